@@ -1,0 +1,1 @@
+//! AWS IoT stand-in: shadow service, Defender ingest, Detect, alarm Lambda.

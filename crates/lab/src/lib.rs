@@ -1,0 +1,11 @@
+//! Stand-ins for the demo and the tests.
+//!
+//! * [`nucleus`]: a Greengrass IPC server bridged to a real MQTT broker
+//! * [`cloud`]: Device Shadow, Device Defender ingest, Detect and the alarm Lambda as MQTT client
+//! * [`site`]: network namespaces, processes in them, probes
+//! * [`traffic`]: the well-behaved sensor and the rogue
+
+pub mod cloud;
+pub mod nucleus;
+pub mod site;
+pub mod traffic;

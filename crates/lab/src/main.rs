@@ -1,0 +1,2 @@
+//! `edgewarden-lab`: the lab's programs, one subcommand each.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Greengrass IPC server bridged to an MQTT broker.

@@ -1,0 +1,1 @@
+//! Traffic generators: sensor and rogue.

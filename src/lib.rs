@@ -1,0 +1,1 @@
+//! Edgewarden: the security component for AWS IoT Greengrass v2 gateways.

@@ -1,0 +1,2 @@
+//! `edgewarden`: the agent and its command line.
+fn main() {}
