@@ -1,0 +1,107 @@
+//! The enforcer's desk: what each command changes in the journal and the settings. No effects.
+
+use super::{Command, Enforcer, Settings};
+use crate::config::fault::{Fault, join};
+use crate::host::clock::Now;
+use crate::quarantine::journal::Overridden;
+use crate::quarantine::lifeline::Purpose;
+use crate::quarantine::order::Authority;
+use crate::quarantine::order_document::Wish;
+use crate::quarantine::state::{MAX_SHOWN, Rejection};
+
+impl Enforcer {
+    pub(super) fn handle(&mut self, command: Command, now: Now) {
+        match command {
+            Command::Wish { authority, wish: Ok(wish) } => self.take_wish(authority, wish, now),
+            Command::Wish { authority, wish: Err(faults) } => self.refuse_wish(authority, faults, now),
+            Command::Override { reason } => self.override_all(reason, now),
+            Command::Settings(settings) => self.take_settings(*settings),
+            Command::Addresses(endpoints) => {
+                if self.journal.addresses.note(endpoints, now.wall) {
+                    tracing::debug!("lifeline addresses changed");
+                }
+            }
+            Command::Channel { works } => self.channel_works = works,
+            Command::RoundTrip { sent } => {
+                self.channel_works = true;
+                self.round_trip = self.round_trip.max(Some(sent));
+            }
+        }
+    }
+
+    fn take_wish(&mut self, authority: Authority, wish: Wish, now: Now) {
+        self.rejected.retain(|rejection| rejection.authority != authority);
+        // Whoever can speak for the device ends what a damaged journal made us assume.
+        if matches!(authority, Authority::Shadow | Authority::Operator) {
+            self.journal.book.set(Authority::Recovery, Wish::Release);
+        }
+        let wish = match wish {
+            Wish::Order(order) if order.expired(now.wall) => Wish::Release,
+            other => other,
+        };
+        if self.is_overridden(authority, &wish) {
+            return;
+        }
+        let text = match &wish {
+            Wish::Release => "release".to_owned(),
+            Wish::Order(order) => format!("{} ({})", order.posture, order.id),
+        };
+        if self.journal.book.set(authority, wish) {
+            tracing::info!(%authority, "new wish: {text}");
+            // New orders deserve a new try.
+            self.journal.rolled_back = None;
+        }
+    }
+
+    /// Whether the operator has ended just this wish; another wish of the same authority ends the override for it.
+    fn is_overridden(&mut self, authority: Authority, wish: &Wish) -> bool {
+        let Some(overridden) = &mut self.journal.overridden else { return false };
+        let same = |order: &crate::quarantine::order::Order| {
+            matches!(wish, Wish::Order(wanted) if order.authority == authority && order.same_wish(wanted))
+        };
+        if overridden.orders.iter().any(same) {
+            return true;
+        }
+        overridden.orders.retain(|order| order.authority != authority);
+        if overridden.orders.is_empty() {
+            self.journal.overridden = None;
+        }
+        false
+    }
+
+    fn refuse_wish(&mut self, authority: Authority, faults: Vec<Fault>, now: Now) {
+        let known = self.rejected.iter().any(|old| old.authority == authority && old.faults == faults);
+        if known {
+            return;
+        }
+        tracing::warn!(%authority, "the order is refused and changes nothing: {}", join(&faults));
+        self.rejected.retain(|rejection| rejection.authority != authority);
+        self.rejected.insert(0, Rejection { authority, at: now.wall, faults });
+        self.rejected.truncate(MAX_SHOWN);
+    }
+
+    fn override_all(&mut self, reason: String, now: Now) {
+        let orders = self.journal.book.clear();
+        for order in &orders {
+            tracing::warn!(order = %order.id, authority = %order.authority, "ended by the operator: {reason}");
+        }
+        self.journal.rolled_back = None;
+        if !orders.is_empty() {
+            self.journal.overridden = Some(Overridden { reason, at: now.wall, orders });
+        }
+    }
+
+    fn take_settings(&mut self, settings: Settings) {
+        let lifelines = &settings.isolation.settings.lifelines;
+        self.journal.addresses.keep_purposes(|purpose| match purpose {
+            Purpose::DataEndpoint => lifelines.data_endpoint,
+            Purpose::Dns => lifelines.dns,
+            Purpose::Ntp => lifelines.ntp,
+        });
+        if settings.isolation != self.settings.isolation {
+            // Another endpoint or another lifeline may be what the plan that was given up needed.
+            self.journal.rolled_back = None;
+        }
+        self.settings = settings;
+    }
+}

@@ -1,0 +1,161 @@
+//! The enforcer's hands in the packet filter: load, read back, prove.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Enforcer;
+use crate::host::canary::{self, Outcome};
+use crate::host::clock::{self, Now};
+use crate::host::nft::{self, NftError};
+use crate::quarantine::confirm::Attempt;
+use crate::quarantine::order::{Posture, Protocol};
+use crate::quarantine::plan::Plan;
+use crate::quarantine::ruleset::{COUNTERS, Expected, Ruleset, render};
+use crate::quarantine::state::{Blocked, Cut};
+use crate::quarantine::verify::{counters, fingerprint, verify};
+
+/// From one canary to the next while nothing changes; each one counts as a blocked packet.
+const CANARY_EVERY: Duration = Duration::from_secs(60);
+/// The discard port: nothing answers there.
+const CANARY_PORT: u16 = 9;
+/// Documentation addresses (RFC 5737, RFC 3849): no lifeline is there.
+const CANARIES: [&str; 2] = ["203.0.113.254", "2001:db8:ffff:ffff::fe"];
+
+/// What the kernel was last seen to hold.
+pub(super) struct Loaded {
+    text: String,
+    expected: Expected,
+    fingerprint: u32,
+    pub(super) posture: Posture,
+}
+
+impl Enforcer {
+    /// Makes the kernel hold `plan` and proves it.
+    ///
+    /// # Errors
+    /// Sentences for the operator. The kernel then holds what it held before: a load is one transaction.
+    pub(super) async fn bring_kernel(&mut self, plan: &Plan, now: Now) -> Result<(), Vec<String>> {
+        let ruleset = render(plan);
+        let listing = match nft::list().await {
+            Ok(listing) => listing,
+            Err(error) => {
+                self.loaded = None;
+                return Err(vec![describe(&error)]);
+            }
+        };
+        let same = self.loaded.as_ref().is_some_and(|loaded| loaded.text == ruleset.text);
+        let untouched = match &self.loaded {
+            Some(loaded) if same => loaded.fingerprint == fingerprint(listing.as_ref()),
+            _ => plan.is_normal(),
+        };
+        if untouched && verify(&ruleset.expected, listing.as_ref()).is_ok() {
+            self.note_loaded(ruleset, plan, listing.as_ref());
+            return self.prove(plan, now, false);
+        }
+        if same {
+            self.reasserted += 1;
+            tracing::warn!("somebody changed the table inet edgewarden: it is put back");
+        }
+        self.load(ruleset, plan, listing.as_ref(), now).await
+    }
+
+    async fn load(
+        &mut self,
+        ruleset: Ruleset,
+        plan: &Plan,
+        before: Option<&Value>,
+        now: Now,
+    ) -> Result<(), Vec<String>> {
+        if let Err(error) = nft::load(&ruleset.text).await {
+            // Still the truth about the kernel: what held before holds, if nobody changed it.
+            if self.loaded.as_ref().is_some_and(|old| verify(&old.expected, before).is_err()) {
+                self.loaded = None;
+            }
+            return Err(vec![describe(&error)]);
+        }
+        self.loaded = None;
+        let listing = nft::list().await.map_err(|error| vec![describe(&error)])?;
+        verify(&ruleset.expected, listing.as_ref())?;
+        self.note_loaded(ruleset, plan, listing.as_ref());
+        self.begin_attempt(plan);
+        self.prove(plan, now, true)
+    }
+
+    fn note_loaded(&mut self, ruleset: Ruleset, plan: &Plan, listing: Option<&Value>) {
+        self.state.blocked = listing.map(blocked).unwrap_or_default();
+        self.loaded = Some(Loaded {
+            fingerprint: fingerprint(listing),
+            text: ruleset.text,
+            expected: ruleset.expected,
+            posture: plan.posture,
+        });
+    }
+
+    /// Starts the confirmation window of a plan, or of a wider scope, once the kernel holds it.
+    fn begin_attempt(&mut self, plan: &Plan) {
+        let id = plan.id();
+        let running = self.attempt.as_ref().is_some_and(|(tried, attempt)| *tried == id && attempt.scope == plan.scope);
+        if plan.is_normal() || running && self.round_trip_pending() {
+            return;
+        }
+        let channel_worked = plan.lifelines.data_endpoint
+            && self.journal.trial.as_ref().is_some_and(|trial| trial.plan == id && trial.channel_worked);
+        let applied = clock::now().uptime;
+        self.attempt = Some((id, Attempt { scope: plan.scope, applied, channel_worked }));
+    }
+
+    fn round_trip_pending(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|(_, attempt)| self.round_trip.is_none_or(|sent| sent < attempt.applied))
+    }
+
+    fn prove(&mut self, plan: &Plan, now: Now, loaded: bool) -> Result<(), Vec<String>> {
+        let due = self.last_canary.is_none_or(|last| now.uptime.saturating_sub(last) >= CANARY_EVERY);
+        if plan.is_normal() || !(due || loaded) {
+            return Ok(());
+        }
+        self.last_canary = Some(now.uptime);
+        let faults: Vec<String> = canary_targets(plan)
+            .into_iter()
+            .filter_map(|target| match canary::send(target) {
+                Outcome::Refused | Outcome::NoRoute => None,
+                Outcome::Left => Some(format!("the canary to {target} left the device: the rules do not hold")),
+                Outcome::Unclear(why) => Some(format!("the canary to {target} proved nothing: {why}")),
+            })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+/// Where the plan lets nothing go: documentation addresses in isolation, a blocked remote in restriction.
+fn canary_targets(plan: &Plan) -> Vec<SocketAddr> {
+    let addresses: Vec<IpAddr> = match plan.posture {
+        Posture::Normal => Vec::new(),
+        Posture::Isolate => CANARIES.iter().filter_map(|text| text.parse().ok()).collect(),
+        Posture::Restrict => plan.block.remotes.iter().map(ipnet::IpNet::addr).take(1).collect(),
+    };
+    let allowed = |address: &IpAddr| {
+        plan.allow.iter().any(|a| a.protocol == Protocol::Udp && a.ports.contains(&CANARY_PORT) && a.remote.contains(address))
+    };
+    let lifeline = |address: &IpAddr| plan.endpoints.iter().any(|endpoint| endpoint.address == *address);
+    addresses
+        .into_iter()
+        .filter(|address| !allowed(address) && !lifeline(address))
+        .map(|address| SocketAddr::new(address, CANARY_PORT))
+        .collect()
+}
+
+fn blocked(listing: &Value) -> Blocked {
+    let counted = counters(listing);
+    let of = |name: &str| {
+        let found = counted.iter().find(|(counter, ..)| counter == name);
+        found.map(|(_, packets, bytes)| Cut { packets: *packets, bytes: *bytes }).unwrap_or_default()
+    };
+    Blocked { out: of(COUNTERS[0]), inbound: of(COUNTERS[1]), forward: of(COUNTERS[2]) }
+}
+
+/// An error with its causes in one line.
+fn describe(error: &NftError) -> String {
+    crate::error_text(error)
+}

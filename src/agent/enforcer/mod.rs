@@ -1,0 +1,316 @@
+//! Carries out flow 2: one task that owns the journal, the kernel's table and the stopped processes.
+//!
+//! In: [`Command`]s from the shadow session, the configuration, the detector and the control socket.
+//! Out: [`State`] on a watch channel, built from verified outcomes only.
+//! Invariants: the journal is on disk before the kernel is touched; the kernel is brought to the plan on every command
+//! and on a timer (level-triggered, idempotent); nothing else loads rules or signals processes.
+
+mod desk;
+mod kernel;
+mod restore;
+mod stopper;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::fault::Fault;
+use crate::config::{Isolation, Mode};
+use crate::host::clock::{self, Now};
+use crate::quarantine::confirm::{self, Attempt, Verdict};
+use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
+use crate::quarantine::lifeline::Endpoint;
+use crate::quarantine::order::{Authority, Posture};
+use crate::quarantine::order_document::Wish;
+use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
+use crate::quarantine::state::{Phase, Rejection, State};
+use kernel::Loaded;
+
+/// Commands waiting; senders wait when it is full, so nothing is lost.
+const QUEUE: usize = 64;
+/// How often a device that is cut off is checked: half the second within which a flushed table must be back.
+const CHECK_CUT: Duration = Duration::from_millis(500);
+/// How often a free device is checked for a table that should not be there.
+const CHECK_FREE: Duration = Duration::from_secs(60);
+/// How often what failed is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What the configuration says to enforcement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Enforce or observe.
+    pub mode: Mode,
+    /// Lifelines, windows, process rules.
+    pub isolation: Isolation,
+    /// The nucleus' process, which is never stopped.
+    pub nucleus_pid: Option<i32>,
+}
+
+/// What can be asked of enforcement.
+#[derive(Debug)]
+pub enum Command {
+    /// An authority wants something, or wrote something that cannot be read.
+    Wish {
+        /// Who.
+        authority: Authority,
+        /// What.
+        wish: Result<Wish, Vec<Fault>>,
+    },
+    /// The operator ends every order.
+    Override {
+        /// Why.
+        reason: String,
+    },
+    /// The configuration changed.
+    Settings(Box<Settings>),
+    /// Lifeline addresses were seen.
+    Addresses(Vec<Endpoint>),
+    /// Whether the control channel works.
+    Channel {
+        /// It does.
+        works: bool,
+    },
+    /// A shadow request was answered.
+    RoundTrip {
+        /// Uptime at which it was sent.
+        sent: Duration,
+    },
+}
+
+type Envelope = (Command, Option<oneshot::Sender<State>>);
+
+/// Talks to the enforcer's task.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Envelope>,
+    state: watch::Receiver<State>,
+}
+
+impl Handle {
+    /// Sends a command; its effect shows in [`Handle::state`].
+    pub async fn send(&self, command: Command) {
+        // A closed queue means the agent is stopping; the kernel keeps what it has.
+        let _ = self.commands.send((command, None)).await;
+    }
+
+    /// Sends a command and waits for the state after it was carried out; `None` when the agent is stopping.
+    pub async fn ask(&self, command: Command) -> Option<State> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send((command, Some(reply))).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// The newest state, and its changes.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+}
+
+/// The task's own things.
+pub struct Enforcer {
+    path: PathBuf,
+    journal: Journal,
+    /// The journal's bytes on disk.
+    saved: Vec<u8>,
+    settings: Settings,
+    rejected: Vec<Rejection>,
+    loaded: Option<Loaded>,
+    attempt: Option<(PlanId, Attempt)>,
+    channel_works: bool,
+    round_trip: Option<Duration>,
+    reasserted: u64,
+    last_canary: Option<Duration>,
+    state: State,
+    publish: watch::Sender<State>,
+    commands: mpsc::Receiver<Envelope>,
+}
+
+impl Enforcer {
+    /// Carries out commands until the queue closes. The kernel keeps what it has then.
+    pub async fn run(mut self) {
+        loop {
+            let wake = self.next_wake(clock::now());
+            let mut answers = Vec::new();
+            match tokio::time::timeout(wake, self.commands.recv()).await {
+                Ok(None) => return,
+                Ok(Some((command, reply))) => {
+                    self.handle(command, clock::now());
+                    answers.extend(reply);
+                }
+                Err(_) => {}
+            }
+            // One reconciliation for everything that waits.
+            while let Ok((command, reply)) = self.commands.try_recv() {
+                self.handle(command, clock::now());
+                answers.extend(reply);
+            }
+            self.reconcile().await;
+            for reply in answers {
+                let _ = reply.send(self.state.clone());
+            }
+        }
+    }
+
+    fn next_wake(&self, now: Now) -> Duration {
+        let check = match self.state.phase {
+            Phase::Failed => RETRY,
+            _ if self.state.posture != Posture::Normal => CHECK_CUT,
+            _ => CHECK_FREE,
+        };
+        let ends = self.journal.book.orders().iter().filter_map(|order| order.expires);
+        ends.map(|end| Duration::try_from(end.duration_since(now.wall)).unwrap_or_default())
+            .fold(check, Duration::min)
+    }
+
+    /// Brings the kernel and the processes to what the orders want, and says how it went.
+    async fn reconcile(&mut self) {
+        let now = clock::now();
+        for ended in self.journal.book.expire(now.wall) {
+            tracing::info!(order = %ended.id, authority = %ended.authority, "the order has expired");
+        }
+        let wanted = self.wanted_plan();
+        let plan = self.effective_plan(&wanted);
+        self.note_trial(&plan);
+        let mut faults: Vec<String> = self.save().err().into_iter().collect();
+        let proven = match self.bring_kernel(&plan, now).await {
+            Ok(()) => true,
+            Err(found) => {
+                faults.extend(found);
+                false
+            }
+        };
+        faults.extend(self.bring_processes(&plan, now));
+        faults.extend(self.save().err());
+        faults.dedup();
+        let phase = self.phase(&wanted, &plan, proven);
+        self.say(phase, &wanted, &plan, faults, now);
+        self.judge_attempt(&plan, now);
+    }
+
+    fn wanted_plan(&self) -> Plan {
+        let settings = &self.settings.isolation.settings;
+        let endpoints = self.journal.addresses.endpoints();
+        let mut plan = fold(self.journal.book.orders(), settings, endpoints, Scope::Pinned);
+        let id = plan.id();
+        plan.scope = match (&self.journal.confirmed, &self.attempt) {
+            (Some(confirmed), _) if confirmed.plan == id => confirmed.scope,
+            (_, Some((tried, attempt))) if *tried == id => attempt.scope,
+            _ => Scope::Pinned,
+        };
+        // Without any known address a pinned lifeline would be none at all.
+        if plan.lifelines.data_endpoint && !self.journal.addresses.knows_data_endpoint() {
+            plan.scope = Scope::Wide;
+        }
+        plan
+    }
+
+    /// The plan that is really carried out: nothing in mode observe, nothing for a plan that was given up.
+    fn effective_plan(&self, wanted: &Plan) -> Plan {
+        let given_up = self.journal.rolled_back.as_ref().is_some_and(|rolled| rolled.plan == wanted.id());
+        if self.settings.mode == Mode::Observe || given_up {
+            return fold(&[], &self.settings.isolation.settings, Vec::new(), Scope::Pinned);
+        }
+        wanted.clone()
+    }
+
+    fn note_trial(&mut self, plan: &Plan) {
+        if plan.is_normal() {
+            self.journal.trial = None;
+            self.journal.confirmed = None;
+            self.attempt = None;
+            return;
+        }
+        let id = plan.id();
+        if self.journal.confirmed.as_ref().is_some_and(|confirmed| confirmed.plan == id) {
+            return;
+        }
+        self.journal.confirmed = None;
+        if self.journal.trial.as_ref().is_none_or(|trial| trial.plan != id) {
+            self.journal.trial = Some(Trial { plan: id, channel_worked: self.channel_works });
+            self.attempt = None;
+        }
+    }
+
+    fn phase(&self, wanted: &Plan, plan: &Plan, proven: bool) -> Phase {
+        let confirmed = self.journal.confirmed.as_ref().is_some_and(|confirmed| confirmed.plan == plan.id());
+        match (wanted.is_normal(), plan.is_normal(), proven) {
+            (_, _, false) => Phase::Failed,
+            (true, _, true) => Phase::Released,
+            (false, true, true) if self.settings.mode == Mode::Observe => Phase::Observed,
+            (false, true, true) => Phase::RolledBack,
+            (false, false, true) if confirmed => Phase::Enforced,
+            (false, false, true) => Phase::Provisional,
+        }
+    }
+
+    /// Confirms, widens or gives up; a change takes effect in the reconciliation that it triggers.
+    fn judge_attempt(&mut self, plan: &Plan, now: Now) {
+        let Some((id, attempt)) = self.attempt.clone() else { return };
+        if plan.is_normal() || self.state.phase != Phase::Provisional || id != plan.id() {
+            return;
+        }
+        match confirm::judge(&attempt, self.round_trip, self.settings.isolation.confirm, now.uptime) {
+            Verdict::Wait => {}
+            Verdict::Confirmed => {
+                tracing::info!(plan = %id, "the control channel works through the closed firewall: confirmed");
+                self.journal.confirmed = Some(Confirmed { plan: id, scope: attempt.scope });
+                self.journal.trial = None;
+                if let Err(fault) = self.save() {
+                    self.state.faults.insert(0, fault);
+                }
+                self.say(Phase::Enforced, &plan.clone(), plan, self.state.faults.clone(), now);
+            }
+            Verdict::Widen => {
+                tracing::warn!(plan = %id, "the control channel is silent behind the rules: widening the lifelines");
+                self.attempt = Some((id, Attempt { scope: Scope::Wide, applied: now.uptime, ..attempt }));
+            }
+            Verdict::RollBack => {
+                let seconds = self.settings.isolation.confirm.as_secs();
+                let why = format!(
+                    "the control channel worked before and was silent for {seconds} s behind the rules, and for \
+                     another {seconds} s with wider lifelines"
+                );
+                tracing::error!(plan = %id, "rolled back: {why}");
+                self.journal.rolled_back = Some(RolledBack { plan: id, at: now.wall, why });
+                self.attempt = None;
+            }
+        }
+    }
+
+    fn say(&mut self, phase: Phase, wanted: &Plan, plan: &Plan, faults: Vec<String>, now: Now) {
+        let posture = self.loaded.as_ref().map_or(Posture::Normal, |loaded| loaded.posture);
+        let mut state = State {
+            phase,
+            wanted: wanted.posture,
+            posture,
+            since: self.state.since,
+            verified_at: self.state.verified_at,
+            plan: (!plan.is_normal()).then(|| plan.id()),
+            scope: plan.scope,
+            orders: self.journal.book.orders().to_vec(),
+            faults,
+            rejected: self.rejected.clone(),
+            rolled_back: self.journal.rolled_back.clone(),
+            overridden: self.journal.overridden.clone(),
+            stopped: self.journal.stopped.clone(),
+            spared: std::mem::take(&mut self.state.spared),
+            blocked: self.state.blocked,
+            reasserted: self.reasserted,
+        };
+        if phase != Phase::Failed {
+            state.verified_at = Some(now.wall);
+        }
+        if phase != self.state.phase || posture != self.state.posture || state.plan != self.state.plan {
+            state.since = Some(now.wall);
+            tracing::info!(?phase, %posture, wanted = %wanted.posture, "enforcement changed");
+        }
+        if state.faults != self.state.faults {
+            for fault in &state.faults {
+                tracing::error!("enforcement: {fault}");
+            }
+        }
+        self.state = state;
+        self.publish.send_replace(self.state.clone());
+    }
+}

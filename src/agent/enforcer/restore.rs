@@ -1,0 +1,86 @@
+//! The enforcer's first act: what the journal says is enforced before anything else is started.
+
+use std::path::Path;
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Enforcer, Handle, QUEUE, Settings};
+use crate::host::{clock, files, nft};
+use crate::quarantine::journal::{self, Journal};
+use crate::quarantine::order::{Authority, Order};
+use crate::quarantine::order_document::Wish;
+use crate::quarantine::state::State;
+
+/// Name of the journal in the state directory.
+const JOURNAL: &str = "journal";
+
+impl Enforcer {
+    /// Reads the journal and enforces it; gives the enforcer, ready to [`Enforcer::run`], and its handle.
+    ///
+    /// A missing journal means: never quarantined. A damaged one is set aside; the device then isolates itself if the
+    /// kernel still holds our table or the damaged text speaks of an order, until the shadow or an operator speaks.
+    pub async fn restore(state_directory: &Path, settings: Settings) -> (Self, Handle) {
+        let (publish, state) = watch::channel(State::default());
+        let (sender, commands) = mpsc::channel(QUEUE);
+        let path = state_directory.join(JOURNAL);
+        let (journal, saved) = read_journal(&path).await;
+        let mut enforcer = Self {
+            path,
+            journal,
+            saved,
+            settings,
+            rejected: Vec::new(),
+            loaded: None,
+            attempt: None,
+            channel_works: false,
+            round_trip: None,
+            reasserted: 0,
+            last_canary: None,
+            state: State::default(),
+            publish,
+            commands,
+        };
+        enforcer.reconcile().await;
+        (enforcer, Handle { commands: sender, state })
+    }
+
+    /// Writes the journal if it changed.
+    ///
+    /// # Errors
+    /// A sentence for the operator; what is enforced then does not survive a restart.
+    pub(super) fn save(&mut self) -> Result<(), String> {
+        let bytes = journal::encode(&self.journal);
+        if bytes == self.saved {
+            return Ok(());
+        }
+        files::replace(&self.path, &bytes).map_err(|error| {
+            format!("{}: what is ordered would not survive a restart", crate::error_text(&error))
+        })?;
+        self.saved = bytes;
+        Ok(())
+    }
+}
+
+async fn read_journal(path: &Path) -> (Journal, Vec<u8>) {
+    let (what, says_live) = match files::read(path) {
+        Ok(None) => return (Journal::default(), journal::encode(&Journal::default())),
+        Ok(Some(bytes)) => match journal::decode(&bytes) {
+            Ok(journal) => return (journal, bytes),
+            Err(damage) => (damage.to_string(), damage.says_live),
+        },
+        // It is there and cannot be read: it may say anything.
+        Err(error) => (crate::error_text(&error), true),
+    };
+    let aside = files::set_aside(path).map_or_else(|error| error.to_string(), |aside| aside.display().to_string());
+    let in_kernel = matches!(nft::list().await, Ok(Some(_)));
+    let mut journal = Journal::default();
+    if says_live || in_kernel {
+        tracing::error!("{what} (kept as {aside}): an order may have been live, so the device isolates itself");
+        let now = clock::now().wall;
+        let order = Order::isolate(Authority::Recovery, "journal-damaged", Some(what), now);
+        journal.book.set(Authority::Recovery, Wish::Order(Box::new(order)));
+    } else {
+        tracing::error!("{what} (kept as {aside}): nothing in it or in the kernel speaks of an order");
+    }
+    (journal, Vec::new())
+}

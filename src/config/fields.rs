@@ -1,0 +1,233 @@
+//! Reads one JSON object field by field and notes every fault instead of stopping at the first.
+//!
+//! In: a JSON object somebody else wrote. Out: typed fields and a list of [`Fault`]s with paths.
+//! Absent on purpose: defaults and meaning; the caller knows those.
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::fault::{Fault, MAX_FAULTS, quote};
+
+/// How strictly scalars are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scalars {
+    /// Exactly the JSON type (the shadow's contract: a boolean is `true`, never `"true"`).
+    Exact,
+    /// Numbers and booleans may also be strings: nucleus lite delivers YAML scalars that way (ipc-wire.md 8).
+    StringsToo,
+}
+
+/// One object being read.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    path: String,
+    map: &'a Map<String, Value>,
+    scalars: Scalars,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl<'a> Fields<'a> {
+    /// Begins to read `value` at `path`; notes a fault and gives `None` when it is not an object.
+    /// Keys outside `known` are faults, so a misspelt key is never silently ignored.
+    pub fn open(
+        value: &'a Value,
+        path: &str,
+        known: &[&str],
+        scalars: Scalars,
+        faults: &'a mut Vec<Fault>,
+    ) -> Option<Self> {
+        let Some(map) = value.as_object() else {
+            push(faults, path, format!("is {}, expected an object", quote(value)));
+            return None;
+        };
+        for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+            let shown: String = key.chars().filter(|c| !c.is_control()).take(64).collect();
+            push(faults, &join(path, &shown), format!("unknown key, expected one of {}", known.join(", ")));
+        }
+        Some(Self { path: path.to_owned(), map, scalars, faults })
+    }
+
+    /// The field's value unless it is missing or null.
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Notes a fault at a field.
+    pub fn fault(&mut self, key: &str, problem: impl Into<String>) {
+        push(self.faults, &join(&self.path, key), problem);
+    }
+
+    /// Takes over a fault found while reading a part with its own list.
+    pub fn adopt(&mut self, fault: Fault) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
+    /// A string of 1 to `max` printable characters.
+    pub fn text(&mut self, key: &str, max: usize) -> Option<&'a str> {
+        let value = self.get(key)?;
+        match value.as_str() {
+            Some(text)
+                if !text.is_empty()
+                    && text.chars().count() <= max
+                    && !text.chars().any(char::is_control) =>
+            {
+                Some(text)
+            }
+            _ => {
+                self.fault(
+                    key,
+                    format!("is {}, expected a text of 1 to {max} printable characters", quote(value)),
+                );
+                None
+            }
+        }
+    }
+
+    /// A string for which `parse` finds a meaning.
+    pub fn word<T>(&mut self, key: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let value = self.get(key)?;
+        let parsed = value.as_str().and_then(parse);
+        if parsed.is_none() {
+            self.fault(key, format!("is {}, expected {expected}", quote(value)));
+        }
+        parsed
+    }
+
+    /// A whole number in a range.
+    pub fn integer(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
+        let value = self.get(key)?;
+        let number = read_integer(value, self.scalars).filter(|n| (min..=max).contains(n));
+        if number.is_none() {
+            self.fault(key, format!("is {}, expected a whole number from {min} to {max}", quote(value)));
+        }
+        number
+    }
+
+    /// An RFC 3339 time.
+    pub fn time(&mut self, key: &str) -> Option<Timestamp> {
+        self.word(key, "a time such as 2026-11-25T00:00:00Z", |text| text.parse().ok())
+    }
+
+    /// An address or an address block, `192.0.2.7` or `192.0.2.0/24` or their IPv6 forms.
+    pub fn network(&mut self, key: &str) -> Option<IpNet> {
+        self.word(key, "an address or block such as 198.51.100.7/32 or 2001:db8::/32", read_network)
+    }
+
+    /// A list of at most `max` items, each read by `read(item, path, faults)`.
+    pub fn list<T>(
+        &mut self,
+        key: &str,
+        max: usize,
+        mut read: impl FnMut(&'a Value, &str, &mut Vec<Fault>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let path = join(&self.path, key);
+        match value.as_array() {
+            Some(items) if items.len() <= max => items
+                .iter()
+                .enumerate()
+                .filter_map(|(index, item)| read(item, &format!("{path}[{index}]"), self.faults))
+                .collect(),
+            Some(items) => {
+                self.fault(key, format!("has {} items, expected at most {max}", items.len()));
+                Vec::new()
+            }
+            None => {
+                self.fault(key, format!("is {}, expected a list", quote(value)));
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Adds a fault unless the list is full.
+pub fn push(faults: &mut Vec<Fault>, path: &str, problem: impl Into<String>) {
+    if faults.len() < MAX_FAULTS {
+        faults.push(Fault::new(path, problem));
+    }
+}
+
+/// `parent.key`; an empty part is left out.
+pub fn join(path: &str, key: &str) -> String {
+    match (path, key) {
+        ("", key) => key.to_owned(),
+        (path, "") => path.to_owned(),
+        (path, key) => format!("{path}.{key}"),
+    }
+}
+
+/// A whole number, also from a string when `scalars` says so.
+pub fn read_integer(value: &Value, scalars: Scalars) -> Option<u64> {
+    match (value, scalars) {
+        (Value::Number(_), _) => value.as_u64().or_else(|| whole(value.as_f64()?)),
+        (Value::String(text), Scalars::StringsToo) => {
+            text.trim().parse().ok().or_else(|| whole(text.trim().parse().ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// A boolean, also from `"true"` and `"false"` when `scalars` says so.
+pub fn read_flag(value: &Value, scalars: Scalars) -> Option<bool> {
+    match (value, scalars) {
+        (Value::Bool(flag), _) => Some(*flag),
+        (Value::String(text), Scalars::StringsToo) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// An address block; a bare address stands for itself alone. Host bits are cut off.
+pub fn read_network(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).ok().map(|net| net.trunc())
+}
+
+/// The configuration store may turn whole numbers into floats (greengrass-packaging.md 1).
+fn whole(number: f64) -> Option<u64> {
+    const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() != 0.0 || !(0.0..=LARGEST_EXACT).contains(&number) {
+        return None;
+    }
+    format!("{number:.0}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_fault_is_found_at_once_with_its_path() {
+        let value = json!({"n": 0, "t": "", "net": "300.1.1.1", "extra": 1, "items": [1, "x"]});
+        let mut faults = Vec::new();
+        let mut fields =
+            Fields::open(&value, "order", &["n", "t", "net", "items"], Scalars::Exact, &mut faults).unwrap();
+        assert_eq!(fields.integer("n", 1, 9), None);
+        assert_eq!(fields.text("t", 5), None);
+        assert_eq!(fields.network("net"), None);
+        let items = fields.list("items", 4, |item, path, faults| {
+            item.as_u64().or_else(|| {
+                push(faults, path, "no number");
+                None
+            })
+        });
+        assert_eq!(items, [1]);
+        let paths: Vec<_> = faults.iter().map(|f| f.path.as_str()).collect();
+        assert_eq!(paths, ["order.extra", "order.n", "order.t", "order.net", "order.items[1]"]);
+    }
+
+    #[test]
+    fn scalars_as_strings_are_read_only_where_the_nucleus_sends_them() {
+        assert_eq!(read_integer(&json!("300"), Scalars::StringsToo), Some(300));
+        assert_eq!(read_integer(&json!("300.0"), Scalars::StringsToo), Some(300));
+        assert_eq!(read_integer(&json!(300.0), Scalars::Exact), Some(300));
+        assert_eq!(read_integer(&json!("300"), Scalars::Exact), None);
+        assert_eq!(read_integer(&json!(-1), Scalars::Exact), None);
+        assert_eq!(read_flag(&json!("true"), Scalars::StringsToo), Some(true));
+        assert_eq!(read_flag(&json!("true"), Scalars::Exact), None);
+        assert_eq!(read_flag(&json!(1), Scalars::StringsToo), None);
+        assert_eq!(read_network("192.0.2.77/24").unwrap().to_string(), "192.0.2.0/24");
+    }
+}

@@ -1,0 +1,178 @@
+//! Every key of the configuration: its type, its default and the reason for it.
+//!
+//! The one table from which documents are checked ([`super::document`]) and `docs/configuration.md` is written.
+
+use std::fmt::Write as _;
+
+/// What a key holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number in a range.
+    Integer {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// true or false.
+    Flag,
+    /// A text of 1 to this many characters, or empty for "not set".
+    Text(usize),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// At most 64 texts.
+    Texts,
+    /// A document with its own reader.
+    Document(&'static str),
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Dotted path.
+    pub path: &'static str,
+    /// Type.
+    pub kind: Kind,
+    /// Default, as JSON.
+    pub default: &'static str,
+    /// What it does and why the default is what it is.
+    pub why: &'static str,
+}
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Key {
+    Key { path, kind, default, why }
+}
+
+/// Smallest report interval in seconds: Device Defender throttles a device that reports more often.
+pub const SERVICE_MINIMUM_INTERVAL: u64 = 300;
+
+/// The table.
+pub const KEYS: &[Key] = &[
+    key(
+        "mode",
+        Kind::Choice(&["enforce", "observe"]),
+        "\"enforce\"",
+        "`observe` computes and reports the plan of an order and cuts nothing.",
+    ),
+    key("thingName", Kind::Text(128), "\"\"", "Empty: the nucleus' own thing (`AWS_IOT_THING_NAME`)."),
+    key("reporting.enabled", Kind::Flag, "true", "Publish Device Defender reports."),
+    key(
+        "reporting.intervalSeconds",
+        Kind::Integer { min: SERVICE_MINIMUM_INTERVAL, max: 86_400 },
+        "300",
+        "The service takes one report a device every 300 seconds and throttles more.",
+    ),
+    key(
+        "reporting.maxBytes",
+        Kind::Integer { min: 1024, max: 131_072 },
+        "131072",
+        "128 KB is the largest MQTT payload of AWS IoT. The IPC path's own limit (7,290 bytes on nucleus lite) \
+         applies besides.",
+    ),
+    key(
+        "reporting.topic",
+        Kind::Text(256),
+        "\"\"",
+        "Empty: `$aws/things/<thing>/defender/metrics/json`. Accounts without Detect can name an ordinary or Basic \
+         Ingest topic; no answer is expected there.",
+    ),
+    key("capture.include", Kind::Texts, "[\"*\"]", "Interfaces to capture, `*` stands for any characters."),
+    key("capture.exclude", Kind::Texts, "[]", "Interfaces to leave out. Loopback is always left out."),
+    key(
+        "detect.behaviors",
+        Kind::Document("list of behaviours as in CreateSecurityProfile"),
+        "[]",
+        "What is normal, e.g. `{\"name\": \"BytesOut\", \"metric\": \"aws:all-bytes-out\", \"criteria\": \
+         {\"comparisonOperator\": \"less-than\", \"value\": {\"count\": 35000}}}`. No default: normal differs for \
+         every fleet.",
+    ),
+    key(
+        "detect.quarantine",
+        Kind::Flag,
+        "false",
+        "Isolate on an alarm of the local detector. Off, so that a wrong threshold only raises an alarm.",
+    ),
+    key("shadow.name", Kind::Text(64), "\"\"", "Empty: the classic shadow, which existing alarm Lambdas write."),
+    key(
+        "shadow.refreshSeconds",
+        Kind::Integer { min: 30, max: 86_400 },
+        "600",
+        "Asks for the shadow this often besides every reconnect: deltas can be lost and subscriptions can die \
+         silently.",
+    ),
+    key(
+        "isolation.confirmSeconds",
+        Kind::Integer { min: 10, max: 3_600 },
+        "90",
+        "How long the control channel may stay silent behind new rules before they are widened, and again before \
+         they are released. Nucleus lite needs up to 45 s to notice a dead connection.",
+    ),
+    key(
+        "isolation.dataEndpoint",
+        Kind::Text(253),
+        "\"\"",
+        "Host name of the IoT data endpoint. Empty: read from the nucleus' configuration.",
+    ),
+    key("isolation.lifelines.dataEndpoint", Kind::Flag, "true", "Keep the IoT data endpoint (8883, 8443, 443)."),
+    key("isolation.lifelines.dns", Kind::Flag, "true", "Keep DNS to the configured resolvers."),
+    key("isolation.lifelines.dhcp", Kind::Flag, "true", "Keep the DHCPv4 and DHCPv6 client."),
+    key("isolation.lifelines.ntp", Kind::Flag, "true", "Keep NTP to the configured time servers: TLS needs a clock."),
+    key("isolation.timeServers", Kind::Texts, "[]", "Time servers besides those of timesyncd, chrony and ntpd."),
+    key(
+        "isolation.allow",
+        Kind::Document("list of allowances"),
+        "[]",
+        "Standing allowances, e.g. `{\"remote\": \"198.51.100.7/32\", \"protocol\": \"tcp\", \"ports\": [22], \
+         \"direction\": \"in\"}`.",
+    ),
+    key(
+        "isolation.processes",
+        Kind::Document("list of process rules"),
+        "[]",
+        "Processes that every isolation stops, e.g. `{\"match\": {\"exe\": \"/tmp/*\"}, \"action\": \"freeze\"}`. \
+         No default: only the owner knows what may be stopped.",
+    ),
+    key(
+        "isolation.protected",
+        Kind::Texts,
+        "[\"/usr/sbin/sshd\", \"/usr/lib/systemd/*\", \"/lib/systemd/*\"]",
+        "Executables that are never stopped, besides pid 1, the nucleus, Edgewarden and kernel threads.",
+    ),
+    key(
+        "quarantine",
+        Kind::Document("true, false or an order"),
+        "null",
+        "The deployment's own order: a thing group with such a deployment quarantines its members, offline ones \
+         as soon as they are back.",
+    ),
+    key(
+        "development.reportIntervalSeconds",
+        Kind::Integer { min: 1, max: 300 },
+        "0",
+        "Overrides `reporting.intervalSeconds` in a laboratory. Refused unless the agent was started with \
+         `EDGEWARDEN_DEVELOPMENT=1`, which the shipped recipe does not set.",
+    ),
+];
+
+/// `docs/configuration.md`.
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Configuration\n\n<!-- Written from src/config/keys.rs by a test (tests/docs.rs); edit there. -->\n\n\
+         The component's configuration, as a deployment merges it. Numbers and booleans may also be strings, as \
+         nucleus lite delivers them from YAML. A document with a fault is refused whole and the last good one \
+         stays; every fault is named with its path in `edgewarden status`.\n\n\
+         | key | type | default | meaning and reason |\n|---|---|---|---|\n",
+    );
+    for key in KEYS {
+        let kind = match key.kind {
+            Kind::Integer { min, max } => format!("{min} to {max}"),
+            Kind::Flag => "true or false".into(),
+            Kind::Text(max) => format!("text, at most {max}"),
+            Kind::Choice(words) => words.join(" or "),
+            Kind::Texts => "list of texts".into(),
+            Kind::Document(what) => what.into(),
+        };
+        let _ = writeln!(text, "| `{}` | {kind} | `{}` | {} |", key.path, key.default, key.why);
+    }
+    text
+}

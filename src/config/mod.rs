@@ -1,0 +1,113 @@
+//! The configuration: what the deployment wrote, then what it means.
+//!
+//! In: the component configuration as the nucleus gives it (JSON; on nucleus lite scalars are strings).
+//! Out: a validated [`Config`], or every fault with its path. Nothing is half applied: one fault keeps the old one.
+
+pub mod document;
+pub mod fault;
+pub mod fields;
+pub mod keys;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::detect::Behavior;
+use crate::quarantine::plan::IsolationSettings;
+
+pub use fault::Fault;
+
+/// Whether orders are carried out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Yes.
+    #[default]
+    Enforce,
+    /// The plan is computed and reported, nothing is cut.
+    Observe,
+}
+
+/// Device Defender reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reporting {
+    /// Whether reports are published.
+    pub enabled: bool,
+    /// From one report to the next.
+    pub interval: Duration,
+    /// Largest report in bytes.
+    pub max_bytes: usize,
+    /// Topic instead of the reserved one, for accounts without Detect.
+    pub topic: Option<String>,
+}
+
+/// Which interfaces are captured, as patterns with `*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capture {
+    /// At least one must match.
+    pub include: Vec<String>,
+    /// None may match.
+    pub exclude: Vec<String>,
+}
+
+/// Local detection.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Detect {
+    /// What is normal.
+    pub behaviors: Vec<Behavior>,
+    /// Whether an alarm isolates the device.
+    pub quarantine: bool,
+}
+
+/// The device shadow that carries orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// A named shadow; none is the classic one.
+    pub name: Option<String>,
+    /// From one `get` to the next, besides those on reconnect.
+    pub refresh: Duration,
+}
+
+/// Isolation, besides what goes into the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// Lifelines, standing allowances and process rules.
+    pub settings: IsolationSettings,
+    /// How long the control channel may stay silent behind new rules.
+    pub confirm: Duration,
+    /// The data endpoint, when the nucleus does not tell it or tells a wrong one.
+    pub data_endpoint: Option<String>,
+    /// Time servers besides those of the host.
+    pub time_servers: Vec<String>,
+    /// Executables that are never stopped.
+    pub protected: Vec<String>,
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Thing name, when it is not the nucleus' own.
+    pub thing_name: Option<String>,
+    /// Enforce or observe.
+    pub mode: Mode,
+    /// Reports.
+    pub reporting: Reporting,
+    /// Capture.
+    pub capture: Capture,
+    /// Detection.
+    pub detect: Detect,
+    /// Shadow.
+    pub shadow: Shadow,
+    /// Isolation.
+    pub isolation: Isolation,
+    /// The deployment's own order, read by [`crate::quarantine::order_document`].
+    pub quarantine: Option<Value>,
+}
+
+impl Config {
+    /// What holds when nothing is configured.
+    ///
+    /// The defaults of [`keys::KEYS`] are valid; a test proves it.
+    pub fn defaults() -> Self {
+        document::defaults()
+    }
+}

@@ -1,0 +1,25 @@
+//! The clock. The only place of the agent that asks what time it is.
+//!
+//! Out: [`Now`], which every decision takes as an argument.
+
+#![expect(clippy::disallowed_methods, reason = "host is a door: this is where time comes from")]
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+
+/// One moment, on both clocks that matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Calendar time, for expiry and for people. May step.
+    pub wall: Timestamp,
+    /// Time since boot including suspend, for windows and intervals. Never steps back.
+    pub uptime: Duration,
+}
+
+/// Reads both clocks.
+pub fn now() -> Now {
+    let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    Now { wall: Timestamp::now(), uptime }
+}

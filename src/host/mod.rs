@@ -1,0 +1,10 @@
+//! The door to the Linux kernel: packet filter, processes, files, clock, packets, sockets, links.
+//!
+//! Everything that touches the machine is here or in `cloud/`; the linter refuses it elsewhere (`clippy.toml`).
+
+pub mod canary;
+pub mod clock;
+pub mod files;
+pub mod nft;
+pub mod process_table;
+pub mod surroundings;

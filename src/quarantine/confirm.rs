@@ -1,0 +1,80 @@
+//! Confirm or roll back: isolation is provisional until the control channel has worked through the closed firewall.
+//!
+//! In: what was applied and when, the newest shadow round trip, `now`. Out: a [`Verdict`].
+//! Invariants: without a round trip a plan never becomes confirmed; a plan that was applied while the control channel
+//! was already broken is never rolled back for that (the isolation did not break it); once confirmed, nobody asks again.
+
+use std::time::Duration;
+
+use super::plan::Scope;
+
+/// One try to enforce a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// How exactly the control channel's lifeline was drawn.
+    pub scope: Scope,
+    /// Uptime at which the kernel had the rules.
+    pub applied: Duration,
+    /// Whether the control channel worked right before.
+    pub channel_worked: bool,
+}
+
+/// What follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing yet.
+    Wait,
+    /// The control channel works through the rules: they stay.
+    Confirmed,
+    /// Try again with wider lifelines.
+    Widen,
+    /// Release: the owner's only way in is worth more than the isolation.
+    RollBack,
+}
+
+/// Judges an attempt. `round_trip` is the uptime at which the newest answered shadow request was **sent**.
+pub fn judge(attempt: &Attempt, round_trip: Option<Duration>, window: Duration, now: Duration) -> Verdict {
+    if round_trip.is_some_and(|sent| sent >= attempt.applied) {
+        return Verdict::Confirmed;
+    }
+    if !attempt.channel_worked || now.saturating_sub(attempt.applied) < window {
+        return Verdict::Wait;
+    }
+    match attempt.scope {
+        Scope::Pinned => Verdict::Widen,
+        Scope::Wide => Verdict::RollBack,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn attempt(scope: Scope, channel_worked: bool) -> Attempt {
+        Attempt { scope, applied: s(100), channel_worked }
+    }
+
+    #[test]
+    fn only_a_round_trip_sent_after_the_rules_confirms() {
+        let attempt = attempt(Scope::Pinned, true);
+        assert_eq!(judge(&attempt, Some(s(99)), s(60), s(110)), Verdict::Wait);
+        assert_eq!(judge(&attempt, Some(s(101)), s(60), s(110)), Verdict::Confirmed);
+        assert_eq!(judge(&attempt, Some(s(100)), s(60), s(9999)), Verdict::Confirmed);
+    }
+
+    #[test]
+    fn a_channel_that_we_broke_leads_to_wider_lifelines_and_then_release() {
+        assert_eq!(judge(&attempt(Scope::Pinned, true), None, s(60), s(159)), Verdict::Wait);
+        assert_eq!(judge(&attempt(Scope::Pinned, true), None, s(60), s(160)), Verdict::Widen);
+        assert_eq!(judge(&attempt(Scope::Wide, true), None, s(60), s(160)), Verdict::RollBack);
+    }
+
+    #[test]
+    fn a_channel_that_was_broken_before_never_releases() {
+        assert_eq!(judge(&attempt(Scope::Wide, false), None, s(60), s(99_999)), Verdict::Wait);
+    }
+}

@@ -1,0 +1,19 @@
+//! Flow 2: what authorities want, as one plan, and the proof that the kernel obeys.
+//!
+//! In: wishes ([`order_document`]), the configuration, addresses of lifelines, `now`.
+//! Out: a [`plan::Plan`], its text ([`ruleset`]), the check of what the kernel answered ([`verify`]), the journal's
+//! bytes ([`journal`]) and what may be reported ([`reported`]).
+//! Everything here is pure: the effects are carried out by `agent::enforcer` through `host/`.
+
+pub mod confirm;
+pub mod journal;
+pub mod lifeline;
+pub mod order;
+pub mod order_book;
+pub mod order_document;
+pub mod plan;
+pub mod processes;
+pub mod reported;
+pub mod ruleset;
+pub mod state;
+pub mod verify;

@@ -1,0 +1,160 @@
+//! What the shadow's `reported` section says.
+//!
+//! In: [`State`] and the shadow's `desired.quarantine`. Out: the `reported` object.
+//! Invariants: `quarantine` repeats the desired value only once the plan is proven, so the delta stays visible until
+//! the device really obeys; `desired` is never written; the object stays far below nucleus lite's 5,000-byte packets.
+
+use serde_json::{Value, json};
+
+use super::order::{Authority, Posture};
+use super::state::{Phase, State};
+
+/// Faults repeated in the shadow, and the longest of each in characters.
+const MAX_FAULTS: usize = 3;
+const MAX_FAULT_TEXT: usize = 160;
+
+/// The `reported` object. `null` members remove what an earlier report left behind.
+///
+/// While a plan is provisional the `quarantine` key is left out, and with it what was reported before stays: the
+/// kernel is closed already, but the plan may still be rolled back.
+pub fn reported(state: &State, desired: Option<&Value>) -> Value {
+    let mut reported = json!({ "quarantineStatus": status(state) });
+    if state.phase != Phase::Provisional {
+        reported["quarantine"] = quarantine(state, desired);
+    }
+    reported
+}
+
+/// Whether two reported objects say the same to a reader; counters alone are no news worth a message.
+pub fn same_news(a: &Value, b: &Value) -> bool {
+    let quiet = |value: &Value| {
+        let mut value = value.clone();
+        if let Some(status) = value.pointer_mut("/quarantineStatus").and_then(Value::as_object_mut) {
+            status.remove("blocked");
+            status.remove("reasserted");
+        }
+        value
+    };
+    quiet(a) == quiet(b)
+}
+
+fn quarantine(state: &State, desired: Option<&Value>) -> Value {
+    let desired = desired.filter(|value| !value.is_null());
+    let ordered_by_shadow = state.orders.iter().any(|order| order.authority == Authority::Shadow);
+    let refused = state.rejected.iter().any(|rejection| rejection.authority == Authority::Shadow);
+    match desired {
+        // Proven: the desired value was read as the live order, and the kernel obeys.
+        Some(value) if ordered_by_shadow && !refused && state.obeys() => value.clone(),
+        Some(value) if !refused && state.phase == Phase::Released && means_release(value) => value.clone(),
+        // Not (yet) what is desired: say what is true.
+        _ => json!(state.posture != Posture::Normal),
+    }
+}
+
+fn means_release(desired: &Value) -> bool {
+    *desired == json!(false) || desired["posture"] == "normal"
+}
+
+fn status(state: &State) -> Value {
+    let faults: Vec<String> =
+        state.faults.iter().take(MAX_FAULTS).map(|fault| fault.chars().take(MAX_FAULT_TEXT).collect()).collect();
+    let rejected = state.rejected.iter().find(|rejection| rejection.authority == Authority::Shadow).map(|rejection| {
+        let faults = rejection.faults.iter().take(MAX_FAULTS);
+        faults.map(|fault| fault.to_string().chars().take(MAX_FAULT_TEXT).collect()).collect::<Vec<String>>()
+    });
+    let blocked = (state.posture != Posture::Normal).then(|| {
+        json!({ "out": state.blocked.out.packets, "in": state.blocked.inbound.packets,
+                "forward": state.blocked.forward.packets })
+    });
+    let orders: Vec<String> =
+        state.orders.iter().map(|order| format!("{}:{}", order.authority, order.id)).collect();
+    json!({
+        "state": state.phase,
+        "posture": state.posture,
+        "wanted": state.wanted,
+        "since": state.since.map(|since| since.to_string()),
+        "orders": if orders.is_empty() { Value::Null } else { json!(orders) },
+        "faults": if faults.is_empty() { Value::Null } else { json!(faults) },
+        "rejected": rejected,
+        "overridden": state.overridden.as_ref().map(|o| o.reason.chars().take(MAX_FAULT_TEXT).collect::<String>()),
+        "rolledBack": state.rolled_back.as_ref().map(|r| r.why.chars().take(MAX_FAULT_TEXT).collect::<String>()),
+        "stopped": if state.stopped.is_empty() { Value::Null } else { json!(state.stopped.len()) },
+        "blocked": blocked,
+        "reasserted": if state.reasserted == 0 { Value::Null } else { json!(state.reasserted) },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::fault::Fault;
+    use crate::quarantine::order::Order;
+    use crate::quarantine::state::Rejection;
+    use jiff::Timestamp;
+
+    fn at() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn state(phase: Phase, posture: Posture) -> State {
+        State {
+            phase,
+            posture,
+            wanted: Posture::Isolate,
+            orders: vec![Order::isolate(Authority::Shadow, "shadow", None, at())],
+            ..State::default()
+        }
+    }
+
+    #[test]
+    fn desired_is_repeated_only_once_proven_and_confirmed() {
+        let desired = json!(true);
+        let say = |phase, posture| reported(&state(phase, posture), Some(&desired))["quarantine"].clone();
+        assert_eq!(say(Phase::Starting, Posture::Normal), false);
+        assert_eq!(say(Phase::Failed, Posture::Normal), false);
+        assert_eq!(say(Phase::Enforced, Posture::Isolate), true);
+        let rich = json!({"id": "inc-1", "posture": "isolate"});
+        assert_eq!(reported(&state(Phase::Enforced, Posture::Isolate), Some(&rich))["quarantine"], rich);
+        let provisional = reported(&state(Phase::Provisional, Posture::Isolate), Some(&desired));
+        assert_eq!(provisional.get("quarantine"), None, "nothing is claimed before the round trip");
+    }
+
+    #[test]
+    fn an_override_leaves_the_delta_visible() {
+        let released = State { phase: Phase::Released, ..State::default() };
+        assert_eq!(reported(&released, Some(&json!(true)))["quarantine"], false);
+        assert_eq!(reported(&released, Some(&json!(false)))["quarantine"], false);
+        let normal = json!({"posture": "normal"});
+        assert_eq!(reported(&released, Some(&normal))["quarantine"], normal);
+    }
+
+    #[test]
+    fn an_isolation_of_another_authority_is_not_hidden() {
+        let mut other = state(Phase::Enforced, Posture::Isolate);
+        other.orders[0].authority = Authority::Operator;
+        assert_eq!(reported(&other, Some(&json!(false)))["quarantine"], true);
+        assert_eq!(reported(&other, None)["quarantine"], true);
+    }
+
+    #[test]
+    fn a_refused_wish_is_named_and_not_repeated() {
+        let mut refused = State { phase: Phase::Released, ..State::default() };
+        let faults = vec![Fault::new("quarantine", "is 7, expected true, false or an order object")];
+        refused.rejected = vec![Rejection { authority: Authority::Shadow, at: at(), faults }];
+        let reported = reported(&refused, Some(&json!(7)));
+        assert_eq!(reported["quarantine"], false);
+        assert!(reported["quarantineStatus"]["rejected"][0].as_str().unwrap().contains("expected true"));
+    }
+
+    #[test]
+    fn counters_are_no_news_and_the_largest_report_is_small() {
+        let mut one = state(Phase::Enforced, Posture::Isolate);
+        let mut two = one.clone();
+        two.blocked.out.packets = 9;
+        assert!(same_news(&reported(&one, None), &reported(&two, None)));
+        one.faults = vec!["x".repeat(5000); 50];
+        let faults = vec![Fault::new("p", "y".repeat(5000)); 16];
+        one.rejected = vec![Rejection { authority: Authority::Shadow, at: at(), faults }];
+        assert!(reported(&one, None).to_string().len() < 2000);
+    }
+}

@@ -1,0 +1,117 @@
+//! What may be said about enforcement, to the cloud and to people.
+//!
+//! Out: [`State`], built by `agent::enforcer` from verified outcomes only.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::journal::{Overridden, RolledBack};
+use super::order::{Authority, Order, Posture};
+use super::plan::{PlanId, Scope};
+use super::processes::Stopped;
+use crate::config::fault::Fault;
+
+/// Faults and refused orders kept for display.
+pub const MAX_SHOWN: usize = 8;
+
+/// Where enforcement stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The agent has not looked yet.
+    #[default]
+    Starting,
+    /// Nothing is ordered and nothing of ours is in the kernel: read back.
+    Released,
+    /// The rules are in the kernel, read back and proven with a refused canary; the control channel is not confirmed.
+    Provisional,
+    /// As provisional, and a shadow round trip has gone through the closed firewall.
+    Enforced,
+    /// What is ordered could not be carried out or proven; `faults` say why.
+    Failed,
+    /// The plan was given up because it cut the control channel.
+    RolledBack,
+    /// Mode `observe`: the plan was computed and not applied.
+    Observed,
+}
+
+/// Packets and bytes that were cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes at the IP layer.
+    pub bytes: u64,
+}
+
+/// What was cut since the rules were loaded, by hook.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// Leaving this device.
+    pub out: Cut,
+    /// Arriving at this device.
+    #[serde(rename = "in")]
+    pub inbound: Cut,
+    /// Forwarded for others.
+    pub forward: Cut,
+}
+
+/// A wish that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Whose.
+    pub authority: Authority,
+    /// When.
+    pub at: Timestamp,
+    /// Every fault.
+    pub faults: Vec<Fault>,
+}
+
+/// The whole truth about enforcement.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Where it stands.
+    pub phase: Phase,
+    /// What the orders want.
+    pub wanted: Posture,
+    /// What the kernel was proven to enforce.
+    pub posture: Posture,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// When the kernel's listing was last compared.
+    pub verified_at: Option<Timestamp>,
+    /// The plan's id; none for normal.
+    pub plan: Option<PlanId>,
+    /// How exactly the control channel's lifeline is drawn.
+    pub scope: Scope,
+    /// The live orders.
+    pub orders: Vec<Order>,
+    /// What stands in the way, newest first.
+    pub faults: Vec<String>,
+    /// Wishes that were refused and not replaced since.
+    pub rejected: Vec<Rejection>,
+    /// A plan that was given up.
+    pub rolled_back: Option<RolledBack>,
+    /// The operator's override, while it holds.
+    pub overridden: Option<Overridden>,
+    /// Stopped processes.
+    pub stopped: Vec<Stopped>,
+    /// Processes an order named that must not be stopped.
+    pub spared: Vec<String>,
+    /// What was cut.
+    pub blocked: Blocked,
+    /// How many times the rules had to be put back because somebody changed them.
+    pub reasserted: u64,
+}
+
+impl State {
+    /// Whether the kernel was proven to obey all live orders and the control channel is confirmed.
+    pub fn obeys(&self) -> bool {
+        match self.phase {
+            Phase::Released => self.wanted == Posture::Normal,
+            Phase::Enforced => self.wanted == self.posture,
+            _ => false,
+        }
+    }
+}
