@@ -78,6 +78,8 @@ pub fn reduce(mut recipe: Value, built: &[String]) -> Result<Reduced, Failure> {
         format: "YAML that can be written",
         source: Box::new(error),
     })?;
+    // Readers of YAML 1.1, GDK's among them, take the bare value for a date; the writer knows 1.2 only.
+    let text = text.replacen("FormatVersion: 2020-01-25\n", "FormatVersion: '2020-01-25'\n", 1);
     Ok(Reduced {
         text: format!("{NOTICE}{text}"),
         files,
@@ -220,6 +222,10 @@ mod tests {
         assert_eq!(
             reduced["ComponentConfiguration"],
             recipe["ComponentConfiguration"]
+        );
+        assert!(
+            text.contains("RecipeFormatVersion: '2020-01-25'\n"),
+            "not a date:\n{text}"
         );
         assert!(
             text.contains("intervalSeconds: '300'"),

@@ -3,15 +3,23 @@
 //! In: a prepared command. Out: success, its output, or a failure that names the whole command line.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
 
 /// The command line as a reader would type it (without quoting: for messages only).
 pub fn line(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(OsStr::to_string_lossy)
+    let program = Path::new(command.get_program());
+    // Cargo names itself by its path inside the toolchain, which nobody types.
+    let program = if program.ends_with("cargo") {
+        Path::new("cargo")
+    } else {
+        program
+    };
+    let arguments = command.get_args().map(OsStr::to_string_lossy);
+    let words: Vec<_> = std::iter::once(program.to_string_lossy())
+        .chain(arguments)
         .collect();
     words.join(" ")
 }
