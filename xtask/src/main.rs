@@ -1,2 +1,75 @@
 //! `cargo xtask`: the project's own commands.
-fn main() {}
+//!
+//! In: a verb. Out: the exit code and what the verb prints; a failure is printed as the chain of what went wrong.
+//! Each verb is one file. Deliberately absent: anything the shipped program needs.
+
+mod demo;
+mod deny;
+mod failure;
+mod licences;
+mod package;
+mod packages;
+mod recipe;
+mod run;
+mod setup;
+mod spdx;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Edgewarden's own commands",
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Replay the whole story in network namespaces: observe, report, quarantine, release
+    Demo,
+    /// Check everything: format, lints, documentation, licences, tidiness, tests
+    Test,
+    /// Install the distribution's packages that the demo and the tests need
+    Setup,
+    /// Build the component for this machine's architecture into artifacts/
+    Package(package::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Demo => demo::run(),
+        Verb::Test => test::run(),
+        Verb::Setup => setup::run(),
+        Verb::Package(arguments) => package::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\nxtask: {}", chain(&failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The failure and its causes, outermost first.
+fn chain(failure: &Failure) -> String {
+    let mut text = failure.to_string();
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,166 @@
+//! `cargo xtask package`: builds the component and lays it out for a deployment.
+//!
+//! In: the tree, and what other machines' builds left in artifacts/ for the same version.
+//! Out: artifacts/ for local deployments; with `--gdk` also greengrass-build/ for GDK.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::workspace::{COMPONENT, cargo, file, make_folder, read, root, version, write};
+use crate::{recipe, run};
+
+/// Mode of the program: readable and executable by all, so that a nucleus may run it as any user.
+const PROGRAM_MODE: u32 = 0o755;
+
+/// Arguments of the verb.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Fill greengrass-build/ as GDK's custom build must
+    #[arg(long)]
+    gdk: bool,
+}
+
+/// Builds and lays out.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let version = version()?;
+    let source = recipe::parse(&read(&root().join(recipe::PATH))?)?;
+    recipe::expect_identity(&source, COMPONENT, &version)?;
+    let architecture = recipe::architecture(std::env::consts::ARCH)?;
+
+    let program = build()?;
+    let folder = root().join("artifacts").join(COMPONENT).join(&version);
+    make_folder(&folder)?;
+    install(&program, &folder.join(format!("edgewarden-{architecture}")))?;
+
+    let reduced = recipe::reduce(source, &names(&folder)?)?;
+    let target = root()
+        .join("artifacts/recipes")
+        .join(format!("{COMPONENT}-{version}.yaml"));
+    write(&target, &reduced.text)?;
+    show(&target)?;
+    if arguments.gdk {
+        lay_out_for_gdk(&version, &folder, &reduced)?;
+    }
+    Ok(())
+}
+
+/// Builds the agent as it is shipped and says where cargo put it.
+fn build() -> Result<PathBuf, Failure> {
+    let arguments = [
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "edgewarden",
+        "--message-format",
+        "json-render-diagnostics",
+    ];
+    let mut command = cargo(&arguments);
+    println!("$ {}", run::line(&command));
+    let messages = run::output(&mut command)?;
+    program_in(&messages).ok_or_else(|| Failure::Content {
+        subject: "the output of `cargo build`".to_owned(),
+        fault: "expected a message about the program `edgewarden`".to_owned(),
+    })
+}
+
+/// The path of the program in cargo's messages.
+fn program_in(messages: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| {
+            message["reason"] == "compiler-artifact" && message["target"]["name"] == "edgewarden"
+        })
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
+/// Puts the program in place in one step, so that a running copy is neither changed nor in the way.
+fn install(from: &Path, to: &Path) -> Result<(), Failure> {
+    let part = to.with_extension("part");
+    fs::copy(from, &part).map_err(file("copy the program to", &part))?;
+    let mode = fs::Permissions::from_mode(PROGRAM_MODE);
+    fs::set_permissions(&part, mode).map_err(file("make executable", &part))?;
+    fs::rename(&part, to).map_err(file("put in place", to))?;
+    show(to)
+}
+
+/// Names of the files in a folder, sorted.
+fn names(folder: &Path) -> Result<Vec<String>, Failure> {
+    let entries = fs::read_dir(folder).map_err(file("list", folder))?;
+    let names: Result<Vec<_>, _> = entries
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect();
+    let names = names.map_err(file("list", folder))?;
+    let mut names: Vec<_> = names
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// GDK uploads every file it finds, so only what the recipe names is put there, after clearing old ones.
+fn lay_out_for_gdk(version: &str, from: &Path, reduced: &recipe::Reduced) -> Result<(), Failure> {
+    let gdk = root().join("greengrass-build");
+    let folder = gdk.join("artifacts").join(COMPONENT).join(version);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(file("clear", &folder))?;
+    }
+    make_folder(&folder)?;
+    for name in &reduced.files {
+        install(&from.join(name), &folder.join(name))?;
+    }
+    let target = gdk.join("recipes/recipe.yaml");
+    write(&target, &reduced.text)?;
+    show(&target)
+}
+
+/// One line: size and path.
+fn show(path: &Path) -> Result<(), Failure> {
+    let size = fs::metadata(path).map_err(file("look at", path))?.len();
+    let root = root();
+    println!(
+        "{size:>12} bytes  {}",
+        path.strip_prefix(&root).unwrap_or(path).display()
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_found_among_cargos_messages() {
+        let messages = concat!(
+            "not json\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"edgewarden"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/t/other"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"edgewarden"},"executable":"/t/edgewarden"}"#,
+        );
+        assert_eq!(program_in(messages), Some(PathBuf::from("/t/edgewarden")));
+        assert_eq!(program_in(""), None);
+    }
+
+    #[test]
+    fn a_program_is_replaced_whole_and_executable() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("edgewarden-arm"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        install(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "new");
+        assert_eq!(
+            fs::metadata(&to).unwrap().permissions().mode() & 0o777,
+            PROGRAM_MODE
+        );
+        assert_eq!(names(folder.path()).unwrap(), ["edgewarden-arm", "from"]);
+    }
+}

@@ -1,0 +1,109 @@
+//! The distribution's packages that the demo and the tests need: the one list.
+//!
+//! Out: package, the programs it brings, the reason. Deliberately absent: what every Rust machine has (a linker, git).
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+/// A Debian package we need.
+pub struct Package {
+    /// Its name for apt-get.
+    pub name: &'static str,
+    /// The programs of it that are run.
+    pub programs: &'static [&'static str],
+    /// Who runs them and what for.
+    pub reason: &'static str,
+}
+
+/// Everything the demo and the tests run that cargo does not build.
+pub const PACKAGES: &[Package] = &[
+    Package {
+        name: "nftables",
+        programs: &["nft"],
+        reason: "the agent enforces with it",
+    },
+    Package {
+        name: "iproute2",
+        programs: &["ip", "tc"],
+        reason: "the lab builds network namespaces with it",
+    },
+    Package {
+        name: "mosquitto",
+        programs: &["mosquitto"],
+        reason: "the lab's broker, in place of AWS IoT Core",
+    },
+    Package {
+        name: "util-linux",
+        programs: &["unshare", "nsenter"],
+        reason: "the tests enter namespaces of their own with it",
+    },
+    Package {
+        name: "procps",
+        programs: &["sysctl"],
+        reason: "the lab turns on forwarding inside its namespaces",
+    },
+];
+
+/// Where administrators' programs live; an ordinary user's PATH often leaves these out.
+const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Folders to look for programs in: PATH, then the system's.
+pub fn search_path(path: Option<&OsStr>) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = path
+        .map(|path| std::env::split_paths(path).collect())
+        .unwrap_or_default();
+    folders.extend(SYSTEM_FOLDERS.map(PathBuf::from));
+    folders
+}
+
+/// The packages of which some program is in none of the folders.
+pub fn missing<'a>(packages: &'a [Package], folders: &[PathBuf]) -> Vec<&'a Package> {
+    let found = |program: &str| folders.iter().any(|folder| folder.join(program).is_file());
+    packages
+        .iter()
+        .filter(|package| !package.programs.iter().all(|program| found(program)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_missing_when_one_of_its_programs_is() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("one"), "").unwrap();
+        let packages = [
+            Package {
+                name: "whole",
+                programs: &["one"],
+                reason: "",
+            },
+            Package {
+                name: "half",
+                programs: &["one", "two"],
+                reason: "",
+            },
+        ];
+        let folders = [folder.path().to_path_buf()];
+        let names: Vec<_> = missing(&packages, &folders)
+            .iter()
+            .map(|package| package.name)
+            .collect();
+        assert_eq!(names, ["half"]);
+    }
+
+    #[test]
+    fn system_folders_are_searched_without_path() {
+        assert!(search_path(None).contains(&PathBuf::from("/usr/sbin")));
+    }
+
+    #[test]
+    fn every_package_says_what_it_is_for() {
+        assert!(
+            PACKAGES
+                .iter()
+                .all(|package| !package.programs.is_empty() && !package.reason.is_empty())
+        );
+    }
+}

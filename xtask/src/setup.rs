@@ -1,0 +1,188 @@
+//! `cargo xtask setup`: installs the packages of [`crate::packages`] that are missing.
+//!
+//! In: what is on the machine. Out: the programs, or the command a person with root must type.
+//! Deliberately absent: any change when nothing is missing; any service started by the install.
+
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use crate::failure::Failure;
+use crate::packages::{self, PACKAGES, Package};
+use crate::{run, workspace};
+
+/// Where Debian looks for leave to start a service after its installation.
+const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs the packages named after the policy's path, starting none of their services: a broker that the
+/// distribution starts would be in the lab's way. An existing policy is the machine's own and stays in force.
+const INSTALL_SCRIPT: &str = r#"
+set -eu
+policy=$1
+shift
+if (set -C; printf '#!/bin/sh\nexit 101\n' >"$policy") 2>/dev/null; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    chmod 755 "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update
+apt-get install -y --no-install-recommends "$@"
+"#;
+
+/// Makes sure that every program is there.
+pub fn run() -> Result<(), Failure> {
+    let missing = missing();
+    if missing.is_empty() {
+        println!("setup: every program is here");
+        return Ok(());
+    }
+    for package in &missing {
+        println!("setup: {} is missing ({})", package.name, package.reason);
+    }
+    install(&missing)?;
+    let still: Vec<_> = self::missing();
+    if still.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Missing {
+        missing: programs(&still),
+        advice: "their packages were installed, but the programs are neither in PATH nor in /usr/sbin",
+    })
+}
+
+fn missing() -> Vec<&'static Package> {
+    packages::missing(
+        PACKAGES,
+        &packages::search_path(std::env::var_os("PATH").as_deref()),
+    )
+}
+
+fn install(missing: &[&Package]) -> Result<(), Failure> {
+    if !run::succeeds(Command::new("apt-get").arg("--version")) {
+        return Err(Failure::Missing {
+            missing: programs(missing),
+            advice: "this machine has no apt-get; install them with the system's own package manager",
+        });
+    }
+    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    let title = format!(
+        "apt-get update && apt-get install {} (no service is started)",
+        names.join(" ")
+    );
+    let script = ["-c", INSTALL_SCRIPT, "setup", SERVICE_POLICY];
+    if is_root()? {
+        run::run_titled(&title, Command::new("sh").args(script).args(names))
+    } else if run::succeeds(Command::new("sudo").args(["-n", "true"])) {
+        run::run_titled(
+            &title,
+            Command::new("sudo").args(["-n", "sh"]).args(script).args(names),
+        )
+    } else {
+        Err(Failure::NeedsRoot {
+            missing: programs(missing),
+            command: manual_command(missing),
+        })
+    }
+}
+
+/// What a person types to do the same.
+fn manual_command(missing: &[&Package]) -> String {
+    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    format!(
+        "sudo apt-get update && sudo apt-get install -y --no-install-recommends {}",
+        names.join(" ")
+    )
+}
+
+fn programs(packages: &[&Package]) -> String {
+    let names: Vec<_> = packages
+        .iter()
+        .flat_map(|package| package.programs)
+        .copied()
+        .collect();
+    names.join(", ")
+}
+
+/// Our own folder in /proc belongs to the effective user.
+fn is_root() -> Result<bool, Failure> {
+    let path = std::path::Path::new("/proc/self");
+    Ok(std::fs::metadata(path)
+        .map_err(workspace::file("look at", path))?
+        .uid()
+        == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_to_type_names_only_what_is_missing() {
+        let package = Package {
+            name: "mosquitto",
+            programs: &["mosquitto"],
+            reason: "",
+        };
+        assert_eq!(
+            manual_command(&[&package]),
+            "sudo apt-get update && sudo apt-get install -y --no-install-recommends mosquitto"
+        );
+    }
+
+    /// Runs the script with an apt-get that writes down its arguments and what it saw of the policy.
+    fn install_with(policy_before: Option<&str>, apt_get_status: u8) -> (bool, String, Option<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (policy, apt_get) = (folder.path().join("policy-rc.d"), folder.path().join("apt-get"));
+        let seen = folder.path().join("seen");
+        if let Some(text) = policy_before {
+            workspace::write(&policy, text).unwrap();
+        }
+        let script = format!(
+            "#!/bin/sh\necho \"$@\" >>{seen}\ntest -x {policy} && sh {policy} || echo policy $? >>{seen}\nexit {apt_get_status}\n",
+            seen = seen.display(),
+            policy = policy.display(),
+        );
+        workspace::write(&apt_get, &script).unwrap();
+        std::fs::set_permissions(&apt_get, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut path = std::ffi::OsString::from(format!("{}:", folder.path().display()));
+        path.push(std::env::var_os("PATH").unwrap());
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", INSTALL_SCRIPT, "setup"])
+            .arg(&policy)
+            .arg("mosquitto")
+            .env("PATH", path);
+        let succeeded = run::succeeds(&mut command);
+        (
+            succeeded,
+            workspace::read(&seen).unwrap(),
+            workspace::read(&policy).ok(),
+        )
+    }
+
+    #[test]
+    fn services_are_refused_during_the_installation_only() {
+        let (succeeded, seen, policy) = install_with(None, 0);
+        assert!(succeeded);
+        assert_eq!(
+            seen,
+            "update\npolicy 101\ninstall -y --no-install-recommends mosquitto\npolicy 101\n"
+        );
+        assert_eq!(policy, None);
+    }
+
+    #[test]
+    fn a_failed_installation_fails_and_leaves_no_policy() {
+        let (succeeded, _, policy) = install_with(None, 100);
+        assert!(!succeeded);
+        assert_eq!(policy, None);
+    }
+
+    #[test]
+    fn the_machines_own_policy_stays_as_it_is() {
+        let (succeeded, _, policy) = install_with(Some("exit 0\n"), 0);
+        assert!(succeeded);
+        assert_eq!(policy.as_deref(), Some("exit 0\n"));
+    }
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask test`: everything that must hold before a change lands.
+//!
+//! In: the tree. Out: success, or the first step that failed. Cheap steps come first.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::failure::Failure;
+use crate::workspace::cargo;
+use crate::{licences, run, setup, tidy};
+
+type Step = (&'static str, fn() -> Result<(), Failure>);
+
+/// In order. The documentation's tests come before the others: readers of the log, people and CI, look at its last
+/// lines for the count of the tests.
+const STEPS: &[Step] = &[
+    ("setup", setup::run),
+    ("format", format),
+    ("clippy", clippy),
+    ("documentation", documentation),
+    ("licences", licences::check),
+    ("tidy", tidy::check),
+    ("documentation tests", documentation_tests),
+    ("tests", tests),
+];
+
+/// Runs the steps and stops at the first that fails.
+pub fn run() -> Result<(), Failure> {
+    steps(STEPS)
+}
+
+fn steps(steps: &[Step]) -> Result<(), Failure> {
+    let total = steps.len();
+    for (number, (name, step)) in (1..).zip(steps) {
+        println!("\n== {number}/{total} {name}");
+        let started = Instant::now();
+        step().map_err(|failure| Failure::Step {
+            number,
+            total,
+            name,
+            source: Box::new(failure),
+        })?;
+        println!(
+            "== {number}/{total} {name}: ok after {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
+    }
+    Ok(())
+}
+
+fn format() -> Result<(), Failure> {
+    component("rustfmt", &["fmt", "--version"])?;
+    run::run(&mut cargo(&["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<(), Failure> {
+    component("clippy", &["clippy", "--version"])?;
+    run::run(&mut cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn documentation() -> Result<(), Failure> {
+    run::run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn documentation_tests() -> Result<(), Failure> {
+    run::run(&mut cargo(&["test", "--doc", "--workspace", "--locked"]))
+}
+
+fn tests() -> Result<(), Failure> {
+    if run::succeeds(&mut cargo(&["nextest", "--version"])) {
+        return run::run(&mut cargo(&["nextest", "run", "--workspace", "--locked"]));
+    }
+    println!("cargo-nextest is not installed; cargo's own runner does the same, one program after the other");
+    run::run(&mut cargo(&[
+        "test",
+        "--workspace",
+        "--locked",
+        "--lib",
+        "--bins",
+        "--tests",
+    ]))
+}
+
+/// Adds a component of the Rust toolchain when it is not there.
+fn component(name: &'static str, probe: &[&str]) -> Result<(), Failure> {
+    if run::succeeds(&mut cargo(probe)) {
+        return Ok(());
+    }
+    if !run::succeeds(Command::new("rustup").arg("--version")) {
+        return Err(Failure::Missing {
+            missing: name.to_owned(),
+            advice: "there is no rustup to add it; install it where this Rust toolchain came from",
+        });
+    }
+    run::run(Command::new("rustup").args(["component", "add", name]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failing_step_is_named_and_ends_the_run() {
+        fn good() -> Result<(), Failure> {
+            Ok(())
+        }
+        fn bad() -> Result<(), Failure> {
+            Err(Failure::NotBuilt { verb: "x" })
+        }
+        fn unreached() -> Result<(), Failure> {
+            panic!("a step after a failed one was run")
+        }
+        let failure = steps(&[("one", good), ("two", bad), ("three", unreached)]).unwrap_err();
+        assert_eq!(failure.to_string(), "step 2 of 3, two, failed");
+        steps(&[("one", good)]).unwrap();
+    }
+}
