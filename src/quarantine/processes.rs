@@ -64,6 +64,11 @@ pub struct Protected {
 /// cgroups of the nucleus' own services: lite runs each as `ggl.core.*.service` (ipc-wire.md 2), classic is one unit.
 const NUCLEUS_CGROUPS: [&str; 3] = ["/ggl.core.", "/greengrass-lite", "/greengrass.service"];
 
+/// Whether a cgroup is one of the nucleus' own services; those of components are `ggl.<component>.service`.
+pub fn is_nucleus_service(cgroup: &str) -> bool {
+    NUCLEUS_CGROUPS.iter().any(|part| cgroup.contains(part))
+}
+
 /// What the rules select.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -110,7 +115,7 @@ fn spare(process: &Process, untouchable: &BTreeSet<i32>, executables: &[WildMatc
         Some("it is a kernel thread or has ended")
     } else if untouchable.contains(&process.id.pid) {
         Some("it is Edgewarden, the nucleus or an ancestor of them")
-    } else if NUCLEUS_CGROUPS.iter().any(|part| process.cgroup.contains(part)) {
+    } else if is_nucleus_service(&process.cgroup) {
         Some("it is a service of the nucleus")
     } else if executables.iter().any(|pattern| pattern.matches(exe)) {
         Some("isolation.protected names it")

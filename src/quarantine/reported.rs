@@ -32,6 +32,8 @@ pub fn same_news(a: &Value, b: &Value) -> bool {
         if let Some(status) = value.pointer_mut("/quarantineStatus").and_then(Value::as_object_mut) {
             status.remove("blocked");
             status.remove("reasserted");
+            // The service keeps no nulls: sent, they remove a key; kept, the key is absent.
+            status.retain(|_, member| !member.is_null());
         }
         value
     };

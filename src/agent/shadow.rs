@@ -1,0 +1,174 @@
+//! Runs the shadow session.
+//!
+//! In: shadow messages, the enforcement state, the configuration. Out: wishes of the shadow and round trips for the
+//! enforcer; `get` and `reported` for the cloud. Every decision is [`Session`]'s; here are only the effects.
+
+use std::time::Duration;
+
+use greengrass_ipc::{Client, ConnectionState, Qos};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::board::Board;
+use super::enforcer::{Command, Handle};
+use crate::cloud::inbox::{Inbox, InboxEvent};
+use crate::cloud::shadow_message;
+use crate::cloud::shadow_session::{Effect, Session};
+use crate::cloud::topics::ShadowTopics;
+use crate::config::fault::Fault;
+use crate::config::Config;
+use crate::host::clock;
+use crate::quarantine::order::Authority;
+use crate::quarantine::order_document;
+use crate::quarantine::state::State;
+
+/// Runs the session for ever.
+pub struct ShadowTask {
+    /// The nucleus.
+    pub client: Client,
+    /// The thing.
+    pub thing: String,
+    /// The configuration.
+    pub config: watch::Receiver<Config>,
+    /// Enforcement.
+    pub enforcer: Handle,
+    /// The board.
+    pub board: Board,
+}
+
+impl ShadowTask {
+    /// Runs until it is dropped; begins anew when the configuration names another shadow.
+    pub async fn run(mut self) {
+        loop {
+            let shadow = self.config.borrow_and_update().shadow.clone();
+            let topics = ShadowTopics::new(&self.thing, shadow.name.as_deref());
+            let seed = format!("ew-{:08x}", fastrand::u32(..));
+            let session = Session::new(topics.clone(), shadow.refresh, &seed);
+            let mut config = self.config.clone();
+            let changed = async {
+                while config.changed().await.is_ok() {
+                    if config.borrow_and_update().shadow != shadow {
+                        return;
+                    }
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                () = self.converse(session, topics) => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    async fn converse(&self, mut session: Session, topics: ShadowTopics) {
+        let mut inbox = Inbox::open(&self.client, topics.subscriptions());
+        let mut connection = self.client.connection();
+        let mut states = self.enforcer.state();
+        loop {
+            let now = clock::now().uptime;
+            let state: State = states.borrow_and_update().clone();
+            let effects = session.tick(&state, now, fastrand::f64());
+            self.carry_out(effects, &mut session).await;
+            let wake = session.next_wake(&state, clock::now().uptime).max(Duration::from_millis(5));
+            tokio::select! {
+                event = inbox.next() => match event {
+                    None => return,
+                    Some(event) => self.take(event, &mut session, &topics).await,
+                },
+                _ = states.changed() => {}
+                _ = connection.changed() => {
+                    let lost = match &*connection.borrow_and_update() {
+                        ConnectionState::Connecting { last_error, .. } => Some(last_error.clone()),
+                        ConnectionState::Connected { .. } => None,
+                    };
+                    if let Some(why) = lost {
+                        session.disconnected();
+                        let why = why.unwrap_or_else(|| "the nucleus closed the connection".into());
+                        self.broken(&format!("no connection to the nucleus: {why}")).await;
+                    }
+                }
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+    }
+
+    async fn take(&self, event: InboxEvent, session: &mut Session, topics: &ShadowTopics) {
+        let now = clock::now().uptime;
+        match event {
+            InboxEvent::Ready => session.subscribed(now),
+            InboxEvent::Refused { topic, why } => {
+                self.broken(&format!("the subscription to {topic} was refused: {why}")).await;
+            }
+            InboxEvent::Message { topic, payload } => {
+                let Some(suffix) = topics.suffix(&topic) else { return };
+                match shadow_message::read(suffix, &payload) {
+                    Ok(message) => {
+                        let effects = session.receive(message, now);
+                        self.carry_out(effects, session).await;
+                    }
+                    Err(problem) => self.refuse_message(problem).await,
+                }
+            }
+        }
+        self.board.update(|status| status.cloud.shadow_version = session.version());
+    }
+
+    /// A message that cannot be read may have been an order: it is reported as refused, and nothing changes.
+    async fn refuse_message(&self, problem: String) {
+        let faults = vec![Fault::new("shadow", problem)];
+        self.enforcer.send(Command::Wish { authority: Authority::Shadow, wish: Err(faults) }).await;
+    }
+
+    async fn carry_out(&self, effects: Vec<Effect>, session: &mut Session) {
+        for effect in effects {
+            match effect {
+                Effect::Publish { topic, payload } => self.publish(&topic, &payload, session).await,
+                Effect::Desired(desired) => self.obey(desired.as_ref()).await,
+                Effect::RoundTrip(sent) => self.round_trip(sent).await,
+                Effect::Broken(why) => self.broken(&why).await,
+                Effect::Reconnect => self.client.reconnect("the shadow service has been silent"),
+            }
+        }
+    }
+
+    async fn publish(&self, topic: &str, payload: &Value, session: &mut Session) {
+        // QoS 0: what is not delivered now must not arrive later from a spooler; the session asks again by itself.
+        let outcome = self.client.publish_to_iot_core(topic, Qos::AtMostOnce, payload.to_string().as_bytes()).await;
+        if let Err(error) = outcome {
+            session.publish_failed(clock::now().uptime);
+            self.broken(&format!("could not publish to {topic}: {}", crate::error_text(&error))).await;
+        }
+    }
+
+    async fn obey(&self, desired: Option<&Value>) {
+        let wish = order_document::read(desired, Authority::Shadow, clock::now().wall);
+        self.enforcer.send(Command::Wish { authority: Authority::Shadow, wish }).await;
+    }
+
+    async fn round_trip(&self, sent: Duration) {
+        self.board.update(|status| {
+            if !status.cloud.channel_works {
+                tracing::info!("the control channel works");
+            }
+            status.cloud.channel_works = true;
+            status.cloud.last_round_trip = Some(clock::now().wall);
+            status.cloud.last_error = None;
+        });
+        self.enforcer.send(Command::RoundTrip { sent }).await;
+    }
+
+    async fn broken(&self, why: &str) {
+        let news = {
+            let status = self.board.read().cloud;
+            status.channel_works || status.last_error.as_deref() != Some(why)
+        };
+        if news {
+            tracing::warn!("the control channel does not work: {why}");
+        }
+        self.board.update(|status| {
+            status.cloud.channel_works = false;
+            status.cloud.last_error = Some(why.to_owned());
+        });
+        self.enforcer.send(Command::Channel { works: false }).await;
+    }
+}

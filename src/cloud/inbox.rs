@@ -1,0 +1,132 @@
+//! Several MQTT subscriptions as one queue.
+//!
+//! In: the client and topics. Out: [`InboxEvent`]s. Each topic is subscribed for as long as the inbox lives: nucleus
+//! lite refuses subscriptions while it is offline, classic answers them only once it is online, and both may refuse
+//! them for want of rights; none of that ends the agent.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use greengrass_ipc::{Client, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Messages waiting for the agent. Beyond this the client's own bounded queues drop the oldest and say so.
+const QUEUE: usize = 64;
+/// First and longest pause between tries to subscribe.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Pause after a refusal for want of rights: only a deployment can change that.
+const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(60);
+
+/// What arrives.
+#[derive(Debug)]
+pub enum InboxEvent {
+    /// Every topic is subscribed, for the first time or again after a reconnect; or messages were lost.
+    Ready,
+    /// A message.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// Its payload.
+        payload: Bytes,
+    },
+    /// A topic was refused; it is tried again.
+    Refused {
+        /// Which.
+        topic: String,
+        /// Why, for the operator.
+        why: String,
+    },
+}
+
+enum Raw {
+    Subscribed(usize),
+    Lost(u64),
+    Message(IotCoreMessage),
+    Refused(String, IpcError),
+}
+
+/// The queue; dropping it unsubscribes.
+#[derive(Debug)]
+pub struct Inbox {
+    raw: mpsc::Receiver<Raw>,
+    total: usize,
+    subscribed: BTreeSet<usize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Inbox {
+    /// Subscribes to `topics` with QoS 1.
+    pub fn open(client: &Client, topics: Vec<String>) -> Self {
+        let (sender, raw) = mpsc::channel(QUEUE);
+        let total = topics.len();
+        let mut tasks = JoinSet::new();
+        for (index, topic) in topics.into_iter().enumerate() {
+            tasks.spawn(forward(client.clone(), topic, index, sender.clone()));
+        }
+        Self { raw, total, subscribed: BTreeSet::new(), _tasks: tasks }
+    }
+
+    /// The next event; cancel-safe. `None` only when every task has ended, which they do not by themselves.
+    pub async fn next(&mut self) -> Option<InboxEvent> {
+        loop {
+            match self.raw.recv().await? {
+                Raw::Message(message) => {
+                    return Some(InboxEvent::Message { topic: message.topic, payload: message.payload });
+                }
+                Raw::Refused(topic, error) => {
+                    return Some(InboxEvent::Refused { topic, why: crate::error_text(&error) });
+                }
+                Raw::Lost(count) => {
+                    tracing::warn!(count, "messages were lost because they came too fast");
+                    return Some(InboxEvent::Ready);
+                }
+                Raw::Subscribed(index) => {
+                    self.subscribed.insert(index);
+                    if self.subscribed.len() == self.total {
+                        self.subscribed.clear();
+                        return Some(InboxEvent::Ready);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Sender<Raw>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match client.subscribe_to_iot_core(&topic, Qos::AtLeastOnce).await {
+            Ok(subscription) => {
+                pause = FIRST_PAUSE;
+                if sender.send(Raw::Subscribed(index)).await.is_err() || drain(subscription, index, &sender).await.is_none()
+                {
+                    return;
+                }
+            }
+            Err(error) => {
+                let wait = if error.is_unauthorized() { UNAUTHORIZED_PAUSE } else { pause };
+                if sender.send(Raw::Refused(topic.clone(), error)).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(wait.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Forwards until the subscription ends (`Some`) or nobody listens any more (`None`).
+async fn drain(mut subscription: Subscription<IotCoreMessage>, index: usize, sender: &mpsc::Sender<Raw>) -> Option<()> {
+    while let Some(event) = subscription.next().await {
+        let raw = match event {
+            SubscriptionEvent::Message(message) => Raw::Message(message),
+            SubscriptionEvent::Missed { count } => Raw::Lost(count),
+            SubscriptionEvent::Resubscribed => Raw::Subscribed(index),
+        };
+        sender.send(raw).await.ok()?;
+    }
+    Some(())
+}

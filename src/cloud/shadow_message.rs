@@ -1,0 +1,167 @@
+//! One message of the shadow service, read.
+//!
+//! In: a topic suffix and a payload; hostile. Out: [`ShadowMessage`], with only what enforcement needs, or a sentence
+//! that says what was wrong. Shapes: shadow.md 3.
+
+use serde_json::Value;
+
+/// Largest payload that is read, in bytes: a document of 8 KB with metadata is below 40 KB (shadow.md 4).
+pub const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// What the service said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ShadowMessage {
+    /// `get/accepted`.
+    Got {
+        /// Whose request it answers.
+        token: Option<String>,
+        /// The document's version.
+        version: u64,
+        /// `desired.quarantine`; `None` when the key is absent.
+        desired: Option<Value>,
+        /// Our part of `reported`.
+        reported: Value,
+    },
+    /// `get/rejected`; 404 means that there is no shadow.
+    GetRejected {
+        /// Whose request it answers.
+        token: Option<String>,
+        /// Code as in HTTP.
+        code: u64,
+    },
+    /// `update/delta`.
+    Delta {
+        /// The document's version.
+        version: u64,
+        /// `quarantine`, if desired and reported differ in it.
+        quarantine: Option<Value>,
+    },
+    /// `update/accepted`: somebody's update, ours or another's.
+    Updated {
+        /// Whose request it answers.
+        token: Option<String>,
+        /// The document's version.
+        version: u64,
+        /// `desired.quarantine` when the update touched it: the inner `None` is a removal.
+        desired: Option<Option<Value>>,
+    },
+    /// `update/rejected`.
+    UpdateRejected {
+        /// Whose request it answers.
+        token: Option<String>,
+        /// Code as in HTTP.
+        code: u64,
+        /// The service's words, shortened.
+        message: String,
+    },
+    /// `delete/accepted`.
+    Deleted,
+}
+
+/// Reads a message; `suffix` is the topic behind the shadow's prefix.
+///
+/// # Errors
+/// A sentence that names the topic, what was found and what was expected.
+pub fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String> {
+    if payload.len() > MAX_PAYLOAD {
+        return Err(format!("{suffix}: {} bytes, expected at most {MAX_PAYLOAD}", payload.len()));
+    }
+    if suffix == "delete/accepted" {
+        return Ok(ShadowMessage::Deleted);
+    }
+    let document: Value =
+        serde_json::from_slice(payload).map_err(|error| format!("{suffix}: no valid JSON ({error})"))?;
+    if !document.is_object() {
+        return Err(format!("{suffix}: expected a JSON object"));
+    }
+    let token = document["clientToken"].as_str().map(str::to_owned);
+    let version = || {
+        document["version"].as_u64().ok_or_else(|| format!("{suffix}: `version` is missing or no whole number"))
+    };
+    let code = || document["code"].as_u64().unwrap_or_default();
+    match suffix {
+        "get/accepted" => Ok(ShadowMessage::Got {
+            token,
+            version: version()?,
+            desired: present(&document["state"]["desired"]["quarantine"]),
+            reported: ours(&document["state"]["reported"]),
+        }),
+        "get/rejected" => Ok(ShadowMessage::GetRejected { token, code: code() }),
+        "update/delta" => {
+            let quarantine = present(&document["state"]["quarantine"]);
+            Ok(ShadowMessage::Delta { version: version()?, quarantine })
+        }
+        "update/accepted" => {
+            Ok(ShadowMessage::Updated { token, version: version()?, desired: touched(&document["state"]) })
+        }
+        "update/rejected" => {
+            let message = document["message"].as_str().unwrap_or_default().chars().take(200).collect();
+            Ok(ShadowMessage::UpdateRejected { token, code: code(), message })
+        }
+        _ => Err(format!("{suffix}: a topic that was not subscribed")),
+    }
+}
+
+fn present(value: &Value) -> Option<Value> {
+    (!value.is_null()).then(|| value.clone())
+}
+
+/// What an update says of `desired.quarantine`: removing the whole section removes the key too.
+fn touched(state: &Value) -> Option<Option<Value>> {
+    match state.get("desired") {
+        Some(Value::Null) => Some(None),
+        Some(desired) => desired.get("quarantine").map(present),
+        None => None,
+    }
+}
+
+fn ours(reported: &Value) -> Value {
+    let mut ours = serde_json::Map::new();
+    for key in ["quarantine", "quarantineStatus"] {
+        if let Some(value) = reported.get(key) {
+            ours.insert(key.to_owned(), value.clone());
+        }
+    }
+    Value::Object(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(suffix: &str, document: &Value) -> Result<ShadowMessage, String> {
+        read(suffix, document.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_delta_is_flat_and_may_not_speak_of_us() {
+        let delta = |state: Value| parse("update/delta", &json!({"version": 3, "state": state}));
+        let with = ShadowMessage::Delta { version: 3, quarantine: Some(json!(true)) };
+        assert_eq!(delta(json!({"quarantine": true, "debug": "off"})), Ok(with));
+        assert_eq!(delta(json!({"debug": "off"})), Ok(ShadowMessage::Delta { version: 3, quarantine: None }));
+    }
+
+    #[test]
+    fn an_update_tells_removal_from_silence() {
+        let desired = |state: Value| match parse("update/accepted", &json!({"version": 3, "state": state})) {
+            Ok(ShadowMessage::Updated { desired, .. }) => desired,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(desired(json!({"desired": {"quarantine": null}})), Some(None));
+        assert_eq!(desired(json!({"desired": null})), Some(None));
+        assert_eq!(desired(json!({"desired": {"debug": "on"}})), None);
+        assert_eq!(desired(json!({"reported": {"quarantine": true}})), None);
+        assert_eq!(desired(json!({"desired": {"quarantine": false}})), Some(Some(json!(false))));
+    }
+
+    #[test]
+    fn bad_documents_are_named() {
+        let error = |suffix: &str, payload: &[u8]| read(suffix, payload).unwrap_err();
+        assert!(error("update/delta", b"{nonsense").contains("no valid JSON"));
+        assert!(error("update/delta", b"[]").contains("expected a JSON object"));
+        assert!(error("update/delta", b"{\"state\":{}}").contains("version"));
+        assert!(error("update/delta", &vec![b' '; 200 * 1024]).contains("204800 bytes"));
+        assert!(error("update/documents", b"{}").contains("not subscribed"));
+    }
+}

@@ -1,0 +1,327 @@
+//! The shadow session: when to ask, what to believe, what to report (shadow.md 7).
+//!
+//! In: [`ShadowMessage`]s, the enforcement [`State`], `now` (uptime). Out: [`Effect`]s. Pure.
+//!
+//! Invariants: silence never means "not quarantined"; a message older than the newest one seen changes nothing, except
+//! an answer to our own `get`, which is the truth of that moment (versions restart when a shadow is deleted);
+//! `desired` is never written; one request of each kind is under way at most.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::shadow_message::ShadowMessage;
+use super::topics::ShadowTopics;
+use crate::quarantine::reported::{reported, same_news};
+use crate::quarantine::state::{Phase, State};
+
+/// How long an answer may take before the control channel counts as broken.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Unanswered requests in a row after which the IPC connection is made anew: on nucleus lite subscriptions die
+/// without a word when a core service restarts.
+const RECONNECT_AFTER: u32 = 3;
+/// From one `get` to the next while a plan waits for its confirmation.
+const CONFIRM_EVERY: Duration = Duration::from_secs(1);
+/// Longest pause after failures.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the session wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Publish this.
+    Publish {
+        /// Where.
+        topic: String,
+        /// What.
+        payload: Value,
+    },
+    /// `desired.quarantine` is this (`None`: absent).
+    Desired(Option<Value>),
+    /// A request sent at this uptime was answered: the control channel works.
+    RoundTrip(Duration),
+    /// The control channel does not work.
+    Broken(String),
+    /// Connect to the nucleus anew and subscribe again.
+    Reconnect,
+}
+
+#[derive(Debug, Clone)]
+struct Request {
+    token: String,
+    sent: Duration,
+    body: Value,
+}
+
+/// The session's memory.
+#[derive(Debug)]
+pub struct Session {
+    topics: ShadowTopics,
+    refresh: Duration,
+    /// Distinguishes our tokens from those of an earlier life and of other clients.
+    seed: String,
+    counter: u64,
+    ready: bool,
+    version: Option<u64>,
+    /// `desired.quarantine` as last heard; the outer `None` means never heard.
+    desired: Option<Option<Value>>,
+    get: Option<Request>,
+    update: Option<Request>,
+    next_get: Duration,
+    next_update: Duration,
+    last_get: Duration,
+    unanswered: u32,
+    accepted: Option<Value>,
+}
+
+impl Session {
+    /// A session for these topics. `seed` makes tokens unique over restarts, at most 40 characters.
+    pub fn new(topics: ShadowTopics, refresh: Duration, seed: &str) -> Self {
+        Self {
+            topics,
+            refresh,
+            seed: seed.chars().take(40).collect(),
+            counter: 0,
+            ready: false,
+            version: None,
+            desired: None,
+            get: None,
+            update: None,
+            next_get: Duration::ZERO,
+            next_update: Duration::ZERO,
+            last_get: Duration::ZERO,
+            unanswered: 0,
+            accepted: None,
+        }
+    }
+
+    /// Every topic is subscribed, for the first time or anew: ask for the document.
+    pub fn subscribed(&mut self, now: Duration) {
+        self.ready = true;
+        self.get = None;
+        self.update = None;
+        self.next_get = now;
+        self.next_update = now;
+    }
+
+    /// The connection is gone; nothing is asked until [`Session::subscribed`].
+    pub fn disconnected(&mut self) {
+        self.ready = false;
+        self.get = None;
+        self.update = None;
+    }
+
+    /// A publish could not be handed to the nucleus.
+    pub fn publish_failed(&mut self, now: Duration) {
+        let pause = self.pause();
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.get = None;
+        self.update = None;
+        self.next_get = now + pause;
+        self.next_update = now + pause;
+    }
+
+    /// The shadow's version as last heard.
+    pub fn version(&self) -> Option<u64> {
+        self.version
+    }
+
+    /// Takes one message.
+    pub fn receive(&mut self, message: ShadowMessage, now: Duration) -> Vec<Effect> {
+        match message {
+            ShadowMessage::Got { token, version, desired, reported } => {
+                self.got(token.as_deref(), version, desired, reported, now)
+            }
+            ShadowMessage::GetRejected { token, code } => self.get_rejected(token.as_deref(), code, now),
+            ShadowMessage::Delta { version, quarantine } => {
+                self.news(version, quarantine.map(Some), now).unwrap_or_default()
+            }
+            ShadowMessage::Updated { token, version, desired } => self.updated(token.as_deref(), version, desired, now),
+            ShadowMessage::UpdateRejected { token, code, message } => {
+                self.update_rejected(token.as_deref(), code, &message, now)
+            }
+            ShadowMessage::Deleted => {
+                self.version = None;
+                self.accepted = None;
+                self.next_get = now;
+                self.learn(None)
+            }
+        }
+    }
+
+    /// Sends what is due.
+    pub fn tick(&mut self, state: &State, now: Duration, jitter: f64) -> Vec<Effect> {
+        let mut effects = self.expire_requests(now);
+        if !self.ready {
+            return effects;
+        }
+        if state.phase == Phase::Provisional {
+            self.next_get = self.next_get.min(self.last_get + CONFIRM_EVERY);
+        }
+        if self.get.is_none() && self.next_get <= now {
+            self.next_get = now + self.refresh.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
+            self.last_get = now;
+            let request = self.request(now, json!({}));
+            effects.push(Effect::Publish { topic: self.topics.get(), payload: request.body.clone() });
+            self.get = Some(request);
+        }
+        effects.extend(self.report(state, now));
+        effects
+    }
+
+    /// How long nothing is due.
+    pub fn next_wake(&self, state: &State, now: Duration) -> Duration {
+        let asked = [&self.get, &self.update].into_iter().flatten().map(|request| request.sent + ANSWER_LIMIT);
+        let mut due: Vec<Duration> = asked.collect();
+        if self.ready && self.get.is_none() {
+            due.push(self.next_get);
+            if state.phase == Phase::Provisional {
+                due.push(self.last_get + CONFIRM_EVERY);
+            }
+        }
+        if self.ready && self.update.is_none() && self.next_update > now {
+            due.push(self.next_update);
+        }
+        due.into_iter().min().map_or(MAX_PAUSE, |at| at.saturating_sub(now))
+    }
+
+    fn got(
+        &mut self,
+        token: Option<&str>,
+        version: u64,
+        desired: Option<Value>,
+        reported: Value,
+        now: Duration,
+    ) -> Vec<Effect> {
+        let Some(sent) = take(&mut self.get, token) else {
+            // Somebody else's question; its answer is news all the same.
+            return self.news(version, Some(desired), now).unwrap_or_default();
+        };
+        self.version = Some(version);
+        self.unanswered = 0;
+        self.accepted = Some(reported);
+        let mut effects = vec![Effect::RoundTrip(sent)];
+        effects.extend(self.learn(desired));
+        effects
+    }
+
+    fn get_rejected(&mut self, token: Option<&str>, code: u64, now: Duration) -> Vec<Effect> {
+        let Some(sent) = take(&mut self.get, token) else { return Vec::new() };
+        if code == 404 {
+            self.unanswered = 0;
+            self.version = None;
+            self.accepted = None;
+            let mut effects = vec![Effect::RoundTrip(sent)];
+            effects.extend(self.learn(None));
+            return effects;
+        }
+        self.next_get = now + self.pause();
+        self.unanswered = self.unanswered.saturating_add(1);
+        vec![Effect::Broken(format!("the shadow service refused to give the shadow (code {code})"))]
+    }
+
+    fn updated(
+        &mut self,
+        token: Option<&str>,
+        version: u64,
+        desired: Option<Option<Value>>,
+        now: Duration,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(request) = self.update.take_if(|request| token == Some(request.token.as_str())) {
+            self.accepted = Some(request.body["state"]["reported"].clone());
+            self.unanswered = 0;
+            effects.push(Effect::RoundTrip(request.sent));
+        }
+        effects.extend(self.news(version, desired, now).unwrap_or_default());
+        effects
+    }
+
+    fn update_rejected(&mut self, token: Option<&str>, code: u64, message: &str, now: Duration) -> Vec<Effect> {
+        let Some(request) = self.update.take_if(|request| token == Some(request.token.as_str())) else {
+            return Vec::new();
+        };
+        let again = matches!(code, 409 | 429 | 500..);
+        if again {
+            self.next_update = now + self.pause().max(Duration::from_secs(2));
+        } else {
+            // A document that was refused is refused again; the next change is another document.
+            self.accepted = Some(request.body["state"]["reported"].clone());
+        }
+        tracing::warn!(code, again, "the shadow service refused our report: {message}");
+        Vec::new()
+    }
+
+    /// Takes what somebody wrote, unless it is older than what is known; `None` when it is.
+    fn news(&mut self, version: u64, desired: Option<Option<Value>>, now: Duration) -> Option<Vec<Effect>> {
+        if self.version.is_some_and(|known| version < known) {
+            return None;
+        }
+        if self.version.is_some_and(|known| version > known + 1) {
+            // Something in between was lost.
+            self.next_get = self.next_get.min(now);
+        }
+        self.version = Some(version);
+        Some(desired.map(|desired| self.learn(desired)).unwrap_or_default())
+    }
+
+    fn learn(&mut self, desired: Option<Value>) -> Vec<Effect> {
+        self.desired = Some(desired.clone());
+        vec![Effect::Desired(desired)]
+    }
+
+    fn report(&mut self, state: &State, now: Duration) -> Option<Effect> {
+        let desired = self.desired.clone()?;
+        if self.update.is_some() || self.next_update > now || state.phase == Phase::Starting {
+            return None;
+        }
+        let body = reported(state, desired.as_ref());
+        if self.accepted.as_ref().is_some_and(|accepted| same_news(accepted, &body)) {
+            return None;
+        }
+        let request = self.request(now, json!({ "state": { "reported": body } }));
+        let payload = request.body.clone();
+        self.update = Some(request);
+        Some(Effect::Publish { topic: self.topics.update(), payload })
+    }
+
+    fn expire_requests(&mut self, now: Duration) -> Vec<Effect> {
+        let late = |request: &mut Request| now.saturating_sub(request.sent) >= ANSWER_LIMIT;
+        let lost_get = self.get.take_if(late).is_some();
+        let lost_update = self.update.take_if(late).is_some();
+        if !lost_get && !lost_update {
+            return Vec::new();
+        }
+        let pause = self.pause();
+        self.unanswered = self.unanswered.saturating_add(1);
+        if lost_get {
+            self.next_get = now + pause;
+        }
+        if lost_update {
+            self.next_update = now + pause;
+        }
+        let seconds = ANSWER_LIMIT.as_secs();
+        let mut effects = vec![Effect::Broken(format!("the shadow service did not answer within {seconds} s"))];
+        if self.unanswered % RECONNECT_AFTER == 0 {
+            effects.push(Effect::Reconnect);
+        }
+        effects
+    }
+
+    fn pause(&self) -> Duration {
+        (Duration::from_millis(500) * 2u32.saturating_pow(self.unanswered.min(10))).min(MAX_PAUSE)
+    }
+
+    fn request(&mut self, now: Duration, mut body: Value) -> Request {
+        self.counter += 1;
+        let token = format!("{}-{}", self.seed, self.counter);
+        body["clientToken"] = json!(token);
+        Request { token, sent: now, body }
+    }
+}
+
+fn take(request: &mut Option<Request>, token: Option<&str>) -> Option<Duration> {
+    request.take_if(|request| token == Some(request.token.as_str())).map(|request| request.sent)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! The session against the situations of shadow.md 7 and 8.
+
+use super::*;
+use crate::quarantine::order::{Authority, Order, Posture};
+
+const REFRESH: Duration = Duration::from_secs(600);
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn session() -> Session {
+    let mut session = Session::new(ShadowTopics::new("gw", None), REFRESH, "seed");
+    session.subscribed(s(1));
+    session
+}
+
+fn released() -> State {
+    State { phase: Phase::Released, ..State::default() }
+}
+
+fn enforced() -> State {
+    let issued = "2026-01-01T00:00:00Z".parse().unwrap();
+    State {
+        phase: Phase::Enforced,
+        wanted: Posture::Isolate,
+        posture: Posture::Isolate,
+        orders: vec![Order::isolate(Authority::Shadow, "shadow", None, issued)],
+        ..State::default()
+    }
+}
+
+/// The token of the request that was published to a topic ending in `suffix`.
+fn token(effects: &[Effect], suffix: &str) -> String {
+    effects
+        .iter()
+        .find_map(|effect| match effect {
+            Effect::Publish { topic, payload } if topic.ends_with(suffix) => {
+                Some(payload["clientToken"].as_str().unwrap().to_owned())
+            }
+            _ => None,
+        })
+        .unwrap_or_else(|| panic!("nothing was published to {suffix}: {effects:?}"))
+}
+
+fn answer(session: &mut Session, token: String, version: u64, desired: Option<Value>, now: u64) -> Vec<Effect> {
+    let reported = json!({});
+    session.receive(ShadowMessage::Got { token: Some(token), version, desired, reported }, s(now))
+}
+
+#[test]
+fn nothing_is_asked_before_every_topic_is_subscribed() {
+    let mut session = Session::new(ShadowTopics::new("gw", None), REFRESH, "seed");
+    assert!(session.tick(&released(), s(5), 0.5).is_empty());
+    session.subscribed(s(6));
+    token(&session.tick(&released(), s(6), 0.5), "/get");
+}
+
+#[test]
+fn an_answer_is_a_round_trip_and_then_the_state_is_reported() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    let effects = answer(&mut session, asked, 7, Some(json!(false)), 2);
+    assert_eq!(effects, [Effect::RoundTrip(s(1)), Effect::Desired(Some(json!(false)))]);
+    let effects = session.tick(&released(), s(2), 0.5);
+    let updated = token(&effects, "/update");
+    let text = format!("{effects:?}");
+    assert!(!text.contains("desired"), "desired is never written: {text}");
+    session.receive(ShadowMessage::Updated { token: Some(updated), version: 8, desired: None }, s(3));
+    assert!(session.tick(&released(), s(4), 0.5).is_empty(), "the same news is not sent twice");
+}
+
+#[test]
+fn a_stale_delta_changes_nothing_and_a_repeated_one_is_harmless() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 2);
+    let delta = |version| ShadowMessage::Delta { version, quarantine: Some(json!(true)) };
+    assert!(session.receive(delta(6), s(3)).is_empty());
+    assert_eq!(session.receive(delta(8), s(3)), [Effect::Desired(Some(json!(true)))]);
+    assert_eq!(session.receive(delta(8), s(3)), [Effect::Desired(Some(json!(true)))]);
+}
+
+#[test]
+fn a_removed_key_is_noticed_without_a_delta() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 2);
+    let removed = ShadowMessage::Updated { token: None, version: 8, desired: Some(None) };
+    assert_eq!(session.receive(removed, s(3)), [Effect::Desired(None)]);
+}
+
+#[test]
+fn a_lost_version_asks_again() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 2);
+    session.receive(ShadowMessage::Delta { version: 9, quarantine: None }, s(3));
+    token(&session.tick(&released(), s(3), 0.5), "/get");
+}
+
+#[test]
+fn versions_restart_with_a_deleted_shadow() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 70, Some(json!(true)), 2);
+    assert_eq!(session.receive(ShadowMessage::Deleted, s(3)), [Effect::Desired(None)]);
+    let fresh = ShadowMessage::Delta { version: 1, quarantine: Some(json!(true)) };
+    assert_eq!(session.receive(fresh, s(4)), [Effect::Desired(Some(json!(true)))]);
+}
+
+#[test]
+fn silence_is_broken_and_leads_to_a_reconnect_and_never_to_a_release() {
+    let mut session = session();
+    let mut now = 1;
+    let mut all = Vec::new();
+    for _ in 0..200 {
+        all.extend(session.tick(&enforced(), s(now), 0.5));
+        now += 1;
+    }
+    assert!(all.iter().any(|effect| matches!(effect, Effect::Broken(_))));
+    assert!(all.contains(&Effect::Reconnect));
+    assert!(!all.iter().any(|effect| matches!(effect, Effect::Desired(_))));
+}
+
+#[test]
+fn a_provisional_plan_is_asked_for_every_second() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 1);
+    let provisional = State { phase: Phase::Provisional, ..enforced() };
+    assert!(session.next_wake(&provisional, s(1)) <= s(1));
+    token(&session.tick(&provisional, s(2), 0.5), "/get");
+}
+
+#[test]
+fn no_shadow_means_report_and_create_it() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    let effects = session.receive(ShadowMessage::GetRejected { token: Some(asked), code: 404 }, s(2));
+    assert_eq!(effects, [Effect::RoundTrip(s(1)), Effect::Desired(None)]);
+    token(&session.tick(&released(), s(2), 0.5), "/update");
+}
+
+#[test]
+fn a_refused_report_is_not_sent_again_unchanged() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 2);
+    let sent = token(&session.tick(&released(), s(2), 0.5), "/update");
+    let refusal = ShadowMessage::UpdateRejected { token: Some(sent), code: 413, message: String::new() };
+    session.receive(refusal, s(3));
+    assert!(session.tick(&released(), s(4), 0.5).is_empty());
+    token(&session.tick(&enforced(), s(5), 0.5), "/update");
+}

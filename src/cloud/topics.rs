@@ -1,0 +1,60 @@
+//! Topic names (shadow.md 2, device-defender.md 1). Pure.
+
+/// Topics of one shadow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShadowTopics {
+    prefix: String,
+}
+
+impl ShadowTopics {
+    /// The classic shadow of `thing`, or a named one. Both names were checked when the configuration was read.
+    pub fn new(thing: &str, name: Option<&str>) -> Self {
+        let classic = format!("$aws/things/{thing}/shadow");
+        Self { prefix: name.map_or(classic.clone(), |name| format!("{classic}/name/{name}")) }
+    }
+
+    /// Where a `get` is published.
+    pub fn get(&self) -> String {
+        format!("{}/get", self.prefix)
+    }
+
+    /// Where an update is published.
+    pub fn update(&self) -> String {
+        format!("{}/update", self.prefix)
+    }
+
+    /// What must be subscribed. Exact topics: overlapping filters multiply deliveries on nucleus lite, and AWS advises
+    /// against `shadow/#`. `update/documents` is left out: two whole documents would not pass lite's 5,000 bytes.
+    pub fn subscriptions(&self) -> Vec<String> {
+        ["get/accepted", "get/rejected", "update/accepted", "update/rejected", "update/delta", "delete/accepted"]
+            .iter()
+            .map(|suffix| format!("{}/{suffix}", self.prefix))
+            .collect()
+    }
+
+    /// The part behind the prefix.
+    pub fn suffix<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(self.prefix.as_str())?.strip_prefix('/')
+    }
+}
+
+/// The reserved topic of Device Defender reports in JSON.
+pub fn metrics(thing: &str) -> String {
+    format!("$aws/things/{thing}/defender/metrics/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classic_and_named_shadows_have_their_own_topics() {
+        let classic = ShadowTopics::new("gw", None);
+        assert_eq!(classic.get(), "$aws/things/gw/shadow/get");
+        assert_eq!(classic.suffix("$aws/things/gw/shadow/update/delta"), Some("update/delta"));
+        assert_eq!(classic.suffix("$aws/things/gw2/shadow/update/delta"), None);
+        let named = ShadowTopics::new("gw", Some("edge"));
+        assert_eq!(named.update(), "$aws/things/gw/shadow/name/edge/update");
+        assert_eq!(metrics("gw"), "$aws/things/gw/defender/metrics/json");
+    }
+}

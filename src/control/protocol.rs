@@ -1,0 +1,60 @@
+//! What the command line and the agent say to each other: one JSON object a line, one answer a request.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the agent listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/edgewarden/control.sock";
+/// Longest request in bytes; the longest honest one carries a reason of 256 characters.
+pub const MAX_REQUEST: u64 = 4096;
+/// Longest answer in bytes: `top` with thousands of remotes.
+pub const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+/// Longest reason in characters; it goes into the shadow.
+pub const MAX_REASON: usize = 256;
+
+/// A question or an instruction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Everything the agent knows about itself.
+    Status,
+    /// The running interval's traffic.
+    Top,
+    /// The operator isolates the device.
+    Quarantine {
+        /// Why.
+        reason: String,
+        /// Ends by itself after this many seconds.
+        expires_seconds: Option<u64>,
+    },
+    /// The operator ends the operator's order, or every order.
+    Release {
+        /// Every order, against its authority's will.
+        everything: bool,
+        /// Why; required for `everything`.
+        reason: Option<String>,
+    },
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Done; for `status` and instructions a [`crate::agent::board::Status`], for `top` an interval.
+    Ok(Value),
+    /// Not done; a sentence.
+    Error(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_strictly() {
+        let read = |text: &str| serde_json::from_str::<Request>(text);
+        assert_eq!(read(r#"{"command":"status"}"#).unwrap(), Request::Status);
+        assert!(read(r#"{"command":"reboot"}"#).is_err());
+        assert!(read(r#"{"command":"quarantine"}"#).is_err(), "a reason is required");
+    }
+}

@@ -1,0 +1,163 @@
+//! The control socket's agent side.
+//!
+//! In: requests of root (or of the agent's own user). Out: answers. Bounded: one request a connection, a few
+//! connections at once, a few seconds each, so that a local process cannot hold the agent up.
+
+#![expect(clippy::disallowed_methods, reason = "the control socket is the agent's own door, like host and cloud")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::protocol::{Answer, MAX_REASON, MAX_REQUEST, Request};
+use crate::agent::board::Board;
+use crate::agent::enforcer::{Command, Handle};
+use crate::host::{clock, files};
+use crate::observe::Observer;
+use crate::quarantine::order::{Authority, Order};
+use crate::quarantine::order_document::Wish;
+
+/// Connections served at once.
+const MAX_CONNECTIONS: usize = 8;
+/// How long one may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Longest self-ending quarantine that can be asked for: a year.
+const MAX_SECONDS: u64 = 366 * 86_400;
+
+/// Serves for ever.
+pub struct Server {
+    /// Where to listen.
+    pub socket: PathBuf,
+    /// Status.
+    pub board: Board,
+    /// Orders.
+    pub enforcer: Handle,
+    /// Traffic.
+    pub observer: Arc<Observer>,
+}
+
+impl Server {
+    /// Runs until it is dropped. A socket that cannot be made is tried again: the agent is more than its CLI.
+    pub async fn run(self) {
+        let server = Arc::new(self);
+        let mut warned = false;
+        loop {
+            match listen(&server.socket) {
+                Ok(listener) => Arc::clone(&server).accept(listener).await,
+                Err(error) if !warned => {
+                    tracing::warn!("no control socket: {error}");
+                    warned = true;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(LIMIT).await;
+        }
+    }
+
+    async fn accept(self: Arc<Self>, listener: UnixListener) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of descriptors, for instance; others will be freed.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let server = Arc::clone(&self);
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(LIMIT, server.serve(stream)).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn serve(&self, stream: UnixStream) -> std::io::Result<()> {
+        let user = stream.peer_cred()?.uid();
+        let (read, mut write) = stream.into_split();
+        let answer = if user == 0 || user == nix::unistd::geteuid().as_raw() {
+            let mut line = String::new();
+            BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+            match serde_json::from_str::<Request>(&line) {
+                Ok(request) => self.answer(request).await,
+                Err(error) => Answer::Error(format!("the request cannot be read: {error}")),
+            }
+        } else {
+            Answer::Error("only root may ask the agent".into())
+        };
+        let mut text = serde_json::to_string(&answer).unwrap_or_default();
+        text.push('\n');
+        write.write_all(text.as_bytes()).await
+    }
+
+    async fn answer(&self, request: Request) -> Answer {
+        match request {
+            Request::Status => self.status(),
+            Request::Top => to_answer(serde_json::to_value(self.observer.peek(clock::now().wall))),
+            Request::Quarantine { reason, expires_seconds } => match quarantine(&reason, expires_seconds) {
+                Ok(wish) => self.instruct(Command::Wish { authority: Authority::Operator, wish: Ok(wish) }).await,
+                Err(problem) => Answer::Error(problem),
+            },
+            Request::Release { everything: false, .. } => {
+                self.instruct(Command::Wish { authority: Authority::Operator, wish: Ok(Wish::Release) }).await
+            }
+            Request::Release { everything: true, reason } => match reason.map(|reason| check_reason(&reason)) {
+                Some(Ok(reason)) => self.instruct(Command::Override { reason }).await,
+                Some(Err(problem)) => Answer::Error(problem),
+                None => Answer::Error("ending every order needs a reason: the cloud is told".into()),
+            },
+        }
+    }
+
+    async fn instruct(&self, command: Command) -> Answer {
+        match self.enforcer.ask(command).await {
+            Some(_) => self.status(),
+            None => Answer::Error("the agent is stopping".into()),
+        }
+    }
+
+    fn status(&self) -> Answer {
+        let state = self.enforcer.state().borrow().clone();
+        self.board.update(|status| status.enforcement = state);
+        to_answer(serde_json::to_value(self.board.read()))
+    }
+}
+
+fn to_answer(value: serde_json::Result<Value>) -> Answer {
+    value.map_or_else(|error| Answer::Error(error.to_string()), Answer::Ok)
+}
+
+fn check_reason(reason: &str) -> Result<String, String> {
+    let reason = reason.trim();
+    let plain = !reason.is_empty() && reason.chars().count() <= MAX_REASON && !reason.chars().any(char::is_control);
+    if plain { Ok(reason.to_owned()) } else { Err(format!("a reason has 1 to {MAX_REASON} printable characters")) }
+}
+
+fn quarantine(reason: &str, expires_seconds: Option<u64>) -> Result<Wish, String> {
+    let now = clock::now().wall;
+    let mut order = Order::isolate(Authority::Operator, "operator", Some(check_reason(reason)?), now);
+    if let Some(seconds) = expires_seconds {
+        let whole = i64::try_from(seconds).ok().filter(|_| (1..=MAX_SECONDS).contains(&seconds));
+        let whole = whole.ok_or_else(|| format!("a quarantine ends after 1 to {MAX_SECONDS} seconds"))?;
+        order.expires = now.checked_add(SignedDuration::from_secs(whole)).ok();
+    }
+    Ok(Wish::Order(Box::new(order)))
+}
+
+fn listen(socket: &Path) -> Result<UnixListener, String> {
+    if let Some(directory) = socket.parent() {
+        files::make_directory(directory).map_err(|error| crate::error_text(&error))?;
+    }
+    // A socket left by an agent that was killed.
+    files::remove(socket).map_err(|error| crate::error_text(&error))?;
+    let failed = |error: std::io::Error| format!("{}: {error}", socket.display());
+    let listener = UnixListener::bind(socket).map_err(failed)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
