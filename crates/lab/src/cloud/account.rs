@@ -75,7 +75,9 @@ impl Account {
     fn shadow(&mut self, topic: &str, payload: &[u8], now_ms: u64, effects: &mut Effects) {
         let answers = self.shadows.handle(topic, payload, now_ms / 1_000);
         if let Some(request) = ShadowTopic::parse(topic) {
-            let accepted = answers.iter().any(|answer| answer.topic == request.answer("accepted"));
+            let accepted = answers
+                .iter()
+                .any(|answer| answer.topic == request.answer("accepted"));
             match request.operation {
                 ShadowOperation::Update if accepted => effects.events.extend(self.shadow_event(&request.id)),
                 ShadowOperation::Delete if accepted => effects.events.push(json!({
@@ -119,7 +121,9 @@ impl Account {
             self.ingest.handle(thing, payload, now_ms)
         };
         let answer_topic = format!("{topic}/{}", verdict.topic_suffix());
-        effects.answers.push(Answer::new(answer_topic, &verdict.answer(thing, now_ms)));
+        effects
+            .answers
+            .push(Answer::new(answer_topic, &verdict.answer(thing, now_ms)));
         effects.events.push(report_event(thing, &verdict, document));
         if let Verdict::Accepted { values, .. } = verdict {
             for violation in self.detect.evaluate(thing, &values, now_ms) {
@@ -158,7 +162,9 @@ impl Account {
     fn carry_out(&mut self, decision: Decision, now_ms: u64, effects: &mut Effects) {
         match decision {
             Decision::Ignore { thing, why } => {
-                effects.events.push(json!({"event": "lambda", "thing": thing, "action": "none", "why": why}));
+                effects
+                    .events
+                    .push(json!({"event": "lambda", "thing": thing, "action": "none", "why": why}));
             }
             Decision::Act { thing, actions } => {
                 for action in actions {
@@ -176,19 +182,26 @@ impl Account {
 
 /// The thing of a report topic.
 fn report_topic(topic: &str) -> Option<&str> {
-    let thing = topic.strip_prefix("$aws/things/")?.strip_suffix("/defender/metrics/json")?;
+    let thing = topic
+        .strip_prefix("$aws/things/")?
+        .strip_suffix("/defender/metrics/json")?;
     is_name(thing, MAX_THING_CHARS).then_some(thing)
 }
 
 fn report_event(thing: &str, verdict: &Verdict, document: Option<Value>) -> Value {
-    let mut event = json!({"event": "report", "thing": thing, "outcome": verdict.topic_suffix(), "report": document});
+    let mut event =
+        json!({"event": "report", "thing": thing, "outcome": verdict.topic_suffix(), "report": document});
     match verdict {
         Verdict::Accepted { report_id, values } => {
             event["reportId"] = json!(report_id);
             event["bytesOut"] = json!(values.get(&Metric::AllBytesOut));
             event["bytesIn"] = json!(values.get(&Metric::AllBytesIn));
         }
-        Verdict::Rejected { report_id, code, message } => {
+        Verdict::Rejected {
+            report_id,
+            code,
+            message,
+        } => {
             event["reportId"] = json!(report_id);
             event["error"] = json!({"code": code, "message": message});
         }

@@ -50,7 +50,9 @@ impl FromStr for Flavour {
         match name {
             "correct" => Ok(Self::Correct),
             "workshop" => Ok(Self::Workshop),
-            _ => Err(UnknownFlavour { name: name.to_owned() }),
+            _ => Err(UnknownFlavour {
+                name: name.to_owned(),
+            }),
         }
     }
 }
@@ -155,15 +157,24 @@ pub fn decide(event: &Value, flavour: Flavour) -> Result<Vec<Decision>, LambdaEr
         Flavour::Correct => records.as_slice(),
         Flavour::Workshop => &records[..1],
     };
-    looked_at.iter().enumerate().map(|(index, record)| decide_record(index, record, flavour)).collect()
+    looked_at
+        .iter()
+        .enumerate()
+        .map(|(index, record)| decide_record(index, record, flavour))
+        .collect()
 }
 
 fn decide_record(index: usize, record: &Value, flavour: Flavour) -> Result<Decision, LambdaError> {
-    let text =
-        record.pointer("/Sns/Message").and_then(Value::as_str).ok_or(LambdaError::Message { index })?;
-    let message: Value =
-        serde_json::from_str(text).map_err(|source| LambdaError::Json { index, source })?;
-    let thing = message.get("thingName").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = record
+        .pointer("/Sns/Message")
+        .and_then(Value::as_str)
+        .ok_or(LambdaError::Message { index })?;
+    let message: Value = serde_json::from_str(text).map_err(|source| LambdaError::Json { index, source })?;
+    let thing = message
+        .get("thingName")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     if !is_name(&thing, MAX_THING_CHARS) {
         return Err(LambdaError::ThingName { index });
     }

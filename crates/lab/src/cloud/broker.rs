@@ -43,7 +43,9 @@ impl FromStr for BrokerAddress {
     type Err = BadBrokerAddress;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || BadBrokerAddress { text: text.to_owned() };
+        let bad = || BadBrokerAddress {
+            text: text.to_owned(),
+        };
         let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let well_formed = match bare {
@@ -51,7 +53,14 @@ impl FromStr for BrokerAddress {
             None => !host.is_empty() && !host.contains(':'),
         };
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(bad)?;
-        if well_formed { Ok(Self { host: host.to_owned(), port }) } else { Err(bad()) }
+        if well_formed {
+            Ok(Self {
+                host: host.to_owned(),
+                port,
+            })
+        } else {
+            Err(bad())
+        }
     }
 }
 
@@ -82,12 +91,30 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for (text, host, port) in
-            [("192.0.2.1:8883", "192.0.2.1", 8883), ("[2001:db8::1]:1883", "[2001:db8::1]", 1883), ("broker:1", "broker", 1)]
-        {
-            assert_eq!(text.parse(), Ok(BrokerAddress { host: host.to_owned(), port }), "{text}");
+        for (text, host, port) in [
+            ("192.0.2.1:8883", "192.0.2.1", 8883),
+            ("[2001:db8::1]:1883", "[2001:db8::1]", 1883),
+            ("broker:1", "broker", 1),
+        ] {
+            assert_eq!(
+                text.parse(),
+                Ok(BrokerAddress {
+                    host: host.to_owned(),
+                    port
+                }),
+                "{text}"
+            );
         }
-        for text in ["", "host", ":1", "host:0", "host:x", "host:65536", "2001:db8::1:1883", "[host]:1"] {
+        for text in [
+            "",
+            "host",
+            ":1",
+            "host:0",
+            "host:x",
+            "host:65536",
+            "2001:db8::1:1883",
+            "[host]:1",
+        ] {
             assert!(text.parse::<BrokerAddress>().is_err(), "{text}");
         }
     }

@@ -39,8 +39,12 @@ pub enum Operator {
 }
 
 impl Operator {
-    const ALL: [Self; 4] =
-        [Self::LessThan, Self::LessThanEquals, Self::GreaterThan, Self::GreaterThanEquals];
+    const ALL: [Self; 4] = [
+        Self::LessThan,
+        Self::LessThanEquals,
+        Self::GreaterThan,
+        Self::GreaterThanEquals,
+    ];
 
     /// Name in security profiles.
     pub fn name(self) -> &'static str {
@@ -83,7 +87,9 @@ impl FromStr for Operator {
         Self::ALL
             .into_iter()
             .find(|operator| operator.name() == name)
-            .ok_or_else(|| UnknownOperator { name: name.to_owned() })
+            .ok_or_else(|| UnknownOperator {
+                name: name.to_owned(),
+            })
     }
 }
 
@@ -228,7 +234,11 @@ pub struct Detect {
 impl Detect {
     /// Judges all things by one profile.
     pub fn new(profile: SecurityProfile) -> Self {
-        Self { profile, states: BTreeMap::new(), alarms_raised: 0 }
+        Self {
+            profile,
+            states: BTreeMap::new(),
+            alarms_raised: 0,
+        }
     }
 
     /// Judges the values of one accepted report. A metric that is absent is no data point. `now_ms` is
@@ -236,7 +246,9 @@ impl Detect {
     pub fn evaluate(&mut self, thing: &str, values: &BTreeMap<Metric, u64>, now_ms: u64) -> Vec<Violation> {
         let mut violations = Vec::new();
         for (index, behavior) in self.profile.behaviors.iter().enumerate() {
-            let Some(&value) = values.get(&behavior.metric) else { continue };
+            let Some(&value) = values.get(&behavior.metric) else {
+                continue;
+            };
             let key = (thing.to_owned(), index);
             if self.states.len() >= MAX_STATES && !self.states.contains_key(&key) {
                 continue;
@@ -276,7 +288,11 @@ impl AlarmState {
             return None;
         }
         self.against += 1;
-        let needed = if in_alarm { behavior.consecutive_to_clear } else { behavior.consecutive_to_alarm };
+        let needed = if in_alarm {
+            behavior.consecutive_to_clear
+        } else {
+            behavior.consecutive_to_alarm
+        };
         if self.against < needed.clamp(1, MAX_CONSECUTIVE_DATAPOINTS) {
             return None;
         }

@@ -66,7 +66,11 @@ impl Verdict {
             Self::Accepted { report_id, .. } => json!({
                 "thingName": thing, "reportId": report_id, "status": "ACCEPTED", "timestamp": now_ms,
             }),
-            Self::Rejected { report_id, code, message } => {
+            Self::Rejected {
+                report_id,
+                code,
+                message,
+            } => {
                 let mut answer = json!({
                     "thingName": thing,
                     "status": "REJECTED",
@@ -99,7 +103,10 @@ pub struct Ingest {
 impl Ingest {
     /// An intake that throttles to one report per thing in `min_interval_seconds`.
     pub fn new(min_interval_seconds: u64) -> Self {
-        Self { min_interval_ms: min_interval_seconds.saturating_mul(1_000), last: BTreeMap::new() }
+        Self {
+            min_interval_ms: min_interval_seconds.saturating_mul(1_000),
+            last: BTreeMap::new(),
+        }
     }
 
     /// Judges one report. Order of the checks: format, report id, throttle; only an accepted report
@@ -107,8 +114,17 @@ impl Ingest {
     pub fn handle(&mut self, thing: &str, payload: &[u8], now_ms: u64) -> Verdict {
         match self.judge(thing, payload, now_ms) {
             Ok(report) => {
-                self.last.insert(thing.to_owned(), LastReport { id: report.id, at_ms: now_ms });
-                Verdict::Accepted { report_id: report.id, values: report.values }
+                self.last.insert(
+                    thing.to_owned(),
+                    LastReport {
+                        id: report.id,
+                        at_ms: now_ms,
+                    },
+                );
+                Verdict::Accepted {
+                    report_id: report.id,
+                    values: report.values,
+                }
             }
             Err(verdict) => verdict,
         }
@@ -119,7 +135,10 @@ impl Ingest {
             return Err(invalid(None, "the thing name is not valid"));
         }
         if payload.len() > MAX_REPORT_BYTES {
-            let message = format!("the report has {} bytes, at most {MAX_REPORT_BYTES} are taken", payload.len());
+            let message = format!(
+                "the report has {} bytes, at most {MAX_REPORT_BYTES} are taken",
+                payload.len()
+            );
             return Err(invalid(None, &message));
         }
         let document: Value = serde_json::from_slice(payload)
@@ -130,17 +149,26 @@ impl Ingest {
             return if self.last.len() < MAX_THINGS {
                 Ok(report)
             } else {
-                Err(rejected(Some(report.id), "LimitExceeded", "this stand-in keeps no more things"))
+                Err(rejected(
+                    Some(report.id),
+                    "LimitExceeded",
+                    "this stand-in keeps no more things",
+                ))
             };
         };
         if report.id <= last.id {
-            let message = format!("report id {} does not rise above {}, the last one taken", report.id, last.id);
+            let message = format!(
+                "report id {} does not rise above {}, the last one taken",
+                report.id, last.id
+            );
             return Err(invalid(Some(report.id), &message));
         }
         let waited = now_ms.saturating_sub(last.at_ms);
         if waited < self.min_interval_ms {
-            let message =
-                format!("{waited} ms after the last report, at least {} are required", self.min_interval_ms);
+            let message = format!(
+                "{waited} ms after the last report, at least {} are required",
+                self.min_interval_ms
+            );
             return Err(rejected(Some(report.id), "Throttled", &message));
         }
         Ok(report)
@@ -149,7 +177,11 @@ impl Ingest {
 
 /// The refusal of a malformed report.
 pub fn invalid(report_id: Option<u64>, detail: &str) -> Verdict {
-    rejected(report_id, "InvalidPayload", &format!("Malformed metrics report: {detail}"))
+    rejected(
+        report_id,
+        "InvalidPayload",
+        &format!("Malformed metrics report: {detail}"),
+    )
 }
 
 /// The report id of a document whose header can be read, valid or not.
@@ -159,5 +191,9 @@ pub fn readable_report_id(document: &Value) -> Option<u64> {
 
 fn rejected(report_id: Option<u64>, code: &'static str, message: &str) -> Verdict {
     let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
-    Verdict::Rejected { report_id, code, message: message[..end].to_owned() }
+    Verdict::Rejected {
+        report_id,
+        code,
+        message: message[..end].to_owned(),
+    }
 }

@@ -71,7 +71,9 @@ impl FromStr for Metric {
         Self::ALL
             .into_iter()
             .find(|metric| metric.name() == name)
-            .ok_or_else(|| UnknownMetric { name: name.to_owned() })
+            .ok_or_else(|| UnknownMetric {
+                name: name.to_owned(),
+            })
     }
 }
 
@@ -84,6 +86,9 @@ mod tests {
         for metric in Metric::ALL {
             assert_eq!(metric.name().parse(), Ok(metric));
         }
-        assert!("aws:listening-tcp-ports".parse::<Metric>().is_err(), "a set is not a count");
+        assert!(
+            "aws:listening-tcp-ports".parse::<Metric>().is_err(),
+            "a set is not a count"
+        );
     }
 }

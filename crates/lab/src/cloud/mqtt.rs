@@ -21,6 +21,9 @@ use crate::traffic::lines;
 /// Largest payload sent, in bytes; leaves room for the topic.
 pub const MAX_PAYLOAD_BYTES: usize = MAX_PACKET_BYTES - 64 * 1024;
 
+/// Longest wait for the broker to close after a goodbye; the work is done by then.
+const GOODBYE: Duration = Duration::from_millis(500);
+
 /// Talks to the broker as a person would.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MqttArgs {
@@ -44,7 +47,11 @@ pub enum MqttVerb {
         #[arg(long)]
         topic: String,
         /// The message.
-        #[arg(long, conflicts_with = "payload_file", required_unless_present = "payload_file")]
+        #[arg(
+            long,
+            conflicts_with = "payload_file",
+            required_unless_present = "payload_file"
+        )]
         payload: Option<String>,
         /// File that holds the message.
         #[arg(long)]
@@ -145,7 +152,11 @@ pub struct ShadowAnswer {
 pub async fn run(args: MqttArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let limit = Duration::from_secs(args.timeout_seconds);
     match args.verb {
-        MqttVerb::Publish { topic, payload, payload_file } => {
+        MqttVerb::Publish {
+            topic,
+            payload,
+            payload_file,
+        } => {
             let payload = match (payload, payload_file) {
                 (_, Some(path)) => read_payload(path)?,
                 (payload, None) => payload.unwrap_or_default().into_bytes(),
@@ -175,7 +186,12 @@ pub async fn publish(
     check_topic(topic)?;
     let mut console = Console::new(broker);
     let work = async {
-        console.request(console.client.publish(topic, QoS::AtLeastOnce, false, payload).await)?;
+        console.request(
+            console
+                .client
+                .publish(topic, QoS::AtLeastOnce, false, payload)
+                .await,
+        )?;
         while !matches!(console.next().await?, Packet::PubAck(_)) {}
         console.goodbye().await;
         Ok(())
@@ -196,7 +212,12 @@ pub async fn get_shadow(
         console.subscribe_answers(&topic).await?;
         let token = unique_name();
         let request = json!({"clientToken": token}).to_string();
-        console.request(console.client.publish(&topic, QoS::AtLeastOnce, false, request).await)?;
+        console.request(
+            console
+                .client
+                .publish(&topic, QoS::AtLeastOnce, false, request)
+                .await,
+        )?;
         let answer = loop {
             if let Packet::Publish(publish) = console.next().await?
                 && let Some(answer) = own_answer(&publish, &topic, &token)?
@@ -217,8 +238,10 @@ fn own_answer(publish: &Publish, topic: &str, token: &str) -> Result<Option<Shad
         Some("/rejected") => false,
         _ => return Ok(None),
     };
-    let document: Value = serde_json::from_slice(&publish.payload)
-        .map_err(|source| MqttError::Answer { topic: publish.topic.clone(), source })?;
+    let document: Value = serde_json::from_slice(&publish.payload).map_err(|source| MqttError::Answer {
+        topic: publish.topic.clone(),
+        source,
+    })?;
     let ours = match document.get("clientToken") {
         Some(seen) => seen == token,
         None => !accepted,
@@ -236,11 +259,18 @@ struct Console {
 impl Console {
     fn new(broker: &BrokerAddress) -> Self {
         let (client, event_loop) = broker::client(broker, &unique_name());
-        Self { broker: broker.clone(), client, event_loop }
+        Self {
+            broker: broker.clone(),
+            client,
+            event_loop,
+        }
     }
 
     fn request(&self, outcome: Result<(), ClientError>) -> Result<(), MqttError> {
-        outcome.map_err(|source| MqttError::Request { broker: self.broker.clone(), source: Box::new(source) })
+        outcome.map_err(|source| MqttError::Request {
+            broker: self.broker.clone(),
+            source: Box::new(source),
+        })
     }
 
     async fn next(&mut self) -> Result<Packet, MqttError> {
@@ -266,7 +296,10 @@ impl Console {
             if let Packet::SubAck(ack) = self.next().await? {
                 let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
                 return if refused {
-                    Err(MqttError::Refused { broker: self.broker.clone(), topic: topic.to_owned() })
+                    Err(MqttError::Refused {
+                        broker: self.broker.clone(),
+                        topic: topic.to_owned(),
+                    })
                 } else {
                     Ok(())
                 };
@@ -277,7 +310,8 @@ impl Console {
     /// Says goodbye so that the broker does not log a lost client; failure to do so changes nothing.
     async fn goodbye(&mut self) {
         if self.client.disconnect().await.is_ok() {
-            while self.event_loop.poll().await.is_ok() {}
+            let closed = async { while self.event_loop.poll().await.is_ok() {} };
+            let _closed_in_time = timeout(GOODBYE, closed).await;
         }
     }
 }
@@ -288,21 +322,29 @@ async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, MqttError>>,
 ) -> Result<T, MqttError> {
-    timeout(limit, work)
-        .await
-        .unwrap_or_else(|_| Err(MqttError::Timeout { broker: broker.clone(), awaited, limit }))
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(MqttError::Timeout {
+            broker: broker.clone(),
+            awaited,
+            limit,
+        })
+    })
 }
 
 fn check_topic(topic: &str) -> Result<(), MqttError> {
     if topic.is_empty() || topic.contains(['+', '#']) {
-        return Err(MqttError::Topic { topic: topic.to_owned() });
+        return Err(MqttError::Topic {
+            topic: topic.to_owned(),
+        });
     }
     Ok(())
 }
 
 fn read_payload(path: PathBuf) -> Result<Vec<u8>, MqttError> {
     use std::io::Read;
-    let limit = u64::try_from(MAX_PAYLOAD_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(MAX_PAYLOAD_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
     let mut payload = Vec::new();
     let read = std::fs::File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut payload));
     match read {
@@ -315,6 +357,9 @@ fn read_payload(path: PathBuf) -> Result<Vec<u8>, MqttError> {
 fn unique_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let nanos = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
     format!("lab-{}-{nanos:x}-{count}", std::process::id())
 }

@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Packet, Publish, QoS, SubAck, SubscribeReasonCode};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, Packet, Publish, QoS, SubAck, SubscribeReasonCode,
+};
 use serde_json::{Value, json};
 
 use super::account::{Account, AccountSettings};
@@ -96,7 +98,14 @@ pub async fn serve(
     let (client, event_loop) = broker::client(&args.broker, CLIENT_ID);
     let account = Account::new(args.settings());
     let outbox = VecDeque::new();
-    let mut service = Service { client, account, outbox, dropped: 0, outage_told: false, tell };
+    let mut service = Service {
+        client,
+        account,
+        outbox,
+        dropped: 0,
+        outage_told: false,
+        tell,
+    };
     service.run(event_loop).await
 }
 
@@ -131,7 +140,8 @@ impl<T: FnMut(&Value) -> Result<(), LinesError> + Send> Service<T> {
 
     /// The request queue is empty right after a connect (a clean session clears it), so this fits.
     fn subscribe(&mut self) -> Result<(), LinesError> {
-        let filters = FILTERS.map(|filter| rumqttc::SubscribeFilter::new(filter.to_owned(), QoS::AtLeastOnce));
+        let filters =
+            FILTERS.map(|filter| rumqttc::SubscribeFilter::new(filter.to_owned(), QoS::AtLeastOnce));
         match self.client.try_subscribe_many(filters) {
             Ok(()) => Ok(()),
             Err(error) => (self.tell)(&json!({"event": "subscribe-failed", "error": error.to_string()})),
@@ -139,7 +149,11 @@ impl<T: FnMut(&Value) -> Result<(), LinesError> + Send> Service<T> {
     }
 
     fn subscribed(&mut self, ack: &SubAck) -> Result<(), LinesError> {
-        if ack.return_codes.iter().any(|code| matches!(code, SubscribeReasonCode::Failure)) {
+        if ack
+            .return_codes
+            .iter()
+            .any(|code| matches!(code, SubscribeReasonCode::Failure))
+        {
             return (self.tell)(&json!({"event": "subscribe-failed", "error": "the broker refused"}));
         }
         self.outage_told = false;
@@ -149,7 +163,8 @@ impl<T: FnMut(&Value) -> Result<(), LinesError> + Send> Service<T> {
     fn handle(&mut self, publish: &Publish) -> Result<(), LinesError> {
         let effects = self.account.handle(&publish.topic, &publish.payload, epoch_ms());
         for answer in effects.answers {
-            if self.outbox.len() < MAX_OUTBOX {
+            // A topic the client refuses would stay at the head of the outbox for ever.
+            if self.outbox.len() < MAX_OUTBOX && rumqttc::valid_topic(&answer.topic) {
                 self.outbox.push_back(answer);
             } else {
                 self.dropped += 1;
@@ -173,7 +188,8 @@ impl<T: FnMut(&Value) -> Result<(), LinesError> + Send> Service<T> {
     fn flush(&mut self) {
         while let Some(answer) = self.outbox.front() {
             let sent =
-                self.client.try_publish(&answer.topic, QoS::AtLeastOnce, false, answer.payload.as_slice());
+                self.client
+                    .try_publish(&answer.topic, QoS::AtLeastOnce, false, answer.payload.as_slice());
             if sent.is_err() {
                 return;
             }

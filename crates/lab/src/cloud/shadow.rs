@@ -43,7 +43,10 @@ pub struct Answer {
 
 impl Answer {
     pub(crate) fn new(topic: String, document: &Value) -> Self {
-        Self { topic, payload: document.to_string().into_bytes() }
+        Self {
+            topic,
+            payload: document.to_string().into_bytes(),
+        }
     }
 }
 
@@ -75,14 +78,19 @@ impl Shadows {
     /// Handles one request; anything that is not a request topic gets no answer. `now_seconds` is epoch
     /// seconds.
     pub fn handle(&mut self, topic: &str, payload: &[u8], now_seconds: u64) -> Vec<Answer> {
-        let Some(topic) = ShadowTopic::parse(topic) else { return Vec::new() };
+        let Some(topic) = ShadowTopic::parse(topic) else {
+            return Vec::new();
+        };
         let outcome = topic.check_names().and_then(|()| match topic.operation {
             ShadowOperation::Get => self.get(&topic, payload, now_seconds),
             ShadowOperation::Update => self.update(&topic, payload, now_seconds),
             ShadowOperation::Delete => self.delete(&topic, payload, now_seconds),
         });
         outcome.unwrap_or_else(|rejection| {
-            vec![Answer::new(topic.answer("rejected"), &rejection.document(now_seconds))]
+            vec![Answer::new(
+                topic.answer("rejected"),
+                &rejection.document(now_seconds),
+            )]
         })
     }
 
@@ -118,15 +126,27 @@ impl Shadows {
             "version": document.version,
             "timestamp": now,
         });
-        Ok(vec![Answer::new(topic.answer("accepted"), &with_token(answer, token.as_deref()))])
+        Ok(vec![Answer::new(
+            topic.answer("accepted"),
+            &with_token(answer, token.as_deref()),
+        )])
     }
 
     fn delete(&mut self, topic: &ShadowTopic, payload: &[u8], now: u64) -> Result<Vec<Answer>, Rejection> {
         let token = request::token_only(payload)?;
         let version = self.live(topic, token.as_deref())?.version;
-        self.entries.insert(topic.id.clone(), Entry::Deleted { version, at_seconds: now });
+        self.entries.insert(
+            topic.id.clone(),
+            Entry::Deleted {
+                version,
+                at_seconds: now,
+            },
+        );
         let answer = json!({"version": version, "timestamp": now});
-        Ok(vec![Answer::new(topic.answer("accepted"), &with_token(answer, token.as_deref()))])
+        Ok(vec![Answer::new(
+            topic.answer("accepted"),
+            &with_token(answer, token.as_deref()),
+        )])
     }
 
     fn update(&mut self, topic: &ShadowTopic, payload: &[u8], now: u64) -> Result<Vec<Answer>, Rejection> {
@@ -143,7 +163,11 @@ impl Shadows {
         let mut current = previous.clone();
         current.apply(&update, now);
         if current.state_bytes() > MAX_STATE_BYTES {
-            return Err(Rejection::new(413, "The payload exceeds the maximum size allowed", token));
+            return Err(Rejection::new(
+                413,
+                "The payload exceeds the maximum size allowed",
+                token,
+            ));
         }
         let answers = update_answers(topic, &update, &previous, &current, now);
         self.entries.insert(topic.id.clone(), Entry::Live(current));
@@ -193,7 +217,10 @@ fn update_answers(
         "version": current.version,
         "timestamp": now,
     });
-    let mut answers = vec![Answer::new(topic.answer("accepted"), &with_token(accepted, token))];
+    let mut answers = vec![Answer::new(
+        topic.answer("accepted"),
+        &with_token(accepted, token),
+    )];
     if let Some(Section { state, metadata }) = current.delta() {
         let delta =
             json!({"version": current.version, "timestamp": now, "state": state, "metadata": metadata});
@@ -204,7 +231,10 @@ fn update_answers(
         "current": current.full(),
         "timestamp": now,
     });
-    answers.push(Answer::new(topic.answer("documents"), &with_token(documents, token)));
+    answers.push(Answer::new(
+        topic.answer("documents"),
+        &with_token(documents, token),
+    ));
     answers
 }
 

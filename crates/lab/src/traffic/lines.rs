@@ -19,7 +19,10 @@ pub struct LinesError {
 
 /// Prints one object as one line.
 pub fn print(line: &Value) -> Result<(), LinesError> {
-    write_to(&mut io::stdout().lock(), line).map_err(|source| LinesError { to: "standard output", source })
+    write_to(&mut io::stdout().lock(), line).map_err(|source| LinesError {
+        to: "standard output",
+        source,
+    })
 }
 
 fn write_to(out: &mut impl Write, line: &Value) -> io::Result<()> {

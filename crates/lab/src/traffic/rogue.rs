@@ -59,9 +59,14 @@ pub struct TooManyRemotes {
 
 /// Sends to all remotes; ends when every one has had its messages.
 pub async fn run(args: RogueArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let remotes = [args.remote].into_iter().chain(args.also.iter().copied()).collect::<Vec<_>>();
+    let remotes = [args.remote]
+        .into_iter()
+        .chain(args.also.iter().copied())
+        .collect::<Vec<_>>();
     if remotes.len() > MAX_REMOTES {
-        return Err(Box::new(TooManyRemotes { remotes: remotes.len() }));
+        return Err(Box::new(TooManyRemotes {
+            remotes: remotes.len(),
+        }));
     }
     let mut attacks = JoinSet::new();
     for (number, remote) in remotes.into_iter().enumerate() {
@@ -134,7 +139,9 @@ fn message(size: u32, seed: &mut u64) -> Vec<u8> {
 
 /// A letter of a linear congruential sequence: random enough not to compress away.
 fn letter(seed: &mut u64) -> u8 {
-    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *seed = seed
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
     u8::try_from((*seed >> 33) % 26).map_or(b'a', |offset| b'a' + offset)
 }
 

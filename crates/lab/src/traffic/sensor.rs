@@ -58,10 +58,17 @@ enum Channel {
 impl Channel {
     async fn open(args: &SensorArgs) -> Option<Self> {
         if !args.udp {
-            let stream = timeout(IO_LIMIT, TcpStream::connect(args.remote)).await.ok()?.ok()?;
+            let stream = timeout(IO_LIMIT, TcpStream::connect(args.remote))
+                .await
+                .ok()?
+                .ok()?;
             return Some(Self::Tcp(stream));
         }
-        let local = if args.remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let local = if args.remote.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
         let socket = UdpSocket::bind(local).await.ok()?;
         socket.connect(args.remote).await.ok()?;
         Some(Self::Udp(socket))
@@ -70,7 +77,9 @@ impl Channel {
     async fn send(&mut self, message: &[u8]) -> bool {
         let sent = match self {
             Self::Tcp(stream) => timeout(IO_LIMIT, stream.write_all(message)).await,
-            Self::Udp(socket) => timeout(IO_LIMIT, socket.send(message)).await.map(|sent| sent.map(|_| ())),
+            Self::Udp(socket) => timeout(IO_LIMIT, socket.send(message))
+                .await
+                .map(|sent| sent.map(|_| ())),
         };
         matches!(sent, Ok(Ok(())))
     }

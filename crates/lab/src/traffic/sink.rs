@@ -58,11 +58,17 @@ type Shared = Arc<Mutex<Tally>>;
 pub async fn run(args: SinkArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let tcp = TcpListener::bind(args.listen)
         .await
-        .map_err(|source| ListenError { address: args.listen, protocol: "TCP", source })?;
+        .map_err(|source| ListenError {
+            address: args.listen,
+            protocol: "TCP",
+            source,
+        })?;
     let address = tcp.local_addr()?;
-    let udp = UdpSocket::bind(address)
-        .await
-        .map_err(|source| ListenError { address, protocol: "UDP", source })?;
+    let udp = UdpSocket::bind(address).await.map_err(|source| ListenError {
+        address,
+        protocol: "UDP",
+        source,
+    })?;
     lines::print(&json!({"event": "listening", "address": address.to_string()}))?;
     let tally = Shared::default();
     tokio::spawn(accept(tcp, Arc::clone(&tally)));
@@ -70,7 +76,10 @@ pub async fn run(args: SinkArgs) -> Result<(), Box<dyn std::error::Error + Send 
     let mut ticks = interval(TELL_EVERY);
     loop {
         ticks.tick().await;
-        let changed = tally.lock().unwrap_or_else(PoisonError::into_inner).take_changed();
+        let changed = tally
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_changed();
         for (peer, total) in changed {
             lines::print(&json!({
                 "event": "received",
@@ -85,7 +94,9 @@ pub async fn run(args: SinkArgs) -> Result<(), Box<dyn std::error::Error + Send 
 async fn accept(listener: TcpListener, tally: Shared) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let tally = Arc::clone(&tally);
@@ -104,7 +115,10 @@ async fn drain(mut stream: TcpStream, peer: SocketAddr, tally: Shared) {
     while let Ok(bytes @ 1..) = stream.read(&mut buffer).await {
         count(&tally, "tcp", peer, bytes);
     }
-    tally.lock().unwrap_or_else(PoisonError::into_inner).closed("tcp", peer);
+    tally
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .closed("tcp", peer);
 }
 
 async fn receive(socket: UdpSocket, tally: Shared) {
@@ -119,5 +133,8 @@ async fn receive(socket: UdpSocket, tally: Shared) {
 
 fn count(tally: &Shared, protocol: &'static str, peer: SocketAddr, bytes: usize) {
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-    tally.lock().unwrap_or_else(PoisonError::into_inner).count(protocol, peer, bytes);
+    tally
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .count(protocol, peer, bytes);
 }

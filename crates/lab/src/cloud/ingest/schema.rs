@@ -43,7 +43,10 @@ impl fmt::Display for Fault {
 
 fn fault<T>(path: &str, expected: impl Into<String>) -> Result<T, Fault> {
     let path = if path.is_empty() { "report" } else { path };
-    Err(Fault { path: path.to_owned(), expected: expected.into() })
+    Err(Fault {
+        path: path.to_owned(),
+        expected: expected.into(),
+    })
 }
 
 /// Which of the two sets of names a report uses.
@@ -124,9 +127,10 @@ fn check_metrics(metrics: &Node<'_>, values: &mut BTreeMap<Metric, u64>) -> Resu
             values.extend(count.map(|count| (Metric::NumEstablishedTcpConnections, count)));
         }
     }
-    for (field, metric) in
-        [(TCP_PORTS, Metric::NumListeningTcpPorts), (UDP_PORTS, Metric::NumListeningUdpPorts)]
-    {
+    for (field, metric) in [
+        (TCP_PORTS, Metric::NumListeningTcpPorts),
+        (UDP_PORTS, Metric::NumListeningUdpPorts),
+    ] {
         if let Some(listening) = metrics.optional(field) {
             let count = listening.counted_list(PORTS, check_port)?;
             values.extend(count.map(|count| (metric, count)));
@@ -173,7 +177,10 @@ fn check_custom_metrics(custom: &Node<'_>) -> Result<(), Fault> {
     for (name, value) in metrics {
         let path = format!("{}.{name}", custom.path);
         if !is_name(name, MAX_CUSTOM_METRIC_CHARS) || name.starts_with("aws:") {
-            return fault(&path, "a name is 1 to 128 of [a-zA-Z0-9:_-] and does not start with aws:");
+            return fault(
+                &path,
+                "a name is 1 to 128 of [a-zA-Z0-9:_-] and does not start with aws:",
+            );
         }
         let Some([Value::Object(value)]) = value.as_array().map(Vec::as_slice) else {
             return fault(&path, "an array with exactly one object is expected");
@@ -187,11 +194,13 @@ fn check_custom_metrics(custom: &Node<'_>) -> Result<(), Fault> {
 fn check_custom_value(path: &str, value: &Object) -> Result<(), Fault> {
     let mut fields = value.iter();
     let (Some((kind, content)), None) = (fields.next(), fields.next()) else {
-        return fault(path, "exactly one of number, number_list, string_list, ip_list is expected");
+        return fault(
+            path,
+            "exactly one of number, number_list, string_list, ip_list is expected",
+        );
     };
     let path = format!("{path}.{kind}");
-    let every =
-        |is: fn(&Value) -> bool| content.as_array().is_some_and(|items| items.iter().all(is));
+    let every = |is: fn(&Value) -> bool| content.as_array().is_some_and(|items| items.iter().all(is));
     match kind.as_str() {
         "number" if content.is_number() => Ok(()),
         "number" => fault(&path, "a number is expected"),
@@ -201,7 +210,10 @@ fn check_custom_value(path: &str, value: &Object) -> Result<(), Fault> {
         "string_list" => fault(&path, "a list of strings is expected"),
         "ip_list" if every(is_address) => Ok(()),
         "ip_list" => fault(&path, "a list of IP addresses is expected"),
-        _ => fault(&path, "one of number, number_list, string_list, ip_list is expected"),
+        _ => fault(
+            &path,
+            "one of number, number_list, string_list, ip_list is expected",
+        ),
     }
 }
 
@@ -226,14 +238,25 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn optional(&self, field: Field) -> Option<Node<'a>> {
         let name = pick(field, self.names);
-        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
-        self.object.get(name).map(|value| Node { value, path, names: self.names })
+        let path = if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        };
+        self.object.get(name).map(|value| Node {
+            value,
+            path,
+            names: self.names,
+        })
     }
 
     fn required(&self, field: Field) -> Result<Node<'a>, Fault> {
         match self.optional(field) {
             Some(node) => Ok(node),
-            None => fault(&self.path, format!("the field {} is required", pick(field, self.names))),
+            None => fault(
+                &self.path,
+                format!("the field {} is required", pick(field, self.names)),
+            ),
         }
     }
 }
@@ -247,21 +270,35 @@ fn pick(field: Field, names: Names) -> &'static str {
 
 impl<'a> Node<'a> {
     fn root(value: &'a Value, names: Names) -> Self {
-        Self { value, path: String::new(), names }
+        Self {
+            value,
+            path: String::new(),
+            names,
+        }
     }
 
     /// The value as an object that has no other fields than `known`.
     fn object(&self, known: &[Field]) -> Result<Fields<'a>, Fault> {
-        let Value::Object(object) = self.value else { return fault(&self.path, "an object is expected") };
+        let Value::Object(object) = self.value else {
+            return fault(&self.path, "an object is expected");
+        };
         for name in object.keys() {
             if known.iter().any(|field| pick(*field, self.names) == name) {
                 continue;
             }
             let mixed = known.iter().any(|field| field.0 == name || field.1 == name);
-            let reason = if mixed { "long and short names may not be mixed" } else { "it is not documented" };
+            let reason = if mixed {
+                "long and short names may not be mixed"
+            } else {
+                "it is not documented"
+            };
             return fault(&self.path, format!("the field {name} is not expected: {reason}"));
         }
-        Ok(Fields { object, path: self.path.clone(), names: self.names })
+        Ok(Fields {
+            object,
+            path: self.path.clone(),
+            names: self.names,
+        })
     }
 
     /// `{list, total}`: checks both, gives the total, or else the length of the list, or else nothing.
@@ -273,9 +310,15 @@ impl<'a> Node<'a> {
         let fields = self.object(&[list, TOTAL])?;
         let mut length = None;
         if let Some(node) = fields.optional(list) {
-            let Value::Array(items) = node.value else { return fault(&node.path, "a list is expected") };
+            let Value::Array(items) = node.value else {
+                return fault(&node.path, "a list is expected");
+            };
             for (index, value) in items.iter().enumerate() {
-                check(&Node { value, path: format!("{}[{index}]", node.path), names: self.names })?;
+                check(&Node {
+                    value,
+                    path: format!("{}[{index}]", node.path),
+                    names: self.names,
+                })?;
             }
             length = u64::try_from(items.len()).ok();
         }
@@ -288,7 +331,10 @@ impl<'a> Node<'a> {
     fn integer(&self, least: u64, most: u64) -> Result<u64, Fault> {
         match self.value.as_u64() {
             Some(number) if (least..=most).contains(&number) => Ok(number),
-            _ => fault(&self.path, format!("an integer from {least} to {most} is expected")),
+            _ => fault(
+                &self.path,
+                format!("an integer from {least} to {most} is expected"),
+            ),
         }
     }
 
@@ -301,8 +347,9 @@ impl<'a> Node<'a> {
 
     /// `Major.Minor`, both decimal; this service knows major version 1 only.
     fn version(&self) -> Result<(), Fault> {
-        let is_number =
-            |part: &str| (1..=MAX_VERSION_DIGITS).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = |part: &str| {
+            (1..=MAX_VERSION_DIGITS).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
         match self.string()?.split_once('.') {
             Some(("1", minor)) if is_number(minor) => Ok(()),
             Some((major, minor)) if is_number(major) && is_number(minor) => {

@@ -27,7 +27,11 @@ pub(super) struct Document {
 
 impl Document {
     pub(super) fn empty(version: u64) -> Self {
-        Self { desired: Section::default(), reported: Section::default(), version }
+        Self {
+            desired: Section::default(),
+            reported: Section::default(),
+            version,
+        }
     }
 
     /// Merges an update and counts the version up.
@@ -39,12 +43,18 @@ impl Document {
 
     /// `{"desired": …, "reported": …}` without empty sections.
     pub(super) fn state(&self) -> Object {
-        sections([("desired", &self.desired.state), ("reported", &self.reported.state)])
+        sections([
+            ("desired", &self.desired.state),
+            ("reported", &self.reported.state),
+        ])
     }
 
     /// Metadata in the shape of [`Document::state`].
     pub(super) fn metadata(&self) -> Object {
-        sections([("desired", &self.desired.metadata), ("reported", &self.reported.metadata)])
+        sections([
+            ("desired", &self.desired.metadata),
+            ("reported", &self.reported.metadata),
+        ])
     }
 
     /// State, metadata and version, as `update/documents` carries them.
@@ -76,7 +86,9 @@ impl Section {
 
 fn sections<const N: usize>(named: [(&str, &Object); N]) -> Object {
     let filled = named.into_iter().filter(|(_, section)| !section.is_empty());
-    filled.map(|(name, section)| (name.to_owned(), Value::Object(section.clone()))).collect()
+    filled
+        .map(|(name, section)| (name.to_owned(), Value::Object(section.clone())))
+        .collect()
 }
 
 fn merge(state: &mut Object, metadata: &mut Object, patch: &Object, now: u64) {

@@ -28,7 +28,11 @@ pub(super) struct Rejection {
 
 impl Rejection {
     pub(super) fn new(code: u16, message: impl Into<String>, client_token: Option<&str>) -> Self {
-        Self { code, message: message.into(), client_token: client_token.map(str::to_owned) }
+        Self {
+            code,
+            message: message.into(),
+            client_token: client_token.map(str::to_owned),
+        }
     }
 
     pub(super) fn not_found(id: &ShadowId, client_token: Option<&str>) -> Self {
@@ -70,7 +74,10 @@ impl Update {
 
     /// Metadata of the request's own fields.
     pub(super) fn metadata(&self, now_seconds: u64) -> Value {
-        self.sections(|patch| document::stamp(&Value::Object(patch.clone()), now_seconds), None)
+        self.sections(
+            |patch| document::stamp(&Value::Object(patch.clone()), now_seconds),
+            None,
+        )
     }
 
     fn sections(
@@ -108,7 +115,11 @@ pub(super) fn parse_update(payload: &[u8]) -> Result<Update, Rejection> {
     let token = client_token.as_deref();
     let version = match request.get("version") {
         None => None,
-        Some(version) => Some(version.as_u64().ok_or_else(|| Rejection::new(400, "Invalid version", token))?),
+        Some(version) => Some(
+            version
+                .as_u64()
+                .ok_or_else(|| Rejection::new(400, "Invalid version", token))?,
+        ),
     };
     let Some(state) = request.remove("state") else {
         return Err(Rejection::new(400, "Missing required node: state", token));
@@ -118,18 +129,36 @@ pub(super) fn parse_update(payload: &[u8]) -> Result<Update, Rejection> {
     };
     let desired = change(&mut state, "desired", token)?;
     let reported = change(&mut state, "reported", token)?;
-    Ok(Update { desired, reported, version, client_token })
+    Ok(Update {
+        desired,
+        reported,
+        version,
+        client_token,
+    })
 }
 
 fn object(payload: &[u8]) -> Result<Map<String, Value>, Rejection> {
     if payload.len() > MAX_REQUEST_BYTES {
-        return Err(Rejection::new(413, "The payload exceeds the maximum size allowed", None));
+        return Err(Rejection::new(
+            413,
+            "The payload exceeds the maximum size allowed",
+            None,
+        ));
     }
-    let text = std::str::from_utf8(payload)
-        .map_err(|_| Rejection::new(415, "Unsupported documented encoding; supported encoding is UTF-8", None))?;
+    let text = std::str::from_utf8(payload).map_err(|_| {
+        Rejection::new(
+            415,
+            "Unsupported documented encoding; supported encoding is UTF-8",
+            None,
+        )
+    })?;
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(Rejection::new(400, "Invalid JSON: the request must be an object", None)),
+        Ok(_) => Err(Rejection::new(
+            400,
+            "Invalid JSON: the request must be an object",
+            None,
+        )),
         Err(_) => Err(Rejection::new(400, "Invalid JSON", None)),
     }
 }
@@ -138,7 +167,11 @@ fn client_token(request: &Map<String, Value>) -> Result<Option<String>, Rejectio
     match request.get("clientToken") {
         None => Ok(None),
         Some(Value::String(token)) if token.len() <= MAX_CLIENT_TOKEN_BYTES => Ok(Some(token.clone())),
-        Some(_) => Err(Rejection::new(400, "Invalid clientToken: a string of at most 64 bytes", None)),
+        Some(_) => Err(Rejection::new(
+            400,
+            "Invalid clientToken: a string of at most 64 bytes",
+            None,
+        )),
     }
 }
 
@@ -148,22 +181,35 @@ fn change(state: &mut Map<String, Value>, section: &str, token: Option<&str>) ->
         Some(Value::Null) => return Ok(Change::Remove),
         Some(Value::Object(patch)) => patch,
         Some(_) => {
-            return Err(Rejection::new(400, format!("{section} node must be an object or null"), token));
+            return Err(Rejection::new(
+                400,
+                format!("{section} node must be an object or null"),
+                token,
+            ));
         }
     };
     if levels(&patch) > MAX_DEPTH {
-        let message = format!("JSON contains too many levels of nesting in {section}; maximum is {MAX_DEPTH}");
+        let message =
+            format!("JSON contains too many levels of nesting in {section}; maximum is {MAX_DEPTH}");
         return Err(Rejection::new(400, message, token));
     }
     if patch.values().any(array_holds_null) {
-        return Err(Rejection::new(400, format!("{section}: array values may not be null"), token));
+        return Err(Rejection::new(
+            400,
+            format!("{section}: array values may not be null"),
+            token,
+        ));
     }
     Ok(Change::Merge(patch))
 }
 
 /// Levels of nesting below a section. The parser's own recursion limit bounds the recursion.
 fn levels(object: &Map<String, Value>) -> usize {
-    object.values().map(|value| 1 + value_levels(value)).max().unwrap_or(0)
+    object
+        .values()
+        .map(|value| 1 + value_levels(value))
+        .max()
+        .unwrap_or(0)
 }
 
 fn value_levels(value: &Value) -> usize {

@@ -26,7 +26,10 @@ pub struct ShadowId {
 impl ShadowId {
     /// The classic shadow of `thing`.
     pub fn classic(thing: &str) -> Self {
-        Self { thing: thing.to_owned(), name: None }
+        Self {
+            thing: thing.to_owned(),
+            name: None,
+        }
     }
 
     /// Topic prefix of this shadow, without trailing slash.
@@ -60,7 +63,9 @@ impl ShadowOperation {
     }
 
     fn parse(segment: &str) -> Option<Self> {
-        [Self::Get, Self::Update, Self::Delete].into_iter().find(|operation| operation.segment() == segment)
+        [Self::Get, Self::Update, Self::Delete]
+            .into_iter()
+            .find(|operation| operation.segment() == segment)
     }
 }
 
@@ -93,7 +98,10 @@ impl ShadowTopic {
             return None;
         }
         let operation = ShadowOperation::parse(operation)?;
-        Some(Self { id: ShadowId { thing, name }, operation })
+        Some(Self {
+            id: ShadowId { thing, name },
+            operation,
+        })
     }
 
     /// Topic of one answer to this request (`accepted`, `rejected`, `delta`, `documents`).
@@ -118,5 +126,7 @@ impl ShadowTopic {
 /// Whether `name` has 1 to `max_chars` characters of `[A-Za-z0-9:_-]`.
 pub(crate) fn is_name(name: &str, max_chars: usize) -> bool {
     (1..=max_chars).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-'))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-'))
 }

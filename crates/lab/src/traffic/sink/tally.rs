@@ -32,7 +32,10 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn count(&mut self, protocol: &'static str, peer: SocketAddr, bytes: u64) {
-        let mut peer = Peer { protocol, address: peer.to_string() };
+        let mut peer = Peer {
+            protocol,
+            address: peer.to_string(),
+        };
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&peer) {
             peer.address = "other".to_owned();
         }
@@ -44,7 +47,10 @@ impl Tally {
 
     /// The peer sends no more; it is forgotten once its last total has been taken.
     pub(super) fn closed(&mut self, protocol: &'static str, peer: SocketAddr) {
-        if let Some(count) = self.peers.get_mut(&Peer { protocol, address: peer.to_string() }) {
+        if let Some(count) = self.peers.get_mut(&Peer {
+            protocol,
+            address: peer.to_string(),
+        }) {
             count.closed = true;
         }
     }
@@ -71,7 +77,11 @@ mod tests {
     }
 
     fn totals(tally: &mut Tally) -> Vec<(String, u64)> {
-        tally.take_changed().into_iter().map(|(peer, total)| (peer.address, total)).collect()
+        tally
+            .take_changed()
+            .into_iter()
+            .map(|(peer, total)| (peer.address, total))
+            .collect()
     }
 
     #[test]
@@ -80,13 +90,20 @@ mod tests {
         tally.count("tcp", peer(1), 10);
         tally.count("tcp", peer(1), 5);
         tally.count("tcp", peer(2), 1);
-        assert_eq!(totals(&mut tally), [("192.0.2.1:1".to_owned(), 15), ("192.0.2.1:2".to_owned(), 1)]);
+        assert_eq!(
+            totals(&mut tally),
+            [("192.0.2.1:1".to_owned(), 15), ("192.0.2.1:2".to_owned(), 1)]
+        );
         assert_eq!(totals(&mut tally), []);
         tally.count("tcp", peer(1), 5);
         tally.closed("tcp", peer(1));
         assert_eq!(totals(&mut tally), [("192.0.2.1:1".to_owned(), 20)]);
         tally.count("tcp", peer(1), 7);
-        assert_eq!(totals(&mut tally), [("192.0.2.1:1".to_owned(), 7)], "forgotten after it closed");
+        assert_eq!(
+            totals(&mut tally),
+            [("192.0.2.1:1".to_owned(), 7)],
+            "forgotten after it closed"
+        );
     }
 
     #[test]
@@ -98,6 +115,11 @@ mod tests {
         }
         let all = totals(&mut tally);
         assert_eq!(all.len(), MAX_PEERS + 1);
-        assert_eq!(all.iter().find(|(address, _)| address == "other").map(|(_, total)| *total), Some(10));
+        assert_eq!(
+            all.iter()
+                .find(|(address, _)| address == "other")
+                .map(|(_, total)| *total),
+            Some(10)
+        );
     }
 }
