@@ -25,5 +25,5 @@ use crate::traffic::lines;
 
 /// Runs the stand-in; prints one JSON object a line on standard output.
 pub async fn run(args: CloudArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    Ok(service::serve(args, lines::print).await?)
+    Ok(service::serve(args, lines::printer()).await?)
 }

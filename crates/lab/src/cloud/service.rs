@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Packet, Publish, QoS, SubAck, SubscribeReasonCode,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::account::{Account, AccountSettings};
 use super::alarm_lambda::Flavour;
@@ -18,7 +18,7 @@ use super::broker::{self, BrokerAddress};
 use super::detect::{DEFAULT_ALL_BYTES_OUT, Operator, SecurityProfile};
 use super::ingest::DEFAULT_MIN_INTERVAL_SECONDS;
 use super::shadow::Answer;
-use crate::traffic::lines::LinesError;
+use crate::traffic::lines::{LinesError, Tell};
 
 /// Client id of the stand-in; a second one would push the first off the broker.
 pub const CLIENT_ID: &str = "aws-iot";
@@ -91,10 +91,7 @@ impl CloudArgs {
 }
 
 /// Serves for ever. `tell` gets every event as one JSON object; the service ends only when it fails.
-pub async fn serve(
-    args: CloudArgs,
-    tell: impl FnMut(&Value) -> Result<(), LinesError> + Send,
-) -> Result<(), LinesError> {
+pub async fn serve(args: CloudArgs, tell: Tell) -> Result<(), LinesError> {
     let (client, event_loop) = broker::client(&args.broker, CLIENT_ID);
     let account = Account::new(args.settings());
     let outbox = VecDeque::new();
@@ -109,7 +106,7 @@ pub async fn serve(
     service.run(event_loop).await
 }
 
-struct Service<T> {
+struct Service {
     client: AsyncClient,
     account: Account,
     outbox: VecDeque<Answer>,
@@ -117,10 +114,10 @@ struct Service<T> {
     dropped: u64,
     /// Whether the running outage has been told.
     outage_told: bool,
-    tell: T,
+    tell: Tell,
 }
 
-impl<T: FnMut(&Value) -> Result<(), LinesError> + Send> Service<T> {
+impl Service {
     async fn run(&mut self, mut event_loop: EventLoop) -> Result<(), LinesError> {
         loop {
             match event_loop.poll().await {
@@ -170,7 +167,7 @@ impl<T: FnMut(&Value) -> Result<(), LinesError> + Send> Service<T> {
                 self.dropped += 1;
             }
         }
-        effects.events.iter().try_for_each(&mut self.tell)
+        effects.events.iter().try_for_each(|event| (self.tell)(event))
     }
 
     /// Answers die with the connection, as they do in AWS; a device asks again with `get`.

@@ -3,6 +3,7 @@
 //! Deliberately absent: logging; these lines are the program's result.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -15,6 +16,14 @@ pub struct LinesError {
     /// What went wrong.
     #[source]
     pub source: io::Error,
+}
+
+/// Takes one JSON object; a program prints it, a test collects it. An error ends the program.
+pub type Tell = Arc<dyn Fn(&Value) -> Result<(), LinesError> + Send + Sync>;
+
+/// Prints every object with [`print()`].
+pub fn printer() -> Tell {
+    Arc::new(print)
 }
 
 /// Prints one object as one line.

@@ -8,6 +8,7 @@
 //! `--user-timeout-millis` is reported as an error.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::lines::{self, LinesError};
+use super::lines::{self, LinesError, Tell};
 use super::{IO_LIMIT, MAX_MESSAGE_BYTES, MIN_EVERY_MILLIS};
 
 /// Most remotes at once.
@@ -57,8 +58,13 @@ pub struct TooManyRemotes {
     pub remotes: usize,
 }
 
-/// Sends to all remotes; ends when every one has had its messages.
+/// Sends to all remotes and prints; ends when every one has had its messages.
 pub async fn run(args: RogueArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    attack_all(args, lines::printer()).await
+}
+
+/// Sends to all remotes; ends when every one has had its messages.
+pub async fn attack_all(args: RogueArgs, tell: Tell) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let remotes = [args.remote]
         .into_iter()
         .chain(args.also.iter().copied())
@@ -71,7 +77,7 @@ pub async fn run(args: RogueArgs) -> Result<(), Box<dyn std::error::Error + Send
     let mut attacks = JoinSet::new();
     for (number, remote) in remotes.into_iter().enumerate() {
         let seed = u64::from(std::process::id()) + u64::try_from(number)?;
-        attacks.spawn(attack(args.clone(), remote, seed));
+        attacks.spawn(attack(args.clone(), remote, seed, Arc::clone(&tell)));
     }
     while let Some(ended) = attacks.join_next().await {
         ended??;
@@ -79,7 +85,7 @@ pub async fn run(args: RogueArgs) -> Result<(), Box<dyn std::error::Error + Send
     Ok(())
 }
 
-async fn attack(args: RogueArgs, remote: SocketAddr, mut seed: u64) -> Result<(), LinesError> {
+async fn attack(args: RogueArgs, remote: SocketAddr, mut seed: u64, tell: Tell) -> Result<(), LinesError> {
     let mut ticks = interval(Duration::from_millis(args.every_millis));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stream = None;
@@ -92,13 +98,13 @@ async fn attack(args: RogueArgs, remote: SocketAddr, mut seed: u64) -> Result<()
         match send(&mut stream, remote, args.user_timeout_millis, &message).await {
             Ok(()) => {
                 total = total.saturating_add(u64::try_from(message.len()).unwrap_or(u64::MAX));
-                lines::print(&json!({
+                tell(&json!({
                     "event": "sent", "remote": remote.to_string(), "bytes": message.len(), "total": total,
                 }))?;
             }
             Err(error) => {
                 stream = None;
-                lines::print(&json!({
+                tell(&json!({
                     "event": "error", "remote": remote.to_string(), "error": error.to_string(),
                 }))?;
             }

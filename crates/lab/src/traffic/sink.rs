@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::interval;
 
-use super::lines;
+use super::lines::{self, Tell};
 use tally::Tally;
 
 /// TCP connections at once; further ones wait in the kernel's queue.
@@ -54,22 +54,25 @@ pub struct ListenError {
 
 type Shared = Arc<Mutex<Tally>>;
 
-/// Counts for ever. With port 0 the kernel chooses; the `listening` line says which.
+/// Counts for ever and prints.
 pub async fn run(args: SinkArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let tcp = TcpListener::bind(args.listen)
-        .await
-        .map_err(|source| ListenError {
-            address: args.listen,
-            protocol: "TCP",
-            source,
-        })?;
+    serve(args.listen, lines::printer()).await
+}
+
+/// Counts for ever. With port 0 the kernel chooses; the `listening` line says which.
+pub async fn serve(listen: SocketAddr, tell: Tell) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let tcp = TcpListener::bind(listen).await.map_err(|source| ListenError {
+        address: listen,
+        protocol: "TCP",
+        source,
+    })?;
     let address = tcp.local_addr()?;
     let udp = UdpSocket::bind(address).await.map_err(|source| ListenError {
         address,
         protocol: "UDP",
         source,
     })?;
-    lines::print(&json!({"event": "listening", "address": address.to_string()}))?;
+    tell(&json!({"event": "listening", "address": address.to_string()}))?;
     let tally = Shared::default();
     tokio::spawn(accept(tcp, Arc::clone(&tally)));
     tokio::spawn(receive(udp, Arc::clone(&tally)));
@@ -81,7 +84,7 @@ pub async fn run(args: SinkArgs) -> Result<(), Box<dyn std::error::Error + Send 
             .unwrap_or_else(PoisonError::into_inner)
             .take_changed();
         for (peer, total) in changed {
-            lines::print(&json!({
+            tell(&json!({
                 "event": "received",
                 "total": total,
                 "peer": peer.address,

@@ -128,16 +128,44 @@ fn a_list_without_total_counts_its_entries_and_an_absent_block_counts_nothing() 
     assert_eq!(values.get(&Metric::NumListeningUdpPorts), None);
 }
 
+/// A report with one fault, and words the refusal must have.
+type Broken = (Value, &'static str);
+
+/// The long example with one value replaced or added.
+fn set(pointer: &str, value: Value, expected: &'static str) -> Broken {
+    (with(long(), pointer, value), expected)
+}
+
+/// The long example with one field taken away.
+fn cut(pointer: &str, expected: &'static str) -> Broken {
+    (without(long(), pointer), expected)
+}
+
+fn assert_refused(table: impl IntoIterator<Item = Broken>) {
+    for (document, expected) in table {
+        match judge(&document) {
+            Verdict::Rejected {
+                code: "InvalidPayload",
+                message,
+                ..
+            } => {
+                assert!(message.starts_with("Malformed metrics report"), "{message}");
+                assert!(message.contains(expected), "expected {expected:?} in {message:?}");
+            }
+            verdict => panic!("expected {expected:?}, got {verdict:?}"),
+        }
+    }
+}
+
 #[test]
-fn every_broken_rule_is_named_with_its_path() {
-    let connection = "/metrics/tcp_connections/established_connections/connections/0";
-    let at = |field: &str| format!("{connection}/{field}");
-    let table: Vec<(Value, &str)> = vec![
+fn names_are_documented_and_never_mixed() {
+    assert_refused([
         (json!([]), "header (or hed) is required"),
-        (without(long(), "/header"), "header (or hed) is required"),
-        (with(long(), "/hed", json!({})), "may not be mixed"),
-        (
-            with(long(), "/met", json!({})),
+        cut("/header", "header (or hed) is required"),
+        set("/hed", json!({}), "may not be mixed"),
+        set(
+            "/met",
+            json!({}),
             "report: the field met is not expected: long and short",
         ),
         (
@@ -152,210 +180,168 @@ fn every_broken_rule_is_named_with_its_path() {
             with(short(), "/met/tp/pts/0/interface", json!("eth0")),
             "met.tp.pts[0]: the field interface",
         ),
-        (
-            with(long(), "/uptime", json!(1)),
+        set(
+            "/uptime",
+            json!(1),
             "report: the field uptime is not expected: it is not documented",
         ),
-        (
-            with(long(), "/header/thing", json!("x")),
-            "header: the field thing",
-        ),
-        (with(long(), "/metrics/cpu", json!(1)), "metrics: the field cpu"),
-        (
-            with(long(), &at("pid"), json!(1)),
-            "connections[0]: the field pid",
-        ),
-        (
-            without(long(), "/header/report_id"),
-            "header: the field report_id is required",
-        ),
-        (
-            with(long(), "/header/report_id", json!("1")),
+        set("/header/thing", json!("x"), "header: the field thing"),
+        set("/metrics/cpu", json!(1), "metrics: the field cpu"),
+    ]);
+}
+
+#[test]
+fn the_header_has_a_positive_id_and_a_version() {
+    assert_refused([
+        cut("/header/report_id", "header: the field report_id is required"),
+        set("/header/report_id", json!("1"), "header.report_id: an integer"),
+        set("/header/report_id", json!(0), "header.report_id: an integer"),
+        set("/header/report_id", json!(-5), "header.report_id: an integer"),
+        set("/header/report_id", json!(1.5), "header.report_id: an integer"),
+        set(
+            "/header/report_id",
+            json!(u64::MAX),
             "header.report_id: an integer",
         ),
-        (
-            with(long(), "/header/report_id", json!(0)),
-            "header.report_id: an integer",
-        ),
-        (
-            with(long(), "/header/report_id", json!(-5)),
-            "header.report_id: an integer",
-        ),
-        (
-            with(long(), "/header/report_id", json!(1.5)),
-            "header.report_id: an integer",
-        ),
-        (
-            with(long(), "/header/report_id", json!(u64::MAX)),
-            "header.report_id: an integer",
-        ),
-        (
-            without(long(), "/header/version"),
-            "header: the field version is required",
-        ),
-        (
-            with(long(), "/header/version", json!(1.0)),
-            "header.version: a string",
-        ),
-        (
-            with(long(), "/header/version", json!("1")),
+        cut("/header/version", "header: the field version is required"),
+        set("/header/version", json!(1.0), "header.version: a string"),
+        set(
+            "/header/version",
+            json!("1"),
             "header.version: a string Major.Minor",
         ),
-        (
-            with(long(), "/header/version", json!("1.0.0")),
+        set(
+            "/header/version",
+            json!("1.0.0"),
             "header.version: a string Major.Minor",
         ),
-        (
-            with(long(), "/header/version", json!("v1.0")),
+        set(
+            "/header/version",
+            json!("v1.0"),
             "header.version: a string Major.Minor",
         ),
-        (
-            with(long(), "/header/version", json!("2.0")),
-            "header.version: major version 1",
-        ),
+        set("/header/version", json!("2.0"), "header.version: major version 1"),
+    ]);
+}
+
+#[test]
+fn metrics_have_the_documented_types_and_ranges() {
+    let stats = "/metrics/network_stats";
+    let ports = "/metrics/listening_tcp_ports";
+    assert_refused([
         (
             without(without(long(), "/metrics"), "/custom_metrics"),
             "at least one of metrics",
         ),
-        (with(long(), "/metrics", json!(null)), "metrics: an object"),
-        (
-            with(long(), "/metrics/network_stats/bytes_out", json!(-1)),
+        set("/metrics", json!(null), "metrics: an object"),
+        set(
+            &format!("{stats}/bytes_out"),
+            json!(-1),
             "metrics.network_stats.bytes_out: an integer",
         ),
-        (
-            with(long(), "/metrics/network_stats/bytes_out", json!("9")),
+        set(
+            &format!("{stats}/bytes_out"),
+            json!("9"),
             "metrics.network_stats.bytes_out: an integer",
         ),
-        (
-            with(long(), "/metrics/network_stats", json!([])),
-            "metrics.network_stats: an object",
-        ),
-        (
-            with(long(), "/metrics/listening_tcp_ports/total", json!(-1)),
+        set(stats, json!([]), "metrics.network_stats: an object"),
+        set(
+            &format!("{ports}/total"),
+            json!(-1),
             "listening_tcp_ports.total: an integer",
         ),
-        (
-            with(long(), "/metrics/listening_tcp_ports/ports", json!({})),
+        set(
+            &format!("{ports}/ports"),
+            json!({}),
             "listening_tcp_ports.ports: a list",
         ),
-        (
-            with(long(), "/metrics/listening_tcp_ports/ports/0/port", json!(0)),
+        set(
+            &format!("{ports}/ports/0/port"),
+            json!(0),
             "ports[0].port: an integer from 1 to 65535",
         ),
-        (
-            with(long(), "/metrics/listening_tcp_ports/ports/1/port", json!(65536)),
+        set(
+            &format!("{ports}/ports/1/port"),
+            json!(65536),
             "ports[1].port: an integer",
         ),
-        (
-            with(long(), "/metrics/listening_tcp_ports/ports/1/interface", json!(1)),
+        set(
+            &format!("{ports}/ports/1/interface"),
+            json!(1),
             "ports[1].interface: a string",
         ),
-        (
-            without(long(), &at("remote_addr")),
+    ]);
+}
+
+#[test]
+fn connections_have_an_address_with_port() {
+    let at = |field: &str| format!("/metrics/tcp_connections/established_connections/connections/0/{field}");
+    let remote = |value: &str| {
+        set(
+            &at("remote_addr"),
+            json!(value),
+            "connections[0].remote_addr: ip:port",
+        )
+    };
+    assert_refused([
+        set(&at("pid"), json!(1), "connections[0]: the field pid"),
+        cut(
+            &at("remote_addr"),
             "connections[0]: the field remote_addr is required",
         ),
-        (
-            with(long(), &at("remote_addr"), json!(5)),
+        set(
+            &at("remote_addr"),
+            json!(5),
             "connections[0].remote_addr: a string",
         ),
-        (
-            with(long(), &at("remote_addr"), json!("192.0.2.3")),
-            "remote_addr: ip:port",
-        ),
-        (
-            with(long(), &at("remote_addr"), json!("192.0.2.3:0")),
-            "remote_addr: ip:port",
-        ),
-        (
-            with(long(), &at("remote_addr"), json!("192.0.2.3:65536")),
-            "remote_addr: ip:port",
-        ),
-        (
-            with(long(), &at("remote_addr"), json!("2001:db8::1:443")),
-            "remote_addr: ip:port",
-        ),
-        (
-            with(long(), &at("remote_addr"), json!("broker:443")),
-            "remote_addr: ip:port",
-        ),
-        (
-            with(long(), &at("local_port"), json!(-1)),
-            "local_port: an integer",
-        ),
-        (
-            with(long(), &at("local_interface"), json!("")),
-            "local_interface: a string",
-        ),
-        (
-            with(long(), "/custom_metrics", json!([])),
-            "custom_metrics: an object",
-        ),
-        (
-            with(long(), "/custom_metrics/a b", json!([{"number": 1}])),
+        remote("192.0.2.3"),
+        remote("192.0.2.3:0"),
+        remote("192.0.2.3:65536"),
+        remote("2001:db8::1:443"),
+        remote("broker:443"),
+        set(&at("local_port"), json!(-1), "local_port: an integer"),
+        set(&at("local_interface"), json!(""), "local_interface: a string"),
+    ]);
+}
+
+#[test]
+fn custom_metrics_are_a_list_of_one_typed_value() {
+    let x = |value: Value, expected| set("/custom_metrics/x", value, expected);
+    assert_refused([
+        set("/custom_metrics", json!([]), "custom_metrics: an object"),
+        set(
+            "/custom_metrics/a b",
+            json!([{"number": 1}]),
             "custom_metrics.a b: a name",
         ),
-        (
-            with(long(), "/custom_metrics/aws:cpu", json!([{"number": 1}])),
+        set(
+            "/custom_metrics/aws:cpu",
+            json!([{"number": 1}]),
             "custom_metrics.aws:cpu: a name",
         ),
-        (
-            with(long(), "/custom_metrics/x", json!({"number": 0})),
+        x(
+            json!({"number": 0}),
             "custom_metrics.x: an array with exactly one",
         ),
-        (
-            with(long(), "/custom_metrics/x", json!([])),
-            "custom_metrics.x: an array with exactly one",
-        ),
-        (
-            with(long(), "/custom_metrics/x", json!([{"number": 0}, {"number": 1}])),
+        x(json!([]), "custom_metrics.x: an array with exactly one"),
+        x(
+            json!([{"number": 0}, {"number": 1}]),
             "custom_metrics.x: an array",
         ),
-        (
-            with(
-                long(),
-                "/custom_metrics/x",
-                json!([{"number": 0, "string_list": []}]),
-            ),
+        x(
+            json!([{"number": 0, "string_list": []}]),
             "custom_metrics.x: exactly one",
         ),
-        (
-            with(long(), "/custom_metrics/x", json!([{}])),
-            "custom_metrics.x: exactly one of",
-        ),
-        (
-            with(long(), "/custom_metrics/x", json!([{"number": "5"}])),
-            "custom_metrics.x.number: a number",
-        ),
-        (
-            with(long(), "/custom_metrics/x", json!([{"number_list": [1, "2"]}])),
+        x(json!([{}]), "custom_metrics.x: exactly one of"),
+        x(json!([{"number": "5"}]), "custom_metrics.x.number: a number"),
+        x(
+            json!([{"number_list": [1, "2"]}]),
             "x.number_list: a list of numbers",
         ),
-        (
-            with(long(), "/custom_metrics/x", json!([{"string_list": [1]}])),
-            "x.string_list: a list of strings",
-        ),
-        (
-            with(long(), "/custom_metrics/x", json!([{"ip_list": ["10.0.0.0/8"]}])),
-            "x.ip_list: a list of IP",
-        ),
-        (
-            with(long(), "/custom_metrics/x", json!([{"float": 1}])),
-            "custom_metrics.x.float: one of",
-        ),
-    ];
-    for (document, expected) in table {
-        match judge(&document) {
-            Verdict::Rejected {
-                code: "InvalidPayload",
-                message,
-                ..
-            } => {
-                assert!(message.starts_with("Malformed metrics report"), "{message}");
-                assert!(message.contains(expected), "expected {expected:?} in {message:?}");
-            }
-            verdict => panic!("expected {expected:?}, got {verdict:?}"),
-        }
-    }
+        x(json!([{"string_list": [1]}]), "x.string_list: a list of strings"),
+        x(json!([{"ip_list": ["10.0.0.0/8"]}]), "x.ip_list: a list of IP"),
+        x(json!([{"float": 1}]), "custom_metrics.x.float: one of"),
+    ]);
 }
 
 #[test]
