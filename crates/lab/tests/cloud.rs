@@ -10,9 +10,6 @@ use edgewarden_lab::cloud::mqtt::{self, MqttError, ShadowAnswer};
 use edgewarden_lab::cloud::service::{self, CloudArgs};
 use edgewarden_lab::cloud::shadow::ShadowId;
 use edgewarden_lab::traffic::lines::Tell;
-use edgewarden_lab::traffic::rogue::{self, RogueArgs};
-use edgewarden_lab::traffic::sensor::{self, SensorArgs};
-use edgewarden_lab::traffic::sink;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, SubscribeFilter};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -285,14 +282,21 @@ async fn a_shadow_makes_the_round_trip() {
         after.document["state"],
         json!({"desired": {"quarantine": true}, "reported": {"quarantine": true}}),
     );
+}
 
+#[tokio::test]
+async fn a_named_shadow_is_another_one() {
+    let broker = Mosquitto::start();
+    let (_cloud, mut events) = cloud(&broker, |_| {}).await;
     let named = ShadowId {
         thing: "gw-1".to_owned(),
         name: Some("edge".to_owned()),
     };
+    publish(&broker, UPDATE, &json!({"state": {"reported": {"b": 2}}})).await;
+    events.next("shadow").await;
     assert!(
         !get(&broker, &named).await.accepted,
-        "the named shadow is another one"
+        "only the classic one exists"
     );
     publish(
         &broker,
@@ -486,109 +490,4 @@ async fn the_console_says_what_is_wrong() {
     )
     .await;
     assert!(matches!(no_cloud, Err(MqttError::Timeout { .. })), "{no_cloud:?}");
-}
-
-/// A sink on a free port and its lines.
-async fn start_sink() -> (Running, Stream, std::net::SocketAddr) {
-    let (tell, mut lines) = collector();
-    let task = tokio::spawn(async move {
-        if let Err(error) = sink::serve((Ipv4Addr::LOCALHOST, 0).into(), tell).await {
-            panic!("the sink ended: {error}");
-        }
-    });
-    let listening = lines.next("listening").await;
-    let address = listening["address"]
-        .as_str()
-        .expect("an address")
-        .parse()
-        .expect("ADDR:PORT");
-    (Running(task), lines, address)
-}
-
-#[tokio::test]
-async fn the_sink_counts_every_byte_the_rogue_sends_to_each_remote() {
-    let (_first, mut first_lines, remote) = start_sink().await;
-    let (_second, mut second_lines, also) = start_sink().await;
-    let (tell, mut sent) = collector();
-    let args = RogueArgs {
-        remote,
-        also: vec![also],
-        messages: 3,
-        size: 5_000,
-        every_millis: 1,
-        forever: false,
-        user_timeout_millis: 3_000,
-    };
-    rogue::attack_all(args, tell)
-        .await
-        .expect("all messages are sent");
-    let to_remote = sent
-        .next_where("sent", |line| {
-            line["remote"] == json!(remote.to_string()) && line["total"].as_u64() > Some(15_000)
-        })
-        .await;
-    assert_eq!(
-        to_remote["total"],
-        json!(3 * (5_000 + 15)),
-        "three documents with their frame"
-    );
-    for lines in [&mut first_lines, &mut second_lines] {
-        lines
-            .next_where("received", |line| {
-                line["total"] == to_remote["total"] && line["protocol"] == json!("tcp")
-            })
-            .await;
-    }
-}
-
-#[tokio::test]
-async fn the_rogue_tells_errors_and_ends() {
-    let (tell, mut lines) = collector();
-    let args = RogueArgs {
-        remote: (Ipv4Addr::LOCALHOST, free_port()).into(),
-        also: Vec::new(),
-        messages: 2,
-        size: 10,
-        every_millis: 1,
-        forever: false,
-        user_timeout_millis: 3_000,
-    };
-    rogue::attack_all(args, tell)
-        .await
-        .expect("errors are lines, not the end");
-    for _ in 0..2 {
-        assert!(
-            lines.next("error").await["error"]
-                .as_str()
-                .is_some_and(|error| error.contains("refused"))
-        );
-    }
-}
-
-#[tokio::test]
-async fn the_sensor_sends_over_tcp_and_udp() {
-    let (_sink, mut lines, remote) = start_sink().await;
-    for (udp, protocol) in [(false, "tcp"), (true, "udp")] {
-        let args = SensorArgs {
-            remote,
-            bytes: 200,
-            every_millis: 5,
-            udp,
-        };
-        let _sensor = Running(tokio::spawn(async move {
-            if let Err(error) = sensor::run(args).await {
-                panic!("the sensor ended: {error}");
-            }
-        }));
-        let line = lines
-            .next_where("received", |line| {
-                line["protocol"] == json!(protocol) && line["total"].as_u64() >= Some(400)
-            })
-            .await;
-        assert_eq!(
-            line["total"].as_u64().map(|total| total % 200),
-            Some(0),
-            "whole messages"
-        );
-    }
 }

@@ -7,6 +7,8 @@ pub mod lines;
 pub mod rogue;
 pub mod sensor;
 pub mod sink;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
