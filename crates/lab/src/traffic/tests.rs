@@ -166,3 +166,37 @@ async fn the_sensor_sends_over_tcp_and_udp() {
         );
     }
 }
+
+#[derive(Debug, clap::Parser)]
+enum Lab {
+    Sensor(SensorArgs),
+    Rogue(RogueArgs),
+    Sink(sink::SinkArgs),
+}
+
+fn parses(line: &str) -> bool {
+    <Lab as clap::Parser>::try_parse_from(["lab"].into_iter().chain(line.split(' '))).is_ok()
+}
+
+#[test]
+fn command_lines_are_read_and_limits_are_kept() {
+    <Lab as clap::CommandFactory>::command().debug_assert();
+    for line in [
+        "sensor --remote 192.0.2.1:80 --bytes 200 --every-millis 500 --udp",
+        "rogue --remote 192.0.2.1:80 --also [2001:db8::1]:80 --also 192.0.2.2:80 --messages 10 --size 5000 --forever",
+        "sink --listen [::1]:0",
+    ] {
+        assert!(parses(line), "{line}");
+    }
+    for line in [
+        "sensor",
+        "sensor --remote 192.0.2.1",
+        "sensor --remote 192.0.2.1:80 --bytes 0",
+        "sensor --remote 192.0.2.1:80 --every-millis 0",
+        "rogue --remote 192.0.2.1:80 --size 1048577",
+        "rogue --remote 192.0.2.1:80 --every-millis 0",
+        "sink --listen port",
+    ] {
+        assert!(!parses(line), "{line}");
+    }
+}
