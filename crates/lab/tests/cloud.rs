@@ -1,0 +1,493 @@
+//! The stand-in cloud behind a real mosquitto on loopback: shadow, reports, the alarm loop, reconnects.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use edgewarden_lab::cloud::broker::BrokerAddress;
+use edgewarden_lab::cloud::mqtt::{self, MqttError, ShadowAnswer};
+use edgewarden_lab::cloud::service::{self, CloudArgs};
+use edgewarden_lab::cloud::shadow::ShadowId;
+use edgewarden_lab::traffic::lines::Tell;
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, SubscribeFilter};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+/// Longest wait for anything; far above what is needed, so that a loaded machine does not fail a test.
+const LIMIT: Duration = Duration::from_secs(20);
+
+const REPORTS: &str = "$aws/things/gw-1/defender/metrics/json";
+const UPDATE: &str = "$aws/things/gw-1/shadow/update";
+
+/// A real broker that ends with the test.
+struct Mosquitto {
+    child: Child,
+    port: u16,
+    _config: tempfile::TempDir,
+}
+
+impl Mosquitto {
+    /// Starts on a free port; tries again when somebody else takes the port first.
+    fn start() -> Self {
+        (0..5)
+            .find_map(|_| Self::start_on(free_port()))
+            .expect("mosquitto starts on one of five free ports")
+    }
+
+    fn start_on(port: u16) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder for the broker's configuration");
+        let path = folder.path().join("mosquitto.conf");
+        let config =
+            format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n");
+        std::fs::write(&path, config).expect("the broker's configuration is written");
+        let spawn = |program: &str| {
+            Command::new(program)
+                .arg("-c")
+                .arg(&path)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+        };
+        let child = spawn("mosquitto")
+            .or_else(|_| spawn("/usr/sbin/mosquitto"))
+            .expect("mosquitto is installed");
+        let mut broker = Self {
+            child,
+            port,
+            _config: folder,
+        };
+        let start = Instant::now();
+        while start.elapsed() < LIMIT {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return Some(broker);
+            }
+            if broker
+                .child
+                .try_wait()
+                .expect("the broker can be asked for its end")
+                .is_some()
+            {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+
+    fn address(&self) -> BrokerAddress {
+        address(self.port)
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let _already_gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn address(port: u16) -> BrokerAddress {
+    BrokerAddress {
+        host: "127.0.0.1".to_owned(),
+        port,
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// JSON objects that arrive one after the other, each with a label.
+struct Stream {
+    arrivals: UnboundedReceiver<(String, Value)>,
+    seen: Vec<(String, Value)>,
+}
+
+impl Stream {
+    fn new() -> (UnboundedSender<(String, Value)>, Self) {
+        let (sender, arrivals) = unbounded_channel();
+        (
+            sender,
+            Self {
+                arrivals,
+                seen: Vec::new(),
+            },
+        )
+    }
+
+    /// The next object with this label; what comes before it is passed over.
+    async fn next(&mut self, label: &str) -> Value {
+        self.next_where(label, |_| true).await
+    }
+
+    async fn next_where(&mut self, label: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = tokio::time::timeout(LIMIT, async {
+            while let Some((seen, value)) = self.arrivals.recv().await {
+                self.seen.push((seen.clone(), value.clone()));
+                if seen == label && wanted(&value) {
+                    return value;
+                }
+            }
+            panic!("the stream ended without {label:?}: {:#?}", self.seen)
+        });
+        match found.await {
+            Ok(value) => value,
+            Err(_) => panic!("no {label:?} in time: {:#?}", self.seen),
+        }
+    }
+}
+
+/// A task that is stopped with the test.
+struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Collects a program's JSON lines under the name of their event.
+fn collector() -> (Tell, Stream) {
+    let (sender, stream) = Stream::new();
+    let tell: Tell = Arc::new(move |line: &Value| {
+        let name = line["event"].as_str().unwrap_or_default().to_owned();
+        // The test may have ended already.
+        let _ended = sender.send((name, line.clone()));
+        Ok(())
+    });
+    (tell, stream)
+}
+
+fn start_cloud(args: CloudArgs) -> (Running, Stream) {
+    let (tell, stream) = collector();
+    let task = tokio::spawn(async move {
+        if let Err(error) = service::serve(args, tell).await {
+            panic!("the cloud ended: {error}");
+        }
+    });
+    (Running(task), stream)
+}
+
+/// A cloud that is connected.
+async fn cloud(broker: &Mosquitto, change: impl FnOnce(&mut CloudArgs)) -> (Running, Stream) {
+    let mut args = CloudArgs::new(broker.address());
+    change(&mut args);
+    let (running, mut events) = start_cloud(args);
+    events.next("connected").await;
+    (running, events)
+}
+
+/// A device that hears every answer to it, labelled with the topic.
+async fn device(broker: &Mosquitto) -> (Running, Stream) {
+    let (sender, mut stream) = Stream::new();
+    let mut options = MqttOptions::new("gw-1", "127.0.0.1", broker.port);
+    options.set_max_packet_size(1 << 20, 1 << 20);
+    let (client, mut event_loop) = AsyncClient::new(options, 8);
+    let filters = [format!("{REPORTS}/+"), format!("{UPDATE}/+")]
+        .map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
+    client.subscribe_many(filters).await.expect("queued");
+    let task = tokio::spawn(async move {
+        let _kept_open = client;
+        while let Ok(event) = event_loop.poll().await {
+            let arrival = match event {
+                Event::Incoming(Packet::SubAck(_)) => ("subscribed".to_owned(), Value::Null),
+                Event::Incoming(Packet::Publish(publish)) => (
+                    publish.topic,
+                    serde_json::from_slice(&publish.payload).expect("answers are JSON"),
+                ),
+                _ => continue,
+            };
+            if sender.send(arrival).is_err() {
+                return;
+            }
+        }
+    });
+    stream.next("subscribed").await;
+    (Running(task), stream)
+}
+
+async fn publish(broker: &Mosquitto, topic: &str, document: &Value) {
+    mqtt::publish(&broker.address(), topic, document.to_string().into_bytes(), LIMIT)
+        .await
+        .expect("published");
+}
+
+async fn get(broker: &Mosquitto, id: &ShadowId) -> ShadowAnswer {
+    mqtt::get_shadow(&broker.address(), id, LIMIT)
+        .await
+        .expect("an answer")
+}
+
+fn report(id: u64, bytes_out: u64) -> Value {
+    json!({
+        "header": {"report_id": id, "version": "1.0"},
+        "metrics": {"network_stats": {"bytes_out": bytes_out, "bytes_in": 10}},
+    })
+}
+
+#[tokio::test]
+async fn a_shadow_makes_the_round_trip() {
+    let broker = Mosquitto::start();
+    let (_cloud, mut events) = cloud(&broker, |_| {}).await;
+    let (_device, mut answers) = device(&broker).await;
+    let classic = ShadowId::classic("gw-1");
+    let before = get(&broker, &classic).await;
+    assert_eq!(
+        (before.accepted, &before.document["code"]),
+        (false, &json!(404)),
+        "{before:?}"
+    );
+
+    publish(
+        &broker,
+        UPDATE,
+        &json!({"state": {"desired": {"quarantine": true}}, "clientToken": "t"}),
+    )
+    .await;
+    let accepted = answers.next(&format!("{UPDATE}/accepted")).await;
+    assert_eq!(
+        (&accepted["version"], &accepted["clientToken"]),
+        (&json!(1), &json!("t"))
+    );
+    assert_eq!(
+        answers.next(&format!("{UPDATE}/delta")).await["state"],
+        json!({"quarantine": true})
+    );
+    let documents = answers.next(&format!("{UPDATE}/documents")).await;
+    assert_eq!(
+        documents["current"]["state"]["desired"],
+        json!({"quarantine": true})
+    );
+    let event = events.next("shadow").await;
+    assert_eq!(
+        (&event["thing"], &event["shadow"], &event["version"]),
+        (&json!("gw-1"), &json!(null), &json!(1))
+    );
+
+    publish(
+        &broker,
+        UPDATE,
+        &json!({"state": {"reported": {"quarantine": true}}}),
+    )
+    .await;
+    events
+        .next_where("shadow", |event| event["version"] == json!(2))
+        .await;
+    let after = get(&broker, &classic).await;
+    assert!(after.accepted);
+    assert_eq!(
+        after.document["state"],
+        json!({"desired": {"quarantine": true}, "reported": {"quarantine": true}}),
+    );
+}
+
+#[tokio::test]
+async fn a_named_shadow_is_another_one() {
+    let broker = Mosquitto::start();
+    let (_cloud, mut events) = cloud(&broker, |_| {}).await;
+    let named = ShadowId {
+        thing: "gw-1".to_owned(),
+        name: Some("edge".to_owned()),
+    };
+    publish(&broker, UPDATE, &json!({"state": {"reported": {"b": 2}}})).await;
+    events.next("shadow").await;
+    assert!(
+        !get(&broker, &named).await.accepted,
+        "only the classic one exists"
+    );
+    publish(
+        &broker,
+        &format!("{}/update", named.prefix()),
+        &json!({"state": {"reported": {"a": 1}}}),
+    )
+    .await;
+    events
+        .next_where("shadow", |event| event["shadow"] == json!("edge"))
+        .await;
+    assert_eq!(
+        get(&broker, &named).await.document["state"],
+        json!({"reported": {"a": 1}})
+    );
+}
+
+#[tokio::test]
+async fn a_200_kilobyte_document_is_refused_in_words_and_the_service_goes_on() {
+    let broker = Mosquitto::start();
+    let (_cloud, _events) = cloud(&broker, |_| {}).await;
+    let (_device, mut answers) = device(&broker).await;
+    publish(
+        &broker,
+        UPDATE,
+        &json!({"state": {"desired": {"a": "x".repeat(200 * 1024)}}}),
+    )
+    .await;
+    assert_eq!(
+        answers.next(&format!("{UPDATE}/rejected")).await["code"],
+        json!(413)
+    );
+    publish(&broker, REPORTS, &json!({"header": "x".repeat(200 * 1024)})).await;
+    let refused = answers.next(&format!("{REPORTS}/rejected")).await;
+    assert_eq!(refused["statusDetails"]["ErrorCode"], json!("InvalidPayload"));
+    publish(&broker, UPDATE, &json!({"state": {"desired": {"a": 1}}})).await;
+    assert_eq!(
+        answers.next(&format!("{UPDATE}/accepted")).await["version"],
+        json!(1)
+    );
+}
+
+#[tokio::test]
+async fn reports_are_accepted_refused_and_throttled() {
+    let broker = Mosquitto::start();
+    let (_cloud, mut events) = cloud(&broker, |_| {}).await;
+    let (_device, mut answers) = device(&broker).await;
+    publish(&broker, REPORTS, &json!({"header": {"report_id": 1}})).await;
+    let refused = answers.next(&format!("{REPORTS}/rejected")).await;
+    assert_eq!(
+        (&refused["status"], &refused["reportId"]),
+        (&json!("REJECTED"), &json!(1))
+    );
+    assert_eq!(refused["statusDetails"]["ErrorCode"], json!("InvalidPayload"));
+
+    publish(&broker, REPORTS, &report(1, 500)).await;
+    let accepted = answers.next(&format!("{REPORTS}/accepted")).await;
+    assert_eq!(
+        (&accepted["status"], &accepted["reportId"], &accepted["thingName"]),
+        (&json!("ACCEPTED"), &json!(1), &json!("gw-1")),
+    );
+
+    publish(&broker, REPORTS, &report(2, 500)).await;
+    let throttled = answers.next(&format!("{REPORTS}/rejected")).await;
+    assert_eq!(
+        (&throttled["reportId"], &throttled["statusDetails"]["ErrorCode"]),
+        (&json!(2), &json!("Throttled"))
+    );
+
+    for (outcome, error) in [
+        ("rejected", json!("InvalidPayload")),
+        ("accepted", json!(null)),
+        ("rejected", json!("Throttled")),
+    ] {
+        let event = events.next("report").await;
+        assert_eq!(
+            (&event["outcome"], &event["error"]["code"]),
+            (&json!(outcome), &error)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_told_to_reject_rejects_a_good_report() {
+    let broker = Mosquitto::start();
+    let (_cloud, _events) = cloud(&broker, |args| args.reject_reports = true).await;
+    let (_device, mut answers) = device(&broker).await;
+    publish(&broker, REPORTS, &report(7, 99_999)).await;
+    let refused = answers.next(&format!("{REPORTS}/rejected")).await;
+    assert_eq!(
+        (&refused["reportId"], &refused["statusDetails"]["ErrorCode"]),
+        (&json!(7), &json!("InvalidPayload"))
+    );
+    assert!(
+        !get(&broker, &ShadowId::classic("gw-1")).await.accepted,
+        "no alarm, no shadow"
+    );
+}
+
+#[tokio::test]
+async fn an_alarm_leads_to_desired_quarantine() {
+    let broker = Mosquitto::start();
+    let (_cloud, mut events) = cloud(&broker, |args| args.min_interval_seconds = 0).await;
+    let (_device, mut answers) = device(&broker).await;
+    publish(&broker, REPORTS, &report(1, 34_999)).await;
+    answers.next(&format!("{REPORTS}/accepted")).await;
+    assert!(
+        !get(&broker, &ShadowId::classic("gw-1")).await.accepted,
+        "control: a normal report changes nothing"
+    );
+
+    publish(&broker, REPORTS, &report(2, 35_000)).await;
+    assert_eq!(
+        answers.next(&format!("{UPDATE}/delta")).await["state"],
+        json!({"quarantine": true})
+    );
+    let alarm = events.next("alarm").await;
+    assert_eq!(
+        (&alarm["type"], &alarm["value"]),
+        (&json!("in-alarm"), &json!(35_000))
+    );
+    events
+        .next_where("lambda", |event| event["action"] == json!("add-to-group"))
+        .await;
+    assert_eq!(
+        events.next("shadow").await["desired"],
+        json!({"quarantine": true})
+    );
+    let shadow = get(&broker, &ShadowId::classic("gw-1")).await;
+    assert_eq!(shadow.document["state"]["desired"], json!({"quarantine": true}));
+
+    publish(
+        &broker,
+        UPDATE,
+        &json!({"state": {"desired": {"quarantine": false}}}),
+    )
+    .await;
+    events
+        .next_where("shadow", |event| event["desired"]["quarantine"] == json!(false))
+        .await;
+    publish(&broker, REPORTS, &report(3, 10)).await;
+    events
+        .next_where("lambda", |event| event["action"] == json!("none"))
+        .await;
+    let shadow = get(&broker, &ShadowId::classic("gw-1")).await;
+    assert_eq!(
+        shadow.document["state"]["desired"],
+        json!({"quarantine": false}),
+        "released stays released"
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_comes_late_and_restarts_is_found_again_and_shadows_survive() {
+    let port = free_port();
+    let (_cloud, mut events) = start_cloud(CloudArgs::new(address(port)));
+    events.next("disconnected").await;
+    let broker = Mosquitto::start_on(port).expect("the port is still free");
+    events.next("connected").await;
+    publish(
+        &broker,
+        UPDATE,
+        &json!({"state": {"desired": {"quarantine": true}}}),
+    )
+    .await;
+    events.next("shadow").await;
+    drop(broker);
+    events.next("disconnected").await;
+    let broker = Mosquitto::start_on(port).expect("the port is free again");
+    events.next("connected").await;
+    let shadow = get(&broker, &ShadowId::classic("gw-1")).await;
+    assert_eq!((&shadow.document["version"], shadow.accepted), (&json!(1), true));
+}
+
+#[tokio::test]
+async fn the_console_says_what_is_wrong() {
+    let nobody = address(free_port());
+    let unreachable = mqtt::publish(&nobody, "a", Vec::new(), LIMIT).await;
+    assert!(
+        matches!(unreachable, Err(MqttError::Connection { .. })),
+        "{unreachable:?}"
+    );
+    let wildcard = mqtt::publish(&nobody, "a/#", Vec::new(), LIMIT).await;
+    assert!(matches!(wildcard, Err(MqttError::Topic { .. })), "{wildcard:?}");
+    let huge = mqtt::publish(&nobody, "a", vec![0; mqtt::MAX_PAYLOAD_BYTES + 1], LIMIT).await;
+    assert!(matches!(huge, Err(MqttError::TooLarge { .. })), "{huge:?}");
+    let broker = Mosquitto::start();
+    let no_cloud = mqtt::get_shadow(
+        &broker.address(),
+        &ShadowId::classic("gw-1"),
+        Duration::from_millis(300),
+    )
+    .await;
+    assert!(matches!(no_cloud, Err(MqttError::Timeout { .. })), "{no_cloud:?}");
+}
