@@ -176,6 +176,9 @@ async fn what_does_not_fit_is_refused_before_it_reaches_the_nucleus() {
         .unwrap_err();
     assert!(matches!(error, IpcError::InvalidRequest { .. }), "{error:?}");
 
+    let error = client.call("SubscribeToTopic", json!({})).await.unwrap_err();
+    assert!(matches!(error, IpcError::InvalidRequest { .. }), "{error:?}");
+
     let payload = vec![0; largest];
     let publish = client.publish_to_iot_core(TOPIC, Qos::AtMostOnce, &payload);
     let serve = async {

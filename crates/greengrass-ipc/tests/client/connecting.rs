@@ -5,9 +5,16 @@ use std::time::Duration;
 
 use crate::support::{Nucleus, TOKEN, connected, last_error, within};
 use greengrass_ipc::frame::{CONNECTION_ACCEPTED, Message, MessageKind};
-use greengrass_ipc::{Client, ConnectionState, IpcError};
+use greengrass_ipc::{Client, ConnectionState, IotCoreMessage, IpcError, Subscription};
 use serde_json::json;
 use tokio::net::UnixListener;
+
+#[test]
+fn handles_can_be_used_from_any_thread() {
+    fn shareable<T: Send + Sync + 'static>() {}
+    shareable::<Client>();
+    shareable::<Subscription<IotCoreMessage>>();
+}
 
 #[tokio::test]
 async fn both_ways_of_being_refused_and_then_accepted() {
