@@ -91,8 +91,16 @@ impl Client {
     /// Any operation that answers once. `operation` is its bare name, for instance `GetConfiguration`.
     ///
     /// # Errors
-    /// Every variant of [`IpcError`] says what was or may have been done.
+    /// Every variant of [`IpcError`] says what was or may have been done. A subscription is an
+    /// [`IpcError::InvalidRequest`]: its events would reach nobody.
     pub async fn call(&self, operation: &str, request: Value) -> Result<Value, IpcError> {
+        if operation.starts_with("SubscribeTo") {
+            let problem = "a subscription is not a call".to_owned();
+            return Err(IpcError::InvalidRequest {
+                operation: operation.to_owned(),
+                problem,
+            });
+        }
         let answer = self.exchange(operation, &request, None).await?;
         if answer.is_empty() {
             return Ok(Value::Object(serde_json::Map::new()));

@@ -33,3 +33,8 @@ pub use operations::{ComponentState, ConfigurationUpdate, IotCoreMessage, Qos};
 pub use options::{ClientOptions, DEFAULT_MAX_INBOUND_FRAME_BYTES, EnvironmentError, LITE_MAX_FRAME_BYTES};
 pub use state::ConnectionState;
 pub use subscription::{Subscription, SubscriptionEvent};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

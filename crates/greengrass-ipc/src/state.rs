@@ -5,7 +5,8 @@
 pub enum ConnectionState {
     /// Not connected; attempts go on for ever.
     Connecting {
-        /// Attempts that failed since the last lasting connection.
+        /// Connections that failed or did not last since the start or since the last one that did; the wait between
+        /// attempts grows with it.
         attempt: u32,
         /// Why the last attempt failed or the last connection ended.
         last_error: Option<String>,

@@ -222,3 +222,6 @@ fn outcome(operation: &str, message: Message) -> Result<Bytes, IpcError> {
         _ => Ok(message.payload),
     }
 }
+
+#[cfg(test)]
+mod tests;
