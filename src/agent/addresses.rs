@@ -58,7 +58,11 @@ impl Resolver {
         let mut time_servers = surroundings::time_servers();
         time_servers.extend(config.isolation.time_servers.iter().cloned());
         let around = Surroundings {
-            data_endpoint: config.isolation.data_endpoint.clone().or_else(|| endpoints.data.clone()),
+            data_endpoint: config
+                .isolation
+                .data_endpoint
+                .clone()
+                .or_else(|| endpoints.data.clone()),
             mqtt_port: endpoints.mqtt_port,
             resolvers: surroundings::resolvers(),
             time_servers,
@@ -66,13 +70,20 @@ impl Resolver {
         let mut found = Vec::new();
         let mut unresolved = Vec::new();
         if lifelines.data_endpoint && around.data_endpoint.is_none() {
-            unresolved.push("the nucleus does not tell its iotDataEndpoint and isolation.dataEndpoint is empty".into());
+            unresolved.push(
+                "the nucleus does not tell its iotDataEndpoint and isolation.dataEndpoint is empty".into(),
+            );
         }
         for target in targets(lifelines, &around) {
             match surroundings::resolve(&target.host).await {
                 Ok(addresses) => found.extend(addresses.into_iter().flat_map(|address| {
                     let purpose = target.purpose;
-                    target.ports.iter().map(move |(protocol, port)| Endpoint { purpose, address, protocol: *protocol, port: *port })
+                    target.ports.iter().map(move |(protocol, port)| Endpoint {
+                        purpose,
+                        address,
+                        protocol: *protocol,
+                        port: *port,
+                    })
                 })),
                 Err(why) => unresolved.push(why),
             }
@@ -107,6 +118,10 @@ impl Resolver {
             protocol: Protocol::Tcp,
             port: remote.port(),
         };
-        found.into_iter().filter(|remote| !remote.ip().is_loopback()).map(endpoint).collect()
+        found
+            .into_iter()
+            .filter(|remote| !remote.ip().is_loopback())
+            .map(endpoint)
+            .collect()
     }
 }

@@ -59,7 +59,11 @@ pub fn last_good(state_directory: &Path, development: Development, board: &Board
 
 /// What the configuration says to enforcement.
 pub fn settings(config: &Config, nucleus_pid: Option<i32>) -> Settings {
-    Settings { mode: config.mode, isolation: config.isolation.clone(), nucleus_pid }
+    Settings {
+        mode: config.mode,
+        isolation: config.isolation.clone(),
+        nucleus_pid,
+    }
 }
 
 /// Follows the configuration for ever.
@@ -88,7 +92,12 @@ impl Follower {
                     let wait = if fetched { REFRESH } else { RETRY };
                     match tokio::time::timeout(wait, updates.next()).await {
                         Ok(None) => break,
-                        Ok(Some(SubscriptionEvent::Message(_) | SubscriptionEvent::Missed { .. } | SubscriptionEvent::Resubscribed)) | Err(_) => {}
+                        Ok(Some(
+                            SubscriptionEvent::Message(_)
+                            | SubscriptionEvent::Missed { .. }
+                            | SubscriptionEvent::Resubscribed,
+                        ))
+                        | Err(_) => {}
                     }
                 },
                 Err(error) => {
@@ -112,7 +121,10 @@ impl Follower {
                 true
             }
             Err(error) => {
-                tracing::debug!("the configuration could not be read: {}", crate::error_text(&error));
+                tracing::debug!(
+                    "the configuration could not be read: {}",
+                    crate::error_text(&error)
+                );
                 false
             }
         }
@@ -123,7 +135,10 @@ impl Follower {
             Err(faults) => {
                 let known = self.board.read().configuration.faults == faults;
                 if !known {
-                    tracing::warn!("the configuration is refused, the last good one stays: {}", join(&faults));
+                    tracing::warn!(
+                        "the configuration is refused, the last good one stays: {}",
+                        join(&faults)
+                    );
                 }
                 self.board.update(|status| status.configuration.faults = faults);
             }
@@ -131,7 +146,11 @@ impl Follower {
                 self.board.update(|status| {
                     status.configuration.faults.clear();
                     status.configuration.source = "nucleus".into();
-                    status.mode = if config.mode == Mode::Observe { "observe".into() } else { "enforce".into() };
+                    status.mode = if config.mode == Mode::Observe {
+                        "observe".into()
+                    } else {
+                        "enforce".into()
+                    };
                 });
                 self.apply(config, document).await;
             }
@@ -143,17 +162,27 @@ impl Follower {
             greengrass_ipc::ConnectionState::Connected { server_pid, .. } => *server_pid,
             greengrass_ipc::ConnectionState::Connecting { .. } => None,
         };
-        self.enforcer.send(Command::Settings(Box::new(settings(&config, pid)))).await;
+        self.enforcer
+            .send(Command::Settings(Box::new(settings(&config, pid))))
+            .await;
         let now = clock::now().wall;
         let wish = order_document::read(config.quarantine.as_ref(), Authority::Deployment, now);
-        self.enforcer.send(Command::Wish { authority: Authority::Deployment, wish }).await;
+        self.enforcer
+            .send(Command::Wish {
+                authority: Authority::Deployment,
+                wish,
+            })
+            .await;
         if *self.publish.borrow() == config {
             return;
         }
         tracing::info!("new configuration");
         let bytes = serde_json::to_vec(document).unwrap_or_default();
         if let Err(error) = files::replace(&self.state_directory.join(FILE), &bytes) {
-            tracing::warn!("{}: the next start begins with the configuration before", crate::error_text(&error));
+            tracing::warn!(
+                "{}: the next start begins with the configuration before",
+                crate::error_text(&error)
+            );
         }
         self.publish.send_replace(config);
     }

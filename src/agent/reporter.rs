@@ -66,8 +66,10 @@ impl Reporter {
         let mut config = self.config.borrow_and_update().clone();
         let mut memory = self.remember(&config);
         let reserved = topics::metrics(&self.thing);
-        let mut inbox =
-            Inbox::open(&self.client, vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")]);
+        let mut inbox = Inbox::open(
+            &self.client,
+            vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")],
+        );
         loop {
             let due = memory.schedule.next();
             let answer_by = memory.waiting.map_or(due, |(_, sent)| sent + ANSWER_LIMIT);
@@ -113,7 +115,9 @@ impl Reporter {
 
     fn reconfigure(&self, old: &Config, new: &Config, memory: &mut Memory) {
         if old.reporting.interval != new.reporting.interval {
-            memory.schedule.set_interval(new.reporting.interval, memory.last_sent, clock::instant());
+            memory
+                .schedule
+                .set_interval(new.reporting.interval, memory.last_sent, clock::instant());
         }
         if old.detect.behaviors != new.detect.behaviors {
             memory.detector = Detector::new(new.detect.behaviors.clone());
@@ -124,9 +128,13 @@ impl Reporter {
     async fn close_interval(&self, config: &Config, memory: &mut Memory) {
         let now = clock::now().wall;
         let interval = self.observer.take_interval(now);
-        self.board.update(|status| status.capture.faults.clone_from(&interval.capture_faults));
+        self.board
+            .update(|status| status.capture.faults.clone_from(&interval.capture_faults));
         let sockets = self.observer.sockets().inspect_err(|error| {
-            tracing::warn!("sockets could not be listed and are left out of the report: {}", crate::error_text(error));
+            tracing::warn!(
+                "sockets could not be listed and are left out of the report: {}",
+                crate::error_text(error)
+            );
         });
         let sockets = sockets.ok();
         self.detect(config, &interval, sockets.as_ref(), memory).await;
@@ -144,23 +152,36 @@ impl Reporter {
         sockets: Option<&SocketSnapshot>,
         memory: &mut Memory,
     ) {
-        let alarms = memory.detector.evaluate(&metrics(interval, sockets), interval.ended);
+        let alarms = memory
+            .detector
+            .evaluate(&metrics(interval, sockets), interval.ended);
         for alarm in &alarms {
             tracing::warn!(behavior = %alarm.behavior, value = alarm.value, kind = ?alarm.kind, "local detector");
         }
         let names: Vec<String> = memory.detector.in_alarm().map(str::to_owned).collect();
-        self.board.update(|status| status.detector.alarms.clone_from(&names));
+        self.board
+            .update(|status| status.detector.alarms.clone_from(&names));
         if let Some(alarm) = alarms.iter().find(|alarm| alarm.kind == AlarmKind::InAlarm)
             && config.detect.quarantine
         {
             let wish = Wish::Order(Box::new(order(alarm)));
-            self.enforcer.send(Command::Wish { authority: Authority::Detector, wish: Ok(wish) }).await;
+            self.enforcer
+                .send(Command::Wish {
+                    authority: Authority::Detector,
+                    wish: Ok(wish),
+                })
+                .await;
         }
         // An alarm that clears does not release: an isolated device is quiet, which proves nothing. The shadow, the
         // operator's override or switching the key off ends it.
         if !config.detect.quarantine {
             let wish = Ok(Wish::Release);
-            self.enforcer.send(Command::Wish { authority: Authority::Detector, wish }).await;
+            self.enforcer
+                .send(Command::Wish {
+                    authority: Authority::Detector,
+                    wish,
+                })
+                .await;
         }
     }
 
@@ -168,21 +189,50 @@ impl Reporter {
         if let Ok(links) = self.observer.link_counters() {
             memory.baseline.observe(&links);
         }
-        let topic = config.reporting.topic.clone().unwrap_or_else(|| topics::metrics(&self.thing));
+        let topic = config
+            .reporting
+            .topic
+            .clone()
+            .unwrap_or_else(|| topics::metrics(&self.thing));
         let report_id = report_id::next(memory.last_id, clock::now().wall);
         memory.last_id = Some(report_id);
-        if let Err(error) = files::replace(&self.state_directory.join(LAST_ID), json!(report_id).to_string().as_bytes()) {
-            tracing::warn!("{}: a report id may repeat after a restart", crate::error_text(&error));
+        if let Err(error) = files::replace(
+            &self.state_directory.join(LAST_ID),
+            json!(report_id).to_string().as_bytes(),
+        ) {
+            tracing::warn!(
+                "{}: a report id may repeat after a restart",
+                crate::error_text(&error)
+            );
         }
-        let input = ReportInput { report_id, network: memory.baseline.begin(report_id), sockets };
-        let limit = config.reporting.max_bytes.min(self.client.max_iot_core_payload(&topic));
+        let input = ReportInput {
+            report_id,
+            network: memory.baseline.begin(report_id),
+            sockets,
+        };
+        let limit = config
+            .reporting
+            .max_bytes
+            .min(self.client.max_iot_core_payload(&topic));
         let payload = match build(&input, limit, fastrand::u64(..)).and_then(|report| report.to_json()) {
             Ok(payload) => payload,
-            Err(error) => return self.failed(&format!("the report could not be built: {}", crate::error_text(&error))),
+            Err(error) => {
+                return self.failed(&format!(
+                    "the report could not be built: {}",
+                    crate::error_text(&error)
+                ));
+            }
         };
         // QoS 0: a spooled report would arrive late and pollute the series (device-defender.md 2).
-        match self.client.publish_to_iot_core(&topic, Qos::AtMostOnce, &payload).await {
-            Err(error) => self.failed(&format!("the report could not be published: {}", crate::error_text(&error))),
+        match self
+            .client
+            .publish_to_iot_core(&topic, Qos::AtMostOnce, &payload)
+            .await
+        {
+            Err(error) => self.failed(&format!(
+                "the report could not be published: {}",
+                crate::error_text(&error)
+            )),
             Ok(()) => self.sent(config, report_id, memory),
         }
     }
@@ -209,7 +259,9 @@ impl Reporter {
                 self.failed(&format!("the subscription to {topic} was refused: {why}"));
             }
             InboxEvent::Message { topic, payload } => {
-                let Some(outcome) = reply::outcome_of(&topic) else { return };
+                let Some(outcome) = reply::outcome_of(&topic) else {
+                    return;
+                };
                 self.answer(&reply::parse(outcome, &payload), memory);
             }
         }
@@ -249,10 +301,15 @@ impl Reporter {
     }
 
     fn note_silence(&self, memory: &mut Memory) {
-        let late = |(_, sent): &mut (u64, std::time::Instant)| clock::instant().duration_since(*sent) >= ANSWER_LIMIT;
+        let late = |(_, sent): &mut (u64, std::time::Instant)| {
+            clock::instant().duration_since(*sent) >= ANSWER_LIMIT
+        };
         if let Some((report_id, _)) = memory.waiting.take_if(late) {
             self.board.update(|status| status.reports.unanswered += 1);
-            self.failed(&format!("report {report_id} was not answered within {} s", ANSWER_LIMIT.as_secs()));
+            self.failed(&format!(
+                "report {report_id} was not answered within {} s",
+                ANSWER_LIMIT.as_secs()
+            ));
         }
     }
 
@@ -261,14 +318,20 @@ impl Reporter {
         if news {
             tracing::warn!("{why}");
         }
-        self.board.update(|status| status.reports.last_error = Some(why.to_owned()));
+        self.board
+            .update(|status| status.reports.last_error = Some(why.to_owned()));
     }
 }
 
 /// What the detector looks at: this interval alone, whatever the service accepted.
 fn metrics(interval: &Interval, sockets: Option<&SocketSnapshot>) -> ReportMetrics {
-    let known: Vec<_> = interval.interfaces.iter().filter_map(|interface| interface.kernel).collect();
-    let sum = |of: fn(&crate::observe::Counters) -> u64| (!known.is_empty()).then(|| known.iter().map(of).sum());
+    let known: Vec<_> = interval
+        .interfaces
+        .iter()
+        .filter_map(|interface| interface.kernel)
+        .collect();
+    let sum =
+        |of: fn(&crate::observe::Counters) -> u64| (!known.is_empty()).then(|| known.iter().map(of).sum());
     ReportMetrics {
         bytes_out: sum(|counters| counters.bytes_out),
         bytes_in: sum(|counters| counters.bytes_in),

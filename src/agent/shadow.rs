@@ -15,8 +15,8 @@ use crate::cloud::inbox::{Inbox, InboxEvent};
 use crate::cloud::shadow_message;
 use crate::cloud::shadow_session::{Effect, Session};
 use crate::cloud::topics::ShadowTopics;
-use crate::config::fault::Fault;
 use crate::config::Config;
+use crate::config::fault::Fault;
 use crate::host::clock;
 use crate::quarantine::order::Authority;
 use crate::quarantine::order_document;
@@ -69,7 +69,9 @@ impl ShadowTask {
             let state: State = states.borrow_and_update().clone();
             let effects = session.tick(&state, now, fastrand::f64());
             self.carry_out(effects, &mut session).await;
-            let wake = session.next_wake(&state, clock::now().uptime).max(Duration::from_millis(5));
+            let wake = session
+                .next_wake(&state, clock::now().uptime)
+                .max(Duration::from_millis(5));
             tokio::select! {
                 event = inbox.next() => match event {
                     None => return,
@@ -97,10 +99,13 @@ impl ShadowTask {
         match event {
             InboxEvent::Ready => session.subscribed(now),
             InboxEvent::Refused { topic, why } => {
-                self.broken(&format!("the subscription to {topic} was refused: {why}")).await;
+                self.broken(&format!("the subscription to {topic} was refused: {why}"))
+                    .await;
             }
             InboxEvent::Message { topic, payload } => {
-                let Some(suffix) = topics.suffix(&topic) else { return };
+                let Some(suffix) = topics.suffix(&topic) else {
+                    return;
+                };
                 match shadow_message::read(suffix, &payload) {
                     Ok(message) => {
                         let effects = session.receive(message, now);
@@ -110,13 +115,19 @@ impl ShadowTask {
                 }
             }
         }
-        self.board.update(|status| status.cloud.shadow_version = session.version());
+        self.board
+            .update(|status| status.cloud.shadow_version = session.version());
     }
 
     /// A message that cannot be read may have been an order: it is reported as refused, and nothing changes.
     async fn refuse_message(&self, problem: String) {
         let faults = vec![Fault::new("shadow", problem)];
-        self.enforcer.send(Command::Wish { authority: Authority::Shadow, wish: Err(faults) }).await;
+        self.enforcer
+            .send(Command::Wish {
+                authority: Authority::Shadow,
+                wish: Err(faults),
+            })
+            .await;
     }
 
     async fn carry_out(&self, effects: Vec<Effect>, session: &mut Session) {
@@ -133,16 +144,28 @@ impl ShadowTask {
 
     async fn publish(&self, topic: &str, payload: &Value, session: &mut Session) {
         // QoS 0: what is not delivered now must not arrive later from a spooler; the session asks again by itself.
-        let outcome = self.client.publish_to_iot_core(topic, Qos::AtMostOnce, payload.to_string().as_bytes()).await;
+        let outcome = self
+            .client
+            .publish_to_iot_core(topic, Qos::AtMostOnce, payload.to_string().as_bytes())
+            .await;
         if let Err(error) = outcome {
             session.publish_failed(clock::now().uptime);
-            self.broken(&format!("could not publish to {topic}: {}", crate::error_text(&error))).await;
+            self.broken(&format!(
+                "could not publish to {topic}: {}",
+                crate::error_text(&error)
+            ))
+            .await;
         }
     }
 
     async fn obey(&self, desired: Option<&Value>) {
         let wish = order_document::read(desired, Authority::Shadow, clock::now().wall);
-        self.enforcer.send(Command::Wish { authority: Authority::Shadow, wish }).await;
+        self.enforcer
+            .send(Command::Wish {
+                authority: Authority::Shadow,
+                wish,
+            })
+            .await;
     }
 
     async fn round_trip(&self, sent: Duration) {

@@ -66,7 +66,12 @@ impl Inbox {
         for (index, topic) in topics.into_iter().enumerate() {
             tasks.spawn(forward(client.clone(), topic, index, sender.clone()));
         }
-        Self { raw, total, subscribed: BTreeSet::new(), _tasks: tasks }
+        Self {
+            raw,
+            total,
+            subscribed: BTreeSet::new(),
+            _tasks: tasks,
+        }
     }
 
     /// The next event; cancel-safe. `None` only when every task has ended, which they do not by themselves.
@@ -74,10 +79,16 @@ impl Inbox {
         loop {
             match self.raw.recv().await? {
                 Raw::Message(message) => {
-                    return Some(InboxEvent::Message { topic: message.topic, payload: message.payload });
+                    return Some(InboxEvent::Message {
+                        topic: message.topic,
+                        payload: message.payload,
+                    });
                 }
                 Raw::Refused(topic, error) => {
-                    return Some(InboxEvent::Refused { topic, why: crate::error_text(&error) });
+                    return Some(InboxEvent::Refused {
+                        topic,
+                        why: crate::error_text(&error),
+                    });
                 }
                 Raw::Lost(count) => {
                     tracing::warn!(count, "messages were lost because they came too fast");
@@ -101,13 +112,18 @@ async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Send
         match client.subscribe_to_iot_core(&topic, Qos::AtLeastOnce).await {
             Ok(subscription) => {
                 pause = FIRST_PAUSE;
-                if sender.send(Raw::Subscribed(index)).await.is_err() || drain(subscription, index, &sender).await.is_none()
+                if sender.send(Raw::Subscribed(index)).await.is_err()
+                    || drain(subscription, index, &sender).await.is_none()
                 {
                     return;
                 }
             }
             Err(error) => {
-                let wait = if error.is_unauthorized() { UNAUTHORIZED_PAUSE } else { pause };
+                let wait = if error.is_unauthorized() {
+                    UNAUTHORIZED_PAUSE
+                } else {
+                    pause
+                };
                 if sender.send(Raw::Refused(topic.clone(), error)).await.is_err() {
                     return;
                 }
@@ -119,7 +135,11 @@ async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Send
 }
 
 /// Forwards until the subscription ends (`Some`) or nobody listens any more (`None`).
-async fn drain(mut subscription: Subscription<IotCoreMessage>, index: usize, sender: &mpsc::Sender<Raw>) -> Option<()> {
+async fn drain(
+    mut subscription: Subscription<IotCoreMessage>,
+    index: usize,
+    sender: &mpsc::Sender<Raw>,
+) -> Option<()> {
     while let Some(event) = subscription.next().await {
         let raw = match event {
             SubscriptionEvent::Message(message) => Raw::Message(message),

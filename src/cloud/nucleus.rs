@@ -33,12 +33,17 @@ pub async fn endpoints(client: &Client) -> Result<Endpoints, IpcError> {
     let mut endpoints = Endpoints::default();
     for nucleus in NUCLEI {
         if endpoints.data.is_none() {
-            endpoints.data = leaf(client, nucleus, &["iotDataEndpoint"]).await?.as_str().and_then(host);
+            endpoints.data = leaf(client, nucleus, &["iotDataEndpoint"])
+                .await?
+                .as_str()
+                .and_then(host);
         }
         if endpoints.mqtt_port.is_none() {
             let port = leaf(client, nucleus, &["mqtt", "port"]).await?;
             let number = port.as_u64().or_else(|| port.as_str()?.parse().ok());
-            endpoints.mqtt_port = number.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+            endpoints.mqtt_port = number
+                .and_then(|port| u16::try_from(port).ok())
+                .filter(|port| *port > 0);
         }
     }
     Ok(endpoints)
@@ -47,7 +52,11 @@ pub async fn endpoints(client: &Client) -> Result<Endpoints, IpcError> {
 async fn leaf(client: &Client, component: &str, path: &[&str]) -> Result<Value, IpcError> {
     match client.get_configuration(Some(component), path).await {
         // A leaf comes back wrapped in an object with its own key.
-        Ok(value) => Ok(path.last().and_then(|key| value.get(key)).cloned().unwrap_or(value)),
+        Ok(value) => Ok(path
+            .last()
+            .and_then(|key| value.get(key))
+            .cloned()
+            .unwrap_or(value)),
         Err(IpcError::Service { .. }) => Ok(Value::Null),
         Err(error) => Err(error),
     }
@@ -58,7 +67,9 @@ fn host(text: &str) -> Option<String> {
     let text = text.trim();
     let plain = !text.is_empty()
         && text.len() <= 253
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
     if !plain {
         return None;
     }
@@ -74,7 +85,10 @@ mod tests {
 
     #[test]
     fn a_port_is_cut_off_and_nonsense_is_no_host() {
-        assert_eq!(host("x-ats.iot.eu-central-1.amazonaws.com"), Some("x-ats.iot.eu-central-1.amazonaws.com".into()));
+        assert_eq!(
+            host("x-ats.iot.eu-central-1.amazonaws.com"),
+            Some("x-ats.iot.eu-central-1.amazonaws.com".into())
+        );
         assert_eq!(host("localhost:8883"), Some("localhost".into()));
         assert_eq!(host("2001:db8::1"), Some("2001:db8::1".into()));
         assert_eq!(host("a b; rm"), None);

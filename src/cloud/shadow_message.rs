@@ -64,7 +64,10 @@ pub enum ShadowMessage {
 /// A sentence that names the topic, what was found and what was expected.
 pub fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String> {
     if payload.len() > MAX_PAYLOAD {
-        return Err(format!("{suffix}: {} bytes, expected at most {MAX_PAYLOAD}", payload.len()));
+        return Err(format!(
+            "{suffix}: {} bytes, expected at most {MAX_PAYLOAD}",
+            payload.len()
+        ));
     }
     if suffix == "delete/accepted" {
         return Ok(ShadowMessage::Deleted);
@@ -76,7 +79,9 @@ pub fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String> {
     }
     let token = document["clientToken"].as_str().map(str::to_owned);
     let version = || {
-        document["version"].as_u64().ok_or_else(|| format!("{suffix}: `version` is missing or no whole number"))
+        document["version"]
+            .as_u64()
+            .ok_or_else(|| format!("{suffix}: `version` is missing or no whole number"))
     };
     let code = || document["code"].as_u64().unwrap_or_default();
     match suffix {
@@ -89,14 +94,28 @@ pub fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String> {
         "get/rejected" => Ok(ShadowMessage::GetRejected { token, code: code() }),
         "update/delta" => {
             let quarantine = present(&document["state"]["quarantine"]);
-            Ok(ShadowMessage::Delta { version: version()?, quarantine })
+            Ok(ShadowMessage::Delta {
+                version: version()?,
+                quarantine,
+            })
         }
-        "update/accepted" => {
-            Ok(ShadowMessage::Updated { token, version: version()?, desired: touched(&document["state"]) })
-        }
+        "update/accepted" => Ok(ShadowMessage::Updated {
+            token,
+            version: version()?,
+            desired: touched(&document["state"]),
+        }),
         "update/rejected" => {
-            let message = document["message"].as_str().unwrap_or_default().chars().take(200).collect();
-            Ok(ShadowMessage::UpdateRejected { token, code: code(), message })
+            let message = document["message"]
+                .as_str()
+                .unwrap_or_default()
+                .chars()
+                .take(200)
+                .collect();
+            Ok(ShadowMessage::UpdateRejected {
+                token,
+                code: code(),
+                message,
+            })
         }
         _ => Err(format!("{suffix}: a topic that was not subscribed")),
     }
@@ -137,9 +156,18 @@ mod tests {
     #[test]
     fn a_delta_is_flat_and_may_not_speak_of_us() {
         let delta = |state: Value| parse("update/delta", &json!({"version": 3, "state": state}));
-        let with = ShadowMessage::Delta { version: 3, quarantine: Some(json!(true)) };
+        let with = ShadowMessage::Delta {
+            version: 3,
+            quarantine: Some(json!(true)),
+        };
         assert_eq!(delta(json!({"quarantine": true, "debug": "off"})), Ok(with));
-        assert_eq!(delta(json!({"debug": "off"})), Ok(ShadowMessage::Delta { version: 3, quarantine: None }));
+        assert_eq!(
+            delta(json!({"debug": "off"})),
+            Ok(ShadowMessage::Delta {
+                version: 3,
+                quarantine: None
+            })
+        );
     }
 
     #[test]
@@ -152,7 +180,10 @@ mod tests {
         assert_eq!(desired(json!({"desired": null})), Some(None));
         assert_eq!(desired(json!({"desired": {"debug": "on"}})), None);
         assert_eq!(desired(json!({"reported": {"quarantine": true}})), None);
-        assert_eq!(desired(json!({"desired": {"quarantine": false}})), Some(Some(json!(false))));
+        assert_eq!(
+            desired(json!({"desired": {"quarantine": false}})),
+            Some(Some(json!(false)))
+        );
     }
 
     #[test]

@@ -128,14 +128,21 @@ impl Session {
     /// Takes one message.
     pub fn receive(&mut self, message: ShadowMessage, now: Duration) -> Vec<Effect> {
         match message {
-            ShadowMessage::Got { token, version, desired, reported } => {
-                self.got(token.as_deref(), version, desired, reported, now)
-            }
+            ShadowMessage::Got {
+                token,
+                version,
+                desired,
+                reported,
+            } => self.got(token.as_deref(), version, desired, reported, now),
             ShadowMessage::GetRejected { token, code } => self.get_rejected(token.as_deref(), code, now),
             ShadowMessage::Delta { version, quarantine } => {
                 self.news(version, quarantine.map(Some), now).unwrap_or_default()
             }
-            ShadowMessage::Updated { token, version, desired } => self.updated(token.as_deref(), version, desired, now),
+            ShadowMessage::Updated {
+                token,
+                version,
+                desired,
+            } => self.updated(token.as_deref(), version, desired, now),
             ShadowMessage::UpdateRejected { token, code, message } => {
                 self.update_rejected(token.as_deref(), code, &message, now)
             }
@@ -161,7 +168,10 @@ impl Session {
             self.next_get = now + self.refresh.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
             self.last_get = now;
             let request = self.request(now, json!({}));
-            effects.push(Effect::Publish { topic: self.topics.get(), payload: request.body.clone() });
+            effects.push(Effect::Publish {
+                topic: self.topics.get(),
+                payload: request.body.clone(),
+            });
             self.get = Some(request);
         }
         effects.extend(self.report(state, now));
@@ -170,7 +180,10 @@ impl Session {
 
     /// How long nothing is due.
     pub fn next_wake(&self, state: &State, now: Duration) -> Duration {
-        let asked = [&self.get, &self.update].into_iter().flatten().map(|request| request.sent + ANSWER_LIMIT);
+        let asked = [&self.get, &self.update]
+            .into_iter()
+            .flatten()
+            .map(|request| request.sent + ANSWER_LIMIT);
         let mut due: Vec<Duration> = asked.collect();
         if self.ready && self.get.is_none() {
             due.push(self.next_get);
@@ -181,7 +194,9 @@ impl Session {
         if self.ready && self.update.is_none() && self.next_update > now {
             due.push(self.next_update);
         }
-        due.into_iter().min().map_or(MAX_PAUSE, |at| at.saturating_sub(now))
+        due.into_iter()
+            .min()
+            .map_or(MAX_PAUSE, |at| at.saturating_sub(now))
     }
 
     fn got(
@@ -205,7 +220,9 @@ impl Session {
     }
 
     fn get_rejected(&mut self, token: Option<&str>, code: u64, now: Duration) -> Vec<Effect> {
-        let Some(sent) = take(&mut self.get, token) else { return Vec::new() };
+        let Some(sent) = take(&mut self.get, token) else {
+            return Vec::new();
+        };
         if code == 404 {
             self.unanswered = 0;
             self.version = None;
@@ -216,7 +233,9 @@ impl Session {
         }
         self.next_get = now + self.pause();
         self.unanswered = self.unanswered.saturating_add(1);
-        vec![Effect::Broken(format!("the shadow service refused to give the shadow (code {code})"))]
+        vec![Effect::Broken(format!(
+            "the shadow service refused to give the shadow (code {code})"
+        ))]
     }
 
     fn updated(
@@ -227,7 +246,10 @@ impl Session {
         now: Duration,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(request) = self.update.take_if(|request| token == Some(request.token.as_str())) {
+        if let Some(request) = self
+            .update
+            .take_if(|request| token == Some(request.token.as_str()))
+        {
             self.accepted = Some(request.body["state"]["reported"].clone());
             self.unanswered = 0;
             effects.push(Effect::RoundTrip(request.sent));
@@ -236,8 +258,17 @@ impl Session {
         effects
     }
 
-    fn update_rejected(&mut self, token: Option<&str>, code: u64, message: &str, now: Duration) -> Vec<Effect> {
-        let Some(request) = self.update.take_if(|request| token == Some(request.token.as_str())) else {
+    fn update_rejected(
+        &mut self,
+        token: Option<&str>,
+        code: u64,
+        message: &str,
+        now: Duration,
+    ) -> Vec<Effect> {
+        let Some(request) = self
+            .update
+            .take_if(|request| token == Some(request.token.as_str()))
+        else {
             return Vec::new();
         };
         let again = matches!(code, 409 | 429 | 500..);
@@ -275,13 +306,20 @@ impl Session {
             return None;
         }
         let body = reported(state, desired.as_ref());
-        if self.accepted.as_ref().is_some_and(|accepted| same_news(accepted, &body)) {
+        if self
+            .accepted
+            .as_ref()
+            .is_some_and(|accepted| same_news(accepted, &body))
+        {
             return None;
         }
         let request = self.request(now, json!({ "state": { "reported": body } }));
         let payload = request.body.clone();
         self.update = Some(request);
-        Some(Effect::Publish { topic: self.topics.update(), payload })
+        Some(Effect::Publish {
+            topic: self.topics.update(),
+            payload,
+        })
     }
 
     fn expire_requests(&mut self, now: Duration) -> Vec<Effect> {
@@ -300,7 +338,9 @@ impl Session {
             self.next_update = now + pause;
         }
         let seconds = ANSWER_LIMIT.as_secs();
-        let mut effects = vec![Effect::Broken(format!("the shadow service did not answer within {seconds} s"))];
+        let mut effects = vec![Effect::Broken(format!(
+            "the shadow service did not answer within {seconds} s"
+        ))];
         if self.unanswered % RECONNECT_AFTER == 0 {
             effects.push(Effect::Reconnect);
         }
@@ -315,12 +355,18 @@ impl Session {
         self.counter += 1;
         let token = format!("{}-{}", self.seed, self.counter);
         body["clientToken"] = json!(token);
-        Request { token, sent: now, body }
+        Request {
+            token,
+            sent: now,
+            body,
+        }
     }
 }
 
 fn take(request: &mut Option<Request>, token: Option<&str>) -> Option<Duration> {
-    request.take_if(|request| token == Some(request.token.as_str())).map(|request| request.sent)
+    request
+        .take_if(|request| token == Some(request.token.as_str()))
+        .map(|request| request.sent)
 }
 
 #[cfg(test)]

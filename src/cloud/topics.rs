@@ -10,7 +10,9 @@ impl ShadowTopics {
     /// The classic shadow of `thing`, or a named one. Both names were checked when the configuration was read.
     pub fn new(thing: &str, name: Option<&str>) -> Self {
         let classic = format!("$aws/things/{thing}/shadow");
-        Self { prefix: name.map_or(classic.clone(), |name| format!("{classic}/name/{name}")) }
+        Self {
+            prefix: name.map_or(classic.clone(), |name| format!("{classic}/name/{name}")),
+        }
     }
 
     /// Where a `get` is published.
@@ -26,10 +28,17 @@ impl ShadowTopics {
     /// What must be subscribed. Exact topics: overlapping filters multiply deliveries on nucleus lite, and AWS advises
     /// against `shadow/#`. `update/documents` is left out: two whole documents would not pass lite's 5,000 bytes.
     pub fn subscriptions(&self) -> Vec<String> {
-        ["get/accepted", "get/rejected", "update/accepted", "update/rejected", "update/delta", "delete/accepted"]
-            .iter()
-            .map(|suffix| format!("{}/{suffix}", self.prefix))
-            .collect()
+        [
+            "get/accepted",
+            "get/rejected",
+            "update/accepted",
+            "update/rejected",
+            "update/delta",
+            "delete/accepted",
+        ]
+        .iter()
+        .map(|suffix| format!("{}/{suffix}", self.prefix))
+        .collect()
     }
 
     /// The part behind the prefix.
@@ -51,7 +60,10 @@ mod tests {
     fn classic_and_named_shadows_have_their_own_topics() {
         let classic = ShadowTopics::new("gw", None);
         assert_eq!(classic.get(), "$aws/things/gw/shadow/get");
-        assert_eq!(classic.suffix("$aws/things/gw/shadow/update/delta"), Some("update/delta"));
+        assert_eq!(
+            classic.suffix("$aws/things/gw/shadow/update/delta"),
+            Some("update/delta")
+        );
         assert_eq!(classic.suffix("$aws/things/gw2/shadow/update/delta"), None);
         let named = ShadowTopics::new("gw", Some("edge"));
         assert_eq!(named.update(), "$aws/things/gw/shadow/name/edge/update");

@@ -45,7 +45,11 @@ pub fn read(document: &Value, development: Development) -> Result<Config, Vec<Fa
     match document {
         Value::Null => {}
         Value::Object(map) => values.take(map, "", 0, &mut faults),
-        other => push(&mut faults, "", format!("the configuration is {}, expected an object", quote(other))),
+        other => push(
+            &mut faults,
+            "",
+            format!("the configuration is {}, expected an object", quote(other)),
+        ),
     }
     if development == Development::Refused && values.integer("development.reportIntervalSeconds") != 0 {
         push(
@@ -55,7 +59,11 @@ pub fn read(document: &Value, development: Development) -> Result<Config, Vec<Fa
         );
     }
     let config = mean(&values, &mut faults);
-    if faults.is_empty() { Ok(config) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(config)
+    } else {
+        Err(faults)
+    }
 }
 
 /// The configuration of an empty document.
@@ -69,7 +77,11 @@ struct Values(BTreeMap<&'static str, Value>);
 impl Values {
     fn defaults() -> Self {
         // A default that does not parse would be null; `the_defaults_are_valid` proves that none is.
-        Self(KEYS.iter().map(|key| (key.path, serde_json::from_str(key.default).unwrap_or_default())).collect())
+        Self(
+            KEYS.iter()
+                .map(|key| (key.path, serde_json::from_str(key.default).unwrap_or_default()))
+                .collect(),
+        )
     }
 
     fn take(&mut self, map: &Map<String, Value>, path: &str, depth: usize, faults: &mut Vec<Fault>) {
@@ -111,7 +123,10 @@ impl Values {
     }
 
     fn text(&self, path: &str) -> Option<String> {
-        self.get(path).as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+        self.get(path)
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
     }
 
     fn texts(&self, path: &str) -> Vec<String> {
@@ -125,7 +140,9 @@ fn check(key: &Key, value: &Value, faults: &mut Vec<Fault>) -> Option<Value> {
     let plain = |text: &str, max: usize| text.chars().count() <= max && !text.chars().any(char::is_control);
     let (checked, expected) = match key.kind {
         Kind::Integer { min, max } => (
-            read_integer(value, SCALARS).filter(|n| (min..=max).contains(n)).map(Value::from),
+            read_integer(value, SCALARS)
+                .filter(|n| (min..=max).contains(n))
+                .map(Value::from),
             format!("a whole number from {min} to {max}"),
         ),
         Kind::Flag => (read_flag(value, SCALARS).map(Value::from), "true or false".into()),
@@ -134,7 +151,10 @@ fn check(key: &Key, value: &Value, faults: &mut Vec<Fault>) -> Option<Value> {
             format!("a text of at most {max} printable characters"),
         ),
         Kind::Choice(words) => (
-            value.as_str().filter(|text| words.contains(text)).map(Value::from),
+            value
+                .as_str()
+                .filter(|text| words.contains(text))
+                .map(Value::from),
             format!("one of {}", words.join(", ")),
         ),
         Kind::Texts => (
@@ -142,7 +162,9 @@ fn check(key: &Key, value: &Value, faults: &mut Vec<Fault>) -> Option<Value> {
                 .as_array()
                 .filter(|list| {
                     list.len() <= MAX_ITEMS
-                        && list.iter().all(|item| item.as_str().is_some_and(|t| !t.is_empty() && plain(t, 512)))
+                        && list
+                            .iter()
+                            .all(|item| item.as_str().is_some_and(|t| !t.is_empty() && plain(t, 512)))
                 })
                 .map(|_| value.clone()),
             format!("a list of at most {MAX_ITEMS} texts"),
@@ -150,7 +172,11 @@ fn check(key: &Key, value: &Value, faults: &mut Vec<Fault>) -> Option<Value> {
         Kind::Document(_) => (Some(value.clone()), String::new()),
     };
     if checked.is_none() {
-        push(faults, key.path, format!("is {}, expected {expected}", quote(value)));
+        push(
+            faults,
+            key.path,
+            format!("is {}, expected {expected}", quote(value)),
+        );
     }
     checked
 }
@@ -162,19 +188,29 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
     };
     let config = Config {
         thing_name: values.text("thingName"),
-        mode: if values.text("mode").as_deref() == Some("observe") { Mode::Observe } else { Mode::Enforce },
+        mode: if values.text("mode").as_deref() == Some("observe") {
+            Mode::Observe
+        } else {
+            Mode::Enforce
+        },
         reporting: Reporting {
             enabled: values.flag("reporting.enabled"),
             interval,
             max_bytes: usize::try_from(values.integer("reporting.maxBytes")).unwrap_or(usize::MAX),
             topic: values.text("reporting.topic"),
         },
-        capture: Capture { include: values.texts("capture.include"), exclude: values.texts("capture.exclude") },
+        capture: Capture {
+            include: values.texts("capture.include"),
+            exclude: values.texts("capture.exclude"),
+        },
         detect: Detect {
             behaviors: behaviors(values.get("detect.behaviors"), faults),
             quarantine: values.flag("detect.quarantine"),
         },
-        shadow: Shadow { name: values.text("shadow.name"), refresh: values.seconds("shadow.refreshSeconds") },
+        shadow: Shadow {
+            name: values.text("shadow.name"),
+            refresh: values.seconds("shadow.refreshSeconds"),
+        },
         isolation: isolation(values, faults),
         quarantine: Some(values.get("quarantine").clone()).filter(|value| !value.is_null()),
     };
@@ -192,7 +228,13 @@ fn isolation(values: &Values, faults: &mut Vec<Fault>) -> Isolation {
                 data_endpoint: values.flag("isolation.lifelines.dataEndpoint"),
             },
             allow: list(values, "isolation.allow", MAX_ALLOWANCES, faults, read_allowance),
-            processes: list(values, "isolation.processes", MAX_PROCESS_RULES, faults, read_process_rule),
+            processes: list(
+                values,
+                "isolation.processes",
+                MAX_PROCESS_RULES,
+                faults,
+                read_process_rule,
+            ),
         },
         confirm: values.seconds("isolation.confirmSeconds"),
         data_endpoint: values.text("isolation.dataEndpoint"),
@@ -206,11 +248,17 @@ type ReadItem<T> = fn(&Value, &str, Scalars, &mut Vec<Fault>) -> Option<T>;
 fn list<T>(values: &Values, path: &str, max: usize, faults: &mut Vec<Fault>, read: ReadItem<T>) -> Vec<T> {
     let value = values.get(path);
     let Some(items) = value.as_array().filter(|items| items.len() <= max) else {
-        push(faults, path, format!("is {}, expected a list of at most {max} items", quote(value)));
+        push(
+            faults,
+            path,
+            format!("is {}, expected a list of at most {max} items", quote(value)),
+        );
         return Vec::new();
     };
     let numbered = items.iter().enumerate();
-    numbered.filter_map(|(index, item)| read(item, &format!("{path}[{index}]"), SCALARS, faults)).collect()
+    numbered
+        .filter_map(|(index, item)| read(item, &format!("{path}[{index}]"), SCALARS, faults))
+        .collect()
 }
 
 fn behaviors(value: &Value, faults: &mut Vec<Fault>) -> Vec<Behavior> {
@@ -218,7 +266,10 @@ fn behaviors(value: &Value, faults: &mut Vec<Fault>) -> Vec<Behavior> {
         push(
             faults,
             "detect.behaviors",
-            format!("is {}, expected a list of at most {MAX_ITEMS} behaviours", quote(value)),
+            format!(
+                "is {}, expected a list of at most {MAX_ITEMS} behaviours",
+                quote(value)
+            ),
         );
         return Vec::new();
     };
@@ -234,14 +285,29 @@ fn behaviors(value: &Value, faults: &mut Vec<Fault>) -> Vec<Behavior> {
 
 /// Names become parts of MQTT topics, where `/`, `+` and `#` would mean something else.
 fn check_names(config: &Config, faults: &mut Vec<Fault>) {
-    let plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || ":_-".contains(c));
-    for (path, name) in [("thingName", &config.thing_name), ("shadow.name", &config.shadow.name)] {
+    let plain = |name: &str| {
+        name.chars()
+            .all(|c| c.is_ascii_alphanumeric() || ":_-".contains(c))
+    };
+    for (path, name) in [
+        ("thingName", &config.thing_name),
+        ("shadow.name", &config.shadow.name),
+    ] {
         if name.as_ref().is_some_and(|name| !plain(name)) {
             push(faults, path, "may hold letters, digits, `:`, `_` and `-` only");
         }
     }
-    if config.reporting.topic.as_ref().is_some_and(|topic| topic.contains(['+', '#'])) {
-        push(faults, "reporting.topic", "may not hold the wildcards `+` and `#`");
+    if config
+        .reporting
+        .topic
+        .as_ref()
+        .is_some_and(|topic| topic.contains(['+', '#']))
+    {
+        push(
+            faults,
+            "reporting.topic",
+            "may not hold the wildcards `+` and `#`",
+        );
     }
 }
 
@@ -319,7 +385,11 @@ mod tests {
             "processes": [{"match": {"exe": "/tmp/*"}, "action": "freeze"}]}}))
         .unwrap();
         assert_eq!(config.isolation.settings.allow.len(), 1);
-        let faults = ship(json!({"isolation": {"processes": [{"match": {}, "action": "kill"}]}})).unwrap_err();
-        assert!(faults[0].path.starts_with("isolation.processes[0].match"), "{faults:?}");
+        let faults =
+            ship(json!({"isolation": {"processes": [{"match": {}, "action": "kill"}]}})).unwrap_err();
+        assert!(
+            faults[0].path.starts_with("isolation.processes[0].match"),
+            "{faults:?}"
+        );
     }
 }

@@ -25,7 +25,10 @@ pub struct Fault {
 impl Fault {
     /// A fault at `path`.
     pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { path: path.into(), problem: problem.into() }
+        Self {
+            path: path.into(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -61,7 +64,10 @@ mod tests {
 
     #[test]
     fn a_fault_names_its_path_and_a_quote_is_bounded() {
-        assert_eq!(Fault::new("a.b", "is 3, expected 4").to_string(), "a.b: is 3, expected 4");
+        assert_eq!(
+            Fault::new("a.b", "is 3, expected 4").to_string(),
+            "a.b: is 3, expected 4"
+        );
         assert_eq!(Fault::new("", "not an object").to_string(), "not an object");
         let long = quote(&json!("x".repeat(500)));
         assert!(long.chars().count() <= MAX_QUOTE + 1, "{long}");

@@ -43,9 +43,18 @@ impl<'a> Fields<'a> {
         };
         for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
             let shown: String = key.chars().filter(|c| !c.is_control()).take(64).collect();
-            push(faults, &join(path, &shown), format!("unknown key, expected one of {}", known.join(", ")));
+            push(
+                faults,
+                &join(path, &shown),
+                format!("unknown key, expected one of {}", known.join(", ")),
+            );
         }
-        Some(Self { path: path.to_owned(), map, scalars, faults })
+        Some(Self {
+            path: path.to_owned(),
+            map,
+            scalars,
+            faults,
+        })
     }
 
     /// The field's value unless it is missing or null.
@@ -70,16 +79,17 @@ impl<'a> Fields<'a> {
         let value = self.get(key)?;
         match value.as_str() {
             Some(text)
-                if !text.is_empty()
-                    && text.chars().count() <= max
-                    && !text.chars().any(char::is_control) =>
+                if !text.is_empty() && text.chars().count() <= max && !text.chars().any(char::is_control) =>
             {
                 Some(text)
             }
             _ => {
                 self.fault(
                     key,
-                    format!("is {}, expected a text of 1 to {max} printable characters", quote(value)),
+                    format!(
+                        "is {}, expected a text of 1 to {max} printable characters",
+                        quote(value)
+                    ),
                 );
                 None
             }
@@ -101,19 +111,28 @@ impl<'a> Fields<'a> {
         let value = self.get(key)?;
         let number = read_integer(value, self.scalars).filter(|n| (min..=max).contains(n));
         if number.is_none() {
-            self.fault(key, format!("is {}, expected a whole number from {min} to {max}", quote(value)));
+            self.fault(
+                key,
+                format!("is {}, expected a whole number from {min} to {max}", quote(value)),
+            );
         }
         number
     }
 
     /// An RFC 3339 time.
     pub fn time(&mut self, key: &str) -> Option<Timestamp> {
-        self.word(key, "a time such as 2026-11-25T00:00:00Z", |text| text.parse().ok())
+        self.word(key, "a time such as 2026-11-25T00:00:00Z", |text| {
+            text.parse().ok()
+        })
     }
 
     /// An address or an address block, `192.0.2.7` or `192.0.2.0/24` or their IPv6 forms.
     pub fn network(&mut self, key: &str) -> Option<IpNet> {
-        self.word(key, "an address or block such as 198.51.100.7/32 or 2001:db8::/32", read_network)
+        self.word(
+            key,
+            "an address or block such as 198.51.100.7/32 or 2001:db8::/32",
+            read_network,
+        )
     }
 
     /// A list of at most `max` items, each read by `read(item, path, faults)`.
@@ -123,7 +142,9 @@ impl<'a> Fields<'a> {
         max: usize,
         mut read: impl FnMut(&'a Value, &str, &mut Vec<Fault>) -> Option<T>,
     ) -> Vec<T> {
-        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
         let path = join(&self.path, key);
         match value.as_array() {
             Some(items) if items.len() <= max => items
@@ -163,9 +184,11 @@ pub fn join(path: &str, key: &str) -> String {
 pub fn read_integer(value: &Value, scalars: Scalars) -> Option<u64> {
     match (value, scalars) {
         (Value::Number(_), _) => value.as_u64().or_else(|| whole(value.as_f64()?)),
-        (Value::String(text), Scalars::StringsToo) => {
-            text.trim().parse().ok().or_else(|| whole(text.trim().parse().ok()?))
-        }
+        (Value::String(text), Scalars::StringsToo) => text
+            .trim()
+            .parse()
+            .ok()
+            .or_else(|| whole(text.trim().parse().ok()?)),
         _ => None,
     }
 }
@@ -181,7 +204,10 @@ pub fn read_flag(value: &Value, scalars: Scalars) -> Option<bool> {
 
 /// An address block; a bare address stands for itself alone. Host bits are cut off.
 pub fn read_network(text: &str) -> Option<IpNet> {
-    text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).ok().map(|net| net.trunc())
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .ok()
+        .map(|net| net.trunc())
 }
 
 /// The configuration store may turn whole numbers into floats (greengrass-packaging.md 1).
@@ -202,8 +228,14 @@ mod tests {
     fn every_fault_is_found_at_once_with_its_path() {
         let value = json!({"n": 0, "t": "", "net": "300.1.1.1", "extra": 1, "items": [1, "x"]});
         let mut faults = Vec::new();
-        let mut fields =
-            Fields::open(&value, "order", &["n", "t", "net", "items"], Scalars::Exact, &mut faults).unwrap();
+        let mut fields = Fields::open(
+            &value,
+            "order",
+            &["n", "t", "net", "items"],
+            Scalars::Exact,
+            &mut faults,
+        )
+        .unwrap();
         assert_eq!(fields.integer("n", 1, 9), None);
         assert_eq!(fields.text("t", 5), None);
         assert_eq!(fields.network("net"), None);
@@ -215,7 +247,10 @@ mod tests {
         });
         assert_eq!(items, [1]);
         let paths: Vec<_> = faults.iter().map(|f| f.path.as_str()).collect();
-        assert_eq!(paths, ["order.extra", "order.n", "order.t", "order.net", "order.items[1]"]);
+        assert_eq!(
+            paths,
+            ["order.extra", "order.n", "order.t", "order.net", "order.items[1]"]
+        );
     }
 
     #[test]

@@ -40,7 +40,12 @@ pub struct Key {
 }
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Key {
-    Key { path, kind, default, why }
+    Key {
+        path,
+        kind,
+        default,
+        why,
+    }
 }
 
 /// Smallest report interval in seconds: Device Defender throttles a device that reports more often.
@@ -54,17 +59,33 @@ pub const KEYS: &[Key] = &[
         "\"enforce\"",
         "`observe` computes and reports the plan of an order and cuts nothing.",
     ),
-    key("thingName", Kind::Text(128), "\"\"", "Empty: the nucleus' own thing (`AWS_IOT_THING_NAME`)."),
-    key("reporting.enabled", Kind::Flag, "true", "Publish Device Defender reports."),
+    key(
+        "thingName",
+        Kind::Text(128),
+        "\"\"",
+        "Empty: the nucleus' own thing (`AWS_IOT_THING_NAME`).",
+    ),
+    key(
+        "reporting.enabled",
+        Kind::Flag,
+        "true",
+        "Publish Device Defender reports.",
+    ),
     key(
         "reporting.intervalSeconds",
-        Kind::Integer { min: SERVICE_MINIMUM_INTERVAL, max: 86_400 },
+        Kind::Integer {
+            min: SERVICE_MINIMUM_INTERVAL,
+            max: 86_400,
+        },
         "300",
         "The service takes one report a device every 300 seconds and throttles more.",
     ),
     key(
         "reporting.maxBytes",
-        Kind::Integer { min: 1024, max: 131_072 },
+        Kind::Integer {
+            min: 1024,
+            max: 131_072,
+        },
         "131072",
         "128 KB is the largest MQTT payload of AWS IoT. The IPC path's own limit (7,290 bytes on nucleus lite) \
          applies besides.",
@@ -76,8 +97,18 @@ pub const KEYS: &[Key] = &[
         "Empty: `$aws/things/<thing>/defender/metrics/json`. Accounts without Detect can name an ordinary or Basic \
          Ingest topic; no answer is expected there.",
     ),
-    key("capture.include", Kind::Texts, "[\"*\"]", "Interfaces to capture, `*` stands for any characters."),
-    key("capture.exclude", Kind::Texts, "[]", "Interfaces to leave out. Loopback is always left out."),
+    key(
+        "capture.include",
+        Kind::Texts,
+        "[\"*\"]",
+        "Interfaces to capture, `*` stands for any characters.",
+    ),
+    key(
+        "capture.exclude",
+        Kind::Texts,
+        "[]",
+        "Interfaces to leave out. Loopback is always left out.",
+    ),
     key(
         "detect.behaviors",
         Kind::Document("list of behaviours as in CreateSecurityProfile"),
@@ -92,7 +123,12 @@ pub const KEYS: &[Key] = &[
         "false",
         "Isolate on an alarm of the local detector. Off, so that a wrong threshold only raises an alarm.",
     ),
-    key("shadow.name", Kind::Text(64), "\"\"", "Empty: the classic shadow, which existing alarm Lambdas write."),
+    key(
+        "shadow.name",
+        Kind::Text(64),
+        "\"\"",
+        "Empty: the classic shadow, which existing alarm Lambdas write.",
+    ),
     key(
         "shadow.refreshSeconds",
         Kind::Integer { min: 30, max: 86_400 },
@@ -113,11 +149,36 @@ pub const KEYS: &[Key] = &[
         "\"\"",
         "Host name of the IoT data endpoint. Empty: read from the nucleus' configuration.",
     ),
-    key("isolation.lifelines.dataEndpoint", Kind::Flag, "true", "Keep the IoT data endpoint (8883, 8443, 443)."),
-    key("isolation.lifelines.dns", Kind::Flag, "true", "Keep DNS to the configured resolvers."),
-    key("isolation.lifelines.dhcp", Kind::Flag, "true", "Keep the DHCPv4 and DHCPv6 client."),
-    key("isolation.lifelines.ntp", Kind::Flag, "true", "Keep NTP to the configured time servers: TLS needs a clock."),
-    key("isolation.timeServers", Kind::Texts, "[]", "Time servers besides those of timesyncd, chrony and ntpd."),
+    key(
+        "isolation.lifelines.dataEndpoint",
+        Kind::Flag,
+        "true",
+        "Keep the IoT data endpoint (8883, 8443, 443).",
+    ),
+    key(
+        "isolation.lifelines.dns",
+        Kind::Flag,
+        "true",
+        "Keep DNS to the configured resolvers.",
+    ),
+    key(
+        "isolation.lifelines.dhcp",
+        Kind::Flag,
+        "true",
+        "Keep the DHCPv4 and DHCPv6 client.",
+    ),
+    key(
+        "isolation.lifelines.ntp",
+        Kind::Flag,
+        "true",
+        "Keep NTP to the configured time servers: TLS needs a clock.",
+    ),
+    key(
+        "isolation.timeServers",
+        Kind::Texts,
+        "[]",
+        "Time servers besides those of timesyncd, chrony and ntpd.",
+    ),
     key(
         "isolation.allow",
         Kind::Document("list of allowances"),
@@ -172,7 +233,11 @@ pub fn markdown() -> String {
             Kind::Texts => "list of texts".into(),
             Kind::Document(what) => what.into(),
         };
-        let _ = writeln!(text, "| `{}` | {kind} | `{}` | {} |", key.path, key.default, key.why);
+        let _ = writeln!(
+            text,
+            "| `{}` | {kind} | `{}` | {} |",
+            key.path, key.default, key.why
+        );
     }
     text
 }

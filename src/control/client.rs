@@ -51,8 +51,14 @@ pub enum AskError {
 pub fn ask(socket: &Path, request: &Request) -> Result<Value, AskError> {
     let connected = UnixStream::connect(socket);
     let mut stream = connected.map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => AskError::NotPermitted { socket: socket.to_owned(), source },
-        _ => AskError::NotRunning { socket: socket.to_owned(), source },
+        io::ErrorKind::PermissionDenied => AskError::NotPermitted {
+            socket: socket.to_owned(),
+            source,
+        },
+        _ => AskError::NotRunning {
+            socket: socket.to_owned(),
+            source,
+        },
     })?;
     let answer = talk(&mut stream, request).map_err(AskError::NoAnswer)?;
     match serde_json::from_str::<Answer>(&answer).map_err(AskError::Unreadable)? {

@@ -55,6 +55,9 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<Request>(text);
         assert_eq!(read(r#"{"command":"status"}"#).unwrap(), Request::Status);
         assert!(read(r#"{"command":"reboot"}"#).is_err());
-        assert!(read(r#"{"command":"quarantine"}"#).is_err(), "a reason is required");
+        assert!(
+            read(r#"{"command":"quarantine"}"#).is_err(),
+            "a reason is required"
+        );
     }
 }

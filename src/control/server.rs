@@ -3,7 +3,10 @@
 //! In: requests of root (or of the agent's own user). Out: answers. Bounded: one request a connection, a few
 //! connections at once, a few seconds each, so that a local process cannot hold the agent up.
 
-#![expect(clippy::disallowed_methods, reason = "the control socket is the agent's own door, like host and cloud")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the control socket is the agent's own door, like host and cloud"
+)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -64,7 +67,9 @@ impl Server {
     async fn accept(self: Arc<Self>, listener: UnixListener) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let Ok((stream, _)) = listener.accept().await else {
                 // Out of descriptors, for instance; others will be freed.
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -83,7 +88,9 @@ impl Server {
         let (read, mut write) = stream.into_split();
         let answer = if user == 0 || user == nix::unistd::geteuid().as_raw() {
             let mut line = String::new();
-            BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+            BufReader::new(read.take(MAX_REQUEST))
+                .read_line(&mut line)
+                .await?;
             match serde_json::from_str::<Request>(&line) {
                 Ok(request) => self.answer(request).await,
                 Err(error) => Answer::Error(format!("the request cannot be read: {error}")),
@@ -100,14 +107,32 @@ impl Server {
         match request {
             Request::Status => self.status(),
             Request::Top => to_answer(serde_json::to_value(self.observer.peek(clock::now().wall))),
-            Request::Quarantine { reason, expires_seconds } => match quarantine(&reason, expires_seconds) {
-                Ok(wish) => self.instruct(Command::Wish { authority: Authority::Operator, wish: Ok(wish) }).await,
+            Request::Quarantine {
+                reason,
+                expires_seconds,
+            } => match quarantine(&reason, expires_seconds) {
+                Ok(wish) => {
+                    self.instruct(Command::Wish {
+                        authority: Authority::Operator,
+                        wish: Ok(wish),
+                    })
+                    .await
+                }
                 Err(problem) => Answer::Error(problem),
             },
-            Request::Release { everything: false, .. } => {
-                self.instruct(Command::Wish { authority: Authority::Operator, wish: Ok(Wish::Release) }).await
+            Request::Release {
+                everything: false, ..
+            } => {
+                self.instruct(Command::Wish {
+                    authority: Authority::Operator,
+                    wish: Ok(Wish::Release),
+                })
+                .await
             }
-            Request::Release { everything: true, reason } => match reason.map(|reason| check_reason(&reason)) {
+            Request::Release {
+                everything: true,
+                reason,
+            } => match reason.map(|reason| check_reason(&reason)) {
                 Some(Ok(reason)) => self.instruct(Command::Override { reason }).await,
                 Some(Err(problem)) => Answer::Error(problem),
                 None => Answer::Error("ending every order needs a reason: the cloud is told".into()),
@@ -135,15 +160,22 @@ fn to_answer(value: serde_json::Result<Value>) -> Answer {
 
 fn check_reason(reason: &str) -> Result<String, String> {
     let reason = reason.trim();
-    let plain = !reason.is_empty() && reason.chars().count() <= MAX_REASON && !reason.chars().any(char::is_control);
-    if plain { Ok(reason.to_owned()) } else { Err(format!("a reason has 1 to {MAX_REASON} printable characters")) }
+    let plain =
+        !reason.is_empty() && reason.chars().count() <= MAX_REASON && !reason.chars().any(char::is_control);
+    if plain {
+        Ok(reason.to_owned())
+    } else {
+        Err(format!("a reason has 1 to {MAX_REASON} printable characters"))
+    }
 }
 
 fn quarantine(reason: &str, expires_seconds: Option<u64>) -> Result<Wish, String> {
     let now = clock::now().wall;
     let mut order = Order::isolate(Authority::Operator, "operator", Some(check_reason(reason)?), now);
     if let Some(seconds) = expires_seconds {
-        let whole = i64::try_from(seconds).ok().filter(|_| (1..=MAX_SECONDS).contains(&seconds));
+        let whole = i64::try_from(seconds)
+            .ok()
+            .filter(|_| (1..=MAX_SECONDS).contains(&seconds));
         let whole = whole.ok_or_else(|| format!("a quarantine ends after 1 to {MAX_SECONDS} seconds"))?;
         order.expires = now.checked_add(SignedDuration::from_secs(whole)).ok();
     }

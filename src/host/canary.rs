@@ -3,7 +3,10 @@
 //! In: an address outside every lifeline. Out: what the kernel did with a datagram to it. An output chain that drops
 //! it makes the send fail with EPERM and nothing leaves the device (nftables.md), so no network is needed.
 
-#![expect(clippy::disallowed_methods, reason = "host is a door: opens the canary's socket")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "host is a door: opens the canary's socket"
+)]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -63,6 +66,9 @@ mod tests {
     fn only_the_filters_refusal_is_proof() {
         assert_eq!(judge(&io::Error::from_raw_os_error(1)), Outcome::Refused);
         assert_eq!(judge(&io::Error::from_raw_os_error(101)), Outcome::NoRoute);
-        assert!(matches!(judge(&io::Error::from_raw_os_error(12)), Outcome::Unclear(_)));
+        assert!(matches!(
+            judge(&io::Error::from_raw_os_error(12)),
+            Outcome::Unclear(_)
+        ));
     }
 }

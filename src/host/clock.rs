@@ -2,7 +2,10 @@
 //!
 //! Out: [`Now`], which every decision takes as an argument.
 
-#![expect(clippy::disallowed_methods, reason = "host is a door: this is where time comes from")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "host is a door: this is where time comes from"
+)]
 
 use std::time::Duration;
 
@@ -20,6 +23,21 @@ pub struct Now {
 
 /// Reads both clocks.
 pub fn now() -> Now {
-    let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
-    Now { wall: Timestamp::now(), uptime }
+    let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map(Duration::from)
+        .unwrap_or_default();
+    Now {
+        wall: Timestamp::now(),
+        uptime,
+    }
+}
+
+/// The monotonic clock as the runtime's timers count it (without suspend); for intervals between reports.
+pub fn instant() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Waits, in a command that refreshes its screen. The agent itself never sleeps on a thread.
+pub fn pause(time: std::time::Duration) {
+    std::thread::sleep(time);
 }

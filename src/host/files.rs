@@ -2,7 +2,10 @@
 //!
 //! In: paths and bytes. Out: bytes or an error that names the path. Nothing here knows what the bytes mean.
 
-#![expect(clippy::disallowed_methods, reason = "host is a door: file access with the path in every error")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "host is a door: file access with the path in every error"
+)]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -55,7 +58,10 @@ pub enum FileError {
 /// # Errors
 /// [`FileError::Read`] and [`FileError::TooLarge`].
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    let failed = |source| FileError::Read { path: path.to_owned(), source };
+    let failed = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -64,7 +70,9 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(FileError::TooLarge { path: path.to_owned() });
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+        });
     }
     Ok(Some(bytes))
 }
@@ -74,7 +82,10 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 /// # Errors
 /// [`FileError::Write`]; the old content is then still there.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let failed = |source| FileError::Write { path: path.to_owned(), source };
+    let failed = |source| FileError::Write {
+        path: path.to_owned(),
+        source,
+    };
     let temporary = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -87,7 +98,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     file.sync_all().map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)?;
     // The rename itself is durable only when the directory is.
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(directory).and_then(|d| d.sync_all()).map_err(failed)
 }
 
@@ -97,9 +111,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// [`FileError::Write`].
 pub fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(FileError::Write { path: path.to_owned(), source: error })
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::Write {
+            path: path.to_owned(),
+            source: error,
+        }),
         _ => Ok(()),
     }
 }
@@ -112,8 +127,38 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".damaged");
     let aside = PathBuf::from(aside);
-    fs::rename(path, &aside).map_err(|source| FileError::Write { path: path.to_owned(), source })?;
+    fs::rename(path, &aside).map_err(|source| FileError::Write {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(aside)
+}
+
+/// A file lock; gone when dropped or when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held, not used")] nix::fcntl::Flock<File>);
+
+/// Locks a file; `None` when another process holds it.
+///
+/// # Errors
+/// [`FileError::Write`].
+pub fn lock(path: &Path) -> Result<Option<Lock>, FileError> {
+    let failed = |source| FileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(Lock(lock))),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(failed(error.into())),
+    }
 }
 
 /// Makes a directory for root alone, with its parents; an existing one is fine.
@@ -125,7 +170,10 @@ pub fn make_directory(path: &Path) -> Result<(), FileError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| FileError::Directory { path: path.to_owned(), source })
+        .map_err(|source| FileError::Directory {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 #[cfg(test)]

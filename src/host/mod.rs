@@ -3,8 +3,13 @@
 //! Everything that touches the machine is here or in `cloud/`; the linter refuses it elsewhere (`clippy.toml`).
 
 pub mod canary;
+pub mod capture;
 pub mod clock;
 pub mod files;
+pub mod links;
 pub mod nft;
 pub mod process_table;
+pub mod procfs;
+pub mod sock_diag;
 pub mod surroundings;
+pub mod uplinks;

@@ -3,7 +3,10 @@
 //! In: a transaction's text. Out: the listing of our table. Facts: nftables.md.
 //! Absent on purpose: any knowledge of rules, and any command that could touch a table that is not ours.
 
-#![expect(clippy::disallowed_methods, reason = "host is a door: this is the one place that runs a program")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "host is a door: this is the one place that runs a program"
+)]
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -72,7 +75,9 @@ pub async fn load(text: &str) -> Result<(), NftError> {
 /// [`NftError`], never for a missing table.
 pub async fn list() -> Result<Option<Value>, NftError> {
     match run(&["-j", "list", "table", "inet", TABLE], "").await {
-        Ok(output) => serde_json::from_slice(&output).map(Some).map_err(NftError::Listing),
+        Ok(output) => serde_json::from_slice(&output)
+            .map(Some)
+            .map_err(NftError::Listing),
         // ENOENT in the C locale; the exit status is the same for every failure.
         Err(NftError::Refused { complaint }) if complaint.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
@@ -81,7 +86,10 @@ pub async fn list() -> Result<Option<Value>, NftError> {
 
 async fn run(arguments: &[&str], input: &str) -> Result<Vec<u8>, NftError> {
     let program = find()?;
-    let failed = |source| NftError::Run { program: program.clone(), source };
+    let failed = |source| NftError::Run {
+        program: program.clone(),
+        source,
+    };
     let child = Command::new(&program)
         .args(arguments)
         .env("LC_ALL", "C")
@@ -91,13 +99,20 @@ async fn run(arguments: &[&str], input: &str) -> Result<Vec<u8>, NftError> {
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    let (output, complaint, success) =
-        tokio::time::timeout(LIMIT, talk(child, input)).await.map_err(|_| NftError::Timeout)?.map_err(failed)?;
+    let (output, complaint, success) = tokio::time::timeout(LIMIT, talk(child, input))
+        .await
+        .map_err(|_| NftError::Timeout)?
+        .map_err(failed)?;
     if success {
         return Ok(output);
     }
     let complaint = String::from_utf8_lossy(&complaint);
-    let first: Vec<&str> = complaint.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect();
+    let first: Vec<&str> = complaint
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .take(3)
+        .collect();
     let complaint: String = first.join(" | ").chars().take(MAX_COMPLAINT).collect();
     if complaint.contains("Operation not permitted") {
         return Err(NftError::NotPermitted);
@@ -138,7 +153,9 @@ fn find() -> Result<PathBuf, NftError> {
         .chain(DIRECTORIES.iter().map(PathBuf::from))
         .map(|directory| directory.join("nft"))
         .find(|program| {
-            program.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+            program
+                .metadata()
+                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
         })
         .ok_or(NftError::Missing)
 }

@@ -34,7 +34,9 @@ pub enum SignalError {
 
 /// All processes that could be read. Those that end meanwhile are left out.
 pub fn list() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .take(MAX_PROCESSES)
@@ -46,10 +48,25 @@ pub fn list() -> Vec<Process> {
 pub fn read(pid: i32) -> Option<Process> {
     let directory = Path::new("/proc").join(pid.to_string());
     let stat = parse_stat(&fs::read_to_string(directory.join("stat")).ok()?)?;
-    let exe = fs::read_link(directory.join("exe")).ok().and_then(|path| path.to_str().map(str::to_owned));
+    let exe = fs::read_link(directory.join("exe"))
+        .ok()
+        .and_then(|path| path.to_str().map(str::to_owned));
     let cgroup = fs::read_to_string(directory.join("cgroup")).unwrap_or_default();
-    let cgroup = cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned();
-    Some(Process { id: ProcessId { pid, start: stat.start }, parent: stat.parent, name: stat.name, exe, cgroup })
+    let cgroup = cgroup
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or_default()
+        .to_owned();
+    Some(Process {
+        id: ProcessId {
+            pid,
+            start: stat.start,
+        },
+        parent: stat.parent,
+        name: stat.name,
+        exe,
+        cgroup,
+    })
 }
 
 /// Stops it (SIGSTOP); it keeps its memory and runs again after [`thaw`].
@@ -79,12 +96,17 @@ pub fn kill(id: ProcessId) -> Result<(), SignalError> {
 fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
     let refused = |source: rustix::io::Errno| match source {
         rustix::io::Errno::SRCH => SignalError::Gone(id.pid),
-        other => SignalError::Refused { pid: id.pid, source: other.into() },
+        other => SignalError::Refused {
+            pid: id.pid,
+            source: other.into(),
+        },
     };
     let pid = Pid::from_raw(id.pid).ok_or(SignalError::Gone(id.pid))?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
     // The handle pins the process; if its start time is the one we know, the signal reaches it and nobody else.
-    let stat = fs::read_to_string(format!("/proc/{}/stat", id.pid)).ok().and_then(|text| parse_stat(&text));
+    let stat = fs::read_to_string(format!("/proc/{}/stat", id.pid))
+        .ok()
+        .and_then(|text| parse_stat(&text));
     if stat.is_none_or(|stat| stat.start != id.start) {
         return Err(SignalError::Gone(id.pid));
     }
@@ -100,9 +122,18 @@ struct Stat {
 /// Reads `/proc/<pid>/stat`. The name may hold spaces and parentheses, so it ends at the last one.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (before, after) = text.rsplit_once(')')?;
-    let name = before.split_once('(')?.1.chars().filter(|c| !c.is_control()).collect();
+    let name = before
+        .split_once('(')?
+        .1
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
     let fields: Vec<&str> = after.split_ascii_whitespace().collect();
-    Some(Stat { name, parent: fields.get(1)?.parse().ok()?, start: fields.get(19)?.parse().ok()? })
+    Some(Stat {
+        name,
+        parent: fields.get(1)?.parse().ok()?,
+        start: fields.get(19)?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -112,9 +143,17 @@ mod tests {
     use std::process::{Command, Stdio};
 
     fn state_of(pid: i32) -> char {
-        let stat = files::read(Path::new(&format!("/proc/{pid}/stat"))).unwrap().unwrap();
+        let stat = files::read(Path::new(&format!("/proc/{pid}/stat")))
+            .unwrap()
+            .unwrap();
         let text = String::from_utf8(stat).unwrap();
-        text.rsplit_once(')').unwrap().1.trim_start().chars().next().unwrap()
+        text.rsplit_once(')')
+            .unwrap()
+            .1
+            .trim_start()
+            .chars()
+            .next()
+            .unwrap()
     }
 
     fn wait_for(pid: i32, states: &str) {
@@ -124,15 +163,25 @@ mod tests {
             }
             std::thread::yield_now();
         }
-        panic!("process {pid} is in state {}, expected one of {states}", state_of(pid));
+        panic!(
+            "process {pid} is in state {}, expected one of {states}",
+            state_of(pid)
+        );
     }
 
     #[test]
     fn a_process_is_frozen_thawed_and_killed_and_a_reused_number_is_spared() {
-        let mut child = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let process = read(pid).unwrap();
-        let other = ProcessId { start: process.id.start + 1, ..process.id };
+        let other = ProcessId {
+            start: process.id.start + 1,
+            ..process.id
+        };
         assert!(matches!(kill(other), Err(SignalError::Gone(_))));
         freeze(process.id).unwrap();
         wait_for(pid, "T");
@@ -147,13 +196,20 @@ mod tests {
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let text = "7 (a) b (c) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
         let stat = parse_stat(text).unwrap();
-        assert_eq!((stat.name.as_str(), stat.parent, stat.start), ("a) b (c", 3, 4242));
+        assert_eq!(
+            (stat.name.as_str(), stat.parent, stat.start),
+            ("a) b (c", 3, 4242)
+        );
         assert!(parse_stat("garbage").is_none());
     }
 
     #[test]
     fn we_are_in_the_list() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(list().iter().any(|process| process.id.pid == own && process.exe.is_some()));
+        assert!(
+            list()
+                .iter()
+                .any(|process| process.id.pid == own && process.exe.is_some())
+        );
     }
 }

@@ -3,7 +3,10 @@
 //! In: `/etc/resolv.conf`, systemd-resolved's upstream list, timesyncd, chrony and ntpd configuration; a host name.
 //! Out: addresses and names. Files that do not exist are left out; a file that cannot be read counts as absent.
 
-#![expect(clippy::disallowed_methods, reason = "host is a door: reads system configuration")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "host is a door: reads system configuration"
+)]
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -40,11 +43,22 @@ pub fn time_servers() -> Vec<String> {
         "/etc/ntp.conf".into(),
         "/etc/ntpsec/ntp.conf".into(),
     ];
-    for directory in ["/etc/systemd/timesyncd.conf.d", "/etc/chrony/conf.d", "/etc/chrony/sources.d"] {
+    for directory in [
+        "/etc/systemd/timesyncd.conf.d",
+        "/etc/chrony/conf.d",
+        "/etc/chrony/sources.d",
+    ] {
         let entries = std::fs::read_dir(directory).into_iter().flatten();
-        paths.extend(entries.take(MAX_TAKEN).filter_map(|entry| Some(entry.ok()?.path())));
+        paths.extend(
+            entries
+                .take(MAX_TAKEN)
+                .filter_map(|entry| Some(entry.ok()?.path())),
+        );
     }
-    let mut all: Vec<String> = paths.iter().flat_map(|path| parse_time_servers(&text(path))).collect();
+    let mut all: Vec<String> = paths
+        .iter()
+        .flat_map(|path| parse_time_servers(&text(path)))
+        .collect();
     all.sort_unstable();
     all.dedup();
     all.truncate(MAX_TAKEN);
@@ -61,10 +75,16 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     }
     let answer = tokio::time::timeout(RESOLVE_LIMIT, tokio::net::lookup_host((host, 0))).await;
     match answer {
-        Err(_) => Err(format!("{host} did not resolve within {} seconds", RESOLVE_LIMIT.as_secs())),
+        Err(_) => Err(format!(
+            "{host} did not resolve within {} seconds",
+            RESOLVE_LIMIT.as_secs()
+        )),
         Ok(Err(error)) => Err(format!("{host} did not resolve: {error}")),
         Ok(Ok(addresses)) => {
-            let mut all: Vec<IpAddr> = addresses.map(|address| address.ip()).take(MAX_ADDRESSES).collect();
+            let mut all: Vec<IpAddr> = addresses
+                .map(|address| address.ip())
+                .take(MAX_ADDRESSES)
+                .collect();
             all.sort_unstable();
             all.dedup();
             Ok(all)
@@ -73,14 +93,21 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
 }
 
 fn text(path: &Path) -> String {
-    files::read(path).ok().flatten().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    files::read(path)
+        .ok()
+        .flatten()
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 fn parse_resolvers(text: &str) -> Vec<IpAddr> {
     text.lines()
         .filter_map(|line| {
             let mut words = line.split_ascii_whitespace();
-            let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+            let address = words
+                .next()
+                .filter(|word| *word == "nameserver")
+                .and(words.next())?;
             // A link-local resolver carries its interface after `%`.
             address.split('%').next()?.parse().ok()
         })
@@ -89,17 +116,32 @@ fn parse_resolvers(text: &str) -> Vec<IpAddr> {
 
 fn parse_time_servers(text: &str) -> Vec<String> {
     let plain = |word: &&str| {
-        word.len() <= 253 && word.chars().all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c))
+        word.len() <= 253
+            && word
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c))
     };
     text.lines()
         .flat_map(|line| {
             let line = line.trim();
-            if let Some(names) = line.strip_prefix("NTP=").or_else(|| line.strip_prefix("FallbackNTP=")) {
-                return names.split_ascii_whitespace().filter(plain).map(str::to_owned).collect::<Vec<_>>();
+            if let Some(names) = line
+                .strip_prefix("NTP=")
+                .or_else(|| line.strip_prefix("FallbackNTP="))
+            {
+                return names
+                    .split_ascii_whitespace()
+                    .filter(plain)
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>();
             }
             let mut words = line.split_ascii_whitespace();
             match words.next() {
-                Some("server" | "pool" | "peer") => words.next().filter(plain).map(str::to_owned).into_iter().collect(),
+                Some("server" | "pool" | "peer") => words
+                    .next()
+                    .filter(plain)
+                    .map(str::to_owned)
+                    .into_iter()
+                    .collect(),
                 _ => Vec::new(),
             }
         })
@@ -112,14 +154,19 @@ mod tests {
 
     #[test]
     fn resolvers_are_read_from_resolv_conf() {
-        let text = "# comment\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nsearch example\nnameserver x\n";
+        let text =
+            "# comment\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nsearch example\nnameserver x\n";
         let expected: Vec<IpAddr> = vec!["192.0.2.53".parse().unwrap(), "fe80::1".parse().unwrap()];
         assert_eq!(parse_resolvers(text), expected);
     }
 
     #[test]
     fn time_servers_are_read_from_all_three_daemons() {
-        let text = "[Time]\nNTP=a.example 192.0.2.1\n#FallbackNTP=no\npool 2.pool.example iburst\nserver x;y\n";
-        assert_eq!(parse_time_servers(text), ["a.example", "192.0.2.1", "2.pool.example"]);
+        let text =
+            "[Time]\nNTP=a.example 192.0.2.1\n#FallbackNTP=no\npool 2.pool.example iburst\nserver x;y\n";
+        assert_eq!(
+            parse_time_servers(text),
+            ["a.example", "192.0.2.1", "2.pool.example"]
+        );
     }
 }

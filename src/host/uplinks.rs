@@ -25,7 +25,9 @@ pub fn of_nucleus(server_pid: Option<i32>, mqtt_port: Option<u16>) -> Vec<Socket
     if inodes.is_empty() {
         return Vec::new();
     }
-    let Ok(snapshot) = SockDiag::open().and_then(|mut diag| diag.snapshot()) else { return Vec::new() };
+    let Ok(snapshot) = SockDiag::open().and_then(|mut diag| diag.snapshot()) else {
+        return Vec::new();
+    };
     let wanted = |port: u16| DATA_ENDPOINT_PORTS.contains(&port) || Some(port) == mqtt_port;
     snapshot
         .established
@@ -39,14 +41,23 @@ pub fn of_nucleus(server_pid: Option<i32>, mqtt_port: Option<u16>) -> Vec<Socket
 /// Sockets of the nucleus: of the process that serves the IPC (classic is one process), and of lite's own services
 /// (the MQTT connection belongs to another of them).
 fn socket_inodes(server_pid: Option<i32>) -> BTreeSet<u32> {
-    let services = process_table::list().into_iter().filter(|process| is_nucleus_service(&process.cgroup));
+    let services = process_table::list()
+        .into_iter()
+        .filter(|process| is_nucleus_service(&process.cgroup));
     let pids: BTreeSet<i32> = services.map(|process| process.id.pid).chain(server_pid).collect();
-    let files = pids.iter().filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
+    let files = pids
+        .iter()
+        .filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
     files
         .flat_map(|files| files.flatten().take(MAX_FILES))
         .filter_map(|file| {
             let target = std::fs::read_link(file.path()).ok()?;
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            target
+                .to_str()?
+                .strip_prefix("socket:[")?
+                .strip_suffix(']')?
+                .parse()
+                .ok()
         })
         .collect()
 }

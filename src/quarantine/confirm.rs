@@ -55,7 +55,11 @@ mod tests {
     }
 
     fn attempt(scope: Scope, channel_worked: bool) -> Attempt {
-        Attempt { scope, applied: s(100), channel_worked }
+        Attempt {
+            scope,
+            applied: s(100),
+            channel_worked,
+        }
     }
 
     #[test]
@@ -68,13 +72,25 @@ mod tests {
 
     #[test]
     fn a_channel_that_we_broke_leads_to_wider_lifelines_and_then_release() {
-        assert_eq!(judge(&attempt(Scope::Pinned, true), None, s(60), s(159)), Verdict::Wait);
-        assert_eq!(judge(&attempt(Scope::Pinned, true), None, s(60), s(160)), Verdict::Widen);
-        assert_eq!(judge(&attempt(Scope::Wide, true), None, s(60), s(160)), Verdict::RollBack);
+        assert_eq!(
+            judge(&attempt(Scope::Pinned, true), None, s(60), s(159)),
+            Verdict::Wait
+        );
+        assert_eq!(
+            judge(&attempt(Scope::Pinned, true), None, s(60), s(160)),
+            Verdict::Widen
+        );
+        assert_eq!(
+            judge(&attempt(Scope::Wide, true), None, s(60), s(160)),
+            Verdict::RollBack
+        );
     }
 
     #[test]
     fn a_channel_that_was_broken_before_never_releases() {
-        assert_eq!(judge(&attempt(Scope::Wide, false), None, s(60), s(99_999)), Verdict::Wait);
+        assert_eq!(
+            judge(&attempt(Scope::Wide, false), None, s(60), s(99_999)),
+            Verdict::Wait
+        );
     }
 }

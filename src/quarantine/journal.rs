@@ -105,11 +105,18 @@ pub fn encode(journal: &Journal) -> Vec<u8> {
 /// # Errors
 /// [`Damage`] when the header, the checksum or the JSON is not as written.
 pub fn decode(bytes: &[u8]) -> Result<Journal, Damage> {
-    let damage = |what: String| Damage { what, says_live: says_live(bytes) };
-    let text = std::str::from_utf8(bytes).map_err(|e| damage(format!("no UTF-8 after {} bytes", e.valid_up_to())))?;
-    let (header, body) = text.split_once('\n').ok_or_else(|| damage("it has no body".into()))?;
-    let checksum =
-        header.strip_prefix(MAGIC).ok_or_else(|| damage("it does not begin with the journal's header".into()))?;
+    let damage = |what: String| Damage {
+        what,
+        says_live: says_live(bytes),
+    };
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| damage(format!("no UTF-8 after {} bytes", e.valid_up_to())))?;
+    let (header, body) = text
+        .split_once('\n')
+        .ok_or_else(|| damage("it has no body".into()))?;
+    let checksum = header
+        .strip_prefix(MAGIC)
+        .ok_or_else(|| damage("it does not begin with the journal's header".into()))?;
     let body = body.strip_suffix('\n').unwrap_or(body);
     if format!("{:08x}", crc32fast::hash(body.as_bytes())) != checksum {
         return Err(damage("its checksum does not fit its content".into()));
@@ -132,7 +139,12 @@ mod tests {
 
     fn live() -> Journal {
         let mut journal = Journal::default();
-        let order = Order::isolate(Authority::Shadow, "s", None, "2026-01-01T00:00:00Z".parse().unwrap());
+        let order = Order::isolate(
+            Authority::Shadow,
+            "s",
+            None,
+            "2026-01-01T00:00:00Z".parse().unwrap(),
+        );
         journal.book.set(Authority::Shadow, Wish::Order(Box::new(order)));
         journal
     }
@@ -164,6 +176,9 @@ mod tests {
         let mut bytes = encode(&Journal::default());
         bytes[25] ^= 1;
         assert!(!decode(&bytes).unwrap_err().says_live);
-        assert!(decode(b"").unwrap_err().says_live, "an empty journal may have lost an order");
+        assert!(
+            decode(b"").unwrap_err().says_live,
+            "an empty journal may have lost an order"
+        );
     }
 }

@@ -20,7 +20,10 @@ const REMEMBER: SignedDuration = SignedDuration::from_hours(24);
 
 /// Which lifelines are on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent switches of the configuration")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent switches of the configuration"
+)]
 pub struct Lifelines {
     /// DHCPv4 and DHCPv6 client.
     pub dhcp: bool,
@@ -34,7 +37,12 @@ pub struct Lifelines {
 
 impl Default for Lifelines {
     fn default() -> Self {
-        Self { dhcp: true, dns: true, ntp: true, data_endpoint: true }
+        Self {
+            dhcp: true,
+            dns: true,
+            ntp: true,
+            data_endpoint: true,
+        }
     }
 }
 
@@ -96,7 +104,11 @@ pub fn targets(lifelines: &Lifelines, around: &Surroundings) -> Vec<Target> {
     if let Some(host) = around.data_endpoint.as_ref().filter(|_| lifelines.data_endpoint) {
         let ports: BTreeSet<u16> = DATA_ENDPOINT_PORTS.into_iter().chain(around.mqtt_port).collect();
         let ports = ports.into_iter().map(|port| (Protocol::Tcp, port)).collect();
-        targets.push(Target { purpose: Purpose::DataEndpoint, host: host.clone(), ports });
+        targets.push(Target {
+            purpose: Purpose::DataEndpoint,
+            host: host.clone(),
+            ports,
+        });
     }
     if lifelines.dns {
         let ports = vec![(Protocol::Udp, 53), (Protocol::Tcp, 53)];
@@ -125,7 +137,9 @@ pub struct AddressBook {
 
 impl From<Vec<(Endpoint, Timestamp)>> for AddressBook {
     fn from(list: Vec<(Endpoint, Timestamp)>) -> Self {
-        Self { seen: list.into_iter().take(MAX_ENDPOINTS).collect() }
+        Self {
+            seen: list.into_iter().take(MAX_ENDPOINTS).collect(),
+        }
     }
 }
 
@@ -163,7 +177,11 @@ impl AddressBook {
             now.duration_since(*seen) < REMEMBER || newest.get(&endpoint.purpose) == Some(seen)
         });
         while self.seen.len() > MAX_ENDPOINTS {
-            let oldest = self.seen.iter().min_by_key(|(_, seen)| **seen).map(|(endpoint, _)| *endpoint);
+            let oldest = self
+                .seen
+                .iter()
+                .min_by_key(|(_, seen)| **seen)
+                .map(|(endpoint, _)| *endpoint);
             let Some(oldest) = oldest else { return };
             self.seen.remove(&oldest);
         }
@@ -176,7 +194,9 @@ impl AddressBook {
 
     /// Whether the control channel has an address.
     pub fn knows_data_endpoint(&self) -> bool {
-        self.seen.keys().any(|endpoint| endpoint.purpose == Purpose::DataEndpoint)
+        self.seen
+            .keys()
+            .any(|endpoint| endpoint.purpose == Purpose::DataEndpoint)
     }
 }
 
@@ -190,16 +210,28 @@ mod tests {
 
     fn endpoint(address: &str) -> Endpoint {
         let address = address.parse().unwrap();
-        Endpoint { purpose: Purpose::DataEndpoint, address, protocol: Protocol::Tcp, port: 8883 }
+        Endpoint {
+            purpose: Purpose::DataEndpoint,
+            address,
+            protocol: Protocol::Tcp,
+            port: 8883,
+        }
     }
 
     #[test]
     fn the_last_known_address_is_never_forgotten() {
         let mut book = AddressBook::default();
         assert!(book.note([endpoint("192.0.2.1")], at("2026-01-01T00:00:00Z")));
-        assert!(!book.note([], at("2027-01-01T00:00:00Z")), "a dead resolver changes nothing");
+        assert!(
+            !book.note([], at("2027-01-01T00:00:00Z")),
+            "a dead resolver changes nothing"
+        );
         assert!(book.note([endpoint("192.0.2.2")], at("2027-01-01T00:00:01Z")));
-        assert_eq!(book.endpoints(), [endpoint("192.0.2.2")], "the old address goes once there is a new one");
+        assert_eq!(
+            book.endpoints(),
+            [endpoint("192.0.2.2")],
+            "the old address goes once there is a new one"
+        );
     }
 
     #[test]
@@ -207,7 +239,13 @@ mod tests {
         let mut book = AddressBook::default();
         for n in 0..600u32 {
             let address = IpAddr::from(std::net::Ipv4Addr::from(0xC000_0200 + n));
-            book.note([Endpoint { address, ..endpoint("192.0.2.1") }], at("2026-01-01T00:00:00Z"));
+            book.note(
+                [Endpoint {
+                    address,
+                    ..endpoint("192.0.2.1")
+                }],
+                at("2026-01-01T00:00:00Z"),
+            );
         }
         assert_eq!(book.endpoints().len(), MAX_ENDPOINTS);
     }
@@ -223,7 +261,12 @@ mod tests {
         let all = targets(&Lifelines::default(), &around);
         assert_eq!(all.len(), 3);
         assert_eq!(all[0].ports.len(), 4);
-        let none = Lifelines { dhcp: false, dns: false, ntp: false, data_endpoint: false };
+        let none = Lifelines {
+            dhcp: false,
+            dns: false,
+            ntp: false,
+            data_endpoint: false,
+        };
         assert!(targets(&none, &around).is_empty());
     }
 }

@@ -204,7 +204,10 @@ impl Order {
 
     /// Whether both say the same, whenever they were learned.
     pub fn same_wish(&self, other: &Self) -> bool {
-        Self { issued: other.issued, ..self.clone() } == *other
+        Self {
+            issued: other.issued,
+            ..self.clone()
+        } == *other
     }
 }
 

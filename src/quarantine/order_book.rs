@@ -79,15 +79,24 @@ mod tests {
     #[test]
     fn a_repeated_wish_keeps_the_first_time() {
         let mut book = OrderBook::default();
-        assert!(book.set(Authority::Shadow, isolate(Authority::Shadow, "2026-01-01T00:00:00Z")));
-        assert!(!book.set(Authority::Shadow, isolate(Authority::Shadow, "2026-01-02T00:00:00Z")));
+        assert!(book.set(
+            Authority::Shadow,
+            isolate(Authority::Shadow, "2026-01-01T00:00:00Z")
+        ));
+        assert!(!book.set(
+            Authority::Shadow,
+            isolate(Authority::Shadow, "2026-01-02T00:00:00Z")
+        ));
         assert_eq!(book.orders()[0].issued, at("2026-01-01T00:00:00Z"));
     }
 
     #[test]
     fn an_authority_releases_only_its_own_order() {
         let mut book = OrderBook::default();
-        book.set(Authority::Operator, isolate(Authority::Operator, "2026-01-01T00:00:00Z"));
+        book.set(
+            Authority::Operator,
+            isolate(Authority::Operator, "2026-01-01T00:00:00Z"),
+        );
         assert!(!book.set(Authority::Shadow, Wish::Release));
         assert_eq!(book.orders().len(), 1);
         assert!(book.set(Authority::Operator, Wish::Release));
@@ -100,7 +109,10 @@ mod tests {
         let mut order = Order::isolate(Authority::Shadow, "a", None, at("2026-01-01T00:00:00Z"));
         order.expires = Some(at("2026-01-02T00:00:00Z"));
         book.set(Authority::Shadow, Wish::Order(Box::new(order)));
-        book.set(Authority::Detector, isolate(Authority::Detector, "2026-01-01T00:00:00Z"));
+        book.set(
+            Authority::Detector,
+            isolate(Authority::Detector, "2026-01-01T00:00:00Z"),
+        );
         assert!(book.expire(at("2026-01-01T12:00:00Z")).is_empty());
         assert_eq!(book.expire(at("2026-01-02T00:00:00Z")).len(), 1);
         assert_eq!(book.clear().len(), 1);

@@ -29,7 +29,15 @@ const MAX_PATTERN: usize = 512;
 
 /// Keys of a rich order. `limit`, `components` and `evidence` of the design are refused by name until they work:
 /// an order that is only half carried out must not be accepted.
-const ORDER_KEYS: [&str; 7] = ["id", "posture", "reason", "expires", "allow", "block", "processes"];
+const ORDER_KEYS: [&str; 7] = [
+    "id",
+    "posture",
+    "reason",
+    "expires",
+    "allow",
+    "block",
+    "processes",
+];
 
 /// What an authority wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +61,12 @@ pub fn read(value: Option<&Value>, authority: Authority, now: Timestamp) -> Resu
         None | Some(Value::Null) => Ok(Wish::Release),
         Some(value) if value.is_object() => read_object(value, authority, scalars, now),
         Some(value) => match read_flag(value, scalars) {
-            Some(true) => {
-                Ok(Wish::Order(Box::new(Order::isolate(authority, &authority.to_string(), None, now))))
-            }
+            Some(true) => Ok(Wish::Order(Box::new(Order::isolate(
+                authority,
+                &authority.to_string(),
+                None,
+                now,
+            )))),
             Some(false) => Ok(Wish::Release),
             None => Err(vec![Fault::new(
                 "quarantine",
@@ -86,12 +97,17 @@ fn read_order(
     scalars: Scalars,
     now: Timestamp,
 ) -> Option<Wish> {
-    let id = fields.text("id", MAX_ID).map_or_else(|| authority.to_string(), str::to_owned);
+    let id = fields
+        .text("id", MAX_ID)
+        .map_or_else(|| authority.to_string(), str::to_owned);
     let reason = fields.text("reason", MAX_REASON).map(str::to_owned);
     let expires = fields.time("expires");
     let posture = fields.word("posture", "\"normal\", \"restrict\" or \"isolate\"", read_posture);
     if fields.get("posture").is_none() {
-        fields.fault("posture", "is missing, expected \"normal\", \"restrict\" or \"isolate\"");
+        fields.fault(
+            "posture",
+            "is missing, expected \"normal\", \"restrict\" or \"isolate\"",
+        );
     }
     let allow = fields.list("allow", MAX_ALLOWANCES, |item, path, faults| {
         read_allowance(item, path, scalars, faults)
@@ -105,7 +121,10 @@ fn read_order(
     });
     let posture = posture?;
     if posture == Posture::Restrict && block == Block::default() && processes.is_empty() {
-        fields.fault("block", "is missing, a restriction must say what it cuts or which processes it stops");
+        fields.fault(
+            "block",
+            "is missing, a restriction must say what it cuts or which processes it stops",
+        );
     }
     if posture == Posture::Normal {
         return Some(Wish::Release);
@@ -145,7 +164,11 @@ fn read_port(value: &Value, path: &str, scalars: Scalars, faults: &mut Vec<Fault
         .and_then(|n| u16::try_from(n).ok())
         .filter(|port| *port > 0);
     if port.is_none() {
-        push(faults, path, format!("is {}, expected a port from 1 to 65535", quote(value)));
+        push(
+            faults,
+            path,
+            format!("is {}, expected a port from 1 to 65535", quote(value)),
+        );
     }
     port
 }
@@ -169,14 +192,20 @@ pub fn read_allowance(
         "out" => Some(Direction::Out),
         _ => None,
     });
-    let mut ports = fields
-        .list("ports", MAX_PORTS, |item, path, faults| read_port(item, path, scalars, faults));
+    let mut ports = fields.list("ports", MAX_PORTS, |item, path, faults| {
+        read_port(item, path, scalars, faults)
+    });
     if value.get("ports").is_some() && ports.is_empty() {
         fields.fault("ports", "has no valid port, expected at least one");
     }
     ports.sort_unstable();
     ports.dedup();
-    Some(Allowance { remote: remote?, protocol: protocol?, ports, direction: direction? })
+    Some(Allowance {
+        remote: remote?,
+        protocol: protocol?,
+        ports,
+        direction: direction?,
+    })
 }
 
 fn read_block(value: &Value, path: &str, scalars: Scalars, outer: &mut Fields<'_>) -> Block {
@@ -186,18 +215,27 @@ fn read_block(value: &Value, path: &str, scalars: Scalars, outer: &mut Fields<'_
         block.remotes = fields.list("remotes", MAX_BLOCKS, |item, path, faults| {
             let net = item.as_str().and_then(crate::config::fields::read_network);
             if net.is_none() {
-                push(faults, path, format!("is {}, expected an address or block", quote(item)));
+                push(
+                    faults,
+                    path,
+                    format!("is {}, expected an address or block", quote(item)),
+                );
             }
             net
         });
         block.ports = fields.list("ports", MAX_BLOCKS, |item, path, faults| {
             let mut fields = Fields::open(item, path, &["protocol", "port"], scalars, faults)?;
             let protocol = fields.word("protocol", "\"tcp\" or \"udp\"", read_protocol);
-            let port = fields.integer("port", 1, 65535).and_then(|n| u16::try_from(n).ok());
+            let port = fields
+                .integer("port", 1, 65535)
+                .and_then(|n| u16::try_from(n).ok());
             if item.get("protocol").is_none() || item.get("port").is_none() {
                 fields.fault("", "needs both protocol and port");
             }
-            Some(BlockedPort { protocol: protocol?, port: port? })
+            Some(BlockedPort {
+                protocol: protocol?,
+                port: port?,
+            })
         });
         block.remotes.sort_unstable();
         block.remotes.dedup();
@@ -223,25 +261,38 @@ pub fn read_process_rule(
         "kill" => Some(ProcessAction::Kill),
         _ => None,
     });
-    for key in ["match", "action"].iter().filter(|key| value.get(**key).is_none()) {
+    for key in ["match", "action"]
+        .iter()
+        .filter(|key| value.get(**key).is_none())
+    {
         fields.fault(key, "is missing");
     }
     let wanted = value.get("match")?;
-    let mut fields =
-        Fields::open(wanted, &format!("{path}.match"), &["exe", "name"], scalars, faults)?;
+    let mut fields = Fields::open(
+        wanted,
+        &format!("{path}.match"),
+        &["exe", "name"],
+        scalars,
+        faults,
+    )?;
     let matches = ProcessMatch {
         exe: fields.text("exe", MAX_PATTERN).map(str::to_owned),
         name: fields.text("name", MAX_PATTERN).map(str::to_owned),
     };
     // A rule that matches everything would stop the device.
     let names_nothing = |pattern: &Option<String>| {
-        pattern.as_ref().is_none_or(|text| text.chars().all(|c| c == '*' || c == '/'))
+        pattern
+            .as_ref()
+            .is_none_or(|text| text.chars().all(|c| c == '*' || c == '/'))
     };
     if names_nothing(&matches.exe) && names_nothing(&matches.name) {
         fields.fault("", "would match every process, expected an exe or a name");
         return None;
     }
-    Some(ProcessRule { matches, action: action? })
+    Some(ProcessRule {
+        matches,
+        action: action?,
+    })
 }
 
 #[cfg(test)]
@@ -262,7 +313,9 @@ mod tests {
         assert_eq!(shadow(json!(false)), Ok(Wish::Release));
         assert_eq!(shadow(json!(null)), Ok(Wish::Release));
         assert_eq!(read(None, Authority::Shadow, now()), Ok(Wish::Release));
-        let Ok(Wish::Order(order)) = shadow(json!(true)) else { panic!("no order") };
+        let Ok(Wish::Order(order)) = shadow(json!(true)) else {
+            panic!("no order")
+        };
         assert_eq!((order.posture, order.id.as_str()), (Posture::Isolate, "shadow"));
     }
 
@@ -272,7 +325,10 @@ mod tests {
             let faults = shadow(value.clone()).unwrap_err();
             assert_eq!(faults[0].path, "quarantine", "{value}");
         }
-        assert!(read(Some(&json!("true")), Authority::Deployment, now()).is_ok(), "lite sends strings");
+        assert!(
+            read(Some(&json!("true")), Authority::Deployment, now()).is_ok(),
+            "lite sends strings"
+        );
     }
 
     #[test]
@@ -283,13 +339,19 @@ mod tests {
             "block": {"remotes": ["203.0.113.0/24"], "ports": [{"protocol": "tcp", "port": 23}]},
             "processes": [{"match": {"exe": "/usr/bin/rogue"}, "action": "kill"}]
         }));
-        let Ok(Wish::Order(order)) = wish else { panic!("{wish:?}") };
+        let Ok(Wish::Order(order)) = wish else {
+            panic!("{wish:?}")
+        };
         assert_eq!(order.id, "inc-17");
         assert_eq!(order.allow[0].ports, [22]);
         assert_eq!(order.allow[0].remote.to_string(), "198.51.100.7/32");
         assert_eq!(order.processes[0].action, ProcessAction::Kill);
         let text = serde_json::to_value(&*order).unwrap();
-        assert_eq!(serde_json::from_value::<Order>(text).unwrap(), *order, "the journal reads it back");
+        assert_eq!(
+            serde_json::from_value::<Order>(text).unwrap(),
+            *order,
+            "the journal reads it back"
+        );
     }
 
     #[test]
@@ -312,7 +374,10 @@ mod tests {
             "quarantine.block.remotes[0]",
             "quarantine.processes[0].match",
         ] {
-            assert!(paths.iter().any(|p| p.trim_end_matches('.') == path), "{path} is not among {paths:?}");
+            assert!(
+                paths.iter().any(|p| p.trim_end_matches('.') == path),
+                "{path} is not among {paths:?}"
+            );
         }
     }
 

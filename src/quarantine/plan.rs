@@ -69,24 +69,53 @@ pub struct Plan {
 /// Folds all live orders into one plan.
 pub fn fold(orders: &[Order], settings: &IsolationSettings, endpoints: Vec<Endpoint>, scope: Scope) -> Plan {
     let posture = orders.iter().map(|order| order.posture).max().unwrap_or_default();
-    let isolating: Vec<&Order> = orders.iter().filter(|order| order.posture == Posture::Isolate).collect();
+    let isolating: Vec<&Order> = orders
+        .iter()
+        .filter(|order| order.posture == Posture::Isolate)
+        .collect();
     let granted = isolating.first().map(|first| {
-        first.allow.iter().filter(|a| isolating.iter().all(|order| order.allow.contains(a))).cloned()
+        first
+            .allow
+            .iter()
+            .filter(|a| isolating.iter().all(|order| order.allow.contains(a)))
+            .cloned()
     });
-    let allow: BTreeSet<Allowance> = settings.allow.iter().cloned().chain(granted.into_iter().flatten()).collect();
-    let remotes = orders.iter().flat_map(|order| order.block.remotes.iter().copied()).collect::<Vec<_>>();
-    let ports: BTreeSet<_> = orders.iter().flat_map(|order| order.block.ports.iter().copied()).collect();
+    let allow: BTreeSet<Allowance> = settings
+        .allow
+        .iter()
+        .cloned()
+        .chain(granted.into_iter().flatten())
+        .collect();
+    let remotes = orders
+        .iter()
+        .flat_map(|order| order.block.remotes.iter().copied())
+        .collect::<Vec<_>>();
+    let ports: BTreeSet<_> = orders
+        .iter()
+        .flat_map(|order| order.block.ports.iter().copied())
+        .collect();
     let standing = settings.processes.iter().filter(|_| posture == Posture::Isolate);
-    let processes: BTreeSet<ProcessRule> =
-        orders.iter().flat_map(|order| &order.processes).chain(standing).cloned().collect();
+    let processes: BTreeSet<ProcessRule> = orders
+        .iter()
+        .flat_map(|order| &order.processes)
+        .chain(standing)
+        .cloned()
+        .collect();
     Plan {
         posture,
         orders: orders.iter().map(|order| order.id.clone()).collect(),
         lifelines: settings.lifelines.clone(),
         scope,
         endpoints,
-        allow: if posture == Posture::Isolate { allow.into_iter().collect() } else { Vec::new() },
-        block: Block { remotes: ipnet::IpNet::aggregate(&remotes), ports: ports.into_iter().collect() },
+        allow: if posture == Posture::Isolate {
+            allow.into_iter().collect()
+        } else {
+            Vec::new()
+        },
+        block: Block {
+            remotes: ipnet::IpNet::aggregate(&remotes),
+            ports: ports.into_iter().collect(),
+        },
         processes: processes.into_iter().collect(),
     }
 }
@@ -99,7 +128,14 @@ impl Plan {
 
     /// The id of this content.
     pub fn id(&self) -> PlanId {
-        let content = (&self.posture, &self.orders, &self.lifelines, &self.allow, &self.block, &self.processes);
+        let content = (
+            &self.posture,
+            &self.orders,
+            &self.lifelines,
+            &self.allow,
+            &self.block,
+            &self.processes,
+        );
         // Serialising plain data cannot fail; an empty text would only make two plans look alike.
         let text = serde_json::to_string(&content).unwrap_or_default();
         PlanId(format!("{:08x}", crc32fast::hash(text.as_bytes())))
@@ -113,7 +149,10 @@ mod tests {
 
     fn order(authority: Authority, posture: Posture) -> Order {
         let issued = "2026-01-01T00:00:00Z".parse().unwrap();
-        Order { posture, ..Order::isolate(authority, &authority.to_string(), None, issued) }
+        Order {
+            posture,
+            ..Order::isolate(authority, &authority.to_string(), None, issued)
+        }
     }
 
     fn allowance(remote: &str) -> Allowance {
@@ -132,7 +171,10 @@ mod tests {
     #[test]
     fn no_order_is_normal_and_the_strictest_posture_wins() {
         assert!(plan(&[]).is_normal());
-        let both = [order(Authority::Shadow, Posture::Restrict), order(Authority::Operator, Posture::Isolate)];
+        let both = [
+            order(Authority::Shadow, Posture::Restrict),
+            order(Authority::Operator, Posture::Isolate),
+        ];
         assert_eq!(plan(&both).posture, Posture::Isolate);
     }
 
@@ -153,7 +195,10 @@ mod tests {
         first.block.remotes = vec!["203.0.113.0/25".parse().unwrap()];
         let mut second = order(Authority::Detector, Posture::Restrict);
         second.block.remotes = vec!["203.0.113.128/25".parse().unwrap()];
-        assert_eq!(plan(&[first, second]).block.remotes, ["203.0.113.0/24".parse().unwrap()]);
+        assert_eq!(
+            plan(&[first, second]).block.remotes,
+            ["203.0.113.0/24".parse().unwrap()]
+        );
     }
 
     #[test]

@@ -82,10 +82,17 @@ pub struct Selection {
 pub fn select(list: &[Process], rules: &[ProcessRule], protected: &Protected) -> Selection {
     let untouchable = with_ancestors(list, &protected.pids);
     let executables: Vec<WildMatch> = protected.executables.iter().map(|p| WildMatch::new(p)).collect();
-    let rules: Vec<_> = rules.iter().map(|rule| (Matcher::new(&rule.matches), rule.action)).collect();
+    let rules: Vec<_> = rules
+        .iter()
+        .map(|rule| (Matcher::new(&rule.matches), rule.action))
+        .collect();
     let mut selection = Selection::default();
     for process in list {
-        let wanted = rules.iter().filter(|(matcher, _)| matcher.matches(process)).map(|(_, action)| *action).max();
+        let wanted = rules
+            .iter()
+            .filter(|(matcher, _)| matcher.matches(process))
+            .map(|(_, action)| *action)
+            .max();
         let Some(action) = wanted else { continue };
         match spare(process, &untouchable, &executables) {
             Some(reason) => selection.spared.push((process.clone(), reason)),
@@ -96,7 +103,10 @@ pub fn select(list: &[Process], rules: &[ProcessRule], protected: &Protected) ->
 }
 
 fn with_ancestors(list: &[Process], pids: &[i32]) -> BTreeSet<i32> {
-    let parents: BTreeMap<i32, i32> = list.iter().map(|process| (process.id.pid, process.parent)).collect();
+    let parents: BTreeMap<i32, i32> = list
+        .iter()
+        .map(|process| (process.id.pid, process.parent))
+        .collect();
     let mut all = BTreeSet::new();
     for pid in pids {
         let mut next = *pid;
@@ -132,13 +142,19 @@ struct Matcher {
 impl Matcher {
     fn new(wanted: &ProcessMatch) -> Self {
         let pattern = |text: &Option<String>| text.as_deref().map(WildMatch::new);
-        Self { exe: pattern(&wanted.exe), name: pattern(&wanted.name) }
+        Self {
+            exe: pattern(&wanted.exe),
+            name: pattern(&wanted.name),
+        }
     }
 
     fn matches(&self, process: &Process) -> bool {
         let exe = process.exe.as_deref().unwrap_or_default();
         self.exe.as_ref().is_none_or(|pattern| pattern.matches(exe))
-            && self.name.as_ref().is_none_or(|pattern| pattern.matches(&process.name))
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|pattern| pattern.matches(&process.name))
     }
 }
 
@@ -149,17 +165,32 @@ mod tests {
     fn process(pid: i32, parent: i32, exe: &str) -> Process {
         let name = exe.rsplit('/').next().unwrap_or_default().to_owned();
         let exe = (!exe.is_empty()).then(|| exe.to_owned());
-        Process { id: ProcessId { pid, start: 7 }, parent, name, exe, cgroup: "/user.slice".into() }
+        Process {
+            id: ProcessId { pid, start: 7 },
+            parent,
+            name,
+            exe,
+            cgroup: "/user.slice".into(),
+        }
     }
 
     fn rule(exe: &str, action: ProcessAction) -> ProcessRule {
-        ProcessRule { matches: ProcessMatch { exe: Some(exe.to_owned()), name: None }, action }
+        ProcessRule {
+            matches: ProcessMatch {
+                exe: Some(exe.to_owned()),
+                name: None,
+            },
+            action,
+        }
     }
 
     #[test]
     fn a_rule_selects_by_pattern_and_the_stronger_action_wins() {
         let list = [process(10, 1, "/opt/x/rogue"), process(11, 1, "/usr/bin/ok")];
-        let rules = [rule("/opt/*", ProcessAction::Freeze), rule("*/rogue", ProcessAction::Kill)];
+        let rules = [
+            rule("/opt/*", ProcessAction::Freeze),
+            rule("*/rogue", ProcessAction::Kill),
+        ];
         let selection = select(&list, &rules, &Protected::default());
         assert_eq!(selection.act, [(list[0].clone(), ProcessAction::Kill)]);
     }
@@ -175,10 +206,19 @@ mod tests {
             process(30, 1, "/usr/sbin/sshd"),
             process(40, 1, "/opt/rogue"),
         ];
-        list.push(Process { cgroup: "/system.slice/ggl.core.iotcored.service".into(), ..process(50, 1, "/gg/iotcored") });
-        let protected = Protected { pids: vec![22], executables: vec!["/usr/sbin/ssh*".into()] };
+        list.push(Process {
+            cgroup: "/system.slice/ggl.core.iotcored.service".into(),
+            ..process(50, 1, "/gg/iotcored")
+        });
+        let protected = Protected {
+            pids: vec![22],
+            executables: vec!["/usr/sbin/ssh*".into()],
+        };
         let all = ProcessRule {
-            matches: ProcessMatch { exe: None, name: Some("*".into()) },
+            matches: ProcessMatch {
+                exe: None,
+                name: Some("*".into()),
+            },
             action: ProcessAction::Kill,
         };
         let selection = select(&list, &[all], &protected);

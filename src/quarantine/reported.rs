@@ -29,7 +29,10 @@ pub fn reported(state: &State, desired: Option<&Value>) -> Value {
 pub fn same_news(a: &Value, b: &Value) -> bool {
     let quiet = |value: &Value| {
         let mut value = value.clone();
-        if let Some(status) = value.pointer_mut("/quarantineStatus").and_then(Value::as_object_mut) {
+        if let Some(status) = value
+            .pointer_mut("/quarantineStatus")
+            .and_then(Value::as_object_mut)
+        {
             status.remove("blocked");
             status.remove("reasserted");
             // The service keeps no nulls: sent, they remove a key; kept, the key is absent.
@@ -42,8 +45,14 @@ pub fn same_news(a: &Value, b: &Value) -> bool {
 
 fn quarantine(state: &State, desired: Option<&Value>) -> Value {
     let desired = desired.filter(|value| !value.is_null());
-    let ordered_by_shadow = state.orders.iter().any(|order| order.authority == Authority::Shadow);
-    let refused = state.rejected.iter().any(|rejection| rejection.authority == Authority::Shadow);
+    let ordered_by_shadow = state
+        .orders
+        .iter()
+        .any(|order| order.authority == Authority::Shadow);
+    let refused = state
+        .rejected
+        .iter()
+        .any(|rejection| rejection.authority == Authority::Shadow);
     match desired {
         // Proven: the desired value was read as the live order, and the kernel obeys.
         Some(value) if ordered_by_shadow && !refused && state.obeys() => value.clone(),
@@ -58,18 +67,31 @@ fn means_release(desired: &Value) -> bool {
 }
 
 fn status(state: &State) -> Value {
-    let faults: Vec<String> =
-        state.faults.iter().take(MAX_FAULTS).map(|fault| fault.chars().take(MAX_FAULT_TEXT).collect()).collect();
-    let rejected = state.rejected.iter().find(|rejection| rejection.authority == Authority::Shadow).map(|rejection| {
-        let faults = rejection.faults.iter().take(MAX_FAULTS);
-        faults.map(|fault| fault.to_string().chars().take(MAX_FAULT_TEXT).collect()).collect::<Vec<String>>()
-    });
+    let faults: Vec<String> = state
+        .faults
+        .iter()
+        .take(MAX_FAULTS)
+        .map(|fault| fault.chars().take(MAX_FAULT_TEXT).collect())
+        .collect();
+    let rejected = state
+        .rejected
+        .iter()
+        .find(|rejection| rejection.authority == Authority::Shadow)
+        .map(|rejection| {
+            let faults = rejection.faults.iter().take(MAX_FAULTS);
+            faults
+                .map(|fault| fault.to_string().chars().take(MAX_FAULT_TEXT).collect())
+                .collect::<Vec<String>>()
+        });
     let blocked = (state.posture != Posture::Normal).then(|| {
         json!({ "out": state.blocked.out.packets, "in": state.blocked.inbound.packets,
                 "forward": state.blocked.forward.packets })
     });
-    let orders: Vec<String> =
-        state.orders.iter().map(|order| format!("{}:{}", order.authority, order.id)).collect();
+    let orders: Vec<String> = state
+        .orders
+        .iter()
+        .map(|order| format!("{}:{}", order.authority, order.id))
+        .collect();
     json!({
         "state": state.phase,
         "posture": state.posture,
@@ -116,14 +138,24 @@ mod tests {
         assert_eq!(say(Phase::Failed, Posture::Normal), false);
         assert_eq!(say(Phase::Enforced, Posture::Isolate), true);
         let rich = json!({"id": "inc-1", "posture": "isolate"});
-        assert_eq!(reported(&state(Phase::Enforced, Posture::Isolate), Some(&rich))["quarantine"], rich);
+        assert_eq!(
+            reported(&state(Phase::Enforced, Posture::Isolate), Some(&rich))["quarantine"],
+            rich
+        );
         let provisional = reported(&state(Phase::Provisional, Posture::Isolate), Some(&desired));
-        assert_eq!(provisional.get("quarantine"), None, "nothing is claimed before the round trip");
+        assert_eq!(
+            provisional.get("quarantine"),
+            None,
+            "nothing is claimed before the round trip"
+        );
     }
 
     #[test]
     fn an_override_leaves_the_delta_visible() {
-        let released = State { phase: Phase::Released, ..State::default() };
+        let released = State {
+            phase: Phase::Released,
+            ..State::default()
+        };
         assert_eq!(reported(&released, Some(&json!(true)))["quarantine"], false);
         assert_eq!(reported(&released, Some(&json!(false)))["quarantine"], false);
         let normal = json!({"posture": "normal"});
@@ -140,12 +172,27 @@ mod tests {
 
     #[test]
     fn a_refused_wish_is_named_and_not_repeated() {
-        let mut refused = State { phase: Phase::Released, ..State::default() };
-        let faults = vec![Fault::new("quarantine", "is 7, expected true, false or an order object")];
-        refused.rejected = vec![Rejection { authority: Authority::Shadow, at: at(), faults }];
+        let mut refused = State {
+            phase: Phase::Released,
+            ..State::default()
+        };
+        let faults = vec![Fault::new(
+            "quarantine",
+            "is 7, expected true, false or an order object",
+        )];
+        refused.rejected = vec![Rejection {
+            authority: Authority::Shadow,
+            at: at(),
+            faults,
+        }];
         let reported = reported(&refused, Some(&json!(7)));
         assert_eq!(reported["quarantine"], false);
-        assert!(reported["quarantineStatus"]["rejected"][0].as_str().unwrap().contains("expected true"));
+        assert!(
+            reported["quarantineStatus"]["rejected"][0]
+                .as_str()
+                .unwrap()
+                .contains("expected true")
+        );
     }
 
     #[test]
@@ -156,7 +203,11 @@ mod tests {
         assert!(same_news(&reported(&one, None), &reported(&two, None)));
         one.faults = vec!["x".repeat(5000); 50];
         let faults = vec![Fault::new("p", "y".repeat(5000)); 16];
-        one.rejected = vec![Rejection { authority: Authority::Shadow, at: at(), faults }];
+        one.rejected = vec![Rejection {
+            authority: Authority::Shadow,
+            at: at(),
+            faults,
+        }];
         assert!(reported(&one, None).to_string().len() < 2000);
     }
 }

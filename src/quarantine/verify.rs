@@ -25,7 +25,11 @@ pub fn verify(expected: &Expected, listing: Option<&Value>) -> Result<(), Vec<St
         (false, None) => vec![format!("the table inet {TABLE} is missing")],
         (false, Some(listing)) => compare(expected, listing),
     };
-    if differences.is_empty() { Ok(()) } else { Err(differences) }
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(differences)
+    }
 }
 
 fn compare(expected: &Expected, listing: &Value) -> Vec<String> {
@@ -34,9 +38,15 @@ fn compare(expected: &Expected, listing: &Value) -> Vec<String> {
     for chain in &expected.chains {
         compare_chain(chain, &objects, &mut differences);
     }
-    let chains = objects.iter().filter(|object| object.get("chain").is_some()).count();
+    let chains = objects
+        .iter()
+        .filter(|object| object.get("chain").is_some())
+        .count();
     if chains != expected.chains.len() {
-        differences.push(format!("the table has {chains} chains, expected {}", expected.chains.len()));
+        differences.push(format!(
+            "the table has {chains} chains, expected {}",
+            expected.chains.len()
+        ));
     }
     compare_endpoints(expected, &objects, &mut differences);
     compare_blocked(expected, &objects, &mut differences);
@@ -45,28 +55,50 @@ fn compare(expected: &Expected, listing: &Value) -> Vec<String> {
 }
 
 fn objects(listing: &Value) -> Vec<&Value> {
-    listing.get("nftables").and_then(Value::as_array).map(|list| list.iter().collect()).unwrap_or_default()
+    listing
+        .get("nftables")
+        .and_then(Value::as_array)
+        .map(|list| list.iter().collect())
+        .unwrap_or_default()
 }
 
 fn compare_chain(chain: &ExpectedChain, objects: &[&Value], differences: &mut Vec<String>) {
     let hook = chain.hook;
-    let listed = objects.iter().filter_map(|object| object.get("chain")).find(|c| c["name"] == hook);
+    let listed = objects
+        .iter()
+        .filter_map(|object| object.get("chain"))
+        .find(|c| c["name"] == hook);
     let Some(listed) = listed else {
         differences.push(format!("the chain {hook} is missing"));
         return;
     };
     if listed["hook"] != hook || listed["type"] != "filter" || listed["policy"] != chain.policy {
-        differences.push(format!("the chain {hook} is not a filter on its hook with policy {}", chain.policy));
+        differences.push(format!(
+            "the chain {hook} is not a filter on its hook with policy {}",
+            chain.policy
+        ));
     }
-    let rules: Vec<&Value> =
-        objects.iter().filter_map(|object| object.get("rule")).filter(|rule| rule["chain"] == hook).collect();
+    let rules: Vec<&Value> = objects
+        .iter()
+        .filter_map(|object| object.get("rule"))
+        .filter(|rule| rule["chain"] == hook)
+        .collect();
     if rules.len() != chain.rules.len() {
-        differences.push(format!("the chain {hook} has {} rules, expected {}", rules.len(), chain.rules.len()));
+        differences.push(format!(
+            "the chain {hook} has {} rules, expected {}",
+            rules.len(),
+            chain.rules.len()
+        ));
     }
     for (expected, rule) in chain.rules.iter().zip(&rules) {
-        let verdict = rule["expr"].as_array().and_then(|list| list.last()).and_then(|last| {
-            ["accept", "drop"].into_iter().find(|verdict| last.get(verdict).is_some())
-        });
+        let verdict = rule["expr"]
+            .as_array()
+            .and_then(|list| list.last())
+            .and_then(|last| {
+                ["accept", "drop"]
+                    .into_iter()
+                    .find(|verdict| last.get(verdict).is_some())
+            });
         if rule["comment"] != expected.comment.as_str() || verdict != expected.verdict {
             differences.push(format!(
                 "the chain {hook} has {} where {} is expected",
@@ -104,8 +136,13 @@ fn compare_endpoints(expected: &Expected, objects: &[&Value], differences: &mut 
 
 fn read_endpoint(element: &Value) -> Option<(IpAddr, Protocol, u16)> {
     // An element with a timeout or a counter is wrapped once more.
-    let concat = element.get("concat").or_else(|| element["elem"]["val"].get("concat"))?.as_array()?;
-    let [address, protocol, port] = concat.as_slice() else { return None };
+    let concat = element
+        .get("concat")
+        .or_else(|| element["elem"]["val"].get("concat"))?
+        .as_array()?;
+    let [address, protocol, port] = concat.as_slice() else {
+        return None;
+    };
     let protocol = match protocol {
         Value::String(name) if name == "tcp" => Protocol::Tcp,
         Value::String(name) if name == "udp" => Protocol::Udp,
@@ -113,7 +150,11 @@ fn read_endpoint(element: &Value) -> Option<(IpAddr, Protocol, u16)> {
         Value::Number(n) if n.as_u64() == Some(17) => Protocol::Udp,
         _ => return None,
     };
-    Some((address.as_str()?.parse().ok()?, protocol, u16::try_from(port.as_u64()?).ok()?))
+    Some((
+        address.as_str()?.parse().ok()?,
+        protocol,
+        u16::try_from(port.as_u64()?).ok()?,
+    ))
 }
 
 fn compare_blocked(expected: &Expected, objects: &[&Value], differences: &mut Vec<String>) {
@@ -127,7 +168,11 @@ fn compare_blocked(expected: &Expected, objects: &[&Value], differences: &mut Ve
     listed.sort_unstable();
     wanted.sort_unstable();
     if listed != wanted {
-        differences.push(format!("the blocked sets cover {} blocks, expected {}", listed.len(), wanted.len()));
+        differences.push(format!(
+            "the blocked sets cover {} blocks, expected {}",
+            listed.len(),
+            wanted.len()
+        ));
     }
 }
 
@@ -136,13 +181,19 @@ fn read_block(element: &Value) -> Vec<IpNet> {
         return address.parse::<IpAddr>().map(IpNet::from).into_iter().collect();
     }
     if let Some(prefix) = element.get("prefix") {
-        let text = format!("{}/{}", prefix["addr"].as_str().unwrap_or_default(), prefix["len"]);
+        let text = format!(
+            "{}/{}",
+            prefix["addr"].as_str().unwrap_or_default(),
+            prefix["len"]
+        );
         return text.parse().into_iter().collect();
     }
     let bounds = element["range"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let [Some(first), Some(last)] = [bounds.first(), bounds.get(1)]
-        .map(|bound| bound.and_then(Value::as_str).and_then(|text| text.parse::<IpAddr>().ok()))
-    else {
+    let [Some(first), Some(last)] = [bounds.first(), bounds.get(1)].map(|bound| {
+        bound
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse::<IpAddr>().ok())
+    }) else {
         return Vec::new();
     };
     match (first, last) {
@@ -155,7 +206,9 @@ fn read_block(element: &Value) -> Vec<IpNet> {
 /// What identifies the listed table beyond the plan: everything but handles, counter values and the order of set
 /// elements. Taken right after loading, it shows an edit that kept our comments.
 pub fn fingerprint(listing: Option<&Value>) -> u32 {
-    let mut canonical = listing.map(|listing| listing["nftables"].clone()).unwrap_or_default();
+    let mut canonical = listing
+        .map(|listing| listing["nftables"].clone())
+        .unwrap_or_default();
     strip(&mut canonical);
     crc32fast::hash(canonical.to_string().as_bytes())
 }
@@ -181,7 +234,13 @@ pub fn counters(listing: &Value) -> Vec<(String, u64, u64)> {
     objects(listing)
         .iter()
         .filter_map(|object| object.get("counter"))
-        .filter_map(|c| Some((c["name"].as_str()?.to_owned(), c["packets"].as_u64()?, c["bytes"].as_u64()?)))
+        .filter_map(|c| {
+            Some((
+                c["name"].as_str()?.to_owned(),
+                c["packets"].as_u64()?,
+                c["bytes"].as_u64()?,
+            ))
+        })
         .collect()
 }
 
@@ -196,7 +255,10 @@ mod tests {
             chains: vec![ExpectedChain {
                 hook: "output",
                 policy: "drop",
-                rules: vec![ExpectedRule { comment: "ew:rest:1".into(), verdict: Some("drop") }],
+                rules: vec![ExpectedRule {
+                    comment: "ew:rest:1".into(),
+                    verdict: Some("drop"),
+                }],
             }],
             endpoints: vec![("192.0.2.1".parse().unwrap(), Protocol::Tcp, 8883)],
             blocked: vec!["203.0.113.0/24".parse().unwrap()],
@@ -236,14 +298,19 @@ mod tests {
             assert!(verify(&expected(), Some(&edited)).is_err(), "{path}");
         }
         let mut more = listing();
-        more["nftables"].as_array_mut().unwrap().push(json!({"rule": {"chain": "output", "expr": []}}));
+        more["nftables"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"rule": {"chain": "output", "expr": []}}));
         assert!(verify(&expected(), Some(&more)).is_err(), "a foreign rule");
     }
 
     #[test]
     fn the_fingerprint_ignores_counters_and_handles_only() {
         let mut counted = listing();
-        *counted.pointer_mut("/nftables/4/rule/expr/0/counter/packets").unwrap() = json!(99);
+        *counted
+            .pointer_mut("/nftables/4/rule/expr/0/counter/packets")
+            .unwrap() = json!(99);
         *counted.pointer_mut("/nftables/4/rule/handle").unwrap() = json!(99);
         assert_eq!(fingerprint(Some(&counted)), fingerprint(Some(&listing())));
         *counted.pointer_mut("/nftables/4/rule/expr/1").unwrap() = json!({"accept": null});

@@ -12,8 +12,14 @@ use crate::quarantine::state::{MAX_SHOWN, Rejection};
 impl Enforcer {
     pub(super) fn handle(&mut self, command: Command, now: Now) {
         match command {
-            Command::Wish { authority, wish: Ok(wish) } => self.take_wish(authority, wish, now),
-            Command::Wish { authority, wish: Err(faults) } => self.refuse_wish(authority, faults, now),
+            Command::Wish {
+                authority,
+                wish: Ok(wish),
+            } => self.take_wish(authority, wish, now),
+            Command::Wish {
+                authority,
+                wish: Err(faults),
+            } => self.refuse_wish(authority, faults, now),
             Command::Override { reason } => self.override_all(reason, now),
             Command::Settings(settings) => self.take_settings(*settings),
             Command::Addresses(endpoints) => {
@@ -55,10 +61,10 @@ impl Enforcer {
 
     /// Whether the operator has ended just this wish; another wish of the same authority ends the override for it.
     fn is_overridden(&mut self, authority: Authority, wish: &Wish) -> bool {
-        let Some(overridden) = &mut self.journal.overridden else { return false };
-        let same = |order: &crate::quarantine::order::Order| {
-            matches!(wish, Wish::Order(wanted) if order.authority == authority && order.same_wish(wanted))
+        let Some(overridden) = &mut self.journal.overridden else {
+            return false;
         };
+        let same = |order: &crate::quarantine::order::Order| matches!(wish, Wish::Order(wanted) if order.authority == authority && order.same_wish(wanted));
         if overridden.orders.iter().any(same) {
             return true;
         }
@@ -70,13 +76,23 @@ impl Enforcer {
     }
 
     fn refuse_wish(&mut self, authority: Authority, faults: Vec<Fault>, now: Now) {
-        let known = self.rejected.iter().any(|old| old.authority == authority && old.faults == faults);
+        let known = self
+            .rejected
+            .iter()
+            .any(|old| old.authority == authority && old.faults == faults);
         if known {
             return;
         }
         tracing::warn!(%authority, "the order is refused and changes nothing: {}", join(&faults));
         self.rejected.retain(|rejection| rejection.authority != authority);
-        self.rejected.insert(0, Rejection { authority, at: now.wall, faults });
+        self.rejected.insert(
+            0,
+            Rejection {
+                authority,
+                at: now.wall,
+                faults,
+            },
+        );
         self.rejected.truncate(MAX_SHOWN);
     }
 
@@ -87,7 +103,11 @@ impl Enforcer {
         }
         self.journal.rolled_back = None;
         if !orders.is_empty() {
-            self.journal.overridden = Some(Overridden { reason, at: now.wall, orders });
+            self.journal.overridden = Some(Overridden {
+                reason,
+                at: now.wall,
+                orders,
+            });
         }
     }
 

@@ -45,7 +45,10 @@ impl Enforcer {
                 return Err(vec![describe(&error)]);
             }
         };
-        let same = self.loaded.as_ref().is_some_and(|loaded| loaded.text == ruleset.text);
+        let same = self
+            .loaded
+            .as_ref()
+            .is_some_and(|loaded| loaded.text == ruleset.text);
         let untouched = match &self.loaded {
             Some(loaded) if same => loaded.fingerprint == fingerprint(listing.as_ref()),
             _ => plan.is_normal(),
@@ -70,7 +73,11 @@ impl Enforcer {
     ) -> Result<(), Vec<String>> {
         if let Err(error) = nft::load(&ruleset.text).await {
             // Still the truth about the kernel: what held before holds, if nobody changed it.
-            if self.loaded.as_ref().is_some_and(|old| verify(&old.expected, before).is_err()) {
+            if self
+                .loaded
+                .as_ref()
+                .is_some_and(|old| verify(&old.expected, before).is_err())
+            {
                 self.loaded = None;
             }
             return Err(vec![describe(&error)]);
@@ -96,22 +103,40 @@ impl Enforcer {
     /// Starts the confirmation window of a plan, or of a wider scope, once the kernel holds it.
     fn begin_attempt(&mut self, plan: &Plan) {
         let id = plan.id();
-        let running = self.attempt.as_ref().is_some_and(|(tried, attempt)| *tried == id && attempt.scope == plan.scope);
+        let running = self
+            .attempt
+            .as_ref()
+            .is_some_and(|(tried, attempt)| *tried == id && attempt.scope == plan.scope);
         if plan.is_normal() || running && self.round_trip_pending() {
             return;
         }
         let channel_worked = plan.lifelines.data_endpoint
-            && self.journal.trial.as_ref().is_some_and(|trial| trial.plan == id && trial.channel_worked);
+            && self
+                .journal
+                .trial
+                .as_ref()
+                .is_some_and(|trial| trial.plan == id && trial.channel_worked);
         let applied = clock::now().uptime;
-        self.attempt = Some((id, Attempt { scope: plan.scope, applied, channel_worked }));
+        self.attempt = Some((
+            id,
+            Attempt {
+                scope: plan.scope,
+                applied,
+                channel_worked,
+            },
+        ));
     }
 
     fn round_trip_pending(&self) -> bool {
-        self.attempt.as_ref().is_some_and(|(_, attempt)| self.round_trip.is_none_or(|sent| sent < attempt.applied))
+        self.attempt
+            .as_ref()
+            .is_some_and(|(_, attempt)| self.round_trip.is_none_or(|sent| sent < attempt.applied))
     }
 
     fn prove(&mut self, plan: &Plan, now: Now, loaded: bool) -> Result<(), Vec<String>> {
-        let due = self.last_canary.is_none_or(|last| now.uptime.saturating_sub(last) >= CANARY_EVERY);
+        let due = self
+            .last_canary
+            .is_none_or(|last| now.uptime.saturating_sub(last) >= CANARY_EVERY);
         if plan.is_normal() || !(due || loaded) {
             return Ok(());
         }
@@ -120,7 +145,9 @@ impl Enforcer {
             .into_iter()
             .filter_map(|target| match canary::send(target) {
                 Outcome::Refused | Outcome::NoRoute => None,
-                Outcome::Left => Some(format!("the canary to {target} left the device: the rules do not hold")),
+                Outcome::Left => Some(format!(
+                    "the canary to {target} left the device: the rules do not hold"
+                )),
                 Outcome::Unclear(why) => Some(format!("the canary to {target} proved nothing: {why}")),
             })
             .collect();
@@ -133,10 +160,18 @@ fn canary_targets(plan: &Plan) -> Vec<SocketAddr> {
     let addresses: Vec<IpAddr> = match plan.posture {
         Posture::Normal => Vec::new(),
         Posture::Isolate => CANARIES.iter().filter_map(|text| text.parse().ok()).collect(),
-        Posture::Restrict => plan.block.remotes.iter().map(ipnet::IpNet::addr).take(1).collect(),
+        Posture::Restrict => plan
+            .block
+            .remotes
+            .iter()
+            .map(ipnet::IpNet::addr)
+            .take(1)
+            .collect(),
     };
     let allowed = |address: &IpAddr| {
-        plan.allow.iter().any(|a| a.protocol == Protocol::Udp && a.ports.contains(&CANARY_PORT) && a.remote.contains(address))
+        plan.allow.iter().any(|a| {
+            a.protocol == Protocol::Udp && a.ports.contains(&CANARY_PORT) && a.remote.contains(address)
+        })
     };
     let lifeline = |address: &IpAddr| plan.endpoints.iter().any(|endpoint| endpoint.address == *address);
     addresses
@@ -150,9 +185,18 @@ fn blocked(listing: &Value) -> Blocked {
     let counted = counters(listing);
     let of = |name: &str| {
         let found = counted.iter().find(|(counter, ..)| counter == name);
-        found.map(|(_, packets, bytes)| Cut { packets: *packets, bytes: *bytes }).unwrap_or_default()
+        found
+            .map(|(_, packets, bytes)| Cut {
+                packets: *packets,
+                bytes: *bytes,
+            })
+            .unwrap_or_default()
     };
-    Blocked { out: of(COUNTERS[0]), inbound: of(COUNTERS[1]), forward: of(COUNTERS[2]) }
+    Blocked {
+        out: of(COUNTERS[0]),
+        inbound: of(COUNTERS[1]),
+        forward: of(COUNTERS[2]),
+    }
 }
 
 /// An error with its causes in one line.

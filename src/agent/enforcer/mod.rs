@@ -158,7 +158,12 @@ impl Enforcer {
             _ if self.state.posture != Posture::Normal => CHECK_CUT,
             _ => CHECK_FREE,
         };
-        let ends = self.journal.book.orders().iter().filter_map(|order| order.expires);
+        let ends = self
+            .journal
+            .book
+            .orders()
+            .iter()
+            .filter_map(|order| order.expires);
         ends.map(|end| Duration::try_from(end.duration_since(now.wall)).unwrap_or_default())
             .fold(check, Duration::min)
     }
@@ -207,7 +212,11 @@ impl Enforcer {
 
     /// The plan that is really carried out: nothing in mode observe, nothing for a plan that was given up.
     fn effective_plan(&self, wanted: &Plan) -> Plan {
-        let given_up = self.journal.rolled_back.as_ref().is_some_and(|rolled| rolled.plan == wanted.id());
+        let given_up = self
+            .journal
+            .rolled_back
+            .as_ref()
+            .is_some_and(|rolled| rolled.plan == wanted.id());
         if self.settings.mode == Mode::Observe || given_up {
             return fold(&[], &self.settings.isolation.settings, Vec::new(), Scope::Pinned);
         }
@@ -222,18 +231,30 @@ impl Enforcer {
             return;
         }
         let id = plan.id();
-        if self.journal.confirmed.as_ref().is_some_and(|confirmed| confirmed.plan == id) {
+        if self
+            .journal
+            .confirmed
+            .as_ref()
+            .is_some_and(|confirmed| confirmed.plan == id)
+        {
             return;
         }
         self.journal.confirmed = None;
         if self.journal.trial.as_ref().is_none_or(|trial| trial.plan != id) {
-            self.journal.trial = Some(Trial { plan: id, channel_worked: self.channel_works });
+            self.journal.trial = Some(Trial {
+                plan: id,
+                channel_worked: self.channel_works,
+            });
             self.attempt = None;
         }
     }
 
     fn phase(&self, wanted: &Plan, plan: &Plan, proven: bool) -> Phase {
-        let confirmed = self.journal.confirmed.as_ref().is_some_and(|confirmed| confirmed.plan == plan.id());
+        let confirmed = self
+            .journal
+            .confirmed
+            .as_ref()
+            .is_some_and(|confirmed| confirmed.plan == plan.id());
         match (wanted.is_normal(), plan.is_normal(), proven) {
             (_, _, false) => Phase::Failed,
             (true, _, true) => Phase::Released,
@@ -246,24 +267,47 @@ impl Enforcer {
 
     /// Confirms, widens or gives up; a change takes effect in the reconciliation that it triggers.
     fn judge_attempt(&mut self, plan: &Plan, now: Now) {
-        let Some((id, attempt)) = self.attempt.clone() else { return };
+        let Some((id, attempt)) = self.attempt.clone() else {
+            return;
+        };
         if plan.is_normal() || self.state.phase != Phase::Provisional || id != plan.id() {
             return;
         }
-        match confirm::judge(&attempt, self.round_trip, self.settings.isolation.confirm, now.uptime) {
+        match confirm::judge(
+            &attempt,
+            self.round_trip,
+            self.settings.isolation.confirm,
+            now.uptime,
+        ) {
             Verdict::Wait => {}
             Verdict::Confirmed => {
                 tracing::info!(plan = %id, "the control channel works through the closed firewall: confirmed");
-                self.journal.confirmed = Some(Confirmed { plan: id, scope: attempt.scope });
+                self.journal.confirmed = Some(Confirmed {
+                    plan: id,
+                    scope: attempt.scope,
+                });
                 self.journal.trial = None;
                 if let Err(fault) = self.save() {
                     self.state.faults.insert(0, fault);
                 }
-                self.say(Phase::Enforced, &plan.clone(), plan, self.state.faults.clone(), now);
+                self.say(
+                    Phase::Enforced,
+                    &plan.clone(),
+                    plan,
+                    self.state.faults.clone(),
+                    now,
+                );
             }
             Verdict::Widen => {
                 tracing::warn!(plan = %id, "the control channel is silent behind the rules: widening the lifelines");
-                self.attempt = Some((id, Attempt { scope: Scope::Wide, applied: now.uptime, ..attempt }));
+                self.attempt = Some((
+                    id,
+                    Attempt {
+                        scope: Scope::Wide,
+                        applied: now.uptime,
+                        ..attempt
+                    },
+                ));
             }
             Verdict::RollBack => {
                 let seconds = self.settings.isolation.confirm.as_secs();
@@ -272,14 +316,21 @@ impl Enforcer {
                      another {seconds} s with wider lifelines"
                 );
                 tracing::error!(plan = %id, "rolled back: {why}");
-                self.journal.rolled_back = Some(RolledBack { plan: id, at: now.wall, why });
+                self.journal.rolled_back = Some(RolledBack {
+                    plan: id,
+                    at: now.wall,
+                    why,
+                });
                 self.attempt = None;
             }
         }
     }
 
     fn say(&mut self, phase: Phase, wanted: &Plan, plan: &Plan, faults: Vec<String>, now: Now) {
-        let posture = self.loaded.as_ref().map_or(Posture::Normal, |loaded| loaded.posture);
+        let posture = self
+            .loaded
+            .as_ref()
+            .map_or(Posture::Normal, |loaded| loaded.posture);
         let mut state = State {
             phase,
             wanted: wanted.posture,

@@ -41,7 +41,13 @@ impl Enforcer {
             commands,
         };
         enforcer.reconcile().await;
-        (enforcer, Handle { commands: sender, state })
+        (
+            enforcer,
+            Handle {
+                commands: sender,
+                state,
+            },
+        )
     }
 
     /// Writes the journal if it changed.
@@ -54,7 +60,10 @@ impl Enforcer {
             return Ok(());
         }
         files::replace(&self.path, &bytes).map_err(|error| {
-            format!("{}: what is ordered would not survive a restart", crate::error_text(&error))
+            format!(
+                "{}: what is ordered would not survive a restart",
+                crate::error_text(&error)
+            )
         })?;
         self.saved = bytes;
         Ok(())
@@ -71,14 +80,19 @@ async fn read_journal(path: &Path) -> (Journal, Vec<u8>) {
         // It is there and cannot be read: it may say anything.
         Err(error) => (crate::error_text(&error), true),
     };
-    let aside = files::set_aside(path).map_or_else(|error| error.to_string(), |aside| aside.display().to_string());
+    let aside =
+        files::set_aside(path).map_or_else(|error| error.to_string(), |aside| aside.display().to_string());
     let in_kernel = matches!(nft::list().await, Ok(Some(_)));
     let mut journal = Journal::default();
     if says_live || in_kernel {
-        tracing::error!("{what} (kept as {aside}): an order may have been live, so the device isolates itself");
+        tracing::error!(
+            "{what} (kept as {aside}): an order may have been live, so the device isolates itself"
+        );
         let now = clock::now().wall;
         let order = Order::isolate(Authority::Recovery, "journal-damaged", Some(what), now);
-        journal.book.set(Authority::Recovery, Wish::Order(Box::new(order)));
+        journal
+            .book
+            .set(Authority::Recovery, Wish::Order(Box::new(order)));
     } else {
         tracing::error!("{what} (kept as {aside}): nothing in it or in the kernel speaks of an order");
     }

@@ -22,7 +22,10 @@ impl Enforcer {
         }
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         let protected = Protected {
-            pids: [Some(own), self.settings.nucleus_pid].into_iter().flatten().collect(),
+            pids: [Some(own), self.settings.nucleus_pid]
+                .into_iter()
+                .flatten()
+                .collect(),
             executables: self.settings.isolation.protected.clone(),
         };
         let selection = select(&process_table::list(), &plan.processes, &protected);
@@ -34,7 +37,12 @@ impl Enforcer {
             .collect();
         let meant: BTreeSet<ProcessId> = selection.act.iter().map(|(process, _)| process.id).collect();
         self.let_go(&meant, plan.is_normal());
-        selection.act.iter().filter_map(|(process, action)| self.stop(process, *action, now).err()).take(MAX_SHOWN).collect()
+        selection
+            .act
+            .iter()
+            .filter_map(|(process, action)| self.stop(process, *action, now).err())
+            .take(MAX_SHOWN)
+            .collect()
     }
 
     fn let_go(&mut self, meant: &BTreeSet<ProcessId>, released: bool) {
@@ -54,7 +62,11 @@ impl Enforcer {
     }
 
     fn stop(&mut self, process: &Process, action: ProcessAction, now: Now) -> Result<(), String> {
-        let known = self.journal.stopped.iter().position(|stopped| stopped.id == process.id);
+        let known = self
+            .journal
+            .stopped
+            .iter()
+            .position(|stopped| stopped.id == process.id);
         if known.is_none() {
             self.remember(process, action, now)?;
         }
@@ -79,7 +91,10 @@ impl Enforcer {
     /// Notes it in the journal before it is touched, so that a crash in between cannot leave it frozen for ever.
     fn remember(&mut self, process: &Process, action: ProcessAction, now: Now) -> Result<(), String> {
         if self.journal.stopped.len() >= MAX_STOPPED {
-            return Err(format!("{} processes are stopped already, {} is left running", MAX_STOPPED, process.name));
+            return Err(format!(
+                "{} processes are stopped already, {} is left running",
+                MAX_STOPPED, process.name
+            ));
         }
         self.journal.stopped.push(Stopped {
             id: process.id,

@@ -16,7 +16,10 @@ fn session() -> Session {
 }
 
 fn released() -> State {
-    State { phase: Phase::Released, ..State::default() }
+    State {
+        phase: Phase::Released,
+        ..State::default()
+    }
 }
 
 fn enforced() -> State {
@@ -43,9 +46,23 @@ fn token(effects: &[Effect], suffix: &str) -> String {
         .unwrap_or_else(|| panic!("nothing was published to {suffix}: {effects:?}"))
 }
 
-fn answer(session: &mut Session, token: String, version: u64, desired: Option<Value>, now: u64) -> Vec<Effect> {
+fn answer(
+    session: &mut Session,
+    token: String,
+    version: u64,
+    desired: Option<Value>,
+    now: u64,
+) -> Vec<Effect> {
     let reported = json!({});
-    session.receive(ShadowMessage::Got { token: Some(token), version, desired, reported }, s(now))
+    session.receive(
+        ShadowMessage::Got {
+            token: Some(token),
+            version,
+            desired,
+            reported,
+        },
+        s(now),
+    )
 }
 
 #[test]
@@ -61,13 +78,26 @@ fn an_answer_is_a_round_trip_and_then_the_state_is_reported() {
     let mut session = session();
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
     let effects = answer(&mut session, asked, 7, Some(json!(false)), 2);
-    assert_eq!(effects, [Effect::RoundTrip(s(1)), Effect::Desired(Some(json!(false)))]);
+    assert_eq!(
+        effects,
+        [Effect::RoundTrip(s(1)), Effect::Desired(Some(json!(false)))]
+    );
     let effects = session.tick(&released(), s(2), 0.5);
     let updated = token(&effects, "/update");
     let text = format!("{effects:?}");
     assert!(!text.contains("desired"), "desired is never written: {text}");
-    session.receive(ShadowMessage::Updated { token: Some(updated), version: 8, desired: None }, s(3));
-    assert!(session.tick(&released(), s(4), 0.5).is_empty(), "the same news is not sent twice");
+    session.receive(
+        ShadowMessage::Updated {
+            token: Some(updated),
+            version: 8,
+            desired: None,
+        },
+        s(3),
+    );
+    assert!(
+        session.tick(&released(), s(4), 0.5).is_empty(),
+        "the same news is not sent twice"
+    );
 }
 
 #[test]
@@ -75,10 +105,19 @@ fn a_stale_delta_changes_nothing_and_a_repeated_one_is_harmless() {
     let mut session = session();
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
     answer(&mut session, asked, 7, None, 2);
-    let delta = |version| ShadowMessage::Delta { version, quarantine: Some(json!(true)) };
+    let delta = |version| ShadowMessage::Delta {
+        version,
+        quarantine: Some(json!(true)),
+    };
     assert!(session.receive(delta(6), s(3)).is_empty());
-    assert_eq!(session.receive(delta(8), s(3)), [Effect::Desired(Some(json!(true)))]);
-    assert_eq!(session.receive(delta(8), s(3)), [Effect::Desired(Some(json!(true)))]);
+    assert_eq!(
+        session.receive(delta(8), s(3)),
+        [Effect::Desired(Some(json!(true)))]
+    );
+    assert_eq!(
+        session.receive(delta(8), s(3)),
+        [Effect::Desired(Some(json!(true)))]
+    );
 }
 
 #[test]
@@ -86,7 +125,11 @@ fn a_removed_key_is_noticed_without_a_delta() {
     let mut session = session();
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
     answer(&mut session, asked, 7, Some(json!(true)), 2);
-    let removed = ShadowMessage::Updated { token: None, version: 8, desired: Some(None) };
+    let removed = ShadowMessage::Updated {
+        token: None,
+        version: 8,
+        desired: Some(None),
+    };
     assert_eq!(session.receive(removed, s(3)), [Effect::Desired(None)]);
 }
 
@@ -95,7 +138,13 @@ fn a_lost_version_asks_again() {
     let mut session = session();
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
     answer(&mut session, asked, 7, None, 2);
-    session.receive(ShadowMessage::Delta { version: 9, quarantine: None }, s(3));
+    session.receive(
+        ShadowMessage::Delta {
+            version: 9,
+            quarantine: None,
+        },
+        s(3),
+    );
     token(&session.tick(&released(), s(3), 0.5), "/get");
 }
 
@@ -104,8 +153,14 @@ fn versions_restart_with_a_deleted_shadow() {
     let mut session = session();
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
     answer(&mut session, asked, 70, Some(json!(true)), 2);
-    assert_eq!(session.receive(ShadowMessage::Deleted, s(3)), [Effect::Desired(None)]);
-    let fresh = ShadowMessage::Delta { version: 1, quarantine: Some(json!(true)) };
+    assert_eq!(
+        session.receive(ShadowMessage::Deleted, s(3)),
+        [Effect::Desired(None)]
+    );
+    let fresh = ShadowMessage::Delta {
+        version: 1,
+        quarantine: Some(json!(true)),
+    };
     assert_eq!(session.receive(fresh, s(4)), [Effect::Desired(Some(json!(true)))]);
 }
 
@@ -128,7 +183,10 @@ fn a_provisional_plan_is_asked_for_every_second() {
     let mut session = session();
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
     answer(&mut session, asked, 7, Some(json!(true)), 1);
-    let provisional = State { phase: Phase::Provisional, ..enforced() };
+    let provisional = State {
+        phase: Phase::Provisional,
+        ..enforced()
+    };
     assert!(session.next_wake(&provisional, s(1)) <= s(1));
     token(&session.tick(&provisional, s(2), 0.5), "/get");
 }
@@ -137,7 +195,13 @@ fn a_provisional_plan_is_asked_for_every_second() {
 fn no_shadow_means_report_and_create_it() {
     let mut session = session();
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
-    let effects = session.receive(ShadowMessage::GetRejected { token: Some(asked), code: 404 }, s(2));
+    let effects = session.receive(
+        ShadowMessage::GetRejected {
+            token: Some(asked),
+            code: 404,
+        },
+        s(2),
+    );
     assert_eq!(effects, [Effect::RoundTrip(s(1)), Effect::Desired(None)]);
     token(&session.tick(&released(), s(2), 0.5), "/update");
 }
@@ -148,7 +212,11 @@ fn a_refused_report_is_not_sent_again_unchanged() {
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
     answer(&mut session, asked, 7, Some(json!(true)), 2);
     let sent = token(&session.tick(&released(), s(2), 0.5), "/update");
-    let refusal = ShadowMessage::UpdateRejected { token: Some(sent), code: 413, message: String::new() };
+    let refusal = ShadowMessage::UpdateRejected {
+        token: Some(sent),
+        code: 413,
+        message: String::new(),
+    };
     session.receive(refusal, s(3));
     assert!(session.tick(&released(), s(4), 0.5).is_empty());
     token(&session.tick(&enforced(), s(5), 0.5), "/update");

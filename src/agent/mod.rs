@@ -1,0 +1,258 @@
+//! Wiring: what is started, in which order, and how it stops.
+//!
+//! 1. state directory and lock, last good configuration
+//! 2. **the journal is enforced** ([`enforcer`]), before the network is used for anything
+//! 3. capture, control socket
+//! 4. the nucleus: configuration, lifeline addresses, shadow, reports
+//!
+//! Invariants: no failure after step 1 ends the process, because the nucleus rations exits (three an hour); stopping
+//! leaves the kernel's rules as they are.
+
+pub mod addresses;
+pub mod board;
+pub mod configuration;
+pub mod enforcer;
+pub mod reporter;
+pub mod shadow;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use greengrass_ipc::{Client, ClientOptions, ComponentState, ConnectionState};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use wildmatch::WildMatch;
+
+use crate::config::document::Development;
+use crate::config::{Capture, Config, Mode};
+use crate::control::server::Server;
+use crate::host::{clock, files};
+use crate::observe::{ObserveSettings, Observer};
+use board::Board;
+use enforcer::{Enforcer, Handle};
+
+/// The component's name: the nucleus knows us by it when it must authenticate us again.
+pub const COMPONENT: &str = "io.edgewarden.Agent";
+/// How long the shadow waits for the first lifeline addresses: an order that arrives before them would have to be
+/// carried out with wide lifelines.
+const FIRST_ADDRESSES: Duration = Duration::from_secs(12);
+
+/// How the agent is started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Where journal and last good configuration live.
+    pub state_directory: PathBuf,
+    /// Where the command line asks.
+    pub control_socket: PathBuf,
+    /// Whether development keys are taken.
+    pub development: Development,
+    /// Thing name as the nucleus gives it to components.
+    pub thing: Option<String>,
+}
+
+/// Runs the agent until SIGTERM or SIGINT. `lookup` reads the environment.
+///
+/// # Errors
+/// Only when signals cannot be received at all.
+pub async fn run(start: Start, lookup: impl Fn(&str) -> Option<String>) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut tasks = JoinSet::new();
+    tokio::select! {
+        () = serve(&start, lookup, &mut tasks) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping; the rules in the kernel stay as they are");
+    tasks.shutdown().await;
+    Ok(())
+}
+
+async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &mut JoinSet<()>) {
+    let directory = &start.state_directory;
+    let _lock = own(directory).await;
+    let board = Board::default();
+    let config = configuration::last_good(directory, start.development, &board);
+    board.update(|status| {
+        status.version = env!("CARGO_PKG_VERSION").into();
+        status.started = Some(clock::now().wall);
+        status.mode = if config.mode == Mode::Observe {
+            "observe".into()
+        } else {
+            "enforce".into()
+        };
+    });
+    let (enforcer, handle) = Enforcer::restore(directory, configuration::settings(&config, None)).await;
+    tasks.spawn(enforcer.run());
+
+    let observer = Arc::new(Observer::start(ObserveSettings {
+        wanted: Arc::new(wanted(&config.capture)),
+        ..ObserveSettings::all_interfaces(clock::now().wall)
+    }));
+    let server = Server {
+        socket: start.control_socket.clone(),
+        board: board.clone(),
+        enforcer: handle.clone(),
+        observer: Arc::clone(&observer),
+    };
+    tasks.spawn(server.run());
+    match ClientOptions::from_lookup(lookup) {
+        Ok(mut options) => {
+            options.component_name = Some(COMPONENT.into());
+            talk(
+                start,
+                &config,
+                Client::start(options),
+                &Parts {
+                    handle,
+                    observer,
+                    board,
+                },
+                tasks,
+            )
+            .await;
+        }
+        Err(error) => {
+            let why = crate::error_text(&error);
+            tracing::error!("the nucleus cannot be reached, only local functions work: {why}");
+            board.update(|status| status.cloud.ipc = why);
+        }
+    }
+    std::future::pending().await
+}
+
+/// What several tasks share.
+struct Parts {
+    handle: Handle,
+    observer: Arc<Observer>,
+    board: Board,
+}
+
+async fn talk(start: &Start, config: &Config, client: Client, parts: &Parts, tasks: &mut JoinSet<()>) {
+    let Parts {
+        handle,
+        observer,
+        board,
+    } = parts;
+    let (publish, configs) = watch::channel(config.clone());
+    tasks.spawn(watch_connection(client.clone(), board.clone()));
+    tasks.spawn(
+        configuration::Follower {
+            client: client.clone(),
+            publish,
+            enforcer: handle.clone(),
+            state_directory: start.state_directory.clone(),
+            development: start.development,
+            board: board.clone(),
+        }
+        .run(),
+    );
+    let (first, resolved) = oneshot::channel();
+    let resolver = addresses::Resolver {
+        client: client.clone(),
+        config: configs.clone(),
+        enforcer: handle.clone(),
+        board: board.clone(),
+    };
+    tasks.spawn(resolver.run(first));
+    let _ = tokio::time::timeout(FIRST_ADDRESSES, resolved).await;
+    // Read again: the nucleus may have named another thing by now.
+    let thing = configs
+        .borrow()
+        .thing_name
+        .clone()
+        .or_else(|| start.thing.clone());
+    let Some(thing) = thing else {
+        tracing::error!(
+            "no thing name: AWS_IOT_THING_NAME is not set and thingName is empty; no shadow, no reports"
+        );
+        return;
+    };
+    board.update(|status| status.thing = Some(thing.clone()));
+    tasks.spawn(
+        shadow::ShadowTask {
+            client: client.clone(),
+            thing: thing.clone(),
+            config: configs.clone(),
+            enforcer: handle.clone(),
+            board: board.clone(),
+        }
+        .run(),
+    );
+    tasks.spawn(
+        reporter::Reporter {
+            client: client.clone(),
+            thing,
+            config: configs,
+            enforcer: handle.clone(),
+            observer: Arc::clone(observer),
+            state_directory: start.state_directory.clone(),
+            board: board.clone(),
+        }
+        .run(),
+    );
+    // Classic and lite both take RUNNING; a nucleus that does not knows that we run anyway.
+    if let Err(error) = client.update_state(ComponentState::Running).await {
+        tracing::debug!(
+            "the nucleus did not take our state: {}",
+            crate::error_text(&error)
+        );
+    }
+}
+
+async fn watch_connection(client: Client, board: Board) {
+    let mut connection = client.connection();
+    loop {
+        let text = match &*connection.borrow_and_update() {
+            ConnectionState::Connected { .. } => "connected".to_owned(),
+            ConnectionState::Connecting { last_error: None, .. } => "connecting".to_owned(),
+            ConnectionState::Connecting {
+                last_error: Some(why),
+                ..
+            } => format!("not connected: {why}"),
+        };
+        board.update(|status| status.cloud.ipc = text);
+        if connection.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes the state directory ours alone. A second agent waits: two would fight over the same table.
+async fn own(directory: &Path) -> Option<files::Lock> {
+    if let Err(error) = files::make_directory(directory) {
+        tracing::error!("{}: orders will not survive a restart", crate::error_text(&error));
+        return None;
+    }
+    let path = directory.join("lock");
+    let mut said = false;
+    loop {
+        match files::lock(&path) {
+            Ok(Some(lock)) => return Some(lock),
+            Ok(None) if !said => {
+                tracing::warn!("another agent holds {}: waiting until it ends", path.display());
+                said = true;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!("{}", crate::error_text(&error));
+                return None;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn wanted(capture: &Capture) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+    let patterns = |list: &[String]| {
+        list.iter()
+            .map(|pattern| WildMatch::new(pattern))
+            .collect::<Vec<_>>()
+    };
+    let (include, exclude) = (patterns(&capture.include), patterns(&capture.exclude));
+    move |name| {
+        include.iter().any(|pattern| pattern.matches(name))
+            && !exclude.iter().any(|pattern| pattern.matches(name))
+    }
+}

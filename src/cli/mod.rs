@@ -1,0 +1,134 @@
+//! The command line: what was typed, then what it means. One file a command.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 the agent is not running.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line talks to people"
+)]
+
+mod orders;
+mod quarantine;
+mod release;
+mod run;
+mod status;
+mod text;
+mod top;
+mod uninstall;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::control::client::AskError;
+use crate::control::protocol::DEFAULT_SOCKET;
+
+/// Exit code when nobody answers.
+const NOT_RUNNING: u8 = 3;
+
+/// Security for AWS IoT Greengrass v2 gateways: traffic reports, local detection, quarantine that holds.
+#[derive(Debug, Parser)]
+#[command(name = "edgewarden", version, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// Socket of the agent.
+    #[arg(long, global = true, default_value = DEFAULT_SOCKET, value_name = "PATH")]
+    control_socket: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent. The recipe does this; exits on SIGTERM and leaves the kernel's rules as they are.
+    Run(run::Arguments),
+    /// Say what is going on: enforcement, control channel, reports, traffic.
+    Status(status::Arguments),
+    /// Show the traffic of the running interval by process, interface or remote.
+    Top(top::Arguments),
+    /// List the live orders, and those that were refused.
+    Orders(orders::Arguments),
+    /// Isolate this device now, as its operator.
+    Quarantine(quarantine::Arguments),
+    /// End the operator's order; with --override every order.
+    Release(release::Arguments),
+    /// Remove everything Edgewarden left on this device: rules, frozen processes, state.
+    Uninstall(uninstall::Arguments),
+}
+
+/// What went wrong, and the exit code.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(error: &dyn std::error::Error) -> Self {
+        Self {
+            text: crate::error_text(error),
+            code: 1,
+        }
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        let code = if matches!(error, AskError::NotRunning { .. }) {
+            NOT_RUNNING
+        } else {
+            1
+        };
+        Self {
+            code,
+            ..Self::new(&error)
+        }
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let socket = arguments.control_socket;
+    let outcome = match arguments.command {
+        Command::Run(arguments) => run::run(arguments, socket),
+        Command::Status(arguments) => status::run(&arguments, &socket),
+        Command::Top(arguments) => top::run(&arguments, &socket),
+        Command::Orders(arguments) => orders::run(&arguments, &socket),
+        Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
+        Command::Release(arguments) => release::run(arguments, &socket),
+        Command::Uninstall(arguments) => uninstall::run(&arguments, &socket),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("edgewarden: {}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// `docs/cli.md`: the help of every command.
+pub fn markdown() -> String {
+    use clap::CommandFactory as _;
+    let mut program = Arguments::command().term_width(100);
+    program.build();
+    let mut text = String::from(
+        "# Command line\n\n<!-- Written from src/cli by a test (tests/docs.rs); edit there. -->\n\n\
+         Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the agent is not running.\n",
+    );
+    let mut add = |name: &str, command: &mut clap::Command| {
+        text.push_str(&format!(
+            "\n## {name}\n\n```text\n{}```\n",
+            command.render_long_help()
+        ));
+    };
+    add("edgewarden", &mut program.clone());
+    for command in program.get_subcommands_mut() {
+        add(
+            &format!("edgewarden {}", command.get_name()),
+            &mut command.clone(),
+        );
+    }
+    text
+}

@@ -1,0 +1,53 @@
+//! `edgewarden status`: what is going on.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Failure, text};
+use crate::agent::board::Status;
+use crate::control::client::{AskError, ask};
+use crate::control::protocol::Request;
+use crate::host::nft;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
+    match ask(socket, &Request::Status) {
+        Ok(value) if arguments.json => {
+            println!("{value}");
+            Ok(())
+        }
+        Ok(value) => {
+            let status: Status = serde_json::from_value(value).map_err(|error| Failure::new(&error))?;
+            print!("{}", text::status(&status));
+            Ok(())
+        }
+        Err(error @ AskError::NotRunning { .. }) => {
+            without_agent(arguments);
+            Err(error.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The kernel keeps the rules of an agent that is gone; say so.
+fn without_agent(arguments: &Arguments) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let kernel = match runtime.map(|runtime| runtime.block_on(nft::list())) {
+        Ok(Ok(Some(_))) => "the kernel holds Edgewarden's rules (table inet edgewarden)".to_owned(),
+        Ok(Ok(None)) => "the kernel holds no rules of Edgewarden".to_owned(),
+        Ok(Err(error)) => format!("the kernel's rules cannot be read: {}", crate::error_text(&error)),
+        Err(error) => format!("the kernel's rules cannot be read: {error}"),
+    };
+    if arguments.json {
+        println!("{}", json!({ "agent": "not running", "kernel": kernel }));
+    } else {
+        println!("Agent        not running\nKernel       {kernel}");
+    }
+}

@@ -1,0 +1,246 @@
+//! Text for people. In: [`Status`] and traffic. Out: lines. Pure.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use crate::agent::board::Status;
+use crate::quarantine::order::{Order, Posture};
+use crate::quarantine::plan::Scope;
+use crate::quarantine::state::{Phase, State};
+
+/// The status page.
+pub(super) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| {
+        let _ = writeln!(text, "{label:<13}{value}");
+    };
+    let thing = status.thing.as_deref().unwrap_or("no thing name yet");
+    line(
+        "Edgewarden",
+        format!("{} on {thing}, mode {}", status.version, status.mode),
+    );
+    enforcement(&status.enforcement, &mut line);
+    let channel = if status.cloud.channel_works {
+        "works"
+    } else {
+        "does not work"
+    };
+    line(
+        "Channel",
+        format!(
+            "{channel}, last round trip {}",
+            time(status.cloud.last_round_trip)
+        ),
+    );
+    line("Nucleus", status.cloud.ipc.clone());
+    if let Some(error) = &status.cloud.last_error {
+        line("  problem", error.clone());
+    }
+    line("Lifelines", format!("{} addresses", status.lifelines.addresses));
+    for name in &status.lifelines.unresolved {
+        line("  problem", name.clone());
+    }
+    let reports = &status.reports;
+    line(
+        "Reports",
+        format!(
+            "{} sent, {} accepted, {} rejected, {} unanswered, last {}",
+            reports.sent,
+            reports.accepted,
+            reports.rejected,
+            reports.unanswered,
+            time(reports.last_sent)
+        ),
+    );
+    let problems = reports.last_error.iter().chain(&status.capture.faults);
+    problems.for_each(|problem| line("  problem", problem.clone()));
+    status
+        .detector
+        .alarms
+        .iter()
+        .for_each(|alarm| line("Alarm", alarm.clone()));
+    line("Config", format!("from {}", status.configuration.source));
+    status
+        .configuration
+        .faults
+        .iter()
+        .for_each(|fault| line("  fault", fault.to_string()));
+    text
+}
+
+fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
+    let headline = match state.phase {
+        Phase::Starting => "starting".to_owned(),
+        Phase::Released => "normal: nothing is cut".to_owned(),
+        Phase::Provisional => {
+            format!(
+                "{}: in the kernel and proven; waiting for a shadow round trip",
+                verb(state.posture)
+            )
+        }
+        Phase::Enforced => format!(
+            "{}: proven, and the control channel works through it",
+            verb(state.posture)
+        ),
+        Phase::Failed => format!("FAILED: {} is wanted, {} is proven", state.wanted, state.posture),
+        Phase::RolledBack => {
+            "ROLLED BACK: not isolated, because isolation cut the control channel".to_owned()
+        }
+        Phase::Observed => format!("observe only: {} is wanted, nothing is cut", state.wanted),
+    };
+    line("Enforcement", headline);
+    line("  since", time(state.since));
+    if state.scope == Scope::Wide && state.posture == Posture::Isolate {
+        line(
+            "  lifelines",
+            "WIDE: any address on 443, 8443, 8883 and 53".into(),
+        );
+    }
+    state
+        .orders
+        .iter()
+        .for_each(|order| line("  order", order_line(order)));
+    state
+        .faults
+        .iter()
+        .for_each(|fault| line("  problem", fault.clone()));
+    if let Some(rolled_back) = &state.rolled_back {
+        line("  gave up", format!("{} at {}", rolled_back.why, rolled_back.at));
+    }
+    if let Some(overridden) = &state.overridden {
+        line(
+            "  override",
+            format!(
+                "{} ({} orders, {})",
+                overridden.reason,
+                overridden.orders.len(),
+                overridden.at
+            ),
+        );
+    }
+    rejections(state, line);
+    if state.posture != Posture::Normal {
+        let blocked = &state.blocked;
+        line(
+            "  blocked",
+            format!(
+                "{} packets out, {} in, {} forwarded",
+                blocked.out.packets, blocked.inbound.packets, blocked.forward.packets
+            ),
+        );
+    }
+    for stopped in &state.stopped {
+        let action = format!("{:?}", stopped.action).to_lowercase();
+        let exe = stopped.exe.as_deref().unwrap_or("?");
+        line(
+            "  stopped",
+            format!("{} ({}) {exe}: {action}", stopped.name, stopped.id.pid),
+        );
+    }
+    state
+        .spared
+        .iter()
+        .for_each(|spared| line("  spared", spared.clone()));
+    if state.reasserted > 0 {
+        line(
+            "  tampering",
+            format!("the rules were changed and put back {} times", state.reasserted),
+        );
+    }
+}
+
+/// Refused wishes, one line a fault.
+pub(super) fn rejections(state: &State, line: &mut impl FnMut(&str, String)) {
+    for rejection in &state.rejected {
+        for fault in &rejection.faults {
+            line(
+                "  refused",
+                format!("{} at {}: {fault}", rejection.authority, rejection.at),
+            );
+        }
+    }
+}
+
+/// One order.
+pub(super) fn order_line(order: &Order) -> String {
+    let mut text = format!(
+        "{} by {} ({}), since {}",
+        order.posture, order.authority, order.id, order.issued
+    );
+    if let Some(expires) = order.expires {
+        let _ = write!(text, ", until {expires}");
+    }
+    if let Some(reason) = &order.reason {
+        let _ = write!(text, ": {reason}");
+    }
+    text
+}
+
+fn verb(posture: Posture) -> &'static str {
+    match posture {
+        Posture::Normal => "normal",
+        Posture::Restrict => "RESTRICTED",
+        Posture::Isolate => "ISOLATED",
+    }
+}
+
+/// A time to the second.
+fn time(time: Option<Timestamp>) -> String {
+    time.map_or_else(
+        || "never".into(),
+        |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+    )
+}
+
+/// Bytes in a unit a person can compare.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut tenths = count / 100;
+    let mut unit = 0;
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths /= 1000;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quarantine::order::Authority;
+
+    #[test]
+    fn bytes_are_readable() {
+        let shown: Vec<String> = [0, 999, 1000, 35_000, 1_234_567, 5_000_000_000]
+            .map(bytes)
+            .to_vec();
+        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "35.0 kB", "1.2 MB", "5.0 GB"]);
+    }
+
+    #[test]
+    fn the_page_says_whether_the_device_obeys() {
+        let mut page = Status::default();
+        page.enforcement.phase = Phase::Enforced;
+        page.enforcement.posture = Posture::Isolate;
+        let issued = "2026-01-01T00:00:00Z".parse().unwrap();
+        page.enforcement.orders = vec![Order::isolate(
+            Authority::Shadow,
+            "inc-1",
+            Some("bytes out".into()),
+            issued,
+        )];
+        let text = status(&page);
+        assert!(text.contains("ISOLATED: proven"), "{text}");
+        assert!(
+            text.contains("isolate by shadow (inc-1), since 2026-01-01T00:00:00Z: bytes out"),
+            "{text}"
+        );
+        page.enforcement.phase = Phase::Failed;
+        page.enforcement.posture = Posture::Normal;
+        assert!(status(&page).contains("FAILED: normal is wanted, normal is proven"));
+    }
+}

@@ -1,0 +1,224 @@
+//! Which process holds which socket, from `/proc/<pid>/fd`.
+//!
+//! In: an inode. Out: the [`Process`] that holds it. A socket held by several processes belongs to the one that started
+//! last: whoever inherits a socket does the work with it (a worker of a server, a session of sshd). Processes that have
+//! exited stay known until the interval closes.
+//!
+//! Absent: other pid namespaces' own numbering; processes are named as this namespace sees them.
+
+#![expect(clippy::disallowed_methods, reason = "host is a door")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::observe::interval::{Process, ProcessId};
+use crate::observe::sockets::{Holder, ProcessTable};
+
+/// Shortest pause between two walks of `/proc`; a walk over 100 processes takes about 2 ms.
+const RESCAN_PAUSE: Duration = Duration::from_millis(100);
+/// Processes looked at in one walk.
+const MAX_PROCESSES: usize = 32_768;
+/// Open files looked at per process.
+const MAX_FILES: usize = 262_144;
+/// Sockets in the index: 10 MiB.
+const MAX_INODES: usize = 131_072;
+/// `/proc` files read here are lines; a longer one is cut.
+const MAX_TEXT: u64 = 4_096;
+/// Inodes without holder that are remembered, so that they do not cause a walk each.
+const MAX_ORPHANS: usize = 4_096;
+/// How long "nobody holds it" is believed.
+const ORPHAN_LIFE: Duration = Duration::from_secs(5);
+
+/// The index.
+#[derive(Default)]
+pub struct ProcessIndex {
+    holders: HashMap<u32, Arc<Process>>,
+    orphans: HashMap<u32, Instant>,
+    last_walk: Option<Instant>,
+}
+
+impl ProcessTable for ProcessIndex {
+    fn holder(&mut self, inode: u32, now: Instant) -> Holder {
+        if let Some(process) = self.holders.get(&inode) {
+            return Holder::Process(Arc::clone(process));
+        }
+        if self
+            .orphans
+            .get(&inode)
+            .is_some_and(|seen| now.duration_since(*seen) < ORPHAN_LIFE)
+        {
+            return Holder::Nobody;
+        }
+        if self
+            .last_walk
+            .is_some_and(|last| now.duration_since(last) < RESCAN_PAUSE)
+        {
+            return Holder::AskLater;
+        }
+        self.last_walk = Some(now);
+        self.walk();
+        match self.holders.get(&inode) {
+            Some(process) => Holder::Process(Arc::clone(process)),
+            None => {
+                if self.orphans.len() < MAX_ORPHANS {
+                    self.orphans.insert(inode, now);
+                }
+                Holder::Nobody
+            }
+        }
+    }
+
+    fn forget_gone(&mut self, _now: Instant) {
+        let mut alive: HashMap<ProcessId, bool> = HashMap::new();
+        self.holders.retain(|_, process| {
+            *alive
+                .entry(process.identity)
+                .or_insert_with(|| start_ticks(process.identity.pid) == Some(process.identity.start_ticks))
+        });
+        self.orphans.clear();
+    }
+}
+
+impl ProcessIndex {
+    fn walk(&mut self) {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return;
+        };
+        let pids = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        for pid in pids.take(MAX_PROCESSES) {
+            self.look_into(pid);
+        }
+    }
+
+    fn look_into(&mut self, pid: u32) {
+        let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return;
+        };
+        let inodes: Vec<u32> = files
+            .flatten()
+            .take(MAX_FILES)
+            .filter_map(|file| socket_inode(&file.path()))
+            .collect();
+        if inodes.is_empty() {
+            return;
+        }
+        let Some(process) = identify(pid).map(Arc::new) else {
+            return;
+        };
+        for inode in inodes {
+            let room = self.holders.len() < MAX_INODES;
+            match self.holders.get(&inode) {
+                Some(known) if known.identity == process.identity => {}
+                Some(known) if !is_later(&process, known) && still_there(known) => {}
+                None if !room => {}
+                Some(_) | None => {
+                    self.holders.insert(inode, Arc::clone(&process));
+                }
+            }
+        }
+    }
+}
+
+fn is_later(process: &Process, known: &Process) -> bool {
+    (process.identity.start_ticks, process.identity.pid) > (known.identity.start_ticks, known.identity.pid)
+}
+
+fn still_there(process: &Process) -> bool {
+    start_ticks(process.identity.pid) == Some(process.identity.start_ticks)
+}
+
+/// The number in a link target like `socket:[12345]`.
+fn socket_inode(path: &Path) -> Option<u32> {
+    let target = fs::read_link(path).ok()?;
+    target
+        .to_str()?
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+/// Name, program and group of a living process.
+#[must_use]
+pub fn identify(pid: u32) -> Option<Process> {
+    let start_ticks = start_ticks(pid)?;
+    let name = read_text(&format!("/proc/{pid}/comm"))?.trim_end().to_owned();
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let cgroup = read_text(&format!("/proc/{pid}/cgroup")).and_then(|text| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .map(ToOwned::to_owned)
+    });
+    // The pid may have changed hands between the reads above.
+    (self::start_ticks(pid)? == start_ticks).then(|| Process {
+        identity: ProcessId { pid, start_ticks },
+        name,
+        exe: exe.map(|path| path.to_string_lossy().into_owned()),
+        cgroup,
+    })
+}
+
+/// Start time of a living process in clock ticks after boot.
+#[must_use]
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    parse_start_ticks(&read_text(&format!("/proc/{pid}/stat"))?)
+}
+
+/// Field 22; the command name in field 2 may hold blanks and parentheses, so fields count from the last `)`.
+fn parse_start_ticks(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
+}
+
+fn read_text(path: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .ok()?
+        .take(MAX_TEXT)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_an_evil_name() {
+        let mut stat = String::from("42 (a) b (c)) S");
+        for field in 4..=30 {
+            stat.push_str(&format!(" {}", if field == 22 { 987_654 } else { field }));
+        }
+        assert_eq!(parse_start_ticks(&stat), Some(987_654));
+        assert_eq!(parse_start_ticks("garbage"), None);
+    }
+
+    #[test]
+    fn this_process_is_identified_and_a_missing_one_is_not() {
+        let own = identify(std::process::id()).unwrap();
+        assert!(own.exe.is_some_and(|exe| exe.contains("edgewarden")));
+        assert!(own.identity.start_ticks > 0);
+        assert_eq!(identify(u32::MAX), None);
+    }
+
+    #[test]
+    fn an_unknown_inode_causes_one_walk_and_then_waits() {
+        let mut index = ProcessIndex::default();
+        let now = crate::host::capture::now();
+        assert_eq!(index.holder(0, now), Holder::Nobody);
+        assert_eq!(index.holder(0, now), Holder::Nobody, "remembered");
+        assert_eq!(index.holder(u32::MAX, now), Holder::AskLater);
+        assert_eq!(index.holder(u32::MAX, now + RESCAN_PAUSE), Holder::Nobody);
+    }
+}

@@ -1,0 +1,281 @@
+//! Names the process behind a flow, at the flow's first packet.
+//!
+//! In: a [`LocalFlow`], the interface, `now`. Out: a [`Verdict`]. Answers are cached per flow, asked again after
+//! [`RECHECK`] (sockets are passed on and ports reused) and at every SYN, and forgotten with the interval they were last
+//! used in. A socket that closed before the question is looked up among those remembered from the last lists.
+//!
+//! Invariants: never a guessed owner; memory bounded by [`MAX_FLOWS`] and [`MAX_REMEMBERED`]; no effects except through
+//! the two tables it is given.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::flow::{LocalFlow, Protocol};
+use super::interval::{Process, Reason};
+use super::sockets::{Holder, LookupError, OpenSocket, ProcessTable, SocketOwner, SocketTable};
+
+/// Flows remembered at once: 2 MiB. A flow beyond it is counted as `other`, so a port scan cannot fill memory.
+pub const MAX_FLOWS: usize = 16_384;
+/// Sockets remembered from lists, for flows whose socket closed before the first lookup: 2 MiB.
+pub const MAX_REMEMBERED: usize = 16_384;
+/// A cached owner is confirmed this often; one lookup costs some microseconds.
+const RECHECK: Duration = Duration::from_secs(1);
+/// A flow without owner is asked about this often: bounds the cost of unanswerable flows, short enough that most get
+/// their owner while the process lives.
+const RETRY: Duration = Duration::from_millis(20);
+/// After this many attempts a flow is left alone for [`RECHECK`].
+const EAGER_ATTEMPTS: u8 = 10;
+
+/// Whose flow it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Known.
+    Process(Arc<Process>),
+    /// Known since now; earlier packets of the flow waited for this.
+    Settled(Arc<Process>),
+    /// Not known yet, for this reason.
+    Waiting(Reason),
+    /// The flow table is full.
+    Overflow,
+}
+
+struct Known {
+    owner: Result<Arc<Process>, Reason>,
+    inode: u32,
+    interface: u32,
+    ask_again: Instant,
+    attempts: u8,
+    used: bool,
+}
+
+impl Known {
+    fn verdict(&self) -> Verdict {
+        match &self.owner {
+            Ok(process) => Verdict::Process(Arc::clone(process)),
+            Err(reason) => Verdict::Waiting(*reason),
+        }
+    }
+}
+
+/// The cache and the two tables behind it.
+pub struct Attribution<S, P> {
+    sockets: S,
+    processes: P,
+    flows: HashMap<LocalFlow, Known>,
+    remembered: HashMap<LocalFlow, SocketOwner>,
+    bound_udp: HashMap<(IpAddr, u16), SocketOwner>,
+}
+
+impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
+    /// Empty cache.
+    pub fn new(sockets: S, processes: P) -> Self {
+        Self {
+            sockets,
+            processes,
+            flows: HashMap::new(),
+            remembered: HashMap::new(),
+            bound_udp: HashMap::new(),
+        }
+    }
+
+    /// The owner of one packet's flow. `opens` says that the packet begins a new connection.
+    pub fn owner(&mut self, flow: &LocalFlow, interface: u32, opens: bool, now: Instant) -> Verdict {
+        if let Some(known) = self.flows.get_mut(flow) {
+            known.used = true;
+            if !opens && now < known.ask_again {
+                return known.verdict();
+            }
+        } else if self.flows.len() >= MAX_FLOWS {
+            return Verdict::Overflow;
+        }
+        self.ask(flow, interface, opens, now)
+    }
+
+    fn ask(&mut self, flow: &LocalFlow, interface: u32, opens: bool, now: Instant) -> Verdict {
+        let previous = self.flows.remove(flow);
+        let waited = previous.as_ref().is_some_and(|known| known.owner.is_err());
+        match (self.look_up(flow, interface, previous.as_ref(), now), previous) {
+            (Ok((inode, process)), _) => {
+                let ask_again = now + RECHECK;
+                let owner = Ok(Arc::clone(&process));
+                self.flows.insert(
+                    *flow,
+                    Known {
+                        owner,
+                        inode,
+                        interface,
+                        ask_again,
+                        attempts: 0,
+                        used: true,
+                    },
+                );
+                if waited {
+                    Verdict::Settled(process)
+                } else {
+                    Verdict::Process(process)
+                }
+            }
+            // The socket has gone or its holder cannot be seen just now: the last packets of a connection are still
+            // its owner's. A SYN is a new connection and proves nothing about the old owner.
+            (Err((inode, _)), Some(known @ Known { owner: Ok(_), .. }))
+                if !opens && (inode == 0 || inode == known.inode) =>
+            {
+                let verdict = known.verdict();
+                self.flows.insert(
+                    *flow,
+                    Known {
+                        ask_again: now + RECHECK,
+                        ..known
+                    },
+                );
+                verdict
+            }
+            (Err((inode, reason)), previous) => {
+                let attempts = previous.map_or(0, |known| known.attempts).saturating_add(1);
+                let ask_again = now + if attempts < EAGER_ATTEMPTS { RETRY } else { RECHECK };
+                let owner = Err(reason);
+                self.flows.insert(
+                    *flow,
+                    Known {
+                        owner,
+                        inode,
+                        interface,
+                        ask_again,
+                        attempts,
+                        used: true,
+                    },
+                );
+                Verdict::Waiting(reason)
+            }
+        }
+    }
+
+    /// The socket's inode (0 if there is none) and its holder, or why there is none.
+    fn look_up(
+        &mut self,
+        flow: &LocalFlow,
+        interface: u32,
+        previous: Option<&Known>,
+        now: Instant,
+    ) -> Result<(u32, Arc<Process>), (u32, Reason)> {
+        let found = self
+            .sockets
+            .find(flow, interface)
+            .map_err(|_| (0, Reason::LookupFailed))?;
+        if found.is_some_and(|owner| owner.listening && flow.protocol == Protocol::Tcp) {
+            // The listener need not be the one who will accept: a child or a worker may.
+            return Err((0, Reason::NotAccepted));
+        }
+        let found = found.filter(|owner| owner.inode != 0);
+        let Some(SocketOwner { inode, .. }) = found.or_else(|| self.recall(flow)) else {
+            return Err((0, Reason::NoSocket));
+        };
+        if let Some(Known {
+            owner: Ok(process),
+            inode: before,
+            ..
+        }) = previous
+            && *before == inode
+        {
+            return Ok((inode, Arc::clone(process)));
+        }
+        match self.processes.holder(inode, now) {
+            Holder::Process(process) => Ok((inode, process)),
+            Holder::Nobody | Holder::AskLater => Err((inode, Reason::NoProcess)),
+        }
+    }
+
+    /// A socket of the last list: the connection itself, or for UDP the one bound to our port.
+    fn recall(&self, flow: &LocalFlow) -> Option<SocketOwner> {
+        if let Some(owner) = self.remembered.get(flow) {
+            return Some(*owner);
+        }
+        let any_v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let any_v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let candidates = [flow.local, any_v4, any_v6];
+        let usable = if flow.local.is_ipv4() {
+            &candidates[..]
+        } else {
+            &[flow.local, any_v6][..]
+        };
+        usable
+            .iter()
+            .find_map(|local| self.bound_udp.get(&(*local, flow.local_port)).copied())
+            .filter(|_| flow.protocol == Protocol::Udp)
+    }
+
+    /// Asks again for flows still without owner, `limit` at most; returns those that have one now.
+    pub fn retry_waiting(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
+        let due: Vec<(LocalFlow, u32)> = self
+            .flows
+            .iter()
+            .filter(|(_, known)| known.owner.is_err() && known.ask_again <= now)
+            .map(|(flow, known)| (*flow, known.interface))
+            .take(limit)
+            .collect();
+        due.into_iter()
+            .filter_map(|(flow, interface)| match self.ask(&flow, interface, false, now) {
+                Verdict::Settled(process) | Verdict::Process(process) => Some((flow, process)),
+                Verdict::Waiting(_) | Verdict::Overflow => None,
+            })
+            .collect()
+    }
+
+    /// Lists the open sockets and remembers them, and the processes of new ones, until the next list; called about
+    /// once a second.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked; then the last list stays.
+    pub fn remember(&mut self, now: Instant) -> Result<(), LookupError> {
+        let list = self.sockets.list(MAX_REMEMBERED)?;
+        let before: HashSet<u32> = self
+            .remembered
+            .values()
+            .chain(self.bound_udp.values())
+            .map(|owner| owner.inode)
+            .collect();
+        self.remembered.clear();
+        self.bound_udp.clear();
+        for socket in list.iter().filter(|socket| socket.owner.inode != 0) {
+            self.remember_one(socket);
+            if !before.contains(&socket.owner.inode) {
+                // Only to fill the index while the process lives; the answer is used when a packet asks.
+                let _known_now = self.processes.holder(socket.owner.inode, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn remember_one(&mut self, socket: &OpenSocket) {
+        let (local, local_port) = (socket.local.ip(), socket.local.port());
+        match socket.remote {
+            Some(remote) => {
+                let (remote, remote_port) = (remote.ip(), remote.port());
+                let flow = LocalFlow {
+                    protocol: socket.protocol,
+                    local,
+                    local_port,
+                    remote,
+                    remote_port,
+                };
+                self.remembered.insert(flow, socket.owner);
+            }
+            None if socket.protocol == Protocol::Udp => {
+                self.bound_udp.insert((local, local_port), socket.owner);
+            }
+            None => {}
+        }
+    }
+
+    /// Begins a new interval: flows not seen in the last one are forgotten.
+    pub fn new_interval(&mut self, now: Instant) {
+        self.flows.retain(|_, known| std::mem::take(&mut known.used));
+        self.processes.forget_gone(now);
+    }
+}
+
+#[cfg(test)]
+#[path = "attribution_tests.rs"]
+mod tests;

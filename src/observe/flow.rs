@@ -1,0 +1,114 @@
+//! The names of a conversation: protocol, both ends, and the same seen from this device.
+//!
+//! In: nothing. Out: plain values used as keys by every later stage. No counters, no owners.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+/// Transport protocol of an IP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP for IPv4.
+    Icmp,
+    /// ICMP for IPv6.
+    Icmpv6,
+    /// Any other, by its IANA number.
+    Other(u8),
+}
+
+impl Protocol {
+    /// From the number in the IP header.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            1 => Self::Icmp,
+            58 => Self::Icmpv6,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// Source and destination port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ports {
+    /// Of the sender.
+    pub source: u16,
+    /// Of the receiver.
+    pub destination: u16,
+}
+
+/// Both ends of a packet as written on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Sender.
+    pub source: IpAddr,
+    /// Receiver.
+    pub destination: IpAddr,
+    /// Absent for protocols without ports and for later fragments.
+    pub ports: Option<Ports>,
+}
+
+/// A conversation seen from this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LocalFlow {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Our address.
+    pub local: IpAddr,
+    /// Our port, 0 where there is none.
+    pub local_port: u16,
+    /// The peer's address.
+    pub remote: IpAddr,
+    /// The peer's port, 0 where there is none.
+    pub remote_port: u16,
+}
+
+impl FlowKey {
+    /// The flow with `source` as our side.
+    #[must_use]
+    pub fn outgoing(&self) -> LocalFlow {
+        let ports = self.ports.unwrap_or(Ports {
+            source: 0,
+            destination: 0,
+        });
+        LocalFlow {
+            protocol: self.protocol,
+            local: self.source,
+            local_port: ports.source,
+            remote: self.destination,
+            remote_port: ports.destination,
+        }
+    }
+
+    /// The flow with `destination` as our side.
+    #[must_use]
+    pub fn incoming(&self) -> LocalFlow {
+        let ports = self.ports.unwrap_or(Ports {
+            source: 0,
+            destination: 0,
+        });
+        LocalFlow {
+            protocol: self.protocol,
+            local: self.destination,
+            local_port: ports.destination,
+            remote: self.source,
+            remote_port: ports.source,
+        }
+    }
+
+    /// True if a socket can be named by this flow: TCP or UDP with ports.
+    #[must_use]
+    pub fn has_socket(&self) -> bool {
+        self.ports.is_some() && matches!(self.protocol, Protocol::Tcp | Protocol::Udp)
+    }
+}

@@ -1,0 +1,138 @@
+//! Conservation: what goes in comes out, exactly once, whatever the limits and however intervals are cut.
+
+use super::*;
+
+fn process(pid: u32) -> Arc<Process> {
+    Arc::new(Process {
+        identity: ProcessId {
+            pid,
+            start_ticks: u64::from(pid) * 10,
+        },
+        name: format!("p{pid}"),
+        exe: None,
+        cgroup: None,
+    })
+}
+
+fn flow(number: u16) -> LocalFlow {
+    LocalFlow {
+        protocol: Protocol::Tcp,
+        local: "192.0.2.1".parse().unwrap(),
+        local_port: 40_000,
+        remote: "198.51.100.1".parse().unwrap(),
+        remote_port: number,
+    }
+}
+
+fn check(page: &Page) {
+    let mut sum: Counters = page.processes().iter().map(|item| item.counters).sum();
+    sum += page.unattributed().iter().map(|item| item.counters).sum();
+    sum += page.forwarded();
+    sum += page.other();
+    assert_eq!(sum, page.captured_total());
+    for item in page.processes() {
+        let mut remotes: Counters = item.remotes.iter().map(|remote| remote.counters).sum();
+        remotes += item.other_remotes;
+        assert_eq!(remotes, item.counters);
+    }
+}
+
+fn account(random: &mut fastrand::Rng) -> Account {
+    let flow = flow(random.u16(0..200));
+    match random.u8(0..8) {
+        0..3 => Account::Process(process(random.u32(0..40)), flow),
+        3 => Account::Waiting(flow, [Reason::NoSocket, Reason::NoProcess][random.usize(0..2)]),
+        4 => Account::Forwarded,
+        5 => Account::Unattributed(Reason::Unparsed),
+        6 => Account::Unattributed(Reason::NotIp),
+        _ => Account::Overflow,
+    }
+}
+
+#[test]
+fn many_random_packets_are_conserved_over_many_intervals() {
+    let mut random = fastrand::Rng::with_seed(4);
+    let tight = Limits {
+        processes: 16,
+        remotes: 64,
+        waiting: 8,
+        interfaces: 2,
+    };
+    for limits in [Limits::default(), tight] {
+        let mut ledger = Ledger::new(limits);
+        let (mut recorded, mut closed) = (Counters::default(), Counters::default());
+        for _ in 0..200_000 {
+            let entry = Entry {
+                interface: random.u32(0..4),
+                out: random.bool(),
+                bytes: random.u64(60..70_000),
+                account: account(&mut random),
+            };
+            recorded += Counters::packet(entry.out, entry.bytes);
+            ledger.record(&entry);
+            if random.u8(..) == 0 {
+                ledger.settle(&flow(random.u16(0..200)), &process(random.u32(0..40)));
+            }
+            if random.u16(0..20_000) == 0 {
+                check(&ledger.peek());
+                let page = ledger.take();
+                check(&page);
+                closed += page.captured_total();
+            }
+        }
+        let page = ledger.take();
+        check(&page);
+        closed += page.captured_total();
+        assert_eq!(closed, recorded);
+        assert_eq!(ledger.peek().captured_total(), Counters::default());
+    }
+}
+
+#[test]
+fn a_waiting_flow_goes_to_its_owner_once() {
+    let mut ledger = Ledger::new(Limits::default());
+    let entry = Entry {
+        interface: 1,
+        out: true,
+        bytes: 100,
+        account: Account::Waiting(flow(443), Reason::NoProcess),
+    };
+    ledger.record(&entry);
+    assert_eq!(ledger.peek().unattributed()[0].reason, Reason::NoProcess);
+    ledger.settle(&flow(443), &process(7));
+    ledger.settle(&flow(443), &process(8));
+    let page = ledger.take();
+    assert!(page.unattributed().is_empty());
+    let processes = page.processes();
+    assert_eq!(processes.len(), 1);
+    assert_eq!(
+        (processes[0].name.as_str(), processes[0].counters.bytes_out),
+        ("p7", 100)
+    );
+    assert_eq!(processes[0].remotes[0].port, 443);
+}
+
+#[test]
+fn what_does_not_fit_is_counted_as_other() {
+    let mut ledger = Ledger::new(Limits {
+        processes: 1,
+        remotes: 1,
+        waiting: 0,
+        interfaces: 1,
+    });
+    for pid in 1..=3 {
+        for port in [80, 443] {
+            ledger.record(&Entry {
+                interface: pid,
+                out: false,
+                bytes: 10,
+                account: Account::Process(process(pid), flow(port)),
+            });
+        }
+    }
+    let page = ledger.take();
+    assert_eq!(page.other().bytes_in, 40);
+    assert_eq!(page.processes()[0].other_remotes.bytes_in, 10);
+    assert_eq!(page.uncounted_interfaces().unwrap().captured.bytes_in, 40);
+    check(&page);
+}

@@ -1,0 +1,167 @@
+//! The growth of the device's network totals since the last report the service accepted.
+//!
+//! In: the kernel's counters at each report, and which report was accepted. Out: one delta for `network_stats`.
+//!
+//! Invariants: never negative, whatever interfaces do; a report that was lost or refused loses no bytes, the next one
+//! carries them; before the first accepted report there is no delta. What an interface counted between the last look
+//! and its removal cannot be known and is not in any report.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::observe::{Counters, LinkCounters};
+
+/// Reports that wait for an answer; an answer that comes later than this many reports is worthless.
+const MAX_UNANSWERED: usize = 8;
+
+/// Cumulative growth and what of it was reported.
+#[derive(Debug, Clone, Default)]
+pub struct Baseline {
+    last: Option<BTreeMap<(u32, String), Counters>>,
+    grown: Counters,
+    accepted: Option<Counters>,
+    unanswered: VecDeque<(u64, Counters)>,
+}
+
+impl Baseline {
+    /// Nothing known, nothing reported.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in the kernel's counters. May be called more often than reports are made: each call bounds what a removed
+    /// interface can lose.
+    ///
+    /// An interface not seen before counts from zero, except at the very first call, which only sets the scene.
+    pub fn observe(&mut self, links: &[LinkCounters]) {
+        let current: BTreeMap<(u32, String), Counters> = links
+            .iter()
+            .map(|link| ((link.index, link.name.clone()), link.counters))
+            .collect();
+        if let Some(last) = &self.last {
+            for (interface, counters) in &current {
+                let before = last.get(interface).copied().unwrap_or_default();
+                self.grown += counters.growth_since(&before);
+            }
+        }
+        self.last = Some(current);
+    }
+
+    /// The delta for the report that is being made; `None` before the first accepted report.
+    pub fn begin(&mut self, report_id: u64) -> Option<Counters> {
+        if self.unanswered.len() >= MAX_UNANSWERED {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back((report_id, self.grown));
+        self.accepted.map(|accepted| self.grown.growth_since(&accepted))
+    }
+
+    /// The service accepted this report: later deltas begin where it ended. Answers may come twice and in any order.
+    pub fn accepted(&mut self, report_id: u64) {
+        let Some(place) = self.unanswered.iter().position(|(id, _)| *id == report_id) else {
+            return;
+        };
+        if let Some((_, grown)) = self.unanswered.remove(place) {
+            self.accepted = Some(grown);
+        }
+        // Earlier reports covered less; their late answers would move the baseline back.
+        self.unanswered.drain(..place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, index: u32, bytes: u64) -> LinkCounters {
+        let counters = Counters {
+            bytes_in: bytes,
+            bytes_out: 2 * bytes,
+            packets_in: 1,
+            packets_out: 1,
+        };
+        LinkCounters {
+            name: name.to_owned(),
+            index,
+            counters,
+        }
+    }
+
+    fn bytes_in(delta: Option<Counters>) -> Option<u64> {
+        delta.map(|counters| counters.bytes_in)
+    }
+
+    /// A baseline with one accepted report at 1,000 bytes.
+    fn started() -> Baseline {
+        let mut baseline = Baseline::new();
+        baseline.observe(&[link("eth0", 2, 1_000)]);
+        assert_eq!(baseline.begin(1), None, "the first report has no network_stats");
+        baseline.accepted(1);
+        baseline
+    }
+
+    #[test]
+    fn deltas_begin_where_the_last_accepted_report_ended() {
+        let mut baseline = started();
+        baseline.observe(&[link("eth0", 2, 1_500)]);
+        assert_eq!(bytes_in(baseline.begin(2)), Some(500));
+        baseline.observe(&[link("eth0", 2, 1_600)]);
+        assert_eq!(
+            bytes_in(baseline.begin(3)),
+            Some(600),
+            "report 2 was not answered"
+        );
+        baseline.accepted(3);
+        baseline.accepted(2);
+        baseline.accepted(99);
+        baseline.observe(&[link("eth0", 2, 1_650)]);
+        assert_eq!(bytes_in(baseline.begin(4)), Some(50));
+        baseline.accepted(4);
+        baseline.accepted(4);
+        assert_eq!(bytes_in(baseline.begin(5)), Some(0));
+    }
+
+    #[test]
+    fn no_delta_until_a_report_was_accepted() {
+        let mut baseline = Baseline::new();
+        baseline.observe(&[link("eth0", 2, 1_000)]);
+        assert_eq!(baseline.begin(1), None);
+        baseline.observe(&[link("eth0", 2, 3_000)]);
+        assert_eq!(baseline.begin(2), None);
+        baseline.accepted(1);
+        assert_eq!(
+            bytes_in(baseline.begin(3)),
+            Some(2_000),
+            "counted from the accepted report on"
+        );
+    }
+
+    #[test]
+    fn interfaces_that_come_go_and_reset_never_give_negative_or_huge_deltas() {
+        let mut baseline = started();
+        baseline.observe(&[link("eth0", 2, 40)]);
+        assert_eq!(bytes_in(baseline.begin(2)), Some(40), "reset");
+        baseline.accepted(2);
+        baseline.observe(&[link("eth0", 7, 10)]);
+        assert_eq!(
+            bytes_in(baseline.begin(3)),
+            Some(10),
+            "replaced under the same name"
+        );
+        baseline.accepted(3);
+        baseline.observe(&[]);
+        assert_eq!(bytes_in(baseline.begin(4)), Some(0), "removed");
+        baseline.accepted(4);
+        baseline.observe(&[link("eth0", 7, 25), link("usb0", 8, 5)]);
+        assert_eq!(bytes_in(baseline.begin(5)), Some(30), "back, and one more");
+    }
+
+    #[test]
+    fn unanswered_reports_are_bounded() {
+        let mut baseline = started();
+        for id in 2..1_000 {
+            baseline.begin(id);
+        }
+        assert_eq!(baseline.unanswered.len(), MAX_UNANSWERED);
+    }
+}

@@ -1,0 +1,330 @@
+//! A small site for the observer's tests: neighbours in namespaces of their own and programs that run in them.
+//!
+//! Every program is this test binary again, told by [`ROLE`] what to be.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use edgewarden::observe::{ObserveSettings, Observer};
+use jiff::Timestamp;
+
+const ROLE: &str = "EDGEWARDEN_OBSERVE_ROLE";
+const REMOTES: &str = "EDGEWARDEN_OBSERVE_REMOTES";
+
+/// Where the sink listens, TCP and UDP.
+pub const PORT: u16 = 7_000;
+/// Datagrams sent to each remote.
+pub const UDP_DATAGRAMS: u64 = 200;
+/// Bytes in each.
+pub const UDP_PAYLOAD: u64 = 400;
+/// Bytes sent over TCP to each remote.
+const TCP_BYTES: u64 = 3_000_000;
+
+/// Runs `body` in a namespace of its own: the test starts itself again under `unshare`, and there runs `body`, or the
+/// program it was asked to be.
+pub fn in_own_namespace(test: &str, body: impl FnOnce()) {
+    match std::env::var(ROLE).as_deref() {
+        Ok("lab") => {
+            run("ip", &["link", "set", "lo", "up"]);
+            body();
+        }
+        Ok("sink") => sink(),
+        Ok("sender") => sender(),
+        Ok("observer") => observer(),
+        Ok(other) => panic!("unknown role {other}"),
+        Err(_) => {
+            let mut command = Command::new("unshare");
+            if !nix::unistd::geteuid().is_root() {
+                command.args(["--user", "--map-root-user"]);
+            }
+            command
+                .args(["--mount", "--net"])
+                .arg(std::env::current_exe().unwrap());
+            command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+            let output = command.env(ROLE, "lab").stdin(Stdio::null()).output().unwrap();
+            let (out, err) = (
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr),
+            );
+            assert!(
+                output.status.success() && out.contains("1 passed"),
+                "{out}\n{err}"
+            );
+        }
+    }
+}
+
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Waits for a condition, at most [`super::LIMIT`].
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + super::LIMIT;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {:?}: {what}", super::LIMIT);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Lets this namespace route.
+pub fn forward() {
+    for path in [
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/net/ipv6/conf/all/forwarding",
+    ] {
+        std::fs::write(path, "1").unwrap();
+    }
+}
+
+/// A namespace joined to ours by a veth pair; lives as long as its process.
+pub struct Neighbour {
+    holder: Child,
+}
+
+impl Neighbour {
+    /// `interface` is our end, `eth0` the other.
+    pub fn new(interface: &str, own4: &str, own6: &str, peer4: &str, peer6: &str) -> Self {
+        let mut holder = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "ready\n");
+        let neighbour = Self { holder };
+        let pid = neighbour.holder.id().to_string();
+        run(
+            "ip",
+            &[
+                "link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", &pid,
+            ],
+        );
+        for (address, device) in [(own4, interface), (own6, interface)] {
+            run("ip", &["addr", "add", address, "dev", device, "nodad"]);
+        }
+        run("ip", &["link", "set", interface, "up"]);
+        for address in [peer4, peer6] {
+            neighbour.ip(&["addr", "add", address, "dev", "eth0", "nodad"]);
+        }
+        neighbour.ip(&["link", "set", "eth0", "up"]);
+        neighbour.ip(&["link", "set", "lo", "up"]);
+        neighbour
+    }
+
+    fn ip(&self, arguments: &[&str]) {
+        let net = format!("--net=/proc/{}/ns/net", self.holder.id());
+        let all: Vec<&str> = [net.as_str(), "ip"].iter().chain(arguments).copied().collect();
+        run("nsenter", &all);
+    }
+
+    pub fn default_route(&self, via4: &str, via6: &str) {
+        self.ip(&["route", "add", "default", "via", via4]);
+        self.ip(&["-6", "route", "add", "default", "via", via6]);
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _gone = self.holder.kill();
+        let _waited = self.holder.wait();
+    }
+}
+
+/// What a sender says it sent to each remote.
+pub struct Sent {
+    /// Bytes over TCP.
+    pub tcp: u64,
+}
+
+/// What an observer without rights says.
+#[derive(Debug)]
+pub struct Told {
+    pub faults: Vec<String>,
+    pub kernel_interfaces: Vec<String>,
+}
+
+/// A program in a namespace; ends when dropped.
+pub struct Program {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Program {
+    pub fn sink(place: Option<&Neighbour>) -> Self {
+        let mut program = Self::start(place, "sink", &[], &[]);
+        program.expect("ready");
+        program
+    }
+
+    pub fn sender(place: Option<&Neighbour>, remotes: &[&str]) -> Self {
+        let mut program = Self::start(place, "sender", remotes, &[]);
+        program.expect("ready");
+        program
+    }
+
+    /// An observer in our namespace without the capability to capture.
+    pub fn observe_without_rights() -> Told {
+        let mut program = Self::start(
+            None,
+            "observer",
+            &[],
+            &["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"],
+        );
+        let mut lines = |prefix| program.expect(prefix).split('|').map(str::to_owned).collect();
+        Told {
+            faults: lines("faults "),
+            kernel_interfaces: lines("kernel "),
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets a sender send, and waits until it has.
+    pub fn run(&mut self) -> Sent {
+        writeln!(self.input, "go").unwrap();
+        Sent {
+            tcp: self.expect("sent ").parse().unwrap(),
+        }
+    }
+
+    fn start(place: Option<&Neighbour>, role: &str, remotes: &[&str], wrapper: &[&str]) -> Self {
+        let own = std::env::current_exe().unwrap();
+        // `nsenter` and `setpriv` become the program, so the child's pid is the program's.
+        let net = place.map(|neighbour| format!("--net=/proc/{}/ns/net", neighbour.holder.id()));
+        let mut words: Vec<&str> = net.iter().flat_map(|net| ["nsenter", net.as_str()]).collect();
+        words.extend(wrapper);
+        words.push(own.to_str().unwrap());
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .args([
+                "--exact",
+                std::thread::current().name().unwrap(),
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(ROLE, role)
+            .env(REMOTES, remotes.join(","))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, input, output }
+    }
+
+    /// Reads until a line with this prefix and returns the rest; the test harness writes lines of its own.
+    fn expect(&mut self, prefix: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert_ne!(
+                self.output.read_line(&mut line).unwrap(),
+                0,
+                "the program ended before saying {prefix:?}"
+            );
+            // The harness begins a line with the test's name and does not end it.
+            if let Some((_, rest)) = line.trim_end().split_once(prefix) {
+                return rest.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+fn say(line: &str) {
+    println!("{line}");
+    std::io::stdout().flush().unwrap();
+}
+
+/// Takes TCP and UDP on [`PORT`] of both families until killed.
+fn sink() {
+    let listener = TcpListener::bind(("::", PORT)).unwrap();
+    let socket = UdpSocket::bind(("::", PORT)).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2_048];
+        while socket.recv_from(&mut buffer).is_ok() {}
+    });
+    say("ready");
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 65_536];
+            let mut total = 0_u64;
+            loop {
+                match stream.read(&mut buffer) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => total += count as u64,
+                }
+                if total == TCP_BYTES {
+                    stream.write_all(b"!").unwrap();
+                }
+            }
+        });
+    }
+}
+
+/// Waits for a word, sends to every remote, says how much, and stays.
+fn sender() {
+    say("ready");
+    let mut word = String::new();
+    std::io::stdin().read_line(&mut word).unwrap();
+    let remotes = std::env::var(REMOTES).unwrap();
+    for remote in remotes.split(',') {
+        let remote = SocketAddr::new(remote.parse().unwrap(), PORT);
+        let any: SocketAddr = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
+            .parse()
+            .unwrap();
+        let socket = UdpSocket::bind(any).unwrap();
+        let payload = vec![7; usize::try_from(UDP_PAYLOAD).unwrap()];
+        for _ in 0..UDP_DATAGRAMS {
+            assert_eq!(socket.send_to(&payload, remote).unwrap(), payload.len());
+        }
+        let mut stream = TcpStream::connect(remote).unwrap();
+        stream
+            .write_all(&vec![7; usize::try_from(TCP_BYTES).unwrap()])
+            .unwrap();
+        // The sink answers when it has everything, so that nothing is under way when we say so.
+        stream.read_exact(&mut [0]).unwrap();
+    }
+    say(&format!("sent {TCP_BYTES}"));
+    while std::io::stdin().read_line(&mut word).unwrap() != 0 {}
+}
+
+/// Observes without the right to capture and says what it is told.
+fn observer() {
+    let observer = Observer::start(ObserveSettings::all_interfaces(now()));
+    wait_until("the fault is told", || !observer.status().faults().is_empty());
+    let interval = observer.take_interval(now());
+    say(&format!("faults {}", interval.capture_faults.join("|")));
+    let kernel = interval.interfaces.iter().filter(|item| item.kernel.is_some());
+    say(&format!(
+        "kernel {}",
+        kernel.map(|item| item.name.clone()).collect::<Vec<_>>().join("|")
+    ));
+}
