@@ -1,0 +1,13 @@
+//! A well-behaved telemetry process. Placeholder until the session that owns this module merges.
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct SensorArgs {}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// Always: this is a placeholder.
+pub async fn run(_args: SensorArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    Err("this subcommand is a placeholder".into())
+}
