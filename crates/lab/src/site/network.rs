@@ -29,11 +29,8 @@ const LAN: &str = "link set lo up\n\
     link set eth0 up\n\
     route add default via 192.0.2.1\nroute add default via 2001:db8:2::1\n";
 
-/// Duplicate address detection would leave addresses unusable for a second or two.
-const NO_DAD: [&str; 2] = [
-    "/proc/sys/net/ipv6/conf/all/accept_dad",
-    "/proc/sys/net/ipv6/conf/default/accept_dad",
-];
+/// Settings of each IPv6 interface; links made before a change of `default` do not follow it.
+const IPV6_INTERFACES: &str = "/proc/sys/net/ipv6/conf";
 
 const FORWARDING: [&str; 2] = [
     "/proc/sys/net/ipv4/ip_forward",
@@ -48,11 +45,26 @@ pub(super) fn create() -> Result<(), SiteError> {
 /// Gives them addresses and routes, and makes the gateway forward.
 pub(super) fn configure(site: &Site) -> Result<(), SiteError> {
     for ns in Ns::ALL {
-        site.run_in(ns, || set_all(&NO_DAD, "0"))??;
+        site.run_in(ns, skip_address_detection)??;
     }
     site.run_in(Ns::Gateway, || set_all(&FORWARDING, "1"))??;
     for (ns, batch) in [(Ns::Gateway, GATEWAY), (Ns::Internet, INTERNET), (Ns::Lan, LAN)] {
         tools::run("ip", &["-n", ns.name(), "-batch", "-"], batch)?;
+    }
+    Ok(())
+}
+
+/// Duplicate address detection leaves addresses, link-local ones included, unusable for a second or two after the
+/// link comes up; a gateway without its link-local address resolves no neighbour for what it forwards.
+fn skip_address_detection() -> Result<(), SiteError> {
+    let folder = std::path::Path::new(IPV6_INTERFACES);
+    let failed = |source| SiteError::File {
+        path: folder.to_owned(),
+        source,
+    };
+    for interface in std::fs::read_dir(folder).map_err(failed)? {
+        let path = interface.map_err(failed)?.path().join("accept_dad");
+        std::fs::write(&path, "0").map_err(|source| SiteError::File { path, source })?;
     }
     Ok(())
 }

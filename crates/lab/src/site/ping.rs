@@ -67,9 +67,15 @@ fn send(raw: &OwnedFd, address: IpAddr, packet: &[u8]) -> nix::Result<bool> {
     };
     match sent {
         Ok(_) => Ok(true),
-        Err(Errno::EPERM | Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::ENOBUFS) => {
-            Ok(false)
-        }
+        // EINVAL is what a blackhole route answers.
+        Err(
+            Errno::EINVAL
+            | Errno::EPERM
+            | Errno::ENETUNREACH
+            | Errno::EHOSTUNREACH
+            | Errno::EACCES
+            | Errno::ENOBUFS,
+        ) => Ok(false),
         Err(error) => Err(error),
     }
 }
