@@ -16,7 +16,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Program {
     /// A Greengrass nucleus: IPC server, bridged to an MQTT broker.
-    Nucleus(nucleus::NucleusArgs),
+    Nucleus(Box<nucleus::NucleusArgs>),
     /// AWS IoT: shadow service, Device Defender ingest, Detect, alarm Lambda.
     Cloud(cloud::CloudArgs),
     /// A well-behaved telemetry process.
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             |runtime| {
                 runtime.block_on(async {
                     match arguments.program {
-                        Program::Nucleus(args) => nucleus::run(args).await,
+                        Program::Nucleus(args) => nucleus::run(*args).await,
                         Program::Cloud(args) => cloud::run(args).await,
                         Program::Sensor(args) => traffic::sensor::run(args).await,
                         Program::Rogue(args) => traffic::rogue::run(args).await,

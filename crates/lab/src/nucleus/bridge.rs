@@ -4,7 +4,7 @@
 //! [`super::subscriptions`]. MQTT 5 over plain TCP, client id = thing, clean start, keep alive 30 s; after a reconnect
 //! every filter is subscribed anew. Deliberately absent: TLS, topic aliases, the MQTT 5 properties of the IPC.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,7 +62,8 @@ struct State {
     handed_over: VecDeque<String>,
     unanswered: HashMap<u16, String>,
     waiters: HashMap<String, Vec<oneshot::Sender<Result<(), Refusal>>>>,
-    granted: BTreeMap<String, bool>,
+    /// Filters the broker has granted.
+    granted: BTreeSet<String>,
 }
 
 fn no_subscription() -> Refusal {
@@ -72,7 +73,13 @@ fn no_subscription() -> Refusal {
 impl Bridge {
     /// The bridge and its event loop, which [`drive`] runs.
     pub(super) fn new(options: &BridgeOptions) -> (Self, EventLoop) {
-        let mut mqtt = MqttOptions::new(&options.thing, &options.host, options.port);
+        // The client joins host and port by a colon, so an IPv6 address needs its brackets.
+        let host = if options.host.contains(':') {
+            format!("[{}]", options.host)
+        } else {
+            options.host.clone()
+        };
+        let mut mqtt = MqttOptions::new(&options.thing, host, options.port);
         mqtt.set_clean_start(true)
             .set_keep_alive(KEEP_ALIVE)
             .set_connection_timeout(CONNECT_SECONDS);
@@ -84,7 +91,7 @@ impl Bridge {
             handed_over: VecDeque::new(),
             unanswered: HashMap::new(),
             waiters: HashMap::new(),
-            granted: BTreeMap::new(),
+            granted: BTreeSet::new(),
         };
         (
             Self {
@@ -140,7 +147,7 @@ impl Bridge {
             }
             state.filters.insert(filter.to_owned(), (qos, 1));
         }
-        if self.personality.is_lite() || state.granted.contains_key(filter) {
+        if self.personality.is_lite() || state.granted.contains(filter) {
             return Ok(Subscribed::Now);
         }
         let (sender, receiver) = oneshot::channel();
@@ -206,7 +213,7 @@ impl Bridge {
             .all(|code| matches!(code, SubscribeReasonCode::Success(_)));
         let outcome = if granted { Ok(()) } else { Err(no_subscription()) };
         if granted {
-            state.granted.insert(filter.clone(), true);
+            state.granted.insert(filter.clone());
         }
         for waiter in state.waiters.remove(&filter).unwrap_or_default() {
             let _ = waiter.send(outcome.clone());

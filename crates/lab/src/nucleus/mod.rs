@@ -5,7 +5,7 @@
 //!
 //! | event | other members |
 //! |---|---|
-//! | `listening` | `socket` |
+//! | `listening` | `socket`, `component`, `version` |
 //! | `mqtt` | `state`: `connected`, `disconnected` (`reason`) |
 //! | `client` | `id`, and `pid` and `state`: `connected`, or `fault` |
 //! | `component` | `state`: `started` (`pid`), `exited` (`pid`, `code`, `signal`), `broken` (`starts`), `absent` |

@@ -59,7 +59,9 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
     nucleus
         .write_environment()
         .map_err(file_error("write component.env in", &nucleus.root))?;
-    emit(&json!({ "event": "listening", "socket": socket }));
+    emit(&json!({
+        "event": "listening", "socket": socket, "component": recipe.name, "version": recipe.version,
+    }));
     let (bridge, subscriptions) = (Arc::clone(&nucleus.bridge), Arc::clone(&nucleus.subscriptions));
     tokio::spawn(drive(bridge, subscriptions, events, options.max_pause));
     tokio::spawn(accept(listener, Arc::clone(&nucleus)));

@@ -28,7 +28,7 @@ mod wait;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-pub use broker::BROKER_PORT;
+pub use broker::{BROKER_PORT, LoopbackBroker};
 pub use error::SiteError;
 pub use lab::{IN_LAB, enter_or_reexec, in_lab};
 pub use probe::{EchoServer, OpenConnection};
@@ -146,7 +146,7 @@ impl Site {
     /// # Errors
     /// As [`Site::spawn`].
     pub fn spawn_with(&self, ns: Ns, spec: SpawnSpec) -> Result<Running, SiteError> {
-        Running::start(self.namespace(ns).handle(), spec)
+        Running::start(Some(self.namespace(ns).handle()), spec)
     }
 
     /// Runs `work` in a thread of namespace `ns` and hands back what it returns: sockets opened there stay in `ns`.

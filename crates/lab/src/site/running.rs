@@ -62,7 +62,7 @@ impl SpawnSpec {
 /// A program in a namespace; killed when dropped.
 #[derive(Debug)]
 pub struct Running {
-    namespace: Handle,
+    namespace: Option<Handle>,
     spec: SpawnSpec,
     child: Child,
     events: Arc<Mutex<Vec<Value>>>,
@@ -70,9 +70,17 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn start(namespace: Handle, spec: SpawnSpec) -> Result<Self, SiteError> {
+    /// Starts a program in the caller's own namespaces: for what needs no network of its own.
+    ///
+    /// # Errors
+    /// As [`super::Site::spawn`].
+    pub fn start_here(spec: SpawnSpec) -> Result<Self, SiteError> {
+        Self::start(None, spec)
+    }
+
+    pub(super) fn start(namespace: Option<Handle>, spec: SpawnSpec) -> Result<Self, SiteError> {
         let events = Arc::default();
-        let child = launch(&namespace, &spec, &events)?;
+        let child = launch(namespace.as_ref(), &spec, &events)?;
         let mut running = Self {
             namespace,
             spec,
@@ -159,11 +167,13 @@ impl Running {
         if self.is_running() {
             self.kill9()?;
         }
-        self.child = launch(&self.namespace, &self.spec, &self.events)?;
+        self.child = launch(self.namespace.as_ref(), &self.spec, &self.events)?;
         self.wait_ready()
     }
 
     /// Waits for the first JSON line, after the one the last call returned, that `wanted` accepts.
+    ///
+    /// Lines passed over are not looked at again: a wait never finds what is older than the last one found.
     ///
     /// # Errors
     /// When none came within `limit`, or the program ended without one.
@@ -195,6 +205,19 @@ impl Running {
         }
     }
 
+    /// Waits for a JSON line among all so far and to come, whatever [`Running::wait_event`] has passed over.
+    ///
+    /// # Errors
+    /// When none came within `limit`.
+    pub fn find_event(&self, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Result<Value, SiteError> {
+        let mut found = None;
+        let _ = wait_until(limit, "event", || {
+            found = self.events().into_iter().find(|event| wanted(event));
+            found.is_some()
+        });
+        found.ok_or_else(|| self.timed_out(limit, "an event"))
+    }
+
     /// Every JSON line so far, returned before or not.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
@@ -218,10 +241,7 @@ impl Running {
         let mut alive = true;
         let ready = wait_until(READY_LIMIT, "port", || {
             alive = self.is_running();
-            !alive
-                || namespace
-                    .run(move || TcpStream::connect(address).is_ok())
-                    .unwrap_or(false)
+            !alive || run_in(namespace.as_ref(), move || TcpStream::connect(address).is_ok()).unwrap_or(false)
         });
         if alive && ready.is_ok() {
             return Ok(());
@@ -266,7 +286,21 @@ impl Drop for Running {
     }
 }
 
-fn launch(namespace: &Handle, spec: &SpawnSpec, events: &Arc<Mutex<Vec<Value>>>) -> Result<Child, SiteError> {
+fn run_in<T: Send + 'static>(
+    namespace: Option<&Handle>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SiteError> {
+    match namespace {
+        Some(namespace) => namespace.run(work),
+        None => Ok(work()),
+    }
+}
+
+fn launch(
+    namespace: Option<&Handle>,
+    spec: &SpawnSpec,
+    events: &Arc<Mutex<Vec<Value>>>,
+) -> Result<Child, SiteError> {
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -287,12 +321,10 @@ fn launch(namespace: &Handle, spec: &SpawnSpec, events: &Arc<Mutex<Vec<Value>>>)
     if let Some(directory) = &spec.directory {
         command.current_dir(directory);
     }
-    let mut child = namespace
-        .run(move || command.spawn())?
-        .map_err(|source| SiteError::Start {
-            program: spec.program.clone(),
-            source,
-        })?;
+    let mut child = run_in(namespace, move || command.spawn())?.map_err(|source| SiteError::Start {
+        program: spec.program.clone(),
+        source,
+    })?;
     if let Some(output) = child.stdout.take() {
         let events = Arc::clone(events);
         std::thread::spawn(move || read_output(output, log, &events));
