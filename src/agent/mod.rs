@@ -119,7 +119,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
             board.update(|status| status.cloud.ipc = why);
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// What several tasks share.
@@ -130,21 +130,16 @@ struct Parts {
 }
 
 async fn talk(start: &Start, config: &Config, client: Client, parts: &Parts, tasks: &mut JoinSet<()>) {
-    let Parts {
-        handle,
-        observer,
-        board,
-    } = parts;
     let (publish, configs) = watch::channel(config.clone());
-    tasks.spawn(watch_connection(client.clone(), board.clone()));
+    tasks.spawn(watch_connection(client.clone(), parts.board.clone()));
     tasks.spawn(
         configuration::Follower {
             client: client.clone(),
             publish,
-            enforcer: handle.clone(),
+            enforcer: parts.handle.clone(),
             state_directory: start.state_directory.clone(),
             development: start.development,
-            board: board.clone(),
+            board: parts.board.clone(),
         }
         .run(),
     );
@@ -152,31 +147,39 @@ async fn talk(start: &Start, config: &Config, client: Client, parts: &Parts, tas
     let resolver = addresses::Resolver {
         client: client.clone(),
         config: configs.clone(),
-        enforcer: handle.clone(),
-        board: board.clone(),
+        enforcer: parts.handle.clone(),
+        board: parts.board.clone(),
     };
     tasks.spawn(resolver.run(first));
     let _ = tokio::time::timeout(FIRST_ADDRESSES, resolved).await;
-    // Read again: the nucleus may have named another thing by now.
+    // Only now: the configuration may name another thing.
     let thing = configs
         .borrow()
         .thing_name
         .clone()
         .or_else(|| start.thing.clone());
-    let Some(thing) = thing else {
-        tracing::error!(
-            "no thing name: AWS_IOT_THING_NAME is not set and thingName is empty; no shadow, no reports"
-        );
-        return;
-    };
-    board.update(|status| status.thing = Some(thing.clone()));
+    match thing {
+        Some(thing) => converse(start, client, thing, configs, parts, tasks).await,
+        None => tracing::error!("no thing name (AWS_IOT_THING_NAME, thingName): no shadow and no reports"),
+    }
+}
+
+async fn converse(
+    start: &Start,
+    client: Client,
+    thing: String,
+    configs: watch::Receiver<Config>,
+    parts: &Parts,
+    tasks: &mut JoinSet<()>,
+) {
+    parts.board.update(|status| status.thing = Some(thing.clone()));
     tasks.spawn(
         shadow::ShadowTask {
             client: client.clone(),
             thing: thing.clone(),
             config: configs.clone(),
-            enforcer: handle.clone(),
-            board: board.clone(),
+            enforcer: parts.handle.clone(),
+            board: parts.board.clone(),
         }
         .run(),
     );
@@ -185,14 +188,14 @@ async fn talk(start: &Start, config: &Config, client: Client, parts: &Parts, tas
             client: client.clone(),
             thing,
             config: configs,
-            enforcer: handle.clone(),
-            observer: Arc::clone(observer),
+            enforcer: parts.handle.clone(),
+            observer: Arc::clone(&parts.observer),
             state_directory: start.state_directory.clone(),
-            board: board.clone(),
+            board: parts.board.clone(),
         }
         .run(),
     );
-    // Classic and lite both take RUNNING; a nucleus that does not knows that we run anyway.
+    // Both nuclei take RUNNING; one that does not knows that we run anyway.
     if let Err(error) = client.update_state(ComponentState::Running).await {
         tracing::debug!(
             "the nucleus did not take our state: {}",

@@ -51,7 +51,7 @@ impl ShadowTask {
                         return;
                     }
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             tokio::select! {
                 () = self.converse(session, topics) => {}

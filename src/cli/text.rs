@@ -69,8 +69,8 @@ pub(super) fn status(status: &Status) -> String {
     text
 }
 
-fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
-    let headline = match state.phase {
+fn headline(state: &State) -> String {
+    match state.phase {
         Phase::Starting => "starting".to_owned(),
         Phase::Released => "normal: nothing is cut".to_owned(),
         Phase::Provisional => {
@@ -88,8 +88,11 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
             "ROLLED BACK: not isolated, because isolation cut the control channel".to_owned()
         }
         Phase::Observed => format!("observe only: {} is wanted, nothing is cut", state.wanted),
-    };
-    line("Enforcement", headline);
+    }
+}
+
+fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
+    line("Enforcement", headline(state));
     line("  since", time(state.since));
     if state.scope == Scope::Wide && state.posture == Posture::Isolate {
         line(
@@ -120,6 +123,11 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
         );
     }
     rejections(state, line);
+    effects(state, line);
+}
+
+/// What was cut and whom it hit.
+fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
     if state.posture != Posture::Normal {
         let blocked = &state.blocked;
         line(

@@ -341,7 +341,7 @@ impl Session {
         let mut effects = vec![Effect::Broken(format!(
             "the shadow service did not answer within {seconds} s"
         ))];
-        if self.unanswered % RECONNECT_AFTER == 0 {
+        if self.unanswered.is_multiple_of(RECONNECT_AFTER) {
             effects.push(Effect::Reconnect);
         }
         effects

@@ -3,11 +3,6 @@
 //! In: requests of root (or of the agent's own user). Out: answers. Bounded: one request a connection, a few
 //! connections at once, a few seconds each, so that a local process cannot hold the agent up.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the control socket is the agent's own door, like host and cloud"
-)]
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

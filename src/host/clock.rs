@@ -38,6 +38,6 @@ pub fn instant() -> std::time::Instant {
 }
 
 /// Waits, in a command that refreshes its screen. The agent itself never sleeps on a thread.
-pub fn pause(time: std::time::Duration) {
+pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -1,2 +1,67 @@
 //! `edgewarden-lab`: the lab's programs, one subcommand each.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use edgewarden_lab::{cloud, nucleus, traffic};
+
+/// Stand-ins for the demo and the tests of Edgewarden.
+#[derive(Parser)]
+#[command(name = "edgewarden-lab")]
+struct Arguments {
+    #[command(subcommand)]
+    program: Program,
+}
+
+#[derive(Subcommand)]
+enum Program {
+    /// A Greengrass nucleus: IPC server, bridged to an MQTT broker.
+    Nucleus(Box<nucleus::NucleusArgs>),
+    /// AWS IoT: shadow service, Device Defender ingest, Detect, alarm Lambda.
+    Cloud(cloud::CloudArgs),
+    /// A well-behaved telemetry process.
+    Sensor(traffic::sensor::SensorArgs),
+    /// A process that sends far too much.
+    Rogue(traffic::rogue::RogueArgs),
+    /// Counts what reaches it, over TCP and UDP.
+    Sink(traffic::sink::SinkArgs),
+    /// A console on the broker: publish, read a shadow.
+    Mqtt(cloud::mqtt::MqttArgs),
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let arguments = Arguments::parse();
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_or_else(
+            |error| Err(error.into()),
+            |runtime| {
+                runtime.block_on(async {
+                    match arguments.program {
+                        Program::Nucleus(args) => nucleus::run(*args).await,
+                        Program::Cloud(args) => cloud::run(args).await,
+                        Program::Sensor(args) => traffic::sensor::run(args).await,
+                        Program::Rogue(args) => traffic::rogue::run(args).await,
+                        Program::Sink(args) => traffic::sink::run(args).await,
+                        Program::Mqtt(args) => cloud::mqtt::run(args).await,
+                    }
+                })
+            },
+        );
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    eprintln!("edgewarden-lab: {text}");
+    ExitCode::FAILURE
+}

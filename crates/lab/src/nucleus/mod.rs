@@ -1,1 +1,173 @@
-//! Greengrass IPC server bridged to an MQTT broker.
+//! A Greengrass nucleus for tests and the demo: the IPC server, bridged to a real MQTT broker.
+//!
+//! In: a recipe, a broker, a root folder. Out: a Unix socket that speaks the IPC's wire protocol in one of two
+//! [`personality`]s, the component itself with `--launch`, and JSON lines on standard output:
+//!
+//! | event | other members |
+//! |---|---|
+//! | `listening` | `socket`, `component`, `version` |
+//! | `mqtt` | `state`: `connected`, `disconnected` (`reason`) |
+//! | `client` | `id`, and `pid` and `state`: `connected`, or `fault` |
+//! | `component` | `state`: `started` (`pid`), `exited` (`pid`, `code`, `signal`), `broken` (`starts`), `absent` |
+//! | `state` | `component`, `state`: what UpdateState said |
+//! | `denied` | `operation`, and `resource` or (for `connect`) `pid` |
+//! | `configuration` | `state`: `deployed`, or `error` |
+//! | `restarted` | after SIGUSR1 |
+//!
+//! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again, as a deployment would change
+//! it; USR1 does what a restart of lite's ggipcd does: every connection ends, every token becomes invalid, the
+//! component lives on.
+//!
+//! Deliberately absent: deployments, other components, local publish/subscribe, TLS; lite's stalling of all clients by
+//! one that does not read; lite's limits on sizes of configuration values; lite's restart of a component whose
+//! configuration a deployment changed. Where lite asks systemd whose process a client is, this asks whether the
+//! nucleus started it.
+
+mod ancestry;
+mod bridge;
+mod connection;
+mod events;
+mod launcher;
+mod operations;
+pub mod personality;
+mod policy;
+mod recipe;
+mod refusal;
+mod service;
+mod settings;
+mod spool;
+mod state;
+mod subscriptions;
+mod topics;
+mod variables;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use personality::Personality;
+
+/// Arguments of `edgewarden-lab nucleus`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NucleusArgs {
+    /// Root folder: socket, component.env, work/ and logs/ go there.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Name of the thing; also the MQTT client id.
+    #[arg(long, default_value = "gateway-01")]
+    pub thing: String,
+    /// AWS Region the component is told.
+    #[arg(long, default_value = "eu-central-1")]
+    pub region: String,
+    /// MQTT broker, plain TCP; an IPv6 address in brackets.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub broker: String,
+    /// Which nucleus to imitate.
+    #[arg(long, value_enum, default_value = "lite")]
+    pub personality: Personality,
+    /// The component's recipe, YAML or JSON.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: PathBuf,
+    /// Folder of the component's artifacts, for {artifacts:path}.
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: PathBuf,
+    /// JSON merged over the recipe's default configuration (null removes); read again at SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub configuration: Option<PathBuf>,
+    /// Run the component as its recipe says.
+    #[arg(long)]
+    pub launch: bool,
+    /// Added to the component's environment.
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
+    pub set_env: Vec<String>,
+    /// iotDataEndpoint in the nucleus' configuration; the broker's host when not given.
+    #[arg(long, value_name = "HOST")]
+    pub data_endpoint: Option<String>,
+    /// iotCredEndpoint in the nucleus' configuration; the data endpoint when not given.
+    #[arg(long, value_name = "HOST")]
+    pub credentials_endpoint: Option<String>,
+    /// Longest pause between connection attempts to the broker. The real nuclei wait up to 300 s; tests cannot.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    pub mqtt_backoff_max_seconds: u64,
+}
+
+/// Why the nucleus could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum NucleusError {
+    /// An argument does not have the expected form.
+    #[error("{argument} is {found:?}; expected {expected}")]
+    Argument {
+        /// Its name.
+        argument: &'static str,
+        /// What was given.
+        found: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A file or folder.
+    #[error("could not {action} {path}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The recipe.
+    #[error("recipe {path} cannot be used")]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The configuration file.
+    #[error("configuration {path} is not a JSON object")]
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        #[source]
+        /// Why, when it is not even JSON.
+        source: Option<serde_json::Error>,
+    },
+    /// The component.
+    #[error("could not run component {component}")]
+    Component {
+        /// Its name.
+        component: String,
+        #[source]
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Signals or randomness.
+    #[error("could not {action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        #[source]
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Runs the nucleus until SIGTERM or SIGINT.
+///
+/// # Errors
+/// See [`NucleusError`].
+pub async fn run(args: NucleusArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    service::run(args).await.map_err(Into::into)
+}
+
+/// Reads `<root>/component.env`, for a test that starts the component itself.
+///
+/// # Errors
+/// When the file is not there (yet) or cannot be read.
+pub fn read_component_env(root: &Path) -> std::io::Result<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(root.join("component.env"))?;
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    Ok(pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect())
+}

@@ -1,0 +1,107 @@
+//! What all connections share: identity, token, configuration, subscriptions, bridge.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::bridge::Bridge;
+use super::personality::Personality;
+use super::settings::{Nulls, changed_leaves, merge};
+use super::subscriptions::Subscriptions;
+
+/// The nucleus.
+pub(super) struct Nucleus {
+    pub(super) personality: Personality,
+    pub(super) thing: String,
+    pub(super) component: String,
+    /// Absolute.
+    pub(super) root: PathBuf,
+    /// Environment of the component besides the token.
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) token: Mutex<String>,
+    pub(super) configurations: Mutex<Configurations>,
+    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) bridge: Arc<Bridge>,
+    pub(super) clients: AtomicUsize,
+    /// Raised to end every connection.
+    pub(super) generation: watch::Sender<u64>,
+}
+
+/// The configurations components can read.
+#[derive(Clone, Debug)]
+pub(super) struct Configurations {
+    /// As the recipe has it.
+    pub(super) default: Value,
+    /// The component's, as it is.
+    pub(super) own: Value,
+    /// The nucleus' own component.
+    pub(super) nucleus: Value,
+    /// Time of the newest update, in milliseconds since 1970.
+    pub(super) updated_millis: i64,
+}
+
+impl Nucleus {
+    pub(super) fn configurations(&self) -> MutexGuard<'_, Configurations> {
+        self.configurations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn token(&self) -> String {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the component's configuration and tells who watches it.
+    pub(super) fn change_configuration(&self, change: impl FnOnce(&mut Configurations)) {
+        let changed = {
+            let mut configurations = self.configurations();
+            let before = configurations.own.clone();
+            change(&mut configurations);
+            changed_leaves(&before, &configurations.own)
+        };
+        for path in changed {
+            self.subscriptions.configuration_changed(&self.component, &path);
+        }
+    }
+
+    /// What a deployment does: the recipe's defaults with `document` merged over them.
+    pub(super) fn deploy_configuration(&self, document: Value) {
+        self.change_configuration(|configurations| {
+            let mut own = configurations.default.clone();
+            merge(&mut own, document, Nulls::Remove);
+            configurations.own = own;
+        });
+    }
+
+    /// The component's environment, token included.
+    pub(super) fn component_environment(&self) -> BTreeMap<String, String> {
+        let mut environment = self.environment.clone();
+        let token = self.token();
+        environment.insert("AWS_CONTAINER_AUTHORIZATION_TOKEN".to_owned(), token.clone());
+        environment.insert("SVCUID".to_owned(), token);
+        environment
+    }
+
+    /// Writes `<root>/component.env`, whole or not at all.
+    pub(super) fn write_environment(&self) -> std::io::Result<()> {
+        let lines: String = self
+            .component_environment()
+            .iter()
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .collect();
+        let partial = self.root.join("component.env.partial");
+        std::fs::write(&partial, lines)?;
+        std::fs::rename(&partial, self.root.join("component.env"))
+    }
+}
+
+/// Sixteen characters that cannot be guessed.
+pub(super) fn new_token() -> std::io::Result<String> {
+    let mut random = [0_u8; 12];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
+    Ok(STANDARD.encode(random))
+}

@@ -1,0 +1,168 @@
+//! Entering the lab: a private mount and network namespace for a whole test or program.
+//!
+//! In: the name of a test, or a program's arguments. Out: the same code, run again where it may do as it likes.
+//! The host's interfaces, rules and mounts are out of reach from there.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::{SiteError, tools};
+
+/// Set (to 1) inside a lab.
+pub const IN_LAB: &str = "EDGEWARDEN_IN_LAB";
+
+/// Where the lab keeps a second mount of cgroup v2, for namespaces that mount a new `/sys` over the first.
+pub(super) const CGROUP_COPY: &str = "/run/edgewarden-lab-cgroup";
+
+/// Runs `body` in a lab; `test_name` is the full name of the calling test, as `--exact` wants it.
+///
+/// Without privilege it prints `SKIPPED` and returns, unless `CI` is set.
+///
+/// # Panics
+/// When the test fails inside the lab (with its output), when no test has that name, and without privilege under CI.
+pub fn in_lab(test_name: &str, body: impl FnOnce()) {
+    if std::env::var_os(IN_LAB).is_some() {
+        if let Err(error) = prepare() {
+            panic!("could not prepare the lab for {test_name}: {}", chain(&error));
+        }
+        body();
+        return;
+    }
+    let mut command = match unshare_command() {
+        Ok(command) => command,
+        Err(error) if std::env::var_os("CI").is_some() => {
+            panic!("{test_name} must not be skipped under CI: {error}")
+        }
+        Err(error) => {
+            println!("SKIPPED {test_name}: {error}");
+            return;
+        }
+    };
+    let own = std::env::current_exe().unwrap_or_else(|error| panic!("path of the test program: {error}"));
+    let output = command
+        .arg(own)
+        .args(["--exact", test_name, "--nocapture"])
+        .env(IN_LAB, "1")
+        .output()
+        .unwrap_or_else(|error| panic!("could not run {test_name} in a lab: {error}"));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        output.status.success(),
+        "{test_name} failed in the lab ({}):\n{text}",
+        output.status
+    );
+    assert!(
+        text.contains("running 1 test"),
+        "no test is called {test_name}; in_lab needs the exact name:\n{text}"
+    );
+    println!("{text}");
+}
+
+/// For programs: returns inside the lab; outside, replaces this process by itself in a lab, with `args`.
+///
+/// # Errors
+/// Without privilege, or when the lab cannot be prepared.
+pub fn enter_or_reexec(args: impl IntoIterator<Item = OsString>) -> Result<(), SiteError> {
+    if std::env::var_os(IN_LAB).is_some() {
+        return prepare();
+    }
+    let own = std::env::current_exe().map_err(|source| SiteError::File {
+        path: "/proc/self/exe".into(),
+        source,
+    })?;
+    let source = unshare_command()?.arg(own).args(args).env(IN_LAB, "1").exec();
+    Err(SiteError::Start {
+        program: "unshare".into(),
+        source,
+    })
+}
+
+/// `unshare` with the flags that work for this user, tried once.
+fn unshare_command() -> Result<Command, SiteError> {
+    let program = tools::require("unshare")?;
+    let flags: &[&str] = if nix::unistd::geteuid().is_root() {
+        &["--mount", "--net", "--propagation", "private"]
+    } else {
+        &[
+            "--user",
+            "--map-root-user",
+            "--net",
+            "--mount",
+            "--propagation",
+            "private",
+        ]
+    };
+    let attempt = Command::new(&program)
+        .args(flags)
+        .arg("true")
+        .output()
+        .map_err(|source| SiteError::Start {
+            program: program.clone(),
+            source,
+        })?;
+    if !attempt.status.success() {
+        let reason = String::from_utf8_lossy(&attempt.stderr).trim().to_owned();
+        return Err(SiteError::NoPrivilege { reason });
+    }
+    let mut command = Command::new(program);
+    command.args(flags);
+    Ok(command)
+}
+
+/// Once per process: own `/run`, loopback up, cgroup v2 where programs look for it.
+fn prepare() -> Result<(), SiteError> {
+    static PREPARED: OnceLock<()> = OnceLock::new();
+    if PREPARED.get().is_some() {
+        return Ok(());
+    }
+    tools::run("mount", &["-t", "tmpfs", "tmpfs", "/run"], "")?;
+    tools::run("ip", &["link", "set", "lo", "up"], "")?;
+    if has_cgroup2() || tools::run("mount", &["-t", "cgroup2", "none", "/sys/fs/cgroup"], "").is_ok() {
+        keep_cgroup_copy()?;
+    } else if let Some(existing) = mounted_cgroup2() {
+        tools::run("mount", &["--bind", &existing, "/sys/fs/cgroup"], "")?;
+        keep_cgroup_copy()?;
+    }
+    PREPARED.get_or_init(|| ());
+    Ok(())
+}
+
+fn has_cgroup2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.procs").exists()
+}
+
+fn keep_cgroup_copy() -> Result<(), SiteError> {
+    std::fs::create_dir_all(CGROUP_COPY).map_err(|source| SiteError::File {
+        path: CGROUP_COPY.into(),
+        source,
+    })?;
+    tools::run("mount", &["--bind", "/sys/fs/cgroup", CGROUP_COPY], "")
+}
+
+/// A user namespace may not mount cgroup v2 anew, but may bind the mount it was born with.
+fn mounted_cgroup2() -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, folder, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| folder.to_owned())
+    })
+}
+
+/// The error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
