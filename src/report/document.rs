@@ -11,9 +11,9 @@
 use serde::Serialize;
 
 use super::fit;
+use crate::observe::Counters;
 use crate::observe::flow::Protocol;
 use crate::observe::sockets::{OpenSocket, SocketSnapshot};
-use crate::observe::{Counters, sockets};
 
 /// Version of the document format this file writes.
 const VERSION: &str = "1.0";
@@ -229,7 +229,7 @@ fn fill(
     Ok(())
 }
 
-fn connection(snapshot: &sockets::SocketSnapshot, socket: &OpenSocket) -> Connection {
+fn connection(snapshot: &SocketSnapshot, socket: &OpenSocket) -> Connection {
     debug_assert_eq!(
         socket.protocol,
         Protocol::Tcp,
