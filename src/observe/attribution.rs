@@ -1,7 +1,7 @@
 //! Names the process behind a flow, at the flow's first packet.
 //!
 //! In: a [`LocalFlow`], the interface, `now`. Out: a [`Verdict`]. Answers are cached per flow, asked again after
-//! [`RECHECK`] (sockets are passed on and ports reused) and at every SYN, and forgotten with the interval they were last
+//! `RECHECK` (sockets are passed on and ports reused) and at every SYN, and forgotten with the interval they were last
 //! used in. A socket that closed before the question is looked up among those remembered from the last lists.
 //!
 //! Invariants: never a guessed owner; memory bounded by [`MAX_FLOWS`] and [`MAX_REMEMBERED`]; no effects except through

@@ -44,6 +44,9 @@ impl SocketTable for Fake {
 
 impl ProcessTable for Fake {
     fn holder(&mut self, inode: u32, _now: Instant) -> Holder {
+        if self.with(|world| world.hidden) {
+            return Holder::AskLater;
+        }
         self.with(|world| {
             world
                 .holders
