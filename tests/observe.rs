@@ -3,6 +3,14 @@
 //! The gateway's namespace is this test's own (it runs itself again under `unshare`); each neighbour is a process in a
 //! namespace of its own, joined by a veth pair. Expected counts come from the sender, never from the observer.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test and its programs: they touch the outside and fail loudly"
+)]
+
 mod observe_site;
 
 use std::time::Duration;
@@ -52,6 +60,27 @@ fn check_conservation(interval: &Interval) {
     assert_eq!(interfaces, interval.captured_total);
 }
 
+/// A long-lived process gets at least 99.9 % of what it alone causes.
+fn check_share(process: &ProcessTraffic, interval: &Interval) {
+    let (own, all) = (process.counters.bytes(), interval.captured_total.bytes());
+    let rest = &interval.unattributed_by_reason;
+    assert!(
+        own * 1_000 >= all * 999,
+        "{own} of {all} bytes attributed, the rest is {rest:?}"
+    );
+}
+
+/// A neighbour on 192.0.2.0/24 and 2001:db8::/64; we are .1, it is .2.
+fn neighbour(interface: &str) -> Neighbour {
+    Neighbour::new(
+        interface,
+        "192.0.2.1/24",
+        "2001:db8::1/64",
+        "192.0.2.2/24",
+        "2001:db8::2/64",
+    )
+}
+
 fn of(interval: &Interval, pid: u32) -> &ProcessTraffic {
     let found = interval.processes.iter().find(|item| item.identity.pid == pid);
     found.unwrap_or_else(|| panic!("no traffic of process {pid} in {interval:#?}"))
@@ -70,13 +99,7 @@ fn remote(process: &ProcessTraffic, protocol: Protocol, address: &str) -> Counte
 #[test]
 fn bytes_of_a_process_are_counted_once_and_under_its_name() {
     in_own_namespace("bytes_of_a_process_are_counted_once_and_under_its_name", || {
-        let peer = Neighbour::new(
-            "up0",
-            "192.0.2.1/24",
-            "2001:db8::1/64",
-            "192.0.2.2/24",
-            "2001:db8::2/64",
-        );
+        let peer = neighbour("up0");
         let _sink = Program::sink(Some(&peer));
         let mut sender = Program::sender(None, &["192.0.2.2", "2001:db8::2"]);
         let observer = start(&["up0"]);
@@ -114,12 +137,7 @@ fn bytes_of_a_process_are_counted_once_and_under_its_name() {
             process.exe.as_ref().is_some_and(|exe| exe.contains("observe")),
             "{process:?}"
         );
-        let (own, all) = (process.counters.bytes(), interval.captured_total.bytes());
-        assert!(
-            own * 1_000 >= all * 999,
-            "{own} of {all} bytes attributed: {:?}",
-            interval.unattributed_by_reason
-        );
+        check_share(process, &interval);
 
         let empty = observer.take_interval(now());
         assert!(empty.captured_total.bytes() < 10_000, "counted again: {empty:#?}");
@@ -129,13 +147,7 @@ fn bytes_of_a_process_are_counted_once_and_under_its_name() {
 #[test]
 fn what_comes_in_belongs_to_the_process_that_listens() {
     in_own_namespace("what_comes_in_belongs_to_the_process_that_listens", || {
-        let peer = Neighbour::new(
-            "up0",
-            "192.0.2.1/24",
-            "2001:db8::1/64",
-            "192.0.2.2/24",
-            "2001:db8::2/64",
-        );
+        let peer = neighbour("up0");
         let sink = Program::sink(None);
         let mut sender = Program::sender(Some(&peer), &["192.0.2.1", "2001:db8::1"]);
         let observer = start(&["up0"]);
@@ -153,13 +165,13 @@ fn what_comes_in_belongs_to_the_process_that_listens() {
             remote(process, Protocol::Udp, "2001:db8::2").bytes_in,
             UDP_DATAGRAMS * (UDP_PAYLOAD + UDP6)
         );
-        assert!(remote(process, Protocol::Tcp, "2001:db8::2").bytes_in > sent.tcp);
-        let (own, all) = (process.counters.bytes(), interval.captured_total.bytes());
-        assert!(
-            own * 1_000 >= all * 999,
-            "{own} of {all} bytes attributed: {:?}",
-            interval.unattributed_by_reason
-        );
+        for address in ["192.0.2.2", "2001:db8::2"] {
+            assert!(
+                remote(process, Protocol::Tcp, address).bytes_in > sent.tcp,
+                "{interval:#?}"
+            );
+        }
+        check_share(process, &interval);
         assert!(
             interval
                 .processes
@@ -170,18 +182,12 @@ fn what_comes_in_belongs_to_the_process_that_listens() {
         );
 
         let sockets = observer.sockets().unwrap();
-        assert!(
-            sockets
-                .listening_tcp
-                .iter()
-                .any(|end| end.port() == observe_site::PORT)
-        );
-        assert!(
-            sockets
-                .listening_udp
-                .iter()
-                .any(|end| end.port() == observe_site::PORT)
-        );
+        for list in [&sockets.listening_tcp, &sockets.listening_udp] {
+            assert!(
+                list.iter().any(|end| end.port() == observe_site::PORT),
+                "{list:?}"
+            );
+        }
         assert_eq!(
             sockets.interface_of("2001:db8::1".parse().unwrap()).as_deref(),
             Some("up0")
@@ -250,13 +256,7 @@ fn interfaces_come_and_go_while_observing() {
     in_own_namespace("interfaces_come_and_go_while_observing", || {
         let observer = start(&[]);
         {
-            let _late = Neighbour::new(
-                "late0",
-                "192.0.2.1/24",
-                "2001:db8::1/64",
-                "192.0.2.2/24",
-                "2001:db8::2/64",
-            );
+            let _late = neighbour("late0");
             wait_until("late0 is captured", || {
                 observer.status().interfaces.contains_key("late0")
             });

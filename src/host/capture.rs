@@ -153,7 +153,7 @@ impl Capture {
         lock(&self.status).clone()
     }
 
-    /// Ends every thread and waits for them (at most [`READ_TIMEOUT`] and one full channel).
+    /// Ends every thread and waits for them (at most one read timeout and one full channel).
     pub fn stop(&mut self) {
         self.stop = None;
         if let Some(supervisor) = self.supervisor.take() {

@@ -8,7 +8,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "host is a door")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -20,6 +20,13 @@ use crate::observe::sockets::{Holder, ProcessTable};
 
 /// Shortest pause between two walks of `/proc`; a walk over 100 processes takes about 2 ms.
 const RESCAN_PAUSE: Duration = Duration::from_millis(100);
+/// Between walks the processes that had traffic last are looked at again this often: a running process opens
+/// connections all the time, and one look costs some 50 microseconds.
+const RECENT_PAUSE: Duration = Duration::from_millis(2);
+/// How many of them.
+const MAX_RECENT: usize = 8;
+/// Files of each; a process with more is left to the walk.
+const MAX_RECENT_FILES: usize = 1_024;
 /// Processes looked at in one walk.
 const MAX_PROCESSES: usize = 32_768;
 /// Open files looked at per process.
@@ -30,8 +37,8 @@ const MAX_INODES: usize = 131_072;
 const MAX_TEXT: u64 = 4_096;
 /// Inodes without holder that are remembered, so that they do not cause a walk each.
 const MAX_ORPHANS: usize = 4_096;
-/// How long "nobody holds it" is believed.
-const ORPHAN_LIFE: Duration = Duration::from_secs(5);
+/// How long "nobody holds it" is believed; a socket just accepted has its inode a moment before its file descriptor.
+const ORPHAN_LIFE: Duration = Duration::from_secs(1);
 
 /// The index.
 #[derive(Default)]
@@ -39,12 +46,15 @@ pub struct ProcessIndex {
     holders: HashMap<u32, Arc<Process>>,
     orphans: HashMap<u32, Instant>,
     last_walk: Option<Instant>,
+    /// Processes that were asked for last, latest first.
+    recent: VecDeque<u32>,
+    last_recent: Option<Instant>,
 }
 
 impl ProcessTable for ProcessIndex {
     fn holder(&mut self, inode: u32, now: Instant) -> Holder {
-        if let Some(process) = self.holders.get(&inode) {
-            return Holder::Process(Arc::clone(process));
+        if let Some(process) = self.known(inode) {
+            return Holder::Process(process);
         }
         if self
             .orphans
@@ -53,23 +63,32 @@ impl ProcessTable for ProcessIndex {
         {
             return Holder::Nobody;
         }
-        if self
-            .last_walk
-            .is_some_and(|last| now.duration_since(last) < RESCAN_PAUSE)
-        {
+        if has_passed(self.last_recent, RECENT_PAUSE, now) {
+            self.last_recent = Some(now);
+            for pid in self.recent.clone() {
+                self.look_into(pid, MAX_RECENT_FILES);
+            }
+            if let Some(process) = self.known(inode) {
+                return Holder::Process(process);
+            }
+        }
+        if !has_passed(self.last_walk, RESCAN_PAUSE, now) {
             return Holder::AskLater;
         }
         self.last_walk = Some(now);
         self.walk();
-        match self.holders.get(&inode) {
-            Some(process) => Holder::Process(Arc::clone(process)),
-            None => {
-                if self.orphans.len() < MAX_ORPHANS {
-                    self.orphans.insert(inode, now);
-                }
-                Holder::Nobody
-            }
+        if let Some(process) = self.known(inode) {
+            return Holder::Process(process);
         }
+        if self.orphans.len() < MAX_ORPHANS {
+            self.orphans.insert(inode, now);
+        }
+        Holder::Nobody
+    }
+
+    fn look_again(&mut self) {
+        self.last_walk = None;
+        self.orphans.clear();
     }
 
     fn forget_gone(&mut self, _now: Instant) {
@@ -84,6 +103,17 @@ impl ProcessTable for ProcessIndex {
 }
 
 impl ProcessIndex {
+    fn known(&mut self, inode: u32) -> Option<Arc<Process>> {
+        let process = Arc::clone(self.holders.get(&inode)?);
+        let pid = process.identity.pid;
+        if self.recent.front() != Some(&pid) {
+            self.recent.retain(|other| *other != pid);
+            self.recent.truncate(MAX_RECENT - 1);
+            self.recent.push_front(pid);
+        }
+        Some(process)
+    }
+
     fn walk(&mut self) {
         let Ok(entries) = fs::read_dir("/proc") else {
             return;
@@ -92,17 +122,17 @@ impl ProcessIndex {
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         for pid in pids.take(MAX_PROCESSES) {
-            self.look_into(pid);
+            self.look_into(pid, MAX_FILES);
         }
     }
 
-    fn look_into(&mut self, pid: u32) {
+    fn look_into(&mut self, pid: u32, limit: usize) {
         let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
             return;
         };
         let inodes: Vec<u32> = files
             .flatten()
-            .take(MAX_FILES)
+            .take(limit)
             .filter_map(|file| socket_inode(&file.path()))
             .collect();
         if inodes.is_empty() {
@@ -123,6 +153,10 @@ impl ProcessIndex {
             }
         }
     }
+}
+
+fn has_passed(last: Option<Instant>, pause: Duration, now: Instant) -> bool {
+    last.is_none_or(|last| now.duration_since(last) >= pause)
 }
 
 fn is_later(process: &Process, known: &Process) -> bool {

@@ -1,5 +1,10 @@
 //! Real sockets on loopback.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the sockets to be found have to be opened"
+)]
+
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::*;

@@ -1,7 +1,7 @@
 //! Names the process behind a flow, at the flow's first packet.
 //!
 //! In: a [`LocalFlow`], the interface, `now`. Out: a [`Verdict`]. Answers are cached per flow, asked again after
-//! [`RECHECK`] (sockets are passed on and ports reused) and at every SYN, and forgotten with the interval they were last
+//! `RECHECK` (sockets are passed on and ports reused) and at every SYN, and forgotten with the interval they were last
 //! used in. A socket that closed before the question is looked up among those remembered from the last lists.
 //!
 //! Invariants: never a guessed owner; memory bounded by [`MAX_FLOWS`] and [`MAX_REMEMBERED`]; no effects except through
@@ -206,16 +206,34 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             .filter(|_| flow.protocol == Protocol::Udp)
     }
 
-    /// Asks again for flows still without owner, `limit` at most; returns those that have one now.
+    /// Asks again for flows still without owner that are due, `limit` at most; returns those that have one now.
     pub fn retry_waiting(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
-        let due: Vec<(LocalFlow, u32)> = self
+        self.ask_again(limit, now, |known| known.ask_again <= now)
+    }
+
+    /// As [`Attribution::retry_waiting`], for every flow and with a fresh look at the processes: what has no owner
+    /// when an interval closes never gets one.
+    pub fn last_chance(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
+        self.processes.look_again();
+        self.ask_again(limit, now, |_| true)
+    }
+
+    fn ask_again(
+        &mut self,
+        limit: usize,
+        now: Instant,
+        due: impl Fn(&Known) -> bool,
+    ) -> Vec<(LocalFlow, Arc<Process>)> {
+        let waiting = self
             .flows
             .iter()
-            .filter(|(_, known)| known.owner.is_err() && known.ask_again <= now)
+            .filter(|(_, known)| known.owner.is_err() && due(known));
+        let waiting: Vec<(LocalFlow, u32)> = waiting
             .map(|(flow, known)| (*flow, known.interface))
             .take(limit)
             .collect();
-        due.into_iter()
+        waiting
+            .into_iter()
             .filter_map(|(flow, interface)| match self.ask(&flow, interface, false, now) {
                 Verdict::Settled(process) | Verdict::Process(process) => Some((flow, process)),
                 Verdict::Waiting(_) | Verdict::Overflow => None,

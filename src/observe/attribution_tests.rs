@@ -12,6 +12,8 @@ struct World {
     holders: HashMap<u32, Arc<Process>>,
     finds: usize,
     broken: bool,
+    /// The processes may not be looked at again yet.
+    hidden: bool,
 }
 
 #[derive(Clone, Default)]
@@ -42,12 +44,19 @@ impl SocketTable for Fake {
 
 impl ProcessTable for Fake {
     fn holder(&mut self, inode: u32, _now: Instant) -> Holder {
+        if self.with(|world| world.hidden) {
+            return Holder::AskLater;
+        }
         self.with(|world| {
             world
                 .holders
                 .get(&inode)
                 .map_or(Holder::Nobody, |p| Holder::Process(Arc::clone(p)))
         })
+    }
+
+    fn look_again(&mut self) {
+        self.with(|world| world.hidden = false);
     }
 
     fn forget_gone(&mut self, _now: Instant) {}
@@ -194,6 +203,23 @@ fn a_packet_that_finds_the_owner_of_a_waiting_flow_says_settled() {
         attribution.owner(&udp, 1, false, now + RETRY),
         Verdict::Settled(process(70))
     );
+}
+
+#[test]
+fn the_close_of_an_interval_is_the_last_chance() {
+    let (fake, mut attribution, now) = start();
+    let udp = flow(Protocol::Udp, 53);
+    fake.with(|world| {
+        world.sockets.insert(udp, owner(7));
+        world.holders.insert(7, process(70));
+        world.hidden = true;
+    });
+    assert_eq!(
+        attribution.owner(&udp, 1, false, now),
+        Verdict::Waiting(Reason::NoProcess)
+    );
+    assert_eq!(attribution.retry_waiting(10, now), [], "too early to ask");
+    assert_eq!(attribution.last_chance(10, now), [(udp, process(70))]);
 }
 
 #[test]

@@ -4,13 +4,14 @@
 //! [`Attribution`].
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attribution::{Attribution, Verdict};
 use super::decode::{Decoded, PacketSummary};
 use super::direction::{Direction, OwnAddresses, direction};
-use super::flow::FlowKey;
-use super::interval::Reason;
+use super::flow::{FlowKey, LocalFlow};
+use super::interval::{Process, Reason};
 use super::ledger::{Account, Entry, Ledger, Limits, Page};
 use super::sockets::{ProcessTable, SocketTable};
 use crate::host::capture::CaptureEvent;
@@ -20,6 +21,8 @@ use crate::host::links::Link;
 const REMEMBER: Duration = Duration::from_secs(1);
 /// Waiting flows asked about at one tick; a lookup costs some microseconds.
 const RETRIES_PER_TICK: usize = 256;
+/// Waiting flows asked about when an interval closes: all that usually wait, in some 20 ms at most.
+const RETRIES_AT_CLOSE: usize = 2_048;
 /// Interface names kept for frames that are still under way when an interface goes.
 const MAX_NAMES: usize = 4_096;
 
@@ -61,7 +64,8 @@ impl<S: SocketTable, P: ProcessTable> Frames<S, P> {
     /// Closes the interval; with the names of the interfaces its frames came from.
     pub(super) fn close(&mut self) -> (Page, HashMap<u32, String>) {
         if let Some(now) = self.latest {
-            self.settle(now);
+            let found = self.attribution.last_chance(RETRIES_AT_CLOSE, now);
+            self.settle(&found);
             self.attribution.new_interval(now);
         }
         (self.ledger.take(), self.names.clone())
@@ -135,7 +139,8 @@ impl<S: SocketTable, P: ProcessTable> Frames<S, P> {
         if !self.seen_frames {
             return;
         }
-        self.settle(now);
+        let found = self.attribution.retry_waiting(RETRIES_PER_TICK, now);
+        self.settle(&found);
         if self
             .remembered_at
             .is_none_or(|last| now.duration_since(last) >= REMEMBER)
@@ -148,9 +153,9 @@ impl<S: SocketTable, P: ProcessTable> Frames<S, P> {
         }
     }
 
-    fn settle(&mut self, now: Instant) {
-        for (flow, process) in self.attribution.retry_waiting(RETRIES_PER_TICK, now) {
-            self.ledger.settle(&flow, &process);
+    fn settle(&mut self, found: &[(LocalFlow, Arc<Process>)]) {
+        for (flow, process) in found {
+            self.ledger.settle(flow, process);
         }
     }
 }

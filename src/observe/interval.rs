@@ -16,6 +16,7 @@ use super::flow::Protocol;
 
 /// Traffic of one thing, in bytes (frames with link header) and packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counters {
     /// Bytes received.
     pub bytes_in: u64,
@@ -107,6 +108,7 @@ pub struct LinkCounters {
 
 /// A process is its pid **and** its start time: pids are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProcessId {
     /// Process number in our pid namespace.
     pub pid: u32,
@@ -116,6 +118,7 @@ pub struct ProcessId {
 
 /// A process as it was when it was first seen owning a socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Process {
     /// Who.
     pub identity: ProcessId,
@@ -151,6 +154,7 @@ pub enum Reason {
 
 /// Traffic of one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct InterfaceTraffic {
     /// Interface name.
     pub name: String,
@@ -162,6 +166,7 @@ pub struct InterfaceTraffic {
 
 /// Traffic with one remote endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RemoteTraffic {
     /// Remote address.
     pub address: IpAddr,
@@ -175,6 +180,7 @@ pub struct RemoteTraffic {
 
 /// Traffic of one process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProcessTraffic {
     /// pid and start time.
     pub identity: ProcessId,
@@ -194,6 +200,7 @@ pub struct ProcessTraffic {
 
 /// Traffic without owner, by reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct UnattributedTraffic {
     /// Why.
     pub reason: Reason,
@@ -203,6 +210,7 @@ pub struct UnattributedTraffic {
 
 /// One closed reporting period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Interval {
     /// Begin.
     pub started: Timestamp,

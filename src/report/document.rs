@@ -59,10 +59,40 @@ pub struct Metrics {
     pub listening_udp_ports: Option<Ports>,
     /// Traffic since the last accepted report.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_stats: Option<Counters>,
+    pub network_stats: Option<NetworkStats>,
     /// Connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_connections: Option<TcpConnections>,
+}
+
+/// Traffic since the last accepted report, in bytes and packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NetworkStats {
+    /// Received.
+    pub bytes_in: u64,
+    /// Sent.
+    pub bytes_out: u64,
+    /// Received.
+    pub packets_in: u64,
+    /// Sent.
+    pub packets_out: u64,
+}
+
+impl From<Counters> for NetworkStats {
+    fn from(counters: Counters) -> Self {
+        let Counters {
+            bytes_in,
+            bytes_out,
+            packets_in,
+            packets_out,
+        } = counters;
+        Self {
+            bytes_in,
+            bytes_out,
+            packets_in,
+            packets_out,
+        }
+    }
 }
 
 /// A list of ports and its true length.
@@ -159,7 +189,7 @@ pub fn build(input: &ReportInput<'_>, limit_bytes: usize, seed: u64) -> Result<R
             version: VERSION,
         },
         metrics: Metrics {
-            network_stats: input.network,
+            network_stats: input.network.map(NetworkStats::from),
             ..Metrics::default()
         },
     };

@@ -14,17 +14,17 @@ const ROLE: &str = "EDGEWARDEN_OBSERVE_ROLE";
 const REMOTES: &str = "EDGEWARDEN_OBSERVE_REMOTES";
 
 /// Where the sink listens, TCP and UDP.
-pub const PORT: u16 = 7_000;
+pub(super) const PORT: u16 = 7_000;
 /// Datagrams sent to each remote.
-pub const UDP_DATAGRAMS: u64 = 200;
+pub(super) const UDP_DATAGRAMS: u64 = 200;
 /// Bytes in each.
-pub const UDP_PAYLOAD: u64 = 400;
+pub(super) const UDP_PAYLOAD: u64 = 400;
 /// Bytes sent over TCP to each remote.
 const TCP_BYTES: u64 = 3_000_000;
 
 /// Runs `body` in a namespace of its own: the test starts itself again under `unshare`, and there runs `body`, or the
 /// program it was asked to be.
-pub fn in_own_namespace(test: &str, body: impl FnOnce()) {
+pub(super) fn in_own_namespace(test: &str, body: impl FnOnce()) {
     match std::env::var(ROLE).as_deref() {
         Ok("lab") => {
             run("ip", &["link", "set", "lo", "up"]);
@@ -56,12 +56,12 @@ pub fn in_own_namespace(test: &str, body: impl FnOnce()) {
     }
 }
 
-pub fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::now()
 }
 
 /// Waits for a condition, at most [`super::LIMIT`].
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + super::LIMIT;
     while !condition() {
         assert!(Instant::now() < end, "not within {:?}: {what}", super::LIMIT);
@@ -69,7 +69,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-pub fn run(program: &str, arguments: &[&str]) {
+pub(super) fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(
         output.status.success(),
@@ -79,7 +79,7 @@ pub fn run(program: &str, arguments: &[&str]) {
 }
 
 /// Lets this namespace route.
-pub fn forward() {
+pub(super) fn forward() {
     for path in [
         "/proc/sys/net/ipv4/ip_forward",
         "/proc/sys/net/ipv6/conf/all/forwarding",
@@ -89,13 +89,13 @@ pub fn forward() {
 }
 
 /// A namespace joined to ours by a veth pair; lives as long as its process.
-pub struct Neighbour {
+pub(super) struct Neighbour {
     holder: Child,
 }
 
 impl Neighbour {
     /// `interface` is our end, `eth0` the other.
-    pub fn new(interface: &str, own4: &str, own6: &str, peer4: &str, peer6: &str) -> Self {
+    pub(super) fn new(interface: &str, own4: &str, own6: &str, peer4: &str, peer6: &str) -> Self {
         let mut holder = Command::new("unshare")
             .args(["--net", "sh", "-c", "echo ready; exec cat"])
             .stdin(Stdio::piped())
@@ -133,7 +133,7 @@ impl Neighbour {
         run("nsenter", &all);
     }
 
-    pub fn default_route(&self, via4: &str, via6: &str) {
+    pub(super) fn default_route(&self, via4: &str, via6: &str) {
         self.ip(&["route", "add", "default", "via", via4]);
         self.ip(&["-6", "route", "add", "default", "via", via6]);
     }
@@ -147,40 +147,40 @@ impl Drop for Neighbour {
 }
 
 /// What a sender says it sent to each remote.
-pub struct Sent {
+pub(super) struct Sent {
     /// Bytes over TCP.
-    pub tcp: u64,
+    pub(super) tcp: u64,
 }
 
 /// What an observer without rights says.
 #[derive(Debug)]
-pub struct Told {
-    pub faults: Vec<String>,
-    pub kernel_interfaces: Vec<String>,
+pub(super) struct Told {
+    pub(super) faults: Vec<String>,
+    pub(super) kernel_interfaces: Vec<String>,
 }
 
 /// A program in a namespace; ends when dropped.
-pub struct Program {
+pub(super) struct Program {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Program {
-    pub fn sink(place: Option<&Neighbour>) -> Self {
+    pub(super) fn sink(place: Option<&Neighbour>) -> Self {
         let mut program = Self::start(place, "sink", &[], &[]);
         program.expect("ready");
         program
     }
 
-    pub fn sender(place: Option<&Neighbour>, remotes: &[&str]) -> Self {
+    pub(super) fn sender(place: Option<&Neighbour>, remotes: &[&str]) -> Self {
         let mut program = Self::start(place, "sender", remotes, &[]);
         program.expect("ready");
         program
     }
 
     /// An observer in our namespace without the capability to capture.
-    pub fn observe_without_rights() -> Told {
+    pub(super) fn observe_without_rights() -> Told {
         let mut program = Self::start(
             None,
             "observer",
@@ -194,12 +194,12 @@ impl Program {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Lets a sender send, and waits until it has.
-    pub fn run(&mut self) -> Sent {
+    pub(super) fn run(&mut self) -> Sent {
         writeln!(self.input, "go").unwrap();
         Sent {
             tcp: self.expect("sent ").parse().unwrap(),
@@ -295,22 +295,26 @@ fn sender() {
     let mut word = String::new();
     std::io::stdin().read_line(&mut word).unwrap();
     let remotes = std::env::var(REMOTES).unwrap();
+    // Sockets stay open, as those of a long-lived process do.
+    let mut open = Vec::new();
     for remote in remotes.split(',') {
         let remote = SocketAddr::new(remote.parse().unwrap(), PORT);
         let any: SocketAddr = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
             .parse()
             .unwrap();
-        let socket = UdpSocket::bind(any).unwrap();
-        let payload = vec![7; usize::try_from(UDP_PAYLOAD).unwrap()];
-        for _ in 0..UDP_DATAGRAMS {
-            assert_eq!(socket.send_to(&payload, remote).unwrap(), payload.len());
-        }
+        // TCP first: while a neighbour's address is being resolved the kernel queues few datagrams and drops the rest.
         let mut stream = TcpStream::connect(remote).unwrap();
         stream
             .write_all(&vec![7; usize::try_from(TCP_BYTES).unwrap()])
             .unwrap();
         // The sink answers when it has everything, so that nothing is under way when we say so.
         stream.read_exact(&mut [0]).unwrap();
+        let socket = UdpSocket::bind(any).unwrap();
+        let payload = vec![7; usize::try_from(UDP_PAYLOAD).unwrap()];
+        for _ in 0..UDP_DATAGRAMS {
+            assert_eq!(socket.send_to(&payload, remote).unwrap(), payload.len());
+        }
+        open.push((stream, socket));
     }
     say(&format!("sent {TCP_BYTES}"));
     while std::io::stdin().read_line(&mut word).unwrap() != 0 {}
