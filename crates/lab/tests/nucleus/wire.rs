@@ -1,6 +1,6 @@
 //! The wire: handshake, frames, stream ids, errors of both nuclei.
 
-use greengrass_ipc::frame::{Message, MessageKind, TERMINATE_STREAM};
+use greengrass_ipc::frame::{Message, MessageKind, TERMINATE_STREAM, encode};
 use serde_json::json;
 
 use crate::bench::{Bench, GET, LIMIT, UPDATE, code};
@@ -115,6 +115,24 @@ fn frames_have_each_nucleus_limit() {
     assert_eq!(cloud.next().1.len(), 7_200);
     ipc.request("PublishToIoTCore", &request(7_500));
     assert!(ipc.read().is_none(), "a longer frame resets the connection");
+    for (bytes, accepted) in [(10_012, true), (10_013, false)] {
+        let mut ipc = lite.ipc();
+        // White space behind the JSON brings the frame to the byte.
+        let request = |padding: usize| {
+            let body = format!("{}{}", json!({ "keyPath": ["interval"] }), " ".repeat(padding));
+            let message = Message::new(MessageKind::ApplicationMessage, 1);
+            encode(
+                &message
+                    .with_operation("aws.greengrass#GetConfiguration")
+                    .with_json(body),
+            )
+            .unwrap()
+        };
+        let frame = request(bytes - request(0).len());
+        assert_eq!(frame.len(), bytes);
+        ipc.send_bytes(&frame).unwrap();
+        assert_eq!(ipc.read().is_some(), accepted, "a frame of {bytes} bytes");
+    }
     let mut garbage = lite.ipc();
     let _ = garbage.send_bytes(&[0x55; 4000]);
     assert!(garbage.read().is_none());
