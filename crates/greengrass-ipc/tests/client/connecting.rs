@@ -177,6 +177,26 @@ async fn a_requested_reconnect_makes_a_new_connection() {
 }
 
 #[tokio::test]
+async fn a_reconnect_requested_without_a_connection_does_not_end_the_next() {
+    let nucleus = Nucleus::new();
+    let client = Client::start(nucleus.options());
+    let mut peer = nucleus.knock().await;
+    peer.credentials().await;
+    client.reconnect("too early");
+    peer.acknowledge().await;
+    let serve = async {
+        let request = peer.request("GetConfiguration").await;
+        peer.answer(&request, "{}").await;
+    };
+    let call = client.call("GetConfiguration", json!({}));
+    within("a call", async { tokio::join!(call, serve) })
+        .await
+        .0
+        .unwrap();
+    assert_eq!(connected(&client).await, 1);
+}
+
+#[tokio::test]
 async fn the_last_client_closes_the_connection() {
     let (_nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
     let clone = client.clone();

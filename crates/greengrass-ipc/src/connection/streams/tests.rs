@@ -143,3 +143,35 @@ async fn a_refused_renewal_waits_for_its_time() {
     streams.settle(due, &mut out);
     assert_eq!(sent(&mut out).len(), 1);
 }
+
+#[tokio::test]
+async fn a_subscription_that_stands_when_its_caller_has_gone_is_ended() {
+    let (mut streams, mut out) = (Streams::new(TIMEOUT), BytesMut::new());
+    drop(start(&mut streams, Some(queue()), &mut out));
+    sent(&mut out);
+    streams.receive(answer_to(1), Instant::now(), &mut out).unwrap();
+    let end = Message::new(MessageKind::ApplicationMessage, 1).with_flags(TERMINATE_STREAM);
+    assert_eq!(sent(&mut out), [end]);
+    assert!(streams.subscriptions.is_empty() && streams.routes.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_without_a_shape_is_the_answer_while_one_is_awaited_and_an_event_later() {
+    let (mut streams, mut out, now) = (Streams::new(TIMEOUT), BytesMut::new(), Instant::now());
+    let queue = queue();
+    let mut first = start(&mut streams, Some(Arc::clone(&queue)), &mut out);
+    let nameless = Message::new(MessageKind::ApplicationMessage, 1).with_json("{}");
+    streams.receive(nameless.clone(), now, &mut out).unwrap();
+    assert!(matches!(first.try_recv(), Ok(Ok(_))));
+    streams.receive(nameless, now, &mut out).unwrap();
+    drop(streams);
+    assert!(matches!(
+        queue.next().await,
+        Some(crate::queue::Delivery::Event(_))
+    ));
+    assert_eq!(
+        queue.next().await,
+        None,
+        "the end of the connection task ends the subscription"
+    );
+}
