@@ -8,6 +8,7 @@ use std::time::Duration;
 use greengrass_ipc::{Client, ConnectionState, Qos};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::board::Board;
 use super::enforcer::{Command, Handle};
@@ -21,6 +22,9 @@ use crate::host::clock;
 use crate::quarantine::order::Authority;
 use crate::quarantine::order_document;
 use crate::quarantine::state::State;
+
+/// Publishes under way; the session has one request of each kind at most, so there are few.
+type Publishes = JoinSet<Result<(), String>>;
 
 /// Runs the session for ever.
 pub struct ShadowTask {
@@ -64,19 +68,25 @@ impl ShadowTask {
         let mut inbox = Inbox::open(&self.client, topics.subscriptions());
         let mut connection = self.client.connection();
         let mut states = self.enforcer.state();
+        // Publishes run beside the loop: a nucleus that stalls must not delay an order that arrives meanwhile.
+        let mut publishes = JoinSet::new();
         loop {
             let now = clock::now().uptime;
             let state: State = states.borrow_and_update().clone();
             let effects = session.tick(&state, now, fastrand::f64());
-            self.carry_out(effects, &mut session).await;
+            self.carry_out(effects, &mut publishes).await;
             let wake = session
                 .next_wake(&state, clock::now().uptime)
                 .max(Duration::from_millis(5));
             tokio::select! {
                 event = inbox.next() => match event {
                     None => return,
-                    Some(event) => self.take(event, &mut session, &topics).await,
+                    Some(event) => self.take(event, &mut session, &topics, &mut publishes).await,
                 },
+                Some(Ok(Err(why))) = publishes.join_next() => {
+                    session.publish_failed(clock::now().uptime);
+                    self.broken(&why).await;
+                }
                 _ = states.changed() => {}
                 _ = connection.changed() => {
                     let lost = match &*connection.borrow_and_update() {
@@ -94,7 +104,13 @@ impl ShadowTask {
         }
     }
 
-    async fn take(&self, event: InboxEvent, session: &mut Session, topics: &ShadowTopics) {
+    async fn take(
+        &self,
+        event: InboxEvent,
+        session: &mut Session,
+        topics: &ShadowTopics,
+        publishes: &mut Publishes,
+    ) {
         let now = clock::now().uptime;
         match event {
             InboxEvent::Ready => session.subscribed(now),
@@ -109,7 +125,7 @@ impl ShadowTask {
                 match shadow_message::read(suffix, &payload) {
                     Ok(message) => {
                         let effects = session.receive(message, now);
-                        self.carry_out(effects, session).await;
+                        self.carry_out(effects, publishes).await;
                     }
                     Err(problem) => self.refuse_message(problem).await,
                 }
@@ -130,10 +146,10 @@ impl ShadowTask {
             .await;
     }
 
-    async fn carry_out(&self, effects: Vec<Effect>, session: &mut Session) {
+    async fn carry_out(&self, effects: Vec<Effect>, publishes: &mut Publishes) {
         for effect in effects {
             match effect {
-                Effect::Publish { topic, payload } => self.publish(&topic, &payload, session).await,
+                Effect::Publish { topic, payload } => self.publish(topic, &payload, publishes),
                 Effect::Desired(desired) => self.obey(desired.as_ref()).await,
                 Effect::RoundTrip(sent) => self.round_trip(sent).await,
                 Effect::Broken(why) => self.broken(&why).await,
@@ -142,20 +158,16 @@ impl ShadowTask {
         }
     }
 
-    async fn publish(&self, topic: &str, payload: &Value, session: &mut Session) {
-        // QoS 0: what is not delivered now must not arrive later from a spooler; the session asks again by itself.
-        let outcome = self
-            .client
-            .publish_to_iot_core(topic, Qos::AtMostOnce, payload.to_string().as_bytes())
-            .await;
-        if let Err(error) = outcome {
-            session.publish_failed(clock::now().uptime);
-            self.broken(&format!(
-                "could not publish to {topic}: {}",
-                crate::error_text(&error)
-            ))
-            .await;
-        }
+    fn publish(&self, topic: String, payload: &Value, publishes: &mut Publishes) {
+        let client = self.client.clone();
+        let payload = payload.to_string();
+        publishes.spawn(async move {
+            // QoS 0: what is not delivered now must not arrive later from a spooler; the session asks again by itself.
+            let outcome = client
+                .publish_to_iot_core(&topic, Qos::AtMostOnce, payload.as_bytes())
+                .await;
+            outcome.map_err(|error| format!("could not publish to {topic}: {}", crate::error_text(&error)))
+        });
     }
 
     async fn obey(&self, desired: Option<&Value>) {

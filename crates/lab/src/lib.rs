@@ -4,8 +4,10 @@
 //! * [`cloud`]: Device Shadow, Device Defender ingest, Detect and the alarm Lambda as MQTT client
 //! * [`site`]: network namespaces, processes in them, probes
 //! * [`traffic`]: the well-behaved sensor and the rogue
+//! * [`stage`]: all of it in one piece, with the agent
 
 pub mod cloud;
 pub mod nucleus;
 pub mod site;
+pub mod stage;
 pub mod traffic;

@@ -8,6 +8,14 @@ pub enum SiteError {
     /// [`super::Site::new`] was called without [`super::in_lab`] or [`super::enter_or_reexec`].
     #[error("refused to build a site outside a lab: call site::in_lab or site::enter_or_reexec first")]
     OutsideLab,
+    /// The lab ran, but not as wanted.
+    #[error("not in time: {what}\n{detail}")]
+    Stage {
+        /// What was waited for.
+        what: String,
+        /// What was seen instead.
+        detail: String,
+    },
     /// Neither root nor unprivileged user namespaces.
     #[error("no private network namespace to be had: {reason}")]
     NoPrivilege {

@@ -1,0 +1,157 @@
+//! Questions to the running lab: what does the agent say, what does the shadow hold, what does the kernel list?
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Stage, THING, output_of};
+use crate::site::{BROKER_PORT, Ns, SiteError, lab_program, wait_until};
+
+impl Stage {
+    /// Runs the agent's command line in the gateway: exit code, output, errors.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn edgewarden(&self, args: &[&str]) -> Result<(Option<i32>, String, String), SiteError> {
+        let socket = self.control_socket();
+        let mut all = vec!["--control-socket", socket.to_str().unwrap_or_default()];
+        all.extend(args);
+        output_of(&self.site, Ns::Gateway, &self.artifact(), &all)
+    }
+
+    /// `edgewarden status --json`; null while the agent does not answer.
+    pub fn status(&self) -> Value {
+        self.edgewarden(&["status", "--json"])
+            .ok()
+            .and_then(|(_, output, _)| serde_json::from_str(&output).ok())
+            .unwrap_or_default()
+    }
+
+    /// Waits until the status is as wanted and gives it.
+    ///
+    /// # Errors
+    /// When it is not within `limit`; the text has the last status and the agent's log.
+    pub fn wait_status(
+        &self,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, SiteError> {
+        let mut last = Value::Null;
+        let done = wait_until(limit, what, || {
+            last = self.status();
+            wanted(&last)
+        });
+        done.map(|()| last.clone())
+            .map_err(|_| self.failed(what, &format!("last status: {last}")))
+    }
+
+    /// Waits for a phase of enforcement.
+    ///
+    /// # Errors
+    /// As [`Stage::wait_status`].
+    pub fn wait_phase(&self, limit: Duration, phase: &str) -> Result<Value, SiteError> {
+        self.wait_status(limit, &format!("phase {phase}"), |status| {
+            status["enforcement"]["phase"] == phase
+        })
+    }
+
+    /// Publishes on the broker as a cloud application would.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub fn publish(&self, topic: &str, payload: &str) -> Result<(), SiteError> {
+        let file = self.site.directory().join("payload");
+        super::write(&file, payload.as_bytes())?;
+        let file = file.to_str().unwrap_or_default().to_owned();
+        let broker = format!("127.0.0.1:{BROKER_PORT}");
+        let args = [
+            "mqtt",
+            "--broker",
+            &broker,
+            "publish",
+            "--topic",
+            topic,
+            "--payload-file",
+            &file,
+        ];
+        match output_of(&self.site, Ns::Internet, &lab_program()?, &args)? {
+            (Some(0), ..) => Ok(()),
+            (_, _, errors) => Err(self.failed(&format!("publishing on {topic}"), &errors)),
+        }
+    }
+
+    /// Writes `desired` of the classic shadow.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub fn desire(&self, desired: &Value) -> Result<(), SiteError> {
+        let document = json!({"state": {"desired": desired}});
+        self.publish(
+            &format!("$aws/things/{THING}/shadow/update"),
+            &document.to_string(),
+        )
+    }
+
+    /// The classic shadow's document, or the service's refusal.
+    pub fn shadow(&self) -> Value {
+        let broker = format!("127.0.0.1:{BROKER_PORT}");
+        let args = ["mqtt", "--broker", &broker, "get-shadow", "--thing", THING];
+        lab_program()
+            .and_then(|program| output_of(&self.site, Ns::Internet, &program, &args))
+            .ok()
+            .and_then(|(_, output, _)| serde_json::from_str(&output).ok())
+            .unwrap_or_default()
+    }
+
+    /// Waits until the shadow is as wanted and gives it.
+    ///
+    /// # Errors
+    /// When it is not within `limit`.
+    pub fn wait_shadow(
+        &self,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, SiteError> {
+        let mut last = Value::Null;
+        let done = wait_until(limit, what, || {
+            last = self.shadow();
+            wanted(&last)
+        });
+        done.map(|()| last.clone())
+            .map_err(|_| self.failed(what, &format!("last shadow: {last}")))
+    }
+
+    /// Runs `nft` in the gateway.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn nft(&self, args: &[&str]) -> Result<(Option<i32>, String, String), SiteError> {
+        output_of(&self.site, Ns::Gateway, Path::new("/usr/sbin/nft"), args)
+    }
+
+    /// Whether the kernel of the gateway holds our table.
+    ///
+    /// # Errors
+    /// When `nft` cannot be started.
+    pub fn has_table(&self) -> Result<bool, SiteError> {
+        Ok(self.nft(&["list", "table", "inet", "edgewarden"])?.0 == Some(0))
+    }
+
+    /// What the agent has written so far.
+    pub fn agent_output(&self) -> String {
+        std::fs::read_to_string(self.agent_log()).unwrap_or_default()
+    }
+
+    fn failed(&self, what: &str, detail: &str) -> SiteError {
+        let log = self.agent_output();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(25)..].join("\n");
+        SiteError::Stage {
+            what: what.to_owned(),
+            detail: format!("{detail}\nagent's log:\n{tail}"),
+        }
+    }
+}

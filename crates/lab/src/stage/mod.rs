@@ -1,0 +1,306 @@
+//! The whole lab in one piece: site, broker, cloud, nucleus, and the agent started as its recipe says.
+//!
+//! In: [`StageOptions`]. Out: a running [`Stage`] with the handles a test or the demo needs: the shadow's desired
+//! section, the agent's own status, the cloud's events.
+//!
+//! Deliberately absent: any knowledge of Edgewarden's code. The stage knows its recipe, its program and its
+//! documented command line, nothing else.
+
+mod ask;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::nucleus::personality::Personality;
+use crate::site::{BROKER_PORT, INTERNET_V4, Ns, Running, Site, SiteError, SpawnSpec, lab_program};
+
+/// How long a part may take to come up; a machine with two busy cores needs seconds, not tens of them.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The thing of the lab.
+pub const THING: &str = "gateway-01";
+const COMPONENT: &str = "io.edgewarden.Agent";
+
+/// What a stage is made of.
+#[derive(Clone, Debug)]
+pub struct StageOptions {
+    /// The program under test.
+    pub agent: PathBuf,
+    /// The component's recipe.
+    pub recipe: PathBuf,
+    /// Which nucleus.
+    pub personality: Personality,
+    /// Merged over the recipe's default configuration, as a deployment does.
+    pub configuration: Value,
+    /// More arguments of `edgewarden-lab cloud`.
+    pub cloud: Vec<String>,
+    /// More arguments of `edgewarden-lab nucleus`.
+    pub nucleus: Vec<String>,
+    /// Whether the nucleus launches (and restarts) the component; otherwise [`Stage::start_agent`] does.
+    pub launch: bool,
+    /// Whether broker and cloud run from the beginning.
+    pub online: bool,
+}
+
+impl StageOptions {
+    /// A stage that reports every two seconds and is otherwise configured as shipped.
+    pub fn new(agent: impl Into<PathBuf>, recipe: impl Into<PathBuf>) -> Self {
+        Self {
+            agent: agent.into(),
+            recipe: recipe.into(),
+            personality: Personality::Lite,
+            configuration: json!({"development": {"reportIntervalSeconds": 2}}),
+            cloud: vec!["--min-interval-seconds".into(), "1".into()],
+            nucleus: Vec::new(),
+            launch: false,
+            online: true,
+        }
+    }
+}
+
+/// The running lab. Parts are dropped, and so stopped, in this order.
+#[derive(Debug)]
+pub struct Stage {
+    /// The agent, when the stage started it.
+    pub agent: Option<Running>,
+    /// The nucleus.
+    pub nucleus: Running,
+    /// The cloud, once it runs.
+    pub cloud: Option<Running>,
+    /// The broker, once it runs.
+    pub broker: Option<Running>,
+    /// The network.
+    pub site: Site,
+    options: StageOptions,
+}
+
+impl Stage {
+    /// Builds everything and waits until each part runs. Must be called inside a lab.
+    ///
+    /// # Errors
+    /// When a part does not come up; the text has its last output.
+    pub fn start(options: StageOptions) -> Result<Self, SiteError> {
+        let site = Site::new()?;
+        let artifacts = site.directory().join("artifacts");
+        install(&options.agent, &artifacts)?;
+        write(
+            &site.directory().join("configuration.json"),
+            options.configuration.to_string().as_bytes(),
+        )?;
+        let (mut broker, mut cloud) = (None, None);
+        if options.online {
+            broker = Some(site.mosquitto()?);
+            cloud = Some(start_cloud(&site, &options)?);
+        }
+        let mut nucleus = site.spawn_with(Ns::Gateway, nucleus_spec(&site, &options, &artifacts)?)?;
+        nucleus.wait_event(PATIENCE, |event| event["event"] == "listening")?;
+        if options.online {
+            nucleus.find_event(PATIENCE, |event| {
+                event["event"] == "mqtt" && event["state"] == "connected"
+            })?;
+        }
+        Ok(Self {
+            agent: None,
+            nucleus,
+            cloud,
+            broker,
+            site,
+            options,
+        })
+    }
+
+    /// Starts broker and cloud of a stage that began offline.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn go_online(&mut self) -> Result<(), SiteError> {
+        self.broker = Some(self.site.mosquitto()?);
+        self.cloud = Some(start_cloud(&self.site, &self.options)?);
+        Ok(())
+    }
+
+    /// Starts the agent with the environment the nucleus gives to components; does not wait.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_agent(&mut self) -> Result<(), SiteError> {
+        self.start_agent_as(&self.artifact(), &[])
+    }
+
+    /// Starts the agent through another program: `wrapper` gets the agent's own path and arguments appended.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_agent_as(&mut self, program: &Path, wrapper: &[&str]) -> Result<(), SiteError> {
+        let mut spec = SpawnSpec::new(program, self.agent_log());
+        let mut args: Vec<std::ffi::OsString> = wrapper.iter().map(Into::into).collect();
+        if program != self.artifact() {
+            args.push(self.artifact().into());
+        }
+        args.extend(["run", "--state-dir"].map(Into::into));
+        args.push(self.state_directory().into());
+        args.extend(["--control-socket".into(), self.control_socket().into()]);
+        spec.args = args;
+        spec.env = self.component_environment()?;
+        spec.env.push(("EDGEWARDEN_DEVELOPMENT".into(), "1".into()));
+        // Always the recipe's user's view of the world: the work folder.
+        make_directory(&self.state_directory())?;
+        spec.directory = Some(self.state_directory());
+        self.agent = Some(self.site.spawn_with(Ns::Gateway, spec)?);
+        Ok(())
+    }
+
+    /// Deploys another configuration: what is given is merged over the recipe's defaults.
+    ///
+    /// # Errors
+    /// When the file cannot be written or the nucleus is gone.
+    pub fn deploy(&mut self, configuration: &Value) -> Result<(), SiteError> {
+        write(
+            &self.site.directory().join("configuration.json"),
+            configuration.to_string().as_bytes(),
+        )?;
+        self.nucleus.signal(nix::sys::signal::Signal::SIGHUP)
+    }
+
+    /// Where the agent keeps its journal.
+    pub fn state_directory(&self) -> PathBuf {
+        self.root().join("work").join(COMPONENT)
+    }
+
+    /// Where the agent's command line asks.
+    pub fn control_socket(&self) -> PathBuf {
+        if self.options.launch {
+            "/run/edgewarden/control.sock".into()
+        } else {
+            self.site.directory().join("run/control.sock")
+        }
+    }
+
+    /// The agent's output.
+    pub fn agent_log(&self) -> PathBuf {
+        self.root().join("logs").join(format!("{COMPONENT}.log"))
+    }
+
+    /// The agent's program, as the nucleus installed it.
+    pub fn artifact(&self) -> PathBuf {
+        self.site.directory().join("artifacts").join(artifact_name())
+    }
+
+    fn root(&self) -> PathBuf {
+        self.site.directory().join("greengrass")
+    }
+
+    fn component_environment(&self) -> Result<Vec<(std::ffi::OsString, std::ffi::OsString)>, SiteError> {
+        let path = self.root().join("component.env");
+        let text = std::fs::read_to_string(&path).map_err(|source| SiteError::File { path, source })?;
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        Ok(pairs.map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+fn artifact_name() -> String {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        other => other,
+    };
+    format!("edgewarden-{architecture}")
+}
+
+fn start_cloud(site: &Site, options: &StageOptions) -> Result<Running, SiteError> {
+    let mut spec = SpawnSpec::new(lab_program()?, site.directory().join("cloud.log"));
+    spec.args = ["cloud", "--broker", &format!("127.0.0.1:{BROKER_PORT}")]
+        .iter()
+        .map(Into::into)
+        .collect();
+    spec.args.extend(options.cloud.iter().map(Into::into));
+    let mut cloud = site.spawn_with(Ns::Internet, spec)?;
+    cloud.wait_event(PATIENCE, |event| event["event"] == "connected")?;
+    Ok(cloud)
+}
+
+fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result<SpawnSpec, SiteError> {
+    let root = site.directory().join("greengrass");
+    make_directory(&root.join("logs"))?;
+    let mut spec = SpawnSpec::new(lab_program()?, site.directory().join("nucleus.log"));
+    let personality = if options.personality == Personality::Lite {
+        "lite"
+    } else {
+        "classic"
+    };
+    spec.args = ["nucleus", "--thing", THING, "--personality", personality]
+        .iter()
+        .map(Into::into)
+        .collect();
+    for (flag, path) in [
+        ("--root", root.as_path()),
+        ("--recipe", options.recipe.as_path()),
+        ("--artifacts", artifacts),
+        ("--configuration", &site.directory().join("configuration.json")),
+    ] {
+        spec.args.extend([flag.into(), path.into()]);
+    }
+    spec.args
+        .extend(["--broker".into(), format!("{INTERNET_V4}:{BROKER_PORT}").into()]);
+    if options.launch {
+        spec.args
+            .extend(["--launch", "--set-env", "EDGEWARDEN_DEVELOPMENT=1"].map(Into::into));
+    }
+    spec.args.extend(options.nucleus.iter().map(Into::into));
+    Ok(spec)
+}
+
+/// Puts the program where the nucleus unpacks artifacts, under the name the recipe gives it.
+fn install(agent: &Path, artifacts: &Path) -> Result<(), SiteError> {
+    make_directory(artifacts)?;
+    copy_program(agent, &artifacts.join(artifact_name()))
+}
+
+/// Copies a program; a name of its own makes it another program to rules that go by path.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) -> Result<(), SiteError> {
+    if let Some(directory) = to.parent() {
+        make_directory(directory)?;
+    }
+    std::fs::copy(from, to)
+        .map(|_| ())
+        .map_err(|source| SiteError::File {
+            path: from.to_owned(),
+            source,
+        })
+}
+
+fn make_directory(path: &Path) -> Result<(), SiteError> {
+    std::fs::create_dir_all(path).map_err(|source| SiteError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), SiteError> {
+    std::fs::write(path, bytes).map_err(|source| SiteError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Runs a program in a namespace to its end and gives its exit code, output and errors.
+pub(crate) fn output_of(
+    site: &Site,
+    ns: Ns,
+    program: &Path,
+    args: &[&str],
+) -> Result<(Option<i32>, String, String), SiteError> {
+    let start = |source| SiteError::Start {
+        program: program.to_owned(),
+        source,
+    };
+    let output = site
+        .run_in(ns, || Command::new(program).args(args).output())?
+        .map_err(start)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+}
