@@ -62,7 +62,7 @@ fn table(interval: &Value, arguments: &Arguments) -> String {
         By::Remote => remote_rows(interval),
     };
     rows.sort_by_key(|(_, counters)| {
-        std::cmp::Reverse(number(counters, "bytes_out") + number(counters, "bytes_in"))
+        std::cmp::Reverse(number(counters, "bytesOut") + number(counters, "bytesIn"))
     });
     let mut out = format!("since {}\n", interval["started"].as_str().unwrap_or("?"));
     out.push_str(&format!(
@@ -73,10 +73,10 @@ fn table(interval: &Value, arguments: &Arguments) -> String {
         out.push_str(&format!(
             "{:<44} {:>10} {:>10} {:>9} {:>9}\n",
             name.chars().take(44).collect::<String>(),
-            text::bytes(number(counters, "bytes_out")),
-            text::bytes(number(counters, "bytes_in")),
-            number(counters, "packets_out"),
-            number(counters, "packets_in"),
+            text::bytes(number(counters, "bytesOut")),
+            text::bytes(number(counters, "bytesIn")),
+            number(counters, "packetsOut"),
+            number(counters, "packetsIn"),
         ));
     }
     out

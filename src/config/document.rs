@@ -316,8 +316,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn ship(document: Value) -> Result<Config, Vec<Fault>> {
-        read(&document, Development::Refused)
+    fn ship(document: &Value) -> Result<Config, Vec<Fault>> {
+        read(document, Development::Refused)
     }
 
     #[test]
@@ -333,12 +333,12 @@ mod tests {
         let mut faults = Vec::new();
         mean(&Values::defaults(), &mut faults);
         assert!(faults.is_empty(), "{faults:?}");
-        assert_eq!(ship(json!({})).unwrap(), Config::defaults());
+        assert_eq!(ship(&json!({})).unwrap(), Config::defaults());
     }
 
     #[test]
     fn strings_for_numbers_are_what_lite_sends() {
-        let config = ship(json!({
+        let config = ship(&json!({
             "mode": "observe", "reporting": {"intervalSeconds": "600", "enabled": "false"},
             "accessControl": {"aws.greengrass.ipc.mqttproxy": {}}
         }))
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_at_once() {
-        let faults = ship(json!({
+        let faults = ship(&json!({
             "mode": "sometimes", "reporting": {"intervalSeconds": 60, "intervall": 1}, "isolation": 7,
             "shadow": {"name": "a/b"}, "detect": {"behaviors": [{"name": "x"}]}, "nonsense": {}
         }))
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn the_shipped_agent_refuses_the_laboratory_interval() {
         let document = json!({"development": {"reportIntervalSeconds": 5}});
-        let faults = ship(document.clone()).unwrap_err();
+        let faults = ship(&document).unwrap_err();
         assert_eq!(faults[0].path, "development.reportIntervalSeconds");
         let lab = read(&document, Development::Allowed).unwrap();
         assert_eq!(lab.reporting.interval, Duration::from_secs(5));
@@ -380,13 +380,13 @@ mod tests {
 
     #[test]
     fn allowances_and_process_rules_are_read_with_their_paths() {
-        let config = ship(json!({"isolation": {
+        let config = ship(&json!({"isolation": {
             "allow": [{"remote": "198.51.100.7", "protocol": "tcp", "ports": ["22"], "direction": "in"}],
             "processes": [{"match": {"exe": "/tmp/*"}, "action": "freeze"}]}}))
         .unwrap();
         assert_eq!(config.isolation.settings.allow.len(), 1);
         let faults =
-            ship(json!({"isolation": {"processes": [{"match": {}, "action": "kill"}]}})).unwrap_err();
+            ship(&json!({"isolation": {"processes": [{"match": {}, "action": "kill"}]}})).unwrap_err();
         assert!(
             faults[0].path.starts_with("isolation.processes[0].match"),
             "{faults:?}"

@@ -304,16 +304,16 @@ mod tests {
         "2026-11-24T12:00:00Z".parse().unwrap()
     }
 
-    fn shadow(value: Value) -> Result<Wish, Vec<Fault>> {
-        read(Some(&value), Authority::Shadow, now())
+    fn shadow(value: &Value) -> Result<Wish, Vec<Fault>> {
+        read(Some(value), Authority::Shadow, now())
     }
 
     #[test]
     fn booleans_are_the_contract_of_existing_lambdas() {
-        assert_eq!(shadow(json!(false)), Ok(Wish::Release));
-        assert_eq!(shadow(json!(null)), Ok(Wish::Release));
+        assert_eq!(shadow(&json!(false)), Ok(Wish::Release));
+        assert_eq!(shadow(&json!(null)), Ok(Wish::Release));
         assert_eq!(read(None, Authority::Shadow, now()), Ok(Wish::Release));
-        let Ok(Wish::Order(order)) = shadow(json!(true)) else {
+        let Ok(Wish::Order(order)) = shadow(&json!(true)) else {
             panic!("no order")
         };
         assert_eq!((order.posture, order.id.as_str()), (Posture::Isolate, "shadow"));
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn anything_that_is_neither_boolean_nor_object_is_refused() {
         for value in [json!("true"), json!(1), json!([true]), json!("")] {
-            let faults = shadow(value.clone()).unwrap_err();
+            let faults = shadow(&value).unwrap_err();
             assert_eq!(faults[0].path, "quarantine", "{value}");
         }
         assert!(
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_rich_order_is_read_whole() {
-        let wish = shadow(json!({
+        let wish = shadow(&json!({
             "id": "inc-17", "posture": "isolate", "reason": "bytes out", "expires": "2026-11-25T00:00:00Z",
             "allow": [{"remote": "198.51.100.7", "protocol": "tcp", "ports": [22, 22], "direction": "in"}],
             "block": {"remotes": ["203.0.113.0/24"], "ports": [{"protocol": "tcp", "port": 23}]},
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn every_fault_of_a_bad_order_is_named() {
-        let faults = shadow(json!({
+        let faults = shadow(&json!({
             "posture": "total", "expires": "tomorrow", "limit": {},
             "allow": [{"remote": "x", "protocol": "tcp", "ports": [0]}],
             "block": {"remotes": [7]},
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_restriction_without_content_is_refused() {
-        assert!(shadow(json!({"posture": "restrict"})).is_err());
-        assert!(shadow(json!({"posture": "restrict", "block": {"remotes": ["203.0.113.9"]}})).is_ok());
+        assert!(shadow(&json!({"posture": "restrict"})).is_err());
+        assert!(shadow(&json!({"posture": "restrict", "block": {"remotes": ["203.0.113.9"]}})).is_ok());
     }
 }

@@ -167,12 +167,9 @@ fn versions_restart_with_a_deleted_shadow() {
 #[test]
 fn silence_is_broken_and_leads_to_a_reconnect_and_never_to_a_release() {
     let mut session = session();
-    let mut now = 1;
-    let mut all = Vec::new();
-    for _ in 0..200 {
-        all.extend(session.tick(&enforced(), s(now), 0.5));
-        now += 1;
-    }
+    let all: Vec<Effect> = (1..200)
+        .flat_map(|now| session.tick(&enforced(), s(now), 0.5))
+        .collect();
     assert!(all.iter().any(|effect| matches!(effect, Effect::Broken(_))));
     assert!(all.contains(&Effect::Reconnect));
     assert!(!all.iter().any(|effect| matches!(effect, Effect::Desired(_))));
