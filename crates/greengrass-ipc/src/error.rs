@@ -1,0 +1,138 @@
+//! Why a call failed, in terms of what the caller can do about it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use crate::frame::FrameError;
+
+/// A call or subscription that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IpcError {
+    /// There was no connection for the whole time the call may take; nothing was sent.
+    #[error("not connected to the nucleus{}", reason(last_error))]
+    NotConnected {
+        /// Why the last attempt failed.
+        last_error: Option<String>,
+    },
+    /// The connection ended after the request was sent: the nucleus may or may not have acted on it.
+    #[error("{operation}: the connection was lost before the answer: {reason}")]
+    ConnectionLost {
+        /// Name of the operation.
+        operation: String,
+        /// What ended the connection.
+        reason: String,
+    },
+    /// The nucleus did not answer in time: it may or may not have acted on the request.
+    #[error("{operation}: no answer within {after:?}")]
+    Timeout {
+        /// Name of the operation.
+        operation: String,
+        /// The limit that passed.
+        after: Duration,
+    },
+    /// The request does not fit into the longest frame; nothing was sent.
+    #[error("{operation}: a frame of {size} bytes is longer than the {limit} the nucleus takes")]
+    TooLarge {
+        /// Name of the operation.
+        operation: String,
+        /// Length of the whole frame, in bytes.
+        size: usize,
+        /// Longest frame, in bytes.
+        limit: usize,
+    },
+    /// The request would harm the nucleus or cannot mean anything; nothing was sent.
+    #[error("{operation}: {problem}")]
+    InvalidRequest {
+        /// Name of the operation.
+        operation: String,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+    /// Too many calls or subscriptions are waiting already; nothing was sent.
+    #[error("{operation}: {limit} streams are in use already")]
+    Busy {
+        /// Name of the operation.
+        operation: String,
+        /// The limit reached.
+        limit: usize,
+    },
+    /// The nucleus refused the request.
+    #[error("{operation}: the nucleus answered {code}: {message:?}")]
+    Service {
+        /// Name of the operation.
+        operation: String,
+        /// Name of the error, for instance `UnauthorizedError`.
+        code: String,
+        /// Its text, empty when the nucleus gave none.
+        message: String,
+    },
+    /// The request cannot be put into a frame; nothing was sent.
+    #[error("{operation}: could not encode the request")]
+    Encode {
+        /// Name of the operation.
+        operation: String,
+        /// What the codec refused.
+        #[source]
+        source: FrameError,
+    },
+    /// The nucleus accepted the request, but its answer makes no sense.
+    #[error("{operation}: could not understand the answer")]
+    BadReply {
+        /// Name of the operation.
+        operation: String,
+        /// What is wrong with the answer.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The connection task is gone, because the runtime it ran on is.
+    #[error("{operation}: the connection task has ended")]
+    Stopped {
+        /// Name of the operation.
+        operation: String,
+    },
+}
+
+impl IpcError {
+    /// True when the component's policy does not allow the operation. Lite says the same while it cannot read the
+    /// policy, so it need not be for ever.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Service { code, .. } if code == "UnauthorizedError")
+    }
+
+    /// True when this nucleus does not know the operation.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        let Self::Service { code, message, .. } = self else {
+            return false;
+        };
+        let named = message.starts_with("Operation ") && message.contains(" is not supported");
+        code == "Unsupported Operation" || (code == "ServiceError" && (message.is_empty() || named))
+    }
+
+    /// True when the thing asked for does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Service { code, .. } if matches!(code.as_str(), "ResourceNotFoundError" | "ComponentNotFoundError"))
+    }
+}
+
+fn reason(last_error: &Option<String>) -> String {
+    last_error
+        .as_ref()
+        .map(|text| format!(": {text}"))
+        .unwrap_or_default()
+}
+
+/// An error and everything below it in one line, for places that keep text only.
+pub(crate) fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        line.push_str(": ");
+        line.push_str(&source.to_string());
+        cause = source.source();
+    }
+    line
+}

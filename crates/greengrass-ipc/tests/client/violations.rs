@@ -1,0 +1,127 @@
+//! A nucleus that breaks the protocol: the connection is dropped, and the next one works.
+
+use std::time::Duration;
+
+use crate::support::{Nucleus, last_error, within};
+use greengrass_ipc::Client;
+use greengrass_ipc::frame::{Message, MessageKind, encode};
+use serde_json::json;
+
+/// The client has left the connection and works on a new one.
+async fn recovers(nucleus: &Nucleus, client: &Client, reason: &str) {
+    last_error(client, reason).await;
+    let mut peer = nucleus.accept().await;
+    let serve = async {
+        let request = peer.request("GetConfiguration").await;
+        peer.answer(&request, r#"{"ok":true}"#).await;
+    };
+    let call = client.call("GetConfiguration", json!({}));
+    let (answer, ()) = within("a call", async { tokio::join!(call, serve) }).await;
+    assert_eq!(answer.unwrap(), json!({ "ok": true }));
+}
+
+fn damaged() -> Vec<u8> {
+    let mut frame = encode(&Message::new(MessageKind::ApplicationMessage, 1).with_json("{}"))
+        .unwrap()
+        .to_vec();
+    let last = frame.len() - 1;
+    frame[last] ^= 1;
+    frame
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_frame() {
+    let cases: [(&[u8], &str); 4] = [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "longer than the"),
+        (&[0, 0, 0, 40, 0, 0, 0, 9, 1, 2, 3, 4], "prelude checksum"),
+        (&[0x7f, 0xff, 0xff, 0xff], "longer than the 1048576 allowed"),
+        (&damaged(), "could not decode the frame"),
+    ];
+    for (bytes, reason) in cases {
+        let (nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
+        peer.send_raw(bytes).await;
+        // The nucleus keeps its side open: the client must not wait for more.
+        peer.closed_by_client().await;
+        recovers(&nucleus, &client, reason).await;
+    }
+}
+
+#[tokio::test]
+async fn messages_that_are_out_of_place() {
+    let cases = [
+        (Message::new(MessageKind::ConnectAck, 0), "kind ConnectAck"),
+        (Message::new(MessageKind::Connect, 0), "kind Connect"),
+        (
+            Message::new(MessageKind::ProtocolError, 0).with_payload("bad id"),
+            "ProtocolError: bad id",
+        ),
+        (Message::new(MessageKind::InternalError, 0), "InternalError"),
+    ];
+    for (message, reason) in cases {
+        let (nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
+        peer.send(&message).await;
+        peer.closed_by_client().await;
+        recovers(&nucleus, &client, reason).await;
+    }
+}
+
+#[tokio::test]
+async fn half_a_frame_and_the_end() {
+    let (nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
+    let frame = encode(&Message::new(MessageKind::ApplicationMessage, 1).with_json("{}")).unwrap();
+    peer.send_raw(&frame[..frame.len() / 2]).await;
+    drop(peer);
+    recovers(&nucleus, &client, "closed the connection").await;
+}
+
+#[tokio::test]
+async fn half_a_frame_and_silence() {
+    let (nucleus, client, mut peer) =
+        Nucleus::with_client(|options| options.stall_timeout = Duration::from_millis(200)).await;
+    let frame = encode(&Message::new(MessageKind::ApplicationMessage, 1).with_json("{}")).unwrap();
+    peer.send_raw(&frame[..frame.len() / 2]).await;
+    peer.closed_by_client().await;
+    recovers(&nucleus, &client, "half a frame made no progress").await;
+}
+
+#[tokio::test]
+async fn a_nucleus_that_stops_reading() {
+    let (_nucleus, client, _peer) =
+        Nucleus::with_client(|options| options.stall_timeout = Duration::from_millis(300)).await;
+    let calls: Vec<_> = (0..200)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call("Big", json!({ "filler": "x".repeat(9_000) })).await })
+        })
+        .collect();
+    last_error(&client, "half a frame made no progress").await;
+    for call in calls {
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn harmless_surprises_are_no_violations() {
+    let (_nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
+    for surprise in [
+        Message::new(MessageKind::Ping, 0),
+        Message::new(MessageKind::PingResponse, 0),
+        Message::new(MessageKind::ApplicationMessage, 99).with_json("{}"),
+        Message::new(MessageKind::ApplicationError, -1),
+    ] {
+        peer.send(&surprise).await;
+    }
+    let serve = async {
+        let request = peer.request("GetConfiguration").await;
+        assert_eq!(
+            request.stream_id, 1,
+            "nothing was sent in answer to the surprises"
+        );
+        peer.answer(&request, "{}").await;
+    };
+    let call = client.call("GetConfiguration", json!({}));
+    within("a call", async { tokio::join!(call, serve) })
+        .await
+        .0
+        .unwrap();
+}
