@@ -16,7 +16,7 @@
 //!
 //! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again, as a deployment would change
 //! it; USR1 does what a restart of lite's ggipcd does: every connection ends, every token becomes invalid, the
-//! component lives on.
+//! component lives on. KILL leaves the component running, as the end of a real nucleus' process may.
 //!
 //! Deliberately absent: deployments, other components, local publish/subscribe, TLS; lite's stalling of all clients by
 //! one that does not read; lite's limits on sizes of configuration values; lite's restart of a component whose

@@ -51,6 +51,8 @@ impl Site {
 
     /// Whether a datagram from `from` arrives at `address`:`port`, an address of namespace `to`.
     ///
+    /// The receiver is this probe's own: probes that run at the same time need different ports.
+    ///
     /// # Errors
     /// When the receiver cannot be opened.
     pub fn udp_reaches(&self, from: Ns, to: Ns, address: IpAddr, port: u16) -> Result<bool, SiteError> {

@@ -161,6 +161,15 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    /// A killed nucleus would leave its component behind.
+    fn drop(&mut self) {
+        if self.nucleus.terminate().is_ok() {
+            let _ = self.nucleus.wait_exit(LIMIT);
+        }
+    }
+}
+
 pub struct Ipc {
     stream: UnixStream,
     decoder: Decoder,

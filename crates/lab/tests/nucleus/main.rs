@@ -1,6 +1,7 @@
 //! The stand-in nucleus over a real socket and a real broker, against reference/ipc-wire.md.
 
 mod bench;
+mod client;
 mod component;
 mod configuration;
 mod mqtt;

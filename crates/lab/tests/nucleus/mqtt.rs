@@ -123,6 +123,14 @@ fn unsubscribing_and_leaving_end_delivery() {
     cloud.publish("many/1", b"unwanted");
     cloud.publish("many/2", b"wanted");
     assert_eq!(ipc.message(), (2, "many/2".to_owned(), b"wanted".to_vec()));
+    // Had the broker kept many/1 for the nucleus, the wider filter would get its messages twice.
+    ipc.subscribe("many/#").unwrap();
+    ipc.publish(GET, "0", b"").unwrap();
+    cloud.next();
+    cloud.publish("many/1", b"once");
+    cloud.publish("many/3", b"behind it");
+    assert_eq!(ipc.message().2, b"once");
+    assert_eq!(ipc.message().2, b"behind it");
     drop(ipc);
     let mut other = bench.ipc();
     for number in 0..100 {
