@@ -7,6 +7,7 @@
 //! documented command line, nothing else.
 
 mod ask;
+pub mod paths;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
