@@ -64,6 +64,13 @@ pub enum Failure {
         /// One line each.
         faults: Vec<String>,
     },
+    /// The demo stopped.
+    #[error("the demo did not hold")]
+    Demo {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A step of `cargo xtask test` failed.
     #[error("step {number} of {total}, {name}, failed")]
     Step {
@@ -100,11 +107,5 @@ pub enum Failure {
     Architecture {
         /// What Rust calls it.
         found: &'static str,
-    },
-    /// The verb exists but its work does not.
-    #[error("`cargo xtask {verb}` is not built yet")]
-    NotBuilt {
-        /// The verb.
-        verb: &'static str,
     },
 }

@@ -113,7 +113,10 @@ mod tests {
             Ok(())
         }
         fn bad() -> Result<(), Failure> {
-            Err(Failure::NotBuilt { verb: "x" })
+            Err(Failure::Content {
+                subject: "x".into(),
+                fault: "is wrong".into(),
+            })
         }
         fn unreached() -> Result<(), Failure> {
             panic!("a step after a failed one was run")
