@@ -79,11 +79,12 @@ fn quiet(timeline: &mut Timeline, stage: &mut Stage) -> Told<[Running; 2]> {
             &["sink", "--listen", &listen],
             &log("telemetry.log"),
         )?,
-        lab(
-            stage,
+        stage.site.spawn(
             Ns::Gateway,
+            &sensor,
             &["sensor", "--remote", &address],
-            &log("sensor.log"),
+            &[],
+            log("sensor.log"),
         )?,
     ];
     stage.wait_phase(PATIENCE, "released")?;
