@@ -18,7 +18,9 @@ use std::time::Duration;
 use edgewarden::observe::flow::Protocol;
 use edgewarden::observe::interval::{Interval, ProcessTraffic};
 use edgewarden::observe::{Counters, ObserveSettings, Observer};
-use observe_site::{Neighbour, Program, UDP_DATAGRAMS, UDP_PAYLOAD, in_own_namespace, now, wait_until};
+use observe_site::{
+    Neighbour, Program, UDP_DATAGRAMS, UDP_PAYLOAD, in_own_namespace, now, wait_for, wait_until,
+};
 
 /// Ethernet, IPv4 and UDP header.
 const UDP4: u64 = 14 + 20 + 8;
@@ -37,16 +39,29 @@ fn start(interfaces: &[&str]) -> Observer {
     observer
 }
 
-/// Waits until the kernel and capture have counted the same, and closes the interval.
-fn close_when_quiet(observer: &Observer) -> Interval {
-    wait_until("capture has caught up with the kernel", || {
-        let (first, second) = (observer.peek(now()), observer.peek(now()));
-        first.interfaces == second.interfaces
-            && first
-                .interfaces
-                .iter()
-                .all(|item| item.kernel == Some(item.captured))
+/// Begins an interval in which the kernel and capture count the same: nothing is under way, and what the kernel
+/// counted before capture was open is behind us.
+fn begin(observer: &Observer) {
+    let mut before = observer.peek(now()).interfaces;
+    wait_until("the links are quiet", || {
+        std::thread::sleep(QUIET);
+        let interfaces = observer.peek(now()).interfaces;
+        std::mem::replace(&mut before, interfaces.clone()) == interfaces
     });
+    observer.take_interval(now());
+}
+
+/// Waits until capture has counted what the kernel has, and closes the interval.
+fn close(observer: &Observer) -> Interval {
+    let mut interfaces = Vec::new();
+    let caught_up = wait_for(|| {
+        interfaces = observer.peek(now()).interfaces;
+        interfaces.iter().all(|item| item.kernel == Some(item.captured))
+    });
+    assert!(
+        caught_up,
+        "capture did not count what the kernel counted: {interfaces:#?}"
+    );
     observer.take_interval(now())
 }
 
@@ -103,10 +118,10 @@ fn bytes_of_a_process_are_counted_once_and_under_its_name() {
         let _sink = Program::sink(Some(&peer));
         let mut sender = Program::sender(None, &["192.0.2.2", "2001:db8::2"]);
         let observer = start(&["up0"]);
-        close_when_quiet(&observer);
+        begin(&observer);
 
         let sent = sender.run();
-        let interval = close_when_quiet(&observer);
+        let interval = close(&observer);
         check_conservation(&interval);
         let process = of(&interval, sender.pid());
         assert_eq!(
@@ -151,10 +166,10 @@ fn what_comes_in_belongs_to_the_process_that_listens() {
         let sink = Program::sink(None);
         let mut sender = Program::sender(Some(&peer), &["192.0.2.1", "2001:db8::1"]);
         let observer = start(&["up0"]);
-        close_when_quiet(&observer);
+        begin(&observer);
 
         let sent = sender.run();
-        let interval = close_when_quiet(&observer);
+        let interval = close(&observer);
         check_conservation(&interval);
         let process = of(&interval, sink.pid());
         assert_eq!(
@@ -218,10 +233,10 @@ fn routed_traffic_is_forwarded_once_each_way_and_nobodys() {
         let _sink = Program::sink(Some(&up));
         let mut sender = Program::sender(Some(&down), &["192.0.2.2", "2001:db8:1::2"]);
         let observer = start(&["up0", "down0"]);
-        close_when_quiet(&observer);
+        begin(&observer);
 
         let sent = sender.run();
-        let interval = close_when_quiet(&observer);
+        let interval = close(&observer);
         check_conservation(&interval);
         assert!(interval.processes.is_empty(), "{:#?}", interval.processes);
         let forwarded = interval.forwarded;
@@ -296,3 +311,5 @@ fn without_the_right_to_capture_the_reason_is_told_and_the_rest_works() {
 
 /// The limit of every wait in these tests.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Links are quiet when nothing was counted for this long; the kernel's own IPv6 messages are seconds apart.
+const QUIET: Duration = Duration::from_millis(300);

@@ -3,7 +3,7 @@
 //! In: [`CaptureSettings`]. Out: [`CaptureEvent`]s through a bounded channel, and a [`CaptureStatus`] that names every
 //! interface and what hinders its capture.
 //!
-//! One supervisor looks for interfaces every [`LINK_POLL`] and starts and ends one reader thread for each. The seam is
+//! One supervisor looks for interfaces every two seconds and starts and ends one reader thread for each. The seam is
 //! pnet's [`DataLinkReceiver`]: whatever implements it can be read. Never promiscuous. Loopback is left out: its
 //! traffic leaves no device, and its frames would be counted going out and coming in.
 //!

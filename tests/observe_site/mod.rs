@@ -61,12 +61,20 @@ pub(super) fn now() -> Timestamp {
 }
 
 /// Waits for a condition, at most [`super::LIMIT`].
-pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(wait_for(condition), "not within {:?}: {what}", super::LIMIT);
+}
+
+/// Waits for a condition, at most [`super::LIMIT`]; says whether it came true.
+pub(super) fn wait_for(mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + super::LIMIT;
     while !condition() {
-        assert!(Instant::now() < end, "not within {:?}: {what}", super::LIMIT);
+        if Instant::now() >= end {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
+    true
 }
 
 pub(super) fn run(program: &str, arguments: &[&str]) {
