@@ -18,6 +18,7 @@ pub mod control;
 pub mod detect;
 pub mod host;
 pub mod observe;
+pub mod process;
 pub mod quarantine;
 pub mod report;
 

@@ -1,5 +1,7 @@
 //! The whole loop in the real binary, on both nuclei: order, isolation that is proven, release.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use edgewarden_lab::nucleus::personality::Personality;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use greengrass_ipc::{Client, ConnectionState};
+use greengrass_ipc::Client;
 use tokio::sync::{oneshot, watch};
 
 use super::board::Board;
@@ -107,11 +107,7 @@ impl Resolver {
 
     /// Where the nucleus is connected right now: DNS may already name other addresses.
     fn open_uplinks(&self, mqtt_port: Option<u16>) -> Vec<Endpoint> {
-        let pid = match &*self.client.connection().borrow() {
-            ConnectionState::Connected { server_pid, .. } => *server_pid,
-            ConnectionState::Connecting { .. } => None,
-        };
-        let found = uplinks::of_nucleus(pid, mqtt_port);
+        let found = uplinks::of_nucleus(nucleus::pid(&self.client), mqtt_port);
         let endpoint = |remote: std::net::SocketAddr| Endpoint {
             purpose: Purpose::DataEndpoint,
             address: remote.ip(),

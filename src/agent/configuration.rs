@@ -58,7 +58,7 @@ pub fn last_good(state_directory: &Path, development: Development, board: &Board
 }
 
 /// What the configuration says to enforcement.
-pub fn settings(config: &Config, nucleus_pid: Option<i32>) -> Settings {
+pub fn settings(config: &Config, nucleus_pid: Option<u32>) -> Settings {
     Settings {
         mode: config.mode,
         isolation: config.isolation.clone(),
@@ -158,10 +158,7 @@ impl Follower {
     }
 
     async fn apply(&self, config: Config, document: &Value) {
-        let pid = match &*self.client.connection().borrow() {
-            greengrass_ipc::ConnectionState::Connected { server_pid, .. } => *server_pid,
-            greengrass_ipc::ConnectionState::Connecting { .. } => None,
-        };
+        let pid = nucleus::pid(&self.client);
         self.enforcer
             .send(Command::Settings(Box::new(settings(&config, pid))))
             .await;

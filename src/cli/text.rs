@@ -143,7 +143,7 @@ fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
         let exe = stopped.exe.as_deref().unwrap_or("?");
         line(
             "  stopped",
-            format!("{} ({}) {exe}: {action}", stopped.name, stopped.id.pid),
+            format!("{} ({}) {exe}: {action}", stopped.name, stopped.identity.pid),
         );
     }
     state

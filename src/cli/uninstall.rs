@@ -74,8 +74,8 @@ fn thaw(state_directory: &Path) {
         .iter()
         .filter(|stopped| stopped.action == ProcessAction::Freeze)
     {
-        if process_table::thaw(stopped.id).is_ok() {
-            println!("{} ({}) runs again", stopped.name, stopped.id.pid);
+        if process_table::thaw(stopped.identity).is_ok() {
+            println!("{} ({}) runs again", stopped.name, stopped.identity.pid);
         }
     }
 }

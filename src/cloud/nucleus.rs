@@ -2,7 +2,7 @@
 //!
 //! In: the IPC client. Out: JSON as the nucleus gives it, and [`Endpoints`]. Shapes: ipc-wire.md 4 and 8.
 
-use greengrass_ipc::{Client, IpcError};
+use greengrass_ipc::{Client, ConnectionState, IpcError};
 use serde_json::Value;
 
 /// The nucleus component's name on lite and on classic.
@@ -15,6 +15,14 @@ pub struct Endpoints {
     pub data: Option<String>,
     /// MQTT port, where the nucleus has another than 8883.
     pub mqtt_port: Option<u16>,
+}
+
+/// The process that serves the IPC, while we are connected to it.
+pub fn pid(client: &Client) -> Option<u32> {
+    match &*client.connection().borrow() {
+        ConnectionState::Connected { server_pid, .. } => server_pid.and_then(|pid| u32::try_from(pid).ok()),
+        ConnectionState::Connecting { .. } => None,
+    }
 }
 
 /// Our whole configuration, as deployed.

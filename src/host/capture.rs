@@ -10,8 +10,6 @@
 //! Known limits of the stock receiver: it does not tell the kernel's drops, nor the VLAN tag the network card took
 //! off, nor whether a frame was sent or received (hence [`crate::observe::direction`]).
 
-#![expect(clippy::disallowed_methods, reason = "host is a door")]
-
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::IntoRawFd;
@@ -26,6 +24,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, so
 use pnet::datalink::{Channel, Config, DataLinkReceiver, NetworkInterface};
 use pnet::util::MacAddr;
 
+use super::clock::instant;
 use super::links::{Link, links};
 use crate::observe::decode::{LinkKind, PacketSummary, decode};
 
@@ -46,12 +45,6 @@ const RETRY: Duration = Duration::from_secs(30);
 const REOPEN: Duration = Duration::from_secs(2);
 /// Interfaces captured at once; each costs a thread and its buffers.
 const MAX_CAPTURES: usize = 64;
-
-/// Monotonic time, for stages that get it as an argument.
-#[must_use]
-pub fn now() -> Instant {
-    Instant::now()
-}
 
 /// Decides by name whether an interface is captured.
 pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -193,13 +186,13 @@ struct Supervisor {
 
 impl Supervisor {
     fn run(mut self, stopped: &Receiver<()>) {
-        let mut next_poll = now();
+        let mut next_poll = instant();
         loop {
-            if now() >= next_poll {
-                next_poll = now() + LINK_POLL;
+            if instant() >= next_poll {
+                next_poll = instant() + LINK_POLL;
                 self.poll_links();
             }
-            let open = self.settings.events.send(CaptureEvent::Tick(now())).is_ok();
+            let open = self.settings.events.send(CaptureEvent::Tick(instant())).is_ok();
             match stopped.recv_timeout(TICK) {
                 Err(RecvTimeoutError::Timeout) if open => {}
                 _ => break,
@@ -255,7 +248,7 @@ impl Supervisor {
                     .insert(name.clone(), CaptureState::Failed(fault));
                 reader = Reader::Resting {
                     name,
-                    until: now() + REOPEN,
+                    until: instant() + REOPEN,
                 };
             }
             self.readers.insert(index, reader);
@@ -265,7 +258,7 @@ impl Supervisor {
     fn start_reader(&mut self, link: &Link) {
         match self.readers.get(&link.index) {
             Some(Reader::Running { .. }) => return,
-            Some(Reader::Resting { until, .. }) if now() < *until => return,
+            Some(Reader::Resting { until, .. }) if instant() < *until => return,
             _ => {}
         }
         let running = self
@@ -286,7 +279,7 @@ impl Supervisor {
             Err(fault) => (
                 Reader::Resting {
                     name: name.clone(),
-                    until: now() + RETRY,
+                    until: instant() + RETRY,
                 },
                 CaptureState::Failed(format!("{fault}; next attempt in {} s", RETRY.as_secs())),
             ),
@@ -357,7 +350,7 @@ fn read(
                     .send(CaptureEvent::Frame {
                         interface,
                         summary,
-                        at: now(),
+                        at: instant(),
                     })
                     .is_err()
                 {

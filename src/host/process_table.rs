@@ -6,26 +6,32 @@
 #![expect(clippy::disallowed_methods, reason = "host is a door: /proc and signals")]
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::quarantine::processes::{Process, ProcessId};
+use crate::process::{Process, ProcessId};
 
 /// Processes listed at most; the kernel's default pid_max is 32,768 on small machines and 4 million on large ones.
 const MAX_PROCESSES: usize = 65_536;
+
+/// Open files of one process looked at.
+const MAX_FILES: usize = 262_144;
+/// `/proc` files read here are lines; a longer one is cut.
+const MAX_TEXT: u64 = 4_096;
 
 /// Why a process could not be signalled.
 #[derive(Debug, thiserror::Error)]
 pub enum SignalError {
     /// It has ended, or its number belongs to another process.
     #[error("process {0} has ended")]
-    Gone(i32),
+    Gone(u32),
     /// The kernel refused.
     #[error("could not signal process {pid}")]
     Refused {
         /// Its number.
-        pid: i32,
+        pid: u32,
         /// The kernel's answer.
         #[source]
         source: std::io::Error,
@@ -38,35 +44,78 @@ pub fn list() -> Vec<Process> {
         return Vec::new();
     };
     entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
         .take(MAX_PROCESSES)
         .filter_map(read)
         .collect()
 }
 
 /// One process, if it runs.
-pub fn read(pid: i32) -> Option<Process> {
-    let directory = Path::new("/proc").join(pid.to_string());
-    let stat = parse_stat(&fs::read_to_string(directory.join("stat")).ok()?)?;
-    let exe = fs::read_link(directory.join("exe"))
-        .ok()
-        .and_then(|path| path.to_str().map(str::to_owned));
-    let cgroup = fs::read_to_string(directory.join("cgroup")).unwrap_or_default();
-    let cgroup = cgroup
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or_default()
-        .to_owned();
-    Some(Process {
-        id: ProcessId {
+pub fn read(pid: u32) -> Option<Process> {
+    let stat = stat(pid)?;
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| {
+        let path = path.to_string_lossy();
+        // A program that deleted its own file is still that program.
+        path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
+    });
+    let cgroup = read_text(&format!("/proc/{pid}/cgroup")).and_then(|text| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .map(str::to_owned)
+    });
+    // The pid may have changed hands between the reads above.
+    (start_ticks(pid)? == stat.start_ticks).then_some(Process {
+        identity: ProcessId {
             pid,
-            start: stat.start,
+            start_ticks: stat.start_ticks,
         },
         parent: stat.parent,
         name: stat.name,
         exe,
         cgroup,
     })
+}
+
+/// Start time of a living process in clock ticks after boot.
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    stat(pid).map(|stat| stat.start_ticks)
+}
+
+/// Inodes of the sockets a process holds; none when it may not be looked into.
+pub fn sockets_of(pid: u32) -> Vec<u32> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    files
+        .take(MAX_FILES)
+        .filter_map(|file| socket_inode(&file.path()))
+        .collect()
+}
+
+/// The number in a link target like `socket:[12345]`.
+pub fn socket_inode(path: &Path) -> Option<u32> {
+    let target = fs::read_link(path).ok()?;
+    target
+        .to_str()?
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&read_text(&format!("/proc/{pid}/stat"))?)
+}
+
+fn read_text(path: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .ok()?
+        .take(MAX_TEXT)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Stops it (SIGSTOP); it keeps its memory and runs again after [`thaw`].
@@ -101,13 +150,13 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
             source: other.into(),
         },
     };
-    let pid = Pid::from_raw(id.pid).ok_or(SignalError::Gone(id.pid))?;
+    let pid = i32::try_from(id.pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(SignalError::Gone(id.pid))?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
     // The handle pins the process; if its start time is the one we know, the signal reaches it and nobody else.
-    let stat = fs::read_to_string(format!("/proc/{}/stat", id.pid))
-        .ok()
-        .and_then(|text| parse_stat(&text));
-    if stat.is_none_or(|stat| stat.start != id.start) {
+    if start_ticks(id.pid) != Some(id.start_ticks) {
         return Err(SignalError::Gone(id.pid));
     }
     pidfd_send_signal(&handle, signal).map_err(refused)
@@ -115,8 +164,8 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
 
 struct Stat {
     name: String,
-    parent: i32,
-    start: u64,
+    parent: u32,
+    start_ticks: u64,
 }
 
 /// Reads `/proc/<pid>/stat`. The name may hold spaces and parentheses, so it ends at the last one.
@@ -132,7 +181,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat {
         name,
         parent: fields.get(1)?.parse().ok()?,
-        start: fields.get(19)?.parse().ok()?,
+        start_ticks: fields.get(19)?.parse().ok()?,
     })
 }
 
@@ -142,7 +191,7 @@ mod tests {
     use crate::host::files;
     use std::process::{Command, Stdio};
 
-    fn state_of(pid: i32) -> char {
+    fn state_of(pid: u32) -> char {
         let stat = files::read(Path::new(&format!("/proc/{pid}/stat")))
             .unwrap()
             .unwrap();
@@ -156,7 +205,7 @@ mod tests {
             .unwrap()
     }
 
-    fn wait_for(pid: i32, states: &str) {
+    fn wait_for(pid: u32, states: &str) {
         for _ in 0..2000 {
             if states.contains(state_of(pid)) {
                 return;
@@ -176,20 +225,20 @@ mod tests {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
+        let pid = child.id();
         let process = read(pid).unwrap();
         let other = ProcessId {
-            start: process.id.start + 1,
-            ..process.id
+            start_ticks: process.identity.start_ticks + 1,
+            ..process.identity
         };
         assert!(matches!(kill(other), Err(SignalError::Gone(_))));
-        freeze(process.id).unwrap();
+        freeze(process.identity).unwrap();
         wait_for(pid, "T");
-        thaw(process.id).unwrap();
+        thaw(process.identity).unwrap();
         wait_for(pid, "SR");
-        kill(process.id).unwrap();
+        kill(process.identity).unwrap();
         child.wait().unwrap();
-        assert!(matches!(freeze(process.id), Err(SignalError::Gone(_))));
+        assert!(matches!(freeze(process.identity), Err(SignalError::Gone(_))));
     }
 
     #[test]
@@ -197,7 +246,7 @@ mod tests {
         let text = "7 (a) b (c) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
         let stat = parse_stat(text).unwrap();
         assert_eq!(
-            (stat.name.as_str(), stat.parent, stat.start),
+            (stat.name.as_str(), stat.parent, stat.start_ticks),
             ("a) b (c", 3, 4242)
         );
         assert!(parse_stat("garbage").is_none());
@@ -205,11 +254,11 @@ mod tests {
 
     #[test]
     fn we_are_in_the_list() {
-        let own = i32::try_from(std::process::id()).unwrap();
+        let own = std::process::id();
         assert!(
             list()
                 .iter()
-                .any(|process| process.id.pid == own && process.exe.is_some())
+                .any(|process| process.identity.pid == own && process.exe.is_some())
         );
     }
 }

@@ -10,13 +10,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
-use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::observe::interval::{Process, ProcessId};
+use super::process_table::{read, socket_inode, start_ticks};
 use crate::observe::sockets::{Holder, ProcessTable};
+use crate::process::{Process, ProcessId};
 
 /// Shortest pause between two walks of `/proc`; a walk over 100 processes takes about 2 ms.
 const RESCAN_PAUSE: Duration = Duration::from_millis(100);
@@ -33,8 +32,6 @@ const MAX_PROCESSES: usize = 32_768;
 const MAX_FILES: usize = 262_144;
 /// Sockets in the index: 10 MiB.
 const MAX_INODES: usize = 131_072;
-/// `/proc` files read here are lines; a longer one is cut.
-const MAX_TEXT: u64 = 4_096;
 /// Inodes without holder that are remembered, so that they do not cause a walk each.
 const MAX_ORPHANS: usize = 4_096;
 /// How long "nobody holds it" is believed; a socket just accepted has its inode a moment before its file descriptor.
@@ -138,7 +135,7 @@ impl ProcessIndex {
         if inodes.is_empty() {
             return;
         }
-        let Some(process) = identify(pid).map(Arc::new) else {
+        let Some(process) = read(pid).map(Arc::new) else {
             return;
         };
         for inode in inodes {
@@ -167,89 +164,14 @@ fn still_there(process: &Process) -> bool {
     start_ticks(process.identity.pid) == Some(process.identity.start_ticks)
 }
 
-/// The number in a link target like `socket:[12345]`.
-fn socket_inode(path: &Path) -> Option<u32> {
-    let target = fs::read_link(path).ok()?;
-    target
-        .to_str()?
-        .strip_prefix("socket:[")?
-        .strip_suffix(']')?
-        .parse()
-        .ok()
-}
-
-/// Name, program and group of a living process.
-#[must_use]
-pub fn identify(pid: u32) -> Option<Process> {
-    let start_ticks = start_ticks(pid)?;
-    let name = read_text(&format!("/proc/{pid}/comm"))?.trim_end().to_owned();
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    let cgroup = read_text(&format!("/proc/{pid}/cgroup")).and_then(|text| {
-        text.lines()
-            .find_map(|line| line.strip_prefix("0::"))
-            .map(ToOwned::to_owned)
-    });
-    // The pid may have changed hands between the reads above.
-    (self::start_ticks(pid)? == start_ticks).then(|| Process {
-        identity: ProcessId { pid, start_ticks },
-        name,
-        exe: exe.map(|path| path.to_string_lossy().into_owned()),
-        cgroup,
-    })
-}
-
-/// Start time of a living process in clock ticks after boot.
-#[must_use]
-pub fn start_ticks(pid: u32) -> Option<u64> {
-    parse_start_ticks(&read_text(&format!("/proc/{pid}/stat"))?)
-}
-
-/// Field 22; the command name in field 2 may hold blanks and parentheses, so fields count from the last `)`.
-fn parse_start_ticks(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?
-        .1
-        .split_ascii_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
-}
-
-fn read_text(path: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)
-        .ok()?
-        .take(MAX_TEXT)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_start_time_is_found_behind_an_evil_name() {
-        let mut stat = String::from("42 (a) b (c)) S");
-        for field in 4..=30 {
-            stat.push_str(&format!(" {}", if field == 22 { 987_654 } else { field }));
-        }
-        assert_eq!(parse_start_ticks(&stat), Some(987_654));
-        assert_eq!(parse_start_ticks("garbage"), None);
-    }
-
-    #[test]
-    fn this_process_is_identified_and_a_missing_one_is_not() {
-        let own = identify(std::process::id()).unwrap();
-        assert!(own.exe.is_some_and(|exe| exe.contains("edgewarden")));
-        assert!(own.identity.start_ticks > 0);
-        assert_eq!(identify(u32::MAX), None);
-    }
-
-    #[test]
     fn an_unknown_inode_causes_one_walk_and_then_waits() {
         let mut index = ProcessIndex::default();
-        let now = crate::host::capture::now();
+        let now = crate::host::clock::instant();
         assert_eq!(index.holder(0, now), Holder::Nobody);
         assert_eq!(index.holder(0, now), Holder::Nobody, "remembered");
         assert_eq!(index.holder(u32::MAX, now), Holder::AskLater);

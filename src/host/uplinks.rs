@@ -4,8 +4,6 @@
 //! ports. The endpoint's name may resolve to other addresses by now; the open connection must survive all the same.
 //! Only connections of the nucleus count, so no other program can make itself a lifeline.
 
-#![expect(clippy::disallowed_methods, reason = "host is a door: reads /proc")]
-
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -16,11 +14,9 @@ use crate::quarantine::processes::is_nucleus_service;
 
 /// Uplinks taken; the nucleus has one or two.
 const MAX_UPLINKS: usize = 16;
-/// Files of one process that are looked at.
-const MAX_FILES: usize = 4096;
 
 /// Remote ends; empty when nothing can be learned.
-pub fn of_nucleus(server_pid: Option<i32>, mqtt_port: Option<u16>) -> Vec<SocketAddr> {
+pub fn of_nucleus(server_pid: Option<u32>, mqtt_port: Option<u16>) -> Vec<SocketAddr> {
     let inodes = socket_inodes(server_pid);
     if inodes.is_empty() {
         return Vec::new();
@@ -40,24 +36,13 @@ pub fn of_nucleus(server_pid: Option<i32>, mqtt_port: Option<u16>) -> Vec<Socket
 
 /// Sockets of the nucleus: of the process that serves the IPC (classic is one process), and of lite's own services
 /// (the MQTT connection belongs to another of them).
-fn socket_inodes(server_pid: Option<i32>) -> BTreeSet<u32> {
+fn socket_inodes(server_pid: Option<u32>) -> BTreeSet<u32> {
     let services = process_table::list()
         .into_iter()
-        .filter(|process| is_nucleus_service(&process.cgroup));
-    let pids: BTreeSet<i32> = services.map(|process| process.id.pid).chain(server_pid).collect();
-    let files = pids
-        .iter()
-        .filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
-    files
-        .flat_map(|files| files.flatten().take(MAX_FILES))
-        .filter_map(|file| {
-            let target = std::fs::read_link(file.path()).ok()?;
-            target
-                .to_str()?
-                .strip_prefix("socket:[")?
-                .strip_suffix(']')?
-                .parse()
-                .ok()
-        })
-        .collect()
+        .filter(|process| process.cgroup.as_deref().is_some_and(is_nucleus_service));
+    let pids: BTreeSet<u32> = services
+        .map(|process| process.identity.pid)
+        .chain(server_pid)
+        .collect();
+    pids.into_iter().flat_map(process_table::sockets_of).collect()
 }

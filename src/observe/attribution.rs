@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::flow::{LocalFlow, Protocol};
-use super::interval::{Process, Reason};
+use super::interval::Reason;
 use super::sockets::{Holder, LookupError, OpenSocket, ProcessTable, SocketOwner, SocketTable};
+use crate::process::Process;
 
 /// Flows remembered at once: 2 MiB. A flow beyond it is counted as `other`, so a port scan cannot fill memory.
 pub const MAX_FLOWS: usize = 16_384;

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::observe::interval::ProcessId;
+use crate::process::ProcessId;
 
 #[derive(Default)]
 struct World {
@@ -66,6 +66,7 @@ fn process(pid: u32) -> Arc<Process> {
     let identity = ProcessId { pid, start_ticks: 1 };
     Arc::new(Process {
         identity,
+        parent: 1,
         name: format!("p{pid}"),
         exe: None,
         cgroup: None,
@@ -95,7 +96,7 @@ fn start() -> (Fake, Attribution<Fake, Fake>, Instant) {
     (
         fake.clone(),
         Attribution::new(fake.clone(), fake),
-        crate::host::capture::now(),
+        crate::host::clock::instant(),
     )
 }
 

@@ -11,11 +11,12 @@ use super::attribution::{Attribution, Verdict};
 use super::decode::{Decoded, PacketSummary};
 use super::direction::{Direction, OwnAddresses, direction};
 use super::flow::{FlowKey, LocalFlow};
-use super::interval::{Process, Reason};
+use super::interval::Reason;
 use super::ledger::{Account, Entry, Ledger, Limits, Page};
 use super::sockets::{ProcessTable, SocketTable};
 use crate::host::capture::CaptureEvent;
 use crate::host::links::Link;
+use crate::process::Process;
 
 /// The open sockets are listed this often, so that one that closes before its first packet is looked up is known.
 const REMEMBER: Duration = Duration::from_secs(1);

@@ -12,6 +12,8 @@ use std::ops::AddAssign;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::process::ProcessId;
+
 use super::flow::Protocol;
 
 /// Traffic of one thing, in bytes (frames with link header) and packets.
@@ -104,30 +106,6 @@ pub struct LinkCounters {
     pub index: u32,
     /// Absolute values.
     pub counters: Counters,
-}
-
-/// A process is its pid **and** its start time: pids are reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ProcessId {
-    /// Process number in our pid namespace.
-    pub pid: u32,
-    /// Clock ticks after boot, as in field 22 of `/proc/<pid>/stat`.
-    pub start_ticks: u64,
-}
-
-/// A process as it was when it was first seen owning a socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Process {
-    /// Who.
-    pub identity: ProcessId,
-    /// The kernel's command name, at most 15 bytes.
-    pub name: String,
-    /// Path of the program; absent when it cannot be read.
-    pub exe: Option<String>,
-    /// cgroup v2 path; absent when there is none.
-    pub cgroup: Option<String>,
 }
 
 /// Why traffic has no owner.

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use super::flow::{LocalFlow, Protocol};
 use super::interval::{
-    Counters, InterfaceTraffic, Process, ProcessId, ProcessTraffic, Reason, RemoteTraffic,
-    UnattributedTraffic,
+    Counters, InterfaceTraffic, ProcessTraffic, Reason, RemoteTraffic, UnattributedTraffic,
 };
+use crate::process::{Process, ProcessId};
 
 /// How much the ledger remembers within one interval.
 #[derive(Debug, Clone, Copy)]

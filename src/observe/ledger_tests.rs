@@ -8,6 +8,7 @@ fn process(pid: u32) -> Arc<Process> {
             pid,
             start_ticks: u64::from(pid) * 10,
         },
+        parent: 1,
         name: format!("p{pid}"),
         exe: None,
         cgroup: None,

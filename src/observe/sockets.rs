@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::flow::{LocalFlow, Protocol};
-use super::interval::Process;
+use crate::process::Process;
 
 /// What a socket is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

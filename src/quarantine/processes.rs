@@ -11,37 +11,14 @@ use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use super::order::{ProcessAction, ProcessMatch, ProcessRule};
-
-/// A process, safe against reuse of its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ProcessId {
-    /// The kernel's number.
-    pub pid: i32,
-    /// Start time in clock ticks since boot (`/proc/<pid>/stat`, field 22).
-    pub start: u64,
-}
-
-/// What is known of a process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
-    /// Who.
-    pub id: ProcessId,
-    /// Its parent's number.
-    pub parent: i32,
-    /// The kernel's short name; the process can change it.
-    pub name: String,
-    /// Executable as the kernel resolves it; none for kernel threads and zombies.
-    pub exe: Option<String>,
-    /// cgroup path (version 2).
-    pub cgroup: String,
-}
+use crate::process::{Process, ProcessId};
 
 /// A process that was stopped, for release and for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
     /// Who.
     #[serde(flatten)]
-    pub id: ProcessId,
+    pub identity: ProcessId,
     /// Short name.
     pub name: String,
     /// Executable.
@@ -56,7 +33,7 @@ pub struct Stopped {
 #[derive(Debug, Clone, Default)]
 pub struct Protected {
     /// Ourselves and the nucleus; their ancestors are protected with them.
-    pub pids: Vec<i32>,
+    pub pids: Vec<u32>,
     /// Executables, with `*`.
     pub executables: Vec<String>,
 }
@@ -102,10 +79,10 @@ pub fn select(list: &[Process], rules: &[ProcessRule], protected: &Protected) ->
     selection
 }
 
-fn with_ancestors(list: &[Process], pids: &[i32]) -> BTreeSet<i32> {
-    let parents: BTreeMap<i32, i32> = list
+fn with_ancestors(list: &[Process], pids: &[u32]) -> BTreeSet<u32> {
+    let parents: BTreeMap<u32, u32> = list
         .iter()
-        .map(|process| (process.id.pid, process.parent))
+        .map(|process| (process.identity.pid, process.parent))
         .collect();
     let mut all = BTreeSet::new();
     for pid in pids {
@@ -117,15 +94,15 @@ fn with_ancestors(list: &[Process], pids: &[i32]) -> BTreeSet<i32> {
     all
 }
 
-fn spare(process: &Process, untouchable: &BTreeSet<i32>, executables: &[WildMatch]) -> Option<&'static str> {
+fn spare(process: &Process, untouchable: &BTreeSet<u32>, executables: &[WildMatch]) -> Option<&'static str> {
     let exe = process.exe.as_deref().unwrap_or_default();
-    if process.id.pid == 1 {
+    if process.identity.pid == 1 {
         Some("it is pid 1")
     } else if exe.is_empty() {
         Some("it is a kernel thread or has ended")
-    } else if untouchable.contains(&process.id.pid) {
+    } else if untouchable.contains(&process.identity.pid) {
         Some("it is Edgewarden, the nucleus or an ancestor of them")
-    } else if is_nucleus_service(&process.cgroup) {
+    } else if process.cgroup.as_deref().is_some_and(is_nucleus_service) {
         Some("it is a service of the nucleus")
     } else if executables.iter().any(|pattern| pattern.matches(exe)) {
         Some("isolation.protected names it")
@@ -162,15 +139,15 @@ impl Matcher {
 mod tests {
     use super::*;
 
-    fn process(pid: i32, parent: i32, exe: &str) -> Process {
+    fn process(pid: u32, parent: u32, exe: &str) -> Process {
         let name = exe.rsplit('/').next().unwrap_or_default().to_owned();
         let exe = (!exe.is_empty()).then(|| exe.to_owned());
         Process {
-            id: ProcessId { pid, start: 7 },
+            identity: ProcessId { pid, start_ticks: 7 },
             parent,
             name,
             exe,
-            cgroup: "/user.slice".into(),
+            cgroup: Some("/user.slice".into()),
         }
     }
 
@@ -207,7 +184,7 @@ mod tests {
             process(40, 1, "/opt/rogue"),
         ];
         list.push(Process {
-            cgroup: "/system.slice/ggl.core.iotcored.service".into(),
+            cgroup: Some("/system.slice/ggl.core.iotcored.service".into()),
             ..process(50, 1, "/gg/iotcored")
         });
         let protected = Protected {
@@ -222,7 +199,11 @@ mod tests {
             action: ProcessAction::Kill,
         };
         let selection = select(&list, &[all], &protected);
-        let acted: Vec<i32> = selection.act.iter().map(|(process, _)| process.id.pid).collect();
+        let acted: Vec<u32> = selection
+            .act
+            .iter()
+            .map(|(process, _)| process.identity.pid)
+            .collect();
         assert_eq!(acted, [40]);
         assert_eq!(selection.spared.len(), 7);
     }

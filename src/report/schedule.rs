@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_first_slot_is_spread_over_one_interval() {
-        let now = crate::host::capture::now();
+        let now = crate::host::clock::instant();
         let firsts: Vec<Duration> = (0..100)
             .map(|seed| Schedule::new(INTERVAL, seed, now).next() - now)
             .collect();
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn reports_are_an_interval_apart_and_throttling_moves_to_the_next_slot() {
-        let now = crate::host::capture::now();
+        let now = crate::host::clock::instant();
         let mut schedule = Schedule::new(INTERVAL, 1, now);
         let first = schedule.next();
         assert!(!schedule.is_due(first - Duration::from_millis(1)) && schedule.is_due(first));

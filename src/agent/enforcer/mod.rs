@@ -44,7 +44,7 @@ pub struct Settings {
     /// Lifelines, windows, process rules.
     pub isolation: Isolation,
     /// The nucleus' process, which is never stopped.
-    pub nucleus_pid: Option<i32>,
+    pub nucleus_pid: Option<u32>,
 }
 
 /// What can be asked of enforcement.

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::Enforcer;
 use crate::host::clock::Now;
 use crate::host::process_table::{self, SignalError};
+use crate::process::{Process, ProcessId};
 use crate::quarantine::order::ProcessAction;
 use crate::quarantine::plan::Plan;
-use crate::quarantine::processes::{Process, ProcessId, Protected, Stopped, select};
+use crate::quarantine::processes::{Protected, Stopped, select};
 use crate::quarantine::state::MAX_SHOWN;
 
 /// Stopped processes remembered. More than this at once is a rule that fits too much; the rest is still stopped at
@@ -20,9 +21,8 @@ impl Enforcer {
         if plan.processes.is_empty() && self.journal.stopped.is_empty() {
             return Vec::new();
         }
-        let own = i32::try_from(std::process::id()).unwrap_or_default();
         let protected = Protected {
-            pids: [Some(own), self.settings.nucleus_pid]
+            pids: [Some(std::process::id()), self.settings.nucleus_pid]
                 .into_iter()
                 .flatten()
                 .collect(),
@@ -33,9 +33,18 @@ impl Enforcer {
             .spared
             .iter()
             .take(MAX_SHOWN)
-            .map(|(process, why)| format!("{} ({}) is not stopped: {why}", process.name, process.id.pid))
+            .map(|(process, why)| {
+                format!(
+                    "{} ({}) is not stopped: {why}",
+                    process.name, process.identity.pid
+                )
+            })
             .collect();
-        let meant: BTreeSet<ProcessId> = selection.act.iter().map(|(process, _)| process.id).collect();
+        let meant: BTreeSet<ProcessId> = selection
+            .act
+            .iter()
+            .map(|(process, _)| process.identity)
+            .collect();
         self.let_go(&meant, plan.is_normal());
         selection
             .act
@@ -47,14 +56,16 @@ impl Enforcer {
 
     fn let_go(&mut self, meant: &BTreeSet<ProcessId>, released: bool) {
         self.journal.stopped.retain(|stopped| {
-            if meant.contains(&stopped.id) {
+            if meant.contains(&stopped.identity) {
                 return true;
             }
             if stopped.action == ProcessAction::Kill {
                 return !released;
             }
-            match process_table::thaw(stopped.id) {
-                Ok(()) => tracing::info!(pid = stopped.id.pid, name = %stopped.name, "process runs again"),
+            match process_table::thaw(stopped.identity) {
+                Ok(()) => {
+                    tracing::info!(pid = stopped.identity.pid, name = %stopped.name, "process runs again");
+                }
                 Err(error) => tracing::debug!("{error}"),
             }
             false
@@ -66,22 +77,22 @@ impl Enforcer {
             .journal
             .stopped
             .iter()
-            .position(|stopped| stopped.id == process.id);
+            .position(|stopped| stopped.identity == process.identity);
         if known.is_none() {
             self.remember(process, action, now)?;
         }
         // Frozen first, so that it does nothing more while it is being killed; again at every check, in case
         // somebody let it run.
-        let outcome = process_table::freeze(process.id).and_then(|()| match action {
+        let outcome = process_table::freeze(process.identity).and_then(|()| match action {
             ProcessAction::Freeze => Ok(()),
-            ProcessAction::Kill => process_table::kill(process.id),
+            ProcessAction::Kill => process_table::kill(process.identity),
         });
         match outcome {
             Err(error @ SignalError::Refused { .. }) => Err(crate::error_text(&error)),
             Err(SignalError::Gone(_)) => Ok(()),
             Ok(()) => {
                 if known.is_none() {
-                    tracing::warn!(pid = process.id.pid, name = %process.name, exe = ?process.exe, ?action, "process stopped");
+                    tracing::warn!(pid = process.identity.pid, name = %process.name, exe = ?process.exe, ?action, "process stopped");
                 }
                 Ok(())
             }
@@ -97,7 +108,7 @@ impl Enforcer {
             ));
         }
         self.journal.stopped.push(Stopped {
-            id: process.id,
+            identity: process.identity,
             name: process.name.clone(),
             exe: process.exe.clone(),
             action,
