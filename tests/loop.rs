@@ -79,14 +79,14 @@ fn the_loop(personality: Personality) {
 #[test]
 fn the_shadow_isolates_and_releases_on_lite() {
     in_lab("the_shadow_isolates_and_releases_on_lite", || {
-        the_loop(Personality::Lite)
+        the_loop(Personality::Lite);
     });
 }
 
 #[test]
 fn the_shadow_isolates_and_releases_on_classic() {
     in_lab("the_shadow_isolates_and_releases_on_classic", || {
-        the_loop(Personality::Classic)
+        the_loop(Personality::Classic);
     });
 }
 

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use edgewarden::observe::{ObserveSettings, Observer};
+use edgewarden_lab::site::in_lab;
 use jiff::Timestamp;
 
 const ROLE: &str = "EDGEWARDEN_OBSERVE_ROLE";
@@ -22,37 +23,14 @@ pub(super) const UDP_PAYLOAD: u64 = 400;
 /// Bytes sent over TCP to each remote.
 const TCP_BYTES: u64 = 3_000_000;
 
-/// Runs `body` in a namespace of its own: the test starts itself again under `unshare`, and there runs `body`, or the
-/// program it was asked to be.
+/// Runs `body` in a lab, or the program this test binary was asked to be.
 pub(super) fn in_own_namespace(test: &str, body: impl FnOnce()) {
     match std::env::var(ROLE).as_deref() {
-        Ok("lab") => {
-            run("ip", &["link", "set", "lo", "up"]);
-            body();
-        }
         Ok("sink") => sink(),
         Ok("sender") => sender(),
         Ok("observer") => observer(),
         Ok(other) => panic!("unknown role {other}"),
-        Err(_) => {
-            let mut command = Command::new("unshare");
-            if !nix::unistd::geteuid().is_root() {
-                command.args(["--user", "--map-root-user"]);
-            }
-            command
-                .args(["--mount", "--net"])
-                .arg(std::env::current_exe().unwrap());
-            command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
-            let output = command.env(ROLE, "lab").stdin(Stdio::null()).output().unwrap();
-            let (out, err) = (
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr),
-            );
-            assert!(
-                output.status.success() && out.contains("1 passed"),
-                "{out}\n{err}"
-            );
-        }
+        Err(_) => in_lab(test, body),
     }
 }
 
