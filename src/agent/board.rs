@@ -17,6 +17,8 @@ pub struct ConfigurationStatus {
     pub source: String,
     /// Faults of the newest document; the one before stays in force.
     pub faults: Vec<Fault>,
+    /// Why the nucleus' document could not be had.
+    pub problem: Option<String>,
 }
 
 /// The control channel's state.

@@ -112,6 +112,7 @@ impl Follower {
     async fn fetch(&self) -> bool {
         match nucleus::configuration(&self.client).await {
             Ok(document) => {
+                self.board.update(|status| status.configuration.problem = None);
                 self.take(&document).await;
                 true
             }

@@ -188,8 +188,9 @@ fn parse_stat(text: &str) -> Option<Stat> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::files;
+    use crate::host::{clock, files};
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     fn state_of(pid: u32) -> char {
         let stat = files::read(Path::new(&format!("/proc/{pid}/stat")))
@@ -206,16 +207,15 @@ mod tests {
     }
 
     fn wait_for(pid: u32, states: &str) {
-        for _ in 0..2000 {
-            if states.contains(state_of(pid)) {
-                return;
-            }
-            std::thread::yield_now();
+        let end = clock::instant() + Duration::from_secs(10);
+        while !states.contains(state_of(pid)) {
+            assert!(
+                clock::instant() < end,
+                "process {pid} is {}, expected one of {states}",
+                state_of(pid)
+            );
+            clock::pause(Duration::from_millis(1));
         }
-        panic!(
-            "process {pid} is in state {}, expected one of {states}",
-            state_of(pid)
-        );
     }
 
     #[test]

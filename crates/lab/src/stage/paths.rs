@@ -1,6 +1,6 @@
 //! Every way ordinary traffic takes through the gateway, tried from outside the agent.
 //!
-//! In: a [`Stage`]. Out: for each way whether something gets through. The probes run side by side: a blocked one takes
+//! In: a [`Site`]. Out: for each way whether something gets through. The probes run side by side: a blocked one takes
 //! its whole patience.
 
 use crate::site::{
