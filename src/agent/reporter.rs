@@ -172,8 +172,8 @@ impl Reporter {
                 })
                 .await;
         }
-        // An alarm that clears does not release: an isolated device is quiet, which proves nothing. The shadow, the
-        // operator's override or switching the key off ends it.
+        // An alarm that clears does not release: an isolated device is quiet, which proves nothing. Switching the key
+        // off ends it, and so does the operator's override.
         if !config.detect.quarantine {
             let wish = Ok(Wish::Release);
             self.enforcer

@@ -61,6 +61,10 @@ pub(super) fn status(status: &Status) -> String {
         .iter()
         .for_each(|alarm| line("Alarm", alarm.clone()));
     line("Config", format!("from {}", status.configuration.source));
+    let problem = &status.configuration.problem;
+    problem
+        .iter()
+        .for_each(|problem| line("  problem", problem.clone()));
     status
         .configuration
         .faults

@@ -27,6 +27,8 @@ impl Enforcer {
                     tracing::debug!("lifeline addresses changed");
                 }
             }
+            // Nothing to note: the reconciliation that follows every command looks at the kernel.
+            Command::KernelChanged => {}
             Command::Channel { works } => self.channel_works = works,
             Command::RoundTrip { sent } => {
                 self.channel_works = true;

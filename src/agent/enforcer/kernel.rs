@@ -151,7 +151,13 @@ impl Enforcer {
                 Outcome::Unclear(why) => Some(format!("the canary to {target} proved nothing: {why}")),
             })
             .collect();
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        // Whatever the listing says, nothing is proven; the next check loads the rules again.
+        self.loaded = None;
+        self.last_canary = None;
+        Err(faults)
     }
 }
 

@@ -29,8 +29,9 @@ use kernel::Loaded;
 
 /// Commands waiting; senders wait when it is full, so nothing is lost.
 const QUEUE: usize = 64;
-/// How often a device that is cut off is checked: half the second within which a flushed table must be back.
-const CHECK_CUT: Duration = Duration::from_millis(500);
+/// How often a device that is cut off is checked besides every change event: for changes whose event was lost, new
+/// processes that a rule names, and the confirmation window.
+const CHECK_CUT: Duration = Duration::from_secs(1);
 /// How often a free device is checked for a table that should not be there.
 const CHECK_FREE: Duration = Duration::from_secs(60);
 /// How often what failed is tried again.
@@ -71,6 +72,8 @@ pub enum Command {
         /// It does.
         works: bool,
     },
+    /// Somebody changed the packet filter, perhaps us.
+    KernelChanged,
     /// A shadow request was answered.
     RoundTrip {
         /// Uptime at which it was sent.

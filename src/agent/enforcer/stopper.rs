@@ -18,6 +18,7 @@ const MAX_STOPPED: usize = 256;
 impl Enforcer {
     /// Stops what the plan names and lets go of what it names no longer; gives what went wrong.
     pub(super) fn bring_processes(&mut self, plan: &Plan, now: Now) -> Vec<String> {
+        self.state.spared.clear();
         if plan.processes.is_empty() && self.journal.stopped.is_empty() {
             return Vec::new();
         }
