@@ -29,9 +29,10 @@ use kernel::Loaded;
 
 /// Commands waiting; senders wait when it is full, so nothing is lost.
 const QUEUE: usize = 64;
-/// How often a device that is cut off is checked besides every change event: for changes whose event was lost, new
-/// processes that a rule names, and the confirmation window.
-const CHECK_CUT: Duration = Duration::from_secs(1);
+/// How often a device that is cut off is checked besides every change event: for changes whose event was lost.
+const CHECK_CUT: Duration = Duration::from_secs(5);
+/// The same while a plan waits for its confirmation or names processes, which may start at any time.
+const CHECK_CLOSELY: Duration = Duration::from_secs(1);
 /// How often a free device is checked for a table that should not be there.
 const CHECK_FREE: Duration = Duration::from_secs(60);
 /// How often what failed is tried again.
@@ -158,8 +159,10 @@ impl Enforcer {
     fn next_wake(&self, now: Now) -> Duration {
         let check = match self.state.phase {
             Phase::Failed => RETRY,
-            _ if self.state.posture != Posture::Normal => CHECK_CUT,
-            _ => CHECK_FREE,
+            _ if self.state.posture == Posture::Normal => CHECK_FREE,
+            Phase::Provisional => CHECK_CLOSELY,
+            _ if self.wanted_plan().processes.is_empty() => CHECK_CUT,
+            _ => CHECK_CLOSELY,
         };
         let ends = self
             .journal
