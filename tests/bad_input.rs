@@ -317,7 +317,7 @@ fn an_agent_that_starts_before_the_broker_obeys_once_it_is_there() {
                 .wait_status(LIMIT, "the channel works", |s| s["cloud"]["channelWorks"] == true)
                 .unwrap();
             isolate(&stage);
-                said_once(&mut stage, "the control channel does not work");
+            said_once(&mut stage, "the control channel does not work");
         },
     );
 }
