@@ -6,12 +6,15 @@
     reason = "a test fails by panicking, and it damages what the agent needs"
 )]
 
+#[path = "common/broker.rs"]
+mod broker;
 mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{LIMIT, broker_down, broker_up, isolate, options, ready, release, reports};
+use broker::{broker_down, broker_up};
+use common::{LIMIT, isolate, options, ready, release, reports};
 use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::site::in_lab;
 use edgewarden_lab::stage::{Stage, StageOptions, THING};
