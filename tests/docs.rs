@@ -1,0 +1,139 @@
+//! Documents that cannot go stale: generated pages equal their source, named files exist, links resolve, promises
+//! have tests. `UPDATE_DOCS=1 cargo test --test docs` writes the generated pages.
+
+#![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn generated(name: &str, text: &str) {
+    let path = root().join("docs").join(name);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "docs/{name} is not what the code says; run UPDATE_DOCS=1 cargo test --test docs"
+    );
+}
+
+#[test]
+fn the_configuration_page_is_the_table_of_keys() {
+    generated("configuration.md", &edgewarden::config::keys::markdown());
+}
+
+#[test]
+fn the_command_line_page_is_the_help() {
+    generated("cli.md", &edgewarden::cli::markdown());
+}
+
+/// The repository's own pages; build output and what other tools put there is left out.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = Vec::new();
+    for folder in [".", "docs", "crates/greengrass-ipc"] {
+        let entries = std::fs::read_dir(root().join(folder)).unwrap();
+        pages.extend(
+            entries
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|e| e == "md")),
+        );
+    }
+    assert!(
+        pages.len() > 8,
+        "the pages are not where this test looks: {pages:?}"
+    );
+    pages
+}
+
+#[test]
+fn every_relative_link_resolves() {
+    for page in pages() {
+        for target in read(&page)
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let path = target.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") || path.starts_with("mailto:") {
+                continue;
+            }
+            let file = page.parent().unwrap().join(path);
+            assert!(
+                file.exists(),
+                "{} links to {target}, which does not exist",
+                page.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_architecture_page_names_what_exists_and_every_module() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let named: Vec<&str> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.contains('/'))
+        .collect();
+    assert!(named.len() > 20, "the page names files in backticks: {named:?}");
+    for path in named
+        .iter()
+        .filter(|word| word.starts_with("src/") || word.starts_with("crates/") || word.starts_with("xtask/"))
+    {
+        assert!(
+            root().join(path).exists(),
+            "ARCHITECTURE.md names {path}, which does not exist"
+        );
+    }
+    for entry in std::fs::read_dir(root().join("src")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".rs") && name != "process.rs" {
+            continue;
+        }
+        assert!(
+            text.contains(&format!("src/{name}")),
+            "ARCHITECTURE.md does not mention src/{name}"
+        );
+    }
+}
+
+#[test]
+fn every_promise_has_its_tests() {
+    let promises = read(&root().join("docs/security.md"));
+    let mut tests = String::new();
+    for entry in std::fs::read_dir(root().join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            tests.push_str(&read(&path));
+        }
+    }
+    let lines: Vec<&str> = promises.lines().filter(|line| line.starts_with("| Q-")).collect();
+    assert!(
+        lines.len() > 10,
+        "promises are table rows that begin with their id"
+    );
+    for line in lines {
+        let shown = line.rsplit('|').nth(1).unwrap_or_default();
+        let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(
+            !names.is_empty() || shown.contains("the same"),
+            "no test is named: {line}"
+        );
+        for name in names {
+            assert!(
+                tests.contains(&format!("fn {name}()")),
+                "there is no test {name}: {line}"
+            );
+        }
+    }
+}
