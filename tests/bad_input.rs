@@ -213,6 +213,31 @@ fn every_nft() -> Vec<PathBuf> {
     found
 }
 
+/// Starts the agent again where no nft can be run.
+fn restart_without_nft(stage: &mut Stage) {
+    let empty = stage.site.directory().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    let programs = every_nft();
+    assert!(!programs.is_empty(), "control: nft is installed");
+    let hide = |program: &PathBuf| format!("mount --bind {} {} && ", empty.display(), program.display());
+    let script = programs.iter().map(hide).collect::<String>() + "exec \"$@\"";
+    let wrapper = ["--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    restart_as(stage, "unshare", &wrapper);
+}
+
+/// Gives nft back to an agent that was started without.
+fn give_nft_back(stage: &Stage) {
+    let mounts = format!("--mount=/proc/{}/ns/mnt", stage.agent.as_ref().unwrap().pid());
+    for program in every_nft() {
+        let back = Command::new("nsenter")
+            .arg(&mounts)
+            .arg("umount")
+            .arg(program)
+            .status();
+        assert!(back.unwrap().success());
+    }
+}
+
 #[test]
 fn without_nft_nothing_is_claimed_and_with_it_the_order_is_carried_out() {
     in_lab(
@@ -221,51 +246,68 @@ fn without_nft_nothing_is_claimed_and_with_it_the_order_is_carried_out() {
             let mut stage = ready(options());
             isolate(&stage);
             release(&stage);
-            let empty = stage.site.directory().join("empty");
-            std::fs::write(&empty, "").unwrap();
-            let programs = every_nft();
-            assert!(!programs.is_empty(), "control: nft is installed");
-            let mut script = String::new();
-            for program in &programs {
-                script += &format!("mount --bind {} {} && ", empty.display(), program.display());
-            }
-            script += "exec \"$@\"";
-            let wrapper = ["--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
-            restart_as(&mut stage, "unshare", &wrapper);
+            restart_without_nft(&mut stage);
             stage.wait_phase(LIMIT, "failed").unwrap();
             stage.desire(&json!({"quarantine": true})).unwrap();
-            let status = stage
-                .wait_status(LIMIT, "isolation is wanted", |s| {
-                    s["enforcement"]["wanted"] == "isolate"
-                })
-                .unwrap();
+            let wanted = |s: &Value| s["enforcement"]["wanted"] == "isolate";
+            let status = stage.wait_status(LIMIT, "isolation is wanted", wanted).unwrap();
             assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
-            assert_eq!(status["enforcement"]["posture"], "normal", "{status}");
+            assert_eq!(
+                status["enforcement"]["posture"],
+                Value::Null,
+                "not known: {status}"
+            );
             let faults = joined(&status["enforcement"]["faults"]);
             assert!(faults.contains("nft was not found"), "{status}");
-            stage
-                .wait_shadow(LIMIT, "the fault in the shadow", |shadow| {
-                    let reported = &shadow["state"]["reported"];
-                    reported["quarantine"] == false
-                        && reported["quarantineStatus"]["wanted"] == "isolate"
-                        && joined(&reported["quarantineStatus"]["faults"]).contains("nft was not found")
-                })
-                .unwrap();
+            let told = |shadow: &Value| {
+                let reported = &shadow["state"]["reported"];
+                reported["quarantine"] == false
+                    && reported["quarantineStatus"]["wanted"] == "isolate"
+                    && joined(&reported["quarantineStatus"]["faults"]).contains("nft was not found")
+            };
+            stage.wait_shadow(LIMIT, "the fault in the shadow", told).unwrap();
             assert!(!stage.has_table().unwrap());
             said_once(&mut stage, "enforcement: nft was not found");
 
-            let mounts = format!("--mount=/proc/{}/ns/mnt", stage.agent.as_ref().unwrap().pid());
-            for program in &programs {
-                let back = Command::new("nsenter")
-                    .arg(&mounts)
-                    .arg("umount")
-                    .arg(program)
-                    .status();
-                assert!(back.unwrap().success());
-            }
+            give_nft_back(&stage);
             stage.wait_phase(LIMIT, "enforced").unwrap();
             reports(&stage, &json!(true));
             assert!(stage.has_table().unwrap());
+        },
+    );
+}
+
+#[test]
+fn a_release_that_cannot_be_carried_out_is_not_reported_as_done() {
+    in_lab(
+        "a_release_that_cannot_be_carried_out_is_not_reported_as_done",
+        || {
+            let mut stage = ready(options());
+            isolate(&stage);
+            restart_without_nft(&mut stage);
+            stage.wait_phase(LIMIT, "failed").unwrap();
+            stage.desire(&json!({"quarantine": false})).unwrap();
+            let told = |shadow: &Value| {
+                let status = &shadow["state"]["reported"]["quarantineStatus"];
+                status["wanted"] == "normal" && status["state"] == "failed"
+            };
+            let shadow = stage
+                .wait_shadow(LIMIT, "the failure in the shadow", told)
+                .unwrap();
+            assert_eq!(
+                shadow["state"]["reported"]["quarantine"], true,
+                "still isolated: {shadow}"
+            );
+            assert_eq!(
+                shadow["state"]["delta"]["quarantine"], false,
+                "the cloud sees it: {shadow}"
+            );
+            assert!(stage.has_table().unwrap(), "nobody could take the rules away");
+
+            give_nft_back(&stage);
+            stage.wait_phase(LIMIT, "released").unwrap();
+            reports(&stage, &json!(false));
+            assert!(!stage.has_table().unwrap());
         },
     );
 }

@@ -151,12 +151,14 @@ fn isolation_is_restored_before_the_cloud_is_there() {
         stage.agent.as_mut().unwrap().kill9().unwrap();
         stage.nft(&["flush", "ruleset"]).unwrap();
         assert!(!kernel(&stage), "control: flushed");
+        let said_before = stage.agent_output().len();
         stage.start_agent().unwrap();
         let status = stage.wait_phase(LIMIT, "enforced").unwrap();
         assert_eq!(status["cloud"]["lastRoundTrip"], Value::Null, "{status}");
         assert!(kernel(&stage));
         let log = stage.agent_output();
-        let last_life = log.rsplit_once("phase=Enforced").unwrap().1;
+        let last_life = log.get(said_before..).unwrap_or_default();
+        assert!(last_life.contains("phase=Enforced"), "{log}");
         assert!(
             !last_life.contains("phase=Released"),
             "never open in between:\n{log}"

@@ -113,8 +113,10 @@ fn every_promise_has_its_tests() {
     let mut tests = String::new();
     for entry in std::fs::read_dir(root().join("tests")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
-            tests.push_str(&read(&path));
+        // A test is a file, or a folder with a main.rs.
+        let main = if path.is_dir() { path.join("main.rs") } else { path };
+        if main.is_file() {
+            tests.push_str(&read(&main));
         }
     }
     let lines: Vec<&str> = promises.lines().filter(|line| line.starts_with("| Q-")).collect();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::shadow_message::ShadowMessage;
 use super::topics::ShadowTopics;
-use crate::quarantine::reported::{reported, same_news};
+use crate::quarantine::reported::{reported, same_news, with_removals};
 use crate::quarantine::state::{Phase, State};
 
 /// How long an answer may take before the control channel counts as broken.
@@ -312,6 +312,14 @@ impl Session {
             .is_some_and(|accepted| same_news(accepted, &body))
         {
             return None;
+        }
+        // Only the echoed order can leave something behind; the status names every key of its own.
+        let mut body = body;
+        if let (Some(own), Some(known)) = (
+            body.get("quarantine"),
+            self.accepted.as_ref().and_then(|a| a.get("quarantine")),
+        ) {
+            body["quarantine"] = with_removals(own.clone(), known);
         }
         let request = self.request(now, json!({ "state": { "reported": body } }));
         let payload = request.body.clone();

@@ -15,35 +15,68 @@ const MAX_FAULT_TEXT: usize = 160;
 
 /// The `reported` object. `null` members remove what an earlier report left behind.
 ///
-/// While a plan is provisional the `quarantine` key is left out, and with it what was reported before stays: the
-/// kernel is closed already, but the plan may still be rolled back.
+/// While a plan is provisional, and while it is not known what the kernel holds, the `quarantine` key is left out, and
+/// with it what was reported before stays: nothing is claimed that was not proven.
 pub fn reported(state: &State, desired: Option<&Value>) -> Value {
     let mut reported = json!({ "quarantineStatus": status(state) });
-    if state.phase != Phase::Provisional {
-        reported["quarantine"] = quarantine(state, desired);
+    if let Some(posture) = state.posture.filter(|_| state.phase != Phase::Provisional) {
+        reported["quarantine"] = quarantine(state, posture, desired);
     }
     reported
 }
 
-/// Whether two reported objects say the same to a reader; counters alone are no news worth a message.
-pub fn same_news(a: &Value, b: &Value) -> bool {
+/// Whether the service's `known` already says what `ours` says. Counters alone are no news worth a message, and a key
+/// that ours leaves out stays as it is.
+pub fn same_news(known: &Value, ours: &Value) -> bool {
     let quiet = |value: &Value| {
-        let mut value = value.clone();
-        if let Some(status) = value
-            .pointer_mut("/quarantineStatus")
-            .and_then(Value::as_object_mut)
-        {
+        let mut value = without_nulls(value);
+        if ours.get("quarantine").is_none() {
+            value.as_object_mut().map(|object| object.remove("quarantine"));
+        }
+        if let Some(status) = value.get_mut("quarantineStatus").and_then(Value::as_object_mut) {
             status.remove("blocked");
             status.remove("reasserted");
-            // The service keeps no nulls: sent, they remove a key; kept, the key is absent.
-            status.retain(|_, member| !member.is_null());
         }
         value
     };
-    quiet(a) == quiet(b)
+    quiet(known) == quiet(ours)
 }
 
-fn quarantine(state: &State, desired: Option<&Value>) -> Value {
+/// `ours` with a `null` for every key below it that only the service's `known` has: the service merges, so what is
+/// not named would stay.
+pub fn with_removals(ours: Value, known: &Value) -> Value {
+    let (Value::Object(mut ours), Value::Object(known)) = (ours.clone(), known) else {
+        return ours;
+    };
+    for (key, value) in known {
+        match ours.get(key) {
+            Some(own) => {
+                let own = with_removals(own.clone(), value);
+                ours.insert(key.clone(), own);
+            }
+            None => {
+                ours.insert(key.clone(), Value::Null);
+            }
+        }
+    }
+    Value::Object(ours)
+}
+
+/// The service keeps no nulls: sent, they remove a key; kept, the key is absent.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(
+                kept.map(|(key, value)| (key.clone(), without_nulls(value)))
+                    .collect(),
+            )
+        }
+        other => other.clone(),
+    }
+}
+
+fn quarantine(state: &State, posture: Posture, desired: Option<&Value>) -> Value {
     let desired = desired.filter(|value| !value.is_null());
     let ordered_by_shadow = state
         .orders
@@ -58,7 +91,7 @@ fn quarantine(state: &State, desired: Option<&Value>) -> Value {
         Some(value) if ordered_by_shadow && !refused && state.obeys() => value.clone(),
         Some(value) if !refused && state.phase == Phase::Released && means_release(value) => value.clone(),
         // Not (yet) what is desired: say what is true.
-        _ => json!(state.posture != Posture::Normal),
+        _ => json!(posture != Posture::Normal),
     }
 }
 
@@ -83,7 +116,7 @@ fn status(state: &State) -> Value {
                 .map(|fault| fault.to_string().chars().take(MAX_FAULT_TEXT).collect())
                 .collect::<Vec<String>>()
         });
-    let blocked = (state.posture != Posture::Normal).then(|| {
+    let blocked = state.may_cut().then(|| {
         json!({ "out": state.blocked.out.packets, "in": state.blocked.inbound.packets,
                 "forward": state.blocked.forward.packets })
     });
@@ -123,7 +156,7 @@ mod tests {
     fn state(phase: Phase, posture: Posture) -> State {
         State {
             phase,
-            posture,
+            posture: Some(posture),
             wanted: Posture::Isolate,
             orders: vec![Order::isolate(Authority::Shadow, "shadow", None, at())],
             ..State::default()
@@ -151,9 +184,38 @@ mod tests {
     }
 
     #[test]
+    fn an_echoed_order_leaves_nothing_of_the_one_before() {
+        let known = json!({"id": "a", "reason": "old", "block": {"remotes": ["192.0.2.1"]}});
+        let ours = json!({"id": "b", "posture": "isolate", "block": {"ports": []}});
+        let sent = with_removals(ours, &known);
+        let expected = json!({"id": "b", "posture": "isolate", "reason": null,
+                              "block": {"ports": [], "remotes": null}});
+        assert_eq!(sent, expected);
+        assert_eq!(with_removals(json!(true), &known), json!(true));
+    }
+
+    #[test]
+    fn what_is_left_out_is_no_news() {
+        let known = json!({"quarantine": true, "quarantineStatus": {"state": "provisional"}});
+        let ours = json!({"quarantineStatus": {"state": "provisional", "faults": null}});
+        assert!(same_news(&known, &ours));
+    }
+
+    #[test]
+    fn what_the_kernel_holds_is_not_claimed_while_it_cannot_be_read() {
+        let mut unknown = state(Phase::Failed, Posture::Isolate);
+        unknown.posture = None;
+        for desired in [json!(true), json!(false)] {
+            assert_eq!(reported(&unknown, Some(&desired)).get("quarantine"), None);
+        }
+        assert_eq!(reported(&unknown, None)["quarantineStatus"]["state"], "failed");
+    }
+
+    #[test]
     fn an_override_leaves_the_delta_visible() {
         let released = State {
             phase: Phase::Released,
+            posture: Some(Posture::Normal),
             ..State::default()
         };
         assert_eq!(reported(&released, Some(&json!(true)))["quarantine"], false);
@@ -174,6 +236,7 @@ mod tests {
     fn a_refused_wish_is_named_and_not_repeated() {
         let mut refused = State {
             phase: Phase::Released,
+            posture: Some(Posture::Normal),
             ..State::default()
         };
         let faults = vec![Fault::new(

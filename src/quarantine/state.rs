@@ -75,8 +75,8 @@ pub struct State {
     pub phase: Phase,
     /// What the orders want.
     pub wanted: Posture,
-    /// What the kernel was proven to enforce.
-    pub posture: Posture,
+    /// What the kernel was proven to enforce; `None` while that is not known, because it cannot be read back.
+    pub posture: Option<Posture>,
     /// Since when.
     pub since: Option<Timestamp>,
     /// When the kernel's listing was last compared.
@@ -106,11 +106,16 @@ pub struct State {
 }
 
 impl State {
+    /// Whether something is, or may be, cut.
+    pub fn may_cut(&self) -> bool {
+        self.posture != Some(Posture::Normal)
+    }
+
     /// Whether the kernel was proven to obey all live orders and the control channel is confirmed.
     pub fn obeys(&self) -> bool {
         match self.phase {
             Phase::Released => self.wanted == Posture::Normal,
-            Phase::Enforced => self.wanted == self.posture,
+            Phase::Enforced => Some(self.wanted) == self.posture,
             _ => false,
         }
     }

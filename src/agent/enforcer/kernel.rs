@@ -12,7 +12,7 @@ use crate::host::nft::{self, NftError};
 use crate::quarantine::confirm::Attempt;
 use crate::quarantine::order::{Posture, Protocol};
 use crate::quarantine::plan::Plan;
-use crate::quarantine::ruleset::{COUNTERS, Expected, Ruleset, render};
+use crate::quarantine::ruleset::{COUNTERS, Ruleset, render};
 use crate::quarantine::state::{Blocked, Cut};
 use crate::quarantine::verify::{counters, fingerprint, verify};
 
@@ -26,9 +26,8 @@ const CANARIES: [&str; 2] = ["203.0.113.254", "2001:db8:ffff:ffff::fe"];
 /// What the kernel was last seen to hold.
 pub(super) struct Loaded {
     text: String,
-    expected: Expected,
     fingerprint: u32,
-    pub(super) posture: Posture,
+    posture: Posture,
 }
 
 impl Enforcer {
@@ -41,10 +40,11 @@ impl Enforcer {
         let listing = match nft::list().await {
             Ok(listing) => listing,
             Err(error) => {
-                self.loaded = None;
+                self.posture = None;
                 return Err(vec![describe(&error)]);
             }
         };
+        self.posture = self.seen(listing.as_ref());
         let same = self
             .loaded
             .as_ref()
@@ -61,27 +61,14 @@ impl Enforcer {
             self.reasserted += 1;
             tracing::warn!("somebody changed the table inet edgewarden: it is put back");
         }
-        self.load(ruleset, plan, listing.as_ref(), now).await
+        self.load(ruleset, plan, now).await
     }
 
-    async fn load(
-        &mut self,
-        ruleset: Ruleset,
-        plan: &Plan,
-        before: Option<&Value>,
-        now: Now,
-    ) -> Result<(), Vec<String>> {
+    async fn load(&mut self, ruleset: Ruleset, plan: &Plan, now: Now) -> Result<(), Vec<String>> {
         if let Err(error) = nft::load(&ruleset.text).await {
-            // Still the truth about the kernel: what held before holds, if nobody changed it.
-            if self
-                .loaded
-                .as_ref()
-                .is_some_and(|old| verify(&old.expected, before).is_err())
-            {
-                self.loaded = None;
-            }
             return Err(vec![describe(&error)]);
         }
+        self.posture = None;
         self.loaded = None;
         let listing = nft::list().await.map_err(|error| vec![describe(&error)])?;
         verify(&ruleset.expected, listing.as_ref())?;
@@ -90,12 +77,21 @@ impl Enforcer {
         self.prove(plan, now, true)
     }
 
+    /// What a listing proves: no table is no rule of ours, a table is what we loaded only while nobody changed it.
+    fn seen(&self, listing: Option<&Value>) -> Option<Posture> {
+        match (listing, &self.loaded) {
+            (None, _) => Some(Posture::Normal),
+            (Some(_), Some(loaded)) if loaded.fingerprint == fingerprint(listing) => Some(loaded.posture),
+            (Some(_), _) => None,
+        }
+    }
+
     fn note_loaded(&mut self, ruleset: Ruleset, plan: &Plan, listing: Option<&Value>) {
         self.state.blocked = listing.map(blocked).unwrap_or_default();
+        self.posture = Some(plan.posture);
         self.loaded = Some(Loaded {
             fingerprint: fingerprint(listing),
             text: ruleset.text,
-            expected: ruleset.expected,
             posture: plan.posture,
         });
     }
@@ -155,6 +151,7 @@ impl Enforcer {
             return Ok(());
         }
         // Whatever the listing says, nothing is proven; the next check loads the rules again.
+        self.posture = None;
         self.loaded = None;
         self.last_canary = None;
         Err(faults)

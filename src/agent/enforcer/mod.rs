@@ -10,6 +10,7 @@ mod kernel;
 mod restore;
 mod stopper;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -120,6 +121,8 @@ pub struct Enforcer {
     settings: Settings,
     rejected: Vec<Rejection>,
     loaded: Option<Loaded>,
+    /// What the kernel was last proven to enforce; `None` when that is not known.
+    posture: Option<Posture>,
     attempt: Option<(PlanId, Attempt)>,
     channel_works: bool,
     round_trip: Option<Duration>,
@@ -159,7 +162,7 @@ impl Enforcer {
     fn next_wake(&self, now: Now) -> Duration {
         let check = match self.state.phase {
             Phase::Failed => RETRY,
-            _ if self.state.posture == Posture::Normal => CHECK_FREE,
+            _ if !self.state.may_cut() => CHECK_FREE,
             Phase::Provisional => CHECK_CLOSELY,
             _ if self.wanted_plan().processes.is_empty() => CHECK_CUT,
             _ => CHECK_CLOSELY,
@@ -193,7 +196,8 @@ impl Enforcer {
         };
         faults.extend(self.bring_processes(&plan, now));
         faults.extend(self.save().err());
-        faults.dedup();
+        let mut named = BTreeSet::new();
+        faults.retain(|fault| named.insert(fault.clone()));
         let phase = self.phase(&wanted, &plan, proven);
         self.say(phase, &wanted, &plan, faults, now);
         self.judge_attempt(&plan, now);
@@ -330,10 +334,7 @@ impl Enforcer {
     }
 
     fn say(&mut self, phase: Phase, wanted: &Plan, plan: &Plan, faults: Vec<String>, now: Now) {
-        let posture = self
-            .loaded
-            .as_ref()
-            .map_or(Posture::Normal, |loaded| loaded.posture);
+        let posture = self.posture;
         let mut state = State {
             phase,
             wanted: wanted.posture,
@@ -357,7 +358,7 @@ impl Enforcer {
         }
         if phase != self.state.phase || posture != self.state.posture || state.plan != self.state.plan {
             state.since = Some(now.wall);
-            tracing::info!(?phase, %posture, wanted = %wanted.posture, "enforcement changed");
+            tracing::info!(?phase, ?posture, wanted = %wanted.posture, "enforcement changed");
         }
         for fault in state
             .faults

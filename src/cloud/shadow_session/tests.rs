@@ -18,6 +18,7 @@ fn session() -> Session {
 fn released() -> State {
     State {
         phase: Phase::Released,
+        posture: Some(Posture::Normal),
         ..State::default()
     }
 }
@@ -27,7 +28,7 @@ fn enforced() -> State {
     State {
         phase: Phase::Enforced,
         wanted: Posture::Isolate,
-        posture: Posture::Isolate,
+        posture: Some(Posture::Isolate),
         orders: vec![Order::isolate(Authority::Shadow, "shadow", None, issued)],
         ..State::default()
     }
