@@ -46,10 +46,12 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             "report-id.json",
             "lock",
         ] {
+            let path = arguments.state_dir.join(name);
+            let removed = [files::remove(&files::temporary(&path)), files::remove(&path)];
             failures.extend(
-                files::remove(&arguments.state_dir.join(name))
-                    .err()
-                    .map(|error| crate::error_text(&error)),
+                removed
+                    .into_iter()
+                    .filter_map(|removed| Some(crate::error_text(&removed.err()?))),
             );
         }
         failures.extend(files::remove(socket).err().map(|error| crate::error_text(&error)));

@@ -32,7 +32,8 @@ pub enum InboxEvent {
         /// Its payload.
         payload: Bytes,
     },
-    /// A topic was refused; it is tried again.
+    /// A topic was refused; it is tried again. Told once for each reason: all topics are refused for the same one while
+    /// nucleus lite is offline.
     Refused {
         /// Which.
         topic: String,
@@ -54,6 +55,8 @@ pub struct Inbox {
     raw: mpsc::Receiver<Raw>,
     total: usize,
     subscribed: BTreeSet<usize>,
+    /// Why a topic was last refused, until every topic is subscribed.
+    refused: Option<String>,
     _tasks: JoinSet<()>,
 }
 
@@ -70,6 +73,7 @@ impl Inbox {
             raw,
             total,
             subscribed: BTreeSet::new(),
+            refused: None,
             _tasks: tasks,
         }
     }
@@ -85,10 +89,13 @@ impl Inbox {
                     });
                 }
                 Raw::Refused(topic, error) => {
-                    return Some(InboxEvent::Refused {
-                        topic,
-                        why: crate::error_text(&error),
-                    });
+                    let why = crate::error_text(&error);
+                    if self.refused.as_ref() == Some(&why) {
+                        tracing::debug!("{topic} was refused as well: {why}");
+                        continue;
+                    }
+                    self.refused = Some(why.clone());
+                    return Some(InboxEvent::Refused { topic, why });
                 }
                 Raw::Lost(count) => {
                     tracing::warn!(count, "messages were lost because they came too fast");
@@ -98,6 +105,7 @@ impl Inbox {
                     self.subscribed.insert(index);
                     if self.subscribed.len() == self.total {
                         self.subscribed.clear();
+                        self.refused = None;
                         return Some(InboxEvent::Ready);
                     }
                 }

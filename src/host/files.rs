@@ -86,7 +86,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         path: path.to_owned(),
         source,
     };
-    let temporary = path.with_extension("new");
+    let temporary = temporary(path);
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -103,6 +103,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     File::open(directory).and_then(|d| d.sync_all()).map_err(failed)
+}
+
+/// What [`replace`] writes before it renames; a crash in between leaves it behind.
+pub fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Removes a file; a missing one is no error.

@@ -5,7 +5,7 @@ use crate::config::fault::{Fault, join};
 use crate::host::clock::Now;
 use crate::quarantine::journal::Overridden;
 use crate::quarantine::lifeline::Purpose;
-use crate::quarantine::order::Authority;
+use crate::quarantine::order::{Authority, Order};
 use crate::quarantine::order_document::Wish;
 use crate::quarantine::state::{MAX_SHOWN, Rejection};
 
@@ -66,7 +66,9 @@ impl Enforcer {
         let Some(overridden) = &mut self.journal.overridden else {
             return false;
         };
-        let same = |order: &crate::quarantine::order::Order| matches!(wish, Wish::Order(wanted) if order.authority == authority && order.same_wish(wanted));
+        // Shadow and deployment are read again and again; the others speak once, so what they say is always news.
+        let repeats = matches!(authority, Authority::Shadow | Authority::Deployment);
+        let same = |order: &Order| matches!(wish, Wish::Order(wanted) if repeats && order.authority == authority && order.same_wish(wanted));
         if overridden.orders.iter().any(same) {
             return true;
         }
@@ -99,11 +101,13 @@ impl Enforcer {
     }
 
     fn override_all(&mut self, reason: String, now: Now) {
-        let orders = self.journal.book.clear();
+        let mut orders = self.journal.book.clear();
         for order in &orders {
             tracing::warn!(order = %order.id, authority = %order.authority, "ended by the operator: {reason}");
         }
         self.journal.rolled_back = None;
+        // The operator's own order and what a damaged journal made us assume end for good: nobody's will is held back.
+        orders.retain(|order| !matches!(order.authority, Authority::Operator | Authority::Recovery));
         if !orders.is_empty() {
             self.journal.overridden = Some(Overridden {
                 reason,

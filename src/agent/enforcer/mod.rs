@@ -293,16 +293,13 @@ impl Enforcer {
                     scope: attempt.scope,
                 });
                 self.journal.trial = None;
-                if let Err(fault) = self.save() {
-                    self.state.faults.insert(0, fault);
+                let mut faults = self.state.faults.clone();
+                if let Err(fault) = self.save()
+                    && !faults.contains(&fault)
+                {
+                    faults.insert(0, fault);
                 }
-                self.say(
-                    Phase::Enforced,
-                    &plan.clone(),
-                    plan,
-                    self.state.faults.clone(),
-                    now,
-                );
+                self.say(Phase::Enforced, &plan.clone(), plan, faults, now);
             }
             Verdict::Widen => {
                 tracing::warn!(plan = %id, "the control channel is silent behind the rules: widening the lifelines");
@@ -362,10 +359,12 @@ impl Enforcer {
             state.since = Some(now.wall);
             tracing::info!(?phase, %posture, wanted = %wanted.posture, "enforcement changed");
         }
-        if state.faults != self.state.faults {
-            for fault in &state.faults {
-                tracing::error!("enforcement: {fault}");
-            }
+        for fault in state
+            .faults
+            .iter()
+            .filter(|fault| !self.state.faults.contains(fault))
+        {
+            tracing::error!("enforcement: {fault}");
         }
         self.state = state;
         self.publish.send_replace(self.state.clone());

@@ -1,0 +1,343 @@
+//! Crashes, restarts and other hands: whatever dies whenever, the kernel holds all of an order or nothing of it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, prints its seed, and kills at random moments"
+)]
+
+#[path = "common/broker.rs"]
+mod broker;
+mod common;
+
+use std::time::{Duration, Instant};
+
+use broker::{broker_down, broker_up};
+use common::{LIMIT, isolate, options, ready, release, reports};
+use edgewarden_lab::nucleus::personality::Personality;
+use edgewarden_lab::site::{Ns, in_lab, wait_until};
+use edgewarden_lab::stage::{Stage, StageOptions};
+use serde_json::{Value, json};
+
+/// Kills in one test; each hits another moment of receiving, loading, proving, confirming or releasing.
+const KILLS: u64 = 30;
+/// A table that somebody removed must be back within this.
+const BACK_WITHIN: Duration = Duration::from_secs(1);
+
+/// What one `nft -j list ruleset` says of our chains: none (false), or all three, closed (true).
+///
+/// A table without a chain filters nothing, so it counts as none. nft 1.0.6 shows one now and then while a transaction
+/// that begins with `add table` and `delete table` is being committed, also without any agent.
+fn isolated(listing: &Value) -> Result<bool, String> {
+    let items = listing["nftables"].as_array().ok_or("no listing")?;
+    let ours = |kind: &str| {
+        let of_kind = items.iter().filter_map(|item| item.get(kind));
+        let ours: Vec<Value> = of_kind
+            .filter(|item| item["table"] == "edgewarden")
+            .cloned()
+            .collect();
+        ours
+    };
+    if ours("chain").is_empty() && ours("rule").is_empty() {
+        return Ok(false);
+    }
+    let mut closed: Vec<_> = ours("chain")
+        .iter()
+        .filter(|chain| chain["policy"] == "drop")
+        .filter_map(|chain| chain["hook"].as_str().map(str::to_owned))
+        .collect();
+    closed.sort();
+    let has_rules = ours("rule").len() >= 3;
+    if closed == ["forward", "input", "output"] && has_rules {
+        Ok(true)
+    } else {
+        Err(format!("half a table: {listing}"))
+    }
+}
+
+fn kernel(stage: &Stage) -> bool {
+    let (_, output, _) = stage.nft(&["-j", "list", "ruleset"]).unwrap();
+    isolated(&serde_json::from_str(&output).unwrap()).unwrap()
+}
+
+/// Pseudo-random, so that a failure can be had again (as far as the machine's timing allows).
+struct Moments(u64);
+
+impl Moments {
+    fn new(seed: u64) -> Self {
+        println!("seed {seed}");
+        Self(seed)
+    }
+
+    /// 0 to 80 ms.
+    fn next(&mut self) -> Duration {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        Duration::from_micros((self.0 >> 33) % 80_000)
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_all_of_an_order_or_nothing() {
+    in_lab("a_kill_at_any_moment_leaves_all_of_an_order_or_nothing", || {
+        let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let mut moments = Moments::new(seed);
+        let mut stage = ready(options());
+        let watch = "while :; do nft -j list ruleset; sleep 0.003; done";
+        let log = stage.site.directory().join("watch.log");
+        let watcher = stage
+            .site
+            .spawn(Ns::Gateway, "/bin/sh", &["-c", watch], &[], log)
+            .unwrap();
+        for round in 0..KILLS {
+            let ordered = round % 2 == 0;
+            // Every third kill hits the start, every other one the carrying out of the order.
+            let order = json!({ "quarantine": ordered });
+            if round % 3 == 2 {
+                stage.agent.as_mut().unwrap().kill9().unwrap();
+                stage.desire(&order).unwrap();
+                stage.start_agent().unwrap();
+            } else {
+                stage.desire(&order).unwrap();
+            }
+            std::thread::sleep(moments.next());
+            stage.agent.as_mut().unwrap().kill9().unwrap();
+            let dead = kernel(&stage);
+            println!("round {round}: ordered {ordered}, killed with the table {dead}");
+            stage.start_agent().unwrap();
+            let phase = if ordered { "enforced" } else { "released" };
+            stage.wait_phase(LIMIT, phase).unwrap();
+            assert_eq!(kernel(&stage), ordered, "round {round}");
+            assert_eq!(
+                stage.has_table().unwrap(),
+                ordered,
+                "round {round}: not even an empty one"
+            );
+            reports(&stage, &json!(ordered));
+        }
+        let seen: Vec<bool> = watcher.events().iter().map(|e| isolated(e).unwrap()).collect();
+        let (with, without) = (
+            seen.iter().filter(|s| **s).count(),
+            seen.iter().filter(|s| !**s).count(),
+        );
+        println!("{with} looks with the table, {without} without");
+        assert!(
+            with > 50 && without > 50,
+            "control: the watcher saw both states: {with}, {without}"
+        );
+        assert!(!stage.state_directory().join("journal.damaged").exists());
+    });
+}
+
+#[test]
+fn isolation_is_restored_before_the_cloud_is_there() {
+    in_lab("isolation_is_restored_before_the_cloud_is_there", || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        assert!(kernel(&stage), "the rules outlive the agent");
+        broker_down(&mut stage);
+        stage.cloud = None;
+
+        stage.start_agent().unwrap();
+        let status = stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(status["cloud"]["channelWorks"], false, "{status}");
+        assert!(kernel(&stage));
+
+        // As after a reboot: nothing in the kernel, the journal alone knows.
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        stage.nft(&["flush", "ruleset"]).unwrap();
+        assert!(!kernel(&stage), "control: flushed");
+        stage.start_agent().unwrap();
+        let status = stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(status["cloud"]["lastRoundTrip"], Value::Null, "{status}");
+        assert!(kernel(&stage));
+        let log = stage.agent_output();
+        let last_life = log.rsplit_once("phase=Enforced").unwrap().1;
+        assert!(
+            !last_life.contains("phase=Released"),
+            "never open in between:\n{log}"
+        );
+    });
+}
+
+/// An isolated device whose agent was started by its nucleus, as its recipe says.
+fn isolated_as_shipped(personality: Personality) -> Stage {
+    let stage = Stage::start(StageOptions {
+        personality,
+        launch: true,
+        ..options()
+    })
+    .unwrap();
+    let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "released";
+    stage.wait_status(LIMIT, "control: released", works).unwrap();
+    isolate(&stage);
+    stage
+}
+
+fn last_round_trip(status: &Value) -> Value {
+    status["cloud"]["lastRoundTrip"].clone()
+}
+
+fn wait_new_round_trip(stage: &Stage, before: &Value) {
+    let again = |s: &Value| {
+        let trip = last_round_trip(s);
+        s["cloud"]["channelWorks"] == true && trip.is_string() && trip != *before
+    };
+    let status = stage.wait_status(LIMIT, "the channel works anew", again).unwrap();
+    assert_eq!(status["enforcement"]["phase"], "enforced", "{status}");
+    assert!(kernel(stage));
+}
+
+fn a_new_nucleus_and_a_new_broker(personality: Personality) {
+    let mut stage = isolated_as_shipped(personality);
+    let before = last_round_trip(&stage.status());
+    // The whole nucleus, and the component with it.
+    stage.nucleus.terminate().unwrap();
+    stage.nucleus.wait_exit(LIMIT).unwrap();
+    assert!(kernel(&stage));
+    stage.nucleus.restart().unwrap();
+    wait_new_round_trip(&stage, &before);
+
+    let before = last_round_trip(&stage.status());
+    broker_down(&mut stage);
+    assert!(kernel(&stage));
+    broker_up(&mut stage);
+    release(&stage);
+    assert_ne!(last_round_trip(&stage.status()), before);
+}
+
+#[test]
+fn a_new_nucleus_and_a_new_broker_do_not_open_the_device_on_lite() {
+    in_lab(
+        "a_new_nucleus_and_a_new_broker_do_not_open_the_device_on_lite",
+        || a_new_nucleus_and_a_new_broker(Personality::Lite),
+    );
+}
+
+#[test]
+fn a_new_nucleus_and_a_new_broker_do_not_open_the_device_on_classic() {
+    in_lab(
+        "a_new_nucleus_and_a_new_broker_do_not_open_the_device_on_classic",
+        || a_new_nucleus_and_a_new_broker(Personality::Classic),
+    );
+}
+
+#[test]
+fn an_ipc_daemon_that_forgot_its_tokens_does_not_open_the_device() {
+    in_lab(
+        "an_ipc_daemon_that_forgot_its_tokens_does_not_open_the_device",
+        || {
+            let mut stage = isolated_as_shipped(Personality::Lite);
+            let (started, before) = (
+                stage.status()["started"].clone(),
+                last_round_trip(&stage.status()),
+            );
+            stage.nucleus.signal(nix::sys::signal::Signal::SIGUSR1).unwrap();
+            stage
+                .nucleus
+                .wait_event(LIMIT, |event| event["event"] == "restarted")
+                .unwrap();
+            wait_new_round_trip(&stage, &before);
+            assert_eq!(
+                stage.status()["started"],
+                started,
+                "control: the agent itself lived on"
+            );
+            release(&stage);
+        },
+    );
+}
+
+#[test]
+fn rules_that_somebody_removes_or_edits_are_back_within_a_second() {
+    in_lab(
+        "rules_that_somebody_removes_or_edits_are_back_within_a_second",
+        || {
+            let stage = ready(options());
+            isolate(&stage);
+            let edits: [&[&str]; 5] = [
+                &["flush", "ruleset"],
+                &["delete", "table", "inet", "edgewarden"],
+                &["flush", "chain", "inet", "edgewarden", "input"],
+                &["insert", "rule", "inet", "edgewarden", "output", "accept"],
+                &[
+                    "add",
+                    "chain",
+                    "inet",
+                    "edgewarden",
+                    "output",
+                    "{ policy accept; }",
+                ],
+            ];
+            let whole = |stage: &Stage| {
+                stage
+                    .nft(&["-s", "list", "table", "inet", "edgewarden"])
+                    .unwrap()
+                    .1
+            };
+            let before = whole(&stage);
+            for (count, edit) in (1..).zip(edits) {
+                let (code, _, errors) = stage.nft(edit).unwrap();
+                assert_eq!(code, Some(0), "{edit:?}: {errors}");
+                let edited = Instant::now();
+                assert_ne!(whole(&stage), before, "control: {edit:?} does something");
+                wait_until(LIMIT, "the rules are back", || whole(&stage) == before).unwrap();
+                let took = edited.elapsed();
+                println!("{edit:?}: back after {took:?}");
+                assert!(took < BACK_WITHIN, "{edit:?}: back after {took:?}");
+                let counted = |s: &Value| s["enforcement"]["reasserted"] == count;
+                let status = stage.wait_status(LIMIT, "it is counted", counted).unwrap();
+                assert_eq!(status["enforcement"]["phase"], "enforced", "{status}");
+            }
+            release(&stage);
+        },
+    );
+}
+
+#[test]
+fn an_orderly_stop_leaves_the_rules() {
+    in_lab("an_orderly_stop_leaves_the_rules", || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        let agent = stage.agent.as_mut().unwrap();
+        agent.terminate().unwrap();
+        assert!(agent.wait_exit(LIMIT).unwrap().success());
+        assert!(kernel(&stage));
+        stage.start_agent().unwrap();
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        release(&stage);
+    });
+}
+
+#[test]
+fn a_second_agent_waits_until_the_first_one_ends() {
+    in_lab("a_second_agent_waits_until_the_first_one_ends", || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        let mut first = stage.agent.take().unwrap();
+        let started = stage.status()["started"].clone();
+        stage.start_agent().unwrap();
+        wait_until(LIMIT, "the second says that it waits", || {
+            stage.agent_output().contains("another agent holds")
+        })
+        .unwrap();
+        assert!(first.is_running());
+        assert_eq!(stage.status()["started"], started, "the first one answers");
+        release(&stage);
+        isolate(&stage);
+        assert_eq!(stage.status()["started"], started, "the first one obeys");
+
+        first.kill9().unwrap();
+        let taken_over = |s: &Value| s["started"].is_string() && s["started"] != started;
+        stage
+            .wait_status(LIMIT, "the second takes over", taken_over)
+            .unwrap();
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert!(kernel(&stage));
+        release(&stage);
+    });
+}
