@@ -36,16 +36,22 @@ fn the_command_line_page_is_the_help() {
     generated("cli.md", &edgewarden::cli::markdown());
 }
 
-/// The repository's own pages; build output and what other tools put there is left out.
+/// The repository's own pages, wherever they are; build output and hidden folders are left out.
 fn pages() -> Vec<PathBuf> {
     let mut pages = Vec::new();
-    for folder in [".", "docs", "crates/greengrass-ipc"] {
-        let entries = std::fs::read_dir(root().join(folder)).unwrap();
-        pages.extend(
-            entries
-                .map(|entry| entry.unwrap().path())
-                .filter(|path| path.extension().is_some_and(|e| e == "md")),
-        );
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let (path, name) = (entry.path(), entry.file_name());
+            let left_out = ["target", "artifacts"].iter().any(|other| name == *other)
+                || name.to_string_lossy().starts_with('.');
+            // The entry's own type: a link to a folder is not followed, so the walk ends.
+            if entry.file_type().unwrap().is_dir() && !left_out {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
     }
     assert!(
         pages.len() > 8,
@@ -86,9 +92,13 @@ fn the_architecture_page_names_what_exists_and_every_module() {
         .filter(|word| word.contains('/'))
         .collect();
     assert!(named.len() > 20, "the page names files in backticks: {named:?}");
+    // A word with a slash is a path when it begins at a folder of the tree; `x/` alone is a folder as well.
+    let tops = [
+        "src", "crates", "xtask", "tests", "docs", "recipes", "cloud", "benches", "fuzz",
+    ];
     for path in named
         .iter()
-        .filter(|word| word.starts_with("src/") || word.starts_with("crates/") || word.starts_with("xtask/"))
+        .filter(|word| tops.contains(&word.split('/').next().unwrap_or_default()))
     {
         assert!(
             root().join(path).exists(),
