@@ -10,6 +10,8 @@
 mod agent;
 mod common;
 
+use std::path::Path;
+
 use agent::{joined, restart, said_once};
 use common::{LIMIT, isolate, options, ready, release, reports};
 use edgewarden_lab::nucleus::personality::Personality;
