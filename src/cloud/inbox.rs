@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use greengrass_ipc::{Client, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent};
-use tokio::sync::mpsc;
+use greengrass_ipc::{
+    Client, ConnectionState, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent,
+};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Messages waiting for the agent. Beyond this the client's own bounded queues drop the oldest and say so.
@@ -54,6 +56,10 @@ enum Raw {
 pub struct Inbox {
     raw: mpsc::Receiver<Raw>,
     total: usize,
+    connection: watch::Receiver<ConnectionState>,
+    /// The connection that `subscribed` speaks of.
+    epoch: Option<u64>,
+    /// Topics subscribed on this connection.
     subscribed: BTreeSet<usize>,
     /// Why a topic was last refused, until every topic is subscribed.
     refused: Option<String>,
@@ -72,6 +78,8 @@ impl Inbox {
         Self {
             raw,
             total,
+            connection: client.connection(),
+            epoch: None,
             subscribed: BTreeSet::new(),
             refused: None,
             _tasks: tasks,
@@ -102,15 +110,29 @@ impl Inbox {
                     return Some(InboxEvent::Ready);
                 }
                 Raw::Subscribed(index) => {
-                    self.subscribed.insert(index);
-                    if self.subscribed.len() == self.total {
-                        self.subscribed.clear();
+                    if self.is_complete_with(index) {
                         self.refused = None;
                         return Some(InboxEvent::Ready);
                     }
                 }
             }
         }
+    }
+}
+
+impl Inbox {
+    /// Notes a subscribed topic; on a new connection all must come again before anything is complete.
+    fn is_complete_with(&mut self, index: usize) -> bool {
+        let epoch = match &*self.connection.borrow() {
+            ConnectionState::Connected { epoch, .. } => Some(*epoch),
+            ConnectionState::Connecting { .. } => None,
+        };
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.subscribed.clear();
+        }
+        self.subscribed.insert(index);
+        self.subscribed.len() == self.total
     }
 }
 

@@ -6,7 +6,9 @@
 
 use serde_json::{Value, json};
 
-use super::order::{Authority, Posture};
+use super::order::{Authority, Order, Posture};
+use super::order_document::{self, Wish};
+use super::plan::Scope;
 use super::state::{Phase, State};
 
 /// Faults repeated in the shadow, and the longest of each in characters.
@@ -78,21 +80,22 @@ fn without_nulls(value: &Value) -> Value {
 
 fn quarantine(state: &State, posture: Posture, desired: Option<&Value>) -> Value {
     let desired = desired.filter(|value| !value.is_null());
-    let ordered_by_shadow = state
+    let live = state
         .orders
         .iter()
-        .any(|order| order.authority == Authority::Shadow);
-    let refused = state
-        .rejected
-        .iter()
-        .any(|rejection| rejection.authority == Authority::Shadow);
+        .find(|order| order.authority == Authority::Shadow);
     match desired {
-        // Proven: the desired value was read as the live order, and the kernel obeys.
-        Some(value) if ordered_by_shadow && !refused && state.obeys() => value.clone(),
-        Some(value) if !refused && state.phase == Phase::Released && means_release(value) => value.clone(),
+        // Proven: the desired value is the live order, not one before it, and the kernel obeys.
+        Some(value) if live.is_some_and(|order| means(value, order)) && state.obeys() => value.clone(),
+        Some(value) if state.phase == Phase::Released && means_release(value) => value.clone(),
         // Not (yet) what is desired: say what is true.
         _ => json!(posture != Posture::Normal),
     }
+}
+
+fn means(desired: &Value, live: &Order) -> bool {
+    let wish = order_document::read(Some(desired), Authority::Shadow, live.issued);
+    matches!(wish, Ok(Wish::Order(order)) if order.same_wish(live))
 }
 
 fn means_release(desired: &Value) -> bool {
@@ -129,6 +132,8 @@ fn status(state: &State) -> Value {
         "state": state.phase,
         "posture": state.posture,
         "wanted": state.wanted,
+        "scope": (state.may_cut() && state.scope == Scope::Wide).then_some(Scope::Wide),
+        "leftRunning": if state.left_running.is_empty() { Value::Null } else { json!(state.left_running.len()) },
         "since": state.since.map(|since| since.to_string()),
         "orders": if orders.is_empty() { Value::Null } else { json!(orders) },
         "faults": if faults.is_empty() { Value::Null } else { json!(faults) },
@@ -145,7 +150,6 @@ fn status(state: &State) -> Value {
 mod tests {
     use super::*;
     use crate::config::fault::Fault;
-    use crate::quarantine::order::Order;
     use crate::quarantine::state::Rejection;
     use jiff::Timestamp;
 
@@ -170,7 +174,7 @@ mod tests {
         assert_eq!(say(Phase::Starting, Posture::Normal), false);
         assert_eq!(say(Phase::Failed, Posture::Normal), false);
         assert_eq!(say(Phase::Enforced, Posture::Isolate), true);
-        let rich = json!({"id": "inc-1", "posture": "isolate"});
+        let rich = json!({"id": "shadow", "posture": "isolate"});
         assert_eq!(
             reported(&state(Phase::Enforced, Posture::Isolate), Some(&rich))["quarantine"],
             rich
@@ -180,6 +184,29 @@ mod tests {
             provisional.get("quarantine"),
             None,
             "nothing is claimed before the round trip"
+        );
+    }
+
+    #[test]
+    fn an_order_before_the_desired_one_is_no_proof_of_it() {
+        let enforced = state(Phase::Enforced, Posture::Isolate);
+        let other = json!({"id": "inc-2", "posture": "isolate"});
+        assert_eq!(
+            reported(&enforced, Some(&other))["quarantine"],
+            true,
+            "isolated, but not by that order"
+        );
+        let mut restricted = state(Phase::Enforced, Posture::Restrict);
+        restricted.wanted = Posture::Restrict;
+        restricted.orders[0].posture = Posture::Restrict;
+        assert_eq!(reported(&restricted, Some(&json!(false)))["quarantine"], true);
+        let mut running = state(Phase::Enforced, Posture::Isolate);
+        running.left_running = vec!["rogue".into()];
+        let rich = json!({"id": "shadow", "posture": "isolate"});
+        assert_eq!(
+            reported(&running, Some(&rich))["quarantine"],
+            true,
+            "not all of the order is carried out"
         );
     }
 

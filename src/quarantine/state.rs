@@ -97,6 +97,8 @@ pub struct State {
     pub overridden: Option<Overridden>,
     /// Stopped processes.
     pub stopped: Vec<Stopped>,
+    /// Processes an order named that could not be stopped, with the reason.
+    pub left_running: Vec<String>,
     /// Processes an order named that must not be stopped.
     pub spared: Vec<String>,
     /// What was cut.
@@ -113,10 +115,11 @@ impl State {
 
     /// Whether the kernel was proven to obey all live orders and the control channel is confirmed.
     pub fn obeys(&self) -> bool {
-        match self.phase {
-            Phase::Released => self.wanted == Posture::Normal,
-            Phase::Enforced => Some(self.wanted) == self.posture,
-            _ => false,
-        }
+        self.left_running.is_empty()
+            && match self.phase {
+                Phase::Released => self.wanted == Posture::Normal,
+                Phase::Enforced => Some(self.wanted) == self.posture,
+                _ => false,
+            }
     }
 }

@@ -39,8 +39,8 @@ impl Enforcer {
 
     fn take_wish(&mut self, authority: Authority, wish: Wish, now: Now) {
         self.rejected.retain(|rejection| rejection.authority != authority);
-        // Whoever can speak for the device ends what a damaged journal made us assume.
-        if matches!(authority, Authority::Shadow | Authority::Operator) {
+        // A person who decides ends what a damaged journal made us assume.
+        if authority == Authority::Operator {
             self.journal.book.set(Authority::Recovery, Wish::Release);
         }
         let wish = match wish {

@@ -26,7 +26,7 @@ const CANARIES: [&str; 2] = ["203.0.113.254", "2001:db8:ffff:ffff::fe"];
 /// What the kernel was last seen to hold.
 pub(super) struct Loaded {
     text: String,
-    fingerprint: u32,
+    fingerprint: String,
     posture: Posture,
 }
 
@@ -39,9 +39,16 @@ impl Enforcer {
         let ruleset = render(plan);
         let listing = match nft::list().await {
             Ok(listing) => listing,
-            Err(error) => {
+            Err(error @ (NftError::Missing | NftError::NotPermitted | NftError::Run { .. })) => {
                 self.posture = None;
                 return Err(vec![describe(&error)]);
+            }
+            // A table that nft cannot list may be somebody's way to blind us; the load replaces it whatever it is.
+            Err(error) => {
+                self.posture = None;
+                self.reasserted += 1;
+                tracing::warn!("the table inet edgewarden is put back: {}", describe(&error));
+                return self.load(ruleset, plan, now).await;
             }
         };
         self.posture = self.seen(listing.as_ref());
@@ -55,6 +62,7 @@ impl Enforcer {
         };
         if untouched && verify(&ruleset.expected, listing.as_ref()).is_ok() {
             self.note_loaded(ruleset, plan, listing.as_ref());
+            self.begin_attempt(plan);
             return self.prove(plan, now, false);
         }
         if same {
@@ -96,37 +104,29 @@ impl Enforcer {
         });
     }
 
-    /// Starts the confirmation window of a plan, or of a wider scope, once the kernel holds it.
+    /// Starts the confirmation window of a plan, or of a wider scope, once the kernel holds it. Two plans may have the
+    /// same rules (another order, other processes): the window does not depend on a load.
     fn begin_attempt(&mut self, plan: &Plan) {
         let id = plan.id();
-        let running = self
-            .attempt
-            .as_ref()
-            .is_some_and(|(tried, attempt)| *tried == id && attempt.scope == plan.scope);
-        if plan.is_normal() || running && self.round_trip_pending() {
+        let running = self.attempt.as_ref().is_some_and(|(tried, attempt)| {
+            *tried == id && attempt.scope == plan.scope && attempt.unresolved == self.unresolved()
+        });
+        if plan.is_normal() || running || self.is_confirmed(plan) {
             return;
         }
-        let channel_worked = plan.lifelines.data_endpoint
-            && self
-                .journal
-                .trial
-                .as_ref()
-                .is_some_and(|trial| trial.plan == id && trial.channel_worked);
+        let trial = self.journal.trial.as_ref().filter(|trial| trial.plan == id);
+        let channel_worked = plan.lifelines.data_endpoint && trial.is_some_and(|trial| trial.channel_worked);
         let applied = clock::now().uptime;
+        let unresolved = self.unresolved();
         self.attempt = Some((
             id,
             Attempt {
                 scope: plan.scope,
+                unresolved,
                 applied,
                 channel_worked,
             },
         ));
-    }
-
-    fn round_trip_pending(&self) -> bool {
-        self.attempt
-            .as_ref()
-            .is_some_and(|(_, attempt)| self.round_trip.is_none_or(|sent| sent < attempt.applied))
     }
 
     fn prove(&mut self, plan: &Plan, now: Now, loaded: bool) -> Result<(), Vec<String>> {
@@ -167,7 +167,8 @@ fn canary_targets(plan: &Plan) -> Vec<SocketAddr> {
             .block
             .remotes
             .iter()
-            .map(ipnet::IpNet::addr)
+            .map(host_of)
+            .filter(is_ordinary)
             .take(1)
             .collect(),
     };
@@ -182,6 +183,17 @@ fn canary_targets(plan: &Plan) -> Vec<SocketAddr> {
         .filter(|address| !allowed(address) && !lifeline(address))
         .map(|address| SocketAddr::new(address, CANARY_PORT))
         .collect()
+}
+
+/// An address of a block that is a host's: the first is the network itself.
+fn host_of(net: &ipnet::IpNet) -> IpAddr {
+    net.hosts().next().unwrap_or_else(|| net.addr())
+}
+
+/// Whether a datagram to it would go to a wire and back to nobody else: others prove nothing.
+fn is_ordinary(address: &IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || broadcast)
 }
 
 fn blocked(listing: &Value) -> Blocked {

@@ -208,16 +208,31 @@ impl Enforcer {
         let endpoints = self.journal.addresses.endpoints();
         let mut plan = fold(self.journal.book.orders(), settings, endpoints, Scope::Pinned);
         let id = plan.id();
+        // Without any known address a pinned lifeline would be none at all. What was decided for want of one does not
+        // outlive it: once an address is known the plan is pinned, and confirmed anew.
+        let unresolved = self.unresolved();
         plan.scope = match (&self.journal.confirmed, &self.attempt) {
-            (Some(confirmed), _) if confirmed.plan == id => confirmed.scope,
-            (_, Some((tried, attempt))) if *tried == id => attempt.scope,
+            _ if unresolved => Scope::Wide,
+            (Some(confirmed), _) if confirmed.plan == id && !confirmed.unresolved => confirmed.scope,
+            (_, Some((tried, attempt))) if *tried == id && !attempt.unresolved => attempt.scope,
             _ => Scope::Pinned,
         };
-        // Without any known address a pinned lifeline would be none at all.
-        if plan.lifelines.data_endpoint && !self.journal.addresses.knows_data_endpoint() {
-            plan.scope = Scope::Wide;
-        }
         plan
+    }
+
+    /// Whether the control channel's lifeline has no address to be pinned to.
+    fn unresolved(&self) -> bool {
+        let wanted = self.settings.isolation.settings.lifelines.data_endpoint;
+        wanted && !self.journal.addresses.knows_data_endpoint()
+    }
+
+    /// Whether the control channel was seen to work behind just these rules.
+    fn is_confirmed(&self, plan: &Plan) -> bool {
+        self.journal.confirmed.as_ref().is_some_and(|confirmed| {
+            confirmed.plan == plan.id()
+                && confirmed.scope == plan.scope
+                && (!confirmed.unresolved || self.unresolved())
+        })
     }
 
     /// The plan that is really carried out: nothing in mode observe, nothing for a plan that was given up.
@@ -241,30 +256,23 @@ impl Enforcer {
             return;
         }
         let id = plan.id();
-        if self
-            .journal
-            .confirmed
-            .as_ref()
-            .is_some_and(|confirmed| confirmed.plan == id)
-        {
+        if self.is_confirmed(plan) {
             return;
         }
-        self.journal.confirmed = None;
-        if self.journal.trial.as_ref().is_none_or(|trial| trial.plan != id) {
+        // A plan that was confirmed before this one proves that the channel worked behind rules of ours.
+        let channel_worked = self.channel_works || self.journal.confirmed.is_some();
+        let was_confirmed = self.journal.confirmed.take().is_some();
+        if was_confirmed || self.journal.trial.as_ref().is_none_or(|trial| trial.plan != id) {
             self.journal.trial = Some(Trial {
                 plan: id,
-                channel_worked: self.channel_works,
+                channel_worked,
             });
             self.attempt = None;
         }
     }
 
     fn phase(&self, wanted: &Plan, plan: &Plan, proven: bool) -> Phase {
-        let confirmed = self
-            .journal
-            .confirmed
-            .as_ref()
-            .is_some_and(|confirmed| confirmed.plan == plan.id());
+        let confirmed = self.is_confirmed(plan);
         match (wanted.is_normal(), plan.is_normal(), proven) {
             (_, _, false) => Phase::Failed,
             (true, _, true) => Phase::Released,
@@ -295,6 +303,7 @@ impl Enforcer {
                 self.journal.confirmed = Some(Confirmed {
                     plan: id,
                     scope: attempt.scope,
+                    unresolved: attempt.unresolved,
                 });
                 self.journal.trial = None;
                 let mut faults = self.state.faults.clone();
@@ -311,6 +320,7 @@ impl Enforcer {
                     id,
                     Attempt {
                         scope: Scope::Wide,
+                        unresolved: false,
                         applied: now.uptime,
                         ..attempt
                     },
@@ -349,7 +359,8 @@ impl Enforcer {
             rolled_back: self.journal.rolled_back.clone(),
             overridden: self.journal.overridden.clone(),
             stopped: self.journal.stopped.clone(),
-            spared: std::mem::take(&mut self.state.spared),
+            left_running: self.state.left_running.clone(),
+            spared: self.state.spared.clone(),
             blocked: self.state.blocked,
             reasserted: self.reasserted,
         };
