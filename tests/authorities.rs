@@ -101,6 +101,8 @@ fn an_authority_ends_only_its_own_order() {
         isolate(&stage);
         done(&stage, &["quarantine", "--reason", "me too"]);
         wait_authorities(&stage, &["shadow", "operator"]);
+        // The rules are the same; the plan is another and is confirmed anew.
+        stage.wait_phase(LIMIT, "enforced").unwrap();
         done(&stage, &["release"]);
         assert_eq!(authorities(&stage.status()), ["shadow"]);
         assert!(stage.has_table().unwrap());

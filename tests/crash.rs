@@ -286,12 +286,13 @@ fn rules_that_somebody_removes_or_edits_are_back_within_a_second() {
                 let (code, _, errors) = stage.nft(edit).unwrap();
                 assert_eq!(code, Some(0), "{edit:?}: {errors}");
                 let edited = Instant::now();
-                assert_ne!(whole(&stage), before, "control: {edit:?} does something");
                 wait_until(LIMIT, "the rules are back", || whole(&stage) == before).unwrap();
                 let took = edited.elapsed();
                 println!("{edit:?}: back after {took:?}");
                 assert!(took < BACK_WITHIN, "{edit:?}: back after {took:?}");
-                let counted = |s: &Value| s["enforcement"]["reasserted"] == count;
+                // Control: the edit did something, or there would be nothing to count. The rules may have been back
+                // before they could be looked at.
+                let counted = |s: &Value| s["enforcement"]["reasserted"].as_u64() >= Some(count);
                 let status = stage.wait_status(LIMIT, "it is counted", counted).unwrap();
                 assert_eq!(status["enforcement"]["phase"], "enforced", "{status}");
             }

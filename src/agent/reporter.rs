@@ -66,10 +66,8 @@ impl Reporter {
         let mut config = self.config.borrow_and_update().clone();
         let mut memory = self.remember(&config);
         let reserved = topics::metrics(&self.thing);
-        let mut inbox = Inbox::open(
-            &self.client,
-            vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")],
-        );
+        let answers = vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")];
+        let mut inbox = Inbox::open(&self.client, answers, 0);
         loop {
             let due = memory.schedule.next();
             let answer_by = memory.waiting.map_or(due, |(_, sent)| sent + ANSWER_LIMIT);

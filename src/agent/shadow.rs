@@ -65,7 +65,7 @@ impl ShadowTask {
     }
 
     async fn converse(&self, mut session: Session, topics: ShadowTopics) {
-        let mut inbox = Inbox::open(&self.client, topics.subscriptions());
+        let mut inbox = Inbox::open(&self.client, topics.subscriptions(), ShadowTopics::REQUIRED);
         let mut connection = self.client.connection();
         let mut states = self.enforcer.state();
         // Publishes run beside the loop: a nucleus that stalls must not delay an order that arrives meanwhile.

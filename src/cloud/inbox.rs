@@ -25,7 +25,7 @@ const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(60);
 /// What arrives.
 #[derive(Debug)]
 pub enum InboxEvent {
-    /// Every topic is subscribed, for the first time or again after a reconnect; or messages were lost.
+    /// Every required topic is subscribed, for the first time or again after a reconnect; or messages were lost.
     Ready,
     /// A message.
     Message {
@@ -55,7 +55,7 @@ enum Raw {
 #[derive(Debug)]
 pub struct Inbox {
     raw: mpsc::Receiver<Raw>,
-    total: usize,
+    required: usize,
     connection: watch::Receiver<ConnectionState>,
     /// The connection that `subscribed` speaks of.
     epoch: Option<u64>,
@@ -67,17 +67,16 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Subscribes to `topics` with QoS 1.
-    pub fn open(client: &Client, topics: Vec<String>) -> Self {
+    /// Subscribes to `topics` with QoS 1; only the first `required` of them must stand for [`InboxEvent::Ready`].
+    pub fn open(client: &Client, topics: Vec<String>, required: usize) -> Self {
         let (sender, raw) = mpsc::channel(QUEUE);
-        let total = topics.len();
         let mut tasks = JoinSet::new();
         for (index, topic) in topics.into_iter().enumerate() {
             tasks.spawn(forward(client.clone(), topic, index, sender.clone()));
         }
         Self {
             raw,
-            total,
+            required,
             connection: client.connection(),
             epoch: None,
             subscribed: BTreeSet::new(),
@@ -132,7 +131,7 @@ impl Inbox {
             self.subscribed.clear();
         }
         self.subscribed.insert(index);
-        self.subscribed.len() == self.total
+        index < self.required && (0..self.required).all(|index| self.subscribed.contains(&index))
     }
 }
 

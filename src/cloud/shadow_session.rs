@@ -300,6 +300,8 @@ impl Session {
     /// Takes what somebody wrote, unless it is older than what is known; `None` when it is.
     fn news(&mut self, version: u64, desired: Option<Option<Value>>, now: Duration) -> Option<Vec<Effect>> {
         if self.version.is_some_and(|known| version < known) {
+            // Late, or of a shadow that was made anew unseen: the answer to a question of our own tells.
+            self.next_get = self.next_get.min(now + self.pause());
             return None;
         }
         if self.version.is_some_and(|known| version > known + 1) {

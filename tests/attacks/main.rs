@@ -264,8 +264,8 @@ fn an_edit_that_keeps_our_comments_is_undone() {
         assert!(connects(), "control: open before");
         isolate(&stage);
         let (_, listing, _) = stage.nft(&["list", "table", "inet", "edgewarden"]).unwrap();
-        let edited = listing.replace("oifname \"lo\" accept", "meta l4proto tcp accept");
-        let edited = edited.replace("iifname \"lo\" accept", "meta l4proto tcp accept");
+        let edited = listing.replace("meta oiftype loopback accept", "meta l4proto tcp accept");
+        let edited = edited.replace("meta iiftype loopback accept", "meta l4proto tcp accept");
         assert_ne!(edited, listing, "control: there was something to edit");
         let edits = [
             (
@@ -286,6 +286,10 @@ fn an_edit_that_keeps_our_comments_is_undone() {
             ),
             ("no rules", "flush chain inet edgewarden output".into()),
             ("no table", "delete table inet edgewarden".into()),
+            (
+                "a table that nft cannot list",
+                "add table inet edgewarden { flags dormant; }".into(),
+            ),
         ];
         for (round, (what, edit)) in (1..).zip(edits) {
             nft(&stage, &edit);

@@ -209,6 +209,7 @@ pub(super) fn in4(name: &'static str, protocol: u8, data: impl Fn(&[u8]) -> Vec<
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn leaving() -> Vec<Attack> {
     let tail = |packet: &[u8], m: &[u8]| [packet, m].concat();
     let fragment = |name| Attack {
@@ -246,6 +247,16 @@ pub(super) fn leaving() -> Vec<Attack> {
         out4("ICMP unreachable", ATTACKER_V4, ICMP, |m| icmp(3, m)),
         out4("ICMP timestamp", ATTACKER_V4, ICMP, |m| icmp(13, m)),
         fragment("later fragment"),
+        out6("neighbour solicitation with a load", ATTACKER_V6, ICMPV6, |m| {
+            icmp(135, &[m, &[0; 200]].concat())
+        }),
+        out6("router advertisement", ATTACKER_V6, ICMPV6, |m| icmp(134, m)),
+        out6("DHCPv6 to a routed address", ATTACKER_V6, UDP, |m| {
+            udp(546, 547, m)
+        }),
+        out4("DHCP with a load", ATTACKER_V4, UDP, |m| {
+            udp(68, 67, &[m, &[0; 800]].concat())
+        }),
         out6("ICMPv6 unreachable", ATTACKER_V6, ICMPV6, |m| icmp(1, m)),
         out6("ICMPv6 redirect", ATTACKER_V6, ICMPV6, |m| icmp(137, m)),
         out6(

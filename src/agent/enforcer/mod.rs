@@ -36,6 +36,8 @@ const CHECK_CUT: Duration = Duration::from_secs(5);
 const CHECK_CLOSELY: Duration = Duration::from_secs(1);
 /// How often a free device is checked for a table that should not be there.
 const CHECK_FREE: Duration = Duration::from_secs(60);
+/// How long ago the control channel may have been seen to work for new rules to be blamed for its silence.
+const LATELY: Duration = Duration::from_secs(120);
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -260,7 +262,11 @@ impl Enforcer {
             return;
         }
         // A plan that was confirmed before this one proves that the channel worked behind rules of ours.
-        let channel_worked = self.channel_works || self.journal.confirmed.is_some();
+        // One lost answer right before does not mean that it did not.
+        let lately = self
+            .round_trip
+            .is_some_and(|sent| clock::now().uptime.saturating_sub(sent) < LATELY);
+        let channel_worked = self.channel_works || lately || self.journal.confirmed.is_some();
         let was_confirmed = self.journal.confirmed.take().is_some();
         if was_confirmed || self.journal.trial.as_ref().is_none_or(|trial| trial.plan != id) {
             self.journal.trial = Some(Trial {
