@@ -22,7 +22,9 @@ const MAX_FAULT_TEXT: usize = 160;
 pub fn reported(state: &State, desired: Option<&Value>) -> Value {
     let mut reported = json!({ "quarantineStatus": status(state) });
     if let Some(posture) = state.posture.filter(|_| state.phase != Phase::Provisional) {
-        reported["quarantine"] = quarantine(state, posture, desired);
+        if let Some(quarantine) = quarantine(state, posture, desired) {
+            reported["quarantine"] = quarantine;
+        }
     }
     reported
 }
@@ -78,18 +80,24 @@ fn without_nulls(value: &Value) -> Value {
     }
 }
 
-fn quarantine(state: &State, posture: Posture, desired: Option<&Value>) -> Value {
+/// What may be said of the desired value; `None` while it is on its way to becoming the live order.
+fn quarantine(state: &State, posture: Posture, desired: Option<&Value>) -> Option<Value> {
     let desired = desired.filter(|value| !value.is_null());
     let live = state
         .orders
         .iter()
         .find(|order| order.authority == Authority::Shadow);
-    match desired {
+    let refused = state
+        .rejected
+        .iter()
+        .any(|rejection| rejection.authority == Authority::Shadow);
+    match (desired, live) {
         // Proven: the desired value is the live order, not one before it, and the kernel obeys.
-        Some(value) if live.is_some_and(|order| means(value, order)) && state.obeys() => value.clone(),
-        Some(value) if state.phase == Phase::Released && means_release(value) => value.clone(),
+        (Some(value), Some(order)) if means(value, order) && state.obeys() => Some(value.clone()),
+        (Some(value), None) if state.phase == Phase::Released && means_release(value) => Some(value.clone()),
+        (Some(value), Some(order)) if !refused && !means(value, order) => None,
         // Not (yet) what is desired: say what is true.
-        _ => json!(posture != Posture::Normal),
+        _ => Some(json!(posture == Posture::Isolate)),
     }
 }
 
@@ -190,16 +198,21 @@ mod tests {
     #[test]
     fn an_order_before_the_desired_one_is_no_proof_of_it() {
         let enforced = state(Phase::Enforced, Posture::Isolate);
-        let other = json!({"id": "inc-2", "posture": "isolate"});
-        assert_eq!(
-            reported(&enforced, Some(&other))["quarantine"],
-            true,
-            "isolated, but not by that order"
-        );
         let mut restricted = state(Phase::Enforced, Posture::Restrict);
         restricted.wanted = Posture::Restrict;
         restricted.orders[0].posture = Posture::Restrict;
-        assert_eq!(reported(&restricted, Some(&json!(false)))["quarantine"], true);
+        let other = json!({"id": "inc-2", "posture": "isolate"});
+        for (state, desired) in [
+            (&enforced, other),
+            (&enforced, json!(false)),
+            (&restricted, json!(true)),
+        ] {
+            assert_eq!(
+                reported(state, Some(&desired)).get("quarantine"),
+                None,
+                "{desired} is on its way"
+            );
+        }
         let mut running = state(Phase::Enforced, Posture::Isolate);
         running.left_running = vec!["rogue".into()];
         let rich = json!({"id": "shadow", "posture": "isolate"});

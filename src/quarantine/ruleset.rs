@@ -206,6 +206,8 @@ const NOT_SYN: &str = "tcp flags & (syn | ack) != syn";
 const UDP_ANSWER: &str = "ct state established ct direction reply";
 /// The client speaks seldom; the limits keep its ports from being a way out or in.
 const DHCP_LIMIT: &str = "meta length <= 1500 limit rate 20/minute burst 20 packets";
+/// Nobody may starve the lease: the limit is far above what an honest server sends.
+const DHCP_ANSWERS: &str = "meta length <= 1500 limit rate 50/second burst 50 packets";
 /// A renewal goes to the lease's server, wherever that is.
 const DHCP_RENEWAL_LIMIT: &str = "meta length <= 620 limit rate 4/minute burst 4 packets";
 
@@ -277,11 +279,11 @@ fn input_rules(plan: &Plan) -> Vec<Rule> {
     if plan.lifelines.dhcp {
         rules.push(rule(
             "dhcp",
-            format!("udp sport 67 udp dport 68 {DHCP_LIMIT} accept"),
+            format!("udp sport 67 udp dport 68 {DHCP_ANSWERS} accept"),
         ));
         rules.push(rule(
             "dhcp6",
-            format!("ip6 saddr fe80::/10 udp sport 547 udp dport 546 {DHCP_LIMIT} accept"),
+            format!("ip6 saddr fe80::/10 udp sport 547 udp dport 546 {DHCP_ANSWERS} accept"),
         ));
     }
     for (family, suffix) in [("ip", '4'), ("ip6", '6')] {
