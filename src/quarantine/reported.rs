@@ -21,10 +21,9 @@ const MAX_FAULT_TEXT: usize = 160;
 /// with it what was reported before stays: nothing is claimed that was not proven.
 pub fn reported(state: &State, desired: Option<&Value>) -> Value {
     let mut reported = json!({ "quarantineStatus": status(state) });
-    if let Some(posture) = state.posture.filter(|_| state.phase != Phase::Provisional) {
-        if let Some(quarantine) = quarantine(state, posture, desired) {
-            reported["quarantine"] = quarantine;
-        }
+    let known = state.posture.filter(|_| state.phase != Phase::Provisional);
+    if let Some(quarantine) = known.and_then(|posture| quarantine(state, posture, desired)) {
+        reported["quarantine"] = quarantine;
     }
     reported
 }
