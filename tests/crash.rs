@@ -220,14 +220,14 @@ fn a_new_nucleus_and_a_new_broker(personality: Personality) {
 #[test]
 fn a_new_nucleus_and_broker_do_not_open_lite() {
     in_lab("a_new_nucleus_and_broker_do_not_open_lite", || {
-        a_new_nucleus_and_a_new_broker(Personality::Lite)
+        a_new_nucleus_and_a_new_broker(Personality::Lite);
     });
 }
 
 #[test]
 fn a_new_nucleus_and_broker_do_not_open_classic() {
     in_lab("a_new_nucleus_and_broker_do_not_open_classic", || {
-        a_new_nucleus_and_a_new_broker(Personality::Classic)
+        a_new_nucleus_and_a_new_broker(Personality::Classic);
     });
 }
 
