@@ -8,12 +8,12 @@ use std::time::Duration;
 use greengrass_ipc::Client;
 use tokio::sync::{oneshot, watch};
 
-use super::board::Board;
+use super::board::{Board, LifelineStatus};
 use super::enforcer::{Command, Handle};
 use crate::cloud::nucleus;
 use crate::config::Config;
 use crate::host::{surroundings, uplinks};
-use crate::quarantine::lifeline::{Endpoint, Purpose, Surroundings, targets};
+use crate::quarantine::lifeline::{Endpoint, Purpose, Surroundings, Target, targets};
 use crate::quarantine::order::Protocol;
 
 /// From one resolution to the next. IoT endpoints have a time to live of a minute.
@@ -34,7 +34,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Runs until it is dropped; `first` hears when addresses were looked up for the first time.
+    /// Runs until it is dropped; `first` hears when the control channel was looked up for the first time.
     pub async fn run(mut self, first: oneshot::Sender<()>) {
         let mut first = Some(first);
         let mut endpoints = nucleus::Endpoints::default();
@@ -43,66 +43,69 @@ impl Resolver {
                 endpoints = fresh;
             }
             let config = self.config.borrow_and_update().clone();
-            let complete = self.pass(&config, &endpoints).await;
+            let around = look_around(&config, &endpoints);
+            let lifelines = &config.isolation.settings.lifelines;
+            // The control channel first: names of other lifelines may take seconds each.
+            let (control, others): (Vec<Target>, Vec<Target>) = targets(lifelines, &around)
+                .into_iter()
+                .partition(|target| target.purpose == Purpose::DataEndpoint);
+            let mut unresolved = Vec::new();
+            let mut found = self.resolve(&control, &mut unresolved).await;
+            if lifelines.data_endpoint {
+                found.extend(self.open_uplinks(endpoints.mqtt_port));
+                if around.data_endpoint.is_none() {
+                    unresolved.push(
+                        "the nucleus tells no iotDataEndpoint and isolation.dataEndpoint is empty".into(),
+                    );
+                }
+            }
+            let mut addresses = found.len();
+            self.enforcer.send(Command::Addresses(found)).await;
             if let Some(first) = first.take() {
                 let _ = first.send(());
             }
-            let wait = if complete { REFRESH } else { RETRY };
+            let found = self.resolve(&others, &mut unresolved).await;
+            addresses += found.len();
+            self.enforcer.send(Command::Addresses(found)).await;
+            let wait = if unresolved.is_empty() { REFRESH } else { RETRY };
+            self.tell(addresses, unresolved);
             // A closed channel means that the agent is stopping; the timeout then only paces the loop.
             let _ = tokio::time::timeout(wait, self.config.changed()).await;
         }
     }
 
-    async fn pass(&self, config: &Config, endpoints: &nucleus::Endpoints) -> bool {
-        let lifelines = &config.isolation.settings.lifelines;
-        let mut time_servers = surroundings::time_servers();
-        time_servers.extend(config.isolation.time_servers.iter().cloned());
-        let around = Surroundings {
-            data_endpoint: config
-                .isolation
-                .data_endpoint
-                .clone()
-                .or_else(|| endpoints.data.clone()),
-            mqtt_port: endpoints.mqtt_port,
-            resolvers: surroundings::resolvers(),
-            time_servers,
-        };
+    async fn resolve(&self, targets: &[Target], unresolved: &mut Vec<String>) -> Vec<Endpoint> {
         let mut found = Vec::new();
-        let mut unresolved = Vec::new();
-        if lifelines.data_endpoint && around.data_endpoint.is_none() {
-            unresolved.push(
-                "the nucleus does not tell its iotDataEndpoint and isolation.dataEndpoint is empty".into(),
-            );
-        }
-        for target in targets(lifelines, &around) {
+        for target in targets {
             match surroundings::resolve(&target.host).await {
                 Ok(addresses) => found.extend(addresses.into_iter().flat_map(|address| {
                     let purpose = target.purpose;
-                    target.ports.iter().map(move |(protocol, port)| Endpoint {
+                    let endpoint = move |(protocol, port): &(Protocol, u16)| Endpoint {
                         purpose,
                         address,
                         protocol: *protocol,
                         port: *port,
-                    })
+                    };
+                    target.ports.iter().map(endpoint)
                 })),
                 Err(why) => unresolved.push(why),
             }
         }
-        if lifelines.data_endpoint {
-            found.extend(self.open_uplinks(endpoints.mqtt_port));
-        }
-        let complete = unresolved.is_empty();
+        found
+    }
+
+    fn tell(&self, addresses: usize, unresolved: Vec<String>) {
         self.board.update(|status| {
-            status.lifelines.addresses = found.len();
             if status.lifelines.unresolved != unresolved {
-                for why in &unresolved {
-                    tracing::warn!("lifeline: {why}");
-                }
+                unresolved
+                    .iter()
+                    .for_each(|why| tracing::warn!("lifeline: {why}"));
             }
-            status.lifelines.unresolved = unresolved;
+            status.lifelines = LifelineStatus {
+                addresses,
+                unresolved,
+            };
         });
-        self.enforcer.send(Command::Addresses(found)).await;
-        complete
     }
 
     /// Where the nucleus is connected right now: DNS may already name other addresses.
@@ -119,5 +122,20 @@ impl Resolver {
             .filter(|remote| !remote.ip().is_loopback())
             .map(endpoint)
             .collect()
+    }
+}
+
+fn look_around(config: &Config, endpoints: &nucleus::Endpoints) -> Surroundings {
+    let mut time_servers = surroundings::time_servers();
+    time_servers.extend(config.isolation.time_servers.iter().cloned());
+    Surroundings {
+        data_endpoint: config
+            .isolation
+            .data_endpoint
+            .clone()
+            .or_else(|| endpoints.data.clone()),
+        mqtt_port: endpoints.mqtt_port,
+        resolvers: surroundings::resolvers(),
+        time_servers,
     }
 }

@@ -122,10 +122,15 @@ impl Follower {
                 true
             }
             Err(error) => {
-                tracing::debug!(
-                    "the configuration could not be read: {}",
+                let why = format!(
+                    "the nucleus did not give the configuration: {}",
                     crate::error_text(&error)
                 );
+                if self.board.read().configuration.problem.as_ref() != Some(&why) {
+                    tracing::warn!("{why}");
+                }
+                self.board
+                    .update(|status| status.configuration.problem = Some(why));
                 false
             }
         }

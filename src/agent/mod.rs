@@ -28,10 +28,10 @@ use wildmatch::WildMatch;
 use crate::config::document::Development;
 use crate::config::{Capture, Config, Mode};
 use crate::control::server::Server;
-use crate::host::{clock, files};
+use crate::host::{clock, files, nft_watch};
 use crate::observe::{ObserveSettings, Observer};
 use board::Board;
-use enforcer::{Enforcer, Handle};
+use enforcer::{Command, Enforcer, Handle};
 
 /// The component's name: the nucleus knows us by it when it must authenticate us again.
 pub const COMPONENT: &str = "io.edgewarden.Agent";
@@ -85,6 +85,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
     });
     let (enforcer, handle) = Enforcer::restore(directory, configuration::settings(&config, None)).await;
     tasks.spawn(enforcer.run());
+    tasks.spawn(watch_kernel(handle.clone()));
 
     let observer = Arc::new(Observer::start(ObserveSettings {
         wanted: Arc::new(wanted(&config.capture)),
@@ -201,6 +202,22 @@ async fn converse(
             "the nucleus did not take our state: {}",
             crate::error_text(&error)
         );
+    }
+}
+
+/// Has the kernel compared whenever somebody changed the packet filter, so that a flushed table is back at once. When
+/// the kernel cannot be watched the enforcer's timer still finds it.
+async fn watch_kernel(enforcer: Handle) {
+    let mut changes = match nft_watch::open() {
+        Ok(changes) => changes,
+        Err(error) => {
+            let why = crate::error_text(&error);
+            tracing::warn!("changes of the packet filter are found by the timer only: {why}");
+            return;
+        }
+    };
+    while changes.recv().await.is_some() {
+        enforcer.send(Command::KernelChanged).await;
     }
 }
 

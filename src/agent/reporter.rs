@@ -66,10 +66,8 @@ impl Reporter {
         let mut config = self.config.borrow_and_update().clone();
         let mut memory = self.remember(&config);
         let reserved = topics::metrics(&self.thing);
-        let mut inbox = Inbox::open(
-            &self.client,
-            vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")],
-        );
+        let answers = vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")];
+        let mut inbox = Inbox::open(&self.client, answers, 0);
         loop {
             let due = memory.schedule.next();
             let answer_by = memory.waiting.map_or(due, |(_, sent)| sent + ANSWER_LIMIT);
@@ -172,8 +170,8 @@ impl Reporter {
                 })
                 .await;
         }
-        // An alarm that clears does not release: an isolated device is quiet, which proves nothing. The shadow, the
-        // operator's override or switching the key off ends it.
+        // An alarm that clears does not release: an isolated device is quiet, which proves nothing. Switching the key
+        // off ends it, and so does the operator's override.
         if !config.detect.quarantine {
             let wish = Ok(Wish::Release);
             self.enforcer

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::config::fault::Fault;
 use crate::host::clock;
 use crate::quarantine::order::Authority;
-use crate::quarantine::order_document;
+use crate::quarantine::order_document::{self, Wish};
 use crate::quarantine::state::State;
 
 /// Publishes under way; the session has one request of each kind at most, so there are few.
@@ -65,7 +65,7 @@ impl ShadowTask {
     }
 
     async fn converse(&self, mut session: Session, topics: ShadowTopics) {
-        let mut inbox = Inbox::open(&self.client, topics.subscriptions());
+        let mut inbox = Inbox::open(&self.client, topics.subscriptions(), ShadowTopics::REQUIRED);
         let mut connection = self.client.connection();
         let mut states = self.enforcer.state();
         // Publishes run beside the loop: a nucleus that stalls must not delay an order that arrives meanwhile.
@@ -172,12 +172,23 @@ impl ShadowTask {
 
     async fn obey(&self, desired: Option<&Value>) {
         let wish = order_document::read(desired, Authority::Shadow, clock::now().wall);
+        let spoken = wish.is_ok() && desired.is_some_and(|value| !value.is_null());
         self.enforcer
             .send(Command::Wish {
                 authority: Authority::Shadow,
                 wish,
             })
             .await;
+        if spoken {
+            // The cloud has said what it wants; its silence would not end what a damaged journal made us assume.
+            let wish = Ok(Wish::Release);
+            self.enforcer
+                .send(Command::Wish {
+                    authority: Authority::Recovery,
+                    wish,
+                })
+                .await;
+        }
     }
 
     async fn round_trip(&self, sent: Duration) {

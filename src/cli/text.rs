@@ -61,6 +61,10 @@ pub(super) fn status(status: &Status) -> String {
         .iter()
         .for_each(|alarm| line("Alarm", alarm.clone()));
     line("Config", format!("from {}", status.configuration.source));
+    let problem = &status.configuration.problem;
+    problem
+        .iter()
+        .for_each(|problem| line("  problem", problem.clone()));
     status
         .configuration
         .faults
@@ -83,7 +87,13 @@ fn headline(state: &State) -> String {
             "{}: proven, and the control channel works through it",
             verb(state.posture)
         ),
-        Phase::Failed => format!("FAILED: {} is wanted, {} is proven", state.wanted, state.posture),
+        Phase::Failed => match state.posture {
+            Some(posture) => format!("FAILED: {} is wanted, {posture} is proven", state.wanted),
+            None => format!(
+                "FAILED: {} is wanted, what the kernel holds is not known",
+                state.wanted
+            ),
+        },
         Phase::RolledBack => {
             "ROLLED BACK: not isolated, because isolation cut the control channel".to_owned()
         }
@@ -94,7 +104,7 @@ fn headline(state: &State) -> String {
 fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
     line("Enforcement", headline(state));
     line("  since", time(state.since));
-    if state.scope == Scope::Wide && state.posture == Posture::Isolate {
+    if state.scope == Scope::Wide && state.posture == Some(Posture::Isolate) {
         line(
             "  lifelines",
             "WIDE: any address on 443, 8443, 8883 and 53".into(),
@@ -128,7 +138,7 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
 
 /// What was cut and whom it hit.
 fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
-    if state.posture != Posture::Normal {
+    if state.may_cut() {
         let blocked = &state.blocked;
         line(
             "  blocked",
@@ -185,8 +195,8 @@ pub(super) fn order_line(order: &Order) -> String {
     text
 }
 
-fn verb(posture: Posture) -> &'static str {
-    match posture {
+fn verb(posture: Option<Posture>) -> &'static str {
+    match posture.unwrap_or_default() {
         Posture::Normal => "normal",
         Posture::Restrict => "RESTRICTED",
         Posture::Isolate => "ISOLATED",
@@ -233,7 +243,7 @@ mod tests {
     fn the_page_says_whether_the_device_obeys() {
         let mut page = Status::default();
         page.enforcement.phase = Phase::Enforced;
-        page.enforcement.posture = Posture::Isolate;
+        page.enforcement.posture = Some(Posture::Isolate);
         let issued = "2026-01-01T00:00:00Z".parse().unwrap();
         page.enforcement.orders = vec![Order::isolate(
             Authority::Shadow,
@@ -248,7 +258,7 @@ mod tests {
             "{text}"
         );
         page.enforcement.phase = Phase::Failed;
-        page.enforcement.posture = Posture::Normal;
-        assert!(status(&page).contains("FAILED: normal is wanted, normal is proven"));
+        page.enforcement.posture = None;
+        assert!(status(&page).contains("FAILED: normal is wanted, what the kernel holds is not known"));
     }
 }

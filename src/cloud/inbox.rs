@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use greengrass_ipc::{Client, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent};
-use tokio::sync::mpsc;
+use greengrass_ipc::{
+    Client, ConnectionState, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent,
+};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Messages waiting for the agent. Beyond this the client's own bounded queues drop the oldest and say so.
@@ -23,7 +25,7 @@ const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(60);
 /// What arrives.
 #[derive(Debug)]
 pub enum InboxEvent {
-    /// Every topic is subscribed, for the first time or again after a reconnect; or messages were lost.
+    /// Every required topic is subscribed, for the first time or again after a reconnect; or messages were lost.
     Ready,
     /// A message.
     Message {
@@ -53,7 +55,11 @@ enum Raw {
 #[derive(Debug)]
 pub struct Inbox {
     raw: mpsc::Receiver<Raw>,
-    total: usize,
+    required: usize,
+    connection: watch::Receiver<ConnectionState>,
+    /// The connection that `subscribed` speaks of.
+    epoch: Option<u64>,
+    /// Topics subscribed on this connection.
     subscribed: BTreeSet<usize>,
     /// Why a topic was last refused, until every topic is subscribed.
     refused: Option<String>,
@@ -61,17 +67,18 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Subscribes to `topics` with QoS 1.
-    pub fn open(client: &Client, topics: Vec<String>) -> Self {
+    /// Subscribes to `topics` with QoS 1; only the first `required` of them must stand for [`InboxEvent::Ready`].
+    pub fn open(client: &Client, topics: Vec<String>, required: usize) -> Self {
         let (sender, raw) = mpsc::channel(QUEUE);
-        let total = topics.len();
         let mut tasks = JoinSet::new();
         for (index, topic) in topics.into_iter().enumerate() {
             tasks.spawn(forward(client.clone(), topic, index, sender.clone()));
         }
         Self {
             raw,
-            total,
+            required,
+            connection: client.connection(),
+            epoch: None,
             subscribed: BTreeSet::new(),
             refused: None,
             _tasks: tasks,
@@ -102,15 +109,29 @@ impl Inbox {
                     return Some(InboxEvent::Ready);
                 }
                 Raw::Subscribed(index) => {
-                    self.subscribed.insert(index);
-                    if self.subscribed.len() == self.total {
-                        self.subscribed.clear();
+                    if self.is_complete_with(index) {
                         self.refused = None;
                         return Some(InboxEvent::Ready);
                     }
                 }
             }
         }
+    }
+}
+
+impl Inbox {
+    /// Notes a subscribed topic; on a new connection all must come again before anything is complete.
+    fn is_complete_with(&mut self, index: usize) -> bool {
+        let epoch = match &*self.connection.borrow() {
+            ConnectionState::Connected { epoch, .. } => Some(*epoch),
+            ConnectionState::Connecting { .. } => None,
+        };
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.subscribed.clear();
+        }
+        self.subscribed.insert(index);
+        index < self.required && (0..self.required).all(|index| self.subscribed.contains(&index))
     }
 }
 

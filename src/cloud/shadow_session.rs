@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::shadow_message::ShadowMessage;
 use super::topics::ShadowTopics;
-use crate::quarantine::reported::{reported, same_news};
+use crate::quarantine::reported::{reported, same_news, with_removals};
 use crate::quarantine::state::{Phase, State};
 
 /// How long an answer may take before the control channel counts as broken.
@@ -70,6 +70,8 @@ pub struct Session {
     next_update: Duration,
     last_get: Duration,
     unanswered: u32,
+    /// The last answer was older than what is known.
+    doubted: bool,
     accepted: Option<Value>,
 }
 
@@ -90,6 +92,7 @@ impl Session {
             next_update: Duration::ZERO,
             last_get: Duration::ZERO,
             unanswered: 0,
+            doubted: false,
             accepted: None,
         }
     }
@@ -149,8 +152,9 @@ impl Session {
             ShadowMessage::Deleted => {
                 self.version = None;
                 self.accepted = None;
+                // The message may be late; a shadow that is gone says so to the next question.
                 self.next_get = now;
-                self.learn(None)
+                Vec::new()
             }
         }
     }
@@ -209,11 +213,22 @@ impl Session {
         now: Duration,
     ) -> Vec<Effect> {
         let Some(sent) = take(&mut self.get, token) else {
-            // Somebody else's question; its answer is news all the same.
-            return self.news(version, Some(desired), now).unwrap_or_default();
+            // Somebody else's question. Its answer is as whole as ours would be, but ours says when it was asked.
+            if self.version.is_none_or(|known| version > known) {
+                self.next_get = self.next_get.min(now);
+            }
+            return Vec::new();
         };
-        self.version = Some(version);
         self.unanswered = 0;
+        // Topics have no order between them: an answer may be older than a delta that came before it. Versions also
+        // fall when a shadow is deleted and made anew; then the next answer says the same.
+        if self.version.is_some_and(|known| version < known) && !self.doubted {
+            self.doubted = true;
+            self.next_get = now;
+            return vec![Effect::RoundTrip(sent)];
+        }
+        self.doubted = false;
+        self.version = Some(version);
         self.accepted = Some(reported);
         let mut effects = vec![Effect::RoundTrip(sent)];
         effects.extend(self.learn(desired));
@@ -286,6 +301,8 @@ impl Session {
     /// Takes what somebody wrote, unless it is older than what is known; `None` when it is.
     fn news(&mut self, version: u64, desired: Option<Option<Value>>, now: Duration) -> Option<Vec<Effect>> {
         if self.version.is_some_and(|known| version < known) {
+            // Late, or of a shadow that was made anew unseen: the answer to a question of our own tells.
+            self.next_get = self.next_get.min(now + self.pause());
             return None;
         }
         if self.version.is_some_and(|known| version > known + 1) {
@@ -293,7 +310,15 @@ impl Session {
             self.next_get = self.next_get.min(now);
         }
         self.version = Some(version);
-        Some(desired.map(|desired| self.learn(desired)).unwrap_or_default())
+        match desired {
+            // Deltas and updates carry only what differs or was written: a piece of an order is no order.
+            Some(Some(Value::Object(_))) => {
+                self.next_get = self.next_get.min(now);
+                Some(Vec::new())
+            }
+            Some(desired) => Some(self.learn(desired)),
+            None => Some(Vec::new()),
+        }
     }
 
     fn learn(&mut self, desired: Option<Value>) -> Vec<Effect> {
@@ -313,6 +338,14 @@ impl Session {
             .is_some_and(|accepted| same_news(accepted, &body))
         {
             return None;
+        }
+        // Only the echoed order can leave something behind; the status names every key of its own.
+        let mut body = body;
+        if let (Some(own), Some(known)) = (
+            body.get("quarantine"),
+            self.accepted.as_ref().and_then(|a| a.get("quarantine")),
+        ) {
+            body["quarantine"] = with_removals(own.clone(), known);
         }
         let request = self.request(now, json!({ "state": { "reported": body } }));
         let payload = request.body.clone();

@@ -41,6 +41,9 @@ impl ShadowTopics {
         .collect()
     }
 
+    /// How many of them the session cannot do without: a deletion is also noticed by the next `get`.
+    pub const REQUIRED: usize = 5;
+
     /// The part behind the prefix.
     pub fn suffix<'a>(&self, topic: &'a str) -> Option<&'a str> {
         topic.strip_prefix(self.prefix.as_str())?.strip_prefix('/')

@@ -275,9 +275,16 @@ fn behaviors(value: &Value, faults: &mut Vec<Fault>) -> Vec<Behavior> {
     };
     let mut behaviors = Vec::new();
     for (index, item) in items.iter().enumerate() {
+        let path = format!("detect.behaviors[{index}]");
         match serde_json::from_value::<Behavior>(item.clone()) {
-            Ok(behavior) => behaviors.push(behavior),
-            Err(error) => push(faults, &format!("detect.behaviors[{index}]"), error.to_string()),
+            Ok(behavior) => {
+                behavior
+                    .faults()
+                    .into_iter()
+                    .for_each(|fault| push(faults, &path, fault));
+                behaviors.push(behavior);
+            }
+            Err(error) => push(faults, &path, error.to_string()),
         }
     }
     behaviors

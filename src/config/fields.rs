@@ -3,11 +3,16 @@
 //! In: a JSON object somebody else wrote. Out: typed fields and a list of [`Fault`]s with paths.
 //! Absent on purpose: defaults and meaning; the caller knows those.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::fault::{Fault, MAX_FAULTS, quote};
+
+/// Bits before the IPv4 address in `::ffff:0:0/96`.
+const MAPPED_PREFIX: u8 = 96;
 
 /// How strictly scalars are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,12 +207,24 @@ pub fn read_flag(value: &Value, scalars: Scalars) -> Option<bool> {
     }
 }
 
-/// An address block; a bare address stands for itself alone. Host bits are cut off.
+/// An address block; a bare address stands for itself alone. Host bits are cut off. An IPv4-mapped block is the IPv4
+/// block it means: as IPv6 it would match no packet.
 pub fn read_network(text: &str) -> Option<IpNet> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
-        .ok()
-        .map(|net| net.trunc())
+    let net = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .ok()?
+        .trunc();
+    match net {
+        IpNet::V6(v6) => match (
+            v6.addr().to_ipv4_mapped(),
+            v6.prefix_len().checked_sub(MAPPED_PREFIX),
+        ) {
+            (Some(v4), Some(length)) => IpNet::new(v4.into(), length).ok(),
+            _ => Some(net),
+        },
+        IpNet::V4(_) => Some(net),
+    }
 }
 
 /// The configuration store may turn whole numbers into floats (greengrass-packaging.md 1).
@@ -264,5 +281,17 @@ mod tests {
         assert_eq!(read_flag(&json!("true"), Scalars::Exact), None);
         assert_eq!(read_flag(&json!(1), Scalars::StringsToo), None);
         assert_eq!(read_network("192.0.2.77/24").unwrap().to_string(), "192.0.2.0/24");
+        assert_eq!(
+            read_network("::ffff:192.0.2.1").unwrap().to_string(),
+            "192.0.2.1/32"
+        );
+        assert_eq!(
+            read_network("::ffff:192.0.2.0/120").unwrap().to_string(),
+            "192.0.2.0/24"
+        );
+        assert_eq!(
+            read_network("2001:db8::/32").unwrap().to_string(),
+            "2001:db8::/32"
+        );
     }
 }

@@ -41,8 +41,11 @@ pub fn send(target: SocketAddr) -> Outcome {
 }
 
 fn judge(error: &io::Error) -> Outcome {
+    // EACCES is the same kind, and comes from a prohibiting route or a broadcast address without any filter.
+    if error.raw_os_error() == Some(nix::errno::Errno::EPERM as i32) {
+        return Outcome::Refused;
+    }
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Outcome::Refused,
         io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkDown
@@ -65,6 +68,10 @@ mod tests {
     #[test]
     fn only_the_filters_refusal_is_proof() {
         assert_eq!(judge(&io::Error::from_raw_os_error(1)), Outcome::Refused);
+        assert!(matches!(
+            judge(&io::Error::from_raw_os_error(13)),
+            Outcome::Unclear(_)
+        ));
         assert_eq!(judge(&io::Error::from_raw_os_error(101)), Outcome::NoRoute);
         assert!(matches!(
             judge(&io::Error::from_raw_os_error(12)),

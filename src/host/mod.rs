@@ -8,6 +8,7 @@ pub mod clock;
 pub mod files;
 pub mod links;
 pub mod nft;
+pub mod nft_watch;
 pub mod process_table;
 pub mod procfs;
 pub mod sock_diag;

@@ -13,6 +13,8 @@ use super::plan::Scope;
 pub struct Attempt {
     /// How exactly the control channel's lifeline was drawn.
     pub scope: Scope,
+    /// Whether that is wide only for want of any known address.
+    pub unresolved: bool,
     /// Uptime at which the kernel had the rules.
     pub applied: Duration,
     /// Whether the control channel worked right before.
@@ -57,6 +59,7 @@ mod tests {
     fn attempt(scope: Scope, channel_worked: bool) -> Attempt {
         Attempt {
             scope,
+            unresolved: false,
             applied: s(100),
             channel_worked,
         }

@@ -34,6 +34,9 @@ pub struct Confirmed {
     pub plan: PlanId,
     /// With which lifelines.
     pub scope: Scope,
+    /// Whether they were wide only because no address was known; then one that becomes known is a new trial.
+    #[serde(default)]
+    pub unresolved: bool,
 }
 
 /// A plan that is being tried; kept so that a restart in the middle does not forget the way back.

@@ -12,8 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::order::Protocol;
 
-/// Endpoint addresses kept. AWS answers with up to eight addresses a name; this bounds the set and the journal.
-pub const MAX_ENDPOINTS: usize = 256;
+/// Endpoint addresses kept for each purpose, so that none can push out another's. AWS answers with up to eight
+/// addresses a name and there are four ports; this bounds the set and the journal.
+pub const MAX_ENDPOINTS: usize = 128;
+/// Addresses read from a journal: all that can have been written.
+const MAX_JOURNALED: usize = 3 * MAX_ENDPOINTS;
 /// How long an address stays usable after the last answer that named it. The IoT endpoints rotate their
 /// addresses, and an open connection may live on one that is no longer in the answer.
 const REMEMBER: SignedDuration = SignedDuration::from_hours(24);
@@ -138,7 +141,7 @@ pub struct AddressBook {
 impl From<Vec<(Endpoint, Timestamp)>> for AddressBook {
     fn from(list: Vec<(Endpoint, Timestamp)>) -> Self {
         Self {
-            seen: list.into_iter().take(MAX_ENDPOINTS).collect(),
+            seen: list.into_iter().take(MAX_JOURNALED).collect(),
         }
     }
 }
@@ -176,14 +179,18 @@ impl AddressBook {
         self.seen.retain(|endpoint, seen| {
             now.duration_since(*seen) < REMEMBER || newest.get(&endpoint.purpose) == Some(seen)
         });
-        while self.seen.len() > MAX_ENDPOINTS {
-            let oldest = self
+        for purpose in newest.into_keys() {
+            let mut held: Vec<(Timestamp, Endpoint)> = self
                 .seen
                 .iter()
-                .min_by_key(|(_, seen)| **seen)
-                .map(|(endpoint, _)| *endpoint);
-            let Some(oldest) = oldest else { return };
-            self.seen.remove(&oldest);
+                .filter(|(e, _)| e.purpose == purpose)
+                .map(|(e, seen)| (*seen, *e))
+                .collect();
+            held.sort_unstable();
+            let surplus = held.len().saturating_sub(MAX_ENDPOINTS);
+            for (_, endpoint) in held.into_iter().take(surplus) {
+                self.seen.remove(&endpoint);
+            }
         }
     }
 
@@ -248,6 +255,20 @@ mod tests {
             );
         }
         assert_eq!(book.endpoints().len(), MAX_ENDPOINTS);
+    }
+
+    #[test]
+    fn no_purpose_pushes_out_another() {
+        let mut book = AddressBook::default();
+        let servers = (0..600u32).map(|n| Endpoint {
+            purpose: Purpose::Ntp,
+            address: std::net::Ipv4Addr::from(0xC000_0200 + n).into(),
+            protocol: Protocol::Udp,
+            port: 123,
+        });
+        book.note(servers.chain([endpoint("192.0.2.1")]), at("2026-01-01T00:00:00Z"));
+        assert!(book.knows_data_endpoint());
+        assert_eq!(book.endpoints().len(), MAX_ENDPOINTS + 1);
     }
 
     #[test]

@@ -132,7 +132,7 @@ pub enum ProcessAction {
     Kill,
 }
 
-/// Which processes are meant. All given parts must match; a `*` stands for any run of characters.
+/// Which processes are meant. All given parts must match; `*` stands for any run of characters, `?` for any one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessMatch {
     /// Path of the executable, as the kernel resolves it.

@@ -27,6 +27,9 @@ const MAX_REASON: usize = 256;
 /// Longest path pattern: Linux' PATH_MAX is 4096, a shadow document 8 KB; no honest pattern comes near.
 const MAX_PATTERN: usize = 512;
 
+/// Fewest characters of a process pattern besides `*`, `?` and `/`.
+const MIN_LITERAL: usize = 3;
+
 /// Keys of a rich order. `limit`, `components` and `evidence` of the design are refused by name until they work:
 /// an order that is only half carried out must not be accepted.
 const ORDER_KEYS: [&str; 7] = [
@@ -279,14 +282,18 @@ pub fn read_process_rule(
         exe: fields.text("exe", MAX_PATTERN).map(str::to_owned),
         name: fields.text("name", MAX_PATTERN).map(str::to_owned),
     };
-    // A rule that matches everything would stop the device.
+    // A rule that matches everything, or nearly so, would stop the device.
     let names_nothing = |pattern: &Option<String>| {
-        pattern
-            .as_ref()
-            .is_none_or(|text| text.chars().all(|c| c == '*' || c == '/'))
+        let literal = |text: &String| text.chars().filter(|c| !"*?/".contains(*c)).count();
+        pattern.as_ref().is_none_or(|text| literal(text) < MIN_LITERAL)
     };
     if names_nothing(&matches.exe) && names_nothing(&matches.name) {
-        fields.fault("", "would match every process, expected an exe or a name");
+        fields.fault(
+            "",
+            format!(
+                "would match too many processes, expected an exe or a name with {MIN_LITERAL} letters or more"
+            ),
+        );
         return None;
     }
     Some(ProcessRule {

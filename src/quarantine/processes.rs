@@ -38,12 +38,14 @@ pub struct Protected {
     pub executables: Vec<String>,
 }
 
-/// cgroups of the nucleus' own services: lite runs each as `ggl.core.*.service` (ipc-wire.md 2), classic is one unit.
-const NUCLEUS_CGROUPS: [&str; 3] = ["/ggl.core.", "/greengrass-lite", "/greengrass.service"];
-
-/// Whether a cgroup is one of the nucleus' own services; those of components are `ggl.<component>.service`.
+/// Whether a cgroup is one of the nucleus' own services: lite runs each as `ggl.core.*.service` of the system
+/// (ipc-wire.md 2); components are `ggl.<component>.service`. The whole path counts: anybody can name a unit of a
+/// user's own manager like that. On classic every component shares the nucleus' cgroup, so there only its pid counts.
 pub fn is_nucleus_service(cgroup: &str) -> bool {
-    NUCLEUS_CGROUPS.iter().any(|part| cgroup.contains(part))
+    let name = cgroup
+        .strip_prefix("/system.slice/ggl.core.")
+        .and_then(|rest| rest.strip_suffix(".service"));
+    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
 /// What the rules select.
@@ -170,6 +172,20 @@ mod tests {
         ];
         let selection = select(&list, &rules, &Protected::default());
         assert_eq!(selection.act, [(list[0].clone(), ProcessAction::Kill)]);
+    }
+
+    #[test]
+    fn only_the_systems_own_units_are_the_nucleus() {
+        assert!(is_nucleus_service("/system.slice/ggl.core.iotcored.service"));
+        for cgroup in [
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/ggl.core.evil.service",
+            "/user.slice/user-1000.slice/user@1000.service/system.slice/ggl.core.evil.service",
+            "/system.slice/ggl.com.example.Rogue.service",
+            "/system.slice/ggl.core.x.service/child.service",
+            "/system.slice/greengrass.service",
+        ] {
+            assert!(!is_nucleus_service(cgroup), "{cgroup}");
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@
 
 use serde_json::{Value, json};
 
-use super::order::{Authority, Posture};
+use super::order::{Authority, Order, Posture};
+use super::order_document::{self, Wish};
+use super::plan::Scope;
 use super::state::{Phase, State};
 
 /// Faults repeated in the shadow, and the longest of each in characters.
@@ -15,51 +17,85 @@ const MAX_FAULT_TEXT: usize = 160;
 
 /// The `reported` object. `null` members remove what an earlier report left behind.
 ///
-/// While a plan is provisional the `quarantine` key is left out, and with it what was reported before stays: the
-/// kernel is closed already, but the plan may still be rolled back.
+/// While a plan is provisional, and while it is not known what the kernel holds, the `quarantine` key is left out, and
+/// with it what was reported before stays: nothing is claimed that was not proven.
 pub fn reported(state: &State, desired: Option<&Value>) -> Value {
     let mut reported = json!({ "quarantineStatus": status(state) });
-    if state.phase != Phase::Provisional {
-        reported["quarantine"] = quarantine(state, desired);
+    if let Some(posture) = state.posture.filter(|_| state.phase != Phase::Provisional) {
+        reported["quarantine"] = quarantine(state, posture, desired);
     }
     reported
 }
 
-/// Whether two reported objects say the same to a reader; counters alone are no news worth a message.
-pub fn same_news(a: &Value, b: &Value) -> bool {
+/// Whether the service's `known` already says what `ours` says. Counters alone are no news worth a message, and a key
+/// that ours leaves out stays as it is.
+pub fn same_news(known: &Value, ours: &Value) -> bool {
     let quiet = |value: &Value| {
-        let mut value = value.clone();
-        if let Some(status) = value
-            .pointer_mut("/quarantineStatus")
-            .and_then(Value::as_object_mut)
-        {
+        let mut value = without_nulls(value);
+        if ours.get("quarantine").is_none() {
+            value.as_object_mut().map(|object| object.remove("quarantine"));
+        }
+        if let Some(status) = value.get_mut("quarantineStatus").and_then(Value::as_object_mut) {
             status.remove("blocked");
             status.remove("reasserted");
-            // The service keeps no nulls: sent, they remove a key; kept, the key is absent.
-            status.retain(|_, member| !member.is_null());
         }
         value
     };
-    quiet(a) == quiet(b)
+    quiet(known) == quiet(ours)
 }
 
-fn quarantine(state: &State, desired: Option<&Value>) -> Value {
+/// `ours` with a `null` for every key below it that only the service's `known` has: the service merges, so what is
+/// not named would stay.
+pub fn with_removals(ours: Value, known: &Value) -> Value {
+    let (Value::Object(mut ours), Value::Object(known)) = (ours.clone(), known) else {
+        return ours;
+    };
+    for (key, value) in known {
+        match ours.get(key) {
+            Some(own) => {
+                let own = with_removals(own.clone(), value);
+                ours.insert(key.clone(), own);
+            }
+            None => {
+                ours.insert(key.clone(), Value::Null);
+            }
+        }
+    }
+    Value::Object(ours)
+}
+
+/// The service keeps no nulls: sent, they remove a key; kept, the key is absent.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(
+                kept.map(|(key, value)| (key.clone(), without_nulls(value)))
+                    .collect(),
+            )
+        }
+        other => other.clone(),
+    }
+}
+
+fn quarantine(state: &State, posture: Posture, desired: Option<&Value>) -> Value {
     let desired = desired.filter(|value| !value.is_null());
-    let ordered_by_shadow = state
+    let live = state
         .orders
         .iter()
-        .any(|order| order.authority == Authority::Shadow);
-    let refused = state
-        .rejected
-        .iter()
-        .any(|rejection| rejection.authority == Authority::Shadow);
+        .find(|order| order.authority == Authority::Shadow);
     match desired {
-        // Proven: the desired value was read as the live order, and the kernel obeys.
-        Some(value) if ordered_by_shadow && !refused && state.obeys() => value.clone(),
-        Some(value) if !refused && state.phase == Phase::Released && means_release(value) => value.clone(),
+        // Proven: the desired value is the live order, not one before it, and the kernel obeys.
+        Some(value) if live.is_some_and(|order| means(value, order)) && state.obeys() => value.clone(),
+        Some(value) if state.phase == Phase::Released && means_release(value) => value.clone(),
         // Not (yet) what is desired: say what is true.
-        _ => json!(state.posture != Posture::Normal),
+        _ => json!(posture != Posture::Normal),
     }
+}
+
+fn means(desired: &Value, live: &Order) -> bool {
+    let wish = order_document::read(Some(desired), Authority::Shadow, live.issued);
+    matches!(wish, Ok(Wish::Order(order)) if order.same_wish(live))
 }
 
 fn means_release(desired: &Value) -> bool {
@@ -83,7 +119,7 @@ fn status(state: &State) -> Value {
                 .map(|fault| fault.to_string().chars().take(MAX_FAULT_TEXT).collect())
                 .collect::<Vec<String>>()
         });
-    let blocked = (state.posture != Posture::Normal).then(|| {
+    let blocked = state.may_cut().then(|| {
         json!({ "out": state.blocked.out.packets, "in": state.blocked.inbound.packets,
                 "forward": state.blocked.forward.packets })
     });
@@ -96,6 +132,8 @@ fn status(state: &State) -> Value {
         "state": state.phase,
         "posture": state.posture,
         "wanted": state.wanted,
+        "scope": (state.may_cut() && state.scope == Scope::Wide).then_some(Scope::Wide),
+        "leftRunning": if state.left_running.is_empty() { Value::Null } else { json!(state.left_running.len()) },
         "since": state.since.map(|since| since.to_string()),
         "orders": if orders.is_empty() { Value::Null } else { json!(orders) },
         "faults": if faults.is_empty() { Value::Null } else { json!(faults) },
@@ -112,7 +150,6 @@ fn status(state: &State) -> Value {
 mod tests {
     use super::*;
     use crate::config::fault::Fault;
-    use crate::quarantine::order::Order;
     use crate::quarantine::state::Rejection;
     use jiff::Timestamp;
 
@@ -123,7 +160,7 @@ mod tests {
     fn state(phase: Phase, posture: Posture) -> State {
         State {
             phase,
-            posture,
+            posture: Some(posture),
             wanted: Posture::Isolate,
             orders: vec![Order::isolate(Authority::Shadow, "shadow", None, at())],
             ..State::default()
@@ -137,7 +174,7 @@ mod tests {
         assert_eq!(say(Phase::Starting, Posture::Normal), false);
         assert_eq!(say(Phase::Failed, Posture::Normal), false);
         assert_eq!(say(Phase::Enforced, Posture::Isolate), true);
-        let rich = json!({"id": "inc-1", "posture": "isolate"});
+        let rich = json!({"id": "shadow", "posture": "isolate"});
         assert_eq!(
             reported(&state(Phase::Enforced, Posture::Isolate), Some(&rich))["quarantine"],
             rich
@@ -151,9 +188,61 @@ mod tests {
     }
 
     #[test]
+    fn an_order_before_the_desired_one_is_no_proof_of_it() {
+        let enforced = state(Phase::Enforced, Posture::Isolate);
+        let other = json!({"id": "inc-2", "posture": "isolate"});
+        assert_eq!(
+            reported(&enforced, Some(&other))["quarantine"],
+            true,
+            "isolated, but not by that order"
+        );
+        let mut restricted = state(Phase::Enforced, Posture::Restrict);
+        restricted.wanted = Posture::Restrict;
+        restricted.orders[0].posture = Posture::Restrict;
+        assert_eq!(reported(&restricted, Some(&json!(false)))["quarantine"], true);
+        let mut running = state(Phase::Enforced, Posture::Isolate);
+        running.left_running = vec!["rogue".into()];
+        let rich = json!({"id": "shadow", "posture": "isolate"});
+        assert_eq!(
+            reported(&running, Some(&rich))["quarantine"],
+            true,
+            "not all of the order is carried out"
+        );
+    }
+
+    #[test]
+    fn an_echoed_order_leaves_nothing_of_the_one_before() {
+        let known = json!({"id": "a", "reason": "old", "block": {"remotes": ["192.0.2.1"]}});
+        let ours = json!({"id": "b", "posture": "isolate", "block": {"ports": []}});
+        let sent = with_removals(ours, &known);
+        let expected = json!({"id": "b", "posture": "isolate", "reason": null,
+                              "block": {"ports": [], "remotes": null}});
+        assert_eq!(sent, expected);
+        assert_eq!(with_removals(json!(true), &known), json!(true));
+    }
+
+    #[test]
+    fn what_is_left_out_is_no_news() {
+        let known = json!({"quarantine": true, "quarantineStatus": {"state": "provisional"}});
+        let ours = json!({"quarantineStatus": {"state": "provisional", "faults": null}});
+        assert!(same_news(&known, &ours));
+    }
+
+    #[test]
+    fn what_the_kernel_holds_is_not_claimed_while_it_cannot_be_read() {
+        let mut unknown = state(Phase::Failed, Posture::Isolate);
+        unknown.posture = None;
+        for desired in [json!(true), json!(false)] {
+            assert_eq!(reported(&unknown, Some(&desired)).get("quarantine"), None);
+        }
+        assert_eq!(reported(&unknown, None)["quarantineStatus"]["state"], "failed");
+    }
+
+    #[test]
     fn an_override_leaves_the_delta_visible() {
         let released = State {
             phase: Phase::Released,
+            posture: Some(Posture::Normal),
             ..State::default()
         };
         assert_eq!(reported(&released, Some(&json!(true)))["quarantine"], false);
@@ -174,6 +263,7 @@ mod tests {
     fn a_refused_wish_is_named_and_not_repeated() {
         let mut refused = State {
             phase: Phase::Released,
+            posture: Some(Posture::Normal),
             ..State::default()
         };
         let faults = vec![Fault::new(

@@ -189,8 +189,13 @@ fn write_chain(
     }
 }
 
-/// Neighbour discovery; a hop limit of 255 proves that the packet was sent on this link.
+/// Neighbour discovery. What arrives with a hop limit of 255 was sent on this link; what leaves stays on it by its
+/// destination.
 const NEIGHBOURS: &str = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert";
+/// Neighbours are also asked and answered at their global addresses. Those could be routed away, so only what such a
+/// message needs passes: 40 bytes of IPv6 header, 24 of message, 8 of link-layer option, 8 of nonce; and few of them.
+const NEIGHBOUR_UNICAST: &str = "nd-neighbor-solicit, nd-neighbor-advert";
+const NEIGHBOUR_LIMIT: &str = "ip6 hoplimit 255 meta length <= 80 limit rate 10/second burst 20 packets";
 /// Errors about packets of ours, path MTU among them; only inbound, and only when they belong to a known flow.
 const ICMP_ERRORS: &str =
     "icmp type { destination-unreachable, time-exceeded, parameter-problem } ct state related";
@@ -199,15 +204,21 @@ const ICMPV6_ERRORS: &str = "icmpv6 type { destination-unreachable, packet-too-b
 const NOT_SYN: &str = "tcp flags & (syn | ack) != syn";
 /// A datagram that answers one of ours.
 const UDP_ANSWER: &str = "ct state established ct direction reply";
-/// A renewal is one datagram; the limit keeps the port from being a way out.
-const DHCP_LIMIT: &str = "limit rate 20/minute burst 20 packets";
+/// The client speaks seldom; the limits keep its ports from being a way out or in.
+const DHCP_LIMIT: &str = "meta length <= 1500 limit rate 20/minute burst 20 packets";
+/// A renewal goes to the lease's server, wherever that is.
+const DHCP_RENEWAL_LIMIT: &str = "meta length <= 620 limit rate 4/minute burst 4 packets";
 
 fn output_rules(plan: &Plan) -> Vec<Rule> {
     let mut rules = vec![
-        rule("loopback", "oifname \"lo\" accept"),
+        rule("loopback", "meta oiftype loopback accept"),
         rule(
             "neighbours",
-            format!("icmpv6 type {{ {NEIGHBOURS} }} ip6 hoplimit 255 accept"),
+            format!("ip6 daddr {{ fe80::/10, ff02::/16 }} icmpv6 type {{ {NEIGHBOURS} }} accept"),
+        ),
+        rule(
+            "neighbour-unicast",
+            format!("icmpv6 type {{ {NEIGHBOUR_UNICAST} }} {NEIGHBOUR_LIMIT} accept"),
         ),
         rule(
             "multicast-listener",
@@ -217,11 +228,15 @@ fn output_rules(plan: &Plan) -> Vec<Rule> {
     if plan.lifelines.dhcp {
         rules.push(rule(
             "dhcp",
-            format!("udp sport 68 udp dport 67 {DHCP_LIMIT} accept"),
+            format!("ip daddr 255.255.255.255 udp sport 68 udp dport 67 {DHCP_LIMIT} accept"),
+        ));
+        rules.push(rule(
+            "dhcp-renewal",
+            format!("udp sport 68 udp dport 67 {DHCP_RENEWAL_LIMIT} accept"),
         ));
         rules.push(rule(
             "dhcp6",
-            format!("udp sport 546 udp dport 547 {DHCP_LIMIT} accept"),
+            format!("ip6 daddr {{ fe80::/10, ff02::1:2 }} udp sport 546 udp dport 547 {DHCP_LIMIT} accept"),
         ));
     }
     rules.push(rule(
@@ -247,7 +262,7 @@ fn output_rules(plan: &Plan) -> Vec<Rule> {
 
 fn input_rules(plan: &Plan) -> Vec<Rule> {
     let mut rules = vec![
-        rule("loopback", "iifname \"lo\" accept"),
+        rule("loopback", "meta iiftype loopback accept"),
         rule(
             "neighbours",
             format!("icmpv6 type {{ {NEIGHBOURS} }} ip6 hoplimit 255 accept"),
@@ -260,8 +275,14 @@ fn input_rules(plan: &Plan) -> Vec<Rule> {
         rule("errors6", format!("{ICMPV6_ERRORS} accept")),
     ];
     if plan.lifelines.dhcp {
-        rules.push(rule("dhcp", "udp sport 67 udp dport 68 accept"));
-        rules.push(rule("dhcp6", "udp sport 547 udp dport 546 accept"));
+        rules.push(rule(
+            "dhcp",
+            format!("udp sport 67 udp dport 68 {DHCP_LIMIT} accept"),
+        ));
+        rules.push(rule(
+            "dhcp6",
+            format!("ip6 saddr fe80::/10 udp sport 547 udp dport 546 {DHCP_LIMIT} accept"),
+        ));
     }
     for (family, suffix) in [("ip", '4'), ("ip6", '6')] {
         let from = format!("{family} saddr . meta l4proto . th sport @endpoints{suffix}");

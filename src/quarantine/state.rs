@@ -75,8 +75,8 @@ pub struct State {
     pub phase: Phase,
     /// What the orders want.
     pub wanted: Posture,
-    /// What the kernel was proven to enforce.
-    pub posture: Posture,
+    /// What the kernel was proven to enforce; `None` while that is not known, because it cannot be read back.
+    pub posture: Option<Posture>,
     /// Since when.
     pub since: Option<Timestamp>,
     /// When the kernel's listing was last compared.
@@ -97,6 +97,8 @@ pub struct State {
     pub overridden: Option<Overridden>,
     /// Stopped processes.
     pub stopped: Vec<Stopped>,
+    /// Processes an order named that could not be stopped, with the reason.
+    pub left_running: Vec<String>,
     /// Processes an order named that must not be stopped.
     pub spared: Vec<String>,
     /// What was cut.
@@ -106,12 +108,18 @@ pub struct State {
 }
 
 impl State {
+    /// Whether something is, or may be, cut.
+    pub fn may_cut(&self) -> bool {
+        self.posture != Some(Posture::Normal)
+    }
+
     /// Whether the kernel was proven to obey all live orders and the control channel is confirmed.
     pub fn obeys(&self) -> bool {
-        match self.phase {
-            Phase::Released => self.wanted == Posture::Normal,
-            Phase::Enforced => self.wanted == self.posture,
-            _ => false,
-        }
+        self.left_running.is_empty()
+            && match self.phase {
+                Phase::Released => self.wanted == Posture::Normal,
+                Phase::Enforced => Some(self.wanted) == self.posture,
+                _ => false,
+            }
     }
 }

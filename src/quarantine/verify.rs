@@ -204,13 +204,14 @@ fn read_block(element: &Value) -> Vec<IpNet> {
 }
 
 /// What identifies the listed table beyond the plan: everything but handles, counter values and the order of set
-/// elements. Taken right after loading, it shows an edit that kept our comments.
-pub fn fingerprint(listing: Option<&Value>) -> u32 {
+/// elements. Taken right after loading, it shows an edit that kept our comments. The text itself, not a checksum: one
+/// that is easily computed is easily forged.
+pub fn fingerprint(listing: Option<&Value>) -> String {
     let mut canonical = listing
         .map(|listing| listing["nftables"].clone())
         .unwrap_or_default();
     strip(&mut canonical);
-    crc32fast::hash(canonical.to_string().as_bytes())
+    canonical.to_string()
 }
 
 fn strip(value: &mut Value) {

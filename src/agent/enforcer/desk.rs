@@ -27,6 +27,8 @@ impl Enforcer {
                     tracing::debug!("lifeline addresses changed");
                 }
             }
+            // Nothing to note: the reconciliation that follows every command looks at the kernel.
+            Command::KernelChanged => {}
             Command::Channel { works } => self.channel_works = works,
             Command::RoundTrip { sent } => {
                 self.channel_works = true;
@@ -37,8 +39,8 @@ impl Enforcer {
 
     fn take_wish(&mut self, authority: Authority, wish: Wish, now: Now) {
         self.rejected.retain(|rejection| rejection.authority != authority);
-        // Whoever can speak for the device ends what a damaged journal made us assume.
-        if matches!(authority, Authority::Shadow | Authority::Operator) {
+        // A person who decides ends what a damaged journal made us assume.
+        if authority == Authority::Operator {
             self.journal.book.set(Authority::Recovery, Wish::Release);
         }
         let wish = match wish {

@@ -12,7 +12,7 @@ use crate::host::nft::{self, NftError};
 use crate::quarantine::confirm::Attempt;
 use crate::quarantine::order::{Posture, Protocol};
 use crate::quarantine::plan::Plan;
-use crate::quarantine::ruleset::{COUNTERS, Expected, Ruleset, render};
+use crate::quarantine::ruleset::{COUNTERS, Ruleset, render};
 use crate::quarantine::state::{Blocked, Cut};
 use crate::quarantine::verify::{counters, fingerprint, verify};
 
@@ -26,9 +26,8 @@ const CANARIES: [&str; 2] = ["203.0.113.254", "2001:db8:ffff:ffff::fe"];
 /// What the kernel was last seen to hold.
 pub(super) struct Loaded {
     text: String,
-    expected: Expected,
-    fingerprint: u32,
-    pub(super) posture: Posture,
+    fingerprint: String,
+    posture: Posture,
 }
 
 impl Enforcer {
@@ -40,11 +39,19 @@ impl Enforcer {
         let ruleset = render(plan);
         let listing = match nft::list().await {
             Ok(listing) => listing,
-            Err(error) => {
-                self.loaded = None;
+            Err(error @ (NftError::Missing | NftError::NotPermitted | NftError::Run { .. })) => {
+                self.posture = None;
                 return Err(vec![describe(&error)]);
             }
+            // A table that nft cannot list may be somebody's way to blind us; the load replaces it whatever it is.
+            Err(error) => {
+                self.posture = None;
+                self.reasserted += 1;
+                tracing::warn!("the table inet edgewarden is put back: {}", describe(&error));
+                return self.load(ruleset, plan, now).await;
+            }
         };
+        self.posture = self.seen(listing.as_ref());
         let same = self
             .loaded
             .as_ref()
@@ -55,33 +62,21 @@ impl Enforcer {
         };
         if untouched && verify(&ruleset.expected, listing.as_ref()).is_ok() {
             self.note_loaded(ruleset, plan, listing.as_ref());
+            self.begin_attempt(plan);
             return self.prove(plan, now, false);
         }
         if same {
             self.reasserted += 1;
             tracing::warn!("somebody changed the table inet edgewarden: it is put back");
         }
-        self.load(ruleset, plan, listing.as_ref(), now).await
+        self.load(ruleset, plan, now).await
     }
 
-    async fn load(
-        &mut self,
-        ruleset: Ruleset,
-        plan: &Plan,
-        before: Option<&Value>,
-        now: Now,
-    ) -> Result<(), Vec<String>> {
+    async fn load(&mut self, ruleset: Ruleset, plan: &Plan, now: Now) -> Result<(), Vec<String>> {
         if let Err(error) = nft::load(&ruleset.text).await {
-            // Still the truth about the kernel: what held before holds, if nobody changed it.
-            if self
-                .loaded
-                .as_ref()
-                .is_some_and(|old| verify(&old.expected, before).is_err())
-            {
-                self.loaded = None;
-            }
             return Err(vec![describe(&error)]);
         }
+        self.posture = None;
         self.loaded = None;
         let listing = nft::list().await.map_err(|error| vec![describe(&error)])?;
         verify(&ruleset.expected, listing.as_ref())?;
@@ -90,47 +85,48 @@ impl Enforcer {
         self.prove(plan, now, true)
     }
 
+    /// What a listing proves: no table is no rule of ours, a table is what we loaded only while nobody changed it.
+    fn seen(&self, listing: Option<&Value>) -> Option<Posture> {
+        match (listing, &self.loaded) {
+            (None, _) => Some(Posture::Normal),
+            (Some(_), Some(loaded)) if loaded.fingerprint == fingerprint(listing) => Some(loaded.posture),
+            (Some(_), _) => None,
+        }
+    }
+
     fn note_loaded(&mut self, ruleset: Ruleset, plan: &Plan, listing: Option<&Value>) {
         self.state.blocked = listing.map(blocked).unwrap_or_default();
+        self.posture = Some(plan.posture);
         self.loaded = Some(Loaded {
             fingerprint: fingerprint(listing),
             text: ruleset.text,
-            expected: ruleset.expected,
             posture: plan.posture,
         });
     }
 
-    /// Starts the confirmation window of a plan, or of a wider scope, once the kernel holds it.
+    /// Starts the confirmation window of a plan, or of a wider scope, once the kernel holds it. Two plans may have the
+    /// same rules (another order, other processes): the window does not depend on a load.
     fn begin_attempt(&mut self, plan: &Plan) {
         let id = plan.id();
-        let running = self
-            .attempt
-            .as_ref()
-            .is_some_and(|(tried, attempt)| *tried == id && attempt.scope == plan.scope);
-        if plan.is_normal() || running && self.round_trip_pending() {
+        let running = self.attempt.as_ref().is_some_and(|(tried, attempt)| {
+            *tried == id && attempt.scope == plan.scope && attempt.unresolved == self.unresolved()
+        });
+        if plan.is_normal() || running || self.is_confirmed(plan) {
             return;
         }
-        let channel_worked = plan.lifelines.data_endpoint
-            && self
-                .journal
-                .trial
-                .as_ref()
-                .is_some_and(|trial| trial.plan == id && trial.channel_worked);
+        let trial = self.journal.trial.as_ref().filter(|trial| trial.plan == id);
+        let channel_worked = plan.lifelines.data_endpoint && trial.is_some_and(|trial| trial.channel_worked);
         let applied = clock::now().uptime;
+        let unresolved = self.unresolved();
         self.attempt = Some((
             id,
             Attempt {
                 scope: plan.scope,
+                unresolved,
                 applied,
                 channel_worked,
             },
         ));
-    }
-
-    fn round_trip_pending(&self) -> bool {
-        self.attempt
-            .as_ref()
-            .is_some_and(|(_, attempt)| self.round_trip.is_none_or(|sent| sent < attempt.applied))
     }
 
     fn prove(&mut self, plan: &Plan, now: Now, loaded: bool) -> Result<(), Vec<String>> {
@@ -151,7 +147,14 @@ impl Enforcer {
                 Outcome::Unclear(why) => Some(format!("the canary to {target} proved nothing: {why}")),
             })
             .collect();
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        // Whatever the listing says, nothing is proven; the next check loads the rules again.
+        self.posture = None;
+        self.loaded = None;
+        self.last_canary = None;
+        Err(faults)
     }
 }
 
@@ -164,7 +167,8 @@ fn canary_targets(plan: &Plan) -> Vec<SocketAddr> {
             .block
             .remotes
             .iter()
-            .map(ipnet::IpNet::addr)
+            .map(host_of)
+            .filter(is_ordinary)
             .take(1)
             .collect(),
     };
@@ -179,6 +183,17 @@ fn canary_targets(plan: &Plan) -> Vec<SocketAddr> {
         .filter(|address| !allowed(address) && !lifeline(address))
         .map(|address| SocketAddr::new(address, CANARY_PORT))
         .collect()
+}
+
+/// An address of a block that is a host's: the first is the network itself.
+fn host_of(net: &ipnet::IpNet) -> IpAddr {
+    net.hosts().next().unwrap_or_else(|| net.addr())
+}
+
+/// Whether a datagram to it would go to a wire and back to nobody else: others prove nothing.
+fn is_ordinary(address: &IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || broadcast)
 }
 
 fn blocked(listing: &Value) -> Blocked {

@@ -10,6 +10,7 @@ mod kernel;
 mod restore;
 mod stopper;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,10 +30,14 @@ use kernel::Loaded;
 
 /// Commands waiting; senders wait when it is full, so nothing is lost.
 const QUEUE: usize = 64;
-/// How often a device that is cut off is checked: half the second within which a flushed table must be back.
-const CHECK_CUT: Duration = Duration::from_millis(500);
+/// How often a device that is cut off is checked besides every change event: for changes whose event was lost.
+const CHECK_CUT: Duration = Duration::from_secs(5);
+/// The same while a plan waits for its confirmation or names processes, which may start at any time.
+const CHECK_CLOSELY: Duration = Duration::from_secs(1);
 /// How often a free device is checked for a table that should not be there.
 const CHECK_FREE: Duration = Duration::from_secs(60);
+/// How long ago the control channel may have been seen to work for new rules to be blamed for its silence.
+const LATELY: Duration = Duration::from_secs(120);
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -71,6 +76,8 @@ pub enum Command {
         /// It does.
         works: bool,
     },
+    /// Somebody changed the packet filter, perhaps us.
+    KernelChanged,
     /// A shadow request was answered.
     RoundTrip {
         /// Uptime at which it was sent.
@@ -116,6 +123,8 @@ pub struct Enforcer {
     settings: Settings,
     rejected: Vec<Rejection>,
     loaded: Option<Loaded>,
+    /// What the kernel was last proven to enforce; `None` when that is not known.
+    posture: Option<Posture>,
     attempt: Option<(PlanId, Attempt)>,
     channel_works: bool,
     round_trip: Option<Duration>,
@@ -155,8 +164,10 @@ impl Enforcer {
     fn next_wake(&self, now: Now) -> Duration {
         let check = match self.state.phase {
             Phase::Failed => RETRY,
-            _ if self.state.posture != Posture::Normal => CHECK_CUT,
-            _ => CHECK_FREE,
+            _ if !self.state.may_cut() => CHECK_FREE,
+            Phase::Provisional => CHECK_CLOSELY,
+            _ if self.wanted_plan().processes.is_empty() => CHECK_CUT,
+            _ => CHECK_CLOSELY,
         };
         let ends = self
             .journal
@@ -187,7 +198,8 @@ impl Enforcer {
         };
         faults.extend(self.bring_processes(&plan, now));
         faults.extend(self.save().err());
-        faults.dedup();
+        let mut named = BTreeSet::new();
+        faults.retain(|fault| named.insert(fault.clone()));
         let phase = self.phase(&wanted, &plan, proven);
         self.say(phase, &wanted, &plan, faults, now);
         self.judge_attempt(&plan, now);
@@ -198,16 +210,31 @@ impl Enforcer {
         let endpoints = self.journal.addresses.endpoints();
         let mut plan = fold(self.journal.book.orders(), settings, endpoints, Scope::Pinned);
         let id = plan.id();
+        // Without any known address a pinned lifeline would be none at all. What was decided for want of one does not
+        // outlive it: once an address is known the plan is pinned, and confirmed anew.
+        let unresolved = self.unresolved();
         plan.scope = match (&self.journal.confirmed, &self.attempt) {
-            (Some(confirmed), _) if confirmed.plan == id => confirmed.scope,
-            (_, Some((tried, attempt))) if *tried == id => attempt.scope,
+            _ if unresolved => Scope::Wide,
+            (Some(confirmed), _) if confirmed.plan == id && !confirmed.unresolved => confirmed.scope,
+            (_, Some((tried, attempt))) if *tried == id && !attempt.unresolved => attempt.scope,
             _ => Scope::Pinned,
         };
-        // Without any known address a pinned lifeline would be none at all.
-        if plan.lifelines.data_endpoint && !self.journal.addresses.knows_data_endpoint() {
-            plan.scope = Scope::Wide;
-        }
         plan
+    }
+
+    /// Whether the control channel's lifeline has no address to be pinned to.
+    fn unresolved(&self) -> bool {
+        let wanted = self.settings.isolation.settings.lifelines.data_endpoint;
+        wanted && !self.journal.addresses.knows_data_endpoint()
+    }
+
+    /// Whether the control channel was seen to work behind just these rules.
+    fn is_confirmed(&self, plan: &Plan) -> bool {
+        self.journal.confirmed.as_ref().is_some_and(|confirmed| {
+            confirmed.plan == plan.id()
+                && confirmed.scope == plan.scope
+                && (!confirmed.unresolved || self.unresolved())
+        })
     }
 
     /// The plan that is really carried out: nothing in mode observe, nothing for a plan that was given up.
@@ -231,30 +258,27 @@ impl Enforcer {
             return;
         }
         let id = plan.id();
-        if self
-            .journal
-            .confirmed
-            .as_ref()
-            .is_some_and(|confirmed| confirmed.plan == id)
-        {
+        if self.is_confirmed(plan) {
             return;
         }
-        self.journal.confirmed = None;
-        if self.journal.trial.as_ref().is_none_or(|trial| trial.plan != id) {
+        // A plan that was confirmed before this one proves that the channel worked behind rules of ours.
+        // One lost answer right before does not mean that it did not.
+        let lately = self
+            .round_trip
+            .is_some_and(|sent| clock::now().uptime.saturating_sub(sent) < LATELY);
+        let channel_worked = self.channel_works || lately || self.journal.confirmed.is_some();
+        let was_confirmed = self.journal.confirmed.take().is_some();
+        if was_confirmed || self.journal.trial.as_ref().is_none_or(|trial| trial.plan != id) {
             self.journal.trial = Some(Trial {
                 plan: id,
-                channel_worked: self.channel_works,
+                channel_worked,
             });
             self.attempt = None;
         }
     }
 
     fn phase(&self, wanted: &Plan, plan: &Plan, proven: bool) -> Phase {
-        let confirmed = self
-            .journal
-            .confirmed
-            .as_ref()
-            .is_some_and(|confirmed| confirmed.plan == plan.id());
+        let confirmed = self.is_confirmed(plan);
         match (wanted.is_normal(), plan.is_normal(), proven) {
             (_, _, false) => Phase::Failed,
             (true, _, true) => Phase::Released,
@@ -285,6 +309,7 @@ impl Enforcer {
                 self.journal.confirmed = Some(Confirmed {
                     plan: id,
                     scope: attempt.scope,
+                    unresolved: attempt.unresolved,
                 });
                 self.journal.trial = None;
                 let mut faults = self.state.faults.clone();
@@ -301,6 +326,7 @@ impl Enforcer {
                     id,
                     Attempt {
                         scope: Scope::Wide,
+                        unresolved: false,
                         applied: now.uptime,
                         ..attempt
                     },
@@ -324,10 +350,7 @@ impl Enforcer {
     }
 
     fn say(&mut self, phase: Phase, wanted: &Plan, plan: &Plan, faults: Vec<String>, now: Now) {
-        let posture = self
-            .loaded
-            .as_ref()
-            .map_or(Posture::Normal, |loaded| loaded.posture);
+        let posture = self.posture;
         let mut state = State {
             phase,
             wanted: wanted.posture,
@@ -342,7 +365,8 @@ impl Enforcer {
             rolled_back: self.journal.rolled_back.clone(),
             overridden: self.journal.overridden.clone(),
             stopped: self.journal.stopped.clone(),
-            spared: std::mem::take(&mut self.state.spared),
+            left_running: self.state.left_running.clone(),
+            spared: self.state.spared.clone(),
             blocked: self.state.blocked,
             reasserted: self.reasserted,
         };
@@ -351,7 +375,7 @@ impl Enforcer {
         }
         if phase != self.state.phase || posture != self.state.posture || state.plan != self.state.plan {
             state.since = Some(now.wall);
-            tracing::info!(?phase, %posture, wanted = %wanted.posture, "enforcement changed");
+            tracing::info!(?phase, ?posture, wanted = %wanted.posture, "enforcement changed");
         }
         for fault in state
             .faults

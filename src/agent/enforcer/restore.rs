@@ -31,6 +31,7 @@ impl Enforcer {
             settings,
             rejected: Vec::new(),
             loaded: None,
+            posture: None,
             attempt: None,
             channel_works: false,
             round_trip: None,

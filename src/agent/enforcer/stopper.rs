@@ -11,13 +11,17 @@ use crate::quarantine::plan::Plan;
 use crate::quarantine::processes::{Protected, Stopped, select};
 use crate::quarantine::state::MAX_SHOWN;
 
-/// Stopped processes remembered. More than this at once is a rule that fits too much; the rest is still stopped at
-/// every check, but a frozen one beyond the bound would not be thawed, so freezing ends here.
-const MAX_STOPPED: usize = 256;
+/// Frozen processes at most: each must be remembered, or it would stay frozen after release. More than this at once is
+/// a rule that fits too much.
+const MAX_FROZEN: usize = 256;
+/// Killed processes kept for display, the newest. A supervisor may start a killed one again for ever.
+const MAX_KILLED: usize = 32;
 
 impl Enforcer {
     /// Stops what the plan names and lets go of what it names no longer; gives what went wrong.
     pub(super) fn bring_processes(&mut self, plan: &Plan, now: Now) -> Vec<String> {
+        self.state.spared.clear();
+        self.state.left_running.clear();
         if plan.processes.is_empty() && self.journal.stopped.is_empty() {
             return Vec::new();
         }
@@ -46,12 +50,23 @@ impl Enforcer {
             .map(|(process, _)| process.identity)
             .collect();
         self.let_go(&meant, plan.is_normal());
-        selection
-            .act
-            .iter()
-            .filter_map(|(process, action)| self.stop(process, *action, now).err())
-            .take(MAX_SHOWN)
-            .collect()
+        let mut faults = Vec::new();
+        let mut act = Vec::new();
+        for (process, action) in &selection.act {
+            match self.remember(process, *action, now) {
+                Ok(news) => act.push((process, *action, news)),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        // In the journal before any is touched, so that a crash in between cannot leave one frozen for ever; all at
+        // once, because each write waits for the disk.
+        faults.extend(self.save().err());
+        let refused = act
+            .into_iter()
+            .filter_map(|(process, action, news)| stop(process, action, news).err());
+        faults.extend(refused);
+        self.state.left_running = faults.iter().take(MAX_SHOWN).cloned().collect();
+        self.state.left_running.clone()
     }
 
     fn let_go(&mut self, meant: &BTreeSet<ProcessId>, released: bool) {
@@ -72,48 +87,55 @@ impl Enforcer {
         });
     }
 
-    fn stop(&mut self, process: &Process, action: ProcessAction, now: Now) -> Result<(), String> {
-        let known = self
-            .journal
-            .stopped
-            .iter()
-            .position(|stopped| stopped.identity == process.identity);
-        if known.is_none() {
-            self.remember(process, action, now)?;
+    /// Notes a process; gives whether it is news.
+    ///
+    /// # Errors
+    /// A sentence: it would be frozen and could not be remembered.
+    fn remember(&mut self, process: &Process, action: ProcessAction, now: Now) -> Result<bool, String> {
+        let stopped = &mut self.journal.stopped;
+        if stopped.iter().any(|known| known.identity == process.identity) {
+            return Ok(false);
         }
-        // Frozen first, so that it does nothing more while it is being killed; again at every check, in case
-        // somebody let it run.
-        let outcome = process_table::freeze(process.identity).and_then(|()| match action {
-            ProcessAction::Freeze => Ok(()),
-            ProcessAction::Kill => process_table::kill(process.identity),
-        });
-        match outcome {
-            Err(error @ SignalError::Refused { .. }) => Err(crate::error_text(&error)),
-            Err(SignalError::Gone(_)) => Ok(()),
-            Ok(()) => {
-                if known.is_none() {
-                    tracing::warn!(pid = process.identity.pid, name = %process.name, exe = ?process.exe, ?action, "process stopped");
-                }
-                Ok(())
+        let alike = stopped.iter().filter(|known| known.action == action).count();
+        match action {
+            ProcessAction::Freeze if alike >= MAX_FROZEN => {
+                return Err(format!(
+                    "{MAX_FROZEN} processes are frozen already, {} is left running",
+                    process.name
+                ));
             }
+            ProcessAction::Kill if alike >= MAX_KILLED => {
+                if let Some(oldest) = stopped.iter().position(|known| known.action == action) {
+                    stopped.remove(oldest);
+                }
+            }
+            _ => {}
         }
-    }
-
-    /// Notes it in the journal before it is touched, so that a crash in between cannot leave it frozen for ever.
-    fn remember(&mut self, process: &Process, action: ProcessAction, now: Now) -> Result<(), String> {
-        if self.journal.stopped.len() >= MAX_STOPPED {
-            return Err(format!(
-                "{} processes are stopped already, {} is left running",
-                MAX_STOPPED, process.name
-            ));
-        }
-        self.journal.stopped.push(Stopped {
+        stopped.push(Stopped {
             identity: process.identity,
             name: process.name.clone(),
             exe: process.exe.clone(),
             action,
             at: now.wall,
         });
-        self.save()
+        Ok(true)
+    }
+}
+
+/// Freezes first, so that it does nothing more while it is being killed; again at every check, in case somebody let
+/// it run.
+fn stop(process: &Process, action: ProcessAction, news: bool) -> Result<(), String> {
+    let outcome = process_table::freeze(process.identity).and_then(|()| match action {
+        ProcessAction::Freeze => Ok(()),
+        ProcessAction::Kill => process_table::kill(process.identity),
+    });
+    match outcome {
+        Err(error @ SignalError::Refused { .. }) => Err(crate::error_text(&error)),
+        Ok(()) if news => {
+            let pid = process.identity.pid;
+            tracing::warn!(pid, name = %process.name, exe = ?process.exe, ?action, "process stopped");
+            Ok(())
+        }
+        Ok(()) | Err(SignalError::Gone(_)) => Ok(()),
     }
 }

@@ -18,6 +18,7 @@ fn session() -> Session {
 fn released() -> State {
     State {
         phase: Phase::Released,
+        posture: Some(Posture::Normal),
         ..State::default()
     }
 }
@@ -27,7 +28,7 @@ fn enforced() -> State {
     State {
         phase: Phase::Enforced,
         wanted: Posture::Isolate,
-        posture: Posture::Isolate,
+        posture: Some(Posture::Isolate),
         orders: vec![Order::isolate(Authority::Shadow, "shadow", None, issued)],
         ..State::default()
     }
@@ -153,15 +154,66 @@ fn versions_restart_with_a_deleted_shadow() {
     let mut session = session();
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
     answer(&mut session, asked, 70, Some(json!(true)), 2);
+    assert!(
+        session.receive(ShadowMessage::Deleted, s(3)).is_empty(),
+        "a late message releases nobody"
+    );
+    let asked = token(&session.tick(&released(), s(3), 0.5), "/get");
+    let gone = ShadowMessage::GetRejected {
+        token: Some(asked),
+        code: 404,
+    };
     assert_eq!(
-        session.receive(ShadowMessage::Deleted, s(3)),
-        [Effect::Desired(None)]
+        session.receive(gone, s(3)),
+        [Effect::RoundTrip(s(3)), Effect::Desired(None)]
     );
     let fresh = ShadowMessage::Delta {
         version: 1,
         quarantine: Some(json!(true)),
     };
     assert_eq!(session.receive(fresh, s(4)), [Effect::Desired(Some(json!(true)))]);
+}
+
+#[test]
+fn a_late_answer_does_not_undo_a_newer_delta_and_a_repeated_one_is_believed() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    session.receive(
+        ShadowMessage::Delta {
+            version: 6,
+            quarantine: Some(json!(true)),
+        },
+        s(1),
+    );
+    assert_eq!(
+        answer(&mut session, asked, 5, None, 2),
+        [Effect::RoundTrip(s(1))],
+        "formed before the delta"
+    );
+    let asked = token(&session.tick(&released(), s(2), 0.5), "/get");
+    let believed = [Effect::RoundTrip(s(2)), Effect::Desired(None)];
+    assert_eq!(
+        answer(&mut session, asked, 1, None, 3),
+        believed,
+        "the shadow was made anew"
+    );
+}
+
+#[test]
+fn a_piece_of_an_order_is_asked_for_whole() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 2);
+    let piece = json!({"expires": "2027-01-01T00:00:00Z"});
+    let delta = ShadowMessage::Delta {
+        version: 8,
+        quarantine: Some(piece.clone()),
+    };
+    assert!(session.receive(delta, s(3)).is_empty());
+    let asked = token(&session.tick(&released(), s(3), 0.5), "/get");
+    let whole = json!({"posture": "isolate", "expires": "2027-01-01T00:00:00Z"});
+    let effects = answer(&mut session, asked, 8, Some(whole.clone()), 4);
+    assert_eq!(effects, [Effect::RoundTrip(s(3)), Effect::Desired(Some(whole))]);
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! Documents that cannot go stale: generated pages equal their source, named files exist, links resolve, promises
+//! have tests. `UPDATE_DOCS=1 cargo test --test docs` writes the generated pages.
+
+#![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn generated(name: &str, text: &str) {
+    let path = root().join("docs").join(name);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "docs/{name} is not what the code says; run UPDATE_DOCS=1 cargo test --test docs"
+    );
+}
+
+#[test]
+fn the_configuration_page_is_the_table_of_keys() {
+    generated("configuration.md", &edgewarden::config::keys::markdown());
+}
+
+#[test]
+fn the_command_line_page_is_the_help() {
+    generated("cli.md", &edgewarden::cli::markdown());
+}
+
+/// The repository's own pages, wherever they are; build output and hidden folders are left out.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let (path, name) = (entry.path(), entry.file_name());
+            let left_out = ["target", "artifacts"].iter().any(|other| name == *other)
+                || name.to_string_lossy().starts_with('.');
+            // The entry's own type: a link to a folder is not followed, so the walk ends.
+            if entry.file_type().unwrap().is_dir() && !left_out {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    assert!(
+        pages.len() > 8,
+        "the pages are not where this test looks: {pages:?}"
+    );
+    pages
+}
+
+#[test]
+fn every_relative_link_resolves() {
+    for page in pages() {
+        for target in read(&page)
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let path = target.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") || path.starts_with("mailto:") {
+                continue;
+            }
+            let file = page.parent().unwrap().join(path);
+            assert!(
+                file.exists(),
+                "{} links to {target}, which does not exist",
+                page.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_architecture_page_names_what_exists_and_every_module() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let named: Vec<&str> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.contains('/'))
+        .collect();
+    assert!(named.len() > 20, "the page names files in backticks: {named:?}");
+    // A word with a slash is a path when it begins at a folder of the tree; `x/` alone is a folder as well.
+    let tops = [
+        "src", "crates", "xtask", "tests", "docs", "recipes", "cloud", "benches", "fuzz",
+    ];
+    for path in named
+        .iter()
+        .filter(|word| tops.contains(&word.split('/').next().unwrap_or_default()))
+    {
+        assert!(
+            root().join(path).exists(),
+            "ARCHITECTURE.md names {path}, which does not exist"
+        );
+    }
+    for entry in std::fs::read_dir(root().join("src")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".rs") && name != "process.rs" {
+            continue;
+        }
+        assert!(
+            text.contains(&format!("src/{name}")),
+            "ARCHITECTURE.md does not mention src/{name}"
+        );
+    }
+}
+
+#[test]
+fn every_promise_has_its_tests() {
+    let promises = read(&root().join("docs/security.md"));
+    let mut tests = String::new();
+    for entry in std::fs::read_dir(root().join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        // A test is a file, or a folder with a main.rs.
+        let main = if path.is_dir() { path.join("main.rs") } else { path };
+        if main.is_file() {
+            tests.push_str(&read(&main));
+        }
+    }
+    let lines: Vec<&str> = promises.lines().filter(|line| line.starts_with("| Q-")).collect();
+    assert!(
+        lines.len() > 10,
+        "promises are table rows that begin with their id"
+    );
+    for line in lines {
+        let shown = line.rsplit('|').nth(1).unwrap_or_default();
+        let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(
+            !names.is_empty() || shown.contains("the same"),
+            "no test is named: {line}"
+        );
+        for name in names {
+            assert!(
+                tests.contains(&format!("fn {name}()")),
+                "there is no test {name}: {line}"
+            );
+        }
+    }
+}
