@@ -151,17 +151,22 @@ fn isolation_is_restored_before_the_cloud_is_there() {
         stage.agent.as_mut().unwrap().kill9().unwrap();
         stage.nft(&["flush", "ruleset"]).unwrap();
         assert!(!kernel(&stage), "control: flushed");
-        let said_before = stage.agent_output().len();
+        let earlier = stage.agent_output().len();
         stage.start_agent().unwrap();
+        let contact = "connected to the Greengrass nucleus";
+        wait_until(LIMIT, contact, || {
+            stage.agent_output()[earlier..].contains(contact)
+        })
+        .unwrap();
         let status = stage.wait_phase(LIMIT, "enforced").unwrap();
         assert_eq!(status["cloud"]["lastRoundTrip"], Value::Null, "{status}");
         assert!(kernel(&stage));
-        let log = stage.agent_output();
-        let last_life = log.get(said_before..).unwrap_or_default();
-        assert!(last_life.contains("phase=Enforced"), "{log}");
+        let life = stage.agent_output()[earlier..].to_owned();
+        assert!(!life.contains("phase=Released"), "never open in between:\n{life}");
+        let enforced = life.find("phase=Enforced");
         assert!(
-            !last_life.contains("phase=Released"),
-            "never open in between:\n{log}"
+            enforced.is_some() && enforced < life.find(contact),
+            "enforced first:\n{life}"
         );
     });
 }

@@ -165,10 +165,11 @@ impl Session {
         if !self.ready {
             return effects;
         }
-        if state.phase == Phase::Provisional {
-            self.next_get = self.next_get.min(self.last_get + CONFIRM_EVERY);
-        }
-        if self.get.is_none() && self.next_get <= now {
+        let due = match state.phase {
+            Phase::Provisional => self.next_get.min(self.last_get + CONFIRM_EVERY),
+            _ => self.next_get,
+        };
+        if self.get.is_none() && due <= now {
             self.next_get = now + self.refresh.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
             self.last_get = now;
             let request = self.request(now, json!({}));
