@@ -38,13 +38,7 @@ impl Stage {
         what: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value, SiteError> {
-        let mut last = Value::Null;
-        let done = wait_until(limit, what, || {
-            last = self.status();
-            wanted(&last)
-        });
-        done.map(|()| last.clone())
-            .map_err(|_| self.failed(what, &format!("last status: {last}")))
+        self.wait_document(limit, what, "status", || self.status(), wanted)
     }
 
     /// Waits for a phase of enforcement.
@@ -115,13 +109,24 @@ impl Stage {
         what: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value, SiteError> {
+        self.wait_document(limit, what, "shadow", || self.shadow(), wanted)
+    }
+
+    fn wait_document(
+        &self,
+        limit: Duration,
+        what: &str,
+        name: &str,
+        look: impl Fn() -> Value,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, SiteError> {
         let mut last = Value::Null;
         let done = wait_until(limit, what, || {
-            last = self.shadow();
+            last = look();
             wanted(&last)
         });
-        done.map(|()| last.clone())
-            .map_err(|_| self.failed(what, &format!("last shadow: {last}")))
+        done.map_err(|_| self.failed(what, &format!("last {name}: {last}")))?;
+        Ok(last)
     }
 
     /// Runs `nft` in the gateway.
