@@ -6,6 +6,7 @@
 mod calls;
 #[cfg(test)]
 mod connecting;
+mod operations;
 #[cfg(test)]
 mod subscriptions;
 #[cfg(test)]
