@@ -6,6 +6,7 @@
 mod calls;
 #[cfg(test)]
 mod connecting;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod subscriptions;
