@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             SubscriptionEvent::Missed { count } => println!("{count} messages were lost here"),
             SubscriptionEvent::Resubscribed => {
-                println!("the nucleus was away; anything may have been missed")
+                println!("the nucleus was away; anything may have been missed");
             }
         }
     }

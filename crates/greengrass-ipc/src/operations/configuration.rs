@@ -51,7 +51,7 @@ pub struct Configuration {
 ///
 /// A leaf that was changed later than `timestamp` stays: classic answers
 /// [`crate::ErrorCode::FailedUpdateConditionCheck`], lite answers as if it had changed it. Lite takes 1,022 bytes in a
-/// string and restarts nothing.
+/// string.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
