@@ -1,19 +1,21 @@
 //! Calls and subscriptions, as the application makes them.
 //!
-//! In: requests as JSON. Out: answers as JSON. Here a request gets its size check and its time limit; the connection
-//! task does the rest. Every method is cancel-safe: a dropped future leaves nothing behind, and a subscription whose
+//! In: requests, typed or as JSON. Out: answers and subscriptions of the same kind. Here a request gets its checks and
+//! its time limit; the connection task does the rest. Every method is cancel-safe: a dropped future leaves nothing behind, and a subscription whose
 //! future is dropped is undone.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::connection::{self, Command, Shared};
 use crate::error::IpcError;
 use crate::frame::{self, Message, MessageKind};
+use crate::operation::{Operation, Request, StreamOperation};
 use crate::options::ClientOptions;
 use crate::queue::Queue;
 use crate::state::ConnectionState;
@@ -21,6 +23,9 @@ use crate::subscription::Subscription;
 
 /// Requests that wait for the connection task. More callers than this wait their turn within their own time limit.
 const COMMAND_QUEUE: usize = 64;
+
+/// How the names of operations begin that send events; no other operation does.
+const STREAM_PREFIX: &str = "SubscribeTo";
 
 /// Namespace of every operation and shape.
 const NAMESPACE: &str = "aws.greengrass#";
@@ -88,35 +93,54 @@ impl Client {
         self.shared.request_reconnect(reason);
     }
 
-    /// Any operation that answers once. `operation` is its bare name, for instance `GetConfiguration`.
+    /// Any operation that answers once, typed: one of this crate or of the application's own.
+    ///
+    /// # Errors
+    /// Every variant of [`IpcError`] says what was or may have been done.
+    pub async fn execute<O: Operation>(&self, request: &O) -> Result<O::Reply, IpcError> {
+        let answer = self.exchange(O::NAME, encode(request)?, None).await?;
+        parse(O::NAME, &answer)
+    }
+
+    /// Any operation that answers and then sends events, typed: one of this crate or of the application's own. The
+    /// subscription lives across reconnects until it is dropped.
+    ///
+    /// # Errors
+    /// Of the first attempt only; a subscription that stood once is renewed for ever. See [`IpcError`].
+    pub async fn listen<S: StreamOperation>(&self, request: &S) -> Result<Subscription<S::Event>, IpcError> {
+        self.open(S::NAME, encode(request)?).await
+    }
+
+    /// Any operation that answers once, as JSON. `operation` is its bare name, for instance `GetConfiguration`.
     ///
     /// # Errors
     /// Every variant of [`IpcError`] says what was or may have been done. A subscription is an
     /// [`IpcError::InvalidRequest`]: its events would reach nobody.
     pub async fn call(&self, operation: &str, request: Value) -> Result<Value, IpcError> {
-        if operation.starts_with("SubscribeTo") {
-            let problem = "a subscription is not a call".to_owned();
-            return Err(IpcError::InvalidRequest {
-                operation: operation.to_owned(),
-                problem,
-            });
+        if operation.starts_with(STREAM_PREFIX) {
+            return Err(invalid(operation, "a subscription is not a call"));
         }
-        let answer = self.exchange(operation, &request, None).await?;
-        if answer.is_empty() {
-            return Ok(Value::Object(serde_json::Map::new()));
-        }
-        serde_json::from_slice(&answer).map_err(|source| IpcError::BadReply {
-            operation: operation.to_owned(),
-            source,
-        })
+        let answer = self.exchange(operation, request.to_string(), None).await?;
+        parse(operation, &answer)
     }
 
-    /// Any operation that answers and then sends events.
-    pub(crate) async fn subscribe<T>(
+    /// Any operation that answers and then sends events, as JSON. `operation` is its bare name, for instance
+    /// `SubscribeToCertificateUpdates`; the events come as the nucleus sends them, in their envelope.
+    ///
+    /// # Errors
+    /// Of the first attempt only; a subscription that stood once is renewed for ever. An operation that is no
+    /// subscription is an [`IpcError::InvalidRequest`]: it would be repeated with every connection.
+    pub async fn subscribe(&self, operation: &str, request: Value) -> Result<Subscription<Value>, IpcError> {
+        if !operation.starts_with(STREAM_PREFIX) {
+            return Err(invalid(operation, "a call is not a subscription"));
+        }
+        self.open(operation, request.to_string()).await
+    }
+
+    async fn open<T: DeserializeOwned>(
         &self,
         operation: &str,
-        request: &Value,
-        decode: fn(&[u8]) -> Option<T>,
+        request: String,
     ) -> Result<Subscription<T>, IpcError> {
         let queue = Arc::new(Queue::new(
             self.options.max_queued_events,
@@ -129,8 +153,8 @@ impl Client {
     }
 
     /// Length of the frame a request would be sent in, in bytes.
-    pub(crate) fn frame_bytes(operation: &str, request: &Value) -> Result<usize, IpcError> {
-        encoded_len(operation, &request_message(operation, request))
+    pub(crate) fn frame_bytes<R: Request>(request: &R) -> Result<usize, IpcError> {
+        encoded_len(R::NAME, &request_message(R::NAME, to_json(request)?))
     }
 
     /// Longest frame this client sends, in bytes.
@@ -146,7 +170,7 @@ impl Client {
     async fn exchange(
         &self,
         operation: &str,
-        request: &Value,
+        request: String,
         queue: Option<Arc<Queue>>,
     ) -> Result<Bytes, IpcError> {
         let message = request_message(operation, request);
@@ -192,12 +216,45 @@ impl Client {
     }
 }
 
+/// The JSON of a request that may be sent.
+fn encode<R: Request>(request: &R) -> Result<String, IpcError> {
+    match request.problem() {
+        Some(problem) => Err(invalid(R::NAME, problem)),
+        None => to_json(request),
+    }
+}
+
+fn to_json<R: Request>(request: &R) -> Result<String, IpcError> {
+    serde_json::to_string(request).map_err(|error| invalid(R::NAME, format!("no JSON: {error}")))
+}
+
+fn invalid(operation: &str, problem: impl Into<String>) -> IpcError {
+    IpcError::InvalidRequest {
+        operation: operation.to_owned(),
+        problem: problem.into(),
+    }
+}
+
+/// The meaning of an answer. An empty one is an empty object.
+fn parse<T: DeserializeOwned>(operation: &str, answer: &[u8]) -> Result<T, IpcError> {
+    let answer = if answer.is_empty() { b"{}" } else { answer };
+    serde_json::from_slice(answer).map_err(|source| IpcError::BadReply {
+        operation: operation.to_owned(),
+        source,
+    })
+}
+
+/// The meaning of an event.
+fn decode<T: DeserializeOwned>(event: &[u8]) -> Option<T> {
+    serde_json::from_slice(event).ok()
+}
+
 /// A request without its stream id, which the connection task gives in the order of sending.
-fn request_message(operation: &str, request: &Value) -> Message {
+fn request_message(operation: &str, request: String) -> Message {
     Message::new(MessageKind::ApplicationMessage, 0)
         .with_operation(format!("{NAMESPACE}{operation}"))
         .with_service_model_type(format!("{NAMESPACE}{operation}Request"))
-        .with_json(request.to_string())
+        .with_json(request)
 }
 
 fn encoded_len(operation: &str, message: &Message) -> Result<usize, IpcError> {

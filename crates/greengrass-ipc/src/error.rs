@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use crate::error_code::ErrorCode;
 use crate::frame::FrameError;
 
 /// A call or subscription that did not succeed.
@@ -62,8 +63,8 @@ pub enum IpcError {
     Service {
         /// Name of the operation.
         operation: String,
-        /// Name of the error, for instance `UnauthorizedError`.
-        code: String,
+        /// Which error.
+        code: ErrorCode,
         /// Its text, empty when the nucleus gave none.
         message: String,
     },
@@ -94,11 +95,20 @@ pub enum IpcError {
 }
 
 impl IpcError {
+    /// The error the nucleus answered with; `None` when it was not the nucleus that refused.
+    #[must_use]
+    pub fn code(&self) -> Option<&ErrorCode> {
+        match self {
+            Self::Service { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
     /// True when the component's policy does not allow the operation. Lite says the same while it cannot read the
     /// policy, so it need not be for ever.
     #[must_use]
     pub fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Service { code, .. } if code == "UnauthorizedError")
+        self.code() == Some(&ErrorCode::Unauthorized)
     }
 
     /// True when this nucleus does not know the operation.
@@ -108,13 +118,19 @@ impl IpcError {
             return false;
         };
         let named = message.starts_with("Operation ") && message.contains(" is not supported");
-        code == "Unsupported Operation" || (code == "ServiceError" && (message.is_empty() || named))
+        match code {
+            ErrorCode::Service => message.is_empty() || named,
+            code => code.as_str() == "Unsupported Operation",
+        }
     }
 
     /// True when the thing asked for does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Service { code, .. } if matches!(code.as_str(), "ResourceNotFoundError" | "ComponentNotFoundError"))
+        matches!(
+            self.code(),
+            Some(ErrorCode::ResourceNotFound | ErrorCode::ComponentNotFound)
+        )
     }
 }
 

@@ -5,8 +5,8 @@
 //! (classic and lite) and keeps what each of them demands.
 //!
 //! ```text
-//! operations/  requests and events of single operations, typed
-//! client       calls: size check, time limit          subscription  events, bounded queue
+//! operations/  requests, answers and events of single operations, typed     operation  what makes a type a request
+//! client       calls: size check, time limit                                subscription  events, bounded queue
 //! connection/  the one task: handshake -> session (socket) -> streams (who waits for what) -> back-off
 //! frame        messages as bytes
 //! ```
@@ -19,7 +19,9 @@ mod backoff;
 mod client;
 mod connection;
 mod error;
+mod error_code;
 pub mod frame;
+mod operation;
 mod operations;
 mod options;
 mod queue;
@@ -29,7 +31,9 @@ mod subscription;
 
 pub use client::Client;
 pub use error::IpcError;
-pub use operations::{ComponentState, ConfigurationUpdate, IotCoreMessage, Qos};
+pub use error_code::ErrorCode;
+pub use operation::{Accepted, Operation, Request, StreamOperation};
+pub use operations::*;
 pub use options::{ClientOptions, DEFAULT_MAX_INBOUND_FRAME_BYTES, EnvironmentError, LITE_MAX_FRAME_BYTES};
 pub use state::ConnectionState;
 pub use subscription::{Subscription, SubscriptionEvent};

@@ -1,13 +1,13 @@
 //! Events of one subscription on their way from the socket to the consumer.
 //!
-//! In: [`Queue::push`], which never waits. Out: [`Queue::next`]. Bounded in events and bytes: what does not fit
+//! In: [`Queue::push`], which never waits. Out: [`Queue::poll_next`]. Bounded in events and bytes: what does not fit
 //! drops the oldest, and the number dropped is told in the place where they would have been.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
 /// What the consumer is told.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +20,6 @@ pub(crate) enum Delivery {
 #[derive(Debug)]
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
-    wake: Notify,
     max_events: usize,
     max_bytes: usize,
 }
@@ -35,13 +34,14 @@ struct Inner {
     owes_resubscribed: bool,
     ended: bool,
     closed: bool,
+    /// The consumer, when it found nothing.
+    waiting: Option<Waker>,
 }
 
 impl Queue {
     pub(crate) fn new(max_events: usize, max_bytes: usize) -> Self {
         Self {
             inner: Mutex::default(),
-            wake: Notify::new(),
             max_events: max_events.max(1),
             max_bytes,
         }
@@ -57,8 +57,7 @@ impl Queue {
         {
             inner.drop_oldest();
         }
-        drop(inner);
-        self.wake.notify_one();
+        wake(inner);
     }
 
     /// Tells the consumer that the subscription was made anew.
@@ -70,14 +69,14 @@ impl Queue {
         while inner.entries.len() > self.max_events {
             inner.drop_oldest();
         }
-        drop(inner);
-        self.wake.notify_one();
+        wake(inner);
     }
 
     /// The producer is gone: what is queued is still delivered, then `None`.
     pub(crate) fn end(&self) {
-        self.lock().ended = true;
-        self.wake.notify_one();
+        let mut inner = self.lock();
+        inner.ended = true;
+        wake(inner);
     }
 
     /// The consumer is gone.
@@ -92,24 +91,29 @@ impl Queue {
         self.lock().closed
     }
 
-    /// Waits for the next thing to tell. Cancel-safe; for one consumer.
-    pub(crate) async fn next(&self) -> Option<Delivery> {
-        loop {
-            {
-                let mut inner = self.lock();
-                if let Some(delivery) = inner.take() {
-                    return Some(delivery);
-                }
-                if inner.ended {
-                    return None;
-                }
+    /// The next thing to tell, or the promise to wake the caller when there is one. For one consumer.
+    pub(crate) fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        let mut inner = self.lock();
+        match inner.take() {
+            None if !inner.ended => {
+                inner.waiting = Some(context.waker().clone());
+                Poll::Pending
             }
-            self.wake.notified().await;
+            told => Poll::Ready(told),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes the consumer, after the lock is released: it may look at once.
+fn wake(mut inner: MutexGuard<'_, Inner>) {
+    let waiting = inner.waiting.take();
+    drop(inner);
+    if let Some(consumer) = waiting {
+        consumer.wake();
     }
 }
 
@@ -150,10 +154,14 @@ mod tests {
         Bytes::from_static(text.as_bytes())
     }
 
+    async fn next(queue: &Queue) -> Option<Delivery> {
+        std::future::poll_fn(|context| queue.poll_next(context)).await
+    }
+
     async fn drain(queue: &Queue) -> Vec<Delivery> {
         queue.end();
         let mut told = Vec::new();
-        while let Some(delivery) = queue.next().await {
+        while let Some(delivery) = next(queue).await {
             told.push(delivery);
         }
         told

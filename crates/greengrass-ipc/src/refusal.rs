@@ -38,7 +38,7 @@ pub(crate) fn service_error(operation: &str, answer: &Message) -> IpcError {
         .unwrap_or_default();
     IpcError::Service {
         operation: operation.to_owned(),
-        code,
+        code: code.into(),
         message,
     }
 }
@@ -79,7 +79,7 @@ mod tests {
 
     fn parts(error: &IpcError) -> (&str, &str) {
         match error {
-            IpcError::Service { code, message, .. } => (code, message),
+            IpcError::Service { code, message, .. } => (code.as_str(), message),
             other => panic!("not a service error: {other}"),
         }
     }

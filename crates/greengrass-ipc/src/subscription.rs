@@ -3,7 +3,12 @@
 //! In: queued payloads. Out: [`SubscriptionEvent`]s of a type. Dropping it unsubscribes. It lives across
 //! reconnects, and keeps the connection alive like a [`Client`] does.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
 
 use crate::client::Client;
 use crate::queue::{Delivery, Queue};
@@ -43,7 +48,17 @@ impl<T> Subscription<T> {
 
     /// Waits for the next event. Cancel-safe. `None` only when the runtime of the client shuts down.
     pub async fn next(&mut self) -> Option<SubscriptionEvent<T>> {
-        Some(match self.queue.next().await? {
+        poll_fn(|context| self.poll_event(context)).await
+    }
+
+    fn poll_event(&self, context: &mut Context<'_>) -> Poll<Option<SubscriptionEvent<T>>> {
+        self.queue
+            .poll_next(context)
+            .map(|delivery| delivery.map(|delivery| self.event(delivery)))
+    }
+
+    fn event(&self, delivery: Delivery) -> SubscriptionEvent<T> {
+        match delivery {
             Delivery::Resubscribed => SubscriptionEvent::Resubscribed,
             Delivery::Missed(count) => SubscriptionEvent::Missed { count },
             Delivery::Event(payload) => match (self.decode)(&payload) {
@@ -56,7 +71,16 @@ impl<T> Subscription<T> {
                     SubscriptionEvent::Missed { count: 1 }
                 }
             },
-        })
+        }
+    }
+}
+
+/// The same events as [`Subscription::next`], for combinators.
+impl<T> Stream for Subscription<T> {
+    type Item = SubscriptionEvent<T>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_event(context)
     }
 }
 

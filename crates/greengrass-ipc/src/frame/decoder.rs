@@ -15,6 +15,10 @@ const PRELUDE_BYTES: usize = 12;
 /// Bytes of the prelude that its checksum covers.
 const PRELUDE_CHECKED_BYTES: usize = 8;
 
+/// Longest headers accepted, in bytes. Those of the IPC have a few hundred; a header of three bytes becomes a structure
+/// of about a hundred, so that a long frame of nothing else would cost fifty times its length.
+const MAX_HEADERS_BYTES: usize = 16 * 1024;
+
 /// Splits a byte stream into messages.
 #[derive(Debug)]
 pub struct Decoder {
@@ -92,7 +96,8 @@ impl Decoder {
         Ok(Some(self.buffer.split_to(size).freeze()))
     }
 
-    /// Checks the first checksum once it is there, so that garbage with a credible length is not waited for.
+    /// Checks the first checksum once it is there, so that garbage with a credible length is not waited for, and then
+    /// the length of the headers.
     fn check_prelude(&self) -> Result<(), FrameError> {
         let (Some(covered), Some(mut prelude)) = (
             self.buffer.get(..PRELUDE_CHECKED_BYTES),
@@ -102,11 +107,16 @@ impl Decoder {
         };
         prelude.advance(PRELUDE_CHECKED_BYTES);
         let (expected, found) = (crc32fast::hash(covered), prelude.get_u32());
-        if expected == found {
-            Ok(())
-        } else {
-            Err(FrameError::Prelude { expected, found })
+        if expected != found {
+            return Err(FrameError::Prelude { expected, found });
         }
+        let headers = covered.last_chunk::<4>().map(|word| u32::from_be_bytes(*word));
+        let size = headers.map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+        if size > MAX_HEADERS_BYTES {
+            let limit = MAX_HEADERS_BYTES;
+            return Err(FrameError::HeadersTooLong { size, limit });
+        }
+        Ok(())
     }
 }
 

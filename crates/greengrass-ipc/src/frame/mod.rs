@@ -39,6 +39,14 @@ pub enum FrameError {
         /// Longest frame allowed, in bytes.
         limit: usize,
     },
+    /// The frame announces longer headers than the receiver takes.
+    #[error("headers of {size} bytes are longer than the {limit} allowed")]
+    HeadersTooLong {
+        /// Announced length of the headers, in bytes.
+        size: usize,
+        /// Longest headers allowed, in bytes.
+        limit: usize,
+    },
     /// The frame announces fewer bytes than an empty frame has.
     #[error("frame of {size} bytes is shorter than the smallest possible one")]
     TooShort {

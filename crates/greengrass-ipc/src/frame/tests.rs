@@ -153,6 +153,29 @@ fn garbage_with_a_credible_length_is_refused_at_the_prelude() {
 }
 
 #[test]
+fn headers_beyond_their_limit_are_refused_at_the_prelude() {
+    let long = Message::new(MessageKind::Connect, 0).with_version("x".repeat(MAX_HEADERS_BYTES));
+    let frame = encode(&long).unwrap();
+    let mut decoder = Decoder::new(1024 * 1024);
+    decoder.push(&frame[..12]);
+    assert!(matches!(
+        decoder.next(),
+        Err(FrameError::HeadersTooLong {
+            limit: MAX_HEADERS_BYTES,
+            ..
+        })
+    ));
+    let own = encode(&Message::new(MessageKind::Connect, 0).with_version(""))
+        .unwrap()
+        .len()
+        - MIN_FRAME_BYTES;
+    let longest = Message::new(MessageKind::Connect, 0).with_version("x".repeat(MAX_HEADERS_BYTES - own));
+    let mut decoder = Decoder::new(1024 * 1024);
+    decoder.push(&encode(&longest).unwrap());
+    assert_eq!(decoder.next().unwrap(), Some(longest));
+}
+
+#[test]
 fn impossible_lengths_are_refused() {
     let mut decoder = Decoder::new(LIMIT);
     decoder.push(&15_u32.to_be_bytes());

@@ -1,24 +1,114 @@
-//! Component configuration: reading it and hearing of changes.
+//! Component configuration: reading it, changing it and hearing of changes.
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::wire;
 use crate::client::Client;
 use crate::error::IpcError;
 use crate::subscription::Subscription;
 
+/// Reads configuration. Needs no policy, not even for other components.
+///
+/// [`IpcError::is_not_found`] when there is no such key or component. Lite answers with about 9 kB at most.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct GetConfiguration<'a> {
+    /// Whose; the own when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component_name: Option<&'a str>,
+    /// One key a level; empty means everything.
+    pub key_path: &'a [&'a str],
+}
+
+impl<'a> GetConfiguration<'a> {
+    /// A part of the own configuration.
+    #[must_use]
+    pub fn new(key_path: &'a [&'a str]) -> Self {
+        Self {
+            component_name: None,
+            key_path,
+        }
+    }
+}
+
+/// Configuration as the nucleus sends it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Configuration {
+    /// Whose, where the nucleus says so.
+    pub component_name: Option<String>,
+    /// A map bare, any other value wrapped in a map with the last key (`{"interval": 300}`). Lite gives the scalars of
+    /// a YAML recipe as strings.
+    pub value: Value,
+}
+
+/// Changes the component's own configuration. Needs no policy; the policies themselves (`accessControl`) cannot be
+/// changed.
+///
+/// A leaf that was changed later than `timestamp` stays: classic answers
+/// [`crate::ErrorCode::FailedUpdateConditionCheck`], lite answers as if it had changed it. Lite takes 1,022 bytes in a
+/// string.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct UpdateConfiguration<'a> {
+    /// The map to merge into, one key a level; empty means the whole configuration.
+    pub key_path: &'a [&'a str],
+    /// When the change was decided, as a rule now.
+    #[serde(serialize_with = "wire::time")]
+    pub timestamp: SystemTime,
+    /// What to merge.
+    pub value_to_merge: &'a Value,
+}
+
+impl<'a> UpdateConfiguration<'a> {
+    /// A change of the own configuration.
+    #[must_use]
+    pub fn new(key_path: &'a [&'a str], value_to_merge: &'a Value, timestamp: SystemTime) -> Self {
+        Self {
+            key_path,
+            timestamp,
+            value_to_merge,
+        }
+    }
+}
+
+/// Subscribes to changes of configuration. Needs no policy. On lite a deployment that changes the configuration
+/// restarts the component.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct SubscribeToConfigurationUpdate<'a> {
+    /// Whose; the own when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component_name: Option<&'a str>,
+    /// One key a level; empty means everything.
+    pub key_path: &'a [&'a str],
+}
+
+impl<'a> SubscribeToConfigurationUpdate<'a> {
+    /// A subscription to a part of the own configuration.
+    #[must_use]
+    pub fn new(key_path: &'a [&'a str]) -> Self {
+        Self {
+            component_name: None,
+            key_path,
+        }
+    }
+}
+
 /// A part of a component's configuration has changed. The new value has to be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Events")]
 pub struct ConfigurationUpdate {
     /// Component whose configuration changed, where the nucleus says so.
     pub component: Option<String>,
     /// What changed; empty means anything.
     pub key_path: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Reply {
-    value: Value,
 }
 
 #[derive(Deserialize)]
@@ -31,13 +121,22 @@ struct Events {
 #[serde(rename_all = "camelCase")]
 struct Event {
     component_name: Option<String>,
-    key_path: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "wire::read_nullable")]
+    key_path: Vec<String>,
+}
+
+impl From<Events> for ConfigurationUpdate {
+    fn from(events: Events) -> Self {
+        let event = events.configuration_update_event;
+        Self {
+            component: event.component_name,
+            key_path: event.key_path,
+        }
+    }
 }
 
 impl Client {
-    /// Reads configuration; `None` means the own component. The value comes as the nucleus sends it: a map bare, any
-    /// other value wrapped in a map with the last key (`{"interval": 300}`). Lite gives the scalars of a YAML recipe
-    /// as strings.
+    /// The value of [`GetConfiguration`]; `None` means the own component.
     ///
     /// # Errors
     /// [`IpcError::is_not_found`] when there is no such key; see [`IpcError`] for the rest.
@@ -46,17 +145,14 @@ impl Client {
         component: Option<&str>,
         key_path: &[&str],
     ) -> Result<Value, IpcError> {
-        const OPERATION: &str = "GetConfiguration";
-        let answer = self.call(OPERATION, place(component, key_path)).await?;
-        serde_json::from_value(answer)
-            .map(|reply: Reply| reply.value)
-            .map_err(|source| IpcError::BadReply {
-                operation: OPERATION.to_owned(),
-                source,
-            })
+        let request = GetConfiguration {
+            component_name: component,
+            key_path,
+        };
+        self.execute(&request).await.map(|answer| answer.value)
     }
 
-    /// Subscribes to changes of configuration; `None` means the own component.
+    /// [`SubscribeToConfigurationUpdate`]; `None` means the own component.
     ///
     /// # Errors
     /// Of the first attempt only; a subscription that stood once is renewed for ever. See [`IpcError`].
@@ -65,60 +161,10 @@ impl Client {
         component: Option<&str>,
         key_path: &[&str],
     ) -> Result<Subscription<ConfigurationUpdate>, IpcError> {
-        let request = place(component, key_path);
-        self.subscribe("SubscribeToConfigurationUpdate", &request, decode_update)
-            .await
-    }
-}
-
-fn place(component: Option<&str>, key_path: &[&str]) -> Value {
-    let mut request = Map::new();
-    if let Some(name) = component {
-        request.insert("componentName".to_owned(), name.into());
-    }
-    request.insert("keyPath".to_owned(), key_path.into());
-    Value::Object(request)
-}
-
-fn decode_update(payload: &[u8]) -> Option<ConfigurationUpdate> {
-    let Events {
-        configuration_update_event: event,
-    } = serde_json::from_slice(payload).ok()?;
-    Some(ConfigurationUpdate {
-        component: event.component_name,
-        key_path: event.key_path.unwrap_or_default(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn absent_component_is_left_out() {
-        assert_eq!(place(None, &[]).to_string(), r#"{"keyPath":[]}"#);
-        assert_eq!(
-            place(Some("a.b"), &["x", "y"]).to_string(),
-            r#"{"componentName":"a.b","keyPath":["x","y"]}"#
-        );
-    }
-
-    #[test]
-    fn update_events_may_lack_everything_but_the_envelope() {
-        let full = br#"{"configurationUpdateEvent":{"componentName":"c","keyPath":["k"]},"extra":1}"#;
-        let expected = ConfigurationUpdate {
-            component: Some("c".into()),
-            key_path: vec!["k".into()],
+        let request = SubscribeToConfigurationUpdate {
+            component_name: component,
+            key_path,
         };
-        assert_eq!(decode_update(full), Some(expected));
-        let bare = br#"{"configurationUpdateEvent":{"keyPath":null}}"#;
-        assert_eq!(
-            decode_update(bare),
-            Some(ConfigurationUpdate {
-                component: None,
-                key_path: vec![]
-            })
-        );
-        assert_eq!(decode_update(b"{}"), None);
+        self.listen(&request).await
     }
 }

@@ -1,12 +1,13 @@
-//! What the component tells the nucleus about itself.
+//! Components: what one tells the nucleus about itself, and what it asks of others.
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::error::IpcError;
 
 /// State a component can give itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum ComponentState {
     /// Started and working.
     Running,
@@ -14,18 +15,84 @@ pub enum ComponentState {
     Errored,
 }
 
+/// Reports the component's own state. Needs no policy. On lite success does not mean that the state was recorded.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[non_exhaustive]
+pub struct UpdateState {
+    /// The state.
+    pub state: ComponentState,
+}
+
+impl UpdateState {
+    /// A report.
+    #[must_use]
+    pub fn new(state: ComponentState) -> Self {
+        Self { state }
+    }
+}
+
+/// Declares a request that has nothing but the name of a component.
+macro_rules! about_a_component {
+    ($($(#[$documentation:meta])* $name:ident;)*) => {$(
+        $(#[$documentation])*
+        #[derive(Debug, Clone, Copy, Serialize)]
+        #[serde(rename_all = "camelCase")]
+        #[non_exhaustive]
+        pub struct $name<'a> {
+            /// The component.
+            pub component_name: &'a str,
+        }
+
+        impl<'a> $name<'a> {
+            /// The request for a component.
+            #[must_use]
+            pub fn new(component_name: &'a str) -> Self {
+                Self { component_name }
+            }
+        }
+    )*};
+}
+
+about_a_component! {
+    /// Freezes the processes of a running generic component. Classic on Linux only, from 2.4.0 on; with cgroup v2 from
+    /// 2.16.0 on. Policy service `aws.greengrass.ipc.lifecycle`.
+    PauseComponent;
+    /// Thaws a paused component. As [`PauseComponent`].
+    ResumeComponent;
+    /// Restarts a component. Policy service `aws.greengrass.Cli`. A component that restarts itself may get
+    /// [`IpcError::ConnectionLost`] or no answer at all.
+    RestartComponent;
+    /// Stops a component. Classic only. Policy service `aws.greengrass.Cli`.
+    StopComponent;
+}
+
+/// Answer to [`RestartComponent`] and [`StopComponent`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct ComponentOutcome {
+    /// Whether it was done: success of the call alone does not say so.
+    #[serde(rename = "restartStatus", alias = "stopStatus")]
+    pub status: RequestStatus,
+    /// Why not.
+    pub message: Option<String>,
+}
+
+/// Whether a request to a component was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RequestStatus {
+    /// It was.
+    Succeeded,
+    /// It was not.
+    Failed,
+}
+
 impl Client {
-    /// Reports the component's own state.
+    /// [`UpdateState`].
     ///
     /// # Errors
-    /// See [`IpcError`]. On lite success does not mean that the state was recorded.
+    /// See [`IpcError`].
     pub async fn update_state(&self, state: ComponentState) -> Result<(), IpcError> {
-        let state = match state {
-            ComponentState::Running => "RUNNING",
-            ComponentState::Errored => "ERRORED",
-        };
-        self.call("UpdateState", json!({ "state": state }))
-            .await
-            .map(drop)
+        self.execute(&UpdateState::new(state)).await.map(drop)
     }
 }

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use crate::support::{Nucleus, connected, response, within};
+use crate::support::{Nucleus, body, connected, response, within};
 use greengrass_ipc::frame::{Message, MessageKind, TERMINATE_STREAM};
 use greengrass_ipc::{ComponentState, IpcError, Qos};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const TOPIC: &str = "$aws/things/gateway-01/defender/metrics/json";
-
-fn body(message: &Message) -> Value {
-    serde_json::from_slice(&message.payload).unwrap()
-}
 
 #[tokio::test]
 async fn publish_round_trip() {

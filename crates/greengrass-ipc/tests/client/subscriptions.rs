@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Nucleus, Peer, response, within};
+use crate::support::{Nucleus, Peer, body, response, within};
 use greengrass_ipc::frame::{Message, MessageKind, TERMINATE_STREAM};
 use greengrass_ipc::{
     Client, ConfigurationUpdate, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent,
@@ -14,10 +14,7 @@ type Events = Subscription<IotCoreMessage>;
 const OPERATION: &str = "SubscribeToIoTCore";
 
 fn hi(topic: &str) -> SubscriptionEvent<IotCoreMessage> {
-    SubscriptionEvent::Message(IotCoreMessage {
-        topic: topic.into(),
-        payload: "hi".into(),
-    })
+    SubscriptionEvent::Message(IotCoreMessage::new(topic, "hi"))
 }
 
 async fn next<T>(events: &mut Subscription<T>) -> SubscriptionEvent<T> {
@@ -56,10 +53,7 @@ async fn events_before_the_answer_are_delivered() {
     let (_nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
     let serve = async {
         let request = peer.request(OPERATION).await;
-        assert_eq!(
-            request.payload,
-            json!({ "topicName": "a/#", "qos": "0" }).to_string()
-        );
+        assert_eq!(body(&request), json!({ "topicName": "a/#", "qos": "0" }));
         peer.event(request.stream_id, "a/early", "aGk=").await;
         peer.answer(&request, "{}").await;
         peer.event(request.stream_id, "a/late", "aGk=").await;
@@ -122,10 +116,7 @@ async fn a_subscription_outlives_the_connection_and_refused_renewals() {
     let mut peer = nucleus.accept().await;
     for _ in 0..3 {
         let renewal = peer.request(OPERATION).await;
-        assert_eq!(
-            renewal.payload,
-            json!({ "topicName": "a/#", "qos": "1" }).to_string()
-        );
+        assert_eq!(body(&renewal), json!({ "topicName": "a/#", "qos": "1" }));
         peer.refuse(&renewal, "ServiceError", "Failed to bind the subscription.")
             .await;
     }

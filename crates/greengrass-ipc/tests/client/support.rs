@@ -212,6 +212,11 @@ impl Peer {
     }
 }
 
+/// The JSON of a message.
+pub(crate) fn body(message: &Message) -> Value {
+    serde_json::from_slice(&message.payload).unwrap()
+}
+
 /// The answer to a request, without flags.
 pub(crate) fn response(request: &Message, payload: &str) -> Message {
     let operation = request.operation.as_deref().unwrap();

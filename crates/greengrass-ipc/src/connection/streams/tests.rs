@@ -33,6 +33,10 @@ fn start(streams: &mut Streams, queue: Option<Arc<Queue>>, out: &mut BytesMut) -
     answer
 }
 
+async fn next(queue: &Queue) -> Option<crate::queue::Delivery> {
+    std::future::poll_fn(|context| queue.poll_next(context)).await
+}
+
 fn queue() -> Arc<Queue> {
     Arc::new(Queue::new(4, 1000))
 }
@@ -166,11 +170,11 @@ async fn a_message_without_a_shape_is_the_answer_while_one_is_awaited_and_an_eve
     streams.receive(nameless, now, &mut out).unwrap();
     drop(streams);
     assert!(matches!(
-        queue.next().await,
+        next(&queue).await,
         Some(crate::queue::Delivery::Event(_))
     ));
     assert_eq!(
-        queue.next().await,
+        next(&queue).await,
         None,
         "the end of the connection task ends the subscription"
     );
