@@ -301,9 +301,9 @@ impl Sockets {
     ) -> Result<T, LookupError> {
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => SockDiag::open().map_err(|error| LookupError(chain(&error)))?,
+            None => SockDiag::open().map_err(|error| LookupError(crate::error_text(&error)))?,
         };
-        let answer = ask(&mut open).map_err(|error| LookupError(chain(&error)))?;
+        let answer = ask(&mut open).map_err(|error| LookupError(crate::error_text(&error)))?;
         self.open = Some(open);
         Ok(answer)
     }
@@ -325,17 +325,6 @@ impl SocketTable for Sockets {
         })?;
         Ok(list)
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

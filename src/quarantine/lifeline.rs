@@ -163,11 +163,9 @@ impl AddressBook {
         !self.seen.keys().eq(before.iter())
     }
 
-    /// Forgets purposes that are switched off; gives whether the set of addresses changed.
-    pub fn keep_purposes(&mut self, keep: impl Fn(Purpose) -> bool) -> bool {
-        let before = self.seen.len();
+    /// Forgets purposes that are switched off.
+    pub fn keep_purposes(&mut self, keep: impl Fn(Purpose) -> bool) {
         self.seen.retain(|endpoint, _| keep(endpoint.purpose));
-        self.seen.len() != before
     }
 
     fn forget(&mut self, now: Timestamp) {

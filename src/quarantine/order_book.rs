@@ -57,11 +57,6 @@ impl OrderBook {
     pub fn orders(&self) -> &[Order] {
         &self.orders
     }
-
-    /// The order of one authority.
-    pub fn held_by(&self, authority: Authority) -> Option<&Order> {
-        self.orders.iter().find(|order| order.authority == authority)
-    }
 }
 
 #[cfg(test)]

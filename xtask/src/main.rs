@@ -17,11 +17,9 @@ mod test;
 mod tidy;
 mod workspace;
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use failure::Failure;
 
 #[derive(Parser)]
 #[command(
@@ -56,20 +54,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("\nxtask: {}", chain(&failure));
+            eprintln!("\nxtask: {}", edgewarden_lab::error_text(&failure));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The failure and its causes, outermost first.
-fn chain(failure: &Failure) -> String {
-    let mut text = failure.to_string();
-    let mut cause = failure.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

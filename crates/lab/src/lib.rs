@@ -11,3 +11,14 @@ pub mod nucleus;
 pub mod site;
 pub mod stage;
 pub mod traffic;
+
+/// An error with all its causes in one line, `what: why: why`.
+pub fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}

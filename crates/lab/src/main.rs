@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use edgewarden_lab::{cloud, nucleus, traffic};
+use edgewarden_lab::{cloud, error_text, nucleus, traffic};
 
 /// Stand-ins for the demo and the tests of Edgewarden.
 #[derive(Parser)]
@@ -56,12 +56,6 @@ fn main() -> ExitCode {
     let Err(error) = outcome else {
         return ExitCode::SUCCESS;
     };
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    eprintln!("edgewarden-lab: {text}");
+    eprintln!("edgewarden-lab: {}", error_text(error.as_ref()));
     ExitCode::FAILURE
 }

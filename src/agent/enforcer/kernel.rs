@@ -51,17 +51,18 @@ impl Enforcer {
                 return self.load(ruleset, plan, now).await;
             }
         };
-        self.posture = self.seen(listing.as_ref());
+        let listed = fingerprint(listing.as_ref());
+        self.posture = self.seen(listing.as_ref(), &listed);
         let same = self
             .loaded
             .as_ref()
             .is_some_and(|loaded| loaded.text == ruleset.text);
         let untouched = match &self.loaded {
-            Some(loaded) if same => loaded.fingerprint == fingerprint(listing.as_ref()),
+            Some(loaded) if same => loaded.fingerprint == listed,
             _ => plan.is_normal(),
         };
         if untouched && verify(&ruleset.expected, listing.as_ref()).is_ok() {
-            self.note_loaded(ruleset, plan, listing.as_ref());
+            self.note_loaded(ruleset, plan, listing.as_ref(), listed);
             self.begin_attempt(plan);
             return self.prove(plan, now, false);
         }
@@ -80,25 +81,26 @@ impl Enforcer {
         self.loaded = None;
         let listing = nft::list().await.map_err(|error| vec![describe(&error)])?;
         verify(&ruleset.expected, listing.as_ref())?;
-        self.note_loaded(ruleset, plan, listing.as_ref());
+        let listed = fingerprint(listing.as_ref());
+        self.note_loaded(ruleset, plan, listing.as_ref(), listed);
         self.begin_attempt(plan);
         self.prove(plan, now, true)
     }
 
     /// What a listing proves: no table is no rule of ours, a table is what we loaded only while nobody changed it.
-    fn seen(&self, listing: Option<&Value>) -> Option<Posture> {
+    fn seen(&self, listing: Option<&Value>, listed: &str) -> Option<Posture> {
         match (listing, &self.loaded) {
             (None, _) => Some(Posture::Normal),
-            (Some(_), Some(loaded)) if loaded.fingerprint == fingerprint(listing) => Some(loaded.posture),
+            (Some(_), Some(loaded)) if loaded.fingerprint == listed => Some(loaded.posture),
             (Some(_), _) => None,
         }
     }
 
-    fn note_loaded(&mut self, ruleset: Ruleset, plan: &Plan, listing: Option<&Value>) {
+    fn note_loaded(&mut self, ruleset: Ruleset, plan: &Plan, listing: Option<&Value>, fingerprint: String) {
         self.state.blocked = listing.map(blocked).unwrap_or_default();
         self.posture = Some(plan.posture);
         self.loaded = Some(Loaded {
-            fingerprint: fingerprint(listing),
+            fingerprint,
             text: ruleset.text,
             posture: plan.posture,
         });

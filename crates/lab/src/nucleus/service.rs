@@ -98,7 +98,7 @@ async fn run_component(
     let component = nucleus.component.clone();
     if let Err(source) = launcher::run(nucleus, Launch { recipe, variables }, stopping).await {
         let error = NucleusError::Component { component, source };
-        emit(&json!({ "event": "component", "state": "broken", "error": describe(&error) }));
+        emit(&json!({ "event": "component", "state": "broken", "error": crate::error_text(&error) }));
     }
 }
 
@@ -129,7 +129,7 @@ fn deploy(nucleus: &Nucleus, configuration: Option<&Path>) {
             nucleus.deploy_configuration(document);
             emit(&json!({ "event": "configuration", "state": "deployed" }));
         }
-        Err(error) => emit(&json!({ "event": "configuration", "error": describe(&error) })),
+        Err(error) => emit(&json!({ "event": "configuration", "error": crate::error_text(&error) })),
     }
 }
 
@@ -298,15 +298,4 @@ fn host_and_port(broker: &str) -> Result<(String, u16), NucleusError> {
         found: broker.to_owned(),
         expected: "HOST:PORT, an IPv6 address in brackets",
     })
-}
-
-/// The error and its causes in one line.
-fn describe(error: &NucleusError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

@@ -26,7 +26,10 @@ pub(super) const CGROUP_COPY: &str = "/run/edgewarden-lab-cgroup";
 pub fn in_lab(test_name: &str, body: impl FnOnce()) {
     if std::env::var_os(IN_LAB).is_some() {
         if let Err(error) = prepare() {
-            panic!("could not prepare the lab for {test_name}: {}", chain(&error));
+            panic!(
+                "could not prepare the lab for {test_name}: {}",
+                crate::error_text(&error)
+            );
         }
         body();
         return;
@@ -154,15 +157,4 @@ fn mounted_cgroup2() -> Option<String> {
         let (_, folder, kind) = (fields.next()?, fields.next()?, fields.next()?);
         (kind == "cgroup2").then(|| folder.to_owned())
     })
-}
-
-/// The error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
