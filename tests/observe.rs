@@ -70,6 +70,7 @@ fn check_conservation(interval: &Interval) {
     sum += interval.unattributed;
     sum += interval.forwarded;
     sum += interval.other;
+    sum += interval.stacked;
     assert_eq!(sum, interval.captured_total);
     let interfaces: Counters = interval.interfaces.iter().map(|item| item.captured).sum();
     assert_eq!(interfaces, interval.captured_total);
