@@ -107,6 +107,11 @@ impl Bridge {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the broker is connected.
+    pub(super) fn is_connected(&self) -> bool {
+        self.state().spool.is_connected()
+    }
+
     /// Sends or spools a message.
     pub(super) fn publish(&self, message: Outgoing) -> Result<(), Refusal> {
         let Some(message) = self.state().spool.admit(message)? else {
@@ -241,6 +246,7 @@ pub(super) async fn drive(
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
                 pause = FIRST_PAUSE;
                 bridge.connected();
+                subscriptions.connection_changed(true);
                 emit(&json!({ "event": "mqtt", "state": "connected" }));
             }
             Ok(Event::Incoming(Packet::Publish(message))) => {
@@ -252,6 +258,7 @@ pub(super) async fn drive(
             Ok(_) => {}
             Err(error) => {
                 if bridge.disconnected() {
+                    subscriptions.connection_changed(false);
                     emit(&json!({ "event": "mqtt", "state": "disconnected", "reason": error.to_string() }));
                 }
                 tokio::time::sleep(pause.min(max_pause)).await;

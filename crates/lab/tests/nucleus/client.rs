@@ -71,7 +71,7 @@ fn the_client_works_with_both_personalities() {
             );
             let denied = client.publish_to_iot_core("other", Qos::AtMostOnce, b"").await;
             assert!(denied.unwrap_err().is_unauthorized());
-            for operation in ["PauseComponent", "NoSuchThing"] {
+            for operation in ["GetSecretValue", "NoSuchThing"] {
                 assert!(
                     client
                         .call(operation, json!({}))

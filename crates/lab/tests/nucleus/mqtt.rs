@@ -193,3 +193,20 @@ fn the_nucleus_survives_starting_without_a_broker_and_cleans_up() {
         !bench.root().join("gg-ipc.socket").exists()
     });
 }
+
+#[test]
+fn the_state_of_the_connection_is_told_first_and_at_every_change() {
+    for personality in ["lite", "classic"] {
+        let mut bench = Bench::start(personality, &["--connection-status"]);
+        let mut ipc = bench.ipc();
+        ipc.call("SubscribeToIoTCoreConnectionStatus", &json!({}))
+            .unwrap();
+        let told = |ipc: &mut crate::bench::Ipc| ipc.event("IoTCoreConnectionStatusEvent").1;
+        let status = |status: &str| json!({ "connectionStatusEvent": { "status": status } });
+        assert_eq!(told(&mut ipc), status("CONNECTED"), "{personality}");
+        bench.lose_broker();
+        assert_eq!(told(&mut ipc), status("DISCONNECTED"), "{personality}");
+        bench.restore_broker();
+        assert_eq!(told(&mut ipc), status("CONNECTED"), "{personality}");
+    }
+}
