@@ -32,6 +32,7 @@ mod connection;
 mod deployment;
 mod events;
 mod launcher;
+pub mod official_client;
 mod operations;
 pub mod personality;
 mod policy;

@@ -36,7 +36,7 @@ ComponentConfiguration:
           resources: ["$aws/things/+/shadow/get", "$aws/things/+/shadow/update", "test/#"]
         "p:2":
           operations: [aws.greengrass#SubscribeToIoTCore]
-          resources: ["$aws/things/+/shadow/get/+", "$aws/things/+/shadow/update/+", "many/*"]
+          resources: ["$aws/things/+/shadow/get/+", "$aws/things/+/shadow/update/+", "many/*", "test/*"]
       aws.greengrass.ipc.pubsub:
         "p:3":
           operations: [aws.greengrass#PublishToTopic, aws.greengrass#SubscribeToTopic]
