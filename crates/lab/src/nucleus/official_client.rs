@@ -107,14 +107,21 @@ pub fn python() -> Result<PathBuf, OfficialClientError> {
     pip.args(["-m", "pip", "install", "--only-binary", ":all:", "--no-input"])
         .args(["--disable-pip-version-check", "--timeout", "15", "--retries", "1"])
         .args(REQUIREMENTS);
-    run(&mut pip, &log).map_err(|error| match error {
-        OfficialClientError::Step { output, .. } if output.contains(NO_INDEX) => {
-            OfficialClientError::Unreachable { output }
-        }
-        other => other,
-    })?;
+    run(&mut pip, &log).map_err(unreachable_or_other)?;
     self_test(&python, &log)?;
     Ok(python)
+}
+
+/// Of what pip said, the line that tells a missing network from a missing package.
+fn unreachable_or_other(error: OfficialClientError) -> OfficialClientError {
+    let reason = match &error {
+        OfficialClientError::Step { output, .. } => output.lines().find(|line| line.contains(NO_INDEX)),
+        _ => None,
+    };
+    match reason.map(str::to_owned) {
+        Some(output) => OfficialClientError::Unreachable { output },
+        None => error,
+    }
 }
 
 fn self_test(python: &Path, log: &Path) -> Result<(), OfficialClientError> {
@@ -181,4 +188,41 @@ fn run(command: &mut Command, log: &Path) -> Result<(), OfficialClientError> {
         command: line,
         output: said.trim().to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(output: &str) -> OfficialClientError {
+        unreachable_or_other(OfficialClientError::Step {
+            command: "pip".to_owned(),
+            output: output.to_owned(),
+        })
+    }
+
+    #[test]
+    fn only_a_missing_network_is_an_excuse() {
+        let offline =
+            "Looking\nWARNING: Retrying after connection broken by 'x'\nERROR: No matching distribution";
+        assert!(
+            matches!(said(offline), OfficialClientError::Unreachable { output } if output.starts_with("WARNING"))
+        );
+        let withdrawn = "ERROR: No matching distribution found";
+        assert!(matches!(said(withdrawn), OfficialClientError::Step { .. }));
+    }
+
+    #[test]
+    fn the_pinned_version_is_the_one_looked_for() {
+        let (_, version) = REQUIREMENTS[0].split_once("==").unwrap();
+        assert!(SELF_TEST.contains(&format!("'{version}'")));
+    }
+
+    #[test]
+    fn a_step_that_fails_says_what_it_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let error = run(Command::new("sh").args(["-c", "echo broken >&2; exit 3"]), &log).unwrap_err();
+        assert!(matches!(error, OfficialClientError::Step { output, .. } if output == "broken"));
+    }
 }

@@ -9,6 +9,9 @@
 #[path = "../nucleus/bench.rs"]
 mod bench;
 
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
 use edgewarden_lab::nucleus::official_client::{self, OfficialClientError};
 use edgewarden_lab::nucleus::read_component_env;
 use edgewarden_lab::site::{Running, SpawnSpec};
@@ -39,7 +42,12 @@ const CLASSIC: [&str; 5] = [
 const LITE: [&str; 1] = ["unsupported operations"];
 
 /// None when the official client cannot be had, which is said and is no success under CI.
-fn python() -> Option<std::path::PathBuf> {
+fn python() -> Option<&'static Path> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PYTHON.get_or_init(make_python).as_deref()
+}
+
+fn make_python() -> Option<PathBuf> {
     match official_client::python() {
         Ok(python) => Some(python),
         Err(error @ OfficialClientError::Unreachable { .. }) if std::env::var_os("CI").is_none() => {
@@ -51,7 +59,7 @@ fn python() -> Option<std::path::PathBuf> {
 }
 
 /// Runs check.py and hands back the bench and what was checked, in order.
-fn check(python: &std::path::Path, personality: &str) -> (Bench, Vec<String>) {
+fn check(python: &Path, personality: &str) -> (Bench, Vec<String>) {
     let arguments = ["--connection-status", "--configuration", "c.json"];
     let bench = Bench::start_with(personality, &arguments, |folder| {
         std::fs::write(folder.join("c.json"), "{}").unwrap();
@@ -77,7 +85,7 @@ fn check(python: &std::path::Path, personality: &str) -> (Bench, Vec<String>) {
 #[test]
 fn the_official_client_takes_lite_for_a_nucleus() {
     let Some(python) = python() else { return };
-    let (bench, checked) = check(&python, "lite");
+    let (bench, checked) = check(python, "lite");
     assert_eq!(checked, [&COMMON[..], &LITE].concat());
     bench
         .nucleus
@@ -90,7 +98,7 @@ fn the_official_client_takes_lite_for_a_nucleus() {
 #[test]
 fn the_official_client_takes_classic_for_a_nucleus() {
     let Some(python) = python() else { return };
-    let (bench, checked) = check(&python, "classic");
+    let (bench, checked) = check(python, "classic");
     assert_eq!(checked, [&COMMON[..], &CLASSIC].concat());
     for state in [
         "RUNNING",
