@@ -2,6 +2,7 @@
 
 mod bench;
 mod client;
+mod client_operations;
 mod component;
 mod configuration;
 mod deployment;
