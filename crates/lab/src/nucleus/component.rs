@@ -39,6 +39,7 @@ pub(super) struct Component {
     wish: watch::Sender<Wish>,
     restarts: AtomicU64,
     process: Mutex<Process>,
+    /// Ends with the run it is about.
     paused: AtomicBool,
 }
 
@@ -66,11 +67,13 @@ impl Component {
     /// Ends the run that there is, if any, and begins another.
     pub(super) fn restart(&self) {
         let earlier = self.restarts.fetch_add(1, Ordering::Relaxed);
+        self.paused.store(false, Ordering::Relaxed);
         self.wish.send_replace(Wish::Run(earlier + 1));
     }
 
     /// Ends the run that there is.
     pub(super) fn stop(&self) {
+        self.paused.store(false, Ordering::Relaxed);
         self.wish.send_replace(Wish::Rest);
     }
 

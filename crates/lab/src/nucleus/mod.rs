@@ -8,21 +8,24 @@
 //! | `listening` | `socket`, `component`, `version` |
 //! | `mqtt` | `state`: `connected`, `disconnected` (`reason`) |
 //! | `client` | `id`, and `pid` and `state`: `connected`, or `fault` |
-//! | `component` | `state`: `started` (`pid`), `exited` (`pid`, `code`, `signal`), `broken` (`starts`), `absent`; what was asked of it: `paused`, `resumed`, `restarting`, `stopping` |
+//! | `component` | `state`: `started` (`pid`), `exited` (`pid`, `code`, `signal`), `broken` (`starts`), `absent` |
+//! | `component` | `component`, and `state`: `paused`, `resumed`, `restarting`, `stopping`, as was asked of it |
 //! | `state` | `component`, `state`: what UpdateState said |
 //! | `denied` | `operation`, and `resource` or (for `connect`) `pid` |
-//! | `configuration` | `state`: `deferred` (`milliseconds`), `deployed`, `rejected` (`reason`), with `deployment`; or `error` |
+//! | `configuration` | `deployment` and `state`: `deferred` (`milliseconds`), `deployed`, `rejected` (`reason`) |
+//! | `configuration` | `error`: the file cannot be used |
 //! | `metrics` | `component`, `metrics`: what PutComponentMetric said |
 //! | `restarted` | after SIGUSR1 |
 //!
-//! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again and deploys it: components that
-//! subscribed are asked first, may defer and may refuse; USR1 does what a restart of lite's ggipcd does: every connection ends, every token becomes invalid, the
-//! component lives on. KILL leaves the component running, as the end of a real nucleus' process may.
+//! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again and deploys it, for which
+//! components that subscribed are asked first and may defer or refuse; USR1 does what a restart of lite's ggipcd does:
+//! every connection ends, every token becomes invalid, the component lives on. KILL leaves the component running, as
+//! the end of a real nucleus' process may.
 //!
-//! Deliberately absent: deployments of anything but configuration, other components, secrets, client devices, TLS; lite's stalling of all clients by
-//! one that does not read; lite's limits on sizes of configuration values; lite's restart of a component whose
-//! configuration a deployment changed. Where lite asks systemd whose process a client is, this asks whether the
-//! nucleus started it.
+//! Deliberately absent: deployments of anything but configuration, other components, secrets, client devices, TLS;
+//! lite's stalling of all clients by one that does not read; lite's limits on sizes of configuration values; lite's
+//! restart of a component whose configuration a deployment changed. Where lite asks systemd whose process a client is,
+//! this asks whether the nucleus started it.
 
 mod ancestry;
 mod bridge;
@@ -36,6 +39,7 @@ pub mod official_client;
 mod operations;
 pub mod personality;
 mod policy;
+mod properties;
 mod recipe;
 mod refusal;
 mod service;

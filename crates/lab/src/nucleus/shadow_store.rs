@@ -81,6 +81,7 @@ impl ShadowStore {
                 if let Some(names) = self.names.get_mut(thing) {
                     names.remove(name);
                 }
+                self.names.retain(|_, names| !names.is_empty());
             }
         }
     }

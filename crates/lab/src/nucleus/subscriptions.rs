@@ -10,10 +10,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use greengrass_ipc::frame::{Message, MessageKind, encode};
+use rumqttc::v5::mqttbytes::v5::Publish;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::personality::Personality;
+use super::properties::Properties;
 use super::topics;
 
 /// Frames queued for one client; behind them lies the socket's own buffer.
@@ -187,11 +189,20 @@ impl Subscriptions {
     }
 
     /// Passes an MQTT message on, once for every subscription it matches.
-    pub(super) fn deliver(&self, topic: &str, payload: &[u8]) {
-        let body = json!({ "message": { "topicName": topic, "payload": STANDARD.encode(payload) } });
+    pub(super) fn deliver(&self, message: &Publish) {
+        let topic = String::from_utf8_lossy(&message.topic);
+        let mut body = json!({ "topicName": topic, "payload": STANDARD.encode(&message.payload) });
+        if !self.personality.is_lite() {
+            let properties = Properties::from_mqtt(message.retain, message.properties.as_ref());
+            if let (Some(body), Ok(Value::Object(more))) =
+                (body.as_object_mut(), serde_json::to_value(properties))
+            {
+                body.extend(more);
+            }
+        }
         self.send_to(
-            &body,
-            |interest| matches!(interest, Interest::IotCore { filter } if topics::matches(filter, topic)),
+            &json!({ "message": body }),
+            |interest| matches!(interest, Interest::IotCore { filter } if topics::matches(filter, &topic)),
         );
     }
 

@@ -193,6 +193,23 @@ def restart(client):
     refused(model.UnauthorizedError, client.restart_component, component_name="com.example.Secret")
 
 
+@check("properties of MQTT 5", "classic")
+def properties(client):
+    stream = Stream(client.subscribe_to_iot_core, topic_name="test/properties", qos="1")
+    properties = {
+        "user_properties": [model.UserProperty(key="k", value="v")],
+        "correlation_data": b"\0\xff",
+        "response_topic": "test/answers",
+        "payload_format": model.PayloadFormat.UTF8,
+        "content_type": "text/plain",
+    }
+    client.publish_to_iot_core(topic_name="test/properties", qos="1", payload=b"x", **properties)
+    message = stream.next().message
+    for name, value in properties.items():
+        expect(getattr(message, name), value, name)
+    stream.close()
+
+
 @check("shadows", "classic")
 def shadows(client):
     prefix = f"$aws/things/{THING}/shadow/name/official"

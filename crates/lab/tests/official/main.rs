@@ -31,7 +31,8 @@ const COMMON: [&str; 9] = [
     "restart",
 ];
 /// What it checks of the classic nucleus besides.
-const CLASSIC: [&str; 5] = [
+const CLASSIC: [&str; 6] = [
+    "properties of MQTT 5",
     "shadows",
     "shadow errors",
     "pause, resume and stop",

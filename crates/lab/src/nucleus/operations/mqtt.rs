@@ -3,11 +3,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::PublishProperties;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{BAD_PARAMETERS, Caller, authorize, text};
 use crate::nucleus::bridge::Subscribed;
 use crate::nucleus::policy::Service;
+use crate::nucleus::properties::Properties;
 use crate::nucleus::refusal::Refusal;
 use crate::nucleus::spool::Outgoing;
 use crate::nucleus::state::Nucleus;
@@ -42,11 +45,25 @@ pub(super) fn publish(nucleus: &Nucleus, request: &Value) -> Result<(), Refusal>
     } else if let Some(fault) = topics::classic_fault(topic) {
         return Err(Refusal::arguments(fault));
     }
+    let (retain, properties) = properties(nucleus, request)?;
     nucleus.bridge.publish(Outgoing {
         topic: topic.to_owned(),
         acknowledged,
         payload: payload.into(),
+        retain,
+        properties,
     })
+}
+
+/// Lite ignores them all.
+fn properties(nucleus: &Nucleus, request: &Value) -> Result<(bool, Option<PublishProperties>), Refusal> {
+    if nucleus.personality.is_lite() {
+        return Ok((false, None));
+    }
+    let bad = || Refusal::arguments("A property of the message cannot be read or does not fit a packet");
+    let properties = Properties::deserialize(request).map_err(|_| bad())?;
+    let mqtt = properties.to_mqtt().ok_or_else(bad)?;
+    Ok((properties.retain(), Some(mqtt)))
 }
 
 pub(super) fn subscribe(
