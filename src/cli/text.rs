@@ -57,21 +57,16 @@ pub(super) fn status(status: &Status) -> String {
         line("  problem", problem.clone());
     }
     capture(&status.capture, &mut line);
-    status
-        .detector
-        .alarms
-        .iter()
-        .for_each(|alarm| line("Alarm", alarm.clone()));
+    for alarm in &status.detector.alarms {
+        line("Alarm", alarm.clone());
+    }
     line("Config", format!("from {}", status.configuration.source));
-    let problem = &status.configuration.problem;
-    problem
-        .iter()
-        .for_each(|problem| line("  problem", problem.clone()));
-    status
-        .configuration
-        .faults
-        .iter()
-        .for_each(|fault| line("  fault", fault.to_string()));
+    if let Some(problem) = &status.configuration.problem {
+        line("  problem", problem.clone());
+    }
+    for fault in &status.configuration.faults {
+        line("  fault", fault.to_string());
+    }
     text
 }
 
