@@ -6,7 +6,11 @@ const CUT: char = '…';
 /// Columns a character takes: two for East Asian and symbol blocks, which may be too much for some of them but never
 /// too little.
 const fn columns_of(c: char) -> usize {
-    if c as u32 >= 0x1100 && !matches!(c, '\u{2000}'..='\u{2e7f}') { 2 } else { 1 }
+    if c as u32 >= 0x1100 && !matches!(c, '\u{2000}'..='\u{2e7f}') {
+        2
+    } else {
+        1
+    }
 }
 
 /// Columns a text takes.
@@ -99,7 +103,15 @@ mod tests {
         let shown = [0, 999, 1000, 35_000, 1_234_567, 5_000_000_000, u64::MAX].map(bytes);
         assert_eq!(
             shown,
-            ["0 B", "999 B", "1.0 kB", "35.0 kB", "1.2 MB", "5.0 GB", "18446.7 PB"]
+            [
+                "0 B",
+                "999 B",
+                "1.0 kB",
+                "35.0 kB",
+                "1.2 MB",
+                "5.0 GB",
+                "18446.7 PB"
+            ]
         );
         assert_eq!([7, 999_999, 1_000_000].map(count), ["7", "999999", "1.0 M"]);
     }

@@ -38,7 +38,9 @@ pub struct Remote {
 
 /// Text that is no remote end.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected an address, a network or an address with a port, such as 203.0.113.9, 2001:db8::/32 or [2001:db8::1]:443")]
+#[error(
+    "expected an address, a network or an address with a port, such as 203.0.113.9, 2001:db8::/32 or [2001:db8::1]:443"
+)]
 pub struct NotRemote;
 
 impl FromStr for Remote {

@@ -5,7 +5,11 @@ use super::*;
 fn connection(local: &str, remote: Option<&str>, pid: u32) -> Connection {
     Connection {
         protocol: Transport::Tcp,
-        state: if remote.is_some() { State::Established } else { State::Listening },
+        state: if remote.is_some() {
+            State::Established
+        } else {
+            State::Listening
+        },
         local: local.parse().unwrap(),
         remote: remote.map(|end| end.parse().unwrap()),
         interface: None,
@@ -46,7 +50,10 @@ fn filters_narrow_and_the_totals_stay_true() {
     assert_eq!(count(&query(None, Some("203.0.113.9:443"))), 1);
     assert_eq!(count(&query(None, Some("2001:db8::/64"))), 1);
     assert_eq!(count(&query(None, Some("[2001:db8::2]:80"))), 0);
-    let listening = Query { listening: true, ..Query::default() };
+    let listening = Query {
+        listening: true,
+        ..Query::default()
+    };
     let answer = list(all.clone(), 9, &listening, &TrafficByEnd::new());
     assert_eq!((answer.open, answer.matching), (9, 1));
     assert_eq!(answer.connections[0].local.port(), 22);
@@ -58,7 +65,11 @@ fn what_is_no_remote_end_is_refused() {
         assert_eq!(text.parse::<Remote>(), Err(NotRemote), "{text}");
     }
     let mapped: Remote = "::ffff:203.0.113.9".parse().unwrap();
-    assert_eq!(mapped, "203.0.113.9".parse().unwrap(), "sockets are listed as IPv4");
+    assert_eq!(
+        mapped,
+        "203.0.113.9".parse().unwrap(),
+        "sockets are listed as IPv4"
+    );
 }
 
 #[test]
@@ -70,7 +81,11 @@ fn bytes_of_sockets_that_share_an_end_are_said_to_be_shared() {
         connection("192.0.2.1:40003", Some("203.0.113.9:444"), 11),
     ];
     let key = |pid, end: &str| {
-        (ProcessId { pid, start_ticks: 7 }, Transport::Tcp, end.parse().unwrap())
+        (
+            ProcessId { pid, start_ticks: 7 },
+            Transport::Tcp,
+            end.parse().unwrap(),
+        )
     };
     let traffic = TrafficByEnd::from([
         (key(10, "203.0.113.9:443"), (1, 2)),
@@ -78,7 +93,13 @@ fn bytes_of_sockets_that_share_an_end_are_said_to_be_shared() {
     ]);
     let answer = list(all, 4, &Query::default(), &traffic);
     let shown: Vec<_> = answer.connections.iter().map(|one| one.traffic).collect();
-    let of = |bytes_in, bytes_out, sockets| Some(Traffic { bytes_in, bytes_out, sockets });
+    let of = |bytes_in, bytes_out, sockets| {
+        Some(Traffic {
+            bytes_in,
+            bytes_out,
+            sockets,
+        })
+    };
     assert_eq!(shown, [of(1, 2, 2), of(1, 2, 2), of(3, 4, 1), None]);
 }
 

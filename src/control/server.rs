@@ -109,7 +109,8 @@ impl Server {
     async fn answer(&self, request: Request) -> String {
         let answer = match request {
             Request::Top => {
-                let look = |observer: &Observer| to_answer(serde_json::to_value(observer.peek(clock::now().wall)));
+                let look =
+                    |observer: &Observer| to_answer(serde_json::to_value(observer.peek(clock::now().wall)));
                 return self.aside(look).await;
             }
             Request::Connections { query } => {

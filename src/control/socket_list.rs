@@ -9,8 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{Emitable as _, Parseable as _};
 use netlink_packet_sock_diag::constants::{
-    AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SOCK_DIAG_BY_FAMILY, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED,
-    TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT, TCP_TIME_WAIT,
+    AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SOCK_DIAG_BY_FAMILY, TCP_CLOSE_WAIT, TCP_CLOSING,
+    TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT,
+    TCP_TIME_WAIT,
 };
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
@@ -177,7 +178,9 @@ impl Names {
     fn of(&self, socket: &Socket) -> Option<String> {
         let found = match self.by_index.get(&socket.bound_to) {
             None if socket.local.ip().is_loopback() => Some("lo"),
-            found => found.or_else(|| self.by_address.get(&socket.local.ip())).map(String::as_str),
+            found => found
+                .or_else(|| self.by_address.get(&socket.local.ip()))
+                .map(String::as_str),
         };
         found.map(str::to_owned)
     }
@@ -213,7 +216,9 @@ mod tests {
         let (sockets, open) = sockets().unwrap();
         assert!(open >= 3 && open >= sockets.len() as u64);
         let state_of = |local: SocketAddr, remote: Option<SocketAddr>| {
-            let found = sockets.iter().find(|one| (one.local, one.remote) == (local, remote));
+            let found = sockets
+                .iter()
+                .find(|one| (one.local, one.remote) == (local, remote));
             found.map(|one| (one.state, one.inode != 0))
         };
         assert_eq!(state_of(end, None), Some((State::Listening, true)));

@@ -74,11 +74,17 @@ mod tests {
     #[test]
     fn components_containers_and_services_are_named() {
         for (cgroup, expected) in [
-            ("/system.slice/ggl.com.example.Camera.service", "component com.example.Camera"),
+            (
+                "/system.slice/ggl.com.example.Camera.service",
+                "component com.example.Camera",
+            ),
             ("/greengrass/com.example.Camera", "component com.example.Camera"),
             (&format!("/system.slice/docker-{ID}.scope"), "docker 0123456789ab"),
             (&format!("/docker/{ID}/init.scope"), "docker 0123456789ab"),
-            (&format!("/kubepods/burstable/pod12-34/{ID}"), "container 0123456789ab"),
+            (
+                &format!("/kubepods/burstable/pod12-34/{ID}"),
+                "container 0123456789ab",
+            ),
             (
                 &format!("/user.slice/user@1000.service/user.slice/libpod-{ID}.scope"),
                 "podman 0123456789ab",
@@ -92,7 +98,10 @@ mod tests {
 
     #[test]
     fn a_container_cannot_pose_as_a_component() {
-        for inner in ["/greengrass/com.example.Camera", "/ggl.com.example.Camera.service"] {
+        for inner in [
+            "/greengrass/com.example.Camera",
+            "/ggl.com.example.Camera.service",
+        ] {
             let cgroup = format!("/system.slice/docker-{ID}.scope{inner}");
             assert_eq!(workload(&cgroup).as_deref(), Some("docker 0123456789ab"));
         }
@@ -101,7 +110,14 @@ mod tests {
 
     #[test]
     fn nothing_is_guessed() {
-        for cgroup in ["", "/", "/user.slice/session-3.scope", "/docker/short", "/docker-zz.scope", "/docker/é123456789abc"] {
+        for cgroup in [
+            "",
+            "/",
+            "/user.slice/session-3.scope",
+            "/docker/short",
+            "/docker-zz.scope",
+            "/docker/é123456789abc",
+        ] {
             assert_eq!(workload(cgroup), None, "{cgroup}");
         }
     }
