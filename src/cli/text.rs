@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::safe::safe;
-use crate::agent::board::{CaptureStatus, Status};
+use crate::agent::board::{CaptureStatus, ReportStatus, Status};
 use crate::quarantine::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
 use crate::quarantine::state::{Phase, State};
@@ -42,21 +42,7 @@ pub(super) fn status(status: &Status) -> String {
     for name in &status.lifelines.unresolved {
         line("  problem", name.clone());
     }
-    let reports = &status.reports;
-    line(
-        "Reports",
-        format!(
-            "{} sent, {} accepted, {} rejected, {} unanswered, last {}",
-            reports.sent,
-            reports.accepted,
-            reports.rejected,
-            reports.unanswered,
-            time(reports.last_sent)
-        ),
-    );
-    if let Some(problem) = &reports.last_error {
-        line("  problem", problem.clone());
-    }
+    reports(&status.reports, &mut line);
     capture(&status.capture, &mut line);
     status
         .detector
@@ -74,6 +60,23 @@ pub(super) fn status(status: &Status) -> String {
         .iter()
         .for_each(|fault| line("  fault", fault.to_string()));
     text
+}
+
+fn reports(reports: &ReportStatus, line: &mut impl FnMut(&str, String)) {
+    line(
+        "Reports",
+        format!(
+            "{} sent, {} accepted, {} rejected, {} unanswered, last {}",
+            reports.sent,
+            reports.accepted,
+            reports.rejected,
+            reports.unanswered,
+            time(reports.last_sent)
+        ),
+    );
+    if let Some(problem) = &reports.last_error {
+        line("  problem", problem.clone());
+    }
 }
 
 fn capture(capture: &CaptureStatus, line: &mut impl FnMut(&str, String)) {

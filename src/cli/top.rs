@@ -1,7 +1,8 @@
 //! `edgewarden top`: who talks to whom, now.
 
+use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::screen::{self, Screen};
 use super::traffic::By;
@@ -10,6 +11,9 @@ use super::{Failure, out, safe};
 use crate::control::client::ask;
 use crate::control::protocol::Request;
 use crate::host::clock;
+
+/// Waits are counted in milliseconds; one more makes the last of them no busy one.
+const TICK: Duration = Duration::from_millis(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -47,33 +51,33 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let refresh = Duration::from_secs(arguments.interval);
     let mut before: Option<Look> = None;
     loop {
-        let text = draw(&now, before.as_ref(), arguments);
-        let end = now.at + refresh;
-        match &mut screen {
-            Some(screen) => {
-                // A key or a new size wakes before it is time.
-                screen.show(&text).map_err(|error| Failure::new(&error))?;
-                loop {
-                    let left = end.saturating_duration_since(clock::instant());
-                    if !screen.wait(left).map_err(|error| Failure::new(&error))? {
-                        return Ok(());
-                    }
-                    if left.is_zero() {
-                        break;
-                    }
-                    let text = draw(&now, before.as_ref(), arguments);
-                    screen.show(&text).map_err(|error| Failure::new(&error))?;
-                }
-            }
-            None => {
-                if screen::write(&format!("{text}\n")).is_err() {
-                    // Nobody reads any more.
-                    return Ok(());
-                }
-                clock::pause(refresh);
-            }
+        let page = || draw(&now, before.as_ref(), arguments);
+        let goes_on = match &mut screen {
+            Some(screen) => linger(screen, now.at + refresh, &page).map_err(|error| Failure::new(&error))?,
+            // A pipe that nobody reads any more ends it.
+            None => screen::write(&format!("{}\n", page())).is_ok(),
+        };
+        if !goes_on {
+            return Ok(());
+        }
+        if screen.is_none() {
+            clock::pause(refresh);
         }
         before = Some(std::mem::replace(&mut now, look(socket)?));
+    }
+}
+
+/// Shows a page until `end`, again after every key or new size; `false` when somebody wants to stop.
+fn linger(screen: &mut Screen, end: Instant, page: &dyn Fn() -> String) -> io::Result<bool> {
+    loop {
+        screen.show(&page())?;
+        let left = end.saturating_duration_since(clock::instant());
+        if !screen.wait(left + TICK)? {
+            return Ok(false);
+        }
+        if clock::instant() >= end {
+            return Ok(true);
+        }
     }
 }
 

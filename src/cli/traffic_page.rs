@@ -14,7 +14,7 @@ use super::traffic::{By, Interval, Row, Sum};
 
 /// Shorter spans give no rate: a few packets would look like a flood.
 const SHORTEST: Duration = Duration::from_millis(200);
-/// Width of a number: `999.9 MB`.
+/// Width of a number with a space before it: ` 999.9 MB`.
 const NUMBER: usize = 9;
 /// Numbers are left out rather than names cut below this.
 const NAME: usize = 30;
@@ -90,14 +90,18 @@ pub(super) fn page(now: &Look, before: Option<&Look>, layout: &Layout) -> String
     let room = layout
         .height
         .map_or(usize::MAX, |height| height.saturating_sub(fixed).max(1));
-    let shown = layout.rows.min(room);
-    let mut lines = vec![title(&now.interval, span), heads(layout)];
-    lines.extend(table.iter().take(shown).map(|one| line(one, span, layout.width)));
-    lines.push(match table.len().saturating_sub(shown) {
-        0 => String::new(),
-        more => format!("and {more} more"),
+    let more = table.len().saturating_sub(layout.rows.min(room));
+    table.truncate(layout.rows.min(room));
+    let names = table.iter().chain(&rest).map(|line| line.row.name.as_str());
+    let widths = Widths::of(names.chain(["interface"]), layout);
+    let mut lines = vec![title(&now.interval, span), heads(widths)];
+    lines.extend(table.iter().map(|one| line(one, span, widths)));
+    lines.push(if more == 0 {
+        String::new()
+    } else {
+        format!("and {more} more")
     });
-    lines.extend(rest.iter().map(|one| line(one, span, layout.width)));
+    lines.extend(rest.iter().map(|one| line(one, span, widths)));
     lines.extend(notes);
     lines.truncate(layout.height.unwrap_or(usize::MAX));
     let mut text = String::new();
@@ -163,50 +167,68 @@ fn numbers(width: usize) -> &'static [&'static str] {
     }
 }
 
-/// Widths of name and detail.
-fn texts(width: usize) -> (usize, usize) {
-    let room = width.saturating_sub(numbers(width).len() * NUMBER);
-    if room < NAME_AND_DETAIL {
-        return (room, 0);
-    }
-    let detail = room * 2 / 5;
-    (room - detail, detail)
+/// Columns of a table.
+#[derive(Clone, Copy)]
+struct Widths {
+    name: usize,
+    detail: usize,
+    whole: usize,
+    /// Details that end with a path say most at their end.
+    by: By,
 }
 
-fn heads(layout: &Layout) -> String {
-    let (name, detail) = match layout.by {
+impl Widths {
+    /// Names get what the longest needs, details the rest, but not less than two fifths of both.
+    fn of<'a>(names: impl Iterator<Item = &'a str>, layout: &Layout) -> Self {
+        let room = layout.width.saturating_sub(numbers(layout.width).len() * NUMBER);
+        let longest = names.map(columns).max().unwrap_or_default() + 1;
+        let name = if room < NAME_AND_DETAIL {
+            room
+        } else {
+            longest.min(room - room * 2 / 5)
+        };
+        Self {
+            name,
+            detail: room - name,
+            whole: layout.width,
+            by: layout.by,
+        }
+    }
+
+    fn cells(self, name: &str, detail: &str) -> String {
+        // One column stays free after each.
+        let name = padded(&end_of(name, self.name.saturating_sub(1)), self.name);
+        let room = self.detail.saturating_sub(1);
+        let detail = if self.by == By::Remote {
+            end_of(detail, room)
+        } else {
+            start_of(detail, room)
+        };
+        format!("{name}{}", padded(&detail, self.detail))
+    }
+}
+
+fn heads(widths: Widths) -> String {
+    let (name, detail) = match widths.by {
         By::Process => ("process", "workload"),
         By::Interface => ("interface", ""),
         By::Remote => ("remote", "by"),
         By::Peer => ("peer", "talks to"),
     };
-    let mut head = cells(name, detail, layout.width);
-    for title in numbers(layout.width) {
+    let mut head = widths.cells(name, detail);
+    for title in numbers(widths.whole) {
         let _ = write!(head, "{title:>NUMBER$}");
     }
     head
 }
 
-fn cells(name: &str, detail: &str, width: usize) -> String {
-    let (names, details) = texts(width);
-    // One column stays free between the two.
-    let name = padded(&end_of(name, names.saturating_sub(1)), names);
-    if details == 0 {
-        return name;
-    }
-    format!(
-        "{name}{}",
-        padded(&end_of(detail, details.saturating_sub(1)), details)
-    )
-}
-
-fn line(line: &Line, span: Option<Duration>, width: usize) -> String {
+fn line(line: &Line, span: Option<Duration>, widths: Widths) -> String {
     let (sum, gained) = (line.row.sum, line.gained);
     let rate = |value: u64, show: fn(u64) -> String| {
         span.map_or("-".to_owned(), |span| show(per_second(value, span)))
     };
-    let mut text = cells(&line.row.name, &line.row.detail, width);
-    for title in numbers(width) {
+    let mut text = widths.cells(&line.row.name, &line.row.detail);
+    for title in numbers(widths.whole) {
         let number = match *title {
             "out/s" => rate(gained.bytes_out, bytes),
             "in/s" => rate(gained.bytes_in, bytes),
@@ -215,8 +237,8 @@ fn line(line: &Line, span: Option<Duration>, width: usize) -> String {
             "in" => bytes(sum.bytes_in),
             _ => count(sum.packets()),
         };
-        let missing = NUMBER.saturating_sub(columns(&number));
-        let _ = write!(text, "{}{number}", " ".repeat(missing));
+        // A space even before a number that fills its column.
+        let _ = write!(text, " {number:>width$}", width = NUMBER - 1);
     }
     text
 }

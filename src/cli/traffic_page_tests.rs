@@ -10,7 +10,7 @@ fn sum(bytes_in: u64, bytes_out: u64) -> Value {
     json!({"bytesIn": bytes_in, "bytesOut": bytes_out, "packetsIn": bytes_in / 100, "packetsOut": bytes_out / 100})
 }
 
-fn process(pid: u32, exe: &str, counters: Value, remote: &str) -> Value {
+fn process(pid: u32, exe: &str, counters: &Value, remote: &str) -> Value {
     json!({
         "identity": {"pid": pid, "startTicks": 1}, "name": "x", "exe": exe,
         "cgroup": "/system.slice/ggl.com.example.Camera.service", "counters": counters, "otherRemotes": sum(0, 0),
@@ -18,7 +18,7 @@ fn process(pid: u32, exe: &str, counters: Value, remote: &str) -> Value {
     })
 }
 
-fn interval(started: i64, seconds: i64, processes: Value) -> Value {
+fn interval(started: i64, seconds: i64, processes: &Value) -> Value {
     let started = Timestamp::from_second(started).unwrap();
     json!({
         "started": started, "ended": started + SignedDuration::from_secs(seconds),
@@ -67,12 +67,12 @@ fn rates_are_of_the_time_between_two_looks() {
     let then = interval(
         0,
         10,
-        json!([process(7, "/bin/a", sum(1_000, 2_000), "203.0.113.9")]),
+        &json!([process(7, "/bin/a", &sum(1_000, 2_000), "203.0.113.9")]),
     );
     let more = interval(
         0,
         12,
-        json!([process(7, "/bin/a", sum(5_000, 4_000), "203.0.113.9")]),
+        &json!([process(7, "/bin/a", &sum(5_000, 4_000), "203.0.113.9")]),
     );
     let before = look(then.clone(), Duration::ZERO);
     let mut now = look(more, Duration::ZERO);
@@ -99,7 +99,7 @@ fn an_interval_closed_between_two_looks_gives_the_new_ones_rate() {
         interval(
             0,
             10,
-            json!([process(7, "/bin/a", sum(1_000_000, 2_000), "203.0.113.9")]),
+            &json!([process(7, "/bin/a", &sum(1_000_000, 2_000), "203.0.113.9")]),
         ),
         Duration::ZERO,
     );
@@ -107,7 +107,7 @@ fn an_interval_closed_between_two_looks_gives_the_new_ones_rate() {
         interval(
             11,
             seconds,
-            json!([process(7, "/bin/a", sum(3_000, 1_000), "203.0.113.9")]),
+            &json!([process(7, "/bin/a", &sum(3_000, 1_000), "203.0.113.9")]),
         )
     };
     let now = look(fresh(1), Duration::from_secs(2));
@@ -134,8 +134,8 @@ fn an_interval_closed_between_two_looks_gives_the_new_ones_rate() {
 
 #[test]
 fn a_count_that_fell_is_no_growth() {
-    let before = look(interval(0, 10, json!([])), Duration::ZERO);
-    let mut less = interval(0, 12, json!([]));
+    let before = look(interval(0, 10, &json!([])), Duration::ZERO);
+    let mut less = interval(0, 12, &json!([]));
     less["unattributedByReason"] = json!([]);
     let mut now = look(less, Duration::ZERO);
     now.at = before.at + Duration::from_secs(2);
@@ -144,15 +144,13 @@ fn a_count_that_fell_is_no_growth() {
         .lines()
         .find(|line| line.starts_with("unattributed"))
         .unwrap();
-    assert!(
-        line.ends_with("0 B      0 B        0      0 B      0 B        0"),
-        "{line}"
-    );
+    let numbers = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(numbers.ends_with("process 0 B 0 B 0 0 B 0 B 0"), "{line}");
 }
 
 #[test]
 fn what_has_no_row_is_at_the_foot_with_its_reason() {
-    let page = page(&look(interval(0, 10, json!([])), Duration::ZERO), None, &LAYOUT);
+    let page = page(&look(interval(0, 10, &json!([])), Duration::ZERO), None, &LAYOUT);
     for part in [
         "forwarded",
         "stacked",
@@ -174,7 +172,7 @@ fn remotes_peers_and_interfaces_have_their_tables() {
     let value = interval(
         0,
         10,
-        json!([process(7, "/bin/a", sum(1_000, 2_000), "2001:db8::9")]),
+        &json!([process(7, "/bin/a", &sum(1_000, 2_000), "2001:db8::9")]),
     );
     let look = look(value, Duration::ZERO);
     let by = |by| {
@@ -213,10 +211,10 @@ fn remotes_peers_and_interfaces_have_their_tables() {
 #[test]
 fn rows_are_sorted_as_asked() {
     let processes = json!([
-        process(1, "/bin/b", sum(10, 900), "203.0.113.9"),
-        process(2, "/bin/a", sum(800, 20), "203.0.113.9"),
+        process(1, "/bin/b", &sum(10, 900), "203.0.113.9"),
+        process(2, "/bin/a", &sum(800, 20), "203.0.113.9"),
     ]);
-    let look = look(interval(0, 10, processes), Duration::ZERO);
+    let look = look(interval(0, 10, &processes), Duration::ZERO);
     let first = |sort| {
         let page = page(&look, None, &Layout { sort, ..LAYOUT });
         page.lines().nth(2).unwrap().chars().take(6).collect::<String>()
@@ -232,8 +230,8 @@ fn hostile_names_and_every_size_of_terminal() {
         "/tmp/\u{1b}[2J\u{1b}]0;owned\u{7}\n\u{202e}漢字{}",
         "x".repeat(300)
     );
-    let many = (1..60).map(|pid| process(pid, &hostile, sum(u64::MAX, u64::MAX), "203.0.113.9"));
-    let look = look(interval(0, 10, many.collect()), Duration::ZERO);
+    let many = (1..60).map(|pid| process(pid, &hostile, &sum(u64::MAX, u64::MAX), "203.0.113.9"));
+    let look = look(interval(0, 10, &many.collect()), Duration::ZERO);
     for by in [By::Process, By::Remote, By::Interface, By::Peer] {
         for width in (1..140).step_by(6) {
             for height in [None, Some(1), Some(5), Some(12), Some(40)] {

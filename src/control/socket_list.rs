@@ -206,6 +206,8 @@ fn traffic(observer: &Observer) -> TrafficByEnd {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "makes the sockets it looks for")]
+
     use super::*;
 
     #[test]
