@@ -66,24 +66,17 @@ struct Line {
 
 /// The page; no line is wider than the layout allows, and there are no more than fit.
 pub(super) fn page(now: &Look, before: Option<&Look>, layout: &Layout) -> String {
-    let before = before.filter(|before| before.interval.started == now.interval.started);
-    let span = span(now, before);
-    let rows = |of: &dyn Fn(&Interval) -> Vec<Row>| {
-        let earlier: HashMap<String, Sum> = before
-            .map(|before| of(&before.interval))
-            .into_iter()
-            .flatten()
-            .map(|row| (row.key, row.sum))
-            .collect();
-        let gain = |row: Row| Line {
-            gained: row.sum.since(&earlier.get(&row.key).copied().unwrap_or_default()),
-            row,
-        };
-        of(&now.interval).into_iter().map(gain).collect::<Vec<_>>()
+    let same = before.filter(|before| before.interval.started == now.interval.started);
+    let span = span(now, before, same.is_some());
+    let gains = |of: &dyn Fn(&Interval) -> Vec<Row>| {
+        gained(
+            of(&now.interval),
+            same.map(|before| of(&before.interval)).unwrap_or_default(),
+        )
     };
-    let mut table = rows(&|interval| interval.rows(layout.by));
+    let mut table = gains(&|interval| interval.rows(layout.by));
     sort(&mut table, layout.sort);
-    let rest = rows(&Interval::rest);
+    let rest = gains(&Interval::rest);
     let notes = notes(&now.interval);
 
     let fixed = 2 + 1 + rest.len() + notes.len();
@@ -111,17 +104,38 @@ pub(super) fn page(now: &Look, before: Option<&Look>, layout: &Layout) -> String
     text
 }
 
+/// What every row gained since the earlier rows. Two interfaces may have had one name, one after the other; they keep
+/// their order, so the count of a name tells them apart.
+fn gained(rows: Vec<Row>, earlier: Vec<Row>) -> Vec<Line> {
+    let numbered = |rows: Vec<Row>| {
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        let number = move |row: Row| {
+            let number = seen.entry(row.key.clone()).or_default();
+            *number += 1;
+            ((row.key.clone(), *number), row)
+        };
+        rows.into_iter().map(number)
+    };
+    let before: HashMap<(String, u32), Sum> = numbered(earlier).map(|(key, row)| (key, row.sum)).collect();
+    numbered(rows)
+        .map(|(key, row)| Line {
+            gained: row.sum.since(&before.get(&key).copied().unwrap_or_default()),
+            row,
+        })
+        .collect()
+}
+
 /// The time in which rows gained what they did; nothing if it is too short to say.
-fn span(now: &Look, before: Option<&Look>) -> Option<Duration> {
-    let span = match before {
+fn span(now: &Look, before: Option<&Look>, same: bool) -> Option<Duration> {
+    let ours = before.map(|before| now.at.duration_since(before.at));
+    let interval = &now.interval;
+    let span = if same {
         // Our own clock: the device's may be set at any time.
-        Some(before) => now.at.duration_since(before.at),
-        None => now
-            .interval
-            .ended
-            .duration_since(now.interval.started)
-            .try_into()
-            .ok()?,
+        ours?
+    } else {
+        let device: Duration = interval.ended.duration_since(interval.started).try_into().ok()?;
+        // What began after the look before cannot be older than that.
+        ours.map_or(device, |ours| device.min(ours))
     };
     (span >= SHORTEST).then_some(span)
 }

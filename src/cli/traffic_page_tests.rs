@@ -117,6 +117,10 @@ fn an_interval_closed_between_two_looks_gives_the_new_ones_rate() {
         "1.0 kB 3.0 kB 40 1.0 kB 3.0 kB 40",
         "{page}"
     );
+    // A clock that was set forward: the new interval cannot be older than the look before.
+    let mut jumped = look(fresh(900), Duration::ZERO);
+    jumped.at = before.at + Duration::from_secs(1);
+    assert!(super::page(&jumped, Some(&before), &LAYOUT).contains("rates over 1.0 s"));
     // Too short to say, and a clock that was set back: no rate, never a wrong one.
     for seconds in [0, -50] {
         let page = super::page(
@@ -265,4 +269,28 @@ fn hostile_names_and_every_size_of_terminal() {
         page.contains("and 49 more") && page.lines().count() == 20,
         "{page}"
     );
+}
+
+#[test]
+fn two_interfaces_of_one_name_keep_their_own_counts() {
+    let of = |new: u64, seconds| {
+        let mut value = interval(0, seconds, &json!([]));
+        let item = |count| json!({"name": "usb0", "kernel": null, "captured": sum(count, 0), "forwarded": sum(0, 0)});
+        value["interfaces"] = json!([item(1_000_000), item(new)]);
+        value
+    };
+    let before = look(of(1_000, 10), Duration::ZERO);
+    let mut now = look(of(3_000, 12), Duration::ZERO);
+    now.at = before.at + Duration::from_secs(2);
+    let layout = Layout {
+        by: By::Interface,
+        ..LAYOUT
+    };
+    let page = page(&now, Some(&before), &layout);
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("usb0"))
+        .map(|line| line.split_whitespace().skip(5).take(4).collect())
+        .collect();
+    assert_eq!(rows, [["0", "B", "0", "B"], ["0", "B", "1.0", "kB"]], "{page}");
 }
