@@ -154,7 +154,7 @@ pub struct ConnectionList {
     pub open: u64,
     /// Sockets as wanted.
     pub matching: u64,
-    /// As many of those as fit, in the order of their states.
+    /// As many of those as fit, in the order of states, protocols and local ends.
     pub connections: Vec<Connection>,
 }
 
@@ -195,21 +195,29 @@ impl Owner {
     }
 }
 
-/// The answer's list: wanted sockets, sorted, with traffic, as many as fit. `open` is how many there are.
+/// The answer's list: wanted sockets in the order given, with traffic, as many as fit. `open` is how many there are.
+/// What does not fit is counted and let go at once.
 #[must_use]
-pub fn list(all: Vec<Connection>, open: u64, query: &Query, traffic: &TrafficByEnd) -> ConnectionList {
-    let mut wanted: Vec<Connection> = all.into_iter().filter(|one| query.wants(one)).collect();
-    wanted.sort_by_key(|one| (one.state, one.protocol, one.local, one.remote));
+pub fn list(
+    all: impl Iterator<Item = Connection>,
+    open: u64,
+    query: &Query,
+    traffic: &TrafficByEnd,
+) -> ConnectionList {
+    let (mut matching, mut kept) = (0, Vec::new());
     let mut sharing: HashMap<(ProcessId, Transport, SocketAddr), u64> = HashMap::new();
-    wanted
-        .iter()
-        .filter_map(end_of)
-        .for_each(|end| *sharing.entry(end).or_default() += 1);
-    let matching = wanted.len() as u64;
+    for one in all.filter(|one| query.wants(one)) {
+        matching += 1;
+        if let Some(end) = end_of(&one).filter(|end| traffic.contains_key(end)) {
+            *sharing.entry(end).or_default() += 1;
+        }
+        if kept.len() < MAX_LISTED {
+            kept.push(one);
+        }
+    }
     let mut room = LIST_BYTES;
-    let connections = wanted
+    let connections = kept
         .into_iter()
-        .take(MAX_LISTED)
         .map(|mut one| {
             one.traffic = end_of(&one).and_then(|end| {
                 let (bytes_in, bytes_out) = *traffic.get(&end)?;

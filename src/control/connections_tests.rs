@@ -40,7 +40,7 @@ fn filters_narrow_and_the_totals_stay_true() {
         connection("[2001:db8::1]:40002", Some("[2001:db8::2]:443"), 11),
         connection("0.0.0.0:22", None, 12),
     ];
-    let count = |query: &Query| list(all.clone(), 9, query, &TrafficByEnd::new()).matching;
+    let count = |query: &Query| list(all.clone().into_iter(), 9, query, &TrafficByEnd::new()).matching;
     assert_eq!(count(&Query::default()), 4);
     assert_eq!(count(&query(Some("10"), None)), 2);
     assert_eq!(count(&query(Some("sensor-11"), None)), 1);
@@ -54,7 +54,7 @@ fn filters_narrow_and_the_totals_stay_true() {
         listening: true,
         ..Query::default()
     };
-    let answer = list(all.clone(), 9, &listening, &TrafficByEnd::new());
+    let answer = list(all.clone().into_iter(), 9, &listening, &TrafficByEnd::new());
     assert_eq!((answer.open, answer.matching), (9, 1));
     assert_eq!(answer.connections[0].local.port(), 22);
 }
@@ -91,7 +91,7 @@ fn bytes_of_sockets_that_share_an_end_are_said_to_be_shared() {
         (key(10, "203.0.113.9:443"), (1, 2)),
         (key(11, "203.0.113.9:443"), (3, 4)),
     ]);
-    let answer = list(all, 4, &Query::default(), &traffic);
+    let answer = list(all.into_iter(), 4, &Query::default(), &traffic);
     let shown: Vec<_> = answer.connections.iter().map(|one| one.traffic).collect();
     let of = |bytes_in, bytes_out, sockets| {
         Some(Traffic {
@@ -106,13 +106,18 @@ fn bytes_of_sockets_that_share_an_end_are_said_to_be_shared() {
 #[test]
 fn the_answer_is_bounded_in_number_and_in_bytes() {
     let many = vec![connection("192.0.2.1:40000", Some("203.0.113.9:443"), 10); MAX_LISTED + 5];
-    let answer = list(many, 70_000, &Query::default(), &TrafficByEnd::new());
+    let answer = list(many.into_iter(), 70_000, &Query::default(), &TrafficByEnd::new());
     assert_eq!((answer.open, answer.matching), (70_000, MAX_LISTED as u64 + 5));
     assert_eq!(answer.connections.len(), MAX_LISTED);
 
     let mut long = connection("192.0.2.1:40000", Some("203.0.113.9:443"), 10);
     long.process.as_mut().unwrap().exe = Some("\u{1}".repeat(4_000));
-    let answer = list(vec![long; 2_000], 2_000, &Query::default(), &TrafficByEnd::new());
+    let answer = list(
+        std::iter::repeat_n(long, 2_000),
+        2_000,
+        &Query::default(),
+        &TrafficByEnd::new(),
+    );
     let size = serde_json::to_vec(&answer).unwrap().len();
     assert!(size < LIST_BYTES + 100_000, "{size}");
     assert!(!answer.connections.is_empty() && answer.connections.len() < 2_000);

@@ -49,10 +49,10 @@ pub enum Request {
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
+pub enum Answer<T = Value> {
     /// Done; for `status` and instructions a [`crate::agent::board::Status`], for `top` an interval,
     /// for `connections` a [`super::connections::ConnectionList`].
-    Ok(Value),
+    Ok(T),
     /// Not done; a sentence.
     Error(String),
 }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::connections::Query;
+use super::connections::{ConnectionList, Query};
 use super::protocol::{Answer, MAX_REASON, MAX_REQUEST, Request};
 use super::socket_list;
 use crate::agent::board::{Board, CaptureStatus};
@@ -90,19 +91,28 @@ impl Server {
                 .await?;
             match serde_json::from_str::<Request>(&line) {
                 Ok(request) => self.answer(request).await,
-                Err(error) => line_of(&Answer::Error(format!("the request cannot be read: {error}"))),
+                Err(error) => line_of(&Answer::<Value>::Error(format!(
+                    "the request cannot be read: {error}"
+                ))),
             }
         } else {
-            line_of(&Answer::Error("only root may ask the agent".into()))
+            line_of(&Answer::<Value>::Error("only root may ask the agent".into()))
         };
         write.write_all(text.as_bytes()).await
     }
 
     /// An answer that takes a while to make, made beside the thread that decides.
-    async fn aside(&self, make: impl FnOnce(&Observer) -> Answer + Send + 'static) -> String {
+    async fn aside<T: Serialize>(
+        &self,
+        make: impl FnOnce(&Observer) -> Answer<T> + Send + 'static,
+    ) -> String {
         let observer = Arc::clone(&self.observer);
         let made = tokio::task::spawn_blocking(move || line_of(&make(&observer))).await;
-        made.unwrap_or_else(|error| line_of(&Answer::Error(format!("no answer could be made: {error}"))))
+        made.unwrap_or_else(|error| {
+            line_of(&Answer::<Value>::Error(format!(
+                "no answer could be made: {error}"
+            )))
+        })
     }
 
     /// The answer as a line.
@@ -170,9 +180,10 @@ impl Server {
     }
 }
 
-fn connections(observer: &Observer, query: &Query) -> Answer {
+/// Not through a [`Value`], which takes several times the memory.
+fn connections(observer: &Observer, query: &Query) -> Answer<ConnectionList> {
     match socket_list::connections(observer, query) {
-        Ok(list) => to_answer(serde_json::to_value(list)),
+        Ok(list) => Answer::Ok(list),
         Err(error) => Answer::Error(format!(
             "the open sockets could not be listed: {}",
             crate::error_text(&error)
@@ -180,7 +191,7 @@ fn connections(observer: &Observer, query: &Query) -> Answer {
     }
 }
 
-fn line_of(answer: &Answer) -> String {
+fn line_of(answer: &Answer<impl Serialize>) -> String {
     let mut text = serde_json::to_string(answer).unwrap_or_default();
     text.push('\n');
     text

@@ -47,26 +47,24 @@ struct Socket {
 /// # Errors
 /// If the kernel cannot be asked.
 pub fn connections(observer: &Observer, query: &Query) -> Result<ConnectionList, NetlinkError> {
-    let (sockets, open) = sockets()?;
+    let (mut sockets, open) = sockets()?;
+    sockets.sort_by_key(|one| (one.state, one.protocol, one.local, one.remote));
     let names = Names::read()?;
     // One walk of /proc after the dump finds every holder; what it does not find has none.
     let (mut index, now) = (ProcessIndex::default(), clock::instant());
-    let all = sockets
-        .into_iter()
-        .map(|socket| Connection {
-            protocol: socket.protocol,
-            state: socket.state,
-            local: socket.local,
-            remote: socket.remote,
-            interface: names.of(&socket),
-            uid: socket.uid,
-            process: match (socket.inode != 0).then(|| index.holder(socket.inode, now)) {
-                Some(Holder::Process(process)) => Some(owner(&process)),
-                Some(Holder::Nobody | Holder::AskLater) | None => None,
-            },
-            traffic: None,
-        })
-        .collect();
+    let all = sockets.into_iter().map(|socket| Connection {
+        protocol: socket.protocol,
+        state: socket.state,
+        local: socket.local,
+        remote: socket.remote,
+        interface: names.of(&socket),
+        uid: socket.uid,
+        process: match (socket.inode != 0).then(|| index.holder(socket.inode, now)) {
+            Some(Holder::Process(process)) => Some(owner(&process)),
+            Some(Holder::Nobody | Holder::AskLater) | None => None,
+        },
+        traffic: None,
+    });
     Ok(list(all, open, query, &traffic(observer)))
 }
 
