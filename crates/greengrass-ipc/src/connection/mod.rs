@@ -5,6 +5,7 @@
 //! them, and stream ids are allocated in the order in which requests are written (classic insists on it).
 
 mod handshake;
+mod reply;
 mod session;
 mod streams;
 
@@ -12,25 +13,22 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::backoff;
-use crate::error::{IpcError, in_one_line};
+use crate::error::in_one_line;
 use crate::frame::{FrameError, Message, MessageKind};
 use crate::options::ClientOptions;
 use crate::queue::Queue;
 use crate::state::ConnectionState;
 use handshake::Credentials;
+pub(crate) use reply::Reply;
 use streams::Streams;
 
 /// A connection that lasted this long was a good one, and the next attempt starts with the shortest wait. A nucleus
 /// that accepts and then breaks the protocol at once is met with ever longer waits.
 const LASTING: Duration = Duration::from_secs(10);
-
-/// The answer to a command: the payload of the reply.
-pub(crate) type Reply = oneshot::Sender<Result<Bytes, IpcError>>;
 
 /// One request on its way to the socket.
 #[derive(Debug)]
@@ -85,8 +83,12 @@ enum Lost {
     OutOfPlace { kind: MessageKind },
     #[error("the nucleus reported {kind:?}: {text}")]
     Reported { kind: MessageKind, text: String },
-    #[error("half a frame made no progress for {after:?}")]
+    #[error("half a frame was not completed within {after:?}")]
     Stalled { after: Duration },
+    #[error("calls were open and nothing at all came for {after:?}")]
+    Silent { after: Duration },
+    #[error("{count} subscriptions that nobody wants any more were never answered")]
+    Unanswered { count: usize },
     #[error("reconnect requested: {reason}")]
     Requested { reason: String },
     #[error("all stream ids are used up")]
@@ -111,7 +113,7 @@ pub(crate) async fn run(
     state: watch::Sender<ConnectionState>,
 ) -> Infallible {
     let mut credentials = Credentials::new(&options);
-    let mut streams = Streams::new(options.request_timeout);
+    let mut streams = Streams::new(options.request_timeout, options.stall_timeout);
     let mut attempt: u32 = 0;
     let mut epoch: u64 = 0;
     loop {

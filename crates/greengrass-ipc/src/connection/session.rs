@@ -41,8 +41,10 @@ pub(super) async fn run(
     let mut progress = Progress::new(Instant::now(), options.stall_timeout);
     loop {
         let now = Instant::now();
-        if let Err(lost) = receive_all(&mut decoder, streams, now, &mut unwritten) {
-            return lost;
+        match receive_all(&mut decoder, streams, now, &mut unwritten) {
+            Ok(0) => {}
+            Ok(_) => progress.read_at = now,
+            Err(lost) => return lost,
         }
         streams.settle(now, &mut unwritten);
         if let Some(lost) = verdict(&mut progress, &decoder, &unwritten, streams, shared, now) {
@@ -53,10 +55,7 @@ pub(super) async fn run(
         tokio::select! {
             read = reader.read_buf(&mut chunk) => match read {
                 Ok(0) => return Lost::Closed,
-                Ok(_) => {
-                    progress.read_at = Instant::now();
-                    decoder.push(&chunk);
-                }
+                Ok(_) => decoder.push(&chunk),
                 Err(source) => return Lost::Socket { source },
             },
             written = writer.write_buf(&mut unwritten), if !unwritten.is_empty() => match written {
@@ -64,7 +63,7 @@ pub(super) async fn run(
                 Err(source) => return Lost::Socket { source },
             },
             Some(command) = commands.recv(), if unwritten.len() < MAX_UNWRITTEN_BYTES => {
-                streams.start(command, &mut unwritten);
+                streams.start(command, Instant::now(), &mut unwritten);
             }
             () = shared.attention.notified() => {}
             () = tokio::time::sleep_until(wake.unwrap_or(now + NO_DEADLINE)) => {}
@@ -72,16 +71,19 @@ pub(super) async fn run(
     }
 }
 
+/// Takes every whole message; how many.
 fn receive_all(
     decoder: &mut Decoder,
     streams: &mut Streams,
     now: Instant,
     out: &mut BytesMut,
-) -> Result<(), Lost> {
+) -> Result<u64, Lost> {
+    let mut taken = 0;
     while let Some(message) = decoder.next().map_err(|source| Lost::Garbage { source })? {
         streams.receive(message, now, out)?;
+        taken += 1;
     }
-    Ok(())
+    Ok(taken)
 }
 
 /// Reasons of our own to end the connection.
@@ -96,8 +98,11 @@ fn verdict(
     if let Some(reason) = shared.take_reconnect() {
         return Some(Lost::Requested { reason });
     }
-    if streams.out_of_ids() {
-        return Some(Lost::OutOfIds);
+    if let Some(lost) = streams.verdict(now) {
+        return Some(lost);
+    }
+    if !progress.reading {
+        progress.read_at = now;
     }
     progress.reading = decoder.has_partial_frame();
     if !progress.writing {
@@ -110,7 +115,9 @@ fn verdict(
     })
 }
 
-/// When bytes last moved in each direction, and whether half a frame waits for more to move.
+/// Since when half a frame waits for its rest, in each direction. What comes in must become whole within the limit:
+/// a peer that drips bytes would otherwise hold the connection for ever. What goes out need only move, since many
+/// frames wait there together.
 #[derive(Debug)]
 struct Progress {
     read_at: Instant,

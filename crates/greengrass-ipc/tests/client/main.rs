@@ -7,6 +7,8 @@ mod calls;
 #[cfg(test)]
 mod connecting;
 #[cfg(test)]
+mod liveness;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod subscriptions;
