@@ -24,7 +24,7 @@ async fn any_answer_to_the_call_is_life_and_misses_must_follow_each_other() {
             0 => peer.answer(&probe, r#"{"componentName":"c","value":{}}"#).await,
             1 => {
                 peer.refuse(&probe, "ResourceNotFoundError", "Key not found.")
-                    .await
+                    .await;
             }
             // Not answered: the next one is.
             _ => {}

@@ -86,7 +86,7 @@ async fn half_a_frame_and_silence() {
 
 #[tokio::test]
 async fn a_nucleus_that_stops_reading() {
-    let (_nucleus, client, _peer) =
+    let (_nucleus, client, mut peer) =
         Nucleus::with_client(|options| options.stall_timeout = Duration::from_millis(300)).await;
     let calls: Vec<_> = (0..200)
         .map(|_| {
@@ -94,7 +94,19 @@ async fn a_nucleus_that_stops_reading() {
             tokio::spawn(async move { client.call("Big", json!({ "filler": "x".repeat(9_000) })).await })
         })
         .collect();
-    last_error(&client, "half a frame was not completed").await;
+    // It goes on talking, so it is not silent.
+    let talk = async {
+        let event = Message::new(MessageKind::ApplicationMessage, 99).with_json("{}");
+        let event = encode(&event).unwrap();
+        while peer.try_send_raw(&event).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = last_error(&client, "half a frame was not completed") => {}
+        // The client may close the connection while it is being talked to.
+        () = talk => last_error(&client, "half a frame was not completed").await,
+    }
     for call in calls {
         call.abort();
     }
