@@ -4,6 +4,7 @@
 //! the [`JoinSet`] that runs it.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -37,7 +38,8 @@ pub struct Notes {
     pub refused: AtomicU64,
     pub in_doubt: AtomicU64,
     pub not_sent: AtomicU64,
-    pub probe_missed: AtomicU64,
+    pub probes: AtomicU64,
+    pub probes_missed: AtomicU64,
 }
 
 impl Notes {
@@ -59,8 +61,8 @@ pub struct Application {
 }
 
 impl Application {
-    /// Numbers of publishes count up from `numbers`, so that no two applications use the same.
-    pub fn start(application: usize, socket: std::path::PathBuf, token: String, random: &mut Random) -> Self {
+    /// No two publishers use the same numbers.
+    pub fn start(application: usize, socket: PathBuf, token: String, random: &mut Random) -> Self {
         let notes = Arc::new(Notes::default());
         let mut options = ClientOptions::new(socket, token);
         options.component_name = Some(COMPONENT.to_owned());
@@ -124,6 +126,7 @@ fn liveness(application: usize, notes: Arc<Notes>) -> Liveness {
     let mut liveness = Liveness::by_probe(move |client| {
         let (topic, notes) = (topic.clone(), Arc::clone(&notes));
         async move {
+            notes.probes.fetch_add(1, Ordering::SeqCst);
             let heard = notes.heard_self.notified();
             let alive = match client
                 .publish_to_iot_core(&topic, Qos::AtLeastOnce, b"probe")
@@ -133,7 +136,7 @@ fn liveness(application: usize, notes: Arc<Notes>) -> Liveness {
                 // The nucleus answers; lite does so while it is offline.
                 Err(error) => matches!(error, IpcError::Service { .. }),
             };
-            notes.probe_missed.fetch_add(u64::from(!alive), Ordering::SeqCst);
+            notes.probes_missed.fetch_add(u64::from(!alive), Ordering::SeqCst);
             alive
         }
     });

@@ -28,7 +28,7 @@ use random::Random;
 use scene::{Scene, token};
 
 /// With the recovery and the ends of everything, a test takes about a minute.
-const CHAOS: Duration = Duration::from_secs(45);
+const CHAOS: Duration = Duration::from_secs(40);
 /// By then every path was taken and every buffer has its size.
 const WARM: Duration = Duration::from_secs(15);
 /// Longest back-off (10 s) of the connection, then that of a refused renewal, and time to work.
@@ -75,7 +75,11 @@ fn chaos(personality: &str) {
     let mut serving = JoinSet::new();
     let (proxies, mut applications) = open(&scene, &handle, &book, &mut serving, &mut random);
     let grown = harm_everything(&mut scene, &proxies, &mut applications, &mut random);
-    proxies.iter().for_each(|proxy| proxy.forgive());
+    for proxy in &proxies {
+        proxy.forgive();
+        // At last, every connection that stands goes deaf without a word: only the probes can find that.
+        proxy.inflict(Direction::ToClient, Fault::Mute);
+    }
     handle.block_on(async {
         for application in &mut applications {
             application.calm().await;
@@ -221,16 +225,21 @@ fn nothing_was_made_up(book: &Book, applications: &[Application]) {
         );
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
         println!(
-            "reported {} refused {} in doubt {} not sent {} messages {} resubscribed {} probes missed {}",
+            "reported {} refused {} in doubt {} not sent {} messages {} resubscribed {} probes {} missed {}",
             own.len(),
             count(&notes.refused),
             count(&notes.in_doubt),
             count(&notes.not_sent),
             count(&notes.messages),
             count(&notes.resubscribed),
-            count(&notes.probe_missed),
+            count(&notes.probes),
+            count(&notes.probes_missed),
         );
         assert!(count(&notes.messages) > 0 && count(&notes.resubscribed) > 0);
+        assert!(
+            count(&notes.probes_missed) > 1,
+            "the last harm was not found by the probe"
+        );
     }
     println!(
         "accepted {} reported {reported} connections {}",

@@ -140,14 +140,12 @@ impl Proxy {
                 if discarding {
                     continue;
                 }
-                let Some(frame) = self.look_at(direction, frame, state) else {
+                let message = decode(&frame);
+                let kind = message.kind;
+                let Some(frame) = self.look_at(direction, frame, message, state) else {
                     continue;
                 };
-                let fault = self
-                    .due
-                    .lock()
-                    .unwrap()
-                    .remove(&(direction == Direction::ToClient));
+                let fault = self.due(direction, kind);
                 match harm(fault, &frame, &mut to, state).await {
                     Verdict::Pass => {
                         if to.write_all(&frame).await.is_err() {
@@ -165,9 +163,24 @@ impl Proxy {
         }
     }
 
+    /// The fault for a frame. Only a connection that works can go deaf: a refusal is none.
+    fn due(&self, direction: Direction, kind: MessageKind) -> Option<Fault> {
+        let mut due = self.due.lock().unwrap();
+        let to_client = direction == Direction::ToClient;
+        match due.get(&to_client) {
+            Some(Fault::Mute) if kind != MessageKind::ApplicationMessage => None,
+            _ => due.remove(&to_client),
+        }
+    }
+
     /// Notes what the frame means; the frame as it is to be passed on, or none.
-    fn look_at(&self, direction: Direction, frame: Vec<u8>, state: &Mutex<Connection>) -> Option<Vec<u8>> {
-        let message = decode(&frame);
+    fn look_at(
+        &self,
+        direction: Direction,
+        frame: Vec<u8>,
+        message: Message,
+        state: &Mutex<Connection>,
+    ) -> Option<Vec<u8>> {
         let mut state = state.lock().unwrap();
         match (direction, message.kind) {
             (Direction::ToNucleus, MessageKind::Connect) => {
