@@ -23,6 +23,9 @@ use greengrass_ipc::{
 /// How often a deployment is asked to wait.
 const DEFERRALS: u32 = 2;
 
+/// How long it waits each time.
+const DEFERRAL: Duration = Duration::from_secs(1);
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let environment: std::collections::HashMap<_, _> = std::env::vars().collect();
@@ -46,6 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn watch(client: &Client) -> Result<(), IpcError> {
     let mut updates = client.listen(&SubscribeToComponentUpdates {}).await?;
     let mut proposals = client.listen(&SubscribeToValidateConfigurationUpdates {}).await?;
+    println!("has a say in deployments");
     let mut deferrals = 0;
     loop {
         tokio::select! {
@@ -68,7 +72,7 @@ async fn watch(client: &Client) -> Result<(), IpcError> {
 async fn answer(client: &Client, deployment: &str, deferrals: &mut u32) -> Result<(), IpcError> {
     let defer = if *deferrals < DEFERRALS {
         *deferrals += 1;
-        let mut defer = DeferComponentUpdate::new(deployment, Duration::from_secs(10));
+        let mut defer = DeferComponentUpdate::new(deployment, DEFERRAL);
         defer.message = Some("in the middle of something");
         defer
     } else {
