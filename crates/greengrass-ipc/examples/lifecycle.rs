@@ -9,9 +9,14 @@
 //! ```
 //!
 //! On nucleus lite deployments cannot be deferred nor configuration refused; it says so and ends.
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example shows what it does"
+)]
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use greengrass_ipc::{
@@ -27,7 +32,17 @@ const DEFERRALS: u32 = 2;
 const DEFERRAL: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let environment: std::collections::HashMap<_, _> = std::env::vars().collect();
     let client = Client::start(ClientOptions::from_lookup(|name| environment.get(name).cloned())?);
     client.execute(&UpdateState::new(ComponentState::Running)).await?;
