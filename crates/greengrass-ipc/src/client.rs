@@ -60,7 +60,7 @@ impl Client {
             last_error: None,
         };
         let (state_sender, state) = watch::channel(connecting);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(&options));
         let task = connection::run(
             Arc::clone(&options),
             command_queue,
@@ -169,9 +169,11 @@ impl Client {
         Ok(frame::encoded_len(&request_message(R::NAME, to_json(request)?)))
     }
 
-    /// Longest frame this client sends, in bytes.
-    pub(crate) fn max_frame_bytes(&self) -> usize {
-        self.options.max_frame_bytes
+    /// Longest frame this client sends, in bytes: [`ClientOptions::max_frame_bytes`], or lite's limit once the nucleus
+    /// has shown that it has that.
+    #[must_use]
+    pub fn max_frame_bytes(&self) -> usize {
+        self.shared.max_frame_bytes()
     }
 
     /// Makes the connection task look for subscriptions whose consumer is gone.
@@ -186,7 +188,7 @@ impl Client {
         queue: Option<Arc<Queue>>,
     ) -> Result<Bytes, IpcError> {
         let message = request_message(operation, request);
-        let (size, limit) = (frame::encoded_len(&message), self.options.max_frame_bytes);
+        let (size, limit) = (frame::encoded_len(&message), self.max_frame_bytes());
         if size > limit {
             return Err(IpcError::TooLarge {
                 operation: operation.to_owned(),

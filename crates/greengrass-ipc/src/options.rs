@@ -55,7 +55,8 @@ pub struct ClientOptions {
     /// A connection is dropped when a frame from the nucleus is not whole this long after its first byte, when the
     /// nucleus reads nothing for this long, or when calls are open and nothing at all was heard for this long.
     pub stall_timeout: Duration,
-    /// Longest frame sent, in bytes. Larger requests are refused locally.
+    /// Longest frame sent, in bytes. Larger requests are refused locally. When it is above [`LITE_MAX_FRAME_BYTES`] and
+    /// the nucleus closes two connections in a row over such a frame, that becomes the limit.
     pub max_frame_bytes: usize,
     /// Longest frame accepted, in bytes. A larger one ends the connection before it is buffered.
     pub max_inbound_frame_bytes: usize,

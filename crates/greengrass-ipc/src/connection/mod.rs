@@ -10,6 +10,7 @@ mod session;
 mod streams;
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use crate::backoff;
 use crate::error::in_one_line;
 use crate::frame::{FrameError, Message, MessageKind};
-use crate::options::ClientOptions;
+use crate::options::{ClientOptions, LITE_MAX_FRAME_BYTES};
 use crate::queue::Queue;
 use crate::state::ConnectionState;
 use handshake::Credentials;
@@ -42,15 +43,29 @@ pub(crate) struct Command {
     pub(crate) reply: Reply,
 }
 
-/// What clients ask of the connection task without waiting.
-#[derive(Debug, Default)]
+/// What clients and the connection task tell each other without waiting.
+#[derive(Debug)]
 pub(crate) struct Shared {
     /// Wakes the task: a consumer is gone, or a reconnect is wanted.
     pub(crate) attention: Notify,
     reconnect: Mutex<Option<String>>,
+    /// Longest frame sent, in bytes: as the options say, until the nucleus teaches otherwise.
+    max_frame_bytes: AtomicUsize,
 }
 
 impl Shared {
+    pub(crate) fn new(options: &ClientOptions) -> Self {
+        Self {
+            attention: Notify::new(),
+            reconnect: Mutex::default(),
+            max_frame_bytes: AtomicUsize::new(options.max_frame_bytes),
+        }
+    }
+
+    pub(crate) fn max_frame_bytes(&self) -> usize {
+        self.max_frame_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn request_reconnect(&self, reason: &str) {
         *self.reconnect.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         self.attention.notify_one();
@@ -96,6 +111,11 @@ enum Lost {
 }
 
 impl Lost {
+    /// True when the nucleus ended it, as lite does on a frame that is too long.
+    fn is_close(&self) -> bool {
+        matches!(self, Self::Closed | Self::Socket { .. })
+    }
+
     /// True when the peer, and not fate or ourselves, is to blame.
     fn is_violation(&self) -> bool {
         matches!(
@@ -134,6 +154,14 @@ pub(crate) async fn run(
                 let lost = session::run(accepted, &options, &mut commands, &shared, &mut streams).await;
                 if since.elapsed() >= LASTING {
                     attempt = 0;
+                }
+                if streams.learn_frame_limit(lost.is_close()) {
+                    let limit = LITE_MAX_FRAME_BYTES;
+                    shared.max_frame_bytes.fetch_min(limit, Ordering::Relaxed);
+                    tracing::warn!(
+                        limit,
+                        "the nucleus takes no longer frames; they are refused from now on"
+                    );
                 }
                 connection_lost(&lost, epoch)
             }

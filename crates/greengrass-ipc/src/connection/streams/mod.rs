@@ -6,6 +6,7 @@
 //! A stream whose caller has given up stays in the table, so that a late answer is recognised and, when it is the
 //! answer to a subscription, undone.
 
+mod frame_limit;
 mod subscriptions;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +19,7 @@ use super::{Command, Lost, Reply};
 use crate::error::IpcError;
 use crate::frame::{FrameError, Message, MessageKind, TERMINATE_STREAM, append};
 use crate::refusal::{service_error, text_of};
+use frame_limit::FrameLimit;
 use subscriptions::{Entry, Phase};
 
 /// Streams of one connection at a time. Far above what an application needs; bounds memory when a nucleus accepts
@@ -49,6 +51,7 @@ pub(super) struct Streams {
     orphans: usize,
     /// When the nucleus was last heard, or the first of the open calls sent.
     quiet_since: Option<Instant>,
+    frame_limit: FrameLimit,
 }
 
 /// Where messages of one stream go.
@@ -76,6 +79,7 @@ impl Streams {
             calls: 0,
             orphans: 0,
             quiet_since: None,
+            frame_limit: FrameLimit::default(),
         }
     }
 
@@ -105,6 +109,7 @@ impl Streams {
     pub(super) fn receive(&mut self, message: Message, now: Instant, out: &mut BytesMut) -> Result<(), Lost> {
         let kind = message.kind;
         self.quiet_since = Some(now);
+        self.frame_limit.heard(message.stream_id);
         match kind {
             MessageKind::ApplicationMessage | MessageKind::ApplicationError => {
                 self.dispatch(message, now, out);
@@ -131,6 +136,12 @@ impl Streams {
         self.next_id = 1;
         (self.calls, self.orphans) = (0, 0);
         self.suspend_subscriptions(reason, now);
+    }
+
+    /// To be told before [`Streams::connection_lost`]. True when frames beyond lite's limit have to be refused from now
+    /// on: the nucleus has closed connections over them.
+    pub(super) fn learn_frame_limit(&mut self, closed_by_nucleus: bool) -> bool {
+        self.frame_limit.ended(closed_by_nucleus)
     }
 
     /// What forbids this connection to go on.
@@ -231,7 +242,9 @@ impl Streams {
     fn send(&mut self, request: &mut Message, out: &mut BytesMut) -> Result<i32, FrameError> {
         let id = self.next_id;
         request.stream_id = id;
+        let before = out.len();
         append(request, out)?;
+        self.frame_limit.sent(id, out.len() - before);
         self.next_id = id.saturating_add(1);
         Ok(id)
     }
