@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod cancellation;
+#[cfg(test)]
 mod connecting;
 #[cfg(test)]
 mod liveness;
