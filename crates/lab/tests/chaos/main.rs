@@ -28,15 +28,15 @@ use random::Random;
 use scene::{Scene, token};
 
 /// With the recovery and the ends of everything, a test takes about a minute.
-const CHAOS: Duration = Duration::from_secs(40);
+const CHAOS: Duration = Duration::from_secs(38);
 /// By then every path was taken and every buffer has its size.
 const WARM: Duration = Duration::from_secs(15);
 /// Longest back-off (10 s) of the connection, then that of a refused renewal, and time to work.
 const RECOVERY: Duration = Duration::from_secs(40);
 const APPLICATIONS: usize = 3;
-/// Growth from [`WARM`] to the end. The test's own notes grow by less than 3 MiB; a leak of one read buffer (16 KiB) or
-/// one queue a connection and subscription would be several MiB, one of a frame a publish (1 KiB) about 10.
-const MAX_GROWTH_KIB: u64 = 6 * 1024;
+/// Growth from [`WARM`] to the end; 0.3 MiB was seen, mostly the test's own notes. A leak of one request (1 KiB) a publish
+/// would be 2 MiB and more, one of the buffers of a connection or a queue of a subscription likewise.
+const MAX_GROWTH_KIB: u64 = 2 * 1024;
 
 /// Descriptors and memory belong to the whole process: one test at a time, should they share one.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -213,7 +213,7 @@ fn everything_is_alive(scene: &Scene, handle: &Handle, applications: &[Applicati
 
 fn nothing_was_made_up(book: &Book, applications: &[Application]) {
     let accepted = book.accepted.lock().unwrap();
-    let mut reported = 0;
+    let (mut reported, mut missed) = (0, 0);
     for application in applications {
         let notes = &application.notes;
         let own = notes.reported.lock().unwrap();
@@ -236,15 +236,14 @@ fn nothing_was_made_up(book: &Book, applications: &[Application]) {
             count(&notes.probes_missed),
         );
         assert!(count(&notes.messages) > 0 && count(&notes.resubscribed) > 0);
-        assert!(
-            count(&notes.probes_missed) > 1,
-            "the last harm was not found by the probe"
-        );
+        missed += count(&notes.probes_missed);
     }
     println!(
         "accepted {} reported {reported} connections {}",
         accepted.len(),
         book.connections.lock().unwrap()
     );
+    // An earlier harm may end one of the deaf connections first, hardly all of them.
+    assert!(missed > 1, "no probe noticed that its connection had gone deaf");
     assert!(reported > 100, "there was hardly any load: {reported}");
 }
