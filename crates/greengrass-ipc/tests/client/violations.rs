@@ -226,3 +226,30 @@ async fn limits_beyond_all_time_are_no_overflow() {
         .0
         .unwrap();
 }
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "stands for the freezer of a paused component"
+)]
+async fn a_process_that_was_paused_beyond_every_limit_finds_its_answer() {
+    let (_nucleus, client, mut peer) =
+        Nucleus::with_client(|options| options.stall_timeout = Duration::from_millis(300)).await;
+    for _ in 0..5 {
+        let serve = async {
+            let request = peer.request("GetConfiguration").await;
+            let frame = encode(&crate::support::response(&request, "{}")).unwrap();
+            let (head, tail) = frame.split_at(20);
+            peer.send_raw(head).await;
+            // Time for the client to take it, so that half a frame waits.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Nothing of this process goes on meanwhile, and at the end both the bytes and the limits are there.
+            std::thread::sleep(Duration::from_millis(400));
+            peer.send_raw(tail).await;
+        };
+        let call = client.call("GetConfiguration", json!({}));
+        let (answer, ()) = within("a call", async { tokio::join!(call, serve) }).await;
+        answer.unwrap();
+    }
+    assert_eq!(connected(&client).await, 1);
+}

@@ -144,14 +144,17 @@ impl Streams {
         self.frame_limit.ended(closed_by_nucleus)
     }
 
-    /// What forbids this connection to go on.
-    pub(super) fn verdict(&self, now: Instant) -> Option<Lost> {
+    /// What this connection has used up.
+    pub(super) fn exhausted(&self) -> Option<Lost> {
         if self.next_id > i32::MAX - RESERVED_IDS {
             return Some(Lost::OutOfIds);
         }
-        if self.orphans > MAX_ORPHANS {
-            return Some(Lost::Unanswered { count: self.orphans });
-        }
+        let count = self.orphans;
+        (count > MAX_ORPHANS).then_some(Lost::Unanswered { count })
+    }
+
+    /// Set when the nucleus has been silent for too long.
+    pub(super) fn silence(&self, now: Instant) -> Option<Lost> {
         let silent = self.silent_at().is_some_and(|deadline| deadline <= now);
         silent.then_some(Lost::Silent {
             after: self.silence_limit,

@@ -111,11 +111,11 @@ async fn a_request_given_up_or_not_encodable_uses_no_id() {
 async fn the_connection_is_renewed_before_ids_run_out() {
     let mut streams = Streams::new(TIMEOUT, SILENCE);
     streams.next_id = i32::MAX - RESERVED_IDS;
-    assert!(streams.verdict(Instant::now()).is_none());
+    assert!(streams.exhausted().is_none());
     drop(start(&mut streams, None, &mut BytesMut::new()));
-    assert!(matches!(streams.verdict(Instant::now()), Some(Lost::OutOfIds)));
+    assert!(matches!(streams.exhausted(), Some(Lost::OutOfIds)));
     streams.connection_lost("test", Instant::now());
-    assert!(streams.verdict(Instant::now()).is_none());
+    assert!(streams.exhausted().is_none());
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn open_calls_and_silence_end_the_connection_and_open_subscriptions_do_not
         (Streams::new(TIMEOUT, SILENCE), BytesMut::new(), Instant::now());
     drop(start(&mut streams, Some(queue()), &mut out));
     let much_later = start_of_all + SILENCE * 100;
-    assert!(streams.verdict(much_later).is_none() && streams.deadline().is_none());
+    assert!(streams.silence(much_later).is_none() && streams.deadline().is_none());
 
     let (call, _answer) = command(None);
     streams.start(call, much_later, &mut out);
@@ -192,15 +192,15 @@ async fn open_calls_and_silence_end_the_connection_and_open_subscriptions_do_not
     let heard = much_later + SILENCE - Duration::from_millis(1);
     streams.receive(answer_to(77), heard, &mut out).unwrap();
     assert!(
-        streams.verdict(much_later + SILENCE).is_none(),
+        streams.silence(much_later + SILENCE).is_none(),
         "heard in between"
     );
     assert!(matches!(
-        streams.verdict(heard + SILENCE),
+        streams.silence(heard + SILENCE),
         Some(Lost::Silent { after: SILENCE })
     ));
     streams.receive(answer_to(2), heard, &mut out).unwrap();
-    assert!(streams.verdict(heard + SILENCE).is_none(), "no call is open");
+    assert!(streams.silence(heard + SILENCE).is_none(), "no call is open");
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn unanswered_renewals_come_ever_later_and_too_many_end_the_connection() {
     streams.connection_lost("test", now);
     sent(&mut out);
     let mut waits = Vec::new();
-    while streams.verdict(now).is_none() {
+    while streams.exhausted().is_none() {
         streams.settle(now, &mut out);
         if !sent(&mut out).is_empty() {
             waits.push(streams.deadline().unwrap() - now);
@@ -221,11 +221,11 @@ async fn unanswered_renewals_come_ever_later_and_too_many_end_the_connection() {
     }
     assert_eq!(waits[..6], [1, 2, 4, 8, 16, 16].map(|times| TIMEOUT * times));
     assert_eq!(waits.len(), MAX_ORPHANS + 1);
-    assert!(matches!(streams.verdict(now), Some(Lost::Unanswered { .. })));
+    assert!(matches!(streams.exhausted(), Some(Lost::Unanswered { .. })));
 
     // Whatever the number of those, a late answer still ends what nobody wants.
     streams.receive(answer_to(3), now, &mut out).unwrap();
     let end = Message::new(MessageKind::ApplicationMessage, 3).with_flags(TERMINATE_STREAM);
     assert_eq!(sent(&mut out), [end]);
-    assert!(streams.verdict(now).is_none());
+    assert!(streams.exhausted().is_none());
 }
