@@ -28,9 +28,9 @@ use random::Random;
 use scene::{Scene, token};
 
 /// With the recovery and the ends of everything, a test takes about a minute.
-const CHAOS: Duration = Duration::from_secs(38);
+const CHAOS: Duration = Duration::from_secs(32);
 /// By then every path was taken and every buffer has its size.
-const WARM: Duration = Duration::from_secs(15);
+const WARM: Duration = Duration::from_secs(12);
 /// Longest back-off (10 s) of the connection, then that of a refused renewal, and time to work.
 const RECOVERY: Duration = Duration::from_secs(40);
 const APPLICATIONS: usize = 3;
