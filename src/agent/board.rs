@@ -57,10 +57,18 @@ pub struct ReportStatus {
     pub last_error: Option<String>,
 }
 
-/// Capture and attribution.
+/// Capture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CaptureStatus {
-    /// Interfaces that cannot be captured, and why.
+    /// Who reads the frames, `ring` or `pnet`; absent before the first interface was seen.
+    pub receiver: Option<String>,
+    /// Interfaces whose frames are read.
+    pub interfaces: Vec<String>,
+    /// Frames the kernel dropped since capture began because they were not read in time; absent where the receiver does
+    /// not tell.
+    pub lost_frames: Option<u64>,
+    /// What hinders capture, one sentence each.
     pub faults: Vec<String>,
 }
 

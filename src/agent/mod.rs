@@ -28,6 +28,7 @@ use wildmatch::WildMatch;
 use crate::config::document::Development;
 use crate::config::{Capture, Config, Mode};
 use crate::control::server::Server;
+use crate::host::capture::Receiver;
 use crate::host::{clock, files, nft_watch};
 use crate::observe::{ObserveSettings, Observer};
 use board::Board;
@@ -89,6 +90,12 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
 
     let observer = Arc::new(Observer::start(ObserveSettings {
         wanted: Arc::new(wanted(&config.capture)),
+        receiver: if config.capture.by_pnet {
+            Receiver::Pnet
+        } else {
+            Receiver::Ring
+        },
+        promiscuous: config.capture.promiscuous,
         ..ObserveSettings::all_interfaces(clock::now().wall)
     }));
     let server = Server {

@@ -126,8 +126,6 @@ impl Reporter {
     async fn close_interval(&self, config: &Config, memory: &mut Memory) {
         let now = clock::now().wall;
         let interval = self.observer.take_interval(now);
-        self.board
-            .update(|status| status.capture.faults.clone_from(&interval.capture_faults));
         let sockets = self.observer.sockets().inspect_err(|error| {
             tracing::warn!(
                 "sockets could not be listed and are left out of the report: {}",

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::agent::board::Status;
+use crate::agent::board::{CaptureStatus, Status};
 use crate::quarantine::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
 use crate::quarantine::state::{Phase, State};
@@ -53,24 +53,36 @@ pub(super) fn status(status: &Status) -> String {
             time(reports.last_sent)
         ),
     );
-    let problems = reports.last_error.iter().chain(&status.capture.faults);
-    problems.for_each(|problem| line("  problem", problem.clone()));
-    status
-        .detector
-        .alarms
-        .iter()
-        .for_each(|alarm| line("Alarm", alarm.clone()));
+    if let Some(problem) = &reports.last_error {
+        line("  problem", problem.clone());
+    }
+    capture(&status.capture, &mut line);
+    for alarm in &status.detector.alarms {
+        line("Alarm", alarm.clone());
+    }
     line("Config", format!("from {}", status.configuration.source));
-    let problem = &status.configuration.problem;
-    problem
-        .iter()
-        .for_each(|problem| line("  problem", problem.clone()));
-    status
-        .configuration
-        .faults
-        .iter()
-        .for_each(|fault| line("  fault", fault.to_string()));
+    if let Some(problem) = &status.configuration.problem {
+        line("  problem", problem.clone());
+    }
+    for fault in &status.configuration.faults {
+        line("  fault", fault.to_string());
+    }
     text
+}
+
+fn capture(capture: &CaptureStatus, line: &mut impl FnMut(&str, String)) {
+    let interfaces = if capture.interfaces.is_empty() {
+        "no interface".to_owned()
+    } else {
+        capture.interfaces.join(" ")
+    };
+    let receiver = capture.receiver.as_deref().unwrap_or("nobody yet");
+    let lost = capture.lost_frames.map_or("losses not known".to_owned(), |lost| {
+        format!("{lost} frames lost")
+    });
+    line("Capture", format!("{interfaces} by {receiver}, {lost}"));
+    let faults = &capture.faults;
+    faults.iter().for_each(|fault| line("  problem", fault.clone()));
 }
 
 fn headline(state: &State) -> String {

@@ -200,6 +200,8 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
             topic: values.text("reporting.topic"),
         },
         capture: Capture {
+            by_pnet: values.text("capture.receiver").as_deref() == Some("pnet"),
+            promiscuous: values.flag("capture.promiscuous"),
             include: values.texts("capture.include"),
             exclude: values.texts("capture.exclude"),
         },

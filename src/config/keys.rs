@@ -110,6 +110,20 @@ pub const KEYS: &[Key] = &[
         "Interfaces to leave out. Loopback is always left out.",
     ),
     key(
+        "capture.receiver",
+        Kind::Choice(&["ring", "pnet"]),
+        "\"ring\"",
+        "Who reads the frames: one `TPACKET_V3` ring of the kernel for all interfaces, or pnet's receiver for each. \
+         pnet costs some fifty times the CPU a packet and does not tell what was lost; it is taken by itself where a \
+         ring cannot be made. Read when the agent starts.",
+    ),
+    key(
+        "capture.promiscuous",
+        Kind::Flag,
+        "false",
+        "Also receive what is for other hardware on the same wire (counted as `foreign`). Read when the agent starts.",
+    ),
+    key(
         "detect.behaviors",
         Kind::Document("list of behaviours as in CreateSecurityProfile"),
         "[]",

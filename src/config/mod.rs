@@ -40,9 +40,13 @@ pub struct Reporting {
     pub topic: Option<String>,
 }
 
-/// Which interfaces are captured, as patterns with `*`.
+/// Which interfaces are captured (as patterns with `*`), and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Capture {
+    /// By pnet's receiver instead of a ring.
+    pub by_pnet: bool,
+    /// Frames for other hardware too.
+    pub promiscuous: bool,
     /// At least one must match.
     pub include: Vec<String>,
     /// None may match.

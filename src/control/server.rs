@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::protocol::{Answer, MAX_REASON, MAX_REQUEST, Request};
-use crate::agent::board::Board;
+use crate::agent::board::{Board, CaptureStatus};
 use crate::agent::enforcer::{Command, Handle};
 use crate::host::{clock, files};
 use crate::observe::Observer;
@@ -144,7 +144,16 @@ impl Server {
 
     fn status(&self) -> Answer {
         let state = self.enforcer.state().borrow().clone();
-        self.board.update(|status| status.enforcement = state);
+        let capture = self.observer.status();
+        self.board.update(|status| {
+            status.enforcement = state;
+            status.capture = CaptureStatus {
+                receiver: capture.receiver.map(|receiver| receiver.name().to_owned()),
+                lost_frames: capture.lost_frames,
+                faults: capture.faults(),
+                interfaces: capture.reading().map(str::to_owned).collect(),
+            };
+        });
         to_answer(serde_json::to_value(self.board.read()))
     }
 }

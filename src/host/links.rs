@@ -1,19 +1,18 @@
-//! Interfaces of this network namespace: names, addresses, state, and the kernel's own counters.
+//! Interfaces of this network namespace: names, addresses, state, stacking, and the kernel's own counters.
 //!
-//! In: nothing. Out: [`Link`], [`LinkCounters`]. Addresses come from the kernel over netlink (`getifaddrs`), counters
-//! from `/proc/thread-self/net/dev`: 64 bits wide, and both follow the namespace of the calling thread, which
-//! `/sys/class/net` does not (it shows the namespace sysfs was mounted in).
-
-#![expect(clippy::disallowed_methods, reason = "host is a door")]
+//! In: nothing. Out: [`Link`], [`LinkCounters`]. Everything comes from the kernel over rtnetlink, in two lists: it
+//! follows the namespace of the calling thread, which `/sys/class/net` does not (it shows the namespace sysfs was mounted
+//! in), and its counters are 64 bits wide. Attributes that are not known are passed over: a newer kernel hides nothing.
 
 use std::net::IpAddr;
 
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::SockaddrStorage;
+use ipnet::IpNet;
+use netlink_sys::protocols::NETLINK_ROUTE;
 
+use super::netlink::{Netlink, NetlinkError, Question, attributes, word};
 use crate::observe::decode::LinkKind;
 use crate::observe::interval::{Counters, LinkCounters};
+use crate::observe::way::Kind;
 
 /// Interfaces looked at; a gateway with a container per service has some dozens.
 const MAX_LINKS: usize = 1_024;
@@ -45,178 +44,209 @@ pub struct Link {
     pub addresses: Vec<IpAddr>,
     /// IPv4 broadcast addresses.
     pub broadcasts: Vec<IpAddr>,
-}
-
-/// The kernel did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum LinksError {
-    /// `getifaddrs` failed.
-    #[error("could not list the network interfaces")]
-    List(#[source] nix::Error),
-    /// The counters could not be read.
-    #[error("could not read the interface counters in {path}")]
-    Counters {
-        /// File.
-        path: &'static str,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// Networks reached without a router.
+    pub networks: Vec<IpNet>,
+    /// Index of the bridge or bond it belongs to.
+    pub master: Option<u32>,
+    /// Index of the interface it is built upon, if that is in this namespace.
+    pub lower: Option<u32>,
+    /// What it is in a stack of interfaces.
+    pub device: Kind,
+    /// What the kernel counted since the interface exists.
+    pub counters: Counters,
 }
 
 /// Every interface of this namespace.
 ///
 /// # Errors
 /// If the kernel does not answer.
-pub fn links() -> Result<Vec<Link>, LinksError> {
+pub fn links() -> Result<Vec<Link>, NetlinkError> {
+    let mut netlink = Netlink::open(NETLINK_ROUTE)?;
     let mut links: Vec<Link> = Vec::new();
-    let entries: Vec<InterfaceAddress> = getifaddrs().map_err(LinksError::List)?.collect();
-    for entry in &entries {
-        if let Some(link) = link_of(entry)
-            && links.len() < MAX_LINKS
-        {
-            links.push(link);
+    netlink.ask(list(numbers::RTM_GETLINK, 16), &mut |message| {
+        if links.len() < MAX_LINKS {
+            links.extend(link_of(message));
         }
-    }
-    for entry in &entries {
-        // An alias of the old kind ("eth0:1") carries an address of its interface.
-        let name = entry.interface_name.split(':').next().unwrap_or_default();
-        let Some(link) = links.iter_mut().find(|link| link.name == name) else {
-            continue;
-        };
-        if let Some(address) = entry.address.as_ref().and_then(ip_of)
-            && link.addresses.len() < MAX_ADDRESSES
-        {
-            link.addresses.push(address);
-            link.broadcasts.extend(entry.broadcast.as_ref().and_then(ip_of));
-        }
-    }
+        Ok(())
+    })?;
+    netlink.ask(list(numbers::RTM_GETADDR, 8), &mut |message| {
+        add_address(&mut links, message);
+        Ok(())
+    })?;
     Ok(links)
-}
-
-fn link_of(entry: &InterfaceAddress) -> Option<Link> {
-    let address = entry.address.as_ref()?.as_link_addr()?;
-    let hatype = address.hatype();
-    let kind = if ETHERNET_TYPES.contains(&hatype) {
-        LinkKind::Ethernet
-    } else if RAW_IP_TYPES.contains(&hatype) {
-        LinkKind::RawIp
-    } else {
-        LinkKind::Unsupported(hatype)
-    };
-    Some(Link {
-        name: entry.interface_name.clone(),
-        index: u32::try_from(address.ifindex()).ok()?,
-        kind,
-        hardware: address.addr().filter(|hardware| *hardware != [0; 6]),
-        loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
-        up: entry.flags.contains(InterfaceFlags::IFF_UP),
-        running: entry
-            .flags
-            .contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING),
-        addresses: Vec::new(),
-        broadcasts: Vec::new(),
-    })
-}
-
-fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
-    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => Some(v4.ip().into()),
-        (None, Some(v6)) => Some(v6.ip().into()),
-        (None, None) => None,
-    }
 }
 
 /// The kernel's counters of every interface but loopback.
 ///
 /// # Errors
 /// If the kernel does not answer.
-pub fn counters() -> Result<Vec<LinkCounters>, LinksError> {
-    counters_of(&links()?)
-}
-
-/// The kernel's counters of those of `links` that are not loopback.
-///
-/// # Errors
-/// If the kernel does not answer.
-pub fn counters_of(links: &[Link]) -> Result<Vec<LinkCounters>, LinksError> {
-    /// Of the calling thread, so that a thread in another namespace reads its own.
-    const PATH: &str = "/proc/thread-self/net/dev";
-    let text = std::fs::read_to_string(PATH).map_err(|source| LinksError::Counters { path: PATH, source })?;
-    let known: std::collections::HashMap<&str, &Link> =
-        links.iter().map(|link| (link.name.as_str(), link)).collect();
-    Ok(parse(&text)
-        .filter_map(|(name, counters)| {
-            let link = known.get(name).filter(|link| !link.loopback)?;
-            Some(LinkCounters {
-                name: name.to_owned(),
-                index: link.index,
-                counters,
-            })
+pub fn counters() -> Result<Vec<LinkCounters>, NetlinkError> {
+    Ok(links()?
+        .into_iter()
+        .filter(|link| !link.loopback)
+        .map(|link| LinkCounters {
+            name: link.name,
+            index: link.index,
+            counters: link.counters,
         })
         .collect())
 }
 
-/// Lines of `/proc/net/dev`: name, eight receive columns, eight transmit columns; two heading lines have no colon.
-fn parse(text: &str) -> impl Iterator<Item = (&str, Counters)> {
-    text.lines().filter_map(|line| {
-        let (name, values) = line.rsplit_once(':')?;
-        let mut values = values.split_ascii_whitespace().map(str::parse::<u64>);
-        let mut next = || values.next()?.ok();
-        let (bytes_in, packets_in) = (next()?, next()?);
-        for _ in 0..6 {
-            next()?;
+/// A request for everything: a header of zeros means "of any family".
+fn list(message_type: u16, header: usize) -> Question<'static> {
+    const ZEROS: [u8; 16] = [0; 16];
+    Question {
+        message_type,
+        dump: true,
+        payload: ZEROS.get(..header).unwrap_or(&ZEROS),
+    }
+}
+
+/// Numbers of `linux/rtnetlink.h`, `linux/if_link.h` and `linux/if_addr.h`.
+mod numbers {
+    pub(super) const RTM_GETLINK: u16 = 18;
+    pub(super) const RTM_GETADDR: u16 = 22;
+    pub(super) const IFF_UP: u32 = 1;
+    pub(super) const IFF_LOOPBACK: u32 = 8;
+    pub(super) const IFF_RUNNING: u32 = 0x40;
+    pub(super) const IFLA_ADDRESS: u16 = 1;
+    pub(super) const IFLA_IFNAME: u16 = 3;
+    pub(super) const IFLA_LINK: u16 = 5;
+    pub(super) const IFLA_MASTER: u16 = 10;
+    pub(super) const IFLA_LINKINFO: u16 = 18;
+    pub(super) const IFLA_STATS64: u16 = 23;
+    pub(super) const IFLA_LINK_NETNSID: u16 = 37;
+    pub(super) const IFLA_INFO_KIND: u16 = 1;
+    pub(super) const IFLA_INFO_DATA: u16 = 2;
+    pub(super) const IFLA_VLAN_ID: u16 = 1;
+    pub(super) const IFA_ADDRESS: u16 = 1;
+    pub(super) const IFA_LOCAL: u16 = 2;
+    pub(super) const IFA_BROADCAST: u16 = 4;
+}
+
+/// An `ifinfomsg` and its attributes.
+fn link_of(message: &[u8]) -> Option<Link> {
+    use numbers as n;
+    let hatype = u16::from_ne_bytes(message.get(2..4)?.try_into().ok()?);
+    let flags = word(message, 8)?;
+    let mut link = Link {
+        name: String::new(),
+        index: word(message, 4)?,
+        kind: link_kind(hatype),
+        hardware: None,
+        loopback: flags & n::IFF_LOOPBACK != 0,
+        up: flags & n::IFF_UP != 0,
+        running: flags & n::IFF_UP != 0 && flags & n::IFF_RUNNING != 0,
+        addresses: Vec::new(),
+        broadcasts: Vec::new(),
+        networks: Vec::new(),
+        master: None,
+        lower: None,
+        device: Kind::Other,
+        counters: Counters::default(),
+    };
+    let mut elsewhere = false;
+    for (number, value) in attributes(message.get(16..)?) {
+        match number {
+            n::IFLA_IFNAME => link.name = text(value),
+            n::IFLA_ADDRESS => {
+                link.hardware = value.try_into().ok().filter(|hardware| *hardware != [0; 6]);
+            }
+            n::IFLA_LINK => link.lower = word(value, 0).filter(|lower| *lower != link.index),
+            n::IFLA_MASTER => link.master = word(value, 0),
+            n::IFLA_LINK_NETNSID => elsewhere = true,
+            n::IFLA_LINKINFO => link.device = device(value),
+            n::IFLA_STATS64 => link.counters = statistics(value).unwrap_or_default(),
+            _ => {}
         }
-        let (bytes_out, packets_out) = (next()?, next()?);
-        Some((
-            name.trim(),
-            Counters {
-                bytes_in,
-                bytes_out,
-                packets_in,
-                packets_out,
-            },
-        ))
+    }
+    if elsewhere {
+        link.lower = None;
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+/// How frames of an ARP hardware type begin.
+#[must_use]
+pub fn link_kind(hatype: u16) -> LinkKind {
+    if ETHERNET_TYPES.contains(&hatype) {
+        LinkKind::Ethernet
+    } else if RAW_IP_TYPES.contains(&hatype) {
+        LinkKind::RawIp
+    } else {
+        LinkKind::Unsupported(hatype)
+    }
+}
+
+/// A string that ends with a zero byte.
+fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
+}
+
+fn device(info: &[u8]) -> Kind {
+    use numbers as n;
+    let find = |wanted| attributes(info).find_map(|(number, value)| (number == wanted).then_some(value));
+    match find(n::IFLA_INFO_KIND).map(text).as_deref() {
+        Some("bridge") => Kind::Bridge,
+        Some("bond" | "team") => Kind::Bond,
+        Some("macvlan" | "macvtap") => Kind::Macvlan,
+        Some("vlan") => attributes(find(n::IFLA_INFO_DATA).unwrap_or_default())
+            .find(|(number, _)| *number == n::IFLA_VLAN_ID)
+            .and_then(|(_, id)| Some(Kind::Vlan(u16::from_ne_bytes(id.try_into().ok()?))))
+            .unwrap_or_default(),
+        _ => Kind::Other,
+    }
+}
+
+/// `rtnl_link_stats64` begins with packets and bytes of both ways.
+fn statistics(value: &[u8]) -> Option<Counters> {
+    let number = |position: usize| {
+        let bytes = value.get(position * 8..position * 8 + 8)?;
+        Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    Some(Counters {
+        packets_in: number(0)?,
+        packets_out: number(1)?,
+        bytes_in: number(2)?,
+        bytes_out: number(3)?,
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_are_64_bits_wide_and_bad_lines_are_left_out() {
-        let text = "Inter-|   Receive                |  Transmit\n \
-                    face |bytes    packets errs drop|bytes packets\n\
-                    eth0: 4730000000000 9 0 0 0 0 0 0 12 3 0 0 0 0 0 0\n\
-                    eth0:1: 5 1 0 0 0 0 0 0 6 2 0 0 0 0 0 0\n\
-                    bad0: 1 2 three\n";
-        let parsed: Vec<_> = parse(text).collect();
-        let big = Counters {
-            bytes_in: 4_730_000_000_000,
-            bytes_out: 12,
-            packets_in: 9,
-            packets_out: 3,
-        };
-        let small = Counters {
-            bytes_in: 5,
-            bytes_out: 6,
-            packets_in: 1,
-            packets_out: 2,
-        };
-        assert_eq!(parsed, [("eth0", big), ("eth0:1", small)]);
+/// An `ifaddrmsg` and its attributes.
+fn add_address(links: &mut [Link], message: &[u8]) {
+    use numbers as n;
+    let (Some(prefix), Some(index)) = (message.get(1), word(message, 4)) else {
+        return;
+    };
+    let Some(link) = links.iter_mut().find(|link| link.index == index) else {
+        return;
+    };
+    if link.addresses.len() >= MAX_ADDRESSES {
+        return;
     }
-
-    #[test]
-    fn loopback_is_listed_but_not_counted() {
-        let links = links().unwrap();
-        let lo = links.iter().find(|link| link.loopback).unwrap();
-        assert_eq!((lo.name.as_str(), lo.kind), ("lo", LinkKind::Ethernet));
-        assert!(
-            counters_of(&links)
-                .unwrap()
-                .iter()
-                .all(|counters| counters.name != "lo")
-        );
+    let (mut address, mut local) = (None, None);
+    for (number, value) in attributes(message.get(8..).unwrap_or_default()) {
+        match number {
+            n::IFA_ADDRESS => address = ip(value),
+            n::IFA_LOCAL => local = ip(value),
+            n::IFA_BROADCAST => link.broadcasts.extend(ip(value)),
+            _ => {}
+        }
     }
+    // Of a point-to-point link the first is the peer's, the second ours; of other links there is one, or both agree.
+    link.addresses.extend(local.or(address));
+    link.networks
+        .extend(address.and_then(|address| IpNet::new(address, *prefix).ok()));
 }
+
+fn ip(value: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(value) {
+        return Some(v4.into());
+    }
+    <[u8; 16]>::try_from(value).ok().map(IpAddr::from)
+}
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

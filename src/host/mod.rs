@@ -5,8 +5,11 @@
 pub mod canary;
 pub mod capture;
 pub mod clock;
+pub mod conntrack;
 pub mod files;
+pub mod link_watch;
 pub mod links;
+pub mod netlink;
 pub mod nft;
 pub mod nft_watch;
 pub mod process_table;

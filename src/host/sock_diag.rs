@@ -4,61 +4,28 @@
 //! belongs to the network namespace of the thread that opened it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
-use netlink_packet_sock_diag::{SockDiagMessage, constants};
+use netlink_packet_core::{Emitable, Parseable};
+use netlink_packet_sock_diag::constants::{
+    self, AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SOCK_DIAG_BY_FAMILY,
+};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::TimeVal;
 
+use super::conntrack::Conntrack;
+use super::netlink::{Netlink, NetlinkError, Question};
 use crate::observe::flow::{LocalFlow, Protocol};
 use crate::observe::sockets::{LookupError, OpenSocket, SocketOwner, SocketSnapshot, SocketTable};
 
-/// The kernel never puts more than 32 KiB into one dump message; twice that leaves room for it to change its mind.
-const RECEIVE_BUFFER: usize = 65_536;
-/// The kernel answers at once; a lost answer must not hang the caller.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// Connections kept in a snapshot (100 bytes each); the total is counted beyond it.
 pub const MAX_SNAPSHOT: usize = 131_072;
 /// "Any cookie" in a request for one socket.
 const NO_COOKIE: [u8; 8] = [0xff; 8];
 
-/// Why the kernel's sockets are not known.
-#[derive(Debug, thiserror::Error)]
-pub enum SockDiagError {
-    /// No netlink socket.
-    #[error("could not open a sock_diag netlink socket")]
-    Open(#[source] std::io::Error),
-    /// The request was not taken.
-    #[error("could not send a sock_diag request")]
-    Send(#[source] std::io::Error),
-    /// No answer.
-    #[error("could not receive a sock_diag answer")]
-    Receive(#[source] std::io::Error),
-    /// An answer that makes no sense.
-    #[error("could not read a sock_diag answer: {expected}")]
-    Answer {
-        /// What was wrong.
-        expected: String,
-    },
-    /// The kernel refused.
-    #[error("the kernel refused a sock_diag request")]
-    Refused(#[source] std::io::Error),
-    /// Interface addresses are needed to name a connection's interface.
-    #[error("could not list the addresses of the interfaces")]
-    Links(#[source] super::links::LinksError),
-}
-
 /// An open netlink socket.
 pub struct SockDiag {
-    socket: Socket,
-    sequence: u32,
-    buffer: Vec<u8>,
+    netlink: Netlink,
 }
 
 impl SockDiag {
@@ -66,19 +33,9 @@ impl SockDiag {
     ///
     /// # Errors
     /// If the kernel has no sock_diag or refuses.
-    pub fn open() -> Result<Self, SockDiagError> {
-        let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(SockDiagError::Open)?;
-        socket.bind_auto().map_err(SockDiagError::Open)?;
-        socket
-            .connect(&NetlinkAddress::new(0, 0))
-            .map_err(SockDiagError::Open)?;
-        let limit = TimeVal::new(i64::try_from(ANSWER_LIMIT.as_secs()).unwrap_or(1), 0);
-        setsockopt(&socket, sockopt::ReceiveTimeout, &limit)
-            .map_err(|errno| SockDiagError::Open(errno.into()))?;
+    pub fn open() -> Result<Self, NetlinkError> {
         Ok(Self {
-            socket,
-            sequence: 0,
-            buffer: Vec::with_capacity(RECEIVE_BUFFER),
+            netlink: Netlink::open(NETLINK_SOCK_DIAG)?,
         })
     }
 
@@ -86,7 +43,7 @@ impl SockDiag {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn find(&mut self, flow: &LocalFlow, interface: u32) -> Result<Option<SocketOwner>, SockDiagError> {
+    pub fn find(&mut self, flow: &LocalFlow, interface: u32) -> Result<Option<SocketOwner>, NetlinkError> {
         let Some(protocol) = number_of(flow.protocol) else {
             return Ok(None);
         };
@@ -114,10 +71,13 @@ impl SockDiag {
             },
         };
         let mut found = None;
-        self.request(request, NLM_F_REQUEST, &mut |answer| {
+        let asked = self.request(&request, false, &mut |answer| {
             found = Some(owner_of(answer, protocol));
-        })?;
-        Ok(found)
+        });
+        match asked {
+            Err(error) if error.refusal() == Some(Errno::ENOENT) => Ok(None),
+            asked => asked.map(|()| found),
+        }
     }
 
     /// Calls `each` for every socket of one family and protocol in one of `states`.
@@ -126,8 +86,8 @@ impl SockDiag {
         family: u8,
         protocol: u8,
         states: StateFlags,
-        each: &mut dyn FnMut(&InetResponse),
-    ) -> Result<(), SockDiagError> {
+        each: &mut dyn FnMut(&InetResponseHeader),
+    ) -> Result<(), NetlinkError> {
         let socket_id = if family == AF_INET {
             SocketId::new_v4()
         } else {
@@ -140,7 +100,7 @@ impl SockDiag {
             states,
             socket_id,
         };
-        self.request(request, NLM_F_REQUEST | NLM_F_DUMP, each)
+        self.request(&request, true, each)
     }
 
     /// Every TCP socket in one of `tcp_states` and every UDP socket.
@@ -148,7 +108,7 @@ impl SockDiag {
         &mut self,
         tcp_states: &StateFlags,
         each: &mut dyn FnMut(OpenSocket, u8),
-    ) -> Result<(), SockDiagError> {
+    ) -> Result<(), NetlinkError> {
         for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
             let states = if protocol == IPPROTO_TCP {
                 tcp_states.clone()
@@ -157,7 +117,7 @@ impl SockDiag {
             };
             for family in [AF_INET, AF_INET6] {
                 self.dump(family, protocol, states.clone(), &mut |answer| {
-                    each(open_socket(answer, protocol), answer.header.state);
+                    each(open_socket(answer, protocol), answer.state);
                 })?;
             }
         }
@@ -168,7 +128,7 @@ impl SockDiag {
     ///
     /// # Errors
     /// If the kernel cannot be asked; then nothing is known, which is not the same as nothing being there.
-    pub fn snapshot(&mut self) -> Result<SocketSnapshot, SockDiagError> {
+    pub fn snapshot(&mut self) -> Result<SocketSnapshot, NetlinkError> {
         let mut snapshot = SocketSnapshot::default();
         let wanted = StateFlags::ESTABLISHED | StateFlags::LISTEN;
         self.dump_all(&wanted, &mut |socket, state| match (socket.protocol, state) {
@@ -188,7 +148,7 @@ impl SockDiag {
             list.sort_unstable();
             list.dedup();
         }
-        for link in super::links::links().map_err(SockDiagError::Links)? {
+        for link in super::links::links()? {
             let name: std::sync::Arc<str> = link.name.into();
             snapshot
                 .interfaces
@@ -197,64 +157,27 @@ impl SockDiag {
         Ok(snapshot)
     }
 
+    /// The fixed head of every answer is all that is read: no attribute was asked for.
     fn request(
         &mut self,
-        request: InetRequest,
-        flags: u16,
-        each: &mut dyn FnMut(&InetResponse),
-    ) -> Result<(), SockDiagError> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map_err(SockDiagError::Send)?;
-        let dump = flags & NLM_F_DUMP != 0;
-        while !self.receive(dump, each)? {}
-        Ok(())
-    }
-
-    /// Reads one message of the kernel; true when the answer is complete.
-    fn receive(&mut self, dump: bool, each: &mut dyn FnMut(&InetResponse)) -> Result<bool, SockDiagError> {
-        self.buffer.clear();
-        self.socket
-            .recv(&mut self.buffer, 0)
-            .map_err(SockDiagError::Receive)?;
-        let mut rest = self.buffer.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(|error| {
-                SockDiagError::Answer {
-                    expected: error.to_string(),
-                }
+        request: &InetRequest,
+        dump: bool,
+        each: &mut dyn FnMut(&InetResponseHeader),
+    ) -> Result<(), NetlinkError> {
+        let mut payload = vec![0; request.buffer_len()];
+        request.emit(&mut payload);
+        let question = Question {
+            message_type: SOCK_DIAG_BY_FAMILY,
+            dump,
+            payload: &payload,
+        };
+        self.netlink.ask(question, &mut |answer| {
+            let header = InetResponseHeader::parse(answer).map_err(|error| NetlinkError::Answer {
+                expected: error.to_string(),
             })?;
-            // Messages begin at multiples of four bytes.
-            let length = (message.header.length as usize).next_multiple_of(4).max(4);
-            rest = rest.get(length..).unwrap_or_default();
-            if message.header.sequence_number != self.sequence {
-                continue; // the late answer to a request that was given up
-            }
-            match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(answer)) => {
-                    each(&answer);
-                    if !dump {
-                        return Ok(true);
-                    }
-                }
-                NetlinkPayload::Done(_) => return Ok(true),
-                NetlinkPayload::Error(error) => {
-                    let source = error.to_io();
-                    if !dump && source.raw_os_error() == Some(Errno::ENOENT as i32) {
-                        return Ok(true);
-                    }
-                    return Err(SockDiagError::Refused(source));
-                }
-                _ => {}
-            }
-        }
-        Ok(false)
+            each(&header);
+            Ok(())
+        })
     }
 }
 
@@ -266,8 +189,7 @@ fn number_of(protocol: Protocol) -> Option<u8> {
     }
 }
 
-fn owner_of(answer: &InetResponse, protocol: u8) -> SocketOwner {
-    let header = &answer.header;
+fn owner_of(header: &InetResponseHeader, protocol: u8) -> SocketOwner {
     let listening = protocol == IPPROTO_TCP && header.state == constants::TCP_LISTEN;
     SocketOwner {
         inode: header.inode,
@@ -276,8 +198,8 @@ fn owner_of(answer: &InetResponse, protocol: u8) -> SocketOwner {
     }
 }
 
-fn open_socket(answer: &InetResponse, protocol: u8) -> OpenSocket {
-    let id = &answer.header.socket_id;
+fn open_socket(answer: &InetResponseHeader, protocol: u8) -> OpenSocket {
+    let id = &answer.socket_id;
     let end = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
     let remote = end(id.destination_address, id.destination_port);
     OpenSocket {
@@ -288,35 +210,45 @@ fn open_socket(answer: &InetResponse, protocol: u8) -> OpenSocket {
     }
 }
 
-/// A [`SockDiag`] that is opened at the first question and again after an error.
+/// A [`SockDiag`] and a [`Conntrack`], each opened at the first question and again after an error.
 #[derive(Default)]
 pub struct Sockets {
-    open: Option<SockDiag>,
+    sockets: Option<SockDiag>,
+    translations: Option<Conntrack>,
 }
 
-impl Sockets {
-    fn with<T>(
-        &mut self,
-        ask: impl FnOnce(&mut SockDiag) -> Result<T, SockDiagError>,
-    ) -> Result<T, LookupError> {
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => SockDiag::open().map_err(|error| LookupError(crate::error_text(&error)))?,
-        };
-        let answer = ask(&mut open).map_err(|error| LookupError(crate::error_text(&error)))?;
-        self.open = Some(open);
-        Ok(answer)
-    }
+/// Asks what is open, or opens it; what failed is not kept.
+fn with<C, T>(
+    kept: &mut Option<C>,
+    open: impl FnOnce() -> Result<C, NetlinkError>,
+    ask: impl FnOnce(&mut C) -> Result<T, NetlinkError>,
+) -> Result<T, LookupError> {
+    let explain = |error: NetlinkError| LookupError(crate::error_text(&error));
+    let mut channel = match kept.take() {
+        Some(channel) => channel,
+        None => open().map_err(explain)?,
+    };
+    let answer = ask(&mut channel).map_err(explain)?;
+    *kept = Some(channel);
+    Ok(answer)
 }
 
 impl SocketTable for Sockets {
     fn find(&mut self, flow: &LocalFlow, interface: u32) -> Result<Option<SocketOwner>, LookupError> {
-        self.with(|open| open.find(flow, interface))
+        with(&mut self.sockets, SockDiag::open, |open| {
+            open.find(flow, interface)
+        })
+    }
+
+    fn translated_for(&mut self, flow: &LocalFlow) -> Result<Option<IpAddr>, LookupError> {
+        with(&mut self.translations, Conntrack::open, |open| {
+            open.inner_end(flow)
+        })
     }
 
     fn list(&mut self, limit: usize) -> Result<Vec<OpenSocket>, LookupError> {
         let mut list = Vec::new();
-        self.with(|open| {
+        with(&mut self.sockets, SockDiag::open, |open| {
             open.dump_all(&(StateFlags::all() - StateFlags::LISTEN), &mut |socket, _| {
                 if list.len() < limit {
                     list.push(socket);

@@ -36,14 +36,23 @@ pub enum Verdict {
     Process(Arc<Process>),
     /// Known since now; earlier packets of the flow waited for this.
     Settled(Arc<Process>),
+    /// Routed with address translation for this device on our side.
+    Translated(IpAddr),
     /// Not known yet, for this reason.
     Waiting(Reason),
     /// The flow table is full.
     Overflow,
 }
 
+#[derive(Clone)]
+enum Owner {
+    Process(Arc<Process>),
+    /// A device on our side, by its address.
+    Translated(IpAddr),
+}
+
 struct Known {
-    owner: Result<Arc<Process>, Reason>,
+    owner: Result<Owner, Reason>,
     inode: u32,
     interface: u32,
     ask_again: Instant,
@@ -54,7 +63,8 @@ struct Known {
 impl Known {
     fn verdict(&self) -> Verdict {
         match &self.owner {
-            Ok(process) => Verdict::Process(Arc::clone(process)),
+            Ok(Owner::Process(process)) => Verdict::Process(Arc::clone(process)),
+            Ok(Owner::Translated(peer)) => Verdict::Translated(*peer),
             Err(reason) => Verdict::Waiting(*reason),
         }
     }
@@ -98,25 +108,21 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
         let previous = self.flows.remove(flow);
         let waited = previous.as_ref().is_some_and(|known| known.owner.is_err());
         match (self.look_up(flow, interface, previous.as_ref(), now), previous) {
-            (Ok((inode, process)), _) => {
-                let ask_again = now + RECHECK;
-                let owner = Ok(Arc::clone(&process));
-                self.flows.insert(
-                    *flow,
-                    Known {
-                        owner,
-                        inode,
-                        interface,
-                        ask_again,
-                        attempts: 0,
-                        used: true,
-                    },
-                );
-                if waited {
-                    Verdict::Settled(process)
-                } else {
-                    Verdict::Process(process)
-                }
+            (Ok((inode, owner)), _) => {
+                let known = Known {
+                    owner: Ok(owner),
+                    inode,
+                    interface,
+                    ask_again: now + RECHECK,
+                    attempts: 0,
+                    used: true,
+                };
+                let verdict = match known.verdict() {
+                    Verdict::Process(process) if waited => Verdict::Settled(process),
+                    verdict => verdict,
+                };
+                self.flows.insert(*flow, known);
+                verdict
             }
             // The socket has gone or its holder cannot be seen just now: the last packets of a connection are still
             // its owner's. A SYN is a new connection and proves nothing about the old owner.
@@ -160,7 +166,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
         interface: u32,
         previous: Option<&Known>,
         now: Instant,
-    ) -> Result<(u32, Arc<Process>), (u32, Reason)> {
+    ) -> Result<(u32, Owner), (u32, Reason)> {
         let found = self
             .sockets
             .find(flow, interface)
@@ -171,19 +177,23 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
         }
         let found = found.filter(|owner| owner.inode != 0);
         let Some(SocketOwner { inode, .. }) = found.or_else(|| self.recall(flow)) else {
-            return Err((0, Reason::NoSocket));
+            return match self.sockets.translated_for(flow) {
+                // Translated towards ourselves (a redirection, or our own traffic): not somebody else's.
+                Ok(Some(peer)) if peer != flow.local => Ok((0, Owner::Translated(peer))),
+                _ => Err((0, Reason::NoSocket)),
+            };
         };
         if let Some(Known {
-            owner: Ok(process),
+            owner: Ok(Owner::Process(process)),
             inode: before,
             ..
         }) = previous
             && *before == inode
         {
-            return Ok((inode, Arc::clone(process)));
+            return Ok((inode, Owner::Process(Arc::clone(process))));
         }
         match self.processes.holder(inode, now) {
-            Holder::Process(process) => Ok((inode, process)),
+            Holder::Process(process) => Ok((inode, Owner::Process(process))),
             Holder::Nobody | Holder::AskLater => Err((inode, Reason::NoProcess)),
         }
     }
@@ -237,7 +247,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             .into_iter()
             .filter_map(|(flow, interface)| match self.ask(&flow, interface, false, now) {
                 Verdict::Settled(process) | Verdict::Process(process) => Some((flow, process)),
-                Verdict::Waiting(_) | Verdict::Overflow => None,
+                Verdict::Waiting(_) | Verdict::Translated(_) | Verdict::Overflow => None,
             })
             .collect()
     }

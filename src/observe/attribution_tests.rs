@@ -9,6 +9,7 @@ use crate::process::ProcessId;
 struct World {
     sockets: HashMap<LocalFlow, SocketOwner>,
     list: Vec<OpenSocket>,
+    translated: HashMap<LocalFlow, IpAddr>,
     holders: HashMap<u32, Arc<Process>>,
     finds: usize,
     broken: bool,
@@ -35,6 +36,10 @@ impl SocketTable for Fake {
                 Ok(world.sockets.get(flow).copied())
             }
         })
+    }
+
+    fn translated_for(&mut self, flow: &LocalFlow) -> Result<Option<IpAddr>, LookupError> {
+        Ok(self.with(|world| world.translated.get(flow).copied()))
     }
 
     fn list(&mut self, limit: usize) -> Result<Vec<OpenSocket>, LookupError> {
@@ -285,5 +290,28 @@ fn unanswerable_flows_are_asked_about_seldom_and_the_table_is_bounded() {
     assert_eq!(
         attribution.owner(&flow(Protocol::Tcp, 2), 1, false, now),
         Verdict::Waiting(Reason::LookupFailed)
+    );
+}
+
+#[test]
+fn the_outer_side_of_a_translated_flow_belongs_to_the_device_behind_us() {
+    let (fake, mut attribution, now) = start();
+    let theirs = flow(Protocol::Tcp, 443);
+    let ours = flow(Protocol::Tcp, 444);
+    let peer: IpAddr = "198.51.100.2".parse().unwrap();
+    fake.with(|world| {
+        world.translated.insert(theirs, peer);
+        world.translated.insert(ours, ours.local);
+    });
+    for _ in 0..2 {
+        assert_eq!(
+            attribution.owner(&theirs, 1, false, now),
+            Verdict::Translated(peer)
+        );
+    }
+    assert_eq!(
+        attribution.owner(&ours, 1, false, now),
+        Verdict::Waiting(Reason::NoSocket),
+        "translated towards ourselves"
     );
 }

@@ -12,13 +12,13 @@
 use std::net::IpAddr;
 
 use pnet::packet::ethernet::{EtherType, EtherTypes, EthernetPacket};
-use pnet::packet::ipv4::Ipv4Packet;
+use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet};
 use pnet::packet::ipv6::Ipv6Packet;
 use pnet::packet::tcp::{TcpFlags, TcpPacket};
-use pnet::packet::udp::UdpPacket;
 use pnet::packet::vlan::VlanPacket;
 
 use super::flow::{FlowKey, Ports, Protocol};
+use super::fragments::Fragment;
 
 /// Ethernet header: two addresses and the type.
 const ETHERNET_HEADER: usize = 14;
@@ -60,6 +60,8 @@ pub struct PacketSummary {
     pub bytes: u64,
     /// Hardware addresses, where the link has them.
     pub link: Option<LinkAddresses>,
+    /// Id of the outermost VLAN tag in the copy; the kernel often takes that one off.
+    pub vlan: Option<u16>,
     /// What the frame carries.
     pub content: Decoded,
 }
@@ -73,6 +75,8 @@ pub enum Decoded {
         flow: FlowKey,
         /// A TCP segment with SYN: whatever was known about this flow belongs to an earlier one.
         opens: bool,
+        /// Set for a piece of a larger packet; only the first piece has ports.
+        fragment: Option<Fragment>,
     },
     /// A well-formed frame of another protocol (ARP, LLDP, ...).
     NotIp,
@@ -86,16 +90,19 @@ pub enum Decoded {
 /// header's own length is believed, which is right for every packet the kernel itself accepted.
 #[must_use]
 pub fn decode(frame: &[u8], wire_length: Option<usize>, link: LinkKind) -> PacketSummary {
-    let (addresses, offset, ether_type) = match link {
-        LinkKind::Ethernet => match ethernet(frame) {
-            Some((addresses, offset, ether_type)) => (Some(addresses), offset, Some(ether_type)),
-            None => (None, frame.len(), None),
-        },
-        LinkKind::RawIp => (None, 0, raw_ip_type(frame)),
-        LinkKind::Unsupported(_) => (None, frame.len(), None),
+    let head = match link {
+        LinkKind::Ethernet => ethernet(frame),
+        LinkKind::RawIp => raw_ip_type(frame).map(|ether_type| Head {
+            addresses: None,
+            vlan: None,
+            length: 0,
+            ether_type,
+        }),
+        LinkKind::Unsupported(_) => None,
     };
+    let offset = head.as_ref().map_or(frame.len(), |head| head.length);
     let network = frame.get(offset..).unwrap_or_default();
-    let (content, network_length) = match ether_type {
+    let (content, network_length) = match head.as_ref().map(|head| head.ether_type) {
         Some(EtherTypes::Ipv4) => ipv4(network),
         Some(EtherTypes::Ipv6) => ipv6(network),
         Some(_) => (Decoded::NotIp, 0),
@@ -104,32 +111,50 @@ pub fn decode(frame: &[u8], wire_length: Option<usize>, link: LinkKind) -> Packe
     let length = wire_length.unwrap_or_else(|| frame.len().max(offset.saturating_add(network_length)));
     PacketSummary {
         bytes: length as u64,
-        link: addresses,
+        link: head.as_ref().and_then(|head| head.addresses),
+        vlan: head.as_ref().and_then(|head| head.vlan),
         content,
     }
 }
 
-/// Addresses, offset of the network header and its type, behind any stack of VLAN tags.
-fn ethernet(frame: &[u8]) -> Option<(LinkAddresses, usize, EtherType)> {
+/// What comes before the network header.
+struct Head {
+    addresses: Option<LinkAddresses>,
+    vlan: Option<u16>,
+    /// Offset of the network header.
+    length: usize,
+    ether_type: EtherType,
+}
+
+/// The Ethernet header and any stack of VLAN tags.
+fn ethernet(frame: &[u8]) -> Option<Head> {
     let view = EthernetPacket::new(frame)?;
     let addresses = LinkAddresses {
         source: view.get_source().octets(),
         destination: view.get_destination().octets(),
     };
     let mut ether_type = view.get_ethertype();
-    let mut offset = ETHERNET_HEADER;
+    let mut length = ETHERNET_HEADER;
+    let mut vlan = None;
     for _ in 0..MAX_VLAN_TAGS {
         if !matches!(
             ether_type,
             EtherTypes::Vlan | EtherTypes::PBridge | EtherTypes::QinQ
         ) {
-            return Some((addresses, offset, ether_type));
+            break;
         }
-        ether_type = VlanPacket::new(frame.get(offset..)?)?.get_ethertype();
-        offset += VLAN_TAG;
+        let tag = VlanPacket::new(frame.get(length..)?)?;
+        vlan = vlan.or(Some(tag.get_vlan_identifier()));
+        ether_type = tag.get_ethertype();
+        length += VLAN_TAG;
     }
-    // Nothing but tags: the addresses are readable, the content is not IP.
-    Some((addresses, offset, ether_type))
+    // After nothing but tags the type is still a tag's: readable, and not IP.
+    Some(Head {
+        addresses: Some(addresses),
+        vlan,
+        length,
+        ether_type,
+    })
 }
 
 /// A raw-IP link has no type field; the version nibble is all there is.
@@ -150,18 +175,17 @@ fn ipv4(packet: &[u8]) -> (Decoded, usize) {
     if view.get_version() != 4 || header < IPV4_HEADER {
         return (Decoded::Unparsed, 0);
     }
-    let protocol = Protocol::from_number(view.get_next_level_protocol().0);
-    let transport = if view.get_fragment_offset() == 0 {
-        packet.get(header..)
-    } else {
-        None
+    let first = view.get_fragment_offset() == 0;
+    let whole = first && view.get_flags() & Ipv4Flags::MoreFragments == 0;
+    let upper = UpperLayer {
+        protocol: Protocol::from_number(view.get_next_level_protocol().0),
+        header: if first { packet.get(header..) } else { None },
+        fragment: (!whole).then(|| Fragment {
+            id: u32::from(view.get_identification()),
+            first,
+        }),
     };
-    let content = ip(
-        view.get_source().into(),
-        view.get_destination().into(),
-        protocol,
-        transport,
-    );
+    let content = ip(view.get_source().into(), view.get_destination().into(), &upper);
     (content, usize::from(view.get_total_length()))
 }
 
@@ -174,71 +198,84 @@ fn ipv6(packet: &[u8]) -> (Decoded, usize) {
         return (Decoded::Unparsed, 0);
     }
     let claimed = IPV6_HEADER + usize::from(view.get_payload_length());
-    let (protocol, transport) = upper_layer(view.get_next_header().0, packet);
-    (
-        ip(
-            view.get_source().into(),
-            view.get_destination().into(),
-            protocol,
-            transport,
-        ),
-        claimed,
-    )
+    let upper = upper_layer(view.get_next_header().0, packet);
+    let content = ip(view.get_source().into(), view.get_destination().into(), &upper);
+    (content, claimed)
+}
+
+/// What an IP packet carries.
+struct UpperLayer<'a> {
+    protocol: Protocol,
+    /// From its first byte, unless this is a later fragment or the copy ends before.
+    header: Option<&'a [u8]>,
+    fragment: Option<Fragment>,
 }
 
 /// Walks the extension headers to the protocol above and, unless this is a later fragment, its header.
-fn upper_layer(first: u8, packet: &[u8]) -> (Protocol, Option<&[u8]>) {
+fn upper_layer(first: u8, packet: &[u8]) -> UpperLayer<'_> {
     /// Hop-by-hop, routing, destination options, mobility, HIP, shim6: length in units of 8 bytes after the first.
     const GENERIC: [u8; 6] = [0, 43, 60, 135, 139, 140];
     const FRAGMENT: u8 = 44;
     const AUTHENTICATION: u8 = 51;
+    let mut upper = UpperLayer {
+        protocol: Protocol::from_number(first),
+        header: None,
+        fragment: None,
+    };
     let mut next = first;
     let mut offset = IPV6_HEADER;
     for _ in 0..MAX_EXTENSION_HEADERS {
+        upper.protocol = Protocol::from_number(next);
         let Some(header) = packet.get(offset..) else { break };
+        if next != FRAGMENT && next != AUTHENTICATION && !GENERIC.contains(&next) {
+            upper.header = Some(header);
+            break;
+        }
         let [following, length, high, low] = match header {
             [a, b, c, d, ..] => [*a, *b, *c, *d],
-            _ if GENERIC.contains(&next) || next == FRAGMENT || next == AUTHENTICATION => break,
-            _ => return (Protocol::from_number(next), Some(header)),
+            _ => break,
         };
         match next {
-            FRAGMENT if (u16::from_be_bytes([high, low]) >> 3) != 0 => {
-                return (Protocol::from_number(following), None);
+            FRAGMENT => {
+                let id = header.get(4..8).and_then(|id| id.try_into().ok());
+                let place = u16::from_be_bytes([high, low]);
+                // Offset zero and no more to come: an "atomic fragment" (RFC 6946) is a whole packet.
+                if place & !0b110 != 0 {
+                    upper.fragment = id.map(|id| Fragment {
+                        id: u32::from_be_bytes(id),
+                        first: place >> 3 == 0,
+                    });
+                }
+                if place >> 3 != 0 {
+                    upper.protocol = Protocol::from_number(following);
+                    break;
+                }
+                offset += 8;
             }
-            FRAGMENT => offset += 8,
             AUTHENTICATION => offset += (usize::from(length) + 2) * 4,
-            _ if GENERIC.contains(&next) => offset += (usize::from(length) + 1) * 8,
-            _ => return (Protocol::from_number(next), Some(header)),
+            _ => offset += (usize::from(length) + 1) * 8,
         }
         next = following;
     }
-    (Protocol::from_number(next), None)
+    upper
 }
 
 /// Ports and the opening flag, as far as the copy holds them.
-fn ip(source: IpAddr, destination: IpAddr, protocol: Protocol, transport: Option<&[u8]>) -> Decoded {
-    let (ports, opens) = match (protocol, transport) {
+fn ip(source: IpAddr, destination: IpAddr, upper: &UpperLayer<'_>) -> Decoded {
+    let (ports, opens) = match (upper.protocol, upper.header) {
         (Protocol::Tcp, Some(bytes)) => tcp(bytes),
-        (Protocol::Udp, Some(bytes)) => match UdpPacket::new(bytes) {
-            Some(view) => (
-                Some(Ports {
-                    source: view.get_source(),
-                    destination: view.get_destination(),
-                }),
-                false,
-            ),
-            None => (first_ports(bytes), false),
-        },
+        (Protocol::Udp, Some(bytes)) => (first_ports(bytes), false),
         _ => (None, false),
     };
     Decoded::Ip {
         flow: FlowKey {
-            protocol,
+            protocol: upper.protocol,
             source: canonical(source),
             destination: canonical(destination),
             ports,
         },
         opens,
+        fragment: upper.fragment,
     }
 }
 

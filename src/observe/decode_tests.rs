@@ -55,7 +55,7 @@ fn tcp_segment(flags: u8) -> Vec<u8> {
 
 fn flow_of(frame: &[u8], link: LinkKind) -> (FlowKey, bool) {
     match decode(frame, Some(frame.len()), link).content {
-        Decoded::Ip { flow, opens } => (flow, opens),
+        Decoded::Ip { flow, opens, .. } => (flow, opens),
         other => panic!("expected an IP packet, got {other:?}"),
     }
 }

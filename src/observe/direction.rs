@@ -1,16 +1,19 @@
-//! Decides which way a packet went, from the addresses this device owns.
+//! Decides which way the packets of a flow went, from the addresses this device owns.
 //!
-//! In: a [`PacketSummary`], [`OwnAddresses`]. Out: a [`Direction`]. A forwarded packet is seen twice, once on the
-//! interface it enters and once on the one it leaves: the first is [`Direction::ForwardedIn`], the second
+//! In: the [`Way`] of its frames, the flow, [`OwnAddresses`]. Out: a [`Direction`]. A forwarded packet is seen twice,
+//! once on the interface it enters and once on the one it leaves: the first is [`Direction::ForwardedIn`], the second
 //! [`Direction::ForwardedOut`], so each way counts it exactly once.
 //!
-//! Absent: routing tables and interface stacking. A frame that is visible on a bridge and on its port is seen on both.
+//! Absent: address translation. The outer side of a masqueraded flow has our own address and no socket; attribution
+//! asks the connection tracking about those.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use super::decode::{Decoded, LinkAddresses, PacketSummary};
+use ipnet::IpNet;
+
 use super::flow::FlowKey;
+use super::way::Way;
 
 /// Which way a packet crossed an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,13 +28,17 @@ pub enum Direction {
     ForwardedOut,
     /// Between two others on the link; we only overheard it.
     Foreign,
+    /// In, and counted on the interface stacked above.
+    StackedIn,
+    /// Out, and counted on the interface stacked above.
+    StackedOut,
 }
 
 impl Direction {
     /// True for what leaves the interface.
     #[must_use]
     pub const fn is_out(self) -> bool {
-        matches!(self, Self::Out | Self::ForwardedOut)
+        matches!(self, Self::Out | Self::ForwardedOut | Self::StackedOut)
     }
 }
 
@@ -40,7 +47,7 @@ impl Direction {
 pub struct OwnAddresses {
     addresses: HashSet<IpAddr>,
     broadcasts: HashSet<IpAddr>,
-    hardware: HashSet<[u8; 6]>,
+    networks: Vec<IpNet>,
 }
 
 impl OwnAddresses {
@@ -54,12 +61,18 @@ impl OwnAddresses {
         self.broadcasts.insert(address);
     }
 
-    /// Adds the hardware address of one of our interfaces.
-    pub fn add_hardware(&mut self, address: [u8; 6]) {
-        // All zero is what interfaces without an address say.
-        if address != [0; 6] {
-            self.hardware.insert(address);
+    /// Adds a network that one of our interfaces is in.
+    pub fn add_network(&mut self, network: IpNet) {
+        let network = network.trunc();
+        if !self.networks.contains(&network) {
+            self.networks.push(network);
         }
+    }
+
+    /// True for an address that one of our interfaces reaches without a router.
+    #[must_use]
+    pub fn is_neighbour(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&address))
     }
 
     fn is_source(&self, address: IpAddr, from_us: bool) -> bool {
@@ -76,37 +89,22 @@ impl OwnAddresses {
     }
 }
 
-/// The direction of one packet.
+/// The direction of the packets of one flow (`None`: not IP, or not readable).
 #[must_use]
-pub fn direction(summary: &PacketSummary, own: &OwnAddresses) -> Direction {
-    match (&summary.content, summary.link) {
-        (Decoded::Ip { flow, .. }, Some(link)) => by_hardware(flow, link, own),
-        (Decoded::Ip { flow, .. }, None) => by_address(flow, own),
-        (_, Some(link)) if own.hardware.contains(&link.source) => Direction::Out,
-        (_, Some(link)) if is_for_us(link, own) => Direction::In,
-        (_, Some(_)) => Direction::Foreign,
-        (_, None) => Direction::In,
-    }
-}
-
-fn by_hardware(flow: &FlowKey, link: LinkAddresses, own: &OwnAddresses) -> Direction {
-    if own.hardware.contains(&link.source) {
-        if own.is_source(flow.source, true) {
-            Direction::Out
-        } else {
-            Direction::ForwardedOut
-        }
-    } else if is_for_us(link, own) {
-        if own.is_destination(flow.destination) {
-            Direction::In
-        } else {
-            Direction::ForwardedIn
-        }
-    } else if own.is_source(flow.source, false) {
+pub fn direction(way: Way, flow: Option<&FlowKey>, own: &OwnAddresses) -> Direction {
+    match (way, flow) {
+        (Way::StackedIn, _) => Direction::StackedIn,
+        (Way::StackedOut, _) => Direction::StackedOut,
+        (Way::BridgedIn, _) => Direction::ForwardedIn,
+        (Way::BridgedOut, _) => Direction::ForwardedOut,
+        (Way::Out, Some(flow)) if !own.is_source(flow.source, true) => Direction::ForwardedOut,
+        (Way::Out, _) => Direction::Out,
+        (Way::In, Some(flow)) if !own.is_destination(flow.destination) => Direction::ForwardedIn,
+        (Way::In, _) | (Way::Unknown, None) => Direction::In,
         // Sent by an upper device with a hardware address of its own that we were not told about.
-        Direction::Out
-    } else {
-        Direction::Foreign
+        (Way::Overheard, Some(flow)) if own.is_source(flow.source, false) => Direction::Out,
+        (Way::Overheard, _) => Direction::Foreign,
+        (Way::Unknown, Some(flow)) => by_address(flow, own),
     }
 }
 
@@ -121,99 +119,71 @@ fn by_address(flow: &FlowKey, own: &OwnAddresses) -> Direction {
     }
 }
 
-fn is_for_us(link: LinkAddresses, own: &OwnAddresses) -> bool {
-    let group = link.destination.first().is_some_and(|first| first & 1 == 1);
-    group || own.hardware.contains(&link.destination)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::observe::flow::{Ports, Protocol};
-
-    const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
-    const THEIRS: [u8; 6] = [2, 0, 0, 0, 0, 2];
-    const THIRD: [u8; 6] = [2, 0, 0, 0, 0, 3];
 
     fn own() -> OwnAddresses {
         let mut own = OwnAddresses::default();
         own.add_address("192.0.2.1".parse().unwrap());
         own.add_address("2001:db8::1".parse().unwrap());
         own.add_broadcast("192.0.2.255".parse().unwrap());
-        own.add_hardware(OURS);
-        own.add_hardware([0; 6]);
+        own.add_network("192.0.2.1/24".parse().unwrap());
         own
     }
 
-    fn packet(link: Option<([u8; 6], [u8; 6])>, ends: Option<(&str, &str)>) -> PacketSummary {
-        let content = match ends {
-            None => Decoded::NotIp,
-            Some((source, destination)) => Decoded::Ip {
-                flow: FlowKey {
-                    protocol: Protocol::Udp,
-                    source: source.parse().unwrap(),
-                    destination: destination.parse().unwrap(),
-                    ports: Some(Ports {
-                        source: 1,
-                        destination: 2,
-                    }),
-                },
-                opens: false,
-            },
-        };
-        let link = link.map(|(source, destination)| LinkAddresses { source, destination });
-        PacketSummary {
-            bytes: 60,
-            link,
-            content,
+    fn flow(source: &str, destination: &str) -> FlowKey {
+        FlowKey {
+            protocol: Protocol::Udp,
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            ports: Some(Ports {
+                source: 1,
+                destination: 2,
+            }),
         }
     }
 
     #[test]
     fn every_way_is_told() {
-        use Direction::{Foreign, ForwardedIn, ForwardedOut, In, Out};
-        let group = [0xff; 6];
+        use Direction::{Foreign, ForwardedIn, ForwardedOut, In, Out, StackedIn, StackedOut};
         let cases = [
-            (Some((OURS, THEIRS)), Some(("192.0.2.1", "198.51.100.1")), Out),
-            (Some((OURS, group)), Some(("0.0.0.0", "255.255.255.255")), Out),
-            (
-                Some((OURS, THEIRS)),
-                Some(("10.0.0.9", "198.51.100.1")),
-                ForwardedOut,
-            ),
-            (Some((THEIRS, OURS)), Some(("198.51.100.1", "192.0.2.1")), In),
-            (Some((THEIRS, OURS)), Some(("2001:db8::9", "2001:db8::1")), In),
-            (Some((THEIRS, group)), Some(("192.0.2.9", "192.0.2.255")), In),
-            (
-                Some((THEIRS, [1, 0, 0x5e, 0, 0, 251])),
-                Some(("192.0.2.9", "224.0.0.251")),
-                In,
-            ),
-            (
-                Some((THEIRS, OURS)),
-                Some(("198.51.100.1", "10.0.0.9")),
-                ForwardedIn,
-            ),
-            (Some((THEIRS, THIRD)), Some(("198.51.100.1", "10.0.0.9")), Foreign),
-            (Some((OURS, group)), None, Out),
-            (Some((THEIRS, group)), None, In),
-            (Some((THEIRS, THIRD)), None, Foreign),
-            (None, Some(("192.0.2.1", "198.51.100.1")), Out),
-            (None, Some(("198.51.100.1", "192.0.2.1")), In),
-            (None, Some(("198.51.100.1", "10.0.0.9")), ForwardedIn),
+            (Way::Out, Some(("192.0.2.1", "198.51.100.1")), Out),
+            (Way::Out, Some(("0.0.0.0", "255.255.255.255")), Out),
+            (Way::Out, Some(("10.0.0.9", "198.51.100.1")), ForwardedOut),
+            (Way::In, Some(("198.51.100.1", "192.0.2.1")), In),
+            (Way::In, Some(("2001:db8::9", "2001:db8::1")), In),
+            (Way::In, Some(("192.0.2.9", "192.0.2.255")), In),
+            (Way::In, Some(("192.0.2.9", "224.0.0.251")), In),
+            (Way::In, Some(("198.51.100.1", "10.0.0.9")), ForwardedIn),
+            (Way::Overheard, Some(("198.51.100.1", "10.0.0.9")), Foreign),
+            (Way::Overheard, Some(("192.0.2.1", "198.51.100.1")), Out),
+            (Way::Out, None, Out),
+            (Way::In, None, In),
+            (Way::Overheard, None, Foreign),
+            (Way::Unknown, None, In),
+            (Way::Unknown, Some(("192.0.2.1", "198.51.100.1")), Out),
+            (Way::Unknown, Some(("198.51.100.1", "192.0.2.1")), In),
+            (Way::Unknown, Some(("198.51.100.1", "10.0.0.9")), ForwardedIn),
+            (Way::BridgedIn, Some(("192.0.2.1", "10.0.0.9")), ForwardedIn),
+            (Way::BridgedOut, Some(("192.0.2.1", "10.0.0.9")), ForwardedOut),
+            (Way::StackedIn, Some(("10.0.0.9", "192.0.2.1")), StackedIn),
+            (Way::StackedOut, None, StackedOut),
         ];
-        for (link, ends, expected) in cases {
+        for (way, ends, expected) in cases {
+            let flow = ends.map(|(source, destination)| flow(source, destination));
             assert_eq!(
-                direction(&packet(link, ends), &own()),
+                direction(way, flow.as_ref(), &own()),
                 expected,
-                "{link:?} {ends:?}"
+                "{way:?} {ends:?}"
             );
         }
     }
 
     #[test]
-    fn a_zero_hardware_address_is_not_ours() {
-        let summary = packet(Some(([0; 6], THIRD)), Some(("198.51.100.1", "10.0.0.9")));
-        assert_eq!(direction(&summary, &own()), Direction::Foreign);
+    fn neighbours_are_in_a_network_of_ours() {
+        assert!(own().is_neighbour("192.0.2.77".parse().unwrap()));
+        assert!(!own().is_neighbour("192.0.3.77".parse().unwrap()));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! In: nothing. Out: plain values used as keys by every later stage. No counters, no owners.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -46,7 +47,7 @@ pub struct Ports {
 }
 
 /// Both ends of a packet as written on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowKey {
     /// Transport protocol.
     pub protocol: Protocol,
@@ -71,6 +72,29 @@ pub struct LocalFlow {
     pub remote: IpAddr,
     /// The peer's port, 0 where there is none.
     pub remote_port: u16,
+}
+
+impl Hash for FlowKey {
+    /// Three wide writes instead of a dozen narrow ones: this runs once a packet. Equal flows write the same.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let number = match self.protocol {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Icmp => 1,
+            Protocol::Icmpv6 => 58,
+            Protocol::Other(number) => number,
+        };
+        let (source, destination) = self
+            .ports
+            .map_or((0, 0), |ports| (ports.source, ports.destination));
+        state.write_u64(u64::from(number) << 32 | u64::from(source) << 16 | u64::from(destination));
+        for address in [self.source, self.destination] {
+            match address {
+                IpAddr::V4(v4) => state.write_u64(u64::from(v4.to_bits())),
+                IpAddr::V6(v6) => state.write_u128(v6.to_bits()),
+            }
+        }
+    }
 }
 
 impl FlowKey {

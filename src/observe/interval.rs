@@ -3,8 +3,8 @@
 //! In: what the ledger closed. Out: plain data. Nothing here computes except [`Counters`]' own arithmetic.
 //!
 //! Identity that always holds: the sum of [`Interval::processes`] + [`Interval::unattributed`] +
-//! [`Interval::forwarded`] + [`Interval::other`] equals [`Interval::captured_total`], which is the sum of
-//! [`InterfaceTraffic::captured`].
+//! [`Interval::forwarded`] + [`Interval::stacked`] + [`Interval::other`] equals [`Interval::captured_total`], which is
+//! the sum of [`InterfaceTraffic::captured`].
 
 use std::net::IpAddr;
 use std::ops::AddAssign;
@@ -31,21 +31,21 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// One packet.
+    /// Traffic of one way.
     #[must_use]
-    pub const fn packet(out: bool, bytes: u64) -> Self {
+    pub const fn traffic(out: bool, bytes: u64, packets: u64) -> Self {
         if out {
             Self {
                 bytes_in: 0,
                 bytes_out: bytes,
                 packets_in: 0,
-                packets_out: 1,
+                packets_out: packets,
             }
         } else {
             Self {
                 bytes_in: bytes,
                 bytes_out: 0,
-                packets_in: 1,
+                packets_in: packets,
                 packets_out: 0,
             }
         }
@@ -76,6 +76,12 @@ impl Counters {
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes_in.saturating_add(self.bytes_out)
+    }
+
+    /// Packets of both ways.
+    #[must_use]
+    pub const fn packets(&self) -> u64 {
+        self.packets_in.saturating_add(self.packets_out)
     }
 }
 
@@ -140,12 +146,32 @@ pub struct InterfaceTraffic {
     pub kernel: Option<Counters>,
     /// What capture saw; all zero for an interface that is not captured.
     pub captured: Counters,
+    /// The part of `captured` that was routed for others.
+    pub forwarded: Counters,
 }
 
-/// Traffic with one remote endpoint.
+/// Traffic routed for one peer on our side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForwardedTraffic {
+    /// The end on our side: a device behind this gateway, a container, a virtual machine.
+    pub peer: IpAddr,
+    /// The other end.
+    pub remote: IpAddr,
+    /// Its port, 0 for protocols without ports.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// As the peer sees it: `*_out` is what it sent. Counted where it entered.
+    pub counters: Counters,
+}
+
+/// Traffic with one remote endpoint on one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteTraffic {
+    /// Name of the interface.
+    pub interface: String,
     /// Remote address.
     pub address: IpAddr,
     /// Remote port, 0 for protocols without ports.
@@ -200,6 +226,12 @@ pub struct Interval {
     pub processes: Vec<ProcessTraffic>,
     /// Routed for others: `*_in` where it entered, `*_out` where it left. What entered and did not leave was dropped.
     pub forwarded: Counters,
+    /// What entered of that, by its two ends, most bytes first.
+    pub forwarded_by_peer: Vec<ForwardedTraffic>,
+    /// What did not fit into `forwarded_by_peer`.
+    pub other_forwarded: Counters,
+    /// Seen on the lower interface of a stack (VLAN, bond, bridge, macvlan) and counted on the upper one.
+    pub stacked: Counters,
     /// Sum of `unattributed_by_reason`.
     pub unattributed: Counters,
     /// Why traffic has no owner.
@@ -210,6 +242,8 @@ pub struct Interval {
     pub captured_total: Counters,
     /// Frames that could not be read; their bytes are in `unattributed`.
     pub unparsed: u64,
+    /// Frames the kernel dropped because they were not read in time; absent with a receiver that does not tell.
+    pub lost_frames: Option<u64>,
     /// What hinders capture now, one sentence each.
     pub capture_faults: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! Adds packets up: per interface, per process, per remote endpoint.
 //!
-//! In: one [`Entry`] a packet, and [`Ledger::settle`] when the owner of a waiting flow becomes known.
+//! In: [`Entry`]s, each a sum of packets that are the same in everything that is told apart, and [`Ledger::settle`] when the owner of a waiting flow becomes known.
 //! Out: [`Ledger::take`], which closes everything at once, or [`Ledger::peek`], which only looks.
 //!
 //! Invariants: what goes in comes out, exactly once (see [`super::interval`]); memory is bounded by [`Limits`] and what
@@ -11,9 +11,9 @@ use std::collections::hash_map::Entry as Slot;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::flow::{LocalFlow, Protocol};
+use super::flow::{FlowKey, LocalFlow, Protocol};
 use super::interval::{
-    Counters, InterfaceTraffic, ProcessTraffic, Reason, RemoteTraffic, UnattributedTraffic,
+    Counters, ForwardedTraffic, InterfaceTraffic, ProcessTraffic, Reason, RemoteTraffic, UnattributedTraffic,
 };
 use crate::process::{Process, ProcessId};
 
@@ -26,17 +26,21 @@ pub struct Limits {
     pub remotes: usize,
     /// Flows whose owner is not known yet.
     pub waiting: usize,
+    /// Pairs of a peer on our side and a remote endpoint that traffic was routed for.
+    pub forwarded: usize,
     /// Captured interfaces, by index.
     pub interfaces: usize,
 }
 
 impl Default for Limits {
-    /// About 6 MiB if every table is full: 1,024 processes of 300 bytes, 32,768 remotes of 100, 8,192 flows of 150.
+    /// About 7 MiB if every table is full: 1,024 processes of 300 bytes, 32,768 remotes of 110, 8,192 flows of 180 and as
+    /// many forwarded pairs of 100.
     fn default() -> Self {
         Self {
             processes: 1_024,
             remotes: 32_768,
             waiting: 8_192,
+            forwarded: 8_192,
             interfaces: 256,
         }
     }
@@ -49,24 +53,65 @@ pub enum Account {
     Process(Arc<Process>, LocalFlow),
     /// Nobody yet; `settle` may name the owner before the interval closes, else it is unattributed.
     Waiting(LocalFlow, Reason),
-    /// Routed for others.
-    Forwarded,
+    /// Routed for others; with the two ends where it entered, without where it left.
+    Forwarded(Option<Peering>),
+    /// Counted on the interface above.
+    Stacked,
     /// Nobody.
     Unattributed(Reason),
     /// The flow table was full.
     Overflow,
 }
 
-/// One packet.
+/// The two ends of routed traffic, and which of them sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peering {
+    /// The end on our side.
+    pub peer: IpAddr,
+    /// The other end.
+    pub remote: IpAddr,
+    /// Its port, 0 where there is none.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// True for what `peer` sent.
+    pub sent: bool,
+}
+
+impl Peering {
+    /// `peer` sends to the destination of `flow`.
+    #[must_use]
+    pub fn from(peer: IpAddr, flow: &FlowKey) -> Self {
+        Self {
+            peer,
+            remote: flow.destination,
+            port: flow.ports.map_or(0, |ports| ports.destination),
+            protocol: flow.protocol,
+            sent: true,
+        }
+    }
+
+    /// The source of `flow` sends to `peer`.
+    #[must_use]
+    pub fn to(peer: IpAddr, flow: &FlowKey) -> Self {
+        Self {
+            peer,
+            remote: flow.source,
+            port: flow.ports.map_or(0, |ports| ports.source),
+            protocol: flow.protocol,
+            sent: false,
+        }
+    }
+}
+
+/// Packets of one sighting.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Interface index it was seen on.
+    /// Interface index they were seen on.
     pub interface: u32,
-    /// True if it left there.
-    pub out: bool,
-    /// Length on the wire.
-    pub bytes: u64,
-    /// Whose it is.
+    /// How many and how long, all one way.
+    pub counters: Counters,
+    /// Whose they are.
     pub account: Account,
 }
 
@@ -75,10 +120,14 @@ pub struct Entry {
 pub struct Page {
     interfaces: HashMap<u32, Counters>,
     processes: HashMap<ProcessId, Owned>,
-    remotes: HashMap<(ProcessId, Remote), Counters>,
-    waiting: HashMap<LocalFlow, (Reason, Counters)>,
+    remotes: HashMap<(ProcessId, u32, Endpoint), Counters>,
+    waiting: HashMap<LocalFlow, Waiting>,
     unattributed: HashMap<Reason, Counters>,
     forwarded: Counters,
+    forwarded_by_interface: HashMap<u32, Counters>,
+    peers: HashMap<(IpAddr, Endpoint), Counters>,
+    other_peers: Counters,
+    stacked: Counters,
     other: Counters,
     uncounted_interfaces: Counters,
     unparsed: u64,
@@ -91,8 +140,16 @@ struct Owned {
     other_remotes: Counters,
 }
 
+#[derive(Debug, Clone)]
+struct Waiting {
+    reason: Reason,
+    /// A flow is rarely seen on more than one interface.
+    by_interface: Vec<(u32, Counters)>,
+}
+
+/// A remote endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Remote {
+struct Endpoint {
     address: IpAddr,
     port: u16,
     protocol: Protocol,
@@ -115,27 +172,32 @@ impl Ledger {
         }
     }
 
-    /// Counts one packet.
+    /// Counts one sum.
     pub fn record(&mut self, entry: &Entry) {
-        let counters = Counters::packet(entry.out, entry.bytes);
-        self.page
-            .count_interface(entry.interface, counters, self.limits.interfaces);
+        let (interface, counters, limits) = (entry.interface, entry.counters, &self.limits);
+        let page = &mut self.page;
+        page.count_interface(interface, counters, limits.interfaces);
         match &entry.account {
-            Account::Process(process, flow) => self.page.charge(process, flow, counters, &self.limits),
-            Account::Waiting(flow, reason) => self.page.wait(*flow, *reason, counters, self.limits.waiting),
-            Account::Forwarded => self.page.forwarded += counters,
-            Account::Overflow => self.page.other += counters,
+            Account::Process(process, flow) => page.charge(process, flow, interface, counters, limits),
+            Account::Waiting(flow, reason) => page.wait(*flow, *reason, interface, counters, limits),
+            Account::Forwarded(peering) => page.forward(peering.as_ref(), interface, counters, limits),
+            Account::Stacked => page.stacked += counters,
+            Account::Overflow => page.other += counters,
             Account::Unattributed(reason) => {
-                self.page.unparsed += u64::from(*reason == Reason::Unparsed);
-                *self.page.unattributed.entry(*reason).or_default() += counters;
+                if *reason == Reason::Unparsed {
+                    page.unparsed = page.unparsed.saturating_add(counters.packets());
+                }
+                *page.unattributed.entry(*reason).or_default() += counters;
             }
         }
     }
 
     /// Gives what waited under this flow to its owner.
     pub fn settle(&mut self, flow: &LocalFlow, process: &Arc<Process>) {
-        if let Some((_, counters)) = self.page.waiting.remove(flow) {
-            self.page.charge(process, flow, counters, &self.limits);
+        if let Some(waiting) = self.page.waiting.remove(flow) {
+            for (interface, counters) in waiting.by_interface {
+                self.page.charge(process, flow, interface, counters, &self.limits);
+            }
         }
     }
 
@@ -163,7 +225,14 @@ impl Page {
         }
     }
 
-    fn charge(&mut self, process: &Arc<Process>, flow: &LocalFlow, counters: Counters, limits: &Limits) {
+    fn charge(
+        &mut self,
+        process: &Arc<Process>,
+        flow: &LocalFlow,
+        interface: u32,
+        counters: Counters,
+        limits: &Limits,
+    ) {
         let known = self.processes.len();
         let owned = match self.processes.entry(process.identity) {
             Slot::Occupied(slot) => slot.into_mut(),
@@ -178,13 +247,13 @@ impl Page {
             }
         };
         owned.counters += counters;
-        let remote = Remote {
+        let remote = Endpoint {
             address: flow.remote,
             port: flow.remote_port,
             protocol: flow.protocol,
         };
         let known = self.remotes.len();
-        match self.remotes.entry((process.identity, remote)) {
+        match self.remotes.entry((process.identity, interface, remote)) {
             Slot::Occupied(mut slot) => *slot.get_mut() += counters,
             Slot::Vacant(slot) if known < limits.remotes => {
                 slot.insert(counters);
@@ -193,18 +262,51 @@ impl Page {
         }
     }
 
-    fn wait(&mut self, flow: LocalFlow, reason: Reason, counters: Counters, limit: usize) {
+    fn wait(&mut self, flow: LocalFlow, reason: Reason, interface: u32, counters: Counters, limits: &Limits) {
         let known = self.waiting.len();
-        match self.waiting.entry(flow) {
-            Slot::Occupied(mut slot) => {
-                let (last_reason, sum) = slot.get_mut();
-                *last_reason = reason;
-                *sum += counters;
+        let waiting = match self.waiting.entry(flow) {
+            Slot::Occupied(slot) => slot.into_mut(),
+            Slot::Vacant(slot) if known < limits.waiting => slot.insert(Waiting {
+                reason,
+                by_interface: Vec::new(),
+            }),
+            Slot::Vacant(_) => {
+                *self.unattributed.entry(reason).or_default() += counters;
+                return;
             }
-            Slot::Vacant(slot) if known < limit => {
-                slot.insert((reason, counters));
+        };
+        waiting.reason = reason;
+        let place = &mut waiting.by_interface;
+        if let Some((_, sum)) = place.iter_mut().find(|(index, _)| *index == interface) {
+            *sum += counters;
+        } else if place.len() < limits.interfaces {
+            place.push((interface, counters));
+        } else {
+            *self.unattributed.entry(reason).or_default() += counters;
+        }
+    }
+
+    fn forward(&mut self, peering: Option<&Peering>, interface: u32, counters: Counters, limits: &Limits) {
+        self.forwarded += counters;
+        let known = self.forwarded_by_interface.len();
+        if known < limits.interfaces || self.forwarded_by_interface.contains_key(&interface) {
+            *self.forwarded_by_interface.entry(interface).or_default() += counters;
+        }
+        let Some(peering) = peering else { return };
+        let remote = Endpoint {
+            address: peering.remote,
+            port: peering.port,
+            protocol: peering.protocol,
+        };
+        // From the peer's point of view: what it sent and what was sent to it.
+        let counters = Counters::traffic(peering.sent, counters.bytes(), counters.packets());
+        let known = self.peers.len();
+        match self.peers.entry((peering.peer, remote)) {
+            Slot::Occupied(mut slot) => *slot.get_mut() += counters,
+            Slot::Vacant(slot) if known < limits.forwarded => {
+                slot.insert(counters);
             }
-            Slot::Vacant(_) => *self.unattributed.entry(reason).or_default() += counters,
+            Slot::Vacant(_) => self.other_peers += counters,
         }
     }
 
@@ -227,6 +329,7 @@ impl Page {
             name: "other".to_owned(),
             kernel: None,
             captured,
+            forwarded: Counters::default(),
         })
     }
 
@@ -242,6 +345,53 @@ impl Page {
     #[must_use]
     pub const fn forwarded(&self) -> Counters {
         self.forwarded
+    }
+
+    /// Routed for others, as seen on one interface.
+    #[must_use]
+    pub fn forwarded_on(&self, index: u32) -> Counters {
+        self.forwarded_by_interface
+            .get(&index)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Routed for others by their two ends, most bytes first.
+    #[must_use]
+    pub fn forwarded_by_peer(&self) -> Vec<ForwardedTraffic> {
+        let mut list: Vec<_> = self
+            .peers
+            .iter()
+            .map(|((peer, remote), counters)| ForwardedTraffic {
+                peer: *peer,
+                remote: remote.address,
+                port: remote.port,
+                protocol: remote.protocol,
+                counters: *counters,
+            })
+            .collect();
+        list.sort_by_key(|item| {
+            (
+                std::cmp::Reverse(item.counters.bytes()),
+                item.peer,
+                item.remote,
+                item.port,
+                item.protocol,
+            )
+        });
+        list
+    }
+
+    /// Entered for others and did not fit into [`Page::forwarded_by_peer`].
+    #[must_use]
+    pub const fn other_forwarded(&self) -> Counters {
+        self.other_peers
+    }
+
+    /// Counted on the interface above.
+    #[must_use]
+    pub const fn stacked(&self) -> Counters {
+        self.stacked
     }
 
     /// What did not fit.
@@ -260,8 +410,12 @@ impl Page {
     #[must_use]
     pub fn unattributed(&self) -> Vec<UnattributedTraffic> {
         let mut sums = self.unattributed.clone();
-        for (reason, counters) in self.waiting.values() {
-            *sums.entry(*reason).or_default() += *counters;
+        for waiting in self.waiting.values() {
+            let sum = sums.entry(waiting.reason).or_default();
+            waiting
+                .by_interface
+                .iter()
+                .for_each(|(_, counters)| *sum += *counters);
         }
         let mut list: Vec<_> = sums
             .into_iter()
@@ -271,12 +425,13 @@ impl Page {
         list
     }
 
-    /// Every process with its remotes, most bytes first.
+    /// Every process with its remotes, most bytes first. `name` tells the name of an interface by its index.
     #[must_use]
-    pub fn processes(&self) -> Vec<ProcessTraffic> {
+    pub fn processes(&self, name: impl Fn(u32) -> String) -> Vec<ProcessTraffic> {
         let mut remotes: HashMap<ProcessId, Vec<RemoteTraffic>> = HashMap::new();
-        for ((owner, remote), counters) in &self.remotes {
+        for ((owner, interface, remote), counters) in &self.remotes {
             remotes.entry(*owner).or_default().push(RemoteTraffic {
+                interface: name(*interface),
                 address: remote.address,
                 port: remote.port,
                 protocol: remote.protocol,

@@ -1,22 +1,26 @@
 //! Flow 1, first half: packets and sockets become one closed interval.
 //!
 //! ```text
-//! host::capture ─► decode ─► direction ─► attribution ─► ledger ─► interval
-//!                                          (sockets, processes)
+//! host::capture ─► meter (decode, way, fragments, tally) ─► accounts (direction, attribution, ledger) ─► interval
+//!                  once a frame                            once a flow, with sockets and processes
 //! ```
 //!
 //! In: frames of every wanted interface, the kernel's sockets, processes and link counters. Out: [`Interval`]s and
 //! [`SocketSnapshot`]s. [`Observer`] is the shell that owns the threads; every stage it calls is pure or gets its
 //! effects through the traits in [`sockets`].
 
+mod accounts;
 pub mod attribution;
 pub mod decode;
 pub mod direction;
 pub mod flow;
-mod frames;
+pub mod fragments;
 pub mod interval;
 pub mod ledger;
+pub mod meter;
 pub mod sockets;
+pub mod tally;
+pub mod way;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -25,19 +29,23 @@ use std::thread::JoinHandle;
 
 use jiff::Timestamp;
 
-use crate::host::capture::{Capture, CaptureEvent, CaptureSettings, CaptureStatus, Wanted};
-use crate::host::links::{self, LinksError};
+use crate::host::capture::{
+    Capture, CaptureEvent, CaptureSettings, CaptureStatus, Receiver as FrameReceiver, Wanted,
+};
+use crate::host::clock::instant;
+use crate::host::links;
+use crate::host::netlink::NetlinkError;
 use crate::host::procfs::ProcessIndex;
-use crate::host::sock_diag::{SockDiag, SockDiagError, Sockets};
-use frames::Frames;
+use crate::host::sock_diag::{SockDiag, Sockets};
+use accounts::Accounts;
 pub use interval::{Counters, Interval, LinkCounters};
 use interval::{InterfaceTraffic, UnattributedTraffic};
 use ledger::{Limits, Page};
+use meter::Meter;
 pub use sockets::SocketSnapshot;
 
-/// Frames between the readers and accounting (150 bytes each): half a second at 16,000 frames a second, while an
-/// owner is looked up.
-const QUEUED_FRAMES: usize = 8_192;
+/// Wake-ups between the readers and accounting: they carry no frames, one that waits is as good as many.
+const QUEUED_EVENTS: usize = 8;
 
 /// What to observe.
 #[derive(Clone)]
@@ -46,17 +54,23 @@ pub struct ObserveSettings {
     pub started: Timestamp,
     /// Interfaces to capture, by name; loopback is never captured.
     pub wanted: Wanted,
+    /// Who reads the frames.
+    pub receiver: FrameReceiver,
+    /// Read frames for other hardware too; never unless asked.
+    pub promiscuous: bool,
     /// How much is remembered within an interval.
     pub limits: Limits,
 }
 
 impl ObserveSettings {
-    /// Every interface, default limits.
+    /// Every interface, ring, default limits.
     #[must_use]
     pub fn all_interfaces(started: Timestamp) -> Self {
         Self {
             started,
             wanted: Arc::new(|_| true),
+            receiver: FrameReceiver::Ring,
+            promiscuous: false,
             limits: Limits::default(),
         }
     }
@@ -65,7 +79,7 @@ impl ObserveSettings {
 /// Running observation; ends when dropped.
 pub struct Observer {
     capture: Capture,
-    frames: Arc<Mutex<Frames<Sockets, ProcessIndex>>>,
+    accounts: Arc<Mutex<Accounts<Sockets, ProcessIndex>>>,
     accountant: Option<JoinHandle<()>>,
     begun: Mutex<Begun>,
 }
@@ -74,6 +88,7 @@ pub struct Observer {
 struct Begun {
     at: Timestamp,
     kernel: HashMap<(u32, String), Counters>,
+    lost_frames: Option<u64>,
 }
 
 impl Observer {
@@ -81,15 +96,24 @@ impl Observer {
     /// [`Observer::status`] and [`Interval::capture_faults`], and is tried again.
     #[must_use]
     pub fn start(settings: ObserveSettings) -> Self {
-        let frames = Frames::new(settings.limits, Sockets::default(), ProcessIndex::default());
-        let frames = Arc::new(Mutex::new(frames));
-        let (events, received) = sync_channel(QUEUED_FRAMES);
+        let meter = Arc::new(Mutex::new(Meter::default()));
+        let accounts = Accounts::new(
+            settings.limits,
+            Arc::clone(&meter),
+            Sockets::default(),
+            ProcessIndex::default(),
+        );
+        let accounts = Arc::new(Mutex::new(accounts));
+        let (events, received) = sync_channel(QUEUED_EVENTS);
         let kernel = by_interface(&links::counters().unwrap_or_default());
         let capture = Capture::start(CaptureSettings {
             wanted: settings.wanted,
+            receiver: settings.receiver,
+            promiscuous: settings.promiscuous,
+            meter,
             events,
         });
-        let shared = Arc::clone(&frames);
+        let shared = Arc::clone(&accounts);
         let accountant = std::thread::Builder::new()
             .name("accounting".to_owned())
             .spawn(move || account(&received, &shared));
@@ -97,11 +121,12 @@ impl Observer {
         let accountant = accountant.ok();
         Self {
             capture,
-            frames,
+            accounts,
             accountant,
             begun: Mutex::new(Begun {
                 at: settings.started,
                 kernel,
+                lost_frames: None,
             }),
         }
     }
@@ -110,9 +135,11 @@ impl Observer {
     pub fn take_interval(&self, now: Timestamp) -> Interval {
         let mut begun = lock(&self.begun);
         let current = links::counters();
-        let (page, names) = lock(&self.frames).close();
-        let interval = self.assemble(&begun, now, &page, &names, current.as_deref().ok());
+        let (page, names) = lock(&self.accounts).close(instant());
+        let status = self.capture.status();
+        let interval = assemble(&begun, now, &page, &names, current.as_deref().ok(), &status);
         begun.at = now;
+        begun.lost_frames = status.lost_frames;
         if let Ok(current) = current {
             begun.kernel = by_interface(&current);
         }
@@ -124,15 +151,16 @@ impl Observer {
     pub fn peek(&self, now: Timestamp) -> Interval {
         let begun = lock(&self.begun);
         let current = links::counters();
-        let (page, names) = lock(&self.frames).look();
-        self.assemble(&begun, now, &page, &names, current.as_deref().ok())
+        let (page, names) = lock(&self.accounts).look(instant());
+        let status = self.capture.status();
+        assemble(&begun, now, &page, &names, current.as_deref().ok(), &status)
     }
 
     /// The kernel's link counters now, loopback left out; reports take their totals from these.
     ///
     /// # Errors
     /// If the kernel does not answer.
-    pub fn link_counters(&self) -> Result<Vec<LinkCounters>, LinksError> {
+    pub fn link_counters(&self) -> Result<Vec<LinkCounters>, NetlinkError> {
         links::counters()
     }
 
@@ -140,7 +168,7 @@ impl Observer {
     ///
     /// # Errors
     /// If the kernel does not answer.
-    pub fn sockets(&self) -> Result<SocketSnapshot, SockDiagError> {
+    pub fn sockets(&self) -> Result<SocketSnapshot, NetlinkError> {
         SockDiag::open()?.snapshot()
     }
 
@@ -158,30 +186,6 @@ impl Observer {
             let _ended = accountant.join();
         }
     }
-
-    fn assemble(
-        &self,
-        begun: &Begun,
-        now: Timestamp,
-        page: &Page,
-        names: &HashMap<u32, String>,
-        current: Option<&[LinkCounters]>,
-    ) -> Interval {
-        let unattributed_by_reason: Vec<UnattributedTraffic> = page.unattributed();
-        Interval {
-            started: begun.at,
-            ended: now,
-            interfaces: interfaces(begun, page, names, current),
-            processes: page.processes(),
-            forwarded: page.forwarded(),
-            unattributed: unattributed_by_reason.iter().map(|item| item.counters).sum(),
-            unattributed_by_reason,
-            other: page.other(),
-            captured_total: page.captured_total(),
-            unparsed: page.unparsed(),
-            capture_faults: self.capture.status().faults(),
-        }
-    }
 }
 
 impl Drop for Observer {
@@ -194,10 +198,52 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn account(received: &Receiver<CaptureEvent>, frames: &Mutex<Frames<Sockets, ProcessIndex>>) {
+fn account(received: &Receiver<CaptureEvent>, accounts: &Mutex<Accounts<Sockets, ProcessIndex>>) {
     while let Ok(event) = received.recv() {
-        lock(frames).handle(event);
+        let mut accounts = lock(accounts);
+        match event {
+            CaptureEvent::NewFlows => accounts.settle_sums(instant()),
+            CaptureEvent::Links(links) => accounts.links(links),
+            CaptureEvent::Tick => accounts.tick(instant()),
+        }
     }
+}
+
+fn assemble(
+    begun: &Begun,
+    now: Timestamp,
+    page: &Page,
+    names: &HashMap<u32, String>,
+    current: Option<&[LinkCounters]>,
+    status: &CaptureStatus,
+) -> Interval {
+    let unattributed_by_reason: Vec<UnattributedTraffic> = page.unattributed();
+    let lost_frames = status.lost_frames.map(|lost| {
+        // A ring that was opened again counts from zero.
+        let before = begun.lost_frames.unwrap_or_default();
+        lost.checked_sub(before).unwrap_or(lost)
+    });
+    Interval {
+        started: begun.at,
+        ended: now,
+        interfaces: interfaces(begun, page, names, current),
+        processes: page.processes(|index| name(names, index)),
+        forwarded: page.forwarded(),
+        forwarded_by_peer: page.forwarded_by_peer(),
+        other_forwarded: page.other_forwarded(),
+        stacked: page.stacked(),
+        unattributed: unattributed_by_reason.iter().map(|item| item.counters).sum(),
+        unattributed_by_reason,
+        other: page.other(),
+        captured_total: page.captured_total(),
+        unparsed: page.unparsed(),
+        lost_frames,
+        capture_faults: status.faults(),
+    }
+}
+
+fn name(names: &HashMap<u32, String>, index: u32) -> String {
+    names.get(&index).cloned().unwrap_or_else(|| format!("#{index}"))
 }
 
 fn by_interface(counters: &[LinkCounters]) -> HashMap<(u32, String), Counters> {
@@ -227,17 +273,20 @@ fn interfaces(
                 name: link.name.clone(),
                 kernel: Some(link.counters.growth_since(&before)),
                 captured: Counters::default(),
+                forwarded: Counters::default(),
             },
         );
     }
     for index in page.interface_indexes() {
-        let name = names.get(&index).cloned().unwrap_or_else(|| format!("#{index}"));
+        let name = name(names, index);
         let item = list.entry((name.clone(), index)).or_insert(InterfaceTraffic {
             name,
             kernel: None,
             captured: Counters::default(),
+            forwarded: Counters::default(),
         });
         item.captured = page.interface(index);
+        item.forwarded = page.forwarded_on(index);
     }
     list.into_values().chain(page.uncounted_interfaces()).collect()
 }

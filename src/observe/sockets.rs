@@ -79,6 +79,13 @@ pub trait SocketTable: Send {
     /// If the kernel cannot be asked.
     fn find(&mut self, flow: &LocalFlow, interface: u32) -> Result<Option<SocketOwner>, LookupError>;
 
+    /// The device behind us that a flow without socket belongs to: the outer side of address translation carries our
+    /// own address. `None` if it is not translated.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    fn translated_for(&mut self, flow: &LocalFlow) -> Result<Option<IpAddr>, LookupError>;
+
     /// Every TCP and UDP socket, up to `limit`.
     ///
     /// # Errors

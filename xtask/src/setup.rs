@@ -52,10 +52,20 @@ pub fn run() -> Result<(), Failure> {
 }
 
 fn missing() -> Vec<&'static Package> {
-    packages::missing(
+    let mut missing = packages::missing(
         PACKAGES,
         &packages::search_path(std::env::var_os("PATH").as_deref()),
-    )
+    );
+    let absent = |package: &&Package| match package.probe {
+        [program, arguments @ ..] => !run::succeeds(Command::new(program).args(arguments)),
+        [] => false,
+    };
+    for package in PACKAGES.iter().filter(absent) {
+        if !missing.iter().any(|other| other.name == package.name) {
+            missing.push(package);
+        }
+    }
+    missing
 }
 
 fn install(missing: &[&Package]) -> Result<(), Failure> {
@@ -122,6 +132,7 @@ mod tests {
         let package = Package {
             name: "mosquitto",
             programs: &["mosquitto"],
+            probe: &[],
             reason: "",
         };
         assert_eq!(

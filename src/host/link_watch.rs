@@ -1,0 +1,68 @@
+//! Notices at once when interfaces or their addresses change.
+//!
+//! In: nothing. Out: a wait that ends with the next change. What changed is not told: whoever waits looks at everything,
+//! so a message that was lost costs nothing.
+
+use std::io;
+use std::time::Duration;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
+const GROUPS: [u32; 3] = [1, 5, 9];
+/// Room for one message; what is longer is cut, its content is not read.
+const BUFFER: usize = 4_096;
+/// Messages taken in one go; the rest makes the next wait end at once.
+const MAX_BURST: usize = 1_024;
+
+/// A subscription; it belongs to the network namespace of the thread that opened it.
+pub struct LinkWatch {
+    socket: Socket,
+}
+
+impl LinkWatch {
+    /// Subscribes.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        for group in GROUPS {
+            socket.add_membership(group)?;
+        }
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket })
+    }
+
+    /// Waits at most `limit`; true if something changed.
+    ///
+    /// # Errors
+    /// If the subscription has failed.
+    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
+        use std::os::fd::AsFd;
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut polled, limit) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(false),
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut buffer = Vec::with_capacity(BUFFER);
+        for _ in 0..MAX_BURST {
+            buffer.clear();
+            match self.socket.recv(&mut buffer, 0) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // More was said than the socket holds.
+                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}

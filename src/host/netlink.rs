@@ -1,0 +1,197 @@
+//! Questions to the kernel over netlink, and its answers as bytes.
+//!
+//! In: a protocol, a request. Out: the payload of every message that answers it. One socket for each [`Netlink`]; it
+//! belongs to the network namespace of the thread that opened it. What the bytes mean is known by the callers
+//! (`sock_diag`, `links`, `conntrack`).
+
+use std::io;
+use std::time::Duration;
+
+use netlink_packet_core::{
+    NLA_F_NESTED, NLA_HEADER_SIZE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NetlinkBuffer, NetlinkHeader, NlasIterator,
+};
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+
+/// The kernel never puts more than 32 KiB into one dump message; twice that leaves room for it to change its mind.
+const RECEIVE_BUFFER: usize = 65_536;
+/// The kernel answers at once; a lost answer must not hang the caller.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Bytes of a message header.
+const HEADER: usize = 16;
+
+/// Why the kernel's answer is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No socket.
+    #[error("could not open a netlink socket")]
+    Open(#[source] io::Error),
+    /// The request was not taken.
+    #[error("could not send a netlink request")]
+    Send(#[source] io::Error),
+    /// No answer.
+    #[error("could not receive a netlink answer")]
+    Receive(#[source] io::Error),
+    /// An answer that makes no sense.
+    #[error("could not read a netlink answer: {expected}")]
+    Answer {
+        /// What was wrong.
+        expected: String,
+    },
+    /// The kernel refused.
+    #[error("the kernel refused a netlink request")]
+    Refused(#[source] io::Error),
+}
+
+impl NetlinkError {
+    /// The kernel's own reason for refusing.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Errno> {
+        match self {
+            Self::Refused(error) => error.raw_os_error().map(Errno::from_raw),
+            _ => None,
+        }
+    }
+}
+
+/// What to ask.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Type of the request, as the protocol numbers them.
+    pub message_type: u16,
+    /// Every object there is, or the one that the payload names.
+    pub dump: bool,
+    /// What follows the message header.
+    pub payload: &'a [u8],
+}
+
+/// An open netlink socket.
+pub struct Netlink {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Netlink {
+    /// Opens it in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// If the kernel does not have the protocol or refuses.
+    pub fn open(protocol: isize) -> Result<Self, NetlinkError> {
+        let mut socket = Socket::new(protocol).map_err(NetlinkError::Open)?;
+        socket.bind_auto().map_err(NetlinkError::Open)?;
+        socket
+            .connect(&SocketAddr::new(0, 0))
+            .map_err(NetlinkError::Open)?;
+        let limit = TimeVal::new(i64::try_from(ANSWER_LIMIT.as_secs()).unwrap_or(1), 0);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &limit)
+            .map_err(|errno| NetlinkError::Open(errno.into()))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: Vec::with_capacity(RECEIVE_BUFFER),
+        })
+    }
+
+    /// Asks, and calls `each` with the payload of every message of the answer.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked or refuses; the refusal says why ([`NetlinkError::refusal`]).
+    pub fn ask(
+        &mut self,
+        question: Question<'_>,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), NetlinkError>,
+    ) -> Result<(), NetlinkError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let length = HEADER + question.payload.len();
+        let mut bytes = vec![0; HEADER];
+        let mut header = NetlinkHeader::default();
+        header.length = u32::try_from(length).unwrap_or(u32::MAX);
+        header.message_type = question.message_type;
+        header.flags = NLM_F_REQUEST | if question.dump { NLM_F_DUMP } else { 0 };
+        header.sequence_number = self.sequence;
+        netlink_packet_core::Emitable::emit(&header, &mut bytes);
+        bytes.extend_from_slice(question.payload);
+        self.socket.send(&bytes, 0).map_err(NetlinkError::Send)?;
+        while !self.receive(question.dump, each)? {}
+        Ok(())
+    }
+
+    /// Reads one datagram of the kernel; true when the answer is complete.
+    fn receive(
+        &mut self,
+        dump: bool,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), NetlinkError>,
+    ) -> Result<bool, NetlinkError> {
+        self.buffer.clear();
+        self.socket
+            .recv(&mut self.buffer, 0)
+            .map_err(NetlinkError::Receive)?;
+        let mut rest = self.buffer.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkBuffer::new_checked(rest).map_err(|error| NetlinkError::Answer {
+                expected: error.to_string(),
+            })?;
+            // Messages begin at multiples of four bytes.
+            let length = (message.length() as usize).next_multiple_of(4).max(HEADER);
+            rest = rest.get(length..).unwrap_or_default();
+            if message.sequence_number() != self.sequence {
+                continue; // the late answer to a request that was given up
+            }
+            match message.message_type() {
+                NLMSG_DONE => return Ok(true),
+                NLMSG_ERROR => return refused(message.payload()),
+                _ => {
+                    if message.flags() & NLM_F_DUMP_INTR != 0 {
+                        tracing::debug!("what was listed changed meanwhile; the list may miss something");
+                    }
+                    each(message.payload())?;
+                    if !dump {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// An error message begins with the negative error number; zero is an acknowledgement.
+fn refused(payload: &[u8]) -> Result<bool, NetlinkError> {
+    let code = word(payload, 0).map_or(0, u32::cast_signed);
+    if code == 0 {
+        return Ok(true);
+    }
+    Err(NetlinkError::Refused(io::Error::from_raw_os_error(
+        code.saturating_neg(),
+    )))
+}
+
+/// Four bytes at `offset`, in the order of this machine.
+#[must_use]
+pub fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+    let bytes = bytes.get(offset..offset.checked_add(4)?)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+/// The attributes in `bytes` as number and value; ends at the first that is cut.
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes).map_while(|attribute| {
+        let attribute = attribute.ok()?;
+        let (number, end) = (attribute.kind(), usize::from(attribute.length()));
+        Some((number, attribute.into_inner().get(NLA_HEADER_SIZE..end)?))
+    })
+}
+
+/// Appends an attribute; `value` may be attributes again.
+pub fn push_attribute(bytes: &mut Vec<u8>, number: u16, nested: bool, value: &[u8]) {
+    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+    let flag = if nested { NLA_F_NESTED } else { 0 };
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend((number | flag).to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
