@@ -2,7 +2,11 @@
 //!
 //! In: a [`LocalFlow`], the interface, `now`. Out: a [`Verdict`]. Answers are cached per flow, asked again after
 //! `RECHECK` (sockets are passed on and ports reused) and at every SYN, and forgotten with the interval they were last
-//! used in. A socket that closed before the question is looked up among those remembered from the last lists.
+//! used in. A socket that closed before the question is looked up among those remembered from the last lists; one that
+//! is not there either has no owner, for [`Reason::NoSocket`].
+//!
+//! A process that ends keeps what its socket still sends. A socket that is passed on is the old holder's until the
+//! recheck that finds it without it: what it moved within that second is counted as the old holder's.
 //!
 //! Invariants: never a guessed owner; memory bounded by [`MAX_FLOWS`] and [`MAX_REMEMBERED`]; no effects except through
 //! the two tables it is given.
@@ -183,18 +187,18 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                 _ => Err((0, Reason::NoSocket)),
             };
         };
-        if let Some(Known {
-            owner: Ok(Owner::Process(process)),
-            inode: before,
-            ..
-        }) = previous
-            && *before == inode
-        {
-            return Ok((inode, Owner::Process(Arc::clone(process))));
-        }
-        match self.processes.holder(inode, now) {
-            Holder::Process(process) => Ok((inode, Owner::Process(process))),
-            Holder::Nobody | Holder::AskLater => Err((inode, Reason::NoProcess)),
+        match (self.processes.holder(inode, now), previous) {
+            (Holder::Process(process), _) => Ok((inode, Owner::Process(process))),
+            // It is too early to look for a new holder of the same socket.
+            (
+                Holder::AskLater,
+                Some(Known {
+                    owner: Ok(owner),
+                    inode: before,
+                    ..
+                }),
+            ) if *before == inode => Ok((inode, owner.clone())),
+            (Holder::Nobody | Holder::AskLater, _) => Err((inode, Reason::NoProcess)),
         }
     }
 
