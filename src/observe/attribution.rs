@@ -128,10 +128,10 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                 self.flows.insert(*flow, known);
                 verdict
             }
-            // The socket has gone or its holder cannot be seen just now: the last packets of a connection are still
-            // its owner's. A SYN is a new connection and proves nothing about the old owner.
+            // The socket has gone: the last packets of a connection are still its owner's. A SYN is a new connection and
+            // proves nothing about the old owner.
             (Err((inode, _)), Some(known @ Known { owner: Ok(_), .. }))
-                if !opens && (inode == 0 || inode == known.inode) =>
+                if !opens && inode == 0 =>
             {
                 let verdict = known.verdict();
                 self.flows.insert(
@@ -198,8 +198,17 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                     ..
                 }),
             ) if *before == inode => Ok((inode, owner.clone())),
+            (Holder::Nobody, Some(_)) if self.is_closed(flow, interface) => Err((0, Reason::NoProcess)),
             (Holder::Nobody | Holder::AskLater, _) => Err((inode, Reason::NoProcess)),
         }
+    }
+
+    /// True if the socket that was found a moment ago was closed since: nobody holds it because its process just ended,
+    /// not because it is somewhere we cannot look.
+    fn is_closed(&mut self, flow: &LocalFlow, interface: u32) -> bool {
+        self.sockets
+            .find(flow, interface)
+            .is_ok_and(|found| found.is_none_or(|owner| owner.inode == 0))
     }
 
     /// A socket of the last list: the connection itself, or for UDP the one bound to our port.
