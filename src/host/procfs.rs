@@ -22,7 +22,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock;
+use nix::time::{ClockId, clock_gettime};
+
 use super::process_table::{is_process, newest, read, socket_inode, start_ticks};
 use crate::observe::sockets::{Holder, ProcessTable};
 use crate::process::{Process, ProcessId};
@@ -33,13 +34,16 @@ const WALK_PAUSE: Duration = Duration::from_millis(100);
 const WALK_SHARE: u32 = 19;
 /// Shortest pause between two looks at few processes: new flows come at most once in 4 ms (the ring's block timer).
 const FEW_PAUSE: Duration = Duration::from_millis(2);
+/// A walk that takes longer on the processor goes on at a later question: other new flows wait behind it, and their
+/// processes may end meanwhile.
+const WALK_SLICE: Duration = Duration::from_millis(3);
 /// As [`WALK_SHARE`].
 const FEW_SHARE: u32 = 9;
 /// Process numbers looked at downwards from the newest: threads have numbers too, and to find that there is no process
 /// takes about a microsecond.
-const NEWEST_NUMBERS: u32 = 128;
+const NEWEST_NUMBERS: u32 = 256;
 /// Processes among them that are looked into; one takes some 20 microseconds.
-const MAX_NEWEST: usize = 32;
+const MAX_NEWEST: usize = 64;
 /// How many of those that had traffic last are looked at.
 const MAX_RECENT: usize = 8;
 /// Files looked at of each of these few; a process with more is left to the walk.
@@ -67,8 +71,8 @@ impl Pace {
         self.next.is_none_or(|next| now >= next)
     }
 
-    fn done(&mut self, began: Instant, ended: Instant, shortest: Duration, share: u32) {
-        let took = ended.saturating_duration_since(began);
+    /// `took` is time on the processor: on a busy machine the look itself waits, and must not wait for that again.
+    fn done(&mut self, began: Instant, took: Duration, shortest: Duration, share: u32) {
         self.next = Some(began + shortest.max(took.saturating_mul(share.saturating_add(1))));
     }
 }
@@ -94,6 +98,10 @@ pub struct ProcessIndex {
     holders: HashMap<u32, Held>,
     orphans: HashMap<u32, Instant>,
     walks: Pace,
+    /// Processes that the walk under way has not come to, newest last.
+    left: Vec<u32>,
+    /// The next walk is not to be cut into slices.
+    unhurried: bool,
     few: Pace,
     /// Processes that were asked for last, latest first.
     recent: VecDeque<u32>,
@@ -105,9 +113,9 @@ impl ProcessTable for ProcessIndex {
             return Holder::Process(process);
         }
         if self.few.is_due(now) {
-            let began = clock::instant();
+            let began = thread_time();
             let found = self.look_at_newest(inode).or_else(|| self.look_at_recent(inode));
-            self.few.done(now, now + began.elapsed(), FEW_PAUSE, FEW_SHARE);
+            self.few.done(now, thread_time().saturating_sub(began), FEW_PAUSE, FEW_SHARE);
             if let Some(process) = found {
                 return Holder::Process(process);
             }
@@ -119,11 +127,15 @@ impl ProcessTable for ProcessIndex {
         if !self.walks.is_due(now) {
             return Holder::AskLater;
         }
-        let began = clock::instant();
-        self.walk();
-        self.walks.done(now, now + began.elapsed(), WALK_PAUSE, WALK_SHARE);
+        let began = thread_time();
+        let complete = self.walk(began);
+        let took = thread_time().saturating_sub(began);
+        self.walks.done(now, took, WALK_PAUSE, WALK_SHARE);
         if let Some(process) = self.known(inode) {
             return Holder::Process(process);
+        }
+        if !complete {
+            return Holder::AskLater;
         }
         if self.orphans.len() < MAX_ORPHANS {
             self.orphans.insert(inode, now);
@@ -133,6 +145,7 @@ impl ProcessTable for ProcessIndex {
 
     fn look_again(&mut self) {
         self.walks = Pace::default();
+        self.unhurried = true;
         self.few = Pace::default();
         self.orphans.clear();
     }
@@ -185,16 +198,20 @@ impl ProcessIndex {
         self.known(inode)
     }
 
-    fn walk(&mut self) {
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return;
-        };
-        let pids = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        for pid in pids.take(MAX_PROCESSES) {
-            self.look_into(pid, MAX_FILES);
+    /// Looks into all processes, newest first, or into those that the last walk did not come to; true if into all.
+    fn walk(&mut self, began: Duration) -> bool {
+        let unhurried = std::mem::take(&mut self.unhurried);
+        let whole = unhurried || self.left.is_empty();
+        if whole {
+            self.left = list();
         }
+        while let Some(pid) = self.left.pop() {
+            self.look_into(pid, MAX_FILES);
+            if !unhurried && thread_time().saturating_sub(began) >= WALK_SLICE {
+                break;
+            }
+        }
+        whole && self.left.is_empty()
     }
 
     /// Enters the sockets that the process is not known to hold.
@@ -245,6 +262,24 @@ impl ProcessIndex {
             self.holders.insert(inode, Held { process, descriptor });
         }
     }
+}
+
+/// Time this thread has had on the processor.
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map(Duration::from)
+        .unwrap_or_default()
+}
+
+/// All process numbers, ascending.
+fn list() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<u32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .take(MAX_PROCESSES)
+        .collect();
+    pids.sort_unstable();
+    pids
 }
 
 fn descriptor_path(pid: u32, descriptor: u32) -> PathBuf {

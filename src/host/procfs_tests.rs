@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
+use crate::host::clock;
 
 /// A process that holds a copy of `socket` as its standard input, and has said so.
 fn holder_of(socket: &TcpListener) -> Child {
@@ -23,6 +24,13 @@ fn holder_of(socket: &TcpListener) -> Child {
     child
 }
 
+/// An index whose first walk is not cut short: the machine may run many processes.
+fn index() -> ProcessIndex {
+    let mut index = ProcessIndex::default();
+    index.look_again();
+    index
+}
+
 fn listen() -> (TcpListener, u32) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let inode = nix::sys::stat::fstat(socket.as_fd()).unwrap().st_ino;
@@ -38,19 +46,20 @@ fn pid_of(holder: &Holder) -> Option<u32> {
 
 #[test]
 fn an_unknown_inode_causes_one_walk_and_then_waits() {
-    let mut index = ProcessIndex::default();
+    let mut index = index();
     let now = clock::instant();
     assert_eq!(index.holder(0, now), Holder::Nobody);
     assert_eq!(index.holder(0, now), Holder::Nobody, "remembered");
     assert_eq!(index.holder(u32::MAX, now), Holder::AskLater);
     let later = index.walks.next.unwrap();
     assert!(later >= now + WALK_PAUSE);
+    index.unhurried = true;
     assert_eq!(index.holder(u32::MAX, later), Holder::Nobody);
 }
 
 #[test]
 fn a_new_process_is_found_while_no_walk_is_allowed() {
-    let mut index = ProcessIndex::default();
+    let mut index = index();
     let now = clock::instant();
     index.walks.next = Some(now + Duration::from_secs(60));
     let (socket, inode) = listen();
@@ -63,7 +72,7 @@ fn a_new_process_is_found_while_no_walk_is_allowed() {
 
 #[test]
 fn of_two_holders_the_later_is_named_and_the_other_once_that_one_ended() {
-    let mut index = ProcessIndex::default();
+    let mut index = index();
     let now = clock::instant();
     let (socket, inode) = listen();
     let mut child = holder_of(&socket);
@@ -79,7 +88,7 @@ fn of_two_holders_the_later_is_named_and_the_other_once_that_one_ended() {
 
 #[test]
 fn a_number_that_changed_hands_names_nobody() {
-    let mut index = ProcessIndex::default();
+    let mut index = index();
     let now = clock::instant();
     let (_socket, inode) = listen();
     assert_eq!(pid_of(&index.holder(inode, now)), Some(std::process::id()));
@@ -96,14 +105,29 @@ fn a_number_that_changed_hands_names_nobody() {
 }
 
 #[test]
+fn a_walk_that_takes_long_goes_on_later() {
+    let mut index = ProcessIndex::default();
+    index.left = vec![std::process::id(), 1];
+    let (_socket, inode) = listen();
+    // All of the slice is used up before it begins.
+    while thread_time() < WALK_SLICE {
+        std::hint::spin_loop();
+    }
+    assert!(!index.walk(Duration::ZERO));
+    assert_eq!(index.left, [std::process::id()]);
+    assert!(!index.walk(Duration::ZERO), "the rest of a walk is not a whole one");
+    assert_eq!(index.known(inode).map(|process| process.identity.pid), Some(std::process::id()));
+}
+
+#[test]
 fn the_pause_after_a_look_grows_with_what_it_took() {
     let mut pace = Pace::default();
     let began = clock::instant();
     assert!(pace.is_due(began));
-    pace.done(began, began + Duration::from_millis(1), FEW_PAUSE, FEW_SHARE);
+    pace.done(began, Duration::from_millis(1), FEW_PAUSE, FEW_SHARE);
     assert!(!pace.is_due(began + Duration::from_millis(9)));
     assert!(pace.is_due(began + Duration::from_millis(10)));
-    pace.done(began, began, FEW_PAUSE, FEW_SHARE);
+    pace.done(began, Duration::ZERO, FEW_PAUSE, FEW_SHARE);
     assert!(!pace.is_due(began + Duration::from_millis(1)));
     assert!(pace.is_due(began + FEW_PAUSE));
 }
