@@ -182,7 +182,10 @@ mod tests {
     #[test]
     fn a_workload_is_written_as_kind_and_name() {
         let text = |workload| serde_json::to_string(&workload).unwrap();
-        assert_eq!(text(Workload::Container("0123456789ab".into())), r#"{"container":"0123456789ab"}"#);
+        assert_eq!(
+            text(Workload::Container("0123456789ab".into())),
+            r#"{"container":"0123456789ab"}"#
+        );
         assert_eq!(text(Workload::Component("a.B".into())), r#"{"component":"a.B"}"#);
     }
 }

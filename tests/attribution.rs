@@ -22,8 +22,8 @@ use edgewarden::observe::flow::Protocol;
 use edgewarden::observe::interval::{ForwardedTraffic, Interval, Reason};
 use edgewarden::observe::{Counters, ObserveSettings, Observer};
 use edgewarden::process::Workload;
-use rustix::process::Pid;
 use observe_site::{Neighbour, PORT, Program, UDP_DATAGRAMS, UDP_PAYLOAD, now, run, wait_for, wait_until};
+use rustix::process::Pid;
 
 /// The limit of every wait in these tests.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -89,10 +89,19 @@ fn share(interval: &Interval, sent: &[Brief]) -> u64 {
         };
         let most = own.payload + own.payload / 8;
         let bytes = process.counters.bytes_out;
-        assert!(bytes <= most, "{bytes} bytes are more than process {} sent", own.pid);
+        assert!(
+            bytes <= most,
+            "{bytes} bytes are more than process {} sent",
+            own.pid
+        );
         right += bytes.min(own.payload);
     }
-    let allowed = [Reason::NoSocket, Reason::NoProcess, Reason::NoPorts, Reason::NotIp];
+    let allowed = [
+        Reason::NoSocket,
+        Reason::NoProcess,
+        Reason::NoPorts,
+        Reason::NotIp,
+    ];
     for item in &interval.unattributed_by_reason {
         assert!(allowed.contains(&item.reason), "{item:?}");
     }
@@ -287,7 +296,9 @@ fn what_a_device_behind_masquerading_sends_is_forwarded_for_it() {
             let down = downstream();
             run(
                 "nft",
-                &["table inet t { chain c { type nat hook postrouting priority srcnat; oifname up0 masquerade; }; }"],
+                &[
+                    "table inet t { chain c { type nat hook postrouting priority srcnat; oifname up0 masquerade; }; }",
+                ],
             );
             let _sink = Program::sink(Some(&up));
             let mut sender = Program::sender(Some(&down), &["192.0.2.2", "2001:db8:1::2"]);
@@ -308,7 +319,10 @@ fn what_a_device_behind_masquerading_sends_is_forwarded_for_it() {
                     "{peer}: {tcp:?} for {}",
                     sent.tcp
                 );
-                assert!(tcp.bytes_in > 0 && tcp.bytes_in < sent.tcp / 10, "{peer}: {tcp:?}");
+                assert!(
+                    tcp.bytes_in > 0 && tcp.bytes_in < sent.tcp / 10,
+                    "{peer}: {tcp:?}"
+                );
             }
         },
     );

@@ -23,7 +23,10 @@ pub(crate) fn print(sockets: usize, before: u128) {
 }
 
 /// `VmHWM` of `/proc/self/status`; 0 if it cannot be read.
-#[expect(clippy::disallowed_methods, reason = "the kernel's accounting of this process")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kernel's accounting of this process"
+)]
 fn peak_rss_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -81,7 +81,11 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
 
 /// The number given last in this pid namespace, to a process or a thread.
 pub fn newest() -> Option<u32> {
-    read_text("/proc/loadavg")?.split_ascii_whitespace().last()?.parse().ok()
+    read_text("/proc/loadavg")?
+        .split_ascii_whitespace()
+        .last()?
+        .parse()
+        .ok()
 }
 
 /// True if the number is a process's own: not a thread's other than its first, and not free. Costs one system call

@@ -9,8 +9,8 @@
 //! inherits a socket does the work with it (a worker of a server, a session of sshd). A socket that is passed on stays
 //! with the old holder while that keeps it open too; nobody outside can tell which of the two uses it.
 //!
-//! Cost: looks at few processes take at most a tenth of one core's time and walks at most a twentieth, whatever
-//! happens, because each look is followed by a pause in proportion to what it took ([`Pace`]).
+//! Cost, whatever happens: looks at few processes at most 100 ms of processor time a second, walks at most 50 ms, and 20 ms
+//! of each at once after a quiet time ([`Pace`]).
 //!
 //! Absent: other pid namespaces' own numbering; processes are named as this namespace sees them.
 
@@ -22,28 +22,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
-
+use super::pace::{Pace, thread_time};
 use super::process_table::{is_process, newest, read, socket_inode, start_ticks};
 use crate::observe::sockets::{Holder, ProcessTable};
 use crate::process::{Process, ProcessId};
 
 /// Shortest pause between two walks of `/proc`; a walk over 100 processes takes about 2 ms.
 const WALK_PAUSE: Duration = Duration::from_millis(100);
-/// A walk is followed by a pause of as many times what it took.
-const WALK_SHARE: u32 = 19;
-/// Shortest pause between two looks at few processes: new flows come at most once in 4 ms (the ring's block timer).
-const FEW_PAUSE: Duration = Duration::from_millis(2);
+/// One part in this many of one core's time is for walks.
+const WALK_SHARE: u32 = 20;
 /// A walk that takes longer on the processor goes on at a later question: other new flows wait behind it, and their
 /// processes may end meanwhile.
 const WALK_SLICE: Duration = Duration::from_millis(3);
-/// As [`WALK_SHARE`].
-const FEW_SHARE: u32 = 9;
+/// Shortest pause between two looks at few processes: new flows come at most once in 4 ms (the ring's block timer).
+const FEW_PAUSE: Duration = Duration::from_millis(2);
+/// As [`WALK_SHARE`], for these looks.
+const FEW_SHARE: u32 = 10;
 /// Process numbers looked at downwards from the newest: threads have numbers too, and to find that there is no process
 /// takes about a microsecond.
 const NEWEST_NUMBERS: u32 = 256;
-/// Processes among them that are looked into; one takes some 20 microseconds.
-const MAX_NEWEST: usize = 64;
+/// Processes among them that are remembered; to look into one takes some 20 microseconds.
+const MAX_YOUNG: usize = 64;
+/// Numbers looked at again: a number is given away a moment before its process can be seen.
+const UNSETTLED_NUMBERS: u32 = 8;
 /// How many of those that had traffic last are looked at.
 const MAX_RECENT: usize = 8;
 /// Files looked at of each of these few; a process with more is left to the walk.
@@ -59,24 +60,6 @@ const MAX_ORPHANS: usize = 4_096;
 /// How long no walk is made for an inode that nobody held.
 const ORPHAN_LIFE: Duration = Duration::from_secs(1);
 
-/// When something may be done again: after a pause that grows with what it took, so that it never takes more than
-/// `1 / (share + 1)` of the time.
-#[derive(Default)]
-struct Pace {
-    next: Option<Instant>,
-}
-
-impl Pace {
-    fn is_due(&self, now: Instant) -> bool {
-        self.next.is_none_or(|next| now >= next)
-    }
-
-    /// `took` is time on the processor: on a busy machine the look itself waits, and must not wait for that again.
-    fn done(&mut self, began: Instant, took: Duration, shortest: Duration, share: u32) {
-        self.next = Some(began + shortest.max(took.saturating_mul(share.saturating_add(1))));
-    }
-}
-
 /// Who holds a socket, and under which file descriptor.
 struct Held {
     process: Arc<Process>,
@@ -87,13 +70,15 @@ impl Held {
     /// One link is read: the descriptor of a process that ended leads nowhere. The start time then tells a child that
     /// inherited both the socket and the process number.
     fn is_true(&self, inode: u32) -> bool {
-        let ProcessId { pid, start_ticks: start } = self.process.identity;
+        let ProcessId {
+            pid,
+            start_ticks: start,
+        } = self.process.identity;
         socket_inode(&descriptor_path(pid, self.descriptor)) == Some(inode) && start_ticks(pid) == Some(start)
     }
 }
 
 /// The index.
-#[derive(Default)]
 pub struct ProcessIndex {
     holders: HashMap<u32, Held>,
     orphans: HashMap<u32, Instant>,
@@ -105,6 +90,26 @@ pub struct ProcessIndex {
     few: Pace,
     /// Processes that were asked for last, latest first.
     recent: VecDeque<u32>,
+    /// The newest processes, newest last, each with whether a socket of it was found.
+    young: VecDeque<(u32, bool)>,
+    /// The newest number of the last look.
+    newest: u32,
+}
+
+impl Default for ProcessIndex {
+    fn default() -> Self {
+        Self {
+            holders: HashMap::new(),
+            orphans: HashMap::new(),
+            walks: Pace::new(WALK_PAUSE, WALK_SHARE),
+            few: Pace::new(FEW_PAUSE, FEW_SHARE),
+            left: Vec::new(),
+            unhurried: false,
+            recent: VecDeque::new(),
+            young: VecDeque::new(),
+            newest: 0,
+        }
+    }
 }
 
 impl ProcessTable for ProcessIndex {
@@ -115,7 +120,7 @@ impl ProcessTable for ProcessIndex {
         if self.few.is_due(now) {
             let began = thread_time();
             let found = self.look_at_newest(inode).or_else(|| self.look_at_recent(inode));
-            self.few.done(now, thread_time().saturating_sub(began), FEW_PAUSE, FEW_SHARE);
+            self.few.done(now, thread_time().saturating_sub(began));
             if let Some(process) = found {
                 return Holder::Process(process);
             }
@@ -129,8 +134,7 @@ impl ProcessTable for ProcessIndex {
         }
         let began = thread_time();
         let complete = self.walk(began);
-        let took = thread_time().saturating_sub(began);
-        self.walks.done(now, took, WALK_PAUSE, WALK_SHARE);
+        self.walks.done(now, thread_time().saturating_sub(began));
         if let Some(process) = self.known(inode) {
             return Holder::Process(process);
         }
@@ -144,9 +148,9 @@ impl ProcessTable for ProcessIndex {
     }
 
     fn look_again(&mut self) {
-        self.walks = Pace::default();
+        self.walks = Pace::new(WALK_PAUSE, WALK_SHARE);
+        self.few = Pace::new(FEW_PAUSE, FEW_SHARE);
         self.unhurried = true;
-        self.few = Pace::default();
         self.orphans.clear();
     }
 
@@ -180,15 +184,42 @@ impl ProcessIndex {
         Some(process)
     }
 
-    /// All of the newest are looked at, not only until `inode` is found: where one has begun, others have, and the next
-    /// question is about them.
+    /// First those of which no socket is known yet, all of them: where one has begun, others have, and the next question
+    /// is about them. Then the others.
     fn look_at_newest(&mut self, inode: u32) -> Option<Arc<Process>> {
-        let last = newest()?;
-        let numbers = (last.saturating_sub(NEWEST_NUMBERS)..=last).rev();
-        for pid in numbers.filter(|pid| is_process(*pid)).take(MAX_NEWEST) {
-            self.look_into(pid, MAX_FEW_FILES);
+        self.note_newest();
+        for had_sockets in [false, true] {
+            let mut young = std::mem::take(&mut self.young);
+            for (pid, has_sockets) in young.iter_mut().rev().filter(|(_, has)| *has == had_sockets) {
+                *has_sockets |= self.look_into(*pid, MAX_FEW_FILES);
+            }
+            self.young = young;
+            if let Some(process) = self.known(inode) {
+                return Some(process);
+            }
         }
-        self.known(inode)
+        None
+    }
+
+    /// Adds the processes that began since the last look, drops those that ended.
+    fn note_newest(&mut self) {
+        let Some(last) = newest() else {
+            return;
+        };
+        let oldest = last.saturating_sub(NEWEST_NUMBERS);
+        // Numbers begin again at the top; then all are new.
+        let seen = if self.newest > last { 0 } else { self.newest };
+        let first = seen.saturating_sub(UNSETTLED_NUMBERS).max(oldest);
+        self.newest = last;
+        self.young
+            .retain(|(pid, _)| (oldest..=last).contains(pid) && is_process(*pid));
+        for pid in (first..=last).filter(|pid| is_process(*pid)) {
+            if !self.young.iter().any(|(known, _)| *known == pid) {
+                self.young.push_back((pid, false));
+            }
+        }
+        let surplus = self.young.len().saturating_sub(MAX_YOUNG);
+        self.young.drain(..surplus);
     }
 
     fn look_at_recent(&mut self, inode: u32) -> Option<Arc<Process>> {
@@ -214,10 +245,10 @@ impl ProcessIndex {
         whole && self.left.is_empty()
     }
 
-    /// Enters the sockets that the process is not known to hold.
-    fn look_into(&mut self, pid: u32, limit: usize) {
+    /// Enters the sockets that the process is not known to hold; true if it holds any.
+    fn look_into(&mut self, pid: u32, limit: usize) -> bool {
         let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-            return;
+            return false;
         };
         let mut descriptors = files
             .flatten()
@@ -226,30 +257,33 @@ impl ProcessIndex {
             .peekable();
         // A kernel thread has none and is cheap to pass over.
         if descriptors.peek().is_none() {
-            return;
+            return false;
         }
         let Some(start_ticks) = start_ticks(pid) else {
-            return;
+            return false;
         };
         let identity = ProcessId { pid, start_ticks };
+        let mut any = false;
         let unknown: Vec<(u32, u32)> = descriptors
             .filter_map(|descriptor| Some((descriptor, socket_inode(&descriptor_path(pid, descriptor))?)))
+            .inspect(|_| any = true)
             .filter(|(_, inode)| {
                 let known = self.holders.get(inode);
                 known.is_none_or(|held| held.process.identity != identity)
             })
             .collect();
         if unknown.is_empty() {
-            return;
+            return any;
         }
         // The links were read between two looks at the start time; the number may have changed hands.
         let Some(process) = read(pid).filter(|process| process.identity == identity) else {
-            return;
+            return false;
         };
         let process = Arc::new(process);
         for (descriptor, inode) in unknown {
             self.enter(inode, descriptor, &process);
         }
+        true
     }
 
     fn enter(&mut self, inode: u32, descriptor: u32, process: &Arc<Process>) {
@@ -262,13 +296,6 @@ impl ProcessIndex {
             self.holders.insert(inode, Held { process, descriptor });
         }
     }
-}
-
-/// Time this thread has had on the processor.
-fn thread_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .map(Duration::from)
-        .unwrap_or_default()
 }
 
 /// All process numbers, ascending.

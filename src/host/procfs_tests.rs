@@ -51,8 +51,7 @@ fn an_unknown_inode_causes_one_walk_and_then_waits() {
     assert_eq!(index.holder(0, now), Holder::Nobody);
     assert_eq!(index.holder(0, now), Holder::Nobody, "remembered");
     assert_eq!(index.holder(u32::MAX, now), Holder::AskLater);
-    let later = index.walks.next.unwrap();
-    assert!(later >= now + WALK_PAUSE);
+    let later = now + Duration::from_secs(60);
     index.unhurried = true;
     assert_eq!(index.holder(u32::MAX, later), Holder::Nobody);
 }
@@ -61,7 +60,7 @@ fn an_unknown_inode_causes_one_walk_and_then_waits() {
 fn a_new_process_is_found_while_no_walk_is_allowed() {
     let mut index = index();
     let now = clock::instant();
-    index.walks.next = Some(now + Duration::from_secs(60));
+    index.walks.done(now, Duration::from_secs(60));
     let (socket, inode) = listen();
     let mut child = holder_of(&socket);
     drop(socket);
@@ -115,19 +114,12 @@ fn a_walk_that_takes_long_goes_on_later() {
     }
     assert!(!index.walk(Duration::ZERO));
     assert_eq!(index.left, [std::process::id()]);
-    assert!(!index.walk(Duration::ZERO), "the rest of a walk is not a whole one");
-    assert_eq!(index.known(inode).map(|process| process.identity.pid), Some(std::process::id()));
-}
-
-#[test]
-fn the_pause_after_a_look_grows_with_what_it_took() {
-    let mut pace = Pace::default();
-    let began = clock::instant();
-    assert!(pace.is_due(began));
-    pace.done(began, Duration::from_millis(1), FEW_PAUSE, FEW_SHARE);
-    assert!(!pace.is_due(began + Duration::from_millis(9)));
-    assert!(pace.is_due(began + Duration::from_millis(10)));
-    pace.done(began, Duration::ZERO, FEW_PAUSE, FEW_SHARE);
-    assert!(!pace.is_due(began + Duration::from_millis(1)));
-    assert!(pace.is_due(began + FEW_PAUSE));
+    assert!(
+        !index.walk(Duration::ZERO),
+        "the rest of a walk is not a whole one"
+    );
+    assert_eq!(
+        index.known(inode).map(|process| process.identity.pid),
+        Some(std::process::id())
+    );
 }

@@ -130,9 +130,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             }
             // The socket has gone: the last packets of a connection are still its owner's. A SYN is a new connection and
             // proves nothing about the old owner.
-            (Err((inode, _)), Some(known @ Known { owner: Ok(_), .. }))
-                if !opens && inode == 0 =>
-            {
+            (Err((inode, _)), Some(known @ Known { owner: Ok(_), .. })) if !opens && inode == 0 => {
                 let verdict = known.verdict();
                 self.flows.insert(
                     *flow,

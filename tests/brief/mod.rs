@@ -88,7 +88,10 @@ fn finish(child: Child) -> Brief {
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let (_, said) = text.split_once("sent ").unwrap();
-    let numbers: Vec<u64> = said.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let numbers: Vec<u64> = said
+        .split_whitespace()
+        .map(|word| word.parse().unwrap())
+        .collect();
     Brief {
         pid,
         payload: numbers[0],
