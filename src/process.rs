@@ -89,8 +89,8 @@ fn container(level: &str, above: &str) -> Option<Workload> {
                 .or_else(|| engine.then_some(level))?
         }
     };
-    let hexadecimal = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    if id.len() != ID_DIGITS || !id.as_bytes().iter().all(|byte| hexadecimal(byte)) {
+    let hexadecimal = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if id.len() != ID_DIGITS || !id.bytes().all(hexadecimal) {
         return None;
     }
     Some(Workload::Container(id.get(..SHORT_DIGITS)?.to_owned()))

@@ -163,6 +163,7 @@ impl ProcessTable for ProcessIndex {
                 .or_insert_with(|| start_ticks(identity.pid) == Some(identity.start_ticks))
         });
         self.orphans.clear();
+        self.unhurried = false;
     }
 }
 

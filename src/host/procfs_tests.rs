@@ -105,8 +105,10 @@ fn a_number_that_changed_hands_names_nobody() {
 
 #[test]
 fn a_walk_that_takes_long_goes_on_later() {
-    let mut index = ProcessIndex::default();
-    index.left = vec![std::process::id(), 1];
+    let mut index = ProcessIndex {
+        left: vec![std::process::id(), 1],
+        ..ProcessIndex::default()
+    };
     let (_socket, inode) = listen();
     // All of the slice is used up before it begins.
     while thread_time() < WALK_SLICE {
