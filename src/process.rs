@@ -35,13 +35,22 @@ pub struct Process {
 
 /// What a process is part of, as its cgroup tells: a label for people. Only root can make a component's; a user with a
 /// cgroup tree of its own can make one there that looks like a container's, so nothing is decided by it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Workload {
     /// A container, by the first 12 digits of its id, as the tools of every container engine show it.
     Container(String),
     /// A Greengrass component, by its name: on lite every component; on classic those with limits of their own.
     Component(String),
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Container(id) => write!(out, "container {id}"),
+            Self::Component(name) => write!(out, "component {name}"),
+        }
+    }
 }
 
 /// Levels of a cgroup path looked at, from the innermost; nested engines and pods need five.

@@ -12,7 +12,7 @@ pub mod links;
 pub mod netlink;
 pub mod nft;
 pub mod nft_watch;
-mod pace;
+pub mod pace;
 pub mod process_table;
 pub mod procfs;
 pub mod sock_diag;

@@ -10,7 +10,7 @@
 //! with the old holder while that keeps it open too; nobody outside can tell which of the two uses it.
 //!
 //! Cost, whatever happens: looks at few processes take at most 100 ms of processor time a second and walks at most 50 ms,
-//! and 20 ms more of each after a quiet time (`host::pace`). Both only for unknown inodes; to confirm a known one takes some
+//! and 100 ms more of each after a quiet time (`host::pace`). Both only for unknown inodes; to confirm a known one takes some
 //! 10 microseconds.
 //!
 //! Absent: other pid namespaces' own numbering; processes are named as this namespace sees them.

@@ -79,6 +79,8 @@ pub struct Attribution<S, P> {
     sockets: S,
     processes: P,
     flows: HashMap<LocalFlow, Known>,
+    /// A flow waits that is asked about every [`RETRY`].
+    eager: bool,
     remembered: HashMap<LocalFlow, SocketOwner>,
     bound_udp: HashMap<(IpAddr, u16), SocketOwner>,
 }
@@ -90,6 +92,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             sockets,
             processes,
             flows: HashMap::new(),
+            eager: false,
             remembered: HashMap::new(),
             bound_udp: HashMap::new(),
         }
@@ -143,7 +146,9 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             }
             (Err((inode, reason)), previous) => {
                 let attempts = previous.map_or(0, |known| known.attempts).saturating_add(1);
-                let ask_again = now + if attempts < EAGER_ATTEMPTS { RETRY } else { RECHECK };
+                let eager = attempts < EAGER_ATTEMPTS;
+                self.eager |= eager;
+                let ask_again = now + if eager { RETRY } else { RECHECK };
                 let owner = Err(reason);
                 self.flows.insert(
                     *flow,
@@ -228,9 +233,18 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             .filter(|_| flow.protocol == Protocol::Udp)
     }
 
+    /// How soon [`Attribution::retry_waiting`] is worth a call, if it is before the next tick.
+    #[must_use]
+    pub const fn retry_in(&self) -> Option<Duration> {
+        if self.eager { Some(RETRY) } else { None }
+    }
+
     /// Asks again for flows still without owner that are due, `limit` at most; returns those that have one now.
     pub fn retry_waiting(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
-        self.ask_again(limit, now, |known| known.ask_again <= now)
+        let waits = |known: &Known| known.owner.is_err() && known.attempts < EAGER_ATTEMPTS;
+        let found = self.ask_again(limit, now, |known| known.ask_again <= now);
+        self.eager = self.eager && self.flows.values().any(waits);
+        found
     }
 
     /// As [`Attribution::retry_waiting`], for every flow and with a fresh look at the processes: what has no owner

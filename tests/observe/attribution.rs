@@ -1,62 +1,26 @@
 //! Whose bytes they are, in real network namespaces: processes that live for milliseconds, sockets that change hands,
 //! containers, and devices behind address translation. Expected counts come from the sender.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "a test and its programs: they touch the outside and fail loudly"
-)]
-
-mod brief;
-#[expect(dead_code, reason = "shared with tests/observe.rs, which uses the rest")]
-mod observe_site;
-
 use std::io::Write as _;
 use std::net::{IpAddr, TcpStream};
-use std::time::Duration;
 
-use brief::{Brief, Haste, in_lab_or_brief};
+use super::brief::{Brief, Haste, in_lab_or_brief};
+use super::site::{Neighbour, PORT, Program, UDP_DATAGRAMS, UDP_PAYLOAD, now, run, wait_for, wait_until};
 use edgewarden::observe::flow::Protocol;
 use edgewarden::observe::interval::{ForwardedTraffic, Interval, Reason};
-use edgewarden::observe::{Counters, ObserveSettings, Observer};
+use edgewarden::observe::{Counters, Observer};
 use edgewarden::process::Workload;
-use observe_site::{Neighbour, PORT, Program, UDP_DATAGRAMS, UDP_PAYLOAD, now, run, wait_for, wait_until};
-use rustix::process::Pid;
 
-/// The limit of every wait in these tests.
-const LIMIT: Duration = Duration::from_secs(20);
 /// Rounds of them at most.
 const ROUNDS: usize = 20;
-/// Names of the observer's threads that have to be quick.
-const OBSERVERS: [&str; 2] = ["capture ring", "accounting"];
 /// How many short processes.
 const PROCESSES: usize = 50;
 
+/// An observer whose first interval begins now.
 fn start(interfaces: &[&str]) -> Observer {
-    let observer = Observer::start(ObserveSettings::all_interfaces(now()));
-    wait_until("capture runs", || {
-        let status = observer.status();
-        interfaces
-            .iter()
-            .all(|name| status.interfaces.contains_key(*name))
-    });
-    prefer();
+    let observer = super::measure::start(interfaces);
     observer.take_interval(now());
     observer
-}
-
-/// Puts the observer's threads before everything else: these tests share two cores with builds that fill them many times
-/// over, and what is measured is whether a process is found, not when the scheduler lets us look.
-fn prefer() {
-    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        if OBSERVERS.contains(&name.trim()) {
-            let number = task.file_name().to_str().unwrap().parse().unwrap();
-            rustix::process::setpriority_process(Pid::from_raw(number), -20).unwrap();
-        }
-    }
 }
 
 /// Waits until nothing is under way, which is when capture has what the kernel has and nothing is added, and closes.
@@ -121,7 +85,7 @@ fn share(interval: &Interval, sent: &[Brief], earlier: &[u32]) -> u64 {
 fn check_brief(protocol: &str, together: bool, haste: Haste, least: u64) {
     let peer = upstream();
     let _sink = Program::sink(Some(&peer));
-    brief::run(1, "tcp", false, Haste::Patient); // resolves the neighbour's address
+    super::brief::run(1, "tcp", false, Haste::Patient); // resolves the neighbour's address
     let observer = start(&["up0"]);
     let mut earlier = Vec::new();
     let reached = (0..ROUNDS).any(|_| round(&observer, protocol, together, haste, &mut earlier) >= least);
@@ -129,7 +93,7 @@ fn check_brief(protocol: &str, together: bool, haste: Haste, least: u64) {
 }
 
 fn round(observer: &Observer, protocol: &str, together: bool, haste: Haste, earlier: &mut Vec<u32>) -> u64 {
-    let sent = brief::run(PROCESSES, protocol, together, haste);
+    let sent = super::brief::run(PROCESSES, protocol, together, haste);
     let interval = close(observer);
     let share = share(&interval, &sent, earlier);
     earlier.extend(sent.iter().map(|own| own.pid));
@@ -147,68 +111,56 @@ fn round(observer: &Observer, protocol: &str, together: bool, haste: Haste, earl
 
 #[test]
 fn processes_of_some_milliseconds_one_after_another_get_their_tcp_bytes() {
-    in_lab_or_brief(
-        "processes_of_some_milliseconds_one_after_another_get_their_tcp_bytes",
-        || check_brief("tcp", false, Haste::Patient, 950),
-    );
+    in_lab_or_brief(|| check_brief("tcp", false, Haste::Patient, 950));
 }
 
 #[test]
 fn processes_of_some_milliseconds_together_get_their_tcp_bytes() {
-    in_lab_or_brief(
-        "processes_of_some_milliseconds_together_get_their_tcp_bytes",
-        || check_brief("tcp", true, Haste::Patient, 950),
-    );
+    in_lab_or_brief(|| check_brief("tcp", true, Haste::Patient, 950));
 }
 
 #[test]
 fn processes_of_some_milliseconds_get_their_udp_bytes() {
-    in_lab_or_brief("processes_of_some_milliseconds_get_their_udp_bytes", || {
+    in_lab_or_brief(|| {
         check_brief("udp", false, Haste::Patient, 950);
     });
 }
 
 #[test]
 fn processes_that_end_at_once_are_never_called_by_a_wrong_name() {
-    in_lab_or_brief(
-        "processes_that_end_at_once_are_never_called_by_a_wrong_name",
-        || check_brief("tcp", true, Haste::AtOnce, 0),
-    );
+    in_lab_or_brief(|| check_brief("tcp", true, Haste::AtOnce, 0));
 }
 
 /// As with SCM_RIGHTS, to a process that is older, so that "the one that started last" is no help.
 #[test]
 fn a_socket_that_an_older_process_takes_over_takes_its_bytes_along() {
-    in_lab_or_brief(
-        "a_socket_that_an_older_process_takes_over_takes_its_bytes_along",
-        || {
-            let peer = upstream();
-            let _sink = Program::sink(Some(&peer));
-            let observer = start(&["up0"]);
-            let mut giver = brief::Giver::start();
-            wait_until("the giver is known", || {
-                has(&observer.peek(now()), giver.pid(), 100_000)
-            });
-            let mut socket: TcpStream = giver.take();
-            giver.end();
-            let own = std::process::id();
-            wait_until("we are known", || {
-                socket.write_all(&[7; 100]).unwrap();
-                has(&observer.peek(now()), own, 1)
-            });
-            socket.write_all(&[7; 300_000]).unwrap();
-            let interval = close(&observer);
-            assert!(has(&interval, own, 300_000), "{:#?}", interval.processes);
-            let of_giver = interval
-                .processes
-                .iter()
-                .find(|item| item.identity.pid == giver.pid());
-            assert!(
-                of_giver.is_some_and(|item| item.counters.bytes_out < 200_000),
-                "{of_giver:?}"
-            );
-        },
-    );
+    in_lab_or_brief(|| {
+        let peer = upstream();
+        let _sink = Program::sink(Some(&peer));
+        let observer = start(&["up0"]);
+        let mut giver = super::brief::Giver::start();
+        wait_until("the giver is known", || {
+            has(&observer.peek(now()), giver.pid(), 100_000)
+        });
+        let mut socket: TcpStream = giver.take();
+        giver.end();
+        let own = std::process::id();
+        wait_until("we are known", || {
+            socket.write_all(&[7; 100]).unwrap();
+            has(&observer.peek(now()), own, 1)
+        });
+        socket.write_all(&[7; 300_000]).unwrap();
+        let interval = close(&observer);
+        assert!(has(&interval, own, 300_000), "{:#?}", interval.processes);
+        let of_giver = interval
+            .processes
+            .iter()
+            .find(|item| item.identity.pid == giver.pid());
+        assert!(
+            of_giver.is_some_and(|item| item.counters.bytes_out < 200_000),
+            "{of_giver:?}"
+        );
+    });
 }
 
 fn has(interval: &Interval, pid: u32, bytes: u64) -> bool {
@@ -220,7 +172,7 @@ fn has(interval: &Interval, pid: u32, bytes: u64) -> bool {
 
 #[test]
 fn a_container_is_named_by_its_cgroup() {
-    in_lab_or_brief("a_container_is_named_by_its_cgroup", || {
+    in_lab_or_brief(|| {
         let short = format!("{:012x}", std::process::id());
         let cgroup = format!("/sys/fs/cgroup/docker-{short}{}.scope", "0".repeat(52));
         if let Err(error) = std::fs::create_dir(&cgroup) {
@@ -270,7 +222,7 @@ fn downstream() -> Neighbour {
         "2001:db8:2::2/64",
     );
     down.default_route("198.51.100.1", "2001:db8:2::1");
-    observe_site::forward();
+    super::site::forward();
     down
 }
 
@@ -307,78 +259,72 @@ fn check_all_forwarded(interval: &Interval) {
 
 #[test]
 fn what_a_device_behind_masquerading_sends_is_forwarded_for_it() {
-    in_lab_or_brief(
-        "what_a_device_behind_masquerading_sends_is_forwarded_for_it",
-        || {
-            let up = far_upstream();
-            let down = downstream();
-            run(
-                "nft",
-                &[
-                    "table inet t { chain c { type nat hook postrouting priority srcnat; oifname up0 masquerade; }; }",
-                ],
+    in_lab_or_brief(|| {
+        let up = far_upstream();
+        let down = downstream();
+        run(
+            "nft",
+            &[
+                "table inet t { chain c { type nat hook postrouting priority srcnat; oifname up0 masquerade; }; }",
+            ],
+        );
+        let _sink = Program::sink(Some(&up));
+        let mut sender = Program::sender(Some(&down), &["192.0.2.2", "2001:db8:1::2"]);
+        let observer = start(&["up0", "down0"]);
+        let sent = sender.run();
+        let interval = close(&observer);
+        check_all_forwarded(&interval);
+        for (peer, headers) in [("198.51.100.2", 14 + 20 + 8), ("2001:db8:2::2", 14 + 40 + 8)] {
+            let udp = of_peer(&interval, peer, Protocol::Udp);
+            assert_eq!(
+                (udp.bytes_out, udp.packets_out),
+                (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
+                "{peer}"
             );
-            let _sink = Program::sink(Some(&up));
-            let mut sender = Program::sender(Some(&down), &["192.0.2.2", "2001:db8:1::2"]);
-            let observer = start(&["up0", "down0"]);
-            let sent = sender.run();
-            let interval = close(&observer);
-            check_all_forwarded(&interval);
-            for (peer, headers) in [("198.51.100.2", 14 + 20 + 8), ("2001:db8:2::2", 14 + 40 + 8)] {
-                let udp = of_peer(&interval, peer, Protocol::Udp);
-                assert_eq!(
-                    (udp.bytes_out, udp.packets_out),
-                    (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
-                    "{peer}"
-                );
-                let tcp = of_peer(&interval, peer, Protocol::Tcp);
-                assert!(
-                    tcp.bytes_out > sent.tcp && tcp.bytes_out < sent.tcp + sent.tcp / 10,
-                    "{peer}: {tcp:?} for {}",
-                    sent.tcp
-                );
-                assert!(
-                    tcp.bytes_in > 0 && tcp.bytes_in < sent.tcp / 10,
-                    "{peer}: {tcp:?}"
-                );
-            }
-        },
-    );
+            let tcp = of_peer(&interval, peer, Protocol::Tcp);
+            assert!(
+                tcp.bytes_out > sent.tcp && tcp.bytes_out < sent.tcp + sent.tcp / 10,
+                "{peer}: {tcp:?} for {}",
+                sent.tcp
+            );
+            assert!(
+                tcp.bytes_in > 0 && tcp.bytes_in < sent.tcp / 10,
+                "{peer}: {tcp:?}"
+            );
+        }
+    });
 }
 
 #[test]
 fn what_comes_to_a_redirected_port_is_forwarded_to_the_device_behind() {
-    in_lab_or_brief(
-        "what_comes_to_a_redirected_port_is_forwarded_to_the_device_behind",
-        || {
-            let up = far_upstream();
-            let down = downstream();
-            let rules = format!(
-                "table inet t {{ chain c {{ type nat hook prerouting priority dstnat; \
+    in_lab_or_brief(|| {
+        let up = far_upstream();
+        let down = downstream();
+        let rules = format!(
+            "table inet t {{ chain c {{ type nat hook prerouting priority dstnat; \
                  iifname up0 meta l4proto {{ tcp, udp }} th dport {PORT} dnat ip to 198.51.100.2; \
                  iifname up0 meta l4proto {{ tcp, udp }} th dport {PORT} dnat ip6 to 2001:db8:2::2; }}; }}"
+        );
+        run("nft", &[&rules]);
+        let _sink = Program::sink(Some(&down));
+        let mut sender = Program::sender(Some(&up), &["192.0.2.1", "2001:db8:1::1"]);
+        let observer = start(&["up0", "down0"]);
+        let sent = sender.run();
+        let interval = close(&observer);
+        check_all_forwarded(&interval);
+        for (peer, headers) in [("198.51.100.2", 14 + 20 + 8), ("2001:db8:2::2", 14 + 40 + 8)] {
+            let udp = of_peer(&interval, peer, Protocol::Udp);
+            assert_eq!(
+                (udp.bytes_in, udp.packets_in),
+                (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
+                "{peer}"
             );
-            run("nft", &[&rules]);
-            let _sink = Program::sink(Some(&down));
-            let mut sender = Program::sender(Some(&up), &["192.0.2.1", "2001:db8:1::1"]);
-            let observer = start(&["up0", "down0"]);
-            let sent = sender.run();
-            let interval = close(&observer);
-            check_all_forwarded(&interval);
-            for (peer, headers) in [("198.51.100.2", 14 + 20 + 8), ("2001:db8:2::2", 14 + 40 + 8)] {
-                let udp = of_peer(&interval, peer, Protocol::Udp);
-                assert_eq!(
-                    (udp.bytes_in, udp.packets_in),
-                    (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
-                    "{peer}"
-                );
-                let tcp = of_peer(&interval, peer, Protocol::Tcp);
-                assert!(
-                    tcp.bytes_in > sent.tcp && tcp.bytes_in < sent.tcp + sent.tcp / 10,
-                    "{peer}: {tcp:?} for {}",
-                    sent.tcp
-                );
-            }
-        },
-    );
+            let tcp = of_peer(&interval, peer, Protocol::Tcp);
+            assert!(
+                tcp.bytes_in > sent.tcp && tcp.bytes_in < sent.tcp + sent.tcp / 10,
+                "{peer}: {tcp:?} for {}",
+                sent.tcp
+            );
+        }
+    });
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use super::observe_site::{PORT, in_own_namespace};
+use super::site::{PORT, in_own_namespace};
 
 const ROLE: &str = "EDGEWARDEN_BRIEF_ROLE";
 /// The sink.
@@ -45,11 +45,11 @@ pub(super) struct Brief {
 }
 
 /// Runs `body` in a lab, or the program this test binary was asked to be.
-pub(super) fn in_lab_or_brief(test: &str, body: impl FnOnce()) {
+pub(super) fn in_lab_or_brief(body: impl FnOnce()) {
     match std::env::var(ROLE).as_deref() {
         Ok("giver") => give(),
         Ok(role) => send(role),
-        Err(_) => in_own_namespace(test, body),
+        Err(_) => in_own_namespace(body),
     }
 }
 
