@@ -1,0 +1,81 @@
+//! Black box: what TCP hands to the interface in one piece counts in full, though only its headers are kept.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a step of a test that fails is a failed test"
+)]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use edgewarden_lab::site::{GATEWAY_WAN_V4, INTERNET_V4, Ns, Site, in_lab};
+use nix::net::if_::if_nametoindex;
+use packet_ring::{FrameKind, PacketRing, RingOptions};
+
+const PORT: u16 = 7_000;
+const SENT: u64 = 5_000_000;
+
+#[test]
+fn a_super_frame_counts_with_its_true_length() {
+    in_lab("a_super_frame_counts_with_its_true_length", || {
+        let site = Site::new().unwrap();
+        let mut ring = site
+            .run_in(Ns::Gateway, || PacketRing::open(&RingOptions::default()))
+            .unwrap()
+            .unwrap();
+        let wan = site.run_in(Ns::Gateway, || if_nametoindex("wan0")).unwrap().unwrap();
+        ring.control().watch(&[wan]).unwrap();
+        let before = site.run_in(Ns::Gateway, sent_by_interface).unwrap();
+        let listener = site
+            .run_in(Ns::Internet, || TcpListener::bind((INTERNET_V4, PORT)))
+            .unwrap()
+            .unwrap();
+        let taker = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let taken = std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+            stream.write_all(b"!").unwrap();
+            taken
+        });
+        let mut stream = site
+            .run_in(Ns::Gateway, || TcpStream::connect((INTERNET_V4, PORT)))
+            .unwrap()
+            .unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip(), GATEWAY_WAN_V4);
+        let (mut bytes, mut longest, mut kept) = (0, 0, 0);
+        let mut count = |ring: &mut PacketRing| {
+            ring.read_block(Duration::from_millis(100), |frame| {
+                if frame.kind == FrameKind::Outgoing {
+                    bytes += u64::from(frame.wire_length);
+                    longest = longest.max(frame.wire_length);
+                    kept = kept.max(frame.bytes.len());
+                }
+            })
+            .unwrap()
+        };
+        let chunk = vec![7; 100_000];
+        for _ in 0..SENT / 100_000 {
+            stream.write_all(&chunk).unwrap();
+            count(&mut ring);
+        }
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        drop(stream);
+        assert_eq!(taker.join().unwrap(), SENT);
+        while count(&mut ring) {}
+        let lost = ring.control().statistics().unwrap().lost;
+        let by_interface = site.run_in(Ns::Gateway, sent_by_interface).unwrap() - before;
+        assert_eq!((bytes, lost), (by_interface, 0));
+        assert!(longest > 1_514, "no super-frame came: {longest}");
+        assert_eq!(kept, 128);
+    });
+}
+
+/// What the kernel counted as sent on `wan0`; the namespace's own text, whatever `/sys` shows.
+fn sent_by_interface() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("wan0:"))
+        .unwrap();
+    line.split_whitespace().nth(8).unwrap().parse().unwrap()
+}
