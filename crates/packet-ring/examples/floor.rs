@@ -48,9 +48,7 @@ struct Sum {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stopped = stop_on_term()?;
     let mut ring = PacketRing::open(&RingOptions::default())?;
-    let indexes = std::env::args()
-        .skip(1)
-        .map(|name| if_nametoindex(name.as_str()));
+    let indexes = std::env::args().skip(1).map(|name| if_nametoindex(name.as_str()));
     ring.control().watch(&indexes.collect::<Result<Vec<_>, _>>()?)?;
     println!("{}", json!({"ready": true}));
     let mut flows: HashMap<Flow, Sum, RandomState> = HashMap::default();

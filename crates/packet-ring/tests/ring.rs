@@ -1,10 +1,7 @@
 //! Black box: frames over a veth pair in a private network namespace, read through the ring.
 //!
 //! Frames are told from the kernel's own (neighbour discovery) by an Ethernet type for experiments and a number.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a step of a test that fails is a failed test"
-)]
+#![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 mod support;
 
@@ -26,7 +23,10 @@ fn a_frame_is_seen_once_each_way_with_its_true_length() {
         let seen = read(&mut ring, 8);
         for (number, length) in LENGTHS {
             let of_this: Vec<_> = seen.iter().filter(|frame| frame.number == number).collect();
-            let ways: Vec<_> = of_this.iter().map(|frame| (frame.interface, frame.kind)).collect();
+            let ways: Vec<_> = of_this
+                .iter()
+                .map(|frame| (frame.interface, frame.kind))
+                .collect();
             assert_eq!(
                 ways,
                 [(pair.near, FrameKind::Outgoing), (pair.far, FrameKind::Host)]

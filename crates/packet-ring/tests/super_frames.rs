@@ -1,8 +1,5 @@
 //! Black box: what TCP hands to the interface in one piece counts in full, though only its headers are kept.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a step of a test that fails is a failed test"
-)]
+#![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -23,7 +20,10 @@ fn a_super_frame_counts_with_its_true_length() {
             .run_in(Ns::Gateway, || PacketRing::open(&RingOptions::default()))
             .unwrap()
             .unwrap();
-        let wan = site.run_in(Ns::Gateway, || if_nametoindex("wan0")).unwrap().unwrap();
+        let wan = site
+            .run_in(Ns::Gateway, || if_nametoindex("wan0"))
+            .unwrap()
+            .unwrap();
         ring.control().watch(&[wan]).unwrap();
         let before = site.run_in(Ns::Gateway, sent_by_interface).unwrap();
         let listener = site

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use edgewarden_lab::site::wait_until;
 use nix::net::if_::if_nametoindex;
 use packet_ring::{FrameKind, PacketRing, RingOptions, Vlan};
 use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender, interfaces};
@@ -18,10 +19,11 @@ pub(crate) const FAR: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// IEEE 802, local experimental Ethernet type 1.
 const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 
-pub(crate) fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) -> String {
     let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments}: {error}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 pub(crate) fn index(name: &str) -> u32 {
@@ -40,6 +42,13 @@ impl Pair {
         ip("link add near0 address 02:00:00:00:00:01 type veth peer name far0 address 02:00:00:00:00:02");
         ip("link set near0 up");
         ip("link set far0 up");
+        // The kernel throws frames away until it has noticed that both ends are up, which may take a second.
+        wait_until(LIMIT, "both ends are up", || {
+            ["near0", "far0"]
+                .iter()
+                .all(|name| ip(&format!("link show {name}")).contains("state UP"))
+        })
+        .unwrap();
         Self {
             near: index("near0"),
             far: index("far0"),
