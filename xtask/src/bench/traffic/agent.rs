@@ -1,14 +1,33 @@
 //! What the running agent says about traffic, through its own command line.
 //!
-//! In: the agent's socket. Out: the running interval, as sums.
+//! In: the agent's socket. Out: the running interval, as sums; the cost of its reading thread.
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::super::error::BenchError;
 use super::site::Bench;
 use super::subject::Subject;
+
+/// The agent's thread that reads frames; the others find owners and look after interfaces.
+const READER: &str = "capture ring";
+
+/// CPU time of the reading thread so far, by the scheduler's own count.
+pub(super) fn reader_cpu(pid: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let reading = tasks
+        .flatten()
+        .map(|task| task.path())
+        .find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == READER));
+    let nanos = reading
+        .and_then(|task| std::fs::read_to_string(task.join("schedstat")).ok())
+        .and_then(|text| text.split_whitespace().next()?.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
 
 /// The running interval.
 pub(super) struct Interval(Value);
@@ -55,6 +74,13 @@ impl Interval {
             .filter(wanted)
             .map(|process| bytes(&process["counters"]))
             .sum()
+    }
+
+    /// Bytes without an owner for this reason.
+    pub(super) fn unattributed(&self, reason: &str) -> u64 {
+        items(&self.0["unattributedByReason"])
+            .find(|item| item["reason"] == reason)
+            .map_or(0, |item| bytes(&item["counters"]))
     }
 
     /// Bytes of an interface in and out, from the kernel's counters.

@@ -13,7 +13,7 @@ use super::super::error::BenchError;
 use super::super::figure::{Aim, Figure};
 use super::super::report::Report;
 use super::super::usage::Usage;
-use super::agent::Interval;
+use super::agent::{Interval, reader_cpu};
 use super::site::{Bench, INTERFACE, PATIENCE, PORT};
 use super::subject::Subject;
 
@@ -69,6 +69,8 @@ struct Outcome {
     bytes: u64,
     seconds: f64,
     cpu: Duration,
+    /// Of the agent's reading thread alone.
+    reader_cpu: Option<Duration>,
     rss: u64,
     /// Share of the frames (or bytes) that the subject did not count, where it can be told.
     missed: Option<f64>,
@@ -98,6 +100,7 @@ fn one(bench: &Bench, subject: Subject, work: &Work) -> Result<Outcome, BenchErr
         Subject::Agent => Some(Interval::read(bench)?),
         _ => None,
     };
+    let reader = (subject == Subject::Agent).then(|| reader_cpu(running.pid()));
     let before = (Usage::of(running.pid())?, bench.kernel_bytes()?);
     let begin = Instant::now();
     let packets = match work.datagrams {
@@ -115,6 +118,7 @@ fn one(bench: &Bench, subject: Subject, work: &Work) -> Result<Outcome, BenchErr
         bytes: bench.kernel_bytes()? - before.1,
         seconds,
         cpu: usage.cpu_since(&before.0),
+        reader_cpu: reader.map(|before| reader_cpu(running.pid()).saturating_sub(before)),
         rss: usage.rss,
         missed: None,
     };
@@ -262,6 +266,10 @@ fn tell(report: &mut Report, work: &Work, subject: Subject, outcome: &Outcome, a
     }
     if !compared {
         report.add(figure);
+    }
+    if let Some(reader) = outcome.reader_cpu.filter(|_| outcome.packets > 0) {
+        let nanos = reader.as_nanos() as f64 / outcome.packets as f64;
+        report.add(Figure::new(&case, "of_it_reading", nanos, "ns"));
     }
     if let Some(missed) = outcome.missed {
         report.add(Figure::new(&case, "missed", missed * 100.0, "%"));

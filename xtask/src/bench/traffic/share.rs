@@ -52,12 +52,15 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<(), BenchErr
         if from == Ns::Internet {
             owners = vec![inside.pid()];
         }
-        bench.settle();
         let after = Look::now(bench)?;
         let told = after.agent.of_processes(&owners) - before.agent.of_processes(&owners);
-        let share = told as f64 / (after.kernel - before.kernel).max(1) as f64;
+        let percent = |bytes: u64| bytes as f64 * 100.0 / (after.kernel - before.kernel).max(1) as f64;
         let case = format!("{name}, {}", Subject::Agent.name());
-        report.add(Figure::new(case, "attributed", share * 100.0, "%"));
+        report.add(Figure::new(&case, "attributed", percent(told), "%"));
+        for (metric, reason) in [("no_socket", "noSocket"), ("no_process", "noProcess")] {
+            let bytes = after.agent.unattributed(reason) - before.agent.unattributed(reason);
+            report.add(Figure::new(&case, metric, percent(bytes), "%"));
+        }
     }
     let end = Look::now(bench)?;
     let kernel = end.kernel - begin.kernel;
@@ -86,13 +89,14 @@ struct Look {
 impl Look {
     fn now(bench: &Bench) -> Result<Self, BenchError> {
         loop {
+            // What is under way comes out of the ring first.
+            bench.settle();
             let kernel = bench.kernel_bytes()?;
             let agent = Interval::read(bench)?;
             // The kernel sends frames of its own at any time; then both are asked again.
             if bench.kernel_bytes()? == kernel {
                 return Ok(Self { agent, kernel });
             }
-            bench.settle();
         }
     }
 }
