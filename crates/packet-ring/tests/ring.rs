@@ -1,7 +1,15 @@
 //! Black box: frames over a veth pair in a private network namespace, read through the ring.
 //!
 //! Frames are told from the kernel's own (neighbour discovery) by an Ethernet type for experiments and a number.
-#![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a step of a test that fails is a failed test"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test runs programs, reads /proc and waits with a limit"
+)]
 
 mod support;
 

@@ -169,16 +169,18 @@ fn share_missing(seen: u64, all: u64) -> f64 {
 /// Bytes of all traffic that a peer's text speaks of.
 fn printed_sum(subject: Subject, log: &str) -> u64 {
     match subject {
-        // "program/pid/uid<TAB>sent<TAB>received": sums since the start, again with each refresh.
+        // "program/pid/uid<TAB>sent<TAB>received": sums since the start, again with each refresh, until it forgets them.
         Subject::Nethogs => {
-            let last = log.rsplit("Refreshing:").next().unwrap_or("");
             let of_line = |line: &str| {
                 line.rsplit('\t')
                     .take(2)
                     .filter_map(|number| number.trim().parse::<f64>().ok())
                     .sum::<f64>()
             };
-            last.lines().map(of_line).sum::<f64>() as u64
+            log.split("Refreshing:")
+                .map(|block| block.lines().map(of_line).sum::<f64>() as u64)
+                .max()
+                .unwrap_or(0)
         }
         // "connection: <time> ... up/down Bps: 1/2 process: ...": bytes of each second.
         _ => log

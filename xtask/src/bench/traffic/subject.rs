@@ -116,8 +116,8 @@ impl Subject {
         let fixed: Vec<&str> = match self {
             Self::Floor => Vec::new(),
             Self::Agent => vec!["run"],
-            // Sums in bytes, each second, as text.
-            Self::Nethogs => vec!["-t", "-v", "2", "-d", "1"],
+            // UDP too; sums in bytes, each second, as text.
+            Self::Nethogs => vec!["-C", "-t", "-v", "2", "-d", "1"],
             Self::Bandwhich => vec!["--raw", "--no-resolve"],
         };
         spec.args = fixed.into_iter().map(Into::into).collect();
