@@ -39,11 +39,12 @@ Manifests:
 pub struct Lab {
     nucleus: Running,
     root: PathBuf,
+    work: PathBuf,
     _broker: LoopbackBroker,
 }
 
 impl Lab {
-    /// Starts broker and nucleus; their files go to `folder`.
+    /// Starts broker and nucleus; their files go to `folder`, which is there.
     ///
     /// # Errors
     /// When one of them does not start.
@@ -52,11 +53,12 @@ impl Lab {
             let path = path.to_owned();
             move |source| BenchError::File { action, path, source }
         };
-        std::fs::create_dir_all(folder).map_err(file("create", folder))?;
+        let root = folder.join("root");
+        let work = root.join("work/io.edgewarden.Bench");
+        std::fs::create_dir_all(&work).map_err(file("create", &work))?;
         let recipe = folder.join("recipe.yaml");
         std::fs::write(&recipe, RECIPE).map_err(file("write", &recipe))?;
         let broker = LoopbackBroker::start(folder)?;
-        let root = folder.join("root");
         let mut spec = SpawnSpec::new(program, folder.join("nucleus.log"));
         spec.args = ["nucleus", "--personality", personality, "--artifacts", "."]
             .map(Into::into)
@@ -74,6 +76,7 @@ impl Lab {
         Ok(Self {
             nucleus,
             root,
+            work,
             _broker: broker,
         })
     }
@@ -92,8 +95,8 @@ impl Lab {
     }
 
     /// Where a component runs: the socket's path may be relative to it.
-    pub fn work_folder(&self) -> PathBuf {
-        self.root.join("work/io.edgewarden.Bench")
+    pub fn work_folder(&self) -> &Path {
+        &self.work
     }
 
     /// What the nucleus has cost so far.

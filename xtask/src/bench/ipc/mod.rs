@@ -47,7 +47,6 @@ pub fn run(arguments: &Arguments) -> Result<Report, BenchError> {
     for personality in PERSONALITIES {
         run_on(personality, &mut report)?;
     }
-    report.add(Figure::new("machine", "load_before", before, "processes"));
     report.add(Figure::new(
         "machine",
         "load_after",
