@@ -54,13 +54,13 @@ pub const METRICS: [(&str, &str); 7] = [
     ("failed_calls", "calls"),
 ];
 
-/// The numbers of one measurement.
-pub type Sample = [f64; METRICS.len()];
+/// The numbers of one measurement. Where no call succeeded there is nothing but the failures.
+pub type Sample = [Option<f64>; METRICS.len()];
 
 /// Runs one client once.
 ///
 /// # Errors
-/// When it does not do what it should, or nothing succeeded.
+/// When it does not do what it should.
 pub fn measure(lab: &Lab, client: Client, case: Case, log: PathBuf) -> Result<Sample, BenchError> {
     let mut command = client.command();
     command
@@ -75,11 +75,13 @@ pub fn measure(lab: &Lab, client: Client, case: Case, log: PathBuf) -> Result<Sa
     let done = program.expect("done", SLACK + Duration::from_secs(SECONDS))?;
     let after = (program.usage()?, lab.usage()?);
     let calls = number(client, &done, "calls")?;
+    let failed = number(client, &done, "failed")?;
+    if failed > 0.0 {
+        let (name, first) = (client.name(), &done["first_error"]);
+        eprintln!("bench: {name}: {failed} calls failed, the first with {first}");
+    }
     if calls < 1.0 {
-        return Err(BenchError::Content {
-            subject: client.name().to_owned(),
-            fault: format!("no call succeeded; the first error was {}", done["first_error"]),
-        });
+        return Ok([None, None, None, None, None, None, Some(failed)]);
     }
     let per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / calls;
     Ok([
@@ -89,8 +91,9 @@ pub fn measure(lab: &Lab, client: Client, case: Case, log: PathBuf) -> Result<Sa
         per_call(after.0.cpu_since(&before.0)),
         per_call(after.1.cpu_since(&before.1)),
         megabytes(after.0.peak_rss),
-        number(client, &done, "failed")?,
-    ])
+        failed,
+    ]
+    .map(Some))
 }
 
 fn number(client: Client, event: &Value, name: &str) -> Result<f64, BenchError> {
@@ -109,13 +112,13 @@ fn megabytes(bytes: u64) -> f64 {
 /// The median of each quantity. Failures are summed: none may hide behind a median.
 pub fn together(samples: &[Sample]) -> Sample {
     std::array::from_fn(|index| {
-        let values = samples.iter().filter_map(|sample| sample.get(index).copied());
+        let values = samples.iter().filter_map(|sample| sample[index]);
         if METRICS[index].0 == "failed_calls" {
-            return values.sum();
+            return Some(values.sum());
         }
         let mut values: Vec<_> = values.collect();
         values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(0.0)
+        values.get(values.len() / 2).copied()
     })
 }
 
@@ -125,9 +128,11 @@ mod tests {
 
     #[test]
     fn the_median_stands_and_failures_add_up() {
-        let sample = |value: f64| [value; METRICS.len()];
+        let sample = |value: f64| [Some(value); METRICS.len()];
         let all = together(&[sample(9.0), sample(1.0), sample(2.0)]);
-        assert_eq!(all[0], 2.0);
-        assert_eq!(all[METRICS.len() - 1], 12.0);
+        assert_eq!(all[0], Some(2.0));
+        assert_eq!(all[METRICS.len() - 1], Some(12.0));
+        let nothing = together(&[[None; METRICS.len()]]);
+        assert_eq!((nothing[0], nothing[METRICS.len() - 1]), (None, Some(0.0)));
     }
 }

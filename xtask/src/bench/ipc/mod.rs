@@ -47,12 +47,7 @@ pub fn run(arguments: &Arguments) -> Result<Report, BenchError> {
     for personality in PERSONALITIES {
         run_on(personality, &mut report)?;
     }
-    report.add(Figure::new(
-        "machine",
-        "load_after",
-        machine::load()?,
-        "processes",
-    ));
+    machine::conditions(&mut report, "load_after")?;
     Ok(report)
 }
 
@@ -92,7 +87,7 @@ fn figures(personality: &str, case: Case, results: &[Sample; Client::ALL.len()])
     };
     for (client, sample) in Client::ALL.into_iter().zip(results) {
         for ((metric, unit), value) in METRICS.into_iter().zip(sample) {
-            figures.push(Figure::new(title(client), metric, *value, unit));
+            figures.extend(value.map(|value| Figure::new(title(client), metric, value, unit)));
         }
     }
     let [ours, python, community] = results;
@@ -103,9 +98,12 @@ fn figures(personality: &str, case: Case, results: &[Sample; Client::ALL.len()])
         ("latency_p99", Client::Community, community, Some(LATENCY_AIM)),
         ("cpu_per_call", Client::Community, community, None),
     ] {
-        if let Some(index) = METRICS.iter().position(|(name, _)| *name == metric) {
-            let figure = Figure::new(title(Client::Ours), metric, ours[index], METRICS[index].1);
-            figures.push(figure.against(baseline.name(), theirs[index], aim));
+        let Some(index) = METRICS.iter().position(|(name, _)| *name == metric) else {
+            continue;
+        };
+        if let (Some(ours), Some(theirs)) = (ours[index], theirs[index]) {
+            let figure = Figure::new(title(Client::Ours), metric, ours, METRICS[index].1);
+            figures.push(figure.against(baseline.name(), theirs, aim));
         }
     }
     figures
@@ -117,7 +115,7 @@ mod tests {
 
     #[test]
     fn ours_is_compared_with_both_others() {
-        let results = [10.0, 2.0, 20.0].map(|value| [value; METRICS.len()]);
+        let results = [10.0, 2.0, 20.0].map(|value| [Some(value); METRICS.len()]);
         let figures = figures("lite", Case::ALL[0], &results);
         let compared: Vec<_> = figures
             .iter()
