@@ -11,6 +11,7 @@ mod server;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use greengrass_ipc::{
@@ -21,6 +22,7 @@ use greengrass_ipc::{
 use libfuzzer_sys::fuzz_target;
 use script::{Script, Step};
 use server::Server;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 /// Longer than all time limits and pauses of the client together, on a clock that costs nothing.
@@ -35,6 +37,10 @@ thread_local! {
     static FOLDER: RefCell<tempfile::TempDir> = RefCell::new(tempfile::tempdir().expect("a folder for the socket"));
 }
 
+/// Writing to a socket that is closed must be an error. Rust's own start of a program sees to that by ignoring SIGPIPE,
+/// but libFuzzer has its own `main`.
+static SURVIVE_SIGPIPE: Once = Once::new();
+
 fuzz_target!(|script: Script| {
     let socket = FOLDER.with_borrow(|folder| folder.path().join("s"));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -42,7 +48,13 @@ fuzz_target!(|script: Script| {
         .start_paused(true)
         .build()
         .expect("a runtime");
-    runtime.block_on(play(script, socket));
+    runtime.block_on(async {
+        SURVIVE_SIGPIPE.call_once(|| {
+            // The handler stays when its receiver is gone.
+            drop(signal(SignalKind::pipe()).expect("a handler for SIGPIPE"));
+        });
+        play(script, socket).await;
+    });
 });
 
 async fn play(script: Script, socket: PathBuf) {
