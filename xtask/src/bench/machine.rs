@@ -53,7 +53,7 @@ pub fn wait_until_quiet(limit: Duration) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Adds what a reader needs to judge the numbers. Called before and after the measurement.
+/// Adds how busy the machine is, which a reader needs to judge the numbers. For before and after the measurement.
 ///
 /// # Errors
 /// As [`load`].

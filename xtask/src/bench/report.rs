@@ -27,11 +27,6 @@ impl Report {
         self.figures.push(figure);
     }
 
-    /// The number of a case, whatever it is compared with.
-    pub fn value(&self, case: &str, metric: &str) -> Option<f64> {
-        self.find(case, metric).map(|figure| figure.value)
-    }
-
     /// Writes everything to standard output, which belongs to the report alone: progress goes to standard error.
     pub fn print(&self, json: bool) {
         print!("{}", if json { self.lines() } else { self.table() });
@@ -172,6 +167,5 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(value["bench"], "ipc");
         }
-        assert_eq!(report().value("get theirs", "rate"), Some(100.0));
     }
 }
