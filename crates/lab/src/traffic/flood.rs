@@ -139,7 +139,7 @@ mod tests {
             flows: 4,
         };
         let packets = flood(&args).unwrap();
-        assert!((50..=100).contains(&packets), "{packets}");
+        assert!((1..=100).contains(&packets), "{packets}");
         for _ in 0..packets {
             assert_eq!(taker.recv(&mut [0; 200]).unwrap(), 100);
         }

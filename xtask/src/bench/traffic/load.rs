@@ -291,9 +291,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nethogs_last_sums_count() {
+    fn nethogs_largest_sums_count() {
         let log =
-            "Refreshing:\na/1/0\t5\t5\n\nRefreshing:\n/usr/bin/a/1/0\t10\t20\nunknown UDP/0/0\t1\t300.5\n";
+            "Refreshing:\n/usr/bin/a/1/0\t10\t20\nunknown UDP/0/0\t1\t300.5\n\nRefreshing:\na/1/0\t5\t5\n";
         assert_eq!(printed_sum(Subject::Nethogs, log), 331);
     }
 
