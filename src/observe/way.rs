@@ -6,7 +6,8 @@
 //!
 //! Stacking: a VLAN, a bond, a bridge and a macvlan show their frames on the lower interface too. Where the upper
 //! interface is captured, the lower frame is [`Way::StackedIn`] or [`Way::StackedOut`]: it counts for the totals of its
-//! interface and for nobody else, so that every byte has one owner.
+//! interface and for nobody else, so that every byte has one owner. A frame for everybody that a bridge floods goes up
+//! where it comes in, and is forwarded at every port where it leaves.
 
 use std::collections::HashMap;
 

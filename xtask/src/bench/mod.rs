@@ -15,6 +15,7 @@ mod ipc;
 mod machine;
 mod program;
 mod report;
+mod traffic;
 mod usage;
 
 use clap::{Args, Subcommand};
@@ -35,12 +36,15 @@ pub struct Arguments {
 enum Bench {
     /// Calls through the IPC: our client, the official Python one and the community crate, on the same lab nucleus
     Ipc(ipc::Arguments),
+    /// Capture and accounting: CPU per packet, losses, attribution, idling; against the bare reader, nethogs, bandwhich
+    Traffic(traffic::Arguments),
 }
 
 /// Measures and prints.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let report = match &arguments.bench {
         Bench::Ipc(of_bench) => ipc::run(of_bench),
+        Bench::Traffic(of_bench) => traffic::run(of_bench),
     };
     let report = report.map_err(|source| Failure::Bench {
         source: Box::new(source),

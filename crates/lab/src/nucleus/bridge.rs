@@ -2,7 +2,7 @@
 //!
 //! In: publishes and subscriptions of components, packets of the broker. Out: packets to the broker, messages to
 //! [`super::subscriptions`]. MQTT 5 over plain TCP, client id = thing, clean start, keep alive 30 s; after a reconnect
-//! every filter is subscribed anew. Deliberately absent: TLS, topic aliases, the MQTT 5 properties of the IPC.
+//! every filter is subscribed anew. Deliberately absent: TLS, topic aliases.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,6 +107,11 @@ impl Bridge {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the broker is connected.
+    pub(super) fn is_connected(&self) -> bool {
+        self.state().spool.is_connected()
+    }
+
     /// Sends or spools a message.
     pub(super) fn publish(&self, message: Outgoing) -> Result<(), Refusal> {
         let Some(message) = self.state().spool.admit(message)? else {
@@ -121,9 +126,13 @@ impl Bridge {
         } else {
             QoS::AtMostOnce
         };
-        let sent = self
-            .client
-            .try_publish(message.topic, qos, false, message.payload);
+        let sent = self.client.try_publish_with_properties(
+            message.topic,
+            qos,
+            message.retain,
+            message.payload,
+            message.properties.unwrap_or_default(),
+        );
         sent.map_err(|_| Refusal::service("Failed to publish the message."))
     }
 
@@ -241,10 +250,11 @@ pub(super) async fn drive(
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
                 pause = FIRST_PAUSE;
                 bridge.connected();
+                subscriptions.connection_changed(true);
                 emit(&json!({ "event": "mqtt", "state": "connected" }));
             }
             Ok(Event::Incoming(Packet::Publish(message))) => {
-                subscriptions.deliver(&String::from_utf8_lossy(&message.topic), &message.payload);
+                subscriptions.deliver(&message);
             }
             Ok(Event::Incoming(Packet::PubAck(_))) => bridge.state().spool.acknowledged(),
             Ok(Event::Incoming(Packet::SubAck(answer))) => bridge.answered(&answer),
@@ -252,6 +262,7 @@ pub(super) async fn drive(
             Ok(_) => {}
             Err(error) => {
                 if bridge.disconnected() {
+                    subscriptions.connection_changed(false);
                     emit(&json!({ "event": "mqtt", "state": "disconnected", "reason": error.to_string() }));
                 }
                 tokio::time::sleep(pause.min(max_pause)).await;

@@ -211,7 +211,10 @@ impl Client {
             }
             Ok(Answer::Stream(Subscribed::Now)) => {
                 let next = self.reply(stream, operation, &json!({}), 0).await;
-                self.nucleus.subscriptions.mark_answered(self.id, stream);
+                let connected = self.nucleus.bridge.is_connected();
+                self.nucleus
+                    .subscriptions
+                    .mark_answered(self.id, stream, connected);
                 next
             }
             Ok(Answer::Stream(Subscribed::Later(outcome))) => {
@@ -256,7 +259,8 @@ impl Client {
             if let Some(frame) = outbox.frame(&message) {
                 outbox.send(frame).await;
             }
-            nucleus.subscriptions.mark_answered(id, stream);
+            let connected = nucleus.bridge.is_connected();
+            nucleus.subscriptions.mark_answered(id, stream, connected);
         });
     }
 

@@ -1,6 +1,6 @@
 //! Runs the component as its recipe says, and rations its restarts as both nuclei do.
 //!
-//! In: the run script. Out: a process, `started`, `exited` and `broken` events. Lite's unit has StartLimitBurst=3 in
+//! In: the run script and what is wished of the component. Out: a process, `started`, `exited` and `broken` events. Lite's unit has StartLimitBurst=3 in
 //! 3600 s, the classic nucleus declares BROKEN at the third error within an hour: three starts, either way.
 //! Deliberately absent: the component's own user (`RequiresPrivilege` makes no difference here), cgroups, systemd.
 
@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::component::Wish;
 use super::events::emit;
 use super::recipe::Recipe;
 use super::state::Nucleus;
@@ -33,43 +34,93 @@ pub(super) struct Launch {
     pub(super) variables: Variables,
 }
 
-/// Runs the component until it finishes, is broken, or `stop` says so.
+/// How a run ended.
+enum End {
+    /// Somebody wishes otherwise.
+    Interrupted,
+    /// With an error; it is to be started again.
+    Failed,
+    /// Without one.
+    Finished,
+}
+
+/// Runs the component as it is wished, until the nucleus ends.
 ///
 /// # Errors
 /// When folders or the log cannot be made, or the shell cannot be started.
-pub(super) async fn run(
-    nucleus: Arc<Nucleus>,
-    launch: Launch,
-    mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+pub(super) async fn run(nucleus: Arc<Nucleus>, launch: Launch) -> std::io::Result<()> {
     let Some(script) = launch.recipe.run_script.clone() else {
         emit(&json!({ "event": "component", "state": "absent", "reason": "the recipe has no run step" }));
         return Ok(());
     };
+    let mut wishes = nucleus.component_process.wishes();
     let mut starts: Vec<Instant> = Vec::new();
-    while !*stop.borrow() {
-        let now = Instant::now();
-        starts.retain(|start| now.duration_since(*start) < START_PERIOD);
-        if starts.len() >= START_LIMIT {
-            emit(&json!({ "event": "component", "state": "broken", "starts": starts.len() }));
-            return Ok(());
+    let mut last_wish = Wish::Rest;
+    loop {
+        let wish = *wishes.borrow_and_update();
+        if wish != last_wish {
+            // Asked for, so it does not count as a failure.
+            starts.clear();
+            last_wish = wish;
         }
-        starts.push(now);
-        let child = start(&nucleus, &launch, &script)?;
-        let pid = child.id();
-        emit(&json!({ "event": "component", "state": "started", "pid": pid }));
-        let status = watch_over(&nucleus, child, &mut stop).await?;
-        let (code, signal) = (status.code(), status.signal());
-        emit(&json!({ "event": "component", "state": "exited", "pid": pid, "code": code, "signal": signal }));
-        if status.success() {
-            return Ok(());
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RESTART_PAUSE) => {}
-            _ = stop.changed() => {}
+        let end = match wish {
+            Wish::End => return Ok(()),
+            Wish::Rest => End::Finished,
+            Wish::Run(_) if may_start(&mut starts) => {
+                run_once(&nucleus, &launch, &script, &mut wishes).await?
+            }
+            Wish::Run(_) => End::Finished,
+        };
+        let otherwise = wishes.changed();
+        match end {
+            End::Interrupted => {}
+            End::Failed => drop(tokio::time::timeout(RESTART_PAUSE, otherwise).await),
+            End::Finished => drop(otherwise.await),
         }
     }
-    Ok(())
+}
+
+/// Counts a start, or says that there were too many.
+fn may_start(starts: &mut Vec<Instant>) -> bool {
+    let now = Instant::now();
+    starts.retain(|start| now.duration_since(*start) < START_PERIOD);
+    if starts.len() >= START_LIMIT {
+        emit(&json!({ "event": "component", "state": "broken", "starts": starts.len() }));
+        return false;
+    }
+    starts.push(now);
+    true
+}
+
+async fn run_once(
+    nucleus: &Nucleus,
+    launch: &Launch,
+    script: &str,
+    wishes: &mut watch::Receiver<Wish>,
+) -> std::io::Result<End> {
+    let mut child = start(nucleus, launch, script)?;
+    let pid = child.id();
+    let group = pid.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    if let Some(group) = group {
+        nucleus.component_process.started(group);
+    }
+    emit(&json!({ "event": "component", "state": "started", "pid": pid }));
+    let by_itself = tokio::select! {
+        status = child.wait() => Some(status?),
+        _ = wishes.changed() => None,
+    };
+    let status = match by_itself {
+        Some(status) => status,
+        None => end(nucleus, child, group).await?,
+    };
+    nucleus.component_process.ended();
+    let (code, signal) = (status.code(), status.signal());
+    emit(&json!({ "event": "component", "state": "exited", "pid": pid, "code": code, "signal": signal }));
+    Ok(match by_itself {
+        None => End::Interrupted,
+        Some(status) if status.success() => End::Finished,
+        Some(_) => End::Failed,
+    })
 }
 
 fn start(nucleus: &Nucleus, launch: &Launch, script: &str) -> std::io::Result<Child> {
@@ -101,27 +152,13 @@ fn start(nucleus: &Nucleus, launch: &Launch, script: &str) -> std::io::Result<Ch
         .spawn()
 }
 
-/// Waits for the end of the component; at `stop`, asks its process group to end and then makes it.
-async fn watch_over(
-    nucleus: &Nucleus,
-    mut child: Child,
-    stop: &mut watch::Receiver<bool>,
-) -> std::io::Result<ExitStatus> {
-    tokio::select! {
-        status = child.wait() => return status,
-        _ = stop.changed() => {}
-    }
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .map(Pid::from_raw);
-    if let Some(group) = group {
-        let _ = killpg(group, Signal::SIGTERM);
-    }
+/// Asks the component's process group to end and then makes it. A paused one has to go on to hear it.
+async fn end(nucleus: &Nucleus, mut child: Child, group: Option<Pid>) -> std::io::Result<ExitStatus> {
+    let tell = |signal| group.map(|group| killpg(group, signal));
+    tell(Signal::SIGTERM);
+    tell(Signal::SIGCONT);
     let ended = tokio::time::timeout(nucleus.personality.stop_limit(), child.wait()).await;
-    if let Some(group) = group {
-        let _ = killpg(group, Signal::SIGKILL);
-    }
+    tell(Signal::SIGKILL);
     match ended {
         Ok(status) => status,
         Err(_) => child.wait().await,

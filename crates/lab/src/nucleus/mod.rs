@@ -9,32 +9,42 @@
 //! | `mqtt` | `state`: `connected`, `disconnected` (`reason`) |
 //! | `client` | `id`, and `pid` and `state`: `connected`, or `fault` |
 //! | `component` | `state`: `started` (`pid`), `exited` (`pid`, `code`, `signal`), `broken` (`starts`), `absent` |
+//! | `component` | `component`, and `state`: `paused`, `resumed`, `restarting`, `stopping`, as was asked of it |
 //! | `state` | `component`, `state`: what UpdateState said |
 //! | `denied` | `operation`, and `resource` or (for `connect`) `pid` |
-//! | `configuration` | `state`: `deployed`, or `error` |
+//! | `configuration` | `deployment` and `state`: `deferred` (`milliseconds`), `deployed`, `rejected` (`reason`) |
+//! | `configuration` | `error`: the file cannot be used |
+//! | `metrics` | `component`, `metrics`: what PutComponentMetric said |
 //! | `restarted` | after SIGUSR1 |
 //!
-//! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again, as a deployment would change
-//! it; USR1 does what a restart of lite's ggipcd does: every connection ends, every token becomes invalid, the
-//! component lives on. KILL leaves the component running, as the end of a real nucleus' process may.
+//! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again and deploys it, for which
+//! components that subscribed are asked first and may defer or refuse; USR1 does what a restart of lite's ggipcd does:
+//! every connection ends, every token becomes invalid, the component lives on. KILL leaves the component running, as
+//! the end of a real nucleus' process may.
 //!
-//! Deliberately absent: deployments, other components, local publish/subscribe, TLS; lite's stalling of all clients by
-//! one that does not read; lite's limits on sizes of configuration values; lite's restart of a component whose
-//! configuration a deployment changed. Where lite asks systemd whose process a client is, this asks whether the
-//! nucleus started it.
+//! Deliberately absent: deployments of anything but configuration, other components, secrets, client devices, TLS;
+//! lite's stalling of all clients by one that does not read; lite's limits on sizes of configuration values; lite's
+//! restart of a component whose configuration a deployment changed. Where lite asks systemd whose process a client is,
+//! this asks whether the nucleus started it.
 
 mod ancestry;
 mod bridge;
+mod component;
+mod configuration_file;
 mod connection;
+mod deployment;
 mod events;
 mod launcher;
+pub mod official_client;
 mod operations;
 pub mod personality;
 mod policy;
+mod properties;
 mod recipe;
 mod refusal;
 mod service;
 mod settings;
+mod shadow_store;
 mod spool;
 mod state;
 mod subscriptions;
@@ -88,6 +98,13 @@ pub struct NucleusArgs {
     /// Longest pause between connection attempts to the broker. The real nuclei wait up to 300 s; tests cannot.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     pub mqtt_backoff_max_seconds: u64,
+    /// Longest wait of a deployment for a component's answer. The classic nucleus waits 20 s for a validity report and
+    /// by default 60 s for a deferral.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub answer_limit_seconds: u64,
+    /// Serve SubscribeToIoTCoreConnectionStatus, as nuclei newer than those imitated do.
+    #[arg(long)]
+    pub connection_status: bool,
 }
 
 /// Why the nucleus could not start or go on.

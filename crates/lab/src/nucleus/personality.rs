@@ -28,7 +28,8 @@ const LITE_MAX_MQTT_PACKET: u32 = 5_000;
 const CLASSIC_MAX_MQTT_PACKET: u32 = 256 * 1024;
 
 /// Operations of the service model; the classic nucleus answers those without a provider differently from unknown ones.
-const MODELLED: [&str; 31] = [
+const MODELLED: [&str; 34] = [
+    "AuthorizeClientDeviceAction",
     "CancelLocalDeployment",
     "CreateDebugPassword",
     "CreateLocalDeployment",
@@ -51,6 +52,7 @@ const MODELLED: [&str; 31] = [
     "ResumeComponent",
     "SendConfigurationValidityReport",
     "StopComponent",
+    "SubscribeToCertificateUpdates",
     "SubscribeToComponentUpdates",
     "SubscribeToConfigurationUpdate",
     "SubscribeToIoTCore",
@@ -60,6 +62,7 @@ const MODELLED: [&str; 31] = [
     "UpdateState",
     "UpdateThingShadow",
     "ValidateAuthorizationToken",
+    "VerifyClientDeviceIdentity",
 ];
 
 impl Personality {

@@ -1,28 +1,63 @@
 //! accessControl: may this component do this operation on this resource? Pure.
 //!
 //! In: the configuration's `accessControl` and a request. Out: yes or no, by the rules both nuclei share
-//! (reference/ipc-wire.md, section 7). Deliberately absent: the service names this stand-in does not serve.
+//! (reference/ipc-wire.md, section 7). Deliberately absent: the services this stand-in has no operation of.
 
 use serde_json::Value;
 
-/// The service whose policies govern MQTT.
-pub const MQTT_PROXY: &str = "aws.greengrass.ipc.mqttproxy";
+/// A service whose operations need a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// MQTT with AWS IoT Core; the only one whose policies may have MQTT wildcards.
+    MqttProxy,
+    /// Local publish/subscribe.
+    PubSub,
+    /// Shadows.
+    ShadowManager,
+    /// Pause and resume.
+    Lifecycle,
+    /// Restart and stop.
+    Cli,
+    /// Telemetry of AWS's own components.
+    ComponentMetric,
+}
+
+impl Service {
+    /// Its name in `accessControl`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MqttProxy => "aws.greengrass.ipc.mqttproxy",
+            Self::PubSub => "aws.greengrass.ipc.pubsub",
+            Self::ShadowManager => "aws.greengrass.ShadowManager",
+            Self::Lifecycle => "aws.greengrass.ipc.lifecycle",
+            Self::Cli => "aws.greengrass.Cli",
+            Self::ComponentMetric => "aws.greengrass.ipc.componentmetric",
+        }
+    }
+}
 
 /// A resource longer than any MQTT topic can be is denied without looking: matching costs pattern times text.
 const MAX_RESOURCE_BYTES: usize = 65_535;
 
-/// Whether `configuration` grants `operation` (without its `aws.greengrass#`) on `resource`.
+/// Whether `configuration` grants `operation` of `service` (without its `aws.greengrass#`) on `resource`.
 ///
 /// `thing` replaces `{iot:thingName}`, where the nucleus does that.
 #[must_use]
-pub fn allows(configuration: &Value, operation: &str, resource: &str, thing: Option<&str>) -> bool {
+pub fn allows(
+    configuration: &Value,
+    service: Service,
+    operation: &str,
+    resource: &str,
+    thing: Option<&str>,
+) -> bool {
     if resource.contains('?') || resource.len() > MAX_RESOURCE_BYTES {
         return false;
     }
     let full_name = format!("aws.greengrass#{operation}");
     let policies = configuration
         .get("accessControl")
-        .and_then(|control| control.get(MQTT_PROXY));
+        .and_then(|control| control.get(service.name()));
     policies.and_then(Value::as_object).is_some_and(|policies| {
         policies.values().any(|policy| {
             texts(policy, "operations").any(|granted| granted == "*" || granted == full_name)
@@ -31,7 +66,7 @@ pub fn allows(configuration: &Value, operation: &str, resource: &str, thing: Opt
                         Some(thing) => pattern.replace("{iot:thingName}", thing),
                         None => pattern.to_owned(),
                     };
-                    covers(&pattern, resource)
+                    covers(&pattern, resource, service)
                 })
         })
     })
@@ -64,7 +99,8 @@ impl Token {
     }
 }
 
-fn tokens(pattern: &str) -> Vec<Token> {
+fn tokens(pattern: &str, service: Service) -> Vec<Token> {
+    let mqtt = service == Service::MqttProxy;
     let mut tokens = Vec::new();
     let mut rest = pattern;
     let mut level_begins = true;
@@ -81,8 +117,8 @@ fn tokens(pattern: &str) -> Vec<Token> {
         let after = &rest[first.len_utf8()..];
         tokens.push(match first {
             '*' => Token::Run,
-            '+' if level_begins && (after.is_empty() || after.starts_with('/')) => Token::Level,
-            '#' if level_begins && after.is_empty() => Token::Run,
+            '+' if mqtt && level_begins && (after.is_empty() || after.starts_with('/')) => Token::Level,
+            '#' if mqtt && level_begins && after.is_empty() => Token::Run,
             other => Token::Exactly(other),
         });
         level_begins = first == '/';
@@ -92,8 +128,8 @@ fn tokens(pattern: &str) -> Vec<Token> {
 }
 
 /// Whether `pattern` matches all of `text`: one row of reachable token positions per character.
-fn covers(pattern: &str, text: &str) -> bool {
-    let tokens = tokens(pattern);
+fn covers(pattern: &str, text: &str, service: Service) -> bool {
+    let tokens = tokens(pattern, service);
     let mut reachable = vec![false; tokens.len() + 1];
     reachable[0] = true;
     skip_empty(&tokens, &mut reachable);
@@ -152,18 +188,39 @@ mod tests {
             ("", "", true),
             ("*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaac", false),
         ] {
-            assert_eq!(covers(pattern, text), expected, "{pattern} {text}");
+            assert_eq!(
+                covers(pattern, text, Service::MqttProxy),
+                expected,
+                "{pattern} {text}"
+            );
         }
+        assert!(
+            !covers("a/#", "a/b", Service::PubSub),
+            "MQTT wildcards are MQTT's"
+        );
+        assert!(covers("a/#", "a/#", Service::PubSub));
     }
 
     #[test]
     fn operation_and_resource_must_be_in_one_policy() {
         let policy = |operation: &str, resource: &str| json!({"operations": [format!("aws.greengrass#{operation}")], "resources": [resource]});
-        let configuration = json!({"accessControl": {MQTT_PROXY: {
+        let configuration = json!({"accessControl": {Service::MqttProxy.name(): {
             "p:1": policy("PublishToIoTCore", "$aws/things/{iot:thingName}/out"),
             "p:2": policy("SubscribeToIoTCore", "in/*"),
         }}});
-        let asks = |operation, resource, thing| allows(&configuration, operation, resource, thing);
+        let asks = |operation, resource, thing| {
+            allows(&configuration, Service::MqttProxy, operation, resource, thing)
+        };
+        assert!(
+            !allows(
+                &configuration,
+                Service::PubSub,
+                "SubscribeToIoTCore",
+                "in/x",
+                None
+            ),
+            "another service"
+        );
         assert!(asks("PublishToIoTCore", "$aws/things/g/out", Some("g")));
         assert!(
             !asks("PublishToIoTCore", "$aws/things/g/out", None),
@@ -176,6 +233,12 @@ mod tests {
             !asks("SubscribeToIoTCore", "in/?", None),
             "a question mark is always denied"
         );
-        assert!(!allows(&json!({}), "PublishToIoTCore", "x", None));
+        assert!(!allows(
+            &json!({}),
+            Service::MqttProxy,
+            "PublishToIoTCore",
+            "x",
+            None
+        ));
     }
 }

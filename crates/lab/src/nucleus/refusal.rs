@@ -40,10 +40,20 @@ impl Refusal {
         Self::modelled("InvalidArgumentsError", text)
     }
 
+    /// `ResourceNotFoundError`.
+    pub fn not_found(text: impl Into<String>) -> Self {
+        Self::modelled("ResourceNotFoundError", text)
+    }
+
     /// `ResourceNotFoundError` of a configuration key.
     #[must_use]
     pub fn no_key() -> Self {
-        Self::modelled("ResourceNotFoundError", "Key not found.")
+        Self::not_found("Key not found.")
+    }
+
+    /// `ConflictError`.
+    pub fn conflict(text: impl Into<String>) -> Self {
+        Self::modelled("ConflictError", text)
     }
 
     /// `FailedUpdateConditionCheckError`.
@@ -58,10 +68,14 @@ impl Refusal {
     /// `UnauthorizedError`.
     #[must_use]
     pub fn unauthorized(personality: Personality, component: &str, operation: &str, resource: &str) -> Self {
-        let text = if personality.is_lite() {
-            "IPC Operation not authorized.".to_owned()
-        } else {
-            format!("{component} may not perform aws.greengrass#{operation} on {resource}")
+        let text = match (personality, operation) {
+            (Personality::Lite, "RestartComponent") => {
+                "Component not authorized to restart component.".to_owned()
+            }
+            (Personality::Lite, _) => "IPC Operation not authorized.".to_owned(),
+            (Personality::Classic, _) => {
+                format!("{component} may not perform aws.greengrass#{operation} on {resource}")
+            }
         };
         Self::modelled("UnauthorizedError", text)
     }

@@ -10,9 +10,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::bridge::{Bridge, BridgeOptions, drive};
+use super::component::Component;
+use super::deployment::Deployments;
 use super::events::emit;
 use super::launcher::{self, Launch};
 use super::personality::Personality;
@@ -21,12 +23,10 @@ use super::settings::{Nulls, merge};
 use super::state::{Configurations, Nucleus, new_token};
 use super::subscriptions::Subscriptions;
 use super::variables::Variables;
-use super::{NucleusArgs, NucleusError, connection};
+use super::{NucleusArgs, NucleusError, configuration_file, connection, deployment};
 
 /// Port of the Greengrass data plane, as both nuclei have it by default.
 const DATA_PLANE_PORT: u16 = 8443;
-/// Longest configuration file read.
-const MAX_CONFIGURATION_BYTES: u64 = 1024 * 1024;
 
 fn file_error(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> NucleusError {
     let path = path.to_owned();
@@ -65,26 +65,18 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
     let (bridge, subscriptions) = (Arc::clone(&nucleus.bridge), Arc::clone(&nucleus.subscriptions));
     tokio::spawn(drive(bridge, subscriptions, events, options.max_pause));
     tokio::spawn(accept(listener, Arc::clone(&nucleus)));
-    let (stop, stopping) = watch::channel(false);
-    let component = tokio::spawn(run_component(
-        Arc::clone(&nucleus),
-        args.clone(),
-        recipe,
-        stopping,
-    ));
-    let outcome = react(&nucleus, args.configuration.as_deref()).await;
-    stop.send_replace(true);
+    let (deploy, documents) = mpsc::channel(deployment::QUEUED_DEPLOYMENTS);
+    let limit = Duration::from_secs(args.answer_limit_seconds);
+    tokio::spawn(deployment::run(Arc::clone(&nucleus), documents, limit));
+    let component = tokio::spawn(run_component(Arc::clone(&nucleus), args.clone(), recipe));
+    let outcome = react(&nucleus, args.configuration.as_deref(), &deploy).await;
+    nucleus.component_process.end();
     let _ = component.await;
     let _ = std::fs::remove_file(&socket);
     outcome
 }
 
-async fn run_component(
-    nucleus: Arc<Nucleus>,
-    args: NucleusArgs,
-    recipe: Recipe,
-    stopping: watch::Receiver<bool>,
-) {
+async fn run_component(nucleus: Arc<Nucleus>, args: NucleusArgs, recipe: Recipe) {
     if !args.launch {
         return;
     }
@@ -96,14 +88,18 @@ async fn run_component(
         configuration: Value::Null,
     };
     let component = nucleus.component.clone();
-    if let Err(source) = launcher::run(nucleus, Launch { recipe, variables }, stopping).await {
+    if let Err(source) = launcher::run(nucleus, Launch { recipe, variables }).await {
         let error = NucleusError::Component { component, source };
         emit(&json!({ "event": "component", "state": "broken", "error": crate::error_text(&error) }));
     }
 }
 
 /// Waits for signals; returns when one says stop.
-async fn react(nucleus: &Nucleus, configuration: Option<&Path>) -> Result<(), NucleusError> {
+async fn react(
+    nucleus: &Nucleus,
+    configuration: Option<&Path>,
+    deployments: &mpsc::Sender<Value>,
+) -> Result<(), NucleusError> {
     let failed = |source| NucleusError::System {
         action: "watch signals",
         source,
@@ -116,20 +112,23 @@ async fn react(nucleus: &Nucleus, configuration: Option<&Path>) -> Result<(), Nu
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => deploy(nucleus, configuration),
+            _ = hang_up.recv() => deploy(deployments, configuration),
             _ = user.recv() => restart_ipc(nucleus)?,
         }
     }
 }
 
 /// A file that cannot be used changes nothing and is told.
-fn deploy(nucleus: &Nucleus, configuration: Option<&Path>) {
-    match read_configuration(configuration) {
-        Ok(document) => {
-            nucleus.deploy_configuration(document);
-            emit(&json!({ "event": "configuration", "state": "deployed" }));
-        }
-        Err(error) => emit(&json!({ "event": "configuration", "error": crate::error_text(&error) })),
+fn deploy(deployments: &mpsc::Sender<Value>, configuration: Option<&Path>) {
+    let fault = match configuration_file::read(configuration) {
+        Ok(document) => deployments
+            .try_send(document)
+            .err()
+            .map(|error| error.to_string()),
+        Err(error) => Some(crate::error_text(&error)),
+    };
+    if let Some(fault) = fault {
+        emit(&json!({ "event": "configuration", "error": fault }));
     }
 }
 
@@ -192,7 +191,7 @@ fn assemble(
     let mut own = recipe.default_configuration.clone();
     merge(
         &mut own,
-        read_configuration(args.configuration.as_deref())?,
+        configuration_file::read(args.configuration.as_deref())?,
         Nulls::Remove,
     );
     let configurations = Configurations {
@@ -211,6 +210,10 @@ fn assemble(
         configurations: Mutex::new(configurations),
         subscriptions: Arc::new(Subscriptions::new(args.personality)),
         bridge: Arc::new(bridge),
+        component_process: Component::new(args.launch),
+        deployments: Deployments::default(),
+        shadows: Mutex::default(),
+        connection_status: args.connection_status,
         clients: AtomicUsize::new(0),
         generation: watch::Sender::new(0),
     })
@@ -262,25 +265,6 @@ fn read_recipe(args: &NucleusArgs) -> Result<Recipe, NucleusError> {
         path: args.recipe.clone(),
         source: source.into(),
     })
-}
-
-/// An empty object when there is no file to read.
-fn read_configuration(path: Option<&Path>) -> Result<Value, NucleusError> {
-    let Some(path) = path else { return Ok(json!({})) };
-    let failed = file_error("read configuration", path);
-    let file = std::fs::File::open(path).map_err(&failed)?;
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_CONFIGURATION_BYTES), &mut text)
-        .map_err(&failed)?;
-    let refused = |source| NucleusError::Configuration {
-        path: path.to_owned(),
-        source,
-    };
-    match serde_json::from_str(&text) {
-        Ok(document @ Value::Object(_)) => Ok(document),
-        Ok(_) => Err(refused(None)),
-        Err(error) => Err(refused(Some(error))),
-    }
 }
 
 /// Splits at the last colon; brackets around an IPv6 address are taken off.

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use rumqttc::v5::mqttbytes::v5::PublishProperties;
 
 use super::personality::Personality;
 use super::refusal::Refusal;
@@ -29,6 +30,10 @@ pub struct Outgoing {
     pub acknowledged: bool,
     /// Content.
     pub payload: Bytes,
+    /// Whether the broker keeps it; never on lite.
+    pub retain: bool,
+    /// Of MQTT 5; none on lite.
+    pub properties: Option<PublishProperties>,
 }
 
 /// What the nucleus holds of the messages it promised to send.
@@ -137,6 +142,8 @@ mod tests {
             topic: topic.to_owned(),
             acknowledged,
             payload: vec![0; bytes].into(),
+            retain: false,
+            properties: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What all connections share: identity, token, configuration, subscriptions, bridge.
+//! What all connections share: identity, token, configuration, subscriptions, bridge, component, deployments, shadows.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,8 +11,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::bridge::Bridge;
+use super::component::Component;
+use super::deployment::Deployments;
 use super::personality::Personality;
-use super::settings::{Nulls, changed_leaves, merge};
+use super::settings::changed_leaves;
+use super::shadow_store::ShadowStore;
 use super::subscriptions::Subscriptions;
 
 /// The nucleus.
@@ -28,6 +31,11 @@ pub(super) struct Nucleus {
     pub(super) configurations: Mutex<Configurations>,
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) bridge: Arc<Bridge>,
+    pub(super) component_process: Component,
+    pub(super) deployments: Deployments,
+    pub(super) shadows: Mutex<ShadowStore>,
+    /// Serve SubscribeToIoTCoreConnectionStatus, as newer nuclei do.
+    pub(super) connection_status: bool,
     pub(super) clients: AtomicUsize,
     /// Raised to end every connection.
     pub(super) generation: watch::Sender<u64>,
@@ -66,15 +74,6 @@ impl Nucleus {
         for path in changed {
             self.subscriptions.configuration_changed(&self.component, &path);
         }
-    }
-
-    /// What a deployment does: the recipe's defaults with `document` merged over them.
-    pub(super) fn deploy_configuration(&self, document: Value) {
-        self.change_configuration(|configurations| {
-            let mut own = configurations.default.clone();
-            merge(&mut own, document, Nulls::Remove);
-            configurations.own = own;
-        });
     }
 
     /// The component's environment, token included.

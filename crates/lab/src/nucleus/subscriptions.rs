@@ -10,10 +10,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use greengrass_ipc::frame::{Message, MessageKind, encode};
+use rumqttc::v5::mqttbytes::v5::Publish;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::personality::Personality;
+use super::properties::Properties;
 use super::topics;
 
 /// Frames queued for one client; behind them lies the socket's own buffer.
@@ -59,8 +61,42 @@ impl Outbox {
 /// What a subscription is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Interest {
-    IotCore { filter: String },
-    Configuration { component: String, path: Vec<String> },
+    IotCore {
+        filter: String,
+    },
+    ConnectionStatus,
+    /// Local publish/subscribe; `others_only` leaves out what the component itself publishes.
+    Local {
+        filter: String,
+        others_only: bool,
+    },
+    Configuration {
+        component: String,
+        path: Vec<String>,
+    },
+    Validation,
+    ComponentUpdates,
+}
+
+impl Interest {
+    /// Name of its events in the service model.
+    fn shape(&self) -> &'static str {
+        match self {
+            Self::IotCore { .. } => "IoTCoreMessage",
+            Self::ConnectionStatus => "IoTCoreConnectionStatusEvent",
+            Self::Local { .. } => "SubscriptionResponseMessage",
+            Self::Configuration { .. } => "ConfigurationUpdateEvents",
+            Self::Validation => "ValidateConfigurationUpdateEvents",
+            Self::ComponentUpdates => "ComponentUpdatePolicyEvents",
+        }
+    }
+}
+
+/// Who publishes locally.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    Component,
+    Nucleus,
 }
 
 #[derive(Debug)]
@@ -71,6 +107,15 @@ struct Subscription {
     outbox: Outbox,
     /// The classic nucleus drops events that come before its reply.
     answered: bool,
+}
+
+impl Subscription {
+    fn send(&self, body: &Bytes) {
+        let event = Message::new(MessageKind::ApplicationMessage, self.stream)
+            .with_service_model_type(format!("aws.greengrass#{}", self.interest.shape()))
+            .with_json(body.clone());
+        self.outbox.send_event(&event);
+    }
 }
 
 /// All subscriptions of all clients.
@@ -101,19 +146,31 @@ impl Subscriptions {
         list.push(Subscription {
             client,
             stream,
+            // Lite binds before it answers, but for the connection's status.
+            answered: self.personality.is_lite() && interest != Interest::ConnectionStatus,
             interest,
             outbox,
-            answered: self.personality.is_lite(),
         });
         true
     }
 
-    pub(super) fn mark_answered(&self, client: u64, stream: i32) {
+    /// The reply is on its way; a subscriber to the connection's status gets the present one behind it.
+    pub(super) fn mark_answered(&self, client: u64, stream: i32, connected: bool) {
         let mut list = self.list();
         let own = list
             .iter_mut()
             .filter(|entry| entry.client == client && entry.stream == stream);
-        own.for_each(|entry| entry.answered = true);
+        for entry in own {
+            entry.answered = true;
+            if entry.interest == Interest::ConnectionStatus {
+                entry.send(&Bytes::from(connection_status(connected).to_string()));
+            }
+        }
+    }
+
+    /// Whether anybody has this interest.
+    pub(super) fn has(&self, interest: &Interest) -> bool {
+        self.list().iter().any(|entry| entry.interest == *interest)
     }
 
     pub(super) fn remove(&self, client: u64, stream: i32) -> Vec<Interest> {
@@ -132,35 +189,61 @@ impl Subscriptions {
     }
 
     /// Passes an MQTT message on, once for every subscription it matches.
-    pub(super) fn deliver(&self, topic: &str, payload: &[u8]) {
-        let body = json!({ "message": { "topicName": topic, "payload": STANDARD.encode(payload) } });
+    pub(super) fn deliver(&self, message: &Publish) {
+        let topic = String::from_utf8_lossy(&message.topic);
+        let mut body = json!({ "topicName": topic, "payload": STANDARD.encode(&message.payload) });
+        if !self.personality.is_lite() {
+            let properties = Properties::from_mqtt(message.retain, message.properties.as_ref());
+            if let (Some(body), Ok(Value::Object(more))) =
+                (body.as_object_mut(), serde_json::to_value(properties))
+            {
+                body.extend(more);
+            }
+        }
         self.send_to(
-            "IoTCoreMessage",
-            &body,
-            |interest| matches!(interest, Interest::IotCore { filter } if topics::matches(filter, topic)),
+            &json!({ "message": body }),
+            |interest| matches!(interest, Interest::IotCore { filter } if topics::matches(filter, &topic)),
         );
+    }
+
+    /// Passes a local message on, once for every subscription it matches.
+    pub(super) fn deliver_local(&self, topic: &str, event: &Value, sender: Sender) {
+        self.send_to(event, |interest| {
+            matches!(interest, Interest::Local { filter, others_only }
+                if !(*others_only && sender == Sender::Component) && topics::matches(filter, topic))
+        });
     }
 
     /// Tells who watches `changed` of `component`'s configuration.
     pub(super) fn configuration_changed(&self, component: &str, changed: &[String]) {
         let body = json!({ "configurationUpdateEvent": { "componentName": component, "keyPath": changed } });
-        self.send_to("ConfigurationUpdateEvents", &body, |interest| {
+        self.send_to(&body, |interest| {
             matches!(interest, Interest::Configuration { component: watched, path }
                 if watched == component && (changed.starts_with(path) || path.starts_with(changed)))
         });
     }
 
-    fn send_to(&self, shape: &str, body: &Value, wants: impl Fn(&Interest) -> bool) {
-        let text = Bytes::from(body.to_string());
-        for entry in self
-            .list()
-            .iter()
-            .filter(|entry| entry.answered && wants(&entry.interest))
-        {
-            let event = Message::new(MessageKind::ApplicationMessage, entry.stream)
-                .with_service_model_type(format!("aws.greengrass#{shape}"))
-                .with_json(text.clone());
-            entry.outbox.send_event(&event);
-        }
+    /// Tells the state of the connection with the broker.
+    pub(super) fn connection_changed(&self, connected: bool) {
+        self.tell(&Interest::ConnectionStatus, &connection_status(connected));
     }
+
+    /// Sends `event` to all with exactly this interest; how many these are.
+    pub(super) fn tell(&self, interest: &Interest, event: &Value) -> usize {
+        self.send_to(event, |other| other == interest)
+    }
+
+    fn send_to(&self, body: &Value, wants: impl Fn(&Interest) -> bool) -> usize {
+        let text = Bytes::from(body.to_string());
+        let list = self.list();
+        let told = list
+            .iter()
+            .filter(|entry| entry.answered && wants(&entry.interest));
+        told.inspect(|entry| entry.send(&text)).count()
+    }
+}
+
+fn connection_status(connected: bool) -> Value {
+    let status = if connected { "CONNECTED" } else { "DISCONNECTED" };
+    json!({ "connectionStatusEvent": { "status": status } })
 }

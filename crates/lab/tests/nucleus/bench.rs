@@ -36,7 +36,27 @@ ComponentConfiguration:
           resources: ["$aws/things/+/shadow/get", "$aws/things/+/shadow/update", "test/#"]
         "p:2":
           operations: [aws.greengrass#SubscribeToIoTCore]
-          resources: ["$aws/things/+/shadow/get/+", "$aws/things/+/shadow/update/+", "many/*"]
+          resources: ["$aws/things/+/shadow/get/+", "$aws/things/+/shadow/update/+", "many/*", "test/*"]
+      aws.greengrass.ipc.pubsub:
+        "p:3":
+          operations: [aws.greengrass#PublishToTopic, aws.greengrass#SubscribeToTopic]
+          resources: ["local/*", "$aws/things/gateway-01/shadow/*"]
+      aws.greengrass.ShadowManager:
+        "p:4":
+          operations: ["*"]
+          resources: ["$aws/things/gateway-01/shadow", "$aws/things/gateway-01/shadow/name/*", gateway-01]
+      aws.greengrass.ipc.lifecycle:
+        "p:5":
+          operations: ["*"]
+          resources: [com.example.C, com.example.Other]
+      aws.greengrass.Cli:
+        "p:6":
+          operations: ["*"]
+          resources: [com.example.C, com.example.Other]
+      aws.greengrass.ipc.componentmetric:
+        "p:7":
+          operations: ["*"]
+          resources: ["*"]
 Manifests:
   - Platform: {os: linux, runtime: "*"}
     Lifecycle:
@@ -60,15 +80,15 @@ impl Bench {
         Self::assemble(personality, host, &[], |_| {})
     }
 
-    /// `prepare` may put files into the bench's folder first.
+    /// `prepare` may put files into the bench's folder first, or change its `recipe.yaml`.
     pub fn start_with(personality: &str, more: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         Self::assemble(personality, "127.0.0.1", more, prepare)
     }
 
     fn assemble(personality: &str, host: &str, more: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        prepare(folder.path());
         std::fs::write(folder.path().join("recipe.yaml"), RECIPE).unwrap();
+        prepare(folder.path());
         let broker = LoopbackBroker::start(folder.path()).unwrap();
         let mut spec = SpawnSpec::new(
             env!("CARGO_BIN_EXE_edgewarden-lab"),
@@ -282,19 +302,24 @@ impl Ipc {
         self.call("GetConfiguration", &json!({ "keyPath": path }))
     }
 
-    /// The next IoT Core message: stream, topic, payload.
-    pub fn message(&mut self) -> (i32, String, Vec<u8>) {
+    /// The next event, which must be of this shape: stream, body.
+    pub fn event(&mut self, shape: &str) -> (i32, Value) {
         let event = self.read().expect("still connected");
         assert_eq!(
             event.service_model_type.as_deref(),
-            Some("aws.greengrass#IoTCoreMessage")
+            Some(&*format!("aws.greengrass#{shape}"))
         );
-        let body: Value = serde_json::from_slice(&event.payload).unwrap();
+        (event.stream_id, serde_json::from_slice(&event.payload).unwrap())
+    }
+
+    /// The next IoT Core message: stream, topic, payload.
+    pub fn message(&mut self) -> (i32, String, Vec<u8>) {
+        let (stream, body) = self.event("IoTCoreMessage");
         let payload = STANDARD
             .decode(body["message"]["payload"].as_str().unwrap())
             .unwrap();
         (
-            event.stream_id,
+            stream,
             body["message"]["topicName"].as_str().unwrap().to_owned(),
             payload,
         )

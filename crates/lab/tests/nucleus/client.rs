@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{ACCEPTED, ANSWERS, Bench, GET, LIMIT, UPDATE};
 
-fn run<T>(body: impl Future<Output = T>) -> T {
+pub fn run<T>(body: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -15,7 +15,7 @@ fn run<T>(body: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(LIMIT * 2, body).await.expect("in time") })
 }
 
-fn options(bench: &Bench) -> ClientOptions {
+pub fn options(bench: &Bench) -> ClientOptions {
     let environment = read_component_env(&bench.root()).unwrap();
     ClientOptions::from_lookup(|name| environment.get(name).cloned()).unwrap()
 }
@@ -71,7 +71,7 @@ fn the_client_works_with_both_personalities() {
             );
             let denied = client.publish_to_iot_core("other", Qos::AtMostOnce, b"").await;
             assert!(denied.unwrap_err().is_unauthorized());
-            for operation in ["PauseComponent", "NoSuchThing"] {
+            for operation in ["GetSecretValue", "NoSuchThing"] {
                 assert!(
                     client
                         .call(operation, json!({}))

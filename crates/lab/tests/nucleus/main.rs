@@ -2,7 +2,12 @@
 
 mod bench;
 mod client;
+mod client_operations;
 mod component;
 mod configuration;
+mod deployment;
+mod lifecycle;
 mod mqtt;
+mod pubsub;
+mod shadows;
 mod wire;

@@ -193,3 +193,66 @@ fn the_nucleus_survives_starting_without_a_broker_and_cleans_up() {
         !bench.root().join("gg-ipc.socket").exists()
     });
 }
+
+#[test]
+fn the_state_of_the_connection_is_told_first_and_at_every_change() {
+    for personality in ["lite", "classic"] {
+        let mut bench = Bench::start(personality, &["--connection-status"]);
+        let mut ipc = bench.ipc();
+        ipc.call("SubscribeToIoTCoreConnectionStatus", &json!({}))
+            .unwrap();
+        let told = |ipc: &mut crate::bench::Ipc| ipc.event("IoTCoreConnectionStatusEvent").1;
+        let status = |status: &str| json!({ "connectionStatusEvent": { "status": status } });
+        assert_eq!(told(&mut ipc), status("CONNECTED"), "{personality}");
+        bench.lose_broker();
+        assert_eq!(told(&mut ipc), status("DISCONNECTED"), "{personality}");
+        bench.restore_broker();
+        assert_eq!(told(&mut ipc), status("CONNECTED"), "{personality}");
+    }
+}
+
+#[test]
+fn properties_of_mqtt_5_are_the_classic_nucleus_own() {
+    let properties = json!({
+        "userProperties": [{ "key": "k", "value": "v" }],
+        "correlationData": "AAH/",
+        "responseTopic": "test/answers",
+        "payloadFormat": "1",
+        "contentType": "text/plain",
+    });
+    for personality in ["lite", "classic"] {
+        let bench = Bench::start(personality, &[]);
+        let mut ipc = bench.ipc();
+        ipc.subscribe("test/p").unwrap();
+        let mut request = json!({ "topicName": "test/p", "qos": "1", "payload": "eA==", "retain": true });
+        let members = request.as_object_mut().unwrap();
+        members.extend(properties.as_object().unwrap().clone());
+        ipc.call("PublishToIoTCore", &request).unwrap();
+        let mut expected = json!({ "topicName": "test/p", "payload": "eA==" });
+        if personality == "classic" {
+            let members = expected.as_object_mut().unwrap();
+            members.extend(properties.as_object().unwrap().clone());
+            // The flag tells a subscriber that the message is an old one, which this is not.
+            members.insert("retain".to_owned(), json!(false));
+        }
+        assert_eq!(
+            ipc.event("IoTCoreMessage").1["message"],
+            expected,
+            "{personality}"
+        );
+        let mut late = bench.ipc();
+        late.subscribe("test/+").unwrap();
+        ipc.call(
+            "PublishToIoTCore",
+            &json!({ "topicName": "test/q", "qos": "1", "payload": "" }),
+        )
+        .unwrap();
+        let first = late.event("IoTCoreMessage").1["message"]["topicName"].clone();
+        let kept = if personality == "classic" {
+            "test/p"
+        } else {
+            "test/q"
+        };
+        assert_eq!(first, kept, "{personality}: only what was kept comes late");
+    }
+}

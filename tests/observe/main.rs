@@ -11,110 +11,26 @@
     reason = "a test and its programs: they touch the outside and fail loudly"
 )]
 
-mod observe_site;
+mod attribution;
+mod brief;
+mod measure;
+mod receivers;
+mod site;
+mod stacks;
 
-use std::time::Duration;
-
+use edgewarden::observe::Counters;
 use edgewarden::observe::flow::Protocol;
-use edgewarden::observe::interval::{Interval, ProcessTraffic};
-use edgewarden::observe::{Counters, ObserveSettings, Observer};
-use observe_site::{
-    Neighbour, Program, UDP_DATAGRAMS, UDP_PAYLOAD, in_own_namespace, now, wait_for, wait_until,
-};
+use measure::{begin, check_conservation, check_share, close, neighbour, of, remote, start};
+use site::{Neighbour, Program, UDP_DATAGRAMS, UDP_PAYLOAD, in_own_namespace, now, wait_until};
 
 /// Ethernet, IPv4 and UDP header.
 const UDP4: u64 = 14 + 20 + 8;
 /// Ethernet, IPv6 and UDP header.
 const UDP6: u64 = 14 + 40 + 8;
 
-fn start(interfaces: &[&str]) -> Observer {
-    let observer = Observer::start(ObserveSettings::all_interfaces(now()));
-    wait_until("capture runs", || {
-        let status = observer.status();
-        assert_eq!(status.faults(), Vec::<String>::new());
-        interfaces
-            .iter()
-            .all(|name| status.interfaces.contains_key(*name))
-    });
-    observer
-}
-
-/// Begins an interval in which the kernel and capture count the same: nothing is under way, and what the kernel
-/// counted before capture was open is behind us.
-fn begin(observer: &Observer) {
-    let mut before = observer.peek(now()).interfaces;
-    wait_until("the links are quiet", || {
-        std::thread::sleep(QUIET);
-        let interfaces = observer.peek(now()).interfaces;
-        std::mem::replace(&mut before, interfaces.clone()) == interfaces
-    });
-    observer.take_interval(now());
-}
-
-/// Waits until capture has counted what the kernel has, and closes the interval.
-fn close(observer: &Observer) -> Interval {
-    let mut interfaces = Vec::new();
-    let caught_up = wait_for(|| {
-        interfaces = observer.peek(now()).interfaces;
-        interfaces.iter().all(|item| item.kernel == Some(item.captured))
-    });
-    assert!(
-        caught_up,
-        "capture did not count what the kernel counted: {interfaces:#?}"
-    );
-    observer.take_interval(now())
-}
-
-fn check_conservation(interval: &Interval) {
-    let mut sum: Counters = interval.processes.iter().map(|item| item.counters).sum();
-    sum += interval.unattributed;
-    sum += interval.forwarded;
-    sum += interval.other;
-    sum += interval.stacked;
-    assert_eq!(sum, interval.captured_total);
-    let interfaces: Counters = interval.interfaces.iter().map(|item| item.captured).sum();
-    assert_eq!(interfaces, interval.captured_total);
-}
-
-/// A long-lived process gets at least 99.9 % of what it alone causes.
-fn check_share(process: &ProcessTraffic, interval: &Interval) {
-    let (own, all) = (process.counters.bytes(), interval.captured_total.bytes());
-    let rest = &interval.unattributed_by_reason;
-    assert!(
-        own * 1_000 >= all * 999,
-        "{own} of {all} bytes attributed, the rest is {rest:?}"
-    );
-}
-
-/// A neighbour on 192.0.2.0/24 and 2001:db8::/64; we are .1, it is .2.
-fn neighbour(interface: &str) -> Neighbour {
-    Neighbour::new(
-        interface,
-        "192.0.2.1/24",
-        "2001:db8::1/64",
-        "192.0.2.2/24",
-        "2001:db8::2/64",
-    )
-}
-
-fn of(interval: &Interval, pid: u32) -> &ProcessTraffic {
-    let found = interval.processes.iter().find(|item| item.identity.pid == pid);
-    found.unwrap_or_else(|| panic!("no traffic of process {pid} in {interval:#?}"))
-}
-
-fn remote(process: &ProcessTraffic, protocol: Protocol, address: &str) -> Counters {
-    let address: std::net::IpAddr = address.parse().unwrap();
-    process
-        .remotes
-        .iter()
-        .filter(|item| item.protocol == protocol && item.address == address)
-        .map(|item| item.counters)
-        .sum()
-}
-
 #[test]
 fn bytes_of_a_process_are_counted_once_and_under_its_name() {
-    in_own_namespace("bytes_of_a_process_are_counted_once_and_under_its_name", || {
+    in_own_namespace(|| {
         let peer = neighbour("up0");
         let _sink = Program::sink(Some(&peer));
         let mut sender = Program::sender(None, &["192.0.2.2", "2001:db8::2"]);
@@ -162,7 +78,7 @@ fn bytes_of_a_process_are_counted_once_and_under_its_name() {
 
 #[test]
 fn what_comes_in_belongs_to_the_process_that_listens() {
-    in_own_namespace("what_comes_in_belongs_to_the_process_that_listens", || {
+    in_own_namespace(|| {
         let peer = neighbour("up0");
         let sink = Program::sink(None);
         let mut sender = Program::sender(Some(&peer), &["192.0.2.1", "2001:db8::1"]);
@@ -199,10 +115,7 @@ fn what_comes_in_belongs_to_the_process_that_listens() {
 
         let sockets = observer.sockets().unwrap();
         for list in [&sockets.listening_tcp, &sockets.listening_udp] {
-            assert!(
-                list.iter().any(|end| end.port() == observe_site::PORT),
-                "{list:?}"
-            );
+            assert!(list.iter().any(|end| end.port() == site::PORT), "{list:?}");
         }
         assert_eq!(
             sockets.interface_of("2001:db8::1".parse().unwrap()).as_deref(),
@@ -213,7 +126,7 @@ fn what_comes_in_belongs_to_the_process_that_listens() {
 
 #[test]
 fn routed_traffic_is_forwarded_once_each_way_and_nobodys() {
-    in_own_namespace("routed_traffic_is_forwarded_once_each_way_and_nobodys", || {
+    in_own_namespace(|| {
         let up = Neighbour::new(
             "up0",
             "192.0.2.1/24",
@@ -228,7 +141,7 @@ fn routed_traffic_is_forwarded_once_each_way_and_nobodys() {
             "198.51.100.2/24",
             "2001:db8:2::2/64",
         );
-        observe_site::forward();
+        site::forward();
         up.default_route("192.0.2.1", "2001:db8:1::1");
         down.default_route("198.51.100.1", "2001:db8:2::1");
         let _sink = Program::sink(Some(&up));
@@ -269,14 +182,14 @@ fn routed_traffic_is_forwarded_once_each_way_and_nobodys() {
 
 #[test]
 fn interfaces_come_and_go_while_observing() {
-    in_own_namespace("interfaces_come_and_go_while_observing", || {
+    in_own_namespace(|| {
         let observer = start(&[]);
         {
             let _late = neighbour("late0");
             wait_until("late0 is captured", || {
                 observer.status().interfaces.contains_key("late0")
             });
-            observe_site::run("ip", &["link", "del", "late0"]);
+            site::run("ip", &["link", "del", "late0"]);
         }
         wait_until("late0 is forgotten", || observer.status().interfaces.is_empty());
         let interval = observer.take_interval(now());
@@ -287,30 +200,22 @@ fn interfaces_come_and_go_while_observing() {
 
 #[test]
 fn without_the_right_to_capture_the_reason_is_told_and_the_rest_works() {
-    in_own_namespace(
-        "without_the_right_to_capture_the_reason_is_told_and_the_rest_works",
-        || {
-            let peer = Neighbour::new(
-                "up0",
-                "192.0.2.1/24",
-                "2001:db8::1/64",
-                "192.0.2.2/24",
-                "2001:db8::2/64",
-            );
-            let told = Program::observe_without_rights();
-            assert_eq!(
-                told.faults,
-                [
-                    "interface up0: could not open a packet socket: the capability CAP_NET_RAW is missing; next attempt in 30 s"
-                ]
-            );
-            assert!(told.kernel_interfaces.contains(&"up0".to_owned()), "{told:?}");
-            drop(peer);
-        },
-    );
+    in_own_namespace(|| {
+        let peer = Neighbour::new(
+            "up0",
+            "192.0.2.1/24",
+            "2001:db8::1/64",
+            "192.0.2.2/24",
+            "2001:db8::2/64",
+        );
+        let told = Program::observe_without_rights();
+        assert_eq!(
+            told.faults,
+            [
+                "interface up0: could not open a packet socket: the capability CAP_NET_RAW is missing; next attempt in 30 s"
+            ]
+        );
+        assert!(told.kernel_interfaces.contains(&"up0".to_owned()), "{told:?}");
+        drop(peer);
+    });
 }
-
-/// The limit of every wait in these tests.
-const LIMIT: Duration = Duration::from_secs(20);
-/// Links are quiet when nothing was counted for this long; the kernel's own IPv6 messages are seconds apart.
-const QUIET: Duration = Duration::from_millis(300);

@@ -13,24 +13,28 @@ use jiff::Timestamp;
 
 const ROLE: &str = "EDGEWARDEN_OBSERVE_ROLE";
 const REMOTES: &str = "EDGEWARDEN_OBSERVE_REMOTES";
+const PAYLOAD: &str = "EDGEWARDEN_OBSERVE_PAYLOAD";
 
+/// The limit of every wait in these tests.
+const LIMIT: Duration = Duration::from_secs(20);
 /// Where the sink listens, TCP and UDP.
 pub(super) const PORT: u16 = 7_000;
 /// Datagrams sent to each remote.
 pub(super) const UDP_DATAGRAMS: u64 = 200;
-/// Bytes in each.
+/// Bytes in each, unless a test asks for another size.
 pub(super) const UDP_PAYLOAD: u64 = 400;
 /// Bytes sent over TCP to each remote.
 const TCP_BYTES: u64 = 3_000_000;
 
 /// Runs `body` in a lab, or the program this test binary was asked to be.
-pub(super) fn in_own_namespace(test: &str, body: impl FnOnce()) {
+pub(super) fn in_own_namespace(body: impl FnOnce()) {
+    let test = std::thread::current().name().unwrap().to_owned();
     match std::env::var(ROLE).as_deref() {
         Ok("sink") => sink(),
         Ok("sender") => sender(),
         Ok("observer") => observer(),
         Ok(other) => panic!("unknown role {other}"),
-        Err(_) => in_lab(test, body),
+        Err(_) => in_lab(&test, body),
     }
 }
 
@@ -38,14 +42,14 @@ pub(super) fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// Waits for a condition, at most [`super::LIMIT`].
+/// Waits for a condition, at most [`LIMIT`].
 pub(super) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    assert!(wait_for(condition), "not within {:?}: {what}", super::LIMIT);
+    assert!(wait_for(condition), "not within {LIMIT:?}: {what}");
 }
 
-/// Waits for a condition, at most [`super::LIMIT`]; says whether it came true.
+/// Waits for a condition, at most [`LIMIT`]; says whether it came true.
 pub(super) fn wait_for(mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + super::LIMIT;
+    let end = Instant::now() + LIMIT;
     while !condition() {
         if Instant::now() >= end {
             return false;
@@ -113,7 +117,7 @@ impl Neighbour {
         neighbour
     }
 
-    fn ip(&self, arguments: &[&str]) {
+    pub(super) fn ip(&self, arguments: &[&str]) {
         let net = format!("--net=/proc/{}/ns/net", self.holder.id());
         let all: Vec<&str> = [net.as_str(), "ip"].iter().chain(arguments).copied().collect();
         run("nsenter", &all);
@@ -154,13 +158,18 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn sink(place: Option<&Neighbour>) -> Self {
-        let mut program = Self::start(place, "sink", &[], &[]);
+        let mut program = Self::start(place, "sink", &[], &[], UDP_PAYLOAD);
         program.expect("ready");
         program
     }
 
     pub(super) fn sender(place: Option<&Neighbour>, remotes: &[&str]) -> Self {
-        let mut program = Self::start(place, "sender", remotes, &[]);
+        Self::sender_of(place, remotes, UDP_PAYLOAD)
+    }
+
+    /// A sender of datagrams of this many bytes.
+    pub(super) fn sender_of(place: Option<&Neighbour>, remotes: &[&str], payload: u64) -> Self {
+        let mut program = Self::start(place, "sender", remotes, &[], payload);
         program.expect("ready");
         program
     }
@@ -172,6 +181,7 @@ impl Program {
             "observer",
             &[],
             &["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"],
+            UDP_PAYLOAD,
         );
         let mut lines = |prefix| program.expect(prefix).split('|').map(str::to_owned).collect();
         Told {
@@ -192,7 +202,13 @@ impl Program {
         }
     }
 
-    fn start(place: Option<&Neighbour>, role: &str, remotes: &[&str], wrapper: &[&str]) -> Self {
+    fn start(
+        place: Option<&Neighbour>,
+        role: &str,
+        remotes: &[&str],
+        wrapper: &[&str],
+        payload: u64,
+    ) -> Self {
         let own = std::env::current_exe().unwrap();
         // `nsenter` and `setpriv` become the program, so the child's pid is the program's.
         let net = place.map(|neighbour| format!("--net=/proc/{}/ns/net", neighbour.holder.id()));
@@ -209,6 +225,7 @@ impl Program {
             ])
             .env(ROLE, role)
             .env(REMOTES, remotes.join(","))
+            .env(PAYLOAD, payload.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -296,7 +313,7 @@ fn sender() {
         // The sink answers when it has everything, so that nothing is under way when we say so.
         stream.read_exact(&mut [0]).unwrap();
         let socket = UdpSocket::bind(any).unwrap();
-        let payload = vec![7; usize::try_from(UDP_PAYLOAD).unwrap()];
+        let payload = vec![7; std::env::var(PAYLOAD).unwrap().parse().unwrap()];
         for _ in 0..UDP_DATAGRAMS {
             assert_eq!(socket.send_to(&payload, remote).unwrap(), payload.len());
         }

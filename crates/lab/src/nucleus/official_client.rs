@@ -1,0 +1,209 @@
+//! The official client, in a Python environment of its own: what the stand-in is checked against.
+//!
+//! In: `python3` and PyPI, once. Out: a Python that has the pinned client, cached in cargo's target folder, where tests
+//! and `xtask` share it. Deliberately absent: what is done with it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::site::wait_until;
+
+/// The official client and the library it is made of, as pip wants them. PyPI never changes a released file.
+const REQUIREMENTS: [&str; 2] = ["awsiotsdk==1.31.0", "awscrt==0.36.1"];
+/// Succeeds in an environment that has the pinned client, and loads.
+const SELF_TEST: &str =
+    "import awsiot.greengrasscoreipc, importlib.metadata as m; assert m.version('awsiotsdk') == '1.31.0'";
+/// What Python says when that part is missing.
+const NO_VENV: &str = "ensurepip";
+/// What pip says, for every attempt, when it cannot reach the index.
+const NO_INDEX: &str = "after connection broken by";
+/// Longest a step may take: 4 MB from PyPI, over a slow line.
+const STEP_LIMIT: Duration = Duration::from_secs(180);
+
+/// Why there is no official client.
+#[derive(Debug, thiserror::Error)]
+pub enum OfficialClientError {
+    /// The index cannot be reached, so this says nothing about the stand-in.
+    #[error("PyPI cannot be reached: {output}")]
+    Unreachable {
+        /// What pip said.
+        output: String,
+    },
+    /// Python is there, the part of it that makes environments is not, and only root may install it.
+    #[error(
+        "Python cannot make environments: run `cargo xtask setup`, or install the Debian package python3-venv"
+    )]
+    NoVenv,
+    /// A step failed.
+    #[error("{command} failed: {output}")]
+    Step {
+        /// The command line.
+        command: String,
+        /// What it said.
+        output: String,
+    },
+    /// A program could not be started.
+    #[error("could not start {command}")]
+    Start {
+        /// The command line.
+        command: String,
+        #[source]
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The cache could not be made, locked or read.
+    #[error("could not use the cache {path}")]
+    Cache {
+        /// The file or folder.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The running program is not one that cargo built.
+    #[error("{program} is not in a target folder of cargo")]
+    NoTarget {
+        /// The program.
+        program: PathBuf,
+    },
+}
+
+/// Path of a Python with the official client; makes the environment when there is none. Safe to call from several
+/// processes at once: all but one wait.
+///
+/// # Errors
+/// [`OfficialClientError::Unreachable`] without network; see [`OfficialClientError`] for the rest.
+pub fn python() -> Result<PathBuf, OfficialClientError> {
+    let folder = target_folder()?.join("official-client");
+    let log = folder.with_extension("log");
+    // Held while the environment is looked at or made; the end of the process gives it up.
+    let lock = folder.with_extension("lock");
+    let _lock = File::create(&lock)
+        .and_then(|file| file.lock().map(|()| file))
+        .map_err(|source| OfficialClientError::Cache { path: lock, source })?;
+    let python = folder.join("bin/python");
+    if python.is_file() && self_test(&python, &log).is_ok() {
+        return Ok(python);
+    }
+    let mut venv = Command::new("python3");
+    run(venv.args(["-m", "venv", "--clear"]).arg(&folder), &log).map_err(|error| match error {
+        OfficialClientError::Step { output, .. } if output.contains(NO_VENV) => OfficialClientError::NoVenv,
+        other => other,
+    })?;
+    let mut pip = Command::new(&python);
+    // No source packages: they would need a C compiler and many minutes.
+    pip.args(["-m", "pip", "install", "--only-binary", ":all:", "--no-input"])
+        .args(["--disable-pip-version-check", "--timeout", "15", "--retries", "1"])
+        .args(REQUIREMENTS);
+    run(&mut pip, &log).map_err(unreachable_or_other)?;
+    self_test(&python, &log)?;
+    Ok(python)
+}
+
+/// Of what pip said, the line that tells a missing network from a missing package.
+fn unreachable_or_other(error: OfficialClientError) -> OfficialClientError {
+    let reason = match &error {
+        OfficialClientError::Step { output, .. } => output.lines().find(|line| line.contains(NO_INDEX)),
+        _ => None,
+    };
+    match reason.map(str::to_owned) {
+        Some(output) => OfficialClientError::Unreachable { output },
+        None => error,
+    }
+}
+
+fn self_test(python: &Path, log: &Path) -> Result<(), OfficialClientError> {
+    run(Command::new(python).args(["-c", SELF_TEST]), log)
+}
+
+/// Cargo marks its target folder; programs and tests are at different depths below it.
+fn target_folder() -> Result<PathBuf, OfficialClientError> {
+    let program = std::env::current_exe().map_err(|source| OfficialClientError::Cache {
+        path: "/proc/self/exe".into(),
+        source,
+    })?;
+    program
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .map(Path::to_owned)
+        .ok_or_else(|| OfficialClientError::NoTarget {
+            program: program.clone(),
+        })
+}
+
+/// Runs a step to its end, or ends it; what it says goes to `log` and into the error.
+fn run(command: &mut Command, log: &Path) -> Result<(), OfficialClientError> {
+    let line = format!("{command:?}");
+    let cache = |source| OfficialClientError::Cache {
+        path: log.to_owned(),
+        source,
+    };
+    let output = File::create(log).map_err(cache)?;
+    let errors = output.try_clone().map_err(cache)?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .map_err(|source| OfficialClientError::Start {
+            command: line.clone(),
+            source,
+        })?;
+    let mut status: Option<ExitStatus> = None;
+    let in_time = wait_until(STEP_LIMIT, "the end of a step", || {
+        status = child.try_wait().ok().flatten();
+        status.is_some()
+    });
+    if status.is_some_and(|status| status.success()) {
+        return Ok(());
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    let mut said = String::from_utf8_lossy(&std::fs::read(log).map_err(cache)?).into_owned();
+    if let Err(late) = in_time {
+        said = format!("{said}\n{late}");
+    }
+    Err(OfficialClientError::Step {
+        command: line,
+        output: said.trim().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(output: &str) -> OfficialClientError {
+        unreachable_or_other(OfficialClientError::Step {
+            command: "pip".to_owned(),
+            output: output.to_owned(),
+        })
+    }
+
+    #[test]
+    fn only_a_missing_network_is_an_excuse() {
+        let offline =
+            "Looking\nWARNING: Retrying after connection broken by 'x'\nERROR: No matching distribution";
+        assert!(
+            matches!(said(offline), OfficialClientError::Unreachable { output } if output.starts_with("WARNING"))
+        );
+        let withdrawn = "ERROR: No matching distribution found";
+        assert!(matches!(said(withdrawn), OfficialClientError::Step { .. }));
+    }
+
+    #[test]
+    fn the_pinned_version_is_the_one_looked_for() {
+        let (_, version) = REQUIREMENTS[0].split_once("==").unwrap();
+        assert!(SELF_TEST.contains(&format!("'{version}'")));
+    }
+
+    #[test]
+    fn a_step_that_fails_says_what_it_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let error = run(Command::new("sh").args(["-c", "echo broken >&2; exit 3"]), &log).unwrap_err();
+        assert!(matches!(error, OfficialClientError::Step { output, .. } if output == "broken"));
+    }
+}
