@@ -17,6 +17,7 @@ const STEPS: &[Step] = &[
     ("setup", setup::run),
     ("format", format),
     ("clippy", clippy),
+    ("fuzz targets and peers of the benches", apart),
     ("documentation", documentation),
     ("licences", licences::check),
     ("tidy", tidy::check),
@@ -64,6 +65,25 @@ fn clippy() -> Result<(), Failure> {
         "-D",
         "warnings",
     ]))
+}
+
+/// The workspaces apart: they are built seldom, so they must not rot.
+fn apart() -> Result<(), Failure> {
+    const MANIFESTS: [&str; 3] = [
+        "fuzz/Cargo.toml",
+        "crates/greengrass-ipc/fuzz/Cargo.toml",
+        "bench/ipc/Cargo.toml",
+    ];
+    MANIFESTS.iter().try_for_each(|manifest| {
+        let folder = [
+            "check",
+            "--locked",
+            "--target-dir",
+            "target/apart",
+            "--manifest-path",
+        ];
+        run::run(cargo(&folder).arg(manifest))
+    })
 }
 
 fn documentation() -> Result<(), Failure> {
