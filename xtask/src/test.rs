@@ -95,6 +95,14 @@ fn documentation_tests() -> Result<(), Failure> {
 }
 
 fn tests() -> Result<(), Failure> {
+    // Tests run the programs and the examples; neither runner builds them all by itself.
+    run::run(&mut cargo(&[
+        "build",
+        "--workspace",
+        "--locked",
+        "--bins",
+        "--examples",
+    ]))?;
     if run::succeeds(&mut cargo(&["nextest", "--version"])) {
         return run::run(&mut cargo(&["nextest", "run", "--workspace", "--locked"]));
     }
