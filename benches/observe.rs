@@ -23,7 +23,9 @@ fn main() {
 /// An Ethernet frame with a UDP datagram; `flow` goes into the source port.
 fn udp4(flow: u16) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0];
-    frame.extend([0x45, 0, 0, 46, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+    frame.extend([
+        0x45, 0, 0, 46, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
+    ]);
     frame.extend(flow.to_be_bytes());
     frame.extend([0, 53, 0, 26, 0, 0]);
     frame.resize(64, 0);
@@ -36,13 +38,19 @@ fn tcp6() -> Vec<u8> {
     frame.extend([0x60, 0, 0, 0, 0, 20, 6, 64]);
     frame.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     frame.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
-    frame.extend([0x9c, 0x40, 1, 0xbb, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 0, 0, 0, 0, 0, 0]);
+    frame.extend([
+        0x9c, 0x40, 1, 0xbb, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 0, 0, 0, 0, 0, 0,
+    ]);
     frame
 }
 
 #[divan::bench(args = ["udp over IPv4", "tcp over IPv6 in a VLAN"])]
 fn decode_frame(bencher: Bencher<'_, '_>, kind: &str) {
-    let frame = if kind.starts_with("udp") { udp4(4_096) } else { tcp6() };
+    let frame = if kind.starts_with("udp") {
+        udp4(4_096)
+    } else {
+        tcp6()
+    };
     bencher
         .counter(ItemsCount::new(1_u32))
         .bench(|| decode(black_box(&frame), Some(frame.len()), LinkKind::Ethernet));

@@ -65,9 +65,7 @@ impl Reporter {
     pub async fn run(mut self) {
         let mut config = self.config.borrow_and_update().clone();
         let mut memory = self.remember(&config);
-        let reserved = topics::metrics(&self.thing);
-        let answers = vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")];
-        let mut inbox = Inbox::open(&self.client, answers, 0);
+        let mut inbox = self.answers(&config);
         loop {
             let due = memory.schedule.next();
             let answer_by = memory.waiting.map_or(due, |(_, sent)| sent + ANSWER_LIMIT);
@@ -82,6 +80,9 @@ impl Reporter {
                     }
                     let new = self.config.borrow_and_update().clone();
                     self.reconfigure(&config, &new, &mut memory);
+                    if config.reporting.encoding.format != new.reporting.encoding.format {
+                        inbox = self.answers(&new);
+                    }
                     config = new;
                 }
                 () = tokio::time::sleep_until(due.min(answer_by).into()) => {
@@ -92,6 +93,13 @@ impl Reporter {
                 }
             }
         }
+    }
+
+    /// The answers' topics follow the format.
+    fn answers(&self, config: &Config) -> Inbox {
+        let reserved = topics::metrics(&self.thing, config.reporting.encoding.format.name());
+        let answers = vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")];
+        Inbox::open(&self.client, answers, 0)
     }
 
     fn remember(&self, config: &Config) -> Memory {
@@ -189,7 +197,7 @@ impl Reporter {
             .reporting
             .topic
             .clone()
-            .unwrap_or_else(|| topics::metrics(&self.thing));
+            .unwrap_or_else(|| topics::metrics(&self.thing, config.reporting.encoding.format.name()));
         let report_id = report_id::next(memory.last_id, clock::now().wall);
         memory.last_id = Some(report_id);
         if let Err(error) = files::replace(
@@ -205,12 +213,15 @@ impl Reporter {
             report_id,
             network: memory.baseline.begin(report_id),
             sockets,
+            custom: &[],
         };
+        let encoding = config.reporting.encoding;
         let limit = config
             .reporting
             .max_bytes
             .min(self.client.max_iot_core_payload(&topic));
-        let payload = match build(&input, limit, fastrand::u64(..)).and_then(|report| report.to_json()) {
+        let built = build(&input, encoding, limit, fastrand::u64(..));
+        let payload = match built.and_then(|report| report.encode(encoding)) {
             Ok(payload) => payload,
             Err(error) => {
                 return self.failed(&format!(

@@ -17,6 +17,7 @@ use crate::quarantine::order_document::{
     MAX_ALLOWANCES, MAX_PROCESS_RULES, read_allowance, read_process_rule,
 };
 use crate::quarantine::plan::IsolationSettings;
+use crate::report::{Encoding, Format, Names};
 
 /// Keys of the document that belong to the nucleus, not to us.
 const FOREIGN: [&str; 1] = ["accessControl"];
@@ -198,6 +199,7 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
             interval,
             max_bytes: usize::try_from(values.integer("reporting.maxBytes")).unwrap_or(usize::MAX),
             topic: values.text("reporting.topic"),
+            encoding: encoding(values),
         },
         capture: Capture {
             by_pnet: values.text("capture.receiver").as_deref() == Some("pnet"),
@@ -218,6 +220,19 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
     };
     check_names(&config, faults);
     config
+}
+
+fn encoding(values: &Values) -> Encoding {
+    Encoding {
+        format: match values.text("reporting.format").as_deref() {
+            Some("cbor") => Format::Cbor,
+            _ => Format::Json,
+        },
+        names: match values.text("reporting.names").as_deref() {
+            Some("short") => Names::Short,
+            _ => Names::Long,
+        },
+    }
 }
 
 fn isolation(values: &Values, faults: &mut Vec<Fault>) -> Isolation {

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::detect::Behavior;
 use crate::quarantine::plan::IsolationSettings;
+use crate::report::Encoding;
 
 pub use fault::Fault;
 
@@ -38,6 +39,8 @@ pub struct Reporting {
     pub max_bytes: usize,
     /// Topic instead of the reserved one, for accounts without Detect.
     pub topic: Option<String>,
+    /// How reports are written.
+    pub encoding: Encoding,
 }
 
 /// Which interfaces are captured (as patterns with `*`), and how.

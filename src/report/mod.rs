@@ -9,13 +9,20 @@
 //! documents. All of it is pure; sending is the agent's.
 
 pub mod baseline;
+pub mod custom;
 pub mod document;
+pub mod encoding;
+mod fill;
 mod fit;
+pub mod names;
 pub mod reply;
 pub mod report_id;
 pub mod schedule;
+mod write;
 
 pub use baseline::Baseline;
 pub use document::{Report, ReportInput, build};
+pub use encoding::{Encoding, Format};
+pub use names::Names;
 pub use reply::{Outcome, Reply};
 pub use schedule::Schedule;

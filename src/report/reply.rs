@@ -1,12 +1,14 @@
 //! Answers of the service to reports.
 //!
 //! In: a topic and a body, both from outside. Out: a [`Reply`], or nothing if the topic is not an answer. The topic's
-//! last part is the truth; the body is only asked for details and may be anything.
+//! last part is the truth; the body is only asked for details, in JSON or CBOR, and may be anything.
 
 use serde_json::Value;
 
 /// Larger answers are not looked into; documented ones have 200 bytes.
 const MAX_BODY: usize = 16_384;
+/// Deeper answers in CBOR are not looked into; documented ones have two levels.
+const MAX_DEPTH: usize = 16;
 /// Error texts are kept up to this length, for status and log.
 const MAX_TEXT: usize = 256;
 
@@ -65,7 +67,10 @@ pub fn outcome_of(topic: &str) -> Option<Outcome> {
 #[must_use]
 pub fn parse(outcome: Outcome, body: &[u8]) -> Reply {
     let body: Value = match body.len() {
-        0..=MAX_BODY => serde_json::from_slice(body).unwrap_or_default(),
+        0..=MAX_BODY => serde_json::from_slice(body)
+            .ok()
+            .or_else(|| ciborium::de::from_reader_with_recursion_limit(body, MAX_DEPTH).ok())
+            .unwrap_or_default(),
         _ => Value::Null,
     };
     let details = body.get("statusDetails");
@@ -173,6 +178,12 @@ mod tests {
                 "{body}"
             );
         }
+        let mut cbor = Vec::new();
+        let body = serde_json::json!({"reportId": 7, "statusDetails": {"ErrorCode": "InvalidPayload"}});
+        ciborium::into_writer(&body, &mut cbor).unwrap();
+        let reply = parse(Outcome::Rejected, &cbor);
+        assert_eq!(reply.report_id, Some(7), "answers on the CBOR topic may be CBOR");
+        assert_eq!(reply.error_code.as_deref(), Some("InvalidPayload"));
         let throttled = br#"{"statusDetails":{"ErrorCode":"ThrottlingException"}}"#;
         assert!(parse(Outcome::Rejected, throttled).is_throttled());
     }
