@@ -112,6 +112,23 @@ pub const KEYS: &[Key] = &[
          Ingest topic; no answer is expected there.",
     ),
     key(
+        "reporting.customMetrics",
+        Kind::Document("list of custom metrics"),
+        "[]",
+        "What the standard blocks cannot carry, e.g. `{\"name\": \"eth_out\", \"what\": \"interface.bytesOut\", \
+         \"interfaces\": [\"eth*\"]}` or `{\"what\": \"process.bytesOut\", \"top\": 10}`; every form is in \
+         [report-format.md](report-format.md). None by default: each name has to be created in the account first \
+         (`edgewarden report metrics --aws-cli`). nucleus lite gives no value of more than 1,024 bytes of JSON, and this \
+         list is one value.",
+    ),
+    key(
+        "reporting.metricsDirectory",
+        Kind::Text(256),
+        "\"\"",
+        "Where other programs drop metrics, one JSON file each ([report-format.md](report-format.md)). Empty: nowhere. \
+         Files older than two intervals are left out.",
+    ),
+    key(
         "capture.include",
         Kind::Texts,
         "[\"*\"]",

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod fields;
 pub mod keys;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::detect::Behavior;
 use crate::quarantine::plan::IsolationSettings;
 use crate::report::Encoding;
+use crate::report::custom::settings::Setting;
 
 pub use fault::Fault;
 
@@ -41,6 +43,10 @@ pub struct Reporting {
     pub topic: Option<String>,
     /// How reports are written.
     pub encoding: Encoding,
+    /// Custom metrics of our own.
+    pub custom: Vec<Setting>,
+    /// Where other programs drop theirs.
+    pub metrics_directory: Option<PathBuf>,
 }
 
 /// Which interfaces are captured (as patterns with `*`), and how.

@@ -10,6 +10,12 @@
 //!
 //! All of it is pure.
 
+pub mod collect;
+pub mod dropped;
+pub mod label;
+pub mod settings;
+pub mod traffic;
+
 use std::net::IpAddr;
 
 use serde::Serialize;
