@@ -33,6 +33,7 @@ use crate::host::{clock, files, nft_watch};
 use crate::observe::{ObserveSettings, Observer};
 use board::Board;
 use enforcer::{Command, Enforcer, Handle};
+use reporter::desk::Questions;
 
 /// The component's name: the nucleus knows us by it when it must authenticate us again.
 pub const COMPONENT: &str = "io.edgewarden.Agent";
@@ -98,11 +99,13 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
         promiscuous: config.capture.promiscuous,
         ..ObserveSettings::all_interfaces(clock::now().wall)
     }));
+    let (reports, questions) = reporter::desk::open();
     let server = Server {
         socket: start.control_socket.clone(),
         board: board.clone(),
         enforcer: handle.clone(),
         observer: Arc::clone(&observer),
+        reports,
     };
     tasks.spawn(server.run());
     match ClientOptions::from_lookup(lookup) {
@@ -117,6 +120,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
                     observer,
                     board,
                 },
+                questions,
                 tasks,
             )
             .await;
@@ -137,7 +141,14 @@ struct Parts {
     board: Board,
 }
 
-async fn talk(start: &Start, config: &Config, client: Client, parts: &Parts, tasks: &mut JoinSet<()>) {
+async fn talk(
+    start: &Start,
+    config: &Config,
+    client: Client,
+    parts: &Parts,
+    questions: Questions,
+    tasks: &mut JoinSet<()>,
+) {
     let (publish, configs) = watch::channel(config.clone());
     tasks.spawn(watch_connection(client.clone(), parts.board.clone()));
     tasks.spawn(
@@ -167,42 +178,43 @@ async fn talk(start: &Start, config: &Config, client: Client, parts: &Parts, tas
         .clone()
         .or_else(|| start.thing.clone());
     match thing {
-        Some(thing) => converse(start, client, thing, configs, parts, tasks).await,
+        Some(thing) => {
+            parts.board.update(|status| status.thing = Some(thing.clone()));
+            let reporter = reporter::Reporter {
+                client: client.clone(),
+                thing: thing.clone(),
+                config: configs.clone(),
+                enforcer: parts.handle.clone(),
+                observer: Arc::clone(&parts.observer),
+                state_directory: start.state_directory.clone(),
+                board: parts.board.clone(),
+                questions,
+            };
+            converse(client, thing, configs, reporter, parts, tasks).await;
+        }
         None => tracing::error!("no thing name (AWS_IOT_THING_NAME, thingName): no shadow and no reports"),
     }
 }
 
 async fn converse(
-    start: &Start,
     client: Client,
     thing: String,
     configs: watch::Receiver<Config>,
+    reporter: reporter::Reporter,
     parts: &Parts,
     tasks: &mut JoinSet<()>,
 ) {
-    parts.board.update(|status| status.thing = Some(thing.clone()));
     tasks.spawn(
         shadow::ShadowTask {
-            client: client.clone(),
-            thing: thing.clone(),
-            config: configs.clone(),
-            enforcer: parts.handle.clone(),
-            board: parts.board.clone(),
-        }
-        .run(),
-    );
-    tasks.spawn(
-        reporter::Reporter {
             client: client.clone(),
             thing,
             config: configs,
             enforcer: parts.handle.clone(),
-            observer: Arc::clone(&parts.observer),
-            state_directory: start.state_directory.clone(),
             board: parts.board.clone(),
         }
         .run(),
     );
+    tasks.spawn(reporter.run());
     // Both nuclei take RUNNING; one that does not knows that we run anyway.
     if let Err(error) = client.update_state(ComponentState::Running).await {
         tracing::debug!(

@@ -56,6 +56,9 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(problem) = &reports.last_error {
         line("  problem", problem.clone());
     }
+    for reason in &reports.left_out {
+        line("  left out", reason.clone());
+    }
     capture(&status.capture, &mut line);
     for alarm in &status.detector.alarms {
         line("Alarm", alarm.clone());

@@ -19,7 +19,7 @@ use crate::quarantine::order_document::{
 };
 use crate::quarantine::plan::IsolationSettings;
 use crate::report::custom::settings;
-use crate::report::{Encoding, Format, Names};
+use crate::report::{Encoding, Format, Names, Offline};
 
 /// Keys of the document that belong to the nucleus, not to us.
 const FOREIGN: [&str; 1] = ["accessControl"];
@@ -202,6 +202,10 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
             max_bytes: usize::try_from(values.integer("reporting.maxBytes")).unwrap_or(usize::MAX),
             topic: values.text("reporting.topic"),
             encoding: encoding(values),
+            offline: match values.text("reporting.offline").as_deref() {
+                Some("drop") => Offline::Drop,
+                _ => Offline::Fold,
+            },
             custom: settings::read(
                 values.get("reporting.customMetrics"),
                 "reporting.customMetrics",

@@ -112,6 +112,13 @@ pub const KEYS: &[Key] = &[
          Ingest topic; no answer is expected there.",
     ),
     key(
+        "reporting.offline",
+        Kind::Choice(&["fold", "drop"]),
+        "\"fold\"",
+        "What becomes of an interval whose report was not accepted: `fold` tells its traffic in the next report too, so \
+         that nothing is missing; `drop` leaves it out, so that an outage does not look like a burst.",
+    ),
+    key(
         "reporting.customMetrics",
         Kind::Document("list of custom metrics"),
         "[]",

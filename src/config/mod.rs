@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use crate::detect::Behavior;
 use crate::quarantine::plan::IsolationSettings;
-use crate::report::Encoding;
 use crate::report::custom::settings::Setting;
+use crate::report::{Encoding, Offline};
 
 pub use fault::Fault;
 
@@ -43,6 +43,8 @@ pub struct Reporting {
     pub topic: Option<String>,
     /// How reports are written.
     pub encoding: Encoding,
+    /// What becomes of intervals whose report was not accepted.
+    pub offline: Offline,
     /// Custom metrics of our own.
     pub custom: Vec<Setting>,
     /// Where other programs drop theirs.

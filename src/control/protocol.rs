@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::agent::reporter::desk::Question;
+
 /// Where the agent listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/edgewarden/control.sock";
 /// Longest request in bytes; the longest honest one carries a reason of 256 characters.
@@ -20,6 +22,11 @@ pub enum Request {
     Status,
     /// The running interval's traffic.
     Top,
+    /// About reports.
+    Report {
+        /// What.
+        question: Question,
+    },
     /// The operator isolates the device.
     Quarantine {
         /// Why.

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::protocol::{Answer, MAX_REASON, MAX_REQUEST, Request};
 use crate::agent::board::{Board, CaptureStatus};
 use crate::agent::enforcer::{Command, Handle};
+use crate::agent::reporter::desk::Desk;
 use crate::host::{clock, files};
 use crate::observe::Observer;
 use crate::quarantine::order::{Authority, Order};
@@ -39,6 +40,8 @@ pub struct Server {
     pub enforcer: Handle,
     /// Traffic.
     pub observer: Arc<Observer>,
+    /// Reports.
+    pub reports: Desk,
 }
 
 impl Server {
@@ -102,6 +105,10 @@ impl Server {
         match request {
             Request::Status => self.status(),
             Request::Top => to_answer(serde_json::to_value(self.observer.peek(clock::now().wall))),
+            Request::Report { question } => match self.reports.ask(question).await {
+                Ok(value) => Answer::Ok(value),
+                Err(problem) => Answer::Error(problem),
+            },
             Request::Quarantine {
                 reason,
                 expires_seconds,

@@ -9,8 +9,9 @@ use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
@@ -38,7 +39,7 @@ pub struct Found {
 
 /// Reads the directory at `now`.
 #[must_use]
-pub fn read(path: &Path, now: SystemTime) -> Found {
+pub fn read(path: &Path, now: Timestamp) -> Found {
     let mut found = Found::default();
     if let Err(why) = read_into(path, now, &mut found) {
         found.faults.push(format!("{}: {why}", path.display()));
@@ -46,7 +47,7 @@ pub fn read(path: &Path, now: SystemTime) -> Found {
     found
 }
 
-fn read_into(path: &Path, now: SystemTime, found: &mut Found) -> Result<(), String> {
+fn read_into(path: &Path, now: Timestamp, found: &mut Found) -> Result<(), String> {
     let text = |error: nix::errno::Errno| error.desc().to_owned();
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let directory = openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty()).map_err(text)?;
@@ -91,7 +92,7 @@ fn names(directory: &File) -> Result<(Vec<String>, bool), String> {
     Ok((names, more))
 }
 
-fn read_file(directory: impl AsFd, name: &str, owner: u32, now: SystemTime) -> Result<Dropped, String> {
+fn read_file(directory: impl AsFd, name: &str, owner: u32, now: Timestamp) -> Result<Dropped, String> {
     // Without O_NONBLOCK a fifo would hold the agent for ever.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let file = match openat(directory, name, flags, Mode::empty()) {
@@ -122,11 +123,14 @@ fn read_file(directory: impl AsFd, name: &str, owner: u32, now: SystemTime) -> R
         return Err(format!("it is larger than {MAX_BYTES} bytes"));
     }
     let written = metadata.modified().map_err(|error| error.to_string())?;
-    let age = now.duration_since(written);
-    let age = age.or_else(|ahead| (ahead.duration() <= SLACK).then_some(Duration::ZERO).ok_or(ahead));
+    let written = Timestamp::try_from(written).map_err(|error| error.to_string())?;
+    let age = match Duration::try_from(now.duration_since(written)) {
+        Ok(age) => Some(age),
+        Err(_) => (written.duration_since(now).unsigned_abs() <= SLACK).then_some(Duration::ZERO),
+    };
     Ok(Dropped {
         file: name.to_owned(),
-        age: age.ok(),
+        age,
         bytes,
     })
 }
@@ -137,7 +141,13 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+    use jiff::SignedDuration;
+
     use super::*;
+
+    fn now() -> Timestamp {
+        crate::host::clock::now().wall
+    }
 
     fn write(directory: &Path, name: &str, bytes: &[u8]) {
         fs::write(directory.join(name), bytes).unwrap();
@@ -165,7 +175,7 @@ mod tests {
             write(path, "nobody.json", b"{}");
             nix::unistd::chown(&path.join("nobody.json"), Some(65_534.into()), None).unwrap();
         }
-        let found = read(path, SystemTime::now());
+        let found = read(path, now());
         let names: Vec<&str> = found.files.iter().map(|file| file.file.as_str()).collect();
         assert_eq!(names, ["good.json"]);
         assert!(found.files[0].age.unwrap() < Duration::from_secs(60));
@@ -196,14 +206,11 @@ mod tests {
         symlink(path, path.with_extension("link")).unwrap();
         for (path, permissions) in [(path.to_owned(), 0o777), (path.with_extension("link"), 0o755)] {
             mode(temporary.path(), permissions);
-            let found = read(&path, SystemTime::now());
+            let found = read(&path, now());
             assert!(found.files.is_empty() && found.faults.len() == 1, "{found:?}");
         }
         fs::remove_file(path.with_extension("link")).unwrap();
-        assert_eq!(
-            read(Path::new("/nonexistent/x"), SystemTime::now()).faults.len(),
-            1
-        );
+        assert_eq!(read(Path::new("/nonexistent/x"), now()).faults.len(), 1);
     }
 
     #[test]
@@ -212,7 +219,7 @@ mod tests {
         for number in 0..150 {
             write(temporary.path(), &format!("{number}.json"), b"{}");
         }
-        let found = read(temporary.path(), SystemTime::now() - Duration::from_secs(3_600));
+        let found = read(temporary.path(), now() - SignedDuration::from_hours(1));
         assert_eq!((found.files.len(), found.faults.len()), (MAX_FILES, 1));
         assert!(found.files.iter().all(|file| file.age.is_none()));
     }

@@ -111,6 +111,14 @@ impl Reply {
         }
     }
 
+    /// True if the same report would be refused again.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.error_code
+            .as_ref()
+            .is_some_and(|code| code.eq_ignore_ascii_case("InvalidPayload"))
+    }
+
     /// True if the report came too soon after the last one. The code is undocumented, hence the wide match.
     #[must_use]
     pub fn is_throttled(&self) -> bool {
@@ -169,7 +177,7 @@ mod tests {
         let reply = parse(Outcome::Rejected, rejected);
         assert_eq!(reply.error_code.as_deref(), Some("InvalidPayload"));
         assert_eq!(reply.error_message.as_deref(), Some("Malformed metrics report"));
-        assert!(!reply.is_throttled());
+        assert!(!reply.is_throttled() && reply.is_invalid());
 
         for body in [r#"{"reportId":1.6358e9}"#, r#"{"reportId":"1635800000"}"#] {
             assert_eq!(
@@ -185,7 +193,8 @@ mod tests {
         assert_eq!(reply.report_id, Some(7), "answers on the CBOR topic may be CBOR");
         assert_eq!(reply.error_code.as_deref(), Some("InvalidPayload"));
         let throttled = br#"{"statusDetails":{"ErrorCode":"ThrottlingException"}}"#;
-        assert!(parse(Outcome::Rejected, throttled).is_throttled());
+        let reply = parse(Outcome::Rejected, throttled);
+        assert!(reply.is_throttled() && !reply.is_invalid());
     }
 
     #[test]
