@@ -11,6 +11,7 @@
 mod orders;
 mod quarantine;
 mod release;
+mod report;
 mod run;
 mod status;
 mod text;
@@ -49,6 +50,8 @@ enum Command {
     Top(top::Arguments),
     /// List the live orders, and those that were refused.
     Orders(orders::Arguments),
+    /// Show and send Device Defender reports, and list custom metrics.
+    Report(report::Arguments),
     /// Isolate this device now, as its operator.
     Quarantine(quarantine::Arguments),
     /// End the operator's order; with --override every order.
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments, &socket),
         Command::Top(arguments) => top::run(&arguments, &socket),
         Command::Orders(arguments) => orders::run(&arguments, &socket),
+        Command::Report(arguments) => report::run(&arguments, &socket),
         Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
         Command::Release(arguments) => release::run(arguments, &socket),
         Command::Uninstall(arguments) => uninstall::run(&arguments, &socket),
@@ -125,10 +129,11 @@ pub fn markdown() -> String {
     };
     add("edgewarden", &mut program.clone());
     for command in program.get_subcommands_mut() {
-        add(
-            &format!("edgewarden {}", command.get_name()),
-            &mut command.clone(),
-        );
+        let name = format!("edgewarden {}", command.get_name());
+        add(&name, &mut command.clone());
+        for below in command.get_subcommands_mut() {
+            add(&format!("{name} {}", below.get_name()), &mut below.clone());
+        }
     }
     text
 }

@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn what_was_not_accepted_is_told_again_once() {
         let mut pending = Pending::default();
-        let mut begin = |pending: &mut Pending, id, count| {
+        let begin = |pending: &mut Pending, id, count| {
             pending.begin(id, bytes(count), Offline::Fold).captured.bytes_out
         };
         assert_eq!(begin(&mut pending, 1, 10), 10);

@@ -10,6 +10,7 @@
 //!
 //! All of it is pure.
 
+pub mod aws_cli;
 pub mod collect;
 pub mod dropped;
 pub mod label;
