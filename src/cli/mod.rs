@@ -2,20 +2,22 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 the agent is not running.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line talks to people"
-)]
+#![expect(clippy::print_stderr, reason = "a command line talks to people")]
 
+mod cells;
+mod connections;
 mod orders;
 mod quarantine;
 mod release;
 mod report;
 mod run;
+mod safe;
+mod screen;
 mod status;
 mod text;
 mod top;
+mod traffic;
+mod traffic_page;
 mod uninstall;
 
 use std::path::PathBuf;
@@ -46,8 +48,10 @@ enum Command {
     Run(run::Arguments),
     /// Say what is going on: enforcement, control channel, reports, traffic.
     Status(status::Arguments),
-    /// Show the traffic of the running interval by process, interface or remote.
+    /// Show the traffic of the running interval by process, interface, remote or peer; q ends.
     Top(top::Arguments),
+    /// List the open sockets with their processes.
+    Connections(connections::Arguments),
     /// List the live orders, and those that were refused.
     Orders(orders::Arguments),
     /// Show and send Device Defender reports, and list custom metrics.
@@ -73,15 +77,29 @@ impl Failure {
             code: 1,
         }
     }
+
+    /// An answer of another form than this program knows.
+    fn unreadable(error: &serde_json::Error) -> Self {
+        Self {
+            text: format!(
+                "the agent's answer cannot be read; is it of another version than this program? ({error})"
+            ),
+            code: 1,
+        }
+    }
+}
+
+/// Writes to standard output; that nobody reads any more is no failure.
+fn out(text: &str) -> Result<(), Failure> {
+    match screen::write(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(&error)),
+        _ => Ok(()),
+    }
 }
 
 impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
-        let code = if matches!(error, AskError::NotRunning { .. }) {
-            NOT_RUNNING
-        } else {
-            1
-        };
+        let code = if error.is_nobody() { NOT_RUNNING } else { 1 };
         Self {
             code,
             ..Self::new(&error)
@@ -97,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments, socket),
         Command::Status(arguments) => status::run(&arguments, &socket),
         Command::Top(arguments) => top::run(&arguments, &socket),
+        Command::Connections(arguments) => connections::run(arguments, &socket),
         Command::Orders(arguments) => orders::run(&arguments, &socket),
         Command::Report(arguments) => report::run(&arguments, &socket),
         Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
@@ -106,7 +125,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("edgewarden: {}", failure.text);
+            eprintln!("edgewarden: {}", safe::safe(&failure.text));
             ExitCode::from(failure.code)
         }
     }

@@ -1,10 +1,11 @@
 //! `edgewarden orders`: who wants what.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::{Failure, text};
+use super::{Failure, out, safe, text};
 use crate::agent::board::Status;
 use crate::control::client::ask;
 use crate::control::protocol::Request;
@@ -18,21 +19,22 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let value = ask(socket, &Request::Status)?;
-    let status: Status = serde_json::from_value(value).map_err(|error| Failure::new(&error))?;
+    let status: Status = serde_json::from_value(value).map_err(|error| Failure::unreadable(&error))?;
     let state = &status.enforcement;
     if arguments.json {
-        println!(
-            "{}",
-            json!({ "orders": state.orders, "rejected": state.rejected, "overridden": state.overridden })
-        );
-        return Ok(());
+        let value =
+            json!({ "orders": state.orders, "rejected": state.rejected, "overridden": state.overridden });
+        return out(&safe::json(&value).map_err(|error| Failure::new(&error))?);
     }
+    let mut page = String::new();
     if state.orders.is_empty() {
-        println!("no live order");
+        page.push_str("no live order\n");
     }
     for order in &state.orders {
-        println!("{}", text::order_line(order));
+        let _ = writeln!(page, "{}", safe::safe(&text::order_line(order)));
     }
-    text::rejections(state, &mut |label, value| println!("{label:<13}{value}"));
-    Ok(())
+    text::rejections(state, &mut |label, value| {
+        let _ = writeln!(page, "{label:<13}{}", safe::safe(&value));
+    });
+    out(&page)
 }

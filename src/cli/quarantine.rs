@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Failure, text};
+use super::{Failure, out, text};
 use crate::control::client::ask;
 use crate::control::protocol::Request;
 
@@ -26,7 +26,6 @@ pub(super) fn run(arguments: Arguments, socket: &Path) -> Result<(), Failure> {
 
 /// Shows the status after an instruction.
 pub(super) fn show(value: serde_json::Value) -> Result<(), Failure> {
-    let status = serde_json::from_value(value).map_err(|error| Failure::new(&error))?;
-    print!("{}", text::status(&status));
-    Ok(())
+    let status = serde_json::from_value(value).map_err(|error| Failure::unreadable(&error))?;
+    out(&text::status(&status))
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Failure, text};
+use super::{Failure, out, safe, text};
 use crate::agent::board::Status;
-use crate::control::client::{AskError, ask};
+use crate::control::client::ask;
 use crate::control::protocol::Request;
 use crate::host::nft;
 
@@ -19,17 +19,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     match ask(socket, &Request::Status) {
-        Ok(value) if arguments.json => {
-            println!("{value}");
-            Ok(())
-        }
+        Ok(value) if arguments.json => out(&safe::json(&value).map_err(|error| Failure::new(&error))?),
         Ok(value) => {
-            let status: Status = serde_json::from_value(value).map_err(|error| Failure::new(&error))?;
-            print!("{}", text::status(&status));
-            Ok(())
+            let status: Status =
+                serde_json::from_value(value).map_err(|error| Failure::unreadable(&error))?;
+            out(&text::status(&status))
         }
-        Err(error @ AskError::NotRunning { .. }) => {
-            without_agent(arguments);
+        Err(error) if error.is_nobody() => {
+            without_agent(arguments)?;
             Err(error.into())
         }
         Err(error) => Err(error.into()),
@@ -37,7 +34,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
 }
 
 /// The kernel keeps the rules of an agent that is gone; say so.
-fn without_agent(arguments: &Arguments) {
+fn without_agent(arguments: &Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let kernel = match runtime.map(|runtime| runtime.block_on(nft::list())) {
         Ok(Ok(Some(_))) => "the kernel holds Edgewarden's rules (table inet edgewarden)".to_owned(),
@@ -46,8 +43,12 @@ fn without_agent(arguments: &Arguments) {
         Err(error) => format!("the kernel's rules cannot be read: {error}"),
     };
     if arguments.json {
-        println!("{}", json!({ "agent": "not running", "kernel": kernel }));
+        let value = json!({ "agent": "not running", "kernel": kernel });
+        out(&safe::json(&value).map_err(|error| Failure::new(&error))?)
     } else {
-        println!("Agent        not running\nKernel       {kernel}");
+        out(&format!(
+            "Agent        not running\nKernel       {}\n",
+            safe::safe(&kernel)
+        ))
     }
 }

@@ -1,10 +1,11 @@
-//! Text for people. In: [`Status`] and traffic. Out: lines. Pure.
+//! Text for people. In: [`Status`]. Out: lines, fit for a terminal. Pure.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::agent::board::{CaptureStatus, Status};
+use super::safe::safe;
+use crate::agent::board::{CaptureStatus, ReportStatus, Status};
 use crate::quarantine::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
 use crate::quarantine::state::{Phase, State};
@@ -13,7 +14,7 @@ use crate::quarantine::state::{Phase, State};
 pub(super) fn status(status: &Status) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
-        let _ = writeln!(text, "{label:<13}{value}");
+        let _ = writeln!(text, "{label:<13}{}", safe(&value));
     };
     let thing = status.thing.as_deref().unwrap_or("no thing name yet");
     line(
@@ -41,7 +42,22 @@ pub(super) fn status(status: &Status) -> String {
     for name in &status.lifelines.unresolved {
         line("  problem", name.clone());
     }
-    let reports = &status.reports;
+    reports(&status.reports, &mut line);
+    capture(&status.capture, &mut line);
+    for alarm in &status.detector.alarms {
+        line("Alarm", alarm.clone());
+    }
+    line("Config", format!("from {}", status.configuration.source));
+    if let Some(problem) = &status.configuration.problem {
+        line("  problem", problem.clone());
+    }
+    for fault in &status.configuration.faults {
+        line("  fault", fault.to_string());
+    }
+    text
+}
+
+fn reports(reports: &ReportStatus, line: &mut impl FnMut(&str, String)) {
     line(
         "Reports",
         format!(
@@ -59,18 +75,6 @@ pub(super) fn status(status: &Status) -> String {
     for reason in &reports.left_out {
         line("  left out", reason.clone());
     }
-    capture(&status.capture, &mut line);
-    for alarm in &status.detector.alarms {
-        line("Alarm", alarm.clone());
-    }
-    line("Config", format!("from {}", status.configuration.source));
-    if let Some(problem) = &status.configuration.problem {
-        line("  problem", problem.clone());
-    }
-    for fault in &status.configuration.faults {
-        line("  fault", fault.to_string());
-    }
-    text
 }
 
 fn capture(capture: &CaptureStatus, line: &mut impl FnMut(&str, String)) {
@@ -226,33 +230,10 @@ fn time(time: Option<Timestamp>) -> String {
     )
 }
 
-/// Bytes in a unit a person can compare.
-pub(super) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut tenths = count / 100;
-    let mut unit = 0;
-    while tenths >= 10_000 && unit + 1 < UNITS.len() {
-        tenths /= 1000;
-        unit += 1;
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::quarantine::order::Authority;
-
-    #[test]
-    fn bytes_are_readable() {
-        let shown: Vec<String> = [0, 999, 1000, 35_000, 1_234_567, 5_000_000_000]
-            .map(bytes)
-            .to_vec();
-        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "35.0 kB", "1.2 MB", "5.0 GB"]);
-    }
 
     #[test]
     fn the_page_says_whether_the_device_obeys() {

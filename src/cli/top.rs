@@ -1,27 +1,35 @@
-//! `edgewarden top`: who talks to whom.
+//! `edgewarden top`: who talks to whom, now.
 
+use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::{Failure, text};
+use super::screen::{self, Screen};
+use super::traffic::By;
+use super::traffic_page::{Layout, Look, Sort, page};
+use super::{Failure, out, safe};
 use crate::control::client::ask;
 use crate::control::protocol::Request;
 use crate::host::clock;
 
-/// From one refresh to the next.
-const REFRESH: Duration = Duration::from_secs(2);
+/// Waits are counted in milliseconds; one more makes the last of them no busy one.
+const TICK: Duration = Duration::from_millis(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// What the rows are.
     #[arg(long, value_enum, default_value = "process")]
     by: By,
-    /// Rows shown.
+    /// What the rows are sorted by.
+    #[arg(long, value_enum, default_value = "bytes")]
+    sort: Sort,
+    /// Rows shown at most; a terminal shows as many as fit.
     #[arg(long, default_value_t = 20, value_name = "ROWS")]
     rows: usize,
-    /// Print once and exit.
+    /// From one refresh to the next; rates are of this time.
+    #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    interval: u64,
+    /// Print once and exit; rates are of the interval so far.
     #[arg(long)]
     once: bool,
     /// Print the whole interval as JSON, once.
@@ -29,115 +37,68 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum By {
-    Process,
-    Interface,
-    Remote,
-}
-
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
-    loop {
+    if arguments.json {
         let interval = ask(socket, &Request::Top)?;
-        if arguments.json {
-            println!("{interval}");
+        return out(&safe::json(&interval).map_err(|error| Failure::new(&error))?);
+    }
+    // The first question before the terminal is touched: if it fails, the reason stays in sight.
+    let mut now = look(socket)?;
+    if arguments.once {
+        return out(&draw(&now, None, arguments));
+    }
+    let mut screen = Screen::open().map_err(|error| Failure::new(&error))?;
+    let refresh = Duration::from_secs(arguments.interval);
+    let mut before: Option<Look> = None;
+    loop {
+        let page = || draw(&now, before.as_ref(), arguments);
+        let goes_on = match &mut screen {
+            Some(screen) => linger(screen, now.at + refresh, &page).map_err(|error| Failure::new(&error))?,
+            // A pipe that nobody reads any more ends it.
+            None => screen::write(&format!("{}\n", page())).is_ok(),
+        };
+        if !goes_on {
             return Ok(());
         }
-        if !arguments.once {
-            // Clear the screen and go home (ECMA-48).
-            print!("\x1b[2J\x1b[H");
+        if screen.is_none() {
+            clock::pause(refresh);
         }
-        print!("{}", table(&interval, arguments));
-        if arguments.once {
-            return Ok(());
-        }
-        clock::pause(REFRESH);
+        before = Some(std::mem::replace(&mut now, look(socket)?));
     }
 }
 
-fn table(interval: &Value, arguments: &Arguments) -> String {
-    let mut rows = match arguments.by {
-        By::Process => process_rows(interval),
-        By::Interface => interface_rows(interval),
-        By::Remote => remote_rows(interval),
+/// Shows a page until `end`, again after every key or new size; `false` when somebody wants to stop.
+fn linger(screen: &mut Screen, end: Instant, page: &dyn Fn() -> String) -> io::Result<bool> {
+    loop {
+        screen.show(&page())?;
+        let left = end.saturating_duration_since(clock::instant());
+        if !screen.wait(left + TICK)? {
+            return Ok(false);
+        }
+        if clock::instant() >= end {
+            return Ok(true);
+        }
+    }
+}
+
+fn look(socket: &Path) -> Result<Look, Failure> {
+    let answer = ask(socket, &Request::Top)?;
+    let interval = serde_json::from_value(answer).map_err(|error| Failure::unreadable(&error))?;
+    Ok(Look {
+        at: clock::instant(),
+        interval,
+    })
+}
+
+fn draw(now: &Look, before: Option<&Look>, arguments: &Arguments) -> String {
+    let (width, height) = screen::size();
+    let layout = Layout {
+        by: arguments.by,
+        sort: arguments.sort,
+        rows: arguments.rows,
+        width,
+        // What is printed once scrolls.
+        height: height.filter(|_| !arguments.once),
     };
-    rows.sort_by_key(|(_, counters)| {
-        std::cmp::Reverse(number(counters, "bytesOut") + number(counters, "bytesIn"))
-    });
-    let mut out = format!("since {}\n", interval["started"].as_str().unwrap_or("?"));
-    out.push_str(&format!(
-        "{:<44} {:>10} {:>10} {:>9} {:>9}\n",
-        "", "out", "in", "pkts out", "pkts in"
-    ));
-    for (name, counters) in rows.iter().take(arguments.rows) {
-        out.push_str(&format!(
-            "{:<44} {:>10} {:>10} {:>9} {:>9}\n",
-            name.chars().take(44).collect::<String>(),
-            text::bytes(number(counters, "bytesOut")),
-            text::bytes(number(counters, "bytesIn")),
-            number(counters, "packetsOut"),
-            number(counters, "packetsIn"),
-        ));
-    }
-    out
-}
-
-fn number(counters: &Value, key: &str) -> u64 {
-    counters[key].as_u64().unwrap_or_default()
-}
-
-fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
-    value[key].as_array().into_iter().flatten()
-}
-
-fn process_rows(interval: &Value) -> Vec<(String, &Value)> {
-    let mut rows: Vec<_> = items(interval, "processes")
-        .map(|process| {
-            let name = process["exe"]
-                .as_str()
-                .or(process["name"].as_str())
-                .unwrap_or("?");
-            (
-                format!("{name} ({})", process["identity"]["pid"]),
-                &process["counters"],
-            )
-        })
-        .collect();
-    for (name, key) in [
-        ("(forwarded)", "forwarded"),
-        ("(unattributed)", "unattributed"),
-        ("(other)", "other"),
-    ] {
-        rows.push((name.to_owned(), &interval[key]));
-    }
-    rows
-}
-
-fn interface_rows(interval: &Value) -> Vec<(String, &Value)> {
-    items(interval, "interfaces")
-        .map(|interface| {
-            let counters = if interface["kernel"].is_null() {
-                &interface["captured"]
-            } else {
-                &interface["kernel"]
-            };
-            (interface["name"].as_str().unwrap_or("?").to_owned(), counters)
-        })
-        .collect()
-}
-
-fn remote_rows(interval: &Value) -> Vec<(String, &Value)> {
-    items(interval, "processes")
-        .flat_map(|process| {
-            let name = process["name"].as_str().unwrap_or("?");
-            items(process, "remotes").map(move |remote| {
-                let address = remote["address"].as_str().unwrap_or("?");
-                let protocol = remote["protocol"].as_str().unwrap_or("?");
-                (
-                    format!("{name} {protocol} {address} {}", remote["port"]),
-                    &remote["counters"],
-                )
-            })
-        })
-        .collect()
+    page(now, before, &layout)
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::{Failure, safe, screen};
 use crate::host::{files, nft, process_table};
 use crate::quarantine::journal;
 use crate::quarantine::lifeline::Lifelines;
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let nothing = render(&fold(&[], &settings, Vec::new(), Scope::Pinned));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.map(|runtime| runtime.block_on(nft::load(&nothing.text))) {
-        Ok(Ok(())) => println!("removed the table inet edgewarden, if it was there"),
+        Ok(Ok(())) => say("removed the table inet edgewarden, if it was there"),
         Ok(Err(error)) => failures.push(crate::error_text(&error)),
         Err(error) => failures.push(error.to_string()),
     }
@@ -77,7 +77,12 @@ fn thaw(state_directory: &Path) {
         .filter(|stopped| stopped.action == ProcessAction::Freeze)
     {
         if process_table::thaw(stopped.identity).is_ok() {
-            println!("{} ({}) runs again", stopped.name, stopped.identity.pid);
+            say(&format!("{} ({}) runs again", stopped.name, stopped.identity.pid));
         }
     }
+}
+
+/// What is removed is removed, whether or not anybody can be told.
+fn say(text: &str) {
+    let _untold = screen::write(&format!("{}\n", safe::safe(text)));
 }

@@ -3,16 +3,19 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::connections::Query;
 use crate::agent::reporter::desk::Question;
 
 /// Where the agent listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/edgewarden/control.sock";
-/// Longest request in bytes; the longest honest one carries a reason of 256 characters.
+/// Longest request in bytes; the longest honest one carries a reason or a filter of 256 characters.
 pub const MAX_REQUEST: u64 = 4096;
 /// Longest answer in bytes: `top` with thousands of remotes.
 pub const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// Longest reason in characters; it goes into the shadow.
 pub const MAX_REASON: usize = 256;
+/// Longest name to look for in characters: paths that people type are shorter, and it fits into a request.
+pub const MAX_FILTER: usize = 256;
 
 /// A question or an instruction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,12 @@ pub enum Request {
     Report {
         /// What.
         question: Question,
+    },
+    /// The open sockets.
+    Connections {
+        /// Which of them.
+        #[serde(default)]
+        query: Query,
     },
     /// The operator isolates the device.
     Quarantine {
@@ -46,9 +55,10 @@ pub enum Request {
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// Done; for `status` and instructions a [`crate::agent::board::Status`], for `top` an interval.
-    Ok(Value),
+pub enum Answer<T = Value> {
+    /// Done; for `status` and instructions a [`crate::agent::board::Status`], for `top` an interval,
+    /// for `connections` a [`super::connections::ConnectionList`].
+    Ok(T),
     /// Not done; a sentence.
     Error(String),
 }

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use super::connections::{ConnectionList, Query};
 use super::protocol::{Answer, MAX_REASON, MAX_REQUEST, Request};
+use super::socket_list;
 use crate::agent::board::{Board, CaptureStatus};
 use crate::agent::enforcer::{Command, Handle};
 use crate::agent::reporter::desk::Desk;
@@ -84,27 +87,49 @@ impl Server {
     async fn serve(&self, stream: UnixStream) -> std::io::Result<()> {
         let user = stream.peer_cred()?.uid();
         let (read, mut write) = stream.into_split();
-        let answer = if user == 0 || user == nix::unistd::geteuid().as_raw() {
+        let text = if user == 0 || user == nix::unistd::geteuid().as_raw() {
             let mut line = String::new();
             BufReader::new(read.take(MAX_REQUEST))
                 .read_line(&mut line)
                 .await?;
             match serde_json::from_str::<Request>(&line) {
                 Ok(request) => self.answer(request).await,
-                Err(error) => Answer::Error(format!("the request cannot be read: {error}")),
+                Err(error) => line_of(&Answer::<Value>::Error(format!(
+                    "the request cannot be read: {error}"
+                ))),
             }
         } else {
-            Answer::Error("only root may ask the agent".into())
+            line_of(&Answer::<Value>::Error("only root may ask the agent".into()))
         };
-        let mut text = serde_json::to_string(&answer).unwrap_or_default();
-        text.push('\n');
         write.write_all(text.as_bytes()).await
     }
 
-    async fn answer(&self, request: Request) -> Answer {
-        match request {
+    /// An answer that takes a while to make, made beside the thread that decides.
+    async fn aside<T: Serialize>(
+        &self,
+        make: impl FnOnce(&Observer) -> Answer<T> + Send + 'static,
+    ) -> String {
+        let observer = Arc::clone(&self.observer);
+        let made = tokio::task::spawn_blocking(move || line_of(&make(&observer))).await;
+        made.unwrap_or_else(|error| {
+            line_of(&Answer::<Value>::Error(format!(
+                "no answer could be made: {error}"
+            )))
+        })
+    }
+
+    /// The answer as a line.
+    async fn answer(&self, request: Request) -> String {
+        let answer = match request {
+            Request::Top => {
+                let look =
+                    |observer: &Observer| to_answer(serde_json::to_value(observer.peek(clock::now().wall)));
+                return self.aside(look).await;
+            }
+            Request::Connections { query } => {
+                return self.aside(move |observer| connections(observer, &query)).await;
+            }
             Request::Status => self.status(),
-            Request::Top => to_answer(serde_json::to_value(self.observer.peek(clock::now().wall))),
             Request::Report { question } => match self.reports.ask(question).await {
                 Ok(value) => Answer::Ok(value),
                 Err(problem) => Answer::Error(problem),
@@ -113,24 +138,12 @@ impl Server {
                 reason,
                 expires_seconds,
             } => match quarantine(&reason, expires_seconds) {
-                Ok(wish) => {
-                    self.instruct(Command::Wish {
-                        authority: Authority::Operator,
-                        wish: Ok(wish),
-                    })
-                    .await
-                }
+                Ok(wish) => self.wish(wish).await,
                 Err(problem) => Answer::Error(problem),
             },
             Request::Release {
                 everything: false, ..
-            } => {
-                self.instruct(Command::Wish {
-                    authority: Authority::Operator,
-                    wish: Ok(Wish::Release),
-                })
-                .await
-            }
+            } => self.wish(Wish::Release).await,
             Request::Release {
                 everything: true,
                 reason,
@@ -139,7 +152,16 @@ impl Server {
                 Some(Err(problem)) => Answer::Error(problem),
                 None => Answer::Error("ending every order needs a reason: the cloud is told".into()),
             },
-        }
+        };
+        line_of(&answer)
+    }
+
+    async fn wish(&self, wish: Wish) -> Answer {
+        self.instruct(Command::Wish {
+            authority: Authority::Operator,
+            wish: Ok(wish),
+        })
+        .await
     }
 
     async fn instruct(&self, command: Command) -> Answer {
@@ -163,6 +185,23 @@ impl Server {
         });
         to_answer(serde_json::to_value(self.board.read()))
     }
+}
+
+/// Not through a [`Value`], which takes several times the memory.
+fn connections(observer: &Observer, query: &Query) -> Answer<ConnectionList> {
+    match socket_list::connections(observer, query) {
+        Ok(list) => Answer::Ok(list),
+        Err(error) => Answer::Error(format!(
+            "the open sockets could not be listed: {}",
+            crate::error_text(&error)
+        )),
+    }
+}
+
+fn line_of(answer: &Answer<impl Serialize>) -> String {
+    let mut text = serde_json::to_string(answer).unwrap_or_default();
+    text.push('\n');
+    text
 }
 
 fn to_answer(value: serde_json::Result<Value>) -> Answer {

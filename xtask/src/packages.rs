@@ -1,4 +1,4 @@
-//! The distribution's packages that the demo and the tests need: the one list.
+//! The distribution's packages that the demo, the tests and the benches need: the one place.
 //!
 //! Out: package, the programs it brings, the reason. Deliberately absent: what every Rust machine has (a linker, git).
 
@@ -11,6 +11,9 @@ pub struct Package {
     pub name: &'static str,
     /// The programs of it that are run.
     pub programs: &'static [&'static str],
+    /// A command that succeeds only when the package is there, for a package whose programs do not tell. Empty: the
+    /// programs do.
+    pub probe: &'static [&'static str],
     /// Who runs them and what for.
     pub reason: &'static str,
 }
@@ -20,29 +23,48 @@ pub const PACKAGES: &[Package] = &[
     Package {
         name: "nftables",
         programs: &["nft"],
+        probe: &[],
         reason: "the agent enforces with it",
     },
     Package {
         name: "iproute2",
         programs: &["ip", "tc"],
+        probe: &[],
         reason: "the lab builds network namespaces with it",
     },
     Package {
         name: "mosquitto",
         programs: &["mosquitto"],
+        probe: &[],
         reason: "the lab's broker, in place of AWS IoT Core",
     },
     Package {
         name: "util-linux",
         programs: &["unshare", "nsenter"],
+        probe: &[],
         reason: "the tests enter namespaces of their own with it",
     },
     Package {
         name: "procps",
         programs: &["sysctl"],
+        probe: &[],
         reason: "the lab turns on forwarding inside its namespaces",
     },
+    Package {
+        name: "python3-venv",
+        programs: &["python3"],
+        probe: &["python3", "-c", "import ensurepip"],
+        reason: "AWS's own IPC client checks the stand-in nucleus, in an environment of its own",
+    },
 ];
+
+/// What `cargo xtask bench` compares with, beside what cargo builds.
+pub const BENCH_PACKAGES: &[Package] = &[Package {
+    name: "nethogs",
+    programs: &["nethogs"],
+    probe: &[],
+    reason: "bench traffic compares with it",
+}];
 
 /// Where administrators' programs live; an ordinary user's PATH often leaves these out.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -77,11 +99,13 @@ mod tests {
             Package {
                 name: "whole",
                 programs: &["one"],
+                probe: &[],
                 reason: "",
             },
             Package {
                 name: "half",
                 programs: &["one", "two"],
+                probe: &[],
                 reason: "",
             },
         ];
@@ -103,6 +127,7 @@ mod tests {
         assert!(
             PACKAGES
                 .iter()
+                .chain(BENCH_PACKAGES)
                 .all(|package| !package.programs.is_empty() && !package.reason.is_empty())
         );
     }

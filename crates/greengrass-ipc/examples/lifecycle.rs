@@ -9,9 +9,14 @@
 //! ```
 //!
 //! On nucleus lite deployments cannot be deferred nor configuration refused; it says so and ends.
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example shows what it does"
+)]
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use greengrass_ipc::{
@@ -23,8 +28,21 @@ use greengrass_ipc::{
 /// How often a deployment is asked to wait.
 const DEFERRALS: u32 = 2;
 
+/// How long it waits each time.
+const DEFERRAL: Duration = Duration::from_secs(1);
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let environment: std::collections::HashMap<_, _> = std::env::vars().collect();
     let client = Client::start(ClientOptions::from_lookup(|name| environment.get(name).cloned())?);
     client.execute(&UpdateState::new(ComponentState::Running)).await?;
@@ -46,6 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn watch(client: &Client) -> Result<(), IpcError> {
     let mut updates = client.listen(&SubscribeToComponentUpdates {}).await?;
     let mut proposals = client.listen(&SubscribeToValidateConfigurationUpdates {}).await?;
+    println!("has a say in deployments");
     let mut deferrals = 0;
     loop {
         tokio::select! {
@@ -68,7 +87,7 @@ async fn watch(client: &Client) -> Result<(), IpcError> {
 async fn answer(client: &Client, deployment: &str, deferrals: &mut u32) -> Result<(), IpcError> {
     let defer = if *deferrals < DEFERRALS {
         *deferrals += 1;
-        let mut defer = DeferComponentUpdate::new(deployment, Duration::from_secs(10));
+        let mut defer = DeferComponentUpdate::new(deployment, DEFERRAL);
         defer.message = Some("in the middle of something");
         defer
     } else {

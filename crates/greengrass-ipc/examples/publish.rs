@@ -7,14 +7,29 @@
 //! AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT=/var/lib/greengrass/gg-ipc.socket SVCUID=<token> \
 //!     cargo run -p greengrass-ipc --example publish -- gateway/hello "hi there"
 //! ```
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example shows what it does"
+)]
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use greengrass_ipc::{Client, ClientOptions, IpcError, PayloadFormat, PublishToIoTCore, Qos};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let topic = arguments.next().unwrap_or_else(|| "gateway/hello".to_owned());
     let text = arguments.next().unwrap_or_else(|| "hi".to_owned());

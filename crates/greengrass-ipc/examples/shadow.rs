@@ -10,16 +10,31 @@
 //! ```
 //!
 //! On nucleus lite it says that there is no such operation.
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example shows what it does"
+)]
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use greengrass_ipc::{
     Client, ClientOptions, ErrorCode, GetThingShadow, ListNamedShadowsForThing, UpdateThingShadow,
 };
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let thing = arguments.next().unwrap_or_else(|| "gateway-01".to_owned());
     let shadow = arguments.next().unwrap_or_else(|| "quarantine".to_owned());

@@ -9,9 +9,14 @@
 //! ```
 //!
 //! Restart the nucleus meanwhile: the subscription comes back and says so.
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example shows what it does"
+)]
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use greengrass_ipc::{
     Client, ClientOptions, PublishToTopic, SubscribeToTopic, SubscriptionEvent, TopicPayload,
@@ -19,7 +24,17 @@ use greengrass_ipc::{
 use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let topic = std::env::args()
         .nth(1)
         .unwrap_or_else(|| "sensors/room".to_owned());

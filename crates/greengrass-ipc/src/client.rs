@@ -1,8 +1,8 @@
 //! Calls and subscriptions, as the application makes them.
 //!
 //! In: requests, typed or as JSON. Out: answers and subscriptions of the same kind. Here a request gets its checks and
-//! its time limit; the connection task does the rest. Every method is cancel-safe: a dropped future leaves nothing behind, and a subscription whose
-//! future is dropped is undone.
+//! its time limit; the connection task does the rest. Every method is cancel-safe: a dropped future leaves nothing
+//! behind, and a subscription whose future is dropped is undone.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,11 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
-use crate::connection::{self, Command, Shared};
+use crate::connection::{self, Command, Reply, Shared};
 use crate::error::IpcError;
 use crate::frame::{self, Message, MessageKind};
+use crate::liveness;
 use crate::operation::{Operation, Request, StreamOperation};
 use crate::options::ClientOptions;
 use crate::queue::Queue;
@@ -38,8 +40,8 @@ pub struct Client {
     state: watch::Receiver<ConnectionState>,
     shared: Arc<Shared>,
     options: Arc<ClientOptions>,
-    /// Nothing is ever sent: the connection task ends when the last sender is gone.
-    _alive: mpsc::Sender<Infallible>,
+    /// Nothing is ever sent: the connection task ends when the last sender is gone. Probes have none.
+    _alive: Option<mpsc::Sender<Infallible>>,
 }
 
 impl Client {
@@ -50,7 +52,7 @@ impl Client {
     /// Outside a Tokio runtime, like every spawn.
     #[must_use]
     pub fn start(options: ClientOptions) -> Self {
-        let options = Arc::new(options);
+        let options = Arc::new(options.bounded());
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (alive, mut all_gone) = mpsc::channel(1);
         let connecting = ConnectionState::Connecting {
@@ -58,25 +60,35 @@ impl Client {
             last_error: None,
         };
         let (state_sender, state) = watch::channel(connecting);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(&options));
         let task = connection::run(
             Arc::clone(&options),
             command_queue,
             Arc::clone(&shared),
             state_sender,
         );
+        let unowned = Self {
+            commands,
+            state,
+            shared,
+            options,
+            _alive: None,
+        };
+        let mut watching = JoinSet::new();
+        if let Some(liveness) = unowned.options.liveness.clone() {
+            watching.spawn(liveness::watch(unowned.clone(), liveness));
+        }
         tokio::spawn(async move {
+            // Ends when it is dropped, which is when this task ends.
+            let _watching = watching;
             tokio::select! {
                 _ = all_gone.recv() => tracing::debug!("no client is left; the connection is closed"),
                 never = task => match never {},
             }
         });
         Self {
-            commands,
-            state,
-            shared,
-            options,
-            _alive: alive,
+            _alive: Some(alive),
+            ..unowned
         }
     }
 
@@ -154,12 +166,14 @@ impl Client {
 
     /// Length of the frame a request would be sent in, in bytes.
     pub(crate) fn frame_bytes<R: Request>(request: &R) -> Result<usize, IpcError> {
-        encoded_len(R::NAME, &request_message(R::NAME, to_json(request)?))
+        Ok(frame::encoded_len(&request_message(R::NAME, to_json(request)?)))
     }
 
-    /// Longest frame this client sends, in bytes.
-    pub(crate) fn max_frame_bytes(&self) -> usize {
-        self.options.max_frame_bytes
+    /// Longest frame this client sends, in bytes: [`ClientOptions::max_frame_bytes`], or lite's limit once the nucleus
+    /// has shown that it has that.
+    #[must_use]
+    pub fn max_frame_bytes(&self) -> usize {
+        self.shared.max_frame_bytes()
     }
 
     /// Makes the connection task look for subscriptions whose consumer is gone.
@@ -174,7 +188,7 @@ impl Client {
         queue: Option<Arc<Queue>>,
     ) -> Result<Bytes, IpcError> {
         let message = request_message(operation, request);
-        let (size, limit) = (encoded_len(operation, &message)?, self.options.max_frame_bytes);
+        let (size, limit) = (frame::encoded_len(&message), self.max_frame_bytes());
         if size > limit {
             return Err(IpcError::TooLarge {
                 operation: operation.to_owned(),
@@ -182,7 +196,7 @@ impl Client {
                 limit,
             });
         }
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = Reply::new();
         let command = Command {
             operation: operation.to_owned(),
             message,
@@ -194,20 +208,25 @@ impl Client {
         };
         let exchange = async {
             self.commands.send(command).await.map_err(|_| stopped())?;
-            answer.await.map_err(|_| stopped())?
+            answer.wait().await.unwrap_or_else(|| Err(stopped()))
         };
         match tokio::time::timeout(self.options.request_timeout, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(self.too_late(operation)),
+            Err(_) if answer.give_up() => Err(IpcError::Timeout {
+                operation: operation.to_owned(),
+                after: self.options.request_timeout,
+            }),
+            Err(_) => Err(self.not_sent(operation)),
         }
     }
 
-    /// Without a connection nothing was sent: what was in flight is failed when a connection ends.
-    fn too_late(&self, operation: &str) -> IpcError {
+    /// The time is over and the request never left this process.
+    fn not_sent(&self, operation: &str) -> IpcError {
         match &*self.state.borrow() {
             ConnectionState::Connecting { last_error, .. } => IpcError::NotConnected {
                 last_error: last_error.clone(),
             },
+            // Connected, but there was no room for it, or the connection has only just come.
             ConnectionState::Connected { .. } => IpcError::Timeout {
                 operation: operation.to_owned(),
                 after: self.options.request_timeout,
@@ -255,14 +274,4 @@ fn request_message(operation: &str, request: String) -> Message {
         .with_operation(format!("{NAMESPACE}{operation}"))
         .with_service_model_type(format!("{NAMESPACE}{operation}Request"))
         .with_json(request)
-}
-
-fn encoded_len(operation: &str, message: &Message) -> Result<usize, IpcError> {
-    match frame::encode(message) {
-        Ok(frame) => Ok(frame.len()),
-        Err(source) => Err(IpcError::Encode {
-            operation: operation.to_owned(),
-            source,
-        }),
-    }
 }

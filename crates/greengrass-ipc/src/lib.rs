@@ -7,6 +7,7 @@
 //! ```text
 //! operations/  requests, answers and events of single operations, typed     operation  what makes a type a request
 //! client       calls: size check, time limit                                subscription  events, bounded queue
+//! liveness     probes of the application, and a new connection when they miss
 //! connection/  the one task: handshake -> session (socket) -> streams (who waits for what) -> back-off
 //! frame        messages as bytes
 //! ```
@@ -21,6 +22,7 @@ mod connection;
 mod error;
 mod error_code;
 pub mod frame;
+mod liveness;
 mod operation;
 mod operations;
 mod options;
@@ -32,6 +34,7 @@ mod subscription;
 pub use client::Client;
 pub use error::IpcError;
 pub use error_code::ErrorCode;
+pub use liveness::Liveness;
 pub use operation::{Accepted, Operation, Request, StreamOperation};
 pub use operations::*;
 pub use options::{ClientOptions, DEFAULT_MAX_INBOUND_FRAME_BYTES, EnvironmentError, LITE_MAX_FRAME_BYTES};

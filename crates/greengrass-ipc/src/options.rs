@@ -7,6 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::liveness::Liveness;
+
 /// Longest frame nucleus lite accepts, in bytes. One byte more and it resets the connection without a word.
 pub const LITE_MAX_FRAME_BYTES: usize = 10_012;
 
@@ -22,6 +24,9 @@ const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// How long half a frame, in either direction, may wait for its other half.
 const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Longest limit that is kept; more is as good as none, and a sum of times must not overflow.
+const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Events a subscription holds for a slow consumer.
 const DEFAULT_MAX_QUEUED_EVENTS: usize = 256;
@@ -47,9 +52,11 @@ pub struct ClientOptions {
     pub request_timeout: Duration,
     /// Limit of one attempt to connect and be accepted.
     pub handshake_timeout: Duration,
-    /// A connection on which half a frame makes no progress for this long is dropped.
+    /// A connection is dropped when a frame from the nucleus is not whole this long after its first byte, when the
+    /// nucleus reads nothing for this long, or when calls are open and nothing at all was heard for this long.
     pub stall_timeout: Duration,
-    /// Longest frame sent, in bytes. Larger requests are refused locally.
+    /// Longest frame sent, in bytes. Larger requests are refused locally. When it is above [`LITE_MAX_FRAME_BYTES`] and
+    /// the nucleus closes two connections in a row over such a frame, that becomes the limit.
     pub max_frame_bytes: usize,
     /// Longest frame accepted, in bytes. A larger one ends the connection before it is buffered.
     pub max_inbound_frame_bytes: usize,
@@ -57,6 +64,8 @@ pub struct ClientOptions {
     pub max_queued_events: usize,
     /// Bytes of events held for one slow subscription before the oldest are dropped. The newest is always kept.
     pub max_queued_bytes: usize,
+    /// How to notice that an open connection is dead; `None` leaves it to [`crate::Client::reconnect`].
+    pub liveness: Option<Liveness>,
 }
 
 /// Variables the nucleus sets for every component are missing.
@@ -81,7 +90,20 @@ impl ClientOptions {
             max_inbound_frame_bytes: DEFAULT_MAX_INBOUND_FRAME_BYTES,
             max_queued_events: DEFAULT_MAX_QUEUED_EVENTS,
             max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES,
+            liveness: None,
         }
+    }
+
+    /// The same with limits of time that can be added to a time.
+    pub(crate) fn bounded(mut self) -> Self {
+        for limit in [
+            &mut self.request_timeout,
+            &mut self.handshake_timeout,
+            &mut self.stall_timeout,
+        ] {
+            *limit = (*limit).min(LONGEST_LIMIT);
+        }
+        self
     }
 
     /// Options from the variables of a component's environment, which `lookup` reads.
@@ -112,6 +134,7 @@ impl fmt::Debug for ClientOptions {
             .field("socket", &self.socket)
             .field("component_name", &self.component_name)
             .field("request_timeout", &self.request_timeout)
+            .field("liveness", &self.liveness)
             .field("max_frame_bytes", &self.max_frame_bytes)
             .field("max_inbound_frame_bytes", &self.max_inbound_frame_bytes)
             .finish_non_exhaustive()

@@ -5,32 +5,31 @@
 //! them, and stream ids are allocated in the order in which requests are written (classic insists on it).
 
 mod handshake;
+mod reply;
 mod session;
 mod streams;
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::backoff;
-use crate::error::{IpcError, in_one_line};
+use crate::error::in_one_line;
 use crate::frame::{FrameError, Message, MessageKind};
-use crate::options::ClientOptions;
+use crate::options::{ClientOptions, LITE_MAX_FRAME_BYTES};
 use crate::queue::Queue;
 use crate::state::ConnectionState;
 use handshake::Credentials;
+pub(crate) use reply::Reply;
 use streams::Streams;
 
 /// A connection that lasted this long was a good one, and the next attempt starts with the shortest wait. A nucleus
 /// that accepts and then breaks the protocol at once is met with ever longer waits.
 const LASTING: Duration = Duration::from_secs(10);
-
-/// The answer to a command: the payload of the reply.
-pub(crate) type Reply = oneshot::Sender<Result<Bytes, IpcError>>;
 
 /// One request on its way to the socket.
 #[derive(Debug)]
@@ -44,15 +43,29 @@ pub(crate) struct Command {
     pub(crate) reply: Reply,
 }
 
-/// What clients ask of the connection task without waiting.
-#[derive(Debug, Default)]
+/// What clients and the connection task tell each other without waiting.
+#[derive(Debug)]
 pub(crate) struct Shared {
     /// Wakes the task: a consumer is gone, or a reconnect is wanted.
     pub(crate) attention: Notify,
     reconnect: Mutex<Option<String>>,
+    /// Longest frame sent, in bytes: as the options say, until the nucleus teaches otherwise.
+    max_frame_bytes: AtomicUsize,
 }
 
 impl Shared {
+    pub(crate) fn new(options: &ClientOptions) -> Self {
+        Self {
+            attention: Notify::new(),
+            reconnect: Mutex::default(),
+            max_frame_bytes: AtomicUsize::new(options.max_frame_bytes),
+        }
+    }
+
+    pub(crate) fn max_frame_bytes(&self) -> usize {
+        self.max_frame_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn request_reconnect(&self, reason: &str) {
         *self.reconnect.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         self.attention.notify_one();
@@ -85,8 +98,12 @@ enum Lost {
     OutOfPlace { kind: MessageKind },
     #[error("the nucleus reported {kind:?}: {text}")]
     Reported { kind: MessageKind, text: String },
-    #[error("half a frame made no progress for {after:?}")]
+    #[error("half a frame was not completed within {after:?}")]
     Stalled { after: Duration },
+    #[error("calls were open and nothing at all came for {after:?}")]
+    Silent { after: Duration },
+    #[error("{count} subscriptions that nobody wants any more were never answered")]
+    Unanswered { count: usize },
     #[error("reconnect requested: {reason}")]
     Requested { reason: String },
     #[error("all stream ids are used up")]
@@ -94,6 +111,11 @@ enum Lost {
 }
 
 impl Lost {
+    /// True when the nucleus ended it, as lite does on a frame that is too long.
+    fn is_close(&self) -> bool {
+        matches!(self, Self::Closed | Self::Socket { .. })
+    }
+
     /// True when the peer, and not fate or ourselves, is to blame.
     fn is_violation(&self) -> bool {
         matches!(
@@ -111,7 +133,7 @@ pub(crate) async fn run(
     state: watch::Sender<ConnectionState>,
 ) -> Infallible {
     let mut credentials = Credentials::new(&options);
-    let mut streams = Streams::new(options.request_timeout);
+    let mut streams = Streams::new(options.request_timeout, options.stall_timeout);
     let mut attempt: u32 = 0;
     let mut epoch: u64 = 0;
     loop {
@@ -132,6 +154,14 @@ pub(crate) async fn run(
                 let lost = session::run(accepted, &options, &mut commands, &shared, &mut streams).await;
                 if since.elapsed() >= LASTING {
                     attempt = 0;
+                }
+                if streams.learn_frame_limit(lost.is_close()) {
+                    let limit = LITE_MAX_FRAME_BYTES;
+                    shared.max_frame_bytes.fetch_min(limit, Ordering::Relaxed);
+                    tracing::warn!(
+                        limit,
+                        "the nucleus takes no longer frames; they are refused from now on"
+                    );
                 }
                 connection_lost(&lost, epoch)
             }

@@ -35,82 +35,111 @@ pub(super) async fn run(
     streams: &mut Streams,
 ) -> Lost {
     let (mut reader, mut writer) = accepted.stream.into_split();
-    let mut decoder = accepted.decoder;
-    let mut chunk = BytesMut::with_capacity(READ_BYTES);
-    let mut unwritten = BytesMut::new();
+    let mut buffers = Buffers {
+        decoder: accepted.decoder,
+        chunk: BytesMut::with_capacity(READ_BYTES),
+        unwritten: BytesMut::new(),
+    };
     let mut progress = Progress::new(Instant::now(), options.stall_timeout);
+    let mut nothing_ready = false;
     loop {
         let now = Instant::now();
-        if let Err(lost) = receive_all(&mut decoder, streams, now, &mut unwritten) {
-            return lost;
+        match receive_all(&mut buffers.decoder, streams, now, &mut buffers.unwritten) {
+            Ok(0) => {}
+            Ok(_) => progress.read_at = now,
+            Err(lost) => return lost,
         }
-        streams.settle(now, &mut unwritten);
-        if let Some(lost) = verdict(&mut progress, &decoder, &unwritten, streams, shared, now) {
+        streams.settle(now, &mut buffers.unwritten);
+        progress.note(&buffers, now);
+        if let Some(lost) = verdict(&progress, streams, shared, now, nothing_ready) {
             return lost;
         }
         let wake = progress.deadline().into_iter().chain(streams.deadline()).min();
-        chunk.clear();
-        tokio::select! {
-            read = reader.read_buf(&mut chunk) => match read {
-                Ok(0) => return Lost::Closed,
-                Ok(_) => {
-                    progress.read_at = Instant::now();
-                    decoder.push(&chunk);
+        let step = async {
+            tokio::select! {
+                read = reader.read_buf(&mut buffers.chunk) => took(read)?,
+                written = writer.write_buf(&mut buffers.unwritten), if !buffers.unwritten.is_empty() => {
+                    written.map_err(|source| Lost::Socket { source })?;
+                    progress.written_at = Instant::now();
                 }
-                Err(source) => return Lost::Socket { source },
-            },
-            written = writer.write_buf(&mut unwritten), if !unwritten.is_empty() => match written {
-                Ok(_) => progress.written_at = Instant::now(),
-                Err(source) => return Lost::Socket { source },
-            },
-            Some(command) = commands.recv(), if unwritten.len() < MAX_UNWRITTEN_BYTES => {
-                streams.start(command, &mut unwritten);
+                Some(command) = commands.recv(), if buffers.unwritten.len() < MAX_UNWRITTEN_BYTES => {
+                    streams.start(command, Instant::now(), &mut buffers.unwritten);
+                }
+                () = shared.attention.notified() => {}
             }
-            () = shared.attention.notified() => {}
-            () = tokio::time::sleep_until(wake.unwrap_or(now + NO_DEADLINE)) => {}
+            Ok(())
+        };
+        // Time counts only when nothing is ready: a process that was paused finds both, and the bytes were in time.
+        match tokio::time::timeout_at(wake.unwrap_or(now + NO_DEADLINE), step).await {
+            Ok(Err(lost)) => return lost,
+            Ok(Ok(())) => nothing_ready = false,
+            Err(_) => nothing_ready = true,
         }
+        buffers.decoder.push(&buffers.chunk);
+        buffers.chunk.clear();
     }
 }
 
+/// Bytes on their way in and out.
+#[derive(Debug)]
+struct Buffers {
+    decoder: Decoder,
+    /// Read and not decoded yet.
+    chunk: BytesMut,
+    unwritten: BytesMut,
+}
+
+/// The end of the stream is the end of the connection.
+fn took(read: std::io::Result<usize>) -> Result<(), Lost> {
+    match read {
+        Ok(0) => Err(Lost::Closed),
+        Ok(_) => Ok(()),
+        Err(source) => Err(Lost::Socket { source }),
+    }
+}
+
+/// Takes every whole message; how many.
 fn receive_all(
     decoder: &mut Decoder,
     streams: &mut Streams,
     now: Instant,
     out: &mut BytesMut,
-) -> Result<(), Lost> {
+) -> Result<u64, Lost> {
+    let mut taken = 0;
     while let Some(message) = decoder.next().map_err(|source| Lost::Garbage { source })? {
         streams.receive(message, now, out)?;
+        taken += 1;
     }
-    Ok(())
+    Ok(taken)
 }
 
-/// Reasons of our own to end the connection.
+/// Reasons of our own to end the connection. Those of time hold only when nothing was ready.
 fn verdict(
-    progress: &mut Progress,
-    decoder: &Decoder,
-    unwritten: &BytesMut,
+    progress: &Progress,
     streams: &Streams,
     shared: &Shared,
     now: Instant,
+    nothing_ready: bool,
 ) -> Option<Lost> {
     if let Some(reason) = shared.take_reconnect() {
         return Some(Lost::Requested { reason });
     }
-    if streams.out_of_ids() {
-        return Some(Lost::OutOfIds);
+    if let Some(lost) = streams.exhausted() {
+        return Some(lost);
     }
-    progress.reading = decoder.has_partial_frame();
-    if !progress.writing {
-        progress.written_at = now;
+    if !nothing_ready {
+        return None;
     }
-    progress.writing = !unwritten.is_empty();
     let late = progress.deadline().is_some_and(|deadline| deadline <= now);
-    late.then_some(Lost::Stalled {
+    let stalled = late.then_some(Lost::Stalled {
         after: progress.limit,
-    })
+    });
+    stalled.or_else(|| streams.silence(now))
 }
 
-/// When bytes last moved in each direction, and whether half a frame waits for more to move.
+/// Since when half a frame waits for its rest, in each direction. What comes in must become whole within the limit:
+/// a peer that drips bytes would otherwise hold the connection for ever. What goes out need only move, since many
+/// frames wait there together.
 #[derive(Debug)]
 struct Progress {
     read_at: Instant,
@@ -129,6 +158,18 @@ impl Progress {
             writing: false,
             limit,
         }
+    }
+
+    /// What waits now, and since when if it did not wait before.
+    fn note(&mut self, buffers: &Buffers, now: Instant) {
+        if !self.reading {
+            self.read_at = now;
+        }
+        self.reading = buffers.decoder.has_partial_frame();
+        if !self.writing {
+            self.written_at = now;
+        }
+        self.writing = !buffers.unwritten.is_empty();
     }
 
     fn deadline(&self) -> Option<Instant> {

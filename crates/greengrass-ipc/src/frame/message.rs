@@ -18,6 +18,9 @@ const CONTENT_TYPE: &str = ":content-type";
 const VERSION: &str = ":version";
 const SVCUID: &str = "svcuid";
 
+/// The three headers every message has and the five it may have.
+const MAX_HEADERS: usize = 8;
+
 /// What a message is for: the `:message-type` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MessageKind {
@@ -160,26 +163,45 @@ impl Message {
 
     /// The message as the codec wants it.
     pub(super) fn to_raw(&self) -> RawMessage {
-        let mut headers = vec![
-            int(MESSAGE_TYPE, self.kind as i32),
-            int(MESSAGE_FLAGS, self.flags),
-            int(STREAM_ID, self.stream_id),
-        ];
-        for (name, value) in [
+        let mut headers = Vec::with_capacity(MAX_HEADERS);
+        headers.extend(self.ints().map(|(name, value)| int(name, value)));
+        headers.extend(
+            self.texts()
+                .map(|(name, text)| Header::new(name, HeaderValue::String(StrBytes::copy_from_str(text)))),
+        );
+        RawMessage::new_from_parts(headers, self.payload.clone())
+    }
+
+    /// Length of all headers in a frame, in bytes: of each, the name behind its length, the type, the value.
+    pub(super) fn headers_len(&self) -> usize {
+        let ints = self.ints().map(|(name, _)| 1 + name.len() + 1 + size_of::<i32>());
+        let texts = self
+            .texts()
+            .map(|(name, text)| 1 + name.len() + 1 + size_of::<u16>() + text.len());
+        ints.into_iter().sum::<usize>() + texts.sum::<usize>()
+    }
+
+    /// The headers every message has.
+    fn ints(&self) -> [(&'static str, i32); 3] {
+        [
+            (MESSAGE_TYPE, self.kind as i32),
+            (MESSAGE_FLAGS, self.flags),
+            (STREAM_ID, self.stream_id),
+        ]
+    }
+
+    /// The headers this message has besides.
+    fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let texts = [
             (VERSION, &self.version),
             (OPERATION, &self.operation),
             (SERVICE_MODEL_TYPE, &self.service_model_type),
             (CONTENT_TYPE, &self.content_type),
             (SVCUID, &self.svcuid),
-        ] {
-            if let Some(text) = value {
-                headers.push(Header::new(
-                    name,
-                    HeaderValue::String(StrBytes::copy_from_str(text)),
-                ));
-            }
-        }
-        RawMessage::new_from_parts(headers, self.payload.clone())
+        ];
+        texts
+            .into_iter()
+            .filter_map(|(name, text)| text.as_deref().map(|text| (name, text)))
     }
 
     /// The message the codec's headers describe.

@@ -1,7 +1,7 @@
 //! Frames of the IPC: one [`Message`] is one AWS event-stream frame.
 //!
 //! In: bytes of a socket, in any chunks ([`Decoder`]). Out: whole, checked [`Message`]s, and the reverse
-//! ([`encode`]). The layout and the checksums are the work of `aws-smithy-eventstream`; this module adds the
+//! ([`encode`]); also their length alone ([`encoded_len`]). The layout and the checksums are the work of `aws-smithy-eventstream`; this module adds the
 //! headers the IPC gives a meaning to, bounds, and early refusal.
 //!
 //! Deliberately absent: sockets, time, and any knowledge of operations. A server uses the same module.
@@ -13,7 +13,8 @@ mod message;
 use aws_smithy_eventstream::error::Error as CodecError;
 
 pub use decoder::Decoder;
-pub use encode::encode;
+pub(crate) use encode::append;
+pub use encode::{encode, encoded_len};
 pub use message::{Message, MessageKind};
 
 /// Flag of a [`MessageKind::ConnectAck`]: the connection was accepted. Without it the ack is a refusal.

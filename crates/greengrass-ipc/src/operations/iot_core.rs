@@ -206,7 +206,7 @@ impl Client {
     }
 
     /// Largest payload, in bytes, that [`Client::publish_to_iot_core`] can send to `topic` with this client's
-    /// `max_frame_bytes`. With lite's 10,012-byte frames that is 7,290 bytes for
+    /// [`Client::max_frame_bytes`]. With lite's 10,012-byte frames that is 7,290 bytes for
     /// `$aws/things/gateway-01/defender/metrics/json`. Inbound is different: lite hears no MQTT packet beyond 5,000
     /// bytes.
     #[must_use]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Nucleus, body, connected, response, within};
 use greengrass_ipc::frame::{Message, MessageKind, TERMINATE_STREAM};
-use greengrass_ipc::{ComponentState, IpcError, Qos};
+use greengrass_ipc::{Client, ComponentState, IpcError, Qos};
 use serde_json::json;
 
 const TOPIC: &str = "$aws/things/gateway-01/defender/metrics/json";
@@ -265,4 +265,69 @@ async fn an_answer_that_makes_no_sense_is_an_error_of_that_call_only() {
         );
     }
     assert_eq!(connected(&client).await, 1, "the connection was kept");
+}
+
+#[tokio::test]
+async fn the_limit_is_learned_from_a_nucleus_that_closes_over_it() {
+    let (nucleus, client, mut peer) = Nucleus::with_client(|options| options.max_frame_bytes = 100_000).await;
+    let payload = vec![0; 20_000];
+    for round in 0..2 {
+        let publish = client.publish_to_iot_core(TOPIC, Qos::AtMostOnce, &payload);
+        let close = async {
+            peer.request("PublishToIoTCore").await;
+            drop(peer);
+        };
+        let (failed, ()) = within("the publish", async { tokio::join!(publish, close) }).await;
+        assert!(
+            matches!(failed, Err(IpcError::ConnectionLost { .. })),
+            "{round}: {failed:?}"
+        );
+        peer = nucleus.accept().await;
+    }
+    assert_eq!(
+        (client.max_frame_bytes(), client.max_iot_core_payload(TOPIC)),
+        (10_012, 7_290)
+    );
+    let refused = client.publish_to_iot_core(TOPIC, Qos::AtMostOnce, &payload).await;
+    assert!(
+        matches!(refused, Err(IpcError::TooLarge { limit: 10_012, .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_nucleus_that_has_taken_a_long_frame_keeps_its_limit() {
+    let (nucleus, client, mut peer) = Nucleus::with_client(|options| options.max_frame_bytes = 100_000).await;
+    let payload = vec![0; 20_000];
+    for answered in [true, false, false, false] {
+        let publish = client.publish_to_iot_core(TOPIC, Qos::AtMostOnce, &payload);
+        let serve = async {
+            let request = peer.request("PublishToIoTCore").await;
+            if answered {
+                peer.answer(&request, "{}").await;
+            }
+            drop(peer);
+        };
+        let (published, ()) = within("the publish", async { tokio::join!(publish, serve) }).await;
+        assert_eq!(published.is_ok(), answered);
+        peer = nucleus.accept().await;
+    }
+    assert_eq!(client.max_frame_bytes(), 100_000);
+}
+
+#[tokio::test]
+async fn what_never_left_is_told_from_what_may_have() {
+    let nucleus = Nucleus::new();
+    let mut options = nucleus.options();
+    options.request_timeout = Duration::from_millis(200);
+    let client = Client::start(options);
+    let silent = nucleus.knock().await;
+    let error = client.call("X", json!({})).await.unwrap_err();
+    assert!(matches!(error, IpcError::NotConnected { .. }), "{error:?}");
+    drop(silent);
+    let mut peer = nucleus.accept().await;
+    let error = client.call("Y", json!({})).await.unwrap_err();
+    assert!(matches!(error, IpcError::Timeout { .. }), "{error:?}");
+    let sent = peer.request("Y").await;
+    assert_eq!(sent.stream_id, 1, "the first one was not sent later either");
 }

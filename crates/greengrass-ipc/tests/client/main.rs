@@ -5,7 +5,11 @@
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod cancellation;
+#[cfg(test)]
 mod connecting;
+#[cfg(test)]
+mod liveness;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]

@@ -241,3 +241,41 @@ async fn a_connection_lost_during_the_first_attempt_fails_it() {
     let mut peer = nucleus.accept().await;
     round_trip(&client, &mut peer).await;
 }
+
+#[tokio::test]
+async fn an_answer_that_ends_the_stream_at_once_is_not_a_standing_subscription() {
+    let (_nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
+    let serve = async {
+        let request = peer.request(OPERATION).await;
+        peer.send(&response(&request, "{}").with_flags(TERMINATE_STREAM))
+            .await;
+    };
+    let subscribe = client.subscribe_to_iot_core("a/#", Qos::AtLeastOnce);
+    let (events, ()) = within("the subscription", async { tokio::join!(subscribe, serve) }).await;
+    let mut events = events.unwrap();
+    let renewal = peer.request(OPERATION).await;
+    peer.answer(&renewal, "{}").await;
+    peer.event(renewal.stream_id, "a/b", "aGk=").await;
+    assert_eq!(next(&mut events).await, SubscriptionEvent::Resubscribed);
+    assert_eq!(next(&mut events).await, hi("a/b"));
+}
+
+#[tokio::test]
+async fn a_dropped_stream_unsubscribes_while_an_event_is_awaited() {
+    let (_nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
+    let (mut events, id) = subscribe(&client, &mut peer).await;
+    // Cut off in the middle of waiting, the subscription has lost nothing.
+    for _ in 0..100 {
+        assert!(
+            tokio::time::timeout(Duration::from_micros(50), events.next())
+                .await
+                .is_err()
+        );
+    }
+    peer.event(id, "a/b", "aGk=").await;
+    assert_eq!(next(&mut events).await, hi("a/b"));
+    let waiting = tokio::spawn(async move { events.next().await });
+    round_trip(&client, &mut peer).await;
+    waiting.abort();
+    peer.terminated(id).await;
+}

@@ -182,9 +182,12 @@ impl Peer {
     }
 
     pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
-        within("room for bytes to the client", self.stream.write_all(bytes))
-            .await
-            .unwrap();
+        self.try_send_raw(bytes).await.unwrap();
+    }
+
+    /// Fails when the client has closed the connection.
+    pub(crate) async fn try_send_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        within("room for bytes to the client", self.stream.write_all(bytes)).await
     }
 
     /// Answers a request as lite does: without flags.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Nucleus, last_error, within};
-use greengrass_ipc::Client;
+use crate::support::{Nucleus, connected, last_error, within};
 use greengrass_ipc::frame::{Message, MessageKind, encode};
+use greengrass_ipc::{Client, IpcError};
 use serde_json::json;
 
 /// The client has left the connection and works on a new one.
@@ -81,12 +81,12 @@ async fn half_a_frame_and_silence() {
     let frame = encode(&Message::new(MessageKind::ApplicationMessage, 1).with_json("{}")).unwrap();
     peer.send_raw(&frame[..frame.len() / 2]).await;
     peer.closed_by_client().await;
-    recovers(&nucleus, &client, "half a frame made no progress").await;
+    recovers(&nucleus, &client, "half a frame was not completed").await;
 }
 
 #[tokio::test]
 async fn a_nucleus_that_stops_reading() {
-    let (_nucleus, client, _peer) =
+    let (_nucleus, client, mut peer) =
         Nucleus::with_client(|options| options.stall_timeout = Duration::from_millis(300)).await;
     let calls: Vec<_> = (0..200)
         .map(|_| {
@@ -94,7 +94,19 @@ async fn a_nucleus_that_stops_reading() {
             tokio::spawn(async move { client.call("Big", json!({ "filler": "x".repeat(9_000) })).await })
         })
         .collect();
-    last_error(&client, "half a frame made no progress").await;
+    // It goes on talking, so it is not silent.
+    let talk = async {
+        let event = Message::new(MessageKind::ApplicationMessage, 99).with_json("{}");
+        let event = encode(&event).unwrap();
+        while peer.try_send_raw(&event).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = last_error(&client, "half a frame was not completed") => {}
+        // The client may close the connection while it is being talked to.
+        () = talk => last_error(&client, "half a frame was not completed").await,
+    }
     for call in calls {
         call.abort();
     }
@@ -124,4 +136,120 @@ async fn harmless_surprises_are_no_violations() {
         .await
         .0
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_frame_that_drips_is_not_waited_for() {
+    let (nucleus, client, mut peer) =
+        Nucleus::with_client(|options| options.stall_timeout = Duration::from_millis(400)).await;
+    let frame =
+        encode(&Message::new(MessageKind::ApplicationMessage, 1).with_payload(vec![b' '; 4_000])).unwrap();
+    // Each byte comes well within the limit, the whole frame never does.
+    let drip = async {
+        for byte in frame.chunks(1) {
+            if peer.try_send_raw(byte).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the client took the whole frame");
+    };
+    within("the end of the connection", drip).await;
+    recovers(&nucleus, &client, "half a frame was not completed").await;
+}
+
+#[tokio::test]
+async fn frames_that_follow_each_other_closely_are_no_stall() {
+    let (_nucleus, client, mut peer) =
+        Nucleus::with_client(|options| options.stall_timeout = Duration::from_secs(1)).await;
+    let frame = encode(&Message::new(MessageKind::ApplicationMessage, 99).with_json("{}")).unwrap();
+    let (head, tail) = frame.split_at(20);
+    peer.send_raw(head).await;
+    // There is half a frame all the time, for three times the limit, but never the same one.
+    for _ in 0..24 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        peer.send_raw(&[tail, head].concat()).await;
+    }
+    peer.send_raw(tail).await;
+    assert_eq!(connected(&client).await, 1);
+}
+
+#[tokio::test]
+async fn a_nucleus_that_takes_requests_and_says_nothing() {
+    let (nucleus, client, mut peer) =
+        Nucleus::with_client(|options| options.stall_timeout = Duration::from_millis(300)).await;
+    let call = client.call("GetConfiguration", json!({}));
+    let lost = within("the end of the call", call).await.unwrap_err();
+    assert!(matches!(lost, IpcError::ConnectionLost { .. }), "{lost:?}");
+    peer.request("GetConfiguration").await;
+    peer.closed_by_client().await;
+    recovers(&nucleus, &client, "nothing at all came for 300ms").await;
+}
+
+#[tokio::test]
+async fn an_idle_nucleus_and_a_slow_one_are_kept() {
+    let (_nucleus, client, mut peer) =
+        Nucleus::with_client(|options| options.stall_timeout = Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let call = client.call("GetConfiguration", json!({}));
+    let serve = async {
+        let request = peer.request("GetConfiguration").await;
+        // Slower than the limit, but not silent.
+        for _ in 0..15 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            peer.event(99, "a/b", "aGk=").await;
+        }
+        peer.answer(&request, "{}").await;
+    };
+    let (answer, ()) = within("a call", async { tokio::join!(call, serve) }).await;
+    answer.unwrap();
+    assert_eq!(connected(&client).await, 1);
+}
+
+#[tokio::test]
+async fn limits_beyond_all_time_are_no_overflow() {
+    let (_nucleus, client, mut peer) = Nucleus::with_client(|options| {
+        options.request_timeout = Duration::MAX;
+        options.stall_timeout = Duration::MAX;
+        options.handshake_timeout = Duration::MAX;
+    })
+    .await;
+    let serve = async {
+        let request = peer.request("GetConfiguration").await;
+        let frame = encode(&crate::support::response(&request, "{}")).unwrap();
+        peer.send_raw(&frame[..20]).await;
+        peer.send_raw(&frame[20..]).await;
+    };
+    let call = client.call("GetConfiguration", json!({}));
+    within("a call", async { tokio::join!(call, serve) })
+        .await
+        .0
+        .unwrap();
+}
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "stands for the freezer of a paused component"
+)]
+async fn a_process_that_was_paused_beyond_every_limit_finds_its_answer() {
+    let (_nucleus, client, mut peer) =
+        Nucleus::with_client(|options| options.stall_timeout = Duration::from_millis(300)).await;
+    for _ in 0..5 {
+        let serve = async {
+            let request = peer.request("GetConfiguration").await;
+            let frame = encode(&crate::support::response(&request, "{}")).unwrap();
+            let (head, tail) = frame.split_at(20);
+            peer.send_raw(head).await;
+            // Time for the client to take it, so that half a frame waits.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Nothing of this process goes on meanwhile, and at the end both the bytes and the limits are there.
+            std::thread::sleep(Duration::from_millis(400));
+            peer.send_raw(tail).await;
+        };
+        let call = client.call("GetConfiguration", json!({}));
+        let (answer, ()) = within("a call", async { tokio::join!(call, serve) }).await;
+        answer.unwrap();
+    }
+    assert_eq!(connected(&client).await, 1);
 }

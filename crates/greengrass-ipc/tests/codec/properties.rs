@@ -6,7 +6,7 @@
 use aws_smithy_eventstream::frame::{read_message_from, write_message_to};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message as RawMessage};
-use greengrass_ipc::frame::{Decoder, FrameError, Message, MessageKind, encode};
+use greengrass_ipc::frame::{Decoder, FrameError, Message, MessageKind, encode, encoded_len};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -142,6 +142,11 @@ fn hostile_bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #[test]
+    fn the_length_is_known_without_encoding(message in message()) {
+        prop_assert_eq!(encoded_len(&message), encode(&message).unwrap().len());
+    }
+
     #[test]
     fn messages_survive_the_round_trip_in_any_pieces(
         (messages, bytes) in conversation(),

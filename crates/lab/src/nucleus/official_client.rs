@@ -15,8 +15,6 @@ const REQUIREMENTS: [&str; 2] = ["awsiotsdk==1.31.0", "awscrt==0.36.1"];
 /// Succeeds in an environment that has the pinned client, and loads.
 const SELF_TEST: &str =
     "import awsiot.greengrasscoreipc, importlib.metadata as m; assert m.version('awsiotsdk') == '1.31.0'";
-/// Debian package of the part of Python that makes environments.
-const VENV_PACKAGE: &str = "python3-venv";
 /// What Python says when that part is missing.
 const NO_VENV: &str = "ensurepip";
 /// What pip says, for every attempt, when it cannot reach the index.
@@ -34,7 +32,9 @@ pub enum OfficialClientError {
         output: String,
     },
     /// Python is there, the part of it that makes environments is not, and only root may install it.
-    #[error("Python cannot make environments: install the Debian package {VENV_PACKAGE}")]
+    #[error(
+        "Python cannot make environments: run `cargo xtask setup`, or install the Debian package python3-venv"
+    )]
     NoVenv,
     /// A step failed.
     #[error("{command} failed: {output}")]
@@ -87,21 +87,11 @@ pub fn python() -> Result<PathBuf, OfficialClientError> {
     if python.is_file() && self_test(&python, &log).is_ok() {
         return Ok(python);
     }
-    let venv = || {
-        run(
-            Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&folder),
-            &log,
-        )
-    };
-    match venv() {
-        Err(OfficialClientError::Step { output, .. }) if output.contains(NO_VENV) => {
-            install_venv(&log)?;
-            venv()?;
-        }
-        outcome => outcome?,
-    }
+    let mut venv = Command::new("python3");
+    run(venv.args(["-m", "venv", "--clear"]).arg(&folder), &log).map_err(|error| match error {
+        OfficialClientError::Step { output, .. } if output.contains(NO_VENV) => OfficialClientError::NoVenv,
+        other => other,
+    })?;
     let mut pip = Command::new(&python);
     // No source packages: they would need a C compiler and many minutes.
     pip.args(["-m", "pip", "install", "--only-binary", ":all:", "--no-input"])
@@ -141,15 +131,6 @@ fn target_folder() -> Result<PathBuf, OfficialClientError> {
         .ok_or_else(|| OfficialClientError::NoTarget {
             program: program.clone(),
         })
-}
-
-fn install_venv(log: &Path) -> Result<(), OfficialClientError> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err(OfficialClientError::NoVenv);
-    }
-    let mut apt = Command::new("apt-get");
-    apt.args(["install", "--yes", "--no-install-recommends", VENV_PACKAGE]);
-    run(apt.env("DEBIAN_FRONTEND", "noninteractive"), log)
 }
 
 /// Runs a step to its end, or ends it; what it says goes to `log` and into the error.

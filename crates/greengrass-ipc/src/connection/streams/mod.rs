@@ -6,6 +6,7 @@
 //! A stream whose caller has given up stays in the table, so that a late answer is recognised and, when it is the
 //! answer to a subscription, undone.
 
+mod frame_limit;
 mod subscriptions;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,8 +17,9 @@ use tokio::time::Instant;
 
 use super::{Command, Lost, Reply};
 use crate::error::IpcError;
-use crate::frame::{FrameError, Message, MessageKind, TERMINATE_STREAM, encode};
+use crate::frame::{FrameError, Message, MessageKind, TERMINATE_STREAM, append};
 use crate::refusal::{service_error, text_of};
+use frame_limit::FrameLimit;
 use subscriptions::{Entry, Phase};
 
 /// Streams of one connection at a time. Far above what an application needs; bounds memory when a nucleus accepts
@@ -26,6 +28,10 @@ const MAX_STREAMS: usize = 1024;
 
 /// Subscriptions at a time. Lite has 100 for all components together.
 const MAX_SUBSCRIPTIONS: usize = 256;
+
+/// Subscriptions given up before they were answered, of one connection. Classic answers none while it is offline, and
+/// each must be remembered to be ended when it does; a new connection ends all of them at once.
+const MAX_ORPHANS: usize = 64;
 
 /// The connection is renewed when fewer ids than this are left, which is more than one turn can use.
 const RESERVED_IDS: i32 = 1024;
@@ -38,6 +44,14 @@ pub(super) struct Streams {
     subscriptions: BTreeMap<u64, Entry>,
     next_key: u64,
     reply_timeout: Duration,
+    silence_limit: Duration,
+    /// Calls among the routes.
+    calls: usize,
+    /// Subscriptions nobody wants among the routes.
+    orphans: usize,
+    /// When the nucleus was last heard, or the first of the open calls sent.
+    quiet_since: Option<Instant>,
+    frame_limit: FrameLimit,
 }
 
 /// Where messages of one stream go.
@@ -52,41 +66,41 @@ enum Route {
 }
 
 impl Streams {
-    pub(super) fn new(reply_timeout: Duration) -> Self {
+    /// A renewal without an answer is repeated after `reply_timeout`. Open calls and no message whatsoever for
+    /// `silence_limit` end the connection.
+    pub(super) fn new(reply_timeout: Duration, silence_limit: Duration) -> Self {
         Self {
             next_id: 1,
             routes: HashMap::new(),
             subscriptions: BTreeMap::new(),
             next_key: 0,
             reply_timeout,
+            silence_limit,
+            calls: 0,
+            orphans: 0,
+            quiet_since: None,
+            frame_limit: FrameLimit::default(),
         }
     }
 
     /// Sends a request, unless its caller has given up already.
-    pub(super) fn start(&mut self, command: Command, out: &mut BytesMut) {
-        if command.reply.is_closed() {
+    pub(super) fn start(&mut self, mut command: Command, now: Instant, out: &mut BytesMut) {
+        if command.reply.is_given_up() {
             return;
         }
         if let Some(limit) = self.limit_reached(&command) {
-            answer(
-                command.reply,
-                Err(IpcError::Busy {
-                    operation: command.operation,
-                    limit,
-                }),
-            );
+            let operation = command.operation;
+            command.reply.answer(Err(IpcError::Busy { operation, limit }));
             return;
         }
-        match self.send(&command.message, out) {
-            Ok(id) => self.register(id, command),
+        if !command.reply.take() {
+            return;
+        }
+        match self.send(&mut command.message, out) {
+            Ok(id) => self.register(id, command, now),
             Err(source) => {
-                answer(
-                    command.reply,
-                    Err(IpcError::Encode {
-                        operation: command.operation,
-                        source,
-                    }),
-                );
+                let operation = command.operation;
+                command.reply.answer(Err(IpcError::Encode { operation, source }));
             }
         }
     }
@@ -94,6 +108,8 @@ impl Streams {
     /// Takes one message of the nucleus.
     pub(super) fn receive(&mut self, message: Message, now: Instant, out: &mut BytesMut) -> Result<(), Lost> {
         let kind = message.kind;
+        self.quiet_since = Some(now);
+        self.frame_limit.heard(message.stream_id);
         match kind {
             MessageKind::ApplicationMessage | MessageKind::ApplicationError => {
                 self.dispatch(message, now, out);
@@ -114,16 +130,42 @@ impl Streams {
         for (_, route) in self.routes.drain() {
             if let Route::Call { operation, reply } = route {
                 let reason = reason.to_owned();
-                answer(reply, Err(IpcError::ConnectionLost { operation, reason }));
+                reply.answer(Err(IpcError::ConnectionLost { operation, reason }));
             }
         }
         self.next_id = 1;
+        (self.calls, self.orphans) = (0, 0);
         self.suspend_subscriptions(reason, now);
     }
 
-    /// True when the connection has used up its stream ids.
-    pub(super) fn out_of_ids(&self) -> bool {
-        self.next_id > i32::MAX - RESERVED_IDS
+    /// To be told before [`Streams::connection_lost`]. True when frames beyond lite's limit have to be refused from now
+    /// on: the nucleus has closed connections over them.
+    pub(super) fn learn_frame_limit(&mut self, closed_by_nucleus: bool) -> bool {
+        self.frame_limit.ended(closed_by_nucleus)
+    }
+
+    /// What this connection has used up.
+    pub(super) fn exhausted(&self) -> Option<Lost> {
+        if self.next_id > i32::MAX - RESERVED_IDS {
+            return Some(Lost::OutOfIds);
+        }
+        let count = self.orphans;
+        (count > MAX_ORPHANS).then_some(Lost::Unanswered { count })
+    }
+
+    /// Set when the nucleus has been silent for too long.
+    pub(super) fn silence(&self, now: Instant) -> Option<Lost> {
+        let silent = self.silent_at().is_some_and(|deadline| deadline <= now);
+        silent.then_some(Lost::Silent {
+            after: self.silence_limit,
+        })
+    }
+
+    /// When the nucleus has been silent for too long. Only calls count: classic answers a subscription when it is
+    /// online again, which may be tomorrow.
+    fn silent_at(&self) -> Option<Instant> {
+        let since = self.quiet_since.filter(|_| self.calls > 0)?;
+        Some(since + self.silence_limit)
     }
 
     fn dispatch(&mut self, message: Message, now: Instant, out: &mut BytesMut) {
@@ -137,6 +179,7 @@ impl Streams {
                     .is_none_or(|shape| shape == *response_shape);
                 if ended || stands {
                     self.routes.remove(&id);
+                    self.orphans = self.orphans.saturating_sub(1);
                 }
                 if stands && !ended {
                     terminate(id, out);
@@ -144,14 +187,15 @@ impl Streams {
             }
             Some(Route::Call { .. }) => {
                 if let Some(Route::Call { operation, reply }) = self.routes.remove(&id) {
-                    answer(reply, outcome(&operation, message));
+                    self.calls = self.calls.saturating_sub(1);
+                    reply.answer(outcome(&operation, message));
                 }
             }
             None => tracing::debug!(stream_id = id, "message for a stream nobody waits for"),
         }
     }
 
-    fn register(&mut self, id: i32, command: Command) {
+    fn register(&mut self, id: i32, command: Command, now: Instant) {
         let Command {
             operation,
             message,
@@ -159,7 +203,13 @@ impl Streams {
             reply,
         } = command;
         let route = match queue {
-            None => Route::Call { operation, reply },
+            None => {
+                if self.calls == 0 {
+                    self.quiet_since = Some(now);
+                }
+                self.calls += 1;
+                Route::Call { operation, reply }
+            }
             Some(queue) => {
                 let key = self.next_key;
                 self.next_key += 1;
@@ -172,14 +222,16 @@ impl Streams {
         self.routes.insert(id, route);
     }
 
-    /// The limit that forbids another stream, after forgetting those nobody waits for.
+    /// The limit that forbids another stream, after forgetting calls nobody waits for. Subscriptions nobody waits for
+    /// are kept: once answered they must be ended.
     fn limit_reached(&mut self, command: &Command) -> Option<usize> {
         if self.routes.len() >= MAX_STREAMS {
             self.routes.retain(|_, route| match route {
-                Route::Call { reply, .. } => !reply.is_closed(),
-                Route::Subscription(_) => true,
-                Route::Orphan { .. } => false,
+                Route::Call { reply, .. } => !reply.is_given_up(),
+                Route::Subscription(_) | Route::Orphan { .. } => true,
             });
+            let calls = |route: &&Route| matches!(route, Route::Call { .. });
+            self.calls = self.routes.values().filter(calls).count();
         }
         let subscriptions_full = command.queue.is_some() && self.subscriptions.len() >= MAX_SUBSCRIPTIONS;
         if subscriptions_full {
@@ -190,13 +242,12 @@ impl Streams {
     }
 
     /// Appends a request under the next id. An id is used only if the request can be encoded: classic tolerates no gap.
-    fn send(&mut self, message: &Message, out: &mut BytesMut) -> Result<i32, FrameError> {
+    fn send(&mut self, request: &mut Message, out: &mut BytesMut) -> Result<i32, FrameError> {
         let id = self.next_id;
-        let frame = encode(&Message {
-            stream_id: id,
-            ..message.clone()
-        })?;
-        out.extend_from_slice(&frame);
+        request.stream_id = id;
+        let before = out.len();
+        append(request, out)?;
+        self.frame_limit.sent(id, out.len() - before);
         self.next_id = id.saturating_add(1);
         Ok(id)
     }
@@ -206,14 +257,7 @@ impl Streams {
 fn terminate(id: i32, out: &mut BytesMut) {
     let message = Message::new(MessageKind::ApplicationMessage, id).with_flags(TERMINATE_STREAM);
     // A message without text headers always fits a frame.
-    if let Ok(frame) = encode(&message) {
-        out.extend_from_slice(&frame);
-    }
-}
-
-/// Answers a caller; one that has given up is nobody's loss.
-fn answer(reply: Reply, result: Result<Bytes, IpcError>) {
-    drop(reply.send(result));
+    let _ = append(&message, out);
 }
 
 fn outcome(operation: &str, message: Message) -> Result<Bytes, IpcError> {

@@ -5,17 +5,22 @@
 //! offline.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::{Route, Streams, answer, terminate};
+use super::{Route, Streams, terminate};
 use crate::backoff;
 use crate::connection::Reply;
 use crate::error::IpcError;
 use crate::frame::{Message, MessageKind};
 use crate::queue::Queue;
 use crate::refusal::service_error;
+
+/// The wait for the answer to a renewal doubles at most this often, to about ten minutes with the default limit of a
+/// call. An answer that comes late ends the wait at once; asking again helps only where the request was lost.
+const MAX_DOUBLINGS: u32 = 4;
 
 /// One subscription.
 #[derive(Debug)]
@@ -27,6 +32,8 @@ pub(super) struct Entry {
     phase: Phase,
     /// Renewals refused in a row.
     refusals: u32,
+    /// Renewals without an answer in a row.
+    unanswered: u32,
 }
 
 /// Where a subscription is in its life.
@@ -52,6 +59,7 @@ impl Entry {
             queue,
             phase,
             refusals: 0,
+            unanswered: 0,
         }
     }
 
@@ -74,6 +82,11 @@ impl Entry {
 
     fn is_due(&self, now: Instant) -> bool {
         self.queue.is_closed() || self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// How long an answer to a renewal is awaited.
+    fn patience(&self, reply_timeout: Duration) -> Duration {
+        reply_timeout.saturating_mul(1 << self.unanswered.min(MAX_DOUBLINGS))
     }
 
     /// Sets the time of the next attempt.
@@ -107,6 +120,7 @@ impl Streams {
                 Phase::Resting { .. } => self.renew(key, &mut entry, now, out),
                 Phase::Again { id, .. } => {
                     self.orphan(id, &entry);
+                    entry.unanswered = entry.unanswered.saturating_add(1);
                     entry.rest(now);
                 }
                 Phase::First { .. } | Phase::Live { .. } => {}
@@ -117,7 +131,8 @@ impl Streams {
 
     /// When [`Streams::settle`] has something to do without being woken.
     pub(in crate::connection) fn deadline(&self) -> Option<Instant> {
-        self.subscriptions.values().filter_map(Entry::deadline).min()
+        let renewals = self.subscriptions.values().filter_map(Entry::deadline);
+        renewals.chain(self.silent_at()).min()
     }
 
     /// Takes one message of a subscription's stream.
@@ -131,28 +146,28 @@ impl Streams {
         let Some(mut entry) = self.subscriptions.remove(&key) else {
             return;
         };
-        let id = message.stream_id;
-        let stays = if message.kind == MessageKind::ApplicationError {
+        let (id, last) = (message.stream_id, message.terminates());
+        let mut stays = true;
+        if message.kind == MessageKind::ApplicationError {
             self.routes.remove(&id);
             let error = service_error(&entry.operation, &message);
-            ended(&mut entry, error, now)
-        } else if entry.is_response(&message) {
-            self.answered(id, &mut entry, message, out)
+            stays = ended(&mut entry, error, now);
         } else {
-            let last = message.terminates();
-            entry.queue.push(message.payload);
-            if last {
+            if entry.is_response(&message) {
+                stays = self.answered(id, &mut entry, message, out);
+            } else {
+                entry.queue.push(message.payload);
+            }
+            if last && stays {
                 self.routes.remove(&id);
                 let reason = "the nucleus ended the subscription".to_owned();
                 let error = IpcError::ConnectionLost {
                     operation: entry.operation.clone(),
                     reason,
                 };
-                ended(&mut entry, error, now)
-            } else {
-                true
+                stays = ended(&mut entry, error, now);
             }
-        };
+        }
         if stays {
             self.subscriptions.insert(key, entry);
         }
@@ -162,12 +177,12 @@ impl Streams {
     pub(super) fn suspend_subscriptions(&mut self, reason: &str, now: Instant) {
         let all = std::mem::take(&mut self.subscriptions);
         for (key, mut entry) in all {
-            entry.refusals = 0;
+            (entry.refusals, entry.unanswered) = (0, 0);
             if let Phase::First { reply, .. } =
                 std::mem::replace(&mut entry.phase, Phase::Resting { until: now })
             {
                 let (operation, reason) = (entry.operation.clone(), reason.to_owned());
-                answer(reply, Err(IpcError::ConnectionLost { operation, reason }));
+                reply.answer(Err(IpcError::ConnectionLost { operation, reason }));
             } else {
                 self.subscriptions.insert(key, entry);
             }
@@ -178,15 +193,22 @@ impl Streams {
     fn answered(&mut self, id: i32, entry: &mut Entry, message: Message, out: &mut BytesMut) -> bool {
         match std::mem::replace(&mut entry.phase, Phase::Live { id }) {
             Phase::First { reply, .. } => {
-                let wanted = reply.send(Ok(message.payload)).is_ok();
+                let last = message.terminates();
+                let wanted = reply.answer(Ok(message.payload));
                 if !wanted {
                     self.routes.remove(&id);
+                }
+                if !wanted && !last {
                     terminate(id, out);
                 }
                 wanted
             }
             Phase::Again { .. } => {
-                entry.refusals = 0;
+                // One that is answered and ended in one breath must not be asked for in a tight loop.
+                if !message.terminates() {
+                    entry.refusals = 0;
+                }
+                entry.unanswered = 0;
                 entry.queue.push_resubscribed();
                 tracing::info!(operation = entry.operation, "subscribed again");
                 true
@@ -196,12 +218,12 @@ impl Streams {
     }
 
     fn renew(&mut self, key: u64, entry: &mut Entry, now: Instant, out: &mut BytesMut) {
-        match self.send(&entry.request, out) {
+        match self.send(&mut entry.request, out) {
             Ok(id) => {
                 self.routes.insert(id, Route::Subscription(key));
                 entry.phase = Phase::Again {
                     id,
-                    deadline: now + self.reply_timeout,
+                    deadline: now + entry.patience(self.reply_timeout),
                 };
             }
             // It could be encoded before; should it ever not, the next attempt comes with a wait.
@@ -224,6 +246,7 @@ impl Streams {
     fn orphan(&mut self, id: i32, entry: &Entry) {
         let response_shape = entry.response_shape.clone();
         self.routes.insert(id, Route::Orphan { response_shape });
+        self.orphans += 1;
     }
 }
 
@@ -232,7 +255,7 @@ fn ended(entry: &mut Entry, error: IpcError, now: Instant) -> bool {
     let refusals = entry.refusals;
     let before = std::mem::replace(&mut entry.phase, Phase::Resting { until: now });
     if let Phase::First { reply, .. } = before {
-        answer(reply, Err(error));
+        reply.answer(Err(error));
         return false;
     }
     if refusals == 0 {

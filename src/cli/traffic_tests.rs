@@ -1,0 +1,39 @@
+//! The agent's interval and this view of it are the same thing.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::host::clock;
+use crate::observe::{ObserveSettings, Observer};
+
+/// What the agent answers is what is read here: a field renamed in the one would fail the other.
+#[test]
+fn an_interval_of_the_agent_can_be_read() {
+    let now = clock::now().wall;
+    let settings = ObserveSettings {
+        // No interface: this test wants no packets.
+        wanted: Arc::new(|_| false),
+        ..ObserveSettings::all_interfaces(now)
+    };
+    let answer = serde_json::to_value(Observer::start(settings).peek(now)).unwrap();
+    let interval: Interval = serde_json::from_value(answer).unwrap();
+    assert_eq!(interval.started, now);
+}
+
+#[test]
+fn names_of_reasons_are_those_of_the_agent() {
+    use crate::observe::interval::Reason;
+    for reason in [
+        Reason::NotIp,
+        Reason::Unparsed,
+        Reason::NoPorts,
+        Reason::NoSocket,
+        Reason::NotAccepted,
+        Reason::NoProcess,
+        Reason::LookupFailed,
+        Reason::Foreign,
+    ] {
+        let name = serde_json::to_value(reason).unwrap();
+        assert_ne!(meaning(name.as_str().unwrap()), "", "{name}");
+    }
+}
