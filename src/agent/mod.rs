@@ -41,6 +41,10 @@ pub const COMPONENT: &str = "io.edgewarden.Agent";
 /// carried out with wide lifelines.
 const FIRST_ADDRESSES: Duration = Duration::from_secs(12);
 
+/// Longest frame for the nucleus in bytes: a report of 128 KB in base64 and its request. Lite takes less; the client
+/// finds that out by two lost connections, the first time a report is larger.
+const MAX_FRAME: usize = 131_072 / 3 * 4 + 4_096;
+
 /// How the agent is started.
 #[derive(Debug, Clone)]
 pub struct Start {
@@ -111,6 +115,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
     match ClientOptions::from_lookup(lookup) {
         Ok(mut options) => {
             options.component_name = Some(COMPONENT.into());
+            options.max_frame_bytes = MAX_FRAME;
             talk(
                 start,
                 &config,
