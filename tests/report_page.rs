@@ -1,7 +1,7 @@
 //! The report shown in docs/report-format.md is what the code makes. `UPDATE_DOCS=1` writes it there.
 
 #![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use edgewarden::observe::flow::Protocol;
 use edgewarden::observe::sockets::{OpenSocket, SocketOwner};

@@ -462,11 +462,14 @@ fn custom_metrics_are_listed_created_and_sent_and_bad_files_are_told() {
         "custom_metrics_are_listed_created_and_sent_and_bad_files_are_told",
         || {
             let directory = tempfile::tempdir().unwrap();
-            // Files of a stage that reports every two seconds are stale after four.
-            let measure =
-                || std::fs::write(directory.path().join("cpu_temp.json"), r#"{"number": 41.5}"#).unwrap();
-            measure();
-            std::fs::write(directory.path().join("bad.json"), "no").unwrap();
+            // Files of a stage that reports every two seconds are stale after four. Renamed: never seen half written.
+            let drop_files = || {
+                for (name, content) in [("cpu_temp", r#"{"number": 41.5}"#), ("bad", "no")] {
+                    let file = directory.path().join(name);
+                    std::fs::write(&file, content).unwrap();
+                    std::fs::rename(&file, file.with_extension("json")).unwrap();
+                }
+            };
             std::os::unix::fs::symlink("/etc/passwd", directory.path().join("link.json")).unwrap();
             let reporting_keys = json!({"metricsDirectory": directory.path(), "customMetrics": [
             {"name": "out", "what": "interface.bytesOut"},
@@ -477,7 +480,11 @@ fn custom_metrics_are_listed_created_and_sent_and_bad_files_are_told() {
                 ..stage_with(&reporting_keys, 2, &QUICK)
             };
             let mut stage = reporting(options);
-            let event = next_accepted(&mut stage);
+            let told = |event: &Value| {
+                drop_files();
+                !event["report"]["custom_metrics"]["cpu_temp"].is_null()
+            };
+            let event = stage.cloud.as_mut().unwrap().wait_event(LIMIT, told).unwrap();
             let custom = &event["report"]["custom_metrics"];
             assert_eq!(custom["cpu_temp"], json!([{"number": 41.5}]), "{custom}");
             assert_eq!(custom["health_enforcement"], json!([{"number": 0}]), "{custom}");
@@ -485,7 +492,7 @@ fn custom_metrics_are_listed_created_and_sent_and_bad_files_are_told() {
                 custom["process_bytesOut"][0]["number_list"].is_array(),
                 "{custom}"
             );
-            measure();
+            drop_files();
             let (_, lines, _) = report(&stage, &["metrics", "--aws-cli"]);
             let names: Vec<&str> = lines
                 .lines()
@@ -497,13 +504,14 @@ fn custom_metrics_are_listed_created_and_sent_and_bad_files_are_told() {
                     "{name} is sent but not in\n{lines}"
                 );
             }
-            let left_out = stage.status()["reports"]["leftOut"].to_string();
-            assert!(left_out.contains("bad.json: it is not JSON"), "{left_out}");
-            assert!(
-                left_out.contains("link.json: it is a symbolic link"),
-                "{left_out}"
-            );
-            measure();
+            for reason in ["bad.json: it is not JSON", "link.json: it is a symbolic link"] {
+                let told = |status: &Value| {
+                    drop_files();
+                    status["reports"]["leftOut"].to_string().contains(reason)
+                };
+                stage.wait_status(LIMIT, reason, told).unwrap();
+            }
+            drop_files();
             let (_, dry, about) = report(&stage, &["send", "--dry-run"]);
             assert!(
                 dry.contains("cpu_temp") && about.contains("bytes of 131072 as json on "),

@@ -93,16 +93,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
     tasks.spawn(enforcer.run());
     tasks.spawn(watch_kernel(handle.clone()));
 
-    let observer = Arc::new(Observer::start(ObserveSettings {
-        wanted: Arc::new(wanted(&config.capture)),
-        receiver: if config.capture.by_pnet {
-            Receiver::Pnet
-        } else {
-            Receiver::Ring
-        },
-        promiscuous: config.capture.promiscuous,
-        ..ObserveSettings::all_interfaces(clock::now().wall)
-    }));
+    let observer = Arc::new(Observer::start(observation(&config.capture)));
     let (reports, questions) = reporter::desk::open();
     let server = Server {
         socket: start.control_socket.clone(),
@@ -137,6 +128,19 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
         }
     }
     std::future::pending::<()>().await;
+}
+
+fn observation(capture: &Capture) -> ObserveSettings {
+    ObserveSettings {
+        wanted: Arc::new(wanted(capture)),
+        receiver: if capture.by_pnet {
+            Receiver::Pnet
+        } else {
+            Receiver::Ring
+        },
+        promiscuous: capture.promiscuous,
+        ..ObserveSettings::all_interfaces(clock::now().wall)
+    }
 }
 
 /// What several tasks share.

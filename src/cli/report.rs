@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Failure;
+use super::{Failure, out, safe};
 use crate::agent::reporter::desk::{Metrics, Question, Shown};
 use crate::control::client::ask;
 use crate::control::protocol::Request;
@@ -64,47 +64,59 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     };
     let answer = ask(socket, &Request::Report { question })?;
     if output.json {
-        println!("{answer}");
-        return Ok(());
+        return out(&safe::json(&answer).map_err(|error| Failure::new(&error))?);
     }
     match (&arguments.command, question) {
         (_, Question::Show) => show(&read(answer)?),
         (_, Question::Last) => match read::<Option<LastReport>>(answer)? {
-            Some(report) => print!("{}", last(&report)),
-            None => println!("no report was sent yet"),
+            Some(report) => out(&last(&report)),
+            None => out("no report was sent yet\n"),
         },
         (_, Question::Send) => match read::<Option<LastReport>>(answer)? {
-            Some(report) if report.outcome == LastOutcome::Waiting => println!(
-                "report {} was sent, {} bytes; `edgewarden report last` tells the answer",
+            Some(report) if report.outcome == LastOutcome::Waiting => out(&format!(
+                "report {} was sent, {} bytes; `edgewarden report last` tells the answer\n",
                 report.report_id, report.bytes
-            ),
-            Some(report) => print!("{}", last(&report)),
-            None => println!("no report was sent; `edgewarden status` tells why"),
+            )),
+            Some(report) => out(&last(&report)),
+            None => out("no report was sent; `edgewarden status` tells why\n"),
         },
-        (Command::Metrics { aws_cli, .. }, Question::Metrics) => metrics(&read(answer)?, *aws_cli),
-        (_, Question::Metrics) => {}
+        (command, Question::Metrics) => {
+            let commands = matches!(command, Command::Metrics { aws_cli: true, .. });
+            metrics(&read(answer)?, commands)
+        }
     }
-    Ok(())
 }
 
 fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
-    serde_json::from_value(answer).map_err(|error| Failure::new(&error))
+    serde_json::from_value(answer).map_err(|error| Failure::unreadable(&error))
 }
 
 /// The document on standard output, everything about it on the other: the document can be piped.
-fn show(shown: &Shown) {
-    println!("{:#}", shown.document);
+fn show(shown: &Shown) -> Result<(), Failure> {
+    let document = format!("{:#}", shown.document);
+    let mut lines = String::new();
+    for line in document.lines() {
+        lines.push_str(&safe::safe(line));
+        lines.push('\n');
+    }
+    out(&lines)?;
     let state = if shown.enabled {
         format!("next report at {:.0}", shown.next)
     } else {
         "reports are switched off".to_owned()
     };
+    let topic = safe::safe(&shown.topic);
     eprintln!(
-        "{} bytes of {} as {} on {}; {state}",
-        shown.bytes, shown.limit, shown.format, shown.topic
+        "{} bytes of {} as {} on {topic}; {state}",
+        shown.bytes, shown.limit, shown.format
     );
-    for reason in &shown.left_out {
-        eprintln!("left out: {reason}");
+    left_out(&shown.left_out);
+    Ok(())
+}
+
+fn left_out(reasons: &[String]) {
+    for reason in reasons {
+        eprintln!("left out: {}", safe::safe(reason));
     }
 }
 
@@ -118,28 +130,30 @@ fn last(report: &LastReport) -> String {
         LastOutcome::HandedOver => "handed over; nobody answers on this topic",
     };
     let answered = report.answered.map_or(String::new(), |at| format!(" at {at:.0}"));
-    let error = report
-        .error
-        .as_ref()
-        .map_or(String::new(), |error| format!("Error        {error}\n"));
+    let error = report.error.as_ref().map_or(String::new(), |error| {
+        format!("Error        {}\n", safe::safe(error))
+    });
     format!(
         "Report       {}, {} bytes\nSent         {:.0} on {}\nOutcome      {outcome}{answered}\n{error}",
-        report.report_id, report.bytes, report.sent, report.topic
+        report.report_id,
+        report.bytes,
+        report.sent,
+        safe::safe(&report.topic)
     )
 }
 
-fn metrics(metrics: &Metrics, aws_cli: bool) {
-    for (name, metric_type) in &metrics.metrics {
-        if aws_cli {
-            println!("{}", aws_cli::create(name, metric_type));
+fn metrics(metrics: &Metrics, commands: bool) -> Result<(), Failure> {
+    let line = |(name, metric_type): &(String, String)| {
+        if commands {
+            aws_cli::create(name, metric_type) + "\n"
         } else {
-            println!("{metric_type:<16}{name}");
+            format!("{metric_type:<16}{name}\n")
         }
-    }
-    for fault in &metrics.faults {
-        eprintln!("left out: {fault}");
-    }
+    };
+    out(&metrics.metrics.iter().map(line).collect::<String>())?;
+    left_out(&metrics.faults);
     if metrics.metrics.is_empty() {
         eprintln!("no custom metrics are configured (reporting.customMetrics)");
     }
+    Ok(())
 }

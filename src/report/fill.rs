@@ -16,6 +16,9 @@ use crate::observe::sockets::{OpenSocket, SocketSnapshot};
 /// A custom list that grows, and where its metric stands among all.
 type CustomList<'a> = (usize, Sampled<'a, Item, Item>);
 
+/// What of each metric is sent, by place; nothing yet of those that do not fit.
+type Content = Vec<Option<Vec<Item>>>;
+
 /// The room and how it is spent.
 pub(super) struct Filler {
     encoding: Encoding,
@@ -111,8 +114,8 @@ impl Filler {
     fn custom<'a>(
         &mut self,
         metrics: &'a [CustomMetric],
-    ) -> Result<(Vec<Option<Vec<Item>>>, Vec<CustomList<'a>>), BuildError> {
-        let mut content = vec![None; metrics.len()];
+    ) -> Result<(Content, Vec<CustomList<'a>>), BuildError> {
+        let mut content: Content = vec![None; metrics.len()];
         let mut lists = Vec::new();
         let block = self
             .encoding

@@ -43,7 +43,7 @@ fn entry<M: serde::ser::SerializeMap>(
 impl Serialize for Named<'_, Report> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, report) = *self;
-        let custom = (!report.custom.is_empty()).then(|| Named(names, report.custom.as_slice()));
+        let custom = (!report.custom.is_empty()).then_some(Named(names, report.custom.as_slice()));
         object!(
             serializer,
             names,

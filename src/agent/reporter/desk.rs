@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Reporter;
-use super::composing::Observed;
 use super::memory::Memory;
 use crate::config::Config;
 use crate::host::clock;
+use crate::observe::Observer;
 use crate::report::custom::{dropped, settings};
 use crate::report::{Encoding, report_id};
 
@@ -121,7 +121,7 @@ impl Reporter {
     }
 
     fn show(&self, config: &Config, memory: &Memory) -> Result<Value, String> {
-        let observed = self.look(config, |observer, now| observer.peek(now));
+        let observed = self.look(config, Observer::peek);
         let last_id = memory.last.as_ref().map(|last| last.report_id);
         let report_id = report_id::next(last_id, clock::now().wall);
         let custom = memory.caution.allows();
@@ -170,7 +170,7 @@ impl Reporter {
     }
 
     fn metrics(&self, config: &Config) -> Metrics {
-        let observed: Observed = self.look(config, |observer, now| observer.peek(now));
+        let observed = self.look(config, Observer::peek);
         let interfaces = observed.interval.interfaces.iter();
         let interfaces: Vec<String> = interfaces.map(|it| it.name.clone()).collect();
         let mut metrics = Metrics::default();

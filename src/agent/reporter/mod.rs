@@ -115,7 +115,7 @@ impl Reporter {
 
     /// Closes the interval, lets the detector look at it and sends the report.
     async fn close_interval(&self, config: &Config, memory: &mut Memory) {
-        let observed = self.look(config, |observer, now| observer.take_interval(now));
+        let observed = self.look(config, Observer::take_interval);
         let sockets = observed.sockets.as_ref().ok();
         self.detect(config, &observed.interval, sockets, memory).await;
         memory.schedule.sent(clock::instant());

@@ -63,7 +63,7 @@ impl Traffic {
             *sum = sum.zip(*more).map(|(sum, more)| [sum, more].into_iter().sum());
         });
         merge(&mut self.processes, &later.processes, MAX_KEPT, |sum, more| {
-            *sum += *more
+            *sum += *more;
         });
         merge(&mut self.remotes, &later.remotes, MAX_REMOTES, |sum, more| {
             *sum = sum.saturating_add(*more);
