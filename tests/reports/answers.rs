@@ -12,7 +12,7 @@ use super::{
 
 #[test]
 fn refused_reports_are_told_and_never_sent_again() {
-    in_lab("refused_reports_are_told_and_never_sent_again", || {
+    in_lab("answers::refused_reports_are_told_and_never_sent_again", || {
         let reporting = json!({"customMetrics": [{"what": "health.enforcement"}]});
         let options = stage_with(
             &reporting,
@@ -46,21 +46,24 @@ fn refused_reports_are_told_and_never_sent_again() {
 
 #[test]
 fn throttled_reports_wait_for_their_slot_and_lose_nothing() {
-    in_lab("throttled_reports_wait_for_their_slot_and_lose_nothing", || {
-        let mut stage = reporting(stage_with(&json!({}), 2, &["--min-interval-seconds", "5"]));
-        let rejected = count_above(&stage, "rejected", 0);
-        flood(&stage);
-        count_above(&stage, "rejected", rejected);
-        let told = |event: &Value| bytes_in(event) > FLOOD / 2 && event["outcome"] == "accepted";
-        stage.cloud.as_mut().unwrap().wait_event(LIMIT, told).unwrap();
-        let error = |event: &Value| event["error"]["code"] == "Throttled";
-        stage.cloud.as_ref().unwrap().find_event(LIMIT, error).unwrap();
-    });
+    in_lab(
+        "answers::throttled_reports_wait_for_their_slot_and_lose_nothing",
+        || {
+            let mut stage = reporting(stage_with(&json!({}), 2, &["--min-interval-seconds", "5"]));
+            let rejected = count_above(&stage, "rejected", 0);
+            flood(&stage);
+            count_above(&stage, "rejected", rejected);
+            let told = |event: &Value| bytes_in(event) > FLOOD / 2 && event["outcome"] == "accepted";
+            stage.cloud.as_mut().unwrap().wait_event(LIMIT, told).unwrap();
+            let error = |event: &Value| event["error"]["code"] == "Throttled";
+            stage.cloud.as_ref().unwrap().find_event(LIMIT, error).unwrap();
+        },
+    );
 }
 
 #[test]
 fn answers_count_once_and_only_for_our_reports() {
-    in_lab("answers_count_once_and_only_for_our_reports", || {
+    in_lab("answers::answers_count_once_and_only_for_our_reports", || {
         let stage = alone(&json!({}), 15);
         let id = send(&stage);
         assert_eq!(report_json(&stage, &["last"])["outcome"], "waiting");
@@ -94,53 +97,59 @@ fn answers_count_once_and_only_for_our_reports() {
 
 #[test]
 fn a_lost_answer_is_told_and_a_late_one_still_counts() {
-    in_lab("a_lost_answer_is_told_and_a_late_one_still_counts", || {
-        let mut stage = reporting(stage_with(&json!({}), 4, &QUICK));
-        stage.cloud = None;
-        let unanswered = count(&stage, "unanswered");
-        count_above(&stage, "unanswered", unanswered);
-        let accepted = count(&stage, "accepted");
-        let last = report_json(&stage, &["last"])["reportId"].as_u64().unwrap();
-        accept(&stage, last);
-        count_above(&stage, "accepted", accepted);
-    });
+    in_lab(
+        "answers::a_lost_answer_is_told_and_a_late_one_still_counts",
+        || {
+            let mut stage = reporting(stage_with(&json!({}), 4, &QUICK));
+            stage.cloud = None;
+            let unanswered = count(&stage, "unanswered");
+            count_above(&stage, "unanswered", unanswered);
+            let accepted = count(&stage, "accepted");
+            let last = report_json(&stage, &["last"])["reportId"].as_u64().unwrap();
+            accept(&stage, last);
+            count_above(&stage, "accepted", accepted);
+        },
+    );
 }
 
 #[test]
 fn report_ids_rise_over_quick_restarts_and_a_clock_set_back() {
-    in_lab("report_ids_rise_over_quick_restarts_and_a_clock_set_back", || {
-        let mut stage = alone(&json!({}), RARELY);
-        let mut last = send(&stage);
-        // As after a clock that was an hour ahead: the newest report came from the future.
-        stage.agent = None;
-        let file = stage.state_directory().join("last-report.json");
-        let mut kept: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-        assert_eq!(kept["reportId"], last, "kept before it was sent");
-        kept["reportId"] = json!(last + 3_600);
-        kept["sent"] = json!("2099-01-01T00:00:00Z");
-        std::fs::write(&file, kept.to_string()).unwrap();
-        last += 3_600;
-        for _ in 0..3 {
-            stage.start_agent().unwrap();
-            stage
-                .wait_status(LIMIT, "the reporter runs", |_| {
-                    report(&stage, &["show"]).0 == Some(0)
-                })
-                .unwrap();
-            let shown = report_json(&stage, &["show"]);
-            assert_eq!(shown["document"]["header"]["report_id"], last + 1, "{shown}");
-            let (code, _, errors) = report(&stage, &["send"]);
-            if code == Some(0) {
-                last = report_json(&stage, &["last"])["reportId"].as_u64().unwrap();
-            } else {
-                assert!(errors.contains("would throttle"), "{errors}");
-            }
+    in_lab(
+        "answers::report_ids_rise_over_quick_restarts_and_a_clock_set_back",
+        || {
+            let mut stage = alone(&json!({}), RARELY);
+            let mut last = send(&stage);
+            // As after a clock that was an hour ahead: the newest report came from the future.
             stage.agent = None;
-        }
-        assert!(
-            std::fs::read_to_string(&file)
-                .unwrap()
-                .contains(&format!("\"reportId\":{last}"))
-        );
-    });
+            let file = stage.state_directory().join("last-report.json");
+            let mut kept: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            assert_eq!(kept["reportId"], last, "kept before it was sent");
+            kept["reportId"] = json!(last + 3_600);
+            kept["sent"] = json!("2099-01-01T00:00:00Z");
+            std::fs::write(&file, kept.to_string()).unwrap();
+            last += 3_600;
+            for _ in 0..3 {
+                stage.start_agent().unwrap();
+                stage
+                    .wait_status(LIMIT, "the reporter runs", |_| {
+                        report(&stage, &["show"]).0 == Some(0)
+                    })
+                    .unwrap();
+                let shown = report_json(&stage, &["show"]);
+                assert_eq!(shown["document"]["header"]["report_id"], last + 1, "{shown}");
+                let (code, _, errors) = report(&stage, &["send"]);
+                if code == Some(0) {
+                    last = report_json(&stage, &["last"])["reportId"].as_u64().unwrap();
+                } else {
+                    assert!(errors.contains("would throttle"), "{errors}");
+                }
+                stage.agent = None;
+            }
+            assert!(
+                std::fs::read_to_string(&file)
+                    .unwrap()
+                    .contains(&format!("\"reportId\":{last}"))
+            );
+        },
+    );
 }

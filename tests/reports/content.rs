@@ -24,7 +24,7 @@ fn hold(stage: &Stage, count: usize) -> Vec<(TcpStream, TcpStream)> {
 
 #[test]
 fn many_connections_are_all_listed_on_classic() {
-    in_lab("many_connections_are_all_listed_on_classic", || {
+    in_lab("content::many_connections_are_all_listed_on_classic", || {
         let options = StageOptions {
             personality: Personality::Classic,
             ..stage_with(&json!({}), 2, &QUICK)
@@ -44,7 +44,7 @@ fn many_connections_are_all_listed_on_classic() {
 #[test]
 fn many_connections_fit_into_lites_limit_with_their_true_total() {
     in_lab(
-        "many_connections_fit_into_lites_limit_with_their_true_total",
+        "content::many_connections_fit_into_lites_limit_with_their_true_total",
         || {
             let mut stage = reporting(stage_with(&json!({"names": "short"}), 2, &QUICK));
             let _held = hold(&stage, 400);
@@ -64,7 +64,7 @@ fn many_connections_fit_into_lites_limit_with_their_true_total() {
 #[test]
 fn a_report_in_cbor_with_short_names_is_sent_and_its_answer_understood() {
     in_lab(
-        "a_report_in_cbor_with_short_names_is_sent_and_its_answer_understood",
+        "content::a_report_in_cbor_with_short_names_is_sent_and_its_answer_understood",
         || {
             let stage = alone(&json!({"format": "cbor", "names": "short"}), RARELY);
             let shown = report_json(&stage, &["show"]);
@@ -88,7 +88,7 @@ fn a_report_in_cbor_with_short_names_is_sent_and_its_answer_understood() {
 #[test]
 fn custom_metrics_are_listed_created_and_sent_and_bad_files_are_told() {
     in_lab(
-        "custom_metrics_are_listed_created_and_sent_and_bad_files_are_told",
+        "content::custom_metrics_are_listed_created_and_sent_and_bad_files_are_told",
         || {
             let directory = tempfile::tempdir().unwrap();
             // Files of a stage that reports every two seconds are stale after four. Renamed: never seen half written.

@@ -32,7 +32,7 @@ fn outage(name: &str, offline: &'static str, check: impl Fn(u64, u64)) {
 #[test]
 fn an_outage_of_three_intervals_is_told_in_the_next_report_once() {
     outage(
-        "an_outage_of_three_intervals_is_told_in_the_next_report_once",
+        "outages::an_outage_of_three_intervals_is_told_in_the_next_report_once",
         "fold",
         |next, later| {
             assert!(
@@ -47,7 +47,7 @@ fn an_outage_of_three_intervals_is_told_in_the_next_report_once() {
 #[test]
 fn with_drop_an_outage_does_not_look_like_a_burst() {
     outage(
-        "with_drop_an_outage_does_not_look_like_a_burst",
+        "outages::with_drop_an_outage_does_not_look_like_a_burst",
         "drop",
         |next, later| {
             assert!(next < FLOOD / 4 && later < FLOOD / 4, "{next}, {later}");
@@ -57,21 +57,24 @@ fn with_drop_an_outage_does_not_look_like_a_burst() {
 
 #[test]
 fn a_replaced_interface_neither_hides_nor_invents_traffic() {
-    in_lab("a_replaced_interface_neither_hides_nor_invents_traffic", || {
-        let mut stage = reporting(stage_with(&json!({}), 2, &QUICK));
-        flood(&stage);
-        let told = |event: &Value| bytes_in(event) > FLOOD / 2;
-        stage.cloud.as_mut().unwrap().wait_event(LIMIT, told).unwrap();
-        next_accepted(&mut stage);
-        ip(&stage, &["link", "delete", "flood0"]);
-        let quiet = next_accepted(&mut stage);
-        assert!(
-            bytes_in(&quiet) < FLOOD / 4,
-            "a removed interface sends nothing: {quiet}"
-        );
-        flood(&stage);
-        stage.cloud.as_mut().unwrap().wait_event(LIMIT, told).unwrap();
-        let quiet = next_accepted(&mut stage);
-        assert!(bytes_in(&quiet) < FLOOD / 4, "told once: {}", bytes_in(&quiet));
-    });
+    in_lab(
+        "outages::a_replaced_interface_neither_hides_nor_invents_traffic",
+        || {
+            let mut stage = reporting(stage_with(&json!({}), 2, &QUICK));
+            flood(&stage);
+            let told = |event: &Value| bytes_in(event) > FLOOD / 2;
+            stage.cloud.as_mut().unwrap().wait_event(LIMIT, told).unwrap();
+            next_accepted(&mut stage);
+            ip(&stage, &["link", "delete", "flood0"]);
+            let quiet = next_accepted(&mut stage);
+            assert!(
+                bytes_in(&quiet) < FLOOD / 4,
+                "a removed interface sends nothing: {quiet}"
+            );
+            flood(&stage);
+            stage.cloud.as_mut().unwrap().wait_event(LIMIT, told).unwrap();
+            let quiet = next_accepted(&mut stage);
+            assert!(bytes_in(&quiet) < FLOOD / 4, "told once: {}", bytes_in(&quiet));
+        },
+    );
 }
