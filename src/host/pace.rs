@@ -93,11 +93,15 @@ mod tests {
         let mut pace = Pace::new(2 * MILLI, 10);
         let now = clock::instant();
         pace.done(now, 6 * MILLI);
-        assert!(!pace.is_due(now + MILLI));
-        for step in 1..4 {
-            assert!(pace.is_due(now + 2 * MILLI * step));
-            pace.done(now + 2 * MILLI * step, 6 * MILLI);
+        assert!(!pace.is_due(now + MILLI), "not at once");
+        let (mut at, mut used) = (now + 2 * MILLI, 6 * MILLI);
+        while pace.is_due(at) {
+            pace.done(at, 6 * MILLI);
+            used += 6 * MILLI;
+            at += 2 * MILLI;
+            assert!(used < 2 * MOST_SAVED, "more than was saved is used");
         }
-        assert!(!pace.is_due(now + 8 * MILLI), "all that was saved is used");
+        assert!(used >= MOST_SAVED, "{used:?}");
+        assert!(pace.is_due(at + 60 * MILLI), "earned again");
     }
 }
