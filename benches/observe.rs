@@ -110,6 +110,7 @@ fn ledger_entry(bencher: Bencher<'_, '_>) {
         name: "sensor".into(),
         exe: None,
         cgroup: None,
+        workload: None,
     });
     let flow = LocalFlow {
         protocol: Protocol::Udp,

@@ -1,4 +1,6 @@
-//! What a process is, for accounting and for stopping alike.
+//! What a process is, for accounting and for stopping alike, and which container or component it is part of.
+//!
+//! In: what `/proc` says, as text. Out: plain values. Nothing is read here.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,4 +29,172 @@ pub struct Process {
     pub exe: Option<String>,
     /// cgroup v2 path; absent when there is none.
     pub cgroup: Option<String>,
+    /// What it is part of; absent for a process of the system itself.
+    pub workload: Option<Workload>,
+}
+
+/// What a process is part of, as its cgroup tells: a label for people. Only root can make a component's; a user with a
+/// cgroup tree of its own can make one there that looks like a container's, so nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Workload {
+    /// A container, by the first 12 digits of its id, as the tools of every container engine show it.
+    Container(String),
+    /// A Greengrass component, by its name: on lite every component; on classic those with limits of their own.
+    Component(String),
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Container(id) => write!(out, "container {id}"),
+            Self::Component(name) => write!(out, "component {name}"),
+        }
+    }
+}
+
+/// Levels of a cgroup path looked at, from the innermost; nested engines and pods need five.
+const MAX_LEVELS: usize = 16;
+/// Lines of `/proc/<pid>/cgroup` looked at; cgroup v1 has one a controller, of which there are 14.
+const MAX_HIERARCHIES: usize = 32;
+/// Longest component name in bytes; Greengrass allows 128.
+const MAX_COMPONENT: usize = 128;
+/// Digits in a container's id.
+const ID_DIGITS: usize = 64;
+/// As many of them name it.
+const SHORT_DIGITS: usize = 12;
+
+impl Workload {
+    /// From the whole text of `/proc/<pid>/cgroup`: the v2 line where there is one, else any of v1.
+    #[must_use]
+    pub fn of_cgroups(text: &str) -> Option<Self> {
+        let lines = || text.lines().take(MAX_HIERARCHIES);
+        let unified = lines().find_map(|line| line.strip_prefix("0::"));
+        // `number:controllers:path`; a path may hold colons.
+        let others = lines().filter_map(|line| line.splitn(3, ':').nth(2));
+        unified.into_iter().chain(others).find_map(Self::of_path)
+    }
+
+    /// From one path. A container's innermost level counts; a component's place is at the top, where only root can make
+    /// cgroups.
+    fn of_path(path: &str) -> Option<Self> {
+        let levels = || path.rsplit('/').take(MAX_LEVELS);
+        levels()
+            .zip(levels().skip(1).chain([""]))
+            .find_map(|(level, above)| container(level, above))
+            .or_else(|| component(path))
+    }
+}
+
+/// `<engine>-<id>.scope` as systemd has it (docker, libpod, cri-containerd, crio), or `<id>` below a level of an engine
+/// or of a pod as those do that make cgroups themselves.
+fn container(level: &str, above: &str) -> Option<Workload> {
+    let id = match level.strip_suffix(".scope") {
+        Some(scope) => scope.rsplit_once('-')?.1,
+        None => {
+            let engine = ["docker", "libpod_parent"].contains(&above) || above.starts_with("pod");
+            level
+                .strip_prefix("libpod-")
+                .or_else(|| engine.then_some(level))?
+        }
+    };
+    let hexadecimal = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if id.len() != ID_DIGITS || !id.bytes().all(hexadecimal) {
+        return None;
+    }
+    Some(Workload::Container(id.get(..SHORT_DIGITS)?.to_owned()))
+}
+
+/// `ggl.<component>.service` of lite, or `<component>` below `/greengrass` of classic.
+fn component(path: &str) -> Option<Workload> {
+    let (top, rest) = path.strip_prefix('/')?.split_once('/')?;
+    let level = rest.split('/').next()?;
+    let name = match top {
+        "system.slice" => level.strip_prefix("ggl.")?.strip_suffix(".service")?,
+        "greengrass" => level,
+        _ => return None,
+    };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let well_formed = !name.is_empty() && name.len() <= MAX_COMPONENT && name.bytes().all(allowed);
+    well_formed.then(|| Workload::Component(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn of(text: &str) -> Option<Workload> {
+        Workload::of_cgroups(&text.replace("ID", ID))
+    }
+
+    #[test]
+    fn containers_of_all_engines_are_known_by_their_id() {
+        let known = Some(Workload::Container("0123456789ab".into()));
+        for path in [
+            "/system.slice/docker-ID.scope",
+            "/docker/ID",
+            "/docker/ID/system.slice/ssh.service",
+            "/machine.slice/libpod-ID.scope/container",
+            "/libpod_parent/libpod-ID",
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-ID.scope",
+            "/kubepods.slice/kubepods-pod1_2.slice/crio-ID.scope",
+            "/kubepods/besteffort/pod6b1f3c1e-1c7b-4c52-9a3c-0d0b0e7d2c11/ID",
+            "/system.slice/ggl.com.example.Engine.service/docker/ID",
+        ] {
+            assert_eq!(of(&format!("0::{path}\n")), known, "{path}");
+        }
+        let v1 = "12:pids:/docker/ID\n1:name=systemd:/docker/ID\n0::/\n";
+        assert_eq!(of(v1), known, "the controllers of cgroup v1 tell");
+    }
+
+    #[test]
+    fn components_of_lite_and_classic_are_known_by_their_name() {
+        let known = Some(Workload::Component("com.example.Hello_1-a".into()));
+        for text in [
+            "0::/system.slice/ggl.com.example.Hello_1-a.service\n",
+            "0::/system.slice/ggl.com.example.Hello_1-a.service/inner\n",
+            "0::/greengrass/com.example.Hello_1-a\n",
+            "4:memory:/greengrass/com.example.Hello_1-a\n3:cpu,cpuacct:/greengrass/com.example.Hello_1-a\n",
+        ] {
+            assert_eq!(of(text), known, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_up_for_other_paths() {
+        let long = format!("0::/greengrass/{}\n", "a".repeat(MAX_COMPONENT + 1));
+        let deep = format!("0::/docker/ID{}\n", "/a".repeat(MAX_LEVELS));
+        for text in [
+            "",
+            "0::/\n",
+            "garbage",
+            "0::/user.slice/user-0.slice/session-1.scope\n",
+            "0::/system.slice/docker.service\n",
+            "0::/docker/0123\n",
+            "0::/docker/\u{e9}123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\n",
+            "0::/home/ID\n",
+            "0::/system.slice/greengrass.service\n",
+            "0::/greengrass\n",
+            "0::/greengrass/a b\n",
+            "0::/user.slice/user-1000.slice/user@1000.service/greengrass/com.example.Fake\n",
+            "0::/user.slice/user-1000.slice/user@1000.service/ggl.com.example.Fake.service\n",
+            "0::/system.slice/ggl..service\n",
+            &long,
+            &deep,
+        ] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_workload_is_written_as_kind_and_name() {
+        let text = |workload| serde_json::to_string(&workload).unwrap();
+        assert_eq!(
+            text(Workload::Container("0123456789ab".into())),
+            r#"{"container":"0123456789ab"}"#
+        );
+        assert_eq!(text(Workload::Component("a.B".into())), r#"{"component":"a.B"}"#);
+    }
 }

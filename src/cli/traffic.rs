@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::safe::safe;
-use crate::control::workload::workload;
 use crate::process::ProcessId;
+use crate::process::Workload;
 
 /// What the rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -97,7 +97,7 @@ struct Process {
     identity: ProcessId,
     name: String,
     exe: Option<String>,
-    cgroup: Option<String>,
+    workload: Option<Workload>,
     counters: Sum,
     remotes: Vec<Remote>,
     other_remotes: Sum,
@@ -257,7 +257,11 @@ impl Process {
     }
 
     fn row(&self) -> Row {
-        let workload = self.cgroup.as_deref().and_then(workload).unwrap_or_default();
+        let workload = self
+            .workload
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         Row::new(
             format!("{:?}", self.identity),
             &self.title(),

@@ -13,7 +13,7 @@ fn sum(bytes_in: u64, bytes_out: u64) -> Value {
 fn process(pid: u32, exe: &str, counters: &Value, remote: &str) -> Value {
     json!({
         "identity": {"pid": pid, "startTicks": 1}, "name": "x", "exe": exe,
-        "cgroup": "/system.slice/ggl.com.example.Camera.service", "counters": counters, "otherRemotes": sum(0, 0),
+        "workload": {"component": "com.example.Camera"}, "counters": counters, "otherRemotes": sum(0, 0),
         "remotes": [{"interface": "wan", "address": remote, "port": 443, "protocol": "tcp", "counters": counters}],
     })
 }

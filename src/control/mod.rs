@@ -1,11 +1,10 @@
 //! Flow 3, the device's own way in: a socket on which the command line asks the agent.
 //!
 //! [`protocol`] is what is said, [`server`] answers, [`client`] asks. [`connections`] and [`socket_list`] are the
-//! answer about open sockets, [`workload`] names what a process belongs to.
+//! answer about open sockets.
 
 pub mod client;
 pub mod connections;
 pub mod protocol;
 pub mod server;
 pub mod socket_list;
-pub mod workload;

@@ -7,24 +7,20 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use netlink_packet_core::{Emitable as _, Parseable as _};
 use netlink_packet_sock_diag::constants::{
-    AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SOCK_DIAG_BY_FAMILY, TCP_CLOSE_WAIT, TCP_CLOSING,
-    TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT,
-    TCP_TIME_WAIT,
+    TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_LISTEN,
+    TCP_SYN_RECV, TCP_SYN_SENT, TCP_TIME_WAIT,
 };
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
-use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::connections::{Connection, ConnectionList, Owner, Query, State, TrafficByEnd, Transport, list};
-use super::workload::workload;
 use crate::host::clock;
 use crate::host::links;
-use crate::host::netlink::{Netlink, NetlinkError, Question};
+use crate::host::netlink::NetlinkError;
 use crate::host::procfs::ProcessIndex;
+use crate::host::sock_diag::{Detail, SockDiag};
 use crate::observe::Observer;
 use crate::observe::flow::Protocol;
-use crate::observe::sockets::{Holder, ProcessTable as _};
+use crate::observe::sockets::{Holder, OpenSocket, ProcessTable as _};
 use crate::process::Process;
 
 /// Sockets looked at, 16 MiB while the answer is made; the total is counted beyond it.
@@ -70,60 +66,33 @@ pub fn connections(observer: &Observer, query: &Query) -> Result<ConnectionList,
 
 /// Every TCP and UDP socket with an address, up to [`MAX_SOCKETS`], and how many there are.
 fn sockets() -> Result<(Vec<Socket>, u64), NetlinkError> {
-    let mut netlink = Netlink::open(NETLINK_SOCK_DIAG)?;
     let (mut sockets, mut open) = (Vec::new(), 0);
-    for (protocol, number) in [(Transport::Tcp, IPPROTO_TCP), (Transport::Udp, IPPROTO_UDP)] {
-        for family in [AF_INET, AF_INET6] {
-            let socket_id = if family == AF_INET {
-                SocketId::new_v4()
-            } else {
-                SocketId::new_v6()
-            };
-            let request = InetRequest {
-                family,
-                protocol: number,
-                extensions: ExtensionFlags::empty(),
-                states: StateFlags::all(),
-                socket_id,
-            };
-            let mut payload = vec![0; request.buffer_len()];
-            request.emit(&mut payload);
-            let question = Question {
-                message_type: SOCK_DIAG_BY_FAMILY,
-                dump: true,
-                payload: &payload,
-            };
-            netlink.ask(question, &mut |answer| {
-                let header = InetResponseHeader::parse(answer).map_err(|error| NetlinkError::Answer {
-                    expected: error.to_string(),
-                })?;
-                if let Some(socket) = socket(&header, protocol) {
-                    open += 1;
-                    if sockets.len() < MAX_SOCKETS {
-                        sockets.push(socket);
-                    }
-                }
-                Ok(())
-            })?;
+    SockDiag::open()?.every_socket(&mut |found, detail| {
+        if let Some(socket) = socket(&found, detail) {
+            open += 1;
+            if sockets.len() < MAX_SOCKETS {
+                sockets.push(socket);
+            }
         }
-    }
+    })?;
     Ok((sockets, open))
 }
 
 /// Nothing for a socket without any address: nobody can reach it and it reaches nobody.
-fn socket(header: &InetResponseHeader, protocol: Transport) -> Option<Socket> {
-    let id = &header.socket_id;
-    let end = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
-    let remote = end(id.destination_address, id.destination_port);
-    let remote = (remote.port() != 0).then_some(remote);
-    (id.source_port != 0 || remote.is_some()).then(|| Socket {
+fn socket(found: &OpenSocket, detail: Detail) -> Option<Socket> {
+    let protocol = match found.protocol {
+        Protocol::Tcp => Transport::Tcp,
+        Protocol::Udp => Transport::Udp,
+        Protocol::Icmp | Protocol::Icmpv6 | Protocol::Other(_) => return None,
+    };
+    (found.local.port() != 0 || found.remote.is_some()).then(|| Socket {
         protocol,
-        state: state(protocol, header.state, remote.is_some()),
-        local: end(id.source_address, id.source_port),
-        remote,
-        bound_to: id.interface_id,
-        uid: header.uid,
-        inode: header.inode,
+        state: state(protocol, detail.state, found.remote.is_some()),
+        local: found.local,
+        remote: found.remote,
+        bound_to: detail.bound_to,
+        uid: found.owner.uid,
+        inode: found.owner.inode,
     })
 }
 
@@ -148,7 +117,7 @@ fn owner(process: &Process) -> Owner {
         identity: process.identity,
         name: process.name.clone(),
         exe: process.exe.clone(),
-        workload: process.cgroup.as_deref().and_then(workload),
+        workload: process.workload.as_ref().map(ToString::to_string),
     }
 }
 

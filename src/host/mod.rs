@@ -12,6 +12,7 @@ pub mod links;
 pub mod netlink;
 pub mod nft;
 pub mod nft_watch;
+pub mod pace;
 pub mod process_table;
 pub mod procfs;
 pub mod sock_diag;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::process::{Process, ProcessId};
+use crate::process::{Process, ProcessId, Workload};
 
 /// Processes listed at most; the kernel's default pid_max is 32,768 on small machines and 4 million on large ones.
 const MAX_PROCESSES: usize = 65_536;
@@ -58,11 +58,8 @@ pub fn read(pid: u32) -> Option<Process> {
         // A program that deleted its own file is still that program.
         path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
     });
-    let cgroup = read_text(&format!("/proc/{pid}/cgroup")).and_then(|text| {
-        text.lines()
-            .find_map(|line| line.strip_prefix("0::"))
-            .map(str::to_owned)
-    });
+    let cgroups = read_text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
     // The pid may have changed hands between the reads above.
     (start_ticks(pid)? == stat.start_ticks).then_some(Process {
         identity: ProcessId {
@@ -72,13 +69,33 @@ pub fn read(pid: u32) -> Option<Process> {
         parent: stat.parent,
         name: stat.name,
         exe,
-        cgroup,
+        cgroup: cgroup.map(str::to_owned),
+        workload: Workload::of_cgroups(&cgroups),
     })
 }
 
 /// Start time of a living process in clock ticks after boot.
 pub fn start_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_ticks)
+}
+
+/// The number given last in this pid namespace, to a process or a thread.
+pub fn newest() -> Option<u32> {
+    read_text("/proc/loadavg")?
+        .split_ascii_whitespace()
+        .last()?
+        .parse()
+        .ok()
+}
+
+/// True if the number is a process's own: not a thread's other than its first, and not free. Costs one system call
+/// where `/proc` takes several, and `/proc` shows a thread as if it were a process.
+pub fn is_process(pid: u32) -> bool {
+    number(pid).is_some_and(|pid| pidfd_open(pid, PidfdFlags::empty()).is_ok())
+}
+
+fn number(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
 /// Inodes of the sockets a process holds; none when it may not be looked into.
@@ -150,10 +167,7 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
             source: other.into(),
         },
     };
-    let pid = i32::try_from(id.pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(SignalError::Gone(id.pid))?;
+    let pid = number(id.pid).ok_or(SignalError::Gone(id.pid))?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
     // The handle pins the process; if its start time is the one we know, the signal reaches it and nobody else.
     if start_ticks(id.pid) != Some(id.start_ticks) {
@@ -250,6 +264,26 @@ mod tests {
             ("a) b (c", 3, 4242)
         );
         assert!(parse_stat("garbage").is_none());
+    }
+
+    #[test]
+    fn a_thread_is_no_process() {
+        let (say, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            say.send(nix::unistd::gettid().as_raw()).unwrap();
+            ended.recv().unwrap();
+        });
+        let number = u32::try_from(told.recv().unwrap()).unwrap();
+        assert!(!is_process(number));
+        assert!(is_process(std::process::id()));
+        assert!(!is_process(0) && !is_process(u32::MAX));
+        let child = Command::new("true").spawn().unwrap();
+        let newest = newest().unwrap();
+        assert!(newest > 1, "{newest}");
+        end.send(()).unwrap();
+        thread.join().unwrap();
+        drop(child.wait_with_output());
     }
 
     #[test]

@@ -23,6 +23,15 @@ pub const MAX_SNAPSHOT: usize = 131_072;
 /// "Any cookie" in a request for one socket.
 const NO_COOKIE: [u8; 8] = [0xff; 8];
 
+/// What a list of sockets tells besides who talks to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detail {
+    /// As the kernel numbers TCP's states (`netlink_packet_sock_diag::constants`), UDP's alike.
+    pub state: u8,
+    /// Index of the interface the socket is bound to, 0 for none.
+    pub bound_to: u32,
+}
+
 /// An open netlink socket.
 pub struct SockDiag {
     netlink: Netlink,
@@ -107,7 +116,7 @@ impl SockDiag {
     fn dump_all(
         &mut self,
         tcp_states: &StateFlags,
-        each: &mut dyn FnMut(OpenSocket, u8),
+        each: &mut dyn FnMut(OpenSocket, Detail),
     ) -> Result<(), NetlinkError> {
         for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
             let states = if protocol == IPPROTO_TCP {
@@ -117,11 +126,23 @@ impl SockDiag {
             };
             for family in [AF_INET, AF_INET6] {
                 self.dump(family, protocol, states.clone(), &mut |answer| {
-                    each(open_socket(answer, protocol), answer.state);
+                    let detail = Detail {
+                        state: answer.state,
+                        bound_to: answer.socket_id.interface_id,
+                    };
+                    each(open_socket(answer, protocol), detail);
                 })?;
             }
         }
         Ok(())
+    }
+
+    /// Calls `each` for every TCP and UDP socket of this namespace.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn every_socket(&mut self, each: &mut dyn FnMut(OpenSocket, Detail)) -> Result<(), NetlinkError> {
+        self.dump_all(&StateFlags::all(), each)
     }
 
     /// What a report needs.
@@ -131,19 +152,22 @@ impl SockDiag {
     pub fn snapshot(&mut self) -> Result<SocketSnapshot, NetlinkError> {
         let mut snapshot = SocketSnapshot::default();
         let wanted = StateFlags::ESTABLISHED | StateFlags::LISTEN;
-        self.dump_all(&wanted, &mut |socket, state| match (socket.protocol, state) {
-            (Protocol::Tcp, constants::TCP_LISTEN) => snapshot.listening_tcp.push(socket.local),
-            (Protocol::Tcp, _) => {
-                snapshot.established_total += 1;
-                if snapshot.established.len() < MAX_SNAPSHOT {
-                    snapshot.established.push(socket);
+        self.dump_all(
+            &wanted,
+            &mut |socket, detail| match (socket.protocol, detail.state) {
+                (Protocol::Tcp, constants::TCP_LISTEN) => snapshot.listening_tcp.push(socket.local),
+                (Protocol::Tcp, _) => {
+                    snapshot.established_total += 1;
+                    if snapshot.established.len() < MAX_SNAPSHOT {
+                        snapshot.established.push(socket);
+                    }
                 }
-            }
-            (_, _) if socket.remote.is_none() && socket.local.port() != 0 => {
-                snapshot.listening_udp.push(socket.local);
-            }
-            (_, _) => {}
-        })?;
+                (_, _) if socket.remote.is_none() && socket.local.port() != 0 => {
+                    snapshot.listening_udp.push(socket.local);
+                }
+                (_, _) => {}
+            },
+        )?;
         for list in [&mut snapshot.listening_tcp, &mut snapshot.listening_udp] {
             list.sort_unstable();
             list.dedup();

@@ -23,6 +23,7 @@ fn flow(protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> LocalFlow 
 /// This process, found through the inode index.
 fn is_ours(owner: SocketOwner) -> bool {
     let mut index = crate::host::procfs::ProcessIndex::default();
+    index.look_again();
     match index.holder(owner.inode, crate::host::clock::instant()) {
         Holder::Process(process) => process.identity.pid == std::process::id(),
         Holder::Nobody | Holder::AskLater => false,

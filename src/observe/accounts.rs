@@ -173,15 +173,27 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
         self.own = own;
     }
 
+    /// How long the accountant may sleep: flows wait for an owner that may be found soon or never.
+    pub(super) const fn patience(&self) -> Option<Duration> {
+        self.attribution.retry_in()
+    }
+
+    /// Takes the sums from the meter and asks again for flows without owner.
+    pub(super) fn retry(&mut self, now: Instant) {
+        self.settle_sums(now);
+        if self.seen_frames {
+            let found = self.attribution.retry_waiting(RETRIES_PER_TICK, now);
+            self.settle(&found);
+        }
+    }
+
     /// Time passes.
     pub(super) fn tick(&mut self, now: Instant) {
-        self.settle_sums(now);
+        self.retry(now);
         // A quiet device costs nothing: without frames there is nobody to attribute.
         if !self.seen_frames {
             return;
         }
-        let found = self.attribution.retry_waiting(RETRIES_PER_TICK, now);
-        self.settle(&found);
         if self
             .remembered_at
             .is_none_or(|last| now.duration_since(last) >= REMEMBER)

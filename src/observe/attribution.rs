@@ -2,7 +2,11 @@
 //!
 //! In: a [`LocalFlow`], the interface, `now`. Out: a [`Verdict`]. Answers are cached per flow, asked again after
 //! `RECHECK` (sockets are passed on and ports reused) and at every SYN, and forgotten with the interval they were last
-//! used in. A socket that closed before the question is looked up among those remembered from the last lists.
+//! used in. A socket that closed before the question is looked up among those remembered from the last lists; one that
+//! is not there either has no owner, for [`Reason::NoSocket`].
+//!
+//! A process that ends keeps what its socket still sends. A socket that is passed on is the old holder's until the
+//! recheck that finds it without it: what it moved within that second is counted as the old holder's.
 //!
 //! Invariants: never a guessed owner; memory bounded by [`MAX_FLOWS`] and [`MAX_REMEMBERED`]; no effects except through
 //! the two tables it is given.
@@ -75,6 +79,8 @@ pub struct Attribution<S, P> {
     sockets: S,
     processes: P,
     flows: HashMap<LocalFlow, Known>,
+    /// A flow waits that is asked about every [`RETRY`].
+    eager: bool,
     remembered: HashMap<LocalFlow, SocketOwner>,
     bound_udp: HashMap<(IpAddr, u16), SocketOwner>,
 }
@@ -86,6 +92,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             sockets,
             processes,
             flows: HashMap::new(),
+            eager: false,
             remembered: HashMap::new(),
             bound_udp: HashMap::new(),
         }
@@ -124,11 +131,9 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                 self.flows.insert(*flow, known);
                 verdict
             }
-            // The socket has gone or its holder cannot be seen just now: the last packets of a connection are still
-            // its owner's. A SYN is a new connection and proves nothing about the old owner.
-            (Err((inode, _)), Some(known @ Known { owner: Ok(_), .. }))
-                if !opens && (inode == 0 || inode == known.inode) =>
-            {
+            // The socket has gone: the last packets of a connection are still its owner's. A SYN is a new connection and
+            // proves nothing about the old owner.
+            (Err((inode, _)), Some(known @ Known { owner: Ok(_), .. })) if !opens && inode == 0 => {
                 let verdict = known.verdict();
                 self.flows.insert(
                     *flow,
@@ -141,7 +146,9 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             }
             (Err((inode, reason)), previous) => {
                 let attempts = previous.map_or(0, |known| known.attempts).saturating_add(1);
-                let ask_again = now + if attempts < EAGER_ATTEMPTS { RETRY } else { RECHECK };
+                let eager = attempts < EAGER_ATTEMPTS;
+                self.eager |= eager;
+                let ask_again = now + if eager { RETRY } else { RECHECK };
                 let owner = Err(reason);
                 self.flows.insert(
                     *flow,
@@ -183,19 +190,28 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                 _ => Err((0, Reason::NoSocket)),
             };
         };
-        if let Some(Known {
-            owner: Ok(Owner::Process(process)),
-            inode: before,
-            ..
-        }) = previous
-            && *before == inode
-        {
-            return Ok((inode, Owner::Process(Arc::clone(process))));
+        match (self.processes.holder(inode, now), previous) {
+            (Holder::Process(process), _) => Ok((inode, Owner::Process(process))),
+            // It is too early to look for a new holder of the same socket.
+            (
+                Holder::AskLater,
+                Some(Known {
+                    owner: Ok(owner),
+                    inode: before,
+                    ..
+                }),
+            ) if *before == inode => Ok((inode, owner.clone())),
+            (Holder::Nobody, Some(_)) if self.is_closed(flow, interface) => Err((0, Reason::NoProcess)),
+            (Holder::Nobody | Holder::AskLater, _) => Err((inode, Reason::NoProcess)),
         }
-        match self.processes.holder(inode, now) {
-            Holder::Process(process) => Ok((inode, Owner::Process(process))),
-            Holder::Nobody | Holder::AskLater => Err((inode, Reason::NoProcess)),
-        }
+    }
+
+    /// True if the socket that was found a moment ago was closed since: nobody holds it because its process just ended,
+    /// not because it is somewhere we cannot look.
+    fn is_closed(&mut self, flow: &LocalFlow, interface: u32) -> bool {
+        self.sockets
+            .find(flow, interface)
+            .is_ok_and(|found| found.is_none_or(|owner| owner.inode == 0))
     }
 
     /// A socket of the last list: the connection itself, or for UDP the one bound to our port.
@@ -217,9 +233,18 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             .filter(|_| flow.protocol == Protocol::Udp)
     }
 
+    /// How soon [`Attribution::retry_waiting`] is worth a call, if it is before the next tick.
+    #[must_use]
+    pub const fn retry_in(&self) -> Option<Duration> {
+        if self.eager { Some(RETRY) } else { None }
+    }
+
     /// Asks again for flows still without owner that are due, `limit` at most; returns those that have one now.
     pub fn retry_waiting(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
-        self.ask_again(limit, now, |known| known.ask_again <= now)
+        let waits = |known: &Known| known.owner.is_err() && known.attempts < EAGER_ATTEMPTS;
+        let found = self.ask_again(limit, now, |known| known.ask_again <= now);
+        self.eager = self.eager && self.flows.values().any(waits);
+        found
     }
 
     /// As [`Attribution::retry_waiting`], for every flow and with a fresh look at the processes: what has no owner

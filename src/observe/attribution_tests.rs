@@ -75,6 +75,7 @@ fn process(pid: u32) -> Arc<Process> {
         name: format!("p{pid}"),
         exe: None,
         cgroup: None,
+        workload: None,
     })
 }
 
@@ -193,6 +194,64 @@ fn a_listener_is_not_blamed_for_what_its_child_accepts() {
         attribution.owner(&tcp, 1, false, now + RETRY),
         Verdict::Process(process(90))
     );
+}
+
+#[test]
+fn a_socket_that_is_passed_on_takes_its_flow_along_at_the_recheck() {
+    let (fake, mut attribution, now) = start();
+    let tcp = flow(Protocol::Tcp, 443);
+    fake.with(|world| {
+        world.sockets.insert(tcp, owner(7));
+        world.holders.insert(7, process(70));
+    });
+    assert_eq!(
+        attribution.owner(&tcp, 1, false, now),
+        Verdict::Process(process(70))
+    );
+    fake.with(|world| world.hidden = true);
+    let rechecked = now + RECHECK;
+    assert_eq!(
+        attribution.owner(&tcp, 1, false, rechecked),
+        Verdict::Process(process(70)),
+        "too early to look for another"
+    );
+    fake.with(|world| {
+        world.hidden = false;
+        world.holders.insert(7, process(71));
+    });
+    let rechecked = rechecked + RECHECK;
+    assert_eq!(
+        attribution.owner(&tcp, 1, false, rechecked),
+        Verdict::Process(process(71))
+    );
+    fake.with(|world| world.holders.clear());
+    assert_eq!(
+        attribution.owner(&tcp, 1, false, rechecked + RECHECK),
+        Verdict::Waiting(Reason::NoProcess),
+        "open, and held by nobody we can see"
+    );
+}
+
+#[test]
+fn a_process_that_ended_keeps_what_its_socket_still_sends() {
+    let (fake, mut attribution, now) = start();
+    let tcp = flow(Protocol::Tcp, 443);
+    fake.with(|world| {
+        world.sockets.insert(tcp, owner(7));
+        world.holders.insert(7, process(70));
+    });
+    attribution.owner(&tcp, 1, true, now);
+    fake.with(|world| {
+        world.sockets.insert(tcp, owner(0));
+        world.holders.clear();
+    });
+    for seconds in [1, 2, 3] {
+        let at = now + RECHECK * seconds;
+        assert_eq!(
+            attribution.owner(&tcp, 1, false, at),
+            Verdict::Process(process(70))
+        );
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::ops::AddAssign;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::process::ProcessId;
+use crate::process::{ProcessId, Workload};
 
 use super::flow::Protocol;
 
@@ -194,6 +194,8 @@ pub struct ProcessTraffic {
     pub exe: Option<String>,
     /// cgroup v2 path.
     pub cgroup: Option<String>,
+    /// The container or Greengrass component it is part of.
+    pub workload: Option<Workload>,
     /// Total, including remotes that did not fit into the list.
     pub counters: Counters,
     /// By remote endpoint, most bytes first.

@@ -456,6 +456,7 @@ impl Page {
                     name: owned.process.name.clone(),
                     exe: owned.process.exe.clone(),
                     cgroup: owned.process.cgroup.clone(),
+                    workload: owned.process.workload.clone(),
                     counters: owned.counters,
                     remotes,
                     other_remotes: owned.other_remotes,

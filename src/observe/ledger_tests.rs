@@ -12,6 +12,7 @@ fn process(pid: u32) -> Arc<Process> {
         name: format!("p{pid}"),
         exe: None,
         cgroup: None,
+        workload: None,
     })
 }
 

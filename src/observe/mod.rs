@@ -23,7 +23,7 @@ pub mod tally;
 pub mod way;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -35,6 +35,7 @@ use crate::host::capture::{
 use crate::host::clock::instant;
 use crate::host::links;
 use crate::host::netlink::NetlinkError;
+use crate::host::pace::hurry;
 use crate::host::procfs::ProcessIndex;
 use crate::host::sock_diag::{SockDiag, Sockets};
 use accounts::Accounts;
@@ -199,13 +200,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn account(received: &Receiver<CaptureEvent>, accounts: &Mutex<Accounts<Sockets, ProcessIndex>>) {
-    while let Ok(event) = received.recv() {
+    hurry();
+    let mut patience = None;
+    loop {
+        let event = match patience {
+            None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(limit) => received.recv_timeout(limit),
+        };
         let mut accounts = lock(accounts);
         match event {
-            CaptureEvent::NewFlows => accounts.settle_sums(instant()),
-            CaptureEvent::Links(links) => accounts.links(links),
-            CaptureEvent::Tick => accounts.tick(instant()),
+            Ok(CaptureEvent::NewFlows) => accounts.settle_sums(instant()),
+            Ok(CaptureEvent::Links(links)) => accounts.links(links),
+            Ok(CaptureEvent::Tick) => accounts.tick(instant()),
+            Err(RecvTimeoutError::Timeout) => accounts.retry(instant()),
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+        patience = accounts.patience();
     }
 }
 

@@ -150,6 +150,7 @@ mod tests {
             name,
             exe,
             cgroup: Some("/user.slice".into()),
+            workload: None,
         }
     }
 

@@ -11,6 +11,8 @@
     reason = "a test and its programs: they touch the outside and fail loudly"
 )]
 
+mod attribution;
+mod brief;
 mod measure;
 mod receivers;
 mod site;

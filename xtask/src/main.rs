@@ -3,6 +3,7 @@
 //! In: a verb. Out: the exit code and what the verb prints; a failure is printed as the chain of what went wrong.
 //! Each verb is one file. Deliberately absent: anything the shipped program needs.
 
+mod bench;
 mod demo;
 mod deny;
 mod failure;
@@ -40,6 +41,8 @@ enum Verb {
     Test,
     /// Install the distribution's packages that the demo and the tests need
     Setup,
+    /// Measure; needs a quiet machine, changes nothing
+    Bench(bench::Arguments),
     /// Build the component for this machine's architecture into artifacts/
     Package(package::Arguments),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Test => test::run(),
         Verb::Setup => setup::run(),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Package(arguments) => package::run(&arguments),
     };
     match outcome {

@@ -1,4 +1,4 @@
-//! The distribution's packages that the demo and the tests need: the one list.
+//! The distribution's packages that the demo, the tests and the benches need: the one place.
 //!
 //! Out: package, the programs it brings, the reason. Deliberately absent: what every Rust machine has (a linker, git).
 
@@ -57,6 +57,14 @@ pub const PACKAGES: &[Package] = &[
         reason: "AWS's own IPC client checks the stand-in nucleus, in an environment of its own",
     },
 ];
+
+/// What `cargo xtask bench` compares with, beside what cargo builds.
+pub const BENCH_PACKAGES: &[Package] = &[Package {
+    name: "nethogs",
+    programs: &["nethogs"],
+    probe: &[],
+    reason: "bench traffic compares with it",
+}];
 
 /// Where administrators' programs live; an ordinary user's PATH often leaves these out.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -119,6 +127,7 @@ mod tests {
         assert!(
             PACKAGES
                 .iter()
+                .chain(BENCH_PACKAGES)
                 .all(|package| !package.programs.is_empty() && !package.reason.is_empty())
         );
     }

@@ -30,18 +30,24 @@ apt-get update
 apt-get install -y --no-install-recommends "$@"
 "#;
 
-/// Makes sure that every program is there.
+/// Makes sure that every program of the demo and the tests is there.
 pub fn run() -> Result<(), Failure> {
-    let missing = missing();
+    ensure(PACKAGES)?;
+    println!("setup: every program is here");
+    Ok(())
+}
+
+/// Makes sure that the programs of these packages are there. Standard output is left to whoever asks.
+pub fn ensure(packages: &'static [Package]) -> Result<(), Failure> {
+    let missing = missing(packages);
     if missing.is_empty() {
-        println!("setup: every program is here");
         return Ok(());
     }
     for package in &missing {
-        println!("setup: {} is missing ({})", package.name, package.reason);
+        eprintln!("setup: {} is missing ({})", package.name, package.reason);
     }
     install(&missing)?;
-    let still: Vec<_> = self::missing();
+    let still = self::missing(packages);
     if still.is_empty() {
         return Ok(());
     }
@@ -51,16 +57,16 @@ pub fn run() -> Result<(), Failure> {
     })
 }
 
-fn missing() -> Vec<&'static Package> {
+fn missing(packages: &'static [Package]) -> Vec<&'static Package> {
     let mut missing = packages::missing(
-        PACKAGES,
+        packages,
         &packages::search_path(std::env::var_os("PATH").as_deref()),
     );
     let absent = |package: &&Package| match package.probe {
         [program, arguments @ ..] => !run::succeeds(Command::new(program).args(arguments)),
         [] => false,
     };
-    for package in PACKAGES.iter().filter(absent) {
+    for package in packages.iter().filter(absent) {
         if !missing.iter().any(|other| other.name == package.name) {
             missing.push(package);
         }

@@ -23,6 +23,10 @@ enum Program {
     Sensor(traffic::sensor::SensorArgs),
     /// A process that sends far too much.
     Rogue(traffic::rogue::RogueArgs),
+    /// Datagrams as fast as told.
+    Flood(traffic::flood::FloodArgs),
+    /// A process that connects, sends and exits.
+    Burst(traffic::burst::BurstArgs),
     /// Counts what reaches it, over TCP and UDP.
     Sink(traffic::sink::SinkArgs),
     /// A console on the broker: publish, read a shadow.
@@ -47,6 +51,8 @@ fn main() -> ExitCode {
                         Program::Cloud(args) => cloud::run(args).await,
                         Program::Sensor(args) => traffic::sensor::run(args).await,
                         Program::Rogue(args) => traffic::rogue::run(args).await,
+                        Program::Flood(args) => traffic::flood::run(&args),
+                        Program::Burst(args) => traffic::burst::run(&args),
                         Program::Sink(args) => traffic::sink::run(args).await,
                         Program::Mqtt(args) => cloud::mqtt::run(args).await,
                     }

@@ -11,6 +11,7 @@ use packet_ring::{Frame, FrameKind, PacketRing, RingControl, RingOptions};
 
 use super::{CaptureState, Work, lock};
 use crate::host::links::{Link, link_kind};
+use crate::host::pace::hurry;
 use crate::observe::meter::Captured;
 use crate::observe::way::Seen;
 
@@ -90,6 +91,7 @@ impl Ring {
 
 /// Reads until told to stop or the socket fails; returns why it ended.
 fn read(mut ring: PacketRing, work: &Work) -> String {
+    hurry();
     while !work.is_stopped() {
         // Taken at the first frame of a block: while the thread waits, nobody else has to.
         let mut meter = None;

@@ -7,7 +7,8 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct SubscribeToValidateConfigurationUpdates {}
 
-/// Configuration a deployment wants to apply. Without a report in time the nucleus applies it.
+/// Configuration a deployment wants to apply. Without a report in time (20 s unless the deployment says otherwise) the
+/// nucleus fails the deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Events")]
 pub struct ProposedConfiguration {

@@ -1,0 +1,109 @@
+//! The machine a bench runs on: how busy it is, and the programs it has to build first.
+//!
+//! In: /proc/loadavg, commands. Out: figures of the conditions; builds whose output goes to standard error.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::error::BenchError;
+use super::figure::Figure;
+use super::report::Report;
+use crate::{run, workspace};
+
+/// With more processes than this wanting the processor, numbers say more about the neighbours than about us.
+const QUIET_LOAD: f64 = 1.5;
+/// Between two looks at the load, which the kernel itself renews every five seconds.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Processes that wanted the processor in the last minute, on average.
+///
+/// # Errors
+/// Without /proc.
+pub fn load() -> Result<f64, BenchError> {
+    let path = Path::new("/proc/loadavg");
+    let text = std::fs::read_to_string(path).map_err(|source| BenchError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    first_number(&text).ok_or_else(|| BenchError::Content {
+        subject: path.display().to_string(),
+        fault: format!("expected it to begin with a number, found {text:?}"),
+    })
+}
+
+fn first_number(text: &str) -> Option<f64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// Waits until the machine is quiet, for `limit` at most; a busy machine is measured all the same, and said so.
+///
+/// # Errors
+/// As [`load`].
+pub fn wait_until_quiet(limit: Duration) -> Result<(), BenchError> {
+    let deadline = Instant::now() + limit;
+    while load()? >= QUIET_LOAD && Instant::now() < deadline {
+        eprintln!(
+            "bench: the load is {}; waiting for less than {QUIET_LOAD}",
+            load()?
+        );
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+/// Adds how busy the machine is, which a reader needs to judge the numbers. For before and after the measurement.
+///
+/// # Errors
+/// As [`load`].
+pub fn conditions(report: &mut Report, metric: &'static str) -> Result<(), BenchError> {
+    report.add(Figure::new("machine", metric, load()?, "processes"));
+    Ok(())
+}
+
+/// Where cargo puts what it builds in the workspace, and where benches keep what they make.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
+}
+
+/// Runs a step of the preparation. Its output goes to standard error: standard output is the report's.
+///
+/// # Errors
+/// When it cannot be started or says no.
+pub fn prepare(command: &mut Command) -> Result<(), BenchError> {
+    let line = run::line(command);
+    eprintln!("$ {line}");
+    let status = command
+        .stdout(std::io::stderr())
+        .status()
+        .map_err(|source| BenchError::Start {
+            program: command.get_program().into(),
+            source,
+        })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(BenchError::Prepare {
+        command: line,
+        status,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_load_is_the_first_number() {
+        assert_eq!(first_number("1.06 1.15 0.73 1/93 29808\n"), Some(1.06));
+        assert_eq!(first_number(""), None);
+        assert!(load().unwrap() >= 0.0);
+    }
+
+    #[test]
+    fn a_failed_step_is_named() {
+        let error = prepare(Command::new("sh").args(["-c", "exit 3"])).unwrap_err();
+        assert_eq!(error.to_string(), "`sh -c exit 3` ended with exit status: 3");
+    }
+}
