@@ -38,9 +38,9 @@ pub const REPORT_TOOLS: Environment = Environment {
         "jsonschema==4.26.0",
         "jsonschema-specifications==2025.9.1",
         "referencing==0.37.0",
-        "rpds-py==0.30.0",
-        "attrs==25.4.0",
-        "typing-extensions==4.15.0",
+        "rpds-py==2026.9.1",
+        "attrs==26.1.0",
+        "typing-extensions==4.16.0",
         "psutil==7.2.2",
         "AWSIoTDeviceDefenderAgentSDK==2.0.0",
     ],
@@ -165,7 +165,10 @@ impl Environment {
             .filter_map(|requirement| requirement.split_once("=="));
         let checks = pinned.map(|(name, version)| format!("assert m.version('{name}') == '{version}'\n"));
         let imports = self.imports;
-        format!("import importlib.metadata as m\n{}import {imports}\n", checks.collect::<String>())
+        format!(
+            "import importlib.metadata as m\n{}import {imports}\n",
+            checks.collect::<String>()
+        )
     }
 }
 
