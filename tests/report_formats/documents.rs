@@ -108,8 +108,42 @@ pub(crate) fn good() -> Vec<(String, Value)> {
         ("/custom_metrics/remotes/0/ip_list", Some(json!([]))),
         ("/custom_metrics", Some(json!({}))),
     ];
-    let changed = changes.map(|(pointer, value)| (format!("{pointer} {value:?}"), with(pointer, value)));
-    [("full".to_owned(), full())].into_iter().chain(changed).collect()
+    let mut reports = changed(&changes);
+    reports.push(("full".to_owned(), full()));
+    reports
+}
+
+/// A place in the report and what is put there.
+type Change<'a> = (&'a str, Option<Value>);
+
+/// The full report after each of these changes, named by it.
+fn changed(changes: &[Change<'_>]) -> Vec<(String, Value)> {
+    let change = |(pointer, value): &Change<'_>| {
+        let name = format!("{pointer} {value:?}");
+        (name, with(pointer, value.clone()))
+    };
+    changes.iter().map(change).collect()
+}
+
+/// Custom metrics with one fault each.
+fn bad_custom() -> [Change<'static>; 15] {
+    [
+        ("/custom_metrics", Some(json!([]))),
+        ("/custom_metrics/a b", Some(json!([{"number": 1}]))),
+        ("/custom_metrics/aws:cpu", Some(json!([{"number": 1}]))),
+        ("/custom_metrics/x", Some(json!({"number": 1}))),
+        ("/custom_metrics/x", Some(json!([]))),
+        ("/custom_metrics/x", Some(json!([{}]))),
+        ("/custom_metrics/x", Some(json!([{"number": 1}, {"number": 2}]))),
+        ("/custom_metrics/x", Some(json!([{"number": 1, "ip_list": []}]))),
+        ("/custom_metrics/x", Some(json!([{"number": "1"}]))),
+        ("/custom_metrics/x", Some(json!([{"number": true}]))),
+        ("/custom_metrics/x", Some(json!([{"number_list": [1, "2"]}]))),
+        ("/custom_metrics/x", Some(json!([{"string_list": [1]}]))),
+        ("/custom_metrics/x", Some(json!([{"ip_list": ["192.0.2.0/24"]}]))),
+        ("/custom_metrics/x", Some(json!([{"ip_list": ["gateway"]}]))),
+        ("/custom_metrics/x", Some(json!([{"strings": []}]))),
+    ]
 }
 
 /// Reports with one fault each, named by it.
@@ -155,25 +189,9 @@ pub(crate) fn bad() -> Vec<(String, Value)> {
         (remote, Some(json!("2001:db8::1:443"))),
         (remote, Some(json!("[2001:db8::1]"))),
         (remote, Some(json!("example.com:443"))),
-        ("/custom_metrics", Some(json!([]))),
-        ("/custom_metrics/a b", Some(json!([{"number": 1}]))),
-        ("/custom_metrics/aws:cpu", Some(json!([{"number": 1}]))),
-        ("/custom_metrics/x", Some(json!({"number": 1}))),
-        ("/custom_metrics/x", Some(json!([]))),
-        ("/custom_metrics/x", Some(json!([{}]))),
-        ("/custom_metrics/x", Some(json!([{"number": 1}, {"number": 2}]))),
-        ("/custom_metrics/x", Some(json!([{"number": 1, "ip_list": []}]))),
-        ("/custom_metrics/x", Some(json!([{"number": "1"}]))),
-        ("/custom_metrics/x", Some(json!([{"number": true}]))),
-        ("/custom_metrics/x", Some(json!([{"number_list": [1, "2"]}]))),
-        ("/custom_metrics/x", Some(json!([{"string_list": [1]}]))),
-        ("/custom_metrics/x", Some(json!([{"ip_list": ["192.0.2.0/24"]}]))),
-        ("/custom_metrics/x", Some(json!([{"ip_list": ["gateway"]}]))),
-        ("/custom_metrics/x", Some(json!([{"strings": []}]))),
     ];
-    let mut reports: Vec<_> = changes
-        .map(|(pointer, value)| (format!("{pointer} {value:?}"), with(pointer, value)))
-        .into();
+    let mut reports = changed(&changes);
+    reports.extend(changed(&bad_custom()));
     reports.push(("header alone".to_owned(), json!({"header": full()["header"]})));
     reports.push(("no object".to_owned(), json!([full()])));
     reports
