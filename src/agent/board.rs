@@ -53,6 +53,9 @@ pub struct ReportStatus {
     pub last_report_id: Option<u64>,
     /// When it was sent.
     pub last_sent: Option<Timestamp>,
+    /// Why the newest lacks something, one sentence each.
+    #[serde(default)]
+    pub left_out: Vec<String>,
     /// What last went wrong.
     pub last_error: Option<String>,
 }

@@ -33,12 +33,17 @@ use crate::host::{clock, files, nft_watch};
 use crate::observe::{ObserveSettings, Observer};
 use board::Board;
 use enforcer::{Command, Enforcer, Handle};
+use reporter::desk::Questions;
 
 /// The component's name: the nucleus knows us by it when it must authenticate us again.
 pub const COMPONENT: &str = "io.edgewarden.Agent";
 /// How long the shadow waits for the first lifeline addresses: an order that arrives before them would have to be
 /// carried out with wide lifelines.
 const FIRST_ADDRESSES: Duration = Duration::from_secs(12);
+
+/// Longest frame for the nucleus in bytes: a report of 128 KB in base64 and its request. Lite takes less; the client
+/// finds that out by two lost connections, the first time a report is larger.
+const MAX_FRAME: usize = 131_072 / 3 * 4 + 4_096;
 
 /// How the agent is started.
 #[derive(Debug, Clone)]
@@ -88,26 +93,20 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
     tasks.spawn(enforcer.run());
     tasks.spawn(watch_kernel(handle.clone()));
 
-    let observer = Arc::new(Observer::start(ObserveSettings {
-        wanted: Arc::new(wanted(&config.capture)),
-        receiver: if config.capture.by_pnet {
-            Receiver::Pnet
-        } else {
-            Receiver::Ring
-        },
-        promiscuous: config.capture.promiscuous,
-        ..ObserveSettings::all_interfaces(clock::now().wall)
-    }));
+    let observer = Arc::new(Observer::start(observation(&config.capture)));
+    let (reports, questions) = reporter::desk::open();
     let server = Server {
         socket: start.control_socket.clone(),
         board: board.clone(),
         enforcer: handle.clone(),
         observer: Arc::clone(&observer),
+        reports,
     };
     tasks.spawn(server.run());
     match ClientOptions::from_lookup(lookup) {
         Ok(mut options) => {
             options.component_name = Some(COMPONENT.into());
+            options.max_frame_bytes = MAX_FRAME;
             talk(
                 start,
                 &config,
@@ -117,6 +116,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
                     observer,
                     board,
                 },
+                questions,
                 tasks,
             )
             .await;
@@ -130,6 +130,19 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
     std::future::pending::<()>().await;
 }
 
+fn observation(capture: &Capture) -> ObserveSettings {
+    ObserveSettings {
+        wanted: Arc::new(wanted(capture)),
+        receiver: if capture.by_pnet {
+            Receiver::Pnet
+        } else {
+            Receiver::Ring
+        },
+        promiscuous: capture.promiscuous,
+        ..ObserveSettings::all_interfaces(clock::now().wall)
+    }
+}
+
 /// What several tasks share.
 struct Parts {
     handle: Handle,
@@ -137,7 +150,14 @@ struct Parts {
     board: Board,
 }
 
-async fn talk(start: &Start, config: &Config, client: Client, parts: &Parts, tasks: &mut JoinSet<()>) {
+async fn talk(
+    start: &Start,
+    config: &Config,
+    client: Client,
+    parts: &Parts,
+    questions: Questions,
+    tasks: &mut JoinSet<()>,
+) {
     let (publish, configs) = watch::channel(config.clone());
     tasks.spawn(watch_connection(client.clone(), parts.board.clone()));
     tasks.spawn(
@@ -167,42 +187,43 @@ async fn talk(start: &Start, config: &Config, client: Client, parts: &Parts, tas
         .clone()
         .or_else(|| start.thing.clone());
     match thing {
-        Some(thing) => converse(start, client, thing, configs, parts, tasks).await,
+        Some(thing) => {
+            parts.board.update(|status| status.thing = Some(thing.clone()));
+            let reporter = reporter::Reporter {
+                client: client.clone(),
+                thing: thing.clone(),
+                config: configs.clone(),
+                enforcer: parts.handle.clone(),
+                observer: Arc::clone(&parts.observer),
+                state_directory: start.state_directory.clone(),
+                board: parts.board.clone(),
+                questions,
+            };
+            converse(client, thing, configs, reporter, parts, tasks).await;
+        }
         None => tracing::error!("no thing name (AWS_IOT_THING_NAME, thingName): no shadow and no reports"),
     }
 }
 
 async fn converse(
-    start: &Start,
     client: Client,
     thing: String,
     configs: watch::Receiver<Config>,
+    reporter: reporter::Reporter,
     parts: &Parts,
     tasks: &mut JoinSet<()>,
 ) {
-    parts.board.update(|status| status.thing = Some(thing.clone()));
     tasks.spawn(
         shadow::ShadowTask {
-            client: client.clone(),
-            thing: thing.clone(),
-            config: configs.clone(),
-            enforcer: parts.handle.clone(),
-            board: parts.board.clone(),
-        }
-        .run(),
-    );
-    tasks.spawn(
-        reporter::Reporter {
             client: client.clone(),
             thing,
             config: configs,
             enforcer: parts.handle.clone(),
-            observer: Arc::clone(&parts.observer),
-            state_directory: start.state_directory.clone(),
             board: parts.board.clone(),
         }
         .run(),
     );
+    tasks.spawn(reporter.run());
     // Both nuclei take RUNNING; one that does not knows that we run anyway.
     if let Err(error) = client.update_state(ComponentState::Running).await {
         tracing::debug!(

@@ -9,6 +9,7 @@ mod connections;
 mod orders;
 mod quarantine;
 mod release;
+mod report;
 mod run;
 mod safe;
 mod screen;
@@ -53,6 +54,8 @@ enum Command {
     Connections(connections::Arguments),
     /// List the live orders, and those that were refused.
     Orders(orders::Arguments),
+    /// Show and send Device Defender reports, and list custom metrics.
+    Report(report::Arguments),
     /// Isolate this device now, as its operator.
     Quarantine(quarantine::Arguments),
     /// End the operator's order; with --override every order.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Top(arguments) => top::run(&arguments, &socket),
         Command::Connections(arguments) => connections::run(arguments, &socket),
         Command::Orders(arguments) => orders::run(&arguments, &socket),
+        Command::Report(arguments) => report::run(&arguments, &socket),
         Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
         Command::Release(arguments) => release::run(arguments, &socket),
         Command::Uninstall(arguments) => uninstall::run(&arguments, &socket),
@@ -144,10 +148,11 @@ pub fn markdown() -> String {
     };
     add("edgewarden", &mut program.clone());
     for command in program.get_subcommands_mut() {
-        add(
-            &format!("edgewarden {}", command.get_name()),
-            &mut command.clone(),
-        );
+        let name = format!("edgewarden {}", command.get_name());
+        add(&name, &mut command.clone());
+        for below in command.get_subcommands_mut() {
+            add(&format!("{name} {}", below.get_name()), &mut below.clone());
+        }
     }
     text
 }

@@ -72,6 +72,9 @@ fn reports(reports: &ReportStatus, line: &mut impl FnMut(&str, String)) {
     if let Some(problem) = &reports.last_error {
         line("  problem", problem.clone());
     }
+    for reason in &reports.left_out {
+        line("  left out", reason.clone());
+    }
 }
 
 fn capture(capture: &CaptureStatus, line: &mut impl FnMut(&str, String)) {

@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             "journal",
             "journal.damaged",
             "configuration.json",
-            "report-id.json",
+            "last-report.json",
             "lock",
         ] {
             let path = arguments.state_dir.join(name);

@@ -50,9 +50,9 @@ impl ShadowTopics {
     }
 }
 
-/// The reserved topic of Device Defender reports in JSON.
-pub fn metrics(thing: &str) -> String {
-    format!("$aws/things/{thing}/defender/metrics/json")
+/// The reserved topic of Device Defender reports in `format`, `json` or `cbor`.
+pub fn metrics(thing: &str, format: &str) -> String {
+    format!("$aws/things/{thing}/defender/metrics/{format}")
 }
 
 #[cfg(test)]
@@ -70,6 +70,6 @@ mod tests {
         assert_eq!(classic.suffix("$aws/things/gw2/shadow/update/delta"), None);
         let named = ShadowTopics::new("gw", Some("edge"));
         assert_eq!(named.update(), "$aws/things/gw/shadow/name/edge/update");
-        assert_eq!(metrics("gw"), "$aws/things/gw/defender/metrics/json");
+        assert_eq!(metrics("gw", "json"), "$aws/things/gw/defender/metrics/json");
     }
 }

@@ -3,6 +3,7 @@
 //! In: JSON, and whether development keys are allowed. Out: [`Config`] or every fault.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -17,6 +18,8 @@ use crate::quarantine::order_document::{
     MAX_ALLOWANCES, MAX_PROCESS_RULES, read_allowance, read_process_rule,
 };
 use crate::quarantine::plan::IsolationSettings;
+use crate::report::custom::settings;
+use crate::report::{Encoding, Format, Names, Offline};
 
 /// Keys of the document that belong to the nucleus, not to us.
 const FOREIGN: [&str; 1] = ["accessControl"];
@@ -198,6 +201,17 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
             interval,
             max_bytes: usize::try_from(values.integer("reporting.maxBytes")).unwrap_or(usize::MAX),
             topic: values.text("reporting.topic"),
+            encoding: encoding(values),
+            offline: match values.text("reporting.offline").as_deref() {
+                Some("drop") => Offline::Drop,
+                _ => Offline::Fold,
+            },
+            custom: settings::read(
+                values.get("reporting.customMetrics"),
+                "reporting.customMetrics",
+                faults,
+            ),
+            metrics_directory: values.text("reporting.metricsDirectory").map(PathBuf::from),
         },
         capture: Capture {
             by_pnet: values.text("capture.receiver").as_deref() == Some("pnet"),
@@ -217,7 +231,21 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
         quarantine: Some(values.get("quarantine").clone()).filter(|value| !value.is_null()),
     };
     check_names(&config, faults);
+    check_directory(&config, faults);
     config
+}
+
+fn encoding(values: &Values) -> Encoding {
+    Encoding {
+        format: match values.text("reporting.format").as_deref() {
+            Some("cbor") => Format::Cbor,
+            _ => Format::Json,
+        },
+        names: match values.text("reporting.names").as_deref() {
+            Some("short") => Names::Short,
+            _ => Names::Long,
+        },
+    }
 }
 
 fn isolation(values: &Values, faults: &mut Vec<Fault>) -> Isolation {
@@ -317,6 +345,13 @@ fn check_names(config: &Config, faults: &mut Vec<Fault>) {
             "reporting.topic",
             "may not hold the wildcards `+` and `#`",
         );
+    }
+}
+
+fn check_directory(config: &Config, faults: &mut Vec<Fault>) {
+    let directory = &config.reporting.metrics_directory;
+    if directory.as_ref().is_some_and(|path| !path.is_absolute()) {
+        push(faults, "reporting.metricsDirectory", "expected an absolute path");
     }
 }
 

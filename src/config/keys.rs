@@ -91,11 +91,49 @@ pub const KEYS: &[Key] = &[
          applies besides.",
     ),
     key(
+        "reporting.format",
+        Kind::Choice(&["json", "cbor"]),
+        "\"json\"",
+        "CBOR takes a fifth less, so that more of a long list fits into lite's 7,290 bytes; JSON is readable on \
+         the way and what AWS' own component sends.",
+    ),
+    key(
+        "reporting.names",
+        Kind::Choice(&["long", "short"]),
+        "\"long\"",
+        "The two sets of field names of the specification. Short ones carry half as many list elements \
+         again; with CBOR twice as many as long JSON.",
+    ),
+    key(
         "reporting.topic",
         Kind::Text(256),
         "\"\"",
-        "Empty: `$aws/things/<thing>/defender/metrics/json`. Accounts without Detect can name an ordinary or Basic \
+        "Empty: `$aws/things/<thing>/defender/metrics/<format>`. Accounts without Detect can name an ordinary or Basic \
          Ingest topic; no answer is expected there.",
+    ),
+    key(
+        "reporting.offline",
+        Kind::Choice(&["fold", "drop"]),
+        "\"fold\"",
+        "What becomes of an interval whose report was not accepted: `fold` tells its traffic in the next report too, so \
+         that nothing is missing; `drop` leaves it out, so that an outage does not look like a burst.",
+    ),
+    key(
+        "reporting.customMetrics",
+        Kind::Document("list of custom metrics"),
+        "[]",
+        "What the standard blocks cannot carry, e.g. `{\"name\": \"eth_out\", \"what\": \"interface.bytesOut\", \
+         \"interfaces\": [\"eth*\"]}` or `{\"what\": \"process.bytesOut\", \"top\": 10}`; every form is in \
+         [report-format.md](report-format.md). None by default: each name has to be created in the account first \
+         (`edgewarden report metrics --aws-cli`). nucleus lite gives no value of more than 1,024 bytes of JSON, and this \
+         list is one value.",
+    ),
+    key(
+        "reporting.metricsDirectory",
+        Kind::Text(256),
+        "\"\"",
+        "Where other programs drop metrics, one JSON file each ([report-format.md](report-format.md)). Empty: nowhere. \
+         Files older than two intervals are left out.",
     ),
     key(
         "capture.include",

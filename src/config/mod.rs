@@ -8,12 +8,15 @@ pub mod fault;
 pub mod fields;
 pub mod keys;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::detect::Behavior;
 use crate::quarantine::plan::IsolationSettings;
+use crate::report::custom::settings::Setting;
+use crate::report::{Encoding, Offline};
 
 pub use fault::Fault;
 
@@ -38,6 +41,14 @@ pub struct Reporting {
     pub max_bytes: usize,
     /// Topic instead of the reserved one, for accounts without Detect.
     pub topic: Option<String>,
+    /// How reports are written.
+    pub encoding: Encoding,
+    /// What becomes of intervals whose report was not accepted.
+    pub offline: Offline,
+    /// Custom metrics of our own.
+    pub custom: Vec<Setting>,
+    /// Where other programs drop theirs.
+    pub metrics_directory: Option<PathBuf>,
 }
 
 /// Which interfaces are captured (as patterns with `*`), and how.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::connections::Query;
+use crate::agent::reporter::desk::Question;
 
 /// Where the agent listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/edgewarden/control.sock";
@@ -24,6 +25,11 @@ pub enum Request {
     Status,
     /// The running interval's traffic.
     Top,
+    /// About reports.
+    Report {
+        /// What.
+        question: Question,
+    },
     /// The open sockets.
     Connections {
         /// Which of them.

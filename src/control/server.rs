@@ -20,6 +20,7 @@ use super::protocol::{Answer, MAX_REASON, MAX_REQUEST, Request};
 use super::socket_list;
 use crate::agent::board::{Board, CaptureStatus};
 use crate::agent::enforcer::{Command, Handle};
+use crate::agent::reporter::desk::Desk;
 use crate::host::{clock, files};
 use crate::observe::Observer;
 use crate::quarantine::order::{Authority, Order};
@@ -42,6 +43,8 @@ pub struct Server {
     pub enforcer: Handle,
     /// Traffic.
     pub observer: Arc<Observer>,
+    /// Reports.
+    pub reports: Desk,
 }
 
 impl Server {
@@ -127,6 +130,10 @@ impl Server {
                 return self.aside(move |observer| connections(observer, &query)).await;
             }
             Request::Status => self.status(),
+            Request::Report { question } => match self.reports.ask(question).await {
+                Ok(value) => Answer::Ok(value),
+                Err(problem) => Answer::Error(problem),
+            },
             Request::Quarantine {
                 reason,
                 expires_seconds,

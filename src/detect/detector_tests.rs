@@ -126,8 +126,10 @@ fn every_metric_is_read_from_the_report() {
         report_id: 1,
         network: Some(network),
         sockets: Some(&sockets),
+        custom: &[],
     };
-    let metrics = ReportMetrics::from(&crate::report::build(&input, 7_290, 1).unwrap());
+    let metrics =
+        ReportMetrics::from(&crate::report::build(&input, crate::report::Encoding::PLAIN, 7_290, 1).unwrap());
     assert_eq!(metrics.get(Metric::AllBytesIn), Some(1));
     assert_eq!(metrics.get(Metric::AllBytesOut), Some(2));
     assert_eq!(metrics.get(Metric::AllPacketsIn), Some(3));
@@ -139,7 +141,10 @@ fn every_metric_is_read_from_the_report() {
         report_id: 1,
         network: None,
         sockets: None,
+        custom: &[],
     };
-    let metrics = ReportMetrics::from(&crate::report::build(&nothing, 7_290, 1).unwrap());
+    let metrics = ReportMetrics::from(
+        &crate::report::build(&nothing, crate::report::Encoding::PLAIN, 7_290, 1).unwrap(),
+    );
     assert_eq!(metrics, ReportMetrics::default());
 }

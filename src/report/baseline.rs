@@ -2,12 +2,13 @@
 //!
 //! In: the kernel's counters at each report, and which report was accepted. Out: one delta for `network_stats`.
 //!
-//! Invariants: never negative, whatever interfaces do; a report that was lost or refused loses no bytes, the next one
-//! carries them; before the first accepted report there is no delta. What an interface counted between the last look
+//! Invariants: never negative, whatever interfaces do; a report that was lost or throttled loses no bytes, the next one
+//! carries them (unless the operator wants them dropped, or the service refused the report for good); before the first accepted report there is no delta. What an interface counted between the last look
 //! and its removal cannot be known and is not in any report.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::pending::Offline;
 use crate::observe::{Counters, LinkCounters};
 
 /// Reports that wait for an answer; an answer that comes later than this many reports is worthless.
@@ -19,6 +20,7 @@ pub struct Baseline {
     last: Option<BTreeMap<(u32, String), Counters>>,
     grown: Counters,
     accepted: Option<Counters>,
+    begun: Option<Counters>,
     unanswered: VecDeque<(u64, Counters)>,
 }
 
@@ -47,25 +49,44 @@ impl Baseline {
         self.last = Some(current);
     }
 
-    /// The delta for the report that is being made; `None` before the first accepted report.
-    pub fn begin(&mut self, report_id: u64) -> Option<Counters> {
+    /// The delta for the report that is being made; `None` before the first accepted report. Since then, or with
+    /// [`Offline::Drop`] since the report before, whatever became of it.
+    pub fn begin(&mut self, report_id: u64, offline: Offline) -> Option<Counters> {
         if self.unanswered.len() >= MAX_UNANSWERED {
             self.unanswered.pop_front();
         }
         self.unanswered.push_back((report_id, self.grown));
-        self.accepted.map(|accepted| self.grown.growth_since(&accepted))
+        let before = self.begun.replace(self.grown);
+        let accepted = self.accepted?;
+        let from = match offline {
+            Offline::Fold => accepted,
+            Offline::Drop => before.unwrap_or(accepted),
+        };
+        Some(self.grown.growth_since(&from))
     }
 
-    /// The service accepted this report: later deltas begin where it ended. Answers may come twice and in any order.
-    pub fn accepted(&mut self, report_id: u64) {
-        let Some(place) = self.unanswered.iter().position(|(id, _)| *id == report_id) else {
-            return;
-        };
-        if let Some((_, grown)) = self.unanswered.remove(place) {
-            self.accepted = Some(grown);
-        }
+    /// The service accepted this report: later deltas begin where it ended. Answers may come twice and in any order;
+    /// false for a report that is not known or that a later one has overtaken.
+    pub fn accepted(&mut self, report_id: u64) -> bool {
+        let grown = self.answered(report_id);
+        self.accepted = grown.or(self.accepted);
+        grown.is_some()
+    }
+
+    /// The service will never take what this report told: later deltas begin where it ended, so that they do not grow
+    /// for ever. Without any accepted report there is still none.
+    pub fn given_up(&mut self, report_id: u64) {
+        let grown = self.answered(report_id);
+        self.accepted = self.accepted.map(|accepted| grown.unwrap_or(accepted));
+    }
+
+    fn answered(&mut self, report_id: u64) -> Option<Counters> {
+        let place = self.unanswered.iter().position(|(id, _)| *id == report_id)?;
         // Earlier reports covered less; their late answers would move the baseline back.
-        self.unanswered.drain(..place);
+        self.unanswered
+            .drain(..=place)
+            .next_back()
+            .map(|(_, grown)| grown)
     }
 }
 
@@ -95,7 +116,11 @@ mod tests {
     fn started() -> Baseline {
         let mut baseline = Baseline::new();
         baseline.observe(&[link("eth0", 2, 1_000)]);
-        assert_eq!(baseline.begin(1), None, "the first report has no network_stats");
+        assert_eq!(
+            baseline.begin(1, Offline::Fold),
+            None,
+            "the first report has no network_stats"
+        );
         baseline.accepted(1);
         baseline
     }
@@ -104,10 +129,10 @@ mod tests {
     fn deltas_begin_where_the_last_accepted_report_ended() {
         let mut baseline = started();
         baseline.observe(&[link("eth0", 2, 1_500)]);
-        assert_eq!(bytes_in(baseline.begin(2)), Some(500));
+        assert_eq!(bytes_in(baseline.begin(2, Offline::Fold)), Some(500));
         baseline.observe(&[link("eth0", 2, 1_600)]);
         assert_eq!(
-            bytes_in(baseline.begin(3)),
+            bytes_in(baseline.begin(3, Offline::Fold)),
             Some(600),
             "report 2 was not answered"
         );
@@ -115,22 +140,22 @@ mod tests {
         baseline.accepted(2);
         baseline.accepted(99);
         baseline.observe(&[link("eth0", 2, 1_650)]);
-        assert_eq!(bytes_in(baseline.begin(4)), Some(50));
+        assert_eq!(bytes_in(baseline.begin(4, Offline::Fold)), Some(50));
         baseline.accepted(4);
         baseline.accepted(4);
-        assert_eq!(bytes_in(baseline.begin(5)), Some(0));
+        assert_eq!(bytes_in(baseline.begin(5, Offline::Fold)), Some(0));
     }
 
     #[test]
     fn no_delta_until_a_report_was_accepted() {
         let mut baseline = Baseline::new();
         baseline.observe(&[link("eth0", 2, 1_000)]);
-        assert_eq!(baseline.begin(1), None);
+        assert_eq!(baseline.begin(1, Offline::Fold), None);
         baseline.observe(&[link("eth0", 2, 3_000)]);
-        assert_eq!(baseline.begin(2), None);
+        assert_eq!(baseline.begin(2, Offline::Fold), None);
         baseline.accepted(1);
         assert_eq!(
-            bytes_in(baseline.begin(3)),
+            bytes_in(baseline.begin(3, Offline::Fold)),
             Some(2_000),
             "counted from the accepted report on"
         );
@@ -140,27 +165,62 @@ mod tests {
     fn interfaces_that_come_go_and_reset_never_give_negative_or_huge_deltas() {
         let mut baseline = started();
         baseline.observe(&[link("eth0", 2, 40)]);
-        assert_eq!(bytes_in(baseline.begin(2)), Some(40), "reset");
+        assert_eq!(bytes_in(baseline.begin(2, Offline::Fold)), Some(40), "reset");
         baseline.accepted(2);
         baseline.observe(&[link("eth0", 7, 10)]);
         assert_eq!(
-            bytes_in(baseline.begin(3)),
+            bytes_in(baseline.begin(3, Offline::Fold)),
             Some(10),
             "replaced under the same name"
         );
         baseline.accepted(3);
         baseline.observe(&[]);
-        assert_eq!(bytes_in(baseline.begin(4)), Some(0), "removed");
+        assert_eq!(bytes_in(baseline.begin(4, Offline::Fold)), Some(0), "removed");
         baseline.accepted(4);
         baseline.observe(&[link("eth0", 7, 25), link("usb0", 8, 5)]);
-        assert_eq!(bytes_in(baseline.begin(5)), Some(30), "back, and one more");
+        assert_eq!(
+            bytes_in(baseline.begin(5, Offline::Fold)),
+            Some(30),
+            "back, and one more"
+        );
+    }
+
+    #[test]
+    fn dropped_intervals_and_refused_reports_are_not_told_again() {
+        let mut baseline = started();
+        for (id, bytes) in [(2, 1_500), (3, 1_600), (4, 1_650)] {
+            baseline.observe(&[link("eth0", 2, bytes)]);
+            let delta = bytes_in(baseline.begin(id, Offline::Drop));
+            assert_eq!(
+                delta,
+                Some(if id == 2 {
+                    500
+                } else if id == 3 {
+                    100
+                } else {
+                    50
+                })
+            );
+        }
+        baseline.given_up(3);
+        baseline.given_up(3);
+        assert_eq!(
+            bytes_in(baseline.begin(5, Offline::Fold)),
+            Some(50),
+            "from report 3 on"
+        );
+        let mut fresh = Baseline::new();
+        fresh.observe(&[link("eth0", 2, 1)]);
+        fresh.begin(1, Offline::Fold);
+        fresh.given_up(1);
+        assert_eq!(fresh.begin(2, Offline::Fold), None, "nothing was accepted yet");
     }
 
     #[test]
     fn unanswered_reports_are_bounded() {
         let mut baseline = started();
         for id in 2..1_000 {
-            baseline.begin(id);
+            baseline.begin(id, Offline::Fold);
         }
         assert_eq!(baseline.unanswered.len(), MAX_UNANSWERED);
     }

@@ -1,19 +1,24 @@
-//! The report document of Device Defender, version 1.0, long names.
+//! The report document of Device Defender, version 1.0.
 //!
-//! In: [`ReportInput`], the path's size limit, a seed for sampling. Out: a [`Report`] that serializes to at most that
-//! many bytes.
+//! In: [`ReportInput`], the encoding, the path's size limit, a seed for sampling. Out: a [`Report`] that takes at most
+//! that many bytes in this encoding. How it is written is [`super::write`]'s.
 //!
 //! What may be absent, and what it says to the service:
 //! * a block that could not be collected is left out: an empty list would count as conforming and clear an alarm;
 //! * a list that was collected and is empty is sent, as `[]` with `total` 0: it is true and has to clear an alarm;
-//! * a list of which nothing fits is left out of its block, the true `total` stays.
+//! * a list of which nothing fits is left out of its block, the true `total` stays;
+//! * a custom metric of which nothing fits is left out and named in [`Report::unfit`].
+//!
+//! Who goes short when it does not all fit: never header, totals and `network_stats`. Numbers among the custom metrics
+//! come next, whole or not at all, in their order. All lists then grow in turn by one element each until nothing more
+//! fits, so that a long list does not push out a short one.
 
-use serde::Serialize;
-
-use super::fit;
+use super::custom::CustomMetric;
+use super::encoding::Encoding;
+use super::fill::Filler;
+use super::write::Named;
 use crate::observe::Counters;
-use crate::observe::flow::Protocol;
-use crate::observe::sockets::{OpenSocket, SocketSnapshot};
+use crate::observe::sockets::SocketSnapshot;
 
 /// Version of the document format this file writes.
 const VERSION: &str = "1.0";
@@ -28,19 +33,25 @@ pub struct ReportInput<'a> {
     pub network: Option<Counters>,
     /// Sockets now; `None` if they could not be listed.
     pub sockets: Option<&'a SocketSnapshot>,
+    /// Custom metrics; every name once.
+    pub custom: &'a [CustomMetric],
 }
 
 /// A report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Number and format version.
     pub header: Header,
     /// The metrics.
     pub metrics: Metrics,
+    /// Custom metrics, lists possibly cut.
+    pub custom: Vec<CustomMetric>,
+    /// Names of the custom metrics that did not fit; not part of the document.
+    pub unfit: Vec<String>,
 }
 
 /// Number and format version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Strictly rising.
     pub report_id: u64,
@@ -49,24 +60,20 @@ pub struct Header {
 }
 
 /// All blocks are optional.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// TCP ports listened on.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub listening_tcp_ports: Option<Ports>,
     /// UDP ports listened on.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub listening_udp_ports: Option<Ports>,
     /// Traffic since the last accepted report.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub network_stats: Option<NetworkStats>,
     /// Connections.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_connections: Option<TcpConnections>,
 }
 
 /// Traffic since the last accepted report, in bytes and packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NetworkStats {
     /// Received.
     pub bytes_in: u64,
@@ -96,47 +103,43 @@ impl From<Counters> for NetworkStats {
 }
 
 /// A list of ports and its true length.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ports {
     /// All of them or a fair sample.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<Vec<Port>>,
     /// How many there are.
     pub total: u64,
 }
 
 /// One listening port.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
     /// The interface with the address listened on, the address itself if it is `0.0.0.0` or `::`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
     /// Port number.
     pub port: u16,
 }
 
 /// Connections by state.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TcpConnections {
     /// State ESTABLISHED.
     pub established_connections: Established,
 }
 
 /// A list of connections and its true length.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Established {
     /// All of them or a fair sample.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<Vec<Connection>>,
     /// How many there are.
     pub total: u64,
 }
 
 /// One established connection.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Connection {
     /// The interface with our address; absent if none has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub local_interface: Option<String>,
     /// Our port.
     pub local_port: u16,
@@ -156,7 +159,7 @@ pub enum BuildError {
         limit: usize,
     },
     /// The serializer refused.
-    #[error("could not write the report as JSON")]
+    #[error("could not write the report")]
     Serialize {
         /// What it said.
         message: String,
@@ -168,108 +171,63 @@ impl Report {
     ///
     /// # Errors
     /// If the serializer refuses, which no content of these types makes it do.
-    pub fn to_json(&self) -> Result<Vec<u8>, BuildError> {
-        serde_json::to_vec(self).map_err(|error| BuildError::Serialize {
-            message: error.to_string(),
-        })
+    pub fn encode(&self, encoding: Encoding) -> Result<Vec<u8>, BuildError> {
+        let mut bytes = Vec::new();
+        encoding.write(&Named(encoding.names, self), &mut bytes)?;
+        Ok(bytes)
     }
 }
 
-/// Builds a report of at most `limit_bytes`.
+/// Builds a report that takes at most `limit_bytes` in `encoding`.
 ///
-/// Lists are sampled at random (`seed`), in turn one element of each list, until nothing more fits: a long list does
-/// not push out a short one. Totals are always the true ones.
+/// Lists are sampled at random (`seed`); custom lists that are ranked keep their first elements. Totals are always the
+/// true ones.
 ///
 /// # Errors
 /// If `limit_bytes` does not even hold the report without lists.
-pub fn build(input: &ReportInput<'_>, limit_bytes: usize, seed: u64) -> Result<Report, BuildError> {
-    let mut report = Report {
-        header: Header {
-            report_id: input.report_id,
-            version: VERSION,
-        },
-        metrics: Metrics {
-            network_stats: input.network.map(NetworkStats::from),
-            ..Metrics::default()
-        },
-    };
-    if let Some(sockets) = input.sockets {
-        report.metrics.listening_tcp_ports = Some(empty_ports(sockets.listening_tcp.len()));
-        report.metrics.listening_udp_ports = Some(empty_ports(sockets.listening_udp.len()));
-        report.metrics.tcp_connections = Some(TcpConnections {
-            established_connections: Established {
-                connections: None,
-                total: sockets.established_total,
-            },
-        });
-    }
-    let needed = report.to_json()?.len();
-    let Some(mut room) = limit_bytes.checked_sub(needed) else {
+pub fn build(
+    input: &ReportInput<'_>,
+    encoding: Encoding,
+    limit_bytes: usize,
+    seed: u64,
+) -> Result<Report, BuildError> {
+    let mut report = bare(input);
+    let needed = encoding.size(&Named(encoding.names, &report))?;
+    let Some(room) = limit_bytes.checked_sub(needed) else {
         return Err(BuildError::TooSmall {
             needed,
             limit: limit_bytes,
         });
     };
-    if let Some(sockets) = input.sockets {
-        fill(&mut report, sockets, &mut room, seed)?;
-    }
+    Filler::new(encoding, room, seed).fill(&mut report, input)?;
     Ok(report)
 }
 
-fn empty_ports(total: usize) -> Ports {
-    Ports {
+/// Everything that is never left out.
+fn bare(input: &ReportInput<'_>) -> Report {
+    let ports = |total: usize| Ports {
         ports: None,
         total: total as u64,
-    }
-}
-
-fn fill(
-    report: &mut Report,
-    sockets: &SocketSnapshot,
-    room: &mut usize,
-    seed: u64,
-) -> Result<(), BuildError> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let port = |end: &std::net::SocketAddr| Port {
-        interface: sockets.interface_of(end.ip()),
-        port: end.port(),
     };
-    let connection = |socket: &OpenSocket| connection(sockets, socket);
-    let mut tcp = fit::Sampled::new("ports", &sockets.listening_tcp, &port, &mut random);
-    let mut udp = fit::Sampled::new("ports", &sockets.listening_udp, &port, &mut random);
-    let mut established = fit::Sampled::new("connections", &sockets.established, &connection, &mut random);
-    loop {
-        let mut grown = tcp.grow(room)?;
-        grown |= udp.grow(room)?;
-        grown |= established.grow(room)?;
-        if !grown {
-            break;
-        }
-    }
-    let metrics = &mut report.metrics;
-    if let Some(block) = &mut metrics.listening_tcp_ports {
-        block.ports = tcp.finish();
-    }
-    if let Some(block) = &mut metrics.listening_udp_ports {
-        block.ports = udp.finish();
-    }
-    if let Some(block) = &mut metrics.tcp_connections {
-        block.established_connections.connections = established.finish();
-    }
-    Ok(())
-}
-
-fn connection(snapshot: &SocketSnapshot, socket: &OpenSocket) -> Connection {
-    debug_assert_eq!(
-        socket.protocol,
-        Protocol::Tcp,
-        "only TCP connections are established"
-    );
-    let remote = socket.remote.map(|remote| remote.to_string());
-    Connection {
-        local_interface: snapshot.interface_of(socket.local.ip()),
-        local_port: socket.local.port(),
-        remote_addr: remote.unwrap_or_default(),
+    let sockets = input.sockets;
+    Report {
+        header: Header {
+            report_id: input.report_id,
+            version: VERSION,
+        },
+        metrics: Metrics {
+            listening_tcp_ports: sockets.map(|sockets| ports(sockets.listening_tcp.len())),
+            listening_udp_ports: sockets.map(|sockets| ports(sockets.listening_udp.len())),
+            network_stats: input.network.map(NetworkStats::from),
+            tcp_connections: sockets.map(|sockets| TcpConnections {
+                established_connections: Established {
+                    connections: None,
+                    total: sockets.established_total,
+                },
+            }),
+        },
+        custom: Vec::new(),
+        unfit: Vec::new(),
     }
 }
 

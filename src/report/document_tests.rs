@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::observe::sockets::SocketOwner;
+use crate::observe::flow::Protocol;
+use crate::observe::sockets::{OpenSocket, SocketOwner};
 
 fn established(local: &str, remote: &str) -> OpenSocket {
     OpenSocket {
@@ -60,7 +61,7 @@ fn big_snapshot(connections: u16, ports: u16) -> SocketSnapshot {
 }
 
 fn value(report: &Report) -> Value {
-    serde_json::from_slice(&report.to_json().unwrap()).unwrap()
+    serde_json::from_slice(&report.encode(Encoding::PLAIN).unwrap()).unwrap()
 }
 
 #[test]
@@ -76,8 +77,9 @@ fn a_complete_report_has_the_documented_shape() {
         report_id: 1_790_000_000,
         network: Some(network),
         sockets: Some(&sockets),
+        custom: &[],
     };
-    let report = build(&input, 131_072, 1).unwrap();
+    let report = build(&input, Encoding::PLAIN, 131_072, 1).unwrap();
     assert_eq!(
         value(&report),
         json!({
@@ -106,7 +108,9 @@ fn what_was_not_collected_is_absent() {
             report_id: 5,
             network: None,
             sockets: None,
+            custom: &[],
         },
+        Encoding::PLAIN,
         131_072,
         1,
     )
@@ -124,10 +128,11 @@ fn every_limit_is_kept_and_used_and_totals_stay_true() {
         report_id: 9_007_199_254_740_991,
         network: Some(Counters::default()),
         sockets: Some(&sockets),
+        custom: &[],
     };
     for limit in (360..1_500).chain([7_290, 131_072]) {
-        let report = build(&input, limit, limit as u64).unwrap();
-        let length = report.to_json().unwrap().len();
+        let report = build(&input, Encoding::PLAIN, limit, limit as u64).unwrap();
+        let length = report.encode(Encoding::PLAIN).unwrap().len();
         assert!(length <= limit, "{length} bytes in {limit}");
         assert!(
             limit < 700 || length + 100 > limit,
@@ -152,8 +157,9 @@ fn a_long_list_does_not_push_out_short_ones() {
         report_id: 1,
         network: None,
         sockets: Some(&sockets),
+        custom: &[],
     };
-    let metrics = build(&input, 7_290, 3).unwrap().metrics;
+    let metrics = build(&input, Encoding::PLAIN, 7_290, 3).unwrap().metrics;
     assert_eq!(metrics.listening_udp_ports.unwrap().ports.unwrap().len(), 3);
     let tcp = metrics.listening_tcp_ports.unwrap().ports.unwrap().len();
     let connections = metrics
@@ -177,8 +183,9 @@ fn samples_differ_by_seed_and_are_repeatable() {
         report_id: 1,
         network: None,
         sockets: Some(&sockets),
+        custom: &[],
     };
-    let sample = |seed| build(&input, 7_290, seed).unwrap();
+    let sample = |seed| build(&input, Encoding::PLAIN, 7_290, seed).unwrap();
     assert_eq!(sample(1), sample(1));
     assert_ne!(sample(1), sample(2));
 }
@@ -189,9 +196,10 @@ fn a_limit_below_the_bare_report_is_refused_with_both_numbers() {
         report_id: 1,
         network: None,
         sockets: None,
+        custom: &[],
     };
     assert_eq!(
-        build(&input, 10, 1),
+        build(&input, Encoding::PLAIN, 10, 1),
         Err(BuildError::TooSmall {
             needed: 55,
             limit: 10

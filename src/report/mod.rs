@@ -1,7 +1,7 @@
 //! Flow 1, second half: kernel counters and sockets become a Device Defender report.
 //!
 //! ```text
-//! baseline ──► document ──► (publish, through cloud) ──► reply ──► baseline advances on accepted
+//! baseline, pending, custom ──► document ──► (publish, through cloud) ──► reply ──► both advance on accepted
 //! schedule and report_id say when and under which number
 //! ```
 //!
@@ -9,13 +9,24 @@
 //! documents. All of it is pure; sending is the agent's.
 
 pub mod baseline;
+pub mod caution;
+pub mod custom;
 pub mod document;
+pub mod encoding;
+mod fill;
 mod fit;
+pub mod last;
+pub mod names;
+pub mod pending;
 pub mod reply;
 pub mod report_id;
 pub mod schedule;
+mod write;
 
 pub use baseline::Baseline;
 pub use document::{Report, ReportInput, build};
+pub use encoding::{Encoding, Format};
+pub use names::Names;
+pub use pending::Offline;
 pub use reply::{Outcome, Reply};
 pub use schedule::Schedule;

@@ -1,12 +1,14 @@
 //! Answers of the service to reports.
 //!
 //! In: a topic and a body, both from outside. Out: a [`Reply`], or nothing if the topic is not an answer. The topic's
-//! last part is the truth; the body is only asked for details and may be anything.
+//! last part is the truth; the body is only asked for details, in JSON or CBOR, and may be anything.
 
 use serde_json::Value;
 
 /// Larger answers are not looked into; documented ones have 200 bytes.
 const MAX_BODY: usize = 16_384;
+/// Deeper answers in CBOR are not looked into; documented ones have two levels.
+const MAX_DEPTH: usize = 16;
 /// Error texts are kept up to this length, for status and log.
 const MAX_TEXT: usize = 256;
 
@@ -65,7 +67,10 @@ pub fn outcome_of(topic: &str) -> Option<Outcome> {
 #[must_use]
 pub fn parse(outcome: Outcome, body: &[u8]) -> Reply {
     let body: Value = match body.len() {
-        0..=MAX_BODY => serde_json::from_slice(body).unwrap_or_default(),
+        0..=MAX_BODY => serde_json::from_slice(body)
+            .ok()
+            .or_else(|| ciborium::de::from_reader_with_recursion_limit(body, MAX_DEPTH).ok())
+            .unwrap_or_default(),
         _ => Value::Null,
     };
     let details = body.get("statusDetails");
@@ -104,6 +109,14 @@ impl Reply {
             Some(named) if named == report_id => Belongs::Ours,
             Some(_) => Belongs::Another,
         }
+    }
+
+    /// True if the same report would be refused again.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.error_code
+            .as_ref()
+            .is_some_and(|code| code.eq_ignore_ascii_case("InvalidPayload"))
     }
 
     /// True if the report came too soon after the last one. The code is undocumented, hence the wide match.
@@ -164,7 +177,7 @@ mod tests {
         let reply = parse(Outcome::Rejected, rejected);
         assert_eq!(reply.error_code.as_deref(), Some("InvalidPayload"));
         assert_eq!(reply.error_message.as_deref(), Some("Malformed metrics report"));
-        assert!(!reply.is_throttled());
+        assert!(!reply.is_throttled() && reply.is_invalid());
 
         for body in [r#"{"reportId":1.6358e9}"#, r#"{"reportId":"1635800000"}"#] {
             assert_eq!(
@@ -173,8 +186,15 @@ mod tests {
                 "{body}"
             );
         }
+        let mut cbor = Vec::new();
+        let body = serde_json::json!({"reportId": 7, "statusDetails": {"ErrorCode": "InvalidPayload"}});
+        ciborium::into_writer(&body, &mut cbor).unwrap();
+        let reply = parse(Outcome::Rejected, &cbor);
+        assert_eq!(reply.report_id, Some(7), "answers on the CBOR topic may be CBOR");
+        assert_eq!(reply.error_code.as_deref(), Some("InvalidPayload"));
         let throttled = br#"{"statusDetails":{"ErrorCode":"ThrottlingException"}}"#;
-        assert!(parse(Outcome::Rejected, throttled).is_throttled());
+        let reply = parse(Outcome::Rejected, throttled);
+        assert!(reply.is_throttled() && !reply.is_invalid());
     }
 
     #[test]

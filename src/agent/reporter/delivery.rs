@@ -1,0 +1,201 @@
+//! Sends a report and takes what the service says to it.
+//!
+//! In: a composed report, answers from the reserved topics. Out: counts and reasons on the board; ledgers, schedule and
+//! caution as the answer wants.
+//!
+//! | answer | what it told | next report |
+//! |---|---|---|
+//! | accepted | is settled | next slot |
+//! | throttled | is told again | a whole interval after the answer |
+//! | InvalidPayload | is given up, or it would grow for ever | next slot, without custom metrics if it had any |
+//! | another refusal, silence, not sent | is told again (or dropped, `reporting.offline`) | next slot |
+
+use std::time::Duration;
+
+use greengrass_ipc::Qos;
+
+use super::memory::{Memory, Waiting};
+use super::{Reporter, composing::Composed, composing::Observed};
+use crate::cloud::inbox::InboxEvent;
+use crate::config::Config;
+use crate::host::clock;
+use crate::report::last::{LastOutcome, LastReport};
+use crate::report::reply::{self, Belongs, Outcome, Reply};
+use crate::report::report_id;
+
+/// How long an answer may take; later ones still count for the ledgers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+impl Reporter {
+    /// Makes the report of a closed interval and sends it.
+    pub(super) async fn report(&self, config: &Config, observed: Observed, memory: &mut Memory) {
+        self.silence(memory);
+        let last_id = memory.last.as_ref().map(|last| last.report_id);
+        let report_id = report_id::next(last_id, clock::now().wall);
+        let custom = memory.caution.allows();
+        let composed = self.compose(config, &observed, &mut memory.ledgers, report_id, custom);
+        match composed {
+            Ok(composed) => self.send(config, composed, report_id, memory).await,
+            Err(why) => self.failed(&why),
+        }
+    }
+
+    async fn send(&self, config: &Config, composed: Composed, report_id: u64, memory: &mut Memory) {
+        let custom = !composed.report.custom.is_empty();
+        self.board
+            .update(|status| status.reports.left_out.clone_from(&composed.left_out));
+        let last = memory.last.insert(LastReport {
+            report_id,
+            sent: clock::now().wall,
+            topic: composed.topic,
+            bytes: composed.payload.len(),
+            outcome: LastOutcome::Waiting,
+            answered: None,
+            error: None,
+        });
+        // On disk before it is sent: whatever happens then, its number is not used again.
+        self.store(last);
+        // QoS 0: a spooled report would arrive late and pollute the series (device-defender.md 2).
+        let sent = self
+            .client
+            .publish_to_iot_core(&last.topic, Qos::AtMostOnce, &composed.payload)
+            .await;
+        if let Err(error) = sent {
+            let why = format!("the report could not be published: {}", crate::error_text(&error));
+            self.failed(&why);
+            return self.became(memory, LastOutcome::NotSent, Some(why));
+        }
+        tracing::debug!(report_id, "report sent");
+        self.board.update(|status| {
+            status.reports.sent += 1;
+            status.reports.last_report_id = Some(report_id);
+            status.reports.last_sent = Some(clock::now().wall);
+        });
+        if config.reporting.topic.is_some() {
+            // Nobody answers on a topic of the operator's own; handed over is all there is to know.
+            memory.ledgers.baseline.accepted(report_id);
+            memory.ledgers.pending.settle(report_id);
+            self.became(memory, LastOutcome::HandedOver, None);
+        } else {
+            memory.waiting = Some(Waiting {
+                report_id,
+                answer_by: clock::instant() + ANSWER_LIMIT.min(config.reporting.interval),
+                custom,
+            });
+        }
+    }
+
+    /// An event of the answers' topics.
+    pub(super) fn take(&self, event: InboxEvent, memory: &mut Memory) {
+        match event {
+            InboxEvent::Ready => {}
+            InboxEvent::Refused { topic, why } => {
+                self.failed(&format!("the subscription to {topic} was refused: {why}"));
+            }
+            InboxEvent::Message { topic, payload } => {
+                let Some(outcome) = reply::outcome_of(&topic) else {
+                    return;
+                };
+                let reply = reply::parse(outcome, &payload);
+                match memory
+                    .waiting
+                    .take_if(|waiting| reply.belongs_to(waiting.report_id) != Belongs::Another)
+                {
+                    Some(waiting) => self.answered(&reply, &waiting, memory),
+                    None => self.belated(&reply, memory),
+                }
+            }
+        }
+    }
+
+    fn answered(&self, reply: &Reply, waiting: &Waiting, memory: &mut Memory) {
+        let report_id = waiting.report_id;
+        let error = match reply.outcome {
+            Outcome::Accepted => {
+                memory.ledgers.baseline.accepted(report_id);
+                memory.ledgers.pending.settle(report_id);
+                memory.caution.accepted(waiting.custom);
+                self.board.update(|status| {
+                    status.reports.accepted += 1;
+                    status.reports.last_error = None;
+                });
+                return self.became(memory, LastOutcome::Accepted, None);
+            }
+            Outcome::Rejected => {
+                let code = reply.error_code.as_deref().unwrap_or("no code");
+                let message = reply.error_message.as_deref().unwrap_or("no message");
+                format!("{code}, {message}")
+            }
+        };
+        if reply.is_throttled() {
+            memory.schedule.throttled(clock::instant());
+        }
+        if reply.is_invalid() {
+            memory.ledgers.baseline.given_up(report_id);
+            memory.ledgers.pending.settle(report_id);
+            memory.caution.invalid(waiting.custom);
+        }
+        self.board.update(|status| status.reports.rejected += 1);
+        self.failed(&format!("report {report_id} was rejected: {error}"));
+        self.became(memory, LastOutcome::Rejected, Some(error));
+    }
+
+    /// Nobody waits for it: late, twice, or to somebody else's report. Only the ledgers know their own, and only an
+    /// acceptance is worth something.
+    fn belated(&self, reply: &Reply, memory: &mut Memory) {
+        let (Some(report_id), Outcome::Accepted) = (reply.report_id, reply.outcome) else {
+            return;
+        };
+        if memory.ledgers.baseline.accepted(report_id) {
+            memory.ledgers.pending.settle(report_id);
+            self.board.update(|status| status.reports.accepted += 1);
+            if memory
+                .last
+                .as_ref()
+                .is_some_and(|last| last.report_id == report_id)
+            {
+                self.became(memory, LastOutcome::Accepted, None);
+            }
+        }
+    }
+
+    /// Takes silence for an answer when it is time.
+    pub(super) fn note_silence(&self, memory: &mut Memory) {
+        let now = clock::instant();
+        if memory
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.answer_by <= now)
+        {
+            self.silence(memory);
+        }
+    }
+
+    /// The report under way, if there is one, will not be answered any more.
+    fn silence(&self, memory: &mut Memory) {
+        if let Some(waiting) = memory.waiting.take() {
+            let why = "no answer in time".to_owned();
+            self.board.update(|status| status.reports.unanswered += 1);
+            self.failed(&format!("report {}: {why}", waiting.report_id));
+            self.became(memory, LastOutcome::Unanswered, Some(why));
+        }
+    }
+
+    fn became(&self, memory: &mut Memory, outcome: LastOutcome, error: Option<String>) {
+        if let Some(last) = &mut memory.last {
+            last.outcome = outcome;
+            last.answered = Some(clock::now().wall);
+            last.error = error;
+            self.store(last);
+        }
+    }
+
+    fn failed(&self, why: &str) {
+        let news = self.board.read().reports.last_error.as_deref() != Some(why);
+        if news {
+            tracing::warn!("{why}");
+        }
+        self.board
+            .update(|status| status.reports.last_error = Some(why.to_owned()));
+    }
+}

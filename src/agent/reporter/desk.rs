@@ -1,0 +1,196 @@
+//! Answers the command line's questions about reports.
+//!
+//! In: [`Question`]s through the [`Desk`]. Out: JSON, or a sentence why not. Only `send` changes anything.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Reporter;
+use super::memory::Memory;
+use crate::config::Config;
+use crate::host::clock;
+use crate::observe::Observer;
+use crate::report::custom::{dropped, settings};
+use crate::report::{Encoding, report_id};
+
+/// Questions that may wait; the control socket serves no more at once.
+const QUEUE: usize = 8;
+/// How long a question waits for the reporter, which may not have begun yet.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Question {
+    /// What would be sent now: a [`Shown`].
+    Show,
+    /// What became of the newest report: a [`crate::report::last::LastReport`] or null.
+    Last,
+    /// Send one now, if the service would take it.
+    Send,
+    /// Names and types of custom metrics: [`Metrics`].
+    Metrics,
+}
+
+/// What would be sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown {
+    /// Where to.
+    pub topic: String,
+    /// `json` or `cbor`.
+    pub format: String,
+    /// Bytes in this format.
+    pub bytes: usize,
+    /// Bytes the path carries.
+    pub limit: usize,
+    /// When the next report is due.
+    pub next: Timestamp,
+    /// Whether reports are sent at all.
+    pub enabled: bool,
+    /// Why something is missing, one sentence each.
+    pub left_out: Vec<String>,
+    /// The document; CBOR shown as JSON.
+    pub document: Value,
+}
+
+/// Custom metrics.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metrics {
+    /// Name and `metricType` of CreateCustomMetric.
+    pub metrics: Vec<(String, String)>,
+    /// What is wrong, one sentence each.
+    pub faults: Vec<String>,
+}
+
+/// A question and where its answer goes.
+#[derive(Debug)]
+pub struct Asked {
+    question: Question,
+    answer: oneshot::Sender<Result<Value, String>>,
+}
+
+/// Questions as the reporter gets them.
+pub type Questions = mpsc::Receiver<Asked>;
+
+/// Where questions are asked.
+#[derive(Debug, Clone)]
+pub struct Desk(mpsc::Sender<Asked>);
+
+/// A desk and what arrives there.
+#[must_use]
+pub fn open() -> (Desk, Questions) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (Desk(sender), receiver)
+}
+
+impl Desk {
+    /// Asks the reporter.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub async fn ask(&self, question: Question) -> Result<Value, String> {
+        let (answer, answered) = oneshot::channel();
+        let not_begun = || "reports have not begun: the nucleus or the thing's name is missing".to_owned();
+        let asked = async {
+            self.0.send(Asked { question, answer }).await.ok()?;
+            answered.await.ok()
+        };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) | Err(_) => Err(not_begun()),
+        }
+    }
+}
+
+impl Reporter {
+    pub(super) async fn reply(&self, asked: Asked, config: &Config, memory: &mut Memory) {
+        let answer = match asked.question {
+            Question::Show => self.show(config, memory),
+            Question::Last => Ok(json!(memory.last)),
+            Question::Send => self.send_now(config, memory).await,
+            Question::Metrics => Ok(json!(self.metrics(config))),
+        };
+        // The command line may have gone.
+        let _ = asked.answer.send(answer);
+    }
+
+    fn show(&self, config: &Config, memory: &Memory) -> Result<Value, String> {
+        let observed = self.look(config, Observer::peek);
+        let last_id = memory.last.as_ref().map(|last| last.report_id);
+        let report_id = report_id::next(last_id, clock::now().wall);
+        let custom = memory.caution.allows();
+        // Copies: nothing that is shown has been told.
+        let mut ledgers = memory.ledgers.clone();
+        let composed = self.compose(config, &observed, &mut ledgers, report_id, custom)?;
+        let readable = Encoding {
+            names: config.reporting.encoding.names,
+            ..Encoding::PLAIN
+        };
+        let document = composed.report.encode(readable);
+        let document = document.map_err(|error| crate::error_text(&error))?;
+        let wait = memory.schedule.next().saturating_duration_since(clock::instant());
+        let shown = Shown {
+            topic: composed.topic,
+            format: config.reporting.encoding.format.name().to_owned(),
+            bytes: composed.payload.len(),
+            limit: composed.limit,
+            next: clock::now().wall.saturating_add(wait).unwrap_or(Timestamp::MAX),
+            enabled: config.reporting.enabled,
+            left_out: composed.left_out,
+            document: serde_json::from_slice(&document).map_err(|error| error.to_string())?,
+        };
+        Ok(json!(shown))
+    }
+
+    async fn send_now(&self, config: &Config, memory: &mut Memory) -> Result<Value, String> {
+        if !config.reporting.enabled {
+            return Err("reports are switched off (reporting.enabled)".to_owned());
+        }
+        let now = clock::instant();
+        let wait = memory
+            .schedule
+            .earliest()
+            .map(|earliest| earliest.saturating_duration_since(now))
+            .filter(|wait| !wait.is_zero());
+        if let Some(wait) = wait {
+            let at = clock::now().wall.saturating_add(wait).unwrap_or(Timestamp::MAX);
+            return Err(format!(
+                "the service would throttle a report now; one can be sent in {} s, at {at:.0}",
+                wait.as_secs() + 1
+            ));
+        }
+        self.close_interval(config, memory).await;
+        Ok(json!(memory.last))
+    }
+
+    fn metrics(&self, config: &Config) -> Metrics {
+        let observed = self.look(config, Observer::peek);
+        let interfaces = observed.interval.interfaces.iter();
+        let interfaces: Vec<String> = interfaces.map(|it| it.name.clone()).collect();
+        let mut metrics = Metrics::default();
+        let own = config.reporting.custom.iter();
+        for (name, kind) in own.flat_map(|setting| settings::metrics(setting, &interfaces)) {
+            metrics.metrics.push((name, kind.metric_type().to_owned()));
+        }
+        let (files, faults) = observed.found(config);
+        for metric in files {
+            let name = metric.name;
+            if metrics.metrics.iter().any(|(known, _)| *known == name) {
+                metrics.faults.push(format!(
+                    "{}: another metric has this name",
+                    dropped::printable(&name)
+                ));
+            } else {
+                metrics.metrics.push((name, metric.kind.metric_type().to_owned()));
+            }
+        }
+        metrics.faults.extend(faults);
+        metrics
+    }
+}
