@@ -11,7 +11,7 @@ use std::error::Error;
 
 use edgewarden::host::links;
 use edgewarden::host::sock_diag::SockDiag;
-use edgewarden::report::{Baseline, ReportInput, build};
+use edgewarden::report::{Baseline, Encoding, Offline, ReportInput, build};
 
 /// What the classic nucleus carries.
 const CLASSIC_LIMIT: usize = 128 * 1024;
@@ -26,10 +26,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     baseline.observe(&links::counters()?);
     let input = ReportInput {
         report_id: 1,
-        network: baseline.begin(1),
+        network: baseline.begin(1, Offline::Fold),
         sockets: Some(&snapshot),
+        custom: &[],
     };
-    let payload = build(&input, limit, 1)?.to_json()?;
+    let encoding = Encoding::PLAIN;
+    let payload = build(&input, encoding, limit, 1)?.encode(encoding)?;
     usage::print(snapshot.established.len(), Some(payload.len()), before);
     Ok(())
 }
