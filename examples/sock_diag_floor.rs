@@ -28,7 +28,7 @@ fn main() -> std::io::Result<()> {
             while !receive(&socket, &mut buffer, &mut count)? {}
         }
     }
-    usage::print(count, before);
+    usage::print(count, None, before);
     Ok(())
 }
 

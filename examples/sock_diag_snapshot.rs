@@ -13,6 +13,6 @@ fn main() -> Result<(), NetlinkError> {
     let before = usage::cpu_micros();
     let snapshot = SockDiag::open()?.snapshot()?;
     let ports = snapshot.listening_tcp.len() + snapshot.listening_udp.len();
-    usage::print(snapshot.established.len() + ports, before);
+    usage::print(snapshot.established.len() + ports, None, before);
     Ok(())
 }

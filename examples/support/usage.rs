@@ -14,12 +14,14 @@ pub(crate) fn cpu_micros() -> u128 {
         .as_micros()
 }
 
-/// Prints how many sockets, what it cost since `before`, and the highest memory in use.
+/// Prints how many sockets, the bytes of a report if there is one, what it cost since `before`, and the highest memory
+/// in use.
 #[expect(clippy::print_stdout, reason = "the line is what this program is for")]
-pub(crate) fn print(sockets: usize, before: u128) {
+pub(crate) fn print(sockets: usize, bytes: Option<usize>, before: u128) {
     let cpu_us = cpu_micros().saturating_sub(before);
     let peak_rss_kb = peak_rss_kb();
-    println!(r#"{{"sockets":{sockets},"cpu_us":{cpu_us},"peak_rss_kb":{peak_rss_kb}}}"#);
+    let bytes = bytes.map_or_else(|| "null".to_owned(), |bytes| bytes.to_string());
+    println!(r#"{{"sockets":{sockets},"bytes":{bytes},"cpu_us":{cpu_us},"peak_rss_kb":{peak_rss_kb}}}"#);
 }
 
 /// `VmHWM` of `/proc/self/status`; 0 if it cannot be read.

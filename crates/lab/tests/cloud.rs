@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::cloud::broker::BrokerAddress;
+use edgewarden_lab::cloud::ingest::Format;
 use edgewarden_lab::cloud::mqtt::{self, MqttError, ShadowAnswer};
 use edgewarden_lab::cloud::service::{self, CloudArgs};
 use edgewarden_lab::cloud::shadow::ShadowId;
@@ -376,6 +377,35 @@ async fn reports_are_accepted_refused_and_throttled() {
             (&json!(outcome), &error)
         );
     }
+}
+
+#[tokio::test]
+async fn a_report_in_cbor_is_heard_and_judged_by_the_profile_of_a_file() {
+    let broker = Mosquitto::start();
+    let folder = tempfile::tempdir().expect("a folder for the profile");
+    let path = folder.path().join("profile.json");
+    let profile = json!({"securityProfileName": "P", "behaviors": [{
+        "name": "Names", "metric": "names",
+        "criteria": {"comparisonOperator": "in-set", "value": {"strings": ["sshd"]}},
+    }]});
+    std::fs::write(&path, profile.to_string()).expect("the profile is written");
+    let (_cloud, mut events) = cloud(&broker, |args| args.profile = Some(path.clone())).await;
+    let report = json!({"hed": {"rid": 9, "v": "1.0"}, "cmet": {"names": [{"string_list": ["nc"]}]}});
+    let payload = Format::Cbor.encode(&report);
+    let topic = "$aws/things/gw-1/defender/metrics/cbor";
+    mqtt::publish(&broker.address(), topic, payload, LIMIT)
+        .await
+        .expect("the broker takes it");
+    let heard = events.next("report").await;
+    assert_eq!(
+        (&heard["format"], &heard["outcome"], &heard["reportId"]),
+        (&json!("cbor"), &json!("accepted"), &json!(9))
+    );
+    let alarm = events.next("alarm").await;
+    assert_eq!(
+        (&alarm["metric"], &alarm["value"]),
+        (&json!("names"), &json!(["nc"]))
+    );
 }
 
 #[tokio::test]

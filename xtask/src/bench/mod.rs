@@ -9,6 +9,7 @@
 //! machine   load, builds                               error     why nothing could be measured
 //! ```
 
+mod device_report;
 mod error;
 mod figure;
 mod ipc;
@@ -38,6 +39,8 @@ enum Bench {
     Ipc(ipc::Arguments),
     /// Capture and accounting: CPU per packet, losses, attribution, idling; against the bare reader, nethogs, bandwhich
     Traffic(traffic::Arguments),
+    /// One Device Defender report with up to 50,000 connections; against the bare dump and AWS's Python agent
+    Report(device_report::Arguments),
 }
 
 /// Measures and prints.
@@ -45,6 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let report = match &arguments.bench {
         Bench::Ipc(of_bench) => ipc::run(of_bench),
         Bench::Traffic(of_bench) => traffic::run(of_bench),
+        Bench::Report(of_bench) => device_report::run(of_bench),
     };
     let report = report.map_err(|source| Failure::Bench {
         source: Box::new(source),

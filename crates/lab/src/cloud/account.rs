@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::alarm_lambda::{self, Action, Decision, Flavour};
 use super::detect::{Detect, SecurityProfile, Violation};
-use super::ingest::{self, Ingest, MAX_REPORT_BYTES, Verdict};
-use super::metric::Metric;
+use super::ingest::{self, Format, Ingest, MAX_REPORT_BYTES, Verdict};
+use super::metric::{Metric, MetricValue};
 use super::shadow::{Answer, MAX_THING_CHARS, ShadowId, ShadowOperation, ShadowTopic, Shadows, is_name};
 
 /// How the account behaves.
@@ -64,8 +64,20 @@ impl Account {
     /// Handles one message; `now_ms` is epoch milliseconds. Topics of neither service have no effect.
     pub fn handle(&mut self, topic: &str, payload: &[u8], now_ms: u64) -> Effects {
         let mut effects = Effects::default();
-        if let Some(thing) = report_topic(topic) {
-            self.report(thing, topic, payload, now_ms, &mut effects);
+        if let Some((thing, format)) = report_topic(topic) {
+            let document = (payload.len() <= MAX_REPORT_BYTES)
+                .then(|| format.decode(payload).ok())
+                .flatten();
+            let verdict = self.report(thing, format, payload, document.as_ref(), now_ms);
+            effects.answers.push(Answer {
+                topic: format!("{topic}/{}", verdict.topic_suffix()),
+                payload: format.encode(&verdict.answer(thing, now_ms)),
+            });
+            let mut event = report_event(thing, &verdict, document);
+            event["format"] = format.name().into();
+            event["bytes"] = payload.len().into();
+            effects.events.push(event);
+            self.evaluate(thing, verdict, now_ms, &mut effects);
         } else {
             self.shadow(topic, payload, now_ms, &mut effects);
         }
@@ -108,23 +120,24 @@ impl Account {
         }))
     }
 
-    fn report(&mut self, thing: &str, topic: &str, payload: &[u8], now_ms: u64, effects: &mut Effects) {
-        let document = (payload.len() <= MAX_REPORT_BYTES)
-            .then(|| serde_json::from_slice::<Value>(payload).ok())
-            .flatten();
-        let verdict = if self.reject_reports {
-            ingest::invalid(
-                document.as_ref().and_then(ingest::readable_report_id),
+    fn report(
+        &mut self,
+        thing: &str,
+        format: Format,
+        payload: &[u8],
+        document: Option<&Value>,
+        now_ms: u64,
+    ) -> Verdict {
+        if self.reject_reports {
+            return ingest::invalid(
+                document.and_then(ingest::readable_report_id),
                 "this stand-in was told to refuse every report",
-            )
-        } else {
-            self.ingest.handle(thing, payload, now_ms)
-        };
-        let answer_topic = format!("{topic}/{}", verdict.topic_suffix());
-        effects
-            .answers
-            .push(Answer::new(answer_topic, &verdict.answer(thing, now_ms)));
-        effects.events.push(report_event(thing, &verdict, document));
+            );
+        }
+        self.ingest.handle(thing, format, payload, now_ms)
+    }
+
+    fn evaluate(&mut self, thing: &str, verdict: Verdict, now_ms: u64, effects: &mut Effects) {
         if let Verdict::Accepted { values, .. } = verdict {
             for violation in self.detect.evaluate(thing, &values, now_ms) {
                 self.alert(&violation, now_ms, effects);
@@ -142,10 +155,13 @@ impl Account {
             "profile": violation.profile,
             "behavior": violation.behavior.name,
             "metric": violation.behavior.metric.name(),
-            "value": violation.value,
+            "value": violation.value.plain(),
             "message": message,
         }));
         let Some(flavour) = self.lambda else { return };
+        if violation.behavior.suppress_alerts {
+            return;
+        }
         self.alerts_sent = self.alerts_sent.saturating_add(1);
         match alarm_lambda::decide(&alarm_lambda::sns_event(&message, self.alerts_sent), flavour) {
             Ok(decisions) => {
@@ -180,12 +196,13 @@ impl Account {
     }
 }
 
-/// The thing of a report topic.
-fn report_topic(topic: &str) -> Option<&str> {
-    let thing = topic
+/// The thing and the format of a report topic.
+fn report_topic(topic: &str) -> Option<(&str, Format)> {
+    let (thing, format) = topic
         .strip_prefix("$aws/things/")?
-        .strip_suffix("/defender/metrics/json")?;
-    is_name(thing, MAX_THING_CHARS).then_some(thing)
+        .split_once("/defender/metrics/")?;
+    let format = Format::ALL.into_iter().find(|known| known.name() == format)?;
+    is_name(thing, MAX_THING_CHARS).then_some((thing, format))
 }
 
 fn report_event(thing: &str, verdict: &Verdict, document: Option<Value>) -> Value {
@@ -194,16 +211,18 @@ fn report_event(thing: &str, verdict: &Verdict, document: Option<Value>) -> Valu
     match verdict {
         Verdict::Accepted { report_id, values } => {
             event["reportId"] = json!(report_id);
-            event["bytesOut"] = json!(values.get(&Metric::AllBytesOut));
-            event["bytesIn"] = json!(values.get(&Metric::AllBytesIn));
+            let plain = |metric| values.get(&metric).map(MetricValue::plain);
+            event["bytesOut"] = json!(plain(Metric::AllBytesOut));
+            event["bytesIn"] = json!(plain(Metric::AllBytesIn));
         }
         Verdict::Rejected {
             report_id,
             code,
             message,
+            detail,
         } => {
             event["reportId"] = json!(report_id);
-            event["error"] = json!({"code": code, "message": message});
+            event["error"] = json!({"code": code, "message": message, "detail": detail});
         }
     }
     event

@@ -1,21 +1,25 @@
 //! Device Defender's intake of device-side metrics, as a pure function.
 //!
-//! In: thing name, the bytes of one JSON report, the time in epoch milliseconds. Out: a [`Verdict`]: the
-//! metric values for Detect, or the reason of the refusal; and the answer document for the device.
-//! Written from the documented report format, never from a serializer, so that it can disagree with one.
-//! Deliberately absent: CBOR, MQTT, a clock, storage of past values.
+//! In: thing name, the bytes of one report and their [`Format`], the time in epoch milliseconds. Out: a [`Verdict`]:
+//! the metric values for Detect, or the reason of the refusal; and the answer document for the device.
+//! Written from the documented report format, never from a serializer, so that it can disagree with one. What the
+//! device reads about a malformed report is the documented sentence alone; the reason is for the person watching.
+//! Deliberately absent: MQTT, a clock, storage of past values.
 
+mod custom;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::metric::Metric;
+use super::metric::{Metric, MetricValue};
 use super::shadow::{MAX_THING_CHARS, is_name};
 use schema::Report;
+pub use wire::Format;
 
 /// Shortest time between two accepted reports of one thing, in seconds, that the service guarantees to
 /// take.
@@ -27,8 +31,17 @@ pub const MAX_REPORT_BYTES: usize = 128 * 1024;
 /// Things whose last report is remembered. Bounds memory against invented thing names.
 pub const MAX_THINGS: usize = 1_000;
 
-/// Longest error message in bytes; field names in it come from the device.
-const MAX_MESSAGE_BYTES: usize = 512;
+/// Longest reason in bytes; field names in it come from the device.
+const MAX_DETAIL_BYTES: usize = 512;
+
+/// What the service says of a malformed report; the one documented message.
+pub const MALFORMED: &str = "Malformed metrics report";
+
+/// What the service says of a report that comes too soon. Not documented.
+pub const TOO_SOON: &str = "Metrics reports of this thing are throttled";
+
+/// What this stand-in says when it keeps no more things. The service has no such answer.
+const NO_MORE_THINGS: &str = "This stand-in keeps no more things";
 
 /// Outcome of one report.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +51,7 @@ pub enum Verdict {
         /// The report's id.
         report_id: u64,
         /// Values of the metrics the report carries; a block that is absent gives none.
-        values: BTreeMap<Metric, u64>,
+        values: BTreeMap<Metric, MetricValue>,
     },
     /// The report is refused and changes nothing.
     Rejected {
@@ -46,8 +59,10 @@ pub enum Verdict {
         report_id: Option<u64>,
         /// `InvalidPayload`, `Throttled` or `LimitExceeded`.
         code: &'static str,
-        /// What is wrong, with the path of the field.
-        message: String,
+        /// What the device is told.
+        message: &'static str,
+        /// What is wrong, with the path of the field; only for the person watching.
+        detail: String,
     },
 }
 
@@ -70,6 +85,7 @@ impl Verdict {
                 report_id,
                 code,
                 message,
+                ..
             } => {
                 let mut answer = json!({
                     "thingName": thing,
@@ -111,8 +127,8 @@ impl Ingest {
 
     /// Judges one report. Order of the checks: format, report id, throttle; only an accepted report
     /// moves the id and the throttle window. `now_ms` is epoch milliseconds.
-    pub fn handle(&mut self, thing: &str, payload: &[u8], now_ms: u64) -> Verdict {
-        match self.judge(thing, payload, now_ms) {
+    pub fn handle(&mut self, thing: &str, format: Format, payload: &[u8], now_ms: u64) -> Verdict {
+        match self.judge(thing, format, payload, now_ms) {
             Ok(report) => {
                 self.last.insert(
                     thing.to_owned(),
@@ -130,7 +146,7 @@ impl Ingest {
         }
     }
 
-    fn judge(&self, thing: &str, payload: &[u8], now_ms: u64) -> Result<Report, Verdict> {
+    fn judge(&self, thing: &str, format: Format, payload: &[u8], now_ms: u64) -> Result<Report, Verdict> {
         if !is_name(thing, MAX_THING_CHARS) {
             return Err(invalid(None, "the thing name is not valid"));
         }
@@ -141,8 +157,7 @@ impl Ingest {
             );
             return Err(invalid(None, &message));
         }
-        let document: Value = serde_json::from_slice(payload)
-            .map_err(|error| invalid(None, &format!("the report is not JSON: {error}")))?;
+        let document = format.decode(payload).map_err(|reason| invalid(None, &reason))?;
         let report = schema::check(&document)
             .map_err(|fault| invalid(schema::report_id(&document), &fault.to_string()))?;
         let Some(last) = self.last.get(thing) else {
@@ -152,7 +167,8 @@ impl Ingest {
                 Err(rejected(
                     Some(report.id),
                     "LimitExceeded",
-                    "this stand-in keeps no more things",
+                    NO_MORE_THINGS,
+                    NO_MORE_THINGS,
                 ))
             };
         };
@@ -169,7 +185,7 @@ impl Ingest {
                 "{waited} ms after the last report, at least {} are required",
                 self.min_interval_ms
             );
-            return Err(rejected(Some(report.id), "Throttled", &message));
+            return Err(rejected(Some(report.id), "Throttled", TOO_SOON, &message));
         }
         Ok(report)
     }
@@ -177,11 +193,7 @@ impl Ingest {
 
 /// The refusal of a malformed report.
 pub fn invalid(report_id: Option<u64>, detail: &str) -> Verdict {
-    rejected(
-        report_id,
-        "InvalidPayload",
-        &format!("Malformed metrics report: {detail}"),
-    )
+    rejected(report_id, "InvalidPayload", MALFORMED, detail)
 }
 
 /// The report id of a document whose header can be read, valid or not.
@@ -189,11 +201,12 @@ pub fn readable_report_id(document: &Value) -> Option<u64> {
     schema::report_id(document)
 }
 
-fn rejected(report_id: Option<u64>, code: &'static str, message: &str) -> Verdict {
-    let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
+fn rejected(report_id: Option<u64>, code: &'static str, message: &'static str, detail: &str) -> Verdict {
+    let end = detail.floor_char_boundary(MAX_DETAIL_BYTES);
     Verdict::Rejected {
         report_id,
         code,
-        message: message[..end].to_owned(),
+        message,
+        detail: detail[..end].to_owned(),
     }
 }

@@ -60,6 +60,7 @@ mod tests {
         for line in [
             "cloud --broker [2001:db8::1]:1883 --min-interval-seconds 1 --lambda workshop --operator greater-than",
             "cloud --broker b:1 --no-lambda --reject-reports --all-bytes-out 7",
+            "cloud --broker b:1 --profile /tmp/profile.json",
             "mqtt --broker b:1 publish --topic t --payload {}",
             "mqtt --broker b:1 publish --topic t --payload-file /tmp/p",
             "mqtt --broker b:1 get-shadow --thing gw --name n",
@@ -71,6 +72,7 @@ mod tests {
             "cloud --broker b",
             "cloud --broker b:1 --lambda none",
             "cloud --broker b:1 --operator above",
+            "cloud --broker b:1 --operator less-than --profile /tmp/p",
             "cloud --broker b:1 --no-lambda --lambda workshop",
             "mqtt --broker b:1",
             "mqtt --broker b:1 publish --topic t",

@@ -5,6 +5,7 @@
 //! same pure shadow service. Reconnects for ever; every state survives a reconnect, none a restart.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rumqttc::{
@@ -15,7 +16,7 @@ use serde_json::json;
 use super::account::{Account, AccountSettings};
 use super::alarm_lambda::Flavour;
 use super::broker::{self, BrokerAddress};
-use super::detect::{DEFAULT_ALL_BYTES_OUT, Operator, SecurityProfile};
+use super::detect::{DEFAULT_ALL_BYTES_OUT, Operator, ProfileError, SecurityProfile};
 use super::ingest::DEFAULT_MIN_INTERVAL_SECONDS;
 use super::shadow::Answer;
 use crate::traffic::lines::{LinesError, Tell};
@@ -30,7 +31,7 @@ const MAX_OUTBOX: usize = 4_096;
 const RECONNECT: Duration = Duration::from_millis(250);
 
 /// Requests of both services, nothing else.
-const FILTERS: [&str; 7] = [
+const FILTERS: [&str; 8] = [
     "$aws/things/+/shadow/get",
     "$aws/things/+/shadow/update",
     "$aws/things/+/shadow/delete",
@@ -38,6 +39,7 @@ const FILTERS: [&str; 7] = [
     "$aws/things/+/shadow/name/+/update",
     "$aws/things/+/shadow/name/+/delete",
     "$aws/things/+/defender/metrics/json",
+    "$aws/things/+/defender/metrics/cbor",
 ];
 
 /// Runs the stand-in for AWS IoT against a broker.
@@ -64,6 +66,35 @@ pub struct CloudArgs {
     /// How a normal value compares with the threshold (greater-than replays the lab page's mistake).
     #[arg(long, default_value_t = Operator::LessThan)]
     pub operator: Operator,
+    /// Security profile, a file as CreateSecurityProfile takes it; instead of the lab's.
+    #[arg(long, conflicts_with_all = ["all_bytes_out", "operator"])]
+    pub profile: Option<PathBuf>,
+}
+
+/// Why the stand-in ended or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The security profile's file cannot be read.
+    #[error("could not read {path}")]
+    ReadProfile {
+        /// The file.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The security profile's file holds none.
+    #[error("could not use {path}")]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: ProfileError,
+    },
+    /// Nobody listens to what is told.
+    #[error(transparent)]
+    Lines(#[from] LinesError),
 }
 
 impl CloudArgs {
@@ -77,23 +108,38 @@ impl CloudArgs {
             reject_reports: false,
             all_bytes_out: DEFAULT_ALL_BYTES_OUT,
             operator: Operator::LessThan,
+            profile: None,
         }
     }
 
-    fn settings(&self) -> AccountSettings {
-        AccountSettings {
+    fn settings(&self) -> Result<AccountSettings, ServeError> {
+        Ok(AccountSettings {
             min_interval_seconds: self.min_interval_seconds,
             lambda: (!self.no_lambda).then_some(self.lambda),
             reject_reports: self.reject_reports,
-            profile: SecurityProfile::outbound_bytes(self.operator, self.all_bytes_out),
-        }
+            profile: match &self.profile {
+                Some(path) => read_profile(path)?,
+                None => SecurityProfile::outbound_bytes(self.operator, self.all_bytes_out),
+            },
+        })
     }
 }
 
+fn read_profile(path: &Path) -> Result<SecurityProfile, ServeError> {
+    let document = std::fs::read(path).map_err(|source| ServeError::ReadProfile {
+        path: path.to_owned(),
+        source,
+    })?;
+    SecurityProfile::read(&document).map_err(|source| ServeError::Profile {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Serves for ever. `tell` gets every event as one JSON object; the service ends only when it fails.
-pub async fn serve(args: CloudArgs, tell: Tell) -> Result<(), LinesError> {
+pub async fn serve(args: CloudArgs, tell: Tell) -> Result<(), ServeError> {
     let (client, event_loop) = broker::client(&args.broker, CLIENT_ID);
-    let account = Account::new(args.settings());
+    let account = Account::new(args.settings()?);
     let outbox = VecDeque::new();
     let mut service = Service {
         client,
@@ -103,7 +149,7 @@ pub async fn serve(args: CloudArgs, tell: Tell) -> Result<(), LinesError> {
         outage_told: false,
         tell,
     };
-    service.run(event_loop).await
+    Ok(service.run(event_loop).await?)
 }
 
 struct Service {

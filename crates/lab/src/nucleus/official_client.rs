@@ -1,7 +1,7 @@
-//! The official client, in a Python environment of its own: what the stand-in is checked against.
+//! Python environments: what is checked against other people's implementations runs in them.
 //!
-//! In: `python3` and PyPI, once. Out: a Python that has the pinned client, cached in cargo's target folder, where tests
-//! and `xtask` share it. Deliberately absent: what is done with it.
+//! In: `python3` and PyPI, once. Out: a Python that has the pinned packages, cached in cargo's target folder, where
+//! tests and `xtask` share it. Deliberately absent: what is done with it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,43 @@ use std::time::Duration;
 
 use crate::site::wait_until;
 
-/// The official client and the library it is made of, as pip wants them. PyPI never changes a released file.
-const REQUIREMENTS: [&str; 2] = ["awsiotsdk==1.31.0", "awscrt==0.36.1"];
-/// Succeeds in an environment that has the pinned client, and loads.
-const SELF_TEST: &str =
-    "import awsiot.greengrasscoreipc, importlib.metadata as m; assert m.version('awsiotsdk') == '1.31.0'";
+/// An environment with its packages. PyPI never changes a released file.
+#[derive(Debug, Clone, Copy)]
+pub struct Environment {
+    /// Its folder in the target folder.
+    folder: &'static str,
+    /// Every package, as pip wants it, those that others need too: pip adds none by itself.
+    requirements: &'static [&'static str],
+    /// What has to load.
+    imports: &'static str,
+}
+
+/// AWS's own IPC client and the library it is made of: what the stand-in nucleus is checked against.
+pub const IPC_CLIENT: Environment = Environment {
+    folder: "official-client",
+    requirements: &["awsiotsdk==1.31.0", "awscrt==0.36.1"],
+    imports: "awsiot.greengrasscoreipc",
+};
+
+/// What Device Defender reports are checked with: a second implementation of CBOR, a validator of JSON Schema, and
+/// AWS's own agent. That one's package names `cbor` (only as source, so it would need a compiler; `cbor2` has the same
+/// functions) and `awsiotsdk` (to send, which nobody here does).
+pub const REPORT_TOOLS: Environment = Environment {
+    folder: "report-tools",
+    requirements: &[
+        "cbor2==6.3.0",
+        "jsonschema==4.26.0",
+        "jsonschema-specifications==2025.9.1",
+        "referencing==0.37.0",
+        "rpds-py==2026.9.1",
+        "attrs==26.1.0",
+        "typing-extensions==4.16.0",
+        "psutil==7.2.2",
+        "AWSIoTDeviceDefenderAgentSDK==2.0.0",
+    ],
+    imports: "cbor2, jsonschema, psutil, AWSIoTDeviceDefenderAgentSDK",
+};
+
 /// What Python says when that part is missing.
 const NO_VENV: &str = "ensurepip";
 /// What pip says, for every attempt, when it cannot reach the index.
@@ -22,7 +54,7 @@ const NO_INDEX: &str = "after connection broken by";
 /// Longest a step may take: 4 MB from PyPI, over a slow line.
 const STEP_LIMIT: Duration = Duration::from_secs(180);
 
-/// Why there is no official client.
+/// Why there is no such environment.
 #[derive(Debug, thiserror::Error)]
 pub enum OfficialClientError {
     /// The index cannot be reached, so this says nothing about the stand-in.
@@ -70,36 +102,74 @@ pub enum OfficialClientError {
     },
 }
 
-/// Path of a Python with the official client; makes the environment when there is none. Safe to call from several
-/// processes at once: all but one wait.
-///
-/// # Errors
-/// [`OfficialClientError::Unreachable`] without network; see [`OfficialClientError`] for the rest.
-pub fn python() -> Result<PathBuf, OfficialClientError> {
-    let folder = target_folder()?.join("official-client");
-    let log = folder.with_extension("log");
-    // Held while the environment is looked at or made; the end of the process gives it up.
-    let lock = folder.with_extension("lock");
-    let _lock = File::create(&lock)
-        .and_then(|file| file.lock().map(|()| file))
-        .map_err(|source| OfficialClientError::Cache { path: lock, source })?;
-    let python = folder.join("bin/python");
-    if python.is_file() && self_test(&python, &log).is_ok() {
-        return Ok(python);
+impl Environment {
+    /// Path of its Python; makes the environment when there is none. Safe to call from several processes at once: all
+    /// but one wait.
+    ///
+    /// # Errors
+    /// [`OfficialClientError::Unreachable`] without network; see [`OfficialClientError`] for the rest.
+    pub fn python(&self) -> Result<PathBuf, OfficialClientError> {
+        let folder = target_folder()?.join(self.folder);
+        let log = folder.with_extension("log");
+        // Held while the environment is looked at or made; the end of the process gives it up.
+        let lock = folder.with_extension("lock");
+        let _lock = File::create(&lock)
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|source| OfficialClientError::Cache { path: lock, source })?;
+        let python = folder.join("bin/python");
+        if python.is_file() && self.self_test(&python, &log).is_ok() {
+            return Ok(python);
+        }
+        let mut venv = Command::new("python3");
+        run(venv.args(["-m", "venv", "--clear"]).arg(&folder), &log).map_err(|error| match error {
+            OfficialClientError::Step { output, .. } if output.contains(NO_VENV) => {
+                OfficialClientError::NoVenv
+            }
+            other => other,
+        })?;
+        let mut pip = Command::new(&python);
+        // No source packages: they would need a C compiler and many minutes.
+        pip.args(["-m", "pip", "install", "--only-binary", ":all:", "--no-deps"])
+            .args(["--no-input", "--disable-pip-version-check"])
+            .args(["--timeout", "15", "--retries", "1"])
+            .args(self.requirements);
+        run(&mut pip, &log).map_err(unreachable_or_other)?;
+        self.self_test(&python, &log)?;
+        Ok(python)
     }
-    let mut venv = Command::new("python3");
-    run(venv.args(["-m", "venv", "--clear"]).arg(&folder), &log).map_err(|error| match error {
-        OfficialClientError::Step { output, .. } if output.contains(NO_VENV) => OfficialClientError::NoVenv,
-        other => other,
-    })?;
-    let mut pip = Command::new(&python);
-    // No source packages: they would need a C compiler and many minutes.
-    pip.args(["-m", "pip", "install", "--only-binary", ":all:", "--no-input"])
-        .args(["--disable-pip-version-check", "--timeout", "15", "--retries", "1"])
-        .args(REQUIREMENTS);
-    run(&mut pip, &log).map_err(unreachable_or_other)?;
-    self_test(&python, &log)?;
-    Ok(python)
+
+    /// As [`Environment::python`] for tests: without network there is nothing to check with, which is said and is
+    /// `None`. Where `CI` is set there has to be network.
+    ///
+    /// # Errors
+    /// Everything else.
+    pub fn python_or_skip(&self) -> Result<Option<PathBuf>, OfficialClientError> {
+        match self.python() {
+            Err(error @ OfficialClientError::Unreachable { .. }) if std::env::var_os("CI").is_none() => {
+                println!("SKIPPED {}: {error}", self.folder);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    /// Succeeds in an environment that has the pinned packages, and loads.
+    fn self_test(&self, python: &Path, log: &Path) -> Result<(), OfficialClientError> {
+        run(Command::new(python).args(["-c", &self.script()]), log)
+    }
+
+    fn script(&self) -> String {
+        let pinned = self
+            .requirements
+            .iter()
+            .filter_map(|requirement| requirement.split_once("=="));
+        let checks = pinned.map(|(name, version)| format!("assert m.version('{name}') == '{version}'\n"));
+        let imports = self.imports;
+        format!(
+            "import importlib.metadata as m\n{}import {imports}\n",
+            checks.collect::<String>()
+        )
+    }
 }
 
 /// Of what pip said, the line that tells a missing network from a missing package.
@@ -112,10 +182,6 @@ fn unreachable_or_other(error: OfficialClientError) -> OfficialClientError {
         Some(output) => OfficialClientError::Unreachable { output },
         None => error,
     }
-}
-
-fn self_test(python: &Path, log: &Path) -> Result<(), OfficialClientError> {
-    run(Command::new(python).args(["-c", SELF_TEST]), log)
 }
 
 /// Cargo marks its target folder; programs and tests are at different depths below it.
@@ -194,9 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn the_pinned_version_is_the_one_looked_for() {
-        let (_, version) = REQUIREMENTS[0].split_once("==").unwrap();
-        assert!(SELF_TEST.contains(&format!("'{version}'")));
+    fn every_package_is_pinned_and_looked_for() {
+        for environment in [IPC_CLIENT, REPORT_TOOLS] {
+            let script = environment.script();
+            for requirement in environment.requirements {
+                let (name, version) = requirement.split_once("==").unwrap();
+                assert!(script.contains(&format!("m.version('{name}') == '{version}'")));
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod bench;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use edgewarden_lab::nucleus::official_client::{self, OfficialClientError};
+use edgewarden_lab::nucleus::official_client::IPC_CLIENT;
 use edgewarden_lab::nucleus::read_component_env;
 use edgewarden_lab::site::{Running, SpawnSpec};
 
@@ -45,18 +45,12 @@ const LITE: [&str; 1] = ["unsupported operations"];
 /// None when the official client cannot be had, which is said and is no success under CI.
 fn python() -> Option<&'static Path> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
-    PYTHON.get_or_init(make_python).as_deref()
-}
-
-fn make_python() -> Option<PathBuf> {
-    match official_client::python() {
-        Ok(python) => Some(python),
-        Err(error @ OfficialClientError::Unreachable { .. }) if std::env::var_os("CI").is_none() => {
-            println!("SKIPPED the official client: {error}");
-            None
-        }
-        Err(error) => panic!("no official client: {}", edgewarden_lab::error_text(&error)),
-    }
+    PYTHON
+        .get_or_init(|| match IPC_CLIENT.python_or_skip() {
+            Ok(python) => python,
+            Err(error) => panic!("no official client: {}", edgewarden_lab::error_text(&error)),
+        })
+        .as_deref()
 }
 
 /// Runs check.py and hands back the bench and what was checked, in order.

@@ -174,6 +174,76 @@ fn a_refused_report_is_told_with_its_error_and_never_judged() {
 }
 
 #[test]
+fn a_report_in_cbor_is_answered_in_cbor_on_its_own_topic() {
+    let mut account = account(None);
+    let topic = "$aws/things/gw-1/defender/metrics/cbor";
+    let good: Value = serde_json::from_slice(&report(1, 5)).unwrap_or_default();
+    let bytes = Format::Cbor.encode(&good);
+    let accepted = account.handle(topic, &bytes, NOW);
+    assert_eq!(topics(&accepted), [format!("{topic}/accepted")]);
+    let event = &accepted.events[0];
+    assert_eq!(
+        (&event["format"], &event["bytes"]),
+        (&json!("cbor"), &json!(bytes.len()))
+    );
+    assert_eq!(event["report"], good);
+    let answer = Format::Cbor
+        .decode(&accepted.answers[0].payload)
+        .unwrap_or_default();
+    assert_eq!(
+        (&answer["reportId"], &answer["status"]),
+        (&json!(1), &json!("ACCEPTED"))
+    );
+
+    let refused = account.handle(topic, &report(2, 5), NOW);
+    assert_eq!(topics(&refused), [format!("{topic}/rejected")], "JSON is no CBOR");
+    let answer = Format::Cbor
+        .decode(&refused.answers[0].payload)
+        .unwrap_or_default();
+    assert_eq!(
+        answer,
+        json!({
+            "thingName": "gw-1", "status": "REJECTED", "timestamp": NOW,
+            "statusDetails": {"ErrorCode": "InvalidPayload", "ErrorMessage": "Malformed metrics report"},
+        }),
+    );
+}
+
+#[test]
+fn custom_metrics_raise_alarms_and_suppressed_ones_reach_nobody() {
+    for (suppress, expected) in [
+        (
+            false,
+            &["report accepted", "alarm in-alarm", "lambda add-to-group"][..],
+        ),
+        (true, &["report accepted", "alarm in-alarm"][..]),
+    ] {
+        let profile = json!({"securityProfileName": "P", "behaviors": [{
+            "name": "B", "metric": "eth0_bytes", "suppressAlerts": suppress,
+            "criteria": {"comparisonOperator": "less-than", "value": {"number": 10}},
+        }]});
+        let mut account = Account::new(AccountSettings {
+            min_interval_seconds: 0,
+            lambda: Some(Flavour::Correct),
+            reject_reports: false,
+            profile: SecurityProfile::read(profile.to_string().as_bytes()).expect("a profile"),
+        });
+        let report = json!({
+            "header": {"report_id": 1, "version": "1.0"}, "custom_metrics": {"eth0_bytes": [{"number": 11}]},
+        });
+        let effects = account.handle(REPORTS, report.to_string().as_bytes(), NOW);
+        assert_eq!(names(&effects)[..expected.len()], *expected);
+        assert_eq!(effects.events.len() > 2, !suppress);
+        let alarm = &effects.events[1];
+        assert_eq!(
+            (&alarm["metric"], &alarm["value"]),
+            (&json!("eth0_bytes"), &json!(11.0))
+        );
+        assert_eq!(alarm["message"]["metricValue"], json!({"number": 11.0}));
+    }
+}
+
+#[test]
 fn shadow_requests_are_told_when_they_change_something_or_are_refused() {
     let mut account = account(None);
     let named = "$aws/things/gw-1/shadow/name/n";
@@ -202,6 +272,8 @@ fn shadow_requests_are_told_when_they_change_something_or_are_refused() {
     for topic in [
         "dt/x",
         "$aws/things/gw-1/defender/metrics/json/accepted",
+        "$aws/things/gw-1/defender/metrics/cbor/rejected",
+        "$aws/things/gw-1/defender/metrics/JSON",
         "$aws/things/a/b/defender/metrics/json",
     ] {
         let effects = account.handle(topic, b"{}", NOW);

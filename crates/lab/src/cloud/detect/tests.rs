@@ -9,8 +9,8 @@ fn profile(operator: Operator, to_alarm: u32, to_clear: u32) -> SecurityProfile 
     profile
 }
 
-fn bytes_out(value: u64) -> BTreeMap<Metric, u64> {
-    BTreeMap::from([(Metric::AllBytesOut, value)])
+fn bytes_out(value: u64) -> BTreeMap<Metric, MetricValue> {
+    BTreeMap::from([(Metric::AllBytesOut, MetricValue::Count(value))])
 }
 
 /// One letter per data point: `A` alarm, `C` cleared, `-` nothing.

@@ -10,22 +10,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Map, Value};
 
-use super::super::metric::Metric;
-use super::super::shadow::is_name;
-
-/// Longest custom metric name in characters.
-const MAX_CUSTOM_METRIC_CHARS: usize = 128;
+use super::super::metric::{Metric, MetricValue};
+use super::custom;
 
 /// Longest number in a version, in digits: enough for any, and short enough to compare.
 const MAX_VERSION_DIGITS: usize = 4;
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
 /// A report that keeps to the format.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Report {
     pub(super) id: u64,
-    pub(super) values: BTreeMap<Metric, u64>,
+    pub(super) values: BTreeMap<Metric, MetricValue>,
 }
 
 /// Where the report leaves the format, and what was expected there.
@@ -41,7 +38,7 @@ impl fmt::Display for Fault {
     }
 }
 
-fn fault<T>(path: &str, expected: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn fault<T>(path: &str, expected: impl Into<String>) -> Result<T, Fault> {
     let path = if path.is_empty() { "report" } else { path };
     Err(Fault {
         path: path.to_owned(),
@@ -113,112 +110,63 @@ pub(super) fn check(document: &Value) -> Result<Report, Fault> {
         check_metrics(&metrics, &mut values)?;
     }
     if let Some(custom) = custom {
-        check_custom_metrics(&custom)?;
+        values.extend(custom::check(custom.value, &custom.path)?);
     }
     Ok(Report { id, values })
 }
 
-fn check_metrics(metrics: &Node<'_>, values: &mut BTreeMap<Metric, u64>) -> Result<(), Fault> {
+fn check_metrics(metrics: &Node<'_>, values: &mut BTreeMap<Metric, MetricValue>) -> Result<(), Fault> {
     let metrics = metrics.object(&[TCP_CONNECTIONS, TCP_PORTS, UDP_PORTS, NETWORK_STATS])?;
     if let Some(connections) = metrics.optional(TCP_CONNECTIONS) {
         let connections = connections.object(&[ESTABLISHED])?;
         if let Some(established) = connections.optional(ESTABLISHED) {
-            let count = established.counted_list(CONNECTIONS, check_connection)?;
+            let (count, remotes) = established.counted_list(CONNECTIONS, check_connection)?;
             values.extend(count.map(|count| (Metric::NumEstablishedTcpConnections, count)));
+            let remotes = remotes.map(MetricValue::Addresses);
+            values.extend(remotes.map(|remotes| (Metric::DestinationIpAddresses, remotes)));
         }
     }
-    for (field, metric) in [
-        (TCP_PORTS, Metric::NumListeningTcpPorts),
-        (UDP_PORTS, Metric::NumListeningUdpPorts),
+    for (field, number, set) in [
+        (TCP_PORTS, Metric::NumListeningTcpPorts, Metric::ListeningTcpPorts),
+        (UDP_PORTS, Metric::NumListeningUdpPorts, Metric::ListeningUdpPorts),
     ] {
         if let Some(listening) = metrics.optional(field) {
-            let count = listening.counted_list(PORTS, check_port)?;
-            values.extend(count.map(|count| (metric, count)));
+            let (count, ports) = listening.counted_list(PORTS, check_port)?;
+            values.extend(count.map(|count| (number, count)));
+            let ports = ports.map(|ports| MetricValue::Ports(ports.into_iter().flatten().collect()));
+            values.extend(ports.map(|ports| (set, ports)));
         }
     }
     if let Some(stats) = metrics.optional(NETWORK_STATS) {
         let stats = stats.object(&COUNTERS.map(|(field, _)| field))?;
         for (field, metric) in COUNTERS {
             if let Some(counter) = stats.optional(field) {
-                values.insert(metric, counter.integer(0, u64::MAX)?);
+                values.insert(metric, MetricValue::Count(counter.integer(0, u64::MAX)?));
             }
         }
     }
     Ok(())
 }
 
-fn check_connection(connection: &Node<'_>) -> Result<(), Fault> {
+fn check_connection(connection: &Node<'_>) -> Result<IpAddr, Fault> {
     let connection = connection.object(&[REMOTE_ADDR, LOCAL_PORT, LOCAL_INTERFACE])?;
-    connection.required(REMOTE_ADDR)?.remote_address()?;
+    let remote = connection.required(REMOTE_ADDR)?.remote_address()?;
     if let Some(port) = connection.optional(LOCAL_PORT) {
-        port.integer(0, u64::from(u16::MAX))?;
+        port.port(0)?;
     }
     match connection.optional(LOCAL_INTERFACE) {
-        Some(interface) => interface.string().map(|_| ()),
-        None => Ok(()),
+        Some(interface) => interface.string().map(|_| remote),
+        None => Ok(remote),
     }
 }
 
-fn check_port(port: &Node<'_>) -> Result<(), Fault> {
+fn check_port(port: &Node<'_>) -> Result<Option<u16>, Fault> {
     let port = port.object(&[PORT, INTERFACE])?;
-    if let Some(number) = port.optional(PORT) {
-        number.integer(1, u64::from(u16::MAX))?;
-    }
+    let number = port.optional(PORT).map(|number| number.port(1)).transpose()?;
     match port.optional(INTERFACE) {
-        Some(interface) => interface.string().map(|_| ()),
-        None => Ok(()),
+        Some(interface) => interface.string().map(|_| number),
+        None => Ok(number),
     }
-}
-
-fn check_custom_metrics(custom: &Node<'_>) -> Result<(), Fault> {
-    let Value::Object(metrics) = custom.value else {
-        return fault(&custom.path, "an object is expected");
-    };
-    for (name, value) in metrics {
-        let path = format!("{}.{name}", custom.path);
-        if !is_name(name, MAX_CUSTOM_METRIC_CHARS) || name.starts_with("aws:") {
-            return fault(
-                &path,
-                "a name is 1 to 128 of [a-zA-Z0-9:_-] and does not start with aws:",
-            );
-        }
-        let Some([Value::Object(value)]) = value.as_array().map(Vec::as_slice) else {
-            return fault(&path, "an array with exactly one object is expected");
-        };
-        check_custom_value(&path, value)?;
-    }
-    Ok(())
-}
-
-/// The inner keys have no short form.
-fn check_custom_value(path: &str, value: &Object) -> Result<(), Fault> {
-    let mut fields = value.iter();
-    let (Some((kind, content)), None) = (fields.next(), fields.next()) else {
-        return fault(
-            path,
-            "exactly one of number, number_list, string_list, ip_list is expected",
-        );
-    };
-    let path = format!("{path}.{kind}");
-    let every = |is: fn(&Value) -> bool| content.as_array().is_some_and(|items| items.iter().all(is));
-    match kind.as_str() {
-        "number" if content.is_number() => Ok(()),
-        "number" => fault(&path, "a number is expected"),
-        "number_list" if every(Value::is_number) => Ok(()),
-        "number_list" => fault(&path, "a list of numbers is expected"),
-        "string_list" if every(Value::is_string) => Ok(()),
-        "string_list" => fault(&path, "a list of strings is expected"),
-        "ip_list" if every(is_address) => Ok(()),
-        "ip_list" => fault(&path, "a list of IP addresses is expected"),
-        _ => fault(
-            &path,
-            "one of number, number_list, string_list, ip_list is expected",
-        ),
-    }
-}
-
-fn is_address(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok())
 }
 
 /// One value of the report, with the path to it.
@@ -301,31 +249,39 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// `{list, total}`: checks both, gives the total, or else the length of the list, or else nothing.
-    fn counted_list(
+    /// `{list, total}`: checks both; gives the total, or else the length of the list, or else nothing, and what was
+    /// made of the list.
+    fn counted_list<T>(
         &self,
         list: Field,
-        check: fn(&Node<'_>) -> Result<(), Fault>,
-    ) -> Result<Option<u64>, Fault> {
+        check: fn(&Node<'_>) -> Result<T, Fault>,
+    ) -> Result<(Option<MetricValue>, Option<Vec<T>>), Fault> {
         let fields = self.object(&[list, TOTAL])?;
-        let mut length = None;
-        if let Some(node) = fields.optional(list) {
-            let Value::Array(items) = node.value else {
-                return fault(&node.path, "a list is expected");
-            };
-            for (index, value) in items.iter().enumerate() {
-                check(&Node {
-                    value,
-                    path: format!("{}[{index}]", node.path),
-                    names: self.names,
-                })?;
-            }
-            length = u64::try_from(items.len()).ok();
-        }
-        match fields.optional(TOTAL) {
-            Some(total) => total.integer(0, u64::MAX).map(Some),
-            None => Ok(length),
-        }
+        let checked = fields.optional(list).map(|node| node.list(check)).transpose()?;
+        let count = match fields.optional(TOTAL) {
+            Some(total) => Some(total.integer(0, u64::MAX)?),
+            None => checked.as_ref().and_then(|list| u64::try_from(list.len()).ok()),
+        };
+        Ok((count.map(MetricValue::Count), checked))
+    }
+
+    fn list<T>(&self, check: fn(&Node<'_>) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+        let Value::Array(items) = self.value else {
+            return fault(&self.path, "a list is expected");
+        };
+        let item = |(index, value)| {
+            check(&Node {
+                value,
+                path: format!("{}[{index}]", self.path),
+                names: self.names,
+            })
+        };
+        items.iter().enumerate().map(item).collect()
+    }
+
+    fn port(&self, least: u64) -> Result<u16, Fault> {
+        let number = self.integer(least, u64::from(u16::MAX))?;
+        Ok(u16::try_from(number).unwrap_or(u16::MAX))
     }
 
     fn integer(&self, least: u64, most: u64) -> Result<u64, Fault> {
@@ -360,9 +316,9 @@ impl<'a> Node<'a> {
     }
 
     /// `ip:port`; an IPv6 address stands in brackets.
-    fn remote_address(&self) -> Result<(), Fault> {
+    fn remote_address(&self) -> Result<IpAddr, Fault> {
         match self.string()?.parse::<SocketAddr>() {
-            Ok(address) if address.port() > 0 => Ok(()),
+            Ok(address) if address.port() > 0 => Ok(address.ip()),
             _ => fault(&self.path, "ip:port is expected, an IPv6 address in brackets"),
         }
     }

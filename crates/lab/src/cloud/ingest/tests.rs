@@ -44,7 +44,7 @@ fn short() -> Value {
 }
 
 fn judge(document: &Value) -> Verdict {
-    Ingest::new(300).handle("gw-1", document.to_string().as_bytes(), NOW)
+    Ingest::new(300).handle("gw-1", Format::Json, document.to_string().as_bytes(), NOW)
 }
 
 /// The document with the value at `pointer` replaced, or the field added.
@@ -70,23 +70,67 @@ fn without(mut document: Value, pointer: &str) -> Value {
 
 #[test]
 fn the_documented_examples_are_accepted_and_their_values_go_to_detect() {
-    for (document, tcp_ports) in [(long(), 2), (short(), 1)] {
-        let expected = BTreeMap::from([
-            (Metric::AllBytesIn, 18342),
-            (Metric::AllBytesOut, 9120),
-            (Metric::AllPacketsIn, 212),
-            (Metric::AllPacketsOut, 175),
-            (Metric::NumEstablishedTcpConnections, 7),
-            (Metric::NumListeningTcpPorts, tcp_ports),
-            (Metric::NumListeningUdpPorts, 1),
-        ]);
-        assert_eq!(
-            judge(&document),
-            Verdict::Accepted {
-                report_id: 1_790_000_000,
-                values: expected
-            }
+    let (first, second) = ("192.0.2.3", "2001:db8::1");
+    for (document, tcp_ports, remotes) in [
+        (long(), vec![22, 1883], vec![first, second]),
+        (short(), vec![22], vec![first]),
+    ] {
+        let mut expected = BTreeMap::from(
+            [
+                (Metric::AllBytesIn, 18342),
+                (Metric::AllBytesOut, 9120),
+                (Metric::AllPacketsIn, 212),
+                (Metric::AllPacketsOut, 175),
+                (Metric::NumEstablishedTcpConnections, 7),
+                (Metric::NumListeningTcpPorts, tcp_ports.len() as u64),
+                (Metric::NumListeningUdpPorts, 1),
+            ]
+            .map(|(metric, count)| (metric, MetricValue::Count(count))),
         );
+        let remotes = remotes.iter().map(|remote| remote.parse().expect("an address"));
+        expected.extend([
+            (Metric::ListeningTcpPorts, MetricValue::Ports(tcp_ports)),
+            (Metric::ListeningUdpPorts, MetricValue::Ports(vec![5353])),
+            (
+                Metric::DestinationIpAddresses,
+                MetricValue::Addresses(remotes.collect()),
+            ),
+        ]);
+        for format in Format::ALL {
+            let bytes = format.encode(&document);
+            let verdict = Ingest::new(300).handle("gw-1", format, &bytes, NOW);
+            let Verdict::Accepted {
+                report_id,
+                mut values,
+            } = verdict
+            else {
+                panic!("{format:?}: {verdict:?}")
+            };
+            assert_eq!(report_id, 1_790_000_000);
+            values.retain(|metric, _| !matches!(metric, Metric::Custom(_)));
+            assert_eq!(values, expected, "{format:?}");
+        }
+    }
+}
+
+#[test]
+fn custom_metrics_reach_detect_with_their_types() {
+    let Verdict::Accepted { values, .. } = judge(&long()) else {
+        panic!("accepted")
+    };
+    let addresses = ["192.0.2.3", "2001:db8::1"].map(|address| address.parse().expect("an address"));
+    let texts = ["curl", "nucleus", "sshd"].map(str::to_owned);
+    for (name, expected) in [
+        ("dd_cpu_percent", MetricValue::Number(7.5)),
+        ("dd_negative", MetricValue::Number(-1.0)),
+        (
+            "dd_top_process_bytes_out",
+            MetricValue::Numbers(vec![8100.0, 900.0, 120.0]),
+        ),
+        ("dd_top_process_names", MetricValue::Strings(texts.to_vec())),
+        ("dd_remote_ips", MetricValue::Addresses(addresses.to_vec())),
+    ] {
+        assert_eq!(values.get(&Metric::Custom(name.to_owned())), Some(&expected));
     }
 }
 
@@ -124,7 +168,10 @@ fn a_list_without_total_counts_its_entries_and_an_absent_block_counts_nothing() 
     let Verdict::Accepted { values, .. } = judge(&document) else {
         panic!("accepted")
     };
-    assert_eq!(values.get(&Metric::NumEstablishedTcpConnections), Some(&2));
+    assert_eq!(
+        values.get(&Metric::NumEstablishedTcpConnections),
+        Some(&MetricValue::Count(2))
+    );
     assert_eq!(values.get(&Metric::NumListeningUdpPorts), None);
 }
 
@@ -146,11 +193,11 @@ fn assert_refused(table: impl IntoIterator<Item = Broken>) {
         match judge(&document) {
             Verdict::Rejected {
                 code: "InvalidPayload",
-                message,
+                message: MALFORMED,
+                detail,
                 ..
             } => {
-                assert!(message.starts_with("Malformed metrics report"), "{message}");
-                assert!(message.contains(expected), "expected {expected:?} in {message:?}");
+                assert!(detail.contains(expected), "expected {expected:?} in {detail:?}");
             }
             verdict => panic!("expected {expected:?}, got {verdict:?}"),
         }
@@ -345,6 +392,29 @@ fn custom_metrics_are_a_list_of_one_typed_value() {
 }
 
 #[test]
+fn cbor_is_checked_like_json_and_floats_are_no_integers() {
+    let cbor = |document: &Value| {
+        let bytes = Format::Cbor.encode(document);
+        match Ingest::new(300).handle("gw-1", Format::Cbor, &bytes, NOW) {
+            Verdict::Accepted { .. } => "accepted".to_owned(),
+            Verdict::Rejected { detail, .. } => detail,
+        }
+    };
+    assert_eq!(cbor(&short()), "accepted", "control");
+    for (pointer, value, expected) in [
+        ("/hed/rid", json!(1_790_000_000.0), "hed.rid: an integer"),
+        ("/met/ns/bo", json!(1.0), "met.ns.bo: an integer"),
+        ("/met/tp/pts/0/pt", json!(22.0), "met.tp.pts[0].pt: an integer"),
+        ("/met/tp/t", json!(1.0), "met.tp.t: an integer"),
+        ("/met/ns/bytes_in", json!(1), "may not be mixed"),
+        ("/cmet/x", json!({"number": 0}), "an array with exactly one"),
+    ] {
+        let refused = cbor(&with(short(), pointer, value));
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_report_are_refused_without_an_id() {
     let oversized = with(
         long(),
@@ -357,13 +427,14 @@ fn bytes_that_are_no_report_are_refused_without_an_id() {
         (b"\xff\xfe".to_vec(), "not JSON"),
         (oversized.to_string().into_bytes(), "at most 131072"),
     ] {
-        match Ingest::new(0).handle("gw-1", &payload, NOW) {
+        match Ingest::new(0).handle("gw-1", Format::Json, &payload, NOW) {
             Verdict::Rejected {
                 report_id: None,
                 code: "InvalidPayload",
-                message,
+                message: MALFORMED,
+                detail,
             } => {
-                assert!(message.contains(expected), "{message}");
+                assert!(detail.contains(expected), "{detail}");
             }
             verdict => panic!("{verdict:?}"),
         }
@@ -371,7 +442,7 @@ fn bytes_that_are_no_report_are_refused_without_an_id() {
 }
 
 #[test]
-fn a_report_of_exactly_the_limit_is_accepted_and_messages_stay_short() {
+fn a_report_of_exactly_the_limit_is_accepted_and_reasons_stay_short() {
     let frame = with(long(), "/custom_metrics/x", json!([{"string_list": [""]}]))
         .to_string()
         .len();
@@ -379,16 +450,16 @@ fn a_report_of_exactly_the_limit_is_accepted_and_messages_stay_short() {
     let full = with(long(), "/custom_metrics/x", json!([{"string_list": [filler]}]));
     assert!(matches!(judge(&full), Verdict::Accepted { .. }));
     let long_name = format!("/{}", "é".repeat(5_000));
-    let Verdict::Rejected { message, .. } = judge(&with(long(), &long_name, json!(1))) else {
+    let Verdict::Rejected { detail, .. } = judge(&with(long(), &long_name, json!(1))) else {
         panic!("refused")
     };
-    assert!(message.len() <= MAX_MESSAGE_BYTES, "{}", message.len());
+    assert!(detail.len() <= MAX_DETAIL_BYTES, "{}", detail.len());
 }
 
 /// One report with this id at this time, in seconds; `None` when accepted.
 fn send(ingest: &mut Ingest, thing: &str, id: u64, at_seconds: u64) -> Option<&'static str> {
     let document = with(long(), "/header/report_id", json!(id)).to_string();
-    match ingest.handle(thing, document.as_bytes(), NOW + at_seconds * 1_000) {
+    match ingest.handle(thing, Format::Json, document.as_bytes(), NOW + at_seconds * 1_000) {
         Verdict::Accepted { report_id, .. } => {
             assert_eq!(report_id, id);
             None
@@ -466,7 +537,7 @@ fn answers_have_the_documented_shape() {
         refused.answer("gw-1", NOW),
         json!({
             "thingName": "gw-1", "reportId": 7, "status": "REJECTED", "timestamp": NOW,
-            "statusDetails": {"ErrorCode": "InvalidPayload", "ErrorMessage": "Malformed metrics report: x"},
+            "statusDetails": {"ErrorCode": "InvalidPayload", "ErrorMessage": "Malformed metrics report"},
         }),
     );
     assert_eq!(invalid(None, "x").answer("gw-1", NOW).get("reportId"), None);

@@ -1,0 +1,120 @@
+//! Who is measured, and how each says what it cost.
+//!
+//! In: the table in the kernel. Out: a [`Cost`]; a subject that did not see the whole table is an error.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use edgewarden_lab::nucleus::official_client::REPORT_TOOLS;
+use serde_json::Value;
+
+use super::super::error::BenchError;
+use super::super::machine;
+use super::super::program::Program;
+use crate::workspace;
+
+/// AWS's agent needs 93 s of a free processor for 50,000 connections.
+const PYTHON_LIMIT: Duration = Duration::from_secs(900);
+
+/// What one report cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cost {
+    pub(super) cpu_ms: f64,
+    pub(super) peak_mb: f64,
+    pub(super) bytes: Option<f64>,
+}
+
+/// Where the programs are.
+pub(super) struct Subjects {
+    examples: PathBuf,
+    python: Option<PathBuf>,
+}
+
+impl Subjects {
+    pub(super) fn new(with_python: bool) -> Result<Self, BenchError> {
+        let python = with_python.then(|| REPORT_TOOLS.python()).transpose();
+        Ok(Self {
+            examples: machine::target().join("release/examples"),
+            python: python.map_err(|error| BenchError::Content {
+                subject: "AWS's agent".to_owned(),
+                fault: edgewarden_lab::error_text(&error),
+            })?,
+        })
+    }
+
+    /// The kernel's answers, counted.
+    pub(super) fn dump(&self, size: u32) -> Result<Cost, BenchError> {
+        measured(&mut Command::new(self.examples.join("sock_diag_floor")), size)
+    }
+
+    /// Our report of at most `limit` bytes.
+    pub(super) fn edgewarden(&self, size: u32, limit: usize) -> Result<Cost, BenchError> {
+        let mut command = Command::new(self.examples.join("report_once"));
+        measured(command.arg(limit.to_string()), size)
+    }
+
+    /// AWS's report; `None` if it is not wanted.
+    pub(super) fn aws_python(&self, size: u32) -> Result<Option<Cost>, BenchError> {
+        let Some(python) = &self.python else {
+            return Ok(None);
+        };
+        let mut command = Command::new(python);
+        command.arg(workspace::root().join("tests/python/aws_agent.py"));
+        let log = machine::target().join("report-bench-python.log");
+        let mut program = Program::start("aws_agent.py", &mut command, log)?;
+        program.expect("ready", PYTHON_LIMIT)?;
+        let before = program.usage()?;
+        program.go()?;
+        let event = program.expect("done", PYTHON_LIMIT)?;
+        let after = program.usage()?;
+        let established = &event["report"]["metrics"]["tcp_connections"]["established_connections"];
+        saw("aws_agent.py", &established["total"], size)?;
+        Ok(Some(Cost {
+            cpu_ms: after.cpu_since(&before).as_secs_f64() * 1e3,
+            peak_mb: megabytes(after.peak_rss as f64),
+            bytes: event["bytes"].as_f64(),
+        }))
+    }
+}
+
+/// Runs a program that ends with a line about itself.
+fn measured(command: &mut Command, size: u32) -> Result<Cost, BenchError> {
+    let name = Path::new(command.get_program()).display().to_string();
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| BenchError::Start {
+            program: command.get_program().into(),
+            source,
+        })?;
+    let line: Value = serde_json::from_slice(&output.stdout).map_err(|error| BenchError::Content {
+        subject: name.clone(),
+        fault: format!(
+            "ended with {} and a line that is not JSON: {error}",
+            output.status
+        ),
+    })?;
+    saw(&name, &line["sockets"], size)?;
+    Ok(Cost {
+        cpu_ms: line["cpu_us"].as_f64().unwrap_or_default() / 1e3,
+        peak_mb: megabytes(line["peak_rss_kb"].as_f64().unwrap_or_default() * 1024.0),
+        bytes: line["bytes"].as_f64(),
+    })
+}
+
+fn megabytes(bytes: f64) -> f64 {
+    bytes / (1024.0 * 1024.0)
+}
+
+/// There are a few sockets more, those that listen; never fewer.
+fn saw(name: &str, sockets: &Value, size: u32) -> Result<(), BenchError> {
+    if sockets.as_u64() >= Some(size.into()) {
+        return Ok(());
+    }
+    Err(BenchError::Content {
+        subject: name.to_owned(),
+        fault: format!("expected at least {size} sockets, it saw {sockets}"),
+    })
+}
