@@ -4,6 +4,7 @@
 //! belongs to the network namespace of the thread that opened it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_sock_diag::constants::{
@@ -15,6 +16,7 @@ use nix::errno::Errno;
 
 use super::conntrack::Conntrack;
 use super::netlink::{Netlink, NetlinkError, Question};
+use super::pace::{Pace, thread_time};
 use crate::observe::flow::{LocalFlow, Protocol};
 use crate::observe::sockets::{LookupError, OpenSocket, SocketOwner, SocketSnapshot, SocketTable};
 
@@ -234,11 +236,27 @@ fn open_socket(answer: &InetResponseHeader, protocol: u8) -> OpenSocket {
     }
 }
 
+/// Shortest time between two lists of all sockets.
+const LIST_PAUSE: Duration = Duration::from_secs(1);
+/// They take at most one part in so many of a core's time: a machine with a large table of connections needs 25 ms for
+/// an empty list.
+const LIST_SHARE: u32 = 500;
+
 /// A [`SockDiag`] and a [`Conntrack`], each opened at the first question and again after an error.
-#[derive(Default)]
 pub struct Sockets {
     sockets: Option<SockDiag>,
     translations: Option<Conntrack>,
+    lists: Pace,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            sockets: None,
+            translations: None,
+            lists: Pace::new(LIST_PAUSE, LIST_SHARE),
+        }
+    }
 }
 
 /// Asks what is open, or opens it; what failed is not kept.
@@ -270,7 +288,11 @@ impl SocketTable for Sockets {
         })
     }
 
-    fn list(&mut self, limit: usize) -> Result<Vec<OpenSocket>, LookupError> {
+    fn list(&mut self, limit: usize, now: Instant) -> Result<Option<Vec<OpenSocket>>, LookupError> {
+        if !self.lists.is_due(now) {
+            return Ok(None);
+        }
+        let began = thread_time();
         let mut list = Vec::new();
         with(&mut self.sockets, SockDiag::open, |open| {
             open.dump_all(&(StateFlags::all() - StateFlags::LISTEN), &mut |socket, _| {
@@ -279,7 +301,8 @@ impl SocketTable for Sockets {
                 }
             })
         })?;
-        Ok(list)
+        self.lists.done(now, thread_time().saturating_sub(began));
+        Ok(Some(list))
     }
 }
 

@@ -283,7 +283,9 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
     /// # Errors
     /// If the kernel cannot be asked; then the last list stays.
     pub fn remember(&mut self, now: Instant) -> Result<(), LookupError> {
-        let list = self.sockets.list(MAX_REMEMBERED)?;
+        let Some(list) = self.sockets.list(MAX_REMEMBERED, now)? else {
+            return Ok(());
+        };
         let before: HashSet<u32> = self
             .remembered
             .values()

@@ -42,8 +42,10 @@ impl SocketTable for Fake {
         Ok(self.with(|world| world.translated.get(flow).copied()))
     }
 
-    fn list(&mut self, limit: usize) -> Result<Vec<OpenSocket>, LookupError> {
-        Ok(self.with(|world| world.list.iter().take(limit).copied().collect()))
+    fn list(&mut self, limit: usize, _now: Instant) -> Result<Option<Vec<OpenSocket>>, LookupError> {
+        Ok(Some(
+            self.with(|world| world.list.iter().take(limit).copied().collect()),
+        ))
     }
 }
 

@@ -86,11 +86,11 @@ pub trait SocketTable: Send {
     /// If the kernel cannot be asked.
     fn translated_for(&mut self, flow: &LocalFlow) -> Result<Option<IpAddr>, LookupError>;
 
-    /// Every TCP and UDP socket, up to `limit`.
+    /// Every TCP and UDP socket, up to `limit`; `None` if the last list was so dear that it is too early for another.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    fn list(&mut self, limit: usize) -> Result<Vec<OpenSocket>, LookupError>;
+    fn list(&mut self, limit: usize, now: Instant) -> Result<Option<Vec<OpenSocket>>, LookupError>;
 }
 
 /// Finds the process behind a socket.

@@ -11,6 +11,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::decode::LinkAddresses;
 
 /// How a frame crossed the interface it was seen on.
@@ -102,7 +104,8 @@ pub enum Kind {
 /// How this device's interfaces are stacked.
 #[derive(Debug, Clone, Default)]
 pub struct Stack {
-    layers: HashMap<u32, Layer>,
+    /// Asked once a frame.
+    layers: HashMap<u32, Layer, RandomState>,
     /// A few at most; a scan beats hashing six bytes.
     hardware: Vec<[u8; 6]>,
 }

@@ -1,7 +1,7 @@
 //! The report document of Device Defender, version 1.0.
 //!
 //! In: [`ReportInput`], the encoding, the path's size limit, a seed for sampling. Out: a [`Report`] that takes at most
-//! that many bytes in this encoding. How it is written is [`super::write`]'s.
+//! that many bytes in this encoding. How it is written is `write`'s.
 //!
 //! What may be absent, and what it says to the service:
 //! * a block that could not be collected is left out: an empty list would count as conforming and clear an alarm;

@@ -1,6 +1,6 @@
 //! The two sets of names of the report format, in one table.
 //!
-//! In: a [`Field`] and which set. Out: its name. The inner keys of custom metrics (`number`, `number_list`,
+//! In: a field and which set. Out: its name. The inner keys of custom metrics (`number`, `number_list`,
 //! `string_list`, `ip_list`) have no short form and are not here.
 
 /// Which set a whole report uses; they are never mixed.

@@ -17,6 +17,7 @@ const STEPS: &[Step] = &[
     ("setup", setup::run),
     ("format", format),
     ("clippy", clippy),
+    ("fuzz targets and peers of the benches", apart),
     ("documentation", documentation),
     ("licences", licences::check),
     ("tidy", tidy::check),
@@ -66,6 +67,25 @@ fn clippy() -> Result<(), Failure> {
     ]))
 }
 
+/// The workspaces apart: they are built seldom, so they must not rot.
+fn apart() -> Result<(), Failure> {
+    const MANIFESTS: [&str; 3] = [
+        "fuzz/Cargo.toml",
+        "crates/greengrass-ipc/fuzz/Cargo.toml",
+        "bench/ipc/Cargo.toml",
+    ];
+    MANIFESTS.iter().try_for_each(|manifest| {
+        let folder = [
+            "check",
+            "--locked",
+            "--target-dir",
+            "target/apart",
+            "--manifest-path",
+        ];
+        run::run(cargo(&folder).arg(manifest))
+    })
+}
+
 fn documentation() -> Result<(), Failure> {
     run::run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
@@ -75,6 +95,14 @@ fn documentation_tests() -> Result<(), Failure> {
 }
 
 fn tests() -> Result<(), Failure> {
+    // Tests run the programs and the examples; neither runner builds them all by itself.
+    run::run(&mut cargo(&[
+        "build",
+        "--workspace",
+        "--locked",
+        "--bins",
+        "--examples",
+    ]))?;
     if run::succeeds(&mut cargo(&["nextest", "--version"])) {
         return run::run(&mut cargo(&["nextest", "run", "--workspace", "--locked"]));
     }

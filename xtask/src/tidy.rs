@@ -9,7 +9,9 @@ use crate::failure::Failure;
 use crate::workspace;
 
 /// Where our Rust files are.
-const FOLDERS: [&str; 6] = ["src", "crates", "xtask", "tests", "benches", "fuzz"];
+const FOLDERS: [&str; 8] = [
+    "src", "crates", "xtask", "tests", "examples", "bench", "benches", "fuzz",
+];
 
 /// Longest file in lines. A file beyond it holds more than one thing.
 const MAX_LINES: usize = 500;

@@ -3,8 +3,8 @@
 //! In: the observer, the configuration, the service's answers, questions of the command line. Out: reports through the
 //! nucleus; alarms, and the detector's wish for the enforcer. Decisions are `report`'s and `detect`'s.
 //!
-//! [`composing`] makes a report, [`delivery`] sends it and takes the answer, [`desk`] answers the command line,
-//! [`detecting`] is the detector's.
+//! `composing` makes a report, `delivery` sends it and takes the answer, [`desk`] answers the command line,
+//! `detecting` is the detector's.
 
 mod composing;
 mod delivery;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -58,8 +58,11 @@ pub(super) async fn run(
         let step = async {
             tokio::select! {
                 read = reader.read_buf(&mut buffers.chunk) => took(read)?,
-                written = writer.write_buf(&mut buffers.unwritten), if !buffers.unwritten.is_empty() => {
-                    written.map_err(|source| Lost::Socket { source })?;
+                // Not `write_buf`: its `writev` raises SIGPIPE when the nucleus has gone, which ends a process that
+                // does not ignore it.
+                written = writer.write(&buffers.unwritten), if !buffers.unwritten.is_empty() => {
+                    let written = written.map_err(|source| Lost::Socket { source })?;
+                    buffers.unwritten.advance(written);
                     progress.written_at = Instant::now();
                 }
                 Some(command) = commands.recv(), if buffers.unwritten.len() < MAX_UNWRITTEN_BYTES => {
