@@ -54,7 +54,7 @@ pub const PACKAGES: &[Package] = &[
         name: "python3-venv",
         programs: &["python3"],
         probe: &["python3", "-c", "import ensurepip"],
-        reason: "AWS's own IPC client checks the stand-in nucleus, in an environment of its own",
+        reason: "AWS's own IPC client and other judges of formats run in Python environments of their own",
     },
 ];
 
