@@ -48,6 +48,7 @@ pub fn connections(observer: &Observer, query: &Query) -> Result<ConnectionList,
     let names = Names::read()?;
     // One walk of /proc after the dump finds every holder; what it does not find has none.
     let (mut index, now) = (ProcessIndex::default(), clock::instant());
+    index.look_again();
     let all = sockets.into_iter().map(|socket| Connection {
         protocol: socket.protocol,
         state: socket.state,

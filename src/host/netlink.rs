@@ -142,8 +142,8 @@ impl Netlink {
                 continue; // the late answer to a request that was given up
             }
             match message.message_type() {
-                NLMSG_DONE => return Ok(true),
-                NLMSG_ERROR => return refused(message.payload()),
+                // The end of a list that was given up says why, as an error does.
+                NLMSG_DONE | NLMSG_ERROR => return refused(message.payload()),
                 _ => {
                     if message.flags() & NLM_F_DUMP_INTR != 0 {
                         tracing::debug!("what was listed changed meanwhile; the list may miss something");
@@ -162,7 +162,7 @@ impl Netlink {
 /// An error message begins with the negative error number; zero is an acknowledgement.
 fn refused(payload: &[u8]) -> Result<bool, NetlinkError> {
     let code = word(payload, 0).map_or(0, u32::cast_signed);
-    if code == 0 {
+    if code >= 0 {
         return Ok(true);
     }
     Err(NetlinkError::Refused(io::Error::from_raw_os_error(

@@ -4,7 +4,7 @@
 //! tables of [`Attribution`]. One call of [`Accounts::settle_sums`] empties the meter, so closing an interval takes
 //! exactly what was counted until then: nothing twice, nothing lost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(super) struct Accounts<S, P> {
     sums: Vec<(Sighting, Sum)>,
     own: OwnAddresses,
     names: HashMap<u32, String>,
+    /// Interfaces there are now, by index.
+    present: HashSet<u32>,
     attribution: Attribution<S, P>,
     ledger: Ledger,
     remembered_at: Option<Instant>,
@@ -47,6 +49,7 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
             sums: Vec::new(),
             own: OwnAddresses::default(),
             names: HashMap::new(),
+            present: HashSet::new(),
             attribution: Attribution::new(sockets, processes),
             ledger: Ledger::new(limits),
             remembered_at: None,
@@ -60,7 +63,13 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
         let found = self.attribution.last_chance(RETRIES_AT_CLOSE, now);
         self.settle(&found);
         self.attribution.new_interval(now);
-        (self.ledger.take(), self.names.clone())
+        let (page, names) = (self.ledger.take(), self.names.clone());
+        // Frames of an interface that has gone may still come; an interval later none do.
+        let counted: HashSet<u32> = page.interface_indexes().collect();
+        let present = &self.present;
+        self.names
+            .retain(|index, _| present.contains(index) || counted.contains(index));
+        (page, names)
     }
 
     /// A copy of the running interval, everything counted so far included.
@@ -156,6 +165,7 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
     /// The interfaces, whenever they were looked at.
     pub(super) fn links(&mut self, links: Vec<Link>) {
         let mut own = OwnAddresses::default();
+        self.present = links.iter().map(|link| link.index).collect();
         for link in links {
             link.addresses
                 .iter()

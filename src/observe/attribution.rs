@@ -30,6 +30,9 @@ const RECHECK: Duration = Duration::from_secs(1);
 /// A flow without owner is asked about this often: bounds the cost of unanswerable flows, short enough that most get
 /// their owner while the process lives.
 const RETRY: Duration = Duration::from_millis(20);
+/// What still comes for a socket that has gone is its last owner's for so long: the time a closed TCP connection may
+/// linger.
+const GRACE: Duration = Duration::from_secs(60);
 /// After this many attempts a flow is left alone for [`RECHECK`].
 const EAGER_ATTEMPTS: u8 = 10;
 
@@ -60,6 +63,8 @@ struct Known {
     inode: u32,
     interface: u32,
     ask_again: Instant,
+    /// When the owner was last seen with the socket.
+    confirmed: Instant,
     attempts: u8,
     used: bool,
 }
@@ -105,10 +110,18 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             if !opens && now < known.ask_again {
                 return known.verdict();
             }
-        } else if self.flows.len() >= MAX_FLOWS {
+        } else if self.flows.len() >= MAX_FLOWS && !self.make_room() {
             return Verdict::Overflow;
         }
         self.ask(flow, interface, opens, now)
+    }
+
+    /// Forgets flows that were asked about in vain; true if there were any. Whoever sprays packets at closed ports must
+    /// not hide others behind them.
+    fn make_room(&mut self) -> bool {
+        self.flows
+            .retain(|_, known| known.owner.is_ok() || known.attempts < EAGER_ATTEMPTS);
+        self.flows.len() < MAX_FLOWS
     }
 
     fn ask(&mut self, flow: &LocalFlow, interface: u32, opens: bool, now: Instant) -> Verdict {
@@ -121,6 +134,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                     inode,
                     interface,
                     ask_again: now + RECHECK,
+                    confirmed: now,
                     attempts: 0,
                     used: true,
                 };
@@ -133,7 +147,9 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             }
             // The socket has gone: the last packets of a connection are still its owner's. A SYN is a new connection and
             // proves nothing about the old owner.
-            (Err((inode, _)), Some(known @ Known { owner: Ok(_), .. })) if !opens && inode == 0 => {
+            (Err((inode, _)), Some(known @ Known { owner: Ok(_), .. }))
+                if !opens && inode == 0 && now.duration_since(known.confirmed) < GRACE =>
+            {
                 let verdict = known.verdict();
                 self.flows.insert(
                     *flow,
@@ -157,6 +173,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                         inode,
                         interface,
                         ask_again,
+                        confirmed: now,
                         attempts,
                         used: true,
                     },
@@ -178,16 +195,22 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             .sockets
             .find(flow, interface)
             .map_err(|_| (0, Reason::LookupFailed))?;
-        if found.is_some_and(|owner| owner.listening && flow.protocol == Protocol::Tcp) {
+        let accepts = found.is_some_and(|owner| owner.listening && flow.protocol == Protocol::Tcp);
+        // A socket that takes from everybody may only share its port with a translated flow.
+        if (accepts || flow.protocol == Protocol::Udp)
+            && let Some(peer) = self.translated_for(flow)
+        {
+            return Ok((0, Owner::Translated(peer)));
+        }
+        if accepts {
             // The listener need not be the one who will accept: a child or a worker may.
             return Err((0, Reason::NotAccepted));
         }
         let found = found.filter(|owner| owner.inode != 0);
         let Some(SocketOwner { inode, .. }) = found.or_else(|| self.recall(flow)) else {
-            return match self.sockets.translated_for(flow) {
-                // Translated towards ourselves (a redirection, or our own traffic): not somebody else's.
-                Ok(Some(peer)) if peer != flow.local => Ok((0, Owner::Translated(peer))),
-                _ => Err((0, Reason::NoSocket)),
+            return match self.translated_for(flow) {
+                Some(peer) => Ok((0, Owner::Translated(peer))),
+                None => Err((0, Reason::NoSocket)),
             };
         };
         match (self.processes.holder(inode, now), previous) {
@@ -204,6 +227,12 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             (Holder::Nobody, Some(_)) if self.is_closed(flow, interface) => Err((0, Reason::NoProcess)),
             (Holder::Nobody | Holder::AskLater, _) => Err((inode, Reason::NoProcess)),
         }
+    }
+
+    /// Translated towards ourselves (a redirection, or our own traffic) is not somebody else's.
+    fn translated_for(&mut self, flow: &LocalFlow) -> Option<IpAddr> {
+        let peer = self.sockets.translated_for(flow).ok().flatten();
+        peer.filter(|peer| *peer != flow.local)
     }
 
     /// True if the socket that was found a moment ago was closed since: nobody holds it because its process just ended,
@@ -270,9 +299,17 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             .collect();
         waiting
             .into_iter()
-            .filter_map(|(flow, interface)| match self.ask(&flow, interface, false, now) {
-                Verdict::Settled(process) | Verdict::Process(process) => Some((flow, process)),
-                Verdict::Waiting(_) | Verdict::Translated(_) | Verdict::Overflow => None,
+            .filter_map(|(flow, interface)| {
+                let used = self.flows.get(&flow).is_some_and(|known| known.used);
+                let verdict = self.ask(&flow, interface, false, now);
+                // A question of ours is no packet: the flow is forgotten with the interval of its last one.
+                if let Some(known) = self.flows.get_mut(&flow) {
+                    known.used = used;
+                }
+                match verdict {
+                    Verdict::Settled(process) | Verdict::Process(process) => Some((flow, process)),
+                    Verdict::Waiting(_) | Verdict::Translated(_) | Verdict::Overflow => None,
+                }
             })
             .collect()
     }

@@ -88,7 +88,8 @@ pub struct Observer {
 /// Where the running interval began.
 struct Begun {
     at: Timestamp,
-    kernel: HashMap<(u32, String), Counters>,
+    /// `None`: they could not be read, and this interval has no growth.
+    kernel: Option<HashMap<u32, Counters>>,
     lost_frames: Option<u64>,
 }
 
@@ -106,7 +107,7 @@ impl Observer {
         );
         let accounts = Arc::new(Mutex::new(accounts));
         let (events, received) = sync_channel(QUEUED_EVENTS);
-        let kernel = by_interface(&links::counters().unwrap_or_default());
+        let kernel = links::counters().ok().map(|counters| by_interface(&counters));
         let capture = Capture::start(CaptureSettings {
             wanted: settings.wanted,
             receiver: settings.receiver,
@@ -141,9 +142,7 @@ impl Observer {
         let interval = assemble(&begun, now, &page, &names, current.as_deref().ok(), &status);
         begun.at = now;
         begun.lost_frames = status.lost_frames;
-        if let Ok(current) = current {
-            begun.kernel = by_interface(&current);
-        }
+        begun.kernel = current.ok().map(|current| by_interface(&current));
         interval
     }
 
@@ -256,11 +255,9 @@ fn name(names: &HashMap<u32, String>, index: u32) -> String {
     names.get(&index).cloned().unwrap_or_else(|| format!("#{index}"))
 }
 
-fn by_interface(counters: &[LinkCounters]) -> HashMap<(u32, String), Counters> {
-    counters
-        .iter()
-        .map(|link| ((link.index, link.name.clone()), link.counters))
-        .collect()
+/// By index: a renamed interface goes on, a replaced one has another.
+fn by_interface(counters: &[LinkCounters]) -> HashMap<u32, Counters> {
+    counters.iter().map(|link| (link.index, link.counters)).collect()
 }
 
 /// Kernel growth beside captured traffic, by name. An interface that came within the interval counts from zero.
@@ -272,16 +269,16 @@ fn interfaces(
 ) -> Vec<InterfaceTraffic> {
     let mut list: BTreeMap<(String, u32), InterfaceTraffic> = BTreeMap::new();
     for link in current.unwrap_or_default() {
-        let before = begun
-            .kernel
-            .get(&(link.index, link.name.clone()))
-            .copied()
-            .unwrap_or_default();
+        // An interface that came within the interval counts from zero.
+        let before = begun.kernel.as_ref().map(|kernel| {
+            let known = kernel.get(&link.index);
+            known.copied().unwrap_or_default()
+        });
         list.insert(
             (link.name.clone(), link.index),
             InterfaceTraffic {
                 name: link.name.clone(),
-                kernel: Some(link.counters.growth_since(&before)),
+                kernel: before.map(|before| link.counters.growth_since(&before)),
                 captured: Counters::default(),
                 forwarded: Counters::default(),
             },

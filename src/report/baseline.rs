@@ -14,10 +14,15 @@ use crate::observe::{Counters, LinkCounters};
 /// Reports that wait for an answer; an answer that comes later than this many reports is worthless.
 const MAX_UNANSWERED: usize = 8;
 
+/// Interfaces remembered, those that are gone included; containers make new ones all the time.
+const MAX_INTERFACES: usize = 1_024;
+
 /// Cumulative growth and what of it was reported.
 #[derive(Debug, Clone, Default)]
 pub struct Baseline {
-    last: Option<BTreeMap<(u32, String), Counters>>,
+    /// By interface index: a renamed interface goes on, a replaced one has another. Interfaces that are gone stay known,
+    /// so that one that comes back (from a container, or after an incomplete list) is not told from its begin again.
+    last: Option<BTreeMap<u32, Counters>>,
     grown: Counters,
     accepted: Option<Counters>,
     begun: Option<Counters>,
@@ -36,17 +41,22 @@ impl Baseline {
     ///
     /// An interface not seen before counts from zero, except at the very first call, which only sets the scene.
     pub fn observe(&mut self, links: &[LinkCounters]) {
-        let current: BTreeMap<(u32, String), Counters> = links
-            .iter()
-            .map(|link| ((link.index, link.name.clone()), link.counters))
-            .collect();
-        if let Some(last) = &self.last {
-            for (interface, counters) in &current {
-                let before = last.get(interface).copied().unwrap_or_default();
-                self.grown += counters.growth_since(&before);
+        let first = self.last.is_none();
+        let last = self.last.get_or_insert_default();
+        for link in links {
+            let before = last.insert(link.index, link.counters);
+            if !first {
+                self.grown += link.counters.growth_since(&before.unwrap_or_default());
             }
         }
-        self.last = Some(current);
+        while last.len() > MAX_INTERFACES.max(links.len()) {
+            // The lowest index is the oldest interface; those that are there are put back by the next look.
+            let gone = |index: &u32| !links.iter().any(|link| link.index == *index);
+            let Some(oldest) = last.keys().copied().find(gone) else {
+                break;
+            };
+            last.remove(&oldest);
+        }
     }
 
     /// The delta for the report that is being made; `None` before the first accepted report. Since then, or with
@@ -180,9 +190,12 @@ mod tests {
         baseline.observe(&[link("eth0", 7, 25), link("usb0", 8, 5)]);
         assert_eq!(
             bytes_in(baseline.begin(5, Offline::Fold)),
-            Some(30),
-            "back, and one more"
+            Some(20),
+            "back with 15 more, and one more interface"
         );
+        baseline.accepted(5);
+        baseline.observe(&[link("wan0", 7, 26), link("usb0", 8, 5)]);
+        assert_eq!(bytes_in(baseline.begin(6, Offline::Fold)), Some(1), "renamed");
     }
 
     #[test]

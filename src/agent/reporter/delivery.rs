@@ -113,7 +113,9 @@ impl Reporter {
         let error = match reply.outcome {
             Outcome::Accepted => {
                 memory.ledgers.baseline.accepted(report_id);
-                memory.ledgers.pending.settle(report_id);
+                if waiting.custom {
+                    memory.ledgers.pending.settle(report_id);
+                }
                 memory.caution.accepted(waiting.custom);
                 self.board.update(|status| {
                     status.reports.accepted += 1;
@@ -131,8 +133,13 @@ impl Reporter {
             memory.schedule.throttled(clock::instant());
         }
         if reply.is_invalid() {
-            memory.ledgers.baseline.given_up(report_id);
-            memory.ledgers.pending.settle(report_id);
+            // Custom metrics are what can be refused: without them the same traffic is told again. A report that is
+            // refused without them would be refused for ever.
+            if waiting.custom {
+                memory.ledgers.pending.settle(report_id);
+            } else {
+                memory.ledgers.baseline.given_up(report_id);
+            }
             memory.caution.invalid(waiting.custom);
         }
         self.board.update(|status| status.reports.rejected += 1);

@@ -110,6 +110,10 @@ impl Desk {
 
 impl Reporter {
     pub(super) async fn reply(&self, asked: Asked, config: &Config, memory: &mut Memory) {
+        // Whoever asked has been told that it takes too long; what nobody waits for is not done.
+        if asked.answer.is_closed() {
+            return;
+        }
         let answer = match asked.question {
             Question::Show => self.show(config, memory),
             Question::Last => Ok(json!(memory.last)),

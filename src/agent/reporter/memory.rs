@@ -47,10 +47,10 @@ impl Reporter {
     pub(super) fn remember(&self, config: &Config) -> Memory {
         let stored = files::read(&self.state_directory.join(LAST)).ok().flatten();
         let last: Option<LastReport> = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let since = last.as_ref().and_then(|last| {
-            // A clock that stepped back tells nothing about when that was.
+        let since = last.as_ref().map(|last| {
             let since = clock::now().wall.duration_since(last.sent);
-            Duration::try_from(since).ok()
+            // A clock that stepped back tells nothing about when that was: as if it were just now.
+            Duration::try_from(since).unwrap_or_default()
         });
         let interval = config.reporting.interval;
         Memory {

@@ -21,6 +21,8 @@ use crate::observe::way::{Interface, Stack};
 const TICK: Duration = Duration::from_millis(250);
 /// Without word from the kernel the interfaces are looked at this often.
 const LINK_POLL: Duration = Duration::from_secs(2);
+/// Shortest time between two looks: neighbours can make addresses change all the time.
+const LINK_PAUSE: Duration = Duration::from_millis(200);
 /// With it, this often all the same: a reader may have failed by itself.
 const RECHECK: Duration = Duration::from_secs(15);
 /// A capture that could not be opened is tried again after this pause: rights do not change often.
@@ -65,22 +67,28 @@ impl Supervisor {
         self.watch = LinkWatch::open()
             .inspect_err(|error| tracing::warn!(%error, "interfaces that come are noticed late"))
             .ok();
-        let mut next_look = instant();
+        let (mut next_look, mut last_look) = (instant(), instant());
         while !self.stop.load(Ordering::Relaxed) {
             if instant() >= next_look {
                 self.look();
+                last_look = instant();
                 next_look = instant() + if self.watch.is_some() { RECHECK } else { LINK_POLL };
             }
             if self.settings.events.send(CaptureEvent::Tick).is_err() {
                 break;
             }
             if self.has_changed() {
-                next_look = instant();
+                next_look = next_look.min(last_look + LINK_PAUSE);
             }
             self.count_lost();
         }
-        // Also when nobody listens any more.
-        self.stop.store(true, Ordering::Relaxed);
+        // Also when nobody listens any more, which nobody else would tell.
+        if !self.stop.swap(true, Ordering::Relaxed) {
+            let mut status = lock(&self.status);
+            status.interfaces.clear();
+            status.links_fault =
+                Some("accounting has ended; nothing is counted until the agent is restarted".into());
+        }
         if let Some(ring) = self.ring.take() {
             ring.join();
         }
