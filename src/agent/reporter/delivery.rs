@@ -7,7 +7,8 @@
 //! |---|---|---|
 //! | accepted | is settled | next slot |
 //! | throttled | is told again | a whole interval after the answer |
-//! | InvalidPayload | is given up, or it would grow for ever | next slot, without custom metrics if it had any |
+//! | InvalidPayload | custom metrics are given up, the rest is told again | next slot, without custom metrics |
+//! | InvalidPayload without custom metrics | is given up, or it would grow for ever | next slot |
 //! | another refusal, silence, not sent | is told again (or dropped, `reporting.offline`) | next slot |
 
 use std::time::Duration;
