@@ -22,6 +22,11 @@ pub mod process;
 pub mod quarantine;
 pub mod report;
 
+/// Locks even what a thread that failed had locked: the values behind our locks are whole between any two steps.
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// An error with all its causes in one line, `what: why: why`. A cause that only repeats its effect is left out.
 pub fn error_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

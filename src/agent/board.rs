@@ -2,7 +2,7 @@
 //!
 //! In: updates. Out: [`Status`], for the control socket. Absent on purpose: decisions; nothing reads the board to act.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -126,11 +126,11 @@ pub struct Board(Arc<Mutex<Status>>);
 impl Board {
     /// Changes a part.
     pub fn update(&self, change: impl FnOnce(&mut Status)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut crate::lock(&self.0));
     }
 
     /// A copy of everything.
     pub fn read(&self) -> Status {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        crate::lock(&self.0).clone()
     }
 }

@@ -62,15 +62,20 @@ pub struct Link {
 /// If the kernel does not answer.
 pub fn links() -> Result<Vec<Link>, NetlinkError> {
     let mut netlink = Netlink::open(NETLINK_ROUTE)?;
+    let mut links = without_addresses(&mut netlink)?;
+    netlink.ask(list(numbers::RTM_GETADDR, 8), &mut |message| {
+        add_address(&mut links, message);
+        Ok(())
+    })?;
+    Ok(links)
+}
+
+fn without_addresses(netlink: &mut Netlink) -> Result<Vec<Link>, NetlinkError> {
     let mut links: Vec<Link> = Vec::new();
     netlink.ask(list(numbers::RTM_GETLINK, 16), &mut |message| {
         if links.len() < MAX_LINKS {
             links.extend(link_of(message));
         }
-        Ok(())
-    })?;
-    netlink.ask(list(numbers::RTM_GETADDR, 8), &mut |message| {
-        add_address(&mut links, message);
         Ok(())
     })?;
     Ok(links)
@@ -81,7 +86,7 @@ pub fn links() -> Result<Vec<Link>, NetlinkError> {
 /// # Errors
 /// If the kernel does not answer.
 pub fn counters() -> Result<Vec<LinkCounters>, NetlinkError> {
-    Ok(links()?
+    Ok(without_addresses(&mut Netlink::open(NETLINK_ROUTE)?)?
         .into_iter()
         .filter(|link| !link.loopback)
         .map(|link| LinkCounters {

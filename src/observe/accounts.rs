@@ -5,7 +5,7 @@
 //! exactly what was counted until then: nothing twice, nothing lost.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::attribution::{Attribution, Verdict};
@@ -17,6 +17,7 @@ use super::meter::Meter;
 use super::sockets::{ProcessTable, SocketTable};
 use super::tally::{Content, Sighting, Sum};
 use crate::host::links::Link;
+use crate::lock;
 use crate::process::Process;
 
 /// The open sockets are listed this often, so that one that closes before its first packet is looked up is known;
@@ -222,8 +223,4 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
             self.ledger.settle(flow, process);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -196,8 +196,11 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             .find(flow, interface)
             .map_err(|_| (0, Reason::LookupFailed))?;
         let accepts = found.is_some_and(|owner| owner.listening && flow.protocol == Protocol::Tcp);
+        let found = found
+            .filter(|owner| owner.inode != 0)
+            .or_else(|| self.recall(flow));
         // A socket that takes from everybody may only share its port with a translated flow.
-        if (accepts || flow.protocol == Protocol::Udp)
+        if (accepts || flow.protocol == Protocol::Udp || found.is_none())
             && let Some(peer) = self.translated_for(flow)
         {
             return Ok((0, Owner::Translated(peer)));
@@ -206,12 +209,8 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             // The listener need not be the one who will accept: a child or a worker may.
             return Err((0, Reason::NotAccepted));
         }
-        let found = found.filter(|owner| owner.inode != 0);
-        let Some(SocketOwner { inode, .. }) = found.or_else(|| self.recall(flow)) else {
-            return match self.translated_for(flow) {
-                Some(peer) => Ok((0, Owner::Translated(peer))),
-                None => Err((0, Reason::NoSocket)),
-            };
+        let Some(SocketOwner { inode, .. }) = found else {
+            return Err((0, Reason::NoSocket));
         };
         match (self.processes.holder(inode, now), previous) {
             (Holder::Process(process), _) => Ok((inode, Owner::Process(process))),

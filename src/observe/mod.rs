@@ -24,7 +24,7 @@ pub mod way;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use jiff::Timestamp;
@@ -38,6 +38,7 @@ use crate::host::netlink::NetlinkError;
 use crate::host::pace::hurry;
 use crate::host::procfs::ProcessIndex;
 use crate::host::sock_diag::{SockDiag, Sockets};
+use crate::lock;
 use accounts::Accounts;
 pub use interval::{Counters, Interval, LinkCounters};
 use interval::{InterfaceTraffic, UnattributedTraffic};
@@ -192,10 +193,6 @@ impl Drop for Observer {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn account(received: &Receiver<CaptureEvent>, accounts: &Mutex<Accounts<Sockets, ProcessIndex>>) {

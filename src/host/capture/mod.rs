@@ -16,10 +16,11 @@ mod supervisor;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::links::Link;
+use crate::lock;
 use crate::observe::meter::Meter;
 use supervisor::Supervisor;
 
@@ -168,10 +169,6 @@ impl Drop for Capture {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What every reader thread works with.

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use packet_ring::{Frame, FrameKind, PacketRing, RingControl, RingOptions};
 
-use super::{CaptureState, Work, lock};
+use super::{CaptureState, Work};
 use crate::host::links::{Link, link_kind};
 use crate::host::pace::hurry;
+use crate::lock;
 use crate::observe::meter::Captured;
 use crate::observe::way::Seen;
 

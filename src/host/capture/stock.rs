@@ -19,9 +19,10 @@ use pnet::datalink::{Channel, Config, DataLinkReceiver, NetworkInterface};
 use pnet::util::MacAddr;
 
 use super::supervisor::RETRY;
-use super::{CaptureState, Work, lock};
+use super::{CaptureState, Work};
 use crate::host::clock::instant;
 use crate::host::links::Link;
+use crate::lock;
 use crate::observe::decode::LinkKind;
 use crate::observe::meter::Captured;
 use crate::observe::way::Seen;

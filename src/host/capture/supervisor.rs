@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::ring::Ring;
 use super::stock::StockReaders;
-use super::{CaptureEvent, CaptureSettings, CaptureState, CaptureStatus, Receiver, Work, lock};
+use super::{CaptureEvent, CaptureSettings, CaptureState, CaptureStatus, Receiver, Work};
 use crate::host::clock::{self, instant};
 use crate::host::link_watch::LinkWatch;
 use crate::host::links::{Link, links};
+use crate::lock;
 use crate::observe::decode::LinkKind;
 use crate::observe::way::{Interface, Stack};
 
