@@ -25,7 +25,7 @@ use crate::host::nft_kernel::Change;
 use crate::quarantine::confirm::{self, Aftermath, Attempt, Verdict};
 use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
 use crate::quarantine::lifeline::Endpoint;
-use crate::quarantine::order::{Authority, Posture};
+use crate::quarantine::order::{Authority, Order, Posture};
 use crate::quarantine::order_document::Wish;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::ruleset::Effect;
@@ -427,7 +427,7 @@ impl Enforcer {
             verified_at: self.state.verified_at,
             plan: (!plan.is_normal()).then(|| plan.id()),
             scope: plan.scope,
-            orders: self.journal.book.orders().to_vec(),
+            orders: self.journal.book.orders().iter().map(Order::for_show).collect(),
             faults,
             rejected: self.rejected.clone(),
             rolled_back: self.journal.rolled_back.clone(),
