@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, safe, screen};
-use crate::host::{files, nft, process_table};
+use crate::host::{append_file, files, nft, process_table};
+use crate::quarantine::history;
 use crate::quarantine::journal;
 use crate::quarantine::lifeline::Lifelines;
 use crate::quarantine::order::ProcessAction;
@@ -39,14 +40,17 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         Err(error) => failures.push(error.to_string()),
     }
     if failures.is_empty() {
-        for name in [
+        let history = arguments.state_dir.join(history::FILE);
+        let files = [
             "journal",
             "journal.damaged",
             "configuration.json",
             "last-report.json",
             "lock",
-        ] {
-            let path = arguments.state_dir.join(name);
+        ]
+        .map(|name| arguments.state_dir.join(name));
+        let kept = (0..=history::KEPT).map(|age| append_file::aged(&history, age));
+        for path in files.into_iter().chain(kept) {
             let removed = [files::remove(&files::temporary(&path)), files::remove(&path)];
             failures.extend(
                 removed

@@ -6,6 +6,7 @@
 //! and on a timer (level-triggered, idempotent); nothing else loads rules or signals processes.
 
 mod desk;
+mod history;
 mod kernel;
 mod restore;
 mod stopper;
@@ -20,12 +21,14 @@ use crate::config::fault::Fault;
 use crate::config::{Isolation, Mode};
 use crate::host::clock::{self, Now};
 use crate::quarantine::confirm::{self, Attempt, Verdict};
+use crate::quarantine::history::Event;
 use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
 use crate::quarantine::lifeline::Endpoint;
 use crate::quarantine::order::{Authority, Posture};
 use crate::quarantine::order_document::Wish;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::state::{Phase, Rejection, State};
+use history::HistoryLog;
 use kernel::Loaded;
 
 /// Commands waiting; senders wait when it is full, so nothing is lost.
@@ -130,6 +133,7 @@ pub struct Enforcer {
     round_trip: Option<Duration>,
     reasserted: u64,
     last_canary: Option<Duration>,
+    history: HistoryLog,
     state: State,
     publish: watch::Sender<State>,
     commands: mpsc::Receiver<Envelope>,
@@ -158,6 +162,19 @@ impl Enforcer {
             for reply in answers {
                 let _ = reply.send(self.state.clone());
             }
+            self.record().await;
+        }
+    }
+
+    /// Writes what happened into the history, after everybody who waits for it was told.
+    async fn record(&mut self) {
+        tokio::task::yield_now().await;
+        self.history.flush(clock::now());
+        let (end, fault) = (self.history.end(), self.history.fault());
+        if self.state.history != end || self.state.history_fault != fault {
+            self.state.history = end;
+            self.state.history_fault = fault;
+            self.publish.send_replace(self.state.clone());
         }
     }
 
@@ -184,18 +201,34 @@ impl Enforcer {
         let now = clock::now();
         for ended in self.journal.book.expire(now.wall) {
             tracing::info!(order = %ended.id, authority = %ended.authority, "the order has expired");
+            self.history.note(Event::Expired {
+                authority: ended.authority,
+                order: ended.id,
+            });
         }
         let wanted = self.wanted_plan();
         let plan = self.effective_plan(&wanted);
+        let held_back = (plan.is_normal() && !wanted.is_normal()).then_some(match self.settings.mode {
+            Mode::Observe => "mode observe",
+            Mode::Enforce => "it was given up",
+        });
+        self.history.plan(&wanted, self.journal.book.orders(), held_back);
         self.note_trial(&plan);
         let mut faults: Vec<String> = self.save().err().into_iter().collect();
-        let proven = match self.bring_kernel(&plan, now).await {
-            Ok(()) => true,
+        let reasserted = self.reasserted;
+        let outcome = self.bring_kernel(&plan, now).await;
+        if self.reasserted > reasserted {
+            let what = "the table inet edgewarden was changed".into();
+            self.history.note(Event::Reasserted { by: None, what });
+        }
+        let proven = outcome.is_ok();
+        match outcome {
+            Ok(()) => self.history.proven(&plan),
             Err(found) => {
+                self.history.unproven();
                 faults.extend(found);
-                false
             }
-        };
+        }
         faults.extend(self.bring_processes(&plan, now));
         faults.extend(self.save().err());
         let mut named = BTreeSet::new();
@@ -304,24 +337,10 @@ impl Enforcer {
             now.uptime,
         ) {
             Verdict::Wait => {}
-            Verdict::Confirmed => {
-                tracing::info!(plan = %id, "the control channel works through the closed firewall: confirmed");
-                self.journal.confirmed = Some(Confirmed {
-                    plan: id,
-                    scope: attempt.scope,
-                    unresolved: attempt.unresolved,
-                });
-                self.journal.trial = None;
-                let mut faults = self.state.faults.clone();
-                if let Err(fault) = self.save()
-                    && !faults.contains(&fault)
-                {
-                    faults.insert(0, fault);
-                }
-                self.say(Phase::Enforced, &plan.clone(), plan, faults, now);
-            }
+            Verdict::Confirmed => self.confirm(id, &attempt, plan, now),
             Verdict::Widen => {
                 tracing::warn!(plan = %id, "the control channel is silent behind the rules: widening the lifelines");
+                self.history.note(Event::Widened { plan: id.clone() });
                 self.attempt = Some((
                     id,
                     Attempt {
@@ -339,6 +358,10 @@ impl Enforcer {
                      another {seconds} s with wider lifelines"
                 );
                 tracing::error!(plan = %id, "rolled back: {why}");
+                self.history.note(Event::RolledBack {
+                    plan: id.clone(),
+                    why: why.clone(),
+                });
                 self.journal.rolled_back = Some(RolledBack {
                     plan: id,
                     at: now.wall,
@@ -347,6 +370,24 @@ impl Enforcer {
                 self.attempt = None;
             }
         }
+    }
+
+    fn confirm(&mut self, id: PlanId, attempt: &Attempt, plan: &Plan, now: Now) {
+        tracing::info!(plan = %id, "the control channel works through the closed firewall: confirmed");
+        self.history.note(Event::Confirmed { plan: id.clone() });
+        self.journal.confirmed = Some(Confirmed {
+            plan: id,
+            scope: attempt.scope,
+            unresolved: attempt.unresolved,
+        });
+        self.journal.trial = None;
+        let mut faults = self.state.faults.clone();
+        if let Err(fault) = self.save()
+            && !faults.contains(&fault)
+        {
+            faults.insert(0, fault);
+        }
+        self.say(Phase::Enforced, plan, plan, faults, now);
     }
 
     fn say(&mut self, phase: Phase, wanted: &Plan, plan: &Plan, faults: Vec<String>, now: Now) {
@@ -369,6 +410,8 @@ impl Enforcer {
             spared: self.state.spared.clone(),
             blocked: self.state.blocked,
             reasserted: self.reasserted,
+            history: self.state.history.clone(),
+            history_fault: self.state.history_fault.clone(),
         };
         if phase != Phase::Failed {
             state.verified_at = Some(now.wall);
@@ -377,12 +420,13 @@ impl Enforcer {
             state.since = Some(now.wall);
             tracing::info!(?phase, ?posture, wanted = %wanted.posture, "enforcement changed");
         }
-        for fault in state
-            .faults
-            .iter()
-            .filter(|fault| !self.state.faults.contains(fault))
-        {
+        let is_new = |fault: &&String| !self.state.faults.contains(fault);
+        let news: Vec<String> = state.faults.iter().filter(is_new).cloned().collect();
+        for fault in &news {
             tracing::error!("enforcement: {fault}");
+        }
+        if !news.is_empty() {
+            self.history.note(Event::Failed { faults: news });
         }
         self.state = state;
         self.publish.send_replace(self.state.clone());

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
+use super::history::HistoryLog;
 use super::{Enforcer, Handle, QUEUE, Settings};
 use crate::host::{clock, files, nft};
+use crate::quarantine::history::Event;
 use crate::quarantine::journal::{self, Journal};
 use crate::quarantine::order::{Authority, Order};
 use crate::quarantine::order_document::Wish;
@@ -23,7 +25,11 @@ impl Enforcer {
         let (publish, state) = watch::channel(State::default());
         let (sender, commands) = mpsc::channel(QUEUE);
         let path = state_directory.join(JOURNAL);
-        let (journal, saved) = read_journal(&path).await;
+        let mut history = HistoryLog::new(state_directory);
+        history.note(Event::Started {
+            version: env!("CARGO_PKG_VERSION").into(),
+        });
+        let (journal, saved) = read_journal(&path, &mut history).await;
         let mut enforcer = Self {
             path,
             journal,
@@ -37,11 +43,13 @@ impl Enforcer {
             round_trip: None,
             reasserted: 0,
             last_canary: None,
+            history,
             state: State::default(),
             publish,
             commands,
         };
         enforcer.reconcile().await;
+        enforcer.record().await;
         (
             enforcer,
             Handle {
@@ -71,7 +79,7 @@ impl Enforcer {
     }
 }
 
-async fn read_journal(path: &Path) -> (Journal, Vec<u8>) {
+async fn read_journal(path: &Path, history: &mut HistoryLog) -> (Journal, Vec<u8>) {
     let (what, says_live) = match files::read(path) {
         Ok(None) => return (Journal::default(), journal::encode(&Journal::default())),
         Ok(Some(bytes)) => match journal::decode(&bytes) {
@@ -85,12 +93,16 @@ async fn read_journal(path: &Path) -> (Journal, Vec<u8>) {
         files::set_aside(path).map_or_else(|error| error.to_string(), |aside| aside.display().to_string());
     let in_kernel = matches!(nft::list().await, Ok(Some(_)));
     let mut journal = Journal::default();
+    history.note(Event::JournalDamaged {
+        what: format!("{what} (kept as {aside})"),
+    });
     if says_live || in_kernel {
         tracing::error!(
             "{what} (kept as {aside}): an order may have been live, so the device isolates itself"
         );
         let now = clock::now().wall;
         let order = Order::isolate(Authority::Recovery, "journal-damaged", Some(what), now);
+        history.note(Event::ordered(&order));
         journal
             .book
             .set(Authority::Recovery, Wish::Order(Box::new(order)));
