@@ -171,7 +171,10 @@ fn checked(
         return out(&safe::json(&value).map_err(|error| Failure::new(&error))?);
     }
     let earlier = if summary.first > 1 {
-        format!("; it begins at record {}, earlier ones were rotated away", summary.first)
+        format!(
+            "; it begins at record {}, earlier ones were rotated away",
+            summary.first
+        )
     } else {
         String::new()
     };

@@ -204,3 +204,78 @@ fn write_error(path: &Path, source: io::Error) -> FileError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_grows_and_says_what_others_did() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut file = AppendFile::open(&path).unwrap();
+        file.append(b"one\n").unwrap();
+        file.append(b"two\n").unwrap();
+        assert_eq!((file.len(), file.change()), (8, None));
+        assert_eq!(file.tail(5).unwrap(), b"\ntwo\n");
+        assert_eq!(file.tail(100).unwrap(), b"one\ntwo\n");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        file.cut(2).unwrap();
+        file.append(b"\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one\ntw\n");
+        fs::write(&path, "one\ntw\nthree\n").unwrap();
+        assert_eq!(file.change(), Some("something was written to it"));
+        fs::write(&path, "o").unwrap();
+        assert_eq!(file.change(), Some("its end was cut off"));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(file.change(), Some("it was removed"));
+        fs::write(&path, "").unwrap();
+        assert_eq!(file.change(), Some("it was replaced by another file"));
+    }
+
+    #[test]
+    fn links_and_what_is_no_file_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, path) = (directory.path().join("real"), directory.path().join("log"));
+        fs::write(&real, "precious").unwrap();
+        std::os::unix::fs::symlink(&real, &path).unwrap();
+        assert!(AppendFile::open(&path).is_err());
+        assert!(end_of(&path, 10).is_err());
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&real, &path).unwrap();
+        assert!(AppendFile::open(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(AppendFile::open(&path).is_err());
+        assert!(end_of(&path, 10).is_err());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let error = AppendFile::open(&path).unwrap_err();
+        assert!(error.to_string().contains("log"), "{error}");
+        assert_eq!(fs::read(&real).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn rotation_keeps_so_many_and_survives_gaps() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let read = |age| fs::read_to_string(aged(&path, age)).ok();
+        for round in 0..5 {
+            fs::write(&path, round.to_string()).unwrap();
+            rotate(&path, 2).unwrap();
+        }
+        assert_eq!(
+            [read(0), read(1), read(2), read(3)],
+            [None, Some("4".into()), Some("3".into()), None]
+        );
+        fs::remove_file(aged(&path, 1)).unwrap();
+        fs::write(&path, "5").unwrap();
+        rotate(&path, 2).unwrap();
+        assert_eq!(
+            [read(0), read(1), read(2)],
+            [None, Some("5".into()), Some("3".into())]
+        );
+        assert_eq!(end_of(&aged(&path, 1), 10).unwrap(), Some((b"5".to_vec(), true)));
+        assert_eq!(end_of(&path, 10).unwrap(), None);
+    }
+}

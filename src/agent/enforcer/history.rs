@@ -197,7 +197,10 @@ impl HistoryLog {
             }
             // One that cannot be read is what a reader of the history will be told.
             let older = append_file::end_of(&append_file::aged(&self.path, age), TAIL);
-            found = older.ok().flatten().and_then(|(tail, all)| history::resume(&tail, all).head);
+            found = older
+                .ok()
+                .flatten()
+                .and_then(|(tail, all)| history::resume(&tail, all).head);
         }
         file.cut(resume.cut)?;
         if resume.newline {
@@ -230,3 +233,11 @@ impl Drop for HistoryLog {
         self.flush(clock::now());
     }
 }
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "looks at the files and changes them as somebody would"
+)]
+mod tests;

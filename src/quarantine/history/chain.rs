@@ -62,7 +62,9 @@ pub enum ChainFault {
         expected: u64,
     },
     /// The record does not know the one before.
-    #[error("{at}: record {seq} names {found} as the one before it, expected {expected}: one of the two was replaced")]
+    #[error(
+        "{at}: record {seq} names {found} as the one before it, expected {expected}: one of the two was replaced"
+    )]
     Link {
         /// Where.
         at: String,
@@ -74,7 +76,9 @@ pub enum ChainFault {
         expected: Hash,
     },
     /// The beginning is missing, and it was not rotated away.
-    #[error("{at}: the history begins at record {found}, expected 1: only a full set of {KEPT} older files begins later")]
+    #[error(
+        "{at}: the history begins at record {found}, expected 1: only a full set of {KEPT} older files begins later"
+    )]
     Beginning {
         /// Where.
         at: String,
@@ -94,7 +98,11 @@ pub struct Seen {
 
 /// The whole lines of a file, and its torn end.
 pub fn read(file: &KeptFile) -> (impl Iterator<Item = Seen>, Option<Torn>) {
-    let whole = file.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let whole = file
+        .bytes
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |end| end + 1);
     let (lines, rest) = file.bytes.split_at(whole);
     let count = lines.iter().filter(|byte| **byte == b'\n').count();
     let torn = (!rest.is_empty()).then(|| Torn {
@@ -120,7 +128,10 @@ pub fn verify(files: &[KeptFile]) -> Result<Summary, ChainFault> {
     for file in files {
         let (lines, torn) = read(file);
         for Seen { at, record } in lines {
-            let record = record.map_err(|fault| ChainFault::Line { at: at.clone(), fault })?;
+            let record = record.map_err(|fault| ChainFault::Line {
+                at: at.clone(),
+                fault,
+            })?;
             follow(&mut summary, &record, at, file.age)?;
         }
         match torn {
@@ -142,11 +153,7 @@ fn follow(summary: &mut Summary, record: &Record, at: String, age: usize) -> Res
         None if found != 1 && age != KEPT => return Err(ChainFault::Beginning { at, found }),
         None => summary.first = found,
         Some(expected) if found != expected => {
-            return Err(ChainFault::Order {
-                at,
-                found,
-                expected,
-            });
+            return Err(ChainFault::Order { at, found, expected });
         }
         Some(_) => {}
     }

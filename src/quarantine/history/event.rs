@@ -279,11 +279,9 @@ impl Event {
                 write!(f, "order {order} of {authority} ended by {by}")
             }
             Self::Expired { authority, order } => write!(f, "order {order} of {authority} expired"),
-            Self::Overridden { reason, orders } => write!(
-                f,
-                "operator ended every order ({}): {reason}",
-                orders.join(", ")
-            ),
+            Self::Overridden { reason, orders } => {
+                write!(f, "operator ended every order ({}): {reason}", orders.join(", "))
+            }
             _ => Ok(()),
         }
     }

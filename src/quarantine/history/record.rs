@@ -142,7 +142,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Record, LineFault> {
         let said = hash.chars().take(DIGITS).collect();
         return Err(LineFault::Content { said, found });
     }
-    let body: Body<Value> = serde_json::from_str(&body).map_err(|error| LineFault::Form(error.to_string()))?;
+    let body: Body<Value> =
+        serde_json::from_str(&body).map_err(|error| LineFault::Form(error.to_string()))?;
     Ok(Record {
         head: Head {
             seq: body.seq,

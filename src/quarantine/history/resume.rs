@@ -33,9 +33,15 @@ pub fn resume(tail: &[u8], from_start: bool) -> Resume {
             ..Resume::default()
         };
     }
-    let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let whole = tail
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |end| end + 1);
     let (lines, torn) = tail.split_at(whole);
-    let mut lines = lines.strip_suffix(b"\n").unwrap_or(lines).rsplit(|byte| *byte == b'\n');
+    let mut lines = lines
+        .strip_suffix(b"\n")
+        .unwrap_or(lines)
+        .rsplit(|byte| *byte == b'\n');
     let newest = lines.next().map(record::parse);
     let (head, problem) = match newest {
         None => (None, None),
