@@ -61,17 +61,17 @@ impl Enforcer {
     fn set(&mut self, authority: Authority, wish: Wish, by: Authority) -> bool {
         let orders = self.journal.book.orders();
         let held = orders.iter().find(|order| order.authority == authority);
-        let event = match &wish {
-            Wish::Order(order) => Event::ordered(order),
-            Wish::Release => Event::Released {
-                authority,
-                order: held.map(|order| order.id.clone()).unwrap_or_default(),
-                by,
-            },
+        let (text, event) = match &wish {
+            Wish::Order(order) => (format!("{} ({})", order.posture, order.id), Event::ordered(order)),
+            Wish::Release => {
+                let order = held.map(|order| order.id.clone()).unwrap_or_default();
+                let event = Event::Released { authority, order, by };
+                ("release".to_owned(), event)
+            }
         };
         let news = self.journal.book.set(authority, wish);
         if news {
-            tracing::info!("{event}");
+            tracing::info!(%authority, "new wish: {text}");
             self.history.note(event);
         }
         news

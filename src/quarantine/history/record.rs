@@ -100,13 +100,15 @@ pub fn line(before: Option<&Head>, at: Timestamp, event: &Event) -> (String, Hea
         event: bounded(serde_json::to_value(event).unwrap_or_default()),
         prev: before.map_or_else(Hash::none, |head| head.hash.clone()),
     };
-    let body = serde_json::to_string(&body).unwrap_or_default();
+    let (line, hash) = seal(&serde_json::to_string(&body).unwrap_or_default());
+    (line, Head { seq, hash })
+}
+
+/// Adds the hash as the last member of a JSON object.
+pub(super) fn seal(body: &str) -> (String, Hash) {
     let hash = Hash::of(body.as_bytes());
-    let open = body.strip_suffix('}').unwrap_or(&body);
-    (
-        format!("{open}{BEFORE_HASH}{hash}{AFTER_HASH}\n"),
-        Head { seq, hash },
-    )
+    let open = body.strip_suffix('}').unwrap_or(body);
+    (format!("{open}{BEFORE_HASH}{hash}{AFTER_HASH}\n"), hash)
 }
 
 /// Why a line is no record.

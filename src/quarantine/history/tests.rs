@@ -259,13 +259,18 @@ fn what_the_agent_found_changed_is_in_the_summary() {
 
 #[test]
 fn a_kind_of_a_later_version_is_a_link_all_the_same() {
-    let text = line(None, at(), &Event::Stopped).0;
-    let record = parse(text.trim_end().as_bytes()).unwrap();
-    let later = record::Record {
-        event: json!({"kind": "levitated"}),
-        ..record
-    };
-    assert_eq!(later.known(), None);
+    let (first, head) = line(None, at(), &Event::Stopped);
+    let body = format!(
+        r#"{{"seq":2,"at":"2027-01-01T00:00:00Z","event":{{"kind":"levitated","height":3}},"prev":"{}"}}"#,
+        head.hash
+    );
+    let (later, hash) = record::seal(&body);
+    let head = Head { seq: 2, hash };
+    let record = parse(later.trim_end().as_bytes()).unwrap();
+    assert_eq!(record.known(), None);
+    assert_eq!(record.event, json!({"kind": "levitated", "height": 3}));
+    let last = line(Some(&head), at(), &Event::Stopped).0;
+    assert_eq!(check(&[first, later, last]).unwrap().last.unwrap().seq, 3);
 }
 
 #[test]
