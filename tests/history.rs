@@ -7,15 +7,11 @@
     reason = "a test fails by panicking, prints its seed, and changes files as somebody would"
 )]
 
-#[path = "common/agent.rs"]
-mod agent;
 mod common;
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent::{joined, restart};
 use common::{LIMIT, isolate, options, ready, release, reports};
 use edgewarden_lab::site::{in_lab, wait_until};
 use edgewarden_lab::stage::Stage;
@@ -29,14 +25,21 @@ fn file(stage: &Stage) -> PathBuf {
 }
 
 fn history(stage: &Stage, args: &[&str]) -> (Option<i32>, String, String) {
-    let directory = stage.state_directory();
+    history_in(stage, &stage.state_directory(), args)
+}
+
+fn history_in(stage: &Stage, directory: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let mut all = vec!["history", "--state-dir", directory.to_str().unwrap()];
     all.extend(args);
     stage.edgewarden(&all).unwrap()
 }
 
 fn records(stage: &Stage) -> Vec<Value> {
-    let (_, output, _) = history(stage, &["--json"]);
+    records_in(stage, &stage.state_directory())
+}
+
+fn records_in(stage: &Stage, directory: &Path) -> Vec<Value> {
+    let (_, output, _) = history_in(stage, directory, &["--json"]);
     output
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -63,7 +66,11 @@ fn wait_events(stage: &Stage, wanted: &[Value]) -> Vec<Value> {
 }
 
 fn whole(stage: &Stage) -> String {
-    let (code, output, errors) = history(stage, &["--verify"]);
+    verified(stage, &stage.state_directory())
+}
+
+fn verified(stage: &Stage, directory: &Path) -> String {
+    let (code, output, errors) = history_in(stage, directory, &["--verify"]);
     assert_eq!(code, Some(0), "{output}{errors}");
     output
 }
@@ -79,7 +86,7 @@ fn the_history_tells_who_ordered_what_and_why() {
     in_lab("the_history_tells_who_ordered_what_and_why", || {
         let mut stage = ready(options());
         wait_events(&stage, &[json!({"kind": "started"})]);
-        let order = json!({"id": "inc-17", "posture": "isolate", "reason": "bytes out\u{1b}[2J"});
+        let order = json!({"id": "inc-17", "posture": "isolate", "reason": "bytes out\u{202e}"});
         stage.desire(&json!({ "quarantine": order })).unwrap();
         stage.wait_phase(LIMIT, "enforced").unwrap();
         stage.nft(&["flush", "ruleset"]).unwrap();
@@ -96,7 +103,7 @@ fn the_history_tells_who_ordered_what_and_why() {
             &[
                 json!({"kind": "started"}),
                 json!({"kind": "ordered", "authority": "shadow", "order": "inc-17", "posture": "isolate",
-                       "reason": "bytes out\u{1b}[2J"}),
+                       "reason": "bytes out\u{202e}"}),
                 json!({"kind": "planned", "posture": "isolate", "orders": ["shadow inc-17"]}),
                 json!({"kind": "verified", "posture": "isolate"}),
                 json!({"kind": "confirmed"}),
@@ -126,7 +133,7 @@ fn the_history_tells_who_ordered_what_and_why() {
         let (code, page, errors) = history(&stage, &[]);
         assert_eq!(code, Some(0), "{errors}");
         assert!(
-            page.contains(" UTC  #2 isolate ordered by shadow (inc-17): bytes out\\u{1b}[2J\n"),
+            page.contains(" UTC  #2 isolate ordered by shadow (inc-17): bytes out\\u{202e}\n"),
             "{page}"
         );
         let (_, newest, _) = history(&stage, &["--last", "1"]);
@@ -191,7 +198,7 @@ fn a_changed_history_is_found_and_the_place_is_named() {
         whole(&stage);
         std::fs::write(&path, format!("{text}{{\"seq\":99,")).unwrap();
         assert!(whole(&stage).contains("is torn after 10 bytes"));
-        restart(&mut stage);
+        stage.start_agent().unwrap();
         wait_events(
             &stage,
             &[json!({"kind": "torn", "bytes": 10}), json!({"kind": "started"})],
@@ -252,13 +259,12 @@ fn a_full_disk_does_not_stop_an_order_and_what_happened_is_recorded_later() {
         || {
             let mut stage = ready(options());
             stage.agent = None;
-            let state = stage.state_directory();
-            let mount = |program: &str, args: &[&str]| {
-                let status = Command::new(program).args(args).arg(&state).status().unwrap();
-                assert!(status.success(), "{program} {args:?}");
-            };
-            mount("mount", &["-t", "tmpfs", "-o", "size=256k", "tmpfs"]);
-            stage.start_agent().unwrap();
+            let state = stage.state_directory().display().to_string();
+            let script = format!("mount -t tmpfs -o size=256k tmpfs {state} && exec \"$@\"");
+            let wrapper = ["--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+            stage.start_agent_as(Path::new("unshare"), &wrapper).unwrap();
+            let disk = format!("/proc/{}/root{state}", stage.agent.as_ref().unwrap().pid());
+            let disk = PathBuf::from(disk);
             stage.wait_phase(LIMIT, "released").unwrap();
             isolate(&stage);
             assert_eq!(
@@ -268,7 +274,7 @@ fn a_full_disk_does_not_stop_an_order_and_what_happened_is_recorded_later() {
             );
             release(&stage);
 
-            let filler = state.join("filler");
+            let filler = disk.join("filler");
             std::fs::write(&filler, vec![0; 512 * 1024]).unwrap_err();
             // What is left of the file's last page takes a few records.
             let mut rounds = 0;
@@ -285,7 +291,7 @@ fn a_full_disk_does_not_stop_an_order_and_what_happened_is_recorded_later() {
                 fault.contains("history") && fault.contains("not recorded"),
                 "{fault}"
             );
-            let faults = joined(&status["enforcement"]["faults"]);
+            let faults = status["enforcement"]["faults"].to_string();
             assert!(
                 !faults.contains("history"),
                 "it stands in no order's way: {faults}"
@@ -300,8 +306,9 @@ fn a_full_disk_does_not_stop_an_order_and_what_happened_is_recorded_later() {
                     s["enforcement"]["historyFault"].is_null()
                 })
                 .unwrap();
-            whole(&stage);
-            let seen = records(&stage);
+            let said = verified(&stage, &disk);
+            println!("{rounds} rounds until the disk was full\n{said}");
+            let seen = records_in(&stage, &disk);
             let count = |kind: &str| {
                 seen.iter()
                     .filter(|record| record["event"]["kind"] == kind)
@@ -309,8 +316,6 @@ fn a_full_disk_does_not_stop_an_order_and_what_happened_is_recorded_later() {
             };
             assert_eq!(count("ordered"), rounds + 2, "nothing is lost: {seen:#?}");
             assert_eq!((count("released"), count("torn")), (rounds + 2, 0));
-            stage.agent = None;
-            mount("umount", &[]);
         },
     );
 }
