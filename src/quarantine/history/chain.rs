@@ -157,12 +157,8 @@ fn follow(summary: &mut Summary, record: &Record, at: String, age: usize) -> Res
         }
         Some(_) => {}
     }
-    let before = match &summary.last {
-        Some(last) => Some(&last.hash),
-        None => None,
-    };
-    let expected = match before {
-        Some(hash) => hash.clone(),
+    let expected = match &summary.last {
+        Some(last) => last.hash.clone(),
         None if found == 1 => Hash::none(),
         // What it names was rotated away: the anchor, which nothing here can check.
         None => record.prev.clone(),
