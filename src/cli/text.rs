@@ -137,6 +137,9 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
         .faults
         .iter()
         .for_each(|fault| line("  problem", fault.clone()));
+    if let Some(fault) = &state.history_fault {
+        line("  history", fault.clone());
+    }
     if let Some(rolled_back) = &state.rolled_back {
         line("  gave up", format!("{} at {}", rolled_back.why, rolled_back.at));
     }

@@ -6,6 +6,7 @@
 //! and on a timer (level-triggered, idempotent); nothing else loads rules or signals processes.
 
 mod desk;
+mod history;
 mod kernel;
 mod layers;
 mod proof;
@@ -23,6 +24,7 @@ use crate::config::{Isolation, Mode};
 use crate::host::clock::{self, Now};
 use crate::host::nft_kernel::Change;
 use crate::quarantine::confirm::{self, Aftermath, Attempt, Verdict};
+use crate::quarantine::history::Event;
 use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
 use crate::quarantine::lifeline::Endpoint;
 use crate::quarantine::order::{Authority, Order, Posture};
@@ -30,6 +32,7 @@ use crate::quarantine::order_document::Wish;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::ruleset::Effect;
 use crate::quarantine::state::{Phase, Rejection, State};
+use history::HistoryLog;
 use kernel::{Loaded, Target};
 use layers::Layers;
 
@@ -150,6 +153,7 @@ pub struct Enforcer {
     /// Whether the plan names processes, which may start at any time.
     names_processes: bool,
     last_canary: Option<Duration>,
+    history: HistoryLog,
     state: State,
     publish: watch::Sender<State>,
     commands: mpsc::Receiver<Envelope>,
@@ -178,6 +182,19 @@ impl Enforcer {
             for reply in answers {
                 let _ = reply.send(self.state.clone());
             }
+            self.record().await;
+        }
+    }
+
+    /// Writes what happened into the history, after everybody who waits for it was told.
+    async fn record(&mut self) {
+        tokio::task::yield_now().await;
+        self.history.flush(clock::now());
+        let (end, fault) = (self.history.end(), self.history.fault());
+        if self.state.history != end || self.state.history_fault != fault {
+            self.state.history = end;
+            self.state.history_fault = fault;
+            self.publish.send_replace(self.state.clone());
         }
     }
 
@@ -205,20 +222,31 @@ impl Enforcer {
         let now = clock::now();
         for ended in self.journal.book.expire(now.wall) {
             tracing::info!(order = %ended.id, authority = %ended.authority, "the order has expired");
+            self.history.note(Event::Expired {
+                authority: ended.authority,
+                order: ended.id,
+            });
         }
         let wanted = self.wanted_plan(now);
         self.judge_release(&wanted, now);
         let target = self.target(&wanted, now);
         self.names_processes = !target.plan.processes.is_empty();
+        let held_back = (!target.cuts() && !wanted.is_normal()).then_some(match target.effect {
+            Effect::Count => "mode observe",
+            Effect::Cut => "it was given up",
+        });
+        self.history.plan(&wanted, self.journal.book.orders(), held_back);
         self.note_trial(&target);
         let mut faults: Vec<String> = self.save().err().into_iter().collect();
-        let proven = match self.bring_kernel(&target, now).await {
-            Ok(()) => true,
+        let outcome = self.bring_kernel(&target, now).await;
+        let proven = outcome.is_ok();
+        match outcome {
+            Ok(()) => self.history.proven(&target.plan),
             Err(found) => {
+                self.history.unproven();
                 faults.extend(found);
-                false
             }
-        };
+        }
         faults.extend(self.bring_processes(&target.plan, now));
         faults.extend(self.save().err());
         let mut named = BTreeSet::new();
@@ -339,24 +367,10 @@ impl Enforcer {
             now.uptime,
         ) {
             Verdict::Wait => {}
-            Verdict::Confirmed => {
-                tracing::info!(plan = %id, "the control channel works through the closed firewall: confirmed");
-                self.journal.confirmed = Some(Confirmed {
-                    plan: id,
-                    scope: attempt.scope,
-                    unresolved: attempt.unresolved,
-                });
-                self.journal.trial = None;
-                let mut faults = self.state.faults.clone();
-                if let Err(fault) = self.save()
-                    && !faults.contains(&fault)
-                {
-                    faults.insert(0, fault);
-                }
-                self.say(Phase::Enforced, wanted, target, faults, now);
-            }
+            Verdict::Confirmed => self.confirm(id, &attempt, wanted, target, now),
             Verdict::Widen => {
                 tracing::warn!(plan = %id, "the control channel is silent behind the rules: widening the lifelines");
+                self.history.note(Event::Widened { plan: id.clone() });
                 self.attempt = Some((
                     id,
                     Attempt {
@@ -374,6 +388,10 @@ impl Enforcer {
                      another {seconds} s with wider lifelines"
                 );
                 tracing::error!(plan = %id, "rolled back: {why}");
+                self.history.note(Event::RolledBack {
+                    plan: id.clone(),
+                    why: why.clone(),
+                });
                 self.journal.rolled_back = Some(RolledBack {
                     plan: id,
                     at: now.wall,
@@ -416,6 +434,24 @@ impl Enforcer {
         }
     }
 
+    fn confirm(&mut self, id: PlanId, attempt: &Attempt, wanted: &Plan, target: &Target, now: Now) {
+        tracing::info!(plan = %id, "the control channel works through the closed firewall: confirmed");
+        self.history.note(Event::Confirmed { plan: id.clone() });
+        self.journal.confirmed = Some(Confirmed {
+            plan: id,
+            scope: attempt.scope,
+            unresolved: attempt.unresolved,
+        });
+        self.journal.trial = None;
+        let mut faults = self.state.faults.clone();
+        if let Err(fault) = self.save()
+            && !faults.contains(&fault)
+        {
+            faults.insert(0, fault);
+        }
+        self.say(Phase::Enforced, wanted, target, faults, now);
+    }
+
     fn say(&mut self, phase: Phase, wanted: &Plan, target: &Target, faults: Vec<String>, now: Now) {
         let plan = &target.plan;
         let posture = self.posture;
@@ -444,6 +480,8 @@ impl Enforcer {
             },
             reasserted: self.reasserted,
             changed_by: self.changed_by.clone(),
+            history: self.state.history.clone(),
+            history_fault: self.state.history_fault.clone(),
         };
         if phase != Phase::Failed {
             state.verified_at = Some(now.wall);
@@ -452,12 +490,13 @@ impl Enforcer {
             state.since = Some(now.wall);
             tracing::info!(?phase, ?posture, wanted = %wanted.posture, "enforcement changed");
         }
-        for fault in state
-            .faults
-            .iter()
-            .filter(|fault| !self.state.faults.contains(fault))
-        {
+        let is_new = |fault: &&String| !self.state.faults.contains(fault);
+        let news: Vec<String> = state.faults.iter().filter(is_new).cloned().collect();
+        for fault in &news {
             tracing::error!("enforcement: {fault}");
+        }
+        if !news.is_empty() {
+            self.history.note(Event::Failed { faults: news });
         }
         self.state = state;
         self.publish.send_replace(self.state.clone());
