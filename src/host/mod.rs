@@ -17,5 +17,6 @@ pub mod pace;
 pub mod process_table;
 pub mod procfs;
 pub mod sock_diag;
+pub mod state_directory;
 pub mod surroundings;
 pub mod uplinks;
