@@ -193,6 +193,19 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Removes an empty directory; a missing one is no error. Gives false when something is in it.
+///
+/// # Errors
+/// [`FileError::Write`].
+pub fn remove_directory(path: &Path) -> Result<bool, FileError> {
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        Err(error) => Err(unwritten(path)(error)),
+    }
+}
+
 /// Moves a file aside (`journal.json` to `journal.json.damaged`) so that it can be looked at later.
 ///
 /// # Errors
@@ -303,7 +316,8 @@ mod tests {
         let path = dir.path().join("journal");
         replace(&path, b"one").unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let why = |outcome: Result<(), FileError>| assert!(matches!(outcome, Err(FileError::Untrusted { .. })));
+        let why =
+            |outcome: Result<(), FileError>| assert!(matches!(outcome, Err(FileError::Untrusted { .. })));
         why(read(&path).map(drop));
         why(replace(&path, b"two"));
         why(set_aside(&path).map(drop));

@@ -2,6 +2,7 @@
 //!
 //! Everything that touches the machine is here or in `cloud/`; the linter refuses it elsewhere (`clippy.toml`).
 
+pub mod boot_service;
 pub mod canary;
 pub mod capture;
 pub mod clock;
@@ -19,4 +20,5 @@ pub mod procfs;
 pub mod sock_diag;
 pub mod state_directory;
 pub mod surroundings;
+pub mod systemctl;
 pub mod uplinks;

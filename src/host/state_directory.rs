@@ -4,11 +4,6 @@
 //! into it could remove the journal, and with it a quarantine; components of other users run on the same device.
 //! Absent on purpose: the directories above it. `/var/lib` is root's; who names another place answers for the way there.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "host is a door: looks at the directory itself, not at what is in it"
-)]
-
 use std::fmt::{self, Display};
 use std::fs::{self, File, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -19,6 +14,9 @@ use crate::host::files::{self, FileError};
 /// Where the state is unless the command line says otherwise. The component's own work folder is no place for it: both
 /// nuclei give that to the user that all components share.
 pub const DEFAULT: &str = "/var/lib/edgewarden";
+
+/// Name of the file in it that whoever enforces holds locked.
+pub const LOCK: &str = "lock";
 
 /// Write permission for group and others.
 const OTHERS_WRITE: u32 = 0o022;
@@ -57,7 +55,10 @@ impl Display for Distrust {
             Self::NoFile => write!(f, "it is no regular file"),
             Self::Owner { uid } => write!(f, "it belongs to user {uid}, expected user {own}"),
             Self::Writable { mode } => {
-                write!(f, "others may write to it (mode {mode:04o}, expected 0700 or stricter)")
+                write!(
+                    f,
+                    "others may write to it (mode {mode:04o}, expected 0700 or stricter)"
+                )
             }
         }
     }
@@ -148,6 +149,8 @@ fn untrusted(path: &Path, why: Distrust) -> FileError {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "puts things in the way")]
+
     use super::*;
 
     fn with_mode(path: &Path, mode: u32) {
@@ -185,7 +188,10 @@ mod tests {
             assert_eq!(fs::metadata(&open).unwrap().mode() & 0o7777, mode);
         }
         let text = crate::error_text(&check(&open).unwrap_err());
-        assert!(text.contains("open") && text.contains("others may write"), "{text}");
+        assert!(
+            text.contains("open") && text.contains("others may write"),
+            "{text}"
+        );
         with_mode(&open, 0o700);
         let link = place.path().join("link");
         std::os::unix::fs::symlink(&open, &link).unwrap();
