@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Display};
 use std::fs::{self, File, Metadata, Permissions};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::host::files::{self, FileError};
@@ -24,6 +24,8 @@ const OTHERS_WRITE: u32 = 0o022;
 const OTHERS: u32 = 0o077;
 /// Permissions of the directory we make.
 const OWN: u32 = 0o700;
+/// Permissions of a directory above it that is missing.
+const ABOVE: u32 = 0o755;
 
 /// Why a directory, or a file in it, is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +75,19 @@ pub fn prepare(path: &Path) -> Result<Option<u32>, FileError> {
     if let Some(why) = distrust(path) {
         return Err(untrusted(path, why));
     }
-    files::make_directory(path)?;
     let failed = |source| FileError::Directory {
         path: path.to_owned(),
         source,
     };
+    if let Some(above) = path.parent() {
+        // Not ours alone: others may have a place there too.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(ABOVE)
+            .create(above)
+            .map_err(failed)?;
+    }
+    files::make_directory(path)?;
     let directory = File::options()
         .read(true)
         .custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW)
@@ -170,6 +180,9 @@ mod tests {
         let path = place.path().join("a/b");
         assert_eq!(prepare(&path).unwrap(), None);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, OWN);
+        let above = fs::metadata(place.path().join("a")).unwrap().mode();
+        assert_eq!(above & 0o700, 0o700);
+        assert_eq!(above & OTHERS_WRITE, 0);
         with_mode(&path, 0o755);
         assert_eq!(prepare(&path).unwrap(), Some(0o755));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, OWN);

@@ -161,11 +161,14 @@ impl Places {
             .iter()
             .filter_map(|path| Some(files::remove(path).err()?.into()))
             .collect();
-        if failures.is_empty() {
-            Ok(changed)
-        } else {
-            Err(failures)
+        if !failures.is_empty() {
+            return Err(failures);
         }
+        if let Some(directory) = self.wanted().parent().filter(|_| changed) {
+            // Ours if it is empty now; with other units in it, theirs.
+            let _in_use = files::remove_directory(directory);
+        }
+        Ok(changed)
     }
 
     fn wanted(&self) -> PathBuf {
