@@ -17,9 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use agent::{joined, restart, said_once};
-use common::{LIMIT, options};
+use common::{LIMIT, isolate, options, ready, release};
 use edgewarden_lab::site::in_lab;
-use edgewarden_lab::stage::Stage;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_edgewarden");
 const UNIT: &str = "etc/systemd/system/edgewarden-restore.service";
@@ -236,9 +235,10 @@ fn systemd_takes_the_unit_and_finds_no_loop() {
 type Spoil = fn(&Path) -> std::io::Result<()>;
 
 const SPOILED: [(&str, Spoil); 3] = [
-    ("others may write to it (mode 0777", |state| {
-        fs::set_permissions(state, fs::Permissions::from_mode(0o777))
-    }),
+    (
+        "others may write to it (mode 0777, expected 0700 or stricter)",
+        |state| fs::set_permissions(state, fs::Permissions::from_mode(0o777)),
+    ),
     ("it is a symbolic link", |state| {
         let elsewhere = state.with_file_name("elsewhere");
         fs::rename(state, &elsewhere)?;
@@ -256,34 +256,39 @@ fn a_state_directory_that_others_could_change_is_not_believed() {
     in_lab(
         "a_state_directory_that_others_could_change_is_not_believed",
         || {
-            let mut stage = Stage::start(options()).unwrap();
+            let mut stage = ready(options());
             let state = stage.state_directory();
-            stage.start_agent().unwrap();
-            stage.wait_phase(LIMIT, "released").unwrap();
             assert!(state.join("lock").exists(), "control: a good one is used");
             for (why, spoil) in SPOILED {
                 stage.agent.as_mut().unwrap().kill9().unwrap();
                 if let Err(error) = spoil(&state) {
                     // Without real root there is nobody else to give it to.
                     println!("SKIPPED {why}: {error}");
+                    fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
                     break;
                 }
-                let _kept = fs::remove_file(state.join("lock"));
+                for name in names(&state) {
+                    fs::remove_file(state.join(name)).unwrap();
+                }
                 fs::write(stage.agent_log(), "").unwrap();
                 restart(&mut stage);
                 stage.wait_phase(LIMIT, "released").unwrap();
-                said_once(&mut stage, &format!("{} is not trusted: {why}", state.display()));
-                let (code, _, errors) = stage.edgewarden(&["quarantine", "--reason", "incident"]).unwrap();
-                assert_eq!(code, Some(0), "orders are carried out all the same: {errors}");
-                assert!(stage.has_table().unwrap());
+                said_once(
+                    &mut stage,
+                    &format!("{} is not trusted: {why}: orders", state.display()),
+                );
+                isolate(&stage);
                 let faults = joined(&stage.status()["enforcement"]["faults"]);
                 assert!(
                     faults.contains("is not trusted") && faults.contains("would not survive"),
                     "{faults}"
                 );
-                assert!(!state.join("journal").exists() && !state.join("lock").exists());
-                let (code, _, errors) = stage.edgewarden(&["release"]).unwrap();
-                assert_eq!(code, Some(0), "{errors}");
+                assert!(
+                    names(&state).is_empty(),
+                    "nothing is written there: {:?}",
+                    names(&state)
+                );
+                release(&stage);
             }
 
             // What lies there may say anything: it is not read, and not taken for nothing.
