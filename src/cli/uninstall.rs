@@ -4,13 +4,12 @@ use std::path::Path;
 
 use super::{Failure, place, safe, screen};
 use crate::host::boot_service::{Places, unit};
+use crate::host::nft_kernel::NftKernel;
 use crate::host::state_directory::{self, LOCK};
 use crate::host::{files, nft, process_table, systemctl};
 use crate::quarantine::journal;
-use crate::quarantine::lifeline::Lifelines;
 use crate::quarantine::order::ProcessAction;
-use crate::quarantine::plan::{IsolationSettings, Scope, fold};
-use crate::quarantine::ruleset::render;
+use crate::quarantine::ruleset;
 
 /// What the agent keeps in the state directory; the lock last, because it is held.
 const FILES: [&str; 5] = [
@@ -43,7 +42,10 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     // Below another root there is another system, which does not run.
     if arguments.installation.root.is_none() {
         thaw(&state);
-        failures.extend(runtime.block_on(release()));
+        match runtime.block_on(remove_rules()) {
+            Ok(()) => say("removed the tables edgewarden, if they were there"),
+            Err(problem) => failures.push(problem),
+        }
     }
     failures.extend(runtime.block_on(forget_unit(&places)));
     if failures.is_empty() {
@@ -62,18 +64,18 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Takes our table out of the kernel; gives why it could not.
-async fn release() -> Option<String> {
-    let settings = IsolationSettings {
-        lifelines: Lifelines::default(),
-        ..IsolationSettings::default()
-    };
-    let nothing = render(&fold(&[], &settings, Vec::new(), Scope::Pinned));
-    if let Err(error) = nft::load(&nothing.text).await {
-        return Some(crate::error_text(&error));
+/// Takes our tables out of the kernel.
+///
+/// # Errors
+/// Why it could not, for people.
+async fn remove_rules() -> Result<(), String> {
+    let tables = NftKernel::open().and_then(|mut kernel| kernel.tables());
+    let tables = tables.map_err(|error| crate::error_text(&error))?;
+    if tables.is_empty() {
+        return Ok(());
     }
-    say("removed the table inet edgewarden, if it was there");
-    None
+    let removed = nft::load(&ruleset::remove(&tables)).await;
+    removed.map_err(|error| crate::error_text(&error))
 }
 
 /// Removes the unit and the copy of this program; gives what is still there.
