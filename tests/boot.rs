@@ -57,7 +57,7 @@ fn links(stage: &Stage, up: bool) {
 }
 
 fn forget_table(stage: &Stage) {
-    stage.nft(&["delete", "table", "inet", "edgewarden"]).unwrap();
+    stage.nft(&["flush", "ruleset"]).unwrap();
     assert!(
         !stage.has_table().unwrap(),
         "control: the kernel has forgotten it"
