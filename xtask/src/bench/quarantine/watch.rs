@@ -56,11 +56,6 @@ impl Transaction {
     pub(super) fn loads(&self) -> bool {
         self.made || self.lost
     }
-
-    /// Whether our tables came or went.
-    pub(super) fn is_ours(&self) -> bool {
-        self.loads() || self.removed
-    }
 }
 
 /// The transactions of the gateway, from the call on.
@@ -211,7 +206,7 @@ mod tests {
             ..Transaction::default()
         };
         assert_eq!(done, [ours, other]);
-        assert!(ours.is_ours() && !other.is_ours());
+        assert!(ours.loads() && !other.loads());
     }
 
     #[test]
