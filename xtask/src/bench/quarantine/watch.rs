@@ -165,7 +165,11 @@ fn attribute(payload: &[u8], kind: u16) -> Option<&[u8]> {
     NlasIterator::new(payload.get(HEADER..)?)
         .flatten()
         .find(|attribute| attribute.kind() == kind)
-        .map(|attribute| attribute.into_inner().get(4..))?
+        .and_then(|attribute| {
+            let length = attribute.value_length();
+            // What it holds goes on to the end of the message.
+            attribute.into_inner().get(4..)?.get(..length)
+        })
 }
 
 #[cfg(test)]
@@ -207,6 +211,14 @@ mod tests {
         };
         assert_eq!(done, [ours, other]);
         assert!(ours.loads() && !other.loads());
+    }
+
+    #[test]
+    fn an_attribute_ends_before_the_next() {
+        let mut two = message(NEW_TABLE, TABLE_NAME, b"edgewarden\0").split_off(16);
+        two.extend([8, 0, 9, 0, 1, 2, 3, 4]);
+        assert_eq!(attribute(&two, TABLE_NAME), Some(TABLE));
+        assert_eq!(attribute(&two, 9), Some([1, 2, 3, 4].as_slice()));
     }
 
     #[test]
