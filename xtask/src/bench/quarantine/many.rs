@@ -25,7 +25,7 @@ const TIMES_NFT: f64 = 1.5;
 const ONE_MORE: [Option<f64>; 2] = [None, Some(50.0)];
 /// For a load of that size on a busy machine, proof included.
 const LONG: Duration = Duration::from_secs(120);
-/// Between two orders of the shadow.
+/// Between two orders, and between the end of a table and the next.
 const REST: Duration = Duration::from_millis(1_500);
 
 /// The order's file.
@@ -58,6 +58,7 @@ pub(super) fn measure(lab: &mut Lab, report: &mut Report) -> Result<(), BenchErr
         if number > 0 {
             operator(lab, &["release"])?;
             lab.wait_free()?;
+            std::thread::sleep(REST);
         }
         let start = now();
         operator(lab, &give)?;
@@ -100,6 +101,8 @@ fn baseline(lab: &mut Lab, give: &[&str]) -> Result<Delays, BenchError> {
     let mut alone = Delays::default();
     for _ in 0..RUNS {
         lab.clean()?;
+        // The kernel frees what was removed after the commit, and would do so during the next load.
+        std::thread::sleep(REST);
         let start = lab.load(&text)?;
         let seen = lab.watch.first(start, LONG, super::watch::Transaction::loads)?;
         alone.push(seen.at - start);

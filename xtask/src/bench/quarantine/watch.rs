@@ -127,6 +127,7 @@ fn listen(socket: &Socket, seen: &SyncSender<Transaction>) {
             }
             Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
                 let (at, lost) = (now(), true);
+                eprintln!("bench: the kernel had more to tell than could be kept; a time may be early");
                 let _ = seen.try_send(Transaction {
                     at,
                     lost,
