@@ -6,10 +6,15 @@
 
 mod cells;
 mod connections;
+mod environment;
+mod history;
+mod install;
 mod orders;
+mod place;
 mod quarantine;
 mod release;
 mod report;
+mod restore;
 mod run;
 mod safe;
 mod screen;
@@ -54,13 +59,19 @@ enum Command {
     Connections(connections::Arguments),
     /// List the live orders, and those that were refused.
     Orders(orders::Arguments),
+    /// Show the audit history: who ordered what and why, what was done; --verify checks that nobody changed it.
+    History(history::Arguments),
     /// Show and send Device Defender reports, and list custom metrics.
     Report(report::Arguments),
     /// Isolate this device now, as its operator.
     Quarantine(quarantine::Arguments),
     /// End the operator's order; with --override every order.
     Release(release::Arguments),
-    /// Remove everything Edgewarden left on this device: rules, frozen processes, state.
+    /// Have isolation restored before the network at boot, where systemd runs. The recipe's install step does this.
+    Install(install::Arguments),
+    /// Make the kernel hold what was ordered, without agent, cloud and network. The installed unit does this at boot.
+    Restore(restore::Arguments),
+    /// Remove everything Edgewarden left on this device: rules, frozen processes, the unit, state.
     Uninstall(uninstall::Arguments),
 }
 
@@ -117,9 +128,12 @@ pub fn main() -> ExitCode {
         Command::Top(arguments) => top::run(&arguments, &socket),
         Command::Connections(arguments) => connections::run(arguments, &socket),
         Command::Orders(arguments) => orders::run(&arguments, &socket),
+        Command::History(arguments) => history::run(&arguments, &socket),
         Command::Report(arguments) => report::run(&arguments, &socket),
         Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
         Command::Release(arguments) => release::run(arguments, &socket),
+        Command::Install(arguments) => install::run(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
         Command::Uninstall(arguments) => uninstall::run(&arguments, &socket),
     };
     match outcome {
