@@ -15,6 +15,7 @@
 //! | `denied` | `operation`, and `resource` or (for `connect`) `pid` |
 //! | `configuration` | `deployment` and `state`: `deferred` (`milliseconds`), `deployed`, `rejected` (`reason`) |
 //! | `configuration` | `error`: the file cannot be used |
+//! | `message` | with `--tell-messages`: `to` (`component`, `cloud`), `topic`, `payload`, `monotonicNanoseconds` |
 //! | `metrics` | `component`, `metrics`: what PutComponentMetric said |
 //! | `restarted` | after SIGUSR1 |
 //!
@@ -107,6 +108,9 @@ pub struct NucleusArgs {
     /// Serve SubscribeToIoTCoreConnectionStatus, as nuclei newer than those imitated do.
     #[arg(long)]
     pub connection_status: bool,
+    /// Print every message between component and cloud with the time it was handed on, for measurements.
+    #[arg(long)]
+    pub tell_messages: bool,
 }
 
 /// Why the nucleus could not start or go on.

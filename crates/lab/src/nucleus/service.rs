@@ -51,6 +51,7 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
         port,
         max_pause: Duration::from_secs(args.mqtt_backoff_max_seconds),
         personality: args.personality,
+        tell_messages: args.tell_messages,
     };
     let (bridge, events) = Bridge::new(&options);
     let nucleus = Arc::new(assemble(&args, root, &recipe, &host, port, bridge)?);

@@ -43,6 +43,8 @@ pub struct StageOptions {
     pub launch: bool,
     /// Whether broker and cloud run from the beginning.
     pub online: bool,
+    /// The lab's own program; the one beside the running program when none.
+    pub lab: Option<PathBuf>,
 }
 
 impl StageOptions {
@@ -57,7 +59,12 @@ impl StageOptions {
             nucleus: Vec::new(),
             launch: false,
             online: true,
+            lab: None,
         }
+    }
+
+    fn lab_program(&self) -> Result<PathBuf, SiteError> {
+        self.lab.clone().map_or_else(lab_program, Ok)
     }
 }
 
@@ -214,7 +221,7 @@ fn artifact_name() -> String {
 }
 
 fn start_cloud(site: &Site, options: &StageOptions) -> Result<Running, SiteError> {
-    let mut spec = SpawnSpec::new(lab_program()?, site.directory().join("cloud.log"));
+    let mut spec = SpawnSpec::new(options.lab_program()?, site.directory().join("cloud.log"));
     spec.args = ["cloud", "--broker", &format!("127.0.0.1:{BROKER_PORT}")]
         .iter()
         .map(Into::into)
@@ -228,7 +235,7 @@ fn start_cloud(site: &Site, options: &StageOptions) -> Result<Running, SiteError
 fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result<SpawnSpec, SiteError> {
     let root = site.directory().join("greengrass");
     make_directory(&root.join("logs"))?;
-    let mut spec = SpawnSpec::new(lab_program()?, site.directory().join("nucleus.log"));
+    let mut spec = SpawnSpec::new(options.lab_program()?, site.directory().join("nucleus.log"));
     let personality = if options.personality == Personality::Lite {
         "lite"
     } else {
