@@ -39,6 +39,11 @@ fn datagrams_of_the_port_are_seen_both_ways_and_others_are_not() {
         "datagrams_of_the_port_are_seen_both_ways_and_others_are_not",
         || {
             let site = Site::new().unwrap();
+            // A link that has just come up loses packets, IPv6 for a second and more.
+            wait_until(LIMIT, "the link works", || {
+                site.ping(Ns::Gateway, INTERNET_V6).unwrap()
+            })
+            .unwrap();
             let tap = site
                 .run_in(Ns::Gateway, || FilteredSocket::udp(PORT, 512))
                 .unwrap()
