@@ -11,6 +11,7 @@
 pub mod addresses;
 pub mod board;
 pub mod configuration;
+pub mod dns_feed;
 pub mod enforcer;
 pub mod reporter;
 pub mod shadow;
@@ -25,12 +26,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use wildmatch::WildMatch;
 
+use crate::cloud::nucleus;
 use crate::config::document::Development;
 use crate::config::{Capture, Config, Mode};
 use crate::control::server::Server;
 use crate::host::capture::Receiver;
 use crate::host::{clock, files, nft_watch};
 use crate::observe::{ObserveSettings, Observer};
+use crate::quarantine::dns_answers::Watched;
 use board::Board;
 use enforcer::{Command, Enforcer, Handle};
 use reporter::desk::Questions;
@@ -103,6 +106,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
         reports,
     };
     tasks.spawn(server.run());
+    let region = lookup("AWS_REGION").as_deref().and_then(nucleus::region);
     match ClientOptions::from_lookup(lookup) {
         Ok(mut options) => {
             options.component_name = Some(COMPONENT.into());
@@ -115,6 +119,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
                     handle,
                     observer,
                     board,
+                    region,
                 },
                 questions,
                 tasks,
@@ -148,6 +153,8 @@ struct Parts {
     handle: Handle,
     observer: Arc<Observer>,
     board: Board,
+    /// The AWS Region as the nucleus tells it to components.
+    region: Option<String>,
 }
 
 async fn talk(
@@ -172,13 +179,23 @@ async fn talk(
         .run(),
     );
     let (first, resolved) = oneshot::channel();
+    let (works, channel) = watch::channel(false);
+    let (watched, names) = watch::channel(Watched::default());
     let resolver = addresses::Resolver {
         client: client.clone(),
         config: configs.clone(),
+        region: parts.region.clone(),
         enforcer: parts.handle.clone(),
+        works: channel,
+        watched,
         board: parts.board.clone(),
     };
     tasks.spawn(resolver.run(first));
+    let feed = dns_feed::DnsFeed {
+        watched: names,
+        enforcer: parts.handle.clone(),
+    };
+    tasks.spawn(feed.run());
     let _ = tokio::time::timeout(FIRST_ADDRESSES, resolved).await;
     // Only now: the configuration may name another thing.
     let thing = configs
@@ -199,7 +216,15 @@ async fn talk(
                 board: parts.board.clone(),
                 questions,
             };
-            converse(client, thing, configs, reporter, parts, tasks).await;
+            let shadow = shadow::ShadowTask {
+                client: client.clone(),
+                thing,
+                config: configs,
+                enforcer: parts.handle.clone(),
+                works,
+                board: parts.board.clone(),
+            };
+            converse(client, shadow, reporter, tasks).await;
         }
         None => tracing::error!("no thing name (AWS_IOT_THING_NAME, thingName): no shadow and no reports"),
     }
@@ -207,22 +232,11 @@ async fn talk(
 
 async fn converse(
     client: Client,
-    thing: String,
-    configs: watch::Receiver<Config>,
+    shadow: shadow::ShadowTask,
     reporter: reporter::Reporter,
-    parts: &Parts,
     tasks: &mut JoinSet<()>,
 ) {
-    tasks.spawn(
-        shadow::ShadowTask {
-            client: client.clone(),
-            thing,
-            config: configs,
-            enforcer: parts.handle.clone(),
-            board: parts.board.clone(),
-        }
-        .run(),
-    );
+    tasks.spawn(shadow.run());
     tasks.spawn(reporter.run());
     // Both nuclei take RUNNING; one that does not knows that we run anyway.
     if let Err(error) = client.update_state(ComponentState::Running).await {

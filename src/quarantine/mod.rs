@@ -5,9 +5,12 @@
 //! bytes ([`journal`]) and what may be reported ([`reported`]).
 //! Everything here is pure: the effects are carried out by `agent::enforcer` through `host/`.
 
+pub mod address_book;
 pub mod confirm;
+pub mod dns_answers;
 pub mod journal;
 pub mod lifeline;
+pub mod lookups;
 pub mod order;
 pub mod order_book;
 pub mod order_document;
