@@ -178,24 +178,8 @@ async fn talk(
         }
         .run(),
     );
-    let (first, resolved) = oneshot::channel();
     let (works, channel) = watch::channel(false);
-    let (watched, names) = watch::channel(Watched::default());
-    let resolver = addresses::Resolver {
-        client: client.clone(),
-        config: configs.clone(),
-        region: parts.region.clone(),
-        enforcer: parts.handle.clone(),
-        works: channel,
-        watched,
-        board: parts.board.clone(),
-    };
-    tasks.spawn(resolver.run(first));
-    let feed = dns_feed::DnsFeed {
-        watched: names,
-        enforcer: parts.handle.clone(),
-    };
-    tasks.spawn(feed.run());
+    let resolved = keep_lifelines(&client, &configs, channel, parts, tasks);
     let _ = tokio::time::timeout(FIRST_ADDRESSES, resolved).await;
     // Only now: the configuration may name another thing.
     let thing = configs
@@ -228,6 +212,34 @@ async fn talk(
         }
         None => tracing::error!("no thing name (AWS_IOT_THING_NAME, thingName): no shadow and no reports"),
     }
+}
+
+/// Starts what keeps the lifelines' addresses fresh; the receiver hears of the first ones.
+fn keep_lifelines(
+    client: &Client,
+    configs: &watch::Receiver<Config>,
+    works: watch::Receiver<bool>,
+    parts: &Parts,
+    tasks: &mut JoinSet<()>,
+) -> oneshot::Receiver<()> {
+    let (first, resolved) = oneshot::channel();
+    let (watched, names) = watch::channel(Watched::default());
+    let resolver = addresses::Resolver {
+        client: client.clone(),
+        config: configs.clone(),
+        region: parts.region.clone(),
+        enforcer: parts.handle.clone(),
+        works,
+        watched,
+        board: parts.board.clone(),
+    };
+    tasks.spawn(resolver.run(first));
+    let feed = dns_feed::DnsFeed {
+        watched: names,
+        enforcer: parts.handle.clone(),
+    };
+    tasks.spawn(feed.run());
+    resolved
 }
 
 async fn converse(
