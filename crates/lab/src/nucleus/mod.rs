@@ -98,6 +98,9 @@ pub struct NucleusArgs {
     /// iotCredEndpoint in the nucleus' configuration; the data endpoint when not given.
     #[arg(long, value_name = "HOST")]
     pub credentials_endpoint: Option<String>,
+    /// JSON merged over the nucleus' own configuration, e.g. its network proxy.
+    #[arg(long, value_name = "JSON")]
+    pub nucleus_configuration: Option<serde_json::Value>,
     /// Longest pause between connection attempts to the broker. The real nuclei wait up to 300 s; tests cannot.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     pub mqtt_backoff_max_seconds: u64,

@@ -224,13 +224,16 @@ fn assemble(
 fn nucleus_configuration(args: &NucleusArgs, host: &str, port: u16) -> Value {
     let data = args.data_endpoint.clone().unwrap_or_else(|| host.to_owned());
     let credentials = args.credentials_endpoint.clone().unwrap_or_else(|| data.clone());
-    let configuration = json!({
+    let mut configuration = json!({
         "awsRegion": args.region,
         "iotDataEndpoint": data,
         "iotCredEndpoint": credentials,
         "greengrassDataPlanePort": DATA_PLANE_PORT,
         "mqtt": { "port": port },
     });
+    if let Some(more) = &args.nucleus_configuration {
+        merge(&mut configuration, more.clone(), Nulls::Remove);
+    }
     match args.personality {
         Personality::Lite => super::settings::scalars_as_strings(configuration),
         Personality::Classic => configuration,

@@ -39,6 +39,8 @@ pub struct StageOptions {
     pub cloud: Vec<String>,
     /// More arguments of `edgewarden-lab nucleus`.
     pub nucleus: Vec<String>,
+    /// Where the nucleus finds its broker, HOST:PORT; by default the broker's own address.
+    pub broker: String,
     /// Whether the nucleus launches (and restarts) the component; otherwise [`Stage::start_agent`] does.
     pub launch: bool,
     /// Whether broker and cloud run from the beginning.
@@ -57,6 +59,7 @@ impl StageOptions {
             configuration: json!({"development": {"reportIntervalSeconds": 2}}),
             cloud: vec!["--min-interval-seconds".into(), "1".into()],
             nucleus: Vec::new(),
+            broker: format!("{INTERNET_V4}:{BROKER_PORT}"),
             launch: false,
             online: true,
             lab: None,
@@ -254,7 +257,7 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
         spec.args.extend([flag.into(), path.into()]);
     }
     spec.args
-        .extend(["--broker".into(), format!("{INTERNET_V4}:{BROKER_PORT}").into()]);
+        .extend(["--broker".into(), options.broker.as_str().into()]);
     if options.launch {
         spec.args
             .extend(["--launch", "--set-env", "EDGEWARDEN_DEVELOPMENT=1"].map(Into::into));
