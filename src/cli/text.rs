@@ -167,6 +167,15 @@ fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
             ),
         );
     }
+    if state.severed > 0 {
+        line(
+            "  closed",
+            format!("{} sockets of cut connections", state.severed),
+        );
+    }
+    if let Some(fault) = &state.severing {
+        line("  sockets", fault.clone());
+    }
     for stopped in &state.stopped {
         let action = format!("{:?}", stopped.action).to_lowercase();
         let exe = stopped.exe.as_deref().unwrap_or("?");

@@ -15,5 +15,6 @@ pub mod plan;
 pub mod processes;
 pub mod reported;
 pub mod ruleset;
+pub mod severed;
 pub mod state;
 pub mod verify;

@@ -8,6 +8,7 @@
 mod desk;
 mod kernel;
 mod restore;
+mod severing;
 mod stopper;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,7 @@ use crate::quarantine::order_document::Wish;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::state::{Phase, Rejection, State};
 use kernel::Loaded;
+use severing::Severing;
 
 /// Commands waiting; senders wait when it is full, so nothing is lost.
 const QUEUE: usize = 64;
@@ -130,6 +132,7 @@ pub struct Enforcer {
     round_trip: Option<Duration>,
     reasserted: u64,
     last_canary: Option<Duration>,
+    severing: Severing,
     state: State,
     publish: watch::Sender<State>,
     commands: mpsc::Receiver<Envelope>,
@@ -190,7 +193,10 @@ impl Enforcer {
         self.note_trial(&plan);
         let mut faults: Vec<String> = self.save().err().into_iter().collect();
         let proven = match self.bring_kernel(&plan, now).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.sever(&plan);
+                true
+            }
             Err(found) => {
                 faults.extend(found);
                 false
@@ -369,6 +375,8 @@ impl Enforcer {
             spared: self.state.spared.clone(),
             blocked: self.state.blocked,
             reasserted: self.reasserted,
+            severed: self.severing.count,
+            severing: self.severing.fault.clone(),
         };
         if phase != Phase::Failed {
             state.verified_at = Some(now.wall);

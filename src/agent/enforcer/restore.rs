@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
+use super::severing::Severing;
 use super::{Enforcer, Handle, QUEUE, Settings};
 use crate::host::{clock, files, nft};
 use crate::quarantine::journal::{self, Journal};
@@ -37,6 +38,7 @@ impl Enforcer {
             round_trip: None,
             reasserted: 0,
             last_canary: None,
+            severing: Severing::default(),
             state: State::default(),
             publish,
             commands,
