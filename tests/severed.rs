@@ -218,7 +218,7 @@ fn a_restriction_closes_only_what_it_names() {
             open(Ns::Gateway, INTERNET_V4, 4444),
             open(Ns::Gateway, INTERNET_V4, 8080),
         ];
-        assert!(named.iter_mut().chain(&mut others).all(|held| held.exchange()));
+        assert!(named.iter_mut().chain(&mut others).all(OpenConnection::exchange));
         let ports = || [4444, 2323, 8080].map(|port| established(&stage, port));
         assert_eq!(ports(), [2, 2, 1], "control: the kernel lists them");
         let block = json!({
@@ -233,8 +233,8 @@ fn a_restriction_closes_only_what_it_names() {
         let left = AT_ONCE.saturating_sub(loaded.elapsed());
         wait_until(left, "only what is named is gone", || ports() == [1, 0, 1]).unwrap();
         stage.wait_phase(LIMIT, "enforced").unwrap();
-        assert!(others.iter_mut().all(|held| held.exchange()), "the others live");
-        assert!(!named.iter_mut().any(|held| held.exchange()));
+        assert!(others.iter_mut().all(OpenConnection::exchange), "the others live");
+        assert!(!named.iter_mut().any(OpenConnection::exchange));
         assert_eq!(stage.status()["enforcement"]["severed"], 3);
     });
 }

@@ -4,7 +4,8 @@
 //! instead of waiting for a time-out. What goes wrong here is told and fails nothing: the rules cut all the same.
 //! Absent: sockets of other network namespaces (containers), which only the rules reach.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use wildmatch::WildMatch;
 
@@ -12,10 +13,9 @@ use super::Enforcer;
 use crate::host::clock;
 use crate::host::links::links;
 use crate::host::netlink::NetlinkError;
+use crate::host::pace::thread_time;
 use crate::host::process_table;
-use crate::host::procfs::ProcessIndex;
 use crate::host::sock_diag::destroy::{LiveSocket, Looks, MAX_FOUND, Outcome};
-use crate::observe::sockets::{Holder, ProcessTable as _};
 use crate::process::Process;
 use crate::quarantine::lifeline::Endpoint;
 use crate::quarantine::plan::{Plan, PlanId, Scope};
@@ -24,6 +24,9 @@ use crate::quarantine::severed::{is_cut, is_spared};
 
 /// Sockets of one look that the log names; the rest are a number.
 const MAX_NAMED: usize = 32;
+/// Processor time for finding who holds them, and what one process with very many files takes beyond it: meanwhile they
+/// are open. A walk over 100 processes takes about 2 ms.
+const NAMING_LIMIT: Duration = Duration::from_millis(50);
 /// What is told of a kernel that cannot close sockets.
 const UNSUPPORTED: &str = "unsupported: this kernel cannot close the sockets of cut connections \
                            (CONFIG_INET_DIAG_DESTROY); they stay until they time out";
@@ -97,21 +100,28 @@ impl Enforcer {
         };
         let complete = cut.len() < MAX_FOUND;
         let own = links()?.into_iter().flat_map(|link| link.addresses).collect();
-        let protected = self.protected_sockets();
+        let processes = process_table::list();
+        let protected = self.protected_sockets(&processes);
         cut.retain(|socket| !is_spared(&socket.connection, socket.inode, &own, &protected));
-        self.close(&cut, news)?;
+        // Before they are closed: a program that is told may be gone before it could be named. Later ones are told in
+        // the details only: a program may connect a UDP socket again and again.
+        let holders = if news {
+            holders(&cut, &processes)
+        } else {
+            BTreeMap::new()
+        };
+        self.close(&cut, news, &holders)?;
         Ok(complete)
     }
 
-    /// Looks at the holders first: a program that is told may be gone before it could be named.
-    fn close(&mut self, sockets: &[LiveSocket], news: bool) -> Result<(), NetlinkError> {
-        let (mut index, now) = (ProcessIndex::default(), clock::instant());
-        let named = sockets.iter().take(MAX_NAMED);
-        let holders: Vec<_> = named.map(|socket| index.holder(socket.inode, now)).collect();
-        let mut holders = holders.into_iter();
+    fn close(
+        &mut self,
+        sockets: &[LiveSocket],
+        news: bool,
+        holders: &BTreeMap<u32, &Process>,
+    ) -> Result<(), NetlinkError> {
         let before = self.severing.count;
-        for socket in sockets {
-            let holder = holders.next();
+        for (index, socket) in sockets.iter().enumerate() {
             match self.severing.looks.destroy(socket)? {
                 Outcome::Destroyed => self.severing.count += 1,
                 Outcome::Gone => continue,
@@ -121,27 +131,28 @@ impl Enforcer {
                     return Ok(());
                 }
             }
-            if let Some(holder) = holder {
-                tell(socket, &holder, news);
+            if news && index < MAX_NAMED {
+                tell(socket, holders.get(&socket.inode).copied());
             }
         }
         let closed = self.severing.count - before;
         if closed > 0 && news {
             tracing::warn!("{closed} sockets of cut connections were closed");
+        } else if closed > 0 {
+            tracing::debug!("{closed} sockets of cut connections were closed");
         }
         Ok(())
     }
 
     /// Sockets of those who must live: ourselves, the nucleus with its services, what the configuration protects. While
     /// the nucleus is not known, whoever started us may be it.
-    fn protected_sockets(&self) -> BTreeSet<u32> {
-        let list = process_table::list();
+    fn protected_sockets(&self, list: &[Process]) -> BTreeSet<u32> {
         let executables = &self.settings.isolation.protected;
         let executables: Vec<_> = executables.iter().map(|text| WildMatch::new(text)).collect();
         let mut pids = BTreeSet::from([std::process::id()]);
         match self.settings.nucleus_pid {
             Some(nucleus) => drop(pids.insert(nucleus)),
-            None => pids.extend(ancestors(&list, std::process::id())),
+            None => pids.extend(ancestors(list, std::process::id())),
         }
         let must_live = |process: &Process| {
             let exe = process.exe.as_deref().unwrap_or_default();
@@ -169,17 +180,31 @@ fn ancestors(list: &[Process], pid: u32) -> BTreeSet<u32> {
     all
 }
 
-/// Later ones are told in the details only: a program may connect a UDP socket again and again.
-fn tell(socket: &LiveSocket, holder: &Holder, news: bool) {
-    let connection = &socket.connection;
-    let (pid, name) = match holder {
-        Holder::Process(process) => (Some(process.identity.pid), Some(process.name.clone())),
-        Holder::Nobody | Holder::AskLater => (None, None),
-    };
-    let (protocol, local, remote) = (connection.protocol, connection.local, connection.remote);
-    if news {
-        tracing::warn!(%protocol, %local, %remote, ?pid, ?name, "socket closed: the rules cut it");
-    } else {
-        tracing::debug!(%protocol, %local, %remote, ?pid, ?name, "socket closed: the rules cut it");
+/// Who holds the first of these, as far as that is found in time. Newest processes first: whoever inherits a socket
+/// does the work with it.
+fn holders<'a>(sockets: &[LiveSocket], processes: &'a [Process]) -> BTreeMap<u32, &'a Process> {
+    let named = sockets.iter().take(MAX_NAMED).map(|socket| socket.inode);
+    let mut wanted: BTreeSet<u32> = named.filter(|inode| *inode != 0).collect();
+    let mut newest: Vec<&Process> = processes.iter().collect();
+    newest.sort_unstable_by_key(|process| std::cmp::Reverse(process.identity.start_ticks));
+    let (mut found, began) = (BTreeMap::new(), thread_time());
+    for process in newest {
+        if wanted.is_empty() || thread_time().saturating_sub(began) >= NAMING_LIMIT {
+            break;
+        }
+        for inode in process_table::sockets_of(process.identity.pid) {
+            if wanted.remove(&inode) {
+                found.insert(inode, process);
+            }
+        }
     }
+    found
+}
+
+fn tell(socket: &LiveSocket, holder: Option<&Process>) {
+    let connection = &socket.connection;
+    let (protocol, local, remote) = (connection.protocol, connection.local, connection.remote);
+    let pid = holder.map(|process| process.identity.pid);
+    let exe = holder.and_then(|process| process.exe.as_deref());
+    tracing::warn!(%protocol, %local, %remote, ?pid, ?exe, "socket closed: the rules cut it");
 }
