@@ -6,12 +6,16 @@
 
 mod cells;
 mod connections;
+mod order_file;
 mod orders;
+mod plan;
+mod plan_page;
 mod quarantine;
 mod release;
 mod report;
 mod run;
 mod safe;
+mod schema;
 mod screen;
 mod status;
 mod text;
@@ -56,10 +60,14 @@ enum Command {
     Orders(orders::Arguments),
     /// Show and send Device Defender reports, and list custom metrics.
     Report(report::Arguments),
-    /// Isolate this device now, as its operator.
+    /// Say what is done now, or would be with an order; changes nothing.
+    Plan(plan::Arguments),
+    /// Isolate this device now, as its operator, or give another order.
     Quarantine(quarantine::Arguments),
     /// End the operator's order; with --override every order.
     Release(release::Arguments),
+    /// Print the JSON Schema of a document that others write for Edgewarden.
+    Schema(schema::Arguments),
     /// Remove everything Edgewarden left on this device: rules, frozen processes, state.
     Uninstall(uninstall::Arguments),
 }
@@ -97,6 +105,12 @@ fn out(text: &str) -> Result<(), Failure> {
     }
 }
 
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { text, code: 1 }
+    }
+}
+
 impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         let code = if error.is_nobody() { NOT_RUNNING } else { 1 };
@@ -118,8 +132,10 @@ pub fn main() -> ExitCode {
         Command::Connections(arguments) => connections::run(arguments, &socket),
         Command::Orders(arguments) => orders::run(&arguments, &socket),
         Command::Report(arguments) => report::run(&arguments, &socket),
+        Command::Plan(arguments) => plan::run(&arguments, &socket),
         Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
         Command::Release(arguments) => release::run(arguments, &socket),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Uninstall(arguments) => uninstall::run(&arguments, &socket),
     };
     match outcome {

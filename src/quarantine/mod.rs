@@ -11,6 +11,7 @@ pub mod lifeline;
 pub mod order;
 pub mod order_book;
 pub mod order_document;
+pub mod outlook;
 pub mod plan;
 pub mod processes;
 pub mod reported;

@@ -7,6 +7,7 @@
 
 mod desk;
 mod kernel;
+mod outlook;
 mod restore;
 mod severing;
 mod stopper;
@@ -23,8 +24,10 @@ use crate::host::clock::{self, Now};
 use crate::quarantine::confirm::{self, Attempt, Verdict};
 use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
 use crate::quarantine::lifeline::Endpoint;
-use crate::quarantine::order::{Authority, Posture};
+use crate::quarantine::order::{Authority, Order, Posture};
+use crate::quarantine::order_book::OrderBook;
 use crate::quarantine::order_document::Wish;
+use crate::quarantine::outlook::Shown;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::state::{Phase, Rejection, State};
 use kernel::Loaded;
@@ -69,6 +72,13 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+    /// What is done, or would be with this order of the operator; changes nothing.
+    Plan {
+        /// The order, if there is one.
+        order: Option<Box<Order>>,
+        /// Who asks.
+        reply: oneshot::Sender<Box<Shown>>,
+    },
     /// The configuration changed.
     Settings(Box<Settings>),
     /// Lifeline addresses were seen.
@@ -107,6 +117,13 @@ impl Handle {
     pub async fn ask(&self, command: Command) -> Option<State> {
         let (reply, answer) = oneshot::channel();
         self.commands.send((command, Some(reply))).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// What is done now, or would be if the operator gave `order`; `None` when the agent is stopping.
+    pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<Shown>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Plan { order, reply }).await;
         answer.await.ok()
     }
 
@@ -212,9 +229,14 @@ impl Enforcer {
     }
 
     fn wanted_plan(&self) -> Plan {
+        self.plan_of(&self.journal.book)
+    }
+
+    /// What these orders want.
+    fn plan_of(&self, book: &OrderBook) -> Plan {
         let settings = &self.settings.isolation.settings;
         let endpoints = self.journal.addresses.endpoints();
-        let mut plan = fold(self.journal.book.orders(), settings, endpoints, Scope::Pinned);
+        let mut plan = fold(book.orders(), settings, endpoints, Scope::Pinned);
         let id = plan.id();
         // Without any known address a pinned lifeline would be none at all. What was decided for want of one does not
         // outlive it: once an address is known the plan is pinned, and confirmed anew.
