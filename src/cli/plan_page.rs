@@ -6,8 +6,9 @@ use std::fmt::{Display, Write as _};
 use super::safe::safe;
 use crate::quarantine::lifeline::{Endpoint, Purpose};
 use crate::quarantine::order::{Allowance, Direction, Posture, ProcessAction, Protocol};
-use crate::quarantine::outlook::{Named, OrderLine, Outlook};
+use crate::quarantine::outlook::{LimitLine, Named, OrderLine, Outlook};
 use crate::quarantine::plan::Scope;
+use crate::quarantine::ruleset::Layer;
 
 /// Items of a list that are shown; the rest are a number. `--json` has all.
 const MAX_LISTED: usize = 24;
@@ -148,17 +149,43 @@ fn cut(plan: &Outlook, line: &mut impl FnMut(&str, String)) {
             "in both directions, forwarded too, open connections included".to_owned(),
         );
     }
+    let layers = plan.layers.iter().filter_map(|layer| match layer {
+        Layer::Inet => None,
+        Layer::Bridge => Some("bridged frames"),
+        Layer::Netdev => Some("frames sent past the IP stack"),
+    });
+    layers.for_each(|layer| line("  also", layer.to_owned()));
+    for gap in &plan.gaps {
+        line("  NOT", gap.clone());
+    }
     let block = &plan.block;
     if !block.remotes.is_empty() {
-        line("  remotes", listed(&block.remotes, ", "));
+        let remotes = block.remotes.iter().map(|blocked| match blocked.expires {
+            Some(expires) => format!("{} until {expires}", blocked.remote),
+            None => blocked.remote.to_string(),
+        });
+        line("  remotes", listed(remotes, ", "));
     }
     if !block.ports.is_empty() {
         let ports = block
             .ports
             .iter()
             .map(|blocked| format!("{} {}", blocked.protocol, blocked.port));
-        line("  ports", listed(&ports.collect::<Vec<_>>(), ", "));
+        line("  ports", listed(ports, ", "));
     }
+    for limit in &plan.limits {
+        line("  limit", limit_line(limit));
+    }
+}
+
+fn limit_line(limit: &LimitLine) -> String {
+    let rate = limit
+        .bytes_per_second
+        .map(|bytes| format!("{bytes} bytes a second"));
+    let quota = limit.quota_bytes.zip(limit.quota_until);
+    let quota = quota.map(|(bytes, until)| format!("{bytes} bytes until {until:.0}"));
+    let parts: Vec<String> = rate.into_iter().chain(quota).collect();
+    format!("out, lifelines apart: {} ({})", parts.join(", "), limit.order)
 }
 
 fn process_line(process: &Named) -> (&'static str, String) {
@@ -171,9 +198,13 @@ fn process_line(process: &Named) -> (&'static str, String) {
     }
 }
 
-fn listed<'a, T: Display + 'a>(items: impl IntoIterator<Item = &'a T>, between: &str) -> String {
+fn listed<T: Display>(items: impl IntoIterator<Item = T>, between: &str) -> String {
     let mut items = items.into_iter();
-    let shown: Vec<String> = items.by_ref().take(MAX_LISTED).map(ToString::to_string).collect();
+    let shown: Vec<String> = items
+        .by_ref()
+        .take(MAX_LISTED)
+        .map(|item| item.to_string())
+        .collect();
     let rest = items.count();
     let text = shown.join(between);
     if rest == 0 {
@@ -207,6 +238,7 @@ mod tests {
             &IsolationSettings::default(),
             vec![endpoint(443), endpoint(8883)],
             Scope::Pinned,
+            issued,
         );
         page(&outlook(&plan, &orders, None, &Selection::default()))
     }
@@ -235,8 +267,8 @@ mod tests {
 
     #[test]
     fn long_lists_end_with_a_number() {
-        let text = listed(&(0..100u16).collect::<Vec<_>>(), " ");
+        let text = listed(0..100u16, " ");
         assert!(text.ends_with("23 and 76 more"), "{text}");
-        assert_eq!(listed(&[1, 2], ", "), "1, 2");
+        assert_eq!(listed([1, 2], ", "), "1, 2");
     }
 }

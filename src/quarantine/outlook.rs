@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::lifeline::{Endpoint, Lifelines};
 use super::order::{Allowance, Authority, Block, Order, Posture, ProcessAction};
-use super::plan::{Plan, PlanId, Scope};
+use super::plan::{Plan, PlanId, PlannedLimit, Scope};
 use super::processes::Selection;
+use super::ruleset::Layer;
 use crate::process::Process;
 
 /// An order without its lists, which are in the plan.
@@ -27,6 +28,20 @@ pub struct OrderLine {
     pub issued: Timestamp,
     /// Until when.
     pub expires: Option<Timestamp>,
+}
+
+/// How much an order lets out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitLine {
+    /// Whose: `authority:id`.
+    pub order: String,
+    /// Bytes a second.
+    pub bytes_per_second: Option<u64>,
+    /// Bytes of the running period.
+    pub quota_bytes: Option<u64>,
+    /// When that ends.
+    pub quota_until: Option<Timestamp>,
 }
 
 /// A process that a plan names.
@@ -66,6 +81,12 @@ pub struct Outlook {
     pub allow: Vec<Allowance>,
     /// What is cut besides the posture.
     pub block: Block,
+    /// How much may leave; all of them hold.
+    pub limits: Vec<LimitLine>,
+    /// Where it is cut.
+    pub layers: Vec<Layer>,
+    /// What this kernel cannot cut, each a sentence.
+    pub gaps: Vec<String>,
     /// Processes named that run now: stopped first, then spared.
     pub processes: Vec<Named>,
 }
@@ -79,7 +100,7 @@ pub struct Shown {
     pub text: String,
 }
 
-/// Puts it together.
+/// Puts it together; what the kernel can and cannot do is left to who knows it.
 pub fn outlook(plan: &Plan, orders: &[Order], not_done: Option<String>, selection: &Selection) -> Outlook {
     let stopped = selection
         .act
@@ -99,6 +120,9 @@ pub fn outlook(plan: &Plan, orders: &[Order], not_done: Option<String>, selectio
         endpoints: plan.endpoints.clone(),
         allow: plan.allow.clone(),
         block: plan.block.clone(),
+        limits: plan.limits.iter().map(limit).collect(),
+        layers: Vec::new(),
+        gaps: Vec::new(),
         processes: stopped.chain(spared).collect(),
     }
 }
@@ -111,6 +135,15 @@ fn line(order: &Order) -> OrderLine {
         reason: order.reason.clone(),
         issued: order.issued,
         expires: order.expires,
+    }
+}
+
+fn limit(limit: &PlannedLimit) -> LimitLine {
+    LimitLine {
+        order: limit.order.clone(),
+        bytes_per_second: limit.bytes_per_second,
+        quota_bytes: limit.quota.map(|quota| quota.bytes),
+        quota_until: limit.quota.map(|quota| quota.until),
     }
 }
 

@@ -29,14 +29,14 @@ pub struct Connection {
     pub remote: SocketAddr,
 }
 
-/// Whether `plan` lets nothing of this connection pass. `blocks_remote` says whether the plan blocks an address now.
-pub fn is_cut(plan: &Plan, blocks_remote: impl Fn(IpAddr) -> bool, connection: &Connection) -> bool {
+/// Whether `plan` lets nothing of this connection pass.
+pub fn is_cut(plan: &Plan, connection: &Connection) -> bool {
     let remote = connection.remote.ip();
     let internal = remote.is_loopback() || remote == connection.local.ip();
     if plan.is_normal() || internal || is_lifeline(plan, connection) {
         return false;
     }
-    if blocks_remote(remote) || is_blocked_port(plan, connection) {
+    if plan.blocks_remote(remote) || is_blocked_port(plan, connection) {
         return true;
     }
     plan.posture == Posture::Isolate && !plan.allow.iter().any(|allowance| allows(allowance, connection))
@@ -102,12 +102,12 @@ fn allows(allowance: &Allowance, connection: &Connection) -> bool {
 mod tests {
     use super::*;
     use crate::quarantine::lifeline::{Endpoint, Purpose};
-    use crate::quarantine::order::{Authority, Block, BlockedPort, Order};
+    use crate::quarantine::order::{Authority, Block, BlockedPort, BlockedRemote, Order};
     use crate::quarantine::plan::{IsolationSettings, fold};
 
     fn plan(change: impl Fn(&mut Order), scope: Scope) -> Plan {
-        let issued = "2026-01-01T00:00:00Z".parse().unwrap();
-        let mut order = Order::isolate(Authority::Shadow, "x", None, issued);
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut order = Order::isolate(Authority::Shadow, "x", None, now);
         change(&mut order);
         let endpoints = vec![Endpoint {
             purpose: Purpose::DataEndpoint,
@@ -115,7 +115,7 @@ mod tests {
             protocol: Protocol::Tcp,
             port: 8884,
         }];
-        fold(&[order], &IsolationSettings::default(), endpoints, scope)
+        fold(&[order], &IsolationSettings::default(), endpoints, scope, now)
     }
 
     fn tcp(local: &str, remote: &str) -> Connection {
@@ -133,11 +133,14 @@ mod tests {
         }
     }
 
+    fn net(text: &str) -> BlockedRemote {
+        text.parse::<ipnet::IpNet>().unwrap().into()
+    }
+
     const LOCAL: &str = "198.51.100.2:40000";
 
     fn cut(plan: &Plan, connection: &Connection) -> bool {
-        let blocked = |address| plan.block.remotes.iter().any(|net| net.contains(&address));
-        is_cut(plan, blocked, connection)
+        is_cut(plan, connection)
     }
 
     #[test]
@@ -191,7 +194,7 @@ mod tests {
         let plan = plan(
             |order| {
                 order.allow = vec![allow(22, Direction::In), allow(4444, Direction::Out)];
-                order.block.remotes = vec!["203.0.113.9/32".parse().unwrap()];
+                order.block.remotes = vec![net("203.0.113.9/32")];
             },
             Scope::Pinned,
         );
@@ -220,7 +223,7 @@ mod tests {
             |order| {
                 order.posture = Posture::Restrict;
                 order.block = Block {
-                    remotes: vec!["203.0.113.1/32".parse().unwrap()],
+                    remotes: vec![net("203.0.113.1/32")],
                     ports: vec![port(23), port(8884)],
                 };
             },

@@ -10,6 +10,7 @@ use std::time::Duration;
 use wildmatch::WildMatch;
 
 use super::Enforcer;
+use super::kernel::Target;
 use crate::host::clock;
 use crate::host::links::links;
 use crate::host::netlink::NetlinkError;
@@ -55,9 +56,10 @@ pub(super) struct Severing {
 }
 
 impl Enforcer {
-    /// Closes the sockets of connections that `plan` cuts: at once when its rules are new, else from time to time.
-    pub(super) fn sever(&mut self, plan: &Plan) {
-        if plan.is_normal() {
+    /// Closes the sockets of connections that the rules cut: at once when these are new, else from time to time.
+    pub(super) fn sever(&mut self, target: &Target) {
+        let plan = &target.plan;
+        if !target.cuts() {
             self.severing.done = None;
             return;
         }
@@ -90,11 +92,8 @@ impl Enforcer {
 
     /// Gives whether all of them were looked at.
     fn close_cut(&mut self, plan: &Plan, news: bool) -> Result<bool, NetlinkError> {
-        let blocks = |address| plan.block.remotes.iter().any(|net| net.contains(&address));
         let looks = &mut self.severing.looks;
-        let cut = looks.look(clock::instant(), news, |connection| {
-            is_cut(plan, blocks, connection)
-        })?;
+        let cut = looks.look(clock::instant(), news, |connection| is_cut(plan, connection))?;
         let Some(mut cut) = cut.filter(|cut| !cut.is_empty()) else {
             return Ok(true);
         };
