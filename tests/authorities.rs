@@ -276,9 +276,22 @@ fn mode_observe_cuts_nothing_and_says_so() {
         let status = stage.wait_phase(LIMIT, "observed").unwrap();
         assert_eq!(status["mode"], "observe", "{status}");
         assert_eq!(status["enforcement"]["wanted"], "isolate", "{status}");
-        assert!(!stage.has_table().unwrap());
+        let (_, rules, _) = stage.nft(&["list", "ruleset"]).unwrap();
+        assert!(
+            rules.contains("counter name") && !rules.contains("drop"),
+            "{rules}"
+        );
         let _paths = Paths::open(&stage.site).unwrap();
         assert!(Paths::look(&stage.site).unwrap().cut.is_empty());
+        let counted = |status: &Value| {
+            let blocked = &status["enforcement"]["blocked"];
+            ["out", "in", "forward"]
+                .iter()
+                .all(|way| blocked[way]["packets"].as_u64() > Some(0))
+        };
+        stage
+            .wait_status(LIMIT, "what would have been cut is counted", counted)
+            .unwrap();
         let told = |shadow: &Value| {
             let reported = &shadow["state"]["reported"];
             reported["quarantine"] == false && reported["quarantineStatus"]["state"] == "observed"
@@ -404,6 +417,32 @@ fn an_isolation_that_silences_the_cloud_is_given_up() {
         stage.desire(&json!({"quarantine": true})).unwrap();
         stage.wait_phase(TWO_WINDOWS, "enforced").unwrap();
         assert!(stage.has_table().unwrap());
+    });
+}
+
+#[test]
+fn an_outage_does_not_open_the_device_for_long() {
+    in_lab("an_outage_does_not_open_the_device_for_long", || {
+        let stage = ready(StageOptions {
+            configuration: json!({"isolation": {"confirmSeconds": 10}}),
+            ..options()
+        });
+        broker_unreachable(&stage, true);
+        done(&stage, &["quarantine", "--reason", "too much"]);
+        let gave_up = |s: &Value| s["enforcement"]["phase"] == "rolled-back";
+        stage
+            .wait_status(2 * TWO_WINDOWS, "control: given up for the silence", gave_up)
+            .unwrap();
+        assert!(!stage.has_table().unwrap());
+        // The channel is as silent without the rules, so they had not cut it.
+        let back = |s: &Value| s["enforcement"]["phase"] == "provisional";
+        stage
+            .wait_status(2 * TWO_WINDOWS, "the rules are back", back)
+            .unwrap();
+        assert!(stage.has_table().unwrap());
+        broker_unreachable(&stage, false);
+        stage.wait_phase(2 * TWO_WINDOWS, "enforced").unwrap();
+        reports(&stage, &json!(true));
     });
 }
 

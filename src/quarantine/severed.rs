@@ -225,6 +225,7 @@ mod tests {
                 order.block = Block {
                     remotes: vec![net("203.0.113.1/32")],
                     ports: vec![port(23), port(8884)],
+                    ..Block::default()
                 };
             },
             Scope::Pinned,

@@ -173,9 +173,9 @@ pub struct State {
     /// How far quotas are used.
     #[serde(default)]
     pub quotas: Vec<QuotaUse>,
-    /// Ways that this kernel does not let us cut, each a sentence.
+    /// What this kernel does not let us cut, each a sentence.
     #[serde(default)]
-    pub limits: Vec<String>,
+    pub uncovered: Vec<String>,
     /// How many times the rules had to be put back because somebody changed them.
     pub reasserted: u64,
     /// Sockets of cut connections that were closed since the agent started.

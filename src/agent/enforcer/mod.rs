@@ -24,7 +24,7 @@ use crate::config::fault::Fault;
 use crate::config::{Isolation, Mode};
 use crate::host::clock::{self, Now};
 use crate::host::nft_kernel::Change;
-use crate::quarantine::confirm::{self, Attempt, Verdict};
+use crate::quarantine::confirm::{self, Aftermath, Attempt, Verdict};
 use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
 use crate::quarantine::lifeline::Endpoint;
 use crate::quarantine::order::{Authority, Order, Posture};
@@ -99,6 +99,8 @@ pub enum Command {
     KernelChanged(Option<Change>),
     /// An interface came, went or changed.
     LinksChanged,
+    /// Somebody wants to know how things stand right now.
+    Look,
     /// A shadow request was answered.
     RoundTrip {
         /// Uptime at which it was sent.
@@ -156,6 +158,8 @@ pub struct Enforcer {
     attempt: Option<(PlanId, Attempt)>,
     channel_works: bool,
     round_trip: Option<Duration>,
+    /// Uptime since which a plan that was given up is away, until it is known whether its rules had cut the channel.
+    given_up: Option<Duration>,
     reasserted: u64,
     /// Who made our rules to be put back last.
     changed_by: Option<String>,
@@ -200,6 +204,7 @@ impl Enforcer {
     fn next_wake(&self, now: Now) -> Duration {
         let check = match self.state.phase {
             Phase::Failed => RETRY,
+            Phase::Observed | Phase::RolledBack => CHECK_CUT,
             _ if !self.state.may_cut() => CHECK_FREE,
             Phase::Provisional => CHECK_CLOSELY,
             _ if self.names_processes => CHECK_CLOSELY,
@@ -222,6 +227,7 @@ impl Enforcer {
             tracing::info!(order = %ended.id, authority = %ended.authority, "the order has expired");
         }
         let wanted = self.wanted_plan(now);
+        self.judge_release(&wanted, now);
         let target = self.target(&wanted, now);
         self.names_processes = !target.plan.processes.is_empty();
         self.note_trial(&target);
@@ -400,7 +406,39 @@ impl Enforcer {
                     at: now.wall,
                     why,
                 });
+                self.given_up = Some(now.uptime);
                 self.attempt = None;
+            }
+        }
+    }
+
+    /// Takes a plan up again that was given up when the channel is as silent without its rules.
+    fn judge_release(&mut self, wanted: &Plan, now: Now) {
+        let id = wanted.id();
+        let Some(released) = self.given_up.filter(|_| {
+            self.journal
+                .rolled_back
+                .as_ref()
+                .is_some_and(|rolled| rolled.plan == id)
+        }) else {
+            return;
+        };
+        match confirm::aftermath(
+            released,
+            self.round_trip,
+            self.settings.isolation.confirm,
+            now.uptime,
+        ) {
+            Aftermath::Wait => {}
+            Aftermath::RulesWereIt => self.given_up = None,
+            Aftermath::SilentAnyway => {
+                tracing::warn!(plan = %id, "the control channel is as silent without the rules: they are put back");
+                self.given_up = None;
+                self.journal.rolled_back = None;
+                self.journal.trial = Some(Trial {
+                    plan: id,
+                    channel_worked: false,
+                });
             }
         }
     }
@@ -416,7 +454,7 @@ impl Enforcer {
             verified_at: self.state.verified_at,
             plan: (!plan.is_normal()).then(|| plan.id()),
             scope: plan.scope,
-            orders: self.journal.book.orders().to_vec(),
+            orders: self.journal.book.orders().iter().map(Order::for_show).collect(),
             faults,
             rejected: self.rejected.clone(),
             rolled_back: self.journal.rolled_back.clone(),
@@ -426,10 +464,10 @@ impl Enforcer {
             spared: self.state.spared.clone(),
             blocked: self.state.blocked.clone(),
             quotas: self.state.quotas.clone(),
-            limits: if plan.is_normal() {
+            uncovered: if plan.is_normal() {
                 Vec::new()
             } else {
-                self.layers.gaps()
+                self.layers.uncovered()
             },
             reasserted: self.reasserted,
             severed: self.severing.count,

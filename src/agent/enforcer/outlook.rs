@@ -42,7 +42,7 @@ impl Enforcer {
         shown.gaps = if plan.is_normal() {
             Vec::new()
         } else {
-            self.layers.gaps()
+            self.layers.uncovered()
         };
         Shown {
             text: ruleset.load(&present, &Counted::default(), now.wall),

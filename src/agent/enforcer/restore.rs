@@ -28,6 +28,7 @@ impl Enforcer {
         let (sender, commands) = mpsc::channel(QUEUE);
         let path = state_directory.join(JOURNAL);
         let (journal, saved) = read_journal(&path);
+        let journal_gave_up = journal.rolled_back.is_some();
         let mut enforcer = Self {
             path,
             journal,
@@ -39,6 +40,8 @@ impl Enforcer {
             attempt: None,
             channel_works: false,
             round_trip: None,
+            // A restart does not know when the release was: the wait begins anew.
+            given_up: journal_gave_up.then(|| clock::now().uptime),
             reasserted: 0,
             changed_by: None,
             changes: VecDeque::new(),
