@@ -195,19 +195,11 @@ fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
             ),
         );
     }
-    sockets(state, line);
+    ended(state, line);
     state
         .uncovered
         .iter()
         .for_each(|what| line("  not covered", what.clone()));
-    for stopped in &state.stopped {
-        let action = format!("{:?}", stopped.action).to_lowercase();
-        let exe = stopped.exe.as_deref().unwrap_or("?");
-        line(
-            "  stopped",
-            format!("{} ({}) {exe}: {action}", stopped.name, stopped.identity.pid),
-        );
-    }
     state
         .spared
         .iter()
@@ -236,7 +228,8 @@ fn explain(reason: &str) -> &str {
     }
 }
 
-fn sockets(state: &State, line: &mut impl FnMut(&str, String)) {
+/// Sockets and processes that were ended.
+fn ended(state: &State, line: &mut impl FnMut(&str, String)) {
     if state.severed > 0 {
         line(
             "  closed",
@@ -245,6 +238,14 @@ fn sockets(state: &State, line: &mut impl FnMut(&str, String)) {
     }
     if let Some(fault) = &state.severing {
         line("  sockets", fault.clone());
+    }
+    for stopped in &state.stopped {
+        let action = format!("{:?}", stopped.action).to_lowercase();
+        let exe = stopped.exe.as_deref().unwrap_or("?");
+        line(
+            "  stopped",
+            format!("{} ({}) {exe}: {action}", stopped.name, stopped.identity.pid),
+        );
     }
 }
 
