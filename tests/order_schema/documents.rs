@@ -74,64 +74,66 @@ fn small() -> Vec<Value> {
     ]
 }
 
+/// Texts and numbers that take any value's place.
+const TEXTS: [&str; 32] = [
+    "",
+    "a",
+    "ab",
+    "abc",
+    "*",
+    "***a",
+    "*a*b*c",
+    "/a/b",
+    "normal",
+    "restrict",
+    "isolate",
+    "Isolate",
+    "tcp",
+    "udp",
+    "icmp",
+    "in",
+    "out",
+    "freeze",
+    "kill",
+    "true",
+    "22",
+    "192.0.2.1",
+    "192.0.2.0/24",
+    "2001:db8::/32",
+    "2026-11-25T00:00:00Z",
+    "\u{7f}bc",
+    "a\nbc",
+    "abc\n",
+    "\u{9f}abc",
+    "\u{a0}abc",
+    "ö漢字",
+    "\u{1f4a9}",
+];
+const NUMBERS: [&str; 18] = [
+    "0",
+    "-1",
+    "1",
+    "59",
+    "60",
+    "1499",
+    "1500",
+    "65535",
+    "65536",
+    "22.0",
+    "22.5",
+    "1e3",
+    "1e400",
+    "31622400",
+    "31622401",
+    "1125899906842624",
+    "1125899906842625",
+    "18446744073709551616",
+];
+
 /// Values that take any value's place.
 fn palette() -> Vec<Value> {
-    let texts = [
-        "",
-        "a",
-        "ab",
-        "abc",
-        "*",
-        "***a",
-        "*a*b*c",
-        "/a/b",
-        "normal",
-        "restrict",
-        "isolate",
-        "Isolate",
-        "tcp",
-        "udp",
-        "icmp",
-        "in",
-        "out",
-        "freeze",
-        "kill",
-        "true",
-        "22",
-        "192.0.2.1",
-        "192.0.2.0/24",
-        "2001:db8::/32",
-        "2026-11-25T00:00:00Z",
-        "\u{7f}bc",
-        "a\nbc",
-        "abc\n",
-        "\u{9f}abc",
-        "\u{a0}abc",
-        "ö漢字",
-        "\u{1f4a9}",
-    ];
-    let numbers = [
-        "0",
-        "-1",
-        "1",
-        "59",
-        "60",
-        "1499",
-        "1500",
-        "65535",
-        "65536",
-        "22.0",
-        "22.5",
-        "1e3",
-        "1e400",
-        "31622400",
-        "31622401",
-        "1125899906842624",
-        "1125899906842625",
-        "18446744073709551616",
-    ];
     // A number that is none to serde is none to anybody.
-    let numbers = numbers.iter().filter_map(|text| serde_json::from_str(text).ok());
+    let numbers = NUMBERS.iter().filter_map(|text| serde_json::from_str(text).ok());
     let lengths = [64, 65, 256, 257, 512, 513];
     let long = lengths
         .into_iter()
@@ -151,7 +153,7 @@ fn palette() -> Vec<Value> {
         json!([0]),
         json!([22, 22]),
     ];
-    texts
+    TEXTS
         .iter()
         .map(|text| json!(text))
         .chain(numbers)
