@@ -9,14 +9,18 @@ mod connections;
 mod environment;
 mod history;
 mod install;
+mod order_file;
 mod orders;
 mod place;
+mod plan;
+mod plan_page;
 mod quarantine;
 mod release;
 mod report;
 mod restore;
 mod run;
 mod safe;
+mod schema;
 mod screen;
 mod status;
 mod text;
@@ -63,7 +67,9 @@ enum Command {
     History(history::Arguments),
     /// Show and send Device Defender reports, and list custom metrics.
     Report(report::Arguments),
-    /// Isolate this device now, as its operator.
+    /// Say what is done now, or would be with an order; changes nothing.
+    Plan(plan::Arguments),
+    /// Isolate this device now, as its operator, or give another order.
     Quarantine(quarantine::Arguments),
     /// End the operator's order; with --override every order.
     Release(release::Arguments),
@@ -71,6 +77,8 @@ enum Command {
     Install(install::Arguments),
     /// Make the kernel hold what was ordered, without agent, cloud and network. The installed unit does this at boot.
     Restore(restore::Arguments),
+    /// Print the JSON Schema of a document that others write for Edgewarden.
+    Schema(schema::Arguments),
     /// Remove everything Edgewarden left on this device: rules, frozen processes, the unit, state.
     Uninstall(uninstall::Arguments),
 }
@@ -108,6 +116,12 @@ fn out(text: &str) -> Result<(), Failure> {
     }
 }
 
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { text, code: 1 }
+    }
+}
+
 impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         let code = if error.is_nobody() { NOT_RUNNING } else { 1 };
@@ -130,10 +144,12 @@ pub fn main() -> ExitCode {
         Command::Orders(arguments) => orders::run(&arguments, &socket),
         Command::History(arguments) => history::run(&arguments, &socket),
         Command::Report(arguments) => report::run(&arguments, &socket),
+        Command::Plan(arguments) => plan::run(&arguments, &socket),
         Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
         Command::Release(arguments) => release::run(arguments, &socket),
         Command::Install(arguments) => install::run(&arguments),
         Command::Restore(arguments) => restore::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Uninstall(arguments) => uninstall::run(&arguments, &socket),
     };
     match outcome {

@@ -183,14 +183,7 @@ fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
             );
         }
     }
-    for stopped in &state.stopped {
-        let action = format!("{:?}", stopped.action).to_lowercase();
-        let exe = stopped.exe.as_deref().unwrap_or("?");
-        line(
-            "  stopped",
-            format!("{} ({}) {exe}: {action}", stopped.name, stopped.identity.pid),
-        );
-    }
+    ended(state, line);
     state
         .spared
         .iter()
@@ -240,6 +233,27 @@ fn explain(reason: &str) -> &str {
         "rate" => "above the egress rate",
         "quota" => "above the quota",
         other => other,
+    }
+}
+
+/// Sockets and processes that were ended.
+fn ended(state: &State, line: &mut impl FnMut(&str, String)) {
+    if state.severed > 0 {
+        line(
+            "  closed",
+            format!("{} sockets of cut connections", state.severed),
+        );
+    }
+    if let Some(fault) = &state.severing {
+        line("  sockets", fault.clone());
+    }
+    for stopped in &state.stopped {
+        let action = format!("{:?}", stopped.action).to_lowercase();
+        let exe = stopped.exe.as_deref().unwrap_or("?");
+        line(
+            "  stopped",
+            format!("{} ({}) {exe}: {action}", stopped.name, stopped.identity.pid),
+        );
     }
 }
 

@@ -10,6 +10,8 @@ use crate::agent::reporter::desk::Question;
 pub const DEFAULT_SOCKET: &str = "/run/edgewarden/control.sock";
 /// Longest request in bytes; the longest honest one carries a reason or a filter of 256 characters.
 pub const MAX_REQUEST: u64 = 4096;
+/// Longest request that carries an order, in bytes: 100,000 blocked remotes are about 4 MB.
+pub const MAX_ORDER_REQUEST: u64 = 8 * 1024 * 1024;
 /// Longest answer in bytes: `top` with thousands of remotes.
 pub const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// Longest reason in characters; it goes into the shadow.
@@ -43,6 +45,20 @@ pub enum Request {
         /// Ends by itself after this many seconds.
         expires_seconds: Option<u64>,
     },
+    /// The operator gives an order as a document.
+    Order {
+        /// As `edgewarden schema order` describes it.
+        order: Value,
+        /// Why, instead of what the document says.
+        reason: Option<String>,
+        /// Ends by itself after this many seconds, instead of when the document says.
+        expires_seconds: Option<u64>,
+    },
+    /// What is done now, or would be.
+    Plan {
+        /// An order that the operator might give.
+        order: Option<Value>,
+    },
     /// The operator ends the operator's order, or every order.
     Release {
         /// Every order, against its authority's will.
@@ -57,10 +73,18 @@ pub enum Request {
 #[serde(rename_all = "kebab-case")]
 pub enum Answer<T = Value> {
     /// Done; for `status` and instructions a [`crate::agent::board::Status`], for `top` an interval,
-    /// for `connections` a [`super::connections::ConnectionList`].
+    /// for `connections` a [`super::connections::ConnectionList`], for `plan` a [`crate::quarantine::outlook::Shown`].
     Ok(T),
     /// Not done; a sentence.
     Error(String),
+}
+
+impl Request {
+    /// Whether it may be as long as [`MAX_ORDER_REQUEST`].
+    #[must_use]
+    pub const fn carries_order(&self) -> bool {
+        matches!(self, Self::Order { .. } | Self::Plan { .. })
+    }
 }
 
 #[cfg(test)]

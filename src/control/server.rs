@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -16,7 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::connections::{ConnectionList, Query};
-use super::protocol::{Answer, MAX_REASON, MAX_REQUEST, Request};
+use super::operator::{self, check_reason};
+use super::protocol::{Answer, MAX_ORDER_REQUEST, MAX_REQUEST, Request};
 use super::socket_list;
 use crate::agent::board::{Board, CaptureStatus};
 use crate::agent::enforcer::{Command, Handle};
@@ -32,8 +32,6 @@ const MAX_CONNECTIONS: usize = 8;
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long a status waits for a fresh look at the kernel.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
-/// Longest self-ending quarantine that can be asked for: a year.
-const MAX_SECONDS: u64 = 366 * 86_400;
 
 /// Serves for ever.
 pub struct Server {
@@ -90,15 +88,13 @@ impl Server {
         let user = stream.peer_cred()?.uid();
         let (read, mut write) = stream.into_split();
         let text = if user == 0 || user == nix::unistd::geteuid().as_raw() {
+            // Only root's may be long: others are here when the agent itself is not root.
+            let limit = if user == 0 { MAX_ORDER_REQUEST } else { MAX_REQUEST };
             let mut line = String::new();
-            BufReader::new(read.take(MAX_REQUEST))
-                .read_line(&mut line)
-                .await?;
-            match serde_json::from_str::<Request>(&line) {
+            BufReader::new(read.take(limit)).read_line(&mut line).await?;
+            match beside(move || read_request(&line, limit)).await {
                 Ok(request) => self.answer(request).await,
-                Err(error) => line_of(&Answer::<Value>::Error(format!(
-                    "the request cannot be read: {error}"
-                ))),
+                Err(problem) => line_of(&Answer::<Value>::Error(problem)),
             }
         } else {
             line_of(&Answer::<Value>::Error("only root may ask the agent".into()))
@@ -112,12 +108,8 @@ impl Server {
         make: impl FnOnce(&Observer) -> Answer<T> + Send + 'static,
     ) -> String {
         let observer = Arc::clone(&self.observer);
-        let made = tokio::task::spawn_blocking(move || line_of(&make(&observer))).await;
-        made.unwrap_or_else(|error| {
-            line_of(&Answer::<Value>::Error(format!(
-                "no answer could be made: {error}"
-            )))
-        })
+        let made = beside(move || Ok(line_of(&make(&observer)))).await;
+        made.unwrap_or_else(|problem| line_of(&Answer::<Value>::Error(problem)))
     }
 
     /// The answer as a line.
@@ -144,10 +136,20 @@ impl Server {
             Request::Quarantine {
                 reason,
                 expires_seconds,
-            } => match quarantine(&reason, expires_seconds) {
-                Ok(wish) => self.wish(wish).await,
-                Err(problem) => Answer::Error(problem),
-            },
+            } => {
+                let order = operator::isolate(&reason, expires_seconds, clock::now().wall);
+                self.order(order).await
+            }
+            Request::Order {
+                order,
+                reason,
+                expires_seconds,
+            } => {
+                let now = clock::now().wall;
+                let read = move || operator::order(&order, reason.as_deref(), expires_seconds, now);
+                self.order(beside(read).await).await
+            }
+            Request::Plan { order } => return self.plan(order).await,
             Request::Release {
                 everything: false, ..
             } => self.wish(Wish::Release).await,
@@ -163,6 +165,24 @@ impl Server {
         line_of(&answer)
     }
 
+    async fn order(&self, order: Result<Box<Order>, String>) -> Answer {
+        match order {
+            Ok(order) => self.wish(Wish::Order(order)).await,
+            Err(problem) => Answer::Error(problem),
+        }
+    }
+
+    async fn plan(&self, order: Option<Value>) -> String {
+        let now = clock::now().wall;
+        let read = move || order.map(|order| operator::read_order(&order, now)).transpose();
+        let shown = match beside(read).await {
+            Ok(order) => self.enforcer.plan(order).await.ok_or_else(stopping),
+            Err(problem) => Err(problem),
+        };
+        let line = beside(move || Ok(line_of(&shown.map_or_else(Answer::Error, Answer::Ok)))).await;
+        line.unwrap_or_else(|problem| line_of(&Answer::<Value>::Error(problem)))
+    }
+
     async fn wish(&self, wish: Wish) -> Answer {
         self.instruct(Command::Wish {
             authority: Authority::Operator,
@@ -174,7 +194,7 @@ impl Server {
     async fn instruct(&self, command: Command) -> Answer {
         match self.enforcer.ask(command).await {
             Some(_) => self.status(),
-            None => Answer::Error("the agent is stopping".into()),
+            None => Answer::Error(stopping()),
         }
     }
 
@@ -192,6 +212,33 @@ impl Server {
         });
         to_answer(serde_json::to_value(self.board.read()))
     }
+}
+
+fn stopping() -> String {
+    "the agent is stopping".to_owned()
+}
+
+/// Work that may take a while, off the thread that decides: a long order is read in some tens of milliseconds.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(format!("no answer could be made: {error}")))
+}
+
+/// `limit` is what was read at most.
+fn read_request(line: &str, limit: u64) -> Result<Request, String> {
+    let length = line.len() as u64;
+    let too_long = |limit| Err(format!("the request is longer than {limit} bytes"));
+    if length >= limit && !line.ends_with('\n') {
+        return too_long(limit);
+    }
+    let request: Request =
+        serde_json::from_str(line).map_err(|error| format!("the request cannot be read: {error}"))?;
+    if length > MAX_REQUEST && !request.carries_order() {
+        return too_long(MAX_REQUEST);
+    }
+    Ok(request)
 }
 
 /// Not through a [`Value`], which takes several times the memory.
@@ -213,30 +260,6 @@ fn line_of(answer: &Answer<impl Serialize>) -> String {
 
 fn to_answer(value: serde_json::Result<Value>) -> Answer {
     value.map_or_else(|error| Answer::Error(error.to_string()), Answer::Ok)
-}
-
-fn check_reason(reason: &str) -> Result<String, String> {
-    let reason = reason.trim();
-    let plain =
-        !reason.is_empty() && reason.chars().count() <= MAX_REASON && !reason.chars().any(char::is_control);
-    if plain {
-        Ok(reason.to_owned())
-    } else {
-        Err(format!("a reason has 1 to {MAX_REASON} printable characters"))
-    }
-}
-
-fn quarantine(reason: &str, expires_seconds: Option<u64>) -> Result<Wish, String> {
-    let now = clock::now().wall;
-    let mut order = Order::isolate(Authority::Operator, "operator", Some(check_reason(reason)?), now);
-    if let Some(seconds) = expires_seconds {
-        let whole = i64::try_from(seconds)
-            .ok()
-            .filter(|_| (1..=MAX_SECONDS).contains(&seconds));
-        let whole = whole.ok_or_else(|| format!("a quarantine ends after 1 to {MAX_SECONDS} seconds"))?;
-        order.expires = now.checked_add(SignedDuration::from_secs(whole)).ok();
-    }
-    Ok(Wish::Order(Box::new(order)))
 }
 
 fn listen(socket: &Path) -> Result<UnixListener, String> {

@@ -8,8 +8,8 @@ use std::io;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    NLA_F_NESTED, NLA_HEADER_SIZE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-    NetlinkBuffer, NetlinkHeader, NlasIterator,
+    NLA_F_NESTED, NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
+    NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NlasIterator,
 };
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
@@ -105,19 +105,37 @@ impl Netlink {
         question: Question<'_>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), NetlinkError>,
     ) -> Result<(), NetlinkError> {
+        let flags = if question.dump { NLM_F_DUMP } else { 0 };
+        self.send(question.message_type, flags, question.payload)?;
+        while !self.receive(question.dump, each)? {}
+        Ok(())
+    }
+
+    /// Has the kernel do something that has no other answer than done or refused.
+    ///
+    /// # Errors
+    /// As [`Netlink::ask`].
+    pub fn instruct(&mut self, message_type: u16, payload: &[u8]) -> Result<(), NetlinkError> {
+        self.send(message_type, NLM_F_ACK, payload)?;
+        while !self.receive(false, &mut |_| Ok(()))? {}
+        Ok(())
+    }
+
+    fn send(&mut self, message_type: u16, flags: u16, payload: &[u8]) -> Result<(), NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let length = HEADER + question.payload.len();
+        let length = HEADER + payload.len();
         let mut bytes = vec![0; HEADER];
         let mut header = NetlinkHeader::default();
         header.length = u32::try_from(length).unwrap_or(u32::MAX);
-        header.message_type = question.message_type;
-        header.flags = NLM_F_REQUEST | if question.dump { NLM_F_DUMP } else { 0 };
+        header.message_type = message_type;
+        header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
         netlink_packet_core::Emitable::emit(&header, &mut bytes);
-        bytes.extend_from_slice(question.payload);
-        self.socket.send(&bytes, 0).map_err(NetlinkError::Send)?;
-        while !self.receive(question.dump, each)? {}
-        Ok(())
+        bytes.extend_from_slice(payload);
+        self.socket
+            .send(&bytes, 0)
+            .map(|_| ())
+            .map_err(NetlinkError::Send)
     }
 
     /// Reads one datagram of the kernel; true when the answer is complete.

@@ -58,7 +58,7 @@ pub fn hurry() {
 }
 
 /// Time this thread has had on the processor.
-pub(super) fn thread_time() -> Duration {
+pub fn thread_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
         .map(Duration::from)
         .unwrap_or_default()

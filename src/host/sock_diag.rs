@@ -1,7 +1,9 @@
 //! Asks the kernel about sockets through `NETLINK_SOCK_DIAG`.
 //!
-//! In: a flow, or nothing. Out: the socket of that flow, or every socket. One netlink socket for each [`SockDiag`]; it
+//! In: a flow, or nothing. Out: the socket of that flow, or every socket; [`destroy`] closes one. One netlink socket for each [`SockDiag`]; it
 //! belongs to the network namespace of the thread that opened it.
+
+pub mod destroy;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -190,8 +192,7 @@ impl SockDiag {
         dump: bool,
         each: &mut dyn FnMut(&InetResponseHeader),
     ) -> Result<(), NetlinkError> {
-        let mut payload = vec![0; request.buffer_len()];
-        request.emit(&mut payload);
+        let payload = payload_of(request);
         let question = Question {
             message_type: SOCK_DIAG_BY_FAMILY,
             dump,
@@ -205,6 +206,12 @@ impl SockDiag {
             Ok(())
         })
     }
+}
+
+fn payload_of(request: &InetRequest) -> Vec<u8> {
+    let mut payload = vec![0; request.buffer_len()];
+    request.emit(&mut payload);
+    payload
 }
 
 fn number_of(protocol: Protocol) -> Option<u8> {

@@ -203,7 +203,10 @@ pub fn read_allowance(
 ) -> Option<Allowance> {
     let keys = ["remote", "protocol", "ports", "direction"];
     let mut fields = Fields::open(value, path, &keys, scalars, faults)?;
-    for key in keys.iter().filter(|key| value.get(**key).is_none()) {
+    for key in keys
+        .iter()
+        .filter(|key| value.get(**key).is_none_or(Value::is_null))
+    {
         fields.fault(key, "is missing");
     }
     let remote = fields.network("remote");
@@ -248,7 +251,10 @@ fn read_block(value: &Value, authority: Authority, scalars: Scalars, outer: &mut
             let port = fields
                 .integer("port", 1, 65535)
                 .and_then(|n| u16::try_from(n).ok());
-            if item.get("protocol").is_none() || item.get("port").is_none() {
+            if ["protocol", "port"]
+                .iter()
+                .any(|key| item.get(*key).is_none_or(Value::is_null))
+            {
                 fields.fault("", "needs both protocol and port");
             }
             Some(BlockedPort {
@@ -285,7 +291,7 @@ fn read_remote(item: &Value, path: &str, scalars: Scalars, faults: &mut Vec<Faul
     let expires = fields.time("expires");
     for key in ["remote", "expires"]
         .iter()
-        .filter(|key| item.get(**key).is_none())
+        .filter(|key| item.get(**key).is_none_or(Value::is_null))
     {
         fields.fault(key, "is missing");
     }
@@ -337,7 +343,7 @@ pub fn read_process_rule(
     });
     for key in ["match", "action"]
         .iter()
-        .filter(|key| value.get(**key).is_none())
+        .filter(|key| value.get(**key).is_none_or(Value::is_null))
     {
         fields.fault(key, "is missing");
     }

@@ -181,6 +181,12 @@ pub struct State {
     pub uncovered: Vec<String>,
     /// How many times the rules had to be put back because somebody changed them.
     pub reasserted: u64,
+    /// Sockets of cut connections that were closed since the agent started.
+    #[serde(default)]
+    pub severed: u64,
+    /// Why sockets of cut connections stay open; the rules cut them all the same.
+    #[serde(default)]
+    pub severing: Option<String>,
     /// Who did so last, as far as the kernel told: name and pid.
     #[serde(default)]
     pub changed_by: Option<String>,

@@ -28,9 +28,9 @@ pub const PACKAGES: &[Package] = &[
     },
     Package {
         name: "iproute2",
-        programs: &["ip", "tc"],
+        programs: &["ip", "tc", "ss"],
         probe: &[],
-        reason: "the lab builds network namespaces with it",
+        reason: "the lab builds network namespaces with it, and the tests list sockets",
     },
     Package {
         name: "mosquitto",

@@ -21,6 +21,8 @@ impl Enforcer {
                 wish: Err(faults),
             } => self.refuse_wish(authority, faults, now),
             Command::Override { reason } => self.override_all(reason, now),
+            // Whoever asked may have gone.
+            Command::Plan { order, reply } => drop(reply.send(Box::new(self.outlook(order, now)))),
             Command::Settings(settings) => self.take_settings(*settings),
             Command::Addresses(endpoints) => {
                 if self.journal.addresses.note(endpoints, now.wall) {

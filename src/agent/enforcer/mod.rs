@@ -9,8 +9,10 @@ mod desk;
 mod history;
 mod kernel;
 mod layers;
+mod outlook;
 mod proof;
 mod restore;
+mod severing;
 mod stopper;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -28,13 +30,16 @@ use crate::quarantine::history::Event;
 use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
 use crate::quarantine::lifeline::Endpoint;
 use crate::quarantine::order::{Authority, Order, Posture};
+use crate::quarantine::order_book::OrderBook;
 use crate::quarantine::order_document::Wish;
+use crate::quarantine::outlook::Shown;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::ruleset::Effect;
 use crate::quarantine::state::{Phase, Rejection, State};
 use history::HistoryLog;
 use kernel::{Loaded, Target};
 use layers::Layers;
+use severing::Severing;
 
 /// Commands waiting; senders wait when it is full, so nothing is lost.
 const QUEUE: usize = 64;
@@ -76,6 +81,13 @@ pub enum Command {
     Override {
         /// Why.
         reason: String,
+    },
+    /// What is done, or would be with this order of the operator; changes nothing.
+    Plan {
+        /// The order, if there is one.
+        order: Option<Box<Order>>,
+        /// Who asks.
+        reply: oneshot::Sender<Box<Shown>>,
     },
     /// The configuration changed.
     Settings(Box<Settings>),
@@ -122,6 +134,13 @@ impl Handle {
         answer.await.ok()
     }
 
+    /// What is done now, or would be if the operator gave `order`; `None` when the agent is stopping.
+    pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<Shown>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Plan { order, reply }).await;
+        answer.await.ok()
+    }
+
     /// The newest state, and its changes.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
@@ -154,6 +173,7 @@ pub struct Enforcer {
     names_processes: bool,
     last_canary: Option<Duration>,
     history: HistoryLog,
+    severing: Severing,
     state: State,
     publish: watch::Sender<State>,
     commands: mpsc::Receiver<Envelope>,
@@ -241,7 +261,10 @@ impl Enforcer {
         let outcome = self.bring_kernel(&target, now).await;
         let proven = outcome.is_ok();
         match outcome {
-            Ok(()) => self.history.proven(&target.plan),
+            Ok(()) => {
+                self.history.proven(&target.plan);
+                self.sever(&target);
+            }
             Err(found) => {
                 self.history.unproven();
                 faults.extend(found);
@@ -257,10 +280,14 @@ impl Enforcer {
     }
 
     fn wanted_plan(&self, now: Now) -> Plan {
+        self.plan_of(&self.journal.book, now)
+    }
+
+    /// What these orders want.
+    fn plan_of(&self, book: &OrderBook, now: Now) -> Plan {
         let settings = &self.settings.isolation.settings;
         let endpoints = self.journal.addresses.endpoints();
-        let orders = self.journal.book.orders();
-        let mut plan = fold(orders, settings, endpoints, Scope::Pinned, now.wall);
+        let mut plan = fold(book.orders(), settings, endpoints, Scope::Pinned, now.wall);
         let id = plan.id();
         // Without any known address a pinned lifeline would be none at all. What was decided for want of one does not
         // outlive it: once an address is known the plan is pinned, and confirmed anew.
@@ -479,6 +506,8 @@ impl Enforcer {
                 self.layers.uncovered()
             },
             reasserted: self.reasserted,
+            severed: self.severing.count,
+            severing: self.severing.fault.clone(),
             changed_by: self.changed_by.clone(),
             history: self.state.history.clone(),
             history_fault: self.state.history_fault.clone(),

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::history::HistoryLog;
 use super::layers::Layers;
+use super::severing::Severing;
 use super::{Enforcer, Handle, QUEUE, Settings};
 use crate::host::nft_kernel::NftKernel;
 use crate::host::{clock, files};
@@ -54,6 +55,7 @@ impl Enforcer {
             names_processes: false,
             last_canary: None,
             history,
+            severing: Severing::default(),
             state: State::default(),
             publish,
             commands,

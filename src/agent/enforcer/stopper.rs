@@ -26,14 +26,7 @@ impl Enforcer {
         if plan.processes.is_empty() && self.journal.stopped.is_empty() {
             return Vec::new();
         }
-        let protected = Protected {
-            pids: [Some(std::process::id()), self.settings.nucleus_pid]
-                .into_iter()
-                .flatten()
-                .collect(),
-            executables: self.settings.isolation.protected.clone(),
-        };
-        let selection = select(&process_table::list(), &plan.processes, &protected);
+        let selection = select(&process_table::list(), &plan.processes, &self.protected());
         self.state.spared = selection
             .spared
             .iter()
@@ -76,6 +69,16 @@ impl Enforcer {
         }
         self.state.left_running = faults.iter().take(MAX_SHOWN).cloned().collect();
         self.state.left_running.clone()
+    }
+
+    pub(super) fn protected(&self) -> Protected {
+        Protected {
+            pids: [Some(std::process::id()), self.settings.nucleus_pid]
+                .into_iter()
+                .flatten()
+                .collect(),
+            executables: self.settings.isolation.protected.clone(),
+        }
     }
 
     fn let_go(&mut self, meant: &BTreeSet<ProcessId>, released: bool) {
