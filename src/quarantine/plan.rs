@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disjoint::disjoint;
 use super::lifeline::{Endpoint, Lifelines};
-use super::order::{Allowance, Block, Limit, Order, Posture, ProcessRule};
+use super::order::{Allowance, Block, BlockedRemote, Limit, Order, Posture, ProcessRule};
 
 /// Names a plan's content. Addresses of lifelines are left out: a refreshed address does not need a new confirmation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,19 +195,33 @@ fn quota_of(bytes: u64, seconds: u64, issued: Timestamp, now: Timestamp) -> Quot
 
 /// What passes of time alone does not change the id: a blocked remote that ends, another period of a quota.
 fn id_of(plan: &Plan, orders: &[Order]) -> PlanId {
-    let blocks: Vec<(&Block, &Option<Limit>)> =
-        orders.iter().map(|order| (&order.block, &order.limit)).collect();
+    let limits: Vec<_> = orders
+        .iter()
+        .map(|order| (&order.block.ports, &order.limit))
+        .collect();
     let content = (
         &plan.posture,
         &plan.orders,
         &plan.lifelines,
         &plan.allow,
-        blocks,
+        limits,
         &plan.processes,
     );
     // Serialising plain data cannot fail; an empty text would only make two plans look alike.
     let text = serde_json::to_string(&content).unwrap_or_default();
-    PlanId(format!("{:08x}", crc32fast::hash(text.as_bytes())))
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(text.as_bytes());
+    // Not as text: there may be a hundred thousand.
+    for BlockedRemote { remote, expires } in orders.iter().flat_map(|order| &order.block.remotes) {
+        match remote.addr() {
+            IpAddr::V4(v4) => sum.update(&v4.octets()),
+            IpAddr::V6(v6) => sum.update(&v6.octets()),
+        }
+        sum.update(&[remote.prefix_len()]);
+        let expires = expires.map_or(0, Timestamp::as_second);
+        sum.update(&expires.to_le_bytes());
+    }
+    PlanId(format!("{:08x}", sum.finalize()))
 }
 
 impl Plan {
@@ -291,7 +305,7 @@ mod tests {
         let mut first = order(Authority::Shadow, Posture::Restrict);
         first.block.remotes = vec!["203.0.113.0/25".parse::<ipnet::IpNet>().unwrap().into()];
         let mut second = order(Authority::Detector, Posture::Restrict);
-        second.block.remotes = vec![super::super::order::BlockedRemote {
+        second.block.remotes = vec![BlockedRemote {
             remote: "2001:db8::7/128".parse().unwrap(),
             expires: Some(at("2026-01-01T01:00:00Z")),
         }];

@@ -148,13 +148,14 @@ impl Sets<'_> {
             }
         }
         let hosts: BTreeMap<IpAddr, Option<u64>> = self.of("hosts").filter_map(read_host).collect();
-        let right = |host: &IpAddr, ends: &Option<u64>| match wanted.hosts.get(host) {
-            Some(expires) => in_time(*expires, *ends, now),
-            None => also.hosts.get(host).is_some_and(|expires| ended(*expires, now)),
+        let right = |host: &IpAddr, ends: &Option<u64>| match find(&wanted.hosts, host) {
+            Some(expires) => in_time(expires, *ends, now),
+            None => find(&also.hosts, host).is_some_and(|expires| ended(expires, now)),
         };
         let wrong = hosts.iter().filter(|(host, ends)| !right(host, ends)).count();
-        let gone = |(host, expires): &(&IpAddr, &Option<Timestamp>)| {
-            !hosts.contains_key(*host) && !ended(**expires, now.saturating_add(SLACK).unwrap_or(now))
+        let soon = now.saturating_add(SLACK).unwrap_or(now);
+        let gone = |(host, expires): &&(IpAddr, Option<Timestamp>)| {
+            !hosts.contains_key(host) && !ended(*expires, soon)
         };
         let missing = wanted.hosts.iter().filter(gone).count();
         if wrong + missing > 0 {
@@ -178,12 +179,12 @@ impl Sets<'_> {
             IpNet::aggregate(&nets).into_iter().collect::<BTreeSet<IpNet>>()
         };
         let soon = now.saturating_add(SLACK).unwrap_or(now);
-        let still = also.nets.iter().filter(|(_, expires)| ended(**expires, now));
-        let all = wanted.nets.keys().chain(still.map(|(net, _)| net));
-        let lasting = wanted.nets.iter().filter(|(_, expires)| !ended(**expires, soon));
+        let still = also.nets.iter().filter(|(_, expires)| ended(*expires, now));
+        let all = wanted.nets.iter().chain(still).map(|(net, _)| *net);
+        let lasting = wanted.nets.iter().filter(|(_, expires)| !ended(*expires, soon));
         let found = covered(&mut listed.into_iter());
-        let fits = found == covered(&mut wanted.nets.keys().copied())
-            || found == covered(&mut all.copied())
+        let fits = found == covered(&mut wanted.nets.iter().map(|(net, _)| *net))
+            || found == covered(&mut { all })
             || found == covered(&mut lasting.map(|(net, _)| *net));
         if !fits {
             differences.push(format!(
@@ -204,6 +205,11 @@ impl Sets<'_> {
             .filter(move |set| names.iter().any(|name| set["name"] == name.as_str()))
             .flat_map(|set| set["elem"].as_array().into_iter().flatten())
     }
+}
+
+fn find(hosts: &[(IpAddr, Option<Timestamp>)], host: &IpAddr) -> Option<Option<Timestamp>> {
+    let found = hosts.binary_search_by_key(host, |(host, _)| *host).ok()?;
+    Some(hosts[found].1)
 }
 
 fn ended(expires: Option<Timestamp>, now: Timestamp) -> bool {

@@ -151,8 +151,8 @@ impl Handle {
 pub struct Enforcer {
     path: PathBuf,
     journal: Journal,
-    /// The journal's bytes on disk.
-    saved: Vec<u8>,
+    /// The journal as it is on disk, as far as that is known.
+    saved: Option<Journal>,
     settings: Settings,
     rejected: Vec<Rejection>,
     loaded: Option<Loaded>,

@@ -76,26 +76,27 @@ impl Enforcer {
     /// # Errors
     /// A sentence for the operator; what is enforced then does not survive a restart.
     pub(super) fn save(&mut self) -> Result<(), String> {
-        let bytes = journal::encode(&self.journal);
-        if bytes == self.saved {
+        if self.saved.as_ref() == Some(&self.journal) {
             return Ok(());
         }
+        let bytes = journal::encode(&self.journal);
         files::replace(&self.path, &bytes).map_err(|error| {
             format!(
                 "{}: what is ordered would not survive a restart",
                 crate::error_text(&error)
             )
         })?;
-        self.saved = bytes;
+        self.saved = Some(self.journal.clone());
         Ok(())
     }
 }
 
-fn read_journal(path: &Path, history: &mut HistoryLog) -> (Journal, Vec<u8>) {
+/// The journal, and what is on disk of it.
+fn read_journal(path: &Path, history: &mut HistoryLog) -> (Journal, Option<Journal>) {
     let (what, says_live) = match files::read(path) {
-        Ok(None) => return (Journal::default(), journal::encode(&Journal::default())),
+        Ok(None) => return (Journal::default(), Some(Journal::default())),
         Ok(Some(bytes)) => match journal::decode(&bytes) {
-            Ok(journal) => return (journal, bytes),
+            Ok(journal) => return (journal.clone(), Some(journal)),
             Err(damage) => (damage.to_string(), damage.says_live),
         },
         // It is there and cannot be read: it may say anything.
@@ -123,5 +124,5 @@ fn read_journal(path: &Path, history: &mut HistoryLog) -> (Journal, Vec<u8>) {
     } else {
         tracing::error!("{what} (kept as {aside}): nothing in it or in the kernel speaks of an order");
     }
-    (journal, Vec::new())
+    (journal, None)
 }

@@ -5,7 +5,6 @@
 //! Single hosts and wider blocks are kept apart: hosts are in a hash, where one more costs the same however many there
 //! are; of a set with intervals nft 1.0.6 reads every element before it adds one (100,000: 2 s, nftables on this kernel).
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -23,10 +22,10 @@ const MAX_TIMEOUT: i64 = 10 * 366 * 86_400;
 pub struct Elements {
     /// Lifeline addresses.
     pub endpoints: Vec<(IpAddr, Protocol, u16)>,
-    /// Blocked hosts, with the time each ends.
-    pub hosts: BTreeMap<IpAddr, Option<Timestamp>>,
-    /// Blocked blocks that are wider than a host, disjoint.
-    pub nets: BTreeMap<IpNet, Option<Timestamp>>,
+    /// Blocked hosts, with the time each ends; sorted.
+    pub hosts: Vec<(IpAddr, Option<Timestamp>)>,
+    /// Blocked blocks that are wider than a host, disjoint and sorted.
+    pub nets: Vec<(IpNet, Option<Timestamp>)>,
 }
 
 /// One set with its elements as nft writes them.
@@ -45,21 +44,18 @@ impl Elements {
             .collect();
         endpoints.sort_unstable();
         endpoints.dedup();
-        let (hosts, nets): (Vec<&BlockedRemote>, Vec<&BlockedRemote>) = plan
-            .block
-            .remotes
-            .iter()
-            .partition(|blocked| blocked.remote.prefix_len() == blocked.remote.max_prefix_len());
+        let (mut hosts, mut nets) = (Vec::new(), Vec::new());
+        for BlockedRemote { remote, expires } in &plan.block.remotes {
+            if remote.prefix_len() == remote.max_prefix_len() {
+                hosts.push((remote.addr(), *expires));
+            } else {
+                nets.push((*remote, *expires));
+            }
+        }
         Self {
             endpoints,
-            hosts: hosts
-                .into_iter()
-                .map(|blocked| (blocked.remote.addr(), blocked.expires))
-                .collect(),
-            nets: nets
-                .into_iter()
-                .map(|blocked| (blocked.remote, blocked.expires))
-                .collect(),
+            hosts,
+            nets,
         }
     }
 
@@ -67,16 +63,16 @@ impl Elements {
     #[must_use]
     pub fn live(mut self, now: Timestamp) -> Self {
         let live = |expires: &Option<Timestamp>| expires.is_none_or(|expires| expires > now);
-        self.hosts.retain(|_, expires| live(expires));
-        self.nets.retain(|_, expires| live(expires));
+        self.hosts.retain(|(_, expires)| live(expires));
+        self.nets.retain(|(_, expires)| live(expires));
         self
     }
 
     /// Whether any remote of this family is blocked.
     pub(super) fn blocks(&self, v4: bool) -> (bool, bool) {
         (
-            self.hosts.keys().any(|host| host.is_ipv4() == v4),
-            self.nets.keys().any(|net| net.addr().is_ipv4() == v4),
+            self.hosts.iter().any(|(host, _)| host.is_ipv4() == v4),
+            self.nets.iter().any(|(net, _)| net.addr().is_ipv4() == v4),
         )
     }
 
@@ -138,16 +134,17 @@ impl Elements {
         }
     }
 
+    /// Writes the removal of `unwanted` and the addition of these.
     pub(super) fn change(
         &self,
         text: &mut String,
         table: &str,
         with_endpoints: bool,
-        loaded: &Self,
+        unwanted: &Self,
         now: Timestamp,
     ) {
-        let wanted = self.difference(loaded).sets(with_endpoints);
-        let unwanted = loaded.difference(self).sets(with_endpoints);
+        let wanted = self.sets(with_endpoints);
+        let unwanted = unwanted.sets(with_endpoints);
         // An element whose time changes is in both: removed, then added.
         for (command, sets) in [("delete", unwanted), ("add", wanted)] {
             for Set { name, elements, .. } in sets.into_iter().filter(|set| !set.elements.is_empty()) {
@@ -164,27 +161,28 @@ impl Elements {
     }
 
     /// What is here and not, or not alike, in `other`.
-    fn difference(&self, other: &Self) -> Self {
-        let endpoints = self
-            .endpoints
-            .iter()
-            .filter(|endpoint| other.endpoints.binary_search(endpoint).is_err());
+    pub(super) fn difference(&self, other: &Self) -> Self {
         Self {
-            endpoints: endpoints.copied().collect(),
+            endpoints: missing(&self.endpoints, &other.endpoints),
             hosts: missing(&self.hosts, &other.hosts),
             nets: missing(&self.nets, &other.nets),
         }
     }
 }
 
-fn missing<K: Ord + Copy>(
-    from: &BTreeMap<K, Option<Timestamp>>,
-    other: &BTreeMap<K, Option<Timestamp>>,
-) -> BTreeMap<K, Option<Timestamp>> {
-    from.iter()
-        .filter(|(key, expires)| other.get(*key) != Some(*expires))
-        .map(|(key, expires)| (*key, *expires))
-        .collect()
+/// What of a sorted list another sorted list does not have.
+fn missing<T: Ord + Copy>(from: &[T], other: &[T]) -> Vec<T> {
+    let mut rest = other;
+    let absent = |item: &&T| {
+        while let [first, tail @ ..] = rest {
+            if first >= *item {
+                return first != *item;
+            }
+            rest = tail;
+        }
+        true
+    };
+    from.iter().filter(absent).copied().collect()
 }
 
 fn write_elements(text: &mut String, elements: &[(String, Option<Timestamp>)], now: Timestamp) {

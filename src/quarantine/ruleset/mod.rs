@@ -161,8 +161,14 @@ pub struct Ruleset {
 /// The tables that make the kernel obey `plan`.
 pub fn render(plan: &Plan, hooks: &Hooks, effect: Effect) -> Ruleset {
     let mut tables = Vec::new();
+    let elements = Elements::of(plan);
     if !plan.is_normal() {
-        let rules = Rules::new(plan, hooks, effect);
+        let rules = Rules {
+            plan,
+            hooks,
+            effect,
+            elements: &elements,
+        };
         tables.push(Table {
             layer: Layer::Inet,
             has_endpoints: true,
@@ -185,7 +191,7 @@ pub fn render(plan: &Plan, hooks: &Hooks, effect: Effect) -> Ruleset {
     }
     Ruleset {
         tables,
-        elements: Elements::of(plan),
+        elements,
         limits: plan
             .limits
             .iter()
@@ -240,10 +246,14 @@ impl Ruleset {
     /// The transaction that turns the `loaded` elements into these; empty when nothing differs.
     pub fn change(&self, loaded: &Elements, now: Timestamp) -> String {
         let mut text = String::new();
+        if *loaded == self.elements {
+            return text;
+        }
+        let wanted = self.elements.difference(loaded);
+        let unwanted = loaded.difference(&self.elements);
         for table in &self.tables {
             let name = format!("{} {TABLE}", table.layer);
-            self.elements
-                .change(&mut text, &name, table.has_endpoints, loaded, now);
+            wanted.change(&mut text, &name, table.has_endpoints, &unwanted, now);
         }
         text
     }
@@ -265,7 +275,8 @@ impl Ruleset {
         }
         for (index, (rate, quota)) in self.limits.iter().enumerate() {
             if let Some(rate) = rate {
-                let burst = (*rate).max(MIN_BURST);
+                // The kernel's bucket holds rate and burst together.
+                let burst = MIN_BUCKET.saturating_sub(*rate).max(MIN_BURST);
                 let _ = writeln!(
                     text,
                     "  limit rate{index} {{\n    rate over {rate} bytes/second burst {burst} bytes\n  }}"
@@ -295,9 +306,11 @@ impl Table {
     }
 }
 
-/// Smallest burst in bytes: the kernel hands packets of up to 64 KiB to the hooks, and one that is larger than the
-/// burst would never pass.
-const MIN_BURST: u64 = 65_536;
+/// Smallest bucket of a rate in bytes: the kernel hands packets of up to 64 KiB to the hooks, and one that is larger than
+/// the bucket would never pass.
+const MIN_BUCKET: u64 = 65_536;
+/// Smallest burst in bytes: one packet.
+const MIN_BURST: u64 = 1_500;
 
 /// The name tells the period: a new period is a new quota, which begins at nothing used.
 pub fn quota_name(index: usize, since: Timestamp) -> String {

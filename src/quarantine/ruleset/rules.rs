@@ -78,26 +78,17 @@ enum Side {
 
 /// Writes the chains of one plan.
 pub(super) struct Rules<'a> {
-    plan: &'a Plan,
-    hooks: &'a Hooks,
-    effect: Effect,
-    elements: Elements,
+    pub(super) plan: &'a Plan,
+    pub(super) hooks: &'a Hooks,
+    pub(super) effect: Effect,
+    pub(super) elements: &'a Elements,
 }
 
 fn accept(what: &str, statement: impl Into<String>) -> Rule {
     Rule::new(what, format!("{} accept", statement.into()), None)
 }
 
-impl<'a> Rules<'a> {
-    pub(super) fn new(plan: &'a Plan, hooks: &'a Hooks, effect: Effect) -> Self {
-        Self {
-            plan,
-            hooks,
-            effect,
-            elements: Elements::of(plan),
-        }
-    }
-
+impl Rules<'_> {
     pub(super) fn inet(&self) -> Vec<Chain> {
         let mut output = vec![accept("loopback", "meta oiftype loopback")];
         output.extend(self.lifelines_out(0));

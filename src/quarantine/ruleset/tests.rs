@@ -233,7 +233,7 @@ fn a_limit_goes_on_counting_where_it_was() {
         "{text}"
     );
     assert!(
-        text.contains("rate over 20000 bytes/second burst 65536 bytes"),
+        text.contains("rate over 20000 bytes/second burst 45536 bytes"),
         "{text}"
     );
     assert!(
