@@ -13,13 +13,11 @@
 mod bridges;
 #[path = "../common/mod.rs"]
 mod common;
-mod counters;
 mod frames;
 mod limits;
 mod links;
 mod raw;
 mod refusals;
-mod remotes;
 mod wire;
 
 use std::process::Command;
@@ -50,13 +48,6 @@ fn free(options: StageOptions) -> Stage {
 fn order(stage: &Stage, order: &Value) {
     stage.desire(&json!({ "quarantine": order })).unwrap();
     common::reports(stage, order);
-}
-
-/// The shadow takes its order back.
-fn release(stage: &Stage) {
-    // Desired objects are merged: what replaces one must not be another.
-    stage.desire(&json!({"quarantine": false})).unwrap();
-    stage.wait_phase(LIMIT, "released").unwrap();
 }
 
 /// Runs `ip` in the gateway, a command a line.

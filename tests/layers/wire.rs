@@ -34,7 +34,6 @@ pub(crate) fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) 
 /// An interface of a namespace.
 pub(crate) struct Port {
     namespace: String,
-    interface: String,
     link: LinkAddr,
 }
 
@@ -49,7 +48,6 @@ impl Port {
         });
         Some(Self {
             namespace: namespace.into(),
-            interface: interface.into(),
             link: link?,
         })
     }
@@ -125,10 +123,6 @@ impl Port {
             std::thread::sleep(Duration::from_millis(5));
         }
         (heard, took)
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.interface
     }
 }
 

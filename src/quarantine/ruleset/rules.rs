@@ -41,7 +41,8 @@ const FRAME_HEADER: u32 = 18;
 /// asks for the interface of arrival, which a frame that leaves does not have.
 /// Groups that no bridge passes on (IEEE 802.1D): spanning tree, link aggregation, LLDP, which some switches power
 /// ports by. They speak some frames a second.
-const LINK_LOCAL_GROUPS: &str = "meta oiftype ether @ll,0,48 & 0xfffffffffff0 == 0x0180c2000000 limit rate 100/second burst 200 packets";
+const LINK_LOCAL_GROUPS: &str =
+    "meta oiftype ether @ll,0,48 & 0xfffffffffff0 == 0x0180c2000000 limit rate 100/second burst 200 packets";
 /// 802.1X and the keys of a wireless network: without them the link itself goes down. Few, as ARP.
 const LINK_KEYS: &str =
     "meta oiftype ether @ll,96,16 { 0x888e, 0x88c7 } limit rate 100/second burst 200 packets";
