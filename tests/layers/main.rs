@@ -18,6 +18,7 @@ mod limits;
 mod links;
 mod raw;
 mod refusals;
+mod remotes;
 mod wire;
 
 use std::process::Command;
@@ -28,7 +29,9 @@ use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
 
 /// A free device whose neighbours are known.
-fn free(options: StageOptions) -> Stage {
+fn free(mut options: StageOptions) -> Stage {
+    // The attacks of the control cases would be answered by an order.
+    options.cloud.push("--no-lambda".into());
     let stage = common::ready(options);
     for (from, to) in [
         (Ns::Gateway, ATTACKER_V4),
