@@ -179,9 +179,9 @@ fn what_must_pass_the_egress_passes_seldom() {
             ("ARP", 200, 100),
             ("EAPOL", 200, 100),
             ("LLDP", 200, 100),
-            // What is broadcast may use both rules.
-            ("DHCP discover", 24, 1),
             ("DHCP renewal", 4, 1),
+            // What is broadcast may use the renewals too.
+            ("DHCP discover", 24, 1),
             ("DHCPv6", 20, 1),
         ];
         for (name, ..) in bounds {

@@ -86,7 +86,7 @@ fn a_delivery_changes_no_more_than_it_must() {
         let counted = cut(&status, "out", "remote");
         assert!(counted > 0, "{status}");
         // Another interface is another ruleset: what was counted stays, over a restart too.
-        ip(&stage, "link add x0 type dummy");
+        ip(&stage, "link add x0 type veth peer name x2");
         wait_until(LIMIT, "loaded again", || handles(&stage) != before).unwrap();
         assert!(cut(&stage.status(), "out", "remote") >= counted);
         stage.agent.as_mut().unwrap().kill9().unwrap();
