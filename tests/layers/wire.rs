@@ -88,7 +88,7 @@ impl Port {
         let mut heard = Vec::new();
         while Instant::now() < deadline && heard.len() < frames.len() {
             for bytes in ear.drain() {
-                let is = |frame: &&Frame| contains(&bytes, &marker(frame.name));
+                let is = |frame: &&Frame| is_this(&bytes, frame);
                 heard.extend(frames.iter().find(is).map(|frame| frame.name));
             }
             heard.sort_unstable();
@@ -102,12 +102,11 @@ impl Port {
     pub(crate) fn flood(&self, ear: &Ear, frame: &Frame, count: usize) -> (usize, Duration) {
         ear.drain();
         let socket = self.sender(frame.said);
-        let wanted = marker(frame.name);
         let begin = Instant::now();
         let mut heard = 0;
         let mut hear = || {
             let all = ear.drain();
-            heard += all.iter().filter(|bytes| contains(bytes, &wanted)).count();
+            heard += all.iter().filter(|bytes| is_this(bytes, frame)).count();
         };
         for number in 0..count {
             emit(&socket, &frame.bytes);
@@ -138,8 +137,10 @@ pub(crate) fn emit(socket: &OwnedFd, frame: &[u8]) {
     let _ = send(socket.as_raw_fd(), frame, MsgFlags::empty());
 }
 
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|part| part == wanted)
+/// By its hardware addresses too: an answer may quote it.
+fn is_this(bytes: &[u8], frame: &Frame) -> bool {
+    let wanted = marker(frame.name);
+    bytes.get(..12) == frame.bytes.get(..12) && bytes.windows(wanted.len()).any(|part| part == wanted)
 }
 
 /// Hears every frame that arrives in a namespace.
