@@ -133,10 +133,18 @@ fn every_promise_has_its_tests() {
     let mut tests = String::new();
     for entry in std::fs::read_dir(root().join("tests")).unwrap() {
         let path = entry.unwrap().path();
-        // A test is a file, or a folder with a main.rs.
-        let main = if path.is_dir() { path.join("main.rs") } else { path };
-        if main.is_file() {
-            tests.push_str(&read(&main));
+        // A test is a file, or a folder with a main.rs and its modules.
+        let files: Vec<_> = if path.join("main.rs").is_file() {
+            let modules = std::fs::read_dir(&path).unwrap();
+            modules.map(|module| module.unwrap().path()).collect()
+        } else {
+            vec![path]
+        };
+        for file in files
+            .iter()
+            .filter(|file| file.extension().is_some_and(|e| e == "rs"))
+        {
+            tests.push_str(&read(file));
         }
     }
     let lines: Vec<&str> = promises.lines().filter(|line| line.starts_with("| Q-")).collect();

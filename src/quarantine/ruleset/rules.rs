@@ -37,15 +37,21 @@ const DHCP_RENEWAL_LENGTH: u32 = 620;
 const DHCP_RENEWAL_RATE: &str = "limit rate 4/minute burst 4 packets";
 /// What an Ethernet frame has before its IP header, with one VLAN tag.
 const FRAME_HEADER: u32 = 18;
+/// Frames are told by their own bytes: what a sender says of them apart from those is not what goes out, and `ether`
+/// asks for the interface of arrival, which a frame that leaves does not have.
 /// Groups that no bridge passes on (IEEE 802.1D): spanning tree, link aggregation, LLDP, which some switches power
-/// ports by.
-const LINK_LOCAL_GROUPS: &str = "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00";
-/// 802.1X and the keys of a wireless network: without them the link itself goes down.
-const LINK_KEYS: &str = "ether type { 0x888e, 0x88c7 }";
-/// PPP's discovery and session frames. What is inside was filtered on the PPP interface, or was made by hand.
-const PPPOE: &str = "ether type { 0x8863, 0x8864 }";
-/// ARP at the pace of a busy link, and small: more would be a way out to the next neighbour.
-const ARP: &str = "meta protocol arp meta length <= 64 limit rate 100/second burst 200 packets";
+/// ports by. They speak some frames a second.
+const LINK_LOCAL_GROUPS: &str =
+    "meta oiftype ether @ll,0,48 & 0xfffffffffff0 == 0x0180c2000000 limit rate 100/second burst 200 packets";
+/// 802.1X and the keys of a wireless network: without them the link itself goes down. Few, as ARP.
+const LINK_KEYS: &str =
+    "meta oiftype ether @ll,96,16 { 0x888e, 0x88c7 } limit rate 100/second burst 200 packets";
+/// PPP's discovery and session frames, by the first byte that all of them have: they may be tagged for a VLAN. What is
+/// inside was filtered on the PPP interface, or was made by hand.
+const PPPOE: &str = "meta protocol { 0x8863, 0x8864 } @nh,0,8 0x11";
+/// ARP at the pace of a busy link, and small: more would be a way out to the next neighbour. By its header: it may be
+/// tagged for a VLAN, and an IP packet that is called ARP has other bytes there.
+const ARP: &str = "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 meta length <= 64 limit rate 100/second burst 200 packets";
 
 /// The way that a hook watches, as counters name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

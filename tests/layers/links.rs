@@ -1,0 +1,79 @@
+//! Interfaces that appear, vanish and have strange names while the device is isolated.
+
+use std::time::Duration;
+
+use edgewarden_lab::site::in_lab;
+use edgewarden_lab::stage::Stage;
+use serde_json::json;
+
+use crate::common::{isolate, options};
+use crate::frames::{BROADCAST, Between, Frame, UNKNOWN};
+use crate::wire::{Ear, Port};
+use crate::{free, ip};
+
+fn connect(stage: &Stage, name: &str) -> (Port, Frame) {
+    ip(
+        stage,
+        &format!(
+            "link add {name} type veth peer name x1 netns extra\nlink set {name} up\n-n extra link set x1 up"
+        ),
+    );
+    let port = Port::of("gateway", name);
+    let between = Between {
+        from: port.mac(),
+        to: BROADCAST,
+    };
+    let frame = between.frame("by hand", UNKNOWN, |m| m);
+    (port, frame)
+}
+
+#[test]
+fn an_interface_that_appears_is_cut_within_a_second() {
+    in_lab("links::an_interface_that_appears_is_cut_within_a_second", || {
+        let stage = free(options());
+        ip(&stage, "netns add extra");
+        let ear = Ear::open("extra");
+        let (port, frame) = connect(&stage, "x0");
+        assert!(ear.hears(&port, &frame), "control");
+        ip(&stage, "link del x0");
+        isolate(&stage);
+        // New, then removed and made again under the same name.
+        for round in 0..3 {
+            let (port, frame) = connect(&stage, "x0");
+            std::thread::sleep(Duration::from_secs(1));
+            assert!(!ear.hears(&port, &frame), "round {round}");
+            ip(&stage, "link del x0");
+        }
+        let status = stage.status();
+        assert_eq!(status["enforcement"]["phase"], "enforced", "{status}");
+        assert_eq!(status["enforcement"]["limits"], json!([]), "{status}");
+    });
+}
+
+#[test]
+fn a_strange_name_breaks_nothing_and_is_told() {
+    in_lab("links::a_strange_name_breaks_nothing_and_is_told", || {
+        let stage = free(options());
+        ip(&stage, "netns add extra");
+        let ear = Ear::open("extra");
+        isolate(&stage);
+        for name in ["a;b", "x\"y", "$(id)", "{}"] {
+            let (port, frame) = connect(&stage, name);
+            let told = stage
+                .wait_status(crate::LIMIT, "the gap is told", |status| {
+                    status["enforcement"]["limits"]
+                        .to_string()
+                        .contains("unusual names")
+                })
+                .unwrap();
+            assert_eq!(told["enforcement"]["phase"], "enforced", "{name}: {told}");
+            assert!(ear.hears(&port, &frame), "what is told is so: {name}");
+            ip(&stage, &format!("link del {name}"));
+        }
+        stage
+            .wait_status(crate::LIMIT, "no gap", |status| {
+                status["enforcement"]["limits"] == json!([])
+            })
+            .unwrap();
+    });
+}
