@@ -46,7 +46,7 @@ fn an_interface_that_appears_is_cut_within_a_second() {
         }
         let status = stage.status();
         assert_eq!(status["enforcement"]["phase"], "enforced", "{status}");
-        assert_eq!(status["enforcement"]["limits"], json!([]), "{status}");
+        assert_eq!(status["enforcement"]["uncovered"], json!([]), "{status}");
     });
 }
 
@@ -61,7 +61,7 @@ fn a_strange_name_breaks_nothing_and_is_told() {
             let (port, frame) = connect(&stage, name);
             let told = stage
                 .wait_status(crate::LIMIT, "the gap is told", |status| {
-                    status["enforcement"]["limits"]
+                    status["enforcement"]["uncovered"]
                         .to_string()
                         .contains("unusual names")
                 })
@@ -72,7 +72,7 @@ fn a_strange_name_breaks_nothing_and_is_told() {
         }
         stage
             .wait_status(crate::LIMIT, "no gap", |status| {
-                status["enforcement"]["limits"] == json!([])
+                status["enforcement"]["uncovered"] == json!([])
             })
             .unwrap();
     });

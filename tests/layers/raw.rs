@@ -159,7 +159,7 @@ fn frames_past_the_ip_stack_do_not_leave() {
             attacks.len() * 3
         );
         assert_eq!(status["enforcement"]["phase"], "enforced", "{status}");
-        assert_eq!(status["enforcement"]["limits"], json!([]), "{status}");
+        assert_eq!(status["enforcement"]["uncovered"], json!([]), "{status}");
         release(&stage);
         assert_eq!(wan.arrivals(&ear, &attacks), names(&attacks), "free again");
     });

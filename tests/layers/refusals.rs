@@ -55,13 +55,13 @@ fn a_layer_that_the_kernel_lacks_is_told() {
             }
             let status = stage
                 .wait_status(LIMIT, refused, |status| {
-                    let limits = status["enforcement"]["limits"].to_string();
+                    let limits = status["enforcement"]["uncovered"].to_string();
                     let all = [raw, bridged];
                     status["enforcement"]["phase"] == "enforced"
                         && all.iter().all(|gap| limits.contains(gap) == told.contains(gap))
                 })
                 .unwrap();
-            let limits = status["enforcement"]["limits"].to_string();
+            let limits = status["enforcement"]["uncovered"].to_string();
             assert_eq!(limits.contains("not supported"), !told.is_empty(), "{limits}");
             assert!(!stage.site.tcp_connects(Ns::Gateway, ATTACKER_V4, 4444).unwrap());
         }
