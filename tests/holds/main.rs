@@ -1,0 +1,58 @@
+//! Proofs that the quarantine holds: kills, damaged journals, stepped clocks, other hands in the packet filter.
+//!
+//! Each module has the scenario, this file has the tests, under the names that docs/security.md promises them by.
+//! `EDGEWARDEN_HOLDS_SEED` repeats the random choices of a run; the seed is printed.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, prints its seed, and does harm at random moments"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod kills;
+mod picture;
+
+use edgewarden_lab::site::in_lab;
+
+/// Random choices that can be had again.
+fn random() -> fastrand::Rng {
+    let name = "EDGEWARDEN_HOLDS_SEED";
+    let seed = match std::env::var(name) {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => fastrand::u64(..),
+    };
+    println!("{name}={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+#[test]
+fn kills_while_the_shadow_isolates_and_releases() {
+    in_lab("kills_while_the_shadow_isolates_and_releases", || {
+        kills::shadow_isolates_and_releases(70);
+    });
+}
+
+#[test]
+fn kills_while_one_order_replaces_another() {
+    in_lab("kills_while_one_order_replaces_another", || {
+        kills::orders_replace_each_other(50);
+    });
+}
+
+#[test]
+fn kills_while_the_operator_commands() {
+    in_lab("kills_while_the_operator_commands", || {
+        kills::operator_commands(50);
+    });
+}
+
+#[test]
+fn kills_while_an_order_expires() {
+    in_lab("kills_while_an_order_expires", || {
+        kills::order_expires(30);
+    });
+}
