@@ -13,6 +13,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod journal;
 mod kills;
 mod picture;
 
@@ -55,4 +56,35 @@ fn kills_while_an_order_expires() {
     in_lab("kills_while_an_order_expires", || {
         kills::order_expires(30);
     });
+}
+
+#[test]
+fn a_harmed_journal_of_an_isolated_device_isolates() {
+    in_lab("a_harmed_journal_of_an_isolated_device_isolates", || {
+        journal::harmed(30)
+    });
+}
+
+#[test]
+fn a_harmed_journal_of_a_free_device_leaves_it_free() {
+    in_lab(
+        "a_harmed_journal_of_a_free_device_leaves_it_free",
+        journal::harmed_while_free,
+    );
+}
+
+#[test]
+fn on_a_read_only_disk_orders_are_carried_out_and_told_as_forgettable() {
+    in_lab(
+        "on_a_read_only_disk_orders_are_carried_out_and_told_as_forgettable",
+        journal::read_only,
+    );
+}
+
+#[test]
+fn on_a_full_disk_orders_are_carried_out_and_told_as_forgettable() {
+    in_lab(
+        "on_a_full_disk_orders_are_carried_out_and_told_as_forgettable",
+        journal::full,
+    );
 }

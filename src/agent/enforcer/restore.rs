@@ -17,8 +17,8 @@ const JOURNAL: &str = "journal";
 impl Enforcer {
     /// Reads the journal and enforces it; gives the enforcer, ready to [`Enforcer::run`], and its handle.
     ///
-    /// A missing journal means: never quarantined. A damaged one is set aside; the device then isolates itself if the
-    /// kernel still holds our table or the damaged text speaks of an order, until the shadow or an operator speaks.
+    /// A missing journal means: never quarantined. A damaged one is set aside; the device then isolates itself until the
+    /// shadow or an operator speaks, unless the damaged text says that there was no order and the kernel holds none.
     pub async fn restore(state_directory: &Path, settings: Settings) -> (Self, Handle) {
         let (publish, state) = watch::channel(State::default());
         let (sender, commands) = mpsc::channel(QUEUE);
