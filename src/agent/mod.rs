@@ -29,6 +29,7 @@ use crate::config::document::Development;
 use crate::config::{Capture, Config, Mode};
 use crate::control::server::Server;
 use crate::host::capture::Receiver;
+use crate::host::link_watch::LinkWatch;
 use crate::host::{clock, files, nft_watch};
 use crate::observe::{ObserveSettings, Observer};
 use board::Board;
@@ -92,6 +93,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
     let (enforcer, handle) = Enforcer::restore(directory, configuration::settings(&config, None)).await;
     tasks.spawn(enforcer.run());
     tasks.spawn(watch_kernel(handle.clone()));
+    tasks.spawn(watch_links(handle.clone()));
 
     let observer = Arc::new(Observer::start(observation(&config.capture)));
     let (reports, questions) = reporter::desk::open();
@@ -244,8 +246,24 @@ async fn watch_kernel(enforcer: Handle) {
             return;
         }
     };
+    while let Some(change) = changes.recv().await {
+        enforcer.send(Command::KernelChanged(change)).await;
+    }
+}
+
+/// Has the rules follow the interfaces: those of a new one would leave past the IP stack unseen. When the kernel cannot
+/// be watched the enforcer's timer still finds it.
+async fn watch_links(enforcer: Handle) {
+    let mut changes = match LinkWatch::open().and_then(LinkWatch::in_background) {
+        Ok(changes) => changes,
+        Err(error) => {
+            let why = crate::error_text(&error);
+            tracing::warn!("changes of interfaces are found by the timer only: {why}");
+            return;
+        }
+    };
     while changes.recv().await.is_some() {
-        enforcer.send(Command::KernelChanged).await;
+        enforcer.send(Command::LinksChanged).await;
     }
 }
 

@@ -8,7 +8,8 @@ use super::{Failure, out, safe, text};
 use crate::agent::board::Status;
 use crate::control::client::ask;
 use crate::control::protocol::Request;
-use crate::host::nft;
+use crate::host::nft_kernel::NftKernel;
+use crate::quarantine::ruleset::TABLE;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -35,12 +36,16 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
 
 /// The kernel keeps the rules of an agent that is gone; say so.
 fn without_agent(arguments: &Arguments) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let kernel = match runtime.map(|runtime| runtime.block_on(nft::list())) {
-        Ok(Ok(Some(_))) => "the kernel holds Edgewarden's rules (table inet edgewarden)".to_owned(),
-        Ok(Ok(None)) => "the kernel holds no rules of Edgewarden".to_owned(),
-        Ok(Err(error)) => format!("the kernel's rules cannot be read: {}", crate::error_text(&error)),
-        Err(error) => format!("the kernel's rules cannot be read: {error}"),
+    let kernel = match NftKernel::open().and_then(|mut kernel| kernel.tables()) {
+        Ok(tables) if tables.is_empty() => "the kernel holds no rules of Edgewarden".to_owned(),
+        Ok(tables) => {
+            let tables: Vec<String> = tables.iter().map(|layer| format!("{layer} {TABLE}")).collect();
+            format!(
+                "the kernel holds Edgewarden's rules (table {})",
+                tables.join(", ")
+            )
+        }
+        Err(error) => format!("the kernel's rules cannot be read: {}", crate::error_text(&error)),
     };
     if arguments.json {
         let value = json!({ "agent": "not running", "kernel": kernel });

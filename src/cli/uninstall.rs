@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, safe, screen};
+use crate::host::nft_kernel::NftKernel;
 use crate::host::{files, nft, process_table};
 use crate::quarantine::journal;
-use crate::quarantine::lifeline::Lifelines;
 use crate::quarantine::order::ProcessAction;
-use crate::quarantine::plan::{IsolationSettings, Scope, fold};
-use crate::quarantine::ruleset::render;
+use crate::quarantine::ruleset;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -27,16 +26,9 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     }
     let mut failures = Vec::new();
     thaw(&arguments.state_dir);
-    let settings = IsolationSettings {
-        lifelines: Lifelines::default(),
-        ..IsolationSettings::default()
-    };
-    let nothing = render(&fold(&[], &settings, Vec::new(), Scope::Pinned));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(nft::load(&nothing.text))) {
-        Ok(Ok(())) => say("removed the table inet edgewarden, if it was there"),
-        Ok(Err(error)) => failures.push(crate::error_text(&error)),
-        Err(error) => failures.push(error.to_string()),
+    match remove_rules() {
+        Ok(()) => say("removed the tables edgewarden, if they were there"),
+        Err(problem) => failures.push(problem),
     }
     if failures.is_empty() {
         for name in [
@@ -64,6 +56,19 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             code: 1,
         })
     }
+}
+
+fn remove_rules() -> Result<(), String> {
+    let tables = NftKernel::open().and_then(|mut kernel| kernel.tables());
+    let tables = tables.map_err(|error| crate::error_text(&error))?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime
+        .block_on(nft::load(&ruleset::remove(&tables)))
+        .map_err(|error| crate::error_text(&error))
 }
 
 fn thaw(state_directory: &Path) {

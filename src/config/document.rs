@@ -270,6 +270,8 @@ fn isolation(values: &Values, faults: &mut Vec<Fault>) -> Isolation {
         data_endpoint: values.text("isolation.dataEndpoint"),
         time_servers: values.texts("isolation.timeServers"),
         protected: values.texts("isolation.protected"),
+        bridged: values.flag("isolation.bridged"),
+        raw_frames: values.flag("isolation.rawFrames"),
     }
 }
 

@@ -252,6 +252,21 @@ pub const KEYS: &[Key] = &[
         "Executables that are never stopped, besides pid 1, the nucleus, Edgewarden and kernel threads.",
     ),
     key(
+        "isolation.bridged",
+        Kind::Flag,
+        "true",
+        "Also cut frames that a bridge of this device passes on between others. Switch off where the gateway is the \
+         switch of a plant that has to go on.",
+    ),
+    key(
+        "isolation.rawFrames",
+        Kind::Flag,
+        "true",
+        "Also cut frames that programs send past the IP stack (`AF_PACKET`), at every interface with IP. Link keys (802.1X), \
+         LLDP, spanning tree, link aggregation and ARP pass. Switch off for protocols without IP on the same interfaces \
+         (PROFINET, EtherCAT). Needs Linux 5.16.",
+    ),
+    key(
         "quarantine",
         Kind::Document("true, false or an order"),
         "null",

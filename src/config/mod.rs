@@ -95,6 +95,10 @@ pub struct Isolation {
     pub time_servers: Vec<String>,
     /// Executables that are never stopped.
     pub protected: Vec<String>,
+    /// Whether frames that a bridge passes on are cut.
+    pub bridged: bool,
+    /// Whether frames that are sent past the IP stack are cut.
+    pub raw_frames: bool,
 }
 
 /// The whole configuration.

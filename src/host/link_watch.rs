@@ -4,12 +4,14 @@
 //! so a message that was lost costs nothing.
 
 use std::io;
+use std::thread;
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc;
 
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
 const GROUPS: [u32; 3] = [1, 5, 9];
@@ -17,6 +19,10 @@ const GROUPS: [u32; 3] = [1, 5, 9];
 const BUFFER: usize = 4_096;
 /// Messages taken in one go; the rest makes the next wait end at once.
 const MAX_BURST: usize = 1_024;
+/// The thread only waits and wakes.
+const STACK: usize = 64 * 1024;
+/// How often the thread looks whether anybody still listens.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A subscription; it belongs to the network namespace of the thread that opened it.
 pub struct LinkWatch {
@@ -64,5 +70,27 @@ impl LinkWatch {
             }
         }
         Ok(true)
+    }
+
+    /// Waits in a thread of its own for the life of the process; the receiver wakes after every change.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn in_background(self) -> io::Result<mpsc::Receiver<()>> {
+        // One waiting wake-up is enough: whoever takes it looks at everything.
+        let (wake, changes) = mpsc::channel(1);
+        thread::Builder::new()
+            .name("link-watch".into())
+            .stack_size(STACK)
+            .spawn(move || {
+                while !wake.is_closed() {
+                    match self.wait(PATIENCE) {
+                        Ok(true) => drop(wake.try_send(())),
+                        Ok(false) => {}
+                        Err(_) => return,
+                    }
+                }
+            })?;
+        Ok(changes)
     }
 }

@@ -12,6 +12,7 @@ pub mod link_watch;
 pub mod links;
 pub mod netlink;
 pub mod nft;
+pub mod nft_kernel;
 pub mod nft_watch;
 pub mod pace;
 pub mod process_table;

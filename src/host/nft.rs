@@ -1,6 +1,6 @@
 //! The kernel's packet filter, through the `nft` program: write text, read JSON.
 //!
-//! In: a transaction's text. Out: the listing of our table. Facts: nftables.md.
+//! In: a transaction's text. Out: the listing of our tables. Facts: nftables.md.
 //! Absent on purpose: any knowledge of rules, and any command that could touch a table that is not ours.
 
 #![expect(
@@ -8,6 +8,7 @@
     reason = "host is a door: this is the one place that runs a program"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
-use crate::quarantine::ruleset::TABLE;
+use crate::quarantine::ruleset::{Layer, TABLE};
 
 /// nft answers within milliseconds; a hanging one must not hang enforcement.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -69,12 +70,29 @@ pub async fn load(text: &str) -> Result<(), NftError> {
     run(&["-f", "-"], text).await.map(|_| ())
 }
 
-/// The listing of our table, or `None` when it does not exist.
+/// The listings of our tables in these families; one that does not exist is left out.
 ///
 /// # Errors
 /// [`NftError`], never for a missing table.
-pub async fn list() -> Result<Option<Value>, NftError> {
-    match run(&["-j", "list", "table", "inet", TABLE], "").await {
+pub async fn list(layers: &BTreeSet<Layer>) -> Result<BTreeMap<Layer, Value>, NftError> {
+    let of = async |layer: Layer| {
+        if layers.contains(&layer) {
+            list_one(layer).await
+        } else {
+            Ok(None)
+        }
+    };
+    // A program for each: nft 1.0.6 knows only the last table of several in one call.
+    let [inet, bridge, netdev] = Layer::ALL;
+    let (inet, bridge, netdev) = tokio::join!(of(inet), of(bridge), of(netdev));
+    let found = Layer::ALL.into_iter().zip([inet?, bridge?, netdev?]);
+    Ok(found
+        .filter_map(|(layer, listing)| Some((layer, listing?)))
+        .collect())
+}
+
+async fn list_one(layer: Layer) -> Result<Option<Value>, NftError> {
+    match run(&["-j", "list", "table", layer.family(), TABLE], "").await {
         Ok(output) => serde_json::from_slice(&output)
             .map(Some)
             .map_err(NftError::Listing),

@@ -12,6 +12,7 @@ use super::order::Order;
 use super::order_book::OrderBook;
 use super::plan::{PlanId, Scope};
 use super::processes::Stopped;
+use super::state::QuotaUse;
 
 const MAGIC: &str = "edgewarden-journal 1 ";
 /// How the content begins while no order is live.
@@ -80,6 +81,9 @@ pub struct Journal {
     /// The operator's override, while it holds.
     #[serde(default)]
     pub overridden: Option<Overridden>,
+    /// How far quotas are used; a restart must not give them anew.
+    #[serde(default)]
+    pub quotas: Vec<QuotaUse>,
     /// Processes that were stopped and not yet released.
     #[serde(default)]
     pub stopped: Vec<Stopped>,

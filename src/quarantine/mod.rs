@@ -6,6 +6,7 @@
 //! Everything here is pure: the effects are carried out by `agent::enforcer` through `host/`.
 
 pub mod confirm;
+mod disjoint;
 pub mod journal;
 pub mod lifeline;
 pub mod order;

@@ -111,12 +111,72 @@ pub struct BlockedPort {
     pub port: u16,
 }
 
+/// A remote to cut in both directions, for ever or until a time. Written as the address alone when it is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "WrittenRemote", into = "WrittenRemote")]
+pub struct BlockedRemote {
+    /// Whom.
+    pub remote: IpNet,
+    /// When the kernel lets it through again by itself.
+    pub expires: Option<Timestamp>,
+}
+
+impl From<IpNet> for BlockedRemote {
+    fn from(remote: IpNet) -> Self {
+        Self {
+            remote,
+            expires: None,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenRemote {
+    ForEver(IpNet),
+    Until { remote: IpNet, expires: Timestamp },
+}
+
+impl From<WrittenRemote> for BlockedRemote {
+    fn from(written: WrittenRemote) -> Self {
+        match written {
+            WrittenRemote::ForEver(remote) => remote.into(),
+            WrittenRemote::Until { remote, expires } => Self {
+                remote,
+                expires: Some(expires),
+            },
+        }
+    }
+}
+
+impl From<BlockedRemote> for WrittenRemote {
+    fn from(blocked: BlockedRemote) -> Self {
+        let BlockedRemote { remote, expires } = blocked;
+        expires.map_or(Self::ForEver(remote), |expires| Self::Until { remote, expires })
+    }
+}
+
+/// How much may leave the device, lifelines apart: at any moment, and in a period.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limit {
+    /// Bytes a second at the IP layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_bytes_per_second: Option<u64>,
+    /// Bytes a period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
+    /// Length of a period in seconds; the first begins when the device learned of the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_period_seconds: Option<u64>,
+}
+
 /// What a restriction cuts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Remotes cut in both directions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remotes: Vec<IpNet>,
+    pub remotes: Vec<BlockedRemote>,
     /// Destination ports cut in both directions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<BlockedPort>,
@@ -176,6 +236,9 @@ pub struct Order {
     /// What it cuts besides the posture.
     #[serde(default)]
     pub block: Block,
+    /// How much it lets out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
     /// Processes it stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<ProcessRule>,
@@ -193,6 +256,7 @@ impl Order {
             expires: None,
             allow: Vec::new(),
             block: Block::default(),
+            limit: None,
             processes: Vec::new(),
         }
     }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::order::{
-    Allowance, Authority, Block, BlockedPort, Direction, Order, Posture, ProcessAction, ProcessMatch,
-    ProcessRule, Protocol,
+    Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, ProcessAction,
+    ProcessMatch, ProcessRule, Protocol,
 };
 use crate::config::fault::{Fault, quote};
 use crate::config::fields::{Fields, Scalars, push, read_flag};
@@ -19,6 +19,15 @@ pub const MAX_ALLOWANCES: usize = 64;
 const MAX_PORTS: usize = 64;
 /// Blocked remotes and ports of one order; the shadow's 8 KB hold about 400.
 const MAX_BLOCKS: usize = 1024;
+/// Blocked remotes of the operator's order, which comes from a file: the longest lists that are traded have some
+/// 100,000; the ruleset takes about 20 MB of kernel memory then.
+pub const MAX_OPERATOR_BLOCKS: usize = 131_072;
+/// Slowest egress limit in bytes a second: less could not even carry one full packet a second.
+const MIN_RATE: u64 = 1_500;
+/// Largest limit and quota in bytes; what the kernel's 64-bit counters take without any doubt.
+const MAX_BYTES: u64 = 1 << 50;
+/// Shortest and longest quota period in seconds: a minute, so that the counting is not reset all the time, and a year.
+const PERIOD: (u64, u64) = (60, 366 * 86_400);
 /// Process rules of one order.
 pub const MAX_PROCESS_RULES: usize = 64;
 /// Longest id and reason; both are repeated in the reported shadow, which must stay small on nucleus lite.
@@ -30,15 +39,16 @@ const MAX_PATTERN: usize = 512;
 /// Fewest characters of a process pattern besides `*`, `?` and `/`.
 const MIN_LITERAL: usize = 3;
 
-/// Keys of a rich order. `limit`, `components` and `evidence` of the design are refused by name until they work:
-/// an order that is only half carried out must not be accepted.
-const ORDER_KEYS: [&str; 7] = [
+/// Keys of a rich order. `components` and `evidence` of the design are refused by name until they work: an order that
+/// is only half carried out must not be accepted.
+const ORDER_KEYS: [&str; 8] = [
     "id",
     "posture",
     "reason",
     "expires",
     "allow",
     "block",
+    "limit",
     "processes",
 ];
 
@@ -117,16 +127,23 @@ fn read_order(
     });
     let block = fields
         .get("block")
-        .map(|value| read_block(value, "quarantine.block", scalars, &mut fields))
+        .map(|value| read_block(value, authority, scalars, &mut fields))
         .unwrap_or_default();
+    let limit = fields
+        .get("limit")
+        .and_then(|value| read_limit(value, scalars, &mut fields));
     let processes = fields.list("processes", MAX_PROCESS_RULES, |item, path, faults| {
         read_process_rule(item, path, scalars, faults)
     });
     let posture = posture?;
-    if posture == Posture::Restrict && block == Block::default() && processes.is_empty() {
+    if posture == Posture::Restrict
+        && block == Block::default()
+        && fields.get("limit").is_none()
+        && processes.is_empty()
+    {
         fields.fault(
             "block",
-            "is missing, a restriction must say what it cuts or which processes it stops",
+            "is missing, a restriction must say what it cuts, how much it lets out or which processes it stops",
         );
     }
     if posture == Posture::Normal {
@@ -141,6 +158,7 @@ fn read_order(
         expires,
         allow,
         block,
+        limit,
         processes,
     })))
 }
@@ -211,20 +229,18 @@ pub fn read_allowance(
     })
 }
 
-fn read_block(value: &Value, path: &str, scalars: Scalars, outer: &mut Fields<'_>) -> Block {
+fn read_block(value: &Value, authority: Authority, scalars: Scalars, outer: &mut Fields<'_>) -> Block {
     let mut faults = Vec::new();
     let mut block = Block::default();
-    if let Some(mut fields) = Fields::open(value, path, &["remotes", "ports"], scalars, &mut faults) {
-        block.remotes = fields.list("remotes", MAX_BLOCKS, |item, path, faults| {
-            let net = item.as_str().and_then(crate::config::fields::read_network);
-            if net.is_none() {
-                push(
-                    faults,
-                    path,
-                    format!("is {}, expected an address or block", quote(item)),
-                );
-            }
-            net
+    let keys = ["remotes", "ports"];
+    if let Some(mut fields) = Fields::open(value, "quarantine.block", &keys, scalars, &mut faults) {
+        let most = if authority == Authority::Operator {
+            MAX_OPERATOR_BLOCKS
+        } else {
+            MAX_BLOCKS
+        };
+        block.remotes = fields.list("remotes", most, |item, path, faults| {
+            read_remote(item, path, scalars, faults)
         });
         block.ports = fields.list("ports", MAX_BLOCKS, |item, path, faults| {
             let mut fields = Fields::open(item, path, &["protocol", "port"], scalars, faults)?;
@@ -249,6 +265,61 @@ fn read_block(value: &Value, path: &str, scalars: Scalars, outer: &mut Fields<'_
         outer.adopt(fault);
     }
     block
+}
+
+/// An address or block alone, or `{"remote": …, "expires": …}`.
+fn read_remote(item: &Value, path: &str, scalars: Scalars, faults: &mut Vec<Fault>) -> Option<BlockedRemote> {
+    if !item.is_object() {
+        let net = item.as_str().and_then(crate::config::fields::read_network);
+        if net.is_none() {
+            push(
+                faults,
+                path,
+                format!("is {}, expected an address or block", quote(item)),
+            );
+        }
+        return net.map(BlockedRemote::from);
+    }
+    let mut fields = Fields::open(item, path, &["remote", "expires"], scalars, faults)?;
+    let remote = fields.network("remote");
+    let expires = fields.time("expires");
+    for key in ["remote", "expires"]
+        .iter()
+        .filter(|key| item.get(**key).is_none())
+    {
+        fields.fault(key, "is missing");
+    }
+    Some(BlockedRemote {
+        remote: remote?,
+        expires: Some(expires?),
+    })
+}
+
+fn read_limit(value: &Value, scalars: Scalars, outer: &mut Fields<'_>) -> Option<Limit> {
+    let mut faults = Vec::new();
+    let keys = ["egressBytesPerSecond", "quotaBytes", "quotaPeriodSeconds"];
+    let limit = Fields::open(value, "quarantine.limit", &keys, scalars, &mut faults).map(|mut fields| {
+        let limit = Limit {
+            egress_bytes_per_second: fields.integer(keys[0], MIN_RATE, MAX_BYTES),
+            quota_bytes: fields.integer(keys[1], 1, MAX_BYTES),
+            quota_period_seconds: fields.integer(keys[2], PERIOD.0, PERIOD.1),
+        };
+        let given = |key: &str| value.get(key).is_some_and(|value| !value.is_null());
+        if !given(keys[0]) && !given(keys[1]) {
+            fields.fault(
+                "",
+                "says no limit, expected egressBytesPerSecond, quotaBytes or both",
+            );
+        }
+        if given(keys[1]) != given(keys[2]) {
+            fields.fault("", "needs both quotaBytes and quotaPeriodSeconds, or neither");
+        }
+        limit
+    });
+    for fault in faults {
+        outer.adopt(fault);
+    }
+    limit
 }
 
 /// Reads one process rule; used for orders and for the configuration.
@@ -343,7 +414,9 @@ mod tests {
         let wish = shadow(&json!({
             "id": "inc-17", "posture": "isolate", "reason": "bytes out", "expires": "2026-11-25T00:00:00Z",
             "allow": [{"remote": "198.51.100.7", "protocol": "tcp", "ports": [22, 22], "direction": "in"}],
-            "block": {"remotes": ["203.0.113.0/24"], "ports": [{"protocol": "tcp", "port": 23}]},
+            "block": {"remotes": ["203.0.113.0/24", {"remote": "203.0.113.7", "expires": "2026-11-24T13:00:00Z"}],
+                      "ports": [{"protocol": "tcp", "port": 23}]},
+            "limit": {"egressBytesPerSecond": 20000, "quotaBytes": 5000000, "quotaPeriodSeconds": 86400},
             "processes": [{"match": {"exe": "/usr/bin/rogue"}, "action": "kill"}]
         }));
         let Ok(Wish::Order(order)) = wish else {
@@ -353,6 +426,11 @@ mod tests {
         assert_eq!(order.allow[0].ports, [22]);
         assert_eq!(order.allow[0].remote.to_string(), "198.51.100.7/32");
         assert_eq!(order.processes[0].action, ProcessAction::Kill);
+        assert_eq!(order.limit.and_then(|limit| limit.quota_bytes), Some(5_000_000));
+        assert_eq!(
+            order.block.remotes[1].expires,
+            Some("2026-11-24T13:00:00Z".parse().unwrap())
+        );
         let text = serde_json::to_value(&*order).unwrap();
         assert_eq!(
             serde_json::from_value::<Order>(text).unwrap(),
@@ -364,21 +442,24 @@ mod tests {
     #[test]
     fn every_fault_of_a_bad_order_is_named() {
         let faults = shadow(&json!({
-            "posture": "total", "expires": "tomorrow", "limit": {},
+            "posture": "total", "expires": "tomorrow", "limit": {"quotaBytes": 0}, "evidence": {},
             "allow": [{"remote": "x", "protocol": "tcp", "ports": [0]}],
-            "block": {"remotes": [7]},
+            "block": {"remotes": [7, {"remote": "192.0.2.1"}]},
             "processes": [{"match": {"exe": "/*"}, "action": "kill"}]
         }))
         .unwrap_err();
         let paths: Vec<_> = faults.iter().map(|f| f.path.as_str()).collect();
         for path in [
+            "quarantine.evidence",
             "quarantine.limit",
+            "quarantine.limit.quotaBytes",
             "quarantine.posture",
             "quarantine.expires",
             "quarantine.allow[0].remote",
             "quarantine.allow[0].direction",
             "quarantine.allow[0].ports[0]",
             "quarantine.block.remotes[0]",
+            "quarantine.block.remotes[1].expires",
             "quarantine.processes[0].match",
         ] {
             assert!(

@@ -1,16 +1,19 @@
 //! The one plan that follows from all live orders.
 //!
-//! In: orders, the configured isolation settings, lifeline addresses, the scope chosen by confirm-or-roll-back.
+//! In: orders, the configured isolation settings, lifeline addresses, the scope chosen by confirm-or-roll-back, `now`.
 //! Out: [`Plan`]. A pure fold: the strictest posture wins, restrictions add up, an allowance of orders counts only
 //! when every isolating order grants it, standing allowances of the configuration always count.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::disjoint::disjoint;
 use super::lifeline::{Endpoint, Lifelines};
-use super::order::{Allowance, Block, Order, Posture, ProcessRule};
+use super::order::{Allowance, Block, Limit, Order, Posture, ProcessRule};
 
 /// Names a plan's content. Addresses of lifelines are left out: a refreshed address does not need a new confirmation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,9 +48,34 @@ pub struct IsolationSettings {
     pub processes: Vec<ProcessRule>,
 }
 
+/// How much of a kind may leave within the running period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quota {
+    /// Bytes.
+    pub bytes: u64,
+    /// When the running period began.
+    pub since: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+/// The limit of one order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedLimit {
+    /// Whose: `authority:id`.
+    pub order: String,
+    /// Bytes a second.
+    pub bytes_per_second: Option<u64>,
+    /// Bytes of the running period.
+    pub quota: Option<Quota>,
+}
+
 /// Everything enforcement needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
+    id: PlanId,
     /// How strictly.
     pub posture: Posture,
     /// Ids of the orders it follows from.
@@ -60,14 +88,22 @@ pub struct Plan {
     pub endpoints: Vec<Endpoint>,
     /// Allowances that count.
     pub allow: Vec<Allowance>,
-    /// What is cut besides the posture.
+    /// What is cut besides the posture; its remotes are disjoint and sorted.
     pub block: Block,
+    /// How much may leave; all of them hold.
+    pub limits: Vec<PlannedLimit>,
     /// Processes to stop.
     pub processes: Vec<ProcessRule>,
 }
 
 /// Folds all live orders into one plan.
-pub fn fold(orders: &[Order], settings: &IsolationSettings, endpoints: Vec<Endpoint>, scope: Scope) -> Plan {
+pub fn fold(
+    orders: &[Order],
+    settings: &IsolationSettings,
+    endpoints: Vec<Endpoint>,
+    scope: Scope,
+    now: Timestamp,
+) -> Plan {
     let posture = orders.iter().map(|order| order.posture).max().unwrap_or_default();
     let isolating: Vec<&Order> = orders
         .iter()
@@ -86,9 +122,11 @@ pub fn fold(orders: &[Order], settings: &IsolationSettings, endpoints: Vec<Endpo
         .cloned()
         .chain(granted.into_iter().flatten())
         .collect();
+    let live = |expires: Option<Timestamp>| expires.is_none_or(|expires| expires > now);
     let remotes = orders
         .iter()
         .flat_map(|order| order.block.remotes.iter().copied())
+        .filter(|blocked| live(blocked.expires))
         .collect::<Vec<_>>();
     let ports: BTreeSet<_> = orders
         .iter()
@@ -101,7 +139,8 @@ pub fn fold(orders: &[Order], settings: &IsolationSettings, endpoints: Vec<Endpo
         .chain(standing)
         .cloned()
         .collect();
-    Plan {
+    let mut plan = Plan {
+        id: PlanId(String::new()),
         posture,
         orders: orders.iter().map(|order| order.id.clone()).collect(),
         lifelines: settings.lifelines.clone(),
@@ -113,11 +152,61 @@ pub fn fold(orders: &[Order], settings: &IsolationSettings, endpoints: Vec<Endpo
             Vec::new()
         },
         block: Block {
-            remotes: ipnet::IpNet::aggregate(&remotes),
+            remotes: disjoint(remotes),
             ports: ports.into_iter().collect(),
         },
+        limits: orders.iter().filter_map(|order| limit_of(order, now)).collect(),
         processes: processes.into_iter().collect(),
+    };
+    plan.id = id_of(&plan, orders);
+    plan
+}
+
+fn limit_of(order: &Order, now: Timestamp) -> Option<PlannedLimit> {
+    let Limit {
+        egress_bytes_per_second,
+        quota_bytes,
+        quota_period_seconds,
+    } = order.limit?;
+    Some(PlannedLimit {
+        order: format!("{}:{}", order.authority, order.id),
+        bytes_per_second: egress_bytes_per_second,
+        quota: quota_bytes
+            .zip(quota_period_seconds)
+            .map(|(bytes, seconds)| quota_of(bytes, seconds, order.issued, now)),
+    })
+}
+
+fn quota_of(bytes: u64, seconds: u64, issued: Timestamp, now: Timestamp) -> Quota {
+    let period = i64::try_from(seconds).unwrap_or(i64::MAX).max(1);
+    // A clock that was set back behind the order's own time counts as its first period.
+    let passed = now.duration_since(issued).as_secs().max(0) / period;
+    let at = |periods: i64| {
+        let offset = SignedDuration::from_secs(period.saturating_mul(periods));
+        issued.checked_add(offset).unwrap_or(Timestamp::MAX)
+    };
+    Quota {
+        bytes,
+        since: at(passed),
+        until: at(passed.saturating_add(1)),
     }
+}
+
+/// What passes of time alone does not change the id: a blocked remote that ends, another period of a quota.
+fn id_of(plan: &Plan, orders: &[Order]) -> PlanId {
+    let blocks: Vec<(&Block, &Option<Limit>)> =
+        orders.iter().map(|order| (&order.block, &order.limit)).collect();
+    let content = (
+        &plan.posture,
+        &plan.orders,
+        &plan.lifelines,
+        &plan.allow,
+        blocks,
+        &plan.processes,
+    );
+    // Serialising plain data cannot fail; an empty text would only make two plans look alike.
+    let text = serde_json::to_string(&content).unwrap_or_default();
+    PlanId(format!("{:08x}", crc32fast::hash(text.as_bytes())))
 }
 
 impl Plan {
@@ -128,17 +217,14 @@ impl Plan {
 
     /// The id of this content.
     pub fn id(&self) -> PlanId {
-        let content = (
-            &self.posture,
-            &self.orders,
-            &self.lifelines,
-            &self.allow,
-            &self.block,
-            &self.processes,
-        );
-        // Serialising plain data cannot fail; an empty text would only make two plans look alike.
-        let text = serde_json::to_string(&content).unwrap_or_default();
-        PlanId(format!("{:08x}", crc32fast::hash(text.as_bytes())))
+        self.id.clone()
+    }
+
+    /// Whether a remote is blocked by name, whatever the posture.
+    pub fn blocks_remote(&self, address: IpAddr) -> bool {
+        let remotes = &self.block.remotes;
+        let after = remotes.partition_point(|blocked| blocked.remote.network() <= address);
+        after > 0 && remotes[after - 1].remote.contains(&address)
     }
 }
 
@@ -165,7 +251,17 @@ mod tests {
     }
 
     fn plan(orders: &[Order]) -> Plan {
-        fold(orders, &IsolationSettings::default(), Vec::new(), Scope::Pinned)
+        fold(
+            orders,
+            &IsolationSettings::default(),
+            Vec::new(),
+            Scope::Pinned,
+            at("2026-01-01T00:00:00Z"),
+        )
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
     }
 
     #[test]
@@ -190,14 +286,57 @@ mod tests {
     }
 
     #[test]
-    fn restrictions_add_up() {
+    fn restrictions_add_up_and_end_by_themselves() {
         let mut first = order(Authority::Shadow, Posture::Restrict);
-        first.block.remotes = vec!["203.0.113.0/25".parse().unwrap()];
+        first.block.remotes = vec!["203.0.113.0/25".parse::<ipnet::IpNet>().unwrap().into()];
         let mut second = order(Authority::Detector, Posture::Restrict);
-        second.block.remotes = vec!["203.0.113.128/25".parse().unwrap()];
+        second.block.remotes = vec![super::super::order::BlockedRemote {
+            remote: "2001:db8::7/128".parse().unwrap(),
+            expires: Some(at("2026-01-01T01:00:00Z")),
+        }];
+        let orders = [first, second];
+        let during = plan(&orders);
+        let blocks = |plan: &Plan, address: &str| plan.blocks_remote(address.parse().unwrap());
+        assert!(blocks(&during, "203.0.113.127") && blocks(&during, "2001:db8::7"));
+        assert!(!blocks(&during, "203.0.113.128") && !blocks(&during, "2001:db8::8"));
+        assert!(!blocks(&during, "192.0.2.1") && !blocks(&during, "::1"));
+        let settings = IsolationSettings::default();
+        let after = fold(
+            &orders,
+            &settings,
+            Vec::new(),
+            Scope::Pinned,
+            at("2026-01-01T01:00:00Z"),
+        );
+        assert!(!blocks(&after, "2001:db8::7"));
+        assert_eq!(after.id(), during.id(), "time alone asks for no new confirmation");
+    }
+
+    #[test]
+    fn a_quota_counts_by_periods_from_the_order() {
+        let mut limited = order(Authority::Shadow, Posture::Restrict);
+        limited.limit = Some(Limit {
+            egress_bytes_per_second: None,
+            quota_bytes: Some(1000),
+            quota_period_seconds: Some(3600),
+        });
+        let at_time = |now: &str| {
+            let settings = IsolationSettings::default();
+            let plan = fold(
+                std::slice::from_ref(&limited),
+                &settings,
+                Vec::new(),
+                Scope::Pinned,
+                at(now),
+            );
+            plan.limits[0].quota.unwrap().since
+        };
+        assert_eq!(at_time("2026-01-01T00:59:59Z"), at("2026-01-01T00:00:00Z"));
+        assert_eq!(at_time("2026-01-01T05:00:00Z"), at("2026-01-01T05:00:00Z"));
         assert_eq!(
-            plan(&[first, second]).block.remotes,
-            ["203.0.113.0/24".parse().unwrap()]
+            at_time("1970-01-01T00:00:00Z"),
+            at("2026-01-01T00:00:00Z"),
+            "a clock set back"
         );
     }
 

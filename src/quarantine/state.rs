@@ -44,8 +44,20 @@ pub struct Cut {
     pub bytes: u64,
 }
 
-/// What was cut since the rules were loaded, by hook.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What was cut for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutBecause {
+    /// `out`, `in`, `forward`, `bridged` or `raw`.
+    pub way: String,
+    /// `isolated`, `remote`, `port`, `rate` or `quota`.
+    pub reason: String,
+    /// How much.
+    #[serde(flatten)]
+    pub cut: Cut,
+}
+
+/// What was cut since the device was last free; in mode `observe` what would have been.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
     /// Leaving this device.
     pub out: Cut,
@@ -54,6 +66,61 @@ pub struct Blocked {
     pub inbound: Cut,
     /// Forwarded for others.
     pub forward: Cut,
+    /// Passed on by a bridge.
+    #[serde(default)]
+    pub bridged: Cut,
+    /// Sent past the IP stack.
+    #[serde(default)]
+    pub raw: Cut,
+    /// The same by reason; those that happened.
+    #[serde(default)]
+    pub reasons: Vec<CutBecause>,
+}
+
+impl Blocked {
+    /// Sums counters named `<way>_<reason>`.
+    pub fn from_counters<'a>(counters: impl Iterator<Item = (&'a str, Cut)>) -> Self {
+        let mut blocked = Self::default();
+        for (name, cut) in counters {
+            let Some((way, reason)) = name.split_once('_') else {
+                continue;
+            };
+            let sum = match way {
+                "out" => &mut blocked.out,
+                "in" => &mut blocked.inbound,
+                "forward" => &mut blocked.forward,
+                "bridged" => &mut blocked.bridged,
+                "raw" => &mut blocked.raw,
+                _ => continue,
+            };
+            sum.packets = sum.packets.saturating_add(cut.packets);
+            sum.bytes = sum.bytes.saturating_add(cut.bytes);
+            if cut != Cut::default() {
+                blocked.reasons.push(CutBecause {
+                    way: way.into(),
+                    reason: reason.into(),
+                    cut,
+                });
+            }
+        }
+        blocked
+    }
+}
+
+/// How much of a quota is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaUse {
+    /// The order: `authority:id`.
+    pub order: String,
+    /// Bytes used in the running period.
+    pub used: u64,
+    /// Bytes of a period.
+    pub bytes: u64,
+    /// When the period began.
+    pub since: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
 }
 
 /// A wish that was refused.
@@ -103,8 +170,17 @@ pub struct State {
     pub spared: Vec<String>,
     /// What was cut.
     pub blocked: Blocked,
+    /// How far quotas are used.
+    #[serde(default)]
+    pub quotas: Vec<QuotaUse>,
+    /// Ways that this kernel does not let us cut, each a sentence.
+    #[serde(default)]
+    pub limits: Vec<String>,
     /// How many times the rules had to be put back because somebody changed them.
     pub reasserted: u64,
+    /// Who did so last, as far as the kernel told: name and pid.
+    #[serde(default)]
+    pub changed_by: Option<String>,
 }
 
 impl State {

@@ -1,30 +1,52 @@
 //! Compares what the kernel lists with what the plan wants.
 //!
-//! In: [`Expected`] and the JSON of `nft -j list table` (or nothing when the table is missing). Out: every difference.
-//! Invariant: nothing may call a plan enforced unless this found no difference.
+//! In: a [`Ruleset`] and the JSON of `nft -j list table` for each of our tables that exists. Out: every difference.
+//! Invariant: nothing may call a plan enforced unless this found no difference. Interfaces of the egress chain are
+//! compared by the caller: nft 1.0.6 leaves them out of its JSON.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::order::Protocol;
-use super::ruleset::{Expected, ExpectedChain, TABLE};
+use super::ruleset::{Chain, Elements, Layer, Ruleset, TABLE, Table};
 
 /// Differences that are named; more say nothing new.
 const MAX_DIFFERENCES: usize = 8;
+/// How far the kernel's timer of an element may be from the plan's time: loading a large set takes seconds.
+const SLACK: SignedDuration = SignedDuration::from_secs(5);
 
-/// Checks a listing; `None` means the table does not exist.
+/// The listings of our tables that exist.
+pub type Listings = BTreeMap<Layer, Value>;
+
+/// Checks listings. `also` is what was loaded before: what of it has just ended may still be there.
 ///
 /// # Errors
 /// The differences, each a sentence.
-pub fn verify(expected: &Expected, listing: Option<&Value>) -> Result<(), Vec<String>> {
-    let differences = match (expected.chains.is_empty(), listing) {
-        (true, None) => Vec::new(),
-        (true, Some(_)) => vec![format!("the table inet {TABLE} is still there")],
-        (false, None) => vec![format!("the table inet {TABLE} is missing")],
-        (false, Some(listing)) => compare(expected, listing),
-    };
+pub fn verify(
+    ruleset: &Ruleset,
+    listings: &Listings,
+    also: &Elements,
+    now: Timestamp,
+) -> Result<(), Vec<String>> {
+    let mut differences = Vec::new();
+    for layer in Layer::ALL {
+        let table = ruleset.tables.iter().find(|table| table.layer == layer);
+        match (table, listings.get(&layer)) {
+            (None, None) => {}
+            (None, Some(_)) => differences.push(format!("the table {layer} {TABLE} is still there")),
+            (Some(_), None) => differences.push(format!("the table {layer} {TABLE} is missing")),
+            (Some(table), Some(listing)) => {
+                let objects = objects(listing);
+                compare_chains(table, &objects, &mut differences);
+                Sets { table, objects }.compare(&ruleset.elements, also, now, &mut differences);
+            }
+        }
+    }
+    differences.truncate(MAX_DIFFERENCES);
     if differences.is_empty() {
         Ok(())
     } else {
@@ -32,26 +54,21 @@ pub fn verify(expected: &Expected, listing: Option<&Value>) -> Result<(), Vec<St
     }
 }
 
-fn compare(expected: &Expected, listing: &Value) -> Vec<String> {
-    let mut differences = Vec::new();
-    let objects = objects(listing);
-    for chain in &expected.chains {
-        compare_chain(chain, &objects, &mut differences);
+fn compare_chains(table: &Table, objects: &[&Value], differences: &mut Vec<String>) {
+    for chain in &table.chains {
+        compare_chain(table.layer, chain, objects, differences);
     }
     let chains = objects
         .iter()
         .filter(|object| object.get("chain").is_some())
         .count();
-    if chains != expected.chains.len() {
+    if chains != table.chains.len() {
         differences.push(format!(
-            "the table has {chains} chains, expected {}",
-            expected.chains.len()
+            "the table {} {TABLE} has {chains} chains, expected {}",
+            table.layer,
+            table.chains.len()
         ));
     }
-    compare_endpoints(expected, &objects, &mut differences);
-    compare_blocked(expected, &objects, &mut differences);
-    differences.truncate(MAX_DIFFERENCES);
-    differences
 }
 
 fn objects(listing: &Value) -> Vec<&Value> {
@@ -62,19 +79,20 @@ fn objects(listing: &Value) -> Vec<&Value> {
         .unwrap_or_default()
 }
 
-fn compare_chain(chain: &ExpectedChain, objects: &[&Value], differences: &mut Vec<String>) {
+fn compare_chain(layer: Layer, chain: &Chain, objects: &[&Value], differences: &mut Vec<String>) {
     let hook = chain.hook;
+    let name = format!("chain {hook} of {layer} {TABLE}");
     let listed = objects
         .iter()
         .filter_map(|object| object.get("chain"))
         .find(|c| c["name"] == hook);
     let Some(listed) = listed else {
-        differences.push(format!("the chain {hook} is missing"));
+        differences.push(format!("the {name} is missing"));
         return;
     };
     if listed["hook"] != hook || listed["type"] != "filter" || listed["policy"] != chain.policy {
         differences.push(format!(
-            "the chain {hook} is not a filter on its hook with policy {}",
+            "the {name} is not a filter on its hook with policy {}",
             chain.policy
         ));
     }
@@ -85,7 +103,7 @@ fn compare_chain(chain: &ExpectedChain, objects: &[&Value], differences: &mut Ve
         .collect();
     if rules.len() != chain.rules.len() {
         differences.push(format!(
-            "the chain {hook} has {} rules, expected {}",
+            "the {name} has {} rules, expected {}",
             rules.len(),
             chain.rules.len()
         ));
@@ -99,9 +117,9 @@ fn compare_chain(chain: &ExpectedChain, objects: &[&Value], differences: &mut Ve
                     .into_iter()
                     .find(|verdict| last.get(verdict).is_some())
             });
-        if rule["comment"] != expected.comment.as_str() || verdict != expected.verdict {
+        if rule["comment"] != expected.comment.as_str() || verdict != expected.verdict() {
             differences.push(format!(
-                "the chain {hook} has {} where {} is expected",
+                "the {name} has {} where {} is expected",
                 rule["comment"].as_str().unwrap_or("a foreign rule"),
                 expected.comment
             ));
@@ -109,29 +127,109 @@ fn compare_chain(chain: &ExpectedChain, objects: &[&Value], differences: &mut Ve
     }
 }
 
-fn elements<'a>(objects: &[&'a Value], name: &str) -> Vec<&'a Value> {
-    objects
-        .iter()
-        .filter_map(|object| object.get("set"))
-        .filter(|set| set["name"] == name)
-        .flat_map(|set| set["elem"].as_array().into_iter().flatten())
-        .collect()
+/// The sets of one listed table.
+struct Sets<'a> {
+    table: &'a Table,
+    objects: Vec<&'a Value>,
 }
 
-fn compare_endpoints(expected: &Expected, objects: &[&Value], differences: &mut Vec<String>) {
-    let mut listed: Vec<(IpAddr, Protocol, u16)> = ["endpoints4", "endpoints6"]
-        .iter()
-        .flat_map(|name| elements(objects, name))
-        .filter_map(read_endpoint)
-        .collect();
-    listed.sort_unstable();
-    if listed != expected.endpoints {
-        differences.push(format!(
-            "the lifeline sets hold {} addresses that are not the {} expected",
-            listed.len(),
-            expected.endpoints.len()
-        ));
+impl Sets<'_> {
+    fn compare(&self, wanted: &Elements, also: &Elements, now: Timestamp, differences: &mut Vec<String>) {
+        let layer = self.table.layer;
+        if self.table.has_endpoints {
+            let mut listed: Vec<_> = self.of("endpoints").filter_map(read_endpoint).collect();
+            listed.sort_unstable();
+            if listed != wanted.endpoints {
+                differences.push(format!(
+                    "the lifeline sets of {layer} {TABLE} hold {} addresses that are not the {} expected",
+                    listed.len(),
+                    wanted.endpoints.len()
+                ));
+            }
+        }
+        let hosts: BTreeMap<IpAddr, Option<u64>> = self.of("hosts").filter_map(read_host).collect();
+        let right = |host: &IpAddr, ends: &Option<u64>| match wanted.hosts.get(host) {
+            Some(expires) => in_time(*expires, *ends, now),
+            None => also.hosts.get(host).is_some_and(|expires| ended(*expires, now)),
+        };
+        let wrong = hosts.iter().filter(|(host, ends)| !right(host, ends)).count();
+        let gone = |(host, expires): &(&IpAddr, &Option<Timestamp>)| {
+            !hosts.contains_key(*host) && !ended(**expires, now.saturating_add(SLACK).unwrap_or(now))
+        };
+        let missing = wanted.hosts.iter().filter(gone).count();
+        if wrong + missing > 0 {
+            differences.push(format!(
+                "the blocked hosts of {layer} {TABLE} differ: {wrong} should not be there or not for that time, {missing} are missing"
+            ));
+        }
+        self.compare_nets(wanted, also, now, differences);
     }
+
+    fn compare_nets(
+        &self,
+        wanted: &Elements,
+        also: &Elements,
+        now: Timestamp,
+        differences: &mut Vec<String>,
+    ) {
+        let listed: Vec<IpNet> = self.of("nets").flat_map(read_block).collect();
+        let covered = |nets: &mut dyn Iterator<Item = IpNet>| {
+            let nets: Vec<IpNet> = nets.collect();
+            IpNet::aggregate(&nets).into_iter().collect::<BTreeSet<IpNet>>()
+        };
+        let soon = now.saturating_add(SLACK).unwrap_or(now);
+        let still = also.nets.iter().filter(|(_, expires)| ended(**expires, now));
+        let all = wanted.nets.keys().chain(still.map(|(net, _)| net));
+        let lasting = wanted.nets.iter().filter(|(_, expires)| !ended(**expires, soon));
+        let found = covered(&mut listed.into_iter());
+        let fits = found == covered(&mut wanted.nets.keys().copied())
+            || found == covered(&mut all.copied())
+            || found == covered(&mut lasting.map(|(net, _)| *net));
+        if !fits {
+            differences.push(format!(
+                "the blocked nets of {} {TABLE} cover {} blocks that are not the {} expected",
+                self.table.layer,
+                found.len(),
+                wanted.nets.len()
+            ));
+        }
+    }
+
+    /// The elements of both families' sets.
+    fn of(&self, name: &str) -> impl Iterator<Item = &Value> {
+        let names = [format!("{name}4"), format!("{name}6")];
+        self.objects
+            .iter()
+            .filter_map(|object| object.get("set"))
+            .filter(move |set| names.iter().any(|name| set["name"] == name.as_str()))
+            .flat_map(|set| set["elem"].as_array().into_iter().flatten())
+    }
+}
+
+fn ended(expires: Option<Timestamp>, now: Timestamp) -> bool {
+    expires.is_some_and(|expires| expires <= now)
+}
+
+/// Whether the kernel's element, which ends in `ends` seconds, holds as long as the plan wants.
+fn in_time(expires: Option<Timestamp>, ends: Option<u64>, now: Timestamp) -> bool {
+    match (expires, ends) {
+        (None, None) => true,
+        (Some(expires), Some(seconds)) => {
+            let left = expires.duration_since(now).saturating_sub(SLACK).as_secs();
+            i64::try_from(seconds).is_ok_and(|seconds| seconds >= left)
+        }
+        _ => false,
+    }
+}
+
+/// A host, and in how many seconds it ends.
+fn read_host(element: &Value) -> Option<(IpAddr, Option<u64>)> {
+    let (value, timed) = match element.get("elem") {
+        Some(timed) => (&timed["val"], Some(timed)),
+        None => (element, None),
+    };
+    let ends = timed.and_then(|timed| timed["expires"].as_u64());
+    Some((value.as_str()?.parse().ok()?, ends))
 }
 
 fn read_endpoint(element: &Value) -> Option<(IpAddr, Protocol, u16)> {
@@ -157,26 +255,8 @@ fn read_endpoint(element: &Value) -> Option<(IpAddr, Protocol, u16)> {
     ))
 }
 
-fn compare_blocked(expected: &Expected, objects: &[&Value], differences: &mut Vec<String>) {
-    let listed: Vec<IpNet> = ["blocked4", "blocked6"]
-        .iter()
-        .flat_map(|name| elements(objects, name))
-        .flat_map(read_block)
-        .collect();
-    let mut listed = IpNet::aggregate(&listed);
-    let mut wanted = IpNet::aggregate(&expected.blocked);
-    listed.sort_unstable();
-    wanted.sort_unstable();
-    if listed != wanted {
-        differences.push(format!(
-            "the blocked sets cover {} blocks, expected {}",
-            listed.len(),
-            wanted.len()
-        ));
-    }
-}
-
 fn read_block(element: &Value) -> Vec<IpNet> {
+    let element = element.get("elem").map_or(element, |timed| &timed["val"]);
     if let Some(address) = element.as_str() {
         return address.parse::<IpAddr>().map(IpNet::from).into_iter().collect();
     }
@@ -203,26 +283,32 @@ fn read_block(element: &Value) -> Vec<IpNet> {
     }
 }
 
-/// What identifies the listed table beyond the plan: everything but handles, counter values and the order of set
-/// elements. Taken right after loading, it shows an edit that kept our comments. The text itself, not a checksum: one
-/// that is easily computed is easily forged.
-pub fn fingerprint(listing: Option<&Value>) -> String {
-    let mut canonical = listing
-        .map(|listing| listing["nftables"].clone())
-        .unwrap_or_default();
-    strip(&mut canonical);
-    canonical.to_string()
+/// What identifies the listed tables beyond the plan: everything but elements (which are compared one by one), handles
+/// and what was counted. Taken right after loading, it shows an edit that kept our comments. The text itself, not a
+/// checksum: one that is easily computed is easily forged.
+pub fn fingerprint(listings: Listings) -> String {
+    let canonical = listings.into_iter().map(|(layer, mut listing)| {
+        strip(&mut listing);
+        format!("{layer} {listing}\n")
+    });
+    canonical.collect()
 }
 
 fn strip(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            for volatile in ["handle", "packets", "bytes", "metainfo", "expires"] {
+            for volatile in ["handle", "metainfo", "elem"] {
                 map.remove(volatile);
             }
-            if let Some(Value::Array(elements)) = map.get_mut("elem") {
-                elements.sort_by_key(Value::to_string);
+            // Of a quota only what is used, of a counter all numbers.
+            if let Some(Value::Object(counter)) = map.get_mut("counter") {
+                counter.remove("packets");
+                counter.remove("bytes");
             }
+            if let Some(Value::Object(quota)) = map.get_mut("quota") {
+                quota.remove("used");
+            }
+            // An anonymous set's elements are part of its rule.
             map.values_mut().for_each(strip);
         }
         Value::Array(list) => list.iter_mut().for_each(strip),
@@ -230,97 +316,6 @@ fn strip(value: &mut Value) {
     }
 }
 
-/// Packets and bytes of our named counters, as listed.
-pub fn counters(listing: &Value) -> Vec<(String, u64, u64)> {
-    objects(listing)
-        .iter()
-        .filter_map(|object| object.get("counter"))
-        .filter_map(|c| {
-            Some((
-                c["name"].as_str()?.to_owned(),
-                c["packets"].as_u64()?,
-                c["bytes"].as_u64()?,
-            ))
-        })
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::quarantine::ruleset::ExpectedRule;
-    use serde_json::json;
-
-    fn expected() -> Expected {
-        Expected {
-            chains: vec![ExpectedChain {
-                hook: "output",
-                policy: "drop",
-                rules: vec![ExpectedRule {
-                    comment: "ew:rest:1".into(),
-                    verdict: Some("drop"),
-                }],
-            }],
-            endpoints: vec![("192.0.2.1".parse().unwrap(), Protocol::Tcp, 8883)],
-            blocked: vec!["203.0.113.0/24".parse().unwrap()],
-        }
-    }
-
-    fn listing() -> Value {
-        json!({"nftables": [
-            {"metainfo": {"version": "1.0.6"}},
-            {"set": {"name": "endpoints4", "elem": [{"concat": ["192.0.2.1", "tcp", 8883]}]}},
-            {"set": {"name": "blocked4", "elem": [{"prefix": {"addr": "203.0.113.0", "len": 24}}]}},
-            {"chain": {"name": "output", "type": "filter", "hook": "output", "policy": "drop", "handle": 1}},
-            {"rule": {"chain": "output", "comment": "ew:rest:1", "handle": 7,
-                      "expr": [{"counter": {"packets": 3, "bytes": 9}}, {"drop": null}]}}]})
-    }
-
-    #[test]
-    fn an_honest_listing_passes_and_a_missing_table_does_not() {
-        assert_eq!(verify(&expected(), Some(&listing())), Ok(()));
-        assert!(verify(&expected(), None).is_err());
-        assert_eq!(verify(&Expected::default(), None), Ok(()));
-        assert!(verify(&Expected::default(), Some(&listing())).is_err());
-    }
-
-    #[test]
-    fn every_kind_of_edit_is_noticed() {
-        let edits: [(&str, Value); 5] = [
-            ("/nftables/3/chain/policy", json!("accept")),
-            ("/nftables/4/rule/comment", json!("other")),
-            ("/nftables/4/rule/expr/1", json!({"accept": null})),
-            ("/nftables/1/set/elem/0/concat/0", json!("192.0.2.99")),
-            ("/nftables/2/set/elem/0/prefix/len", json!(25)),
-        ];
-        for (path, value) in edits {
-            let mut edited = listing();
-            *edited.pointer_mut(path).unwrap() = value;
-            assert!(verify(&expected(), Some(&edited)).is_err(), "{path}");
-        }
-        let mut more = listing();
-        more["nftables"]
-            .as_array_mut()
-            .unwrap()
-            .push(json!({"rule": {"chain": "output", "expr": []}}));
-        assert!(verify(&expected(), Some(&more)).is_err(), "a foreign rule");
-    }
-
-    #[test]
-    fn the_fingerprint_ignores_counters_and_handles_only() {
-        let mut counted = listing();
-        *counted
-            .pointer_mut("/nftables/4/rule/expr/0/counter/packets")
-            .unwrap() = json!(99);
-        *counted.pointer_mut("/nftables/4/rule/handle").unwrap() = json!(99);
-        assert_eq!(fingerprint(Some(&counted)), fingerprint(Some(&listing())));
-        *counted.pointer_mut("/nftables/4/rule/expr/1").unwrap() = json!({"accept": null});
-        assert_ne!(fingerprint(Some(&counted)), fingerprint(Some(&listing())));
-    }
-
-    #[test]
-    fn ranges_of_a_listing_are_blocks() {
-        let blocks = read_block(&json!({"range": ["192.0.2.0", "192.0.2.255"]}));
-        assert_eq!(blocks, ["192.0.2.0/24".parse::<IpNet>().unwrap()]);
-    }
-}
+#[path = "verify_tests.rs"]
+mod tests;

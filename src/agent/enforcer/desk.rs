@@ -1,6 +1,6 @@
 //! The enforcer's desk: what each command changes in the journal and the settings. No effects.
 
-use super::{Command, Enforcer, Settings};
+use super::{Command, Enforcer, REMEMBERED, Settings};
 use crate::config::fault::{Fault, join};
 use crate::host::clock::Now;
 use crate::quarantine::journal::Overridden;
@@ -27,8 +27,13 @@ impl Enforcer {
                     tracing::debug!("lifeline addresses changed");
                 }
             }
-            // Nothing to note: the reconciliation that follows every command looks at the kernel.
-            Command::KernelChanged => {}
+            Command::KernelChanged(change) => {
+                self.changes.extend(change);
+                let surplus = self.changes.len().saturating_sub(REMEMBERED);
+                self.changes.drain(..surplus);
+            }
+            // Nothing to note: the reconciliation that follows every command looks at the interfaces.
+            Command::LinksChanged => {}
             Command::Channel { works } => self.channel_works = works,
             Command::RoundTrip { sent } => {
                 self.channel_works = true;

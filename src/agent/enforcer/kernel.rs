@@ -1,119 +1,340 @@
 //! The enforcer's hands in the packet filter: load, read back, prove.
+//!
+//! The kernel counts its generations, one for every transaction of anybody. As long as the generation is the one that
+//! was read back, nothing can have changed, and nothing is listed again. Elements of sets are changed alone; that the
+//! generation is one more afterwards proves that this was the only change.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::Enforcer;
-use crate::host::canary::{self, Outcome};
 use crate::host::clock::{self, Now};
 use crate::host::nft::{self, NftError};
+use crate::host::nft_kernel::NftKernel;
 use crate::quarantine::confirm::Attempt;
-use crate::quarantine::order::{Posture, Protocol};
+use crate::quarantine::order::Posture;
 use crate::quarantine::plan::Plan;
-use crate::quarantine::ruleset::{COUNTERS, Ruleset, render};
-use crate::quarantine::state::{Blocked, Cut};
-use crate::quarantine::verify::{counters, fingerprint, verify};
+use crate::quarantine::ruleset::{Counted, Effect, Elements, Hooks, Layer, Ruleset, render};
+use crate::quarantine::verify::{Listings, fingerprint, verify};
 
-/// From one canary to the next while nothing changes; each one counts as a blocked packet.
-const CANARY_EVERY: Duration = Duration::from_secs(60);
-/// The discard port: nothing answers there.
-const CANARY_PORT: u16 = 9;
-/// Documentation addresses (RFC 5737, RFC 3849): no lifeline is there.
-const CANARIES: [&str; 2] = ["203.0.113.254", "2001:db8:ffff:ffff::fe"];
+/// How often the rules are listed although the generation says that nobody touched them.
+const LIST_EVERY: Duration = Duration::from_secs(300);
+
+/// What is to be brought into the kernel.
+pub(super) struct Target {
+    /// The plan.
+    pub(super) plan: Plan,
+    /// Whether it cuts or counts.
+    pub(super) effect: Effect,
+}
+
+impl Target {
+    /// Whether anything is cut.
+    pub(super) fn cuts(&self) -> bool {
+        !self.plan.is_normal() && self.effect == Effect::Cut
+    }
+
+    /// What the kernel enforces once it holds this.
+    fn posture(&self) -> Posture {
+        if self.cuts() {
+            self.plan.posture
+        } else {
+            Posture::Normal
+        }
+    }
+}
 
 /// What the kernel was last seen to hold.
 pub(super) struct Loaded {
-    text: String,
+    ruleset: Ruleset,
     fingerprint: String,
+    /// The generation at which it was read back; `None` when somebody changed something meanwhile.
+    generation: Option<u32>,
+    listed: Duration,
     posture: Posture,
 }
 
 impl Enforcer {
-    /// Makes the kernel hold `plan` and proves it.
+    /// Makes the kernel hold `target` and proves it.
     ///
     /// # Errors
     /// Sentences for the operator. The kernel then holds what it held before: a load is one transaction.
-    pub(super) async fn bring_kernel(&mut self, plan: &Plan, now: Now) -> Result<(), Vec<String>> {
-        let ruleset = render(plan);
-        let listing = match nft::list().await {
-            Ok(listing) => listing,
+    pub(super) async fn bring_kernel(&mut self, target: &Target, now: Now) -> Result<(), Vec<String>> {
+        let hooks = if target.plan.is_normal() {
+            Hooks::default()
+        } else {
+            self.layers.hooks(&self.settings.isolation, now.uptime)
+        };
+        let ruleset = render(&target.plan, &hooks, target.effect);
+        let mut kernel = NftKernel::open().map_err(|error| self.blind(&error))?;
+        let generation = kernel.generation().map_err(|error| self.blind(&error))?;
+        if self.is_untouched(&ruleset, generation, now) {
+            self.note_counted(target, &mut kernel);
+            self.begin_attempt(target);
+            return self.prove(target, now, false);
+        }
+        if let Some(after) = self.change_elements(&ruleset, generation, &mut kernel, now).await {
+            self.note_change(ruleset, after);
+            self.note_counted(target, &mut kernel);
+            self.begin_attempt(target);
+            return self.prove(target, now, true);
+        }
+        if self.is_as_loaded(&ruleset, generation, &mut kernel, now).await? {
+            self.note_counted(target, &mut kernel);
+            self.begin_attempt(target);
+            return self.prove(target, now, false);
+        }
+        self.load(ruleset, hooks, target, &mut kernel, now).await
+    }
+
+    /// The kernel cannot be asked: what it holds is not known.
+    fn blind(&mut self, error: &crate::host::netlink::NetlinkError) -> Vec<String> {
+        self.posture = None;
+        let not_permitted = error.refusal() == Some(nix::errno::Errno::EPERM);
+        vec![if not_permitted {
+            NftError::NotPermitted.to_string()
+        } else {
+            format!("the packet filter cannot be asked: {}", crate::error_text(error))
+        }]
+    }
+
+    fn is_untouched(&self, ruleset: &Ruleset, generation: u32, now: Now) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| {
+            let live = || loaded.ruleset.elements.clone().live(now.wall);
+            loaded.generation == Some(generation)
+                && loaded.ruleset.same_structure(ruleset)
+                && now.uptime.saturating_sub(loaded.listed) < LIST_EVERY
+                && (loaded.ruleset.elements == ruleset.elements || live() == ruleset.elements)
+        })
+    }
+
+    /// Changes elements alone where that is all that differs; gives the generation afterwards.
+    async fn change_elements(
+        &mut self,
+        ruleset: &Ruleset,
+        generation: u32,
+        kernel: &mut NftKernel,
+        now: Now,
+    ) -> Option<u32> {
+        let loaded = self.loaded.as_ref()?;
+        if loaded.generation != Some(generation) || !loaded.ruleset.same_structure(ruleset) {
+            return None;
+        }
+        let text = ruleset.change(&loaded.ruleset.elements.clone().live(now.wall), now.wall);
+        if text.is_empty() {
+            return None;
+        }
+        if let Err(error) = nft::load(&text).await {
+            // An element may have ended a moment before the plan's time; the whole load that follows settles it.
+            tracing::debug!(
+                "elements alone could not be changed: {}",
+                crate::error_text(&error)
+            );
+            return None;
+        }
+        let after = kernel.generation().ok()?;
+        (after == generation.wrapping_add(1)).then_some(after)
+    }
+
+    fn note_change(&mut self, ruleset: Ruleset, generation: u32) {
+        if let Some(loaded) = &mut self.loaded {
+            loaded.ruleset = ruleset;
+            loaded.generation = Some(generation);
+        }
+    }
+
+    /// Lists, and compares with what was loaded; notes tampering.
+    ///
+    /// # Errors
+    /// Sentences: the kernel cannot be read back.
+    async fn is_as_loaded(
+        &mut self,
+        ruleset: &Ruleset,
+        generation: u32,
+        kernel: &mut NftKernel,
+        now: Now,
+    ) -> Result<bool, Vec<String>> {
+        let tables = kernel.tables().map_err(|error| self.blind(&error))?;
+        let listings = match nft::list(&tables).await {
+            Ok(listings) => listings,
             Err(error @ (NftError::Missing | NftError::NotPermitted | NftError::Run { .. })) => {
                 self.posture = None;
                 return Err(vec![describe(&error)]);
             }
             // A table that nft cannot list may be somebody's way to blind us; the load replaces it whatever it is.
             Err(error) => {
-                self.posture = None;
-                self.reasserted += 1;
-                tracing::warn!("the table inet edgewarden is put back: {}", describe(&error));
-                return self.load(ruleset, plan, now).await;
+                self.note_tampering(&describe(&error));
+                return Ok(false);
             }
         };
-        let listed = fingerprint(listing.as_ref());
-        self.posture = self.seen(listing.as_ref(), &listed);
         let same = self
             .loaded
             .as_ref()
-            .is_some_and(|loaded| loaded.text == ruleset.text);
-        let untouched = match &self.loaded {
-            Some(loaded) if same => loaded.fingerprint == listed,
-            _ => plan.is_normal(),
+            .is_some_and(|loaded| loaded.ruleset.same_structure(ruleset));
+        let known = if self.loaded.is_some() {
+            same && devices_hold(ruleset, kernel)
+        } else {
+            ruleset.tables.is_empty()
         };
-        if untouched && verify(&ruleset.expected, listing.as_ref()).is_ok() {
-            self.note_loaded(ruleset, plan, listing.as_ref(), listed);
-            self.begin_attempt(plan);
-            return self.prove(plan, now, false);
+        let none = Elements::default();
+        let also = self
+            .loaded
+            .as_ref()
+            .map_or(&none, |loaded| &loaded.ruleset.elements);
+        let fits = verify(ruleset, &listings, also, now.wall);
+        let listed = fingerprint(listings);
+        self.posture = self.seen(&tables, &listed);
+        let untouched = self
+            .loaded
+            .as_ref()
+            .is_none_or(|loaded| loaded.fingerprint == listed);
+        if known && untouched && fits.is_ok() {
+            let generation = Some(generation).filter(|before| kernel.generation().ok() == Some(*before));
+            if let Some(loaded) = &mut self.loaded {
+                loaded.ruleset = ruleset.clone();
+                loaded.generation = generation;
+                loaded.listed = now.uptime;
+            }
+            return Ok(true);
         }
-        if same {
-            self.reasserted += 1;
-            tracing::warn!("somebody changed the table inet edgewarden: it is put back");
+        if same && !ruleset.tables.is_empty() {
+            let what = fits
+                .err()
+                .map_or_else(|| "a rule was rewritten".to_owned(), |all| all.join("; "));
+            self.note_tampering(&what);
         }
-        self.load(ruleset, plan, now).await
+        Ok(false)
     }
 
-    async fn load(&mut self, ruleset: Ruleset, plan: &Plan, now: Now) -> Result<(), Vec<String>> {
-        if let Err(error) = nft::load(&ruleset.text).await {
-            return Err(vec![describe(&error)]);
+    fn note_tampering(&mut self, what: &str) {
+        self.posture = None;
+        self.reasserted += 1;
+        let since = self.loaded.as_ref().and_then(|loaded| loaded.generation);
+        let by = self
+            .changes
+            .iter()
+            .rfind(|change| since.is_none_or(|since| change.generation.wrapping_sub(since).cast_signed() > 0))
+            .map(|change| format!("{} ({})", change.name, change.pid));
+        tracing::warn!(
+            by = by.as_deref().unwrap_or("?"),
+            "our rules are put back: {what}"
+        );
+        self.changed_by = by;
+    }
+
+    /// What a listing proves: no table is no rule of ours, tables are what we loaded only while nobody changed them.
+    fn seen(&self, tables: &BTreeSet<Layer>, listed: &str) -> Option<Posture> {
+        match &self.loaded {
+            _ if tables.is_empty() => Some(Posture::Normal),
+            Some(loaded) if loaded.fingerprint == listed => Some(loaded.posture),
+            _ => None,
         }
+    }
+
+    async fn load(
+        &mut self,
+        ruleset: Ruleset,
+        hooks: Hooks,
+        target: &Target,
+        kernel: &mut NftKernel,
+        now: Now,
+    ) -> Result<(), Vec<String>> {
+        let counted = self.carried_over(target, kernel);
+        let ruleset = self
+            .load_what_is_taken(ruleset, hooks, target, &counted, kernel, now)
+            .await?;
         self.posture = None;
         self.loaded = None;
-        let listing = nft::list().await.map_err(|error| vec![describe(&error)])?;
-        verify(&ruleset.expected, listing.as_ref())?;
-        let listed = fingerprint(listing.as_ref());
-        self.note_loaded(ruleset, plan, listing.as_ref(), listed);
-        self.begin_attempt(plan);
-        self.prove(plan, now, true)
-    }
-
-    /// What a listing proves: no table is no rule of ours, a table is what we loaded only while nobody changed it.
-    fn seen(&self, listing: Option<&Value>, listed: &str) -> Option<Posture> {
-        match (listing, &self.loaded) {
-            (None, _) => Some(Posture::Normal),
-            (Some(_), Some(loaded)) if loaded.fingerprint == listed => Some(loaded.posture),
-            (Some(_), _) => None,
+        let generation = kernel.generation().ok();
+        let layers: BTreeSet<Layer> = ruleset.tables.iter().map(|table| table.layer).collect();
+        let present = kernel.tables().map_err(|error| self.blind(&error))?;
+        let listings = self.read_back(&ruleset, &present, now).await?;
+        if !devices_hold(&ruleset, kernel) {
+            return Err(vec![
+                "the kernel filters the egress of other interfaces than it was told".into(),
+            ]);
         }
+        let unchanged = generation.filter(|before| kernel.generation().ok() == Some(*before));
+        self.posture = Some(target.posture());
+        self.loaded = (!layers.is_empty()).then(|| Loaded {
+            fingerprint: fingerprint(listings),
+            generation: unchanged,
+            listed: now.uptime,
+            posture: target.posture(),
+            ruleset,
+        });
+        self.note_counted(target, kernel);
+        self.begin_attempt(target);
+        self.prove(target, now, true)
     }
 
-    fn note_loaded(&mut self, ruleset: Ruleset, plan: &Plan, listing: Option<&Value>, fingerprint: String) {
-        self.state.blocked = listing.map(blocked).unwrap_or_default();
-        self.posture = Some(plan.posture);
-        self.loaded = Some(Loaded {
-            fingerprint,
-            text: ruleset.text,
-            posture: plan.posture,
-        });
+    async fn read_back(
+        &self,
+        ruleset: &Ruleset,
+        present: &BTreeSet<Layer>,
+        now: Now,
+    ) -> Result<Listings, Vec<String>> {
+        let listings = nft::list(present).await.map_err(|error| vec![describe(&error)])?;
+        verify(ruleset, &listings, &Elements::default(), now.wall)?;
+        Ok(listings)
+    }
+
+    /// Loads, if need be without the layers that this kernel refuses; gives what was loaded.
+    async fn load_what_is_taken(
+        &mut self,
+        ruleset: Ruleset,
+        hooks: Hooks,
+        target: &Target,
+        counted: &Counted,
+        kernel: &mut NftKernel,
+        now: Now,
+    ) -> Result<Ruleset, Vec<String>> {
+        let present = kernel.tables().map_err(|error| self.blind(&error))?;
+        let refusal = match load_one(&ruleset, &present, counted, now).await {
+            Ok(()) => return Ok(ruleset),
+            Err(error @ NftError::Refused { .. }) => error,
+            Err(error) => return Err(vec![describe(&error)]),
+        };
+        let without_egress = Hooks {
+            egress: Vec::new(),
+            ..hooks.clone()
+        };
+        let without_bridge = Hooks {
+            bridge: false,
+            ..hooks.clone()
+        };
+        let neither = Hooks::default();
+        let fallbacks: [(Hooks, &[Layer]); 3] = [
+            (without_egress, &[Layer::Netdev]),
+            (without_bridge, &[Layer::Bridge]),
+            (neither, &[Layer::Netdev, Layer::Bridge]),
+        ];
+        for (fewer, lacking) in fallbacks {
+            if fewer == hooks {
+                continue;
+            }
+            let ruleset = render(&target.plan, &fewer, target.effect);
+            if load_one(&ruleset, &present, counted, now).await.is_ok() {
+                let why = describe(&refusal);
+                for layer in lacking {
+                    tracing::warn!(%layer, "this kernel does not take the table: {why}");
+                    self.layers.refuse(*layer, &hooks, &why, now.uptime);
+                }
+                return Ok(ruleset);
+            }
+        }
+        Err(vec![describe(&refusal)])
     }
 
     /// Starts the confirmation window of a plan, or of a wider scope, once the kernel holds it. Two plans may have the
     /// same rules (another order, other processes): the window does not depend on a load.
-    fn begin_attempt(&mut self, plan: &Plan) {
+    fn begin_attempt(&mut self, target: &Target) {
+        let plan = &target.plan;
         let id = plan.id();
         let running = self.attempt.as_ref().is_some_and(|(tried, attempt)| {
             *tried == id && attempt.scope == plan.scope && attempt.unresolved == self.unresolved()
         });
-        if plan.is_normal() || running || self.is_confirmed(plan) {
+        if !target.cuts() || running || self.is_confirmed(plan) {
             return;
         }
         let trial = self.journal.trial.as_ref().filter(|trial| trial.plan == id);
@@ -130,90 +351,29 @@ impl Enforcer {
             },
         ));
     }
+}
 
-    fn prove(&mut self, plan: &Plan, now: Now, loaded: bool) -> Result<(), Vec<String>> {
-        let due = self
-            .last_canary
-            .is_none_or(|last| now.uptime.saturating_sub(last) >= CANARY_EVERY);
-        if plan.is_normal() || !(due || loaded) {
-            return Ok(());
-        }
-        self.last_canary = Some(now.uptime);
-        let faults: Vec<String> = canary_targets(plan)
-            .into_iter()
-            .filter_map(|target| match canary::send(target) {
-                Outcome::Refused | Outcome::NoRoute => None,
-                Outcome::Left => Some(format!(
-                    "the canary to {target} left the device: the rules do not hold"
-                )),
-                Outcome::Unclear(why) => Some(format!("the canary to {target} proved nothing: {why}")),
-            })
-            .collect();
-        if faults.is_empty() {
-            return Ok(());
-        }
-        // Whatever the listing says, nothing is proven; the next check loads the rules again.
-        self.posture = None;
-        self.loaded = None;
-        self.last_canary = None;
-        Err(faults)
+async fn load_one(
+    ruleset: &Ruleset,
+    present: &BTreeSet<Layer>,
+    counted: &Counted,
+    now: Now,
+) -> Result<(), NftError> {
+    let text = ruleset.load(present, counted, now.wall);
+    if text.is_empty() {
+        return Ok(());
     }
+    nft::load(&text).await
 }
 
-/// Where the plan lets nothing go: documentation addresses in isolation, a blocked remote in restriction.
-fn canary_targets(plan: &Plan) -> Vec<SocketAddr> {
-    let addresses: Vec<IpAddr> = match plan.posture {
-        Posture::Normal => Vec::new(),
-        Posture::Isolate => CANARIES.iter().filter_map(|text| text.parse().ok()).collect(),
-        Posture::Restrict => plan
-            .block
-            .remotes
-            .iter()
-            .map(host_of)
-            .filter(is_ordinary)
-            .take(1)
-            .collect(),
-    };
-    let allowed = |address: &IpAddr| {
-        plan.allow.iter().any(|a| {
-            a.protocol == Protocol::Udp && a.ports.contains(&CANARY_PORT) && a.remote.contains(address)
-        })
-    };
-    let lifeline = |address: &IpAddr| plan.endpoints.iter().any(|endpoint| endpoint.address == *address);
-    addresses
-        .into_iter()
-        .filter(|address| !allowed(address) && !lifeline(address))
-        .map(|address| SocketAddr::new(address, CANARY_PORT))
-        .collect()
-}
-
-/// An address of a block that is a host's: the first is the network itself.
-fn host_of(net: &ipnet::IpNet) -> IpAddr {
-    net.hosts().next().unwrap_or_else(|| net.addr())
-}
-
-/// Whether a datagram to it would go to a wire and back to nobody else: others prove nothing.
-fn is_ordinary(address: &IpAddr) -> bool {
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || broadcast)
-}
-
-fn blocked(listing: &Value) -> Blocked {
-    let counted = counters(listing);
-    let of = |name: &str| {
-        let found = counted.iter().find(|(counter, ..)| counter == name);
-        found
-            .map(|(_, packets, bytes)| Cut {
-                packets: *packets,
-                bytes: *bytes,
-            })
-            .unwrap_or_default()
-    };
-    Blocked {
-        out: of(COUNTERS[0]),
-        inbound: of(COUNTERS[1]),
-        forward: of(COUNTERS[2]),
-    }
+/// Whether the egress chain is on just the interfaces it should be on.
+fn devices_hold(ruleset: &Ruleset, kernel: &mut NftKernel) -> bool {
+    let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
+    let wanted: BTreeSet<String> = chains
+        .flat_map(|chain| &chain.devices)
+        .map(|device| device.name.clone())
+        .collect();
+    kernel.egress_devices().is_ok_and(|found| found == wanted)
 }
 
 /// An error with its causes in one line.

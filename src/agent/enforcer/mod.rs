@@ -7,10 +7,12 @@
 
 mod desk;
 mod kernel;
+mod layers;
+mod proof;
 mod restore;
 mod stopper;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,14 +21,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::fault::Fault;
 use crate::config::{Isolation, Mode};
 use crate::host::clock::{self, Now};
+use crate::host::nft_kernel::Change;
 use crate::quarantine::confirm::{self, Attempt, Verdict};
 use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
 use crate::quarantine::lifeline::Endpoint;
 use crate::quarantine::order::{Authority, Posture};
 use crate::quarantine::order_document::Wish;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
+use crate::quarantine::ruleset::Effect;
 use crate::quarantine::state::{Phase, Rejection, State};
-use kernel::Loaded;
+use kernel::{Loaded, Target};
+use layers::Layers;
 
 /// Commands waiting; senders wait when it is full, so nothing is lost.
 const QUEUE: usize = 64;
@@ -40,6 +45,8 @@ const CHECK_FREE: Duration = Duration::from_secs(60);
 const LATELY: Duration = Duration::from_secs(120);
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// Changes of the packet filter whose makers are remembered.
+const REMEMBERED: usize = 16;
 
 /// What the configuration says to enforcement.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,8 +83,10 @@ pub enum Command {
         /// It does.
         works: bool,
     },
-    /// Somebody changed the packet filter, perhaps us.
-    KernelChanged,
+    /// Somebody changed the packet filter, perhaps us; who, if the kernel told.
+    KernelChanged(Option<Change>),
+    /// An interface came, went or changed.
+    LinksChanged,
     /// A shadow request was answered.
     RoundTrip {
         /// Uptime at which it was sent.
@@ -129,6 +138,13 @@ pub struct Enforcer {
     channel_works: bool,
     round_trip: Option<Duration>,
     reasserted: u64,
+    /// Who made our rules to be put back last.
+    changed_by: Option<String>,
+    /// The newest changes of the packet filter.
+    changes: VecDeque<Change>,
+    layers: Layers,
+    /// Whether the plan names processes, which may start at any time.
+    names_processes: bool,
     last_canary: Option<Duration>,
     state: State,
     publish: watch::Sender<State>,
@@ -166,8 +182,8 @@ impl Enforcer {
             Phase::Failed => RETRY,
             _ if !self.state.may_cut() => CHECK_FREE,
             Phase::Provisional => CHECK_CLOSELY,
-            _ if self.wanted_plan().processes.is_empty() => CHECK_CUT,
-            _ => CHECK_CLOSELY,
+            _ if self.names_processes => CHECK_CLOSELY,
+            _ => CHECK_CUT,
         };
         let ends = self
             .journal
@@ -185,30 +201,32 @@ impl Enforcer {
         for ended in self.journal.book.expire(now.wall) {
             tracing::info!(order = %ended.id, authority = %ended.authority, "the order has expired");
         }
-        let wanted = self.wanted_plan();
-        let plan = self.effective_plan(&wanted);
-        self.note_trial(&plan);
+        let wanted = self.wanted_plan(now);
+        let target = self.target(&wanted, now);
+        self.names_processes = !target.plan.processes.is_empty();
+        self.note_trial(&target);
         let mut faults: Vec<String> = self.save().err().into_iter().collect();
-        let proven = match self.bring_kernel(&plan, now).await {
+        let proven = match self.bring_kernel(&target, now).await {
             Ok(()) => true,
             Err(found) => {
                 faults.extend(found);
                 false
             }
         };
-        faults.extend(self.bring_processes(&plan, now));
+        faults.extend(self.bring_processes(&target.plan, now));
         faults.extend(self.save().err());
         let mut named = BTreeSet::new();
         faults.retain(|fault| named.insert(fault.clone()));
-        let phase = self.phase(&wanted, &plan, proven);
-        self.say(phase, &wanted, &plan, faults, now);
-        self.judge_attempt(&plan, now);
+        let phase = self.phase(&wanted, &target, proven);
+        self.say(phase, &wanted, &target, faults, now);
+        self.judge_attempt(&wanted, &target, now);
     }
 
-    fn wanted_plan(&self) -> Plan {
+    fn wanted_plan(&self, now: Now) -> Plan {
         let settings = &self.settings.isolation.settings;
         let endpoints = self.journal.addresses.endpoints();
-        let mut plan = fold(self.journal.book.orders(), settings, endpoints, Scope::Pinned);
+        let orders = self.journal.book.orders();
+        let mut plan = fold(orders, settings, endpoints, Scope::Pinned, now.wall);
         let id = plan.id();
         // Without any known address a pinned lifeline would be none at all. What was decided for want of one does not
         // outlive it: once an address is known the plan is pinned, and confirmed anew.
@@ -237,21 +255,31 @@ impl Enforcer {
         })
     }
 
-    /// The plan that is really carried out: nothing in mode observe, nothing for a plan that was given up.
-    fn effective_plan(&self, wanted: &Plan) -> Plan {
+    /// What is really carried out: a plan that was given up is not, in mode observe it only counts.
+    fn target(&self, wanted: &Plan, now: Now) -> Target {
         let given_up = self
             .journal
             .rolled_back
             .as_ref()
             .is_some_and(|rolled| rolled.plan == wanted.id());
-        if self.settings.mode == Mode::Observe || given_up {
-            return fold(&[], &self.settings.isolation.settings, Vec::new(), Scope::Pinned);
-        }
-        wanted.clone()
+        let observe = self.settings.mode == Mode::Observe;
+        let plan = if observe {
+            let mut plan = wanted.clone();
+            plan.processes.clear();
+            plan
+        } else if given_up {
+            let settings = &self.settings.isolation.settings;
+            fold(&[], settings, Vec::new(), Scope::Pinned, now.wall)
+        } else {
+            wanted.clone()
+        };
+        let effect = if observe { Effect::Count } else { Effect::Cut };
+        Target { plan, effect }
     }
 
-    fn note_trial(&mut self, plan: &Plan) {
-        if plan.is_normal() {
+    fn note_trial(&mut self, target: &Target) {
+        let plan = &target.plan;
+        if !target.cuts() {
             self.journal.trial = None;
             self.journal.confirmed = None;
             self.attempt = None;
@@ -277,24 +305,25 @@ impl Enforcer {
         }
     }
 
-    fn phase(&self, wanted: &Plan, plan: &Plan, proven: bool) -> Phase {
-        let confirmed = self.is_confirmed(plan);
-        match (wanted.is_normal(), plan.is_normal(), proven) {
+    fn phase(&self, wanted: &Plan, target: &Target, proven: bool) -> Phase {
+        let confirmed = self.is_confirmed(&target.plan);
+        match (wanted.is_normal(), target.cuts(), proven) {
             (_, _, false) => Phase::Failed,
             (true, _, true) => Phase::Released,
-            (false, true, true) if self.settings.mode == Mode::Observe => Phase::Observed,
-            (false, true, true) => Phase::RolledBack,
-            (false, false, true) if confirmed => Phase::Enforced,
-            (false, false, true) => Phase::Provisional,
+            (false, false, true) if target.effect == Effect::Count => Phase::Observed,
+            (false, false, true) => Phase::RolledBack,
+            (false, true, true) if confirmed => Phase::Enforced,
+            (false, true, true) => Phase::Provisional,
         }
     }
 
     /// Confirms, widens or gives up; a change takes effect in the reconciliation that it triggers.
-    fn judge_attempt(&mut self, plan: &Plan, now: Now) {
+    fn judge_attempt(&mut self, wanted: &Plan, target: &Target, now: Now) {
+        let plan = &target.plan;
         let Some((id, attempt)) = self.attempt.clone() else {
             return;
         };
-        if plan.is_normal() || self.state.phase != Phase::Provisional || id != plan.id() {
+        if !target.cuts() || self.state.phase != Phase::Provisional || id != plan.id() {
             return;
         }
         match confirm::judge(
@@ -318,7 +347,7 @@ impl Enforcer {
                 {
                     faults.insert(0, fault);
                 }
-                self.say(Phase::Enforced, &plan.clone(), plan, faults, now);
+                self.say(Phase::Enforced, wanted, target, faults, now);
             }
             Verdict::Widen => {
                 tracing::warn!(plan = %id, "the control channel is silent behind the rules: widening the lifelines");
@@ -349,7 +378,8 @@ impl Enforcer {
         }
     }
 
-    fn say(&mut self, phase: Phase, wanted: &Plan, plan: &Plan, faults: Vec<String>, now: Now) {
+    fn say(&mut self, phase: Phase, wanted: &Plan, target: &Target, faults: Vec<String>, now: Now) {
+        let plan = &target.plan;
         let posture = self.posture;
         let mut state = State {
             phase,
@@ -367,8 +397,15 @@ impl Enforcer {
             stopped: self.journal.stopped.clone(),
             left_running: self.state.left_running.clone(),
             spared: self.state.spared.clone(),
-            blocked: self.state.blocked,
+            blocked: self.state.blocked.clone(),
+            quotas: self.state.quotas.clone(),
+            limits: if plan.is_normal() {
+                Vec::new()
+            } else {
+                self.layers.gaps()
+            },
             reasserted: self.reasserted,
+            changed_by: self.changed_by.clone(),
         };
         if phase != Phase::Failed {
             state.verified_at = Some(now.wall);

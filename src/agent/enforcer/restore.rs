@@ -1,11 +1,14 @@
 //! The enforcer's first act: what the journal says is enforced before anything else is started.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
+use super::layers::Layers;
 use super::{Enforcer, Handle, QUEUE, Settings};
-use crate::host::{clock, files, nft};
+use crate::host::nft_kernel::NftKernel;
+use crate::host::{clock, files};
 use crate::quarantine::journal::{self, Journal};
 use crate::quarantine::order::{Authority, Order};
 use crate::quarantine::order_document::Wish;
@@ -23,7 +26,7 @@ impl Enforcer {
         let (publish, state) = watch::channel(State::default());
         let (sender, commands) = mpsc::channel(QUEUE);
         let path = state_directory.join(JOURNAL);
-        let (journal, saved) = read_journal(&path).await;
+        let (journal, saved) = read_journal(&path);
         let mut enforcer = Self {
             path,
             journal,
@@ -36,6 +39,10 @@ impl Enforcer {
             channel_works: false,
             round_trip: None,
             reasserted: 0,
+            changed_by: None,
+            changes: VecDeque::new(),
+            layers: Layers::default(),
+            names_processes: false,
             last_canary: None,
             state: State::default(),
             publish,
@@ -71,7 +78,7 @@ impl Enforcer {
     }
 }
 
-async fn read_journal(path: &Path) -> (Journal, Vec<u8>) {
+fn read_journal(path: &Path) -> (Journal, Vec<u8>) {
     let (what, says_live) = match files::read(path) {
         Ok(None) => return (Journal::default(), journal::encode(&Journal::default())),
         Ok(Some(bytes)) => match journal::decode(&bytes) {
@@ -83,7 +90,9 @@ async fn read_journal(path: &Path) -> (Journal, Vec<u8>) {
     };
     let aside =
         files::set_aside(path).map_or_else(|error| error.to_string(), |aside| aside.display().to_string());
-    let in_kernel = matches!(nft::list().await, Ok(Some(_)));
+    let in_kernel = NftKernel::open()
+        .and_then(|mut kernel| kernel.tables())
+        .is_ok_and(|tables| !tables.is_empty());
     let mut journal = Journal::default();
     if says_live || in_kernel {
         tracing::error!(
