@@ -276,9 +276,22 @@ fn mode_observe_cuts_nothing_and_says_so() {
         let status = stage.wait_phase(LIMIT, "observed").unwrap();
         assert_eq!(status["mode"], "observe", "{status}");
         assert_eq!(status["enforcement"]["wanted"], "isolate", "{status}");
-        assert!(!stage.has_table().unwrap());
+        let (_, rules, _) = stage.nft(&["list", "ruleset"]).unwrap();
+        assert!(
+            rules.contains("counter name") && !rules.contains("drop"),
+            "{rules}"
+        );
         let _paths = Paths::open(&stage.site).unwrap();
         assert!(Paths::look(&stage.site).unwrap().cut.is_empty());
+        let counted = |status: &Value| {
+            let blocked = &status["enforcement"]["blocked"];
+            ["out", "in", "forward"]
+                .iter()
+                .all(|way| blocked[way]["packets"].as_u64() > Some(0))
+        };
+        stage
+            .wait_status(LIMIT, "what would have been cut is counted", counted)
+            .unwrap();
         let told = |shadow: &Value| {
             let reported = &shadow["state"]["reported"];
             reported["quarantine"] == false && reported["quarantineStatus"]["state"] == "observed"

@@ -30,6 +30,8 @@ use crate::quarantine::order_document::Wish;
 const MAX_CONNECTIONS: usize = 8;
 /// How long one may take.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How long a status waits for a fresh look at the kernel.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 /// Longest self-ending quarantine that can be asked for: a year.
 const MAX_SECONDS: u64 = 366 * 86_400;
 
@@ -129,7 +131,12 @@ impl Server {
             Request::Connections { query } => {
                 return self.aside(move |observer| connections(observer, &query)).await;
             }
-            Request::Status => self.status(),
+            Request::Status => {
+                // Fresh counters; a packet filter that hangs must not keep anybody from seeing the rest.
+                let look = self.enforcer.ask(Command::Look);
+                let _stale = tokio::time::timeout(LOOK_LIMIT, look).await;
+                self.status()
+            }
             Request::Report { question } => match self.reports.ask(question).await {
                 Ok(value) => Answer::Ok(value),
                 Err(problem) => Answer::Error(problem),

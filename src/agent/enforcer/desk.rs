@@ -32,8 +32,8 @@ impl Enforcer {
                 let surplus = self.changes.len().saturating_sub(REMEMBERED);
                 self.changes.drain(..surplus);
             }
-            // Nothing to note: the reconciliation that follows every command looks at the interfaces.
-            Command::LinksChanged => {}
+            // Nothing to note: the reconciliation that follows every command looks at everything.
+            Command::LinksChanged | Command::Look => {}
             Command::Channel { works } => self.channel_works = works,
             Command::RoundTrip { sent } => {
                 self.channel_works = true;

@@ -19,6 +19,8 @@ use crate::quarantine::verify::{Listings, fingerprint, verify};
 
 /// How often the rules are listed although the generation says that nobody touched them.
 const LIST_EVERY: Duration = Duration::from_secs(300);
+/// How often a free device tries whether it could be cut off: whether nft is there, and permitted.
+const TRY_EVERY: Duration = Duration::from_secs(59);
 
 /// What is to be brought into the kernel.
 pub(super) struct Target {
@@ -101,9 +103,14 @@ impl Enforcer {
     fn is_untouched(&self, ruleset: &Ruleset, generation: u32, now: Now) -> bool {
         self.loaded.as_ref().is_some_and(|loaded| {
             let live = || loaded.ruleset.elements.clone().live(now.wall);
+            let every = if ruleset.tables.is_empty() {
+                TRY_EVERY
+            } else {
+                LIST_EVERY
+            };
             loaded.generation == Some(generation)
                 && loaded.ruleset.same_structure(ruleset)
-                && now.uptime.saturating_sub(loaded.listed) < LIST_EVERY
+                && now.uptime.saturating_sub(loaded.listed) < every
                 && (loaded.ruleset.elements == ruleset.elements || live() == ruleset.elements)
         })
     }
@@ -155,10 +162,15 @@ impl Enforcer {
         now: Now,
     ) -> Result<bool, Vec<String>> {
         let tables = kernel.tables().map_err(|error| self.blind(&error))?;
-        let listings = match nft::list(&tables).await {
+        // One is listed in any case: that shows whether nft works.
+        let listed = tables.iter().copied().chain([Layer::Inet]).collect();
+        let listings = match nft::list(&listed).await {
             Ok(listings) => listings,
             Err(error @ (NftError::Missing | NftError::NotPermitted | NftError::Run { .. })) => {
                 self.posture = None;
+                if let Some(loaded) = &mut self.loaded {
+                    loaded.generation = None;
+                }
                 return Err(vec![describe(&error)]);
             }
             // A table that nft cannot list may be somebody's way to blind us; the load replaces it whatever it is.
@@ -189,12 +201,16 @@ impl Enforcer {
             .as_ref()
             .is_none_or(|loaded| loaded.fingerprint == listed);
         if known && untouched && fits.is_ok() {
-            let generation = Some(generation).filter(|before| kernel.generation().ok() == Some(*before));
-            if let Some(loaded) = &mut self.loaded {
-                loaded.ruleset = ruleset.clone();
-                loaded.generation = generation;
-                loaded.listed = now.uptime;
-            }
+            self.loaded = Some(Loaded {
+                ruleset: ruleset.clone(),
+                fingerprint: listed,
+                generation: Some(generation).filter(|before| kernel.generation().ok() == Some(*before)),
+                listed: now.uptime,
+                posture: self
+                    .loaded
+                    .as_ref()
+                    .map_or(Posture::Normal, |loaded| loaded.posture),
+            });
             return Ok(true);
         }
         if same && !ruleset.tables.is_empty() {
@@ -246,7 +262,6 @@ impl Enforcer {
         self.posture = None;
         self.loaded = None;
         let generation = kernel.generation().ok();
-        let layers: BTreeSet<Layer> = ruleset.tables.iter().map(|table| table.layer).collect();
         let present = kernel.tables().map_err(|error| self.blind(&error))?;
         let listings = self.read_back(&ruleset, &present, now).await?;
         if !devices_hold(&ruleset, kernel) {
@@ -256,7 +271,7 @@ impl Enforcer {
         }
         let unchanged = generation.filter(|before| kernel.generation().ok() == Some(*before));
         self.posture = Some(target.posture());
-        self.loaded = (!layers.is_empty()).then(|| Loaded {
+        self.loaded = Some(Loaded {
             fingerprint: fingerprint(listings),
             generation: unchanged,
             listed: now.uptime,

@@ -87,6 +87,8 @@ pub enum Command {
     KernelChanged(Option<Change>),
     /// An interface came, went or changed.
     LinksChanged,
+    /// Somebody wants to know how things stand right now.
+    Look,
     /// A shadow request was answered.
     RoundTrip {
         /// Uptime at which it was sent.
@@ -180,6 +182,7 @@ impl Enforcer {
     fn next_wake(&self, now: Now) -> Duration {
         let check = match self.state.phase {
             Phase::Failed => RETRY,
+            Phase::Observed => CHECK_CUT,
             _ if !self.state.may_cut() => CHECK_FREE,
             Phase::Provisional => CHECK_CLOSELY,
             _ if self.names_processes => CHECK_CLOSELY,
