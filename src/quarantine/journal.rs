@@ -13,6 +13,7 @@ use super::order_book::OrderBook;
 use super::plan::{PlanId, Scope};
 use super::processes::Stopped;
 use super::state::QuotaUse;
+use super::trusted_time::KeptTime;
 
 const MAGIC: &str = "edgewarden-journal 1 ";
 /// How the content begins while no order is live.
@@ -81,6 +82,9 @@ pub struct Journal {
     /// The operator's override, while it holds.
     #[serde(default)]
     pub overridden: Option<Overridden>,
+    /// The newest time that was trusted.
+    #[serde(default)]
+    pub clock: Option<KeptTime>,
     /// How far quotas are used; a restart must not give them anew.
     #[serde(default)]
     pub quotas: Vec<QuotaUse>,

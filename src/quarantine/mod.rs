@@ -17,4 +17,5 @@ pub mod processes;
 pub mod reported;
 pub mod ruleset;
 pub mod state;
+pub mod trusted_time;
 pub mod verify;

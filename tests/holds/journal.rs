@@ -2,6 +2,7 @@
 //!
 //! In: nothing. What each case looks at: what the kernel holds once the agent runs again, and what status says.
 
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -224,9 +225,9 @@ fn unwritable(break_disk: &dyn Fn(), mend_disk: &dyn Fn()) {
     let mut stage = ready_on_disk();
     isolate_by_operator(&stage);
     assert_eq!(stage.status()["enforcement"]["faults"], json!([]), "control");
-    break_disk();
     // The order on disk outlives a kill, though nothing can be written any more.
     stage.agent.as_mut().unwrap().kill9().unwrap();
+    break_disk();
     stage.nft(&["flush", "ruleset"]).unwrap();
     start_on_disk(&mut stage);
     let operator = |s: &Value| {
@@ -246,8 +247,9 @@ fn unwritable(break_disk: &dyn Fn(), mend_disk: &dyn Fn()) {
         journal_on_disk().contains("posture"),
         "control: the disk still holds the order"
     );
+    break_disk();
     stage
-        .desire(&json!({"quarantine": {"id": "late", "posture": "isolate"}}))
+        .desire(&json!({"quarantine": {"id": "second", "posture": "isolate"}}))
         .unwrap();
     let late = |s: &Value| s["enforcement"]["phase"] == "enforced" && fault_told(s);
     stage
@@ -260,13 +262,16 @@ fn unwritable(break_disk: &dyn Fn(), mend_disk: &dyn Fn()) {
             .contains("survive a restart")
     };
     stage.wait_shadow(LIMIT, "the cloud is told", told).unwrap();
-    assert!(!journal_on_disk().contains("late"), "control: not written");
+    assert!(!journal_on_disk().contains("second"), "control: not written");
 
     mend_disk();
     let whole =
         |s: &Value| s["enforcement"]["phase"] == "enforced" && s["enforcement"]["faults"] == json!([]);
     stage.wait_status(LIMIT, "written by itself", whole).unwrap();
-    wait_until(LIMIT, "the order on disk", || journal_on_disk().contains("late")).unwrap();
+    wait_until(LIMIT, "the order on disk", || {
+        journal_on_disk().contains("second")
+    })
+    .unwrap();
     stage.agent.as_mut().unwrap().kill9().unwrap();
     start_on_disk(&mut stage);
     stage.wait_phase(LIMIT, "enforced").unwrap();
@@ -289,8 +294,12 @@ pub(crate) fn full() {
     let filler = Path::new(DISK).join("filler");
     unwritable(
         &|| {
-            let endless = vec![b'x'; 1024 * 1024];
-            let error = std::fs::write(&filler, &endless).unwrap_err();
+            let mut file = std::fs::File::options()
+                .append(true)
+                .create(true)
+                .open(&filler)
+                .unwrap();
+            let error = file.write_all(&vec![b'x'; 1024 * 1024]).unwrap_err();
             assert_eq!(
                 error.raw_os_error(),
                 Some(nix::libc::ENOSPC),

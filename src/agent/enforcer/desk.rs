@@ -1,5 +1,7 @@
 //! The enforcer's desk: what each command changes in the journal and the settings. No effects.
 
+use jiff::Timestamp;
+
 use super::{Command, Enforcer, REMEMBERED, Settings};
 use crate::config::fault::{Fault, join};
 use crate::host::clock::Now;
@@ -35,6 +37,7 @@ impl Enforcer {
             // Nothing to note: the reconciliation that follows every command looks at everything.
             Command::LinksChanged | Command::Look => {}
             Command::Channel { works } => self.channel_works = works,
+            Command::ServiceTime(time) => self.clock.service(now, time),
             Command::RoundTrip { sent } => {
                 self.channel_works = true;
                 self.round_trip = self.round_trip.max(Some(sent));
@@ -49,8 +52,11 @@ impl Enforcer {
             self.journal.book.set(Authority::Recovery, Wish::Release);
         }
         let wish = match wish {
-            Wish::Order(order) if order.expired(now.wall) => Wish::Release,
-            other => other,
+            Wish::Order(order) => match in_trusted_time(*order, now) {
+                order if order.expired(now.wall) => Wish::Release,
+                order => Wish::Order(Box::new(order)),
+            },
+            Wish::Release => Wish::Release,
         };
         if self.is_overridden(authority, &wish) {
             return;
@@ -135,4 +141,14 @@ impl Enforcer {
         }
         self.settings = settings;
     }
+}
+
+/// Operator and detector say how long, and the wall clock made a time of it; the cloud says until when.
+fn in_trusted_time(mut order: Order, now: Now) -> Order {
+    if matches!(order.authority, Authority::Operator | Authority::Detector) {
+        let lasts = order.expires.map(|end| end.duration_since(order.issued));
+        order.expires = lasts.map(|lasts| now.wall.checked_add(lasts).unwrap_or(Timestamp::MAX));
+    }
+    order.issued = now.wall;
+    order
 }

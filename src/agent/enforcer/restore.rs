@@ -13,6 +13,7 @@ use crate::quarantine::journal::{self, Journal};
 use crate::quarantine::order::{Authority, Order};
 use crate::quarantine::order_document::Wish;
 use crate::quarantine::state::State;
+use crate::quarantine::trusted_time::TrustedClock;
 
 /// Name of the journal in the state directory.
 const JOURNAL: &str = "journal";
@@ -27,10 +28,12 @@ impl Enforcer {
         let (sender, commands) = mpsc::channel(QUEUE);
         let path = state_directory.join(JOURNAL);
         let (journal, saved) = read_journal(&path);
+        let clock = TrustedClock::start(clock::now(), &clock::boot(), journal.clock.as_ref());
         let mut enforcer = Self {
             path,
             journal,
             saved,
+            clock,
             settings,
             rejected: Vec::new(),
             loaded: None,
@@ -63,7 +66,14 @@ impl Enforcer {
     /// # Errors
     /// A sentence for the operator; what is enforced then does not survive a restart.
     pub(super) fn save(&mut self) -> Result<(), String> {
-        let bytes = journal::encode(&self.journal);
+        let mut bytes = journal::encode(&self.journal);
+        let kept = self.clock.keep(clock::now());
+        let news = self.journal.clock.as_ref().is_none_or(|old| kept.is_news(old));
+        // While nothing is ordered, time alone is not worth a write.
+        if news && (bytes != self.saved || !self.journal.book.orders().is_empty()) {
+            self.journal.clock = Some(kept);
+            bytes = journal::encode(&self.journal);
+        }
         if bytes == self.saved {
             return Ok(());
         }
