@@ -16,6 +16,7 @@ mod common;
 mod journal;
 mod kills;
 mod picture;
+mod time;
 
 use edgewarden_lab::site::in_lab;
 
@@ -86,5 +87,26 @@ fn on_a_full_disk_orders_are_carried_out_and_told_as_forgettable() {
     in_lab(
         "on_a_full_disk_orders_are_carried_out_and_told_as_forgettable",
         journal::full,
+    );
+}
+
+#[test]
+fn a_stepped_clock_neither_ends_nor_prolongs_an_order() {
+    in_lab("a_stepped_clock_neither_ends_nor_prolongs_an_order", time::steps);
+}
+
+#[test]
+fn the_shadow_services_time_ends_an_order() {
+    in_lab(
+        "the_shadow_services_time_ends_an_order",
+        time::confirmed_by_the_service,
+    );
+}
+
+#[test]
+fn a_device_that_boots_in_1970_ends_an_order_at_its_time() {
+    in_lab(
+        "a_device_that_boots_in_1970_ends_an_order_at_its_time",
+        time::without_a_battery,
     );
 }
