@@ -16,6 +16,8 @@ mod common;
 mod journal;
 mod kills;
 mod picture;
+mod tables;
+mod tampering;
 mod time;
 
 use edgewarden_lab::site::in_lab;
@@ -108,5 +110,18 @@ fn a_device_that_boots_in_1970_ends_an_order_at_its_time() {
     in_lab(
         "a_device_that_boots_in_1970_ends_an_order_at_its_time",
         time::without_a_battery,
+    );
+}
+
+#[test]
+fn tables_of_others_stay_byte_for_byte() {
+    in_lab("tables_of_others_stay_byte_for_byte", tables::stay_as_they_are);
+}
+
+#[test]
+fn every_edit_of_every_table_of_ours_is_undone_within_a_second() {
+    in_lab(
+        "every_edit_of_every_table_of_ours_is_undone_within_a_second",
+        tampering::is_undone,
     );
 }
