@@ -15,6 +15,7 @@
 mod common;
 mod journal;
 mod kills;
+mod model;
 mod picture;
 mod tables;
 mod tampering;
@@ -124,4 +125,16 @@ fn every_edit_of_every_table_of_ours_is_undone_within_a_second() {
         "every_edit_of_every_table_of_ours_is_undone_within_a_second",
         tampering::is_undone,
     );
+}
+
+#[test]
+fn random_orders_do_what_the_model_says() {
+    in_lab("random_orders_do_what_the_model_says", || model::sequences(500));
+}
+
+#[test]
+fn random_orders_do_what_the_model_says_again() {
+    in_lab("random_orders_do_what_the_model_says_again", || {
+        model::sequences(500)
+    });
 }
