@@ -421,6 +421,32 @@ fn an_isolation_that_silences_the_cloud_is_given_up() {
 }
 
 #[test]
+fn an_outage_does_not_open_the_device_for_long() {
+    in_lab("an_outage_does_not_open_the_device_for_long", || {
+        let stage = ready(StageOptions {
+            configuration: json!({"isolation": {"confirmSeconds": 10}}),
+            ..options()
+        });
+        broker_unreachable(&stage, true);
+        done(&stage, &["quarantine", "--reason", "too much"]);
+        let gave_up = |s: &Value| s["enforcement"]["phase"] == "rolled-back";
+        stage
+            .wait_status(2 * TWO_WINDOWS, "control: given up for the silence", gave_up)
+            .unwrap();
+        assert!(!stage.has_table().unwrap());
+        // The channel is as silent without the rules, so they had not cut it.
+        let back = |s: &Value| s["enforcement"]["phase"] == "provisional";
+        stage
+            .wait_status(2 * TWO_WINDOWS, "the rules are back", back)
+            .unwrap();
+        assert!(stage.has_table().unwrap());
+        broker_unreachable(&stage, false);
+        stage.wait_phase(2 * TWO_WINDOWS, "enforced").unwrap();
+        reports(&stage, &json!(true));
+    });
+}
+
+#[test]
 fn a_wrong_endpoint_is_made_up_for_by_wider_lifelines() {
     in_lab("a_wrong_endpoint_is_made_up_for_by_wider_lifelines", || {
         // The agent looks for the endpoint before the nucleus is connected, and is told a wrong address.

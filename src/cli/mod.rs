@@ -6,6 +6,7 @@
 
 mod cells;
 mod connections;
+mod history;
 mod orders;
 mod quarantine;
 mod release;
@@ -54,6 +55,8 @@ enum Command {
     Connections(connections::Arguments),
     /// List the live orders, and those that were refused.
     Orders(orders::Arguments),
+    /// Show the audit history: who ordered what and why, what was done; --verify checks that nobody changed it.
+    History(history::Arguments),
     /// Show and send Device Defender reports, and list custom metrics.
     Report(report::Arguments),
     /// Isolate this device now, as its operator.
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Top(arguments) => top::run(&arguments, &socket),
         Command::Connections(arguments) => connections::run(arguments, &socket),
         Command::Orders(arguments) => orders::run(&arguments, &socket),
+        Command::History(arguments) => history::run(&arguments, &socket),
         Command::Report(arguments) => report::run(&arguments, &socket),
         Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
         Command::Release(arguments) => release::run(arguments, &socket),

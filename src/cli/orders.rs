@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         let _ = writeln!(page, "{}", safe::safe(&text::order_line(order)));
     }
     text::rejections(state, &mut |label, value| {
-        let _ = writeln!(page, "{label:<13}{}", safe::safe(&value));
+        let _ = writeln!(page, "{label:<14}{}", safe::safe(&value));
     });
     out(&page)
 }

@@ -52,7 +52,7 @@ fn without_agent(arguments: &Arguments) -> Result<(), Failure> {
         out(&safe::json(&value).map_err(|error| Failure::new(&error))?)
     } else {
         out(&format!(
-            "Agent        not running\nKernel       {}\n",
+            "Agent         not running\nKernel        {}\n",
             safe::safe(&kernel)
         ))
     }

@@ -8,13 +8,13 @@ use super::safe::safe;
 use crate::agent::board::{CaptureStatus, ReportStatus, Status};
 use crate::quarantine::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
-use crate::quarantine::state::{Phase, State};
+use crate::quarantine::state::{CutBecause, Phase, QuotaUse, State};
 
 /// The status page.
 pub(super) fn status(status: &Status) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
-        let _ = writeln!(text, "{label:<13}{}", safe(&value));
+        let _ = writeln!(text, "{label:<14}{}", safe(&value));
     };
     let thing = status.thing.as_deref().unwrap_or("no thing name yet");
     line(
@@ -137,6 +137,9 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
         .faults
         .iter()
         .for_each(|fault| line("  problem", fault.clone()));
+    if let Some(fault) = &state.history_fault {
+        line("  history", fault.clone());
+    }
     if let Some(rolled_back) = &state.rolled_back {
         line("  gave up", format!("{} at {}", rolled_back.why, rolled_back.at));
     }
@@ -157,16 +160,48 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
 
 /// What was cut and whom it hit.
 fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
-    if state.may_cut() {
+    let observed = state.phase == Phase::Observed;
+    if state.may_cut() || observed {
+        let label = if observed { "  would block" } else { "  blocked" };
         let blocked = &state.blocked;
+        let ways = [
+            (blocked.out, "out"),
+            (blocked.inbound, "in"),
+            (blocked.forward, "forwarded"),
+            (blocked.bridged, "bridged"),
+            (blocked.raw, "past the IP stack"),
+        ];
+        let ways = ways.map(|(cut, way)| format!("{} {way}", cut.packets));
+        line(label, format!("packets: {}", ways.join(", ")));
+        for because in &blocked.reasons {
+            let CutBecause { way, reason, cut } = because;
+            let reason = explain(reason);
+            line(
+                "",
+                format!("{way}: {} packets, {} bytes {reason}", cut.packets, cut.bytes),
+            );
+        }
+    }
+    for quota in &state.quotas {
+        let QuotaUse {
+            order,
+            used,
+            bytes,
+            until,
+            ..
+        } = quota;
         line(
-            "  blocked",
+            "  quota",
             format!(
-                "{} packets out, {} in, {} forwarded",
-                blocked.out.packets, blocked.inbound.packets, blocked.forward.packets
+                "{used} of {bytes} bytes used until {} ({order})",
+                time(Some(*until))
             ),
         );
     }
+    state
+        .uncovered
+        .iter()
+        .for_each(|what| line("  not covered", what.clone()));
     for stopped in &state.stopped {
         let action = format!("{:?}", stopped.action).to_lowercase();
         let exe = stopped.exe.as_deref().unwrap_or("?");
@@ -182,8 +217,24 @@ fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
     if state.reasserted > 0 {
         line(
             "  tampering",
-            format!("the rules were changed and put back {} times", state.reasserted),
+            format!(
+                "the rules were changed and put back {} times, last after {}",
+                state.reasserted,
+                state.changed_by.as_deref().unwrap_or("nobody the kernel named")
+            ),
         );
+    }
+}
+
+/// Why packets were cut.
+fn explain(reason: &str) -> &str {
+    match reason {
+        "isolated" => "that no lifeline or allowance covers",
+        "remote" => "of blocked remotes",
+        "port" => "on blocked ports",
+        "rate" => "above the egress rate",
+        "quota" => "above the quota",
+        other => other,
     }
 }
 

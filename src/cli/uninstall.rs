@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, safe, screen};
 use crate::host::nft_kernel::NftKernel;
-use crate::host::{files, nft, process_table};
+use crate::host::{append_file, files, nft, process_table};
+use crate::quarantine::history;
 use crate::quarantine::journal;
 use crate::quarantine::order::ProcessAction;
 use crate::quarantine::ruleset;
@@ -31,14 +32,17 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         Err(problem) => failures.push(problem),
     }
     if failures.is_empty() {
-        for name in [
+        let history = arguments.state_dir.join(history::FILE);
+        let files = [
             "journal",
             "journal.damaged",
             "configuration.json",
             "last-report.json",
             "lock",
-        ] {
-            let path = arguments.state_dir.join(name);
+        ]
+        .map(|name| arguments.state_dir.join(name));
+        let kept = (0..=history::KEPT).map(|age| append_file::aged(&history, age));
+        for path in files.into_iter().chain(kept) {
             let removed = [files::remove(&files::temporary(&path)), files::remove(&path)];
             failures.extend(
                 removed

@@ -219,7 +219,7 @@ impl Session {
             }
             return Vec::new();
         };
-        self.unanswered = 0;
+        self.answered(now);
         // Topics have no order between them: an answer may be older than a delta that came before it. Versions also
         // fall when a shadow is deleted and made anew; then the next answer says the same.
         if self.version.is_some_and(|known| version < known) && !self.doubted {
@@ -235,12 +235,20 @@ impl Session {
         effects
     }
 
+    /// The service is heard again: what was to be reported need not wait for the end of its pause.
+    fn answered(&mut self, now: Duration) {
+        if self.unanswered > 0 {
+            self.next_update = self.next_update.min(now);
+        }
+        self.unanswered = 0;
+    }
+
     fn get_rejected(&mut self, token: Option<&str>, code: u64, now: Duration) -> Vec<Effect> {
         let Some(sent) = take(&mut self.get, token) else {
             return Vec::new();
         };
         if code == 404 {
-            self.unanswered = 0;
+            self.answered(now);
             self.version = None;
             self.accepted = None;
             let mut effects = vec![Effect::RoundTrip(sent)];

@@ -97,12 +97,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     file.write_all(bytes).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)?;
-    // The rename itself is durable only when the directory is.
+    sync_directory_of(path).map_err(failed)
+}
+
+/// Makes new and changed names durable: a rename is on disk only when the directory is.
+pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
     let directory = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    File::open(directory).and_then(|d| d.sync_all()).map_err(failed)
+    File::open(directory)?.sync_all()
 }
 
 /// What [`replace`] writes before it renames; a crash in between leaves it behind.

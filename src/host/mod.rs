@@ -2,6 +2,7 @@
 //!
 //! Everything that touches the machine is here or in `cloud/`; the linter refuses it elsewhere (`clippy.toml`).
 
+pub mod append_file;
 pub mod canary;
 pub mod capture;
 pub mod clock;

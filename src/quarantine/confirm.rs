@@ -1,6 +1,7 @@
 //! Confirm or roll back: isolation is provisional until the control channel has worked through the closed firewall.
 //!
-//! In: what was applied and when, the newest shadow round trip, `now`. Out: a [`Verdict`].
+//! In: what was applied and when, the newest shadow round trip, `now`. Out: a [`Verdict`], and after a release an
+//! [`Aftermath`].
 //! Invariants: without a round trip a plan never becomes confirmed; a plan that was applied while the control channel
 //! was already broken is never rolled back for that (the isolation did not break it); once confirmed, nobody asks again.
 
@@ -48,9 +49,48 @@ pub fn judge(attempt: &Attempt, round_trip: Option<Duration>, window: Duration, 
     }
 }
 
+/// What a release after a silent control channel shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aftermath {
+    /// Nothing yet.
+    Wait,
+    /// The channel came back without the rules: they had cut it, and stay away.
+    RulesWereIt,
+    /// It is as silent without the rules: they had not cut it. An outage, or an attacker who causes one, must not open
+    /// the device.
+    SilentAnyway,
+}
+
+/// Windows to wait for the channel after a release: the nucleus must notice its dead connection and make another.
+const AFTERMATH_WINDOWS: u32 = 4;
+
+/// Judges a release that was made at uptime `released`; the other arguments are those of [`judge`].
+pub fn aftermath(
+    released: Duration,
+    round_trip: Option<Duration>,
+    window: Duration,
+    now: Duration,
+) -> Aftermath {
+    if round_trip.is_some_and(|sent| sent >= released) {
+        Aftermath::RulesWereIt
+    } else if now.saturating_sub(released) < window.saturating_mul(AFTERMATH_WINDOWS) {
+        Aftermath::Wait
+    } else {
+        Aftermath::SilentAnyway
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_channel_that_stays_silent_without_the_rules_acquits_them() {
+        let after = |round_trip, now| aftermath(s(100), round_trip, s(60), s(now));
+        assert_eq!(after(Some(s(99)), 339), Aftermath::Wait);
+        assert_eq!(after(Some(s(100)), 339), Aftermath::RulesWereIt);
+        assert_eq!(after(Some(s(99)), 340), Aftermath::SilentAnyway);
+    }
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

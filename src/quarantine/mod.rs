@@ -7,6 +7,7 @@
 
 pub mod confirm;
 mod disjoint;
+pub mod history;
 pub mod journal;
 pub mod lifeline;
 pub mod order;

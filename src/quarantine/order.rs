@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::order_document::MAX_BLOCKS;
+
 /// Who may ask for a quarantine. Each holds at most one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -180,6 +182,17 @@ pub struct Block {
     /// Destination ports cut in both directions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<BlockedPort>,
+    /// Remotes that this copy leaves out because it is only for show.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// What is done to a matching process.
@@ -259,6 +272,16 @@ impl Order {
             limit: None,
             processes: Vec::new(),
         }
+    }
+
+    /// A copy for people and for the wire: of a list of blocked remotes that is longer than any authority but the
+    /// operator can write only the beginning.
+    #[must_use]
+    pub fn for_show(&self) -> Self {
+        let mut shown = self.clone();
+        shown.block.omitted = shown.block.remotes.len().saturating_sub(MAX_BLOCKS);
+        shown.block.remotes.truncate(MAX_BLOCKS);
+        shown
     }
 
     /// Whether the order has ended by itself.

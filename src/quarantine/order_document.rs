@@ -18,7 +18,7 @@ pub const MAX_ALLOWANCES: usize = 64;
 /// Ports of one allowance.
 const MAX_PORTS: usize = 64;
 /// Blocked remotes and ports of one order; the shadow's 8 KB hold about 400.
-const MAX_BLOCKS: usize = 1024;
+pub const MAX_BLOCKS: usize = 1024;
 /// Blocked remotes of the operator's order, which comes from a file: the longest lists that are traded have some
 /// 100,000; the ruleset takes about 20 MB of kernel memory then.
 pub const MAX_OPERATOR_BLOCKS: usize = 131_072;

@@ -154,6 +154,7 @@ pub fn fold(
         block: Block {
             remotes: disjoint(remotes),
             ports: ports.into_iter().collect(),
+            omitted: 0,
         },
         limits: orders.iter().filter_map(|order| limit_of(order, now)).collect(),
         processes: processes.into_iter().collect(),

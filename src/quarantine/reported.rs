@@ -128,8 +128,15 @@ fn status(state: &State) -> Value {
         });
     let blocked = state.may_cut().then(|| {
         json!({ "out": state.blocked.out.packets, "in": state.blocked.inbound.packets,
-                "forward": state.blocked.forward.packets })
+                "forward": state.blocked.forward.packets, "bridged": state.blocked.bridged.packets,
+                "raw": state.blocked.raw.packets })
     });
+    let uncovered: Vec<String> = state
+        .uncovered
+        .iter()
+        .take(MAX_FAULTS)
+        .map(|what| what.chars().take(MAX_FAULT_TEXT).collect())
+        .collect();
     let orders: Vec<String> = state
         .orders
         .iter()
@@ -149,6 +156,7 @@ fn status(state: &State) -> Value {
         "rolledBack": state.rolled_back.as_ref().map(|r| r.why.chars().take(MAX_FAULT_TEXT).collect::<String>()),
         "stopped": if state.stopped.is_empty() { Value::Null } else { json!(state.stopped.len()) },
         "blocked": blocked,
+        "uncovered": if uncovered.is_empty() { Value::Null } else { json!(uncovered) },
         "reasserted": if state.reasserted == 0 { Value::Null } else { json!(state.reasserted) },
     })
 }
@@ -310,6 +318,7 @@ mod tests {
             at: at(),
             faults,
         }];
-        assert!(reported(&one, None).to_string().len() < 2000);
+        one.uncovered = one.faults.clone();
+        assert!(reported(&one, None).to_string().len() < 2500);
     }
 }

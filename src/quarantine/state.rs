@@ -2,9 +2,12 @@
 //!
 //! Out: [`State`], built by `agent::enforcer` from verified outcomes only.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::history::Head;
 use super::journal::{Overridden, RolledBack};
 use super::order::{Authority, Order, Posture};
 use super::plan::{PlanId, Scope};
@@ -173,14 +176,28 @@ pub struct State {
     /// How far quotas are used.
     #[serde(default)]
     pub quotas: Vec<QuotaUse>,
-    /// Ways that this kernel does not let us cut, each a sentence.
+    /// What this kernel does not let us cut, each a sentence.
     #[serde(default)]
-    pub limits: Vec<String>,
+    pub uncovered: Vec<String>,
     /// How many times the rules had to be put back because somebody changed them.
     pub reasserted: u64,
     /// Who did so last, as far as the kernel told: name and pid.
     #[serde(default)]
     pub changed_by: Option<String>,
+    /// Where the audit history ends; none before its first record.
+    pub history: Option<HistoryEnd>,
+    /// What stands in the way of writing the history. It stops nothing.
+    pub history_fault: Option<String>,
+}
+
+/// The end of the audit history as the agent wrote it: what a reader of the file must find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEnd {
+    /// The file.
+    pub file: PathBuf,
+    /// Its newest record.
+    #[serde(flatten)]
+    pub head: Head,
 }
 
 impl State {

@@ -20,6 +20,7 @@ fn ruleset(expires: Option<&str>) -> Ruleset {
         block: Block {
             remotes: vec![blocked("203.0.113.0/24"), blocked("198.51.100.7/32")],
             ports: Vec::new(),
+            omitted: 0,
         },
         ..Order::isolate(Authority::Shadow, "s", None, now())
     };

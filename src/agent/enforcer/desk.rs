@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{Command, Enforcer, REMEMBERED, Settings};
 use crate::config::fault::{Fault, join};
 use crate::host::clock::Now;
+use crate::quarantine::history::{self, Event};
 use crate::quarantine::journal::Overridden;
 use crate::quarantine::lifeline::Purpose;
 use crate::quarantine::order::{Authority, Order};
@@ -49,7 +50,7 @@ impl Enforcer {
         self.rejected.retain(|rejection| rejection.authority != authority);
         // A person who decides ends what a damaged journal made us assume.
         if authority == Authority::Operator {
-            self.journal.book.set(Authority::Recovery, Wish::Release);
+            self.set(Authority::Recovery, Wish::Release, authority);
         }
         let wish = match wish {
             Wish::Order(order) => match in_trusted_time(*order, now) {
@@ -61,15 +62,30 @@ impl Enforcer {
         if self.is_overridden(authority, &wish) {
             return;
         }
-        let text = match &wish {
-            Wish::Release => "release".to_owned(),
-            Wish::Order(order) => format!("{} ({})", order.posture, order.id),
-        };
-        if self.journal.book.set(authority, wish) {
-            tracing::info!(%authority, "new wish: {text}");
+        if self.set(authority, wish, authority) {
             // New orders deserve a new try.
             self.journal.rolled_back = None;
         }
+    }
+
+    /// Changes what `authority` wants; gives whether that is news.
+    fn set(&mut self, authority: Authority, wish: Wish, by: Authority) -> bool {
+        let orders = self.journal.book.orders();
+        let held = orders.iter().find(|order| order.authority == authority);
+        let (text, event) = match &wish {
+            Wish::Order(order) => (format!("{} ({})", order.posture, order.id), Event::ordered(order)),
+            Wish::Release => {
+                let order = held.map(|order| order.id.clone()).unwrap_or_default();
+                let event = Event::Released { authority, order, by };
+                ("release".to_owned(), event)
+            }
+        };
+        let news = self.journal.book.set(authority, wish);
+        if news {
+            tracing::info!(%authority, "new wish: {text}");
+            self.history.note(event);
+        }
+        news
     }
 
     /// Whether the operator has ended just this wish; another wish of the same authority ends the override for it.
@@ -99,6 +115,10 @@ impl Enforcer {
             return;
         }
         tracing::warn!(%authority, "the order is refused and changes nothing: {}", join(&faults));
+        self.history.note(Event::Refused {
+            authority,
+            faults: faults.iter().map(Fault::to_string).collect(),
+        });
         self.rejected.retain(|rejection| rejection.authority != authority);
         self.rejected.insert(
             0,
@@ -115,6 +135,12 @@ impl Enforcer {
         let mut orders = self.journal.book.clear();
         for order in &orders {
             tracing::warn!(order = %order.id, authority = %order.authority, "ended by the operator: {reason}");
+        }
+        if !orders.is_empty() {
+            self.history.note(Event::Overridden {
+                reason: reason.clone(),
+                orders: history::names(&orders),
+            });
         }
         self.journal.rolled_back = None;
         // The operator's own order and what a damaged journal made us assume end for good: nobody's will is held back.

@@ -12,6 +12,7 @@ use crate::host::clock::{self, Now};
 use crate::host::nft::{self, NftError};
 use crate::host::nft_kernel::NftKernel;
 use crate::quarantine::confirm::Attempt;
+use crate::quarantine::history::{Doer, Event};
 use crate::quarantine::order::Posture;
 use crate::quarantine::plan::Plan;
 use crate::quarantine::ruleset::{Counted, Effect, Elements, Hooks, Layer, Ruleset, render};
@@ -230,12 +231,15 @@ impl Enforcer {
             .changes
             .iter()
             .rfind(|change| since.is_none_or(|since| change.generation.wrapping_sub(since).cast_signed() > 0))
-            .map(|change| format!("{} ({})", change.name, change.pid));
-        tracing::warn!(
-            by = by.as_deref().unwrap_or("?"),
-            "our rules are put back: {what}"
-        );
-        self.changed_by = by;
+            .map(|change| Doer {
+                pid: change.pid,
+                name: change.name.clone(),
+            });
+        self.changed_by = by.as_ref().map(|by| format!("{} ({})", by.name, by.pid));
+        let name = self.changed_by.as_deref().unwrap_or("?");
+        tracing::warn!(by = name, "our rules are put back: {what}");
+        let what = what.to_owned();
+        self.history.note(Event::Reasserted { by, what });
     }
 
     /// What a listing proves: no table is no rule of ours, tables are what we loaded only while nobody changed them.
@@ -259,6 +263,10 @@ impl Enforcer {
         let ruleset = self
             .load_what_is_taken(ruleset, hooks, target, &counted, kernel, now)
             .await?;
+        self.history.note(Event::Applied {
+            plan: target.plan.id(),
+            what: ruleset.summary(),
+        });
         self.posture = None;
         self.loaded = None;
         let generation = kernel.generation().ok();

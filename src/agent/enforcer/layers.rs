@@ -71,7 +71,7 @@ impl Layers {
     }
 
     /// What cannot be cut, each a sentence.
-    pub(super) fn gaps(&self) -> Vec<String> {
+    pub(super) fn uncovered(&self) -> Vec<String> {
         let refused = self.refused.iter().map(|(layer, (_, _, why))| {
             let what = match layer {
                 Layer::Bridge => "frames that a bridge passes on",

@@ -6,6 +6,7 @@
 //! and on a timer (level-triggered, idempotent); nothing else loads rules or signals processes.
 
 mod desk;
+mod history;
 mod kernel;
 mod layers;
 mod proof;
@@ -23,15 +24,17 @@ use crate::config::fault::Fault;
 use crate::config::{Isolation, Mode};
 use crate::host::clock::{self, Now};
 use crate::host::nft_kernel::Change;
-use crate::quarantine::confirm::{self, Attempt, Verdict};
+use crate::quarantine::confirm::{self, Aftermath, Attempt, Verdict};
+use crate::quarantine::history::Event;
 use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
 use crate::quarantine::lifeline::Endpoint;
-use crate::quarantine::order::{Authority, Posture};
+use crate::quarantine::order::{Authority, Order, Posture};
 use crate::quarantine::order_document::Wish;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::ruleset::Effect;
 use crate::quarantine::state::{Phase, Rejection, State};
 use crate::quarantine::trusted_time::TrustedClock;
+use history::HistoryLog;
 use kernel::{Loaded, Target};
 use layers::Layers;
 
@@ -144,6 +147,8 @@ pub struct Enforcer {
     attempt: Option<(PlanId, Attempt)>,
     channel_works: bool,
     round_trip: Option<Duration>,
+    /// Uptime since which a plan that was given up is away, until it is known whether its rules had cut the channel.
+    given_up: Option<Duration>,
     reasserted: u64,
     /// Who made our rules to be put back last.
     changed_by: Option<String>,
@@ -153,6 +158,7 @@ pub struct Enforcer {
     /// Whether the plan names processes, which may start at any time.
     names_processes: bool,
     last_canary: Option<Duration>,
+    history: HistoryLog,
     state: State,
     publish: watch::Sender<State>,
     commands: mpsc::Receiver<Envelope>,
@@ -181,6 +187,19 @@ impl Enforcer {
             for reply in answers {
                 let _ = reply.send(self.state.clone());
             }
+            self.record().await;
+        }
+    }
+
+    /// Writes what happened into the history, after everybody who waits for it was told.
+    async fn record(&mut self) {
+        tokio::task::yield_now().await;
+        self.history.flush(clock::now());
+        let (end, fault) = (self.history.end(), self.history.fault());
+        if self.state.history != end || self.state.history_fault != fault {
+            self.state.history = end;
+            self.state.history_fault = fault;
+            self.publish.send_replace(self.state.clone());
         }
     }
 
@@ -203,7 +222,7 @@ impl Enforcer {
     fn next_wake(&self, now: Now) -> Duration {
         let check = match self.state.phase {
             Phase::Failed => RETRY,
-            Phase::Observed => CHECK_CUT,
+            Phase::Observed | Phase::RolledBack => CHECK_CUT,
             _ if !self.state.may_cut() => CHECK_FREE,
             Phase::Provisional => CHECK_CLOSELY,
             _ if self.names_processes => CHECK_CLOSELY,
@@ -224,24 +243,32 @@ impl Enforcer {
         let now = self.now();
         for ended in self.journal.book.expire(now.wall) {
             tracing::info!(order = %ended.id, authority = %ended.authority, "the order has expired");
+            self.history.note(Event::Expired {
+                authority: ended.authority,
+                order: ended.id,
+            });
         }
         let wanted = self.wanted_plan(now);
+        self.judge_release(&wanted, now);
         let target = self.target(&wanted, now);
         self.names_processes = !target.plan.processes.is_empty();
+        let held_back = (!target.cuts() && !wanted.is_normal()).then_some(match target.effect {
+            Effect::Count => "mode observe",
+            Effect::Cut => "it was given up",
+        });
+        self.history.plan(&wanted, self.journal.book.orders(), held_back);
         self.note_trial(&target);
-        let mut faults: Vec<String> = self
-            .save()
-            .err()
-            .into_iter()
-            .chain(self.doubted_clock())
-            .collect();
-        let proven = match self.bring_kernel(&target, now).await {
-            Ok(()) => true,
+        let mut faults: Vec<String> = self.save().err().into_iter().collect();
+        faults.extend(self.doubted_clock());
+        let outcome = self.bring_kernel(&target, now).await;
+        let proven = outcome.is_ok();
+        match outcome {
+            Ok(()) => self.history.proven(&target.plan),
             Err(found) => {
+                self.history.unproven();
                 faults.extend(found);
-                false
             }
-        };
+        }
         faults.extend(self.bring_processes(&target.plan, now));
         faults.extend(self.save().err());
         let mut named = BTreeSet::new();
@@ -362,24 +389,10 @@ impl Enforcer {
             now.uptime,
         ) {
             Verdict::Wait => {}
-            Verdict::Confirmed => {
-                tracing::info!(plan = %id, "the control channel works through the closed firewall: confirmed");
-                self.journal.confirmed = Some(Confirmed {
-                    plan: id,
-                    scope: attempt.scope,
-                    unresolved: attempt.unresolved,
-                });
-                self.journal.trial = None;
-                let mut faults = self.state.faults.clone();
-                if let Err(fault) = self.save()
-                    && !faults.contains(&fault)
-                {
-                    faults.insert(0, fault);
-                }
-                self.say(Phase::Enforced, wanted, target, faults, now);
-            }
+            Verdict::Confirmed => self.confirm(id, &attempt, wanted, target, now),
             Verdict::Widen => {
                 tracing::warn!(plan = %id, "the control channel is silent behind the rules: widening the lifelines");
+                self.history.note(Event::Widened { plan: id.clone() });
                 self.attempt = Some((
                     id,
                     Attempt {
@@ -397,14 +410,68 @@ impl Enforcer {
                      another {seconds} s with wider lifelines"
                 );
                 tracing::error!(plan = %id, "rolled back: {why}");
+                self.history.note(Event::RolledBack {
+                    plan: id.clone(),
+                    why: why.clone(),
+                });
                 self.journal.rolled_back = Some(RolledBack {
                     plan: id,
                     at: now.wall,
                     why,
                 });
+                self.given_up = Some(now.uptime);
                 self.attempt = None;
             }
         }
+    }
+
+    /// Takes a plan up again that was given up when the channel is as silent without its rules.
+    fn judge_release(&mut self, wanted: &Plan, now: Now) {
+        let id = wanted.id();
+        let Some(released) = self.given_up.filter(|_| {
+            self.journal
+                .rolled_back
+                .as_ref()
+                .is_some_and(|rolled| rolled.plan == id)
+        }) else {
+            return;
+        };
+        match confirm::aftermath(
+            released,
+            self.round_trip,
+            self.settings.isolation.confirm,
+            now.uptime,
+        ) {
+            Aftermath::Wait => {}
+            Aftermath::RulesWereIt => self.given_up = None,
+            Aftermath::SilentAnyway => {
+                tracing::warn!(plan = %id, "the control channel is as silent without the rules: they are put back");
+                self.given_up = None;
+                self.journal.rolled_back = None;
+                self.journal.trial = Some(Trial {
+                    plan: id,
+                    channel_worked: false,
+                });
+            }
+        }
+    }
+
+    fn confirm(&mut self, id: PlanId, attempt: &Attempt, wanted: &Plan, target: &Target, now: Now) {
+        tracing::info!(plan = %id, "the control channel works through the closed firewall: confirmed");
+        self.history.note(Event::Confirmed { plan: id.clone() });
+        self.journal.confirmed = Some(Confirmed {
+            plan: id,
+            scope: attempt.scope,
+            unresolved: attempt.unresolved,
+        });
+        self.journal.trial = None;
+        let mut faults = self.state.faults.clone();
+        if let Err(fault) = self.save()
+            && !faults.contains(&fault)
+        {
+            faults.insert(0, fault);
+        }
+        self.say(Phase::Enforced, wanted, target, faults, now);
     }
 
     fn say(&mut self, phase: Phase, wanted: &Plan, target: &Target, faults: Vec<String>, now: Now) {
@@ -418,7 +485,7 @@ impl Enforcer {
             verified_at: self.state.verified_at,
             plan: (!plan.is_normal()).then(|| plan.id()),
             scope: plan.scope,
-            orders: self.journal.book.orders().to_vec(),
+            orders: self.journal.book.orders().iter().map(Order::for_show).collect(),
             faults,
             rejected: self.rejected.clone(),
             rolled_back: self.journal.rolled_back.clone(),
@@ -428,13 +495,15 @@ impl Enforcer {
             spared: self.state.spared.clone(),
             blocked: self.state.blocked.clone(),
             quotas: self.state.quotas.clone(),
-            limits: if plan.is_normal() {
+            uncovered: if plan.is_normal() {
                 Vec::new()
             } else {
-                self.layers.gaps()
+                self.layers.uncovered()
             },
             reasserted: self.reasserted,
             changed_by: self.changed_by.clone(),
+            history: self.state.history.clone(),
+            history_fault: self.state.history_fault.clone(),
         };
         if phase != Phase::Failed {
             state.verified_at = Some(now.wall);
@@ -443,12 +512,13 @@ impl Enforcer {
             state.since = Some(now.wall);
             tracing::info!(?phase, ?posture, wanted = %wanted.posture, "enforcement changed");
         }
-        for fault in state
-            .faults
-            .iter()
-            .filter(|fault| !self.state.faults.contains(fault))
-        {
+        let is_new = |fault: &&String| !self.state.faults.contains(fault);
+        let news: Vec<String> = state.faults.iter().filter(is_new).cloned().collect();
+        for fault in &news {
             tracing::error!("enforcement: {fault}");
+        }
+        if !news.is_empty() {
+            self.history.note(Event::Failed { faults: news });
         }
         self.state = state;
         self.publish.send_replace(self.state.clone());

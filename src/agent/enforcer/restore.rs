@@ -5,10 +5,12 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
+use super::history::HistoryLog;
 use super::layers::Layers;
 use super::{Enforcer, Handle, QUEUE, Settings};
 use crate::host::nft_kernel::NftKernel;
 use crate::host::{clock, files};
+use crate::quarantine::history::Event;
 use crate::quarantine::journal::{self, Journal};
 use crate::quarantine::order::{Authority, Order};
 use crate::quarantine::order_document::Wish;
@@ -27,8 +29,13 @@ impl Enforcer {
         let (publish, state) = watch::channel(State::default());
         let (sender, commands) = mpsc::channel(QUEUE);
         let path = state_directory.join(JOURNAL);
-        let (journal, saved) = read_journal(&path);
+        let mut history = HistoryLog::new(state_directory);
+        history.note(Event::Started {
+            version: env!("CARGO_PKG_VERSION").into(),
+        });
+        let (journal, saved) = read_journal(&path, &mut history);
         let clock = TrustedClock::start(clock::now(), &clock::boot(), journal.clock.as_ref());
+        let journal_gave_up = journal.rolled_back.is_some();
         let mut enforcer = Self {
             path,
             journal,
@@ -41,17 +48,21 @@ impl Enforcer {
             attempt: None,
             channel_works: false,
             round_trip: None,
+            // A restart does not know when the release was: the wait begins anew.
+            given_up: journal_gave_up.then(|| clock::now().uptime),
             reasserted: 0,
             changed_by: None,
             changes: VecDeque::new(),
             layers: Layers::default(),
             names_processes: false,
             last_canary: None,
+            history,
             state: State::default(),
             publish,
             commands,
         };
         enforcer.reconcile().await;
+        enforcer.record().await;
         (
             enforcer,
             Handle {
@@ -88,7 +99,7 @@ impl Enforcer {
     }
 }
 
-fn read_journal(path: &Path) -> (Journal, Vec<u8>) {
+fn read_journal(path: &Path, history: &mut HistoryLog) -> (Journal, Vec<u8>) {
     let (what, says_live) = match files::read(path) {
         Ok(None) => return (Journal::default(), journal::encode(&Journal::default())),
         Ok(Some(bytes)) => match journal::decode(&bytes) {
@@ -104,12 +115,16 @@ fn read_journal(path: &Path) -> (Journal, Vec<u8>) {
         .and_then(|mut kernel| kernel.tables())
         .is_ok_and(|tables| !tables.is_empty());
     let mut journal = Journal::default();
+    history.note(Event::JournalDamaged {
+        what: format!("{what} (kept as {aside})"),
+    });
     if says_live || in_kernel {
         tracing::error!(
             "{what} (kept as {aside}): an order may have been live, so the device isolates itself"
         );
         let now = clock::now().wall;
         let order = Order::isolate(Authority::Recovery, "journal-damaged", Some(what), now);
+        history.note(Event::ordered(&order));
         journal
             .book
             .set(Authority::Recovery, Wish::Order(Box::new(order)));

@@ -6,6 +6,7 @@ use super::Enforcer;
 use crate::host::clock::Now;
 use crate::host::process_table::{self, SignalError};
 use crate::process::{Process, ProcessId};
+use crate::quarantine::history::Event;
 use crate::quarantine::order::ProcessAction;
 use crate::quarantine::plan::Plan;
 use crate::quarantine::processes::{Protected, Stopped, select};
@@ -61,10 +62,18 @@ impl Enforcer {
         // In the journal before any is touched, so that a crash in between cannot leave one frozen for ever; all at
         // once, because each write waits for the disk.
         faults.extend(self.save().err());
-        let refused = act
-            .into_iter()
-            .filter_map(|(process, action, news)| stop(process, action, news).err());
-        faults.extend(refused);
+        for (process, action, news) in act {
+            match stop(process, action, news) {
+                Ok(true) => self.history.note(Event::ProcessStopped {
+                    pid: process.identity.pid,
+                    name: process.name.clone(),
+                    exe: process.exe.clone(),
+                    action,
+                }),
+                Ok(false) => {}
+                Err(fault) => faults.push(fault),
+            }
+        }
         self.state.left_running = faults.iter().take(MAX_SHOWN).cloned().collect();
         self.state.left_running.clone()
     }
@@ -80,6 +89,10 @@ impl Enforcer {
             match process_table::thaw(stopped.identity) {
                 Ok(()) => {
                     tracing::info!(pid = stopped.identity.pid, name = %stopped.name, "process runs again");
+                    self.history.note(Event::ProcessFreed {
+                        pid: stopped.identity.pid,
+                        name: stopped.name.clone(),
+                    });
                 }
                 Err(error) => tracing::debug!("{error}"),
             }
@@ -123,8 +136,8 @@ impl Enforcer {
 }
 
 /// Freezes first, so that it does nothing more while it is being killed; again at every check, in case somebody let
-/// it run.
-fn stop(process: &Process, action: ProcessAction, news: bool) -> Result<(), String> {
+/// it run. Gives whether that is news.
+fn stop(process: &Process, action: ProcessAction, news: bool) -> Result<bool, String> {
     let outcome = process_table::freeze(process.identity).and_then(|()| match action {
         ProcessAction::Freeze => Ok(()),
         ProcessAction::Kill => process_table::kill(process.identity),
@@ -134,8 +147,8 @@ fn stop(process: &Process, action: ProcessAction, news: bool) -> Result<(), Stri
         Ok(()) if news => {
             let pid = process.identity.pid;
             tracing::warn!(pid, name = %process.name, exe = ?process.exe, ?action, "process stopped");
-            Ok(())
+            Ok(true)
         }
-        Ok(()) | Err(SignalError::Gone(_)) => Ok(()),
+        Ok(()) | Err(SignalError::Gone(_)) => Ok(false),
     }
 }

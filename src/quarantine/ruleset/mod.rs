@@ -200,6 +200,27 @@ impl Ruleset {
         self.tables == other.tables && self.limits == other.limits
     }
 
+    /// What it is made of, for people.
+    pub fn summary(&self) -> String {
+        if self.tables.is_empty() {
+            return "our tables are removed".into();
+        }
+        let layers: Vec<&str> = self.tables.iter().map(|table| table.layer.family()).collect();
+        let rules = self.tables.iter().flat_map(|table| &table.chains);
+        let Elements {
+            endpoints,
+            hosts,
+            nets,
+        } = &self.elements;
+        format!(
+            "{} rules in {}, {} lifeline addresses, {} blocked remotes",
+            rules.map(|chain| chain.rules.len()).sum::<usize>(),
+            layers.join(", "),
+            endpoints.len(),
+            hosts.len() + nets.len()
+        )
+    }
+
     /// The transaction that replaces the tables that are `present` by these.
     pub fn load(&self, present: &BTreeSet<Layer>, counted: &Counted, now: Timestamp) -> String {
         let mut text = remove(present);

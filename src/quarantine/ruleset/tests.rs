@@ -57,6 +57,7 @@ fn restriction(remotes: &[&str]) -> Order {
                 protocol: Protocol::Tcp,
                 port: 23,
             }],
+            omitted: 0,
         },
         ..isolation(Vec::new())
     }

@@ -1,0 +1,243 @@
+//! The enforcer's record of what it did: every change once, on disk as soon as nothing waits for it.
+//!
+//! In: [`Event`]s. Out: the lines of the history, and what stands in the way of writing them.
+//! Noting is free of effects; [`HistoryLog::flush`] writes. The enforcer calls it after the rules are in the kernel and
+//! the state is told, so that no disk stands between an order and the kernel: what must be durable before is the
+//! journal's. A crash in between costs the records of the running change, never the order. A history that cannot be
+//! written stops nothing; what was noted waits.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::host::append_file::{self, AppendFile};
+use crate::host::clock::{self, Now};
+use crate::host::files::FileError;
+use crate::quarantine::history::{self, Budget, Event, Head, KEPT, MAX_FILE, TAIL};
+use crate::quarantine::order::Order;
+use crate::quarantine::plan::{Plan, PlanId, Scope};
+use crate::quarantine::state::HistoryEnd;
+
+/// Events that wait while the disk is full: an hour of a busy day. The oldest are kept: they say how it began.
+const MAX_WAITING: usize = 256;
+
+/// The history and what it already says.
+pub(super) struct HistoryLog {
+    path: PathBuf,
+    file: Option<AppendFile>,
+    /// The newest record that is on disk.
+    head: Option<Head>,
+    waiting: VecDeque<(Timestamp, Event)>,
+    /// Events that found no room to wait.
+    overflowed: u64,
+    budget: Budget,
+    /// Events of others beyond the budget.
+    withheld: u64,
+    fault: Option<String>,
+    /// The plan that was recorded last, with what held it back; `None` for an open device, which is how we begin.
+    planned: Option<(PlanId, Scope, Option<String>)>,
+    /// The proof that was recorded last, likewise; `None` within when it failed since.
+    verified: Result<Option<(PlanId, Scope)>, Doubted>,
+}
+
+/// What was proven is not known any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Doubted;
+
+impl HistoryLog {
+    /// The history in `state_directory`; nothing is touched before the first [`HistoryLog::flush`].
+    pub(super) fn new(state_directory: &Path) -> Self {
+        Self {
+            path: state_directory.join(history::FILE),
+            file: None,
+            head: None,
+            waiting: VecDeque::new(),
+            overflowed: 0,
+            budget: Budget::new(clock::now().uptime),
+            withheld: 0,
+            fault: None,
+            planned: None,
+            verified: Ok(None),
+        }
+    }
+
+    /// Notes what happened now.
+    pub(super) fn note(&mut self, event: Event) {
+        let now = clock::now();
+        if event.is_provoked() && !self.budget.take(now.uptime) {
+            self.withheld += 1;
+        } else {
+            self.wait(now.wall, event);
+        }
+    }
+
+    /// Notes which plan follows from the orders, and why it is not carried out; only news counts.
+    pub(super) fn plan(&mut self, plan: &Plan, orders: &[Order], held_back: Option<&str>) {
+        let held_back = held_back.map(str::to_owned);
+        let key = (!plan.is_normal()).then(|| (plan.id(), plan.scope, held_back.clone()));
+        if self.planned != key {
+            self.planned = key;
+            self.note(Event::planned(plan, orders, held_back));
+        }
+    }
+
+    /// Notes that the kernel holds `plan`; only news counts.
+    pub(super) fn proven(&mut self, plan: &Plan) {
+        let key = Ok((!plan.is_normal()).then(|| (plan.id(), plan.scope)));
+        if self.verified != key {
+            self.verified = key;
+            self.note(Event::Verified {
+                plan: plan.id(),
+                posture: plan.posture,
+            });
+        }
+    }
+
+    /// What was proven is not known any more; the next proof is news.
+    pub(super) fn unproven(&mut self) {
+        self.verified = Err(Doubted);
+    }
+
+    /// What stands in the way of writing, for the operator.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.fault.clone()
+    }
+
+    /// Where the history ends on disk.
+    pub(super) fn end(&self) -> Option<HistoryEnd> {
+        self.head.clone().map(|head| HistoryEnd {
+            file: self.path.clone(),
+            head,
+        })
+    }
+
+    /// Writes everything that waits and waits for the disk.
+    pub(super) fn flush(&mut self, now: Now) {
+        if self.withheld > 0 && self.budget.take(now.uptime) {
+            let count = std::mem::take(&mut self.withheld);
+            let why = "somebody makes them happen in a loop".into();
+            self.wait(now.wall, Event::Missed { count, why });
+        }
+        if self.waiting.is_empty() {
+            return;
+        }
+        let outcome = self.write(now);
+        if outcome.is_err() {
+            self.file = None;
+        }
+        let fault = outcome
+            .err()
+            .map(|error| format!("{}: what happens is not recorded", crate::error_text(&error)));
+        if let Some(fault) = fault.as_ref().filter(|fault| Some(*fault) != self.fault.as_ref()) {
+            tracing::error!("history: {fault}");
+        }
+        self.fault = fault;
+    }
+
+    fn wait(&mut self, at: Timestamp, event: Event) {
+        if self.waiting.len() >= MAX_WAITING {
+            self.overflowed += 1;
+        } else {
+            self.waiting.push_back((at, event));
+        }
+    }
+
+    fn write(&mut self, now: Now) -> Result<(), FileError> {
+        let change = self.file.as_ref().and_then(AppendFile::change);
+        if let Some(change) = change {
+            self.file = None;
+            let what = format!("{}: {change}", self.path.display());
+            tracing::warn!("somebody changed the history: {what}");
+            self.tell_first(now, Event::Damaged { what });
+        }
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.open(now)?,
+        };
+        let (text, head) = self.lines(now);
+        if !file.is_empty() && file.len() + text.len() as u64 > MAX_FILE {
+            drop(file);
+            append_file::rotate(&self.path, KEPT)?;
+            file = AppendFile::open(&self.path)?;
+        }
+        file.append(text.as_bytes())?;
+        self.head = head;
+        self.waiting.clear();
+        self.overflowed = 0;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn lines(&self, now: Now) -> (String, Option<Head>) {
+        let mut head = self.head.clone();
+        let mut text = String::new();
+        let missed = (self.overflowed > 0).then(|| {
+            let (count, why) = (self.overflowed, "the history could not be written".into());
+            (now.wall, Event::Missed { count, why })
+        });
+        for (at, event) in self.waiting.iter().chain(&missed) {
+            let (line, next) = history::line(head.as_ref(), *at, event);
+            text.push_str(&line);
+            head = Some(next);
+        }
+        (text, head)
+    }
+
+    /// Opens the file and finds where to go on: after the newest record that is on disk, or that we know of. Records
+    /// that somebody removed leave a gap that a reader sees.
+    fn open(&mut self, now: Now) -> Result<AppendFile, FileError> {
+        let mut file = AppendFile::open(&self.path)?;
+        let tail = file.tail(TAIL)?;
+        let resume = history::resume(&tail, file.len() <= TAIL);
+        let mut found = resume.head;
+        for age in 1..=KEPT {
+            if found.is_some() || self.head.is_some() {
+                break;
+            }
+            // One that cannot be read is what a reader of the history will be told.
+            let older = append_file::end_of(&append_file::aged(&self.path, age), TAIL);
+            found = older
+                .ok()
+                .flatten()
+                .and_then(|(tail, all)| history::resume(&tail, all).head);
+        }
+        file.cut(resume.cut)?;
+        if resume.newline {
+            file.append(b"\n")?;
+        }
+        let known = self.head.as_ref().map_or(0, |head| head.seq);
+        if let Some(found) = found.filter(|found| found.seq > known) {
+            self.head = Some(found);
+        }
+        if let Some(told) = resume.told {
+            self.tell_first(now, told);
+        }
+        Ok(file)
+    }
+
+    /// What was found before anything is written; found again at every try, told once.
+    fn tell_first(&mut self, now: Now, event: Event) {
+        if self.waiting.front().is_none_or(|(_, first)| *first != event) {
+            self.waiting.push_front((now.wall, event));
+        }
+    }
+}
+
+impl Drop for HistoryLog {
+    /// The agent stops: the last record. What is aborted by a signal ends here too.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.note(Event::Stopped);
+        }
+        self.flush(clock::now());
+    }
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "looks at the files and changes them as somebody would"
+)]
+mod tests;
