@@ -146,6 +146,9 @@ impl Enforcer {
         // The operator's own order and what a damaged journal made us assume end for good: nobody's will is held back.
         orders.retain(|order| !matches!(order.authority, Authority::Operator | Authority::Recovery));
         if !orders.is_empty() {
+            // What was ended before and is still repeated must not come back by this.
+            let earlier = self.journal.overridden.take();
+            orders.extend(earlier.into_iter().flat_map(|earlier| earlier.orders));
             self.journal.overridden = Some(Overridden {
                 reason,
                 at: now.wall,
