@@ -75,18 +75,25 @@ const EDITS: [&str; 5] = [
 ];
 
 fn said() -> impl Strategy<Value = Said> {
-    let rich =
-        (any::<bool>(), 0..8u8, 0..4u8, 0..4u8).prop_map(|(isolate, remotes, ports, allow)| Said::Rich {
-            isolate,
+    let rich = (any::<bool>(), 0..8u8, 0..4u8, 0..4u8).prop_map(|(isolate, remotes, ports, allow)| {
+        match (isolate, remotes, ports, allow) {
+            // The same as `true`.
+            (true, 0, 0, 0) => Said::Isolate,
             // A restriction must say what it cuts.
-            remotes: if isolate || ports > 0 {
-                remotes
-            } else {
-                remotes.max(1)
+            (false, 0, 0, _) => Said::Rich {
+                isolate,
+                remotes: 1,
+                ports,
+                allow,
             },
-            ports,
-            allow,
-        });
+            _ => Said::Rich {
+                isolate,
+                remotes,
+                ports,
+                allow,
+            },
+        }
+    });
     prop_oneof![
         3 => Just(Said::Release),
         3 => Just(Said::Isolate),
