@@ -1,16 +1,10 @@
 //! Restarts and other hands: whatever dies, the kernel keeps what is ordered. Kills at random moments: `tests/holds`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, and prints what it measured"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "common/broker.rs"]
 mod broker;
 mod common;
-
-use std::time::{Duration, Instant};
 
 use broker::{broker_down, broker_up};
 use common::{LIMIT, isolate, options, ready, release};

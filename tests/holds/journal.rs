@@ -75,18 +75,18 @@ fn replaced() -> Vec<Harm> {
         harm("zeros", |path| std::fs::write(path, [0; 4096]).unwrap()),
         harm("a directory", |path| std::fs::create_dir(path).unwrap()),
         harm("a full directory", |path| {
-            std::fs::create_dir_all(path.join("x/y")).unwrap()
+            std::fs::create_dir_all(path.join("x/y")).unwrap();
         }),
         harm("a link to nowhere", |path| symlink("/nonexistent", path).unwrap()),
         harm("a link to itself", |path| symlink(path, path).unwrap()),
         harm("a link to endless zeros", |path| {
-            symlink("/dev/zero", path).unwrap()
+            symlink("/dev/zero", path).unwrap();
         }),
         harm("a pipe", |path| {
-            nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR).unwrap()
+            nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR).unwrap();
         }),
         harm("100 MB", |path| {
-            std::fs::File::create(path).unwrap().set_len(100_000_000).unwrap()
+            std::fs::File::create(path).unwrap().set_len(100_000_000).unwrap();
         }),
     ]
 }
@@ -285,7 +285,7 @@ fn unwritable(break_disk: &dyn Fn(), mend_disk: &dyn Fn()) {
 /// The whole file system becomes read-only, as after an error of the disk.
 pub(crate) fn read_only() {
     unwritable(&|| mount(&["-o", "remount,ro", DISK]), &|| {
-        mount(&["-o", "remount,rw", DISK])
+        mount(&["-o", "remount,rw", DISK]);
     });
 }
 

@@ -65,7 +65,7 @@ fn kills_while_an_order_expires() {
 #[test]
 fn a_harmed_journal_of_an_isolated_device_isolates() {
     in_lab("a_harmed_journal_of_an_isolated_device_isolates", || {
-        journal::harmed(30)
+        journal::harmed(30);
     });
 }
 
@@ -135,6 +135,6 @@ fn random_orders_do_what_the_model_says() {
 #[test]
 fn random_orders_do_what_the_model_says_again() {
     in_lab("random_orders_do_what_the_model_says_again", || {
-        model::sequences(500)
+        model::sequences(500);
     });
 }

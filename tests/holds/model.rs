@@ -363,7 +363,7 @@ fn compare(model: &Model, state: &State, step: &Step) -> Result<(), TestCaseErro
     );
     prop_assert!(state.faults.is_empty(), "after {:?}: {:?}", step, state.faults);
     for remote in 0..REMOTES.len() {
-        for port in 0..PORTS.len() {
+        for (port, number) in PORTS.iter().enumerate() {
             let wanted = model.passes(remote, port);
             let found = leaves(remote, port)?;
             prop_assert_eq!(
@@ -371,7 +371,7 @@ fn compare(model: &Model, state: &State, step: &Step) -> Result<(), TestCaseErro
                 wanted,
                 "{}:{} after {:?}\n{:?}",
                 address(remote),
-                PORTS[port],
+                number,
                 step,
                 model
             );
