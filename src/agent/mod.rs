@@ -30,7 +30,7 @@ use crate::config::{Capture, Config, Mode};
 use crate::control::server::Server;
 use crate::host::capture::Receiver;
 use crate::host::link_watch::LinkWatch;
-use crate::host::{clock, files, nft_watch};
+use crate::host::{clock, files, nft_watch, state_directory};
 use crate::observe::{ObserveSettings, Observer};
 use board::Board;
 use enforcer::{Command, Enforcer, Handle};
@@ -287,11 +287,18 @@ async fn watch_connection(client: Client, board: Board) {
 
 /// Makes the state directory ours alone. A second agent waits: two would fight over the same table.
 async fn own(directory: &Path) -> Option<files::Lock> {
-    if let Err(error) = files::make_directory(directory) {
-        tracing::error!("{}: orders will not survive a restart", crate::error_text(&error));
-        return None;
+    match state_directory::prepare(directory) {
+        Ok(None) => {}
+        Ok(Some(mode)) => {
+            let path = directory.display();
+            tracing::warn!("{path} could be looked into by others (mode {mode:04o}): closed to them");
+        }
+        Err(error) => {
+            tracing::error!("{}: orders will not survive a restart", crate::error_text(&error));
+            return None;
+        }
     }
-    let path = directory.join("lock");
+    let path = directory.join(state_directory::LOCK);
     let mut said = false;
     loop {
         match files::lock(&path) {

@@ -2,11 +2,12 @@
 //! answers when no agent does; a running agent is asked only where its history ends.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::place::StateDirectory;
 use super::{Failure, out, safe};
 use crate::agent::board::Status;
 use crate::control::client::ask;
@@ -25,9 +26,8 @@ const MAX_READ: u64 = 8 * MAX_FILE;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The state directory that `run` was given.
-    #[arg(long, value_name = "DIR")]
-    state_dir: PathBuf,
+    #[command(flatten)]
+    state: StateDirectory,
     /// Check the chain: exit code 0 when nothing was changed, removed or moved, 1 and the first place otherwise.
     #[arg(long)]
     verify: bool,
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
-    let path = arguments.state_dir.join(FILE);
+    let path = arguments.state.path.join(FILE);
     // Asked first: what the agent had written then must be in the files afterwards.
     let end = arguments.verify.then(|| agents_end(socket, &path)).flatten();
     let (files, chain) = look(&path)?;

@@ -6,11 +6,15 @@
 
 mod cells;
 mod connections;
+mod environment;
 mod history;
+mod install;
 mod orders;
+mod place;
 mod quarantine;
 mod release;
 mod report;
+mod restore;
 mod run;
 mod safe;
 mod screen;
@@ -63,7 +67,11 @@ enum Command {
     Quarantine(quarantine::Arguments),
     /// End the operator's order; with --override every order.
     Release(release::Arguments),
-    /// Remove everything Edgewarden left on this device: rules, frozen processes, state.
+    /// Have isolation restored before the network at boot, where systemd runs. The recipe's install step does this.
+    Install(install::Arguments),
+    /// Make the kernel hold what was ordered, without agent, cloud and network. The installed unit does this at boot.
+    Restore(restore::Arguments),
+    /// Remove everything Edgewarden left on this device: rules, frozen processes, the unit, state.
     Uninstall(uninstall::Arguments),
 }
 
@@ -124,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Report(arguments) => report::run(&arguments, &socket),
         Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
         Command::Release(arguments) => release::run(arguments, &socket),
+        Command::Install(arguments) => install::run(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
         Command::Uninstall(arguments) => uninstall::run(&arguments, &socket),
     };
     match outcome {

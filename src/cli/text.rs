@@ -156,6 +156,7 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
     }
     rejections(state, line);
     effects(state, line);
+    coverage(state, line);
 }
 
 /// What was cut and whom it hit.
@@ -182,26 +183,6 @@ fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
             );
         }
     }
-    for quota in &state.quotas {
-        let QuotaUse {
-            order,
-            used,
-            bytes,
-            until,
-            ..
-        } = quota;
-        line(
-            "  quota",
-            format!(
-                "{used} of {bytes} bytes used until {} ({order})",
-                time(Some(*until))
-            ),
-        );
-    }
-    state
-        .uncovered
-        .iter()
-        .for_each(|what| line("  not covered", what.clone()));
     for stopped in &state.stopped {
         let action = format!("{:?}", stopped.action).to_lowercase();
         let exe = stopped.exe.as_deref().unwrap_or("?");
@@ -224,6 +205,30 @@ fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
             ),
         );
     }
+}
+
+/// How far quotas are used, and what is not cut although it is wanted.
+fn coverage(state: &State, line: &mut impl FnMut(&str, String)) {
+    for quota in &state.quotas {
+        let QuotaUse {
+            order,
+            used,
+            bytes,
+            until,
+            ..
+        } = quota;
+        line(
+            "  quota",
+            format!(
+                "{used} of {bytes} bytes used until {} ({order})",
+                time(Some(*until))
+            ),
+        );
+    }
+    state
+        .uncovered
+        .iter()
+        .for_each(|what| line("  not covered", what.clone()));
 }
 
 /// Why packets were cut.

@@ -1,56 +1,59 @@
 //! `edgewarden uninstall`: leave nothing behind. The recipe's uninstall step runs it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{Failure, safe, screen};
+use super::{Failure, place, safe, screen};
+use crate::host::boot_service::{Places, unit};
 use crate::host::nft_kernel::NftKernel;
-use crate::host::{append_file, files, nft, process_table};
+use crate::host::state_directory::{self, LOCK};
+use crate::host::{append_file, files, nft, process_table, systemctl};
 use crate::quarantine::history;
 use crate::quarantine::journal;
 use crate::quarantine::order::ProcessAction;
 use crate::quarantine::ruleset;
 
+/// What the agent keeps in the state directory; the lock last, because it is held.
+const FILES: [&str; 5] = [
+    "journal",
+    "journal.damaged",
+    "configuration.json",
+    "last-report.json",
+    LOCK,
+];
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The state directory that `run` was given.
-    #[arg(long, value_name = "DIR")]
-    state_dir: PathBuf,
+    #[command(flatten)]
+    installation: place::Installation,
 }
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
-    let lock = files::lock(&arguments.state_dir.join("lock"));
+    let places = arguments.installation.places();
+    let state = places.state();
+    let lock = files::lock(&state.join(LOCK));
     if matches!(lock, Ok(None)) {
         return Err(Failure {
             text: "the agent is running: stop it first, or it puts its rules back".into(),
             code: 1,
         });
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(&error))?;
     let mut failures = Vec::new();
-    thaw(&arguments.state_dir);
-    match remove_rules() {
-        Ok(()) => say("removed the tables edgewarden, if they were there"),
-        Err(problem) => failures.push(problem),
-    }
-    if failures.is_empty() {
-        let history = arguments.state_dir.join(history::FILE);
-        let files = [
-            "journal",
-            "journal.damaged",
-            "configuration.json",
-            "last-report.json",
-            "lock",
-        ]
-        .map(|name| arguments.state_dir.join(name));
-        let kept = (0..=history::KEPT).map(|age| append_file::aged(&history, age));
-        for path in files.into_iter().chain(kept) {
-            let removed = [files::remove(&files::temporary(&path)), files::remove(&path)];
-            failures.extend(
-                removed
-                    .into_iter()
-                    .filter_map(|removed| Some(crate::error_text(&removed.err()?))),
-            );
+    // Below another root there is another system, which does not run.
+    if arguments.installation.root.is_none() {
+        thaw(&state);
+        match runtime.block_on(remove_rules()) {
+            Ok(()) => say("removed the tables edgewarden, if they were there"),
+            Err(problem) => failures.push(problem),
         }
-        failures.extend(files::remove(socket).err().map(|error| crate::error_text(&error)));
+    }
+    failures.extend(runtime.block_on(forget_unit(&places)));
+    if failures.is_empty() {
+        failures.extend(remove_state(&state));
+        if arguments.installation.root.is_none() {
+            failures.extend(files::remove(socket).err().map(|error| crate::error_text(&error)));
+        }
     }
     if failures.is_empty() {
         Ok(())
@@ -62,17 +65,63 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     }
 }
 
-fn remove_rules() -> Result<(), String> {
+/// Takes our tables out of the kernel.
+///
+/// # Errors
+/// Why it could not, for people.
+async fn remove_rules() -> Result<(), String> {
     let tables = NftKernel::open().and_then(|mut kernel| kernel.tables());
     let tables = tables.map_err(|error| crate::error_text(&error))?;
     if tables.is_empty() {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime
-        .block_on(nft::load(&ruleset::remove(&tables)))
-        .map_err(|error| crate::error_text(&error))
+    let removed = nft::load(&ruleset::remove(&tables)).await;
+    removed.map_err(|error| crate::error_text(&error))
+}
+
+/// Removes the unit and the copy of this program; gives what is still there.
+async fn forget_unit(places: &Places) -> Vec<String> {
+    if places.is_live() && places.unit().exists() {
+        // It did its work at boot; one that was never started is not there to be stopped.
+        let _not_started = systemctl::stop(unit::NAME).await;
+    }
+    match places.remove() {
+        Err(failures) => failures.iter().map(|error| crate::error_text(error)).collect(),
+        Ok(true) => {
+            say(&format!("removed {}", unit::NAME));
+            if places.is_live()
+                && let Err(error) = systemctl::daemon_reload().await
+            {
+                say(&format!(
+                    "{}; it forgets the unit at the next boot",
+                    crate::error_text(&error)
+                ));
+            }
+            Vec::new()
+        }
+        Ok(false) => Vec::new(),
+    }
+}
+
+/// Removes the agent's files, and the directory when nothing else is in it; gives what is still there.
+fn remove_state(state: &Path) -> Vec<String> {
+    // Somebody else's files, perhaps: a link in our place leads anywhere.
+    if let Err(error) = state_directory::check(state) {
+        return vec![format!("{}: nothing in it is removed", crate::error_text(&error))];
+    }
+    let history = state.join(history::FILE);
+    let kept = (0..=history::KEPT).map(|age| append_file::aged(&history, age));
+    let paths = FILES.iter().map(|name| state.join(name)).chain(kept);
+    let mut failures: Vec<String> = paths
+        .flat_map(|path| [files::remove(&files::temporary(&path)), files::remove(&path)])
+        .filter_map(|removed| Some(crate::error_text(&removed.err()?)))
+        .collect();
+    match files::remove_directory(state) {
+        Ok(true) => {}
+        Ok(false) => say(&format!("{} stays: it holds other files", state.display())),
+        Err(error) => failures.push(crate::error_text(&error)),
+    }
+    failures
 }
 
 fn thaw(state_directory: &Path) {

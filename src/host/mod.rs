@@ -3,6 +3,7 @@
 //! Everything that touches the machine is here or in `cloud/`; the linter refuses it elsewhere (`clippy.toml`).
 
 pub mod append_file;
+pub mod boot_service;
 pub mod canary;
 pub mod capture;
 pub mod clock;
@@ -19,5 +20,7 @@ pub mod pace;
 pub mod process_table;
 pub mod procfs;
 pub mod sock_diag;
+pub mod state_directory;
 pub mod surroundings;
+pub mod systemctl;
 pub mod uplinks;

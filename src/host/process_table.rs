@@ -207,7 +207,7 @@ mod tests {
     use std::time::Duration;
 
     fn state_of(pid: u32) -> char {
-        let stat = files::read(Path::new(&format!("/proc/{pid}/stat")))
+        let stat = files::read_foreign(Path::new(&format!("/proc/{pid}/stat")))
             .unwrap()
             .unwrap();
         let text = String::from_utf8(stat).unwrap();

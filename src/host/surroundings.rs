@@ -93,7 +93,7 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
 }
 
 fn text(path: &Path) -> String {
-    files::read(path)
+    files::read_foreign(path)
         .ok()
         .flatten()
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

@@ -56,6 +56,12 @@ pub const PACKAGES: &[Package] = &[
         probe: &["python3", "-c", "import ensurepip"],
         reason: "AWS's own IPC client and other judges of formats run in Python environments of their own",
     },
+    Package {
+        name: "systemd",
+        programs: &["systemd-analyze"],
+        probe: &[],
+        reason: "it judges the unit that restores isolation at boot; it need not run the machine",
+    },
 ];
 
 /// What `cargo xtask bench` compares with, beside what cargo builds.

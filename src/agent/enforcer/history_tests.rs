@@ -178,8 +178,8 @@ fn only_news_is_noted() {
     let mut log = HistoryLog::new(directory.path());
     let orders = [Order::isolate(Authority::Shadow, "s", None, clock::now().wall)];
     let settings = IsolationSettings::default();
-    let closed = fold(&orders, &settings, Vec::new(), Scope::Pinned);
-    let open = fold(&[], &settings, Vec::new(), Scope::Pinned);
+    let closed = fold(&orders, &settings, Vec::new(), Scope::Pinned, clock::now().wall);
+    let open = fold(&[], &settings, Vec::new(), Scope::Pinned, clock::now().wall);
     for plan in [&open, &closed, &open] {
         for _ in 0..3 {
             log.plan(plan, &orders, None);

@@ -22,6 +22,7 @@ fn events(count: usize) -> Vec<Event> {
         &IsolationSettings::default(),
         Vec::new(),
         Scope::Pinned,
+        at(),
     );
     let events = [
         Event::Started {

@@ -1,7 +1,8 @@
 //! Runs the component as its recipe says, and rations its restarts as both nuclei do.
 //!
-//! In: the run script and what is wished of the component. Out: a process, `started`, `exited` and `broken` events. Lite's unit has StartLimitBurst=3 in
-//! 3600 s, the classic nucleus declares BROKEN at the third error within an hour: three starts, either way.
+//! In: the run script and what is wished of the component. Out: a process, `started`, `exited` and `broken` events. Lite's
+//! unit has StartLimitBurst=3 in 3600 s, the classic nucleus declares BROKEN at the third error within an hour: three
+//! starts, either way. The install step comes first (`installer`).
 //! Deliberately absent: the component's own user (`RequiresPrivilege` makes no difference here), cgroups, systemd.
 
 use std::os::unix::process::ExitStatusExt;
@@ -17,7 +18,8 @@ use tokio::sync::watch;
 
 use super::component::Wish;
 use super::events::emit;
-use super::recipe::Recipe;
+use super::installer;
+use super::recipe::{Recipe, Script};
 use super::state::Nucleus;
 use super::variables::Variables;
 
@@ -49,11 +51,14 @@ enum End {
 /// # Errors
 /// When folders or the log cannot be made, or the shell cannot be started.
 pub(super) async fn run(nucleus: Arc<Nucleus>, launch: Launch) -> std::io::Result<()> {
-    let Some(script) = launch.recipe.run_script.clone() else {
+    let Some(script) = launch.recipe.run.clone() else {
         emit(&json!({ "event": "component", "state": "absent", "reason": "the recipe has no run step" }));
         return Ok(());
     };
     let mut wishes = nucleus.component_process.wishes();
+    if !installer::install(&nucleus, &launch, &mut wishes).await? {
+        return Ok(());
+    }
     let mut starts: Vec<Instant> = Vec::new();
     let mut last_wish = Wish::Rest;
     loop {
@@ -95,12 +100,11 @@ fn may_start(starts: &mut Vec<Instant>) -> bool {
 async fn run_once(
     nucleus: &Nucleus,
     launch: &Launch,
-    script: &str,
+    script: &Script,
     wishes: &mut watch::Receiver<Wish>,
 ) -> std::io::Result<End> {
-    let mut child = start(nucleus, launch, script)?;
-    let pid = child.id();
-    let group = pid.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let mut child = shell(nucleus, launch, script)?.spawn()?;
+    let (pid, group) = (child.id(), group(&child));
     if let Some(group) = group {
         nucleus.component_process.started(group);
     }
@@ -123,7 +127,8 @@ async fn run_once(
     })
 }
 
-fn start(nucleus: &Nucleus, launch: &Launch, script: &str) -> std::io::Result<Child> {
+/// The shell that runs a step, as leader of a process group, in the component's work folder.
+pub(super) fn shell(nucleus: &Nucleus, launch: &Launch, script: &Script) -> std::io::Result<Command> {
     let mut variables = launch.variables.clone();
     variables.configuration = nucleus.configurations().own.clone();
     std::fs::create_dir_all(&variables.work)?;
@@ -133,14 +138,14 @@ fn start(nucleus: &Nucleus, launch: &Launch, script: &str) -> std::io::Result<Ch
         .create(true)
         .append(true)
         .open(logs.join(format!("{}.log", nucleus.component)))?;
-    let own = launch
-        .recipe
+    let own = script
         .environment
         .iter()
         .map(|(name, value)| (name, variables.replace_in(value)));
-    Command::new("sh")
+    let mut shell = Command::new("sh");
+    shell
         .arg("-c")
-        .arg(variables.replace_in(script))
+        .arg(variables.replace_in(&script.text))
         .current_dir(&variables.work)
         .envs(nucleus.component_environment())
         .envs(own)
@@ -148,12 +153,22 @@ fn start(nucleus: &Nucleus, launch: &Launch, script: &str) -> std::io::Result<Ch
         .stdout(log.try_clone()?)
         .stderr(log)
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    Ok(shell)
+}
+
+/// The process group that a step leads.
+pub(super) fn group(child: &Child) -> Option<Pid> {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    pid.map(Pid::from_raw)
 }
 
 /// Asks the component's process group to end and then makes it. A paused one has to go on to hear it.
-async fn end(nucleus: &Nucleus, mut child: Child, group: Option<Pid>) -> std::io::Result<ExitStatus> {
+pub(super) async fn end(
+    nucleus: &Nucleus,
+    mut child: Child,
+    group: Option<Pid>,
+) -> std::io::Result<ExitStatus> {
     let tell = |signal| group.map(|group| killpg(group, signal));
     tell(Signal::SIGTERM);
     tell(Signal::SIGCONT);

@@ -9,6 +9,7 @@
 //! | `mqtt` | `state`: `connected`, `disconnected` (`reason`) |
 //! | `client` | `id`, and `pid` and `state`: `connected`, or `fault` |
 //! | `component` | `state`: `started` (`pid`), `exited` (`pid`, `code`, `signal`), `broken` (`starts`), `absent` |
+//! | `component` | `state`: `installed` (`attempt`), `installFailed` (`attempt`, `code`, `signal`) |
 //! | `component` | `component`, and `state`: `paused`, `resumed`, `restarting`, `stopping`, as was asked of it |
 //! | `state` | `component`, `state`: what UpdateState said |
 //! | `denied` | `operation`, and `resource` or (for `connect`) `pid` |
@@ -34,6 +35,7 @@ mod configuration_file;
 mod connection;
 mod deployment;
 mod events;
+mod installer;
 mod launcher;
 pub mod official_client;
 mod operations;

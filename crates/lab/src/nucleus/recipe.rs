@@ -1,8 +1,8 @@
 //! The component's recipe: what is needed to configure and start it. Pure over text.
 //!
 //! In: YAML (or JSON, which is YAML), operating system, architecture, personality. Out: name, version, default
-//! configuration, the run script of the first manifest that fits. Deliberately absent: artifacts and their digests,
-//! install, startup and the other lifecycle steps, platform regular expressions.
+//! configuration, the install and run steps of the first manifest that fits. Deliberately absent: artifacts and their
+//! digests, startup and the other lifecycle steps, platform regular expressions.
 
 use std::collections::BTreeMap;
 
@@ -24,9 +24,18 @@ pub struct Recipe {
     pub version: String,
     /// ComponentConfiguration.DefaultConfiguration; scalars are strings on lite.
     pub default_configuration: Value,
-    /// Lifecycle.run.Script of the manifest, before substitution; none when the recipe has no run step.
-    pub run_script: Option<String>,
-    /// Lifecycle.Setenv and Lifecycle.run.Setenv of the manifest, before substitution.
+    /// Lifecycle.install of the manifest.
+    pub install: Option<Script>,
+    /// Lifecycle.run of the manifest.
+    pub run: Option<Script>,
+}
+
+/// One step of the lifecycle, before substitution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// What the shell is given.
+    pub text: String,
+    /// The lifecycle's Setenv and the step's own.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -86,6 +95,7 @@ struct Manifest {
 
 #[derive(Clone, Default, Deserialize)]
 struct Lifecycle {
+    install: Option<Step>,
     run: Option<Step>,
     #[serde(default, rename = "Setenv", alias = "setenv")]
     environment: BTreeMap<String, String>,
@@ -101,6 +111,22 @@ enum Step {
         #[serde(default, rename = "Setenv", alias = "setenv")]
         environment: BTreeMap<String, String>,
     },
+}
+
+impl Step {
+    fn script(self, mut environment: BTreeMap<String, String>) -> Script {
+        let text = match self {
+            Self::Script(text) => text,
+            Self::Detailed {
+                script,
+                environment: own,
+            } => {
+                environment.extend(own);
+                script
+            }
+        };
+        Script { text, environment }
+    }
 }
 
 impl Recipe {
@@ -125,17 +151,8 @@ impl Recipe {
                 personality,
             });
         };
-        let mut environment = lifecycle.environment;
-        let run_script = lifecycle.run.map(|step| match step {
-            Step::Script(script) => script,
-            Step::Detailed {
-                script,
-                environment: own,
-            } => {
-                environment.extend(own);
-                script
-            }
-        });
+        let common = lifecycle.environment;
+        let script = |step: Step| step.script(common.clone());
         let written = document.component_configuration.default_configuration;
         let default_configuration = match written {
             Value::Null => Value::Object(serde_json::Map::new()),
@@ -146,8 +163,8 @@ impl Recipe {
             name: document.component_name,
             version: document.component_version,
             default_configuration,
-            run_script,
-            environment,
+            install: lifecycle.install.map(script),
+            run: lifecycle.run.map(script),
         })
     }
 }
@@ -186,7 +203,7 @@ Manifests:
   - Platform: {os: linux, architecture: amd64}
     Lifecycle: {run: "classic only"}
   - Platform: {os: linux, architecture: amd64, runtime: aws_nucleus_lite}
-    Lifecycle: {Setenv: {A: "1"}, run: {RequiresPrivilege: true, Script: "lite only", Setenv: {B: "2"}}}
+    Lifecycle: {Setenv: {A: "1"}, install: "first", run: {RequiresPrivilege: true, Script: "lite only", Setenv: {B: "2"}}}
   - Platform: {os: linux, architecture: aarch64, runtime: "*"}
     Lifecycle: {run: {Script: "both"}}
 "#;
@@ -200,7 +217,7 @@ Manifests:
             ("aarch64", Personality::Lite, "both"),
         ] {
             let recipe = Recipe::read(RECIPE, architecture, personality).unwrap();
-            assert_eq!(recipe.run_script.as_deref(), Some(script));
+            assert_eq!(recipe.run.unwrap().text, script);
         }
         let error = Recipe::read(RECIPE, "arm", Personality::Lite).unwrap_err();
         assert!(matches!(error, RecipeError::NoManifest { .. }));
@@ -214,9 +231,11 @@ Manifests:
             json!({"interval": "300", "on": "true"})
         );
         assert_eq!(
-            lite.environment,
+            lite.run.unwrap().environment,
             BTreeMap::from([("A".into(), "1".into()), ("B".into(), "2".into())])
         );
+        let install = lite.install.unwrap();
+        assert_eq!((install.text.as_str(), install.environment.len()), ("first", 1));
         let classic = Recipe::read(RECIPE, "x86_64", Personality::Classic).unwrap();
         assert_eq!(
             classic.default_configuration,

@@ -1,7 +1,7 @@
 //! Entering the lab: a private mount and network namespace for a whole test or program.
 //!
 //! In: the name of a test, or a program's arguments. Out: the same code, run again where it may do as it likes.
-//! The host's interfaces, rules and mounts are out of reach from there.
+//! The host's interfaces, rules, mounts, state and units are out of reach from there.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,15 @@ pub const IN_LAB: &str = "EDGEWARDEN_IN_LAB";
 
 /// Where the lab keeps a second mount of cgroup v2, for namespaces that mount a new `/sys` over the first.
 pub(super) const CGROUP_COPY: &str = "/run/edgewarden-lab-cgroup";
+
+/// Where components keep their state.
+const VAR_LIB: &str = "/var/lib";
+
+/// What `/var/lib` is outside.
+const VAR_LIB_COPY: &str = "/run/edgewarden-lab-var-lib";
+
+/// The administrator's units: a component's install step may write there.
+const UNITS: &str = "/etc/systemd/system";
 
 /// Runs `body` in a lab; `test_name` is the full name of the calling test, as `--exact` wants it.
 ///
@@ -119,13 +128,17 @@ fn unshare_command() -> Result<Command, SiteError> {
     Ok(command)
 }
 
-/// Once per process: own `/run`, loopback up, cgroup v2 where programs look for it.
+/// Once per process: own `/run`, `/var/lib` and systemd units, loopback up, cgroup v2 where programs look for it.
 fn prepare() -> Result<(), SiteError> {
     static PREPARED: OnceLock<()> = OnceLock::new();
     if PREPARED.get().is_some() {
         return Ok(());
     }
     tools::run("mount", &["-t", "tmpfs", "tmpfs", "/run"], "")?;
+    own_var_lib()?;
+    if Path::new(UNITS).is_dir() {
+        tools::run("mount", &["-t", "tmpfs", "-o", "mode=0755", "tmpfs", UNITS], "")?;
+    }
     tools::run("ip", &["link", "set", "lo", "up"], "")?;
     if has_cgroup2() || tools::run("mount", &["-t", "cgroup2", "none", "/sys/fs/cgroup"], "").is_ok() {
         keep_cgroup_copy()?;
@@ -134,6 +147,28 @@ fn prepare() -> Result<(), SiteError> {
         keep_cgroup_copy()?;
     }
     PREPARED.get_or_init(|| ());
+    Ok(())
+}
+
+/// An empty directory with links to everything that was in `/var/lib`: components make their own folders there, in each
+/// lab others, and without privilege no folder could be made for a mount.
+fn own_var_lib() -> Result<(), SiteError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| SiteError::File { path, source }
+    };
+    let (own, copy) = (Path::new(VAR_LIB), Path::new(VAR_LIB_COPY));
+    std::fs::create_dir_all(copy).map_err(failed(copy))?;
+    tools::run("mount", &["--rbind", VAR_LIB, VAR_LIB_COPY], "")?;
+    tools::run("mount", &["-t", "tmpfs", "-o", "mode=0755", "tmpfs", VAR_LIB], "")?;
+    for entry in std::fs::read_dir(copy).map_err(failed(copy))? {
+        let name = entry.map_err(failed(copy))?.file_name();
+        // Installed on this very machine, it is nobody's business here.
+        if name != "edgewarden" {
+            let link = own.join(&name);
+            std::os::unix::fs::symlink(copy.join(&name), &link).map_err(failed(&link))?;
+        }
+    }
     Ok(())
 }
 

@@ -146,8 +146,8 @@ impl Stage {
         spec.args = args;
         spec.env = self.component_environment()?;
         spec.env.push(("EDGEWARDEN_DEVELOPMENT".into(), "1".into()));
-        // Always the recipe's user's view of the world: the work folder.
-        make_directory(&self.state_directory())?;
+        // As the nucleus starts a component: in a folder of its own.
+        make_own_directory(&self.state_directory())?;
         spec.directory = Some(self.state_directory());
         self.agent = Some(self.site.spawn_with(Ns::Gateway, spec)?);
         Ok(())
@@ -165,9 +165,13 @@ impl Stage {
         self.nucleus.signal(nix::sys::signal::Signal::SIGHUP)
     }
 
-    /// Where the agent keeps its journal.
+    /// Where the agent keeps its journal: the recipe's place, or one of the stage's own.
     pub fn state_directory(&self) -> PathBuf {
-        self.root().join("work").join(COMPONENT)
+        if self.options.launch {
+            "/var/lib/edgewarden".into()
+        } else {
+            self.root().join("work").join(COMPONENT)
+        }
     }
 
     /// Where the agent's command line asks.
@@ -279,6 +283,20 @@ fn make_directory(path: &Path) -> Result<(), SiteError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Makes a directory that nobody else may write to, whatever the caller's umask is.
+fn make_own_directory(path: &Path) -> Result<(), SiteError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| SiteError::File {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), SiteError> {

@@ -78,6 +78,74 @@ fn three_starts_an_hour_and_then_it_is_broken() {
     );
 }
 
+/// The bench's recipe with an install step before its run step.
+fn installing(install: &str, run: &str) -> impl FnOnce(&Path) {
+    let (install, run) = (install.to_owned(), component(run));
+    move |folder| {
+        run(folder);
+        let path = folder.join("recipe.yaml");
+        let recipe = std::fs::read_to_string(&path).unwrap();
+        let step = format!("    Lifecycle:\n      install: {{Script: \"{install}\"}}\n");
+        let changed = recipe.replace("    Lifecycle:\n", &step);
+        assert_ne!(changed, recipe, "the recipe has a lifecycle");
+        std::fs::write(path, changed).unwrap();
+    }
+}
+
+fn states(bench: &Bench) -> Vec<String> {
+    let events = bench.nucleus.events();
+    let of_component = events.iter().filter(|event| event["event"] == "component");
+    of_component
+        .filter_map(|event| event["state"].as_str().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn the_install_step_comes_before_the_run_at_every_start_of_the_nucleus() {
+    let mut bench = Bench::start_with(
+        "classic",
+        &["--launch"],
+        installing("echo again >> installed", "exec sleep 1000"),
+    );
+    let installed = bench.root().join("work/com.example.C/installed");
+    let times = || {
+        std::fs::read_to_string(&installed)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    eventually("the component is started", || {
+        states(&bench).contains(&"started".into())
+    });
+    assert_eq!(states(&bench), ["installed", "started"]);
+    assert_eq!(times(), 1);
+
+    bench.nucleus.terminate().unwrap();
+    bench.nucleus.wait_exit(LIMIT).unwrap();
+    bench.nucleus.restart().unwrap();
+    eventually("the component is started again", || states(&bench).len() >= 5);
+    assert_eq!(states(&bench)[2..], ["exited", "installed", "started"]);
+    assert_eq!(times(), 2);
+}
+
+#[test]
+fn an_install_step_that_fails_is_tried_again_and_then_the_component_is_broken() {
+    let flaky = "test -e once || { touch once; exit 7; }";
+    let bench = Bench::start_with("lite", &["--launch"], installing(flaky, "exec sleep 1000"));
+    eventually("the component is started", || {
+        states(&bench).contains(&"started".into())
+    });
+    assert_eq!(states(&bench), ["installFailed", "installed", "started"]);
+
+    let bench = Bench::start_with("lite", &["--launch"], installing("exit 7", "exec sleep 1000"));
+    eventually("it is given up", || states(&bench).contains(&"broken".into()));
+    assert_eq!(
+        states(&bench),
+        ["installFailed", "installFailed", "installFailed", "broken"]
+    );
+    assert!(bench.nucleus.events().iter().any(|event| event["code"] == 7));
+}
+
 #[test]
 fn a_component_that_finishes_is_not_started_again() {
     let bench = Bench::start_with("lite", &["--launch"], component("exit 0"));

@@ -1,0 +1,51 @@
+//! `edgewarden install`: the state directory, and isolation that is restored before the network. The recipe's install
+//! step runs it at every start of the nucleus.
+
+use super::{Failure, out, place};
+use crate::host::boot_service::{Installed, Places, unit};
+use crate::host::systemctl;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    installation: place::Installation,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let places = arguments.installation.places();
+    let installed = places.install().map_err(|error| Failure::new(&error))?;
+    let told = match installed {
+        Installed::Ready { changed: true } => tell(&places)?,
+        _ => None,
+    };
+    let line = match installed {
+        Installed::NoSystemd => {
+            "systemd does not run here (no /run/systemd/system): isolation is restored when Greengrass starts"
+                .into()
+        }
+        Installed::Masked => format!(
+            "{} is masked: isolation is restored when Greengrass starts",
+            unit::NAME
+        ),
+        Installed::Ready { changed } => format!(
+            "{} restores isolation before the network ({})",
+            unit::NAME,
+            if changed { "written" } else { "nothing to change" }
+        ),
+    };
+    out(&format!("{line}\n"))?;
+    told.map_or(Ok(()), |untold| {
+        out(&format!("{untold}; the next boot reads it anyway\n"))
+    })
+}
+
+/// Tells the running systemd; gives why it does not know.
+fn tell(places: &Places) -> Result<Option<String>, Failure> {
+    if !places.is_live() {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(&error))?;
+    let told = runtime.block_on(systemctl::daemon_reload());
+    Ok(told.err().map(|error| crate::error_text(&error)))
+}

@@ -1,0 +1,119 @@
+//! `edgewarden restore`: the kernel holds what the journal says, before anything else runs.
+//!
+//! The unit that `edgewarden install` writes runs it before the network is there. It is the agent's own first act, and
+//! nothing more: no cloud, no names, no capture, no socket.
+
+use std::path::Path;
+
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use super::{Failure, environment, out, place, safe};
+use crate::agent::board::Board;
+use crate::agent::configuration;
+use crate::agent::enforcer::Enforcer;
+use crate::config::document::Development;
+use crate::host::files;
+use crate::host::state_directory::LOCK;
+use crate::quarantine::state::{Phase, State};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    state: place::StateDirectory,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    environment::log("warn", BoxMakeWriter::new(std::io::stderr));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(&error))?;
+    let line = runtime.block_on(restore(&arguments.state.path, environment::development()))?;
+    out(&format!("{}\n", safe::safe(&line)))
+}
+
+async fn restore(directory: &Path, development: Development) -> Result<String, Failure> {
+    // Held to the end: an agent that starts meanwhile waits for it.
+    let _lock = match files::lock(&directory.join(LOCK)) {
+        Ok(Some(lock)) => Some(lock),
+        Ok(None) => return Ok("nothing to do: an agent runs, and enforces the journal itself".into()),
+        // The rules matter more than the lock. Without a directory there was never an order.
+        Err(error) => {
+            if directory.symlink_metadata().is_ok() {
+                tracing::warn!("{}", crate::error_text(&error));
+            }
+            None
+        }
+    };
+    let config = configuration::last_good(directory, development, &Board::default());
+    let settings = configuration::settings(&config, None);
+    let (_enforcer, handle) = Enforcer::restore(directory, settings).await;
+    let state = handle.state().borrow().clone();
+    sentence(&state).map_err(|text| Failure { text, code: 1 })
+}
+
+/// How it went, for the boot's log.
+///
+/// # Errors
+/// The sentence for a kernel that was not proven to hold what is ordered.
+fn sentence(state: &State) -> Result<String, String> {
+    let orders: Vec<String> = state
+        .orders
+        .iter()
+        .map(|order| format!("{} by {}", order.id, order.authority))
+        .collect();
+    let orders = orders.join(", ");
+    let wanted = state.wanted;
+    match state.phase {
+        Phase::Released => Ok("nothing is ordered: the kernel holds no rule of ours".into()),
+        Phase::Provisional | Phase::Enforced => {
+            Ok(format!("restored and proven in the kernel: {wanted} ({orders})"))
+        }
+        Phase::Observed => Ok(format!(
+            "mode observe: {wanted} is ordered ({orders}) and not enforced"
+        )),
+        Phase::RolledBack => Ok(format!(
+            "{wanted} is ordered ({orders}) and was given up, because it cut the control channel: no rule of ours"
+        )),
+        Phase::Starting | Phase::Failed => Err(format!(
+            "could not restore {wanted} ({orders}): {}",
+            state.faults.join("; ")
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quarantine::order::Posture;
+
+    #[test]
+    fn only_a_kernel_that_is_not_proven_is_a_failure() {
+        let of = |phase, wanted| {
+            sentence(&State {
+                phase,
+                wanted,
+                faults: vec!["nft was not found".into()],
+                ..State::default()
+            })
+        };
+        for phase in [Phase::Provisional, Phase::Enforced] {
+            let text = of(phase, Posture::Isolate).unwrap();
+            assert!(
+                text.starts_with("restored and proven in the kernel: isolate"),
+                "{text}"
+            );
+        }
+        for (phase, posture) in [
+            (Phase::Released, Posture::Normal),
+            (Phase::Observed, Posture::Isolate),
+            (Phase::RolledBack, Posture::Isolate),
+        ] {
+            let text = of(phase, posture).unwrap();
+            assert!(!text.contains("restored"), "{text}");
+        }
+        let text = of(Phase::Failed, Posture::Isolate).unwrap_err();
+        assert!(
+            text.contains("could not restore isolate") && text.contains("nft was not found"),
+            "{text}"
+        );
+    }
+}
