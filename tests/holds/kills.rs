@@ -36,6 +36,12 @@ fn delay(random: &mut fastrand::Rng) {
     std::thread::sleep(Duration::from_micros(random.u64(0..MAX_DELAY_MS * 1000)));
 }
 
+/// Until the kernel holds something else, looked at as often as can be.
+fn wait_change(stage: &Stage, before: &Picture) {
+    let begin = Instant::now();
+    while picture(stage) == *before && begin.elapsed() < LIMIT {}
+}
+
 /// Gives the shadow's order and kills the agent somewhere on its way.
 fn order_and_kill(stage: &mut Stage, order: &Value, before: &Picture, random: &mut fastrand::Rng) -> From {
     let from = random
@@ -48,10 +54,7 @@ fn order_and_kill(stage: &mut Stage, order: &Value, before: &Picture, random: &m
     match from {
         From::Order => {}
         From::Start => stage.start_agent().unwrap(),
-        From::Rules => {
-            let given = Instant::now();
-            while picture(stage) == *before && given.elapsed() < LIMIT {}
-        }
+        From::Rules => wait_change(stage, before),
     }
     delay(random);
     kill(stage);
@@ -188,10 +191,13 @@ pub(crate) fn orders_replace_each_other(rounds: u64) {
 }
 
 /// One command of the operator with a kill on its way; gives whether the command line was told that it was done.
-fn command_and_kill(stage: &mut Stage, args: &[&str], random: &mut fastrand::Rng) -> bool {
+fn command_and_kill(stage: &mut Stage, args: &[&str], before: &Picture, random: &mut fastrand::Rng) -> bool {
     let mut agent = stage.agent.take().unwrap();
     let told = std::thread::scope(|scope| {
         let command = scope.spawn(|| stage.edgewarden(args).unwrap());
+        if random.u8(0..3) == 0 {
+            wait_change(stage, before);
+        }
         delay(random);
         agent.kill9().unwrap();
         command.join().unwrap().0 == Some(0)
@@ -242,7 +248,7 @@ pub(crate) fn operator_commands(rounds: u64) {
             (false, true) => &release,
             (false, false) => &quarantine,
         };
-        let told = command_and_kill(&mut stage, args, &mut random);
+        let told = command_and_kill(&mut stage, args, &before, &mut random);
         let dead = picture(&stage);
         stage.start_agent().unwrap();
         let status = wait_settled(&stage);
@@ -299,6 +305,9 @@ pub(crate) fn order_expires(rounds: u64) {
         let middle = (given.elapsed() / 2) + second;
         let early = Duration::from_millis(MAX_DELAY_MS / 2);
         std::thread::sleep((middle - early).saturating_sub(given.elapsed()));
+        if random.u8(0..3) == 0 {
+            wait_change(&stage, &before);
+        }
         delay(&mut random);
         kill(&mut stage);
         let dead = picture(&stage);
