@@ -4,7 +4,7 @@
 //! people what is wrong with the wall clock. Pure.
 //!
 //! NTP is a lifeline, so whoever sits on the way may set the wall clock. Invariants: a wall clock that steps never ends
-//! an order early by more than [`TOLERANCE`] and never delays one; only the service's time moves the trusted time in
+//! an order early by more than two minutes and never delays one; only the service's time moves the trusted time in
 //! either direction; without a service it goes on by uptime. A device that booted in 1970 ends orders late, not early.
 
 use std::time::Duration;
