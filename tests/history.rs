@@ -259,7 +259,7 @@ fn a_full_disk_does_not_stop_an_order_and_what_happened_is_recorded_later() {
             let mut stage = ready(options());
             stage.agent = None;
             let state = stage.state_directory().display().to_string();
-            let script = format!("mount -t tmpfs -o size=256k tmpfs {state} && exec \"$@\"");
+            let script = format!("mount -t tmpfs -o size=256k,mode=0700 tmpfs {state} && exec \"$@\"");
             let wrapper = ["--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
             stage.start_agent_as(Path::new("unshare"), &wrapper).unwrap();
             let disk = format!("/proc/{}/root{state}", stage.agent.as_ref().unwrap().pid());

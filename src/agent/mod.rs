@@ -11,6 +11,7 @@
 pub mod addresses;
 pub mod board;
 pub mod configuration;
+pub mod dns_feed;
 pub mod enforcer;
 pub mod reporter;
 pub mod shadow;
@@ -25,6 +26,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use wildmatch::WildMatch;
 
+use crate::cloud::nucleus;
 use crate::config::document::Development;
 use crate::config::{Capture, Config, Mode};
 use crate::control::server::Server;
@@ -32,6 +34,7 @@ use crate::host::capture::Receiver;
 use crate::host::link_watch::LinkWatch;
 use crate::host::{clock, files, nft_watch, state_directory};
 use crate::observe::{ObserveSettings, Observer};
+use crate::quarantine::dns_answers::Watched;
 use board::Board;
 use enforcer::{Command, Enforcer, Handle};
 use reporter::desk::Questions;
@@ -105,6 +108,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
         reports,
     };
     tasks.spawn(server.run());
+    let region = lookup("AWS_REGION").as_deref().and_then(nucleus::region);
     match ClientOptions::from_lookup(lookup) {
         Ok(mut options) => {
             options.component_name = Some(COMPONENT.into());
@@ -117,6 +121,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
                     handle,
                     observer,
                     board,
+                    region,
                 },
                 questions,
                 tasks,
@@ -150,6 +155,8 @@ struct Parts {
     handle: Handle,
     observer: Arc<Observer>,
     board: Board,
+    /// The AWS Region as the nucleus tells it to components.
+    region: Option<String>,
 }
 
 async fn talk(
@@ -173,14 +180,8 @@ async fn talk(
         }
         .run(),
     );
-    let (first, resolved) = oneshot::channel();
-    let resolver = addresses::Resolver {
-        client: client.clone(),
-        config: configs.clone(),
-        enforcer: parts.handle.clone(),
-        board: parts.board.clone(),
-    };
-    tasks.spawn(resolver.run(first));
+    let (works, channel) = watch::channel(false);
+    let resolved = keep_lifelines(&client, &configs, channel, parts, tasks);
     let _ = tokio::time::timeout(FIRST_ADDRESSES, resolved).await;
     // Only now: the configuration may name another thing.
     let thing = configs
@@ -201,30 +202,55 @@ async fn talk(
                 board: parts.board.clone(),
                 questions,
             };
-            converse(client, thing, configs, reporter, parts, tasks).await;
+            let shadow = shadow::ShadowTask {
+                client: client.clone(),
+                thing,
+                config: configs,
+                enforcer: parts.handle.clone(),
+                works,
+                board: parts.board.clone(),
+            };
+            converse(client, shadow, reporter, tasks).await;
         }
         None => tracing::error!("no thing name (AWS_IOT_THING_NAME, thingName): no shadow and no reports"),
     }
 }
 
-async fn converse(
-    client: Client,
-    thing: String,
-    configs: watch::Receiver<Config>,
-    reporter: reporter::Reporter,
+/// Starts what keeps the lifelines' addresses fresh; the receiver hears of the first ones.
+fn keep_lifelines(
+    client: &Client,
+    configs: &watch::Receiver<Config>,
+    works: watch::Receiver<bool>,
     parts: &Parts,
     tasks: &mut JoinSet<()>,
+) -> oneshot::Receiver<()> {
+    let (first, resolved) = oneshot::channel();
+    let (watched, names) = watch::channel(Watched::default());
+    let resolver = addresses::Resolver {
+        client: client.clone(),
+        config: configs.clone(),
+        region: parts.region.clone(),
+        enforcer: parts.handle.clone(),
+        works,
+        watched,
+        board: parts.board.clone(),
+    };
+    tasks.spawn(resolver.run(first));
+    let feed = dns_feed::DnsFeed {
+        watched: names,
+        enforcer: parts.handle.clone(),
+    };
+    tasks.spawn(feed.run());
+    resolved
+}
+
+async fn converse(
+    client: Client,
+    shadow: shadow::ShadowTask,
+    reporter: reporter::Reporter,
+    tasks: &mut JoinSet<()>,
 ) {
-    tasks.spawn(
-        shadow::ShadowTask {
-            client: client.clone(),
-            thing,
-            config: configs,
-            enforcer: parts.handle.clone(),
-            board: parts.board.clone(),
-        }
-        .run(),
-    );
+    tasks.spawn(shadow.run());
     tasks.spawn(reporter.run());
     // Both nuclei take RUNNING; one that does not knows that we run anyway.
     if let Err(error) = client.update_state(ComponentState::Running).await {

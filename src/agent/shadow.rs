@@ -36,6 +36,8 @@ pub struct ShadowTask {
     pub config: watch::Receiver<Config>,
     /// Enforcement.
     pub enforcer: Handle,
+    /// Told whether the control channel works.
+    pub works: watch::Sender<bool>,
     /// The board.
     pub board: Board,
 }
@@ -207,6 +209,8 @@ impl ShadowTask {
             status.cloud.last_round_trip = Some(clock::now().wall);
             status.cloud.last_error = None;
         });
+        self.works
+            .send_if_modified(|works| !std::mem::replace(works, true));
         self.enforcer.send(Command::RoundTrip { sent }).await;
     }
 
@@ -222,6 +226,8 @@ impl ShadowTask {
             status.cloud.channel_works = false;
             status.cloud.last_error = Some(why.to_owned());
         });
+        self.works
+            .send_if_modified(|works| std::mem::replace(works, false));
         self.enforcer.send(Command::Channel { works: false }).await;
     }
 }

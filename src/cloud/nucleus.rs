@@ -1,6 +1,9 @@
 //! What the nucleus knows: our configuration and its own endpoints.
 //!
 //! In: the IPC client. Out: JSON as the nucleus gives it, and [`Endpoints`]. Shapes: ipc-wire.md 4 and 8.
+//! Absent: the proxy's exceptions (`noProxyAddresses`); the data endpoint stays a lifeline besides the proxy.
+
+use std::net::Ipv6Addr;
 
 use greengrass_ipc::{Client, ConnectionState, IpcError};
 use serde_json::Value;
@@ -8,13 +11,28 @@ use serde_json::Value;
 /// The nucleus component's name on lite and on classic.
 const NUCLEI: [&str; 2] = ["aws.greengrass.NucleusLite", "aws.greengrass.Nucleus"];
 
-/// Endpoints of the nucleus' own configuration.
+/// Longest URL of a proxy that is read; user and password included.
+const MAX_URL: usize = 2_048;
+/// Longest name of a Region; AWS' are half as long.
+const MAX_REGION: usize = 32;
+
+/// Endpoints of the nucleus' own configuration. What it does not tell, or tells so that it makes no sense, is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// Host name of the IoT data endpoint.
     pub data: Option<String>,
     /// MQTT port, where the nucleus has another than 8883.
     pub mqtt_port: Option<u16>,
+    /// Host and port of its HTTP proxy.
+    pub proxy: Option<(String, u16)>,
+    /// The AWS Region.
+    pub region: Option<String>,
+    /// Host name of the credentials endpoint.
+    pub credentials: Option<String>,
+    /// Whether its data plane is the IoT data endpoint.
+    pub data_plane_is_iotdata: bool,
+    /// Port of its data plane.
+    pub data_plane_port: Option<u16>,
 }
 
 /// The process that serves the IPC, while we are connected to it.
@@ -33,28 +51,31 @@ pub async fn configuration(client: &Client) -> Result<Value, IpcError> {
     client.get_configuration(None, &[]).await
 }
 
-/// The nucleus' endpoints. What it does not tell is left out.
+/// The nucleus' endpoints, of the nucleus that tells any.
 ///
 /// # Errors
 /// No connection.
 pub async fn endpoints(client: &Client) -> Result<Endpoints, IpcError> {
-    let mut endpoints = Endpoints::default();
     for nucleus in NUCLEI {
-        if endpoints.data.is_none() {
-            endpoints.data = leaf(client, nucleus, &["iotDataEndpoint"])
+        let text = async |path: &[&str]| leaf(client, nucleus, path).await;
+        let data = text(&["iotDataEndpoint"]).await?;
+        let endpoints = Endpoints {
+            data: data.as_str().and_then(host),
+            mqtt_port: port(&text(&["mqtt", "port"]).await?),
+            proxy: text(&["networkProxy", "proxy", "url"])
                 .await?
                 .as_str()
-                .and_then(host);
-        }
-        if endpoints.mqtt_port.is_none() {
-            let port = leaf(client, nucleus, &["mqtt", "port"]).await?;
-            let number = port.as_u64().or_else(|| port.as_str()?.parse().ok());
-            endpoints.mqtt_port = number
-                .and_then(|port| u16::try_from(port).ok())
-                .filter(|port| *port > 0);
+                .and_then(proxy),
+            region: text(&["awsRegion"]).await?.as_str().and_then(region),
+            credentials: text(&["iotCredEndpoint"]).await?.as_str().and_then(host),
+            data_plane_is_iotdata: text(&["greengrassDataPlaneEndpoint"]).await? == "iotdata",
+            data_plane_port: port(&text(&["greengrassDataPlanePort"]).await?),
+        };
+        if endpoints != Endpoints::default() {
+            return Ok(endpoints);
         }
     }
-    Ok(endpoints)
+    Ok(Endpoints::default())
 }
 
 async fn leaf(client: &Client, component: &str, path: &[&str]) -> Result<Value, IpcError> {
@@ -87,6 +108,54 @@ fn host(text: &str) -> Option<String> {
     }
 }
 
+/// A port, as number or text.
+fn port(value: &Value) -> Option<u16> {
+    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+    u16::try_from(number).ok().filter(|port| *port > 0)
+}
+
+/// The name of an AWS Region; it becomes part of host names.
+pub fn region(text: &str) -> Option<String> {
+    let plain = (1..=MAX_REGION).contains(&text.len())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    plain.then(|| text.to_owned())
+}
+
+/// Host and port of a proxy's URL: `scheme://[user@]host[:port]`. Who logs in there is nothing to us.
+fn proxy(url: &str) -> Option<(String, u16)> {
+    if url.len() > MAX_URL {
+        return None;
+    }
+    let (scheme, rest) = url.trim().split_once("://")?;
+    let usual = match scheme.to_ascii_lowercase().as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    let (name, after) = match place.strip_prefix('[') {
+        // An IPv6 address in brackets.
+        Some(rest) => {
+            let (address, after) = rest.split_once(']')?;
+            (address.parse::<Ipv6Addr>().ok()?.to_string(), after)
+        }
+        None => {
+            let end = place.find(':').unwrap_or(place.len());
+            let (name, after) = place.split_at(end);
+            (host(name)?, after)
+        }
+    };
+    let port = match after.strip_prefix(':') {
+        Some(port) => port.parse().ok().filter(|port| *port > 0)?,
+        None if after.is_empty() => usual,
+        None => return None,
+    };
+    Some((name, port))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +170,54 @@ mod tests {
         assert_eq!(host("2001:db8::1"), Some("2001:db8::1".into()));
         assert_eq!(host("a b; rm"), None);
         assert_eq!(host(""), None);
+    }
+
+    #[test]
+    fn a_proxys_url_is_read_without_its_user() {
+        for (url, expected) in [
+            ("http://proxy.example:3128", Some(("proxy.example", 3128))),
+            (
+                "http://user:p%40ss@proxy.example:3128/x?y#z",
+                Some(("proxy.example", 3128)),
+            ),
+            (
+                "http://user@evil.example@proxy.example:3128",
+                Some(("proxy.example", 3128)),
+            ),
+            ("HTTPS://192.0.2.7", Some(("192.0.2.7", 443))),
+            ("http://192.0.2.7/", Some(("192.0.2.7", 80))),
+            ("http://[2001:db8::7]:8080", Some(("2001:db8::7", 8080))),
+            ("http://[2001:db8::7]", Some(("2001:db8::7", 80))),
+            ("http://[nonsense]:8080", None),
+            ("http://[2001:db8::7]x:8080", None),
+            ("http://proxy.example:0", None),
+            ("http://proxy.example:65536", None),
+            ("http://proxy.example:80:80", None),
+            ("http://proxy example:80", None),
+            ("http://:80", None),
+            ("http://", None),
+            ("socks5://proxy.example:1080", None),
+            ("proxy.example:3128", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|(name, port)| (name.to_owned(), port));
+            assert_eq!(proxy(url), expected, "{url}");
+        }
+        let long = format!("http://{}@proxy.example", "x".repeat(MAX_URL));
+        assert_eq!(proxy(&long), None);
+    }
+
+    #[test]
+    fn a_region_is_a_plain_word() {
+        assert_eq!(region("eu-central-1"), Some("eu-central-1".into()));
+        for odd in [
+            "",
+            "eu.central",
+            "EU-CENTRAL-1",
+            "eu-central-1/x",
+            &"x".repeat(99),
+        ] {
+            assert_eq!(region(odd), None, "{odd}");
+        }
     }
 }

@@ -256,6 +256,9 @@ fn isolation(values: &Values, faults: &mut Vec<Fault>) -> Isolation {
                 dns: values.flag("isolation.lifelines.dns"),
                 ntp: values.flag("isolation.lifelines.ntp"),
                 data_endpoint: values.flag("isolation.lifelines.dataEndpoint"),
+                deployments: values.flag("isolation.lifelines.deployments"),
+                logs: values.flag("isolation.lifelines.logs"),
+                tunnel: values.flag("isolation.lifelines.tunnel"),
             },
             allow: list(values, "isolation.allow", MAX_ALLOWANCES, faults, read_allowance),
             processes: list(

@@ -205,7 +205,27 @@ pub const KEYS: &[Key] = &[
         "isolation.lifelines.dataEndpoint",
         Kind::Flag,
         "true",
-        "Keep the IoT data endpoint (8883, 8443, 443).",
+        "Keep the IoT data endpoint (8883, 8443, 443), or the proxy of the nucleus' `networkProxy`.",
+    ),
+    key(
+        "isolation.lifelines.deployments",
+        Kind::Flag,
+        "true",
+        "Keep what a deployment needs: the Greengrass data plane (8443, 443), the credentials endpoint and S3 (443). On, \
+         because an order that came by deployment can only be ended by another one. S3 is shared: with it anybody's \
+         bucket can be reached.",
+    ),
+    key(
+        "isolation.lifelines.logs",
+        Kind::Flag,
+        "false",
+        "Keep CloudWatch Logs (443). Off: any account's logs can be written there.",
+    ),
+    key(
+        "isolation.lifelines.tunnel",
+        Kind::Flag,
+        "false",
+        "Keep secure tunnelling (443), for a person who works on the isolated device. Off: it is a way in and out.",
     ),
     key(
         "isolation.lifelines.dns",

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use super::files::{FileError, sync_directory_of};
+use super::files::{FileError, directory_of, sync_directory_of};
+use super::state_directory;
 
 /// For root alone.
 const MODE: u32 = 0o600;
@@ -35,8 +36,9 @@ impl AppendFile {
     /// name is taken: whatever else is there was not made by us.
     ///
     /// # Errors
-    /// [`FileError::Write`].
+    /// [`FileError::Write`], and [`FileError::Untrusted`] in a directory that others could change.
     pub fn open(path: &Path) -> Result<Self, FileError> {
+        state_directory::check(directory_of(path))?;
         let open = || {
             let file = OpenOptions::new()
                 .read(true)

@@ -162,7 +162,7 @@ pub fn temporary(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
-fn directory_of(path: &Path) -> &Path {
+pub(super) fn directory_of(path: &Path) -> &Path {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     directory.unwrap_or(Path::new("."))
 }

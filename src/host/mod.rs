@@ -8,6 +8,7 @@ pub mod canary;
 pub mod capture;
 pub mod clock;
 pub mod conntrack;
+pub mod dns_tap;
 pub mod drop_directory;
 pub mod files;
 pub mod link_watch;

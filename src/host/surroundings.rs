@@ -23,10 +23,16 @@ const MAX_ADDRESSES: usize = 32;
 
 /// Addresses of the configured resolvers, loopback stubs left out (loopback is a lifeline of its own).
 pub fn resolvers() -> Vec<IpAddr> {
+    let mut all = nameservers();
+    all.retain(|address| !address.is_loopback());
+    all
+}
+
+/// Everybody whom the host's configuration lets answer questions for names, loopback stubs included.
+pub fn nameservers() -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
         .iter()
         .flat_map(|path| parse_resolvers(&text(Path::new(path))))
-        .filter(|address| !address.is_loopback())
         .collect();
     all.sort_unstable();
     all.dedup();

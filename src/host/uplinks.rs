@@ -1,6 +1,6 @@
 //! Where the nucleus is connected right now.
 //!
-//! In: the nucleus' process, its MQTT port. Out: remote ends of its established connections on the control channel's
+//! In: the nucleus' process, the control channel's ports. Out: remote ends of its established connections on these
 //! ports. The endpoint's name may resolve to other addresses by now; the open connection must survive all the same.
 //! Only connections of the nucleus count, so no other program can make itself a lifeline.
 
@@ -9,14 +9,13 @@ use std::net::SocketAddr;
 
 use super::process_table;
 use super::sock_diag::SockDiag;
-use crate::quarantine::lifeline::DATA_ENDPOINT_PORTS;
 use crate::quarantine::processes::is_nucleus_service;
 
 /// Uplinks taken; the nucleus has one or two.
 const MAX_UPLINKS: usize = 16;
 
 /// Remote ends; empty when nothing can be learned.
-pub fn of_nucleus(server_pid: Option<u32>, mqtt_port: Option<u16>) -> Vec<SocketAddr> {
+pub fn of_nucleus(server_pid: Option<u32>, ports: &[u16]) -> Vec<SocketAddr> {
     let inodes = socket_inodes(server_pid);
     if inodes.is_empty() {
         return Vec::new();
@@ -24,12 +23,11 @@ pub fn of_nucleus(server_pid: Option<u32>, mqtt_port: Option<u16>) -> Vec<Socket
     let Ok(snapshot) = SockDiag::open().and_then(|mut diag| diag.snapshot()) else {
         return Vec::new();
     };
-    let wanted = |port: u16| DATA_ENDPOINT_PORTS.contains(&port) || Some(port) == mqtt_port;
     snapshot
         .established
         .iter()
         .filter(|socket| inodes.contains(&socket.owner.inode))
-        .filter_map(|socket| socket.remote.filter(|remote| wanted(remote.port())))
+        .filter_map(|socket| socket.remote.filter(|remote| ports.contains(&remote.port())))
         .take(MAX_UPLINKS)
         .collect()
 }

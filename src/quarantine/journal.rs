@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::lifeline::AddressBook;
+use super::address_book::AddressBook;
 use super::order::Order;
 use super::order_book::OrderBook;
 use super::plan::{PlanId, Scope};

@@ -1,31 +1,20 @@
-//! What isolation never cuts: which names must be reachable, and the addresses they were last seen at.
+//! What isolation never cuts: which names must be reachable, for what, and at which ports.
 //!
-//! In: the configuration's switches, the nucleus' endpoints, resolvers and time servers of the host, resolved
-//! addresses with the time they were seen. Out: [`Target`]s to resolve and a bounded [`AddressBook`].
-//! Invariant: an address book never forgets the last address of a target, so a failing resolver cannot cut a lifeline.
+//! In: the configuration's switches, what the nucleus and the host say of their surroundings ([`Surroundings`]).
+//! Out: [`Target`]s to resolve; a target makes [`Endpoint`]s of addresses. Names and ports: shadow.md 11.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::order::Protocol;
-
-/// Endpoint addresses kept for each purpose, so that none can push out another's. AWS answers with up to eight
-/// addresses a name and there are four ports; this bounds the set and the journal.
-pub const MAX_ENDPOINTS: usize = 128;
-/// Addresses read from a journal: all that can have been written.
-const MAX_JOURNALED: usize = 3 * MAX_ENDPOINTS;
-/// How long an address stays usable after the last answer that named it. The IoT endpoints rotate their
-/// addresses, and an open connection may live on one that is no longer in the answer.
-const REMEMBER: SignedDuration = SignedDuration::from_hours(24);
 
 /// Which lifelines are on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four independent switches of the configuration"
+    reason = "independent switches of the configuration"
 )]
 pub struct Lifelines {
     /// DHCPv4 and DHCPv6 client.
@@ -34,8 +23,15 @@ pub struct Lifelines {
     pub dns: bool,
     /// NTP to the configured time servers.
     pub ntp: bool,
-    /// The IoT data endpoint. Switching it off means that only a person at the device can release it.
+    /// The IoT data endpoint, or the proxy that leads there. Switching it off means that only a person at the device can
+    /// release it.
     pub data_endpoint: bool,
+    /// What a deployment needs: the Greengrass data plane, credentials and S3.
+    pub deployments: bool,
+    /// CloudWatch Logs.
+    pub logs: bool,
+    /// Secure tunnelling.
+    pub tunnel: bool,
 }
 
 impl Default for Lifelines {
@@ -45,6 +41,23 @@ impl Default for Lifelines {
             dns: true,
             ntp: true,
             data_endpoint: true,
+            deployments: true,
+            logs: false,
+            tunnel: false,
+        }
+    }
+}
+
+impl Lifelines {
+    /// Whether addresses of this purpose are wanted.
+    pub fn wants(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::DataEndpoint => self.data_endpoint,
+            Purpose::Dns => self.dns,
+            Purpose::Ntp => self.ntp,
+            Purpose::Deployments | Purpose::Storage => self.deployments,
+            Purpose::Logs => self.logs,
+            Purpose::Tunnel => self.tunnel,
         }
     }
 }
@@ -53,12 +66,44 @@ impl Default for Lifelines {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Purpose {
-    /// MQTT and HTTPS of the IoT data endpoint: the control channel.
+    /// The control channel: MQTT and HTTPS of the IoT data endpoint, or the proxy that the nucleus reaches it through.
     DataEndpoint,
     /// A configured resolver.
     Dns,
     /// A configured time server.
     Ntp,
+    /// Deployments: the Greengrass data plane and credentials.
+    Deployments,
+    /// S3, for deployments. Apart from them, because any program can have any number of buckets' addresses looked up.
+    Storage,
+    /// CloudWatch Logs.
+    Logs,
+    /// Secure tunnelling.
+    Tunnel,
+}
+
+impl Purpose {
+    /// Every purpose.
+    pub const ALL: [Self; 7] = [
+        Self::DataEndpoint,
+        Self::Dns,
+        Self::Ntp,
+        Self::Deployments,
+        Self::Storage,
+        Self::Logs,
+        Self::Tunnel,
+    ];
+}
+
+/// How much depends on a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// The control channel: without it nobody can release the device from afar.
+    Control,
+    /// The device does not work for long without it.
+    Needed,
+    /// A convenience, or a name that may well not resolve here.
+    Optional,
 }
 
 /// A name or address that must be reachable, with its ports.
@@ -66,10 +111,39 @@ pub enum Purpose {
 pub struct Target {
     /// What for.
     pub purpose: Purpose,
+    /// How much depends on it.
+    pub weight: Weight,
     /// Host name or address literal.
     pub host: String,
+    /// Whether names below it count too, when the device is seen to ask for them: the buckets of S3.
+    pub below: bool,
     /// Where.
     pub ports: Vec<(Protocol, u16)>,
+}
+
+impl Target {
+    /// The endpoints that this target has at these addresses. Addresses that are no host's are left out: an answer with
+    /// one must not open anything to a group or to everybody.
+    pub fn endpoints(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Endpoint> {
+        let of_a_host = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),
+            IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast()),
+        };
+        let at = |address: IpAddr| {
+            self.ports.iter().map(move |(protocol, port)| Endpoint {
+                purpose: self.purpose,
+                address,
+                protocol: *protocol,
+                port: *port,
+            })
+        };
+        addresses
+            .into_iter()
+            .map(|address| address.to_canonical())
+            .filter(of_a_host)
+            .flat_map(at)
+            .collect()
+    }
 }
 
 /// One address of a lifeline.
@@ -92,6 +166,16 @@ pub struct Surroundings {
     pub data_endpoint: Option<String>,
     /// An MQTT port of the nucleus other than 8883, if it has one.
     pub mqtt_port: Option<u16>,
+    /// Host and port of the HTTP proxy through which the nucleus reaches its cloud.
+    pub proxy: Option<(String, u16)>,
+    /// The AWS Region, which is part of the other names.
+    pub region: Option<String>,
+    /// The credentials endpoint's name.
+    pub credentials: Option<String>,
+    /// Whether the Greengrass data plane is the IoT data endpoint.
+    pub data_plane_is_iotdata: bool,
+    /// A port of the Greengrass data plane other than 8443 and 443, if it has one.
+    pub data_plane_port: Option<u16>,
     /// Resolvers of the host.
     pub resolvers: Vec<IpAddr>,
     /// Time servers of the host.
@@ -100,192 +184,135 @@ pub struct Surroundings {
 
 /// Ports of the IoT data endpoint: MQTT, HTTPS, and both with ALPN (shadow.md 11).
 pub const DATA_ENDPOINT_PORTS: [u16; 3] = [8883, 8443, 443];
+/// Ports of the Greengrass data plane (shadow.md 11).
+const DATA_PLANE_PORTS: [u16; 2] = [8443, 443];
+
+fn tcp(ports: impl IntoIterator<Item = u16>) -> Vec<(Protocol, u16)> {
+    let ports: BTreeSet<u16> = ports.into_iter().collect();
+    ports.into_iter().map(|port| (Protocol::Tcp, port)).collect()
+}
+
+/// The ports of the control channel: of the data endpoint, and of the proxy.
+pub fn control_ports(around: &Surroundings) -> Vec<u16> {
+    let proxy = around.proxy.as_ref().map(|(_, port)| *port);
+    let ports: BTreeSet<u16> = DATA_ENDPOINT_PORTS
+        .into_iter()
+        .chain(around.mqtt_port)
+        .chain(proxy)
+        .collect();
+    ports.into_iter().collect()
+}
 
 /// What must be resolved, given the switches and the surroundings.
 pub fn targets(lifelines: &Lifelines, around: &Surroundings) -> Vec<Target> {
+    let mut targets = control(around);
+    targets.extend(around.resolvers.iter().map(|address| Target {
+        purpose: Purpose::Dns,
+        weight: Weight::Needed,
+        host: address.to_string(),
+        below: false,
+        ports: vec![(Protocol::Udp, 53), (Protocol::Tcp, 53)],
+    }));
+    targets.extend(around.time_servers.iter().map(|host| Target {
+        purpose: Purpose::Ntp,
+        weight: Weight::Needed,
+        host: host.clone(),
+        below: false,
+        ports: vec![(Protocol::Udp, 123)],
+    }));
+    targets.extend(deployments(around));
+    if let Some(region) = &around.region {
+        let domain = domain(around);
+        let of = |purpose, host| optional(purpose, host, [443]);
+        targets.push(of(Purpose::Logs, format!("logs.{region}.{domain}")));
+        targets.push(of(
+            Purpose::Tunnel,
+            format!("data.tunneling.iot.{region}.{domain}"),
+        ));
+    }
+    targets.retain(|target| lifelines.wants(target.purpose));
+    targets
+}
+
+fn optional(purpose: Purpose, host: String, ports: impl IntoIterator<Item = u16>) -> Target {
+    Target {
+        purpose,
+        weight: Weight::Optional,
+        host,
+        below: false,
+        ports: tcp(ports),
+    }
+}
+
+/// The proxy, and the data endpoint: a nucleus may have exceptions from its proxy, which are not read.
+fn control(around: &Surroundings) -> Vec<Target> {
     let mut targets = Vec::new();
-    if let Some(host) = around.data_endpoint.as_ref().filter(|_| lifelines.data_endpoint) {
-        let ports: BTreeSet<u16> = DATA_ENDPOINT_PORTS.into_iter().chain(around.mqtt_port).collect();
-        let ports = ports.into_iter().map(|port| (Protocol::Tcp, port)).collect();
+    if let Some((host, port)) = &around.proxy {
         targets.push(Target {
-            purpose: Purpose::DataEndpoint,
-            host: host.clone(),
-            ports,
+            weight: Weight::Control,
+            ..optional(Purpose::DataEndpoint, host.clone(), [*port])
         });
     }
-    if lifelines.dns {
-        let ports = vec![(Protocol::Udp, 53), (Protocol::Tcp, 53)];
-        targets.extend(around.resolvers.iter().map(|address| Target {
-            purpose: Purpose::Dns,
-            host: address.to_string(),
-            ports: ports.clone(),
-        }));
-    }
-    if lifelines.ntp {
-        targets.extend(around.time_servers.iter().map(|host| Target {
-            purpose: Purpose::Ntp,
-            host: host.clone(),
-            ports: vec![(Protocol::Udp, 123)],
-        }));
+    if let Some(host) = &around.data_endpoint {
+        let ports = DATA_ENDPOINT_PORTS.into_iter().chain(around.mqtt_port);
+        targets.push(Target {
+            // Behind a proxy it is the proxy that resolves names; the device often cannot.
+            weight: if around.proxy.is_some() {
+                Weight::Optional
+            } else {
+                Weight::Control
+            },
+            ..optional(Purpose::DataEndpoint, host.clone(), ports)
+        });
     }
     targets
 }
 
-/// Lifeline addresses with the time each was last confirmed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<(Endpoint, Timestamp)>", into = "Vec<(Endpoint, Timestamp)>")]
-pub struct AddressBook {
-    seen: BTreeMap<Endpoint, Timestamp>,
+fn deployments(around: &Surroundings) -> Vec<Target> {
+    let of = |host, ports: Vec<u16>| optional(Purpose::Deployments, host, ports);
+    let plane = || {
+        DATA_PLANE_PORTS
+            .into_iter()
+            .chain(around.data_plane_port)
+            .collect()
+    };
+    let mut targets = Vec::new();
+    if around.data_plane_is_iotdata
+        && let Some(host) = &around.data_endpoint
+    {
+        targets.push(of(host.clone(), plane()));
+    }
+    if let Some(host) = &around.credentials {
+        targets.push(of(host.clone(), vec![443]));
+    }
+    if let Some(region) = &around.region {
+        let domain = domain(around);
+        if !around.data_plane_is_iotdata {
+            targets.push(of(format!("greengrass-ats.iot.{region}.{domain}"), plane()));
+        }
+        for host in [format!("s3.{region}.{domain}"), format!("s3.{domain}")] {
+            targets.push(Target {
+                below: true,
+                ..optional(Purpose::Storage, host, [443])
+            });
+        }
+    }
+    targets
 }
 
-impl From<Vec<(Endpoint, Timestamp)>> for AddressBook {
-    fn from(list: Vec<(Endpoint, Timestamp)>) -> Self {
-        Self {
-            seen: list.into_iter().take(MAX_JOURNALED).collect(),
-        }
-    }
-}
-
-impl From<AddressBook> for Vec<(Endpoint, Timestamp)> {
-    fn from(book: AddressBook) -> Self {
-        book.seen.into_iter().collect()
-    }
-}
-
-impl AddressBook {
-    /// Notes that `endpoints` were seen at `now`, and forgets old ones; gives whether the set of addresses changed.
-    pub fn note(&mut self, endpoints: impl IntoIterator<Item = Endpoint>, now: Timestamp) -> bool {
-        let before: Vec<Endpoint> = self.seen.keys().copied().collect();
-        for endpoint in endpoints {
-            self.seen.insert(endpoint, now);
-        }
-        self.forget(now);
-        !self.seen.keys().eq(before.iter())
-    }
-
-    /// Forgets purposes that are switched off.
-    pub fn keep_purposes(&mut self, keep: impl Fn(Purpose) -> bool) {
-        self.seen.retain(|endpoint, _| keep(endpoint.purpose));
-    }
-
-    fn forget(&mut self, now: Timestamp) {
-        let mut newest: BTreeMap<Purpose, Timestamp> = BTreeMap::new();
-        for (endpoint, seen) in &self.seen {
-            let entry = newest.entry(endpoint.purpose).or_insert(*seen);
-            *entry = (*entry).max(*seen);
-        }
-        self.seen.retain(|endpoint, seen| {
-            now.duration_since(*seen) < REMEMBER || newest.get(&endpoint.purpose) == Some(seen)
-        });
-        for purpose in newest.into_keys() {
-            let mut held: Vec<(Timestamp, Endpoint)> = self
-                .seen
-                .iter()
-                .filter(|(e, _)| e.purpose == purpose)
-                .map(|(e, seen)| (*seen, *e))
-                .collect();
-            held.sort_unstable();
-            let surplus = held.len().saturating_sub(MAX_ENDPOINTS);
-            for (_, endpoint) in held.into_iter().take(surplus) {
-                self.seen.remove(&endpoint);
-            }
-        }
-    }
-
-    /// The addresses, sorted.
-    pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.seen.keys().copied().collect()
-    }
-
-    /// Whether the control channel has an address.
-    pub fn knows_data_endpoint(&self) -> bool {
-        self.seen
-            .keys()
-            .any(|endpoint| endpoint.purpose == Purpose::DataEndpoint)
+/// Where AWS' names are: China has a domain of its own, as the data endpoint's name shows.
+fn domain(around: &Surroundings) -> &'static str {
+    let china = around
+        .data_endpoint
+        .as_ref()
+        .is_some_and(|name| name.ends_with(".amazonaws.com.cn"));
+    if china {
+        "amazonaws.com.cn"
+    } else {
+        "amazonaws.com"
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    fn endpoint(address: &str) -> Endpoint {
-        let address = address.parse().unwrap();
-        Endpoint {
-            purpose: Purpose::DataEndpoint,
-            address,
-            protocol: Protocol::Tcp,
-            port: 8883,
-        }
-    }
-
-    #[test]
-    fn the_last_known_address_is_never_forgotten() {
-        let mut book = AddressBook::default();
-        assert!(book.note([endpoint("192.0.2.1")], at("2026-01-01T00:00:00Z")));
-        assert!(
-            !book.note([], at("2027-01-01T00:00:00Z")),
-            "a dead resolver changes nothing"
-        );
-        assert!(book.note([endpoint("192.0.2.2")], at("2027-01-01T00:00:01Z")));
-        assert_eq!(
-            book.endpoints(),
-            [endpoint("192.0.2.2")],
-            "the old address goes once there is a new one"
-        );
-    }
-
-    #[test]
-    fn rotating_answers_add_up_within_a_day_and_are_bounded() {
-        let mut book = AddressBook::default();
-        for n in 0..600u32 {
-            let address = IpAddr::from(std::net::Ipv4Addr::from(0xC000_0200 + n));
-            book.note(
-                [Endpoint {
-                    address,
-                    ..endpoint("192.0.2.1")
-                }],
-                at("2026-01-01T00:00:00Z"),
-            );
-        }
-        assert_eq!(book.endpoints().len(), MAX_ENDPOINTS);
-    }
-
-    #[test]
-    fn no_purpose_pushes_out_another() {
-        let mut book = AddressBook::default();
-        let servers = (0..600u32).map(|n| Endpoint {
-            purpose: Purpose::Ntp,
-            address: std::net::Ipv4Addr::from(0xC000_0200 + n).into(),
-            protocol: Protocol::Udp,
-            port: 123,
-        });
-        book.note(servers.chain([endpoint("192.0.2.1")]), at("2026-01-01T00:00:00Z"));
-        assert!(book.knows_data_endpoint());
-        assert_eq!(book.endpoints().len(), MAX_ENDPOINTS + 1);
-    }
-
-    #[test]
-    fn targets_follow_the_switches() {
-        let around = Surroundings {
-            data_endpoint: Some("x-ats.iot.example".into()),
-            mqtt_port: Some(8884),
-            resolvers: vec!["192.0.2.53".parse().unwrap()],
-            time_servers: vec!["ntp.example".into()],
-        };
-        let all = targets(&Lifelines::default(), &around);
-        assert_eq!(all.len(), 3);
-        assert_eq!(all[0].ports.len(), 4);
-        let none = Lifelines {
-            dhcp: false,
-            dns: false,
-            ntp: false,
-            data_endpoint: false,
-        };
-        assert!(targets(&none, &around).is_empty());
-    }
-}
+#[path = "lifeline_tests.rs"]
+mod tests;

@@ -5,11 +5,14 @@
 //! bytes ([`journal`]) and what may be reported ([`reported`]).
 //! Everything here is pure: the effects are carried out by `agent::enforcer` through `host/`.
 
+pub mod address_book;
 pub mod confirm;
 mod disjoint;
+pub mod dns_answers;
 pub mod history;
 pub mod journal;
 pub mod lifeline;
+pub mod lookups;
 pub mod order;
 pub mod order_book;
 pub mod order_document;

@@ -2,11 +2,13 @@
 //!
 //! * [`nucleus`]: a Greengrass IPC server bridged to a real MQTT broker
 //! * [`cloud`]: Device Shadow, Device Defender ingest, Detect and the alarm Lambda as MQTT client
+//! * [`names`]: a name server
 //! * [`site`]: network namespaces, processes in them, probes
 //! * [`traffic`]: the well-behaved sensor and the rogue
 //! * [`stage`]: all of it in one piece, with the agent
 
 pub mod cloud;
+pub mod names;
 pub mod nucleus;
 pub mod site;
 pub mod stage;

@@ -1,7 +1,7 @@
 //! The program that decides in the kernel what gets into the ring (classic BPF).
 //!
-//! In: interface indexes, the snap length. Out: instructions: frames of these interfaces, cut to that length; nothing
-//! else. Pure.
+//! In: interface indexes or a UDP port, the snap length. Out: instructions: frames of these interfaces, or datagrams of
+//! that port, cut to that length; nothing else. Pure. A load beyond the packet's end makes the kernel refuse the packet.
 
 use libc::sock_filter;
 
@@ -13,6 +13,16 @@ pub const MAX_INTERFACES: usize = 128;
 
 /// `ld [interface index of the frame]`: a word at a place that means the frame's own data.
 const LOAD_WORD: u16 = 0x20;
+/// `ldh [k]`
+const LOAD_HALF: u16 = 0x28;
+/// `ldb [k]`
+const LOAD_BYTE: u16 = 0x30;
+/// `ldh [x + k]`
+const LOAD_HALF_AFTER: u16 = 0x48;
+/// `ldxb 4 * ([k] & 0xf)`: the length of an IPv4 header, into X.
+const LOAD_HEADER_LENGTH: u16 = 0xb1;
+/// `jset #k, true, false`: whether any of these bits is set.
+const JUMP_IF_ANY_BIT: u16 = 0x45;
 /// `jeq #k, true, false`
 const JUMP_IF_EQUAL: u16 = 0x15;
 /// `ret #k`: keep so many bytes, none means no frame at all.
@@ -40,6 +50,52 @@ pub(crate) fn program(interfaces: &[u32], snap_length: u32) -> Result<Vec<sock_f
     program.push(instruction(RETURN, 0, snap_length));
     Ok(program)
 }
+
+/// UDP's number in IPv4 and IPv6.
+const UDP: u32 = 17;
+/// "More fragments" and the fragment's offset: any of them set means a piece of a datagram.
+const FRAGMENT: u32 = 0x3fff;
+
+/// The filter for whole UDP datagrams from or to `port`, of packets that begin with their network header. IPv6 extension
+/// headers are not looked through.
+pub(crate) fn udp_program(port: u16, snap_length: u32) -> Vec<sock_filter> {
+    let port = u32::from(port);
+    let network = u32::try_from(libc::ETH_P_IP).unwrap_or_default();
+    let network6 = u32::try_from(libc::ETH_P_IPV6).unwrap_or_default();
+    let protocol = libc::SKF_AD_OFF
+        .wrapping_add(libc::SKF_AD_PROTOCOL)
+        .cast_unsigned();
+    // Jumps count the instructions to pass over; refusal is the last but one, acceptance the last.
+    let steps = [
+        (LOAD_WORD, 0, 0, protocol),
+        (JUMP_IF_EQUAL, 0, 9, network),
+        (LOAD_BYTE, 0, 0, 9),
+        (JUMP_IF_EQUAL, 0, 14, UDP),
+        (LOAD_HALF, 0, 0, 6),
+        (JUMP_IF_ANY_BIT, 12, 0, FRAGMENT),
+        (LOAD_HEADER_LENGTH, 0, 0, 0),
+        (LOAD_HALF_AFTER, 0, 0, 0),
+        (JUMP_IF_EQUAL, 10, 0, port),
+        (LOAD_HALF_AFTER, 0, 0, 2),
+        (JUMP_IF_EQUAL, 8, 7, port),
+        (JUMP_IF_EQUAL, 0, 6, network6),
+        (LOAD_BYTE, 0, 0, 6),
+        (JUMP_IF_EQUAL, 0, 4, UDP),
+        (LOAD_HALF, 0, 0, 40),
+        (JUMP_IF_EQUAL, 3, 0, port),
+        (LOAD_HALF, 0, 0, 42),
+        (JUMP_IF_EQUAL, 1, 0, port),
+        (RETURN, 0, 0, 0),
+        (RETURN, 0, 0, snap_length),
+    ];
+    steps
+        .map(|(code, jt, jf, k)| sock_filter { code, jt, jf, k })
+        .to_vec()
+}
+
+#[cfg(test)]
+#[path = "filter_udp_tests.rs"]
+mod udp_tests;
 
 #[cfg(test)]
 mod tests {

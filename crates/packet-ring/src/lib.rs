@@ -8,10 +8,13 @@
 //! One socket serves all interfaces: each frame costs one tap however many are watched, and the ring's memory is spent
 //! once. A filter in the kernel lets nothing else into the ring and cuts each frame to its headers.
 //!
+//! [`FilteredSocket`] is the small sister: the UDP datagrams of one port on all interfaces, by ordinary reads.
+//!
 //! Absent: sending, copying, decoding. Linux only. The capability `CAP_NET_RAW` is needed.
 
 mod error;
 mod filter;
+mod filtered;
 mod frame;
 mod mapping;
 mod options;
@@ -21,6 +24,7 @@ mod socket;
 
 pub use error::RingError;
 pub use filter::MAX_INTERFACES;
+pub use filtered::{FilteredSocket, Seen};
 pub use frame::{Frame, FrameKind, Vlan};
 pub use options::RingOptions;
 pub use ring::PacketRing;

@@ -86,21 +86,7 @@ impl RingControl {
 
     /// Begins to receive, on every interface that the filter lets through.
     pub(crate) fn start(&self) -> Result<(), RingError> {
-        let protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be();
-        // SAFETY: an all-zero sockaddr_ll is a valid value: interface 0, "all".
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or_default();
-        address.sll_protocol = protocol;
-        // SAFETY: the pointer and the length describe `address`, which outlives the call.
-        let bound = unsafe {
-            libc::bind(
-                self.socket.as_raw_fd(),
-                (&raw const address).cast(),
-                length_of::<libc::sockaddr_ll>(),
-            )
-        };
-        Errno::result(bound).map_err(|errno| RingError::refused("bind the packet socket", errno))?;
-        Ok(())
+        bind_to_all(&self.socket)
     }
 
     /// Watches exactly these interfaces (by index) from now on; frames of others that are in the ring already stay
@@ -109,13 +95,7 @@ impl RingControl {
     /// # Errors
     /// If there are more than [`crate::MAX_INTERFACES`], or the kernel refuses; then nothing changes.
     pub fn watch(&self, interfaces: &[u32]) -> Result<(), RingError> {
-        let mut filter: Vec<sock_filter> = program(interfaces, self.snap_length)?;
-        let program = sock_fprog {
-            len: u16::try_from(filter.len()).unwrap_or(u16::MAX),
-            filter: filter.as_mut_ptr(),
-        };
-        self.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
-            .map_err(|errno| RingError::refused("attach the filter of watched interfaces", errno))
+        attach(&self.socket, program(interfaces, self.snap_length)?)
     }
 
     /// Lets an interface receive frames for other hardware too, or no longer. Ends with the ring.
@@ -166,18 +146,7 @@ impl RingControl {
     }
 
     fn set<T>(&self, level: c_int, name: c_int, value: &T) -> Result<(), Errno> {
-        // SAFETY: pointer and length describe `value`, which outlives the call; the kernel only reads it (and what a
-        // `sock_fprog` points to, which the caller keeps alive).
-        let set = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                level,
-                name,
-                std::ptr::from_ref(value).cast(),
-                length_of::<T>(),
-            )
-        };
-        Errno::result(set).map(drop)
+        set(&self.socket, level, name, value)
     }
 }
 
@@ -189,4 +158,49 @@ impl AsFd for RingControl {
 
 fn length_of<T>() -> socklen_t {
     socklen_t::try_from(size_of::<T>()).unwrap_or_default()
+}
+
+/// Lets through only what `filter` keeps.
+pub(crate) fn attach(socket: &OwnedFd, mut filter: Vec<sock_filter>) -> Result<(), RingError> {
+    let program = sock_fprog {
+        len: u16::try_from(filter.len()).unwrap_or(u16::MAX),
+        filter: filter.as_mut_ptr(),
+    };
+    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+        .map_err(|errno| RingError::refused("attach a filter to the packet socket", errno))
+}
+
+/// Begins to receive, sent and received packets of every interface.
+pub(crate) fn bind_to_all(socket: &OwnedFd) -> Result<(), RingError> {
+    let protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be();
+    // SAFETY: an all-zero sockaddr_ll is a valid value: interface 0, "all".
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or_default();
+    address.sll_protocol = protocol;
+    // SAFETY: the pointer and the length describe `address`, which outlives the call.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            length_of::<libc::sockaddr_ll>(),
+        )
+    };
+    Errno::result(bound)
+        .map(drop)
+        .map_err(|errno| RingError::refused("bind the packet socket", errno))
+}
+
+fn set<T>(socket: &OwnedFd, level: c_int, name: c_int, value: &T) -> Result<(), Errno> {
+    // SAFETY: pointer and length describe `value`, which outlives the call; the kernel only reads it (and what a
+    // `sock_fprog` points to, which the caller keeps alive).
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            length_of::<T>(),
+        )
+    };
+    Errno::result(set).map(drop)
 }

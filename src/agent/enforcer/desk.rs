@@ -7,7 +7,6 @@ use crate::config::fault::{Fault, join};
 use crate::host::clock::Now;
 use crate::quarantine::history::{self, Event};
 use crate::quarantine::journal::Overridden;
-use crate::quarantine::lifeline::Purpose;
 use crate::quarantine::order::{Authority, Order};
 use crate::quarantine::order_document::Wish;
 use crate::quarantine::state::{MAX_SHOWN, Rejection};
@@ -159,11 +158,9 @@ impl Enforcer {
 
     fn take_settings(&mut self, settings: Settings) {
         let lifelines = &settings.isolation.settings.lifelines;
-        self.journal.addresses.keep_purposes(|purpose| match purpose {
-            Purpose::DataEndpoint => lifelines.data_endpoint,
-            Purpose::Dns => lifelines.dns,
-            Purpose::Ntp => lifelines.ntp,
-        });
+        self.journal
+            .addresses
+            .keep_purposes(|purpose| lifelines.wants(purpose));
         if settings.isolation != self.settings.isolation {
             // Another endpoint or another lifeline may be what the plan that was given up needed.
             self.journal.rolled_back = None;

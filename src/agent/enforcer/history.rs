@@ -126,10 +126,12 @@ impl HistoryLog {
         if outcome.is_err() {
             self.file = None;
         }
-        let fault = outcome
-            .err()
-            .map(|error| format!("{}: what happens is not recorded", crate::error_text(&error)));
-        if let Some(fault) = fault.as_ref().filter(|fault| Some(*fault) != self.fault.as_ref()) {
+        let error = outcome.err();
+        // Without a directory there is nothing of ours at all; whoever could not make it has said so.
+        let nowhere = |error: &FileError| matches!(error, FileError::Write { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+        let quiet = error.as_ref().is_some_and(nowhere);
+        let fault = error.map(|error| format!("{}: what happens is not recorded", crate::error_text(&error)));
+        if !quiet && let Some(fault) = fault.as_ref().filter(|fault| Some(*fault) != self.fault.as_ref()) {
             tracing::error!("history: {fault}");
         }
         self.fault = fault;

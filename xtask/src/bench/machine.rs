@@ -62,6 +62,26 @@ pub fn conditions(report: &mut Report, metric: &'static str) -> Result<(), Bench
     Ok(())
 }
 
+/// Adds what machine this is and the version of each program, as it tells it.
+pub fn describe(report: &mut Report, programs: &[(&'static str, &Path)]) {
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model(&cpuinfo).unwrap_or("unknown");
+    report.fact("machine", format!("{model}, {cpus} processors"));
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    report.fact("kernel", kernel.trim());
+    for (name, program) in programs {
+        let said = Command::new(program).arg("--version").output();
+        let said = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        report.fact(name, said.unwrap_or_else(|error| error.to_string()));
+    }
+}
+
+fn model(cpuinfo: &str) -> Option<&str> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim())
+}
+
 /// Where cargo puts what it builds in the workspace, and where benches keep what they make.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
@@ -99,6 +119,13 @@ mod tests {
         assert_eq!(first_number("1.06 1.15 0.73 1/93 29808\n"), Some(1.06));
         assert_eq!(first_number(""), None);
         assert!(load().unwrap() >= 0.0);
+    }
+
+    #[test]
+    fn the_model_is_behind_its_colon() {
+        let text = "processor\t: 0\nmodel name\t: AMD EPYC\nmodel name\t: other\n";
+        assert_eq!(model(text), Some("AMD EPYC"));
+        assert_eq!(model("processor : 0\n"), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod figure;
 mod ipc;
 mod machine;
 mod program;
+mod quarantine;
 mod report;
 mod traffic;
 mod usage;
@@ -41,6 +42,8 @@ enum Bench {
     Traffic(traffic::Arguments),
     /// One Device Defender report with up to 50,000 connections; against the bare dump and AWS's Python agent
     Report(device_report::Arguments),
+    /// From an order to rules in the kernel, proven and reported; restart, tampering, idling, 100,000 remotes; against nft
+    Quarantine(quarantine::Arguments),
 }
 
 /// Measures and prints.
@@ -49,6 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Bench::Ipc(of_bench) => ipc::run(of_bench),
         Bench::Traffic(of_bench) => traffic::run(of_bench),
         Bench::Report(of_bench) => device_report::run(of_bench),
+        Bench::Quarantine(of_bench) => quarantine::run(of_bench),
     };
     let report = report.map_err(|source| Failure::Bench {
         source: Box::new(source),

@@ -10,6 +10,7 @@ use super::figure::Figure;
 #[derive(Debug)]
 pub struct Report {
     bench: &'static str,
+    facts: Vec<(&'static str, String)>,
     figures: Vec<Figure>,
 }
 
@@ -18,6 +19,7 @@ impl Report {
     pub fn new(bench: &'static str) -> Self {
         Self {
             bench,
+            facts: Vec::new(),
             figures: Vec::new(),
         }
     }
@@ -27,20 +29,30 @@ impl Report {
         self.figures.push(figure);
     }
 
+    /// Adds what is no number: the machine, a version.
+    pub fn fact(&mut self, name: &'static str, text: impl Into<String>) {
+        self.facts.push((name, text.into()));
+    }
+
     /// Writes everything to standard output, which belongs to the report alone: progress goes to standard error.
     pub fn print(&self, json: bool) {
         print!("{}", if json { self.lines() } else { self.table() });
     }
 
-    /// One JSON object a line.
+    /// One JSON object a line, the facts first.
     pub fn lines(&self) -> String {
-        self.figures.iter().fold(String::new(), |mut text, figure| {
+        let facts = self.facts.iter().fold(String::new(), |mut text, (name, said)| {
+            let fact = serde_json::json!({ "bench": self.bench, "fact": name, "text": said });
+            let _ = writeln!(text, "{fact}");
+            text
+        });
+        self.figures.iter().fold(facts, |mut text, figure| {
             let _ = writeln!(text, "{}", figure.json(self.bench));
             text
         })
     }
 
-    /// A row for every case, a column for every metric, then the comparisons.
+    /// The facts, a row for every case, a column for every metric, then the comparisons.
     pub fn table(&self) -> String {
         let cases = distinct(self.figures.iter().map(|figure| figure.case.as_str()));
         let metrics = distinct(self.figures.iter().map(|figure| figure.metric));
@@ -55,7 +67,10 @@ impl Report {
             .iter()
             .map(|column| column.iter().map(String::len).max().unwrap_or(0))
             .collect();
-        let mut text = String::new();
+        let mut text = self.facts.iter().fold(String::new(), |mut text, (name, said)| {
+            let _ = writeln!(text, "{name}: {said}");
+            text
+        });
         for row in 0..=cases.len() {
             let mut line = String::new();
             for (number, (column, width)) in columns.iter().zip(&widths).enumerate() {
@@ -157,6 +172,16 @@ mod tests {
              \n\
              get ours, rate: 12.3 times theirs   aim >= 5: reached\n"
         );
+    }
+
+    #[test]
+    fn facts_come_first() {
+        let mut report = report();
+        report.fact("kernel", "6.1");
+        assert!(report.table().starts_with("kernel: 6.1\ncase "));
+        let first = report.lines().lines().next().map(str::to_owned);
+        let expected = r#"{"bench":"ipc","fact":"kernel","text":"6.1"}"#;
+        assert_eq!(first.as_deref(), Some(expected));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::events::emit;
+use super::events::{Nanoseconds, To, emit, emit_message};
 use super::personality::Personality;
 use super::refusal::Refusal;
 use super::spool::{Outgoing, Spool};
@@ -37,6 +37,8 @@ pub(super) struct BridgeOptions {
     pub(super) port: u16,
     pub(super) max_pause: Duration,
     pub(super) personality: Personality,
+    /// Print every message, with its time.
+    pub(super) tell_messages: bool,
 }
 
 /// What a subscriber has to wait for before it is answered.
@@ -50,6 +52,7 @@ pub(super) enum Subscribed {
 /// The half that operations use.
 pub(super) struct Bridge {
     personality: Personality,
+    tell_messages: bool,
     client: AsyncClient,
     state: Mutex<State>,
 }
@@ -96,6 +99,7 @@ impl Bridge {
         (
             Self {
                 personality: options.personality,
+                tell_messages: options.tell_messages,
                 client,
                 state: Mutex::new(state),
             },
@@ -114,10 +118,18 @@ impl Bridge {
 
     /// Sends or spools a message.
     pub(super) fn publish(&self, message: Outgoing) -> Result<(), Refusal> {
+        self.tell(To::Cloud, Nanoseconds::now(), &message.topic, &message.payload);
         let Some(message) = self.state().spool.admit(message)? else {
             return Ok(());
         };
         self.hand_over(message)
+    }
+
+    /// Prints a message, if that was asked for.
+    fn tell(&self, to: To, at: Option<Nanoseconds>, topic: &str, payload: &[u8]) {
+        if self.tell_messages {
+            emit_message(to, at, topic, payload);
+        }
     }
 
     fn hand_over(&self, message: Outgoing) -> Result<(), Refusal> {
@@ -254,7 +266,11 @@ pub(super) async fn drive(
                 emit(&json!({ "event": "mqtt", "state": "connected" }));
             }
             Ok(Event::Incoming(Packet::Publish(message))) => {
+                // The time is that of the beginning; printing must not delay what is measured with it.
+                let at = Nanoseconds::now();
                 subscriptions.deliver(&message);
+                let topic = String::from_utf8_lossy(&message.topic);
+                bridge.tell(To::Component, at, &topic, &message.payload);
             }
             Ok(Event::Incoming(Packet::PubAck(_))) => bridge.state().spool.acknowledged(),
             Ok(Event::Incoming(Packet::SubAck(answer))) => bridge.answered(&answer),

@@ -15,6 +15,7 @@
 //! | `denied` | `operation`, and `resource` or (for `connect`) `pid` |
 //! | `configuration` | `deployment` and `state`: `deferred` (`milliseconds`), `deployed`, `rejected` (`reason`) |
 //! | `configuration` | `error`: the file cannot be used |
+//! | `message` | with `--tell-messages`: `to` (`component`, `cloud`), `topic`, `payload`, `monotonicNanoseconds` |
 //! | `metrics` | `component`, `metrics`: what PutComponentMetric said |
 //! | `restarted` | after SIGUSR1 |
 //!
@@ -97,6 +98,9 @@ pub struct NucleusArgs {
     /// iotCredEndpoint in the nucleus' configuration; the data endpoint when not given.
     #[arg(long, value_name = "HOST")]
     pub credentials_endpoint: Option<String>,
+    /// JSON merged over the nucleus' own configuration, e.g. its network proxy.
+    #[arg(long, value_name = "JSON")]
+    pub nucleus_configuration: Option<serde_json::Value>,
     /// Longest pause between connection attempts to the broker. The real nuclei wait up to 300 s; tests cannot.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     pub mqtt_backoff_max_seconds: u64,
@@ -107,6 +111,9 @@ pub struct NucleusArgs {
     /// Serve SubscribeToIoTCoreConnectionStatus, as nuclei newer than those imitated do.
     #[arg(long)]
     pub connection_status: bool,
+    /// Print every message between component and cloud with the time it was handed on, for measurements.
+    #[arg(long)]
+    pub tell_messages: bool,
 }
 
 /// Why the nucleus could not start or go on.

@@ -51,6 +51,7 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
         port,
         max_pause: Duration::from_secs(args.mqtt_backoff_max_seconds),
         personality: args.personality,
+        tell_messages: args.tell_messages,
     };
     let (bridge, events) = Bridge::new(&options);
     let nucleus = Arc::new(assemble(&args, root, &recipe, &host, port, bridge)?);
@@ -223,13 +224,16 @@ fn assemble(
 fn nucleus_configuration(args: &NucleusArgs, host: &str, port: u16) -> Value {
     let data = args.data_endpoint.clone().unwrap_or_else(|| host.to_owned());
     let credentials = args.credentials_endpoint.clone().unwrap_or_else(|| data.clone());
-    let configuration = json!({
+    let mut configuration = json!({
         "awsRegion": args.region,
         "iotDataEndpoint": data,
         "iotCredEndpoint": credentials,
         "greengrassDataPlanePort": DATA_PLANE_PORT,
         "mqtt": { "port": port },
     });
+    if let Some(more) = &args.nucleus_configuration {
+        merge(&mut configuration, more.clone(), Nulls::Remove);
+    }
     match args.personality {
         Personality::Lite => super::settings::scalars_as_strings(configuration),
         Personality::Classic => configuration,

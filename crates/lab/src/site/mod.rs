@@ -17,6 +17,7 @@
 mod broker;
 mod error;
 mod lab;
+mod names;
 mod namespace;
 mod network;
 mod ping;
@@ -31,6 +32,7 @@ use std::path::Path;
 pub use broker::{BROKER_PORT, LoopbackBroker};
 pub use error::SiteError;
 pub use lab::{IN_LAB, enter_or_reexec, in_lab};
+pub use names::ask_name_servers;
 pub use probe::{EchoServer, OpenConnection};
 pub use running::{Running, SpawnSpec};
 pub use tools::lab_program;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Stage, THING, output_of};
-use crate::site::{BROKER_PORT, Ns, SiteError, lab_program, wait_until};
+use crate::site::{BROKER_PORT, Ns, SiteError, wait_until};
 
 impl Stage {
     /// Runs the agent's command line in the gateway: exit code, output, errors.
@@ -70,7 +70,7 @@ impl Stage {
             "--payload-file",
             &file,
         ];
-        match output_of(&self.site, Ns::Internet, &lab_program()?, &args)? {
+        match output_of(&self.site, Ns::Internet, &self.options.lab_program()?, &args)? {
             (Some(0), ..) => Ok(()),
             (_, _, errors) => Err(self.failed(&format!("publishing on {topic}"), &errors)),
         }
@@ -92,7 +92,8 @@ impl Stage {
     pub fn shadow(&self) -> Value {
         let broker = format!("127.0.0.1:{BROKER_PORT}");
         let args = ["mqtt", "--broker", &broker, "get-shadow", "--thing", THING];
-        lab_program()
+        self.options
+            .lab_program()
             .and_then(|program| output_of(&self.site, Ns::Internet, &program, &args))
             .ok()
             .and_then(|(_, output, _)| serde_json::from_str(&output).ok())

@@ -39,10 +39,14 @@ pub struct StageOptions {
     pub cloud: Vec<String>,
     /// More arguments of `edgewarden-lab nucleus`.
     pub nucleus: Vec<String>,
+    /// Where the nucleus finds its broker, HOST:PORT; by default the broker's own address.
+    pub broker: String,
     /// Whether the nucleus launches (and restarts) the component; otherwise [`Stage::start_agent`] does.
     pub launch: bool,
     /// Whether broker and cloud run from the beginning.
     pub online: bool,
+    /// The lab's own program; the one beside the running program when none.
+    pub lab: Option<PathBuf>,
 }
 
 impl StageOptions {
@@ -55,9 +59,15 @@ impl StageOptions {
             configuration: json!({"development": {"reportIntervalSeconds": 2}}),
             cloud: vec!["--min-interval-seconds".into(), "1".into()],
             nucleus: Vec::new(),
+            broker: format!("{INTERNET_V4}:{BROKER_PORT}"),
             launch: false,
             online: true,
+            lab: None,
         }
+    }
+
+    fn lab_program(&self) -> Result<PathBuf, SiteError> {
+        self.lab.clone().map_or_else(lab_program, Ok)
     }
 }
 
@@ -214,7 +224,7 @@ fn artifact_name() -> String {
 }
 
 fn start_cloud(site: &Site, options: &StageOptions) -> Result<Running, SiteError> {
-    let mut spec = SpawnSpec::new(lab_program()?, site.directory().join("cloud.log"));
+    let mut spec = SpawnSpec::new(options.lab_program()?, site.directory().join("cloud.log"));
     spec.args = ["cloud", "--broker", &format!("127.0.0.1:{BROKER_PORT}")]
         .iter()
         .map(Into::into)
@@ -228,7 +238,7 @@ fn start_cloud(site: &Site, options: &StageOptions) -> Result<Running, SiteError
 fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result<SpawnSpec, SiteError> {
     let root = site.directory().join("greengrass");
     make_directory(&root.join("logs"))?;
-    let mut spec = SpawnSpec::new(lab_program()?, site.directory().join("nucleus.log"));
+    let mut spec = SpawnSpec::new(options.lab_program()?, site.directory().join("nucleus.log"));
     let personality = if options.personality == Personality::Lite {
         "lite"
     } else {
@@ -247,7 +257,7 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
         spec.args.extend([flag.into(), path.into()]);
     }
     spec.args
-        .extend(["--broker".into(), format!("{INTERNET_V4}:{BROKER_PORT}").into()]);
+        .extend(["--broker".into(), options.broker.as_str().into()]);
     if options.launch {
         spec.args
             .extend(["--launch", "--set-env", "EDGEWARDEN_DEVELOPMENT=1"].map(Into::into));

@@ -1,0 +1,130 @@
+//! Feeds the lifelines with the DNS answers that this machine gets while something is cut.
+//!
+//! In: what is watched for ([`super::addresses`]), the enforcement state, DNS messages ([`crate::host::dns_tap`]).
+//! Out: addresses for the enforcer, at once. The tap is open only while it can be of use. What counts is
+//! `quarantine::dns_answers`'. A tap that cannot be opened costs speed only: names are looked up anyway.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::enforcer::{Command, Handle};
+use crate::host::clock;
+use crate::host::dns_tap::{DnsTap, TapError};
+use crate::quarantine::dns_answers::{Answers, Watched};
+use crate::quarantine::lifeline::Endpoint;
+
+/// From one batch of addresses to the next: each may load the rules, and any program can ask for many buckets' names.
+/// What comes meanwhile waits in the kernel, and is lost when that is full.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Messages taken in one batch.
+const MAX_BATCH: usize = 64;
+/// How long an endpoint that was told is not told again.
+const TOLD: Duration = Duration::from_secs(60);
+/// Endpoints remembered as told; beyond it all are told anew.
+const MAX_TOLD: usize = 1_024;
+/// After the tap could not be opened.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Watches for ever.
+pub struct DnsFeed {
+    /// What to watch for.
+    pub watched: watch::Receiver<Watched>,
+    /// Where addresses go, and whether something is cut.
+    pub enforcer: Handle,
+}
+
+impl DnsFeed {
+    /// Runs until the agent stops.
+    pub async fn run(mut self) {
+        let mut said = None;
+        while self.until(true).await {
+            let failed = match self.feed().await {
+                Ok(()) => continue,
+                Err(error) => crate::error_text(&error),
+            };
+            if said.as_ref() != Some(&failed) {
+                tracing::warn!("new addresses of lifelines are found by look-ups only: {failed}");
+                said = Some(failed);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Waits until the tap is of use, or no longer; `false`: the agent is stopping.
+    async fn until(&mut self, wanted: bool) -> bool {
+        let mut states = self.enforcer.state();
+        loop {
+            let useful = states.borrow_and_update().may_cut() && !self.watched.borrow_and_update().is_empty();
+            if useful == wanted {
+                return true;
+            }
+            let changed = tokio::select! {
+                changed = states.changed() => changed,
+                changed = self.watched.changed() => changed,
+            };
+            if changed.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Feeds until the tap is of no use.
+    async fn feed(&mut self) -> Result<(), TapError> {
+        let mut tap = DnsTap::open()?;
+        tracing::debug!("DNS answers are watched");
+        let mut memory = Memory::default();
+        loop {
+            tokio::select! {
+                ready = tap.ready() => ready?,
+                _ = self.until(false) => return Ok(()),
+            }
+            let now = clock::now().uptime;
+            let news = {
+                let watched = self.watched.borrow();
+                memory.take_batch(&mut tap, &watched, now)?
+            };
+            if !news.is_empty() {
+                tracing::debug!("{} endpoints of lifelines in DNS answers", news.len());
+                self.enforcer.send(Command::Addresses(news)).await;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What was seen and told.
+#[derive(Default)]
+struct Memory {
+    answers: Answers,
+    told: BTreeMap<Endpoint, Duration>,
+}
+
+impl Memory {
+    /// Takes what waits, at most a batch; the endpoints that are news.
+    fn take_batch(
+        &mut self,
+        tap: &mut DnsTap,
+        watched: &Watched,
+        now: Duration,
+    ) -> Result<Vec<Endpoint>, TapError> {
+        let mut found = Vec::new();
+        for _ in 0..MAX_BATCH {
+            if !tap.take(|datagram| found.extend(self.answers.see(datagram, watched, now)))? {
+                break;
+            }
+        }
+        Ok(self.news(found, now))
+    }
+
+    fn news(&mut self, mut found: Vec<Endpoint>, now: Duration) -> Vec<Endpoint> {
+        if self.told.len() >= MAX_TOLD {
+            self.told.clear();
+        }
+        let lately = |when: &Duration| now.saturating_sub(*when) < TOLD;
+        found.retain(|endpoint| !self.told.get(endpoint).is_some_and(lately));
+        self.told.extend(found.iter().map(|endpoint| (*endpoint, now)));
+        found
+    }
+}
