@@ -104,7 +104,7 @@ fn round(
 fn assert_both_sides(changed: u64, rounds: u64) {
     println!("{changed} of {rounds} kills came after the kernel had changed");
     assert!(
-        changed > rounds / 10 && changed < rounds - rounds / 10,
+        changed > rounds / 20 && changed < rounds - rounds / 20,
         "control: kills hit before and after the load: {changed} of {rounds}"
     );
 }
@@ -195,7 +195,7 @@ fn command_and_kill(stage: &mut Stage, args: &[&str], before: &Picture, random: 
     let mut agent = stage.agent.take().unwrap();
     let told = std::thread::scope(|scope| {
         let command = scope.spawn(|| stage.edgewarden(args).unwrap());
-        if random.u8(0..3) == 0 {
+        if random.u8(0..6) == 0 {
             wait_change(stage, before);
         }
         delay(random);
@@ -305,7 +305,7 @@ pub(crate) fn order_expires(rounds: u64) {
         let middle = (given.elapsed() / 2) + second;
         let early = Duration::from_millis(MAX_DELAY_MS / 2);
         std::thread::sleep((middle - early).saturating_sub(given.elapsed()));
-        if random.u8(0..3) == 0 {
+        if random.u8(0..6) == 0 {
             wait_change(&stage, &before);
         }
         delay(&mut random);
