@@ -127,6 +127,13 @@ impl ShadowTask {
                 match shadow_message::read(suffix, &payload) {
                     Ok(message) => {
                         let effects = session.receive(message, now);
+                        // Only an answer to a question of our own is known to be fresh.
+                        let fresh = effects
+                            .iter()
+                            .any(|effect| matches!(effect, Effect::RoundTrip(_)));
+                        if let Some(time) = shadow_message::service_time(&payload).filter(|_| fresh) {
+                            self.enforcer.send(Command::ServiceTime(time)).await;
+                        }
                         self.carry_out(effects, publishes).await;
                     }
                     Err(problem) => self.refuse_message(problem).await,

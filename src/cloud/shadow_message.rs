@@ -3,6 +3,7 @@
 //! In: a topic suffix and a payload; hostile. Out: [`ShadowMessage`], with only what enforcement needs, or a sentence
 //! that says what was wrong. Shapes: shadow.md 3.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// Largest payload that is read, in bytes: a document of 8 KB with metadata is below 40 KB (shadow.md 4).
@@ -121,6 +122,16 @@ pub fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String> {
     }
 }
 
+/// The service's own time, which it writes into every answer.
+pub fn service_time(payload: &[u8]) -> Option<Timestamp> {
+    #[derive(serde::Deserialize)]
+    struct Dated {
+        timestamp: i64,
+    }
+    let dated: Dated = serde_json::from_slice(payload).ok()?;
+    Timestamp::from_second(dated.timestamp).ok()
+}
+
 fn present(value: &Value) -> Option<Value> {
     (!value.is_null()).then(|| value.clone())
 }
@@ -184,6 +195,21 @@ mod tests {
             desired(json!({"desired": {"quarantine": false}})),
             Some(Some(json!(false)))
         );
+    }
+
+    #[test]
+    fn the_services_time_is_in_seconds_or_not_there() {
+        let time = |document: Value| service_time(document.to_string().as_bytes());
+        let noon = "2023-11-14T22:13:20Z".parse().ok();
+        assert_eq!(time(json!({"timestamp": 1_700_000_000, "version": 3})), noon);
+        for other in [
+            json!({}),
+            json!({"timestamp": "now"}),
+            json!({"timestamp": i64::MAX}),
+            json!(7),
+        ] {
+            assert_eq!(time(other), None);
+        }
     }
 
     #[test]

@@ -32,6 +32,12 @@ pub fn now() -> Now {
     }
 }
 
+/// Names this boot of the machine, to which uptimes belong; empty when the kernel does not tell.
+pub fn boot() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
 /// The monotonic clock as the runtime's timers count it (without suspend); for intervals between reports.
 pub fn instant() -> std::time::Instant {
     std::time::Instant::now()

@@ -1,8 +1,8 @@
 //! The bytes of the journal: what must survive `kill -9`, a power cut and a reboot.
 //!
 //! In and out: [`Journal`] and one file's content, a header line with a checksum and then JSON.
-//! Invariant: a journal is either read whole or called damaged; nothing is guessed from half of it, except whether it
-//! said that an order was live, because then the device must not come up open.
+//! Invariant: a journal is either read whole or called damaged; nothing is guessed from half of it, except whether an
+//! order may have been live, because then the device must not come up open.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,11 @@ use super::order_book::OrderBook;
 use super::plan::{PlanId, Scope};
 use super::processes::Stopped;
 use super::state::QuotaUse;
+use super::trusted_time::KeptTime;
 
 const MAGIC: &str = "edgewarden-journal 1 ";
+/// How the content begins while no order is live.
+const NO_ORDERS: &[u8] = b"{\"book\":{\"orders\":[]}";
 
 /// A plan that was given up, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +82,9 @@ pub struct Journal {
     /// The operator's override, while it holds.
     #[serde(default)]
     pub overridden: Option<Overridden>,
+    /// The newest time that was trusted.
+    #[serde(default)]
+    pub clock: Option<KeptTime>,
     /// How far quotas are used; a restart must not give them anew.
     #[serde(default)]
     pub quotas: Vec<QuotaUse>,
@@ -96,7 +102,7 @@ pub struct Journal {
 pub struct Damage {
     /// What is wrong with it.
     pub what: String,
-    /// Whether what is left of it speaks of a live order.
+    /// Whether an order may have been live: what is left of it speaks of one, or does not say that there was none.
     pub says_live: bool,
 }
 
@@ -132,10 +138,10 @@ pub fn decode(bytes: &[u8]) -> Result<Journal, Damage> {
 }
 
 fn says_live(bytes: &[u8]) -> bool {
-    // An empty file is what some filesystems leave of a file that was being written at a power cut: the write that
-    // was lost may have been an order.
-    let needle = b"\"posture\"";
-    bytes.is_empty() || bytes.windows(needle.len()).any(|window| window == needle)
+    // What is cut off or overwritten may have been an order. Some filesystems leave an empty file, or one of zeros, of
+    // a file that was being written at a power cut.
+    let says = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    says(b"\"posture\"") || !says(NO_ORDERS)
 }
 
 #[cfg(test)]
@@ -183,9 +189,16 @@ mod tests {
         let mut bytes = encode(&Journal::default());
         bytes[25] ^= 1;
         assert!(!decode(&bytes).unwrap_err().says_live);
-        assert!(
-            decode(b"").unwrap_err().says_live,
-            "an empty journal may have lost an order"
-        );
+        for lost in [
+            &b""[..],
+            &[0; 300],
+            b"edgewarden-journal 1 0badcafe\n{\"book\":{\"or",
+        ] {
+            assert!(decode(lost).unwrap_err().says_live, "it may have lost an order");
+        }
+        let live = encode(&live());
+        for length in 0..live.len() - 1 {
+            assert!(decode(&live[..length]).unwrap_err().says_live, "cut to {length}");
+        }
     }
 }

@@ -23,4 +23,5 @@ pub mod reported;
 pub mod ruleset;
 pub mod severed;
 pub mod state;
+pub mod trusted_time;
 pub mod verify;

@@ -1,5 +1,7 @@
 //! The enforcer's desk: what each command changes in the journal and the settings. No effects.
 
+use jiff::Timestamp;
+
 use super::{Command, Enforcer, REMEMBERED, Settings};
 use crate::config::fault::{Fault, join};
 use crate::host::clock::Now;
@@ -37,6 +39,7 @@ impl Enforcer {
             // Nothing to note: the reconciliation that follows every command looks at everything.
             Command::LinksChanged | Command::Look => {}
             Command::Channel { works } => self.channel_works = works,
+            Command::ServiceTime(time) => self.clock.service(now, time),
             Command::RoundTrip { sent } => {
                 self.channel_works = true;
                 self.round_trip = self.round_trip.max(Some(sent));
@@ -51,8 +54,11 @@ impl Enforcer {
             self.set(Authority::Recovery, Wish::Release, authority);
         }
         let wish = match wish {
-            Wish::Order(order) if order.expired(now.wall) => Wish::Release,
-            other => other,
+            Wish::Order(order) => match in_trusted_time(*order, now) {
+                order if order.expired(now.wall) => Wish::Release,
+                order => Wish::Order(Box::new(order)),
+            },
+            Wish::Release => Wish::Release,
         };
         if self.is_overridden(authority, &wish) {
             return;
@@ -141,6 +147,9 @@ impl Enforcer {
         // The operator's own order and what a damaged journal made us assume end for good: nobody's will is held back.
         orders.retain(|order| !matches!(order.authority, Authority::Operator | Authority::Recovery));
         if !orders.is_empty() {
+            // What was ended before and is still repeated must not come back by this.
+            let earlier = self.journal.overridden.take();
+            orders.extend(earlier.into_iter().flat_map(|earlier| earlier.orders));
             self.journal.overridden = Some(Overridden {
                 reason,
                 at: now.wall,
@@ -160,4 +169,14 @@ impl Enforcer {
         }
         self.settings = settings;
     }
+}
+
+/// Operator and detector say how long, and the wall clock made a time of it; the cloud says until when.
+fn in_trusted_time(mut order: Order, now: Now) -> Order {
+    if matches!(order.authority, Authority::Operator | Authority::Detector) {
+        let lasts = order.expires.map(|end| end.duration_since(order.issued));
+        order.expires = lasts.map(|lasts| now.wall.checked_add(lasts).unwrap_or(Timestamp::MAX));
+    }
+    order.issued = now.wall;
+    order
 }

@@ -19,6 +19,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::fault::Fault;
@@ -36,6 +37,7 @@ use crate::quarantine::outlook::Shown;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::ruleset::Effect;
 use crate::quarantine::state::{Phase, Rejection, State};
+use crate::quarantine::trusted_time::TrustedClock;
 use history::HistoryLog;
 use kernel::{Loaded, Target};
 use layers::Layers;
@@ -104,6 +106,8 @@ pub enum Command {
     LinksChanged,
     /// Somebody wants to know how things stand right now.
     Look,
+    /// The shadow service said just now what time it is.
+    ServiceTime(Timestamp),
     /// A shadow request was answered.
     RoundTrip {
         /// Uptime at which it was sent.
@@ -153,6 +157,7 @@ pub struct Enforcer {
     journal: Journal,
     /// The journal as it is on disk, as far as that is known.
     saved: Option<Journal>,
+    clock: TrustedClock,
     settings: Settings,
     rejected: Vec<Rejection>,
     loaded: Option<Loaded>,
@@ -183,19 +188,19 @@ impl Enforcer {
     /// Carries out commands until the queue closes. The kernel keeps what it has then.
     pub async fn run(mut self) {
         loop {
-            let wake = self.next_wake(clock::now());
+            let wake = self.next_wake(self.now());
             let mut answers = Vec::new();
             match tokio::time::timeout(wake, self.commands.recv()).await {
                 Ok(None) => return,
                 Ok(Some((command, reply))) => {
-                    self.handle(command, clock::now());
+                    self.handle(command, self.now());
                     answers.extend(reply);
                 }
                 Err(_) => {}
             }
             // One reconciliation for everything that waits.
             while let Ok((command, reply)) = self.commands.try_recv() {
-                self.handle(command, clock::now());
+                self.handle(command, self.now());
                 answers.extend(reply);
             }
             self.reconcile().await;
@@ -216,6 +221,22 @@ impl Enforcer {
             self.state.history_fault = fault;
             self.publish.send_replace(self.state.clone());
         }
+    }
+
+    /// Both clocks, with the time that orders end by.
+    fn now(&self) -> Now {
+        self.clock.now(clock::now())
+    }
+
+    /// Told only when an order ends by it.
+    fn doubted_clock(&self) -> Option<String> {
+        let ends = self
+            .journal
+            .book
+            .orders()
+            .iter()
+            .any(|order| order.expires.is_some());
+        self.clock.doubt(clock::now()).filter(|_| ends)
     }
 
     fn next_wake(&self, now: Now) -> Duration {
@@ -239,7 +260,7 @@ impl Enforcer {
 
     /// Brings the kernel and the processes to what the orders want, and says how it went.
     async fn reconcile(&mut self) {
-        let now = clock::now();
+        let now = self.now();
         for ended in self.journal.book.expire(now.wall) {
             tracing::info!(order = %ended.id, authority = %ended.authority, "the order has expired");
             self.history.note(Event::Expired {
@@ -258,6 +279,7 @@ impl Enforcer {
         self.history.plan(&wanted, self.journal.book.orders(), held_back);
         self.note_trial(&target);
         let mut faults: Vec<String> = self.save().err().into_iter().collect();
+        faults.extend(self.doubted_clock());
         let outcome = self.bring_kernel(&target, now).await;
         let proven = outcome.is_ok();
         match outcome {

@@ -16,6 +16,7 @@ use crate::quarantine::journal::{self, Journal};
 use crate::quarantine::order::{Authority, Order};
 use crate::quarantine::order_document::Wish;
 use crate::quarantine::state::State;
+use crate::quarantine::trusted_time::TrustedClock;
 
 /// Name of the journal in the state directory.
 const JOURNAL: &str = "journal";
@@ -23,8 +24,8 @@ const JOURNAL: &str = "journal";
 impl Enforcer {
     /// Reads the journal and enforces it; gives the enforcer, ready to [`Enforcer::run`], and its handle.
     ///
-    /// A missing journal means: never quarantined. A damaged one is set aside; the device then isolates itself if the
-    /// kernel still holds our table or the damaged text speaks of an order, until the shadow or an operator speaks.
+    /// A missing journal means: never quarantined. A damaged one is set aside; the device then isolates itself until the
+    /// shadow or an operator speaks, unless the damaged text says that there was no order and the kernel holds none.
     pub async fn restore(state_directory: &Path, settings: Settings) -> (Self, Handle) {
         let (publish, state) = watch::channel(State::default());
         let (sender, commands) = mpsc::channel(QUEUE);
@@ -34,11 +35,13 @@ impl Enforcer {
             version: env!("CARGO_PKG_VERSION").into(),
         });
         let (journal, saved) = read_journal(&path, &mut history);
+        let clock = TrustedClock::start(clock::now(), &clock::boot(), journal.clock.as_ref());
         let journal_gave_up = journal.rolled_back.is_some();
         let mut enforcer = Self {
             path,
             journal,
             saved,
+            clock,
             settings,
             rejected: Vec::new(),
             loaded: None,
@@ -76,7 +79,13 @@ impl Enforcer {
     /// # Errors
     /// A sentence for the operator; what is enforced then does not survive a restart.
     pub(super) fn save(&mut self) -> Result<(), String> {
-        if self.saved.as_ref() == Some(&self.journal) {
+        let kept = self.clock.keep(clock::now());
+        let news = self.journal.clock.as_ref().is_none_or(|old| kept.is_news(old));
+        let changed = self.saved.as_ref() != Some(&self.journal);
+        // While nothing is ordered, time alone is not worth a write.
+        if news && (changed || !self.journal.book.orders().is_empty()) {
+            self.journal.clock = Some(kept);
+        } else if !changed {
             return Ok(());
         }
         let bytes = journal::encode(&self.journal);
