@@ -73,6 +73,10 @@ pub struct Session {
     /// The last answer was older than what is known.
     doubted: bool,
     accepted: Option<Value>,
+    /// The service's `reported.quarantine` is known to be no object.
+    plain_reported: bool,
+    /// Something was not heard since the last whole document.
+    missed: bool,
 }
 
 impl Session {
@@ -94,6 +98,8 @@ impl Session {
             unanswered: 0,
             doubted: false,
             accepted: None,
+            plain_reported: false,
+            missed: true,
         }
     }
 
@@ -109,6 +115,7 @@ impl Session {
     /// The connection is gone; nothing is asked until [`Session::subscribed`].
     pub fn disconnected(&mut self) {
         self.ready = false;
+        self.missed = true;
         self.get = None;
         self.update = None;
     }
@@ -138,6 +145,13 @@ impl Session {
                 reported,
             } => self.got(token.as_deref(), version, desired, reported, now),
             ShadowMessage::GetRejected { token, code } => self.get_rejected(token.as_deref(), code, now),
+            ShadowMessage::Delta { version, quarantine } if self.is_whole(version, quarantine.as_ref()) => {
+                let mut effects = self
+                    .news(version, quarantine.clone().map(Some), now)
+                    .unwrap_or_default();
+                effects.extend(self.learn(quarantine));
+                effects
+            }
             ShadowMessage::Delta { version, quarantine } => {
                 self.news(version, quarantine.map(Some), now).unwrap_or_default()
             }
@@ -152,11 +166,23 @@ impl Session {
             ShadowMessage::Deleted => {
                 self.version = None;
                 self.accepted = None;
+                self.missed = true;
                 // The message may be late; a shadow that is gone says so to the next question.
                 self.next_get = now;
                 Vec::new()
             }
         }
+    }
+
+    /// Whether a delta carries an order whole: it names what differs from what is reported, and as long as that is no
+    /// object, everything in the order differs. The order is asked for all the same; this only saves a round trip.
+    fn is_whole(&self, version: u64, quarantine: Option<&Value>) -> bool {
+        let nothing_missed = !self.missed
+            && self
+                .version
+                .is_some_and(|known| (known..=known + 1).contains(&version));
+        let says_posture = quarantine.is_some_and(|value| value.get("posture").is_some());
+        self.plain_reported && nothing_missed && says_posture
     }
 
     /// Sends what is due.
@@ -229,6 +255,8 @@ impl Session {
         }
         self.doubted = false;
         self.version = Some(version);
+        self.plain_reported = !reported["quarantine"].is_object();
+        self.missed = false;
         self.accepted = Some(reported);
         let mut effects = vec![Effect::RoundTrip(sent)];
         effects.extend(self.learn(desired));
@@ -274,7 +302,11 @@ impl Session {
             .update
             .take_if(|request| token == Some(request.token.as_str()))
         {
-            self.accepted = Some(request.body["state"]["reported"].clone());
+            let reported = &request.body["state"]["reported"];
+            if let Some(quarantine) = reported.get("quarantine") {
+                self.plain_reported = !quarantine.is_object();
+            }
+            self.accepted = Some(reported.clone());
             self.unanswered = 0;
             effects.push(Effect::RoundTrip(request.sent));
         }
@@ -315,6 +347,7 @@ impl Session {
         }
         if self.version.is_some_and(|known| version > known + 1) {
             // Something in between was lost.
+            self.missed = true;
             self.next_get = self.next_get.min(now);
         }
         self.version = Some(version);

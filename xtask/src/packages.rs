@@ -57,6 +57,12 @@ pub const PACKAGES: &[Package] = &[
         reason: "AWS's own IPC client and other judges of formats run in Python environments of their own",
     },
     Package {
+        name: "faketime",
+        programs: &["faketime"],
+        probe: &[],
+        reason: "the tests set the agent's clock with its library, and leave the machine's alone",
+    },
+    Package {
         name: "systemd",
         programs: &["systemd-analyze"],
         probe: &[],

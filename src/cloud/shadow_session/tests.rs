@@ -217,6 +217,44 @@ fn a_piece_of_an_order_is_asked_for_whole() {
 }
 
 #[test]
+fn an_order_is_whole_in_a_delta_while_no_order_is_reported() {
+    let order = json!({"posture": "isolate", "expires": "2027-01-01T00:00:00Z"});
+    let delta = |version| ShadowMessage::Delta {
+        version,
+        quarantine: Some(order.clone()),
+    };
+    let began = |reported: Value| {
+        let mut session = session();
+        let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+        session.receive(
+            ShadowMessage::Got {
+                token: Some(asked),
+                version: 7,
+                desired: None,
+                reported,
+            },
+            s(2),
+        );
+        session
+    };
+    let mut plain = began(json!({"quarantine": false}));
+    assert_eq!(
+        plain.receive(delta(8), s(3)),
+        [Effect::Desired(Some(order.clone()))],
+        "carried out at once"
+    );
+    token(&plain.tick(&released(), s(3), 0.5), "/get");
+    let mut missed = began(json!({"quarantine": false}));
+    assert_eq!(missed.receive(delta(9), s(3)), []);
+    let mut reported = began(json!({"quarantine": {"posture": "restrict"}}));
+    assert_eq!(
+        reported.receive(delta(8), s(3)),
+        [],
+        "it may be a piece: what is alike is left out"
+    );
+}
+
+#[test]
 fn silence_is_broken_and_leads_to_a_reconnect_and_never_to_a_release() {
     let mut session = session();
     let all: Vec<Effect> = (1..200)
