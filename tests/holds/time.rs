@@ -174,7 +174,6 @@ pub(crate) fn confirmed_by_the_service() {
         !status["enforcement"]["faults"].to_string().contains("doubted"),
         "{status}"
     );
-    assert!(stage.agent_output().contains("the order has expired"));
 }
 
 /// A device that believes in 1970: the service's time ends its order at the right time.
