@@ -442,37 +442,53 @@ fn an_outage_does_not_open_the_device_for_long() {
     });
 }
 
+/// An isolated lab whose rules cut the channel: the agent was told a wrong address before the nucleus was connected.
+fn wrong_endpoint() -> Stage {
+    let mut stage = Stage::start(StageOptions {
+        configuration: json!({"isolation": {"confirmSeconds": 20, "dataEndpoint": "192.0.2.99"}}),
+        online: false,
+        ..options()
+    })
+    .unwrap();
+    stage.start_agent().unwrap();
+    let looked =
+        |s: &Value| s["lifelines"]["addresses"].as_u64() > Some(0) && s["cloud"]["lastError"].is_string();
+    stage
+        .wait_status(LIMIT, "addresses were looked up", looked)
+        .unwrap();
+    stage.go_online().unwrap();
+    let works = |s: &Value| s["cloud"]["channelWorks"] == true;
+    stage.wait_status(LIMIT, "the channel works", works).unwrap();
+    stage.desire(&json!({"quarantine": true})).unwrap();
+    let status = stage.wait_phase(LIMIT, "provisional").unwrap();
+    assert_eq!(status["enforcement"]["scope"], "pinned", "control: {status}");
+    assert!(
+        !stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8883).unwrap(),
+        "control: the rules cut the channel"
+    );
+    stage
+}
+
+#[test]
+fn a_wrong_endpoint_is_made_up_for_by_the_nucleus_own_connection() {
+    in_lab(
+        "a_wrong_endpoint_is_made_up_for_by_the_nucleus_own_connection",
+        || {
+            let stage = wrong_endpoint();
+            let status = stage.wait_phase(TWO_WINDOWS, "enforced").unwrap();
+            assert_eq!(status["enforcement"]["scope"], "pinned", "{status}");
+            assert!(stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8883).unwrap());
+            reports(&stage, &json!(true));
+            release(&stage);
+        },
+    );
+}
+
 #[test]
 fn a_wrong_endpoint_is_made_up_for_by_wider_lifelines() {
     in_lab("a_wrong_endpoint_is_made_up_for_by_wider_lifelines", || {
-        // The agent looks for the endpoint before the nucleus is connected, and is told a wrong address.
-        let mut stage = Stage::start(StageOptions {
-            configuration: json!({"isolation": {"confirmSeconds": 20, "dataEndpoint": "192.0.2.99"}}),
-            online: false,
-            ..options()
-        })
-        .unwrap();
-        stage.start_agent().unwrap();
-        let looked =
-            |s: &Value| s["lifelines"]["addresses"].as_u64() > Some(0) && s["cloud"]["lastError"].is_string();
-        stage
-            .wait_status(LIMIT, "addresses were looked up", looked)
-            .unwrap();
-        stage.go_online().unwrap();
-        let works = |s: &Value| s["cloud"]["channelWorks"] == true;
-        stage.wait_status(LIMIT, "the channel works", works).unwrap();
-
-        stage.desire(&json!({"quarantine": true})).unwrap();
-        let status = stage.wait_phase(LIMIT, "provisional").unwrap();
-        assert_eq!(status["enforcement"]["scope"], "pinned", "control: {status}");
-        assert!(
-            !stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8883).unwrap(),
-            "control: the rules cut the channel"
-        );
-        let wide = |s: &Value| s["enforcement"]["scope"] == "wide";
-        stage.wait_status(TWO_WINDOWS, "widened", wide).unwrap();
-        // The nucleus' kernel resends to the silent broker at ever longer intervals, possibly not before the second
-        // window ends. A keep-alive of the nucleus would end the connection now; here it is the test.
+        let stage = wrong_endpoint();
+        // Without a connection of the nucleus nothing tells the right address.
         let remote = INTERNET_V4.to_string();
         let end = ["-K", "dst", &remote, "dport", "=", "8883"];
         let ended = || Command::new("ss").args(end).output();
@@ -485,6 +501,8 @@ fn a_wrong_endpoint_is_made_up_for_by_wider_lifelines() {
                 .status
                 .success()
         );
+        let wide = |s: &Value| s["enforcement"]["scope"] == "wide";
+        stage.wait_status(TWO_WINDOWS, "widened", wide).unwrap();
         let status = stage.wait_phase(TWO_WINDOWS, "enforced").unwrap();
         assert_eq!(status["enforcement"]["scope"], "wide", "{status}");
         assert!(stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8883).unwrap());

@@ -66,21 +66,19 @@ impl Lookups {
             if self.names.len() >= MAX_NAMES && !self.names.contains_key(&target.host) {
                 continue;
             }
-            let name = self.names.entry(target.host.clone()).or_insert_with(|| {
-                let known = before.remove(&target.host);
-                known.map_or(
-                    Name {
-                        targets: Vec::new(),
-                        running: false,
-                        last: None,
-                    },
-                    |name| Name {
-                        targets: Vec::new(),
-                        ..name
-                    },
-                )
+            let name = self.names.entry(target.host.clone()).or_insert(Name {
+                targets: Vec::new(),
+                running: false,
+                last: None,
             });
             name.targets.push(target);
+        }
+        for (host, name) in &mut self.names {
+            if let Some(known) = before.remove(host) {
+                name.running = known.running;
+                // What is wanted of it besides has no address yet.
+                name.last = known.last.filter(|_| known.targets == name.targets);
+            }
         }
     }
 
@@ -168,6 +166,21 @@ mod tests {
             target(Purpose::Ntp, Weight::Needed, "needed"),
             target(Purpose::Logs, Weight::Optional, "optional"),
         ]
+    }
+
+    #[test]
+    fn a_name_that_is_wanted_for_more_is_looked_up_at_once() {
+        let mut lookups = Lookups::default();
+        let resolver = target(Purpose::Dns, Weight::Needed, "192.0.2.1");
+        lookups.set([resolver.clone()]);
+        lookups.start(false, s(0));
+        lookups.done("192.0.2.1", address(), s(0));
+        lookups.set([resolver.clone()]);
+        assert_eq!(lookups.start(false, s(1)), [""; 0]);
+        let server = target(Purpose::Ntp, Weight::Needed, "192.0.2.1");
+        lookups.set([resolver, server]);
+        assert_eq!(lookups.start(false, s(1)), ["192.0.2.1"]);
+        assert_eq!(lookups.done("192.0.2.1", address(), s(1)).len(), 2);
     }
 
     const fn s(seconds: u64) -> Duration {

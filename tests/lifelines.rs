@@ -1,0 +1,181 @@
+//! What isolation never cuts: names, time, neighbours, and the control channel when its address changes.
+
+#![expect(clippy::disallowed_methods, reason = "asks a name server as a program would")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use common::{LIMIT, isolate, options, ready, release, reports};
+use edgewarden_lab::site::{
+    ATTACKER_V4, ATTACKER_V6, INTERNET_V4, Ns, Running, ask_name_servers, in_lab, wait_until,
+};
+use edgewarden_lab::stage::{Stage, StageOptions};
+use serde_json::{Value, json};
+
+const ENDPOINT: &str = "a1b2c3-ats.iot.example";
+
+/// A connected lab whose nucleus knows the endpoint by its name, which a server in the internet answers for.
+fn by_name(more: Value) -> (Stage, [Running; 2]) {
+    ask_name_servers(&[INTERNET_V4]).unwrap();
+    let mut stage = Stage::start(StageOptions {
+        configuration: more,
+        broker: format!("{ENDPOINT}:8883"),
+        online: false,
+        ..options()
+    })
+    .unwrap();
+    stage
+        .site
+        .set_names(&json!({ENDPOINT: [INTERNET_V4.to_string()]}))
+        .unwrap();
+    let servers =
+        [INTERNET_V4, ATTACKER_V4].map(|address| stage.site.name_server(Ns::Internet, address).unwrap());
+    stage.go_online().unwrap();
+    stage.start_agent().unwrap();
+    stage
+        .wait_status(LIMIT, "control: connected and released", |s| {
+            s["enforcement"]["phase"] == "released" && s["cloud"]["channelWorks"] == true
+        })
+        .unwrap();
+    (stage, servers)
+}
+
+/// Whether a name server answers a program of the gateway: a question for the endpoint's address, byte by byte.
+fn answers(stage: &Stage, server: IpAddr) -> bool {
+    let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in ENDPOINT.split('.') {
+        question.push(u8::try_from(label.len()).unwrap());
+        question.extend(label.as_bytes());
+    }
+    question.extend([0, 0, 1, 0, 1]);
+    let ask = || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut answer = [0; 512];
+        socket.send_to(&question, SocketAddr::new(server, 53)).is_ok() && socket.recv(&mut answer).is_ok()
+    };
+    stage.site.run_in(Ns::Gateway, ask).unwrap()
+}
+
+fn run(stage: &Stage, ns: Ns, program: &str, arguments: &[&str]) {
+    let status = || Command::new(program).args(arguments).status();
+    assert!(
+        stage.site.run_in(ns, status).unwrap().unwrap().success(),
+        "{program} {arguments:?}"
+    );
+}
+
+#[test]
+fn the_control_channel_follows_its_name_while_isolated() {
+    in_lab("the_control_channel_follows_its_name_while_isolated", || {
+        let (mut stage, _servers) = by_name(json!({}));
+        isolate(&stage);
+        let reaches = |stage: &Stage, address| stage.site.tcp_connects(Ns::Gateway, address, 8883).unwrap();
+        assert!(
+            reaches(&stage, INTERNET_V4),
+            "control: the address of before is a lifeline"
+        );
+        assert!(!reaches(&stage, ATTACKER_V4), "control: the other one is not");
+
+        // The name moves, and the old address dies with its connections.
+        stage
+            .site
+            .set_names(&json!({ENDPOINT: [ATTACKER_V4.to_string()]}))
+            .unwrap();
+        let old = INTERNET_V4.to_string();
+        let dead = format!(
+            "add table inet moved; add chain inet moved in {{ type filter hook input priority -1; }}; \
+             add rule inet moved in iifname \"gw0\" ip daddr {old} tcp dport 8883 drop"
+        );
+        run(&stage, Ns::Internet, "/usr/sbin/nft", &[&dead]);
+        run(
+            &stage,
+            Ns::Internet,
+            "ss",
+            &["-K", "src", &old, "sport", "=", "8883"],
+        );
+        run(
+            &stage,
+            Ns::Gateway,
+            "ss",
+            &["-K", "dst", &old, "dport", "=", "8883"],
+        );
+        let mqtt =
+            |state: &'static str| move |event: &Value| event["event"] == "mqtt" && event["state"] == state;
+        stage.nucleus.wait_event(LIMIT, mqtt("disconnected")).unwrap();
+        stage.nucleus.wait_event(LIMIT, mqtt("connected")).unwrap();
+
+        // An order that arrives now can only have come the new way.
+        stage
+            .desire(&json!({"quarantine": {"id": "moved", "posture": "isolate"}}))
+            .unwrap();
+        let came = |s: &Value| {
+            s["enforcement"]["phase"] == "enforced" && s["enforcement"]["orders"][0]["id"] == "moved"
+        };
+        let status = stage.wait_status(LIMIT, "heard the new way", came).unwrap();
+        assert_eq!(status["enforcement"]["scope"], "pinned", "{status}");
+        assert!(reaches(&stage, ATTACKER_V4));
+        assert!(
+            !stage.site.tcp_connects(Ns::Gateway, ATTACKER_V4, 4444).unwrap(),
+            "nothing else of the new address"
+        );
+        reports(&stage, &json!({"id": "moved", "posture": "isolate"}));
+        release(&stage);
+    });
+}
+
+#[test]
+fn names_and_time_pass_to_the_configured_servers_only() {
+    in_lab("names_and_time_pass_to_the_configured_servers_only", || {
+        let servers = json!({"isolation": {"timeServers": [INTERNET_V4.to_string()]}});
+        let (stage, _servers) = by_name(servers);
+        let time = |address| {
+            stage
+                .site
+                .udp_reaches(Ns::Gateway, Ns::Internet, address, 123)
+                .unwrap()
+        };
+        let ways = || {
+            [
+                answers(&stage, INTERNET_V4),
+                time(INTERNET_V4),
+                answers(&stage, ATTACKER_V4),
+                time(ATTACKER_V4),
+            ]
+        };
+        assert_eq!(ways(), [true; 4], "control");
+        isolate(&stage);
+        wait_until(LIMIT, "the time server's name is looked up", || time(INTERNET_V4)).unwrap();
+        assert_eq!(ways(), [true, true, false, false]);
+        release(&stage);
+        assert_eq!(ways(), [true; 4]);
+    });
+}
+
+#[test]
+fn neighbours_are_found_anew_while_isolated() {
+    in_lab("neighbours_are_found_anew_while_isolated", || {
+        let stage = ready(options());
+        let _server = stage.site.echo_server(Ns::Internet, 4444).unwrap();
+        let reaches = || stage.site.tcp_connects(Ns::Gateway, ATTACKER_V6, 4444).unwrap();
+        assert!(reaches(), "control");
+        let allow = json!([{"remote": format!("{ATTACKER_V6}/128"), "protocol": "tcp", "ports": [4444],
+                            "direction": "out"}]);
+        let order = json!({"id": "n", "posture": "isolate", "allow": allow});
+        stage.desire(&json!({ "quarantine": order })).unwrap();
+        reports(&stage, &order);
+        run(&stage, Ns::Gateway, "ip", &["-6", "neigh", "flush", "all"]);
+        run(&stage, Ns::Gateway, "ip", &["-4", "neigh", "flush", "all"]);
+        assert!(reaches(), "IPv6 neighbour discovery passes");
+        assert!(
+            stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8883).unwrap(),
+            "ARP passes"
+        );
+        assert!(!stage.site.ping(Ns::Gateway, ATTACKER_V4).unwrap());
+        release(&stage);
+    });
+}
