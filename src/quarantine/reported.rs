@@ -38,7 +38,8 @@ pub fn same_news(known: &Value, ours: &Value) -> bool {
         }
         if let Some(status) = value.get_mut("quarantineStatus").and_then(Value::as_object_mut) {
             status.remove("blocked");
-            status.remove("reasserted");
+            status.remove("changedBy");
+            status.remove("severed");
         }
         value
     };
@@ -157,7 +158,10 @@ fn status(state: &State) -> Value {
         "stopped": if state.stopped.is_empty() { Value::Null } else { json!(state.stopped.len()) },
         "blocked": blocked,
         "uncovered": if uncovered.is_empty() { Value::Null } else { json!(uncovered) },
-        "reasserted": if state.reasserted == 0 { Value::Null } else { json!(state.reasserted) },
+        // By powers of two: news when it begins, and not with every turn of a loop.
+        "reasserted": state.reasserted.checked_ilog2().map(|log| 1_u64 << log),
+        "changedBy": state.changed_by.as_ref().map(|by| by.chars().take(MAX_FAULT_TEXT).collect::<String>()),
+        "severed": if state.severed == 0 { Value::Null } else { json!(state.severed) },
     })
 }
 

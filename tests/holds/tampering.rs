@@ -114,6 +114,14 @@ pub(crate) fn is_undone() {
         }
     }
     println!("{count} edits, the longest back after {longest:?}");
+    let told = |shadow: &Value| {
+        let status = &shadow["state"]["reported"]["quarantineStatus"];
+        let by = status["changedBy"].as_str().unwrap_or_default();
+        status["reasserted"].as_u64() >= Some(count / 2) && by.starts_with("nft (")
+    };
+    stage
+        .wait_shadow(LIMIT, "the cloud is told, and by whom", told)
+        .unwrap();
     release(&stage);
     assert_eq!(whole(), None);
 }
