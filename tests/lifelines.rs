@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{LIMIT, isolate, options, ready, release, reports};
 use edgewarden_lab::site::{
-    ATTACKER_V4, ATTACKER_V6, INTERNET_V4, Ns, Running, ask_name_servers, in_lab, wait_until,
+    ATTACKER_V4, ATTACKER_V6, GATEWAY_WAN_V4, INTERNET_V4, Ns, Running, ask_name_servers, in_lab, wait_until,
 };
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
@@ -126,6 +126,39 @@ fn the_control_channel_follows_its_name_while_isolated() {
         reports(&stage, &json!({"id": "moved", "posture": "isolate"}));
         release(&stage);
     });
+}
+
+#[test]
+fn an_order_given_while_disconnected_is_heard_after_the_reconnect() {
+    in_lab(
+        "an_order_given_while_disconnected_is_heard_after_the_reconnect",
+        || {
+            let mut stage = ready(options());
+            // The agent has seen where the nucleus is connected; what it heard last is far from its next question.
+            let known = |s: &Value| s["lifelines"]["addresses"].as_u64() > Some(0);
+            stage.wait_status(LIMIT, "control: looked around", known).unwrap();
+            let deaf = "add table inet deaf; add chain inet deaf in { type filter hook input priority -1; }; \
+                        add rule inet deaf in iifname \"gw0\" tcp dport 8883 drop";
+            run(&stage, Ns::Internet, "/usr/sbin/nft", &[deaf]);
+            run(&stage, Ns::Gateway, "ss", &["-K", "dport", "=", "8883"]);
+            run(
+                &stage,
+                Ns::Internet,
+                "ss",
+                &["-K", "sport", "=", "8883", "dst", &GATEWAY_WAN_V4.to_string()],
+            );
+            let mqtt = |state: &'static str| {
+                move |event: &Value| event["event"] == "mqtt" && event["state"] == state
+            };
+            stage.nucleus.wait_event(LIMIT, mqtt("disconnected")).unwrap();
+            stage.desire(&json!({"quarantine": true})).unwrap();
+            assert!(!stage.has_table().unwrap(), "control: not heard");
+            run(&stage, Ns::Internet, "/usr/sbin/nft", &["delete table inet deaf"]);
+            stage.nucleus.wait_event(LIMIT, mqtt("connected")).unwrap();
+            stage.wait_phase(3 * LIMIT, "enforced").unwrap();
+            reports(&stage, &json!(true));
+        },
+    );
 }
 
 #[test]

@@ -15,7 +15,8 @@ use super::board::{Board, LifelineStatus};
 use super::enforcer::{Command, Handle};
 use crate::cloud::nucleus;
 use crate::config::Config;
-use crate::host::{clock, surroundings, uplinks};
+use crate::host::uplinks::{self, Uplink};
+use crate::host::{clock, surroundings};
 use crate::quarantine::dns_answers::Watched;
 use crate::quarantine::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
 use crate::quarantine::lookups::Lookups;
@@ -44,6 +45,8 @@ pub struct Resolver {
     pub works: watch::Receiver<bool>,
     /// What answers of others are watched for.
     pub watched: watch::Sender<Watched>,
+    /// Where the nucleus is connected: a change means that messages may have been missed.
+    pub uplinks: watch::Sender<Vec<Uplink>>,
     /// The board.
     pub board: Board,
 }
@@ -162,17 +165,20 @@ impl Resolver {
     /// Where the nucleus is connected right now: DNS may already name other addresses.
     fn open_uplinks(&self, ports: &[u16]) -> Vec<Endpoint> {
         let found = uplinks::of_nucleus(nucleus::pid(&self.client), ports);
-        let endpoint = |remote: std::net::SocketAddr| Endpoint {
+        let endpoint = |uplink: &Uplink| Endpoint {
             purpose: Purpose::DataEndpoint,
-            address: remote.ip(),
+            address: uplink.remote.ip(),
             protocol: Protocol::Tcp,
-            port: remote.port(),
+            port: uplink.remote.port(),
         };
-        found
-            .into_iter()
-            .filter(|remote| !remote.ip().is_loopback())
-            .map(endpoint)
-            .collect()
+        let away = found.iter().filter(|uplink| !uplink.remote.ip().is_loopback());
+        let endpoints = away.map(endpoint).collect();
+        self.uplinks.send_if_modified(|known| {
+            let changed = *known != found;
+            *known = found;
+            changed
+        });
+        endpoints
     }
 }
 

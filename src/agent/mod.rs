@@ -32,6 +32,7 @@ use crate::config::{Capture, Config, Mode};
 use crate::control::server::Server;
 use crate::host::capture::Receiver;
 use crate::host::link_watch::LinkWatch;
+use crate::host::uplinks::Uplink;
 use crate::host::{clock, files, nft_watch, state_directory};
 use crate::observe::{ObserveSettings, Observer};
 use crate::quarantine::dns_answers::Watched;
@@ -181,7 +182,8 @@ async fn talk(
         .run(),
     );
     let (works, channel) = watch::channel(false);
-    let resolved = keep_lifelines(&client, &configs, channel, parts, tasks);
+    let (uplinks, connections) = watch::channel(Vec::new());
+    let resolved = keep_lifelines(&client, &configs, channel, uplinks, parts, tasks);
     let _ = tokio::time::timeout(FIRST_ADDRESSES, resolved).await;
     // Only now: the configuration may name another thing.
     let thing = configs
@@ -208,6 +210,7 @@ async fn talk(
                 config: configs,
                 enforcer: parts.handle.clone(),
                 works,
+                uplinks: connections,
                 board: parts.board.clone(),
             };
             converse(client, shadow, reporter, tasks).await;
@@ -221,6 +224,7 @@ fn keep_lifelines(
     client: &Client,
     configs: &watch::Receiver<Config>,
     works: watch::Receiver<bool>,
+    uplinks: watch::Sender<Vec<Uplink>>,
     parts: &Parts,
     tasks: &mut JoinSet<()>,
 ) -> oneshot::Receiver<()> {
@@ -233,6 +237,7 @@ fn keep_lifelines(
         enforcer: parts.handle.clone(),
         works,
         watched,
+        uplinks,
         board: parts.board.clone(),
     };
     tasks.spawn(resolver.run(first));

@@ -19,6 +19,7 @@ use crate::cloud::topics::ShadowTopics;
 use crate::config::Config;
 use crate::config::fault::Fault;
 use crate::host::clock;
+use crate::host::uplinks::Uplink;
 use crate::quarantine::order::Authority;
 use crate::quarantine::order_document::{self, Wish};
 use crate::quarantine::state::State;
@@ -38,6 +39,8 @@ pub struct ShadowTask {
     pub enforcer: Handle,
     /// Told whether the control channel works.
     pub works: watch::Sender<bool>,
+    /// Where the nucleus is connected.
+    pub uplinks: watch::Receiver<Vec<Uplink>>,
     /// The board.
     pub board: Board,
 }
@@ -70,6 +73,8 @@ impl ShadowTask {
         let mut inbox = Inbox::open(&self.client, topics.subscriptions(), ShadowTopics::REQUIRED);
         let mut connection = self.client.connection();
         let mut states = self.enforcer.state();
+        let mut uplinks = self.uplinks.clone();
+        uplinks.mark_unchanged();
         // Publishes run beside the loop: a nucleus that stalls must not delay an order that arrives meanwhile.
         let mut publishes = JoinSet::new();
         loop {
@@ -90,6 +95,11 @@ impl ShadowTask {
                     self.broken(&why).await;
                 }
                 _ = states.changed() => {}
+                Ok(()) = uplinks.changed() => {
+                    if !uplinks.borrow_and_update().is_empty() {
+                        session.reconnected(clock::now().uptime);
+                    }
+                }
                 _ = connection.changed() => {
                     let lost = match &*connection.borrow_and_update() {
                         ConnectionState::Connecting { last_error, .. } => Some(last_error.clone()),

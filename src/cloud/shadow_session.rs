@@ -112,6 +112,12 @@ impl Session {
         self.next_update = now;
     }
 
+    /// The nucleus is connected to the cloud anew: what was said meanwhile was missed.
+    pub fn reconnected(&mut self, now: Duration) {
+        self.missed = true;
+        self.next_get = self.next_get.min(now);
+    }
+
     /// The connection is gone; nothing is asked until [`Session::subscribed`].
     pub fn disconnected(&mut self) {
         self.ready = false;

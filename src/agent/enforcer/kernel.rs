@@ -8,10 +8,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Enforcer;
-use crate::host::clock::{self, Now};
+use crate::host::clock::Now;
 use crate::host::nft::{self, NftError};
 use crate::host::nft_kernel::NftKernel;
-use crate::quarantine::confirm::Attempt;
 use crate::quarantine::history::{Doer, Event};
 use crate::quarantine::order::Posture;
 use crate::quarantine::plan::Plan;
@@ -347,32 +346,6 @@ impl Enforcer {
             }
         }
         Err(vec![describe(&refusal)])
-    }
-
-    /// Starts the confirmation window of a plan, or of a wider scope, once the kernel holds it. Two plans may have the
-    /// same rules (another order, other processes): the window does not depend on a load.
-    fn begin_attempt(&mut self, target: &Target) {
-        let plan = &target.plan;
-        let id = plan.id();
-        let running = self.attempt.as_ref().is_some_and(|(tried, attempt)| {
-            *tried == id && attempt.scope == plan.scope && attempt.unresolved == self.unresolved()
-        });
-        if !target.cuts() || running || self.is_confirmed(plan) {
-            return;
-        }
-        let trial = self.journal.trial.as_ref().filter(|trial| trial.plan == id);
-        let channel_worked = plan.lifelines.data_endpoint && trial.is_some_and(|trial| trial.channel_worked);
-        let applied = clock::now().uptime;
-        let unresolved = self.unresolved();
-        self.attempt = Some((
-            id,
-            Attempt {
-                scope: plan.scope,
-                unresolved,
-                applied,
-                channel_worked,
-            },
-        ));
     }
 }
 

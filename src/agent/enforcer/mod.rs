@@ -14,6 +14,7 @@ mod proof;
 mod restore;
 mod severing;
 mod stopper;
+mod trial;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -26,9 +27,9 @@ use crate::config::fault::Fault;
 use crate::config::{Isolation, Mode};
 use crate::host::clock::{self, Now};
 use crate::host::nft_kernel::Change;
-use crate::quarantine::confirm::{self, Aftermath, Attempt, Verdict};
+use crate::quarantine::confirm::Attempt;
 use crate::quarantine::history::Event;
-use crate::quarantine::journal::{Confirmed, Journal, RolledBack, Trial};
+use crate::quarantine::journal::Journal;
 use crate::quarantine::lifeline::Endpoint;
 use crate::quarantine::order::{Authority, Order, Posture};
 use crate::quarantine::order_book::OrderBook;
@@ -329,15 +330,6 @@ impl Enforcer {
         wanted && !self.journal.addresses.knows_data_endpoint()
     }
 
-    /// Whether the control channel was seen to work behind just these rules.
-    fn is_confirmed(&self, plan: &Plan) -> bool {
-        self.journal.confirmed.as_ref().is_some_and(|confirmed| {
-            confirmed.plan == plan.id()
-                && confirmed.scope == plan.scope
-                && (!confirmed.unresolved || self.unresolved())
-        })
-    }
-
     /// What is really carried out: a plan that was given up is not, in mode observe it only counts.
     fn target(&self, wanted: &Plan, now: Now) -> Target {
         let given_up = self
@@ -360,34 +352,6 @@ impl Enforcer {
         Target { plan, effect }
     }
 
-    fn note_trial(&mut self, target: &Target) {
-        let plan = &target.plan;
-        if !target.cuts() {
-            self.journal.trial = None;
-            self.journal.confirmed = None;
-            self.attempt = None;
-            return;
-        }
-        let id = plan.id();
-        if self.is_confirmed(plan) {
-            return;
-        }
-        // A plan that was confirmed before this one proves that the channel worked behind rules of ours.
-        // One lost answer right before does not mean that it did not.
-        let lately = self
-            .round_trip
-            .is_some_and(|sent| clock::now().uptime.saturating_sub(sent) < LATELY);
-        let channel_worked = self.channel_works || lately || self.journal.confirmed.is_some();
-        let was_confirmed = self.journal.confirmed.take().is_some();
-        if was_confirmed || self.journal.trial.as_ref().is_none_or(|trial| trial.plan != id) {
-            self.journal.trial = Some(Trial {
-                plan: id,
-                channel_worked,
-            });
-            self.attempt = None;
-        }
-    }
-
     fn phase(&self, wanted: &Plan, target: &Target, proven: bool) -> Phase {
         let confirmed = self.is_confirmed(&target.plan);
         match (wanted.is_normal(), target.cuts(), proven) {
@@ -398,107 +362,6 @@ impl Enforcer {
             (false, true, true) if confirmed => Phase::Enforced,
             (false, true, true) => Phase::Provisional,
         }
-    }
-
-    /// Confirms, widens or gives up; a change takes effect in the reconciliation that it triggers.
-    fn judge_attempt(&mut self, wanted: &Plan, target: &Target, now: Now) {
-        let plan = &target.plan;
-        let Some((id, attempt)) = self.attempt.clone() else {
-            return;
-        };
-        if !target.cuts() || self.state.phase != Phase::Provisional || id != plan.id() {
-            return;
-        }
-        match confirm::judge(
-            &attempt,
-            self.round_trip,
-            self.settings.isolation.confirm,
-            now.uptime,
-        ) {
-            Verdict::Wait => {}
-            Verdict::Confirmed => self.confirm(id, &attempt, wanted, target, now),
-            Verdict::Widen => {
-                tracing::warn!(plan = %id, "the control channel is silent behind the rules: widening the lifelines");
-                self.history.note(Event::Widened { plan: id.clone() });
-                self.attempt = Some((
-                    id,
-                    Attempt {
-                        scope: Scope::Wide,
-                        unresolved: false,
-                        applied: now.uptime,
-                        ..attempt
-                    },
-                ));
-            }
-            Verdict::RollBack => {
-                let seconds = self.settings.isolation.confirm.as_secs();
-                let why = format!(
-                    "the control channel worked before and was silent for {seconds} s behind the rules, and for \
-                     another {seconds} s with wider lifelines"
-                );
-                tracing::error!(plan = %id, "rolled back: {why}");
-                self.history.note(Event::RolledBack {
-                    plan: id.clone(),
-                    why: why.clone(),
-                });
-                self.journal.rolled_back = Some(RolledBack {
-                    plan: id,
-                    at: now.wall,
-                    why,
-                });
-                self.given_up = Some(now.uptime);
-                self.attempt = None;
-            }
-        }
-    }
-
-    /// Takes a plan up again that was given up when the channel is as silent without its rules.
-    fn judge_release(&mut self, wanted: &Plan, now: Now) {
-        let id = wanted.id();
-        let Some(released) = self.given_up.filter(|_| {
-            self.journal
-                .rolled_back
-                .as_ref()
-                .is_some_and(|rolled| rolled.plan == id)
-        }) else {
-            return;
-        };
-        match confirm::aftermath(
-            released,
-            self.round_trip,
-            self.settings.isolation.confirm,
-            now.uptime,
-        ) {
-            Aftermath::Wait => {}
-            Aftermath::RulesWereIt => self.given_up = None,
-            Aftermath::SilentAnyway => {
-                tracing::warn!(plan = %id, "the control channel is as silent without the rules: they are put back");
-                self.given_up = None;
-                self.journal.rolled_back = None;
-                self.journal.trial = Some(Trial {
-                    plan: id,
-                    channel_worked: false,
-                });
-            }
-        }
-    }
-
-    fn confirm(&mut self, id: PlanId, attempt: &Attempt, wanted: &Plan, target: &Target, now: Now) {
-        tracing::info!(plan = %id, "the control channel works through the closed firewall: confirmed");
-        self.history.note(Event::Confirmed { plan: id.clone() });
-        self.journal.confirmed = Some(Confirmed {
-            plan: id,
-            scope: attempt.scope,
-            unresolved: attempt.unresolved,
-        });
-        self.journal.trial = None;
-        let mut faults = self.state.faults.clone();
-        if let Err(fault) = self.save()
-            && !faults.contains(&fault)
-        {
-            faults.insert(0, fault);
-        }
-        self.say(Phase::Enforced, wanted, target, faults, now);
     }
 
     fn say(&mut self, phase: Phase, wanted: &Plan, target: &Target, faults: Vec<String>, now: Now) {
