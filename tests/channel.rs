@@ -80,7 +80,7 @@ fn an_isolation_that_silences_the_cloud_is_given_up() {
         };
         stage.wait_shadow(TWO_WINDOWS, "the cloud is told", told).unwrap();
         assert!(!stage.has_table().unwrap(), "not tried again by itself");
-        assert_eq!(phase(&stage), "rolled-back");
+        assert_eq!(stage.status()["enforcement"]["phase"], "rolled-back");
 
         // A new order is a new try.
         stage.desire(&json!({"quarantine": true})).unwrap();
