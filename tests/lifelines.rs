@@ -1,6 +1,6 @@
 //! What isolation never cuts: names, time, neighbours, and the control channel when its address changes.
 
-#![expect(clippy::disallowed_methods, reason = "asks a name server as a program would")]
+#![expect(clippy::disallowed_methods, reason = "asks servers as a program would")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -210,5 +210,49 @@ fn neighbours_are_found_anew_while_isolated() {
         );
         assert!(!stage.site.ping(Ns::Gateway, ATTACKER_V4).unwrap());
         release(&stage);
+    });
+}
+
+/// Whether a datagram from UDP `from` of the gateway arrives at a DHCP server, and the server's answer at the gateway.
+fn leased(stage: &Stage, from: u16, to: IpAddr) -> bool {
+    let open = |ns, port| {
+        let bind = || {
+            let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+            socket.set_broadcast(true).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket
+        };
+        stage.site.run_in(ns, bind).unwrap()
+    };
+    let (server, client) = (open(Ns::Internet, 67), open(Ns::Gateway, from));
+    let mut buffer = [0; 64];
+    if client.send_to(b"lease, please", SocketAddr::new(to, 67)).is_err() {
+        return false;
+    }
+    let Ok((_, asked)) = server.recv_from(&mut buffer) else {
+        return false;
+    };
+    server.send_to(b"yours", asked).unwrap();
+    client.recv(&mut buffer).is_ok()
+}
+
+#[test]
+fn leases_are_asked_for_and_renewed_while_isolated() {
+    in_lab("leases_are_asked_for_and_renewed_while_isolated", || {
+        let stage = ready(options());
+        let everybody = IpAddr::from([255; 4]);
+        let ways = || {
+            [
+                leased(&stage, 68, everybody),
+                leased(&stage, 68, INTERNET_V4),
+                leased(&stage, 5068, everybody),
+                leased(&stage, 5068, INTERNET_V4),
+            ]
+        };
+        assert_eq!(ways(), [true; 4], "control");
+        isolate(&stage);
+        assert_eq!(ways(), [true, true, false, false]);
+        release(&stage);
+        assert_eq!(ways(), [true; 4]);
     });
 }
