@@ -18,6 +18,8 @@ use crate::quarantine::lifeline::Endpoint;
 /// From one batch of addresses to the next: each may load the rules, and any program can ask for many buckets' names.
 /// What comes meanwhile waits in the kernel, and is lost when that is full.
 const PAUSE: Duration = Duration::from_millis(100);
+/// After every batch: 32,000 messages a second are more than any honest resolver sends.
+const BREATH: Duration = Duration::from_millis(2);
 /// Messages taken in one batch.
 const MAX_BATCH: usize = 64;
 /// How long an endpoint that was told is not told again.
@@ -85,6 +87,8 @@ impl DnsFeed {
                 let watched = self.watched.borrow();
                 memory.take_batch(&mut tap, &watched, now)?
             };
+            // A flood of messages keeps the tap readable: nobody else would get a turn on this thread.
+            tokio::time::sleep(BREATH).await;
             if !news.is_empty() {
                 tracing::debug!("{} endpoints of lifelines in DNS answers", news.len());
                 self.enforcer.send(Command::Addresses(news)).await;

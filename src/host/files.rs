@@ -209,7 +209,8 @@ pub fn remove_directory(path: &Path) -> Result<bool, FileError> {
     }
 }
 
-/// Moves a file aside (`journal.json` to `journal.json.damaged`) so that it can be looked at later.
+/// Keeps a file as it is under another name (`journal` as `journal.damaged`) so that it can be looked at later. A regular
+/// file stays in its place until it is replaced: a crash in between must not make it look as if there had been none.
 ///
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`].
@@ -218,6 +219,13 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".damaged");
     let aside = PathBuf::from(aside);
+    let regular = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    if regular {
+        let _older = fs::remove_file(&aside);
+        if fs::hard_link(path, &aside).is_ok() {
+            return Ok(aside);
+        }
+    }
     fs::rename(path, &aside).map_err(unwritten(path))?;
     Ok(aside)
 }
@@ -297,8 +305,14 @@ mod tests {
                 "{why:?}: {:?}",
                 read(&path)
             );
-            set_aside(&path).unwrap();
-            assert!(read(&path).unwrap().is_none());
+            let aside = set_aside(&path).unwrap();
+            assert!(aside.symlink_metadata().is_ok());
+            // A regular file stays until something of ours takes its place.
+            let stays = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+            assert_eq!(stays, matches!(why, Distrust::Writable { .. }), "{why:?}");
+            replace(&path, b"ours").unwrap();
+            assert_eq!(read(&path).unwrap().unwrap(), b"ours");
+            fs::remove_file(&path).unwrap();
         };
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
         refused(Distrust::Link);

@@ -9,14 +9,16 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
 use crate::quarantine::ruleset::{Layer, TABLE};
@@ -111,13 +113,13 @@ async fn run(arguments: &[&str], input: &str) -> Result<Vec<u8>, NftError> {
     let child = Command::new(&program)
         .args(arguments)
         .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
+        .stdin(whole(input).map_err(failed)?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    let (output, complaint, success) = tokio::time::timeout(LIMIT, talk(child, input))
+    let (output, complaint, success) = tokio::time::timeout(LIMIT, talk(child))
         .await
         .map_err(|_| NftError::Timeout)?
         .map_err(failed)?;
@@ -138,14 +140,17 @@ async fn run(arguments: &[&str], input: &str) -> Result<Vec<u8>, NftError> {
     Err(NftError::Refused { complaint })
 }
 
-async fn talk(mut child: Child, input: &str) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let write = async {
-        if let Some(mut stdin) = stdin {
-            // nft may end before it has read everything (a syntax error); its own complaint says more than EPIPE.
-            let _ = stdin.write_all(input.as_bytes()).await;
-        }
-    };
+/// Input that is there whole before anybody reads it: of a pipe whose writer is killed nft would take what has come so
+/// far for all of it, and that may end between two tables.
+fn whole(input: &str) -> io::Result<Stdio> {
+    let mut file = File::from(memfd_create("edgewarden.nft", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(input.as_bytes())?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+async fn talk(mut child: Child) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut output, mut complaint) = (Vec::new(), Vec::new());
     let read = async {
         if let Some(stdout) = stdout {
@@ -159,7 +164,7 @@ async fn talk(mut child: Child, input: &str) -> io::Result<(Vec<u8>, Vec<u8>, bo
         }
         io::Result::Ok(())
     };
-    let ((), read, listened) = tokio::join!(write, read, listen);
+    let (read, listened) = tokio::join!(read, listen);
     read.and(listened)?;
     let status = child.wait().await?;
     Ok((output, complaint, status.success()))

@@ -29,6 +29,9 @@ pub struct RolledBack {
     pub at: Timestamp,
     /// Why, for people.
     pub why: String,
+    /// The channel came back without its rules: they had cut it.
+    #[serde(default)]
+    pub proven: bool,
 }
 
 /// A plan whose control channel was seen to work behind its rules.

@@ -211,16 +211,17 @@ fn id_of(plan: &Plan, orders: &[Order]) -> PlanId {
     let text = serde_json::to_string(&content).unwrap_or_default();
     let mut sum = crc32fast::Hasher::new();
     sum.update(text.as_bytes());
-    // Not as text: there may be a hundred thousand.
+    // Not as text and not one by one: there may be a hundred thousand.
+    let mut bytes = Vec::new();
     for BlockedRemote { remote, expires } in orders.iter().flat_map(|order| &order.block.remotes) {
         match remote.addr() {
-            IpAddr::V4(v4) => sum.update(&v4.octets()),
-            IpAddr::V6(v6) => sum.update(&v6.octets()),
+            IpAddr::V4(v4) => bytes.extend(v4.octets()),
+            IpAddr::V6(v6) => bytes.extend(v6.octets()),
         }
-        sum.update(&[remote.prefix_len()]);
-        let expires = expires.map_or(0, Timestamp::as_second);
-        sum.update(&expires.to_le_bytes());
+        bytes.push(remote.prefix_len());
+        bytes.extend(expires.map_or(0, Timestamp::as_second).to_le_bytes());
     }
+    sum.update(&bytes);
     PlanId(format!("{:08x}", sum.finalize()))
 }
 

@@ -96,8 +96,11 @@ fn quarantine(state: &State, posture: Posture, desired: Option<&Value>) -> Optio
         (Some(value), Some(order)) if means(value, order) && state.obeys() => Some(value.clone()),
         (Some(value), None) if state.phase == Phase::Released && means_release(value) => Some(value.clone()),
         (Some(value), Some(order)) if !refused && !means(value, order) => None,
-        // Not (yet) what is desired: say what is true.
-        _ => Some(json!(posture == Posture::Isolate)),
+        // Not (yet) what is desired: say what is true, unless that would read as done.
+        _ => {
+            let truth = json!(posture == Posture::Isolate);
+            (desired != Some(&truth) || state.obeys()).then_some(truth)
+        }
     }
 }
 

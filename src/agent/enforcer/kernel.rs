@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Enforcer;
-use crate::host::clock::Now;
+use crate::host::clock::{self, Now};
 use crate::host::nft::{self, NftError};
 use crate::host::nft_kernel::NftKernel;
 use crate::quarantine::history::{Doer, Event};
@@ -70,7 +70,8 @@ impl Enforcer {
         let ruleset = render(&target.plan, &hooks, target.effect);
         let mut kernel = NftKernel::open().map_err(|error| self.blind(&error))?;
         let generation = kernel.generation().map_err(|error| self.blind(&error))?;
-        if self.is_untouched(&ruleset, generation, now) {
+        // An interface that leaves takes its hook with it, without any transaction.
+        if self.is_untouched(&ruleset, generation, now) && devices_hold(&ruleset, &mut kernel) {
             self.note_counted(target, &mut kernel);
             self.begin_attempt(target);
             return self.prove(target, now, false);
@@ -268,6 +269,7 @@ impl Enforcer {
         });
         self.posture = None;
         self.loaded = None;
+        self.loaded_at = clock::now().uptime;
         let generation = kernel.generation().ok();
         let present = kernel.tables().map_err(|error| self.blind(&error))?;
         let listings = self.read_back(&ruleset, &present, now).await?;

@@ -22,6 +22,8 @@ const BELIEVE: Duration = Duration::from_secs(600);
 pub(super) struct Layers {
     /// What the kernel refused, when, for which interfaces, and in which words.
     refused: BTreeMap<Layer, (Duration, Hooks, String)>,
+    /// The hooks of the interfaces that were last listed.
+    seen: Hooks,
     /// The interfaces could not be listed.
     problem: Option<String>,
     /// Interfaces left out for their names.
@@ -31,18 +33,15 @@ pub(super) struct Layers {
 impl Layers {
     /// The hooks to use now.
     pub(super) fn hooks(&mut self, isolation: &Isolation, now: Duration) -> Hooks {
-        let links = match links::links() {
+        match links::links() {
             Ok(links) => {
                 self.problem = None;
-                links
+                (self.seen, self.unnamed) = hooks_of(&links);
             }
-            Err(error) => {
-                self.problem = Some(crate::error_text(&error));
-                Vec::new()
-            }
-        };
-        let (mut hooks, unnamed) = hooks_of(&links);
-        self.unnamed = unnamed;
+            // What held goes on to hold.
+            Err(error) => self.problem = Some(crate::error_text(&error)),
+        }
+        let mut hooks = self.seen.clone();
         if !isolation.bridged {
             hooks.bridge = false;
         }
@@ -81,7 +80,7 @@ impl Layers {
         });
         let problem = self.problem.iter().map(|why| {
             format!(
-                "frames on bridges and past the IP stack are not cut, the interfaces cannot be listed: {why}"
+                "frames of new bridges and interfaces are not cut, the interfaces cannot be listed: {why}"
             )
         });
         let unnamed = (self.unnamed > 0)

@@ -167,6 +167,8 @@ pub struct Enforcer {
     attempt: Option<(PlanId, Attempt)>,
     channel_works: bool,
     round_trip: Option<Duration>,
+    /// Uptime at which the rules were last loaded whole.
+    loaded_at: Duration,
     /// Uptime since which a plan that was given up is away, until it is known whether its rules had cut the channel.
     given_up: Option<Duration>,
     reasserted: u64,

@@ -9,6 +9,7 @@ use super::Enforcer;
 use super::kernel::Target;
 use crate::host::canary::{self, Outcome};
 use crate::host::clock::Now;
+use crate::host::links;
 use crate::host::nft_kernel::NftKernel;
 use crate::quarantine::order::{Posture, Protocol};
 use crate::quarantine::plan::{Plan, PlannedLimit};
@@ -33,14 +34,21 @@ impl Enforcer {
             return Ok(());
         }
         self.last_canary = Some(now.uptime);
-        let faults: Vec<String> = canary_targets(&target.plan)
+        // What goes to an address of our own goes over loopback, and never leaves.
+        let links = links::links().unwrap_or_default();
+        let own: Vec<IpAddr> = links.into_iter().flat_map(|link| link.addresses).collect();
+        let faults: Vec<String> = canary_targets(&target.plan, &own)
             .into_iter()
             .filter_map(|target| match canary::send(target) {
                 Outcome::Refused | Outcome::NoRoute => None,
                 Outcome::Left => Some(format!(
                     "the canary to {target} left the device: the rules do not hold"
                 )),
-                Outcome::Unclear(why) => Some(format!("the canary to {target} proved nothing: {why}")),
+                // It was not sent either, for a reason of its own: a prohibiting route, a broadcast. The listing stands.
+                Outcome::Unclear(why) => {
+                    tracing::debug!("the canary to {target} proved nothing: {why}");
+                    None
+                }
             })
             .collect();
         if faults.is_empty() {
@@ -119,7 +127,7 @@ fn quotas(limits: &[PlannedLimit], counted: &Counted) -> Vec<QuotaUse> {
 }
 
 /// Where the plan lets nothing go: documentation addresses in isolation, a blocked remote in restriction.
-fn canary_targets(plan: &Plan) -> Vec<SocketAddr> {
+fn canary_targets(plan: &Plan, own: &[IpAddr]) -> Vec<SocketAddr> {
     let addresses: Vec<IpAddr> = match plan.posture {
         Posture::Normal => Vec::new(),
         Posture::Isolate => CANARIES.iter().filter_map(|text| text.parse().ok()).collect(),
@@ -129,6 +137,7 @@ fn canary_targets(plan: &Plan) -> Vec<SocketAddr> {
             .iter()
             .map(|blocked| host_of(&blocked.remote))
             .filter(is_ordinary)
+            .filter(|address| !own.contains(address))
             .take(1)
             .collect(),
     };
@@ -152,6 +161,9 @@ fn host_of(net: &ipnet::IpNet) -> IpAddr {
 
 /// Whether a datagram to it would go to a wire and back to nobody else: others prove nothing.
 fn is_ordinary(address: &IpAddr) -> bool {
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    let broadcast = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
     !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || broadcast)
 }

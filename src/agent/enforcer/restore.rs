@@ -36,7 +36,7 @@ impl Enforcer {
         });
         let (journal, saved) = read_journal(&path, &mut history);
         let clock = TrustedClock::start(clock::now(), &clock::boot(), journal.clock.as_ref());
-        let journal_gave_up = journal.rolled_back.is_some();
+        let journal_gave_up = journal.rolled_back.as_ref().is_some_and(|rolled| !rolled.proven);
         let mut enforcer = Self {
             path,
             journal,
@@ -50,6 +50,7 @@ impl Enforcer {
             channel_works: false,
             round_trip: None,
             // A restart does not know when the release was: the wait begins anew.
+            loaded_at: std::time::Duration::ZERO,
             given_up: journal_gave_up.then(|| clock::now().uptime),
             reasserted: 0,
             changed_by: None,

@@ -59,12 +59,9 @@ impl Enforcer {
         if !target.cuts() || self.state.phase != Phase::Provisional || id != plan.id() {
             return;
         }
-        match confirm::judge(
-            &attempt,
-            self.round_trip,
-            self.settings.isolation.confirm,
-            now.uptime,
-        ) {
+        // What went through while the rules were gone, or before they were as wide as now, proves nothing of them.
+        let round_trip = self.round_trip.filter(|sent| *sent >= self.loaded_at);
+        match confirm::judge(&attempt, round_trip, self.settings.isolation.confirm, now.uptime) {
             Verdict::Wait => {}
             Verdict::Confirmed => self.confirm(id, &attempt, wanted, target, now),
             Verdict::Widen => {
@@ -95,6 +92,7 @@ impl Enforcer {
                     plan: id,
                     at: now.wall,
                     why,
+                    proven: false,
                 });
                 self.given_up = Some(now.uptime);
                 self.attempt = None;
@@ -120,7 +118,12 @@ impl Enforcer {
             now.uptime,
         ) {
             Aftermath::Wait => {}
-            Aftermath::RulesWereIt => self.given_up = None,
+            Aftermath::RulesWereIt => {
+                self.given_up = None;
+                if let Some(rolled) = &mut self.journal.rolled_back {
+                    rolled.proven = true;
+                }
+            }
             Aftermath::SilentAnyway => {
                 tracing::warn!(plan = %id, "the control channel is as silent without the rules: they are put back");
                 self.given_up = None;
