@@ -19,19 +19,23 @@ use serde_json::{Value, json};
 const ENDPOINT: &str = "a1b2c3-ats.iot.example";
 
 /// A connected lab whose nucleus knows the endpoint by its name, which a server in the internet answers for.
-fn by_name(more: Value) -> (Stage, [Running; 2]) {
+fn by_name(configuration: Value) -> (Stage, [Running; 2]) {
+    let more = StageOptions {
+        configuration,
+        ..options()
+    };
+    with_names(more, &json!({ENDPOINT: [INTERNET_V4.to_string()]}))
+}
+
+fn with_names(more: StageOptions, names: &Value) -> (Stage, [Running; 2]) {
     ask_name_servers(&[INTERNET_V4]).unwrap();
     let mut stage = Stage::start(StageOptions {
-        configuration: more,
         broker: format!("{ENDPOINT}:8883"),
         online: false,
-        ..options()
+        ..more
     })
     .unwrap();
-    stage
-        .site
-        .set_names(&json!({ENDPOINT: [INTERNET_V4.to_string()]}))
-        .unwrap();
+    stage.site.set_names(names).unwrap();
     let servers =
         [INTERNET_V4, ATTACKER_V4].map(|address| stage.site.name_server(Ns::Internet, address).unwrap());
     stage.go_online().unwrap();
@@ -254,5 +258,64 @@ fn leases_are_asked_for_and_renewed_while_isolated() {
         assert_eq!(ways(), [true, true, false, false]);
         release(&stage);
         assert_eq!(ways(), [true; 4]);
+    });
+}
+
+/// What an isolation would let pass now, as address and port.
+fn planned(stage: &Stage) -> Vec<(String, u64)> {
+    let path = stage.site.directory().join("order.json");
+    std::fs::write(&path, json!({"posture": "isolate"}).to_string()).unwrap();
+    let args = ["plan", "--order", path.to_str().unwrap(), "--json"];
+    let (code, output, errors) = stage.edgewarden(&args).unwrap();
+    assert_eq!(code, Some(0), "{errors}");
+    let value: Value = serde_json::from_str(&output).unwrap();
+    let endpoints = value["plan"]["endpoints"].as_array().unwrap();
+    endpoints
+        .iter()
+        .map(|one| {
+            let address = one["address"].as_str().unwrap().to_owned();
+            (address, one["port"].as_u64().unwrap_or_default())
+        })
+        .collect()
+}
+
+#[test]
+fn the_nucleus_proxy_and_chosen_groups_are_lifelines() {
+    in_lab("the_nucleus_proxy_and_chosen_groups_are_lifelines", || {
+        let proxy = json!({"networkProxy": {"proxy": {"url": "http://user@proxy.example:3128"}}});
+        let more = StageOptions {
+            nucleus: vec!["--nucleus-configuration".into(), proxy.to_string()],
+            ..options()
+        };
+        let names = json!({
+            ENDPOINT: [INTERNET_V4.to_string()],
+            "proxy.example": [ATTACKER_V4.to_string()],
+            "logs.eu-central-1.amazonaws.com": ["203.0.113.77"],
+        });
+        let (mut stage, _servers) = with_names(more, &names);
+        let _proxy = stage.site.echo_server(Ns::Internet, 3128).unwrap();
+        let _other = stage.site.echo_server(Ns::Internet, 4444).unwrap();
+        let has = |stage: &Stage, address: &str, port| planned(stage).contains(&(address.to_owned(), port));
+        let proxy = ATTACKER_V4.to_string();
+        wait_until(LIMIT, "the proxy is planned", || has(&stage, &proxy, 3128)).unwrap();
+        assert!(!has(&stage, "203.0.113.77", 443), "logs are off");
+        stage
+            .deploy(&json!({"isolation": {"lifelines": {"logs": true}}}))
+            .unwrap();
+        wait_until(LIMIT, "logs are planned", || has(&stage, "203.0.113.77", 443)).unwrap();
+        stage
+            .deploy(&json!({"isolation": {"lifelines": {"logs": false}}}))
+            .unwrap();
+        wait_until(LIMIT, "logs are not planned", || {
+            !has(&stage, "203.0.113.77", 443)
+        })
+        .unwrap();
+
+        let reaches = |port| stage.site.tcp_connects(Ns::Gateway, ATTACKER_V4, port).unwrap();
+        assert!(reaches(3128) && reaches(4444), "control");
+        isolate(&stage);
+        assert!(reaches(3128), "the proxy");
+        assert!(!reaches(4444), "nothing else of its address");
+        release(&stage);
     });
 }

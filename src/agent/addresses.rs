@@ -201,7 +201,15 @@ impl Asked {
         let client = client.clone();
         self.running.spawn(async move {
             let answer = tokio::time::timeout(NUCLEUS_LIMIT, nucleus::endpoints(&client)).await;
-            answer.ok()?.ok()
+            let error = match answer.ok()? {
+                Ok(endpoints) => return Some(endpoints),
+                Err(error) => error,
+            };
+            tracing::debug!(
+                "the nucleus does not tell its endpoints: {}",
+                crate::error_text(&error)
+            );
+            None
         });
     }
 

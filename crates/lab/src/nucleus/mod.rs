@@ -99,7 +99,7 @@ pub struct NucleusArgs {
     #[arg(long, value_name = "HOST")]
     pub credentials_endpoint: Option<String>,
     /// JSON merged over the nucleus' own configuration, e.g. its network proxy.
-    #[arg(long, value_name = "JSON")]
+    #[arg(long, value_name = "JSON", value_parser = json)]
     pub nucleus_configuration: Option<serde_json::Value>,
     /// Longest pause between connection attempts to the broker. The real nuclei wait up to 300 s; tests cannot.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
@@ -196,4 +196,9 @@ pub fn read_component_env(root: &Path) -> std::io::Result<BTreeMap<String, Strin
     Ok(pairs
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect())
+}
+
+/// Parsed: left to itself clap takes any text for a JSON string.
+fn json(text: &str) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::from_str(text)
 }
