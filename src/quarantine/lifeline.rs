@@ -182,6 +182,8 @@ pub struct Surroundings {
     pub time_servers: Vec<String>,
 }
 
+/// Port of DNS.
+pub const DNS_PORT: u16 = 53;
 /// Ports of the IoT data endpoint: MQTT, HTTPS, and both with ALPN (shadow.md 11).
 pub const DATA_ENDPOINT_PORTS: [u16; 3] = [8883, 8443, 443];
 /// Ports of the Greengrass data plane (shadow.md 11).

@@ -12,8 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::disjoint::disjoint;
-use super::lifeline::{Endpoint, Lifelines};
-use super::order::{Allowance, Block, BlockedRemote, Limit, Order, Posture, ProcessRule};
+use super::lifeline::{DATA_ENDPOINT_PORTS, DNS_PORT, Endpoint, Lifelines};
+use super::order::{Allowance, Block, BlockedRemote, Limit, Order, Posture, ProcessRule, Protocol};
 
 /// Names a plan's content. Addresses of lifelines are left out: a refreshed address does not need a new confirmation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,6 +236,19 @@ impl Plan {
         self.id.clone()
     }
 
+    /// TCP ports that wide lifelines open to any address; none while they are pinned. DNS's is not among them: it is
+    /// opened for UDP alone.
+    pub fn wide_ports(&self) -> BTreeSet<u16> {
+        let wide =
+            self.scope == Scope::Wide && self.lifelines.data_endpoint && self.posture == Posture::Isolate;
+        if !wide {
+            return BTreeSet::new();
+        }
+        let tcp = self.endpoints.iter().filter(|e| e.protocol == Protocol::Tcp);
+        let known = tcp.map(|e| e.port).filter(|port| *port != DNS_PORT);
+        DATA_ENDPOINT_PORTS.into_iter().chain(known).collect()
+    }
+
     /// Whether a remote is blocked by name, whatever the posture.
     pub fn blocks_remote(&self, address: IpAddr) -> bool {
         let remotes = &self.block.remotes;
@@ -247,7 +260,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quarantine::order::{Authority, Direction, Protocol};
+    use crate::quarantine::order::{Authority, Direction};
 
     fn order(authority: Authority, posture: Posture) -> Order {
         let issued = "2026-01-01T00:00:00Z".parse().unwrap();

@@ -9,12 +9,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::lifeline::DATA_ENDPOINT_PORTS;
+use super::lifeline::DNS_PORT;
 use super::order::{Allowance, Direction, Posture, Protocol};
-use super::plan::{Plan, Scope};
+use super::plan::Plan;
 
-/// Port of DNS: answers to wide lookups come from it.
-const DNS_PORT: u16 = 53;
 /// Client and server ports of DHCPv4 and DHCPv6.
 const DHCP_PORTS: [(u16, u16); 2] = [(68, 67), (546, 547)];
 
@@ -69,14 +67,10 @@ fn is_lifeline(plan: &Plan, connection: &Connection) -> bool {
 }
 
 fn is_wide(plan: &Plan, protocol: Protocol, port: u16) -> bool {
-    let wide = plan.scope == Scope::Wide && plan.lifelines.data_endpoint && plan.posture == Posture::Isolate;
-    wide && match protocol {
-        Protocol::Udp => port == DNS_PORT,
-        Protocol::Tcp => {
-            let mut known = plan.endpoints.iter().filter(|e| e.protocol == Protocol::Tcp);
-            DATA_ENDPOINT_PORTS.contains(&port)
-                || (port != DNS_PORT && known.any(|endpoint| endpoint.port == port))
-        }
+    let ports = plan.wide_ports();
+    match protocol {
+        Protocol::Udp => !ports.is_empty() && port == DNS_PORT,
+        Protocol::Tcp => ports.contains(&port),
     }
 }
 
@@ -103,7 +97,7 @@ mod tests {
     use super::*;
     use crate::quarantine::lifeline::{Endpoint, Purpose};
     use crate::quarantine::order::{Authority, Block, BlockedPort, BlockedRemote, Order};
-    use crate::quarantine::plan::{IsolationSettings, fold};
+    use crate::quarantine::plan::{IsolationSettings, Scope, fold};
 
     fn plan(change: impl Fn(&mut Order), scope: Scope) -> Plan {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();

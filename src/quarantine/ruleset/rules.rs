@@ -7,9 +7,8 @@
 use ipnet::IpNet;
 
 use super::{Chain, Effect, Hooks, Rule, quota_name};
-use crate::quarantine::lifeline::DATA_ENDPOINT_PORTS;
 use crate::quarantine::order::{Allowance, Direction, Posture, Protocol};
-use crate::quarantine::plan::{Plan, Scope};
+use crate::quarantine::plan::Plan;
 use crate::quarantine::ruleset::Elements;
 
 /// Neighbour discovery. What arrives with a hop limit of 255 was sent on this link; what leaves stays on it by its
@@ -305,17 +304,8 @@ impl Rules<'_> {
 }
 
 fn wide_ports(plan: &Plan) -> Option<String> {
-    let widened =
-        plan.scope == Scope::Wide && plan.lifelines.data_endpoint && plan.posture == Posture::Isolate;
-    widened.then(|| {
-        let known = plan
-            .endpoints
-            .iter()
-            .filter(|e| e.protocol == Protocol::Tcp && e.port != 53)
-            .map(|e| e.port);
-        let ports: std::collections::BTreeSet<u16> = DATA_ENDPOINT_PORTS.into_iter().chain(known).collect();
-        list(ports)
-    })
+    let ports = plan.wide_ports();
+    (!ports.is_empty()).then(|| list(ports))
 }
 
 fn list(ports: impl IntoIterator<Item = u16>) -> String {
