@@ -10,6 +10,7 @@
 
 pub mod append_file;
 pub mod drop_directory;
+pub mod journal_file;
 pub mod state_directory;
 
 use std::fs::{self, File, OpenOptions};

@@ -5,5 +5,6 @@ pub mod dns_tap;
 pub mod link_watch;
 pub mod links;
 pub mod netlink;
+pub mod severing;
 pub mod sock_diag;
 pub mod uplinks;

@@ -10,6 +10,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use crate::host::net::netlink::{Netlink, NetlinkError, Question, attributes, push_attribute};
+use crate::quarantine::ports::FilterChange;
 use crate::quarantine::ruleset::{Counted, Layer, TABLE};
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -44,17 +45,6 @@ const COUNTER: u32 = 1;
 const QUOTA: u32 = 2;
 /// Objects read of our own tables; we make some dozens.
 const MAX_OBJECTS: usize = 1_024;
-
-/// Somebody's change of the packet filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The generation it made.
-    pub generation: u32,
-    /// The process, as the kernel saw it at that moment.
-    pub pid: u32,
-    /// Its short name, chosen by itself.
-    pub name: String,
-}
 
 /// A question channel; it belongs to the network namespace of the thread that opened it.
 pub struct NftKernel {
@@ -173,8 +163,8 @@ impl NftKernel {
 }
 
 /// Reads a message that tells of a generation.
-pub(super) fn change(message: &[u8]) -> Option<Change> {
-    Some(Change {
+pub(super) fn change(message: &[u8]) -> Option<FilterChange> {
+    Some(FilterChange {
         generation: number(message, GENERATION_ID)?,
         pid: number(message, GENERATION_PROCESS).unwrap_or_default(),
         name: text(message, GENERATION_NAME).unwrap_or_default().to_owned(),

@@ -1,7 +1,8 @@
-//! The kernel's packet filter: rules are loaded and listed ([`nft`]), its generations and counters are asked for
+//! The kernel's packet filter, as enforcement asks for it ([`filter`]): rules are loaded and listed ([`nft`]), its generations and counters are asked for
 //! ([`kernel`]), its changes are heard ([`watch`]), and what it refuses is tried ([`canary`]).
 
 pub mod canary;
+pub mod filter;
 pub mod kernel;
 pub mod nft;
 pub mod watch;
