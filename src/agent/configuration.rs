@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use greengrass_ipc::{Client, SubscriptionEvent};
+use greengrass_ipc::Client;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -92,12 +92,7 @@ impl Follower {
                     let wait = if fetched { REFRESH } else { RETRY };
                     match tokio::time::timeout(wait, updates.next()).await {
                         Ok(None) => break,
-                        Ok(Some(
-                            SubscriptionEvent::Message(_)
-                            | SubscriptionEvent::Missed { .. }
-                            | SubscriptionEvent::Resubscribed,
-                        ))
-                        | Err(_) => {}
+                        Ok(Some(_)) | Err(_) => {}
                     }
                 },
                 Err(error) => {

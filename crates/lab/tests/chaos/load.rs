@@ -116,7 +116,7 @@ impl Application {
     pub async fn change_configuration(&self) -> bool {
         let value = json!(self.notes.configuration_events.load(Ordering::SeqCst).to_string());
         let change = UpdateConfiguration::new(&["mark"], &value, SystemTime::now());
-        self.client.execute(&change).await.is_ok()
+        self.client.request(&change).await.is_ok()
     }
 }
 
