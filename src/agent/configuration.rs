@@ -90,9 +90,9 @@ impl Follower {
                 Ok(mut updates) => loop {
                     let fetched = self.fetch().await;
                     let wait = if fetched { REFRESH } else { RETRY };
-                    match tokio::time::timeout(wait, updates.next()).await {
-                        Ok(None) => break,
-                        Ok(Some(_)) | Err(_) => {}
+                    // Whatever it says, and after the wait in any case: ask again.
+                    if let Ok(None) = tokio::time::timeout(wait, updates.next()).await {
+                        break;
                     }
                 },
                 Err(error) => {

@@ -189,7 +189,7 @@ async fn listen(client: Client, topic: String, notes: Arc<Notes>) {
                 notes.last.lock().unwrap().insert(message.topic, payload);
             }
             SubscriptionEvent::Resubscribed => drop(notes.resubscribed.fetch_add(1, Ordering::SeqCst)),
-            SubscriptionEvent::Missed { .. } => {}
+            _ => {}
         }
     }
 }

@@ -51,10 +51,7 @@ fn local_messages_and_lifecycle_work_with_both_personalities() {
                 TopicPayload::Json(message),
                 TopicPayload::Binary(b"\0\xff"[..].into()),
             ] {
-                let expected = TopicMessage {
-                    topic: topic.clone(),
-                    payload,
-                };
+                let expected = TopicMessage::new(topic.clone(), payload);
                 assert_eq!(next(&mut local).await, expected);
             }
             let denied = client.request(&PublishToTopic::binary("other", b"")).await;
