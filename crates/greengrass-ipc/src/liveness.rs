@@ -52,10 +52,10 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Probes with the cheapest call there is; any answer of the nucleus will do. Finds a nucleus that takes requests
+    /// Probes with the cheapest request there is; any answer of the nucleus will do. Finds a nucleus that takes requests
     /// and answers none, but not a subscription that is dead on its own.
     #[must_use]
-    pub fn by_call() -> Self {
+    pub fn by_request() -> Self {
         Self::by_probe(|client| async move {
             let request = json!({ "keyPath": [PROBE_KEY] });
             match client.request_json("GetConfiguration", request).await {
