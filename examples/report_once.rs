@@ -9,8 +9,8 @@ mod usage;
 
 use std::error::Error;
 
-use edgewarden::host::links;
-use edgewarden::host::sock_diag::SockDiag;
+use edgewarden::host::net::links;
+use edgewarden::host::net::sock_diag::SockDiag;
 use edgewarden::report::{Baseline, Encoding, Offline, ReportInput, build};
 
 /// What the classic nucleus carries.

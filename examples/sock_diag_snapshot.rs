@@ -6,8 +6,8 @@
 #[path = "support/usage.rs"]
 mod usage;
 
-use edgewarden::host::netlink::NetlinkError;
-use edgewarden::host::sock_diag::SockDiag;
+use edgewarden::host::net::netlink::NetlinkError;
+use edgewarden::host::net::sock_diag::SockDiag;
 
 fn main() -> Result<(), NetlinkError> {
     let before = usage::cpu_micros();

@@ -7,37 +7,18 @@
 //! 2. orders become rules that are proven: [`quarantine`] (pure) carried out by [`agent::enforcer`]
 //! 3. a person asks the device: [`cli`] → [`control`]
 //!
-//! Effects live behind two doors, [`host`] (the Linux kernel) and [`cloud`] (Greengrass IPC). [`config`] says what is
-//! wanted, [`agent`] wires everything together.
+//! What is decided is the crate `edgewarden-core`, whose folders appear here by their names; it has no effects. What
+//! acts lives behind two doors, [`host`] (the Linux kernel) and [`cloud`] (Greengrass IPC), and [`agent`] wires
+//! everything together. Arrows point only down: core < host, cloud < control < agent < cli (`tests/architecture.rs`).
 
 pub mod agent;
 pub mod cli;
 pub mod cloud;
-pub mod config;
 pub mod control;
-pub mod detect;
 pub mod host;
-pub mod observe;
-pub mod process;
-pub mod quarantine;
-pub mod report;
 
-/// Locks even what a thread that failed had locked: the values behind our locks are whole between any two steps.
-pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
+pub use edgewarden_core::{
+    config, detect, document, error_text, moment, observe, process, quarantine, report,
+};
 
-/// An error with all its causes in one line, `what: why: why`. A cause that only repeats its effect is left out.
-pub fn error_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = next.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = next.source();
-    }
-    text
-}
+pub(crate) use edgewarden_core::lock;

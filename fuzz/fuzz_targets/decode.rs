@@ -1,9 +1,9 @@
 //! Frames of any bytes through decode, way, fragments and tally: nothing panics, and every byte that goes in comes out.
 #![no_main]
 
-use edgewarden::observe::decode::LinkKind;
-use edgewarden::observe::meter::{Captured, Meter};
-use edgewarden::observe::way::{Interface, Kind, Seen, Stack};
+use edgewarden_core::observe::decode::LinkKind;
+use edgewarden_core::observe::meter::{Captured, Meter};
+use edgewarden_core::observe::way::{Interface, Kind, Seen, Stack};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

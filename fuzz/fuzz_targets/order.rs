@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use edgewarden::quarantine::journal::{self, Journal};
-use edgewarden::quarantine::order::{Authority, Order};
-use edgewarden::quarantine::order_document::{Wish, read};
-use edgewarden::quarantine::plan::{IsolationSettings, Scope, fold};
-use edgewarden::quarantine::ruleset::{Counted, Device, Effect, Hooks, render};
+use edgewarden_core::quarantine::proof::journal::{self, Journal};
+use edgewarden_core::quarantine::orders::order::{Authority, Order};
+use edgewarden_core::quarantine::orders::document::{Wish, read};
+use edgewarden_core::quarantine::plan::{IsolationSettings, Scope, fold};
+use edgewarden_core::quarantine::ruleset::{Counted, Device, Effect, Hooks, render};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;

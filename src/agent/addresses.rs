@@ -2,7 +2,7 @@
 //!
 //! In: the configuration, the nucleus' endpoints, the host's resolvers and time servers, the nucleus' open connections,
 //! whether the control channel works. Out: addresses for the enforcer, what to watch for in DNS answers
-//! ([`super::dns_feed`]), and what did not resolve for the board. When what is looked up is `quarantine::lookups`'.
+//! ([`super::dns_feed`]), and what did not resolve for the board. When what is looked up is `quarantine::lifelines::lookups`'.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,16 +11,17 @@ use greengrass_ipc::Client;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::board::{Board, LifelineStatus};
+use super::board::Board;
 use super::enforcer::{Command, Handle};
 use crate::cloud::nucleus;
 use crate::config::Config;
-use crate::host::uplinks::{self, Uplink};
+use crate::control::status::LifelineStatus;
+use crate::host::net::uplinks::{self, Uplink};
 use crate::host::{clock, surroundings};
-use crate::quarantine::dns_answers::Watched;
-use crate::quarantine::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
-use crate::quarantine::lookups::Lookups;
-use crate::quarantine::order::Protocol;
+use crate::quarantine::lifelines::dns_answers::Watched;
+use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
+use crate::quarantine::lifelines::lookups::Lookups;
+use crate::quarantine::orders::order::Protocol;
 
 /// From one look at the nucleus' and the host's configuration to the next.
 const LOOK_AROUND: Duration = Duration::from_secs(60);

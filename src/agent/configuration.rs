@@ -15,11 +15,11 @@ use super::board::Board;
 use super::enforcer::{Command, Handle, Settings};
 use crate::cloud::nucleus;
 use crate::config::document::{self, Development};
-use crate::config::fault::join;
 use crate::config::{Config, Mode};
+use crate::document::fault::join;
 use crate::host::{clock, files};
-use crate::quarantine::order::Authority;
-use crate::quarantine::order_document;
+use crate::quarantine::orders;
+use crate::quarantine::orders::order::Authority;
 
 /// The last good document, in the state directory.
 const FILE: &str = "configuration.json";
@@ -164,7 +164,7 @@ impl Follower {
             .send(Command::Settings(Box::new(settings(&config, pid))))
             .await;
         let now = clock::now().wall;
-        let wish = order_document::read(config.quarantine.as_ref(), Authority::Deployment, now);
+        let wish = orders::document::read(config.quarantine.as_ref(), Authority::Deployment, now);
         self.enforcer
             .send(Command::Wish {
                 authority: Authority::Deployment,

@@ -1,6 +1,6 @@
 //! Feeds the lifelines with the DNS answers that this machine gets while something is cut.
 //!
-//! In: what is watched for ([`super::addresses`]), the enforcement state, DNS messages ([`crate::host::dns_tap`]).
+//! In: what is watched for ([`super::addresses`]), the enforcement state, DNS messages ([`crate::host::net::dns_tap`]).
 //! Out: addresses for the enforcer, at once. The tap is open only while it can be of use. What counts is
 //! `quarantine::dns_answers`'. A tap that cannot be opened costs speed only: names are looked up anyway.
 
@@ -11,9 +11,9 @@ use tokio::sync::watch;
 
 use super::enforcer::{Command, Handle};
 use crate::host::clock;
-use crate::host::dns_tap::{DnsTap, TapError};
-use crate::quarantine::dns_answers::{Answers, Watched};
-use crate::quarantine::lifeline::Endpoint;
+use crate::host::net::dns_tap::{DnsTap, TapError};
+use crate::quarantine::lifelines::dns_answers::{Answers, Watched};
+use crate::quarantine::lifelines::lifeline::Endpoint;
 
 /// From one batch of addresses to the next: each may load the rules, and any program can ask for many buckets' names.
 /// What comes meanwhile waits in the kernel, and is lost when that is full.

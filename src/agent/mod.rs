@@ -11,8 +11,10 @@
 pub mod addresses;
 pub mod board;
 pub mod configuration;
+mod control;
 pub mod dns_feed;
 pub mod enforcer;
+pub mod observer;
 pub mod reporter;
 pub mod shadow;
 
@@ -26,16 +28,18 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use wildmatch::WildMatch;
 
+use crate::agent::control::server::Server;
+use crate::agent::observer::{ObserveSettings, Observer};
 use crate::cloud::nucleus;
 use crate::config::document::Development;
 use crate::config::{Capture, Config, Mode};
-use crate::control::server::Server;
 use crate::host::capture::Receiver;
-use crate::host::link_watch::LinkWatch;
-use crate::host::uplinks::Uplink;
-use crate::host::{clock, files, nft_watch, state_directory};
-use crate::observe::{ObserveSettings, Observer};
-use crate::quarantine::dns_answers::Watched;
+use crate::host::files::state_directory;
+use crate::host::net::link_watch::LinkWatch;
+use crate::host::net::uplinks::Uplink;
+use crate::host::netfilter::watch as nft_watch;
+use crate::host::{clock, files};
+use crate::quarantine::lifelines::dns_answers::Watched;
 use board::Board;
 use enforcer::{Command, Enforcer, Handle};
 use reporter::desk::Questions;

@@ -17,12 +17,12 @@ use crate::cloud::shadow_message;
 use crate::cloud::shadow_session::{Effect, Session};
 use crate::cloud::topics::ShadowTopics;
 use crate::config::Config;
-use crate::config::fault::Fault;
+use crate::document::fault::Fault;
 use crate::host::clock;
-use crate::host::uplinks::Uplink;
-use crate::quarantine::order::Authority;
-use crate::quarantine::order_document::{self, Wish};
-use crate::quarantine::state::State;
+use crate::host::net::uplinks::Uplink;
+use crate::quarantine::orders::document::{self, Wish};
+use crate::quarantine::orders::order::Authority;
+use crate::quarantine::proof::state::State;
 
 /// Publishes under way; the session has one request of each kind at most, so there are few.
 type Publishes = JoinSet<Result<(), String>>;
@@ -190,7 +190,7 @@ impl ShadowTask {
     }
 
     async fn obey(&self, desired: Option<&Value>) {
-        let wish = order_document::read(desired, Authority::Shadow, clock::now().wall);
+        let wish = document::read(desired, Authority::Shadow, clock::now().wall);
         let spoken = wish.is_ok() && desired.is_some_and(|value| !value.is_null());
         self.enforcer
             .send(Command::Wish {

@@ -9,10 +9,11 @@ use serde_json::json;
 
 use super::place::StateDirectory;
 use super::{Failure, out, safe};
-use crate::agent::board::Status;
 use crate::control::client::ask;
 use crate::control::protocol::Request;
-use crate::host::{append_file, clock};
+use crate::control::status::Status;
+use crate::host::clock;
+use crate::host::files::append_file;
 use crate::quarantine::history::{
     ChainFault, FILE, Head, KEPT, KeptFile, MAX_FILE, Record, Seen, Summary, Torn, read, verify,
 };

@@ -2,8 +2,9 @@
 //! step runs it at every start of the nucleus.
 
 use super::{Failure, out, place};
-use crate::host::boot_service::{Installed, Places, unit};
-use crate::host::systemctl;
+use crate::host::boot::boot_service::{Installed, Places};
+use crate::host::boot::systemctl;
+use crate::host::boot::unit;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

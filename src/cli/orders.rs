@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Failure, out, safe, text};
-use crate::agent::board::Status;
 use crate::control::client::ask;
 use crate::control::protocol::Request;
+use crate::control::status::Status;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

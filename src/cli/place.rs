@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::host::boot_service::Places;
-use crate::host::state_directory;
+use crate::host::boot::boot_service::Places;
+use crate::host::files::state_directory;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StateDirectory {

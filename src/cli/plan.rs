@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Failure, order_file, out, plan_page, safe};
 use crate::control::client::ask;
 use crate::control::protocol::Request;
-use crate::quarantine::outlook::Shown;
+use crate::quarantine::plan::preview::Shown;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 
 use super::safe::safe;
-use crate::quarantine::lifeline::{Endpoint, Purpose};
-use crate::quarantine::order::{Allowance, Direction, Posture, ProcessAction, Protocol};
-use crate::quarantine::outlook::{LimitLine, Named, OrderLine, Outlook};
+use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use crate::quarantine::orders::order::{Allowance, Direction, Posture, ProcessAction, Protocol};
 use crate::quarantine::plan::Scope;
+use crate::quarantine::plan::preview::{LimitLine, Named, OrderLine, Outlook};
 use crate::quarantine::ruleset::Layer;
 
 /// Items of a list that are shown; the rest are a number. `--json` has all.
@@ -225,10 +225,10 @@ fn listed<T: Display>(items: impl IntoIterator<Item = T>, between: &str) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quarantine::order::{Authority, Order};
-    use crate::quarantine::outlook::outlook;
+    use crate::quarantine::orders::order::{Authority, Order};
+    use crate::quarantine::plan::preview::outlook;
+    use crate::quarantine::plan::processes::Selection;
     use crate::quarantine::plan::{IsolationSettings, fold};
-    use crate::quarantine::processes::Selection;
 
     fn shown(change: impl Fn(&mut Order)) -> String {
         let issued = "2026-01-01T00:00:00Z".parse().unwrap();

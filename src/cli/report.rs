@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Failure, out, safe};
-use crate::agent::reporter::desk::{Metrics, Question, Shown};
 use crate::control::client::ask;
 use crate::control::protocol::Request;
+use crate::control::report::{CustomMetricNames, ReportPreview, ReportQuestion};
 use crate::report::custom::aws_cli;
 use crate::report::last::{LastOutcome, LastReport};
 
@@ -35,7 +35,7 @@ enum Command {
         output: Output,
     },
     /// List the custom metrics that the running configuration yields.
-    Metrics {
+    CustomMetricNames {
         /// Print commands that create them in the account.
         #[arg(long, conflicts_with = "json")]
         aws_cli: bool,
@@ -57,22 +57,22 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         | Command::Send {
             dry_run: true,
             output,
-        } => (Question::Show, output),
-        Command::Last(output) => (Question::Last, output),
-        Command::Send { output, .. } => (Question::Send, output),
-        Command::Metrics { output, .. } => (Question::Metrics, output),
+        } => (ReportQuestion::Show, output),
+        Command::Last(output) => (ReportQuestion::Last, output),
+        Command::Send { output, .. } => (ReportQuestion::Send, output),
+        Command::CustomMetricNames { output, .. } => (ReportQuestion::Metrics, output),
     };
     let answer = ask(socket, &Request::Report { question })?;
     if output.json {
         return out(&safe::json(&answer).map_err(|error| Failure::new(&error))?);
     }
     match (&arguments.command, question) {
-        (_, Question::Show) => show(&read(answer)?),
-        (_, Question::Last) => match read::<Option<LastReport>>(answer)? {
+        (_, ReportQuestion::Show) => show(&read(answer)?),
+        (_, ReportQuestion::Last) => match read::<Option<LastReport>>(answer)? {
             Some(report) => out(&last(&report)),
             None => out("no report was sent yet\n"),
         },
-        (_, Question::Send) => match read::<Option<LastReport>>(answer)? {
+        (_, ReportQuestion::Send) => match read::<Option<LastReport>>(answer)? {
             Some(report) if report.outcome == LastOutcome::Waiting => out(&format!(
                 "report {} was sent, {} bytes; `edgewarden report last` tells the answer\n",
                 report.report_id, report.bytes
@@ -80,8 +80,8 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             Some(report) => out(&last(&report)),
             None => out("no report was sent; `edgewarden status` tells why\n"),
         },
-        (command, Question::Metrics) => {
-            let commands = matches!(command, Command::Metrics { aws_cli: true, .. });
+        (command, ReportQuestion::Metrics) => {
+            let commands = matches!(command, Command::CustomMetricNames { aws_cli: true, .. });
             metrics(&read(answer)?, commands)
         }
     }
@@ -92,7 +92,7 @@ fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
 }
 
 /// The document on standard output, everything about it on the other: the document can be piped.
-fn show(shown: &Shown) -> Result<(), Failure> {
+fn show(shown: &ReportPreview) -> Result<(), Failure> {
     let document = format!("{:#}", shown.document);
     let mut lines = String::new();
     for line in document.lines() {
@@ -142,7 +142,7 @@ fn last(report: &LastReport) -> String {
     )
 }
 
-fn metrics(metrics: &Metrics, commands: bool) -> Result<(), Failure> {
+fn metrics(metrics: &CustomMetricNames, commands: bool) -> Result<(), Failure> {
     let line = |(name, metric_type): &(String, String)| {
         if commands {
             aws_cli::create(name, metric_type) + "\n"

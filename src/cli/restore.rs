@@ -13,8 +13,8 @@ use crate::agent::configuration;
 use crate::agent::enforcer::Enforcer;
 use crate::config::document::Development;
 use crate::host::files;
-use crate::host::state_directory::LOCK;
-use crate::quarantine::state::{Phase, State};
+use crate::host::files::state_directory::LOCK;
+use crate::quarantine::proof::state::{Phase, State};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -83,7 +83,7 @@ fn sentence(state: &State) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quarantine::order::Posture;
+    use crate::quarantine::orders::order::Posture;
 
     #[test]
     fn only_a_kernel_that_is_not_proven_is_a_failure() {

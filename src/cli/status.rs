@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Failure, out, safe, text};
-use crate::agent::board::Status;
 use crate::control::client::ask;
 use crate::control::protocol::Request;
-use crate::host::nft_kernel::NftKernel;
+use crate::control::status::Status;
+use crate::host::netfilter::kernel::NftKernel;
 use crate::quarantine::ruleset::TABLE;
 
 #[derive(Debug, clap::Args)]

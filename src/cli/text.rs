@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::safe::safe;
-use crate::agent::board::{CaptureStatus, ReportStatus, Status};
-use crate::quarantine::order::{Order, Posture};
+use crate::control::status::{CaptureStatus, ReportStatus, Status};
+use crate::quarantine::orders::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
-use crate::quarantine::state::{CutBecause, Phase, QuotaUse, State};
+use crate::quarantine::proof::state::{CutBecause, Phase, QuotaUse, State};
 
 /// The status page.
 pub(super) fn status(status: &Status) -> String {
@@ -303,7 +303,7 @@ fn time(time: Option<Timestamp>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quarantine::order::Authority;
+    use crate::quarantine::orders::order::Authority;
 
     #[test]
     fn the_page_says_whether_the_device_obeys() {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::agent::observer::{ObserveSettings, Observer};
 use crate::host::clock;
-use crate::observe::{ObserveSettings, Observer};
 
 /// What the agent answers is what is read here: a field renamed in the one would fail the other.
 #[test]

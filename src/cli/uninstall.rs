@@ -3,13 +3,18 @@
 use std::path::Path;
 
 use super::{Failure, place, safe, screen};
-use crate::host::boot_service::{Places, unit};
-use crate::host::nft_kernel::NftKernel;
-use crate::host::state_directory::{self, LOCK};
-use crate::host::{append_file, files, nft, process_table, systemctl};
+use crate::host::boot::boot_service::Places;
+use crate::host::boot::systemctl;
+use crate::host::boot::unit;
+use crate::host::files;
+use crate::host::files::append_file;
+use crate::host::files::state_directory::{self, LOCK};
+use crate::host::netfilter::kernel::NftKernel;
+use crate::host::netfilter::nft;
+use crate::host::processes::process_table;
 use crate::quarantine::history;
-use crate::quarantine::journal;
-use crate::quarantine::order::ProcessAction;
+use crate::quarantine::orders::order::ProcessAction;
+use crate::quarantine::proof::journal;
 use crate::quarantine::ruleset;
 
 /// What the agent keeps in the state directory; the lock last, because it is held.

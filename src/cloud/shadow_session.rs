@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::shadow_message::ShadowMessage;
 use super::topics::ShadowTopics;
-use crate::quarantine::reported::{reported, same_news, with_removals};
-use crate::quarantine::state::{Phase, State};
+use crate::quarantine::proof::reported::{reported, same_news, with_removals};
+use crate::quarantine::proof::state::{Phase, State};
 
 /// How long an answer may take before the control channel counts as broken.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -451,4 +451,5 @@ fn take(request: &mut Option<Request>, token: Option<&str>) -> Option<Duration> 
 }
 
 #[cfg(test)]
+#[path = "shadow_session_tests.rs"]
 mod tests;

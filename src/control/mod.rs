@@ -1,11 +1,10 @@
-//! Flow 3, the device's own way in: a socket on which the command line asks the agent.
+//! Flow 3, the device's own way in: what the command line and the agent say to each other over a socket.
 //!
-//! [`protocol`] is what is said, [`server`] answers, [`client`] asks. [`connections`] and [`socket_list`] are the
-//! answer about open sockets, `operator` reads orders.
+//! [`protocol`] is the conversation, [`status`], [`connections`] and [`report`] are answers, [`client`] asks. Who answers is
+//! the agent (`agent::control`); nothing of it is known here.
 
 pub mod client;
 pub mod connections;
-mod operator;
 pub mod protocol;
-pub mod server;
-pub mod socket_list;
+pub mod report;
+pub mod status;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::connections::Query;
-use crate::agent::reporter::desk::Question;
+use super::report::ReportQuestion;
 
 /// Where the agent listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/edgewarden/control.sock";
@@ -30,7 +30,7 @@ pub enum Request {
     /// About reports.
     Report {
         /// What.
-        question: Question,
+        question: ReportQuestion,
     },
     /// The open sockets.
     Connections {
@@ -72,8 +72,8 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer<T = Value> {
-    /// Done; for `status` and instructions a [`crate::agent::board::Status`], for `top` an interval,
-    /// for `connections` a [`super::connections::ConnectionList`], for `plan` a [`crate::quarantine::outlook::Shown`].
+    /// Done; for `status` and instructions a [`super::status::Status`], for `top` an interval,
+    /// for `connections` a [`super::connections::ConnectionList`], for `plan` a [`crate::quarantine::plan::preview::Shown`].
     Ok(T),
     /// Not done; a sentence.
     Error(String),

@@ -1,6 +1,6 @@
 //! The clock. The only place of the agent that asks what time it is.
 //!
-//! Out: [`Now`], which every decision takes as an argument.
+//! Out: [`Now`](crate::moment::Now), which every decision takes as an argument.
 
 #![expect(
     clippy::disallowed_methods,
@@ -12,14 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
-/// One moment, on both clocks that matter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Calendar time, for expiry and for people. May step.
-    pub wall: Timestamp,
-    /// Time since boot including suspend, for windows and intervals. Never steps back.
-    pub uptime: Duration,
-}
+use crate::moment::Now;
 
 /// Reads both clocks.
 pub fn now() -> Now {

@@ -12,10 +12,10 @@ use std::process::Command as Program;
 use edgewarden::agent::configuration;
 use edgewarden::agent::enforcer::{Command, Enforcer, Handle, Settings};
 use edgewarden::config::{Config, Mode};
-use edgewarden::quarantine::lifeline::{Endpoint, Purpose};
-use edgewarden::quarantine::order::{Allowance, Authority, Direction, Posture, Protocol};
-use edgewarden::quarantine::order_document;
-use edgewarden::quarantine::state::State;
+use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use edgewarden::quarantine::orders;
+use edgewarden::quarantine::orders::order::{Allowance, Authority, Direction, Posture, Protocol};
+use edgewarden::quarantine::proof::state::State;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -279,7 +279,7 @@ fn wish(who: usize, said: &Said) -> Command {
     let authority = AUTHORITIES[who];
     Command::Wish {
         authority,
-        wish: order_document::read(Some(&document(who, said)), authority, Timestamp::now()),
+        wish: orders::document::read(Some(&document(who, said)), authority, Timestamp::now()),
     }
 }
 

@@ -6,9 +6,10 @@ use std::net::{IpAddr, TcpStream};
 
 use super::brief::{Brief, Haste, in_lab_or_brief};
 use super::site::{Neighbour, PORT, Program, UDP_DATAGRAMS, UDP_PAYLOAD, now, run, wait_for, wait_until};
+use edgewarden::agent::observer::Observer;
+use edgewarden::observe::Counters;
 use edgewarden::observe::flow::Protocol;
 use edgewarden::observe::interval::{ForwardedTraffic, Interval, Reason};
-use edgewarden::observe::{Counters, Observer};
 use edgewarden::process::Workload;
 
 /// Rounds of them at most.

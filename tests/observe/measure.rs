@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use edgewarden::agent::observer::{ObserveSettings, Observer};
 use edgewarden::host::capture::Receiver;
+use edgewarden::observe::Counters;
 use edgewarden::observe::flow::Protocol;
 use edgewarden::observe::interval::{Interval, ProcessTraffic};
-use edgewarden::observe::{Counters, ObserveSettings, Observer};
 
 use super::site::{Neighbour, now, wait_for, wait_until};
 

@@ -1,7 +1,7 @@
 //! The ring and pnet's receiver count the same, and neither makes an interface promiscuous unless asked.
 
+use edgewarden::agent::observer::ObserveSettings;
 use edgewarden::host::capture::Receiver;
-use edgewarden::observe::ObserveSettings;
 use edgewarden::observe::flow::Protocol;
 
 use super::UDP4;

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use edgewarden::observe::{ObserveSettings, Observer};
+use edgewarden::agent::observer::{ObserveSettings, Observer};
 use edgewarden_lab::site::in_lab;
 use jiff::Timestamp;
 

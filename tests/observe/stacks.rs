@@ -1,7 +1,7 @@
 //! Interfaces that are stacked, packets that come in pieces, intervals that are closed under load: every byte once.
 //!
 //! The kernel these tests were written on has bridges, but no VLANs, bonds and macvlans: those are tested as data, in
-//! `src/observe/way_tests.rs`.
+//! `crates/edgewarden-core/src/observe/way_tests.rs`.
 
 use edgewarden::observe::Counters;
 use edgewarden::observe::flow::Protocol;
@@ -146,7 +146,7 @@ fn intervals_closed_under_load_lose_and_double_nothing() {
 }
 
 /// The rest of what was under way when the sender had finished: capture is quiet.
-fn close_rest(observer: &edgewarden::observe::Observer) -> edgewarden::observe::Interval {
+fn close_rest(observer: &edgewarden::agent::observer::Observer) -> edgewarden::observe::Interval {
     let mut before = observer.peek(now()).captured_total;
     super::site::wait_until("capture is quiet", || {
         std::thread::sleep(std::time::Duration::from_millis(300));

@@ -12,8 +12,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use edgewarden::quarantine::order::Authority;
-use edgewarden::quarantine::order_document::read;
+use edgewarden::quarantine::orders::document::read;
+use edgewarden::quarantine::orders::order::Authority;
 use edgewarden_lab::nucleus::official_client::REPORT_TOOLS;
 use serde_json::{Value, json};
 

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 
 use super::{Command, Enforcer, REMEMBERED, Settings};
-use crate::config::fault::{Fault, join};
-use crate::host::clock::Now;
+use crate::document::fault::{Fault, join};
+use crate::moment::Now;
 use crate::quarantine::history::{self, Event};
-use crate::quarantine::journal::Overridden;
-use crate::quarantine::order::{Authority, Order};
-use crate::quarantine::order_document::Wish;
-use crate::quarantine::state::{MAX_SHOWN, Rejection};
+use crate::quarantine::orders::document::Wish;
+use crate::quarantine::orders::order::{Authority, Order};
+use crate::quarantine::proof::journal::Overridden;
+use crate::quarantine::proof::state::{MAX_SHOWN, Rejection};
 
 impl Enforcer {
     pub(super) fn handle(&mut self, command: Command, now: Now) {

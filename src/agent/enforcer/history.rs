@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::host::append_file::{self, AppendFile};
-use crate::host::clock::{self, Now};
+use crate::host::clock;
 use crate::host::files::FileError;
+use crate::host::files::append_file::{self, AppendFile};
+use crate::moment::Now;
 use crate::quarantine::history::{self, Budget, Event, Head, KEPT, MAX_FILE, TAIL};
-use crate::quarantine::order::Order;
+use crate::quarantine::orders::order::Order;
 use crate::quarantine::plan::{Plan, PlanId, Scope};
-use crate::quarantine::state::HistoryEnd;
+use crate::quarantine::proof::state::HistoryEnd;
 
 /// Events that wait while the disk is full: an hour of a busy day. The oldest are kept: they say how it began.
 const MAX_WAITING: usize = 256;

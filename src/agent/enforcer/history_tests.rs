@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::quarantine::history::{ChainFault, FILE, KeptFile, Record, Summary, read, verify};
-use crate::quarantine::order::Authority;
+use crate::quarantine::orders::order::Authority;
 
 fn files(directory: &Path) -> Vec<KeptFile> {
     let path = directory.join(FILE);

@@ -8,14 +8,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Enforcer;
-use crate::host::clock::{self, Now};
-use crate::host::nft::{self, NftError};
-use crate::host::nft_kernel::NftKernel;
+use crate::host::clock;
+use crate::host::netfilter::kernel::NftKernel;
+use crate::host::netfilter::nft::{self, NftError};
+use crate::moment::Now;
 use crate::quarantine::history::{Doer, Event};
-use crate::quarantine::order::Posture;
+use crate::quarantine::orders::order::Posture;
 use crate::quarantine::plan::Plan;
+use crate::quarantine::ruleset::verify::{Listings, fingerprint, verify};
 use crate::quarantine::ruleset::{Counted, Effect, Elements, Hooks, Layer, Ruleset, render};
-use crate::quarantine::verify::{Listings, fingerprint, verify};
 
 /// How often the rules are listed although the generation says that nobody touched them.
 const LIST_EVERY: Duration = Duration::from_secs(300);
@@ -91,7 +92,7 @@ impl Enforcer {
     }
 
     /// The kernel cannot be asked: what it holds is not known.
-    fn blind(&mut self, error: &crate::host::netlink::NetlinkError) -> Vec<String> {
+    fn blind(&mut self, error: &crate::host::net::netlink::NetlinkError) -> Vec<String> {
         self.posture = None;
         let not_permitted = error.refusal() == Some(nix::errno::Errno::EPERM);
         vec![if not_permitted {

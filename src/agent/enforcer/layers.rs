@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Isolation;
-use crate::host::links::{self, Link};
+use crate::host::net::links;
 use crate::observe::decode::LinkKind;
+use crate::observe::link::Link;
 use crate::observe::way::Kind;
 use crate::quarantine::ruleset::{Device, Hooks, Layer};
 

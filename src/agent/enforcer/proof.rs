@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::Enforcer;
 use super::kernel::Target;
-use crate::host::canary::{self, Outcome};
-use crate::host::clock::Now;
-use crate::host::links;
-use crate::host::nft_kernel::NftKernel;
-use crate::quarantine::order::{Posture, Protocol};
+use crate::host::net::links;
+use crate::host::netfilter::canary::{self, Outcome};
+use crate::host::netfilter::kernel::NftKernel;
+use crate::moment::Now;
+use crate::quarantine::orders::order::{Posture, Protocol};
 use crate::quarantine::plan::{Plan, PlannedLimit};
+use crate::quarantine::proof::state::{Blocked, Cut, QuotaUse};
 use crate::quarantine::ruleset::{Counted, Layer, quota_name};
-use crate::quarantine::state::{Blocked, Cut, QuotaUse};
 
 /// From one canary to the next while nothing changes; each one counts as a blocked packet.
 const CANARY_EVERY: Duration = Duration::from_secs(60);

@@ -9,14 +9,14 @@ use super::history::HistoryLog;
 use super::layers::Layers;
 use super::severing::Severing;
 use super::{Enforcer, Handle, QUEUE, Settings};
-use crate::host::nft_kernel::NftKernel;
+use crate::host::netfilter::kernel::NftKernel;
 use crate::host::{clock, files};
 use crate::quarantine::history::Event;
-use crate::quarantine::journal::{self, Journal};
-use crate::quarantine::order::{Authority, Order};
-use crate::quarantine::order_document::Wish;
-use crate::quarantine::state::State;
-use crate::quarantine::trusted_time::TrustedClock;
+use crate::quarantine::orders::document::Wish;
+use crate::quarantine::orders::order::{Authority, Order};
+use crate::quarantine::orders::trusted_time::TrustedClock;
+use crate::quarantine::proof::journal::{self, Journal};
+use crate::quarantine::proof::state::State;
 
 /// Name of the journal in the state directory.
 const JOURNAL: &str = "journal";

@@ -12,16 +12,16 @@ use wildmatch::WildMatch;
 use super::Enforcer;
 use super::kernel::Target;
 use crate::host::clock;
-use crate::host::links::links;
-use crate::host::netlink::NetlinkError;
-use crate::host::pace::thread_time;
-use crate::host::process_table;
-use crate::host::sock_diag::destroy::{LiveSocket, Looks, MAX_FOUND, Outcome};
+use crate::host::net::links::links;
+use crate::host::net::netlink::NetlinkError;
+use crate::host::net::sock_diag::destroy::{LiveSocket, Looks, MAX_FOUND, Outcome};
+use crate::host::processes::pace::thread_time;
+use crate::host::processes::process_table;
 use crate::process::Process;
-use crate::quarantine::lifeline::Endpoint;
+use crate::quarantine::lifelines::lifeline::Endpoint;
+use crate::quarantine::plan::processes::is_nucleus_service;
+use crate::quarantine::plan::severed::{is_cut, is_spared};
 use crate::quarantine::plan::{Plan, PlanId, Scope};
-use crate::quarantine::processes::is_nucleus_service;
-use crate::quarantine::severed::{is_cut, is_spared};
 
 /// Sockets of one look that the log names; the rest are a number.
 const MAX_NAMED: usize = 32;

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::Enforcer;
-use crate::host::clock::Now;
-use crate::host::process_table::{self, SignalError};
+use crate::host::processes::process_table::{self, SignalError};
+use crate::moment::Now;
 use crate::process::{Process, ProcessId};
 use crate::quarantine::history::Event;
-use crate::quarantine::order::ProcessAction;
+use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::plan::Plan;
-use crate::quarantine::processes::{Protected, Stopped, select};
-use crate::quarantine::state::MAX_SHOWN;
+use crate::quarantine::plan::processes::{Protected, Stopped, select};
+use crate::quarantine::proof::state::MAX_SHOWN;
 
 /// Frozen processes at most: each must be remembered, or it would stay frozen after release. More than this at once is
 /// a rule that fits too much.

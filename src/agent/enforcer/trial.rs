@@ -1,16 +1,17 @@
 //! Confirm or roll back: what is noted of a plan on trial, and what follows from the control channel's answers.
 //!
 //! In: the plan that is carried out, the newest round trip, the clock. Out: changes of the journal; they take effect in
-//! the reconciliation that notes them or in the next. What follows is decided by `quarantine::confirm`.
+//! the reconciliation that notes them or in the next. What follows is decided by `quarantine::proof::confirm`.
 
 use super::kernel::Target;
 use super::{Enforcer, LATELY};
-use crate::host::clock::{self, Now};
-use crate::quarantine::confirm::{self, Aftermath, Attempt, Verdict};
+use crate::host::clock;
+use crate::moment::Now;
 use crate::quarantine::history::Event;
-use crate::quarantine::journal::{Confirmed, RolledBack, Trial};
 use crate::quarantine::plan::{Plan, PlanId, Scope};
-use crate::quarantine::state::Phase;
+use crate::quarantine::proof::confirm::{self, Aftermath, Attempt, Verdict};
+use crate::quarantine::proof::journal::{Confirmed, RolledBack, Trial};
+use crate::quarantine::proof::state::Phase;
 
 impl Enforcer {
     /// Whether the control channel was seen to work behind just these rules.

@@ -9,12 +9,13 @@ use jiff::Timestamp;
 
 use super::Reporter;
 use super::memory::Ledgers;
+use crate::agent::observer::Observer;
 use crate::cloud::topics;
 use crate::config::Config;
 use crate::host::clock;
-use crate::host::drop_directory::{self, Found};
-use crate::host::netlink::NetlinkError;
-use crate::observe::{Interval, Observer, SocketSnapshot};
+use crate::host::files::drop_directory::{self, Found};
+use crate::host::net::netlink::NetlinkError;
+use crate::observe::{Interval, SocketSnapshot};
 use crate::report::custom::collect::{Sources, collect};
 use crate::report::custom::traffic::Traffic;
 use crate::report::custom::{CustomMetric, MAX_METRICS, dropped};

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use greengrass_ipc::Qos;
 
+use super::Reporter;
+use super::composing::{Composed, Observed};
 use super::memory::{Memory, Waiting};
-use super::{Reporter, composing::Composed, composing::Observed};
 use crate::cloud::inbox::InboxEvent;
 use crate::config::Config;
 use crate::host::clock;

@@ -1,19 +1,19 @@
 //! Answers the command line's questions about reports.
 //!
-//! In: [`Question`]s through the [`Desk`]. Out: JSON, or a sentence why not. Only `send` changes anything.
+//! In: [`ReportQuestion`]s through the [`Desk`]. Out: JSON, or a sentence why not. Only `send` changes anything.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Reporter;
 use super::memory::Memory;
+use crate::agent::observer::Observer;
 use crate::config::Config;
+use crate::control::report::{CustomMetricNames, ReportPreview, ReportQuestion};
 use crate::host::clock;
-use crate::observe::Observer;
 use crate::report::custom::{dropped, settings};
 use crate::report::{Encoding, report_id};
 
@@ -22,56 +22,10 @@ const QUEUE: usize = 8;
 /// How long a question waits for the reporter, which may not have begun yet.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What may be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Question {
-    /// What would be sent now: a [`Shown`].
-    Show,
-    /// What became of the newest report: a [`crate::report::last::LastReport`] or null.
-    Last,
-    /// Send one now, if the service would take it.
-    Send,
-    /// Names and types of custom metrics: [`Metrics`].
-    Metrics,
-}
-
-/// What would be sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Shown {
-    /// Where to.
-    pub topic: String,
-    /// `json` or `cbor`.
-    pub format: String,
-    /// Bytes in this format.
-    pub bytes: usize,
-    /// Bytes the path carries.
-    pub limit: usize,
-    /// When the next report is due.
-    pub next: Timestamp,
-    /// Whether reports are sent at all.
-    pub enabled: bool,
-    /// Why something is missing, one sentence each.
-    pub left_out: Vec<String>,
-    /// The document; CBOR shown as JSON.
-    pub document: Value,
-}
-
-/// Custom metrics.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Metrics {
-    /// Name and `metricType` of CreateCustomMetric.
-    pub metrics: Vec<(String, String)>,
-    /// What is wrong, one sentence each.
-    pub faults: Vec<String>,
-}
-
 /// A question and where its answer goes.
 #[derive(Debug)]
 pub struct Asked {
-    question: Question,
+    question: ReportQuestion,
     answer: oneshot::Sender<Result<Value, String>>,
 }
 
@@ -94,7 +48,7 @@ impl Desk {
     ///
     /// # Errors
     /// A sentence.
-    pub async fn ask(&self, question: Question) -> Result<Value, String> {
+    pub async fn ask(&self, question: ReportQuestion) -> Result<Value, String> {
         let (answer, answered) = oneshot::channel();
         let not_begun = || "reports have not begun: the nucleus or the thing's name is missing".to_owned();
         let asked = async {
@@ -115,10 +69,10 @@ impl Reporter {
             return;
         }
         let answer = match asked.question {
-            Question::Show => self.show(config, memory),
-            Question::Last => Ok(json!(memory.last)),
-            Question::Send => self.send_now(config, memory).await,
-            Question::Metrics => Ok(json!(self.metrics(config))),
+            ReportQuestion::Show => self.show(config, memory),
+            ReportQuestion::Last => Ok(json!(memory.last)),
+            ReportQuestion::Send => self.send_now(config, memory).await,
+            ReportQuestion::Metrics => Ok(json!(self.metrics(config))),
         };
         // The command line may have gone.
         let _ = asked.answer.send(answer);
@@ -139,7 +93,7 @@ impl Reporter {
         let document = composed.report.encode(readable);
         let document = document.map_err(|error| crate::error_text(&error))?;
         let wait = memory.schedule.next().saturating_duration_since(clock::instant());
-        let shown = Shown {
+        let shown = ReportPreview {
             topic: composed.topic,
             format: config.reporting.encoding.format.name().to_owned(),
             bytes: composed.payload.len(),
@@ -173,11 +127,11 @@ impl Reporter {
         Ok(json!(memory.last))
     }
 
-    fn metrics(&self, config: &Config) -> Metrics {
+    fn metrics(&self, config: &Config) -> CustomMetricNames {
         let observed = self.look(config, Observer::peek);
         let interfaces = observed.interval.interfaces.iter();
         let interfaces: Vec<String> = interfaces.map(|it| it.name.clone()).collect();
-        let mut metrics = Metrics::default();
+        let mut metrics = CustomMetricNames::default();
         let own = config.reporting.custom.iter();
         for (name, kind) in own.flat_map(|setting| settings::metrics(setting, &interfaces)) {
             metrics.metrics.push((name, kind.metric_type().to_owned()));

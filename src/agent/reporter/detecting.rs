@@ -5,11 +5,11 @@
 use super::{Memory, Reporter};
 use crate::agent::enforcer::Command;
 use crate::config::Config;
-use crate::detect::{Alarm, AlarmKind, ReportMetrics};
+use crate::detect::{Alarm, AlarmKind, MetricValues};
 use crate::host::clock;
 use crate::observe::{Interval, SocketSnapshot};
-use crate::quarantine::order::{Authority, Order};
-use crate::quarantine::order_document::Wish;
+use crate::quarantine::orders::document::Wish;
+use crate::quarantine::orders::order::{Authority, Order};
 
 impl Reporter {
     pub(super) async fn detect(
@@ -21,7 +21,7 @@ impl Reporter {
     ) {
         let alarms = memory
             .detector
-            .evaluate(&metrics(interval, sockets), interval.ended);
+            .evaluate(&MetricValues::of(interval, sockets), interval.ended);
         for alarm in &alarms {
             tracing::warn!(behavior = %alarm.behavior, value = alarm.value, kind = ?alarm.kind, "local detector");
         }
@@ -50,26 +50,6 @@ impl Reporter {
                 })
                 .await;
         }
-    }
-}
-
-/// What the detector looks at: this interval alone, whatever the service accepted.
-fn metrics(interval: &Interval, sockets: Option<&SocketSnapshot>) -> ReportMetrics {
-    let known: Vec<_> = interval
-        .interfaces
-        .iter()
-        .filter_map(|interface| interface.kernel)
-        .collect();
-    let sum =
-        |of: fn(&crate::observe::Counters) -> u64| (!known.is_empty()).then(|| known.iter().map(of).sum());
-    ReportMetrics {
-        bytes_out: sum(|counters| counters.bytes_out),
-        bytes_in: sum(|counters| counters.bytes_in),
-        packets_out: sum(|counters| counters.packets_out),
-        packets_in: sum(|counters| counters.packets_in),
-        established_tcp_connections: sockets.map(|sockets| sockets.established_total),
-        listening_tcp_ports: sockets.map(|sockets| sockets.listening_tcp.len() as u64),
-        listening_udp_ports: sockets.map(|sockets| sockets.listening_udp.len() as u64),
     }
 }
 

@@ -20,12 +20,12 @@ use tokio::sync::watch;
 
 use super::board::Board;
 use super::enforcer::Handle;
+use crate::agent::observer::Observer;
 use crate::cloud::inbox::Inbox;
 use crate::cloud::topics;
 use crate::config::Config;
 use crate::detect::Detector;
 use crate::host::clock;
-use crate::observe::Observer;
 use memory::Memory;
 
 /// Reports for ever.

@@ -19,8 +19,8 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::links::Link;
 use crate::lock;
+use crate::observe::link::Link;
 use crate::observe::meter::Meter;
 use supervisor::Supervisor;
 

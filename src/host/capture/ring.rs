@@ -10,9 +10,10 @@ use std::time::Duration;
 use packet_ring::{Frame, FrameKind, PacketRing, RingControl, RingOptions};
 
 use super::{CaptureState, Work};
-use crate::host::links::{Link, link_kind};
-use crate::host::pace::hurry;
+use crate::host::net::links::link_kind;
+use crate::host::processes::pace::hurry;
 use crate::lock;
+use crate::observe::link::Link;
 use crate::observe::meter::Captured;
 use crate::observe::way::Seen;
 

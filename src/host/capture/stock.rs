@@ -21,9 +21,9 @@ use pnet::util::MacAddr;
 use super::supervisor::RETRY;
 use super::{CaptureState, Work};
 use crate::host::clock::instant;
-use crate::host::links::Link;
 use crate::lock;
 use crate::observe::decode::LinkKind;
+use crate::observe::link::Link;
 use crate::observe::meter::Captured;
 use crate::observe::way::Seen;
 

@@ -12,10 +12,11 @@ use super::ring::Ring;
 use super::stock::StockReaders;
 use super::{CaptureEvent, CaptureSettings, CaptureState, CaptureStatus, Receiver, Work};
 use crate::host::clock::{self, instant};
-use crate::host::link_watch::LinkWatch;
-use crate::host::links::{Link, links};
+use crate::host::net::link_watch::LinkWatch;
+use crate::host::net::links::links;
 use crate::lock;
 use crate::observe::decode::LinkKind;
+use crate::observe::link::Link;
 use crate::observe::way::{Interface, Stack};
 
 /// Housekeeping of later stages runs on these ticks, and the stop signal is looked for.

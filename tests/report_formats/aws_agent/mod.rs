@@ -8,8 +8,9 @@ mod scene;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use edgewarden::host::links::{self, Link};
-use edgewarden::host::sock_diag::SockDiag;
+use edgewarden::host::net::links;
+use edgewarden::host::net::sock_diag::SockDiag;
+use edgewarden::observe::link::Link;
 use edgewarden::observe::{Counters, SocketSnapshot};
 use edgewarden_lab::cloud::ingest::Format;
 use edgewarden_lab::site::in_lab;

@@ -1,0 +1,444 @@
+//! A configuration document, checked whole against [`KEYS`] and given its meaning.
+//!
+//! In: JSON, and whether development keys are allowed. Out: [`Config`] or every fault.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::keys::{KEYS, Key, Kind};
+use super::{Capture, Config, Detect, Isolation, Mode, Reporting, Shadow};
+use crate::detect::Behavior;
+use crate::document::fault::{Fault, quote};
+use crate::document::fields::{Scalars, join, push, read_flag, read_integer};
+use crate::quarantine::lifelines::lifeline::Lifelines;
+use crate::quarantine::orders::document::{
+    MAX_ALLOWANCES, MAX_PROCESS_RULES, read_allowance, read_process_rule,
+};
+use crate::quarantine::plan::IsolationSettings;
+use crate::report::custom::settings;
+use crate::report::{Encoding, Format, Names, Offline};
+
+/// Keys of the document that belong to the nucleus, not to us.
+const FOREIGN: [&str; 1] = ["accessControl"];
+/// Texts in a list, and behaviours; AWS allows 100 behaviours a profile.
+const MAX_ITEMS: usize = 64;
+/// Groups nest at most this deep; deeper is a mistake and ends the descent.
+const MAX_DEPTH: usize = 4;
+const SCALARS: Scalars = Scalars::StringsToo;
+
+/// Whether keys of the `development` group are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Development {
+    /// Refused: what ships.
+    Refused,
+    /// Taken: a laboratory.
+    Allowed,
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// Every fault, with its path.
+pub fn read(document: &Value, development: Development) -> Result<Config, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut values = Values::defaults();
+    match document {
+        Value::Null => {}
+        Value::Object(map) => values.take(map, "", 0, &mut faults),
+        other => push(
+            &mut faults,
+            "",
+            format!("the configuration is {}, expected an object", quote(other)),
+        ),
+    }
+    if development == Development::Refused && values.integer("development.reportIntervalSeconds") != 0 {
+        push(
+            &mut faults,
+            "development.reportIntervalSeconds",
+            "is for laboratories and refused here (EDGEWARDEN_DEVELOPMENT=1 is not set)",
+        );
+    }
+    let config = mean(&values, &mut faults);
+    if faults.is_empty() {
+        Ok(config)
+    } else {
+        Err(faults)
+    }
+}
+
+/// The configuration of an empty document.
+pub fn defaults() -> Config {
+    mean(&Values::defaults(), &mut Vec::new())
+}
+
+/// All values, by path; every key is present.
+struct Values(BTreeMap<&'static str, Value>);
+
+impl Values {
+    fn defaults() -> Self {
+        // A default that does not parse would be null; `the_defaults_are_valid` proves that none is.
+        Self(
+            KEYS.iter()
+                .map(|key| (key.path, serde_json::from_str(key.default).unwrap_or_default()))
+                .collect(),
+        )
+    }
+
+    fn take(&mut self, map: &Map<String, Value>, path: &str, depth: usize, faults: &mut Vec<Fault>) {
+        for (name, value) in map {
+            let here = join(path, name);
+            if path.is_empty() && FOREIGN.contains(&name.as_str()) || value.is_null() {
+                continue;
+            }
+            if let Some(key) = KEYS.iter().find(|key| key.path == here) {
+                if let Some(value) = check(key, value, faults) {
+                    self.0.insert(key.path, value);
+                }
+            } else if KEYS.iter().any(|key| key.path.starts_with(&format!("{here}."))) && depth < MAX_DEPTH {
+                match value.as_object() {
+                    Some(group) => self.take(group, &here, depth + 1, faults),
+                    None => push(faults, &here, format!("is {}, expected an object", quote(value))),
+                }
+            } else {
+                let shown: String = here.chars().filter(|c| !c.is_control()).take(80).collect();
+                push(faults, &shown, "unknown key");
+            }
+        }
+    }
+
+    fn get(&self, path: &str) -> &Value {
+        self.0.get(path).unwrap_or(&Value::Null)
+    }
+
+    fn integer(&self, path: &str) -> u64 {
+        self.get(path).as_u64().unwrap_or_default()
+    }
+
+    fn seconds(&self, path: &str) -> Duration {
+        Duration::from_secs(self.integer(path))
+    }
+
+    fn flag(&self, path: &str) -> bool {
+        self.get(path).as_bool().unwrap_or_default()
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        self.get(path)
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    }
+
+    fn texts(&self, path: &str) -> Vec<String> {
+        let list = self.get(path).as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+}
+
+/// The value in its exact type, or a fault.
+fn check(key: &Key, value: &Value, faults: &mut Vec<Fault>) -> Option<Value> {
+    let plain = |text: &str, max: usize| text.chars().count() <= max && !text.chars().any(char::is_control);
+    let (checked, expected) = match key.kind {
+        Kind::Integer { min, max } => (
+            read_integer(value, SCALARS)
+                .filter(|n| (min..=max).contains(n))
+                .map(Value::from),
+            format!("a whole number from {min} to {max}"),
+        ),
+        Kind::Flag => (read_flag(value, SCALARS).map(Value::from), "true or false".into()),
+        Kind::Text(max) => (
+            value.as_str().filter(|text| plain(text, max)).map(Value::from),
+            format!("a text of at most {max} printable characters"),
+        ),
+        Kind::Choice(words) => (
+            value
+                .as_str()
+                .filter(|text| words.contains(text))
+                .map(Value::from),
+            format!("one of {}", words.join(", ")),
+        ),
+        Kind::Texts => (
+            value
+                .as_array()
+                .filter(|list| {
+                    list.len() <= MAX_ITEMS
+                        && list
+                            .iter()
+                            .all(|item| item.as_str().is_some_and(|t| !t.is_empty() && plain(t, 512)))
+                })
+                .map(|_| value.clone()),
+            format!("a list of at most {MAX_ITEMS} texts"),
+        ),
+        Kind::Document(_) => (Some(value.clone()), String::new()),
+    };
+    if checked.is_none() {
+        push(
+            faults,
+            key.path,
+            format!("is {}, expected {expected}", quote(value)),
+        );
+    }
+    checked
+}
+
+fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
+    let interval = match values.integer("development.reportIntervalSeconds") {
+        0 => values.seconds("reporting.intervalSeconds"),
+        seconds => Duration::from_secs(seconds),
+    };
+    let config = Config {
+        thing_name: values.text("thingName"),
+        mode: if values.text("mode").as_deref() == Some("observe") {
+            Mode::Observe
+        } else {
+            Mode::Enforce
+        },
+        reporting: Reporting {
+            enabled: values.flag("reporting.enabled"),
+            interval,
+            max_bytes: usize::try_from(values.integer("reporting.maxBytes")).unwrap_or(usize::MAX),
+            topic: values.text("reporting.topic"),
+            encoding: encoding(values),
+            offline: match values.text("reporting.offline").as_deref() {
+                Some("drop") => Offline::Drop,
+                _ => Offline::Fold,
+            },
+            custom: settings::read(
+                values.get("reporting.customMetrics"),
+                "reporting.customMetrics",
+                faults,
+            ),
+            metrics_directory: values.text("reporting.metricsDirectory").map(PathBuf::from),
+        },
+        capture: Capture {
+            by_pnet: values.text("capture.receiver").as_deref() == Some("pnet"),
+            promiscuous: values.flag("capture.promiscuous"),
+            include: values.texts("capture.include"),
+            exclude: values.texts("capture.exclude"),
+        },
+        detect: Detect {
+            behaviors: behaviors(values.get("detect.behaviors"), faults),
+            quarantine: values.flag("detect.quarantine"),
+        },
+        shadow: Shadow {
+            name: values.text("shadow.name"),
+            refresh: values.seconds("shadow.refreshSeconds"),
+        },
+        isolation: isolation(values, faults),
+        quarantine: Some(values.get("quarantine").clone()).filter(|value| !value.is_null()),
+    };
+    check_names(&config, faults);
+    check_directory(&config, faults);
+    config
+}
+
+fn encoding(values: &Values) -> Encoding {
+    Encoding {
+        format: match values.text("reporting.format").as_deref() {
+            Some("cbor") => Format::Cbor,
+            _ => Format::Json,
+        },
+        names: match values.text("reporting.names").as_deref() {
+            Some("short") => Names::Short,
+            _ => Names::Long,
+        },
+    }
+}
+
+fn isolation(values: &Values, faults: &mut Vec<Fault>) -> Isolation {
+    Isolation {
+        settings: IsolationSettings {
+            lifelines: Lifelines {
+                dhcp: values.flag("isolation.lifelines.dhcp"),
+                dns: values.flag("isolation.lifelines.dns"),
+                ntp: values.flag("isolation.lifelines.ntp"),
+                data_endpoint: values.flag("isolation.lifelines.dataEndpoint"),
+                deployments: values.flag("isolation.lifelines.deployments"),
+                logs: values.flag("isolation.lifelines.logs"),
+                tunnel: values.flag("isolation.lifelines.tunnel"),
+            },
+            allow: list(values, "isolation.allow", MAX_ALLOWANCES, faults, read_allowance),
+            processes: list(
+                values,
+                "isolation.processes",
+                MAX_PROCESS_RULES,
+                faults,
+                read_process_rule,
+            ),
+        },
+        confirm: values.seconds("isolation.confirmSeconds"),
+        data_endpoint: values.text("isolation.dataEndpoint"),
+        time_servers: values.texts("isolation.timeServers"),
+        protected: values.texts("isolation.protected"),
+        bridged: values.flag("isolation.bridged"),
+        raw_frames: values.flag("isolation.rawFrames"),
+    }
+}
+
+type ReadItem<T> = fn(&Value, &str, Scalars, &mut Vec<Fault>) -> Option<T>;
+
+fn list<T>(values: &Values, path: &str, max: usize, faults: &mut Vec<Fault>, read: ReadItem<T>) -> Vec<T> {
+    let value = values.get(path);
+    let Some(items) = value.as_array().filter(|items| items.len() <= max) else {
+        push(
+            faults,
+            path,
+            format!("is {}, expected a list of at most {max} items", quote(value)),
+        );
+        return Vec::new();
+    };
+    let numbered = items.iter().enumerate();
+    numbered
+        .filter_map(|(index, item)| read(item, &format!("{path}[{index}]"), SCALARS, faults))
+        .collect()
+}
+
+fn behaviors(value: &Value, faults: &mut Vec<Fault>) -> Vec<Behavior> {
+    let Some(items) = value.as_array().filter(|items| items.len() <= MAX_ITEMS) else {
+        push(
+            faults,
+            "detect.behaviors",
+            format!(
+                "is {}, expected a list of at most {MAX_ITEMS} behaviours",
+                quote(value)
+            ),
+        );
+        return Vec::new();
+    };
+    let mut behaviors = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("detect.behaviors[{index}]");
+        match serde_json::from_value::<Behavior>(item.clone()) {
+            Ok(behavior) => {
+                behavior
+                    .faults()
+                    .into_iter()
+                    .for_each(|fault| push(faults, &path, fault));
+                behaviors.push(behavior);
+            }
+            Err(error) => push(faults, &path, error.to_string()),
+        }
+    }
+    behaviors
+}
+
+/// Names become parts of MQTT topics, where `/`, `+` and `#` would mean something else.
+fn check_names(config: &Config, faults: &mut Vec<Fault>) {
+    let plain = |name: &str| {
+        name.chars()
+            .all(|c| c.is_ascii_alphanumeric() || ":_-".contains(c))
+    };
+    for (path, name) in [
+        ("thingName", &config.thing_name),
+        ("shadow.name", &config.shadow.name),
+    ] {
+        if name.as_ref().is_some_and(|name| !plain(name)) {
+            push(faults, path, "may hold letters, digits, `:`, `_` and `-` only");
+        }
+    }
+    if config
+        .reporting
+        .topic
+        .as_ref()
+        .is_some_and(|topic| topic.contains(['+', '#']))
+    {
+        push(
+            faults,
+            "reporting.topic",
+            "may not hold the wildcards `+` and `#`",
+        );
+    }
+}
+
+fn check_directory(config: &Config, faults: &mut Vec<Fault>) {
+    let directory = &config.reporting.metrics_directory;
+    if directory.as_ref().is_some_and(|path| !path.is_absolute()) {
+        push(faults, "reporting.metricsDirectory", "expected an absolute path");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ship(document: &Value) -> Result<Config, Vec<Fault>> {
+        read(document, Development::Refused)
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        for key in KEYS.iter().filter(|key| !key.path.starts_with("development.")) {
+            let value: Value = serde_json::from_str(key.default).unwrap();
+            let mut faults = Vec::new();
+            if !value.is_null() {
+                check(key, &value, &mut faults);
+            }
+            assert!(faults.is_empty(), "{}: {faults:?}", key.path);
+        }
+        let mut faults = Vec::new();
+        mean(&Values::defaults(), &mut faults);
+        assert!(faults.is_empty(), "{faults:?}");
+        assert_eq!(ship(&json!({})).unwrap(), Config::defaults());
+    }
+
+    #[test]
+    fn strings_for_numbers_are_what_lite_sends() {
+        let config = ship(&json!({
+            "mode": "observe", "reporting": {"intervalSeconds": "600", "enabled": "false"},
+            "accessControl": {"aws.greengrass.ipc.mqttproxy": {}}
+        }))
+        .unwrap();
+        assert_eq!(config.reporting.interval, Duration::from_secs(600));
+        assert!(!config.reporting.enabled);
+        assert_eq!(config.mode, Mode::Observe);
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let faults = ship(&json!({
+            "mode": "sometimes", "reporting": {"intervalSeconds": 60, "intervall": 1}, "isolation": 7,
+            "shadow": {"name": "a/b"}, "detect": {"behaviors": [{"name": "x"}]}, "nonsense": {}
+        }))
+        .unwrap_err();
+        let paths: Vec<_> = faults.iter().map(|f| f.path.as_str()).collect();
+        for path in [
+            "mode",
+            "reporting.intervalSeconds",
+            "reporting.intervall",
+            "isolation",
+            "shadow.name",
+            "detect.behaviors[0]",
+            "nonsense",
+        ] {
+            assert!(paths.contains(&path), "{path} is not among {paths:?}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_agent_refuses_the_laboratory_interval() {
+        let document = json!({"development": {"reportIntervalSeconds": 5}});
+        let faults = ship(&document).unwrap_err();
+        assert_eq!(faults[0].path, "development.reportIntervalSeconds");
+        let lab = read(&document, Development::Allowed).unwrap();
+        assert_eq!(lab.reporting.interval, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn allowances_and_process_rules_are_read_with_their_paths() {
+        let config = ship(&json!({"isolation": {
+            "allow": [{"remote": "198.51.100.7", "protocol": "tcp", "ports": ["22"], "direction": "in"}],
+            "processes": [{"match": {"exe": "/tmp/*"}, "action": "freeze"}]}}))
+        .unwrap();
+        assert_eq!(config.isolation.settings.allow.len(), 1);
+        let faults =
+            ship(&json!({"isolation": {"processes": [{"match": {}, "action": "kill"}]}})).unwrap_err();
+        assert!(
+            faults[0].path.starts_with("isolation.processes[0].match"),
+            "{faults:?}"
+        );
+    }
+}

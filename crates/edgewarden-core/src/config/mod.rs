@@ -1,0 +1,128 @@
+//! The configuration: what the deployment wrote, then what it means.
+//!
+//! In: the component configuration as the nucleus gives it (JSON; on nucleus lite scalars are strings).
+//! Out: a validated [`Config`], or every fault with its path. Nothing is half applied: one fault keeps the old one.
+
+pub mod document;
+pub mod keys;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::detect::Behavior;
+use crate::quarantine::plan::IsolationSettings;
+use crate::report::custom::settings::Setting;
+use crate::report::{Encoding, Offline};
+
+/// Whether orders are carried out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Yes.
+    #[default]
+    Enforce,
+    /// The plan is computed and reported, nothing is cut.
+    Observe,
+}
+
+/// Device Defender reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reporting {
+    /// Whether reports are published.
+    pub enabled: bool,
+    /// From one report to the next.
+    pub interval: Duration,
+    /// Largest report in bytes.
+    pub max_bytes: usize,
+    /// Topic instead of the reserved one, for accounts without Detect.
+    pub topic: Option<String>,
+    /// How reports are written.
+    pub encoding: Encoding,
+    /// What becomes of intervals whose report was not accepted.
+    pub offline: Offline,
+    /// Custom metrics of our own.
+    pub custom: Vec<Setting>,
+    /// Where other programs drop theirs.
+    pub metrics_directory: Option<PathBuf>,
+}
+
+/// Which interfaces are captured (as patterns with `*`), and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capture {
+    /// By pnet's receiver instead of a ring.
+    pub by_pnet: bool,
+    /// Frames for other hardware too.
+    pub promiscuous: bool,
+    /// At least one must match.
+    pub include: Vec<String>,
+    /// None may match.
+    pub exclude: Vec<String>,
+}
+
+/// Local detection.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Detect {
+    /// What is normal.
+    pub behaviors: Vec<Behavior>,
+    /// Whether an alarm isolates the device.
+    pub quarantine: bool,
+}
+
+/// The device shadow that carries orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// A named shadow; none is the classic one.
+    pub name: Option<String>,
+    /// From one `get` to the next, besides those on reconnect.
+    pub refresh: Duration,
+}
+
+/// Isolation, besides what goes into the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// Lifelines, standing allowances and process rules.
+    pub settings: IsolationSettings,
+    /// How long the control channel may stay silent behind new rules.
+    pub confirm: Duration,
+    /// The data endpoint, when the nucleus does not tell it or tells a wrong one.
+    pub data_endpoint: Option<String>,
+    /// Time servers besides those of the host.
+    pub time_servers: Vec<String>,
+    /// Executables that are never stopped.
+    pub protected: Vec<String>,
+    /// Whether frames that a bridge passes on are cut.
+    pub bridged: bool,
+    /// Whether frames that are sent past the IP stack are cut.
+    pub raw_frames: bool,
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Thing name, when it is not the nucleus' own.
+    pub thing_name: Option<String>,
+    /// Enforce or observe.
+    pub mode: Mode,
+    /// Reports.
+    pub reporting: Reporting,
+    /// Capture.
+    pub capture: Capture,
+    /// Detection.
+    pub detect: Detect,
+    /// Shadow.
+    pub shadow: Shadow,
+    /// Isolation.
+    pub isolation: Isolation,
+    /// The deployment's own order, read by [`crate::quarantine::orders::document`].
+    pub quarantine: Option<Value>,
+}
+
+impl Config {
+    /// What holds when nothing is configured.
+    ///
+    /// The defaults of [`keys::KEYS`] are valid; a test proves it.
+    pub fn defaults() -> Self {
+        document::defaults()
+    }
+}

@@ -1,0 +1,28 @@
+//! Flow 1, first half: packets and sockets become one closed interval.
+//!
+//! ```text
+//! (capture) ─► meter (decode, way, fragments, tally) ─► accounts (direction, attribution, ledger) ─► interval
+//!              once a frame                            once a flow, with sockets and processes
+//! ```
+//!
+//! In: frames of every wanted interface, the kernel's sockets, processes and link counters. Out: [`Interval`]s and
+//! [`SocketSnapshot`]s. Every stage is pure or gets its effects through the traits in [`sockets`]; the threads that run
+//! them are `agent::observer`'s.
+
+pub mod accounts;
+pub mod attribution;
+pub mod closing;
+pub mod decode;
+pub mod direction;
+pub mod flow;
+pub mod fragments;
+pub mod interval;
+pub mod ledger;
+pub mod link;
+pub mod meter;
+pub mod sockets;
+pub mod tally;
+pub mod way;
+
+pub use interval::{Counters, Interval, LinkCounters};
+pub use sockets::SocketSnapshot;

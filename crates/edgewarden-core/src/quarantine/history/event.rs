@@ -1,0 +1,326 @@
+//! What is worth a record. In: nothing. Out: [`Event`], as JSON with its `kind`, and as a sentence for people.
+//!
+//! Texts of others (reasons, ids, names) stand here as they came; [`super::record`] bounds them, `cli::safe` makes them
+//! fit for a terminal.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::quarantine::orders::order::{Authority, Order, Posture, ProcessAction};
+use crate::quarantine::plan::{Plan, PlanId, Scope};
+
+/// Who did something, as far as the kernel told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doer {
+    /// Its process.
+    pub pid: u32,
+    /// Its short name.
+    pub name: String,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// The agent started.
+    Started {
+        /// Its version.
+        version: String,
+    },
+    /// The agent was told to stop; the kernel keeps what it has.
+    Stopped,
+    /// The journal could not be read.
+    JournalDamaged {
+        /// What is wrong with it, and where it is kept.
+        what: String,
+    },
+    /// An authority gave an order, or changed its own.
+    Ordered {
+        /// Who.
+        authority: Authority,
+        /// The authority's name for the order.
+        order: String,
+        /// How strictly.
+        posture: Posture,
+        /// Why.
+        reason: Option<String>,
+        /// When it ends by itself.
+        expires: Option<Timestamp>,
+    },
+    /// A wish could not be read and changed nothing.
+    Refused {
+        /// Whose.
+        authority: Authority,
+        /// Every fault.
+        faults: Vec<String>,
+    },
+    /// An order was taken back.
+    Released {
+        /// Whose order.
+        authority: Authority,
+        /// Its name.
+        order: String,
+        /// Who took it back.
+        by: Authority,
+    },
+    /// An order ended by itself.
+    Expired {
+        /// Whose.
+        authority: Authority,
+        /// Its name.
+        order: String,
+    },
+    /// The operator ended every order.
+    Overridden {
+        /// Why.
+        reason: String,
+        /// Which, each with its authority.
+        orders: Vec<String>,
+    },
+    /// Another plan follows from the orders.
+    Planned {
+        /// Which.
+        plan: PlanId,
+        /// How strictly.
+        posture: Posture,
+        /// How exactly the control channel's lifeline is drawn.
+        scope: Scope,
+        /// The orders it follows from, each with its authority.
+        orders: Vec<String>,
+        /// Why it is not carried out.
+        held_back: Option<String>,
+    },
+    /// A plan was loaded into the kernel.
+    Applied {
+        /// Which.
+        plan: PlanId,
+        /// What was loaded: layers, counts.
+        what: String,
+    },
+    /// The kernel was read back and holds the plan; nothing left that should not.
+    Verified {
+        /// Which.
+        plan: PlanId,
+        /// What is enforced.
+        posture: Posture,
+    },
+    /// The control channel works behind the rules.
+    Confirmed {
+        /// Which plan.
+        plan: PlanId,
+    },
+    /// The control channel was silent: its lifelines were widened.
+    Widened {
+        /// Which plan.
+        plan: PlanId,
+    },
+    /// The control channel stayed silent: the plan was given up.
+    RolledBack {
+        /// Which plan.
+        plan: PlanId,
+        /// Why.
+        why: String,
+    },
+    /// Somebody changed the rules; they were put back.
+    Reasserted {
+        /// Who, when the kernel told.
+        by: Option<Doer>,
+        /// What was changed.
+        what: String,
+    },
+    /// Something stands in the way of what is ordered.
+    Failed {
+        /// Each new fault.
+        faults: Vec<String>,
+    },
+    /// A process was stopped.
+    ProcessStopped {
+        /// Which.
+        pid: u32,
+        /// Its short name.
+        name: String,
+        /// Its executable.
+        exe: Option<String>,
+        /// Frozen or killed.
+        action: ProcessAction,
+    },
+    /// A frozen process runs again.
+    ProcessFreed {
+        /// Which.
+        pid: u32,
+        /// Its short name.
+        name: String,
+    },
+    /// The end of the file was torn: power was lost while a record was written. It was cut off.
+    Torn {
+        /// How many bytes.
+        bytes: u64,
+        /// How they began.
+        begin: String,
+    },
+    /// The history is not as the agent left it.
+    Damaged {
+        /// What was found.
+        what: String,
+    },
+    /// Events without a record.
+    Missed {
+        /// How many.
+        count: u64,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Event {
+    /// An order that was taken.
+    pub fn ordered(order: &Order) -> Self {
+        Self::Ordered {
+            authority: order.authority,
+            order: order.id.clone(),
+            posture: order.posture,
+            reason: order.reason.clone(),
+            expires: order.expires,
+        }
+    }
+
+    /// A plan, the orders it follows from, and why it is not carried out if it is not.
+    pub fn planned(plan: &Plan, orders: &[Order], held_back: Option<String>) -> Self {
+        Self::Planned {
+            plan: plan.id(),
+            posture: plan.posture,
+            scope: plan.scope,
+            orders: names(orders),
+            held_back,
+        }
+    }
+
+    /// Whether others can make this happen as often as they like; such events have a [`super::Budget`].
+    pub fn is_provoked(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Reasserted { .. }
+                | Self::Failed { .. }
+                | Self::ProcessStopped { .. }
+                | Self::ProcessFreed { .. }
+        )
+    }
+}
+
+/// Orders as `authority id`.
+pub fn names(orders: &[Order]) -> Vec<String> {
+    let name = |order: &Order| format!("{} {}", order.authority, order.id);
+    orders.iter().map(name).collect()
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { version } => write!(f, "agent {version} started"),
+            Self::Stopped => f.write_str("agent stopped; the kernel keeps its rules"),
+            Self::JournalDamaged { what } => write!(f, "journal damaged: {what}"),
+            Self::Torn { bytes, begin } => write!(
+                f,
+                "a torn record of {bytes} bytes was cut off the history: {begin}"
+            ),
+            Self::Damaged { what } => write!(f, "HISTORY CHANGED BY SOMEBODY: {what}"),
+            Self::Missed { count, why } => write!(f, "{count} events have no record: {why}"),
+            Self::ProcessStopped {
+                pid,
+                name,
+                exe,
+                action,
+            } => {
+                let action = match action {
+                    ProcessAction::Freeze => "frozen",
+                    ProcessAction::Kill => "killed",
+                };
+                write!(f, "process {name} ({pid}) {action}")?;
+                exe.as_ref().map_or(Ok(()), |exe| write!(f, ": {exe}"))
+            }
+            Self::ProcessFreed { pid, name } => write!(f, "process {name} ({pid}) runs again"),
+            Self::Failed { faults } => write!(f, "not as it should be: {}", faults.join("; ")),
+            Self::Ordered { .. }
+            | Self::Refused { .. }
+            | Self::Released { .. }
+            | Self::Expired { .. }
+            | Self::Overridden { .. } => self.of_orders(f),
+            _ => self.of_plans(f),
+        }
+    }
+}
+
+impl Event {
+    fn of_orders(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ordered {
+                authority,
+                order,
+                posture,
+                reason,
+                expires,
+            } => {
+                write!(f, "{posture} ordered by {authority} ({order})")?;
+                if let Some(end) = expires {
+                    write!(f, " until {end}")?;
+                }
+                reason.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+            }
+            Self::Refused { authority, faults } => {
+                write!(f, "refused what {authority} wrote: {}", faults.join("; "))
+            }
+            Self::Released { authority, order, by } if by == authority => {
+                write!(f, "order {order} taken back by {authority}")
+            }
+            Self::Released { authority, order, by } => {
+                write!(f, "order {order} of {authority} ended by {by}")
+            }
+            Self::Expired { authority, order } => write!(f, "order {order} of {authority} expired"),
+            Self::Overridden { reason, orders } => {
+                write!(f, "operator ended every order ({}): {reason}", orders.join(", "))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn of_plans(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Planned {
+                plan,
+                posture,
+                scope,
+                orders,
+                held_back,
+            } => {
+                write!(f, "plan {plan}: {posture}")?;
+                if *scope == Scope::Wide {
+                    f.write_str(" with wide lifelines")?;
+                }
+                if !orders.is_empty() {
+                    write!(f, " for {}", orders.join(", "))?;
+                }
+                held_back
+                    .as_ref()
+                    .map_or(Ok(()), |why| write!(f, "; not carried out: {why}"))
+            }
+            Self::Applied { plan, what } => write!(f, "plan {plan} loaded: {what}"),
+            Self::Verified { plan, posture } => {
+                write!(f, "plan {plan} read back and proven: {posture}")
+            }
+            Self::Confirmed { plan } => {
+                write!(f, "plan {plan} confirmed: the control channel works behind it")
+            }
+            Self::Widened { plan } => write!(f, "plan {plan}: control channel silent, lifelines widened"),
+            Self::RolledBack { plan, why } => write!(f, "plan {plan} GIVEN UP: {why}"),
+            Self::Reasserted { by, what } => {
+                write!(f, "rules put back: {what}")?;
+                by.as_ref()
+                    .map_or(Ok(()), |by| write!(f, " by {} ({})", by.name, by.pid))
+            }
+            _ => Ok(()),
+        }
+    }
+}

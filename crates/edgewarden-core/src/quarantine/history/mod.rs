@@ -1,0 +1,27 @@
+//! The audit history: what was ordered, carried out, proven and undone, by whom and why, as a chain of records.
+//!
+//! In: [`Event`]s, the bytes of the kept files. Out: lines to append, and what a reader may believe of them
+//! ([`verify`]). A record carries the SHA-256 of the one before, so what was changed, removed, doubled or moved between
+//! two records is found. Absent on purpose: files (`host::files::append_file`), and a key. Whoever is root on the device can
+//! write a whole new chain; only a hash that was noted elsewhere before (`edgewarden history --verify` prints it) tells.
+
+mod budget;
+mod chain;
+mod event;
+mod record;
+mod resume;
+#[cfg(test)]
+mod tests;
+
+pub use budget::Budget;
+pub use chain::{ChainFault, KeptFile, Seen, Summary, Torn, read, verify};
+pub use event::{Doer, Event, names};
+pub use record::{Hash, Head, LineFault, MAX_LINE, Record, line};
+pub use resume::{Resume, TAIL, resume};
+
+/// Name of the file in the state directory; older ones are `history.1` to `history.4`.
+pub const FILE: &str = "history";
+/// Size in bytes at which a file is rotated: some three thousand records.
+pub const MAX_FILE: u64 = 1024 * 1024;
+/// Older files kept: with the running one five megabytes at most, what a small device can spare.
+pub const KEPT: usize = 4;

@@ -1,0 +1,319 @@
+//! What one authority wants, as data.
+//!
+//! Out: [`Order`] and its parts, serialised the same way in the shadow, the configuration, the journal and the CLI.
+//! Absent on purpose: reading hostile input (see [`super::document`]) and what an order does (see [`crate::quarantine::plan`]).
+
+use std::fmt;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::document::MAX_BLOCKS;
+
+/// Who may ask for a quarantine. Each holds at most one order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authority {
+    /// The cloud's device shadow.
+    Shadow,
+    /// The component configuration of a Greengrass deployment.
+    Deployment,
+    /// The local detector.
+    Detector,
+    /// A person at the device.
+    Operator,
+    /// The agent itself, when its journal was damaged while an order may have been live.
+    Recovery,
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shadow => "shadow",
+            Self::Deployment => "deployment",
+            Self::Detector => "detector",
+            Self::Operator => "operator",
+            Self::Recovery => "recovery",
+        })
+    }
+}
+
+/// How strictly the device is cut off. The order of the variants is the order of strictness.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Posture {
+    /// Nothing is cut.
+    #[default]
+    Normal,
+    /// What the order blocks is cut, the rest flows.
+    Restrict,
+    /// Only lifelines and allowances flow.
+    Isolate,
+}
+
+impl fmt::Display for Posture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Normal => "normal",
+            Self::Restrict => "restrict",
+            Self::Isolate => "isolate",
+        })
+    }
+}
+
+/// A transport protocol with ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// Which side opens the flow that an allowance lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The remote opens it (an operator's SSH).
+    In,
+    /// The device opens it.
+    Out,
+}
+
+/// What an operator adds to the lifelines.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Allowance {
+    /// The other side.
+    pub remote: IpNet,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Ports at the side that accepts the flow; at least one.
+    pub ports: Vec<u16>,
+    /// Who opens the flow.
+    pub direction: Direction,
+}
+
+/// A port to cut in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BlockedPort {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The destination port.
+    pub port: u16,
+}
+
+/// A remote to cut in both directions, for ever or until a time. Written as the address alone when it is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "WrittenRemote", into = "WrittenRemote")]
+pub struct BlockedRemote {
+    /// Whom.
+    pub remote: IpNet,
+    /// When the kernel lets it through again by itself.
+    pub expires: Option<Timestamp>,
+}
+
+impl From<IpNet> for BlockedRemote {
+    fn from(remote: IpNet) -> Self {
+        Self {
+            remote,
+            expires: None,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenRemote {
+    ForEver(IpNet),
+    Until { remote: IpNet, expires: Timestamp },
+}
+
+impl From<WrittenRemote> for BlockedRemote {
+    fn from(written: WrittenRemote) -> Self {
+        match written {
+            WrittenRemote::ForEver(remote) => remote.into(),
+            WrittenRemote::Until { remote, expires } => Self {
+                remote,
+                expires: Some(expires),
+            },
+        }
+    }
+}
+
+impl From<BlockedRemote> for WrittenRemote {
+    fn from(blocked: BlockedRemote) -> Self {
+        let BlockedRemote { remote, expires } = blocked;
+        expires.map_or(Self::ForEver(remote), |expires| Self::Until { remote, expires })
+    }
+}
+
+/// How much may leave the device, lifelines apart: at any moment, and in a period.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limit {
+    /// Bytes a second at the IP layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_bytes_per_second: Option<u64>,
+    /// Bytes a period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
+    /// Length of a period in seconds; the first begins when the device learned of the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_period_seconds: Option<u64>,
+}
+
+/// What a restriction cuts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Remotes cut in both directions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<BlockedRemote>,
+    /// Destination ports cut in both directions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<BlockedPort>,
+    /// Remotes that this copy leaves out because it is only for show.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// What is done to a matching process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessAction {
+    /// Stopped; runs again at release.
+    Freeze,
+    /// Stopped, then killed.
+    Kill,
+}
+
+/// Which processes are meant. All given parts must match; `*` stands for any run of characters, `?` for any one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessMatch {
+    /// Path of the executable, as the kernel resolves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// The kernel's short name (at most 15 characters).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A process action and whom it concerns.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessRule {
+    /// Whom.
+    #[serde(rename = "match")]
+    pub matches: ProcessMatch,
+    /// What.
+    pub action: ProcessAction,
+}
+
+/// What one authority wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The authority's name for it; repeated deliveries of one order carry the same id.
+    pub id: String,
+    /// Who wants it.
+    pub authority: Authority,
+    /// How strictly.
+    pub posture: Posture,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When this device first learned of it.
+    pub issued: Timestamp,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// Allowances it grants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Allowance>,
+    /// What it cuts besides the posture.
+    #[serde(default)]
+    pub block: Block,
+    /// How much it lets out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// Processes it stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessRule>,
+}
+
+impl Order {
+    /// An order to isolate with the configured defaults, as the shadow's `true` means it.
+    pub fn isolate(authority: Authority, id: &str, reason: Option<String>, issued: Timestamp) -> Self {
+        Self {
+            id: id.to_owned(),
+            authority,
+            posture: Posture::Isolate,
+            reason,
+            issued,
+            expires: None,
+            allow: Vec::new(),
+            block: Block::default(),
+            limit: None,
+            processes: Vec::new(),
+        }
+    }
+
+    /// A copy for people and for the wire: of a list of blocked remotes that is longer than any authority but the
+    /// operator can write only the beginning.
+    #[must_use]
+    pub fn for_show(&self) -> Self {
+        let mut shown = self.clone();
+        shown.block.omitted = shown.block.remotes.len().saturating_sub(MAX_BLOCKS);
+        shown.block.remotes.truncate(MAX_BLOCKS);
+        shown
+    }
+
+    /// Whether the order has ended by itself.
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Whether both say the same, whenever they were learned.
+    pub fn same_wish(&self, other: &Self) -> bool {
+        Self {
+            issued: other.issued,
+            ..self.clone()
+        } == *other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn postures_are_ordered_by_strictness() {
+        assert!(Posture::Normal < Posture::Restrict && Posture::Restrict < Posture::Isolate);
+    }
+
+    #[test]
+    fn an_order_expires_at_its_time_and_not_before() {
+        let t = |s: &str| s.parse::<Timestamp>().unwrap();
+        let mut order = Order::isolate(Authority::Shadow, "shadow", None, t("2026-01-01T00:00:00Z"));
+        assert!(!order.expired(t("2036-01-01T00:00:00Z")));
+        order.expires = Some(t("2026-02-01T00:00:00Z"));
+        assert!(!order.expired(t("2026-01-31T23:59:59Z")));
+        assert!(order.expired(t("2026-02-01T00:00:00Z")));
+    }
+}

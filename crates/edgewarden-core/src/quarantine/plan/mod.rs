@@ -1,0 +1,387 @@
+//! The one plan that follows from all live orders.
+//!
+//! In: orders, the configured isolation settings, lifeline addresses, the scope chosen by confirm-or-roll-back, `now`.
+//! Out: [`Plan`]. A pure fold: the strictest posture wins, restrictions add up, an allowance of orders counts only
+//! when every isolating order grants it, standing allowances of the configuration always count.
+
+mod disjoint;
+pub mod preview;
+pub mod processes;
+pub mod severed;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::lifelines::lifeline::{DATA_ENDPOINT_PORTS, DNS_PORT, Endpoint, Lifelines};
+use super::orders::order::{Allowance, Block, BlockedRemote, Limit, Order, Posture, ProcessRule, Protocol};
+use disjoint::disjoint;
+
+/// Names a plan's content. Addresses of lifelines are left out: a refreshed address does not need a new confirmation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PlanId(String);
+
+impl fmt::Display for PlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How exactly the control channel's lifeline is drawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Only known addresses.
+    #[default]
+    Pinned,
+    /// Any address on the control channel's ports, and any resolver: the fallback when known addresses do not work.
+    Wide,
+}
+
+/// What the configuration adds to every plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IsolationSettings {
+    /// Lifelines that are on.
+    pub lifelines: Lifelines,
+    /// Standing allowances.
+    pub allow: Vec<Allowance>,
+    /// Processes stopped by every isolation.
+    pub processes: Vec<ProcessRule>,
+}
+
+/// How much of a kind may leave within the running period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quota {
+    /// Bytes.
+    pub bytes: u64,
+    /// When the running period began.
+    pub since: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+/// The limit of one order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedLimit {
+    /// Whose: `authority:id`.
+    pub order: String,
+    /// Bytes a second.
+    pub bytes_per_second: Option<u64>,
+    /// Bytes of the running period.
+    pub quota: Option<Quota>,
+}
+
+/// Everything enforcement needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    id: PlanId,
+    /// How strictly.
+    pub posture: Posture,
+    /// Ids of the orders it follows from.
+    pub orders: Vec<String>,
+    /// Lifelines that are on.
+    pub lifelines: Lifelines,
+    /// How exactly the control channel is drawn.
+    pub scope: Scope,
+    /// Addresses of the lifelines.
+    pub endpoints: Vec<Endpoint>,
+    /// Allowances that count.
+    pub allow: Vec<Allowance>,
+    /// What is cut besides the posture; its remotes are disjoint and sorted.
+    pub block: Block,
+    /// How much may leave; all of them hold.
+    pub limits: Vec<PlannedLimit>,
+    /// Processes to stop.
+    pub processes: Vec<ProcessRule>,
+}
+
+/// Folds all live orders into one plan.
+pub fn fold(
+    orders: &[Order],
+    settings: &IsolationSettings,
+    endpoints: Vec<Endpoint>,
+    scope: Scope,
+    now: Timestamp,
+) -> Plan {
+    let posture = orders.iter().map(|order| order.posture).max().unwrap_or_default();
+    let isolating: Vec<&Order> = orders
+        .iter()
+        .filter(|order| order.posture == Posture::Isolate)
+        .collect();
+    let granted = isolating.first().map(|first| {
+        first
+            .allow
+            .iter()
+            .filter(|a| isolating.iter().all(|order| order.allow.contains(a)))
+            .cloned()
+    });
+    let allow: BTreeSet<Allowance> = settings
+        .allow
+        .iter()
+        .cloned()
+        .chain(granted.into_iter().flatten())
+        .collect();
+    let live = |expires: Option<Timestamp>| expires.is_none_or(|expires| expires > now);
+    let remotes = orders
+        .iter()
+        .flat_map(|order| order.block.remotes.iter().copied())
+        .filter(|blocked| live(blocked.expires))
+        .collect::<Vec<_>>();
+    let ports: BTreeSet<_> = orders
+        .iter()
+        .flat_map(|order| order.block.ports.iter().copied())
+        .collect();
+    let standing = settings.processes.iter().filter(|_| posture == Posture::Isolate);
+    let processes: BTreeSet<ProcessRule> = orders
+        .iter()
+        .flat_map(|order| &order.processes)
+        .chain(standing)
+        .cloned()
+        .collect();
+    let mut plan = Plan {
+        id: PlanId(String::new()),
+        posture,
+        orders: orders.iter().map(|order| order.id.clone()).collect(),
+        lifelines: settings.lifelines.clone(),
+        scope,
+        endpoints,
+        allow: if posture == Posture::Isolate {
+            allow.into_iter().collect()
+        } else {
+            Vec::new()
+        },
+        block: Block {
+            remotes: disjoint(remotes),
+            ports: ports.into_iter().collect(),
+            omitted: 0,
+        },
+        limits: orders.iter().filter_map(|order| limit_of(order, now)).collect(),
+        processes: processes.into_iter().collect(),
+    };
+    plan.id = id_of(&plan, orders);
+    plan
+}
+
+fn limit_of(order: &Order, now: Timestamp) -> Option<PlannedLimit> {
+    let Limit {
+        egress_bytes_per_second,
+        quota_bytes,
+        quota_period_seconds,
+    } = order.limit?;
+    Some(PlannedLimit {
+        order: format!("{}:{}", order.authority, order.id),
+        bytes_per_second: egress_bytes_per_second,
+        quota: quota_bytes
+            .zip(quota_period_seconds)
+            .map(|(bytes, seconds)| quota_of(bytes, seconds, order.issued, now)),
+    })
+}
+
+fn quota_of(bytes: u64, seconds: u64, issued: Timestamp, now: Timestamp) -> Quota {
+    let period = i64::try_from(seconds).unwrap_or(i64::MAX).max(1);
+    // A clock that was set back behind the order's own time counts as its first period.
+    let passed = now.duration_since(issued).as_secs().max(0) / period;
+    let at = |periods: i64| {
+        let offset = SignedDuration::from_secs(period.saturating_mul(periods));
+        issued.checked_add(offset).unwrap_or(Timestamp::MAX)
+    };
+    Quota {
+        bytes,
+        since: at(passed),
+        until: at(passed.saturating_add(1)),
+    }
+}
+
+/// What passes of time alone does not change the id: a blocked remote that ends, another period of a quota.
+fn id_of(plan: &Plan, orders: &[Order]) -> PlanId {
+    let limits: Vec<_> = orders
+        .iter()
+        .map(|order| (&order.block.ports, &order.limit))
+        .collect();
+    let content = (
+        &plan.posture,
+        &plan.orders,
+        &plan.lifelines,
+        &plan.allow,
+        limits,
+        &plan.processes,
+    );
+    // Serialising plain data cannot fail; an empty text would only make two plans look alike.
+    let text = serde_json::to_string(&content).unwrap_or_default();
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(text.as_bytes());
+    // Not as text and not one by one: there may be a hundred thousand.
+    let mut bytes = Vec::new();
+    for BlockedRemote { remote, expires } in orders.iter().flat_map(|order| &order.block.remotes) {
+        match remote.addr() {
+            IpAddr::V4(v4) => bytes.extend(v4.octets()),
+            IpAddr::V6(v6) => bytes.extend(v6.octets()),
+        }
+        bytes.push(remote.prefix_len());
+        bytes.extend(expires.map_or(0, Timestamp::as_second).to_le_bytes());
+    }
+    sum.update(&bytes);
+    PlanId(format!("{:08x}", sum.finalize()))
+}
+
+impl Plan {
+    /// Whether there is nothing to enforce.
+    pub fn is_normal(&self) -> bool {
+        self.posture == Posture::Normal
+    }
+
+    /// The id of this content.
+    pub fn id(&self) -> PlanId {
+        self.id.clone()
+    }
+
+    /// TCP ports that wide lifelines open to any address; none while they are pinned. DNS's is not among them: it is
+    /// opened for UDP alone.
+    pub fn wide_ports(&self) -> BTreeSet<u16> {
+        let wide =
+            self.scope == Scope::Wide && self.lifelines.data_endpoint && self.posture == Posture::Isolate;
+        if !wide {
+            return BTreeSet::new();
+        }
+        let tcp = self.endpoints.iter().filter(|e| e.protocol == Protocol::Tcp);
+        let known = tcp.map(|e| e.port).filter(|port| *port != DNS_PORT);
+        DATA_ENDPOINT_PORTS.into_iter().chain(known).collect()
+    }
+
+    /// Whether a remote is blocked by name, whatever the posture.
+    pub fn blocks_remote(&self, address: IpAddr) -> bool {
+        let remotes = &self.block.remotes;
+        let after = remotes.partition_point(|blocked| blocked.remote.network() <= address);
+        after > 0 && remotes[after - 1].remote.contains(&address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quarantine::orders::order::{Authority, Direction};
+
+    fn order(authority: Authority, posture: Posture) -> Order {
+        let issued = "2026-01-01T00:00:00Z".parse().unwrap();
+        Order {
+            posture,
+            ..Order::isolate(authority, &authority.to_string(), None, issued)
+        }
+    }
+
+    fn allowance(remote: &str) -> Allowance {
+        Allowance {
+            remote: remote.parse().unwrap(),
+            protocol: Protocol::Tcp,
+            ports: vec![22],
+            direction: Direction::In,
+        }
+    }
+
+    fn plan(orders: &[Order]) -> Plan {
+        fold(
+            orders,
+            &IsolationSettings::default(),
+            Vec::new(),
+            Scope::Pinned,
+            at("2026-01-01T00:00:00Z"),
+        )
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn no_order_is_normal_and_the_strictest_posture_wins() {
+        assert!(plan(&[]).is_normal());
+        let both = [
+            order(Authority::Shadow, Posture::Restrict),
+            order(Authority::Operator, Posture::Isolate),
+        ];
+        assert_eq!(plan(&both).posture, Posture::Isolate);
+    }
+
+    #[test]
+    fn an_allowance_counts_only_when_every_isolating_order_grants_it() {
+        let mut first = order(Authority::Shadow, Posture::Isolate);
+        first.allow = vec![allowance("192.0.2.1/32"), allowance("192.0.2.2/32")];
+        let mut second = order(Authority::Operator, Posture::Isolate);
+        assert_eq!(plan(std::slice::from_ref(&first)).allow.len(), 2);
+        assert!(plan(&[first.clone(), second.clone()]).allow.is_empty());
+        second.allow = vec![allowance("192.0.2.2/32")];
+        assert_eq!(plan(&[first, second]).allow, [allowance("192.0.2.2/32")]);
+    }
+
+    #[test]
+    fn restrictions_add_up_and_end_by_themselves() {
+        let mut first = order(Authority::Shadow, Posture::Restrict);
+        first.block.remotes = vec!["203.0.113.0/25".parse::<ipnet::IpNet>().unwrap().into()];
+        let mut second = order(Authority::Detector, Posture::Restrict);
+        second.block.remotes = vec![BlockedRemote {
+            remote: "2001:db8::7/128".parse().unwrap(),
+            expires: Some(at("2026-01-01T01:00:00Z")),
+        }];
+        let orders = [first, second];
+        let during = plan(&orders);
+        let blocks = |plan: &Plan, address: &str| plan.blocks_remote(address.parse().unwrap());
+        assert!(blocks(&during, "203.0.113.127") && blocks(&during, "2001:db8::7"));
+        assert!(!blocks(&during, "203.0.113.128") && !blocks(&during, "2001:db8::8"));
+        assert!(!blocks(&during, "192.0.2.1") && !blocks(&during, "::1"));
+        let settings = IsolationSettings::default();
+        let after = fold(
+            &orders,
+            &settings,
+            Vec::new(),
+            Scope::Pinned,
+            at("2026-01-01T01:00:00Z"),
+        );
+        assert!(!blocks(&after, "2001:db8::7"));
+        assert_eq!(after.id(), during.id(), "time alone asks for no new confirmation");
+    }
+
+    #[test]
+    fn a_quota_counts_by_periods_from_the_order() {
+        let mut limited = order(Authority::Shadow, Posture::Restrict);
+        limited.limit = Some(Limit {
+            egress_bytes_per_second: None,
+            quota_bytes: Some(1000),
+            quota_period_seconds: Some(3600),
+        });
+        let at_time = |now: &str| {
+            let settings = IsolationSettings::default();
+            let plan = fold(
+                std::slice::from_ref(&limited),
+                &settings,
+                Vec::new(),
+                Scope::Pinned,
+                at(now),
+            );
+            plan.limits[0].quota.unwrap().since
+        };
+        assert_eq!(at_time("2026-01-01T00:59:59Z"), at("2026-01-01T00:00:00Z"));
+        assert_eq!(at_time("2026-01-01T05:00:00Z"), at("2026-01-01T05:00:00Z"));
+        assert_eq!(
+            at_time("1970-01-01T00:00:00Z"),
+            at("2026-01-01T00:00:00Z"),
+            "a clock set back"
+        );
+    }
+
+    #[test]
+    fn the_id_follows_the_content_and_not_the_addresses() {
+        let orders = [order(Authority::Shadow, Posture::Isolate)];
+        let mut moved = plan(&orders);
+        moved.scope = Scope::Wide;
+        assert_eq!(moved.id(), plan(&orders).id());
+        let mut other = orders.clone();
+        other[0].allow.push(allowance("192.0.2.1/32"));
+        assert_ne!(plan(&other).id(), plan(&orders).id());
+    }
+}

@@ -1,0 +1,207 @@
+//! The bytes of the journal: what must survive `kill -9`, a power cut and a reboot.
+//!
+//! In and out: [`Journal`] and one file's content, a header line with a checksum and then JSON.
+//! Invariant: a journal is either read whole or called damaged; nothing is guessed from half of it, except whether an
+//! order may have been live, because then the device must not come up open.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::state::QuotaUse;
+use crate::quarantine::lifelines::address_book::AddressBook;
+use crate::quarantine::orders::book::OrderBook;
+use crate::quarantine::orders::order::Order;
+use crate::quarantine::orders::trusted_time::KeptTime;
+use crate::quarantine::plan::processes::Stopped;
+use crate::quarantine::plan::{PlanId, Scope};
+
+const MAGIC: &str = "edgewarden-journal 1 ";
+/// How the content begins while no order is live.
+const NO_ORDERS: &[u8] = b"{\"book\":{\"orders\":[]}";
+
+/// A plan that was given up, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolledBack {
+    /// Which plan; it is not tried again until the orders change.
+    pub plan: PlanId,
+    /// When.
+    pub at: Timestamp,
+    /// Why, for people.
+    pub why: String,
+    /// The channel came back without its rules: they had cut it.
+    #[serde(default)]
+    pub proven: bool,
+}
+
+/// A plan whose control channel was seen to work behind its rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// Which plan.
+    pub plan: PlanId,
+    /// With which lifelines.
+    pub scope: Scope,
+    /// Whether they were wide only because no address was known; then one that becomes known is a new trial.
+    #[serde(default)]
+    pub unresolved: bool,
+}
+
+/// A plan that is being tried; kept so that a restart in the middle does not forget the way back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trial {
+    /// Which plan.
+    pub plan: PlanId,
+    /// Whether the control channel worked right before the rules closed.
+    pub channel_worked: bool,
+}
+
+/// Orders that the operator ended against their authority's will.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overridden {
+    /// Why; asked for, because the cloud is told.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+    /// The orders; each stays ended until its authority wants something else.
+    pub orders: Vec<Order>,
+}
+
+/// Everything enforcement must remember.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Journal {
+    /// The live orders.
+    pub book: OrderBook,
+    /// The plan whose control channel was confirmed.
+    #[serde(default)]
+    pub confirmed: Option<Confirmed>,
+    /// The plan that is being tried.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+    /// The plan that was given up.
+    #[serde(default)]
+    pub rolled_back: Option<RolledBack>,
+    /// The operator's override, while it holds.
+    #[serde(default)]
+    pub overridden: Option<Overridden>,
+    /// The newest time that was trusted.
+    #[serde(default)]
+    pub clock: Option<KeptTime>,
+    /// How far quotas are used; a restart must not give them anew.
+    #[serde(default)]
+    pub quotas: Vec<QuotaUse>,
+    /// Processes that were stopped and not yet released.
+    #[serde(default)]
+    pub stopped: Vec<Stopped>,
+    /// Addresses of lifelines, so that isolation can be restored before any name resolves.
+    #[serde(default)]
+    pub addresses: AddressBook,
+}
+
+/// A journal that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the journal is damaged: {what}")]
+pub struct Damage {
+    /// What is wrong with it.
+    pub what: String,
+    /// Whether an order may have been live: what is left of it speaks of one, or does not say that there was none.
+    pub says_live: bool,
+}
+
+/// The file's content.
+pub fn encode(journal: &Journal) -> Vec<u8> {
+    // Plain data with string keys always serialises; an empty body would be called damaged at the next start.
+    let body = serde_json::to_string(journal).unwrap_or_default();
+    format!("{MAGIC}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes())).into_bytes()
+}
+
+/// Reads the file's content.
+///
+/// # Errors
+/// [`Damage`] when the header, the checksum or the JSON is not as written.
+pub fn decode(bytes: &[u8]) -> Result<Journal, Damage> {
+    let damage = |what: String| Damage {
+        what,
+        says_live: says_live(bytes),
+    };
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| damage(format!("no UTF-8 after {} bytes", e.valid_up_to())))?;
+    let (header, body) = text
+        .split_once('\n')
+        .ok_or_else(|| damage("it has no body".into()))?;
+    let checksum = header
+        .strip_prefix(MAGIC)
+        .ok_or_else(|| damage("it does not begin with the journal's header".into()))?;
+    let body = body.strip_suffix('\n').unwrap_or(body);
+    if format!("{:08x}", crc32fast::hash(body.as_bytes())) != checksum {
+        return Err(damage("its checksum does not fit its content".into()));
+    }
+    serde_json::from_str(body).map_err(|e| damage(format!("its content is not a journal ({e})")))
+}
+
+fn says_live(bytes: &[u8]) -> bool {
+    // What is cut off or overwritten may have been an order. Some filesystems leave an empty file, or one of zeros, of
+    // a file that was being written at a power cut.
+    let says = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    says(b"\"posture\"") || !says(NO_ORDERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quarantine::orders::document::Wish;
+    use crate::quarantine::orders::order::{Authority, Order};
+
+    fn live() -> Journal {
+        let mut journal = Journal::default();
+        let order = Order::isolate(
+            Authority::Shadow,
+            "s",
+            None,
+            "2026-01-01T00:00:00Z".parse().unwrap(),
+        );
+        journal.book.set(Authority::Shadow, Wish::Order(Box::new(order)));
+        journal
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        assert_eq!(decode(&encode(&live())), Ok(live()));
+        assert_eq!(decode(&encode(&Journal::default())), Ok(Journal::default()));
+    }
+
+    #[test]
+    fn every_truncation_and_every_flipped_byte_is_noticed() {
+        let bytes = encode(&live());
+        for length in 0..bytes.len() - 1 {
+            assert!(decode(&bytes[..length]).is_err(), "truncated to {length}");
+        }
+        for index in 0..bytes.len() - 1 {
+            let mut flipped = bytes.clone();
+            flipped[index] ^= 0x20;
+            assert!(decode(&flipped).is_err(), "byte {index}");
+        }
+    }
+
+    #[test]
+    fn damage_says_whether_an_order_was_live() {
+        let mut bytes = encode(&live());
+        bytes[25] ^= 1;
+        assert!(decode(&bytes).unwrap_err().says_live);
+        let mut bytes = encode(&Journal::default());
+        bytes[25] ^= 1;
+        assert!(!decode(&bytes).unwrap_err().says_live);
+        for lost in [
+            &b""[..],
+            &[0; 300],
+            b"edgewarden-journal 1 0badcafe\n{\"book\":{\"or",
+        ] {
+            assert!(decode(lost).unwrap_err().says_live, "it may have lost an order");
+        }
+        let live = encode(&live());
+        for length in 0..live.len() - 1 {
+            assert!(decode(&live[..length]).unwrap_err().says_live, "cut to {length}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What may be said about enforcement, to the cloud and to people.
+//!
+//! Out: [`State`], built by `agent::enforcer` from verified outcomes only.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::journal::{Overridden, RolledBack};
+use crate::document::fault::Fault;
+use crate::quarantine::history::Head;
+use crate::quarantine::orders::order::{Authority, Order, Posture};
+use crate::quarantine::plan::processes::Stopped;
+use crate::quarantine::plan::{PlanId, Scope};
+
+/// Faults and refused orders kept for display.
+pub const MAX_SHOWN: usize = 8;
+
+/// Where enforcement stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The agent has not looked yet.
+    #[default]
+    Starting,
+    /// Nothing is ordered and nothing of ours is in the kernel: read back.
+    Released,
+    /// The rules are in the kernel, read back and proven with a refused canary; the control channel is not confirmed.
+    Provisional,
+    /// As provisional, and a shadow round trip has gone through the closed firewall.
+    Enforced,
+    /// What is ordered could not be carried out or proven; `faults` say why.
+    Failed,
+    /// The plan was given up because it cut the control channel.
+    RolledBack,
+    /// Mode `observe`: the plan was computed and not applied.
+    Observed,
+}
+
+/// Packets and bytes that were cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes at the IP layer.
+    pub bytes: u64,
+}
+
+/// What was cut for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutBecause {
+    /// `out`, `in`, `forward`, `bridged` or `raw`.
+    pub way: String,
+    /// `isolated`, `remote`, `port`, `rate` or `quota`.
+    pub reason: String,
+    /// How much.
+    #[serde(flatten)]
+    pub cut: Cut,
+}
+
+/// What was cut since the device was last free; in mode `observe` what would have been.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// Leaving this device.
+    pub out: Cut,
+    /// Arriving at this device.
+    #[serde(rename = "in")]
+    pub inbound: Cut,
+    /// Forwarded for others.
+    pub forward: Cut,
+    /// Passed on by a bridge.
+    #[serde(default)]
+    pub bridged: Cut,
+    /// Sent past the IP stack.
+    #[serde(default)]
+    pub raw: Cut,
+    /// The same by reason; those that happened.
+    #[serde(default)]
+    pub reasons: Vec<CutBecause>,
+}
+
+impl Blocked {
+    /// Sums counters named `<way>_<reason>`.
+    pub fn from_counters<'a>(counters: impl Iterator<Item = (&'a str, Cut)>) -> Self {
+        let mut blocked = Self::default();
+        for (name, cut) in counters {
+            let Some((way, reason)) = name.split_once('_') else {
+                continue;
+            };
+            let sum = match way {
+                "out" => &mut blocked.out,
+                "in" => &mut blocked.inbound,
+                "forward" => &mut blocked.forward,
+                "bridged" => &mut blocked.bridged,
+                "raw" => &mut blocked.raw,
+                _ => continue,
+            };
+            sum.packets = sum.packets.saturating_add(cut.packets);
+            sum.bytes = sum.bytes.saturating_add(cut.bytes);
+            if cut != Cut::default() {
+                blocked.reasons.push(CutBecause {
+                    way: way.into(),
+                    reason: reason.into(),
+                    cut,
+                });
+            }
+        }
+        blocked
+    }
+}
+
+/// How much of a quota is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaUse {
+    /// The order: `authority:id`.
+    pub order: String,
+    /// Bytes used in the running period.
+    pub used: u64,
+    /// Bytes of a period.
+    pub bytes: u64,
+    /// When the period began.
+    pub since: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+/// A wish that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Whose.
+    pub authority: Authority,
+    /// When.
+    pub at: Timestamp,
+    /// Every fault.
+    pub faults: Vec<Fault>,
+}
+
+/// The whole truth about enforcement.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Where it stands.
+    pub phase: Phase,
+    /// What the orders want.
+    pub wanted: Posture,
+    /// What the kernel was proven to enforce; `None` while that is not known, because it cannot be read back.
+    pub posture: Option<Posture>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// When the kernel's listing was last compared.
+    pub verified_at: Option<Timestamp>,
+    /// The plan's id; none for normal.
+    pub plan: Option<PlanId>,
+    /// How exactly the control channel's lifeline is drawn.
+    pub scope: Scope,
+    /// The live orders.
+    pub orders: Vec<Order>,
+    /// What stands in the way, newest first.
+    pub faults: Vec<String>,
+    /// Wishes that were refused and not replaced since.
+    pub rejected: Vec<Rejection>,
+    /// A plan that was given up.
+    pub rolled_back: Option<RolledBack>,
+    /// The operator's override, while it holds.
+    pub overridden: Option<Overridden>,
+    /// Stopped processes.
+    pub stopped: Vec<Stopped>,
+    /// Processes an order named that could not be stopped, with the reason.
+    pub left_running: Vec<String>,
+    /// Processes an order named that must not be stopped.
+    pub spared: Vec<String>,
+    /// What was cut.
+    pub blocked: Blocked,
+    /// How far quotas are used.
+    #[serde(default)]
+    pub quotas: Vec<QuotaUse>,
+    /// What this kernel does not let us cut, each a sentence.
+    #[serde(default)]
+    pub uncovered: Vec<String>,
+    /// How many times the rules had to be put back because somebody changed them.
+    pub reasserted: u64,
+    /// Sockets of cut connections that were closed since the agent started.
+    #[serde(default)]
+    pub severed: u64,
+    /// Why sockets of cut connections stay open; the rules cut them all the same.
+    #[serde(default)]
+    pub severing: Option<String>,
+    /// Who did so last, as far as the kernel told: name and pid.
+    #[serde(default)]
+    pub changed_by: Option<String>,
+    /// Where the audit history ends; none before its first record.
+    pub history: Option<HistoryEnd>,
+    /// What stands in the way of writing the history. It stops nothing.
+    pub history_fault: Option<String>,
+}
+
+/// The end of the audit history as the agent wrote it: what a reader of the file must find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEnd {
+    /// The file.
+    pub file: PathBuf,
+    /// Its newest record.
+    #[serde(flatten)]
+    pub head: Head,
+}
+
+impl State {
+    /// Whether something is, or may be, cut.
+    pub fn may_cut(&self) -> bool {
+        self.posture != Some(Posture::Normal)
+    }
+
+    /// Whether the kernel was proven to obey all live orders and the control channel is confirmed.
+    pub fn obeys(&self) -> bool {
+        self.left_running.is_empty()
+            && match self.phase {
+                Phase::Released => self.wanted == Posture::Normal,
+                Phase::Enforced => Some(self.wanted) == self.posture,
+                _ => false,
+            }
+    }
+}

@@ -1,0 +1,360 @@
+//! The nftables text of a plan, and what the kernel must list once it is loaded.
+//!
+//! In: [`Plan`], the [`Hooks`] that this device has, whether to cut or only to count. Out: [`Ruleset`]: the tables, the
+//! elements of their sets, the transaction that loads them whole and the one that changes elements alone. Facts about
+//! the syntax: nftables.md (tried on nft 1.0.6).
+//!
+//! Invariants: only our own tables, `edgewarden` in the families inet, bridge and netdev. `ct state established accept`
+//! appears nowhere: a flow lives only while its lifeline or allowance says so, whatever conntrack remembers, so an
+//! attacker's open connection dies with the load. TCP replies of lifelines are matched without conntrack (a non-SYN
+//! from the endpoint), so a connection that was open before conntrack began to look survives. Lifelines come before
+//! blocks: no order can cut them. No packet is marked: a mark would mean something to the owner's routing.
+
+mod elements;
+mod rules;
+pub mod verify;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Plan, Quota};
+pub use elements::Elements;
+use rules::Rules;
+
+/// Our table's name in every family.
+pub const TABLE: &str = "edgewarden";
+
+/// A family in which we have a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// What the IP stack sends, receives and forwards.
+    Inet,
+    /// Frames that a bridge of this device passes on between others.
+    Bridge,
+    /// Every frame that leaves through an interface, also those that never saw the IP stack.
+    Netdev,
+}
+
+impl Layer {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Inet, Self::Bridge, Self::Netdev];
+
+    /// As nft writes it.
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+            Self::Netdev => "netdev",
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.family())
+    }
+}
+
+/// An interface whose egress is filtered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Device {
+    /// Name; letters, digits, `.`, `_`, `-` and `@` only.
+    pub name: String,
+    /// Index: an interface that was replaced has another one, and the kernel has forgotten our hook.
+    pub index: u32,
+}
+
+/// Which of the kernel's hooks besides the IP stack's are used on this device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// It has a bridge.
+    pub bridge: bool,
+    /// Interfaces for the egress hook; none where the kernel does not have it.
+    pub egress: Vec<Device>,
+    /// One of them is PPP, whose frames leave another one in an envelope that cannot be looked into.
+    pub pppoe: bool,
+}
+
+/// What happens to what a plan cuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It is dropped.
+    Cut,
+    /// It is counted and passes.
+    Count,
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// `ew:<what>:<digest of the statement>`; unique enough to name the rule and to notice another statement.
+    pub comment: String,
+    /// As nft reads it, without the comment.
+    pub statement: String,
+    /// The counter it counts in.
+    counter: Option<String>,
+}
+
+impl Rule {
+    fn new(what: &str, statement: String, counter: Option<String>) -> Self {
+        Self {
+            comment: format!("ew:{what}:{:08x}", crc32fast::hash(statement.as_bytes())),
+            statement,
+            counter,
+        }
+    }
+
+    /// Whether it ends in accept, drop or neither.
+    pub fn verdict(&self) -> Option<&'static str> {
+        ["accept", "drop"]
+            .into_iter()
+            .find(|verdict| self.statement.ends_with(verdict))
+    }
+}
+
+/// A base chain; its name is its hook's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// `input`, `output`, `forward` or `egress`.
+    pub hook: &'static str,
+    /// Interfaces, of the egress hook only.
+    pub devices: Vec<Device>,
+    /// `drop` or `accept`.
+    pub policy: &'static str,
+    /// Its rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// One table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its family.
+    pub layer: Layer,
+    /// Whether its rules ask for lifeline addresses.
+    pub has_endpoints: bool,
+    /// Its chains.
+    pub chains: Vec<Chain>,
+}
+
+/// What the kernel has counted, carried over into a table that replaces another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Packets and bytes by table and counter.
+    pub counters: BTreeMap<(Layer, String), (u64, u64)>,
+    /// Bytes used by table and quota.
+    pub quotas: BTreeMap<(Layer, String), u64>,
+}
+
+/// Tables, and what their sets hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Tables; none for a normal plan.
+    pub tables: Vec<Table>,
+    /// What their sets hold; all tables hold the same.
+    pub elements: Elements,
+    limits: Vec<(Option<u64>, Option<Quota>)>,
+}
+
+/// The tables that make the kernel obey `plan`.
+pub fn render(plan: &Plan, hooks: &Hooks, effect: Effect) -> Ruleset {
+    let mut tables = Vec::new();
+    let elements = Elements::of(plan);
+    if !plan.is_normal() {
+        let rules = Rules {
+            plan,
+            hooks,
+            effect,
+            elements: &elements,
+        };
+        tables.push(Table {
+            layer: Layer::Inet,
+            has_endpoints: true,
+            chains: rules.inet(),
+        });
+        if hooks.bridge {
+            tables.push(Table {
+                layer: Layer::Bridge,
+                has_endpoints: false,
+                chains: rules.bridge(),
+            });
+        }
+        if !hooks.egress.is_empty() {
+            tables.push(Table {
+                layer: Layer::Netdev,
+                has_endpoints: true,
+                chains: rules.netdev(),
+            });
+        }
+    }
+    Ruleset {
+        tables,
+        elements,
+        limits: plan
+            .limits
+            .iter()
+            .map(|limit| (limit.bytes_per_second, limit.quota))
+            .collect(),
+    }
+}
+
+impl Ruleset {
+    /// Everything but elements and what was counted: as long as it is the same, the elements can be changed alone.
+    pub fn same_structure(&self, other: &Self) -> bool {
+        self.tables == other.tables && self.limits == other.limits
+    }
+
+    /// What it is made of, for people.
+    pub fn summary(&self) -> String {
+        if self.tables.is_empty() {
+            return "our tables are removed".into();
+        }
+        let layers: Vec<&str> = self.tables.iter().map(|table| table.layer.family()).collect();
+        let rules = self.tables.iter().flat_map(|table| &table.chains);
+        let Elements {
+            endpoints,
+            hosts,
+            nets,
+        } = &self.elements;
+        format!(
+            "{} rules in {}, {} lifeline addresses, {} blocked remotes",
+            rules.map(|chain| chain.rules.len()).sum::<usize>(),
+            layers.join(", "),
+            endpoints.len(),
+            hosts.len() + nets.len()
+        )
+    }
+
+    /// The transaction that replaces the tables that are `present` by these.
+    pub fn load(&self, present: &BTreeSet<Layer>, counted: &Counted, now: Timestamp) -> String {
+        let mut text = remove(present);
+        for table in &self.tables {
+            let _ = writeln!(text, "table {} {TABLE} {{", table.layer);
+            self.write_objects(&mut text, table, counted);
+            self.elements.declare(&mut text, table.has_endpoints, now);
+            table
+                .chains
+                .iter()
+                .for_each(|chain| write_chain(&mut text, chain));
+            text.push_str("}\n");
+        }
+        text
+    }
+
+    /// The transaction that turns the `loaded` elements into these; empty when nothing differs.
+    pub fn change(&self, loaded: &Elements, now: Timestamp) -> String {
+        let mut text = String::new();
+        if *loaded == self.elements {
+            return text;
+        }
+        let wanted = self.elements.difference(loaded);
+        let unwanted = loaded.difference(&self.elements);
+        for table in &self.tables {
+            let name = format!("{} {TABLE}", table.layer);
+            wanted.change(&mut text, &name, table.has_endpoints, &unwanted, now);
+        }
+        text
+    }
+
+    fn write_objects(&self, text: &mut String, table: &Table, counted: &Counted) {
+        for name in table.counters() {
+            let (packets, bytes) = counted
+                .counters
+                .get(&(table.layer, name.to_owned()))
+                .copied()
+                .unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "  counter {name} {{\n    packets {packets} bytes {bytes}\n  }}"
+            );
+        }
+        if table.layer != Layer::Inet {
+            return;
+        }
+        for (index, (rate, quota)) in self.limits.iter().enumerate() {
+            if let Some(rate) = rate {
+                // The kernel's bucket holds rate and burst together.
+                let burst = MIN_BUCKET.saturating_sub(*rate).max(MIN_BURST);
+                let _ = writeln!(
+                    text,
+                    "  limit rate{index} {{\n    rate over {rate} bytes/second burst {burst} bytes\n  }}"
+                );
+            }
+            if let Some(Quota { bytes, since, .. }) = quota {
+                let name = quota_name(index, *since);
+                let used = counted
+                    .quotas
+                    .get(&(table.layer, name.clone()))
+                    .copied()
+                    .unwrap_or_default();
+                let _ = writeln!(
+                    text,
+                    "  quota {name} {{\n    over {bytes} bytes used {used} bytes\n  }}"
+                );
+            }
+        }
+    }
+}
+
+impl Table {
+    /// Its counters, `<way>_<reason>`, each once.
+    pub fn counters(&self) -> BTreeSet<&str> {
+        let rules = self.chains.iter().flat_map(|chain| &chain.rules);
+        rules.filter_map(|rule| rule.counter.as_deref()).collect()
+    }
+}
+
+/// Smallest bucket of a rate in bytes: the kernel hands packets of up to 64 KiB to the hooks, and one that is larger than
+/// the bucket would never pass.
+const MIN_BUCKET: u64 = 65_536;
+/// Smallest burst in bytes: one packet.
+const MIN_BURST: u64 = 1_500;
+
+/// The name tells the period: a new period is a new quota, which begins at nothing used.
+pub fn quota_name(index: usize, since: Timestamp) -> String {
+    format!("quota{index}_{}", since.as_second())
+}
+
+/// The transaction that removes our tables.
+pub fn remove(present: &BTreeSet<Layer>) -> String {
+    present.iter().fold(String::new(), |mut text, layer| {
+        let _ = writeln!(text, "delete table {layer} {TABLE}");
+        text
+    })
+}
+
+fn write_chain(text: &mut String, chain: &Chain) {
+    let Chain {
+        hook,
+        devices,
+        policy,
+        rules,
+    } = chain;
+    let devices = if devices.is_empty() {
+        String::new()
+    } else {
+        let names: Vec<String> = devices
+            .iter()
+            .map(|device| format!("\"{}\"", device.name))
+            .collect();
+        format!(" devices = {{ {} }}", names.join(", "))
+    };
+    // Priority 0 runs after destination NAT, so what is compared is where a packet really goes.
+    let _ = writeln!(
+        text,
+        "  chain {hook} {{\n    type filter hook {hook}{devices} priority 0\n    policy {policy}"
+    );
+    for Rule {
+        comment, statement, ..
+    } in rules
+    {
+        let _ = writeln!(text, "    {statement} comment \"{comment}\"");
+    }
+    text.push_str("  }\n");
+}
+
+#[cfg(test)]
+mod tests;

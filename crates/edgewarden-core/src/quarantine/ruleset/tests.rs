@@ -1,0 +1,279 @@
+//! The text of each posture, and the properties every text must have.
+
+use super::*;
+use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use crate::quarantine::orders::order::{
+    Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, Protocol,
+};
+use crate::quarantine::plan::{IsolationSettings, Scope, fold};
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn all_hooks() -> Hooks {
+    Hooks {
+        bridge: true,
+        egress: vec![Device {
+            name: "eth0".into(),
+            index: 2,
+        }],
+        pppoe: false,
+    }
+}
+
+fn plan(order: Order, scope: Scope) -> Plan {
+    let endpoint = |address: &str, protocol, port| Endpoint {
+        purpose: Purpose::DataEndpoint,
+        address: address.parse().unwrap(),
+        protocol,
+        port,
+    };
+    let endpoints = vec![
+        endpoint("198.51.100.1", Protocol::Tcp, 8883),
+        endpoint("2001:db8::1", Protocol::Tcp, 8883),
+        endpoint("198.51.100.53", Protocol::Udp, 53),
+    ];
+    fold(&[order], &IsolationSettings::default(), endpoints, scope, now())
+}
+
+fn isolation(allow: Vec<Allowance>) -> Order {
+    Order {
+        allow,
+        ..Order::isolate(Authority::Shadow, "shadow", None, now())
+    }
+}
+
+fn restriction(remotes: &[&str]) -> Order {
+    let remotes = remotes.iter().map(|text| BlockedRemote {
+        remote: text.parse().unwrap(),
+        expires: None,
+    });
+    Order {
+        posture: Posture::Restrict,
+        block: Block {
+            remotes: remotes.collect(),
+            ports: vec![BlockedPort {
+                protocol: Protocol::Tcp,
+                port: 23,
+            }],
+            omitted: 0,
+        },
+        ..isolation(Vec::new())
+    }
+}
+
+fn rendered(order: Order) -> Ruleset {
+    render(&plan(order, Scope::Pinned), &all_hooks(), Effect::Cut)
+}
+
+fn text_of(ruleset: &Ruleset) -> String {
+    ruleset.load(&BTreeSet::new(), &Counted::default(), now())
+}
+
+#[test]
+fn a_normal_plan_only_removes_what_is_there() {
+    let nothing = fold(
+        &[],
+        &IsolationSettings::default(),
+        Vec::new(),
+        Scope::Pinned,
+        now(),
+    );
+    let ruleset = render(&nothing, &all_hooks(), Effect::Cut);
+    assert!(ruleset.tables.is_empty());
+    assert_eq!(text_of(&ruleset), "");
+    let present = BTreeSet::from([Layer::Inet, Layer::Netdev]);
+    assert_eq!(
+        ruleset.load(&present, &Counted::default(), now()),
+        "delete table inet edgewarden\ndelete table netdev edgewarden\n"
+    );
+}
+
+#[test]
+fn isolation_drops_on_every_hook_and_trusts_no_established_flow() {
+    let ruleset = rendered(isolation(Vec::new()));
+    let chains: Vec<_> = ruleset.tables.iter().flat_map(|table| &table.chains).collect();
+    for chain in &chains {
+        assert_eq!(chain.policy, "drop", "{}", chain.hook);
+        assert_eq!(
+            chain.rules.last().unwrap().verdict(),
+            Some("drop"),
+            "{}",
+            chain.hook
+        );
+    }
+    let hooks: Vec<_> = chains.iter().map(|chain| chain.hook).collect();
+    assert_eq!(hooks, ["output", "input", "forward", "forward", "egress"]);
+    let text = text_of(&ruleset);
+    for line in text.lines().filter(|line| line.contains("established")) {
+        assert!(
+            line.contains("@endpoints") || line.contains("daddr"),
+            "unbounded: {line}"
+        );
+    }
+    assert_eq!(
+        text.matches("198.51.100.1 . tcp . 8883, 198.51.100.53 . udp . 53")
+            .count(),
+        2,
+        "of the IP stack and of the egress"
+    );
+    assert!(text.contains("hook egress devices = { \"eth0\" } priority 0"));
+}
+
+#[test]
+fn without_bridge_and_egress_hook_there_is_one_table() {
+    let ruleset = render(
+        &plan(isolation(Vec::new()), Scope::Pinned),
+        &Hooks::default(),
+        Effect::Cut,
+    );
+    assert_eq!(ruleset.tables.len(), 1);
+    assert_eq!(ruleset.tables[0].layer, Layer::Inet);
+}
+
+#[test]
+fn only_our_own_tables_are_named() {
+    let text = text_of(&render(
+        &plan(isolation(Vec::new()), Scope::Wide),
+        &all_hooks(),
+        Effect::Cut,
+    ));
+    assert!(!text.contains("flush"), "a flush would hit other tables");
+    for line in text.lines().filter(|line| line.contains("table ")) {
+        assert!(line.ends_with(" edgewarden {"), "{line}");
+    }
+}
+
+#[test]
+fn an_inbound_allowance_opens_our_port_and_lets_only_answers_out() {
+    let ssh = Allowance {
+        remote: "198.51.100.7/32".parse().unwrap(),
+        protocol: Protocol::Tcp,
+        ports: vec![22],
+        direction: Direction::In,
+    };
+    let text = text_of(&rendered(isolation(vec![ssh])));
+    assert!(
+        text.contains("ip saddr 198.51.100.7/32 tcp dport { 22 } accept"),
+        "{text}"
+    );
+    let answer = "ip daddr 198.51.100.7/32 tcp sport { 22 } tcp flags & (syn | ack) != syn accept";
+    assert_eq!(text.matches(answer).count(), 2, "{text}");
+}
+
+#[test]
+fn the_wide_scope_opens_ports_of_the_control_channel_only() {
+    let text = |scope| {
+        text_of(&render(
+            &plan(isolation(Vec::new()), scope),
+            &all_hooks(),
+            Effect::Cut,
+        ))
+    };
+    assert!(text(Scope::Wide).contains("tcp dport { 443, 8443, 8883 } accept"));
+    assert!(!text(Scope::Pinned).contains("wide"));
+}
+
+#[test]
+fn a_restriction_accepts_by_policy_and_drops_what_it_names_on_every_hook() {
+    let ruleset = rendered(restriction(&[
+        "203.0.113.0/24",
+        "203.0.114.1/32",
+        "2001:db8:bad::/48",
+    ]));
+    for chain in ruleset.tables.iter().flat_map(|table| &table.chains) {
+        assert_eq!(chain.policy, "accept");
+        let drops = chain
+            .rules
+            .iter()
+            .filter(|rule| rule.verdict() == Some("drop"))
+            .count();
+        assert_eq!(drops, 8, "{}", chain.hook);
+    }
+}
+
+#[test]
+fn observing_cuts_nothing() {
+    let limited = Order {
+        limit: Some(Limit {
+            egress_bytes_per_second: Some(20_000),
+            quota_bytes: Some(1_000_000),
+            quota_period_seconds: Some(3_600),
+        }),
+        ..restriction(&["203.0.113.0/24"])
+    };
+    for order in [isolation(Vec::new()), limited] {
+        let text = text_of(&render(&plan(order, Scope::Pinned), &all_hooks(), Effect::Count));
+        assert!(!text.contains("drop"), "{text}");
+        assert!(text.contains("counter name out_"), "{text}");
+    }
+}
+
+#[test]
+fn a_limit_goes_on_counting_where_it_was() {
+    let order = Order {
+        limit: Some(Limit {
+            egress_bytes_per_second: Some(20_000),
+            quota_bytes: Some(1_000_000),
+            quota_period_seconds: Some(3_600),
+        }),
+        ..restriction(&[])
+    };
+    let ruleset = rendered(order);
+    let name = quota_name(0, now());
+    let mut counted = Counted::default();
+    counted.quotas.insert((Layer::Inet, name.clone()), 77);
+    counted
+        .counters
+        .insert((Layer::Inet, "out_quota".into()), (3, 99));
+    let text = ruleset.load(&BTreeSet::new(), &counted, now());
+    assert!(
+        text.contains(&format!("quota {name} {{\n    over 1000000 bytes used 77 bytes")),
+        "{text}"
+    );
+    assert!(
+        text.contains("rate over 20000 bytes/second burst 45536 bytes"),
+        "{text}"
+    );
+    assert!(
+        text.contains("counter out_quota {\n    packets 3 bytes 99"),
+        "{text}"
+    );
+}
+
+#[test]
+fn one_more_remote_is_one_element_in_every_table() {
+    let few = rendered(restriction(&["203.0.113.1/32", "203.0.113.2/32"]));
+    let more = rendered(restriction(&["203.0.113.2/32", "203.0.113.3/32"]));
+    assert!(more.same_structure(&few));
+    let text = more.change(&few.elements, now());
+    for family in ["inet", "bridge", "netdev"] {
+        assert!(text.contains(&format!(
+            "delete element {family} edgewarden hosts4 {{ 203.0.113.1 }}"
+        )));
+        assert!(text.contains(&format!(
+            "add element {family} edgewarden hosts4 {{ 203.0.113.3 }}"
+        )));
+    }
+    assert_eq!(text.lines().count(), 6, "{text}");
+    assert_eq!(more.change(&more.elements, now()), "");
+    let wider = rendered(restriction(&["203.0.113.0/30"]));
+    assert!(!wider.same_structure(&few), "other rules ask other sets");
+}
+
+#[test]
+fn what_ends_by_itself_has_its_time_in_the_kernel() {
+    let mut order = restriction(&["203.0.113.1/32"]);
+    order.block.remotes[0].expires = Some("2026-01-01T01:00:00Z".parse().unwrap());
+    let ruleset = rendered(order);
+    assert!(text_of(&ruleset).contains("elements = { 203.0.113.1 timeout 3601s }"));
+    let after = "2026-01-01T01:00:00Z".parse().unwrap();
+    let rest = ruleset.elements.clone().live(after);
+    assert!(rest.hosts.is_empty());
+    assert_eq!(
+        ruleset.change(&ruleset.elements, now()),
+        "",
+        "nothing to say while it lasts"
+    );
+}

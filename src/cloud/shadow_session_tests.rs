@@ -1,0 +1,310 @@
+//! The session against the situations of shadow.md 7 and 8.
+
+use super::*;
+use crate::quarantine::orders::order::{Authority, Order, Posture};
+
+const REFRESH: Duration = Duration::from_secs(600);
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn session() -> Session {
+    let mut session = Session::new(ShadowTopics::new("gw", None), REFRESH, "seed");
+    session.subscribed(s(1));
+    session
+}
+
+fn released() -> State {
+    State {
+        phase: Phase::Released,
+        posture: Some(Posture::Normal),
+        ..State::default()
+    }
+}
+
+fn enforced() -> State {
+    let issued = "2026-01-01T00:00:00Z".parse().unwrap();
+    State {
+        phase: Phase::Enforced,
+        wanted: Posture::Isolate,
+        posture: Some(Posture::Isolate),
+        orders: vec![Order::isolate(Authority::Shadow, "shadow", None, issued)],
+        ..State::default()
+    }
+}
+
+/// The token of the request that was published to a topic ending in `suffix`.
+fn token(effects: &[Effect], suffix: &str) -> String {
+    effects
+        .iter()
+        .find_map(|effect| match effect {
+            Effect::Publish { topic, payload } if topic.ends_with(suffix) => {
+                Some(payload["clientToken"].as_str().unwrap().to_owned())
+            }
+            _ => None,
+        })
+        .unwrap_or_else(|| panic!("nothing was published to {suffix}: {effects:?}"))
+}
+
+fn answer(
+    session: &mut Session,
+    token: String,
+    version: u64,
+    desired: Option<Value>,
+    now: u64,
+) -> Vec<Effect> {
+    let reported = json!({});
+    session.receive(
+        ShadowMessage::Got {
+            token: Some(token),
+            version,
+            desired,
+            reported,
+        },
+        s(now),
+    )
+}
+
+#[test]
+fn nothing_is_asked_before_every_topic_is_subscribed() {
+    let mut session = Session::new(ShadowTopics::new("gw", None), REFRESH, "seed");
+    assert!(session.tick(&released(), s(5), 0.5).is_empty());
+    session.subscribed(s(6));
+    token(&session.tick(&released(), s(6), 0.5), "/get");
+}
+
+#[test]
+fn an_answer_is_a_round_trip_and_then_the_state_is_reported() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    let effects = answer(&mut session, asked, 7, Some(json!(false)), 2);
+    assert_eq!(
+        effects,
+        [Effect::RoundTrip(s(1)), Effect::Desired(Some(json!(false)))]
+    );
+    let effects = session.tick(&released(), s(2), 0.5);
+    let updated = token(&effects, "/update");
+    let text = format!("{effects:?}");
+    assert!(!text.contains("desired"), "desired is never written: {text}");
+    session.receive(
+        ShadowMessage::Updated {
+            token: Some(updated),
+            version: 8,
+            desired: None,
+        },
+        s(3),
+    );
+    assert!(
+        session.tick(&released(), s(4), 0.5).is_empty(),
+        "the same news is not sent twice"
+    );
+}
+
+#[test]
+fn a_stale_delta_changes_nothing_and_a_repeated_one_is_harmless() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 2);
+    let delta = |version| ShadowMessage::Delta {
+        version,
+        quarantine: Some(json!(true)),
+    };
+    assert!(session.receive(delta(6), s(3)).is_empty());
+    assert_eq!(
+        session.receive(delta(8), s(3)),
+        [Effect::Desired(Some(json!(true)))]
+    );
+    assert_eq!(
+        session.receive(delta(8), s(3)),
+        [Effect::Desired(Some(json!(true)))]
+    );
+}
+
+#[test]
+fn a_removed_key_is_noticed_without_a_delta() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 2);
+    let removed = ShadowMessage::Updated {
+        token: None,
+        version: 8,
+        desired: Some(None),
+    };
+    assert_eq!(session.receive(removed, s(3)), [Effect::Desired(None)]);
+}
+
+#[test]
+fn a_lost_version_asks_again() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 2);
+    session.receive(
+        ShadowMessage::Delta {
+            version: 9,
+            quarantine: None,
+        },
+        s(3),
+    );
+    token(&session.tick(&released(), s(3), 0.5), "/get");
+}
+
+#[test]
+fn versions_restart_with_a_deleted_shadow() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 70, Some(json!(true)), 2);
+    assert!(
+        session.receive(ShadowMessage::Deleted, s(3)).is_empty(),
+        "a late message releases nobody"
+    );
+    let asked = token(&session.tick(&released(), s(3), 0.5), "/get");
+    let gone = ShadowMessage::GetRejected {
+        token: Some(asked),
+        code: 404,
+    };
+    assert_eq!(
+        session.receive(gone, s(3)),
+        [Effect::RoundTrip(s(3)), Effect::Desired(None)]
+    );
+    let fresh = ShadowMessage::Delta {
+        version: 1,
+        quarantine: Some(json!(true)),
+    };
+    assert_eq!(session.receive(fresh, s(4)), [Effect::Desired(Some(json!(true)))]);
+}
+
+#[test]
+fn a_late_answer_does_not_undo_a_newer_delta_and_a_repeated_one_is_believed() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    session.receive(
+        ShadowMessage::Delta {
+            version: 6,
+            quarantine: Some(json!(true)),
+        },
+        s(1),
+    );
+    assert_eq!(
+        answer(&mut session, asked, 5, None, 2),
+        [Effect::RoundTrip(s(1))],
+        "formed before the delta"
+    );
+    let asked = token(&session.tick(&released(), s(2), 0.5), "/get");
+    let believed = [Effect::RoundTrip(s(2)), Effect::Desired(None)];
+    assert_eq!(
+        answer(&mut session, asked, 1, None, 3),
+        believed,
+        "the shadow was made anew"
+    );
+}
+
+#[test]
+fn a_piece_of_an_order_is_asked_for_whole() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 2);
+    let piece = json!({"expires": "2027-01-01T00:00:00Z"});
+    let delta = ShadowMessage::Delta {
+        version: 8,
+        quarantine: Some(piece.clone()),
+    };
+    assert!(session.receive(delta, s(3)).is_empty());
+    let asked = token(&session.tick(&released(), s(3), 0.5), "/get");
+    let whole = json!({"posture": "isolate", "expires": "2027-01-01T00:00:00Z"});
+    let effects = answer(&mut session, asked, 8, Some(whole.clone()), 4);
+    assert_eq!(effects, [Effect::RoundTrip(s(3)), Effect::Desired(Some(whole))]);
+}
+
+#[test]
+fn an_order_is_whole_in_a_delta_while_no_order_is_reported() {
+    let order = json!({"posture": "isolate", "expires": "2027-01-01T00:00:00Z"});
+    let delta = |version| ShadowMessage::Delta {
+        version,
+        quarantine: Some(order.clone()),
+    };
+    let began = |reported: Value| {
+        let mut session = session();
+        let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+        session.receive(
+            ShadowMessage::Got {
+                token: Some(asked),
+                version: 7,
+                desired: None,
+                reported,
+            },
+            s(2),
+        );
+        session
+    };
+    let mut plain = began(json!({"quarantine": false}));
+    assert_eq!(
+        plain.receive(delta(8), s(3)),
+        [Effect::Desired(Some(order.clone()))],
+        "carried out at once"
+    );
+    token(&plain.tick(&released(), s(3), 0.5), "/get");
+    let mut missed = began(json!({"quarantine": false}));
+    assert_eq!(missed.receive(delta(9), s(3)), []);
+    let mut reported = began(json!({"quarantine": {"posture": "restrict"}}));
+    assert_eq!(
+        reported.receive(delta(8), s(3)),
+        [],
+        "it may be a piece: what is alike is left out"
+    );
+}
+
+#[test]
+fn silence_is_broken_and_leads_to_a_reconnect_and_never_to_a_release() {
+    let mut session = session();
+    let all: Vec<Effect> = (1..200)
+        .flat_map(|now| session.tick(&enforced(), s(now), 0.5))
+        .collect();
+    assert!(all.iter().any(|effect| matches!(effect, Effect::Broken(_))));
+    assert!(all.contains(&Effect::Reconnect));
+    assert!(!all.iter().any(|effect| matches!(effect, Effect::Desired(_))));
+}
+
+#[test]
+fn a_provisional_plan_is_asked_for_every_second() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 1);
+    let provisional = State {
+        phase: Phase::Provisional,
+        ..enforced()
+    };
+    assert!(session.next_wake(&provisional, s(1)) <= s(1));
+    token(&session.tick(&provisional, s(2), 0.5), "/get");
+}
+
+#[test]
+fn no_shadow_means_report_and_create_it() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    let effects = session.receive(
+        ShadowMessage::GetRejected {
+            token: Some(asked),
+            code: 404,
+        },
+        s(2),
+    );
+    assert_eq!(effects, [Effect::RoundTrip(s(1)), Effect::Desired(None)]);
+    token(&session.tick(&released(), s(2), 0.5), "/update");
+}
+
+#[test]
+fn a_refused_report_is_not_sent_again_unchanged() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 2);
+    let sent = token(&session.tick(&released(), s(2), 0.5), "/update");
+    let refusal = ShadowMessage::UpdateRejected {
+        token: Some(sent),
+        code: 413,
+        message: String::new(),
+    };
+    session.receive(refusal, s(3));
+    assert!(session.tick(&released(), s(4), 0.5).is_empty());
+    token(&session.tick(&enforced(), s(5), 0.5), "/update");
+}

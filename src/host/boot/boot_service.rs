@@ -1,0 +1,278 @@
+//! Isolation before the network: a copy of this program in the state directory, and a systemd unit that runs its
+//! `restore` at boot, whether or not Greengrass ever starts.
+//!
+//! In: the state directory, and for tests and images another root directory. Out: files that are there or gone.
+//! Everything can be repeated: what is as it should be is not written again. The unit is enabled by the link that
+//! `systemctl enable` would make, so that it is the same with and without a running systemd. What systemd itself does
+//! with it is [`systemctl`](super::systemctl)'s part.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "host is a door: the program and the links of systemd"
+)]
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use super::unit;
+use crate::host::files::state_directory;
+use crate::host::files::{self, FileError};
+
+/// Where systemd looks for the administrator's units.
+const UNITS: &str = "/etc/systemd/system";
+/// Exists when systemd is the running service manager (`sd_booted(3)`).
+const BOOTED: &str = "/run/systemd/system";
+/// Name of the copy of this program; the artifact's folder may be gone or not mounted at boot.
+const PROGRAM: &str = "edgewarden";
+/// This program, even when its file was removed.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Bytes that are compared at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// What could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum BootServiceError {
+    /// The unit could not name it.
+    #[error(
+        "the state directory {path:?} cannot be named in a unit: expected an absolute path of letters, digits and / . _ - + @"
+    )]
+    Path {
+        /// As given.
+        path: PathBuf,
+    },
+    /// Nothing can be started from there.
+    #[error(
+        "{path} is on a file system without programs (noexec): restoring before the network needs a --state-dir elsewhere"
+    )]
+    NoExec {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// This program, or the copy of it.
+    #[error("could not compare this program with {path}")]
+    Compare {
+        /// The copy.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The link that enables the unit, or a directory of systemd.
+    #[error("could not {action} {path}")]
+    Link {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What [`Places::install`] found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Installed {
+    /// systemd does not run here, so there is nothing that would start a unit.
+    NoSystemd,
+    /// The administrator masked the unit.
+    Masked,
+    /// The unit is in place.
+    Ready {
+        /// Something had to be written.
+        changed: bool,
+    },
+}
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Stands before every path; nothing of the running system is touched then.
+    root: Option<PathBuf>,
+    state: PathBuf,
+}
+
+impl Places {
+    /// The state directory's place, as `run` is told it; below `root` if given.
+    pub fn new(root: Option<PathBuf>, state: PathBuf) -> Self {
+        Self { root, state }
+    }
+
+    /// The state directory, where it really is.
+    pub fn state(&self) -> PathBuf {
+        self.real(&self.state)
+    }
+
+    /// The unit's file.
+    pub fn unit(&self) -> PathBuf {
+        self.real(&Path::new(UNITS).join(unit::NAME))
+    }
+
+    /// Whether systemd runs here, so that it must be told of changes.
+    pub fn is_live(&self) -> bool {
+        self.root.is_none() && self.has_systemd()
+    }
+
+    /// Makes the state directory and, where systemd runs, the copy of this program and the enabled unit.
+    ///
+    /// # Errors
+    /// The first thing that could not be done; all that was there before still is.
+    pub fn install(&self) -> Result<Installed, BootServiceError> {
+        state_directory::prepare(&self.state())?;
+        if !self.has_systemd() {
+            return Ok(Installed::NoSystemd);
+        }
+        let text = self.unit_text()?;
+        let unit = self.unit();
+        if fs::read_link(&unit).is_ok_and(|target| target == Path::new("/dev/null")) {
+            return Ok(Installed::Masked);
+        }
+        if statvfs(&self.state()).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC)) {
+            return Err(BootServiceError::NoExec { path: self.state() });
+        }
+        let mut changed = copy_program(&self.state().join(PROGRAM))?;
+        changed |= write_unit(&unit, &text)?;
+        changed |= link(&self.wanted())?;
+        Ok(Installed::Ready { changed })
+    }
+
+    /// Removes the unit, its link and the copy of the program; gives whether systemd's files changed. A mask of the
+    /// administrator stays.
+    ///
+    /// # Errors
+    /// Everything that could not be removed.
+    pub fn remove(&self) -> Result<bool, Vec<BootServiceError>> {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        let (unit, wanted, program) = (self.unit(), self.wanted(), self.state().join(PROGRAM));
+        let masked = fs::read_link(&unit).is_ok();
+        let changed = is_there(&wanted) || (is_there(&unit) && !masked);
+        let mut paths = vec![files::temporary(&wanted), wanted, files::temporary(&unit)];
+        paths.extend((!masked).then_some(unit));
+        paths.extend([files::temporary(&program), program]);
+        let failures: Vec<BootServiceError> = paths
+            .iter()
+            .filter_map(|path| Some(files::remove(path).err()?.into()))
+            .collect();
+        if !failures.is_empty() {
+            return Err(failures);
+        }
+        if let Some(directory) = self.wanted().parent().filter(|_| changed) {
+            // Ours if it is empty now; with other units in it, theirs.
+            let _in_use = files::remove_directory(directory);
+        }
+        Ok(changed)
+    }
+
+    fn wanted(&self) -> PathBuf {
+        let directory = format!("{}.wants", unit::WANTED_BY);
+        self.real(&Path::new(UNITS).join(directory).join(unit::NAME))
+    }
+
+    fn unit_text(&self) -> Result<String, BootServiceError> {
+        let state = self.state.to_str().filter(|path| unit::is_plain(path));
+        state.map(unit::text).ok_or_else(|| BootServiceError::Path {
+            path: self.state.clone(),
+        })
+    }
+
+    fn has_systemd(&self) -> bool {
+        self.real(Path::new(BOOTED)).is_dir()
+    }
+
+    fn real(&self, path: &Path) -> PathBuf {
+        match &self.root {
+            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+}
+
+/// Puts this program there, for its owner alone; gives whether it was another one.
+fn copy_program(path: &Path) -> Result<bool, BootServiceError> {
+    let failed = |source| BootServiceError::Compare {
+        path: path.to_owned(),
+        source,
+    };
+    let own = File::open(OWN_PROGRAM).map_err(failed)?;
+    if is_same(&own, path, 0o700).map_err(failed)? {
+        return Ok(false);
+    }
+    files::replace_with(path, 0o700, |copy| {
+        // Not the handle that was compared: that one is somewhere in the middle.
+        io::copy(&mut File::open(OWN_PROGRAM)?, copy).map(drop)
+    })?;
+    Ok(true)
+}
+
+/// Whether `path` is a file with these permissions and the content of `own`.
+fn is_same(own: &File, path: &Path, mode: u32) -> io::Result<bool> {
+    let copy = match path.symlink_metadata() {
+        Ok(found) if found.is_file() && found.mode() & 0o7777 == mode => File::open(path)?,
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if own.metadata()?.len() != copy.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK));
+    loop {
+        one.clear();
+        other.clear();
+        own.take(CHUNK as u64).read_to_end(&mut one)?;
+        (&copy).take(CHUNK as u64).read_to_end(&mut other)?;
+        if one != other {
+            return Ok(false);
+        }
+        if one.is_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+fn write_unit(path: &Path, text: &str) -> Result<bool, BootServiceError> {
+    if files::read(path).is_ok_and(|found| found.as_deref() == Some(text.as_bytes())) {
+        return Ok(false);
+    }
+    make_unit_directory(path)?;
+    files::replace_with(path, 0o644, |file| io::Write::write_all(file, text.as_bytes()))?;
+    Ok(true)
+}
+
+/// Enables the unit; gives whether it was not.
+fn link(path: &Path) -> Result<bool, BootServiceError> {
+    let target = Path::new("..").join(unit::NAME);
+    if fs::read_link(path).is_ok_and(|found| found == target) {
+        return Ok(false);
+    }
+    make_unit_directory(path)?;
+    let temporary = files::temporary(path);
+    files::remove(&temporary)?;
+    symlink(&target, &temporary)
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(|source| BootServiceError::Link {
+            action: "make the link",
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(true)
+}
+
+/// As systemd makes it: everybody may look into it.
+fn make_unit_directory(path: &Path) -> Result<(), BootServiceError> {
+    let Some(directory) = path.parent() else {
+        return Ok(());
+    };
+    fs::create_dir_all(directory).map_err(|source| BootServiceError::Link {
+        action: "make the directory",
+        path: directory.to_owned(),
+        source,
+    })
+}

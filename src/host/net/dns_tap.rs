@@ -1,0 +1,207 @@
+//! Sees the DNS messages that this machine sends and receives.
+//!
+//! In: nothing. Out: datagrams of port 53 of every interface, loopback included, for `quarantine::dns_answers`. The
+//! kernel's filter refuses everything else. Nothing is sent, nothing is held up. Absent: DNS over TCP, pieces of
+//! datagrams, IPv6 extension headers: names asked for that way are found by our own look-ups.
+
+use std::io;
+use std::net::SocketAddr;
+
+use packet_ring::{FilteredSocket, FrameKind, RingError, Seen};
+use pnet::packet::ipv4::Ipv4Packet;
+use pnet::packet::ipv6::Ipv6Packet;
+use pnet::packet::udp::UdpPacket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::quarantine::lifelines::dns_answers::{Datagram, MAX_MESSAGE, PORT, Way};
+
+/// Headers before the longest message: 60 bytes of IPv4 with all its options, 8 of UDP.
+const HEADERS: usize = 68;
+/// Bytes of a packet that are read.
+const SNAP: usize = MAX_MESSAGE + HEADERS;
+/// `ARPHRD_LOOPBACK`.
+const LOOPBACK: u16 = 772;
+/// UDP's number.
+const UDP: u8 = 17;
+
+/// An open tap; it sees the network namespace of the thread that opened it.
+pub struct DnsTap {
+    socket: AsyncFd<FilteredSocket>,
+    buffer: Box<[u8]>,
+}
+
+/// Why there is no tap.
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    /// The kernel's refusal.
+    #[error("DNS answers cannot be seen")]
+    Open(#[from] RingError),
+    /// The socket cannot be waited for, or has failed.
+    #[error("DNS answers cannot be read")]
+    Read(#[from] io::Error),
+}
+
+impl DnsTap {
+    /// Opens it. Must be called inside the agent's runtime.
+    ///
+    /// # Errors
+    /// Without `CAP_NET_RAW`, or when the kernel refuses.
+    pub fn open() -> Result<Self, TapError> {
+        let snap = u32::try_from(SNAP).unwrap_or(u32::MAX);
+        let socket = FilteredSocket::udp(PORT, snap)?;
+        #[expect(
+            deprecated,
+            reason = "sound here: the socket owns its descriptor for life; the successor is unsafe, which this crate is not"
+        )]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(Self {
+            socket,
+            buffer: vec![0; SNAP].into_boxed_slice(),
+        })
+    }
+
+    /// Waits until there is something to [`DnsTap::take`].
+    ///
+    /// # Errors
+    /// If the socket has failed.
+    pub async fn ready(&self) -> Result<(), TapError> {
+        // Kept ready: `take` clears it when there is nothing.
+        self.socket.readable().await?.retain_ready();
+        Ok(())
+    }
+
+    /// Gives the next datagram that is there to `each`; `false`: there is none.
+    ///
+    /// # Errors
+    /// If the socket has failed.
+    pub fn take(&mut self, each: impl FnOnce(&Datagram<'_>)) -> Result<bool, TapError> {
+        let buffer = &mut self.buffer;
+        match self
+            .socket
+            .try_io(Interest::READABLE, |socket| socket.receive(buffer))
+        {
+            Ok(seen) => {
+                if let Some(datagram) = buffer.get(..seen.length).and_then(|bytes| read(bytes, &seen)) {
+                    each(&datagram);
+                }
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            // An interface went down; others go on.
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENETDOWN as i32) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The datagram in an IP packet, if it is one of ours.
+fn read<'a>(bytes: &'a [u8], seen: &Seen) -> Option<Datagram<'a>> {
+    let way = match (seen.hardware_type == LOOPBACK, seen.kind) {
+        (true, FrameKind::Host) => Way::Loopback,
+        (false, FrameKind::Host) => Way::Received,
+        (false, FrameKind::Outgoing) => Way::Sent,
+        // On loopback every packet is seen leaving, too; what is for others is not ours.
+        _ => return None,
+    };
+    let (source, destination, header) = match bytes.first()? >> 4 {
+        4 => {
+            let packet = Ipv4Packet::new(bytes)?;
+            let header = usize::from(packet.get_header_length()) * 4;
+            let protocol = packet.get_next_level_protocol().0;
+            (protocol == UDP && header >= 20).then_some((
+                packet.get_source().into(),
+                packet.get_destination().into(),
+                header,
+            ))
+        }
+        6 => {
+            let packet = Ipv6Packet::new(bytes)?;
+            (packet.get_next_header().0 == UDP).then_some((
+                packet.get_source().into(),
+                packet.get_destination().into(),
+                40,
+            ))
+        }
+        _ => None,
+    }?;
+    let rest = bytes.get(header..)?;
+    let udp = UdpPacket::new(rest)?;
+    // Padding of the link may follow; the length is the datagram's own.
+    let length = usize::from(udp.get_length());
+    Some(Datagram {
+        source: SocketAddr::new(source, udp.get_source()),
+        destination: SocketAddr::new(destination, udp.get_destination()),
+        interface: seen.interface,
+        way,
+        payload: rest.get(8..length)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(hardware_type: u16, kind: FrameKind) -> Seen {
+        Seen {
+            length: 0,
+            interface: 2,
+            kind,
+            hardware_type,
+        }
+    }
+
+    /// An IPv4 packet with one word of options and the message "hi", and two bytes of padding.
+    fn packet() -> Vec<u8> {
+        let mut bytes = vec![0x46, 0, 0, 34, 0, 0, 0, 0, 64, 17, 0, 0];
+        bytes.extend([198, 51, 100, 1, 198, 51, 100, 2, 1, 1, 1, 1]);
+        bytes.extend([0, 53, 0x9c, 0x40, 0, 10, 0, 0]);
+        bytes.extend(b"hi\0\0");
+        bytes
+    }
+
+    #[test]
+    fn a_packet_is_read_without_options_and_padding() {
+        let packet = packet();
+        let datagram = read(&packet, &seen(1, FrameKind::Host)).unwrap();
+        assert_eq!(datagram.payload, b"hi");
+        assert_eq!(datagram.source, "198.51.100.1:53".parse().unwrap());
+        assert_eq!(datagram.destination, "198.51.100.2:40000".parse().unwrap());
+        assert_eq!(datagram.way, Way::Received);
+        let mut six = vec![0x60, 0, 0, 0, 0, 10, 17, 64];
+        six.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1].repeat(2));
+        six.extend([0x9c, 0x40, 0, 53, 0, 10, 0, 0]);
+        six.extend(b"hi");
+        let datagram = read(&six, &seen(1, FrameKind::Outgoing)).unwrap();
+        assert_eq!((datagram.payload, datagram.way), (&b"hi"[..], Way::Sent));
+        assert_eq!(datagram.destination, "[2001:db8::1]:53".parse().unwrap());
+    }
+
+    #[test]
+    fn a_packet_that_ends_early_or_lies_about_itself_is_passed_over() {
+        let whole = packet();
+        for length in 0..34 {
+            let cut = &whole[..length];
+            assert!(read(cut, &seen(1, FrameKind::Host)).is_none(), "{length} bytes");
+        }
+        for (offset, value) in [(0, 0x56), (0, 0x41), (0, 0x4f), (9, 6), (29, 7), (29, 200)] {
+            let mut lie = whole.clone();
+            lie[offset] = value;
+            assert!(
+                read(&lie, &seen(1, FrameKind::Host)).is_none(),
+                "byte {offset} = {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn on_loopback_each_packet_counts_once() {
+        let packet = packet();
+        let way = |hardware, kind| read(&packet, &seen(hardware, kind)).map(|datagram| datagram.way);
+        assert_eq!(way(LOOPBACK, FrameKind::Host), Some(Way::Loopback));
+        assert_eq!(way(LOOPBACK, FrameKind::Outgoing), None);
+        assert_eq!(way(1, FrameKind::OtherHost), None);
+        assert_eq!(way(1, FrameKind::Broadcast), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! Interfaces of this network namespace: names, addresses, state, stacking, and the kernel's own counters.
+//!
+//! In: nothing. Out: [`Link`], [`LinkCounters`]. Everything comes from the kernel over rtnetlink, in two lists: it
+//! follows the namespace of the calling thread, which `/sys/class/net` does not (it shows the namespace sysfs was mounted
+//! in), and its counters are 64 bits wide. Attributes that are not known are passed over: a newer kernel hides nothing.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use super::netlink::{Netlink, NetlinkError, Question, attributes, word};
+use crate::observe::decode::LinkKind;
+use crate::observe::interval::{Counters, LinkCounters};
+use crate::observe::link::Link;
+use crate::observe::way::Kind;
+
+/// Interfaces looked at; a gateway with a container per service has some dozens.
+const MAX_LINKS: usize = 1_024;
+/// Addresses kept per interface.
+const MAX_ADDRESSES: usize = 256;
+/// ARP hardware types whose frames begin with an Ethernet header.
+const ETHERNET_TYPES: [u16; 2] = [1, 772];
+/// ARP hardware types whose frames begin with an IP header: PPP, cooked raw IP of modems, tun and WireGuard.
+const RAW_IP_TYPES: [u16; 3] = [512, 519, 0xFFFE];
+
+/// Every interface of this namespace.
+///
+/// # Errors
+/// If the kernel does not answer.
+pub fn links() -> Result<Vec<Link>, NetlinkError> {
+    let mut netlink = Netlink::open(NETLINK_ROUTE)?;
+    let mut links = without_addresses(&mut netlink)?;
+    netlink.ask(list(numbers::RTM_GETADDR, 8), &mut |message| {
+        add_address(&mut links, message);
+        Ok(())
+    })?;
+    Ok(links)
+}
+
+fn without_addresses(netlink: &mut Netlink) -> Result<Vec<Link>, NetlinkError> {
+    let mut links: Vec<Link> = Vec::new();
+    netlink.ask(list(numbers::RTM_GETLINK, 16), &mut |message| {
+        if links.len() < MAX_LINKS {
+            links.extend(link_of(message));
+        }
+        Ok(())
+    })?;
+    Ok(links)
+}
+
+/// The kernel's counters of every interface but loopback.
+///
+/// # Errors
+/// If the kernel does not answer.
+pub fn counters() -> Result<Vec<LinkCounters>, NetlinkError> {
+    Ok(without_addresses(&mut Netlink::open(NETLINK_ROUTE)?)?
+        .into_iter()
+        .filter(|link| !link.loopback)
+        .map(|link| LinkCounters {
+            name: link.name,
+            index: link.index,
+            counters: link.counters,
+        })
+        .collect())
+}
+
+/// A request for everything: a header of zeros means "of any family".
+fn list(message_type: u16, header: usize) -> Question<'static> {
+    const ZEROS: [u8; 16] = [0; 16];
+    Question {
+        message_type,
+        dump: true,
+        payload: ZEROS.get(..header).unwrap_or(&ZEROS),
+    }
+}
+
+/// Numbers of `linux/rtnetlink.h`, `linux/if_link.h` and `linux/if_addr.h`.
+mod numbers {
+    pub(super) const RTM_GETLINK: u16 = 18;
+    pub(super) const RTM_GETADDR: u16 = 22;
+    pub(super) const IFF_UP: u32 = 1;
+    pub(super) const IFF_LOOPBACK: u32 = 8;
+    pub(super) const IFF_RUNNING: u32 = 0x40;
+    pub(super) const IFLA_ADDRESS: u16 = 1;
+    pub(super) const IFLA_IFNAME: u16 = 3;
+    pub(super) const IFLA_LINK: u16 = 5;
+    pub(super) const IFLA_MASTER: u16 = 10;
+    pub(super) const IFLA_LINKINFO: u16 = 18;
+    pub(super) const IFLA_STATS64: u16 = 23;
+    pub(super) const IFLA_LINK_NETNSID: u16 = 37;
+    pub(super) const IFLA_INFO_KIND: u16 = 1;
+    pub(super) const IFLA_INFO_DATA: u16 = 2;
+    pub(super) const IFLA_VLAN_ID: u16 = 1;
+    pub(super) const IFA_ADDRESS: u16 = 1;
+    pub(super) const IFA_LOCAL: u16 = 2;
+    pub(super) const IFA_BROADCAST: u16 = 4;
+}
+
+/// An `ifinfomsg` and its attributes.
+fn link_of(message: &[u8]) -> Option<Link> {
+    use numbers as n;
+    let hatype = u16::from_ne_bytes(message.get(2..4)?.try_into().ok()?);
+    let flags = word(message, 8)?;
+    let mut link = Link {
+        name: String::new(),
+        index: word(message, 4)?,
+        kind: link_kind(hatype),
+        hardware: None,
+        loopback: flags & n::IFF_LOOPBACK != 0,
+        up: flags & n::IFF_UP != 0,
+        running: flags & n::IFF_UP != 0 && flags & n::IFF_RUNNING != 0,
+        addresses: Vec::new(),
+        broadcasts: Vec::new(),
+        networks: Vec::new(),
+        master: None,
+        lower: None,
+        device: Kind::Other,
+        counters: Counters::default(),
+    };
+    let mut elsewhere = false;
+    for (number, value) in attributes(message.get(16..)?) {
+        match number {
+            n::IFLA_IFNAME => link.name = text(value),
+            n::IFLA_ADDRESS => {
+                link.hardware = value.try_into().ok().filter(|hardware| *hardware != [0; 6]);
+            }
+            n::IFLA_LINK => link.lower = word(value, 0).filter(|lower| *lower != link.index),
+            n::IFLA_MASTER => link.master = word(value, 0),
+            n::IFLA_LINK_NETNSID => elsewhere = true,
+            n::IFLA_LINKINFO => link.device = device(value),
+            n::IFLA_STATS64 => link.counters = statistics(value).unwrap_or_default(),
+            _ => {}
+        }
+    }
+    if elsewhere {
+        link.lower = None;
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+/// How frames of an ARP hardware type begin.
+#[must_use]
+pub fn link_kind(hatype: u16) -> LinkKind {
+    if ETHERNET_TYPES.contains(&hatype) {
+        LinkKind::Ethernet
+    } else if RAW_IP_TYPES.contains(&hatype) {
+        LinkKind::RawIp
+    } else {
+        LinkKind::Unsupported(hatype)
+    }
+}
+
+/// A string that ends with a zero byte.
+fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
+}
+
+fn device(info: &[u8]) -> Kind {
+    use numbers as n;
+    let find = |wanted| attributes(info).find_map(|(number, value)| (number == wanted).then_some(value));
+    match find(n::IFLA_INFO_KIND).map(text).as_deref() {
+        Some("bridge") => Kind::Bridge,
+        Some("bond" | "team") => Kind::Bond,
+        Some("macvlan" | "macvtap") => Kind::Macvlan,
+        Some("vlan") => attributes(find(n::IFLA_INFO_DATA).unwrap_or_default())
+            .find(|(number, _)| *number == n::IFLA_VLAN_ID)
+            .and_then(|(_, id)| Some(Kind::Vlan(u16::from_ne_bytes(id.try_into().ok()?))))
+            .unwrap_or_default(),
+        _ => Kind::Other,
+    }
+}
+
+/// `rtnl_link_stats64` begins with packets and bytes of both ways.
+fn statistics(value: &[u8]) -> Option<Counters> {
+    let number = |position: usize| {
+        let bytes = value.get(position * 8..position * 8 + 8)?;
+        Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    Some(Counters {
+        packets_in: number(0)?,
+        packets_out: number(1)?,
+        bytes_in: number(2)?,
+        bytes_out: number(3)?,
+    })
+}
+
+/// An `ifaddrmsg` and its attributes.
+fn add_address(links: &mut [Link], message: &[u8]) {
+    use numbers as n;
+    let (Some(prefix), Some(index)) = (message.get(1), word(message, 4)) else {
+        return;
+    };
+    let Some(link) = links.iter_mut().find(|link| link.index == index) else {
+        return;
+    };
+    if link.addresses.len() >= MAX_ADDRESSES {
+        return;
+    }
+    let (mut address, mut local) = (None, None);
+    for (number, value) in attributes(message.get(8..).unwrap_or_default()) {
+        match number {
+            n::IFA_ADDRESS => address = ip(value),
+            n::IFA_LOCAL => local = ip(value),
+            n::IFA_BROADCAST => link.broadcasts.extend(ip(value)),
+            _ => {}
+        }
+    }
+    // Of a point-to-point link the first is the peer's, the second ours; of other links there is one, or both agree.
+    link.addresses.extend(local.or(address));
+    link.networks
+        .extend(address.and_then(|address| IpNet::new(address, *prefix).ok()));
+}
+
+fn ip(value: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(value) {
+        return Some(v4.into());
+    }
+    <[u8; 16]>::try_from(value).ok().map(IpAddr::from)
+}
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

@@ -1,0 +1,317 @@
+//! Asks the kernel about sockets through `NETLINK_SOCK_DIAG`.
+//!
+//! In: a flow, or nothing. Out: the socket of that flow, or every socket; [`destroy`] closes one. One netlink socket for each [`SockDiag`]; it
+//! belongs to the network namespace of the thread that opened it.
+
+pub mod destroy;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::{Emitable, Parseable};
+use netlink_packet_sock_diag::constants::{
+    self, AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SOCK_DIAG_BY_FAMILY,
+};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use nix::errno::Errno;
+
+use super::conntrack::Conntrack;
+use super::netlink::{Netlink, NetlinkError, Question};
+use crate::host::processes::pace::{Pace, thread_time};
+use crate::observe::flow::{LocalFlow, Protocol};
+use crate::observe::sockets::{LookupError, OpenSocket, SocketOwner, SocketSnapshot, SocketTable};
+
+/// Connections kept in a snapshot (100 bytes each); the total is counted beyond it.
+pub const MAX_SNAPSHOT: usize = 131_072;
+/// "Any cookie" in a request for one socket.
+const NO_COOKIE: [u8; 8] = [0xff; 8];
+
+/// What a list of sockets tells besides who talks to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detail {
+    /// As the kernel numbers TCP's states (`netlink_packet_sock_diag::constants`), UDP's alike.
+    pub state: u8,
+    /// Index of the interface the socket is bound to, 0 for none.
+    pub bound_to: u32,
+}
+
+/// An open netlink socket.
+pub struct SockDiag {
+    netlink: Netlink,
+}
+
+impl SockDiag {
+    /// Opens it in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// If the kernel has no sock_diag or refuses.
+    pub fn open() -> Result<Self, NetlinkError> {
+        Ok(Self {
+            netlink: Netlink::open(NETLINK_SOCK_DIAG)?,
+        })
+    }
+
+    /// The socket with exactly this local and remote end, or the one bound so that it gets the flow's packets.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn find(&mut self, flow: &LocalFlow, interface: u32) -> Result<Option<SocketOwner>, NetlinkError> {
+        let Some(protocol) = number_of(flow.protocol) else {
+            return Ok(None);
+        };
+        let local = (flow.local, flow.local_port);
+        let remote = (flow.remote, flow.remote_port);
+        // The kernel's UDP lookup takes the ends as an incoming packet has them, its TCP lookup as a socket has them.
+        let (source, destination) = if protocol == IPPROTO_UDP {
+            (remote, local)
+        } else {
+            (local, remote)
+        };
+        let family = if flow.local.is_ipv4() { AF_INET } else { AF_INET6 };
+        let request = InetRequest {
+            family,
+            protocol,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::all(),
+            socket_id: SocketId {
+                source_port: source.1,
+                destination_port: destination.1,
+                source_address: source.0,
+                destination_address: destination.0,
+                interface_id: interface,
+                cookie: NO_COOKIE,
+            },
+        };
+        let mut found = None;
+        let asked = self.request(&request, false, &mut |answer| {
+            found = Some(owner_of(answer, protocol));
+        });
+        match asked {
+            Err(error) if error.refusal() == Some(Errno::ENOENT) => Ok(None),
+            asked => asked.map(|()| found),
+        }
+    }
+
+    /// Calls `each` for every socket of one family and protocol in one of `states`.
+    fn dump(
+        &mut self,
+        family: u8,
+        protocol: u8,
+        states: StateFlags,
+        each: &mut dyn FnMut(&InetResponseHeader),
+    ) -> Result<(), NetlinkError> {
+        let socket_id = if family == AF_INET {
+            SocketId::new_v4()
+        } else {
+            SocketId::new_v6()
+        };
+        let request = InetRequest {
+            family,
+            protocol,
+            extensions: ExtensionFlags::empty(),
+            states,
+            socket_id,
+        };
+        self.request(&request, true, each)
+    }
+
+    /// Every TCP socket in one of `tcp_states` and every UDP socket.
+    fn dump_all(
+        &mut self,
+        tcp_states: &StateFlags,
+        each: &mut dyn FnMut(OpenSocket, Detail),
+    ) -> Result<(), NetlinkError> {
+        for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
+            let states = if protocol == IPPROTO_TCP {
+                tcp_states.clone()
+            } else {
+                StateFlags::all()
+            };
+            for family in [AF_INET, AF_INET6] {
+                self.dump(family, protocol, states.clone(), &mut |answer| {
+                    let detail = Detail {
+                        state: answer.state,
+                        bound_to: answer.socket_id.interface_id,
+                    };
+                    each(open_socket(answer, protocol), detail);
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for every TCP and UDP socket of this namespace.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn every_socket(&mut self, each: &mut dyn FnMut(OpenSocket, Detail)) -> Result<(), NetlinkError> {
+        self.dump_all(&StateFlags::all(), each)
+    }
+
+    /// What a report needs.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked; then nothing is known, which is not the same as nothing being there.
+    pub fn snapshot(&mut self) -> Result<SocketSnapshot, NetlinkError> {
+        let mut snapshot = SocketSnapshot::default();
+        let wanted = StateFlags::ESTABLISHED | StateFlags::LISTEN;
+        self.dump_all(
+            &wanted,
+            &mut |socket, detail| match (socket.protocol, detail.state) {
+                (Protocol::Tcp, constants::TCP_LISTEN) => snapshot.listening_tcp.push(socket.local),
+                (Protocol::Tcp, _) => {
+                    snapshot.established_total += 1;
+                    if snapshot.established.len() < MAX_SNAPSHOT {
+                        snapshot.established.push(socket);
+                    }
+                }
+                (_, _) if socket.remote.is_none() && socket.local.port() != 0 => {
+                    snapshot.listening_udp.push(socket.local);
+                }
+                (_, _) => {}
+            },
+        )?;
+        for list in [&mut snapshot.listening_tcp, &mut snapshot.listening_udp] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        for link in super::links::links()? {
+            let name: std::sync::Arc<str> = link.name.into();
+            snapshot
+                .interfaces
+                .extend(link.addresses.into_iter().map(|address| (address, name.clone())));
+        }
+        Ok(snapshot)
+    }
+
+    /// The fixed head of every answer is all that is read: no attribute was asked for.
+    fn request(
+        &mut self,
+        request: &InetRequest,
+        dump: bool,
+        each: &mut dyn FnMut(&InetResponseHeader),
+    ) -> Result<(), NetlinkError> {
+        let payload = payload_of(request);
+        let question = Question {
+            message_type: SOCK_DIAG_BY_FAMILY,
+            dump,
+            payload: &payload,
+        };
+        self.netlink.ask(question, &mut |answer| {
+            let header = InetResponseHeader::parse(answer).map_err(|error| NetlinkError::Answer {
+                expected: error.to_string(),
+            })?;
+            each(&header);
+            Ok(())
+        })
+    }
+}
+
+fn payload_of(request: &InetRequest) -> Vec<u8> {
+    let mut payload = vec![0; request.buffer_len()];
+    request.emit(&mut payload);
+    payload
+}
+
+fn number_of(protocol: Protocol) -> Option<u8> {
+    match protocol {
+        Protocol::Tcp => Some(IPPROTO_TCP),
+        Protocol::Udp => Some(IPPROTO_UDP),
+        Protocol::Icmp | Protocol::Icmpv6 | Protocol::Other(_) => None,
+    }
+}
+
+fn owner_of(header: &InetResponseHeader, protocol: u8) -> SocketOwner {
+    let listening = protocol == IPPROTO_TCP && header.state == constants::TCP_LISTEN;
+    SocketOwner {
+        inode: header.inode,
+        uid: header.uid,
+        listening,
+    }
+}
+
+fn open_socket(answer: &InetResponseHeader, protocol: u8) -> OpenSocket {
+    let id = &answer.socket_id;
+    let end = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
+    let remote = end(id.destination_address, id.destination_port);
+    OpenSocket {
+        protocol: Protocol::from_number(protocol),
+        local: end(id.source_address, id.source_port),
+        remote: (remote.port() != 0).then_some(remote),
+        owner: owner_of(answer, protocol),
+    }
+}
+
+/// Shortest time between two lists of all sockets.
+const LIST_PAUSE: Duration = Duration::from_secs(1);
+/// They take at most one part in so many of a core's time: a machine with a large table of connections needs 25 ms for
+/// an empty list.
+const LIST_SHARE: u32 = 500;
+
+/// A [`SockDiag`] and a [`Conntrack`], each opened at the first question and again after an error.
+pub struct Sockets {
+    sockets: Option<SockDiag>,
+    translations: Option<Conntrack>,
+    lists: Pace,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            sockets: None,
+            translations: None,
+            lists: Pace::new(LIST_PAUSE, LIST_SHARE),
+        }
+    }
+}
+
+/// Asks what is open, or opens it; what failed is not kept.
+fn with<C, T>(
+    kept: &mut Option<C>,
+    open: impl FnOnce() -> Result<C, NetlinkError>,
+    ask: impl FnOnce(&mut C) -> Result<T, NetlinkError>,
+) -> Result<T, LookupError> {
+    let explain = |error: NetlinkError| LookupError(crate::error_text(&error));
+    let mut channel = match kept.take() {
+        Some(channel) => channel,
+        None => open().map_err(explain)?,
+    };
+    let answer = ask(&mut channel).map_err(explain)?;
+    *kept = Some(channel);
+    Ok(answer)
+}
+
+impl SocketTable for Sockets {
+    fn find(&mut self, flow: &LocalFlow, interface: u32) -> Result<Option<SocketOwner>, LookupError> {
+        with(&mut self.sockets, SockDiag::open, |open| {
+            open.find(flow, interface)
+        })
+    }
+
+    fn translated_for(&mut self, flow: &LocalFlow) -> Result<Option<IpAddr>, LookupError> {
+        with(&mut self.translations, Conntrack::open, |open| {
+            open.inner_end(flow)
+        })
+    }
+
+    fn list(&mut self, limit: usize, now: Instant) -> Result<Option<Vec<OpenSocket>>, LookupError> {
+        if !self.lists.is_due(now) {
+            return Ok(None);
+        }
+        let began = thread_time();
+        let mut list = Vec::new();
+        with(&mut self.sockets, SockDiag::open, |open| {
+            open.dump_all(&(StateFlags::all() - StateFlags::LISTEN), &mut |socket, _| {
+                if list.len() < limit {
+                    list.push(socket);
+                }
+            })
+        })?;
+        self.lists.done(now, thread_time().saturating_sub(began));
+        Ok(Some(list))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Real sockets on loopback.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the sockets to be found have to be opened"
+)]
+
+use std::net::{TcpListener, TcpStream, UdpSocket};
+
+use super::*;
+use crate::observe::sockets::{Holder, ProcessTable};
+
+fn flow(protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> LocalFlow {
+    LocalFlow {
+        protocol,
+        local: local.ip(),
+        local_port: local.port(),
+        remote: remote.ip(),
+        remote_port: remote.port(),
+    }
+}
+
+/// This process, found through the inode index.
+fn is_ours(owner: SocketOwner) -> bool {
+    let mut index = crate::host::processes::procfs::ProcessIndex::default();
+    index.look_again();
+    match index.holder(owner.inode, crate::host::clock::instant()) {
+        Holder::Process(process) => process.identity.pid == std::process::id(),
+        Holder::Nobody | Holder::AskLater => false,
+    }
+}
+
+#[test]
+fn tcp_flows_of_all_families_lead_to_this_process() {
+    let mut diag = SockDiag::open().unwrap();
+    for (bind, connect) in [
+        ("127.0.0.1:0", "127.0.0.1"),
+        ("[::1]:0", "::1"),
+        ("[::]:0", "127.0.0.1"),
+    ] {
+        let listener = TcpListener::bind(bind).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect((connect, port)).unwrap();
+        let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        let own = diag
+            .find(&flow(Protocol::Tcp, local, remote), 0)
+            .unwrap()
+            .unwrap();
+        assert!(is_ours(own) && !own.listening, "{bind}");
+        // The server's end, before and after accept.
+        let served = flow(Protocol::Tcp, remote, local);
+        assert_eq!(
+            diag.find(&served, 0).unwrap().map(|owner| owner.inode),
+            Some(0),
+            "{bind}"
+        );
+        let _accepted = listener.accept().unwrap();
+        assert!(is_ours(diag.find(&served, 0).unwrap().unwrap()), "{bind}");
+        let stranger = flow(Protocol::Tcp, remote, SocketAddr::new(remote.ip(), 1));
+        assert!(diag.find(&stranger, 0).unwrap().unwrap().listening, "{bind}");
+    }
+}
+
+#[test]
+fn udp_flows_connected_and_not_lead_to_this_process() {
+    let mut diag = SockDiag::open().unwrap();
+    for (bind, peer) in [("127.0.0.1:0", "127.0.0.1:9"), ("[::1]:0", "[::1]:9")] {
+        let peer: SocketAddr = peer.parse().unwrap();
+        let socket = UdpSocket::bind(bind).unwrap();
+        let question = flow(Protocol::Udp, socket.local_addr().unwrap(), peer);
+        assert!(
+            is_ours(diag.find(&question, 0).unwrap().unwrap()),
+            "{bind} unconnected"
+        );
+        socket.connect(peer).unwrap();
+        assert!(
+            is_ours(diag.find(&question, 0).unwrap().unwrap()),
+            "{bind} connected"
+        );
+        drop(socket);
+        assert_eq!(diag.find(&question, 0).unwrap(), None, "{bind} closed");
+    }
+    let dual = UdpSocket::bind("[::]:0").unwrap();
+    let local = SocketAddr::new("127.0.0.1".parse().unwrap(), dual.local_addr().unwrap().port());
+    let question = flow(Protocol::Udp, local, "127.0.0.1:9".parse().unwrap());
+    assert!(
+        is_ours(diag.find(&question, 0).unwrap().unwrap()),
+        "IPv4 at an IPv6 socket"
+    );
+}
+
+#[test]
+fn the_snapshot_has_connections_listeners_and_their_interfaces() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let client = TcpStream::connect(at).unwrap();
+    let server = UdpSocket::bind("[::1]:0").unwrap();
+    let udp_client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp_client.connect("127.0.0.1:9").unwrap();
+    let snapshot = SockDiag::open().unwrap().snapshot().unwrap();
+    let local = client.local_addr().unwrap();
+    assert!(
+        snapshot
+            .established
+            .iter()
+            .any(|socket| socket.local == local && socket.remote == Some(at))
+    );
+    assert_eq!(snapshot.established_total, snapshot.established.len() as u64);
+    assert!(snapshot.listening_tcp.contains(&at));
+    assert!(!snapshot.listening_tcp.contains(&local));
+    assert!(snapshot.listening_udp.contains(&server.local_addr().unwrap()));
+    assert!(
+        !snapshot.listening_udp.contains(&udp_client.local_addr().unwrap()),
+        "a client is no listener"
+    );
+    assert_eq!(snapshot.interface_of(at.ip()).as_deref(), Some("lo"));
+    assert_eq!(
+        snapshot.interface_of("::".parse().unwrap()).as_deref(),
+        Some("::")
+    );
+    assert_eq!(snapshot.interface_of("203.0.113.9".parse().unwrap()), None);
+}

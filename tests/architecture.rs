@@ -1,0 +1,317 @@
+//! The walls between the folders: who may know whom, and who may go through which door.
+//!
+//! In: the table below and every `.rs` file of the product. Out: a fault for each import that points upward or past a
+//! door. The same table is the code map of ARCHITECTURE.md; `UPDATE_DOCS=1 cargo test --test architecture` writes it.
+
+#![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// One folder (or file) of the product.
+struct Room {
+    /// From the root of the repository, without `.rs`.
+    place: &'static str,
+    /// Names by which it is imported: `crate::<name>` or `edgewarden_core::<name>`.
+    name: &'static str,
+    /// What it does.
+    what: &'static str,
+    /// Whom it may know: names of rooms that stand above it in the table.
+    knows: &'static [&'static str],
+}
+
+const CORE: &str = "crates/edgewarden-core/src";
+
+/// From the ground up. A room may know only rooms above it in this list, so no two can know each other.
+const ROOMS: &[Room] = &[
+    Room {
+        place: "crates/edgewarden-core/src/document",
+        name: "document",
+        what: "reads hostile JSON: every fault at once, each with its path; knows no domain",
+        knows: &[],
+    },
+    Room {
+        place: "crates/edgewarden-core/src/process",
+        name: "process",
+        what: "what a process is: pid and start time; which workload it is part of",
+        knows: &[],
+    },
+    Room {
+        place: "crates/edgewarden-core/src/moment",
+        name: "moment",
+        what: "what a moment is: both clocks, the argument `now` of every decision",
+        knows: &[],
+    },
+    Room {
+        place: "crates/edgewarden-core/src/observe",
+        name: "observe",
+        what: "frames → sums by flow (`meter`) → owners (`accounts`) → ledger → `Interval` (bounded, conserved)",
+        knows: &["process"],
+    },
+    Room {
+        place: "crates/edgewarden-core/src/detect",
+        name: "detect",
+        what: "interval and sockets → alarms; knows nothing of reports, nor what an alarm leads to",
+        knows: &["observe"],
+    },
+    Room {
+        place: "crates/edgewarden-core/src/quarantine",
+        name: "quarantine",
+        what: "`orders` → `plan` (with `lifelines`) → `ruleset` → `proof`; `history`: every change once. Knows no files, \
+               no nft, no clock",
+        knows: &["document", "process", "moment"],
+    },
+    Room {
+        place: "crates/edgewarden-core/src/report",
+        name: "report",
+        what: "interval and sockets → Device Defender document that fits; baseline, ids, schedule, replies. Knows not how \
+               it is sent",
+        knows: &["document", "observe", "quarantine"],
+    },
+    Room {
+        place: "crates/edgewarden-core/src/config",
+        name: "config",
+        what: "the one table of keys (`keys`), the checked document, faults with paths; knows the flows, none knows it",
+        knows: &["document", "detect", "quarantine", "report"],
+    },
+    Room {
+        place: "src/host",
+        name: "host",
+        what: "door to the kernel: `netfilter`, `net`, `processes`, `files`, `capture`, `boot`, clock; decides nothing",
+        knows: &["process", "moment", "observe", "quarantine", "report"],
+    },
+    Room {
+        place: "src/cloud",
+        name: "cloud",
+        what: "door to the cloud: topics, shadow messages, the shadow session's decisions (pure); `inbox`, `nucleus` (IPC). \
+               Knows nothing of enforcement",
+        knows: &["quarantine"],
+    },
+    Room {
+        place: "src/control",
+        name: "control",
+        what: "the conversation between command line and agent, one JSON line each way: protocol, answers, client; knows no \
+               agent",
+        knows: &["document", "process", "quarantine", "report"],
+    },
+    Room {
+        place: "src/agent",
+        name: "agent",
+        what: "tasks and their wiring; `enforcer` is the only one that touches rules and processes",
+        knows: &[
+            "document",
+            "process",
+            "moment",
+            "observe",
+            "detect",
+            "quarantine",
+            "report",
+            "config",
+            "host",
+            "cloud",
+            "control",
+        ],
+    },
+    Room {
+        place: "src/cli",
+        name: "cli",
+        what: "one file a command; knows the agent in `run` and `restore` only",
+        knows: &[
+            "process",
+            "observe",
+            "quarantine",
+            "report",
+            "config",
+            "host",
+            "control",
+        ],
+    },
+];
+
+/// Files that may know a room that their own room may not.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("src/cli/run.rs", "agent", "starts it"),
+    ("src/cli/restore.rs", "agent", "does its first step at boot"),
+    (
+        "src/cli/traffic_tests.rs",
+        "agent",
+        "a test that measures real traffic",
+    ),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every `.rs` file below `folder`, by its path from the root.
+fn files(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path.strip_prefix(root()).unwrap().display().to_string());
+        }
+    }
+}
+
+fn product() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    files(&root().join("src"), &mut found);
+    files(&root().join(CORE), &mut found);
+    found.sort();
+    let read = |name: String| {
+        let text = std::fs::read_to_string(root().join(&name)).unwrap();
+        (name, text)
+    };
+    found.into_iter().map(read).collect()
+}
+
+/// The names that follow `crate::` or `edgewarden_core::` in code and in documentation, also within braces.
+fn imported(text: &str) -> BTreeSet<&str> {
+    let word = |text: &'static str| text;
+    let mut names = BTreeSet::new();
+    for prefix in [word("crate::"), word("edgewarden_core::")] {
+        for (at, _) in text.match_indices(prefix) {
+            let before = text[..at].chars().next_back();
+            if before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_' || letter == ':') {
+                continue;
+            }
+            let rest = &text[at + prefix.len()..];
+            let group = rest.strip_prefix('{').and_then(|rest| rest.split('}').next());
+            let listed = group.map_or_else(|| vec![rest], |group| group.split(',').collect());
+            for item in listed {
+                let item = item.trim_start();
+                let end = item.find(|letter: char| !(letter.is_alphanumeric() || letter == '_'));
+                names.insert(&item[..end.unwrap_or(item.len())]);
+            }
+        }
+    }
+    names
+}
+
+fn room_of(file: &str) -> Option<&'static Room> {
+    ROOMS.iter().find(|room| {
+        file.strip_prefix(room.place)
+            .is_some_and(|rest| rest.starts_with(['/', '.']))
+    })
+}
+
+/// What is wrong with one file: one sentence for each import that it may not have.
+fn faults(file: &str, text: &str) -> Vec<String> {
+    let Some(room) = room_of(file) else {
+        return Vec::new();
+    };
+    let allowed = |name: &str| {
+        name == room.name
+            || room.knows.contains(&name)
+            || EXCEPTIONS
+                .iter()
+                .any(|(place, known, _)| *place == file && *known == name)
+    };
+    let known = |name: &&str| ROOMS.iter().any(|room| room.name == *name);
+    imported(text)
+        .into_iter()
+        .filter(known)
+        .filter(|name| !allowed(name))
+        .map(|name| format!("{file}: `{}` may not know `{name}`", room.name))
+        .collect()
+}
+
+#[test]
+fn no_import_points_upward_or_sideways() {
+    let found: Vec<String> = product()
+        .iter()
+        .flat_map(|(file, text)| faults(file, text))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn an_import_through_a_wall_is_found_however_it_is_written() {
+    for (file, text) in [
+        (
+            "crates/edgewarden-core/src/report/write.rs",
+            "use crate::config::keys;",
+        ),
+        (
+            "src/control/client.rs",
+            "use crate::{error_text, agent::board::Board};",
+        ),
+        ("src/control/client.rs", "fn f() { crate::agent::run() }"),
+        ("src/host/clock.rs", "use edgewarden_core::config::Mode;"),
+        ("src/cli/status.rs", "use crate::agent::enforcer::Handle;"),
+    ] {
+        assert_eq!(faults(file, text).len(), 1, "{file}: {text}");
+    }
+    for (file, text) in [
+        ("src/cli/run.rs", "use crate::agent::{self, Start};"),
+        ("src/agent/mod.rs", "use crate::host::clock;"),
+        ("src/host/clock.rs", "use some_crate::config::Mode;"),
+    ] {
+        assert!(faults(file, text).is_empty(), "{file}: {text}");
+    }
+}
+
+#[test]
+fn the_table_itself_points_only_upward() {
+    for (index, room) in ROOMS.iter().enumerate() {
+        for known in room.knows {
+            let above = ROOMS[..index].iter().any(|other| other.name == *known);
+            assert!(
+                above,
+                "{} knows {known}, which does not stand above it",
+                room.name
+            );
+        }
+    }
+    for (place, _, _) in EXCEPTIONS {
+        assert!(root().join(place).is_file(), "there is no {place}");
+    }
+}
+
+#[test]
+fn every_folder_has_its_room() {
+    for (file, _) in product() {
+        let is_root =
+            ["src/main.rs", "src/lib.rs", "crates/edgewarden-core/src/lib.rs"].contains(&file.as_str());
+        assert!(
+            is_root || room_of(&file).is_some(),
+            "{file} stands in no room of the table"
+        );
+    }
+}
+
+#[test]
+fn the_architecture_page_shows_this_table() {
+    const BEGIN: &str = "<!-- rooms: written by tests/architecture.rs -->\n";
+    const END: &str = "<!-- end of rooms -->\n";
+    let path = root().join("ARCHITECTURE.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let mut table = String::from("| where | what | may know |\n|---|---|---|\n");
+    for room in ROOMS {
+        let file = format!("{}.rs", room.place);
+        let place = if root().join(&file).is_file() {
+            &file
+        } else {
+            room.place
+        };
+        let knows = if room.knows.is_empty() {
+            "nobody".to_owned()
+        } else {
+            room.knows.join(", ")
+        };
+        table.push_str(&format!("| `{place}` | {} | {knows} |\n", room.what));
+    }
+    let wanted = format!("{before}{BEGIN}{table}{END}{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(&path).unwrap() == wanted,
+        "the code map of ARCHITECTURE.md is not this table; run UPDATE_DOCS=1 cargo test --test architecture"
+    );
+}
