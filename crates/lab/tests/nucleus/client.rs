@@ -74,7 +74,7 @@ fn the_client_works_with_both_personalities() {
             for operation in ["GetSecretValue", "NoSuchThing"] {
                 assert!(
                     client
-                        .call(operation, json!({}))
+                        .request_json(operation, json!({}))
                         .await
                         .unwrap_err()
                         .is_unsupported(),

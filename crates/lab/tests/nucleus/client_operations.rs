@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use greengrass_ipc::{
     Client, ComponentUpdate, DeferComponentUpdate, DeleteThingShadow, ErrorCode, GetThingShadow,
-    IotCoreConnection, ListNamedShadowsForThing, Metric, MetricUnit, PauseComponent, PublishToTopic,
+    IotCoreConnectionStatus, ListNamedShadowsForThing, Metric, MetricUnit, PauseComponent, PublishToTopic,
     PutComponentMetric, RequestStatus, RestartComponent, ResumeComponent, SendConfigurationValidityReport,
-    StopComponent, SubscribeToComponentUpdates, SubscribeToIoTCoreConnectionStatus, SubscribeToTopic,
+    StopComponent, SubscribeToComponentUpdates, SubscribeToIotCoreConnectionStatus, SubscribeToTopic,
     SubscribeToValidateConfigurationUpdates, Subscription, SubscriptionEvent, TopicMessage, TopicPayload,
     UpdateThingShadow,
 };
@@ -34,34 +34,31 @@ fn local_messages_and_lifecycle_work_with_both_personalities() {
         run(async {
             let client = Client::start(options(&bench));
             let mut status = client
-                .listen(&SubscribeToIoTCoreConnectionStatus {})
+                .subscribe(&SubscribeToIotCoreConnectionStatus::new())
                 .await
                 .unwrap();
-            assert_eq!(next(&mut status).await, IotCoreConnection::Connected);
-            let mut local = client.listen(&SubscribeToTopic::new("local/a")).await.unwrap();
+            assert_eq!(next(&mut status).await, IotCoreConnectionStatus::Connected);
+            let mut local = client.subscribe(&SubscribeToTopic::new("local/a")).await.unwrap();
             let message = json!({ "n": 1 });
             for publish in [
                 PublishToTopic::json("local/a", &message),
                 PublishToTopic::binary("local/a", b"\0\xff"),
             ] {
-                client.execute(&publish).await.unwrap();
+                client.request(&publish).await.unwrap();
             }
             let topic = Some("local/a".to_owned());
             for payload in [
                 TopicPayload::Json(message),
                 TopicPayload::Binary(b"\0\xff"[..].into()),
             ] {
-                let expected = TopicMessage {
-                    topic: topic.clone(),
-                    payload,
-                };
+                let expected = TopicMessage::new(topic.clone(), payload);
                 assert_eq!(next(&mut local).await, expected);
             }
-            let denied = client.execute(&PublishToTopic::binary("other", b"")).await;
+            let denied = client.request(&PublishToTopic::binary("other", b"")).await;
             assert!(denied.unwrap_err().is_unauthorized());
-            let restarted = client.execute(&RestartComponent::new(COMPONENT)).await.unwrap();
+            let restarted = client.request(&RestartComponent::new(COMPONENT)).await.unwrap();
             assert_eq!(restarted.status, RequestStatus::Succeeded);
-            let unknown = client.execute(&RestartComponent::new("com.example.Other")).await;
+            let unknown = client.request(&RestartComponent::new("com.example.Other")).await;
             assert!(unknown.unwrap_err().is_not_found());
         });
     }
@@ -73,22 +70,22 @@ fn shadows_and_steering_are_the_classic_nucleus_own() {
     let classic = Bench::start("classic", &[]);
     run(async {
         let client = Client::start(options(&lite));
-        let read = client.execute(&GetThingShadow::new(THING, "n")).await;
+        let read = client.request(&GetThingShadow::new(THING, "n")).await;
         assert!(read.unwrap_err().is_unsupported());
-        let pause = client.execute(&PauseComponent::new(COMPONENT)).await;
+        let pause = client.request(&PauseComponent::new(COMPONENT)).await;
         assert!(pause.unwrap_err().is_unsupported());
 
         let client = Client::start(options(&classic));
         let state = json!({ "state": { "reported": { "a": 1 } } }).to_string();
-        let missing = client.execute(&GetThingShadow::new(THING, "n")).await;
+        let missing = client.request(&GetThingShadow::new(THING, "n")).await;
         assert!(missing.unwrap_err().is_not_found());
         let update = UpdateThingShadow::new(THING, "n", state.as_bytes());
-        client.execute(&update).await.unwrap();
-        let document = client.execute(&GetThingShadow::new(THING, "n")).await.unwrap();
+        client.request(&update).await.unwrap();
+        let document = client.request(&GetThingShadow::new(THING, "n")).await.unwrap();
         let document: Value = serde_json::from_slice(&document.payload).unwrap();
         assert_eq!(document["state"]["reported"]["a"], 1);
         let listed = client
-            .execute(&ListNamedShadowsForThing::new(THING))
+            .request(&ListNamedShadowsForThing::new(THING))
             .await
             .unwrap();
         assert_eq!(
@@ -97,22 +94,18 @@ fn shadows_and_steering_are_the_classic_nucleus_own() {
         );
         let stale = json!({ "state": { "reported": {} }, "version": 9 }).to_string();
         let conflict = client
-            .execute(&UpdateThingShadow::new(THING, "n", stale.as_bytes()))
+            .request(&UpdateThingShadow::new(THING, "n", stale.as_bytes()))
             .await;
         assert_eq!(conflict.unwrap_err().code(), Some(&ErrorCode::Conflict));
-        let deleted = client.execute(&DeleteThingShadow::new(THING, "n")).await.unwrap();
+        let deleted = client.request(&DeleteThingShadow::new(THING, "n")).await.unwrap();
         assert!(deleted.payload.is_empty());
 
-        client.execute(&PauseComponent::new(COMPONENT)).await.unwrap();
-        client.execute(&ResumeComponent::new(COMPONENT)).await.unwrap();
-        let stopped = client.execute(&StopComponent::new(COMPONENT)).await.unwrap();
+        client.request(&PauseComponent::new(COMPONENT)).await.unwrap();
+        client.request(&ResumeComponent::new(COMPONENT)).await.unwrap();
+        let stopped = client.request(&StopComponent::new(COMPONENT)).await.unwrap();
         assert_eq!(stopped.status, RequestStatus::Succeeded);
-        let metrics = [Metric {
-            name: "Packets",
-            unit: MetricUnit::Count,
-            value: 1.0,
-        }];
-        let denied = client.execute(&PutComponentMetric::new(&metrics)).await;
+        let metrics = [Metric::new("Packets", MetricUnit::Count, 1.0)];
+        let denied = client.request(&PutComponentMetric::new(&metrics)).await;
         assert!(denied.unwrap_err().is_unauthorized());
     });
 }
@@ -124,9 +117,12 @@ fn a_deployment_asks_the_client_and_hears_it() {
     });
     run(async {
         let client = Client::start(options(&bench));
-        let mut updates = client.listen(&SubscribeToComponentUpdates {}).await.unwrap();
+        let mut updates = client
+            .subscribe(&SubscribeToComponentUpdates::new())
+            .await
+            .unwrap();
         let mut proposals = client
-            .listen(&SubscribeToValidateConfigurationUpdates {})
+            .subscribe(&SubscribeToValidateConfigurationUpdates::new())
             .await
             .unwrap();
         std::fs::write(bench.folder.path().join("c.json"), r#"{"interval": 1}"#).unwrap();
@@ -136,16 +132,16 @@ fn a_deployment_asks_the_client_and_hears_it() {
                 panic!("the update has not begun");
             };
             let answer = DeferComponentUpdate::new(&deployment_id, recheck_after);
-            client.execute(&answer).await.unwrap();
+            client.request(&answer).await.unwrap();
         }
         let proposal = next(&mut proposals).await;
         assert_eq!(proposal.configuration["interval"], 1);
         let id = &proposal.deployment_id;
         let refusal = SendConfigurationValidityReport::reject(id, "too short");
-        client.execute(&refusal).await.unwrap();
+        client.request(&refusal).await.unwrap();
         let after = next(&mut updates).await;
         assert!(matches!(after, ComponentUpdate::After { deployment_id } if deployment_id == *id));
-        let late = client.execute(&SendConfigurationValidityReport::accept(id)).await;
+        let late = client.request(&SendConfigurationValidityReport::accept(id)).await;
         assert_eq!(late.unwrap_err().code(), Some(&ErrorCode::InvalidArguments));
     });
     let rejected = bench
