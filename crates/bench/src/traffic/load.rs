@@ -209,11 +209,11 @@ fn flood(testbed: &Testbed, size: &str, rate: Option<&str>) -> Result<u64, Bench
 
 /// TCP from the internet into the gateway, as fast as it goes.
 fn stream(testbed: &Testbed) -> Result<(), BenchError> {
-    let failed = |source| error::start("a TCP stream")(source);
+    let failed = || error::start("a TCP stream");
     let listener = testbed
         .site
         .run_in(Ns::Gateway, || TcpListener::bind((GATEWAY_WAN_V4, PORT)))?
-        .map_err(failed)?;
+        .map_err(failed())?;
     let taker = std::thread::spawn(move || -> std::io::Result<()> {
         let (mut stream, _) = listener.accept()?;
         let mut buffer = vec![0; 256 * 1024];
@@ -223,15 +223,15 @@ fn stream(testbed: &Testbed) -> Result<(), BenchError> {
     let mut stream = testbed
         .site
         .run_in(Ns::Internet, || TcpStream::connect((GATEWAY_WAN_V4, PORT)))?
-        .map_err(failed)?;
+        .map_err(failed())?;
     let end = Instant::now() + WORK;
     let chunk = vec![b't'; 256 * 1024];
     while Instant::now() < end {
-        stream.write_all(&chunk).map_err(failed)?;
+        stream.write_all(&chunk).map_err(failed())?;
     }
     drop(stream);
     match taker.join() {
-        Ok(taken) => taken.map_err(failed),
+        Ok(taken) => taken.map_err(failed()),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }

@@ -40,7 +40,7 @@ impl Testbed {
         })
     }
 
-    /// Starts a subject and waits until it captures. `sockets`: packet sockets there are then at least.
+    /// Starts a subject and waits until it captures.
     pub(crate) fn start(&self, subject: Subject, interfaces: &[&str]) -> Result<Running, BenchError> {
         let before = self.packet_sockets()?;
         let running = subject.start(&self.site, &self.programs, interfaces)?;
