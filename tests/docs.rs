@@ -51,7 +51,7 @@ fn collect_pages(folder: &Path, pages: &mut Vec<PathBuf>) {
 /// The repository's own pages; build output and what other tools put beside the sources is left out.
 fn pages() -> Vec<PathBuf> {
     let mut pages = Vec::new();
-    for folder in ["docs", "crates", "src", "tests", "xtask", "recipes"] {
+    for folder in ["artifacts", "docs", "crates", "src", "tests", "xtask", "recipes"] {
         collect_pages(&root().join(folder), &mut pages);
     }
     let top = std::fs::read_dir(root())
