@@ -31,7 +31,7 @@ use std::path::Path;
 
 pub use broker::{BROKER_PORT, LoopbackBroker};
 pub use error::SiteError;
-pub use lab::{IN_LAB, enter_or_reexec, in_lab};
+pub use lab::{IN_LAB, enter_or_reexec, in_lab, name_in_program};
 pub use names::ask_name_servers;
 pub use probe::{EchoServer, OpenConnection};
 pub use running::{Running, SpawnSpec};
