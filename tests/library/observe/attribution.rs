@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, TcpStream};
+use std::time::Duration;
 
 use edgewarden::observe::flow::Protocol;
 use edgewarden::observe::interval::{ForwardedTraffic, Interval, Reason};
@@ -11,10 +12,16 @@ use edgewarden::process::Workload;
 use edgewarden_lab::lab_test;
 
 use super::brief::{Brief, Haste, in_lab_or_brief};
-use super::site::{Neighbour, PORT, Program, UDP_DATAGRAMS, UDP_PAYLOAD, now, run, wait_for, wait_until};
+use super::measure::{downstream, upstream};
+use super::site::{
+    Neighbour, PORT, Program, Sent, UDP_DATAGRAMS, UDP_PAYLOAD, now, run, wait_for, wait_until,
+};
+use super::{UDP4, UDP6};
 
 /// Rounds of them at most.
 const ROUNDS: usize = 20;
+/// Nothing is under way when nothing more was counted for this long.
+const STILL: Duration = Duration::from_millis(50);
 /// How many short processes.
 const PROCESSES: usize = 50;
 
@@ -29,22 +36,13 @@ fn start(interfaces: &[&str]) -> Observer {
 fn close(observer: &Observer) -> Interval {
     let mut before = Counters::default();
     let quiet = wait_for(|| {
+        std::thread::sleep(STILL);
         let interval = observer.peek(now());
         let same = std::mem::replace(&mut before, interval.captured_total) == interval.captured_total;
         same && interval.captured_total.packets() > 0
     });
     assert!(quiet, "the links do not come to rest");
     observer.take_interval(now())
-}
-
-fn upstream() -> Neighbour {
-    Neighbour::new(
-        "up0",
-        "192.0.2.1/24",
-        "2001:db8:1::1/64",
-        "192.0.2.2/24",
-        "2001:db8:1::2/64",
-    )
 }
 
 /// Bytes of payload that are under the name of the process that sent them, in thousandths of all. Panics if anything is
@@ -216,20 +214,6 @@ fn far_upstream() -> Neighbour {
     up
 }
 
-/// A device on `down0` whose addresses nobody upstream knows.
-fn downstream() -> Neighbour {
-    let down = Neighbour::new(
-        "down0",
-        "198.51.100.1/24",
-        "2001:db8:2::1/64",
-        "198.51.100.2/24",
-        "2001:db8:2::2/64",
-    );
-    down.default_route("198.51.100.1", "2001:db8:2::1");
-    super::site::forward();
-    down
-}
-
 /// The peer's traffic in the direction it sent, or took, by protocol.
 fn of_peer(interval: &Interval, peer: &str, protocol: Protocol) -> Counters {
     let peer: IpAddr = peer.parse().unwrap();
@@ -248,7 +232,7 @@ fn check_all_forwarded(interval: &Interval) {
         .iter()
         .find(|item| item.reason == Reason::NoSocket);
     assert_eq!(without, None);
-    let peers = ["198.51.100.2", "2001:db8:2::2"].map(|peer| peer.parse::<IpAddr>().unwrap());
+    let peers = DEVICES.map(|(peer, _)| peer.parse::<IpAddr>().unwrap());
     for item in &interval.forwarded_by_peer {
         // Neighbour discovery of the links themselves is nobody's, everything else is the device's.
         assert!(peers.contains(&item.peer), "{item:?}");
@@ -259,6 +243,37 @@ fn check_all_forwarded(interval: &Interval) {
         (forwarded.bytes_out, forwarded.packets_out),
         "everything that entered left"
     );
+}
+
+/// The devices on `down0`, and how long the headers of their datagrams are.
+const DEVICES: [(&str, u64); 2] = [("198.51.100.2", UDP4), ("2001:db8:2::2", UDP6)];
+
+/// Sends from one neighbour to the other, past us; gives what was sent and what was observed of it.
+fn forwarded(from: &Neighbour, remotes: &[&str], to: &Neighbour) -> (Sent, Interval) {
+    let _sink = Program::sink(Some(to));
+    let mut sender = Program::sender(Some(from), remotes);
+    let observer = start(&["up0", "down0"]);
+    let sent = sender.run();
+    let interval = close(&observer);
+    check_all_forwarded(&interval);
+    (sent, interval)
+}
+
+/// What was sent is told of the devices, datagrams to the byte; `way` gives the bytes and packets of its direction.
+fn check_device(interval: &Interval, sent: &Sent, way: impl Fn(Counters) -> (u64, u64)) {
+    for (peer, headers) in DEVICES {
+        assert_eq!(
+            way(of_peer(interval, peer, Protocol::Udp)),
+            (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
+            "{peer}"
+        );
+        let (tcp, _) = way(of_peer(interval, peer, Protocol::Tcp));
+        assert!(
+            tcp > sent.tcp && tcp < sent.tcp + sent.tcp / 10,
+            "{peer}: {tcp} for {}",
+            sent.tcp
+        );
+    }
 }
 
 lab_test!(
@@ -273,25 +288,10 @@ lab_test!(
                 "table inet t { chain c { type nat hook postrouting priority srcnat; oifname up0 masquerade; }; }",
             ],
         );
-        let _sink = Program::sink(Some(&up));
-        let mut sender = Program::sender(Some(&down), &["192.0.2.2", "2001:db8:1::2"]);
-        let observer = start(&["up0", "down0"]);
-        let sent = sender.run();
-        let interval = close(&observer);
-        check_all_forwarded(&interval);
-        for (peer, headers) in [("198.51.100.2", 14 + 20 + 8), ("2001:db8:2::2", 14 + 40 + 8)] {
-            let udp = of_peer(&interval, peer, Protocol::Udp);
-            assert_eq!(
-                (udp.bytes_out, udp.packets_out),
-                (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
-                "{peer}"
-            );
+        let (sent, interval) = forwarded(&down, &["192.0.2.2", "2001:db8:1::2"], &up);
+        check_device(&interval, &sent, |device| (device.bytes_out, device.packets_out));
+        for (peer, _) in DEVICES {
             let tcp = of_peer(&interval, peer, Protocol::Tcp);
-            assert!(
-                tcp.bytes_out > sent.tcp && tcp.bytes_out < sent.tcp + sent.tcp / 10,
-                "{peer}: {tcp:?} for {}",
-                sent.tcp
-            );
             assert!(
                 tcp.bytes_in > 0 && tcp.bytes_in < sent.tcp / 10,
                 "{peer}: {tcp:?}"
@@ -312,25 +312,7 @@ lab_test!(
                  iifname up0 meta l4proto {{ tcp, udp }} th dport {PORT} dnat ip6 to 2001:db8:2::2; }}; }}"
         );
         run("nft", &[&rules]);
-        let _sink = Program::sink(Some(&down));
-        let mut sender = Program::sender(Some(&up), &["192.0.2.1", "2001:db8:1::1"]);
-        let observer = start(&["up0", "down0"]);
-        let sent = sender.run();
-        let interval = close(&observer);
-        check_all_forwarded(&interval);
-        for (peer, headers) in [("198.51.100.2", 14 + 20 + 8), ("2001:db8:2::2", 14 + 40 + 8)] {
-            let udp = of_peer(&interval, peer, Protocol::Udp);
-            assert_eq!(
-                (udp.bytes_in, udp.packets_in),
-                (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
-                "{peer}"
-            );
-            let tcp = of_peer(&interval, peer, Protocol::Tcp);
-            assert!(
-                tcp.bytes_in > sent.tcp && tcp.bytes_in < sent.tcp + sent.tcp / 10,
-                "{peer}: {tcp:?} for {}",
-                sent.tcp
-            );
-        }
+        let (sent, interval) = forwarded(&up, &["192.0.2.1", "2001:db8:1::1"], &down);
+        check_device(&interval, &sent, |device| (device.bytes_in, device.packets_in));
     }
 );

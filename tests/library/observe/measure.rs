@@ -8,7 +8,7 @@ use edgewarden::observe::flow::Protocol;
 use edgewarden::observe::interval::{Interval, ProcessTraffic};
 use edgewarden::observe::{Counters, ObserveSettings, Observer};
 
-use super::site::{Neighbour, now, wait_for, wait_until};
+use super::site::{Neighbour, forward, now, wait_for, wait_until};
 
 /// Links are quiet when nothing was counted for this long; the kernel's own IPv6 messages are seconds apart.
 const QUIET: Duration = Duration::from_millis(300);
@@ -102,6 +102,31 @@ pub(super) fn neighbour(interface: &str) -> Neighbour {
         "192.0.2.2/24",
         "2001:db8::2/64",
     )
+}
+
+/// A neighbour towards the internet on `up0`; we are .1, it is .2.
+pub(super) fn upstream() -> Neighbour {
+    Neighbour::new(
+        "up0",
+        "192.0.2.1/24",
+        "2001:db8:1::1/64",
+        "192.0.2.2/24",
+        "2001:db8:1::2/64",
+    )
+}
+
+/// A device on `down0` whose addresses nobody upstream knows.
+pub(super) fn downstream() -> Neighbour {
+    let down = Neighbour::new(
+        "down0",
+        "198.51.100.1/24",
+        "2001:db8:2::1/64",
+        "198.51.100.2/24",
+        "2001:db8:2::2/64",
+    );
+    down.default_route("198.51.100.1", "2001:db8:2::1");
+    forward();
+    down
 }
 
 pub(super) fn of(interval: &Interval, pid: u32) -> &ProcessTraffic {

@@ -15,8 +15,10 @@ use std::path::Path;
 use edgewarden::observe::Counters;
 use edgewarden::observe::flow::Protocol;
 use edgewarden_lab::lab_test;
-use measure::{begin, check_conservation, check_share, close, neighbour, of, remote, start};
-use site::{Neighbour, Program, UDP_DATAGRAMS, UDP_PAYLOAD, in_own_namespace, now, wait_until};
+use measure::{
+    begin, check_conservation, check_share, close, downstream, neighbour, of, remote, start, upstream,
+};
+use site::{Program, UDP_DATAGRAMS, UDP_PAYLOAD, in_own_namespace, now, wait_until};
 
 /// Ethernet, IPv4 and UDP header.
 const UDP4: u64 = 14 + 20 + 8;
@@ -126,23 +128,9 @@ lab_test!(
     routed_traffic_is_forwarded_once_each_way_and_nobodys,
     in_own_namespace,
     || {
-        let up = Neighbour::new(
-            "up0",
-            "192.0.2.1/24",
-            "2001:db8:1::1/64",
-            "192.0.2.2/24",
-            "2001:db8:1::2/64",
-        );
-        let down = Neighbour::new(
-            "down0",
-            "198.51.100.1/24",
-            "2001:db8:2::1/64",
-            "198.51.100.2/24",
-            "2001:db8:2::2/64",
-        );
-        site::forward();
+        let up = upstream();
+        let down = downstream();
         up.default_route("192.0.2.1", "2001:db8:1::1");
-        down.default_route("198.51.100.1", "2001:db8:2::1");
         let _sink = Program::sink(Some(&up));
         let mut sender = Program::sender(Some(&down), &["192.0.2.2", "2001:db8:1::2"]);
         let observer = start(&["up0", "down0"]);

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use edgewarden_lab::nucleus::read_component_env;
-use edgewarden_lab::site::{LoopbackBroker, Running, SpawnSpec, wait_until};
+use clap::ValueEnum as _;
+use edgewarden_lab::nucleus::personality::Personality;
+use edgewarden_lab::nucleus::{LoopbackNucleus, read_component_env};
+use edgewarden_lab::site::{LoopbackBroker, Running, wait_until};
 use greengrass_ipc::frame::{Decoder, Message, MessageKind, encode};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
@@ -67,7 +69,7 @@ pub struct Bench {
     pub nucleus: Running,
     pub broker: LoopbackBroker,
     pub folder: tempfile::TempDir,
-    lite: bool,
+    socket: PathBuf,
 }
 
 impl Bench {
@@ -89,40 +91,19 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("recipe.yaml"), RECIPE).unwrap();
         prepare(folder.path());
-        let broker = LoopbackBroker::start(folder.path()).unwrap();
-        let mut spec = SpawnSpec::new(
-            env!("CARGO_BIN_EXE_edgewarden-lab"),
-            folder.path().join("nucleus.log"),
-        );
-        let root = folder.path().join("root");
-        spec.args = [
-            "nucleus",
-            "--recipe",
-            "recipe.yaml",
-            "--artifacts",
-            ".",
-            "--personality",
-            personality,
-        ]
-        .iter()
-        .chain(more)
-        .map(Into::into)
-        .collect();
-        spec.args
-            .extend(["--root".into(), root.into(), "--broker".into()]);
-        spec.args.push(format!("{host}:{}", broker.port).into());
-        spec.directory = Some(folder.path().to_owned());
-        let mut nucleus = Running::start_here(spec).unwrap();
-        nucleus
-            .wait_event(LIMIT, |event| {
-                event["event"] == "mqtt" && event["state"] == "connected"
-            })
-            .unwrap();
+        let nucleus = LoopbackNucleus::start(
+            Path::new(env!("CARGO_BIN_EXE_edgewarden-lab")),
+            folder.path(),
+            Personality::from_str(personality, false).unwrap(),
+            host,
+            more,
+        )
+        .unwrap();
         Self {
-            nucleus,
-            broker,
+            nucleus: nucleus.running,
+            broker: nucleus.broker,
             folder,
-            lite: personality == "lite",
+            socket: nucleus.socket,
         }
     }
 
@@ -136,8 +117,7 @@ impl Bench {
 
     /// A connection that has said nothing.
     pub fn dial(&self) -> Ipc {
-        let name = if self.lite { "gg-ipc.socket" } else { "ipc.socket" };
-        Ipc::dial(&self.root().join(name))
+        Ipc::dial(&self.socket)
     }
 
     /// An accepted connection.

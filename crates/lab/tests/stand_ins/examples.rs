@@ -7,7 +7,9 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use edgewarden_lab::nucleus::read_component_env;
+use clap::ValueEnum as _;
+use edgewarden_lab::nucleus::personality::Personality;
+use edgewarden_lab::nucleus::{LoopbackNucleus, read_component_env};
 use edgewarden_lab::site::{LoopbackBroker, Running, SpawnSpec, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -53,35 +55,17 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("recipe.yaml"), RECIPE).unwrap();
         std::fs::write(folder.path().join("configuration.json"), "{}").unwrap();
-        let broker = LoopbackBroker::start(folder.path()).unwrap();
-        let program = env!("CARGO_BIN_EXE_edgewarden-lab");
-        let mut spec = SpawnSpec::new(program, folder.path().join("nucleus.log"));
-        let address = format!("127.0.0.1:{}", broker.port);
-        let files = [
-            "nucleus",
-            "--root",
-            "root",
-            "--recipe",
-            "recipe.yaml",
-            "--artifacts",
-            ".",
-        ];
-        let rest = [
-            "--configuration",
-            "configuration.json",
-            "--personality",
-            personality,
-        ];
-        let broker_arguments = ["--broker", address.as_str()];
-        let all = files.iter().chain(&rest).chain(&broker_arguments);
-        spec.args = all.map(Into::into).collect();
-        spec.directory = Some(folder.path().to_owned());
-        let mut nucleus = Running::start_here(spec).unwrap();
-        let online = |event: &Value| event["event"] == "mqtt" && event["state"] == "connected";
-        nucleus.wait_event(LIMIT, online).unwrap();
+        let nucleus = LoopbackNucleus::start(
+            Path::new(env!("CARGO_BIN_EXE_edgewarden-lab")),
+            folder.path(),
+            Personality::from_str(personality, false).unwrap(),
+            "127.0.0.1",
+            &["--configuration", "configuration.json"],
+        )
+        .unwrap();
         Self {
-            nucleus,
-            broker,
+            nucleus: nucleus.running,
+            broker: nucleus.broker,
             folder,
             runs: Cell::new(0),
         }

@@ -1,14 +1,13 @@
 //! What these tests stand on: a broker, the stand-in cloud in this process, a device that listens, and what they say.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use edgewarden_lab::cloud::broker::BrokerAddress;
 use edgewarden_lab::cloud::mqtt::{self, ShadowAnswer};
 use edgewarden_lab::cloud::service::{self, CloudArgs};
 use edgewarden_lab::cloud::shadow::ShadowId;
+use edgewarden_lab::site::LoopbackBroker;
 use edgewarden_lab::traffic::lines::Tell;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, SubscribeFilter};
 use serde_json::{Value, json};
@@ -23,68 +22,30 @@ pub(super) const UPDATE: &str = "$aws/things/gw-1/shadow/update";
 
 /// A real broker that ends with the test.
 pub(super) struct Mosquitto {
-    child: Child,
-    port: u16,
-    _config: tempfile::TempDir,
+    broker: LoopbackBroker,
+    _folder: tempfile::TempDir,
 }
 
 impl Mosquitto {
-    /// Starts on a free port; tries again when somebody else takes the port first.
     pub(super) fn start() -> Self {
-        (0..5)
-            .find_map(|_| Self::start_on(free_port()))
-            .expect("mosquitto starts on one of five free ports")
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            broker: LoopbackBroker::start(folder.path()).unwrap(),
+            _folder: folder,
+        }
     }
 
-    pub(super) fn start_on(port: u16) -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a folder for the broker's configuration");
-        let path = folder.path().join("mosquitto.conf");
-        let config =
-            format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n");
-        std::fs::write(&path, config).expect("the broker's configuration is written");
-        let spawn = |program: &str| {
-            Command::new(program)
-                .arg("-c")
-                .arg(&path)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-        };
-        let child = spawn("mosquitto")
-            .or_else(|_| spawn("/usr/sbin/mosquitto"))
-            .expect("mosquitto is installed");
-        let mut broker = Self {
-            child,
-            port,
-            _config: folder,
-        };
-        let start = Instant::now();
-        while start.elapsed() < LIMIT {
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                return Some(broker);
-            }
-            if broker
-                .child
-                .try_wait()
-                .expect("the broker can be asked for its end")
-                .is_some()
-            {
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+    /// On a port that must be free.
+    pub(super) fn start_on(port: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            broker: LoopbackBroker::start_on(folder.path(), port).unwrap(),
+            _folder: folder,
         }
-        None
     }
 
     pub(super) fn address(&self) -> BrokerAddress {
-        address(self.port)
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _already_gone = self.child.kill();
-        let _reaped = self.child.wait();
+        address(self.broker.port)
     }
 }
 
@@ -93,11 +54,6 @@ pub(super) fn address(port: u16) -> BrokerAddress {
         host: "127.0.0.1".to_owned(),
         port,
     }
-}
-
-pub(super) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
 }
 
 /// JSON objects that arrive one after the other, each with a label.
@@ -183,7 +139,7 @@ pub(super) async fn cloud(broker: &Mosquitto, change: impl FnOnce(&mut CloudArgs
 /// A device that hears every answer to it, labelled with the topic.
 pub(super) async fn device(broker: &Mosquitto) -> (Running, Stream) {
     let (sender, mut stream) = Stream::new();
-    let mut options = MqttOptions::new("gw-1", "127.0.0.1", broker.port);
+    let mut options = MqttOptions::new("gw-1", "127.0.0.1", broker.broker.port);
     options.set_max_packet_size(1 << 20, 1 << 20);
     let (client, mut event_loop) = AsyncClient::new(options, 8);
     let filters = [format!("{REPORTS}/+"), format!("{UPDATE}/+")]

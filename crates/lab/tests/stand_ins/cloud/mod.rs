@@ -9,6 +9,7 @@ use edgewarden_lab::cloud::ingest::Format;
 use edgewarden_lab::cloud::mqtt::{self, MqttError};
 use edgewarden_lab::cloud::service::CloudArgs;
 use edgewarden_lab::cloud::shadow::ShadowId;
+use edgewarden_lab::site::free_port;
 use serde_json::json;
 
 #[tokio::test]
@@ -262,10 +263,10 @@ async fn an_alarm_leads_to_desired_quarantine() {
 
 #[tokio::test]
 async fn a_broker_that_comes_late_and_restarts_is_found_again_and_shadows_survive() {
-    let port = free_port();
+    let port = free_port().unwrap();
     let (_cloud, mut events) = start_cloud(CloudArgs::new(address(port)));
     events.next("disconnected").await;
-    let broker = Mosquitto::start_on(port).expect("the port is still free");
+    let broker = Mosquitto::start_on(port);
     events.next("connected").await;
     publish(
         &broker,
@@ -276,7 +277,7 @@ async fn a_broker_that_comes_late_and_restarts_is_found_again_and_shadows_surviv
     events.next("shadow").await;
     drop(broker);
     events.next("disconnected").await;
-    let broker = Mosquitto::start_on(port).expect("the port is free again");
+    let broker = Mosquitto::start_on(port);
     events.next("connected").await;
     let shadow = get(&broker, &ShadowId::classic("gw-1")).await;
     assert_eq!((&shadow.document["version"], shadow.accepted), (&json!(1), true));
@@ -284,7 +285,7 @@ async fn a_broker_that_comes_late_and_restarts_is_found_again_and_shadows_surviv
 
 #[tokio::test]
 async fn the_console_says_what_is_wrong() {
-    let nobody = address(free_port());
+    let nobody = address(free_port().unwrap());
     let unreachable = mqtt::publish(&nobody, "a", Vec::new(), LIMIT).await;
     assert!(
         matches!(unreachable, Err(MqttError::Connection { .. })),
