@@ -1,6 +1,7 @@
 //! Edgewarden's own code where only the real kernel, or a judge that is not ours, can say whether it is right.
 //!
-//! * [`model`]: the enforcer with a real packet filter against a reference model
+//! * [`model`]: the enforcer with a real packet filter against a reference model ([`reference`])
+//! * [`model_run`]: the same on a fake machine, with failures and orders of events that no real one can be made to have
 //! * [`observe`]: the observer in real network namespaces
 //! * [`order_schema`], [`report_formats`]: what we read and write, beside published schemas and AWS's agent
 
@@ -14,6 +15,8 @@
 
 mod judge;
 mod model;
+mod model_run;
 mod observe;
 mod order_schema;
+mod reference;
 mod report_formats;

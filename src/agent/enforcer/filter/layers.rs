@@ -24,6 +24,8 @@ pub(in crate::agent::enforcer) struct Layers {
     refused: BTreeMap<Layer, (Duration, Hooks, String)>,
     /// The hooks of the interfaces that were last listed.
     seen: Hooks,
+    /// Those of them that the configuration wants, refused ones included.
+    wanted: Hooks,
     /// The interfaces could not be listed.
     problem: Option<String>,
     /// Interfaces left out for their names.
@@ -55,18 +57,15 @@ impl Layers {
         }
         self.refused
             .retain(|_, (at, with, _)| now.saturating_sub(*at) < BELIEVE && *with == hooks);
+        self.wanted.clone_from(&hooks);
         self.without_refused(hooks)
     }
 
-    /// Notes that the kernel does not take a layer with these hooks.
-    pub(in crate::agent::enforcer) fn refuse(
-        &mut self,
-        layer: Layer,
-        hooks: &Hooks,
-        why: &str,
-        now: Duration,
-    ) {
-        self.refused.insert(layer, (now, hooks.clone(), why.to_owned()));
+    /// Notes that the kernel does not take a layer. It is about all hooks that are wanted, not only those that were left
+    /// after an earlier refusal: otherwise it would be forgotten at once.
+    pub(in crate::agent::enforcer) fn refuse(&mut self, layer: Layer, why: &str, now: Duration) {
+        self.refused
+            .insert(layer, (now, self.wanted.clone(), why.to_owned()));
     }
 
     /// `hooks` without what was refused.

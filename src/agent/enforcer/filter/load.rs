@@ -105,7 +105,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 let why = refusal.to_string();
                 for layer in lacking {
                     tracing::warn!(%layer, "this kernel does not take the table: {why}");
-                    self.layers.refuse(*layer, &hooks, &why, now.uptime);
+                    self.layers.refuse(*layer, &why, now.uptime);
                 }
                 return Ok(ruleset);
             }

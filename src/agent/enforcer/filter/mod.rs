@@ -211,12 +211,15 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let generation = self.kernel.generation().await.map_err(one)?;
         // An interface that leaves takes its hook with it, without any transaction.
         if self.is_untouched(&ruleset, generation, now) && self.devices_hold(&ruleset).await {
+            // A kernel that did not answer in between has done nothing in between.
+            self.posture = self.held.as_ref().map(|held| held.posture);
             return Ok(Held::AsBefore);
         }
         if let Some(after) = self.change_elements(&ruleset, generation, now).await {
             if let Some(held) = &mut self.held {
                 held.ruleset = ruleset;
                 held.generation = Some(after);
+                self.posture = Some(held.posture);
             }
             return Ok(Held::Changed);
         }

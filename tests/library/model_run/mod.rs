@@ -1,0 +1,505 @@
+//! The enforcer on a fake machine: random sequences of orders, failures, restarts, reboots, clock steps and losses of the
+//! control channel, compared with the reference model.
+//!
+//! In: how many sequences (`EDGEWARDEN_SEQUENCES`, or a few thousand). Out: nothing, or the shortest sequence after which the
+//! enforcer said or did something else than the reference. `cargo xtask bench model` runs a hundred thousand.
+//!
+//! What holds at every moment, whatever fails: what is said to be proven is so in the kernel. What holds once nothing fails:
+//! orders, posture and every probe are the reference's, the rogue process is frozen or runs as ordered; an owner whose
+//! channel only the rules silence is not locked out, and an outage leaves nothing open that is ordered closed.
+
+mod filter;
+mod world;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use edgewarden::agent::configuration;
+use edgewarden::agent::enforcer::{Command, Enforcer, Settings, mailbox};
+use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use edgewarden::quarantine::orders::order::{Posture, ProcessAction, ProcessMatch, ProcessRule, Protocol};
+use edgewarden::quarantine::proof::obstacle::Obstacle;
+use edgewarden::quarantine::proof::standing::Standing;
+use edgewarden::quarantine::proof::state::{Phase, State};
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, config, step, wish};
+use world::{Failure, FakeMachine, ROGUE, Shared, World};
+
+#[path = "../../shared/random.rs"]
+mod random;
+
+/// Longest sequence before the machine heals.
+const MAX_EVENTS: usize = 12;
+/// Tries to find a shorter sequence that fails too.
+const MAX_SHRINKS: u32 = 3_000;
+/// Sequences in the test suite, which runs without optimisation.
+const SEQUENCES: u32 = 2_000;
+/// How long the control channel may be silent.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// How the control channel lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChannelLife {
+    Alive,
+    /// Any isolation cuts it: the lifelines do not lead to it.
+    CutByRules,
+    Dead,
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Step(Step),
+    Fails(Failure, u8),
+    Passes(u8),
+    Channel(ChannelLife),
+    /// Seconds, in either direction.
+    ClockSteps(i32),
+    Reboot,
+    /// The kernel takes these layers, or not.
+    Layers {
+        egress: bool,
+        bridge: bool,
+    },
+    BridgeReplaced,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let failure = (0..Failure::ALL.len()).prop_map(|index| Failure::ALL[index]);
+    prop_oneof![
+        24 => step().prop_map(Happening::Step),
+        8 => (failure, 1..5u8).prop_map(|(failure, times)| Happening::Fails(failure, times)),
+        6 => (1..20u8).prop_map(Happening::Passes),
+        3 => prop_oneof![Just(ChannelLife::Alive), Just(ChannelLife::CutByRules), Just(ChannelLife::Dead)]
+            .prop_map(Happening::Channel),
+        1 => (-4_000..4_000i32).prop_map(Happening::ClockSteps),
+        1 => Just(Happening::Reboot),
+        1 => any::<(bool, bool)>().prop_map(|(egress, bridge)| Happening::Layers { egress, bridge }),
+        1 => Just(Happening::BridgeReplaced),
+    ]
+}
+
+/// What came up in all sequences; a run that never saw anything happen would prove nothing.
+#[derive(Debug, Default)]
+struct Tally {
+    happenings: usize,
+    passes: usize,
+    phases: BTreeMap<String, usize>,
+    obstacles: BTreeMap<String, usize>,
+}
+
+/// One sequence under way.
+struct Run<'a> {
+    world: Shared,
+    enforcer: Enforcer<FakeMachine>,
+    model: Model,
+    channel: ChannelLife,
+    /// The channel worked until only rules of ours could silence it, and nobody forgot that.
+    only_rules_cut: bool,
+    /// An order that was told as forgettable was forgotten: what is ordered is not the reference's any more.
+    forgotten: bool,
+    wake: Duration,
+    tally: &'a RefCell<Tally>,
+}
+
+fn settings(model: &Model) -> Settings {
+    let mut config = config(model);
+    config.isolation.confirm = WINDOW;
+    config.isolation.settings.processes = vec![ProcessRule {
+        matches: ProcessMatch {
+            exe: Some(ROGUE.into()),
+            name: None,
+        },
+        action: ProcessAction::Freeze,
+    }];
+    configuration::settings(&config, None)
+}
+
+async fn start(world: &Shared, model: &Model) -> Enforcer<FakeMachine> {
+    let (_, mailbox) = mailbox();
+    Enforcer::restore_on(FakeMachine(Arc::clone(world)), settings(model), mailbox).await
+}
+
+impl<'a> Run<'a> {
+    async fn new(tally: &'a RefCell<Tally>) -> Self {
+        let world = Arc::new(Mutex::new(World::new()));
+        let model = Model::default();
+        let enforcer = start(&world, &model).await;
+        let mut run = Self {
+            world,
+            enforcer,
+            model,
+            channel: ChannelLife::Alive,
+            only_rules_cut: false,
+            forgotten: false,
+            wake: Duration::ZERO,
+            tally,
+        };
+        run.obey(vec![endpoint()]).await;
+        run
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.world.lock().unwrap().is_healthy()
+    }
+
+    /// Whether a question to the shadow service is answered now.
+    fn channel_works(&self) -> bool {
+        match self.channel {
+            ChannelLife::Alive => true,
+            ChannelLife::CutByRules => {
+                let world = self.world.lock().unwrap();
+                world.kernel.passes(canary(), world.now().wall)
+            }
+            ChannelLife::Dead => false,
+        }
+    }
+
+    /// Carries out commands, with what the channel says meanwhile and what the kernel tells of other hands.
+    async fn obey(&mut self, mut commands: Vec<Command>) {
+        if self.channel_works() {
+            let world = self.world.lock().unwrap();
+            commands.push(Command::ServiceTime(world.time));
+            commands.push(Command::RoundTrip { sent: world.uptime });
+        } else {
+            commands.push(Command::Channel { works: false });
+        }
+        let mut before = self.world.lock().unwrap().kernel.generation;
+        for _ in 0..8 {
+            self.wake = self.enforcer.obey(std::mem::take(&mut commands)).await;
+            self.tally.borrow_mut().passes += 1;
+            // The kernel tells of every transaction, of ours too.
+            let after = self.world.lock().unwrap().kernel.generation;
+            if after == before {
+                break;
+            }
+            before = after;
+            commands = vec![Command::KernelChanged(None)];
+        }
+    }
+
+    async fn pass(&mut self, seconds: u64) {
+        let end = self.world.lock().unwrap().uptime + Duration::from_secs(seconds);
+        loop {
+            let left = end.saturating_sub(self.world.lock().unwrap().uptime);
+            if left.is_zero() {
+                return;
+            }
+            // A second at least while there is nothing to do at once: questions are asked once a second.
+            let step = if self.wake.is_zero() {
+                Duration::from_millis(1)
+            } else {
+                self.wake.max(Duration::from_secs(1))
+            };
+            self.world.lock().unwrap().pass(step.min(left));
+            self.obey(Vec::new()).await;
+        }
+    }
+
+    async fn restart(&mut self) {
+        let obstacles = &self.enforcer.state().obstacles;
+        let told = |obstacle| matches!(obstacle, &Obstacle::JournalNotWritten { .. });
+        self.forgotten |= obstacles.iter().any(told);
+        self.only_rules_cut = false;
+        self.enforcer = start(&self.world, &self.model).await;
+        self.obey(vec![endpoint()]).await;
+    }
+
+    async fn happens(&mut self, happening: &Happening) {
+        self.tally.borrow_mut().happenings += 1;
+        match happening {
+            Happening::Step(step) => self.take(step).await,
+            Happening::Fails(failure, times) => self.world.lock().unwrap().will_fail(*failure, *times),
+            Happening::Passes(seconds) => self.pass(u64::from(*seconds)).await,
+            Happening::Channel(life) => {
+                let from_alive = self.channel == ChannelLife::Alive || self.only_rules_cut;
+                self.only_rules_cut = from_alive && *life == ChannelLife::CutByRules;
+                self.channel = *life;
+            }
+            Happening::ClockSteps(seconds) => {
+                self.world.lock().unwrap().ahead += SignedDuration::from_secs(i64::from(*seconds));
+            }
+            Happening::Reboot => {
+                self.world.lock().unwrap().reboot();
+                self.restart().await;
+            }
+            Happening::Layers { egress, bridge } => {
+                let mut world = self.world.lock().unwrap();
+                (world.lacks_egress, world.lacks_bridge) = (!egress, !bridge);
+            }
+            Happening::BridgeReplaced => {
+                self.world.lock().unwrap().bridge_index += 1;
+                self.obey(vec![Command::LinksChanged]).await;
+            }
+        }
+    }
+
+    async fn take(&mut self, step: &Step) {
+        self.model.take(step);
+        let now = self.world.lock().unwrap().time;
+        let command = match step {
+            Step::Says(who, said) => wish(*who, said, now),
+            Step::Repeats(who) => wish(*who, &self.model.last(*who), now),
+            Step::Override => Command::Override { reason: "r".into() },
+            Step::Observe(_) | Step::Standing(_) => Command::Settings(Box::new(settings(&self.model))),
+            Step::Addresses => endpoint(),
+            Step::OtherHand(edit) => {
+                self.world.lock().unwrap().kernel.other_hand(*edit);
+                Command::KernelChanged(None)
+            }
+            Step::Restart => return self.restart().await,
+        };
+        self.obey(vec![command]).await;
+    }
+
+    /// What holds at every moment: nothing is said that the kernel does not do.
+    fn is_truthful(&self) -> Result<(), TestCaseError> {
+        let state = self.enforcer.state();
+        let mut tally = self.tally.borrow_mut();
+        *tally.phases.entry(format!("{:?}", state.phase)).or_default() += 1;
+        for obstacle in &state.obstacles {
+            let kind = serde_json::to_value(obstacle).unwrap()["kind"].to_string();
+            *tally.obstacles.entry(kind).or_default() += 1;
+        }
+        let world = self.world.lock().unwrap();
+        let now = world.now().wall;
+        match state.posture {
+            None => {}
+            Some(Posture::Normal) => {
+                for to in probes() {
+                    prop_assert!(
+                        world.kernel.passes(to, now),
+                        "said to be open, and {} is cut: {:?}",
+                        to,
+                        state
+                    );
+                }
+            }
+            Some(Posture::Restrict) => prop_assert!(world.kernel.has_tables(), "{:?}", state),
+            Some(Posture::Isolate) => {
+                prop_assert!(
+                    !world.kernel.passes(canary(), now),
+                    "said to be isolated: {:?}",
+                    state
+                );
+            }
+        }
+        let claims = matches!(state.phase, Phase::Enforced | Phase::Provisional);
+        prop_assert!(!claims || state.posture == Some(state.wanted), "{:?}", state);
+        Ok(())
+    }
+
+    fn orders_are_the_references(&self) -> Result<(), TestCaseError> {
+        let state = self.enforcer.state();
+        if self.forgotten {
+            return Ok(());
+        }
+        let orders = state.orders.iter();
+        let live = orders.filter_map(|order| AUTHORITIES.iter().position(|who| *who == order.authority));
+        let live: BTreeSet<usize> = live.collect();
+        prop_assert_eq!(
+            live,
+            self.model.live.keys().copied().collect(),
+            "live orders: {:?}",
+            state
+        );
+        prop_assert_eq!(state.wanted, self.model.posture());
+        Ok(())
+    }
+
+    /// What holds while nothing fails and nothing is given up: the kernel and the processes are as the reference says.
+    fn world_is_the_references(&self, state: &State) -> Result<(), TestCaseError> {
+        if self.forgotten {
+            return Ok(());
+        }
+        let posture = if self.model.observe {
+            Posture::Normal
+        } else {
+            self.model.posture()
+        };
+        prop_assert_eq!(state.posture, Some(posture), "{:?}", state);
+        let world = self.world.lock().unwrap();
+        let now = world.now().wall;
+        for (remote, _) in REMOTES.iter().enumerate() {
+            for (port, number) in PORTS.iter().enumerate() {
+                let to = SocketAddr::new(address(remote).parse().unwrap(), *number);
+                let passes = world.kernel.passes(to, now);
+                prop_assert_eq!(passes, self.model.passes(remote, port), "{} {:?}", to, self.model);
+            }
+        }
+        prop_assert_eq!(
+            world.rogue_frozen,
+            posture == Posture::Isolate,
+            "the rogue process: {:?}",
+            state
+        );
+        let faults = state.faults.iter().filter(|fault| !fault.contains("clock"));
+        prop_assert_eq!(faults.count(), 0, "{:?}", state.faults);
+        Ok(())
+    }
+
+    /// The end: nothing fails any more, and time passes.
+    async fn ends_well(&mut self) -> Result<(), TestCaseError> {
+        self.world.lock().unwrap().heals();
+        self.obey(vec![Command::KernelChanged(None)]).await;
+        // What failed is tried again after two seconds; a refused layer is believed for ten minutes, and told.
+        self.pass(4).await;
+        self.is_truthful()?;
+        self.orders_are_the_references()?;
+        if self.channel != ChannelLife::Alive {
+            // Two windows, four after a release, and the second in which each is noticed.
+            self.pass(7 * WINDOW.as_secs() + 5).await;
+            self.is_truthful()?;
+        }
+        let state = self.enforcer.state().clone();
+        let silenced = self.only_rules_cut && state.phase == Phase::Provisional;
+        prop_assert!(!silenced || self.channel_works(), "locked out: {:?}", state);
+        match self.enforcer.standing() {
+            Standing::Trying {
+                channel_worked: true, ..
+            } => prop_assert!(self.channel == ChannelLife::Alive, "locked out: {:?}", state),
+            Standing::GivenUp { release, .. } => {
+                prop_assert!(
+                    release.proven || self.channel != ChannelLife::Dead,
+                    "open for good: {:?}",
+                    state
+                );
+                return Ok(());
+            }
+            Standing::Open | Standing::Trying { .. } | Standing::Confirmed { .. } => {}
+        }
+        self.world_is_the_references(&state)?;
+        if self.channel == ChannelLife::Alive {
+            let settled = matches!(state.phase, Phase::Enforced | Phase::Released | Phase::Observed);
+            prop_assert!(settled, "{:?}", state);
+        }
+        Ok(())
+    }
+}
+
+/// The control channel's address.
+fn endpoint() -> Command {
+    Command::Addresses(vec![Endpoint {
+        purpose: Purpose::DataEndpoint,
+        address: "198.51.100.50".parse().unwrap(),
+        protocol: Protocol::Tcp,
+        port: 8883,
+    }])
+}
+
+fn canary() -> SocketAddr {
+    "203.0.113.254:9".parse().unwrap()
+}
+
+fn probes() -> impl Iterator<Item = SocketAddr> {
+    (0..REMOTES.len())
+        .flat_map(|remote| PORTS.map(|port| SocketAddr::new(address(remote).parse().unwrap(), port)))
+}
+
+async fn sequence(happenings: &[Happening], tally: &RefCell<Tally>) -> Result<(), TestCaseError> {
+    let mut run = Run::new(tally).await;
+    for happening in happenings {
+        run.happens(happening).await;
+        run.is_truthful()?;
+        if run.is_healthy() && run.channel == ChannelLife::Alive {
+            run.orders_are_the_references()?;
+        }
+    }
+    run.ends_well().await
+}
+
+/// The number of sequences, split over two threads.
+fn wanted() -> u32 {
+    let text = std::env::var("EDGEWARDEN_SEQUENCES").ok();
+    text.map_or(SEQUENCES, |text| text.parse().unwrap())
+}
+
+/// Runs that many random sequences; gives what came up.
+fn sequences(count: u32) -> Tally {
+    let mut seed = [0; 32];
+    random::random().fill(&mut seed);
+    let runs = Runs {
+        cases: count,
+        max_shrink_iters: MAX_SHRINKS,
+        failure_persistence: None,
+        ..Runs::default()
+    };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(runs, rng);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let tally = RefCell::new(Tally::default());
+    let happenings = proptest::collection::vec(happening(), 1..=MAX_EVENTS);
+    let result = runner.run(&happenings, |happenings| {
+        runtime.block_on(sequence(&happenings, &tally))
+    });
+    match result {
+        Ok(()) => tally.into_inner(),
+        Err(TestError::Fail(reason, happenings)) => panic!("shortest sequence: {happenings:#?}\n{reason}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn random_orders_and_failures_do_what_the_model_says() {
+    let count = wanted();
+    let halves = [count / 2, count - count / 2].map(|half| std::thread::spawn(move || sequences(half)));
+    for half in halves {
+        let tally = half.join().unwrap();
+        println!("{tally:?}");
+        for phase in [
+            "Released",
+            "Provisional",
+            "Enforced",
+            "Failed",
+            "RolledBack",
+            "Observed",
+        ] {
+            assert!(
+                tally.phases.contains_key(phase),
+                "control: no sequence came to {phase}: {tally:?}"
+            );
+        }
+        assert!(tally.obstacles.len() >= 9, "control: {tally:?}");
+    }
+}
+
+/// What chance finds too seldom, kept from failures that it found.
+#[test]
+fn sequences_that_once_failed() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let tally = RefCell::new(Tally::default());
+    let isolate = || Happening::Step(Step::Says(0, Said::Isolate));
+    for happenings in [
+        // The kernel has what nft said had failed.
+        vec![Happening::Fails(Failure::HalfReported, 2), isolate()],
+        // A layer that is refused after another one was: both refusals are remembered.
+        vec![
+            Happening::Fails(Failure::Refused, 1),
+            isolate(),
+            Happening::Layers {
+                egress: false,
+                bridge: false,
+            },
+            Happening::Step(Step::Says(1, Said::Isolate)),
+        ],
+        // A kernel that did not answer once is known again at the next answer.
+        vec![
+            Happening::Fails(Failure::Silent, 1),
+            Happening::Step(Step::Repeats(0)),
+        ],
+        // Rules that silence the channel, and another order while they do.
+        vec![
+            Happening::Channel(ChannelLife::CutByRules),
+            isolate(),
+            Happening::Passes(4),
+            Happening::Step(Step::Says(1, Said::Isolate)),
+        ],
+    ] {
+        runtime.block_on(sequence(&happenings, &tally)).unwrap();
+    }
+}

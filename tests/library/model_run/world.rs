@@ -1,0 +1,285 @@
+//! The fake machine: time, boots, the kernel, the disk, the processes, and which of them fails next.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use edgewarden::moment::Now;
+use edgewarden::process::{Process, ProcessId};
+use edgewarden::quarantine::history::Event;
+use edgewarden::quarantine::orders::order::Order;
+use edgewarden::quarantine::plan::Plan;
+use edgewarden::quarantine::ports::{
+    Clock, HistoryStore, JournalStore, Machine, Parts, Processes, Signal, SignalFailure, Sockets,
+    SocketsClosed, SparedSockets,
+};
+use edgewarden::quarantine::proof::obstacle::Obstacle;
+use edgewarden::quarantine::proof::state::HistoryEnd;
+use jiff::{SignedDuration, Timestamp};
+
+use super::filter::{FakeFilter, FakeKernel};
+
+/// What can go wrong; each as often as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Failure {
+    /// The kernel's packet filter does not answer.
+    Silent,
+    /// There is no nft.
+    NftMissing,
+    /// Our tables cannot be listed.
+    Unlistable,
+    /// A load is not permitted.
+    NotPermitted,
+    /// A load is refused.
+    Refused,
+    /// A load is done, and told as failed.
+    HalfReported,
+    /// Somebody else changes something of their own right after our load: a generation is skipped.
+    Elsewhere,
+    /// Somebody edits our table right after it was listed.
+    EditedWhileRead,
+    /// The canary leaves although it must not.
+    CanaryLeaves,
+    /// The journal is not written.
+    JournalFails,
+    /// The journal is written, and told as late.
+    JournalLate,
+    /// The processes cannot be listed.
+    NoProcesses,
+    /// A signal is refused.
+    SignalRefused,
+}
+
+impl Failure {
+    pub(super) const ALL: [Self; 13] = [
+        Self::Silent,
+        Self::NftMissing,
+        Self::Unlistable,
+        Self::NotPermitted,
+        Self::Refused,
+        Self::HalfReported,
+        Self::Elsewhere,
+        Self::EditedWhileRead,
+        Self::CanaryLeaves,
+        Self::JournalFails,
+        Self::JournalLate,
+        Self::NoProcesses,
+        Self::SignalRefused,
+    ];
+}
+
+/// Everything outside the enforcer.
+pub(super) struct World {
+    pub(super) uptime: Duration,
+    /// What time it really is.
+    pub(super) time: Timestamp,
+    /// How far the wall clock is ahead.
+    pub(super) ahead: SignedDuration,
+    boot: u32,
+    pub(super) kernel: FakeKernel,
+    pub(super) lacks_egress: bool,
+    pub(super) lacks_bridge: bool,
+    /// Another one when the bridge was replaced.
+    pub(super) bridge_index: u32,
+    failures: BTreeMap<Failure, u8>,
+    pub(super) journal: Option<Vec<u8>>,
+    /// Whether the only other process is stopped.
+    pub(super) rogue_frozen: bool,
+}
+
+/// The world, shared by the parts of the machine and the run.
+pub(super) type Shared = Arc<Mutex<World>>;
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self {
+            uptime: Duration::from_secs(1_000),
+            time: Timestamp::from_second(1_800_000_000).unwrap(),
+            ahead: SignedDuration::ZERO,
+            boot: 1,
+            kernel: FakeKernel::default(),
+            lacks_egress: false,
+            lacks_bridge: false,
+            bridge_index: 3,
+            failures: BTreeMap::new(),
+            journal: None,
+            rogue_frozen: false,
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now {
+            wall: self.time + self.ahead,
+            uptime: self.uptime,
+        }
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.uptime += time;
+        self.time += time;
+    }
+
+    /// Power is lost: what was only in the kernel is gone.
+    pub(super) fn reboot(&mut self) {
+        self.kernel = FakeKernel::default();
+        self.uptime = Duration::from_secs(10);
+        self.boot += 1;
+        self.rogue_frozen = false;
+    }
+
+    pub(super) fn will_fail(&mut self, failure: Failure, times: u8) {
+        self.failures.insert(failure, times);
+    }
+
+    pub(super) fn heals(&mut self) {
+        self.failures.clear();
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// Whether this fails now; counts down.
+    pub(super) fn fails(&mut self, failure: Failure) -> bool {
+        let Some(times) = self.failures.get_mut(&failure) else {
+            return false;
+        };
+        *times -= 1;
+        if *times == 0 {
+            self.failures.remove(&failure);
+        }
+        true
+    }
+}
+
+/// The machine of a [`World`].
+pub(super) struct FakeMachine(pub(super) Shared);
+
+impl Machine for FakeMachine {
+    type Filter = FakeFilter;
+    type Processes = FakeProcesses;
+    type Sockets = NoSockets;
+    type Journal = FakeDisk;
+    type History = NoHistory;
+    type Clock = FakeClock;
+
+    fn parts(self) -> Parts<Self> {
+        Parts {
+            filter: FakeFilter(Arc::clone(&self.0)),
+            processes: FakeProcesses(Arc::clone(&self.0)),
+            sockets: NoSockets,
+            journal: FakeDisk(Arc::clone(&self.0)),
+            history: NoHistory,
+            clock: FakeClock(self.0),
+        }
+    }
+}
+
+pub(super) struct FakeClock(Shared);
+
+impl Clock for FakeClock {
+    fn now(&self) -> Now {
+        self.0.lock().unwrap().now()
+    }
+
+    fn boot(&self) -> String {
+        self.0.lock().unwrap().boot.to_string()
+    }
+}
+
+pub(super) struct FakeDisk(Shared);
+
+impl JournalStore for FakeDisk {
+    async fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.0.lock().unwrap().journal.clone())
+    }
+
+    async fn replace(&mut self, bytes: Vec<u8>) -> Result<(), String> {
+        let mut world = self.0.lock().unwrap();
+        if world.fails(Failure::JournalFails) {
+            return Err("on purpose".into());
+        }
+        world.journal = Some(bytes);
+        if world.fails(Failure::JournalLate) {
+            return Err("late".into());
+        }
+        Ok(())
+    }
+
+    async fn set_aside(&mut self) -> Result<PathBuf, String> {
+        Ok(PathBuf::from("journal.damaged"))
+    }
+}
+
+pub(super) struct FakeProcesses(Shared);
+
+/// The process that every isolation freezes.
+pub(super) const ROGUE: &str = "/usr/bin/rogue";
+
+impl Processes for FakeProcesses {
+    async fn list(&mut self) -> Result<Vec<Process>, Obstacle> {
+        if self.0.lock().unwrap().fails(Failure::NoProcesses) {
+            let why = "on purpose".into();
+            return Err(Obstacle::ProcessesUnknown { why });
+        }
+        Ok(vec![Process {
+            identity: ProcessId {
+                pid: 4_000,
+                start_ticks: 7,
+            },
+            parent: 1,
+            name: "rogue".into(),
+            exe: Some(ROGUE.into()),
+            cgroup: None,
+            workload: None,
+        }])
+    }
+
+    async fn signal(&mut self, to: ProcessId, signal: Signal) -> Result<(), SignalFailure> {
+        let mut world = self.0.lock().unwrap();
+        if to.pid != 4_000 {
+            return Err(SignalFailure::Gone);
+        }
+        if world.fails(Failure::SignalRefused) {
+            return Err(SignalFailure::Refused("on purpose".into()));
+        }
+        world.rogue_frozen = signal == Signal::Freeze;
+        Ok(())
+    }
+
+    fn own_pid(&self) -> u32 {
+        1_000
+    }
+}
+
+pub(super) struct NoSockets;
+
+impl Sockets for NoSockets {
+    async fn close_cut(&mut self, _: &Plan, _: bool, _: &SparedSockets) -> Result<SocketsClosed, String> {
+        Ok(SocketsClosed {
+            complete: true,
+            ..SocketsClosed::default()
+        })
+    }
+}
+
+pub(super) struct NoHistory;
+
+impl HistoryStore for NoHistory {
+    fn note(&mut self, _: Now, _: Event) {}
+
+    fn note_plan(&mut self, _: Now, _: &Plan, _: &[Order], _: Option<&str>) {}
+
+    fn note_proof(&mut self, _: Now, _: &Plan, _: bool) {}
+
+    async fn record(&mut self, _: Now) {}
+
+    fn end(&self) -> Option<HistoryEnd> {
+        None
+    }
+
+    fn fault(&self) -> Option<String> {
+        None
+    }
+}
