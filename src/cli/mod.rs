@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 use crate::control::client::AskError;
 use crate::control::protocol::DEFAULT_SOCKET;
@@ -77,7 +78,7 @@ enum Command {
     Install(install::Arguments),
     /// Make the kernel hold what was ordered, without agent, cloud and network. The installed unit does this at boot.
     Restore(restore::Arguments),
-    /// Print the JSON Schema of a document that others write for Edgewarden.
+    /// Print the JSON Schema of an order, or of what a command prints with --json.
     Schema(schema::Arguments),
     /// Remove everything Edgewarden left on this device: rules, frozen processes, the unit, state.
     Uninstall(uninstall::Arguments),
@@ -96,16 +97,6 @@ impl Failure {
             code: 1,
         }
     }
-
-    /// An answer of another form than this program knows.
-    fn unreadable(error: &serde_json::Error) -> Self {
-        Self {
-            text: format!(
-                "the agent's answer cannot be read; is it of another version than this program? ({error})"
-            ),
-            code: 1,
-        }
-    }
 }
 
 /// Writes to standard output; that nobody reads any more is no failure.
@@ -114,6 +105,11 @@ fn out(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(&error)),
         _ => Ok(()),
     }
+}
+
+/// Writes one line of JSON that is fit for a terminal.
+fn out_json(value: &impl Serialize) -> Result<(), Failure> {
+    out(&safe::json(value).map_err(|error| Failure::new(&error))?)
 }
 
 impl From<String> for Failure {

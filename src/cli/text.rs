@@ -8,7 +8,7 @@ use super::safe::safe;
 use crate::control::status::{CaptureStatus, ReportStatus, Status};
 use crate::quarantine::orders::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
-use crate::quarantine::proof::state::{CutBecause, Phase, QuotaUse, State};
+use crate::quarantine::proof::state::{CutBecause, Phase, QuotaUse, Rejection, State};
 
 /// The status page.
 pub(super) fn status(status: &Status) -> String {
@@ -154,7 +154,7 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
             ),
         );
     }
-    rejections(state, line);
+    rejections(&state.rejected, line);
     effects(state, line);
     coverage(state, line);
 }
@@ -258,8 +258,8 @@ fn ended(state: &State, line: &mut impl FnMut(&str, String)) {
 }
 
 /// Refused wishes, one line a fault.
-pub(super) fn rejections(state: &State, line: &mut impl FnMut(&str, String)) {
-    for rejection in &state.rejected {
+pub(super) fn rejections(rejected: &[Rejection], line: &mut impl FnMut(&str, String)) {
+    for rejection in rejected {
         for fault in &rejection.faults {
             line(
                 "  refused",

@@ -34,7 +34,7 @@ use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order, Posture};
 use crate::quarantine::orders::trusted_time::TrustedClock;
-use crate::quarantine::plan::preview::Shown;
+use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::proof::confirm::Attempt;
 use crate::quarantine::proof::journal::Journal;
@@ -91,7 +91,7 @@ pub enum Command {
         /// The order, if there is one.
         order: Option<Box<Order>>,
         /// Who asks.
-        reply: oneshot::Sender<Box<Shown>>,
+        reply: oneshot::Sender<Box<PlanPreview>>,
     },
     /// The configuration changed.
     Settings(Box<Settings>),
@@ -141,7 +141,7 @@ impl Handle {
     }
 
     /// What is done now, or would be if the operator gave `order`; `None` when the agent is stopping.
-    pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<Shown>> {
+    pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<PlanPreview>> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Plan { order, reply }).await;
         answer.await.ok()

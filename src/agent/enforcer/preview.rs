@@ -10,13 +10,13 @@ use crate::moment::Now;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::plan::Plan;
-use crate::quarantine::plan::preview::{Shown, outlook};
+use crate::quarantine::plan::preview::{PlanPreview, effects};
 use crate::quarantine::plan::processes::{Selection, select};
 use crate::quarantine::ruleset::{Counted, Effect, Hooks, render};
 
 impl Enforcer {
     /// What is done now, or would be if the operator gave `order`.
-    pub(super) fn outlook(&mut self, order: Option<Box<Order>>, now: Now) -> Shown {
+    pub(super) fn outlook(&mut self, order: Option<Box<Order>>, now: Now) -> PlanPreview {
         let mut book = self.journal.book.clone();
         book.expire(now.wall);
         let is_new = order.is_some();
@@ -37,14 +37,14 @@ impl Enforcer {
         let present = NftKernel::open().and_then(|mut kernel| kernel.tables());
         let present = present.unwrap_or_else(|_| BTreeSet::new());
         let not_done = self.not_done(&plan, is_new);
-        let mut shown = outlook(&plan, book.orders(), not_done, &selection);
+        let mut shown = effects(&plan, book.orders(), not_done, &selection);
         shown.layers = ruleset.tables.iter().map(|table| table.layer).collect();
         shown.gaps = if plan.is_normal() {
             Vec::new()
         } else {
             self.layers.uncovered()
         };
-        Shown {
+        PlanPreview {
             text: ruleset.load(&present, &Counted::default(), now.wall),
             plan: shown,
         }
