@@ -49,11 +49,11 @@ pub struct Arguments {
     #[arg(long, global = true, default_value = DEFAULT_SOCKET, value_name = "PATH")]
     control_socket: PathBuf,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the agent. The recipe does this; exits on SIGTERM and leaves the kernel's rules as they are.
     Run(run::Arguments),
     /// Say what is going on: enforcement, control channel, reports, traffic.
@@ -133,20 +133,20 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let socket = arguments.control_socket;
     let outcome = match arguments.command {
-        Command::Run(arguments) => run::run(arguments, socket),
-        Command::Status(arguments) => status::run(&arguments, &socket),
-        Command::Top(arguments) => top::run(&arguments, &socket),
-        Command::Connections(arguments) => connections::run(arguments, &socket),
-        Command::Orders(arguments) => orders::run(&arguments, &socket),
-        Command::History(arguments) => history::run(&arguments, &socket),
-        Command::Report(arguments) => report::run(&arguments, &socket),
-        Command::Plan(arguments) => plan::run(&arguments, &socket),
-        Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
-        Command::Release(arguments) => release::run(arguments, &socket),
-        Command::Install(arguments) => install::run(&arguments),
-        Command::Restore(arguments) => restore::run(&arguments),
-        Command::Schema(arguments) => schema::run(&arguments),
-        Command::Uninstall(arguments) => uninstall::run(&arguments, &socket),
+        CliCommand::Run(arguments) => run::run(arguments, socket),
+        CliCommand::Status(arguments) => status::run(&arguments, &socket),
+        CliCommand::Top(arguments) => top::run(&arguments, &socket),
+        CliCommand::Connections(arguments) => connections::run(arguments, &socket),
+        CliCommand::Orders(arguments) => orders::run(&arguments, &socket),
+        CliCommand::History(arguments) => history::run(&arguments, &socket),
+        CliCommand::Report(arguments) => report::run(&arguments, &socket),
+        CliCommand::Plan(arguments) => plan::run(&arguments, &socket),
+        CliCommand::Quarantine(arguments) => quarantine::run(arguments, &socket),
+        CliCommand::Release(arguments) => release::run(arguments, &socket),
+        CliCommand::Install(arguments) => install::run(&arguments),
+        CliCommand::Restore(arguments) => restore::run(&arguments),
+        CliCommand::Schema(arguments) => schema::run(&arguments),
+        CliCommand::Uninstall(arguments) => uninstall::run(&arguments, &socket),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::{Failure, out, out_json, safe, text};
 use crate::control::client::ask;
 use crate::control::question::GetStatus;
@@ -18,7 +20,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let list = OrderList::from(ask(socket, GetStatus {})?.enforcement);
     if arguments.json {
-        return out_json(&list);
+        // Members in the order of the alphabet, as those of every answer.
+        return out_json(&json!(list));
     }
     let mut page = String::new();
     if list.orders.is_empty() {

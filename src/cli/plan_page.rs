@@ -13,7 +13,7 @@ use crate::quarantine::ruleset::Layer;
 /// Items of a list that are shown; the rest are a number. `--json` has all.
 const MAX_LISTED: usize = 24;
 
-/// The page.
+/// Says what passes, what is cut and whom it hits; of a plan that cuts nothing only that.
 pub(super) fn page(plan: &PlanEffects) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| {

@@ -16,11 +16,11 @@ use crate::report::last::{LastOutcome, LastReport};
 #[command(disable_help_subcommand = true)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: ReportCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ReportCommand {
     /// Show the report that would be sent now; nothing is sent or changed.
     Show(OutputForm),
     /// Say what was sent last and what the service answered.
@@ -52,14 +52,14 @@ struct OutputForm {
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     match &arguments.command {
-        Command::Show(output)
-        | Command::Send {
+        ReportCommand::Show(output)
+        | ReportCommand::Send {
             dry_run: true,
             output,
         } => answered(socket, PreviewReport {}, output, show),
-        Command::Last(output) => answered(socket, GetLastReport {}, output, last),
-        Command::Send { output, .. } => answered(socket, SendReport {}, output, sent),
-        Command::CustomMetricNames { aws_cli, output } => {
+        ReportCommand::Last(output) => answered(socket, GetLastReport {}, output, last),
+        ReportCommand::Send { output, .. } => answered(socket, SendReport {}, output, sent),
+        ReportCommand::CustomMetricNames { aws_cli, output } => {
             answered(socket, ListMetrics {}, output, |names| metrics(names, *aws_cli))
         }
     }

@@ -269,7 +269,7 @@ pub(super) fn rejections(rejected: &[Rejection], line: &mut impl FnMut(&str, Str
     }
 }
 
-/// One order.
+/// An order in one line, without what it names.
 pub(super) fn order_line(order: &Order) -> String {
     let mut text = format!(
         "{} by {} ({}), since {}",

@@ -59,7 +59,7 @@ pub(super) const fn gained_since(sum: &Counters, earlier: &Counters) -> Counters
     }
 }
 
-/// The table.
+/// One row for each thing of the grouping that had traffic.
 pub(super) fn rows(interval: &Interval, grouping: Grouping) -> Vec<TrafficRow> {
     match grouping {
         Grouping::Process => interval.processes.iter().map(process_row).collect(),

@@ -56,7 +56,7 @@ pub enum AskError {
     NoAnswer {
         /// Where it should be.
         socket: PathBuf,
-        /// What happened.
+        /// How it ended instead.
         #[source]
         source: io::Error,
     },
@@ -65,7 +65,7 @@ pub enum AskError {
     OtherProtocol {
         /// Where it listens.
         socket: PathBuf,
-        /// Both protocols.
+        /// Names both protocols.
         #[source]
         source: AnswerFault,
     },

@@ -66,9 +66,9 @@ impl FromStr for RemoteFilter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Transport {
-    /// With states.
+    /// Has states of its own.
     Tcp,
-    /// Connected or not.
+    /// Has one remote end, or receives from anybody.
     Udp,
 }
 
@@ -80,7 +80,7 @@ pub enum SocketState {
     Listening,
     /// UDP that receives from anybody.
     Unconnected,
-    /// TCP connection.
+    /// TCP connection that both sides agreed on.
     Established,
     /// UDP with one remote end.
     Connected,
@@ -116,9 +116,9 @@ pub struct SocketHolder {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndTraffic {
-    /// Bytes received.
+    /// Received by the process, with link headers.
     pub bytes_in: u64,
-    /// Bytes sent.
+    /// Sent by the process, with link headers.
     pub bytes_out: u64,
     /// Listed sockets of the process with this endpoint: the bytes are of all of them, and of those closed since.
     pub sockets: u64,

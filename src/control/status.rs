@@ -141,7 +141,7 @@ impl From<State> for OrderList {
 /// What `edgewarden status` says where no agent answers: the kernel keeps the rules of one that is gone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AbsentAgent {
-    /// `not running`.
+    /// Always `not running`.
     pub agent: String,
     /// What the kernel holds of ours, in a sentence.
     pub kernel: String,

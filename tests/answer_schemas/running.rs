@@ -1,5 +1,7 @@
 //! Answers of a running agent, and of a device on which none runs.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use edgewarden_lab::site::{INTERNET_V4, Ns, in_lab, lab_program, wait_until};
@@ -47,6 +49,45 @@ fn every_answer(stage: &Stage, order: &str, samples: &mut Vec<Sample>) {
         let values = printed(stage, &args).into_iter();
         samples.extend(values.map(|value| Sample::closed(schema, value)));
     }
+}
+
+/// What the socket answers to a line.
+fn said(stage: &Stage, line: &str) -> Value {
+    let mut stream = UnixStream::connect(stage.control_socket()).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    writeln!(stream, "{line}").unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    serde_json::from_str(&answer).unwrap()
+}
+
+/// Command lines from before protocols had numbers read an answer that has one member and no other.
+#[test]
+fn each_protocol_is_answered_in_its_form() {
+    in_lab("running::each_protocol_is_answered_in_its_form", || {
+        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipe.yaml");
+        let mut stage = Stage::start(StageOptions::new(env!("CARGO_BIN_EXE_edgewarden"), recipe)).unwrap();
+        stage.start_agent().unwrap();
+        stage.wait_phase(LIMIT, "released").unwrap();
+        let members =
+            |answer: &Value| -> Vec<String> { answer.as_object().unwrap().keys().cloned().collect() };
+        for command in ["status", "top", "connections", "plan"] {
+            let early = said(&stage, &json!({"command": command}).to_string());
+            assert_eq!(members(&early), ["ok"], "{early}");
+            let numbered = said(&stage, &json!({"protocol": 1, "command": command}).to_string());
+            assert_eq!(members(&numbered), ["ok", "protocol"], "{numbered}");
+            assert_eq!(members(&early["ok"]), members(&numbered["ok"]));
+        }
+        let early = said(&stage, r#"{"command":"teleport"}"#);
+        assert_eq!(members(&early), ["error"], "{early}");
+        let other = said(&stage, r#"{"protocol":99,"command":"teleport"}"#);
+        assert_eq!(other["protocol"], 1, "{other}");
+        let problem = other["error"].as_str().unwrap();
+        assert!(
+            problem.contains("protocol 1") && problem.contains("protocol 99"),
+            "{problem}"
+        );
+    });
 }
 
 #[test]
