@@ -151,6 +151,28 @@ fn may_lack(schema: &str, parent: &str, key: &str) -> bool {
     sparse || (is_order && of_order.contains(&key)) || (parent == "/event" && key != "kind")
 }
 
+/// No schema of an answer is without samples, and the page names each.
+#[test]
+fn every_schema_of_an_answer_is_judged_and_on_the_page() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let of_others = [
+        "order",
+        "device-defender-report-long",
+        "device-defender-report-short",
+    ];
+    let files = std::fs::read_dir(root.join("schemas")).unwrap();
+    let names: BTreeSet<String> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .map(|file| file.strip_suffix(".schema.json").unwrap().to_owned())
+        .filter(|name| !of_others.contains(&name.as_str()))
+        .collect();
+    assert_eq!(names, NAMES.map(str::to_owned).into());
+    let page = std::fs::read_to_string(root.join("docs/answers.md")).unwrap();
+    for name in NAMES {
+        assert!(page.contains(&format!("`edgewarden schema {name}`")), "{name}");
+    }
+}
+
 #[test]
 fn answers_with_everything_in_them_keep_to_their_schemas() {
     let samples = built::answers();

@@ -92,19 +92,10 @@ impl Server {
             self.answer_to(line, limit).await
         } else {
             // Nothing of a stranger's is read, not even which form they know.
-            written(
-                LineForm::Numbered,
-                Err::<(), _>("only root may ask the agent".to_owned()),
-            )
-            .await
+            Err("only root may ask the agent".to_owned())
         };
-        match line {
-            Ok(line) => write.write_all(line.as_bytes()).await,
-            Err(problem) => {
-                tracing::warn!("no answer to the command line: {problem}");
-                Ok(())
-            }
-        }
+        let line = line.or_else(|problem| answer_line(LineForm::Numbered, &Err::<(), _>(problem)))?;
+        write.write_all(line.as_bytes()).await
     }
 
     /// The line of the answer. Reading a long order takes some tens of milliseconds, writing a long answer no less: both
