@@ -91,9 +91,9 @@ const ROOMS: &[Room] = &[
     Room {
         place: "src/control",
         name: "control",
-        what: "the conversation between command line and agent, one JSON line each way: protocol, answers, client; knows no \
-               agent",
-        knows: &["document", "process", "quarantine", "report"],
+        what: "the conversation between command line and agent, one JSON line each way: questions with their answers, \
+               protocol, client; knows no agent",
+        knows: &["document", "process", "observe", "quarantine", "report"],
     },
     Room {
         place: "src/agent",
@@ -133,11 +133,6 @@ const ROOMS: &[Room] = &[
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/cli/run.rs", "agent", "starts it"),
     ("src/cli/restore.rs", "agent", "does its first step at boot"),
-    (
-        "src/cli/traffic_tests.rs",
-        "agent",
-        "a test that measures real traffic",
-    ),
 ];
 
 fn root() -> PathBuf {

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::cells::{bytes, columns, end_of, padded, start_of};
-use super::{Failure, out, safe, screen};
-use crate::control::client::ask;
-use crate::control::connections::{Connection, ConnectionList, Query, Remote, State, Transport};
-use crate::control::protocol::{MAX_FILTER, Request};
+use super::{Failure, out, out_json, safe, screen};
+use crate::control::client::{ask, ask_json};
+use crate::control::protocol::MAX_FILTER;
+use crate::control::question::ListSockets;
+use crate::control::sockets::{ListedSocket, RemoteFilter, SocketFilter, SocketList, SocketState, Transport};
 
 /// Least width of the last column: name and pid.
-const OWNER: usize = 24;
+const HOLDER: usize = 24;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -23,7 +24,7 @@ pub(super) struct Arguments {
     process: Option<String>,
     /// Only sockets with this other end: an address, a network, or an address with a port.
     #[arg(long, value_name = "ADDRESS")]
-    remote: Option<Remote>,
+    remote: Option<RemoteFilter>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -38,24 +39,23 @@ fn filter(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(arguments: Arguments, socket: &Path) -> Result<(), Failure> {
-    let query = Query {
+    let query = SocketFilter {
         listening: arguments.listening,
         process: arguments.process,
         remote: arguments.remote,
     };
-    let answer = ask(socket, &Request::Connections { query })?;
+    let question = ListSockets { query };
     if arguments.json {
-        return out(&safe::json(&answer).map_err(|error| Failure::new(&error))?);
+        return out_json(&ask_json(socket, question)?);
     }
-    let list = serde_json::from_value(answer).map_err(|error| Failure::unreadable(&error))?;
-    out(&table(&list, screen::size().0))
+    out(&table(&ask(socket, question)?, screen::size().0))
 }
 
-/// The table, its first columns as wide as they must be, the owner cut to what is left.
-fn table(list: &ConnectionList, width: usize) -> String {
+/// The table, its first columns as wide as they must be, the holder cut to what is left.
+fn table(list: &SocketList, width: usize) -> String {
     let head = ["", "state", "local", "remote", "if", "in", "out"].map(str::to_owned);
     let mut rows = vec![(head, "process".to_owned())];
-    rows.extend(list.connections.iter().map(|one| (cells(one), owner(one))));
+    rows.extend(list.connections.iter().map(|one| (cells(one), holder(one))));
     let mut widths = [0; 7];
     for (cells, _) in &rows {
         for (width, cell) in widths.iter_mut().zip(cells) {
@@ -63,15 +63,15 @@ fn table(list: &ConnectionList, width: usize) -> String {
         }
     }
     let used: usize = widths.iter().map(|width| width + 1).sum();
-    let owners = width.saturating_sub(used).max(OWNER);
+    let holders = width.saturating_sub(used).max(HOLDER);
     let mut text = String::new();
-    for (cells, owner) in &rows {
+    for (cells, holder) in &rows {
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(widths) {
             line.push_str(&padded(cell, width));
             line.push(' ');
         }
-        line.push_str(&end_of(owner, owners));
+        line.push_str(&end_of(holder, holders));
         let _ = writeln!(text, "{}", start_of(line.trim_end(), width));
     }
     let shown = list.connections.len() as u64;
@@ -86,7 +86,7 @@ fn table(list: &ConnectionList, width: usize) -> String {
     text
 }
 
-fn cells(one: &Connection) -> [String; 7] {
+fn cells(one: &ListedSocket) -> [String; 7] {
     let (bytes_in, bytes_out) = one.traffic.map_or(("-".to_owned(), "-".to_owned()), |traffic| {
         // Several sockets with one remote end are counted together.
         let shared = if traffic.sockets > 1 {
@@ -121,22 +121,22 @@ fn end(address: SocketAddr) -> String {
     }
 }
 
-const fn state(state: State) -> &'static str {
+const fn state(state: SocketState) -> &'static str {
     match state {
-        State::Listening => "listening",
-        State::Unconnected => "unconnected",
-        State::Established => "established",
-        State::Connected => "connected",
-        State::SynSent => "syn-sent",
-        State::SynReceived => "syn-received",
-        State::CloseWait => "close-wait",
-        State::Closing => "closing",
-        State::TimeWait => "time-wait",
-        State::Closed => "closed",
+        SocketState::Listening => "listening",
+        SocketState::Unconnected => "unconnected",
+        SocketState::Established => "established",
+        SocketState::Connected => "connected",
+        SocketState::SynSent => "syn-sent",
+        SocketState::SynReceived => "syn-received",
+        SocketState::CloseWait => "close-wait",
+        SocketState::Closing => "closing",
+        SocketState::TimeWait => "time-wait",
+        SocketState::Closed => "closed",
     }
 }
 
-fn owner(one: &Connection) -> String {
+fn holder(one: &ListedSocket) -> String {
     let Some(process) = &one.process else {
         return "-".to_owned();
     };

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn list(exe: &str) -> ConnectionList {
+fn list(exe: &str) -> SocketList {
     serde_json::from_value(json!({
         "open": 70, "matching": 3,
         "connections": [

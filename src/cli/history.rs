@@ -8,10 +8,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::place::StateDirectory;
-use super::{Failure, out, safe};
+use super::{Failure, out, out_json, safe};
 use crate::control::client::ask;
-use crate::control::protocol::Request;
-use crate::control::status::Status;
+use crate::control::question::GetStatus;
 use crate::host::clock;
 use crate::host::files::append_file;
 use crate::quarantine::history::{
@@ -81,8 +80,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
 
 /// Where the running agent says that this very history ends.
 fn agents_end(socket: &Path, path: &Path) -> Option<Head> {
-    let status: Status = serde_json::from_value(ask(socket, &Request::Status).ok()?).ok()?;
-    let end = status.enforcement.history?;
+    let end = ask(socket, GetStatus {}).ok()?.enforcement.history?;
     let same = |a: &Path, b: &Path| Some(std::path::absolute(a).ok()? == std::path::absolute(b).ok()?);
     (same(&end.file, path) == Some(true)).then_some(end.head)
 }
@@ -169,7 +167,7 @@ fn checked(
             "torn": summary.torn.as_ref().map(|torn| json!({"at": torn.at, "bytes": torn.bytes})),
             "comparedWithAgent": end.is_some(),
         });
-        return out(&safe::json(&value).map_err(|error| Failure::new(&error))?);
+        return out_json(&value);
     }
     let earlier = if summary.first > 1 {
         format!(

@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 use crate::control::client::AskError;
 use crate::control::protocol::DEFAULT_SOCKET;
@@ -48,11 +49,11 @@ pub struct Arguments {
     #[arg(long, global = true, default_value = DEFAULT_SOCKET, value_name = "PATH")]
     control_socket: PathBuf,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the agent. The recipe does this; exits on SIGTERM and leaves the kernel's rules as they are.
     Run(run::Arguments),
     /// Say what is going on: enforcement, control channel, reports, traffic.
@@ -77,7 +78,7 @@ enum Command {
     Install(install::Arguments),
     /// Make the kernel hold what was ordered, without agent, cloud and network. The installed unit does this at boot.
     Restore(restore::Arguments),
-    /// Print the JSON Schema of a document that others write for Edgewarden.
+    /// Print the JSON Schema of an order, or of what a command prints with --json.
     Schema(schema::Arguments),
     /// Remove everything Edgewarden left on this device: rules, frozen processes, the unit, state.
     Uninstall(uninstall::Arguments),
@@ -96,16 +97,6 @@ impl Failure {
             code: 1,
         }
     }
-
-    /// An answer of another form than this program knows.
-    fn unreadable(error: &serde_json::Error) -> Self {
-        Self {
-            text: format!(
-                "the agent's answer cannot be read; is it of another version than this program? ({error})"
-            ),
-            code: 1,
-        }
-    }
 }
 
 /// Writes to standard output; that nobody reads any more is no failure.
@@ -114,6 +105,11 @@ fn out(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(&error)),
         _ => Ok(()),
     }
+}
+
+/// Writes one line of JSON that is fit for a terminal.
+fn out_json(value: &impl Serialize) -> Result<(), Failure> {
+    out(&safe::json(value).map_err(|error| Failure::new(&error))?)
 }
 
 impl From<String> for Failure {
@@ -137,20 +133,20 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let socket = arguments.control_socket;
     let outcome = match arguments.command {
-        Command::Run(arguments) => run::run(arguments, socket),
-        Command::Status(arguments) => status::run(&arguments, &socket),
-        Command::Top(arguments) => top::run(&arguments, &socket),
-        Command::Connections(arguments) => connections::run(arguments, &socket),
-        Command::Orders(arguments) => orders::run(&arguments, &socket),
-        Command::History(arguments) => history::run(&arguments, &socket),
-        Command::Report(arguments) => report::run(&arguments, &socket),
-        Command::Plan(arguments) => plan::run(&arguments, &socket),
-        Command::Quarantine(arguments) => quarantine::run(arguments, &socket),
-        Command::Release(arguments) => release::run(arguments, &socket),
-        Command::Install(arguments) => install::run(&arguments),
-        Command::Restore(arguments) => restore::run(&arguments),
-        Command::Schema(arguments) => schema::run(&arguments),
-        Command::Uninstall(arguments) => uninstall::run(&arguments, &socket),
+        CliCommand::Run(arguments) => run::run(arguments, socket),
+        CliCommand::Status(arguments) => status::run(&arguments, &socket),
+        CliCommand::Top(arguments) => top::run(&arguments, &socket),
+        CliCommand::Connections(arguments) => connections::run(arguments, &socket),
+        CliCommand::Orders(arguments) => orders::run(&arguments, &socket),
+        CliCommand::History(arguments) => history::run(&arguments, &socket),
+        CliCommand::Report(arguments) => report::run(&arguments, &socket),
+        CliCommand::Plan(arguments) => plan::run(&arguments, &socket),
+        CliCommand::Quarantine(arguments) => quarantine::run(arguments, &socket),
+        CliCommand::Release(arguments) => release::run(arguments, &socket),
+        CliCommand::Install(arguments) => install::run(&arguments),
+        CliCommand::Restore(arguments) => restore::run(&arguments),
+        CliCommand::Schema(arguments) => schema::run(&arguments),
+        CliCommand::Uninstall(arguments) => uninstall::run(&arguments, &socket),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

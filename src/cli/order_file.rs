@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::Failure;
 use crate::control::protocol::MAX_ORDER_REQUEST;
 
-/// The order.
+/// The JSON that somebody gave as an order; not yet known to be one.
 pub(super) fn read(path: &Path) -> Result<Value, Failure> {
     let (name, text) = if path == Path::new("-") {
         ("standard input".to_owned(), bounded(stdin().lock()))

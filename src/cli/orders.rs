@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Failure, out, safe, text};
+use super::{Failure, out, out_json, safe, text};
 use crate::control::client::ask;
-use crate::control::protocol::Request;
-use crate::control::status::Status;
+use crate::control::question::GetStatus;
+use crate::control::status::OrderList;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -18,22 +18,19 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
-    let value = ask(socket, &Request::Status)?;
-    let status: Status = serde_json::from_value(value).map_err(|error| Failure::unreadable(&error))?;
-    let state = &status.enforcement;
+    let list = OrderList::from(ask(socket, GetStatus {})?.enforcement);
     if arguments.json {
-        let value =
-            json!({ "orders": state.orders, "rejected": state.rejected, "overridden": state.overridden });
-        return out(&safe::json(&value).map_err(|error| Failure::new(&error))?);
+        // Members in the order of the alphabet, as those of every answer.
+        return out_json(&json!(list));
     }
     let mut page = String::new();
-    if state.orders.is_empty() {
+    if list.orders.is_empty() {
         page.push_str("no live order\n");
     }
-    for order in &state.orders {
+    for order in &list.orders {
         let _ = writeln!(page, "{}", safe::safe(&text::order_line(order)));
     }
-    text::rejections(state, &mut |label, value| {
+    text::rejections(&list.rejected, &mut |label, value| {
         let _ = writeln!(page, "{label:<14}{}", safe::safe(&value));
     });
     out(&page)

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Failure, order_file, out, plan_page, safe};
-use crate::control::client::ask;
-use crate::control::protocol::Request;
-use crate::quarantine::plan::preview::Shown;
+use super::{Failure, order_file, out, out_json, plan_page};
+use crate::control::client::{ask, ask_json};
+use crate::control::question::PreviewPlan;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -22,14 +21,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let order = arguments.order.as_deref().map(order_file::read).transpose()?;
-    let value = ask(socket, &Request::Plan { order })?;
+    let question = PreviewPlan { order };
     if arguments.json {
-        return out(&safe::json(&value).map_err(|error| Failure::new(&error))?);
+        return out_json(&ask_json(socket, question)?);
     }
-    let shown: Shown = serde_json::from_value(value).map_err(|error| Failure::unreadable(&error))?;
+    let preview = ask(socket, question)?;
     if arguments.nft {
         // Its words are ours: names of devices and of cgroups are checked before they get into it.
-        return out(&shown.text);
+        return out(&preview.text);
     }
-    out(&plan_page::page(&shown.plan))
+    out(&plan_page::page(&preview.plan))
 }

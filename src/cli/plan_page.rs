@@ -1,4 +1,4 @@
-//! A plan as text for people. In: [`Outlook`]. Out: lines, fit for a terminal. Pure.
+//! A plan as text for people. In: [`PlanEffects`]. Out: lines, fit for a terminal. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
@@ -7,14 +7,14 @@ use super::safe::safe;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
 use crate::quarantine::orders::order::{Allowance, Direction, Posture, ProcessAction, Protocol};
 use crate::quarantine::plan::Scope;
-use crate::quarantine::plan::preview::{LimitLine, Named, OrderLine, Outlook};
+use crate::quarantine::plan::preview::{LimitLine, OrderLine, PlanEffects, ProcessLine};
 use crate::quarantine::ruleset::Layer;
 
 /// Items of a list that are shown; the rest are a number. `--json` has all.
 const MAX_LISTED: usize = 24;
 
-/// The page.
-pub(super) fn page(plan: &Outlook) -> String {
+/// Says what passes, what is cut and whom it hits; of a plan that cuts nothing only that.
+pub(super) fn page(plan: &PlanEffects) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
         let _ = writeln!(text, "{label:<13}{}", safe(&value));
@@ -38,7 +38,7 @@ pub(super) fn page(plan: &Outlook) -> String {
     text
 }
 
-fn headline(plan: &Outlook) -> String {
+fn headline(plan: &PlanEffects) -> String {
     let id = plan
         .plan
         .as_ref()
@@ -61,7 +61,7 @@ fn order_line(order: &OrderLine) -> String {
     text
 }
 
-fn passes(plan: &Outlook, line: &mut impl FnMut(&str, String)) {
+fn passes(plan: &PlanEffects, line: &mut impl FnMut(&str, String)) {
     let lifelines = &plan.lifelines;
     line(
         "Passes",
@@ -145,7 +145,7 @@ fn allowance_line(allowance: &Allowance) -> String {
     }
 }
 
-fn cut(plan: &Outlook, line: &mut impl FnMut(&str, String)) {
+fn cut(plan: &PlanEffects, line: &mut impl FnMut(&str, String)) {
     if plan.posture == Posture::Isolate {
         line(
             "Cuts",
@@ -196,7 +196,7 @@ fn limit_line(limit: &LimitLine) -> String {
     format!("out, lifelines apart: {} ({})", parts.join(", "), limit.order)
 }
 
-fn process_line(process: &Named) -> (&'static str, String) {
+fn process_line(process: &ProcessLine) -> (&'static str, String) {
     let exe = process.exe.as_deref().unwrap_or("?");
     let who = format!("{} ({}) {exe}", process.name, process.pid);
     match (process.action, &process.spared) {
@@ -226,7 +226,7 @@ fn listed<T: Display>(items: impl IntoIterator<Item = T>, between: &str) -> Stri
 mod tests {
     use super::*;
     use crate::quarantine::orders::order::{Authority, Order};
-    use crate::quarantine::plan::preview::outlook;
+    use crate::quarantine::plan::preview::effects;
     use crate::quarantine::plan::processes::Selection;
     use crate::quarantine::plan::{IsolationSettings, fold};
 
@@ -248,7 +248,7 @@ mod tests {
             Scope::Pinned,
             issued,
         );
-        page(&outlook(&plan, &orders, None, &Selection::default()))
+        page(&effects(&plan, &orders, None, &Selection::default()))
     }
 
     #[test]

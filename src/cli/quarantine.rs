@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, order_file, out, text};
 use crate::control::client::ask;
-use crate::control::protocol::Request;
+use crate::control::question::{GiveOrder, Isolate};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -26,23 +26,23 @@ pub(super) fn run(arguments: Arguments, socket: &Path) -> Result<(), Failure> {
         expires_seconds,
         order,
     } = arguments;
-    let request = match order {
-        Some(file) => Request::Order {
-            order: order_file::read(&file)?,
-            reason,
-            expires_seconds,
-        },
-        None => Request::Quarantine {
-            // clap wants a reason where there is no order.
-            reason: reason.unwrap_or_default(),
-            expires_seconds,
-        },
+    let status = match order {
+        Some(file) => ask(
+            socket,
+            GiveOrder {
+                order: order_file::read(&file)?,
+                reason,
+                expires_seconds,
+            },
+        ),
+        None => ask(
+            socket,
+            Isolate {
+                // clap wants a reason where there is no order.
+                reason: reason.unwrap_or_default(),
+                expires_seconds,
+            },
+        ),
     };
-    show(ask(socket, &request)?)
-}
-
-/// Shows the status after an instruction.
-pub(super) fn show(value: serde_json::Value) -> Result<(), Failure> {
-    let status = serde_json::from_value(value).map_err(|error| Failure::unreadable(&error))?;
-    out(&text::status(&status))
+    out(&text::status(&status?))
 }

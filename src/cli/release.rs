@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{Failure, quarantine};
+use super::{Failure, out, text};
 use crate::control::client::ask;
-use crate::control::protocol::Request;
+use crate::control::question::ReleaseOrders;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -17,9 +17,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, socket: &Path) -> Result<(), Failure> {
-    let request = Request::Release {
+    let question = ReleaseOrders {
         everything: arguments.everything,
         reason: arguments.reason,
     };
-    quarantine::show(ask(socket, &request)?)
+    out(&text::status(&ask(socket, question)?))
 }

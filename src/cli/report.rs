@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use clap::Subcommand;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-use super::{Failure, out, safe};
-use crate::control::client::ask;
-use crate::control::protocol::Request;
-use crate::control::report::{CustomMetricNames, ReportPreview, ReportQuestion};
+use super::{Failure, out, out_json, safe};
+use crate::control::client::{ask, ask_json};
+use crate::control::protocol::Ask;
+use crate::control::question::{GetLastReport, ListMetrics, PreviewReport, SendReport};
+use crate::control::report::{CustomMetricNames, ReportPreview};
 use crate::report::custom::aws_cli;
 use crate::report::last::{LastOutcome, LastReport};
 
@@ -17,22 +16,22 @@ use crate::report::last::{LastOutcome, LastReport};
 #[command(disable_help_subcommand = true)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: ReportCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ReportCommand {
     /// Show the report that would be sent now; nothing is sent or changed.
-    Show(Output),
+    Show(OutputForm),
     /// Say what was sent last and what the service answered.
-    Last(Output),
+    Last(OutputForm),
     /// Send a report now instead of at its time, if the service would take one (300 seconds after the last).
     Send {
         /// Only show it, as `show` does.
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        output: Output,
+        output: OutputForm,
     },
     /// List the custom metrics that the running configuration yields.
     CustomMetricNames {
@@ -40,55 +39,61 @@ enum Command {
         #[arg(long, conflicts_with = "json")]
         aws_cli: bool,
         #[command(flatten)]
-        output: Output,
+        output: OutputForm,
     },
 }
 
 #[derive(Debug, clap::Args)]
-struct Output {
+struct OutputForm {
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
-    let (question, output) = match &arguments.command {
-        Command::Show(output)
-        | Command::Send {
+    match &arguments.command {
+        ReportCommand::Show(output)
+        | ReportCommand::Send {
             dry_run: true,
             output,
-        } => (ReportQuestion::Show, output),
-        Command::Last(output) => (ReportQuestion::Last, output),
-        Command::Send { output, .. } => (ReportQuestion::Send, output),
-        Command::CustomMetricNames { output, .. } => (ReportQuestion::Metrics, output),
-    };
-    let answer = ask(socket, &Request::Report { question })?;
-    if output.json {
-        return out(&safe::json(&answer).map_err(|error| Failure::new(&error))?);
-    }
-    match (&arguments.command, question) {
-        (_, ReportQuestion::Show) => show(&read(answer)?),
-        (_, ReportQuestion::Last) => match read::<Option<LastReport>>(answer)? {
-            Some(report) => out(&last(&report)),
-            None => out("no report was sent yet\n"),
-        },
-        (_, ReportQuestion::Send) => match read::<Option<LastReport>>(answer)? {
-            Some(report) if report.outcome == LastOutcome::Waiting => out(&format!(
-                "report {} was sent, {} bytes; `edgewarden report last` tells the answer\n",
-                report.report_id, report.bytes
-            )),
-            Some(report) => out(&last(&report)),
-            None => out("no report was sent; `edgewarden status` tells why\n"),
-        },
-        (command, ReportQuestion::Metrics) => {
-            let commands = matches!(command, Command::CustomMetricNames { aws_cli: true, .. });
-            metrics(&read(answer)?, commands)
+        } => answered(socket, PreviewReport {}, output, show),
+        ReportCommand::Last(output) => answered(socket, GetLastReport {}, output, last),
+        ReportCommand::Send { output, .. } => answered(socket, SendReport {}, output, sent),
+        ReportCommand::CustomMetricNames { aws_cli, output } => {
+            answered(socket, ListMetrics {}, output, |names| metrics(names, *aws_cli))
         }
     }
 }
 
-fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
-    serde_json::from_value(answer).map_err(|error| Failure::unreadable(&error))
+/// Asks, and prints the answer as JSON or as `page` has it.
+fn answered<Q: Ask>(
+    socket: &Path,
+    question: Q,
+    output: &OutputForm,
+    page: impl FnOnce(&Q::Answer) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if output.json {
+        return out_json(&ask_json(socket, question)?);
+    }
+    page(&ask(socket, question)?)
+}
+
+fn last(newest: &Option<LastReport>) -> Result<(), Failure> {
+    match newest {
+        Some(report) => out(&outcome(report)),
+        None => out("no report was sent yet\n"),
+    }
+}
+
+fn sent(newest: &Option<LastReport>) -> Result<(), Failure> {
+    match newest {
+        Some(report) if report.outcome == LastOutcome::Waiting => out(&format!(
+            "report {} was sent, {} bytes; `edgewarden report last` tells the answer\n",
+            report.report_id, report.bytes
+        )),
+        Some(report) => out(&outcome(report)),
+        None => out("no report was sent; `edgewarden status` tells why\n"),
+    }
 }
 
 /// The document on standard output, everything about it on the other: the document can be piped.
@@ -120,7 +125,7 @@ fn left_out(reasons: &[String]) {
     }
 }
 
-fn last(report: &LastReport) -> String {
+fn outcome(report: &LastReport) -> String {
     let outcome = match report.outcome {
         LastOutcome::Waiting => "no answer yet",
         LastOutcome::Accepted => "accepted",

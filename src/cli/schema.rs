@@ -1,27 +1,61 @@
-//! `edgewarden schema`: JSON Schemas of what others write for us.
-
-use clap::Subcommand;
+//! `edgewarden schema`: JSON Schemas of what others write for us, and of what the commands print with `--json`.
+//!
+//! In: a name. Out: the text of a file in `schemas/`. tests/library/order_schema and tests/answer_schemas hold them to what the
+//! program reads and writes.
 
 use super::{Failure, out};
 
-/// Agrees with `quarantine::order_document`; tests/library/order_schema holds them together.
-const ORDER: &str = include_str!("../../schemas/order.schema.json");
-
 #[derive(Debug, clap::Args)]
-#[command(disable_help_subcommand = true)]
 pub(super) struct Arguments {
-    #[command(subcommand)]
-    document: Document,
+    /// What is described.
+    #[arg(value_enum, value_name = "NAME")]
+    name: SchemaName,
 }
 
-#[derive(Debug, Subcommand)]
-enum Document {
-    /// Print the JSON Schema (2020-12) of an order, as the shadow, a deployment or the operator write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SchemaName {
+    /// An order, as the shadow, a deployment or the operator write it.
     Order,
+    /// `edgewarden status --json`.
+    Status,
+    /// `edgewarden orders --json`.
+    Orders,
+    /// `edgewarden top --json`.
+    Top,
+    /// `edgewarden connections --json`.
+    Connections,
+    /// `edgewarden plan --json`.
+    Plan,
+    /// A line of `edgewarden history --json`.
+    History,
+    /// `edgewarden history --verify --json`.
+    HistoryVerify,
+    /// `edgewarden report show --json`, `report send --dry-run --json`.
+    ReportShow,
+    /// `edgewarden report last --json`, `report send --json`.
+    ReportLast,
+    /// `edgewarden report custom-metric-names --json`.
+    ReportMetrics,
+}
+
+impl SchemaName {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Order => include_str!("../../schemas/order.schema.json"),
+            Self::Status => include_str!("../../schemas/status.schema.json"),
+            Self::Orders => include_str!("../../schemas/orders.schema.json"),
+            Self::Top => include_str!("../../schemas/top.schema.json"),
+            Self::Connections => include_str!("../../schemas/connections.schema.json"),
+            Self::Plan => include_str!("../../schemas/plan.schema.json"),
+            Self::History => include_str!("../../schemas/history.schema.json"),
+            Self::HistoryVerify => include_str!("../../schemas/history-verify.schema.json"),
+            Self::ReportShow => include_str!("../../schemas/report-show.schema.json"),
+            Self::ReportLast => include_str!("../../schemas/report-last.schema.json"),
+            Self::ReportMetrics => include_str!("../../schemas/report-metrics.schema.json"),
+        }
+    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match arguments.document {
-        Document::Order => out(ORDER),
-    }
+    out(arguments.name.text())
 }

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
-use super::{Failure, out, safe, text};
-use crate::control::client::ask;
-use crate::control::protocol::Request;
-use crate::control::status::Status;
+use super::{Failure, out, out_json, safe, text};
+use crate::control::client::{AskError, ask, ask_json};
+use crate::control::question::GetStatus;
+use crate::control::status::AbsentAgent;
 use crate::host::netfilter::kernel::NftKernel;
 use crate::quarantine::ruleset::TABLE;
 
@@ -19,19 +17,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
-    match ask(socket, &Request::Status) {
-        Ok(value) if arguments.json => out(&safe::json(&value).map_err(|error| Failure::new(&error))?),
-        Ok(value) => {
-            let status: Status =
-                serde_json::from_value(value).map_err(|error| Failure::unreadable(&error))?;
-            out(&text::status(&status))
-        }
-        Err(error) if error.is_nobody() => {
+    let shown = if arguments.json {
+        ask_json(socket, GetStatus {}).map(|status| out_json(&status))
+    } else {
+        ask(socket, GetStatus {}).map(|status| out(&text::status(&status)))
+    };
+    shown.or_else(|error: AskError| {
+        if error.is_nobody() {
             without_agent(arguments)?;
-            Err(error.into())
         }
-        Err(error) => Err(error.into()),
-    }
+        Err(Failure::from(error))
+    })?
 }
 
 /// The kernel keeps the rules of an agent that is gone; say so.
@@ -48,8 +44,10 @@ fn without_agent(arguments: &Arguments) -> Result<(), Failure> {
         Err(error) => format!("the kernel's rules cannot be read: {}", crate::error_text(&error)),
     };
     if arguments.json {
-        let value = json!({ "agent": "not running", "kernel": kernel });
-        out(&safe::json(&value).map_err(|error| Failure::new(&error))?)
+        out_json(&AbsentAgent {
+            agent: "not running".to_owned(),
+            kernel,
+        })
     } else {
         out(&format!(
             "Agent         not running\nKernel        {}\n",

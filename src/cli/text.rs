@@ -1,5 +1,6 @@
 //! Text for people. In: [`Status`]. Out: lines, fit for a terminal. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -8,7 +9,8 @@ use super::safe::safe;
 use crate::control::status::{CaptureStatus, ReportStatus, Status};
 use crate::quarantine::orders::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
-use crate::quarantine::proof::state::{CutBecause, Phase, QuotaUse, State};
+use crate::quarantine::proof::obstacle::Obstacle;
+use crate::quarantine::proof::state::{CutBecause, Phase, QuotaUse, Rejection, State};
 
 /// The status page.
 pub(super) fn status(status: &Status) -> String {
@@ -137,6 +139,11 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
         .faults
         .iter()
         .for_each(|fault| line("  problem", fault.clone()));
+    // Several obstacles may be removed by the same hand.
+    let steps: BTreeSet<&str> = state.obstacles.iter().map(Obstacle::next_step).collect();
+    steps
+        .iter()
+        .for_each(|step| line("  next step", (*step).to_owned()));
     if let Some(fault) = &state.history_fault {
         line("  history", fault.clone());
     }
@@ -154,7 +161,7 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
             ),
         );
     }
-    rejections(state, line);
+    rejections(&state.rejected, line);
     effects(state, line);
     coverage(state, line);
 }
@@ -258,8 +265,8 @@ fn ended(state: &State, line: &mut impl FnMut(&str, String)) {
 }
 
 /// Refused wishes, one line a fault.
-pub(super) fn rejections(state: &State, line: &mut impl FnMut(&str, String)) {
-    for rejection in &state.rejected {
+pub(super) fn rejections(rejected: &[Rejection], line: &mut impl FnMut(&str, String)) {
+    for rejection in rejected {
         for fault in &rejection.faults {
             line(
                 "  refused",
@@ -269,7 +276,7 @@ pub(super) fn rejections(state: &State, line: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// One order.
+/// An order in one line, without what it names.
 pub(super) fn order_line(order: &Order) -> String {
     let mut text = format!(
         "{} by {} ({}), since {}",

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::screen::{self, Screen};
-use super::traffic::By;
-use super::traffic_page::{Layout, Look, Sort, page};
-use super::{Failure, out, safe};
-use crate::control::client::ask;
-use crate::control::protocol::Request;
+use super::traffic::Grouping;
+use super::traffic_page::{PageLayout, SortKey, TrafficLook, page};
+use super::{Failure, out, out_json};
+use crate::control::client::{ask, ask_json};
+use crate::control::question::GetTraffic;
 use crate::host::clock;
 
 /// Waits are counted in milliseconds; one more makes the last of them no busy one.
@@ -19,10 +19,10 @@ const TICK: Duration = Duration::from_millis(1);
 pub(super) struct Arguments {
     /// What the rows are.
     #[arg(long, value_enum, default_value = "process")]
-    by: By,
+    by: Grouping,
     /// What the rows are sorted by.
     #[arg(long, value_enum, default_value = "bytes")]
-    sort: Sort,
+    sort: SortKey,
     /// Rows shown at most; a terminal shows as many as fit.
     #[arg(long, default_value_t = 20, value_name = "ROWS")]
     rows: usize,
@@ -39,8 +39,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     if arguments.json {
-        let interval = ask(socket, &Request::Top)?;
-        return out(&safe::json(&interval).map_err(|error| Failure::new(&error))?);
+        return out_json(&ask_json(socket, GetTraffic {})?);
     }
     // The first question before the terminal is touched: if it fails, the reason stays in sight.
     let mut now = look(socket)?;
@@ -49,7 +48,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     }
     let mut screen = Screen::open().map_err(|error| Failure::new(&error))?;
     let refresh = Duration::from_secs(arguments.interval);
-    let mut before: Option<Look> = None;
+    let mut before: Option<TrafficLook> = None;
     loop {
         let page = || draw(&now, before.as_ref(), arguments);
         let goes_on = match &mut screen {
@@ -81,18 +80,17 @@ fn linger(screen: &mut Screen, end: Instant, page: &dyn Fn() -> String) -> io::R
     }
 }
 
-fn look(socket: &Path) -> Result<Look, Failure> {
-    let answer = ask(socket, &Request::Top)?;
-    let interval = serde_json::from_value(answer).map_err(|error| Failure::unreadable(&error))?;
-    Ok(Look {
+fn look(socket: &Path) -> Result<TrafficLook, Failure> {
+    let interval = ask(socket, GetTraffic {})?;
+    Ok(TrafficLook {
         at: clock::instant(),
         interval,
     })
 }
 
-fn draw(now: &Look, before: Option<&Look>, arguments: &Arguments) -> String {
+fn draw(now: &TrafficLook, before: Option<&TrafficLook>, arguments: &Arguments) -> String {
     let (width, height) = screen::size();
-    let layout = Layout {
+    let layout = PageLayout {
         by: arguments.by,
         sort: arguments.sort,
         rows: arguments.rows,

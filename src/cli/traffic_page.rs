@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::cells::{bytes, columns, count, end_of, padded, start_of};
 use super::safe::safe;
-use super::traffic::{By, Interval, Row, Sum};
+use super::traffic::{Grouping, TrafficRow, gained_since, rest, rows};
+use crate::observe::{Counters, Interval};
 
 /// Shorter spans give no rate: a few packets would look like a flood.
 const SHORTEST: Duration = Duration::from_millis(200);
@@ -25,7 +26,7 @@ const MAX_FAULTS: usize = 3;
 
 /// What the rows are sorted by; names rise, everything else falls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Sort {
+pub(super) enum SortKey {
     /// Bytes of both ways in the interval.
     Bytes,
     /// Bytes sent.
@@ -42,9 +43,9 @@ pub(super) enum Sort {
 
 /// How the page is wanted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
-    pub(super) by: By,
-    pub(super) sort: Sort,
+pub(super) struct PageLayout {
+    pub(super) by: Grouping,
+    pub(super) sort: SortKey,
     pub(super) rows: usize,
     pub(super) width: usize,
     /// Of a terminal; a pipe has none.
@@ -53,30 +54,30 @@ pub(super) struct Layout {
 
 /// What was seen, and when by our clock.
 #[derive(Debug, Clone)]
-pub(super) struct Look {
+pub(super) struct TrafficLook {
     pub(super) at: Instant,
     pub(super) interval: Interval,
 }
 
 /// A row and what it gained.
-struct Line {
-    row: Row,
-    gained: Sum,
+struct GrowingRow {
+    row: TrafficRow,
+    gained: Counters,
 }
 
 /// The page; no line is wider than the layout allows, and there are no more than fit.
-pub(super) fn page(now: &Look, before: Option<&Look>, layout: &Layout) -> String {
+pub(super) fn page(now: &TrafficLook, before: Option<&TrafficLook>, layout: &PageLayout) -> String {
     let same = before.filter(|before| before.interval.started == now.interval.started);
     let span = span(now, before, same.is_some());
-    let gains = |of: &dyn Fn(&Interval) -> Vec<Row>| {
+    let gains = |of: &dyn Fn(&Interval) -> Vec<TrafficRow>| {
         gained(
             of(&now.interval),
             same.map(|before| of(&before.interval)).unwrap_or_default(),
         )
     };
-    let mut table = gains(&|interval| interval.rows(layout.by));
+    let mut table = gains(&|interval| rows(interval, layout.by));
     sort(&mut table, layout.sort);
-    let rest = gains(&Interval::rest);
+    let rest = gains(&rest);
     let notes = notes(&now.interval);
 
     let fixed = 2 + 1 + rest.len() + notes.len();
@@ -86,7 +87,7 @@ pub(super) fn page(now: &Look, before: Option<&Look>, layout: &Layout) -> String
     let more = table.len().saturating_sub(layout.rows.min(room));
     table.truncate(layout.rows.min(room));
     let names = table.iter().chain(&rest).map(|line| line.row.name.as_str());
-    let widths = Widths::of(names.chain(["interface"]), layout);
+    let widths = ColumnWidths::of(names.chain(["interface"]), layout);
     let mut lines = vec![title(&now.interval, span), heads(widths)];
     lines.extend(table.iter().map(|one| line(one, span, widths)));
     lines.push(if more == 0 {
@@ -106,27 +107,28 @@ pub(super) fn page(now: &Look, before: Option<&Look>, layout: &Layout) -> String
 
 /// What every row gained since the earlier rows. Two interfaces may have had one name, one after the other; they keep
 /// their order, so the count of a name tells them apart.
-fn gained(rows: Vec<Row>, earlier: Vec<Row>) -> Vec<Line> {
-    let numbered = |rows: Vec<Row>| {
+fn gained(rows: Vec<TrafficRow>, earlier: Vec<TrafficRow>) -> Vec<GrowingRow> {
+    let numbered = |rows: Vec<TrafficRow>| {
         let mut seen: HashMap<String, u32> = HashMap::new();
-        let number = move |row: Row| {
+        let number = move |row: TrafficRow| {
             let number = seen.entry(row.key.clone()).or_default();
             *number += 1;
             ((row.key.clone(), *number), row)
         };
         rows.into_iter().map(number)
     };
-    let before: HashMap<(String, u32), Sum> = numbered(earlier).map(|(key, row)| (key, row.sum)).collect();
+    let before: HashMap<(String, u32), Counters> =
+        numbered(earlier).map(|(key, row)| (key, row.sum)).collect();
     numbered(rows)
-        .map(|(key, row)| Line {
-            gained: row.sum.since(&before.get(&key).copied().unwrap_or_default()),
+        .map(|(key, row)| GrowingRow {
+            gained: gained_since(&row.sum, &before.get(&key).copied().unwrap_or_default()),
             row,
         })
         .collect()
 }
 
 /// The time in which rows gained what they did; nothing if it is too short to say.
-fn span(now: &Look, before: Option<&Look>, same: bool) -> Option<Duration> {
+fn span(now: &TrafficLook, before: Option<&TrafficLook>, same: bool) -> Option<Duration> {
     let ours = before.map(|before| now.at.duration_since(before.at));
     let interval = &now.interval;
     let span = if same {
@@ -140,20 +142,20 @@ fn span(now: &Look, before: Option<&Look>, same: bool) -> Option<Duration> {
     (span >= SHORTEST).then_some(span)
 }
 
-fn sort(table: &mut [Line], by: Sort) {
+fn sort(table: &mut [GrowingRow], by: SortKey) {
     table.sort_by(|a, b| {
         a.row
             .name
             .cmp(&b.row.name)
             .then_with(|| a.row.key.cmp(&b.row.key))
     });
-    let value: fn(&Line) -> u64 = match by {
-        Sort::Name => return,
-        Sort::Bytes => |line| line.row.sum.bytes(),
-        Sort::Out => |line| line.row.sum.bytes_out,
-        Sort::In => |line| line.row.sum.bytes_in,
-        Sort::Packets => |line| line.row.sum.packets(),
-        Sort::Rate => |line| line.gained.bytes(),
+    let value: fn(&GrowingRow) -> u64 = match by {
+        SortKey::Name => return,
+        SortKey::Bytes => |line| line.row.sum.bytes(),
+        SortKey::Out => |line| line.row.sum.bytes_out,
+        SortKey::In => |line| line.row.sum.bytes_in,
+        SortKey::Packets => |line| line.row.sum.packets(),
+        SortKey::Rate => |line| line.gained.bytes(),
     };
     table.sort_by_key(|line| Reverse(value(line)));
 }
@@ -183,17 +185,17 @@ fn numbers(width: usize) -> &'static [&'static str] {
 
 /// Columns of a table.
 #[derive(Clone, Copy)]
-struct Widths {
+struct ColumnWidths {
     name: usize,
     detail: usize,
     whole: usize,
     /// Details that end with a path say most at their end.
-    by: By,
+    by: Grouping,
 }
 
-impl Widths {
+impl ColumnWidths {
     /// Names get what the longest needs, details the rest, but not less than two fifths of both.
-    fn of<'a>(names: impl Iterator<Item = &'a str>, layout: &Layout) -> Self {
+    fn of<'a>(names: impl Iterator<Item = &'a str>, layout: &PageLayout) -> Self {
         let room = layout.width.saturating_sub(numbers(layout.width).len() * NUMBER);
         let longest = names.map(columns).max().unwrap_or_default() + 1;
         let name = if room < NAME_AND_DETAIL {
@@ -213,7 +215,7 @@ impl Widths {
         // One column stays free after each.
         let name = padded(&end_of(name, self.name.saturating_sub(1)), self.name);
         let room = self.detail.saturating_sub(1);
-        let detail = if self.by == By::Remote {
+        let detail = if self.by == Grouping::Remote {
             end_of(detail, room)
         } else {
             start_of(detail, room)
@@ -222,12 +224,12 @@ impl Widths {
     }
 }
 
-fn heads(widths: Widths) -> String {
+fn heads(widths: ColumnWidths) -> String {
     let (name, detail) = match widths.by {
-        By::Process => ("process", "workload"),
-        By::Interface => ("interface", ""),
-        By::Remote => ("remote", "by"),
-        By::Peer => ("peer", "talks to"),
+        Grouping::Process => ("process", "workload"),
+        Grouping::Interface => ("interface", ""),
+        Grouping::Remote => ("remote", "by"),
+        Grouping::Peer => ("peer", "talks to"),
     };
     let mut head = widths.cells(name, detail);
     for title in numbers(widths.whole) {
@@ -236,7 +238,7 @@ fn heads(widths: Widths) -> String {
     head
 }
 
-fn line(line: &Line, span: Option<Duration>, widths: Widths) -> String {
+fn line(line: &GrowingRow, span: Option<Duration>, widths: ColumnWidths) -> String {
     let (sum, gained) = (line.row.sum, line.gained);
     let rate = |value: u64, show: fn(u64) -> String| {
         span.map_or("-".to_owned(), |span| show(per_second(value, span)))

@@ -35,16 +35,16 @@ fn interval(started: i64, seconds: i64, processes: &Value) -> Value {
     })
 }
 
-fn look(value: Value, after: Duration) -> Look {
-    Look {
+fn look(value: Value, after: Duration) -> TrafficLook {
+    TrafficLook {
         at: clock::instant() + after,
         interval: serde_json::from_value(value).unwrap(),
     }
 }
 
-const LAYOUT: Layout = Layout {
-    by: By::Process,
-    sort: Sort::Bytes,
+const LAYOUT: PageLayout = PageLayout {
+    by: Grouping::Process,
+    sort: SortKey::Bytes,
     rows: 20,
     width: 120,
     height: None,
@@ -183,33 +183,33 @@ fn remotes_peers_and_interfaces_have_their_tables() {
         page(
             &look,
             None,
-            &Layout {
+            &PageLayout {
                 by,
                 width: 160,
                 ..LAYOUT
             },
         )
     };
-    let remotes = by(By::Remote);
+    let remotes = by(Grouping::Remote);
     assert!(remotes.contains("tcp [2001:db8::9]:443"), "{remotes}");
     assert!(remotes.contains("wan /bin/a (7)"), "{remotes}");
     assert!(
         remotes.contains("protocol 47 203.0.113.2") && remotes.contains("routed for 192.0.2.2"),
         "{remotes}"
     );
-    let peers = by(By::Peer);
+    let peers = by(Grouping::Peer);
     let line = peers.lines().find(|line| line.starts_with("192.0.2.2")).unwrap();
     assert!(
         line.contains("udp 203.0.113.1:443 and 1 more") && line.contains("700 B"),
         "{line}"
     );
-    let interfaces = by(By::Interface);
+    let interfaces = by(Grouping::Interface);
     let line = interfaces.lines().find(|line| line.starts_with("wan")).unwrap();
     assert!(
         line.contains("9.0 kB captured, 1 B forwarded") && line.contains("5.0 kB"),
         "{line}"
     );
-    assert!(by(By::Process).contains("component com.example.Camera"));
+    assert!(by(Grouping::Process).contains("component com.example.Camera"));
 }
 
 #[test]
@@ -220,12 +220,12 @@ fn rows_are_sorted_as_asked() {
     ]);
     let look = look(interval(0, 10, &processes), Duration::ZERO);
     let first = |sort| {
-        let page = page(&look, None, &Layout { sort, ..LAYOUT });
+        let page = page(&look, None, &PageLayout { sort, ..LAYOUT });
         page.lines().nth(2).unwrap().chars().take(6).collect::<String>()
     };
-    let b = [Sort::Bytes, Sort::Out, Sort::Packets, Sort::Rate].map(first);
+    let b = [SortKey::Bytes, SortKey::Out, SortKey::Packets, SortKey::Rate].map(first);
     assert_eq!(b, ["/bin/b"; 4]);
-    assert_eq!([Sort::In, Sort::Name].map(first), ["/bin/a"; 2]);
+    assert_eq!([SortKey::In, SortKey::Name].map(first), ["/bin/a"; 2]);
 }
 
 #[test]
@@ -236,13 +236,18 @@ fn hostile_names_and_every_size_of_terminal() {
     );
     let many = (1..60).map(|pid| process(pid, &hostile, &sum(u64::MAX, u64::MAX), "203.0.113.9"));
     let look = look(interval(0, 10, &many.collect()), Duration::ZERO);
-    for by in [By::Process, By::Remote, By::Interface, By::Peer] {
+    for by in [
+        Grouping::Process,
+        Grouping::Remote,
+        Grouping::Interface,
+        Grouping::Peer,
+    ] {
         for width in (1..140).step_by(6) {
             for height in [None, Some(1), Some(5), Some(12), Some(40)] {
                 let page = page(
                     &look,
                     None,
-                    &Layout {
+                    &PageLayout {
                         by,
                         width,
                         height,
@@ -260,7 +265,7 @@ fn hostile_names_and_every_size_of_terminal() {
     let page = page(
         &look,
         None,
-        &Layout {
+        &PageLayout {
             height: Some(20),
             ..LAYOUT
         },
@@ -282,8 +287,8 @@ fn two_interfaces_of_one_name_keep_their_own_counts() {
     let before = look(of(1_000, 10), Duration::ZERO);
     let mut now = look(of(3_000, 12), Duration::ZERO);
     now.at = before.at + Duration::from_secs(2);
-    let layout = Layout {
-        by: By::Interface,
+    let layout = PageLayout {
+        by: Grouping::Interface,
         ..LAYOUT
     };
     let page = page(&now, Some(&before), &layout);

@@ -1,28 +1,9 @@
-//! The agent's interval and this view of it are the same thing.
-
-use std::sync::Arc;
+//! Words of the page are those of `--json`.
 
 use super::*;
-use crate::agent::observer::{ObserveSettings, Observer};
-use crate::host::clock;
-
-/// What the agent answers is what is read here: a field renamed in the one would fail the other.
-#[test]
-fn an_interval_of_the_agent_can_be_read() {
-    let now = clock::now().wall;
-    let settings = ObserveSettings {
-        // No interface: this test wants no packets.
-        wanted: Arc::new(|_| false),
-        ..ObserveSettings::all_interfaces(now)
-    };
-    let answer = serde_json::to_value(Observer::start(settings).peek(now)).unwrap();
-    let interval: Interval = serde_json::from_value(answer).unwrap();
-    assert_eq!(interval.started, now);
-}
 
 #[test]
 fn names_of_reasons_are_those_of_the_agent() {
-    use crate::observe::interval::Reason;
     for reason in [
         Reason::NotIp,
         Reason::Unparsed,
@@ -33,7 +14,21 @@ fn names_of_reasons_are_those_of_the_agent() {
         Reason::LookupFailed,
         Reason::Foreign,
     ] {
-        let name = serde_json::to_value(reason).unwrap();
-        assert_ne!(meaning(name.as_str().unwrap()), "", "{name}");
+        let (name, meaning) = in_words(reason);
+        assert_eq!(serde_json::to_value(reason).unwrap(), name);
+        assert_ne!(meaning, "", "{name}");
     }
+}
+
+#[test]
+fn names_of_protocols_are_those_of_the_agent() {
+    let address = "192.0.2.1".parse().unwrap();
+    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Icmpv6] {
+        let name = serde_json::to_value(protocol).unwrap();
+        assert_eq!(
+            end(protocol, address, 0),
+            format!("{} 192.0.2.1", name.as_str().unwrap())
+        );
+    }
+    assert_eq!(end(Protocol::Other(47), address, 0), "protocol 47 192.0.2.1");
 }

@@ -1,18 +1,21 @@
-//! The control socket's command-line side. Blocking: a command line has nothing else to do.
+//! The control socket's command-line side. In: a question. Out: its answer, or why there is none. Blocking: a command line
+//! has nothing else to do.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::protocol::{Answer, MAX_ANSWER, Request};
+use super::protocol::{AnswerFault, Ask, MAX_ANSWER, read_answer, request_line};
+use super::question::Request;
 
 /// How long the agent may take; an instruction waits for the kernel.
 const LIMIT: Duration = Duration::from_secs(35);
 
-/// Why there is no answer.
+/// Why the agent gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// There is no socket.
@@ -21,46 +24,55 @@ pub enum AskError {
          socket of its agent with --control-socket"
     )]
     NoSocket {
-        /// Where.
+        /// Where it should be.
         socket: PathBuf,
-        /// The kernel's answer.
+        /// What the kernel said.
         #[source]
         source: io::Error,
     },
-    /// Nobody listens.
+    /// The socket is there and nobody listens.
     #[error(
         "the agent is not running: nobody answers at {socket}; start the component io.edgewarden.Agent and look into \
          its log"
     )]
     NotRunning {
-        /// Where.
+        /// Where it should be.
         socket: PathBuf,
-        /// The kernel's answer.
+        /// What the kernel said.
         #[source]
         source: io::Error,
     },
     /// Only root may ask.
     #[error("only root may ask the agent at {socket}: run this with sudo")]
     NotPermitted {
-        /// Where.
+        /// Where it should be.
         socket: PathBuf,
-        /// The kernel's answer.
+        /// What the kernel said.
         #[source]
         source: io::Error,
     },
     /// The conversation broke off.
     #[error("the agent at {socket} gave no answer: look into its log")]
     NoAnswer {
-        /// Where.
+        /// Where it should be.
         socket: PathBuf,
-        /// What happened.
+        /// How it ended instead.
         #[source]
         source: io::Error,
     },
-    /// The answer is no answer.
+    /// The agent is of a version that speaks otherwise.
+    #[error("the agent at {socket} is of another version: use the edgewarden that was installed with it")]
+    OtherProtocol {
+        /// Where it listens.
+        socket: PathBuf,
+        /// Names both protocols.
+        #[source]
+        source: AnswerFault,
+    },
+    /// Of our protocol, and yet of another form.
     #[error("the agent's answer cannot be read; is it of another version than this program?")]
     Unreadable(#[source] serde_json::Error),
-    /// The agent refused.
+    /// The agent says why not.
     #[error("{0}")]
     Refused(String),
 }
@@ -73,11 +85,23 @@ impl AskError {
     }
 }
 
-/// Asks the agent.
+/// Asks the agent; gives its answer.
 ///
 /// # Errors
 /// [`AskError`].
-pub fn ask(socket: &Path, request: &Request) -> Result<Value, AskError> {
+pub fn ask<Q: Ask>(socket: &Path, question: Q) -> Result<Q::Answer, AskError> {
+    exchange(socket, question)
+}
+
+/// Asks the agent; gives its answer as it came, with members that this program may not know.
+///
+/// # Errors
+/// [`AskError`].
+pub fn ask_json<Q: Ask>(socket: &Path, question: Q) -> Result<Value, AskError> {
+    exchange(socket, question)
+}
+
+fn exchange<T: DeserializeOwned>(socket: &Path, question: impl Ask) -> Result<T, AskError> {
     let mut stream = UnixStream::connect(socket).map_err(|source| {
         let socket = socket.to_owned();
         match source.kind() {
@@ -86,22 +110,24 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value, AskError> {
             _ => AskError::NotRunning { socket, source },
         }
     })?;
-    let answer = talk(&mut stream, request).map_err(|source| AskError::NoAnswer {
+    let answer = talk(&mut stream, &question.into()).map_err(|source| AskError::NoAnswer {
         socket: socket.to_owned(),
         source,
     })?;
-    match serde_json::from_str::<Answer>(&answer).map_err(AskError::Unreadable)? {
-        Answer::Ok(value) => Ok(value),
-        Answer::Error(problem) => Err(AskError::Refused(problem)),
-    }
+    read_answer(&answer).map_err(|fault| match fault {
+        AnswerFault::Refused(problem) => AskError::Refused(problem),
+        AnswerFault::Unreadable(source) => AskError::Unreadable(source),
+        fault @ AnswerFault::OtherProtocol { .. } => AskError::OtherProtocol {
+            socket: socket.to_owned(),
+            source: fault,
+        },
+    })
 }
 
 fn talk(stream: &mut UnixStream, request: &Request) -> io::Result<String> {
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
-    let mut text = serde_json::to_string(request)?;
-    text.push('\n');
-    stream.write_all(text.as_bytes())?;
+    stream.write_all(request_line(request)?.as_bytes())?;
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;
     if answer.is_empty() {
@@ -113,13 +139,14 @@ fn talk(stream: &mut UnixStream, request: &Request) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::question::GetStatus;
     use std::os::unix::net::UnixListener;
 
     #[test]
     fn each_way_of_not_being_answered_says_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("control.sock");
-        let missing = ask(&socket, &Request::Status).unwrap_err();
+        let missing = ask(&socket, GetStatus {}).unwrap_err();
         assert!(missing.is_nobody());
         let text = missing.to_string();
         assert!(
@@ -128,12 +155,54 @@ mod tests {
         );
 
         drop(UnixListener::bind(&socket).unwrap());
-        let dead = ask(&socket, &Request::Status).unwrap_err();
+        let dead = ask(&socket, GetStatus {}).unwrap_err();
         assert!(dead.is_nobody());
         let text = dead.to_string();
         assert!(
             text.contains("nobody answers at") && text.contains("control.sock"),
             "{text}"
         );
+    }
+
+    /// An agent that says one thing to whoever asks.
+    fn asked_of_an_agent_that_says(line: &'static str) -> AskError {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let agent = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            BufReader::new(stream.try_clone().unwrap())
+                .read_line(&mut request)
+                .unwrap();
+            stream.write_all(line.as_bytes()).unwrap();
+            request
+        });
+        let error = ask(&socket, GetStatus {}).unwrap_err();
+        assert_eq!(agent.join().unwrap(), "{\"protocol\":1,\"command\":\"status\"}\n");
+        error
+    }
+
+    #[test]
+    fn an_agent_of_another_version_is_named_with_both_protocols() {
+        let early = "{\"error\":\"the request cannot be read: unknown field `protocol`\"}\n";
+        for (line, theirs) in [
+            (early, "an early protocol without a number"),
+            ("{\"protocol\":7,\"ok\":{}}\n", "protocol 7"),
+        ] {
+            let error = asked_of_an_agent_that_says(line);
+            assert!(!error.is_nobody());
+            let text = crate::error_text(&error);
+            for part in [
+                "another version",
+                "control.sock",
+                theirs,
+                "this program speaks protocol 1",
+            ] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
+        let refused = asked_of_an_agent_that_says("{\"protocol\":1,\"error\":\"no\"}\n");
+        assert_eq!(refused.to_string(), "no");
     }
 }

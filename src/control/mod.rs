@@ -1,10 +1,12 @@
 //! Flow 3, the device's own way in: what the command line and the agent say to each other over a socket.
 //!
-//! [`protocol`] is the conversation, [`status`], [`connections`] and [`report`] are answers, [`client`] asks. Who answers is
-//! the agent (`agent::control`); nothing of it is known here.
+//! [`question`] has a type for all that may be asked, with the type of its answer; [`protocol`] is how both stand on a
+//! line, [`status`], [`sockets`] and [`report`] are answers (others are the core's own types), [`client`] asks. Who
+//! answers is the agent (`agent::control`); nothing of it is known here.
 
 pub mod client;
-pub mod connections;
 pub mod protocol;
+pub mod question;
 pub mod report;
+pub mod sockets;
 pub mod status;

@@ -1,11 +1,20 @@
-//! What the command line and the agent say to each other: one JSON object a line, one answer a request.
+//! The conversation: one JSON object a line, one answer a request.
+//!
+//! In: questions ([`super::question`]) and their answers. Out: lines, and lines read back; both sides use this, so that
+//! neither can mean something else than the other. A line says [`PROTOCOL`]. A request without it is of a program from
+//! before protocols had numbers: it is answered in that form, because copies of such programs exist.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::connections::Query;
-use super::report::ReportQuestion;
+use super::question::Request;
+use crate::document::fault::quote;
 
+/// Number of this conversation. It rises when a question or an answer comes to mean something else: a member that goes or
+/// changes its type, a new word where a program matches on words. More commands, and more members of answers that have a
+/// default where they are read, need no new number.
+pub const PROTOCOL: u32 = 1;
 /// Where the agent listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/edgewarden/control.sock";
 /// Longest request in bytes; the longest honest one carries a reason or a filter of 256 characters.
@@ -19,86 +28,165 @@ pub const MAX_REASON: usize = 256;
 /// Longest name to look for in characters: paths that people type are shorter, and it fits into a request.
 pub const MAX_FILTER: usize = 256;
 
-/// A question or an instruction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
-    /// Everything the agent knows about itself.
-    Status,
-    /// The running interval's traffic.
-    Top,
-    /// About reports.
-    Report {
-        /// What.
-        question: ReportQuestion,
-    },
-    /// The open sockets.
-    Connections {
-        /// Which of them.
-        #[serde(default)]
-        query: Query,
-    },
-    /// The operator isolates the device.
-    Quarantine {
-        /// Why.
-        reason: String,
-        /// Ends by itself after this many seconds.
-        expires_seconds: Option<u64>,
-    },
-    /// The operator gives an order as a document.
-    Order {
-        /// As `edgewarden schema order` describes it.
-        order: Value,
-        /// Why, instead of what the document says.
-        reason: Option<String>,
-        /// Ends by itself after this many seconds, instead of when the document says.
-        expires_seconds: Option<u64>,
-    },
-    /// What is done now, or would be.
-    Plan {
-        /// An order that the operator might give.
-        order: Option<Value>,
-    },
-    /// The operator ends the operator's order, or every order.
-    Release {
-        /// Every order, against its authority's will.
-        everything: bool,
-        /// Why; required for `everything`.
-        reason: Option<String>,
-    },
+/// Member of a line that holds its [`PROTOCOL`].
+const NUMBER: &str = "protocol";
+
+/// A question or an instruction as a type of its own: what it becomes on the line, and the type of what comes back.
+pub trait Ask: Into<Request> {
+    /// What the agent answers; `--json` prints it as it is, and `schemas/` describes it.
+    type Answer: Serialize + DeserializeOwned;
 }
 
-/// The answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer<T = Value> {
-    /// Done; for `status` and instructions a [`super::status::Status`], for `top` an interval,
-    /// for `connections` a [`super::connections::ConnectionList`], for `plan` a [`crate::quarantine::plan::preview::Shown`].
-    Ok(T),
-    /// Not done; a sentence.
-    Error(String),
+/// The form that the asking side knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineForm {
+    /// From before protocols had numbers.
+    Unnumbered,
+    /// With a number, which need not be ours.
+    Numbered,
 }
 
-impl Request {
-    /// Whether it may be as long as [`MAX_ORDER_REQUEST`].
-    #[must_use]
-    pub const fn carries_order(&self) -> bool {
-        matches!(self, Self::Order { .. } | Self::Plan { .. })
+/// A request as the agent read it from its line, and the form in which to answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct IncomingRequest {
+    /// Known even when the request is refused, for the refusal.
+    pub form: LineForm,
+    /// What is asked, or a sentence that says why it is refused.
+    pub request: Result<Request, String>,
+}
+
+/// Why a line is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerFault {
+    /// The agent speaks another protocol, which is known even if nothing else is.
+    #[error("it speaks {theirs}, this program speaks protocol {PROTOCOL}")]
+    OtherProtocol {
+        /// In words: early agents say no number.
+        theirs: String,
+    },
+    /// The agent says why not.
+    #[error("{0}")]
+    Refused(String),
+    /// Not what the question's answer looks like.
+    #[error(transparent)]
+    Unreadable(#[from] serde_json::Error),
+}
+
+/// The line of a request.
+///
+/// # Errors
+/// Those of serde.
+pub fn request_line(request: &Request) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        protocol: u32,
+        #[serde(flatten)]
+        request: &'a Request,
     }
+    line(&Line {
+        protocol: PROTOCOL,
+        request,
+    })
+}
+
+/// Reads the line of a request; `limit` is what was read of it at most.
+#[must_use]
+pub fn read_request(line: &str, limit: u64) -> IncomingRequest {
+    let unreadable = |error| format!("the request cannot be read: {error}");
+    let too_long = |limit| Err(format!("the request is longer than {limit} bytes"));
+    let unnumbered = |request| IncomingRequest {
+        form: LineForm::Unnumbered,
+        request,
+    };
+    let length = line.len() as u64;
+    if length >= limit && !line.ends_with('\n') {
+        return unnumbered(too_long(limit));
+    }
+    let mut members = match serde_json::from_str::<Map<String, Value>>(line) {
+        Ok(members) => members,
+        Err(error) => return unnumbered(Err(unreadable(error))),
+    };
+    let number = members.remove(NUMBER);
+    let form = number
+        .as_ref()
+        .map_or(LineForm::Unnumbered, |_| LineForm::Numbered);
+    // Before anything else is read: another protocol may know other commands.
+    let request = match number.filter(|number| *number != PROTOCOL) {
+        Some(other) => Err(format!(
+            "this agent speaks protocol {PROTOCOL}, the request protocol {}: ask with the program of the agent's version",
+            quote(&other)
+        )),
+        None => match serde_json::from_value::<Request>(Value::Object(members)) {
+            Ok(request) if length > MAX_REQUEST && !request.carries_order() => too_long(MAX_REQUEST),
+            Ok(request) => Ok(request),
+            Err(error) => Err(unreadable(error)),
+        },
+    };
+    IncomingRequest { form, request }
+}
+
+/// The line of an answer, or of a sentence that says why there is none.
+///
+/// # Errors
+/// Those of serde.
+pub fn answer_line<T: Serialize>(form: LineForm, answer: &Result<T, String>) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        protocol: Option<u32>,
+        #[serde(flatten)]
+        outcome: OkOrError<'a, T>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum OkOrError<'a, T> {
+        Ok(&'a T),
+        Error(&'a str),
+    }
+    line(&Line {
+        protocol: (form == LineForm::Numbered).then_some(PROTOCOL),
+        outcome: match answer {
+            Ok(answer) => OkOrError::Ok(answer),
+            Err(problem) => OkOrError::Error(problem),
+        },
+    })
+}
+
+/// Reads the line of an answer.
+///
+/// # Errors
+/// [`AnswerFault`].
+pub fn read_answer<T: DeserializeOwned>(line: &str) -> Result<T, AnswerFault> {
+    /// What there is of an answer besides its content: that is read only when it is known to be of our protocol.
+    #[derive(Deserialize)]
+    struct Envelope {
+        protocol: Option<u32>,
+        error: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Content<T> {
+        ok: T,
+    }
+    let envelope: Envelope = serde_json::from_str(line)?;
+    if envelope.protocol != Some(PROTOCOL) {
+        let early = || "an early protocol without a number".to_owned();
+        let theirs = envelope
+            .protocol
+            .map_or_else(early, |number| format!("protocol {number}"));
+        return Err(AnswerFault::OtherProtocol { theirs });
+    }
+    if let Some(problem) = envelope.error {
+        return Err(AnswerFault::Refused(problem));
+    }
+    Ok(serde_json::from_str::<Content<T>>(line)?.ok)
+}
+
+fn line(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    Ok(text)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_read_strictly() {
-        let read = |text: &str| serde_json::from_str::<Request>(text);
-        assert_eq!(read(r#"{"command":"status"}"#).unwrap(), Request::Status);
-        assert!(read(r#"{"command":"reboot"}"#).is_err());
-        assert!(
-            read(r#"{"command":"quarantine"}"#).is_err(),
-            "a reason is required"
-        );
-    }
-}
+#[path = "protocol_tests.rs"]
+mod tests;

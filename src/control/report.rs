@@ -1,28 +1,14 @@
-//! What the command line asks about reports, and the answers.
+//! Answers about reports.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What may be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReportQuestion {
-    /// What would be sent now: a [`ReportPreview`].
-    Show,
-    /// What became of the newest report: a [`crate::report::last::LastReport`] or null.
-    Last,
-    /// Send one now, if the service would take it.
-    Send,
-    /// Names and types of custom metrics: [`CustomMetricNames`].
-    Metrics,
-}
-
-/// What would be sent.
+/// The report that would be sent if its time were now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportPreview {
-    /// Where to.
+    /// The MQTT topic it would go to.
     pub topic: String,
     /// `json` or `cbor`.
     pub format: String,
@@ -40,7 +26,7 @@ pub struct ReportPreview {
     pub document: Value,
 }
 
-/// Custom metrics.
+/// The custom metrics that the running configuration yields.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CustomMetricNames {

@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Fault;
-use crate::quarantine::proof::state::State;
+use crate::quarantine::orders::order::Order;
+use crate::quarantine::proof::journal::Overridden;
+use crate::quarantine::proof::state::{Rejection, State};
 
-/// The configuration's state.
+/// Which configuration is in force, and what is wrong with a newer one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConfigurationStatus {
     /// `defaults`, `disk` (the last good one) or `nucleus`.
@@ -17,7 +19,7 @@ pub struct ConfigurationStatus {
     pub problem: Option<String>,
 }
 
-/// The control channel's state.
+/// Whether the cloud can tell this device anything.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CloudStatus {
@@ -33,7 +35,7 @@ pub struct CloudStatus {
     pub shadow_version: Option<u64>,
 }
 
-/// Device Defender reports.
+/// What became of Device Defender reports since the agent started.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportStatus {
@@ -45,7 +47,7 @@ pub struct ReportStatus {
     pub rejected: u64,
     /// Handed over and not answered in time.
     pub unanswered: u64,
-    /// Id of the newest.
+    /// Number of the newest report.
     pub last_report_id: Option<u64>,
     /// When it was sent.
     pub last_sent: Option<Timestamp>,
@@ -56,7 +58,7 @@ pub struct ReportStatus {
     pub last_error: Option<String>,
 }
 
-/// Capture.
+/// Who reads frames, where, and what hinders it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CaptureStatus {
@@ -71,14 +73,14 @@ pub struct CaptureStatus {
     pub faults: Vec<String>,
 }
 
-/// The local detector.
+/// What the local detector found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DetectorStatus {
     /// Behaviours that are in alarm.
     pub alarms: Vec<String>,
 }
 
-/// Lifelines.
+/// What isolation would let through, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LifelineStatus {
     /// Addresses that would be (or are) let through.
@@ -87,30 +89,60 @@ pub struct LifelineStatus {
     pub unresolved: Vec<String>,
 }
 
-/// Everything.
+/// The answer to [`super::question::GetStatus`] and to every instruction.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Version of the agent.
     pub version: String,
-    /// Thing name.
+    /// Name of this device in AWS IoT; absent until it is known.
     pub thing: Option<String>,
     /// When the agent was started.
     pub started: Option<Timestamp>,
     /// `enforce` or `observe`.
     pub mode: String,
-    /// Flow 2.
+    /// Orders and what the kernel was proven to do about them.
     pub enforcement: State,
-    /// Configuration.
+    /// Which configuration the agent runs on.
     pub configuration: ConfigurationStatus,
-    /// Control channel.
+    /// The control channel, through which orders come.
     pub cloud: CloudStatus,
-    /// Lifelines.
+    /// Addresses that isolation never cuts.
     pub lifelines: LifelineStatus,
-    /// Reports.
+    /// Counted since the agent started.
     pub reports: ReportStatus,
-    /// Capture.
+    /// Where the traffic figures come from.
     pub capture: CaptureStatus,
-    /// Detector.
+    /// Alarms that hold at this moment.
     pub detector: DetectorStatus,
+}
+
+/// The part of a [`Status`] that `edgewarden orders` shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderList {
+    /// The live orders.
+    pub orders: Vec<Order>,
+    /// Wishes that were refused and not replaced since.
+    pub rejected: Vec<Rejection>,
+    /// The operator's override, while it holds.
+    pub overridden: Option<Overridden>,
+}
+
+impl From<State> for OrderList {
+    fn from(state: State) -> Self {
+        Self {
+            orders: state.orders,
+            rejected: state.rejected,
+            overridden: state.overridden,
+        }
+    }
+}
+
+/// What `edgewarden status` says where no agent answers: the kernel keeps the rules of one that is gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AbsentAgent {
+    /// Always `not running`.
+    pub agent: String,
+    /// What the kernel holds of ours, in a sentence.
+    pub kernel: String,
 }

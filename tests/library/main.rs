@@ -18,5 +18,7 @@ mod model;
 mod model_run;
 mod observe;
 mod order_schema;
+#[path = "../shared/random.rs"]
+mod random;
 mod reference;
 mod report_formats;

@@ -17,12 +17,10 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
+use super::random;
 use super::reference::{
     AUTHORITIES, EDITS, Model, PORTS, REMOTES, Said, Step, address, settings, step, wish,
 };
-
-#[path = "../shared/random.rs"]
-mod random;
 
 /// Longest sequence.
 const MAX_STEPS: usize = 8;

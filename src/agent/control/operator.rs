@@ -15,7 +15,7 @@ const MAX_SECONDS: u64 = 366 * 86_400;
 /// A plain isolation.
 ///
 /// # Errors
-/// A sentence.
+/// What is wrong with it, in a sentence for the operator.
 pub(super) fn isolate(
     reason: &str,
     expires_seconds: Option<u64>,
@@ -32,7 +32,7 @@ pub(super) fn isolate(
 /// An order as a document. What is said besides it counts instead of what it says itself.
 ///
 /// # Errors
-/// A sentence; every fault of the document.
+/// A sentence for the operator, with every fault of the document.
 pub(super) fn order(
     document: &Value,
     reason: Option<&str>,
@@ -61,7 +61,7 @@ pub(super) fn order(
 /// An order that is only looked at: it needs no reason.
 ///
 /// # Errors
-/// A sentence; every fault of the document.
+/// A sentence for the operator, with every fault of the document.
 pub(super) fn read_order(document: &Value, now: Timestamp) -> Result<Box<Order>, String> {
     match read(Some(document), Authority::Operator, now) {
         Ok(Wish::Order(order)) => Ok(order),
@@ -75,7 +75,7 @@ pub(super) fn read_order(document: &Value, now: Timestamp) -> Result<Box<Order>,
 /// A reason that people can read.
 ///
 /// # Errors
-/// A sentence.
+/// What is wrong with it, in a sentence for the operator.
 pub(super) fn check_reason(reason: &str) -> Result<String, String> {
     let reason = reason.trim();
     let plain =

@@ -1,6 +1,6 @@
 //! Open sockets with their owners, for `edgewarden connections`.
 //!
-//! In: the kernel's sock_diag dump and interfaces, `/proc`, the running interval. Out: a [`ConnectionList`]. Blocks for
+//! In: the kernel's sock_diag dump and interfaces, `/proc`, the running interval. Out: a [`SocketList`]. Blocks for
 //! some milliseconds (a busy gateway: some hundred), so it is called off the thread that decides. Sees the agent's own
 //! network namespace only: the sockets in a container's are its own.
 
@@ -13,8 +13,8 @@ use netlink_packet_sock_diag::constants::{
 };
 
 use crate::agent::observer::Observer;
-use crate::control::connections::{
-    Connection, ConnectionList, Owner, Query, State, TrafficByEnd, Transport, list,
+use crate::control::sockets::{
+    ListedSocket, SocketFilter, SocketHolder, SocketList, SocketState, TrafficByEnd, Transport, list,
 };
 use crate::host::clock;
 use crate::host::net::links;
@@ -30,9 +30,9 @@ const MAX_SOCKETS: usize = 131_072;
 
 /// What the kernel says about one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Socket {
+struct KernelSocket {
     protocol: Transport,
-    state: State,
+    state: SocketState,
     local: SocketAddr,
     remote: Option<SocketAddr>,
     bound_to: u32,
@@ -40,18 +40,18 @@ struct Socket {
     inode: u32,
 }
 
-/// The list that `query` wants.
+/// The sockets that pass `filter`.
 ///
 /// # Errors
 /// If the kernel cannot be asked.
-pub(super) fn connections(observer: &Observer, query: &Query) -> Result<ConnectionList, NetlinkError> {
+pub(super) fn socket_list(observer: &Observer, filter: &SocketFilter) -> Result<SocketList, NetlinkError> {
     let (mut sockets, open) = sockets()?;
     sockets.sort_by_key(|one| (one.state, one.protocol, one.local, one.remote));
-    let names = Names::read()?;
+    let names = InterfaceNames::read()?;
     // One walk of /proc after the dump finds every holder; what it does not find has none.
     let (mut index, now) = (ProcessIndex::default(), clock::instant());
     index.look_again();
-    let all = sockets.into_iter().map(|socket| Connection {
+    let all = sockets.into_iter().map(|socket| ListedSocket {
         protocol: socket.protocol,
         state: socket.state,
         local: socket.local,
@@ -59,16 +59,16 @@ pub(super) fn connections(observer: &Observer, query: &Query) -> Result<Connecti
         interface: names.of(&socket),
         uid: socket.uid,
         process: match (socket.inode != 0).then(|| index.holder(socket.inode, now)) {
-            Some(Holder::Process(process)) => Some(owner(&process)),
+            Some(Holder::Process(process)) => Some(holder(&process)),
             Some(Holder::Nobody | Holder::AskLater) | None => None,
         },
         traffic: None,
     });
-    Ok(list(all, open, query, &traffic(observer)))
+    Ok(list(all, open, filter, &traffic(observer)))
 }
 
 /// Every TCP and UDP socket with an address, up to [`MAX_SOCKETS`], and how many there are.
-fn sockets() -> Result<(Vec<Socket>, u64), NetlinkError> {
+fn sockets() -> Result<(Vec<KernelSocket>, u64), NetlinkError> {
     let (mut sockets, mut open) = (Vec::new(), 0);
     SockDiag::open()?.every_socket(&mut |found, detail| {
         if let Some(socket) = socket(&found, detail) {
@@ -82,13 +82,13 @@ fn sockets() -> Result<(Vec<Socket>, u64), NetlinkError> {
 }
 
 /// Nothing for a socket without any address: nobody can reach it and it reaches nobody.
-fn socket(found: &OpenSocket, detail: Detail) -> Option<Socket> {
+fn socket(found: &OpenSocket, detail: Detail) -> Option<KernelSocket> {
     let protocol = match found.protocol {
         Protocol::Tcp => Transport::Tcp,
         Protocol::Udp => Transport::Udp,
         Protocol::Icmp | Protocol::Icmpv6 | Protocol::Other(_) => return None,
     };
-    (found.local.port() != 0 || found.remote.is_some()).then(|| Socket {
+    (found.local.port() != 0 || found.remote.is_some()).then(|| KernelSocket {
         protocol,
         state: state(protocol, detail.state, found.remote.is_some()),
         local: found.local,
@@ -99,24 +99,24 @@ fn socket(found: &OpenSocket, detail: Detail) -> Option<Socket> {
     })
 }
 
-const fn state(protocol: Transport, number: u8, has_remote: bool) -> State {
+const fn state(protocol: Transport, number: u8, has_remote: bool) -> SocketState {
     match (protocol, number) {
-        (Transport::Udp, _) if has_remote => State::Connected,
-        (Transport::Udp, _) => State::Unconnected,
-        (_, TCP_LISTEN) => State::Listening,
-        (_, TCP_ESTABLISHED) => State::Established,
-        (_, TCP_SYN_SENT) => State::SynSent,
+        (Transport::Udp, _) if has_remote => SocketState::Connected,
+        (Transport::Udp, _) => SocketState::Unconnected,
+        (_, TCP_LISTEN) => SocketState::Listening,
+        (_, TCP_ESTABLISHED) => SocketState::Established,
+        (_, TCP_SYN_SENT) => SocketState::SynSent,
         // 12: a request that has no socket of its own yet.
-        (_, TCP_SYN_RECV | 12) => State::SynReceived,
-        (_, TCP_CLOSE_WAIT) => State::CloseWait,
-        (_, TCP_FIN_WAIT1 | TCP_FIN_WAIT2 | TCP_LAST_ACK | TCP_CLOSING) => State::Closing,
-        (_, TCP_TIME_WAIT) => State::TimeWait,
-        _ => State::Closed,
+        (_, TCP_SYN_RECV | 12) => SocketState::SynReceived,
+        (_, TCP_CLOSE_WAIT) => SocketState::CloseWait,
+        (_, TCP_FIN_WAIT1 | TCP_FIN_WAIT2 | TCP_LAST_ACK | TCP_CLOSING) => SocketState::Closing,
+        (_, TCP_TIME_WAIT) => SocketState::TimeWait,
+        _ => SocketState::Closed,
     }
 }
 
-fn owner(process: &Process) -> Owner {
-    Owner {
+fn holder(process: &Process) -> SocketHolder {
+    SocketHolder {
         identity: process.identity,
         name: process.name.clone(),
         exe: process.exe.clone(),
@@ -125,12 +125,12 @@ fn owner(process: &Process) -> Owner {
 }
 
 /// Names of interfaces, by index and by address.
-struct Names {
+struct InterfaceNames {
     by_index: HashMap<u32, String>,
     by_address: HashMap<IpAddr, String>,
 }
 
-impl Names {
+impl InterfaceNames {
     fn read() -> Result<Self, NetlinkError> {
         let mut names = Self {
             by_index: HashMap::new(),
@@ -145,7 +145,7 @@ impl Names {
         Ok(names)
     }
 
-    fn of(&self, socket: &Socket) -> Option<String> {
+    fn of(&self, socket: &KernelSocket) -> Option<String> {
         let found = match self.by_index.get(&socket.bound_to) {
             None if socket.local.ip().is_loopback() => Some("lo"),
             found => found
@@ -193,19 +193,22 @@ mod tests {
                 .find(|one| (one.local, one.remote) == (local, remote));
             found.map(|one| (one.state, one.inode != 0))
         };
-        assert_eq!(state_of(end, None), Some((State::Listening, true)));
+        assert_eq!(state_of(end, None), Some((SocketState::Listening, true)));
         let local = client.local_addr().unwrap();
-        assert_eq!(state_of(local, Some(end)), Some((State::Established, true)));
+        assert_eq!(state_of(local, Some(end)), Some((SocketState::Established, true)));
         // Nobody has accepted this side, so nobody holds it.
-        assert_eq!(state_of(end, Some(local)), Some((State::Established, false)));
+        assert_eq!(
+            state_of(end, Some(local)),
+            Some((SocketState::Established, false))
+        );
     }
 
     #[test]
     fn every_state_has_a_name() {
-        assert_eq!(state(Transport::Udp, 7, false), State::Unconnected);
-        assert_eq!(state(Transport::Udp, 1, true), State::Connected);
+        assert_eq!(state(Transport::Udp, 7, false), SocketState::Unconnected);
+        assert_eq!(state(Transport::Udp, 1, true), SocketState::Connected);
         let closing = [4, 5, 9, 11].map(|number| state(Transport::Tcp, number, true));
-        assert_eq!(closing, [State::Closing; 4]);
-        assert_eq!(state(Transport::Tcp, 200, true), State::Closed);
+        assert_eq!(closing, [SocketState::Closing; 4]);
+        assert_eq!(state(Transport::Tcp, 200, true), SocketState::Closed);
     }
 }

@@ -11,7 +11,7 @@ use crate::document::fault::Fault;
 use crate::quarantine::lifelines::lifeline::Endpoint;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
-use crate::quarantine::plan::preview::Shown;
+use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::ports::FilterChange;
 use crate::quarantine::proof::state::State;
 
@@ -49,7 +49,7 @@ pub enum Command {
         /// The order, if there is one.
         order: Option<Box<Order>>,
         /// Who asks.
-        reply: oneshot::Sender<Box<Shown>>,
+        reply: oneshot::Sender<Box<PlanPreview>>,
     },
     /// The configuration changed.
     Settings(Box<Settings>),
@@ -124,7 +124,7 @@ impl Handle {
     }
 
     /// What is done now, or would be if the operator gave `order`; `None` when the agent is stopping.
-    pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<Shown>> {
+    pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<PlanPreview>> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Plan { order, reply }).await;
         answer.await.ok()

@@ -6,13 +6,13 @@ use crate::config::Mode;
 use crate::moment::Now;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::plan::Plan;
-use crate::quarantine::plan::preview::{Shown, outlook};
+use crate::quarantine::plan::preview::{PlanPreview, effects};
 use crate::quarantine::ports::Machine;
 use crate::quarantine::ruleset::{Counted, Effect};
 
 impl<M: Machine> Enforcer<M> {
     /// What is done now, or would be if the operator gave `order`.
-    pub(super) async fn preview(&mut self, order: Option<Box<Order>>, now: Now) -> Shown {
+    pub(super) async fn preview(&mut self, order: Option<Box<Order>>, now: Now) -> PlanPreview {
         let is_new = order.is_some();
         let book = self.orders.with(order, now);
         let plan = self.plan_of(book.orders(), now);
@@ -33,10 +33,10 @@ impl<M: Machine> Enforcer<M> {
         let plan = &mission.plan;
         // Tables that cannot be asked for are taken as absent: the text is then what a fresh device would load.
         let present = self.filter.tables().await;
-        let mut shown = outlook(plan, book.orders(), self.not_done(plan, is_new), &selection);
+        let mut shown = effects(plan, book.orders(), self.not_done(plan, is_new), &selection);
         shown.layers = ruleset.tables.iter().map(|table| table.layer).collect();
         shown.gaps = self.filter.gaps(plan);
-        Shown {
+        PlanPreview {
             text: ruleset.load(&present, &Counted::default(), now.wall),
             plan: shown,
         }

@@ -1,20 +1,21 @@
 //! Answers the command line's questions about reports.
 //!
-//! In: [`ReportQuestion`]s through the [`Desk`]. Out: JSON, or a sentence why not. Only `send` changes anything.
+//! In: [`Asked`] through the [`Desk`]. Out: the answer that was asked for, or a sentence why not. Only [`Asked::Send`]
+//! changes anything.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Reporter;
 use super::memory::Memory;
 use crate::agent::observer::Observer;
 use crate::config::Config;
-use crate::control::report::{CustomMetricNames, ReportPreview, ReportQuestion};
+use crate::control::report::{CustomMetricNames, ReportPreview};
 use crate::host::clock;
 use crate::report::custom::{dropped, settings};
+use crate::report::last::LastReport;
 use crate::report::{Encoding, report_id};
 
 /// Questions that may wait; the control socket serves no more at once.
@@ -22,11 +23,20 @@ const QUEUE: usize = 8;
 /// How long a question waits for the reporter, which may not have begun yet.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Where the answer goes: what was asked for, or a sentence.
+pub type Answering<T> = oneshot::Sender<Result<T, String>>;
+
 /// A question and where its answer goes.
 #[derive(Debug)]
-pub struct Asked {
-    question: ReportQuestion,
-    answer: oneshot::Sender<Result<Value, String>>,
+pub enum Asked {
+    /// What would be sent at this moment.
+    Show(Answering<ReportPreview>),
+    /// What became of the newest report.
+    Last(Answering<Option<LastReport>>),
+    /// Send one at once, if the service would take it.
+    Send(Answering<Option<LastReport>>),
+    /// Names and types of custom metrics.
+    Metrics(Answering<CustomMetricNames>),
 }
 
 /// Questions as the reporter gets them.
@@ -44,15 +54,15 @@ pub fn open() -> (Desk, Questions) {
 }
 
 impl Desk {
-    /// Asks the reporter.
+    /// Asks the reporter; `question` is one of [`Asked`].
     ///
     /// # Errors
     /// A sentence.
-    pub async fn ask(&self, question: ReportQuestion) -> Result<Value, String> {
+    pub async fn ask<T>(&self, question: impl FnOnce(Answering<T>) -> Asked) -> Result<T, String> {
         let (answer, answered) = oneshot::channel();
         let not_begun = || "reports have not begun: the nucleus or the thing's name is missing".to_owned();
         let asked = async {
-            self.0.send(Asked { question, answer }).await.ok()?;
+            self.0.send(question(answer)).await.ok()?;
             answered.await.ok()
         };
         match tokio::time::timeout(PATIENCE, asked).await {
@@ -64,21 +74,18 @@ impl Desk {
 
 impl Reporter {
     pub(super) async fn reply(&self, asked: Asked, config: &Config, memory: &mut Memory) {
-        // Whoever asked has been told that it takes too long; what nobody waits for is not done.
-        if asked.answer.is_closed() {
-            return;
+        // Whoever asked has been told that it takes too long; what nobody waits for is not done. A command line that goes
+        // meanwhile misses its answer.
+        match asked {
+            Asked::Show(to) if !to.is_closed() => drop(to.send(self.show(config, memory))),
+            Asked::Last(to) => drop(to.send(Ok(memory.last.clone()))),
+            Asked::Send(to) if !to.is_closed() => drop(to.send(self.send_now(config, memory).await)),
+            Asked::Metrics(to) if !to.is_closed() => drop(to.send(Ok(self.metrics(config)))),
+            Asked::Show(_) | Asked::Send(_) | Asked::Metrics(_) => {}
         }
-        let answer = match asked.question {
-            ReportQuestion::Show => self.show(config, memory),
-            ReportQuestion::Last => Ok(json!(memory.last)),
-            ReportQuestion::Send => self.send_now(config, memory).await,
-            ReportQuestion::Metrics => Ok(json!(self.metrics(config))),
-        };
-        // The command line may have gone.
-        let _ = asked.answer.send(answer);
     }
 
-    fn show(&self, config: &Config, memory: &Memory) -> Result<Value, String> {
+    fn show(&self, config: &Config, memory: &Memory) -> Result<ReportPreview, String> {
         let observed = self.look(config, Observer::peek);
         let last_id = memory.last.as_ref().map(|last| last.report_id);
         let report_id = report_id::next(last_id, clock::now().wall);
@@ -93,7 +100,7 @@ impl Reporter {
         let document = composed.report.encode(readable);
         let document = document.map_err(|error| crate::error_text(&error))?;
         let wait = memory.schedule.next().saturating_duration_since(clock::instant());
-        let shown = ReportPreview {
+        Ok(ReportPreview {
             topic: composed.topic,
             format: config.reporting.encoding.format.name().to_owned(),
             bytes: composed.payload.len(),
@@ -102,11 +109,10 @@ impl Reporter {
             enabled: config.reporting.enabled,
             left_out: composed.left_out,
             document: serde_json::from_slice(&document).map_err(|error| error.to_string())?,
-        };
-        Ok(json!(shown))
+        })
     }
 
-    async fn send_now(&self, config: &Config, memory: &mut Memory) -> Result<Value, String> {
+    async fn send_now(&self, config: &Config, memory: &mut Memory) -> Result<Option<LastReport>, String> {
         if !config.reporting.enabled {
             return Err("reports are switched off (reporting.enabled)".to_owned());
         }
@@ -124,7 +130,7 @@ impl Reporter {
             ));
         }
         self.close_interval(config, memory).await;
-        Ok(json!(memory.last))
+        Ok(memory.last.clone())
     }
 
     fn metrics(&self, config: &Config) -> CustomMetricNames {

@@ -155,7 +155,7 @@ impl FakeKernel {
             1 => self.tables.remove(&Layer::Inet).is_some(),
             2 => inet(self, &|output| output.rules.clear()),
             3 => inet(self, &|output| {
-                output.rules.insert(0, (String::new(), "accept".into()))
+                output.rules.insert(0, (String::new(), "accept".into()));
             }),
             _ => {
                 self.tables.entry(Layer::Inet).or_default();

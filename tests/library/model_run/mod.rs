@@ -28,11 +28,9 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
+use super::random;
 use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, config, step, wish};
 use world::{Failure, FakeMachine, ROGUE, Shared, World};
-
-#[path = "../../shared/random.rs"]
-mod random;
 
 /// Longest sequence before the machine heals.
 const MAX_EVENTS: usize = 12;

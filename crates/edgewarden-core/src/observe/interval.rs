@@ -10,14 +10,14 @@ use std::net::IpAddr;
 use std::ops::AddAssign;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::process::{ProcessId, Workload};
 
 use super::flow::Protocol;
 
 /// Traffic of one thing, in bytes (frames with link header) and packets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counters {
     /// Bytes received.
@@ -115,7 +115,7 @@ pub struct LinkCounters {
 }
 
 /// Why traffic has no owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reason {
     /// Not an IP packet.
@@ -137,7 +137,7 @@ pub enum Reason {
 }
 
 /// Traffic of one interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InterfaceTraffic {
     /// Interface name.
@@ -151,7 +151,7 @@ pub struct InterfaceTraffic {
 }
 
 /// Traffic routed for one peer on our side.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForwardedTraffic {
     /// The end on our side: a device behind this gateway, a container, a virtual machine.
@@ -167,7 +167,7 @@ pub struct ForwardedTraffic {
 }
 
 /// Traffic with one remote endpoint on one interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteTraffic {
     /// Name of the interface.
@@ -183,7 +183,7 @@ pub struct RemoteTraffic {
 }
 
 /// Traffic of one process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessTraffic {
     /// pid and start time.
@@ -205,7 +205,7 @@ pub struct ProcessTraffic {
 }
 
 /// Traffic without owner, by reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnattributedTraffic {
     /// Why.
@@ -215,7 +215,7 @@ pub struct UnattributedTraffic {
 }
 
 /// One closed reporting period.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interval {
     /// Begin.

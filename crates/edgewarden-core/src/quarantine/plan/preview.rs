@@ -1,7 +1,7 @@
 //! What is done, or would be: a plan with all that follows from it, for a person who decides.
 //!
-//! In: the plan, the orders it follows from, the processes it names. Out: [`Outlook`], and [`Shown`] with the exact text
-//! for the packet filter. Deliberately absent: any effect; whoever asks changes nothing.
+//! In: the plan, the orders it follows from, the processes it names. Out: [`PlanEffects`], and [`PlanPreview`] with the
+//! exact text for the packet filter. Deliberately absent: any effect; whoever asks changes nothing.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,17 +16,17 @@ use crate::quarantine::ruleset::Layer;
 /// An order without its lists, which are in the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderLine {
-    /// Its name.
+    /// As its authority named it.
     pub id: String,
-    /// Who wants it.
+    /// Who gave it, and who alone can take it back.
     pub authority: Authority,
-    /// How strictly.
+    /// What this order asks for; the strictest of all orders holds.
     pub posture: Posture,
-    /// Why.
+    /// As its author wrote it, for people.
     pub reason: Option<String>,
-    /// Since when.
+    /// When the agent took it.
     pub issued: Timestamp,
-    /// Until when.
+    /// When it ends by itself; absent when it does not.
     pub expires: Option<Timestamp>,
 }
 
@@ -34,24 +34,24 @@ pub struct OrderLine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitLine {
-    /// Whose: `authority:id`.
+    /// The order it is of: `authority:id`.
     pub order: String,
-    /// Bytes a second.
+    /// Steady rate; absent when the order sets none.
     pub bytes_per_second: Option<u64>,
-    /// Bytes of the running period.
+    /// Bytes that the running period lets out.
     pub quota_bytes: Option<u64>,
-    /// When that ends.
+    /// When that period ends and the next begins.
     pub quota_until: Option<Timestamp>,
 }
 
 /// A process that a plan names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Named {
-    /// Its number.
+pub struct ProcessLine {
+    /// Of a process that ran when the preview was made.
     pub pid: u32,
-    /// Short name.
+    /// The kernel's command name; the process can change it.
     pub name: String,
-    /// Executable.
+    /// Path of the program; absent where it cannot be read.
     pub exe: Option<String>,
     /// What is done to it; nothing when it is spared.
     pub action: Option<ProcessAction>,
@@ -59,13 +59,13 @@ pub struct Named {
     pub spared: Option<String>,
 }
 
-/// What is done, or would be.
+/// All that follows from a plan, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Outlook {
+pub struct PlanEffects {
     /// The plan's id; none for normal.
     pub plan: Option<PlanId>,
-    /// How strictly.
+    /// The strictest that any order asks for.
     pub posture: Posture,
     /// The orders it follows from.
     pub orders: Vec<OrderLine>,
@@ -88,46 +88,51 @@ pub struct Outlook {
     /// What this kernel cannot cut, each a sentence.
     pub gaps: Vec<String>,
     /// Processes named that run now: stopped first, then spared.
-    pub processes: Vec<Named>,
+    pub processes: Vec<ProcessLine>,
 }
 
-/// An outlook and its text.
+/// What is done, or would be, in words and as the packet filter reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
-    /// What is done.
-    pub plan: Outlook,
+pub struct PlanPreview {
+    /// For people and for programs that decide.
+    pub plan: PlanEffects,
     /// The transaction for `nft -f`.
     pub text: String,
 }
 
-/// Puts it together; what the kernel can and cannot do is left to who knows it.
-pub fn outlook(plan: &Plan, orders: &[Order], not_done: Option<String>, selection: &Selection) -> Outlook {
+/// Says what follows from `plan`; `layers` and `gaps` are left to who knows the kernel.
+pub fn effects(
+    plan: &Plan,
+    orders: &[Order],
+    not_done: Option<String>,
+    selection: &Selection,
+) -> PlanEffects {
     let stopped = selection
         .act
         .iter()
-        .map(|(process, action)| named(process, Some(*action), None));
+        .map(|(process, action)| process_line(process, Some(*action), None));
     let spared = selection
         .spared
         .iter()
-        .map(|(process, why)| named(process, None, Some((*why).to_owned())));
-    Outlook {
+        .map(|(process, why)| process_line(process, None, Some((*why).to_owned())));
+    PlanEffects {
         plan: (!plan.is_normal()).then(|| plan.id()),
         posture: plan.posture,
-        orders: orders.iter().map(line).collect(),
+        orders: orders.iter().map(order_line).collect(),
         not_done,
         lifelines: plan.lifelines.clone(),
         scope: plan.scope,
         endpoints: plan.endpoints.clone(),
         allow: plan.allow.clone(),
         block: plan.block.clone(),
-        limits: plan.limits.iter().map(limit).collect(),
+        limits: plan.limits.iter().map(limit_line).collect(),
         layers: Vec::new(),
         gaps: Vec::new(),
         processes: stopped.chain(spared).collect(),
     }
 }
 
-fn line(order: &Order) -> OrderLine {
+fn order_line(order: &Order) -> OrderLine {
     OrderLine {
         id: order.id.clone(),
         authority: order.authority,
@@ -138,7 +143,7 @@ fn line(order: &Order) -> OrderLine {
     }
 }
 
-fn limit(limit: &PlannedLimit) -> LimitLine {
+fn limit_line(limit: &PlannedLimit) -> LimitLine {
     LimitLine {
         order: limit.order.clone(),
         bytes_per_second: limit.bytes_per_second,
@@ -147,8 +152,8 @@ fn limit(limit: &PlannedLimit) -> LimitLine {
     }
 }
 
-fn named(process: &Process, action: Option<ProcessAction>, spared: Option<String>) -> Named {
-    Named {
+fn process_line(process: &Process, action: Option<ProcessAction>, spared: Option<String>) -> ProcessLine {
+    ProcessLine {
         pid: process.identity.pid,
         name: process.name.clone(),
         exe: process.exe.clone(),

@@ -14,25 +14,25 @@ pub const MAX_LISTED: usize = 16_384;
 /// Bytes of JSON they may take, well below [`super::protocol::MAX_ANSWER`]: paths are as long as others make them.
 const LIST_BYTES: usize = 12 * 1024 * 1024;
 
-/// Which sockets are wanted; everything that is given must hold.
+/// Which sockets are wanted; a socket must pass every part that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Query {
+pub struct SocketFilter {
     /// Only those that wait for others: listening TCP, unconnected UDP.
     pub listening: bool,
     /// A pid, or a part of the name, path or workload.
     pub process: Option<String>,
-    /// The other end.
-    pub remote: Option<Remote>,
+    /// Only those whose other end is one of these.
+    pub remote: Option<RemoteFilter>,
 }
 
-/// Remote ends.
+/// Which other ends are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Remote {
-    /// Addresses.
+pub struct RemoteFilter {
+    /// A single address is a network of one.
     pub network: IpNet,
-    /// Port, if it matters.
+    /// Any port when absent.
     pub port: Option<u16>,
 }
 
@@ -41,12 +41,12 @@ pub struct Remote {
 #[error(
     "expected an address, a network or an address with a port, such as 203.0.113.9, 2001:db8::/32 or [2001:db8::1]:443"
 )]
-pub struct NotRemote;
+pub struct NotRemoteFilter;
 
-impl FromStr for Remote {
-    type Err = NotRemote;
+impl FromStr for RemoteFilter {
+    type Err = NotRemoteFilter;
 
-    fn from_str(text: &str) -> Result<Self, NotRemote> {
+    fn from_str(text: &str) -> Result<Self, NotRemoteFilter> {
         let host = |address: IpAddr, port| Self {
             network: address.to_canonical().into(),
             port,
@@ -57,30 +57,30 @@ impl FromStr for Remote {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(host(address, None));
         }
-        let network = text.parse().map_err(|_| NotRemote)?;
+        let network = text.parse().map_err(|_| NotRemoteFilter)?;
         Ok(Self { network, port: None })
     }
 }
 
-/// TCP or UDP.
+/// A protocol whose sockets are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Transport {
-    /// TCP.
+    /// Has states of its own.
     Tcp,
-    /// UDP.
+    /// Has one remote end, or receives from anybody.
     Udp,
 }
 
-/// State of a socket; in this order they are listed.
+/// What a socket is doing; in this order sockets are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum State {
+pub enum SocketState {
     /// TCP that accepts connections.
     Listening,
     /// UDP that receives from anybody.
     Unconnected,
-    /// TCP connection.
+    /// TCP connection that both sides agreed on.
     Established,
     /// UDP with one remote end.
     Connected,
@@ -101,37 +101,37 @@ pub enum State {
 /// The process that holds a socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Owner {
-    /// pid and start time.
+pub struct SocketHolder {
+    /// Its pid may be reused; with the start time it is unique.
     pub identity: ProcessId,
-    /// Command name.
+    /// The kernel's command name; the process can change it.
     pub name: String,
-    /// Path of the program.
+    /// Path of the program; absent where it cannot be read.
     pub exe: Option<String>,
-    /// Component, container or service.
+    /// The component or container it is part of, in words.
     pub workload: Option<String>,
 }
 
 /// What its process exchanged with this remote endpoint in the running interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Traffic {
-    /// Bytes received.
+pub struct EndTraffic {
+    /// Received by the process, with link headers.
     pub bytes_in: u64,
-    /// Bytes sent.
+    /// Sent by the process, with link headers.
     pub bytes_out: u64,
     /// Listed sockets of the process with this endpoint: the bytes are of all of them, and of those closed since.
     pub sockets: u64,
 }
 
-/// One socket.
+/// An open socket as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Connection {
-    /// TCP or UDP.
+pub struct ListedSocket {
+    /// Listening and connected sockets of both are in one list.
     pub protocol: Transport,
-    /// State.
-    pub state: State,
+    /// As the kernel says it, with words for UDP of our own.
+    pub state: SocketState,
     /// Our end, IPv4-mapped addresses as IPv4.
     pub local: SocketAddr,
     /// The other end, if there is one.
@@ -141,39 +141,39 @@ pub struct Connection {
     /// User who made it; 0 also where the kernel no longer knows.
     pub uid: u32,
     /// Who holds it; absent when nobody does or nobody could be seen to.
-    pub process: Option<Owner>,
+    pub process: Option<SocketHolder>,
     /// Absent without process or remote end, and when nothing was counted.
-    pub traffic: Option<Traffic>,
+    pub traffic: Option<EndTraffic>,
 }
 
-/// The answer.
+/// The answer to [`super::question::ListSockets`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ConnectionList {
-    /// Sockets there are.
+pub struct SocketList {
+    /// All sockets there are, wanted or not.
     pub open: u64,
     /// Sockets as wanted.
     pub matching: u64,
     /// As many of those as fit, in the order of states, protocols and local ends.
-    pub connections: Vec<Connection>,
+    pub connections: Vec<ListedSocket>,
 }
 
 /// Bytes in and out by owner and remote end.
 pub type TrafficByEnd = HashMap<(ProcessId, Transport, SocketAddr), (u64, u64)>;
 
-impl Query {
+impl SocketFilter {
     /// Whether a socket is wanted.
     #[must_use]
-    pub fn wants(&self, connection: &Connection) -> bool {
-        let listening = matches!(connection.state, State::Listening | State::Unconnected);
+    pub fn wants(&self, socket: &ListedSocket) -> bool {
+        let listening = matches!(socket.state, SocketState::Listening | SocketState::Unconnected);
         let process = |wanted: &str| {
-            connection
+            socket
                 .process
                 .as_ref()
-                .is_some_and(|owner| owner.is_called(wanted))
+                .is_some_and(|holder| holder.is_called(wanted))
         };
-        let remote = |wanted: &Remote| {
-            connection.remote.is_some_and(|end| {
+        let remote = |wanted: &RemoteFilter| {
+            socket.remote.is_some_and(|end| {
                 wanted.network.contains(&end.ip()) && wanted.port.is_none_or(|port| port == end.port())
             })
         };
@@ -183,7 +183,7 @@ impl Query {
     }
 }
 
-impl Owner {
+impl SocketHolder {
     fn is_called(&self, wanted: &str) -> bool {
         let texts = [
             Some(self.name.as_str()),
@@ -199,14 +199,14 @@ impl Owner {
 /// What does not fit is counted and let go at once.
 #[must_use]
 pub fn list(
-    all: impl Iterator<Item = Connection>,
+    all: impl Iterator<Item = ListedSocket>,
     open: u64,
-    query: &Query,
+    filter: &SocketFilter,
     traffic: &TrafficByEnd,
-) -> ConnectionList {
+) -> SocketList {
     let (mut matching, mut kept) = (0, Vec::new());
     let mut sharing: HashMap<(ProcessId, Transport, SocketAddr), u64> = HashMap::new();
-    for one in all.filter(|one| query.wants(one)) {
+    for one in all.filter(|one| filter.wants(one)) {
         matching += 1;
         if let Some(end) = end_of(&one).filter(|end| traffic.contains_key(end)) {
             *sharing.entry(end).or_default() += 1;
@@ -221,7 +221,7 @@ pub fn list(
         .map(|mut one| {
             one.traffic = end_of(&one).and_then(|end| {
                 let (bytes_in, bytes_out) = *traffic.get(&end)?;
-                Some(Traffic {
+                Some(EndTraffic {
                     bytes_in,
                     bytes_out,
                     sockets: sharing.get(&end).copied().unwrap_or(1),
@@ -236,17 +236,17 @@ pub fn list(
             left.is_some()
         })
         .collect();
-    ConnectionList {
+    SocketList {
         open,
         matching,
         connections,
     }
 }
 
-fn end_of(one: &Connection) -> Option<(ProcessId, Transport, SocketAddr)> {
+fn end_of(one: &ListedSocket) -> Option<(ProcessId, Transport, SocketAddr)> {
     Some((one.process.as_ref()?.identity, one.protocol, one.remote?))
 }
 
 #[cfg(test)]
-#[path = "connections_tests.rs"]
+#[path = "sockets_tests.rs"]
 mod tests;

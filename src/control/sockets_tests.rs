@@ -2,19 +2,19 @@
 
 use super::*;
 
-fn connection(local: &str, remote: Option<&str>, pid: u32) -> Connection {
-    Connection {
+fn socket(local: &str, remote: Option<&str>, pid: u32) -> ListedSocket {
+    ListedSocket {
         protocol: Transport::Tcp,
         state: if remote.is_some() {
-            State::Established
+            SocketState::Established
         } else {
-            State::Listening
+            SocketState::Listening
         },
         local: local.parse().unwrap(),
         remote: remote.map(|end| end.parse().unwrap()),
         interface: None,
         uid: 0,
-        process: Some(Owner {
+        process: Some(SocketHolder {
             identity: ProcessId { pid, start_ticks: 7 },
             name: format!("sensor-{pid}"),
             exe: Some("/opt/factory/sensor".into()),
@@ -24,8 +24,8 @@ fn connection(local: &str, remote: Option<&str>, pid: u32) -> Connection {
     }
 }
 
-fn query(process: Option<&str>, remote: Option<&str>) -> Query {
-    Query {
+fn filter(process: Option<&str>, remote: Option<&str>) -> SocketFilter {
+    SocketFilter {
         listening: false,
         process: process.map(Into::into),
         remote: remote.map(|text| text.parse().unwrap()),
@@ -35,24 +35,25 @@ fn query(process: Option<&str>, remote: Option<&str>) -> Query {
 #[test]
 fn filters_narrow_and_the_totals_stay_true() {
     let all = vec![
-        connection("192.0.2.1:40000", Some("203.0.113.9:443"), 10),
-        connection("192.0.2.1:40001", Some("203.0.113.9:80"), 10),
-        connection("[2001:db8::1]:40002", Some("[2001:db8::2]:443"), 11),
-        connection("0.0.0.0:22", None, 12),
+        socket("192.0.2.1:40000", Some("203.0.113.9:443"), 10),
+        socket("192.0.2.1:40001", Some("203.0.113.9:80"), 10),
+        socket("[2001:db8::1]:40002", Some("[2001:db8::2]:443"), 11),
+        socket("0.0.0.0:22", None, 12),
     ];
-    let count = |query: &Query| list(all.clone().into_iter(), 9, query, &TrafficByEnd::new()).matching;
-    assert_eq!(count(&Query::default()), 4);
-    assert_eq!(count(&query(Some("10"), None)), 2);
-    assert_eq!(count(&query(Some("sensor-11"), None)), 1);
-    assert_eq!(count(&query(Some("Camera"), None)), 4);
-    assert_eq!(count(&query(Some("nobody"), None)), 0);
-    assert_eq!(count(&query(None, Some("203.0.113.9"))), 2);
-    assert_eq!(count(&query(None, Some("203.0.113.9:443"))), 1);
-    assert_eq!(count(&query(None, Some("2001:db8::/64"))), 1);
-    assert_eq!(count(&query(None, Some("[2001:db8::2]:80"))), 0);
-    let listening = Query {
+    let count =
+        |filter: &SocketFilter| list(all.clone().into_iter(), 9, filter, &TrafficByEnd::new()).matching;
+    assert_eq!(count(&SocketFilter::default()), 4);
+    assert_eq!(count(&filter(Some("10"), None)), 2);
+    assert_eq!(count(&filter(Some("sensor-11"), None)), 1);
+    assert_eq!(count(&filter(Some("Camera"), None)), 4);
+    assert_eq!(count(&filter(Some("nobody"), None)), 0);
+    assert_eq!(count(&filter(None, Some("203.0.113.9"))), 2);
+    assert_eq!(count(&filter(None, Some("203.0.113.9:443"))), 1);
+    assert_eq!(count(&filter(None, Some("2001:db8::/64"))), 1);
+    assert_eq!(count(&filter(None, Some("[2001:db8::2]:80"))), 0);
+    let listening = SocketFilter {
         listening: true,
-        ..Query::default()
+        ..SocketFilter::default()
     };
     let answer = list(all.clone().into_iter(), 9, &listening, &TrafficByEnd::new());
     assert_eq!((answer.open, answer.matching), (9, 1));
@@ -62,9 +63,9 @@ fn filters_narrow_and_the_totals_stay_true() {
 #[test]
 fn what_is_no_remote_end_is_refused() {
     for text in ["", "443", "host.example", "203.0.113.9/40", "203.0.113.9:99999"] {
-        assert_eq!(text.parse::<Remote>(), Err(NotRemote), "{text}");
+        assert_eq!(text.parse::<RemoteFilter>(), Err(NotRemoteFilter), "{text}");
     }
-    let mapped: Remote = "::ffff:203.0.113.9".parse().unwrap();
+    let mapped: RemoteFilter = "::ffff:203.0.113.9".parse().unwrap();
     assert_eq!(
         mapped,
         "203.0.113.9".parse().unwrap(),
@@ -75,10 +76,10 @@ fn what_is_no_remote_end_is_refused() {
 #[test]
 fn bytes_of_sockets_that_share_an_end_are_said_to_be_shared() {
     let all = vec![
-        connection("192.0.2.1:40000", Some("203.0.113.9:443"), 10),
-        connection("192.0.2.1:40001", Some("203.0.113.9:443"), 10),
-        connection("192.0.2.1:40002", Some("203.0.113.9:443"), 11),
-        connection("192.0.2.1:40003", Some("203.0.113.9:444"), 11),
+        socket("192.0.2.1:40000", Some("203.0.113.9:443"), 10),
+        socket("192.0.2.1:40001", Some("203.0.113.9:443"), 10),
+        socket("192.0.2.1:40002", Some("203.0.113.9:443"), 11),
+        socket("192.0.2.1:40003", Some("203.0.113.9:444"), 11),
     ];
     let key = |pid, end: &str| {
         (
@@ -91,10 +92,10 @@ fn bytes_of_sockets_that_share_an_end_are_said_to_be_shared() {
         (key(10, "203.0.113.9:443"), (1, 2)),
         (key(11, "203.0.113.9:443"), (3, 4)),
     ]);
-    let answer = list(all.into_iter(), 4, &Query::default(), &traffic);
+    let answer = list(all.into_iter(), 4, &SocketFilter::default(), &traffic);
     let shown: Vec<_> = answer.connections.iter().map(|one| one.traffic).collect();
     let of = |bytes_in, bytes_out, sockets| {
-        Some(Traffic {
+        Some(EndTraffic {
             bytes_in,
             bytes_out,
             sockets,
@@ -105,17 +106,22 @@ fn bytes_of_sockets_that_share_an_end_are_said_to_be_shared() {
 
 #[test]
 fn the_answer_is_bounded_in_number_and_in_bytes() {
-    let many = vec![connection("192.0.2.1:40000", Some("203.0.113.9:443"), 10); MAX_LISTED + 5];
-    let answer = list(many.into_iter(), 70_000, &Query::default(), &TrafficByEnd::new());
+    let many = vec![socket("192.0.2.1:40000", Some("203.0.113.9:443"), 10); MAX_LISTED + 5];
+    let answer = list(
+        many.into_iter(),
+        70_000,
+        &SocketFilter::default(),
+        &TrafficByEnd::new(),
+    );
     assert_eq!((answer.open, answer.matching), (70_000, MAX_LISTED as u64 + 5));
     assert_eq!(answer.connections.len(), MAX_LISTED);
 
-    let mut long = connection("192.0.2.1:40000", Some("203.0.113.9:443"), 10);
+    let mut long = socket("192.0.2.1:40000", Some("203.0.113.9:443"), 10);
     long.process.as_mut().unwrap().exe = Some("\u{1}".repeat(4_000));
     let answer = list(
         std::iter::repeat_n(long, 2_000),
         2_000,
-        &Query::default(),
+        &SocketFilter::default(),
         &TrafficByEnd::new(),
     );
     let size = serde_json::to_vec(&answer).unwrap().len();

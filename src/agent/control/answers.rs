@@ -1,0 +1,208 @@
+//! What the agent answers to each question.
+//!
+//! In: a question. Out: the answer of its type, or a sentence why there is none. Deliberately absent: who may ask, and
+//! lines ([`super::server`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::operator::{self, check_reason};
+use super::server::Server;
+use super::socket_list::socket_list;
+use crate::agent::enforcer::Command;
+use crate::agent::observer::Observer;
+use crate::agent::reporter::desk::Asked;
+use crate::control::protocol::Ask;
+use crate::control::question::{
+    GetLastReport, GetStatus, GetTraffic, GiveOrder, Isolate, ListMetrics, ListSockets, PreviewPlan,
+    PreviewReport, ReleaseOrders, SendReport,
+};
+use crate::control::report::{CustomMetricNames, ReportPreview};
+use crate::control::sockets::SocketList;
+use crate::control::status::{CaptureStatus, Status};
+use crate::host::clock;
+use crate::observe::Interval;
+use crate::quarantine::orders::document::Wish;
+use crate::quarantine::orders::order::Authority;
+use crate::quarantine::plan::preview::PlanPreview;
+use crate::report::last::LastReport;
+
+/// How long a status waits for a fresh look at the kernel.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
+/// Who can answer a question: one that no implementation answers does not compile.
+pub(super) trait Answers<Q: Ask> {
+    async fn answer(&self, question: Q) -> Result<Q::Answer, String>;
+}
+
+impl Answers<GetStatus> for Server {
+    async fn answer(&self, _: GetStatus) -> Result<Status, String> {
+        // Fresh counters; a packet filter that hangs must not keep anybody from seeing the rest.
+        let look = self.enforcer.ask(Command::Look);
+        let _stale = tokio::time::timeout(LOOK_LIMIT, look).await;
+        Ok(self.status())
+    }
+}
+
+impl Answers<GetTraffic> for Server {
+    async fn answer(&self, _: GetTraffic) -> Result<Interval, String> {
+        let observer = Arc::clone(&self.observer);
+        beside(move || Ok(traffic(&observer))).await
+    }
+}
+
+impl Answers<ListSockets> for Server {
+    async fn answer(&self, question: ListSockets) -> Result<SocketList, String> {
+        let observer = Arc::clone(&self.observer);
+        let list = move || {
+            socket_list(&observer, &question.query).map_err(|error| {
+                let why = crate::error_text(&error);
+                format!("the open sockets could not be listed: {why}")
+            })
+        };
+        beside(list).await
+    }
+}
+
+impl Answers<PreviewReport> for Server {
+    async fn answer(&self, _: PreviewReport) -> Result<ReportPreview, String> {
+        self.reports.ask(Asked::Show).await
+    }
+}
+
+impl Answers<GetLastReport> for Server {
+    async fn answer(&self, _: GetLastReport) -> Result<Option<LastReport>, String> {
+        self.reports.ask(Asked::Last).await
+    }
+}
+
+impl Answers<SendReport> for Server {
+    async fn answer(&self, _: SendReport) -> Result<Option<LastReport>, String> {
+        self.reports.ask(Asked::Send).await
+    }
+}
+
+impl Answers<ListMetrics> for Server {
+    async fn answer(&self, _: ListMetrics) -> Result<CustomMetricNames, String> {
+        self.reports.ask(Asked::Metrics).await
+    }
+}
+
+impl Answers<Isolate> for Server {
+    async fn answer(&self, question: Isolate) -> Result<Status, String> {
+        let Isolate {
+            reason,
+            expires_seconds,
+        } = question;
+        let order = operator::isolate(&reason, expires_seconds, clock::now().wall)?;
+        self.wish(Wish::Order(order)).await
+    }
+}
+
+impl Answers<GiveOrder> for Server {
+    async fn answer(&self, question: GiveOrder) -> Result<Status, String> {
+        let now = clock::now().wall;
+        let GiveOrder {
+            order,
+            reason,
+            expires_seconds,
+        } = question;
+        let read = move || operator::order(&order, reason.as_deref(), expires_seconds, now);
+        let order = beside(read).await?;
+        self.wish(Wish::Order(order)).await
+    }
+}
+
+impl Answers<PreviewPlan> for Server {
+    async fn answer(&self, question: PreviewPlan) -> Result<PlanPreview, String> {
+        let now = clock::now().wall;
+        let read = move || {
+            let order = question.order.as_ref();
+            order.map(|order| operator::read_order(order, now)).transpose()
+        };
+        let order = beside(read).await?;
+        let preview = self.enforcer.plan(order).await.ok_or_else(stopping)?;
+        Ok(*preview)
+    }
+}
+
+impl Answers<ReleaseOrders> for Server {
+    async fn answer(&self, question: ReleaseOrders) -> Result<Status, String> {
+        if !question.everything {
+            return self.wish(Wish::Release).await;
+        }
+        let reason = question
+            .reason
+            .ok_or("ending every order needs a reason: the cloud is told")?;
+        let reason = check_reason(&reason)?;
+        self.instruct(Command::Override { reason }).await
+    }
+}
+
+impl Server {
+    async fn wish(&self, wish: Wish) -> Result<Status, String> {
+        self.instruct(Command::Wish {
+            authority: Authority::Operator,
+            wish: Ok(wish),
+        })
+        .await
+    }
+
+    async fn instruct(&self, command: Command) -> Result<Status, String> {
+        self.enforcer.ask(command).await.ok_or_else(stopping)?;
+        Ok(self.status())
+    }
+
+    fn status(&self) -> Status {
+        let state = self.enforcer.state().borrow().clone();
+        let capture = self.observer.status();
+        self.board.update(|status| {
+            status.enforcement = state;
+            status.capture = CaptureStatus {
+                receiver: capture.receiver.map(|receiver| receiver.name().to_owned()),
+                lost_frames: capture.lost_frames,
+                faults: capture.faults(),
+                interfaces: capture.reading().map(str::to_owned).collect(),
+            };
+        });
+        self.board.read()
+    }
+}
+
+fn traffic(observer: &Observer) -> Interval {
+    observer.peek(clock::now().wall)
+}
+
+fn stopping() -> String {
+    "the agent is stopping".to_owned()
+}
+
+/// Work that may take a while, off the thread that decides.
+pub(super) async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(format!("no answer could be made: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::observer::ObserveSettings;
+    use crate::control::protocol::{LineForm, answer_line, read_answer};
+
+    #[test]
+    fn an_interval_of_the_agent_can_be_read() {
+        let now = clock::now().wall;
+        let settings = ObserveSettings {
+            // No interface: this test wants no packets.
+            wanted: Arc::new(|_| false),
+            ..ObserveSettings::all_interfaces(now)
+        };
+        let said = traffic(&Observer::start(settings));
+        let line = answer_line(LineForm::Numbered, &Ok(&said)).unwrap();
+        let interval = read_answer::<<GetTraffic as Ask>::Answer>(&line).unwrap();
+        assert_eq!(interval.started, now);
+        assert_eq!(interval, said);
+    }
+}

@@ -1,0 +1,327 @@
+//! Orders, what is done about them, and the events of the history.
+
+use edgewarden::document::Fault;
+use edgewarden::quarantine::history::{Doer, Event};
+use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Lifelines, Purpose};
+use edgewarden::quarantine::orders::order::{
+    Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, ProcessAction,
+    ProcessMatch, ProcessRule, Protocol,
+};
+use edgewarden::quarantine::plan::preview::{LimitLine, OrderLine, PlanEffects, PlanPreview, ProcessLine};
+use edgewarden::quarantine::plan::processes::Stopped;
+use edgewarden::quarantine::plan::{PlanId, Scope};
+use edgewarden::quarantine::proof::journal::Overridden;
+use edgewarden::quarantine::proof::obstacle::Obstacle;
+use edgewarden::quarantine::proof::standing::RolledBack;
+use edgewarden::quarantine::proof::state::{
+    Blocked, Cut, CutBecause, HistoryEnd, Phase, QuotaUse, Rejection, State,
+};
+use edgewarden::quarantine::ruleset::Layer;
+
+use super::{head, id, read, sentence, time};
+
+const AUTHORITIES: [Authority; 5] = [
+    Authority::Shadow,
+    Authority::Deployment,
+    Authority::Detector,
+    Authority::Operator,
+    Authority::Recovery,
+];
+
+pub(super) fn fault() -> Fault {
+    Fault {
+        path: "quarantine.posture".to_owned(),
+        problem: "is 3, expected a posture".to_owned(),
+    }
+}
+
+fn allowance(direction: Direction, protocol: Protocol) -> Allowance {
+    Allowance {
+        remote: "2001:db8::/32".parse().unwrap(),
+        protocol,
+        ports: vec![22],
+        direction,
+    }
+}
+
+fn block() -> Block {
+    Block {
+        remotes: vec![
+            BlockedRemote {
+                remote: "203.0.113.0/24".parse().unwrap(),
+                expires: None,
+            },
+            BlockedRemote {
+                remote: "2001:db8::7/128".parse().unwrap(),
+                expires: Some(time()),
+            },
+        ],
+        ports: vec![BlockedPort {
+            protocol: Protocol::Udp,
+            port: 19,
+        }],
+        omitted: 5,
+    }
+}
+
+fn order(authority: Authority) -> Order {
+    Order {
+        id: "inc-1".to_owned(),
+        authority,
+        posture: Posture::Restrict,
+        reason: Some("bytes out".to_owned()),
+        issued: time(),
+        expires: Some(time()),
+        allow: vec![
+            allowance(Direction::In, Protocol::Tcp),
+            allowance(Direction::Out, Protocol::Udp),
+        ],
+        block: block(),
+        limit: Some(Limit {
+            egress_bytes_per_second: Some(1_500),
+            quota_bytes: Some(1),
+            quota_period_seconds: Some(60),
+        }),
+        processes: [ProcessAction::Freeze, ProcessAction::Kill]
+            .map(|action| ProcessRule {
+                matches: ProcessMatch {
+                    exe: Some("*/rogue".to_owned()),
+                    name: Some("rogue".to_owned()),
+                },
+                action,
+            })
+            .into(),
+    }
+}
+
+fn orders() -> Vec<Order> {
+    let least = Order::isolate(Authority::Shadow, "shadow", None, time());
+    AUTHORITIES.map(order).into_iter().chain([least]).collect()
+}
+
+fn overridden() -> Overridden {
+    Overridden {
+        reason: "break glass".to_owned(),
+        at: time(),
+        orders: orders(),
+    }
+}
+
+fn rejection() -> Rejection {
+    Rejection {
+        authority: Authority::Shadow,
+        at: time(),
+        faults: vec![fault()],
+    }
+}
+
+fn blocked() -> Blocked {
+    let cut = Cut {
+        packets: 1,
+        bytes: 60,
+    };
+    let ways = ["out", "in", "forward", "bridged", "raw"].into_iter();
+    let reasons = ways.zip(["isolated", "remote", "port", "rate", "quota"]);
+    Blocked {
+        out: cut,
+        inbound: cut,
+        forward: cut,
+        bridged: cut,
+        raw: cut,
+        reasons: reasons
+            .map(|(way, reason)| CutBecause {
+                way: way.to_owned(),
+                reason: reason.to_owned(),
+                cut,
+            })
+            .collect(),
+    }
+}
+
+/// One of every kind.
+fn obstacles() -> Vec<Obstacle> {
+    let why = || "a reason".to_owned();
+    vec![
+        Obstacle::NotPermitted,
+        Obstacle::NftMissing,
+        Obstacle::NftFailed { why: why() },
+        Obstacle::NftUnreadable { why: why() },
+        Obstacle::FilterSilent { why: why() },
+        Obstacle::Refused { complaint: why() },
+        Obstacle::Differs { difference: why() },
+        Obstacle::EgressDiffers,
+        Obstacle::CanaryLeft {
+            to: "203.0.113.254:9".parse().unwrap(),
+        },
+        Obstacle::JournalNotWritten { why: why() },
+        Obstacle::ClockDoubted { how: why() },
+        Obstacle::ProcessesUnknown { why: why() },
+        Obstacle::ProcessRuns { what: why() },
+        Obstacle::ProcessStaysFrozen {
+            pid: 7,
+            name: "rogue".to_owned(),
+            why: why(),
+        },
+    ]
+}
+
+pub(super) fn state(phase: Phase) -> State {
+    State {
+        phase,
+        wanted: Posture::Isolate,
+        posture: Some(Posture::Restrict),
+        since: Some(time()),
+        verified_at: Some(time()),
+        plan: Some(read("00ab12ef")),
+        scope: Scope::Wide,
+        orders: orders(),
+        faults: sentence(),
+        obstacles: obstacles(),
+        rejected: vec![rejection()],
+        rolled_back: Some(RolledBack {
+            plan: read("00ab12ef"),
+            at: time(),
+            why: "silence".to_owned(),
+            proven: true,
+        }),
+        overridden: Some(overridden()),
+        stopped: vec![Stopped {
+            identity: id(),
+            name: "rogue".to_owned(),
+            exe: Some("/opt/rogue".to_owned()),
+            action: ProcessAction::Freeze,
+            at: time(),
+        }],
+        left_running: sentence(),
+        spared: sentence(),
+        blocked: blocked(),
+        quotas: vec![QuotaUse {
+            order: "shadow:inc-1".to_owned(),
+            used: 1,
+            bytes: 2,
+            since: time(),
+            until: time(),
+        }],
+        uncovered: sentence(),
+        reasserted: 1,
+        severed: 2,
+        severing: Some("not permitted".to_owned()),
+        changed_by: Some("nft (7)".to_owned()),
+        history: Some(HistoryEnd {
+            file: "/var/lib/edgewarden/history".into(),
+            head: head(),
+        }),
+        history_fault: Some("the disk is full".to_owned()),
+    }
+}
+
+pub(super) fn plan() -> PlanPreview {
+    let line = |reason: Option<String>, expires| OrderLine {
+        id: "inc-1".to_owned(),
+        authority: Authority::Operator,
+        posture: Posture::Isolate,
+        reason,
+        issued: time(),
+        expires,
+    };
+    let process = |action: Option<ProcessAction>| ProcessLine {
+        pid: 7,
+        name: "rogue".to_owned(),
+        exe: action.map(|_| "/opt/rogue".to_owned()),
+        action,
+        spared: action.is_none().then(|| "it is the nucleus".to_owned()),
+    };
+    let endpoint = |purpose| Endpoint {
+        purpose,
+        address: "198.51.100.1".parse().unwrap(),
+        protocol: Protocol::Tcp,
+        port: 8883,
+    };
+    PlanPreview {
+        plan: PlanEffects {
+            plan: Some(read("00ab12ef")),
+            posture: Posture::Isolate,
+            orders: vec![line(None, None), line(Some("test".to_owned()), Some(time()))],
+            not_done: Some("mode observe".to_owned()),
+            lifelines: Lifelines::default(),
+            scope: Scope::Pinned,
+            endpoints: Purpose::ALL.map(endpoint).into(),
+            allow: vec![allowance(Direction::In, Protocol::Tcp)],
+            block: block(),
+            limits: vec![LimitLine {
+                order: "operator:inc-1".to_owned(),
+                bytes_per_second: Some(1_500),
+                quota_bytes: Some(1),
+                quota_until: Some(time()),
+            }],
+            layers: Layer::ALL.into(),
+            gaps: sentence(),
+            processes: [None, Some(ProcessAction::Freeze), Some(ProcessAction::Kill)]
+                .map(process)
+                .into(),
+        },
+        text: "add table inet edgewarden\n".to_owned(),
+    }
+}
+
+/// Events with, between them, every member that events have.
+pub(super) fn events() -> Vec<Event> {
+    let plan: PlanId = read("00ab12ef");
+    vec![
+        Event::Started {
+            version: "0.1.0".to_owned(),
+        },
+        Event::Stopped,
+        Event::ordered(&order(Authority::Shadow)),
+        Event::ordered(&Order::isolate(Authority::Shadow, "shadow", None, time())),
+        Event::Refused {
+            authority: Authority::Shadow,
+            faults: sentence(),
+        },
+        Event::Released {
+            authority: Authority::Shadow,
+            order: "inc-1".to_owned(),
+            by: Authority::Operator,
+        },
+        Event::Overridden {
+            reason: "break glass".to_owned(),
+            orders: vec!["shadow inc-1".to_owned()],
+        },
+        Event::Planned {
+            plan: plan.clone(),
+            posture: Posture::Isolate,
+            scope: Scope::Wide,
+            orders: vec!["shadow inc-1".to_owned()],
+            held_back: Some("mode observe".to_owned()),
+        },
+        Event::RolledBack {
+            plan,
+            why: "silence".to_owned(),
+        },
+        Event::Reasserted {
+            by: None,
+            what: "a rule".to_owned(),
+        },
+        Event::Reasserted {
+            by: Some(Doer {
+                pid: 7,
+                name: "nft".to_owned(),
+            }),
+            what: "a rule".to_owned(),
+        },
+        Event::ProcessStopped {
+            pid: 7,
+            name: "rogue".to_owned(),
+            exe: Some("/opt/rogue".to_owned()),
+            action: ProcessAction::Kill,
+        },
+        Event::Torn {
+            bytes: 12,
+            begin: "{\"seq\"".to_owned(),
+        },
+        Event::Missed {
+            count: 3,
+            why: "the disk was full".to_owned(),
+        },
+    ]
+}

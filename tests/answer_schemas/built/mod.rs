@@ -1,0 +1,105 @@
+//! Answers built from the types that agent and command line share: each with every member and every word there can be, and
+//! with as little as there can be. A member that a type gets must be given here, so that no schema misses it.
+
+mod agent;
+mod enforcement;
+mod traffic;
+
+use edgewarden::control::report::CustomMetricNames;
+use edgewarden::control::status::{AbsentAgent, OrderList};
+use edgewarden::observe::Interval;
+use edgewarden::process::ProcessId;
+use edgewarden::quarantine::history::{Event, Head};
+use edgewarden::quarantine::proof::state::{Phase, State};
+use edgewarden::report::last::{LastOutcome, LastReport};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use self::agent::{bare_status, metrics, preview, report, status};
+use self::enforcement::{events, plan, state};
+use self::traffic::{interval, sockets};
+use super::Sample;
+
+/// A value of a type that is made by reading it.
+fn read<T: DeserializeOwned>(text: &str) -> T {
+    serde_json::from_value(json!(text)).unwrap()
+}
+
+fn time() -> jiff::Timestamp {
+    "2026-11-25T00:00:00.123456789Z".parse().unwrap()
+}
+
+fn sentence() -> Vec<String> {
+    vec!["something is as it should not be".to_owned()]
+}
+
+fn id() -> ProcessId {
+    ProcessId {
+        pid: 7,
+        start_ticks: 9,
+    }
+}
+
+fn head() -> Head {
+    Head {
+        seq: 3,
+        hash: read(&"0a".repeat(32)),
+    }
+}
+
+/// As `edgewarden history --json` writes it.
+fn record(event: &Event) -> Value {
+    let Head { seq, hash } = head();
+    json!({"seq": seq, "at": time(), "event": event, "prev": hash, "hash": hash})
+}
+
+fn sample(schema: &'static str, answer: impl Serialize) -> Sample {
+    Sample::closed(schema, serde_json::to_value(answer).unwrap())
+}
+
+/// All of them.
+pub(crate) fn answers() -> Vec<Sample> {
+    let phases = [
+        Phase::Starting,
+        Phase::Released,
+        Phase::Provisional,
+        Phase::Enforced,
+        Phase::Failed,
+        Phase::RolledBack,
+        Phase::Observed,
+    ];
+    let outcomes = [
+        LastOutcome::Waiting,
+        LastOutcome::Accepted,
+        LastOutcome::Rejected,
+        LastOutcome::Unanswered,
+        LastOutcome::NotSent,
+        LastOutcome::HandedOver,
+    ];
+    let mut samples = vec![
+        sample("status", bare_status()),
+        sample(
+            "status",
+            AbsentAgent {
+                agent: "not running".to_owned(),
+                kernel: "the kernel holds no rules of Edgewarden".to_owned(),
+            },
+        ),
+        sample("orders", OrderList::from(state(Phase::Enforced))),
+        sample("orders", OrderList::from(State::default())),
+        sample("top", interval()),
+        sample("top", Interval::default()),
+        sample("connections", sockets()),
+        sample("plan", plan()),
+        sample("report-show", preview()),
+        sample("report-last", None::<LastReport>),
+        sample("report-metrics", metrics()),
+        sample("report-metrics", CustomMetricNames::default()),
+        sample("history", json!({"line": "history:3", "fault": "is no record"})),
+    ];
+    samples.extend(phases.map(|phase| sample("status", status(phase))));
+    samples.extend(outcomes.map(|outcome| sample("report-last", report(outcome))));
+    samples.extend(events().iter().map(|event| sample("history", record(event))));
+    samples
+}
