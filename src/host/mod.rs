@@ -10,3 +10,4 @@ pub mod net;
 pub mod netfilter;
 pub mod processes;
 pub mod surroundings;
+pub mod worker;
