@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::enforcer::{Command, Handle};
+use super::enforcement::Enforcement;
+use super::enforcer::Command;
 use crate::host::clock;
 use crate::host::net::dns_tap::{DnsTap, TapError};
 use crate::quarantine::lifelines::dns_answers::{Answers, Watched};
@@ -30,16 +31,15 @@ const MAX_TOLD: usize = 1_024;
 const RETRY: Duration = Duration::from_secs(60);
 
 /// Watches for ever.
-pub struct DnsFeed {
+pub(super) struct DnsFeed {
     /// What to watch for.
-    pub watched: watch::Receiver<Watched>,
+    pub(super) watched: watch::Receiver<Watched>,
     /// Where addresses go, and whether something is cut.
-    pub enforcer: Handle,
+    pub(super) enforcer: Enforcement,
 }
 
 impl DnsFeed {
-    /// Runs until the agent stops.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut said = None;
         while self.until(true).await {
             let failed = match self.feed().await {
@@ -54,7 +54,7 @@ impl DnsFeed {
         }
     }
 
-    /// Waits until the tap is of use, or no longer; `false`: the agent is stopping.
+    /// Waits until the tap is of use, or of none; `false`: the agent is stopping.
     async fn until(&mut self, wanted: bool) -> bool {
         let mut states = self.enforcer.state();
         loop {

@@ -1,6 +1,6 @@
 //! Several MQTT subscriptions as one queue.
 //!
-//! In: the client and topics. Out: [`InboxEvent`]s. Each topic is subscribed for as long as the inbox lives: nucleus
+//! In: the link and topics. Out: [`InboxEvent`]s. Each topic is subscribed for as long as the inbox lives: nucleus
 //! lite refuses subscriptions while it is offline, classic answers them only once it is online, and both may refuse
 //! them for want of rights; none of that ends the agent.
 
@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use greengrass_ipc::{
-    Client, ConnectionState, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent,
-};
-use tokio::sync::{mpsc, watch};
+use greengrass_ipc::{Client, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use super::link::{LinkWatch, Nucleus};
 
 /// Messages waiting for the agent. Beyond this the client's own bounded queues drop the oldest and say so.
 const QUEUE: usize = 64;
@@ -56,39 +56,47 @@ enum Raw {
 pub struct Inbox {
     raw: mpsc::Receiver<Raw>,
     required: usize,
-    connection: watch::Receiver<ConnectionState>,
+    link: LinkWatch,
     /// The connection that `subscribed` speaks of.
     epoch: Option<u64>,
     /// Topics subscribed on this connection.
     subscribed: BTreeSet<usize>,
     /// Why a topic was last refused, until every topic is subscribed.
     refused: Option<String>,
-    _tasks: JoinSet<()>,
+    forwarders: JoinSet<()>,
 }
 
 impl Inbox {
     /// Subscribes to `topics` with QoS 1; only the first `required` of them must stand for [`InboxEvent::Ready`].
-    pub fn open(client: &Client, topics: Vec<String>, required: usize) -> Self {
+    pub fn open(nucleus: &Nucleus, topics: Vec<String>, required: usize) -> Self {
         let (sender, raw) = mpsc::channel(QUEUE);
-        let mut tasks = JoinSet::new();
+        let mut forwarders = JoinSet::new();
         for (index, topic) in topics.into_iter().enumerate() {
-            tasks.spawn(forward(client.clone(), topic, index, sender.clone()));
+            forwarders.spawn(forward(nucleus.client.clone(), topic, index, sender.clone()));
         }
         Self {
             raw,
             required,
-            connection: client.connection(),
+            link: nucleus.link(),
             epoch: None,
             subscribed: BTreeSet::new(),
             refused: None,
-            _tasks: tasks,
+            forwarders,
         }
     }
 
-    /// The next event; cancel-safe. `None` only when every task has ended, which they do not by themselves.
+    /// The next event; cancel-safe. `None` when a topic is no longer listened to: its task does not end by itself, so it
+    /// has failed, and the inbox must be opened anew.
     pub async fn next(&mut self) -> Option<InboxEvent> {
         loop {
-            match self.raw.recv().await? {
+            let raw = tokio::select! {
+                raw = self.raw.recv() => raw?,
+                Some(ended) = self.forwarders.join_next() => {
+                    tracing::error!("the task that listens to a topic has ended: {ended:?}");
+                    return None;
+                }
+            };
+            match raw {
                 Raw::Message(message) => {
                     return Some(InboxEvent::Message {
                         topic: message.topic,
@@ -122,10 +130,7 @@ impl Inbox {
 impl Inbox {
     /// Notes a subscribed topic; on a new connection all must come again before anything is complete.
     fn is_complete_with(&mut self, index: usize) -> bool {
-        let epoch = match &*self.connection.borrow() {
-            ConnectionState::Connected { epoch, .. } => Some(*epoch),
-            ConnectionState::Connecting { .. } => None,
-        };
+        let epoch = self.link.epoch();
         if epoch != self.epoch {
             self.epoch = epoch;
             self.subscribed.clear();

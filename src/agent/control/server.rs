@@ -17,9 +17,10 @@ use tokio::sync::Semaphore;
 use super::operator::{self, check_reason};
 use super::socket_list;
 use crate::agent::board::Board;
-use crate::agent::enforcer::{Command, Handle};
+use crate::agent::enforcement::Enforcement;
+use crate::agent::enforcer::Command;
 use crate::agent::observer::Observer;
-use crate::agent::reporter::desk::Desk;
+use crate::agent::reporter::questions::Desk;
 use crate::control::connections::{ConnectionList, Query};
 use crate::control::protocol::{Answer, MAX_ORDER_REQUEST, MAX_REQUEST, Request};
 use crate::control::status::CaptureStatus;
@@ -35,13 +36,14 @@ const LIMIT: Duration = Duration::from_secs(30);
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serves for ever.
+#[derive(Clone)]
 pub(crate) struct Server {
     /// Where to listen.
     pub socket: PathBuf,
     /// Status.
     pub board: Board,
     /// Orders.
-    pub enforcer: Handle,
+    pub enforcer: Enforcement,
     /// Traffic.
     pub observer: Arc<Observer>,
     /// Reports.

@@ -2,15 +2,16 @@
 //!
 //! In: [`ReportQuestion`]s through the [`Desk`]. Out: JSON, or a sentence why not. Only `send` changes anything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::Reporter;
-use super::memory::Memory;
-use crate::agent::observer::Observer;
+use super::compose::Observed;
+use super::{Reporter, Work};
+use crate::agent::observer::intervals::NotEarly;
 use crate::config::Config;
 use crate::control::report::{CustomMetricNames, ReportPreview, ReportQuestion};
 use crate::host::clock;
@@ -24,23 +25,22 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A question and where its answer goes.
 #[derive(Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     question: ReportQuestion,
     answer: oneshot::Sender<Result<Value, String>>,
 }
 
-/// Questions as the reporter gets them.
-pub type Questions = mpsc::Receiver<Asked>;
+/// Questions as the reporter gets them; they wait while its task is started again.
+pub(crate) type Questions = Arc<Mutex<mpsc::Receiver<Asked>>>;
 
 /// Where questions are asked.
 #[derive(Debug, Clone)]
-pub struct Desk(mpsc::Sender<Asked>);
+pub(crate) struct Desk(mpsc::Sender<Asked>);
 
 /// A desk and what arrives there.
-#[must_use]
-pub fn open() -> (Desk, Questions) {
+pub(crate) fn open() -> (Desk, Questions) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Desk(sender), receiver)
+    (Desk(sender), Arc::new(Mutex::new(receiver)))
 }
 
 impl Desk {
@@ -48,7 +48,7 @@ impl Desk {
     ///
     /// # Errors
     /// A sentence.
-    pub async fn ask(&self, question: ReportQuestion) -> Result<Value, String> {
+    pub(crate) async fn ask(&self, question: ReportQuestion) -> Result<Value, String> {
         let (answer, answered) = oneshot::channel();
         let not_begun = || "reports have not begun: the nucleus or the thing's name is missing".to_owned();
         let asked = async {
@@ -63,36 +63,52 @@ impl Desk {
 }
 
 impl Reporter {
-    pub(super) async fn reply(&self, asked: Asked, config: &Config, memory: &mut Memory) {
+    pub(super) async fn reply(&self, asked: Asked, work: &mut Work) {
         // Whoever asked has been told that it takes too long; what nobody waits for is not done.
         if asked.answer.is_closed() {
             return;
         }
         let answer = match asked.question {
-            ReportQuestion::Show => self.show(config, memory),
-            ReportQuestion::Last => Ok(json!(memory.last)),
-            ReportQuestion::Send => self.send_now(config, memory).await,
-            ReportQuestion::Metrics => Ok(json!(self.metrics(config))),
+            ReportQuestion::Show => self.show(work).await,
+            ReportQuestion::Last => Ok(json!(work.memory.last)),
+            ReportQuestion::Send => self.send_now(work).await,
+            ReportQuestion::Metrics => self.names(&work.config).await,
         };
         // The command line may have gone.
         let _ = asked.answer.send(answer);
     }
 
-    fn show(&self, config: &Config, memory: &Memory) -> Result<Value, String> {
-        let observed = self.look(config, Observer::peek);
+    /// What there would be to report at this moment.
+    async fn look(&self, config: &Config) -> Result<Observed, String> {
+        let look = self.intervals.peek().await;
+        let look = look.map_err(|error| crate::error_text(&error))?;
+        Ok(Observed {
+            look: Arc::new(look),
+            found: self.found(config).await,
+        })
+    }
+
+    async fn show(&self, work: &Work) -> Result<Value, String> {
+        let Work {
+            thing,
+            config,
+            memory,
+            ..
+        } = work;
+        let observed = self.look(config).await?;
         let last_id = memory.last.as_ref().map(|last| last.report_id);
         let report_id = report_id::next(last_id, clock::now().wall);
-        let custom = memory.caution.allows();
+        let occasion = memory.occasion(thing, config, report_id);
         // Copies: nothing that is shown has been told.
         let mut ledgers = memory.ledgers.clone();
-        let composed = self.compose(config, &observed, &mut ledgers, report_id, custom)?;
+        let composed = self.compose(&observed, occasion, &mut ledgers)?;
         let readable = Encoding {
             names: config.reporting.encoding.names,
             ..Encoding::PLAIN
         };
         let document = composed.report.encode(readable);
         let document = document.map_err(|error| crate::error_text(&error))?;
-        let wait = memory.schedule.next().saturating_duration_since(clock::instant());
+        let wait = self.intervals.next().saturating_duration_since(clock::instant());
         let shown = ReportPreview {
             topic: composed.topic,
             format: config.reporting.encoding.format.name().to_owned(),
@@ -106,37 +122,37 @@ impl Reporter {
         Ok(json!(shown))
     }
 
-    async fn send_now(&self, config: &Config, memory: &mut Memory) -> Result<Value, String> {
-        if !config.reporting.enabled {
+    async fn send_now(&self, work: &mut Work) -> Result<Value, String> {
+        if !work.config.reporting.enabled {
             return Err("reports are switched off (reporting.enabled)".to_owned());
         }
-        let now = clock::instant();
-        let wait = memory
-            .schedule
-            .earliest()
-            .map(|earliest| earliest.saturating_duration_since(now))
-            .filter(|wait| !wait.is_zero());
-        if let Some(wait) = wait {
-            let at = clock::now().wall.saturating_add(wait).unwrap_or(Timestamp::MAX);
-            return Err(format!(
-                "the service would throttle a report now; one can be sent in {} s, at {at:.0}",
-                wait.as_secs() + 1
-            ));
+        match self.intervals.close_early().await {
+            Ok(()) => {}
+            Err(NotEarly::TooSoon(wait)) => {
+                let at = clock::now().wall.saturating_add(wait).unwrap_or(Timestamp::MAX);
+                return Err(format!(
+                    "the service would throttle a report now; one can be sent in {} s, at {at:.0}",
+                    wait.as_secs() + 1
+                ));
+            }
+            Err(NotEarly::Failed(error)) => return Err(crate::error_text(&error)),
         }
-        self.close_interval(config, memory).await;
-        Ok(json!(memory.last))
+        if let Some(look) = work.next_waiting() {
+            self.interval_closed(look, work).await;
+        }
+        Ok(json!(work.memory.last))
     }
 
-    fn metrics(&self, config: &Config) -> CustomMetricNames {
-        let observed = self.look(config, Observer::peek);
-        let interfaces = observed.interval.interfaces.iter();
+    async fn names(&self, config: &Config) -> Result<Value, String> {
+        let observed = self.look(config).await?;
+        let interfaces = observed.look.interval.interfaces.iter();
         let interfaces: Vec<String> = interfaces.map(|it| it.name.clone()).collect();
         let mut metrics = CustomMetricNames::default();
         let own = config.reporting.custom.iter();
         for (name, kind) in own.flat_map(|setting| settings::metrics(setting, &interfaces)) {
             metrics.metrics.push((name, kind.metric_type().to_owned()));
         }
-        let (files, faults) = observed.found(config);
+        let (files, faults) = observed.dropped(config);
         for metric in files {
             let name = metric.name;
             if metrics.metrics.iter().any(|(known, _)| *known == name) {
@@ -149,6 +165,6 @@ impl Reporter {
             }
         }
         metrics.faults.extend(faults);
-        metrics
+        Ok(json!(metrics))
     }
 }
