@@ -155,3 +155,7 @@ impl Drop for Gone<'_> {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "enforcement_tests.rs"]
+mod tests;
