@@ -35,7 +35,7 @@ enum Command {
         output: Output,
     },
     /// List the custom metrics that the running configuration yields.
-    CustomMetricNames {
+    Metrics {
         /// Print commands that create them in the account.
         #[arg(long, conflicts_with = "json")]
         aws_cli: bool,
@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         } => (ReportQuestion::Show, output),
         Command::Last(output) => (ReportQuestion::Last, output),
         Command::Send { output, .. } => (ReportQuestion::Send, output),
-        Command::CustomMetricNames { output, .. } => (ReportQuestion::Metrics, output),
+        Command::Metrics { output, .. } => (ReportQuestion::Metrics, output),
     };
     let answer = ask(socket, &Request::Report { question })?;
     if output.json {
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             None => out("no report was sent; `edgewarden status` tells why\n"),
         },
         (command, ReportQuestion::Metrics) => {
-            let commands = matches!(command, Command::CustomMetricNames { aws_cli: true, .. });
+            let commands = matches!(command, Command::Metrics { aws_cli: true, .. });
             metrics(&read(answer)?, commands)
         }
     }
