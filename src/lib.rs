@@ -13,7 +13,7 @@
 
 pub mod agent;
 pub mod cli;
-pub mod cloud;
+pub(crate) mod cloud;
 pub mod control;
 pub mod host;
 

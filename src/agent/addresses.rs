@@ -47,20 +47,20 @@ pub(super) struct Resolver {
     pub(super) uplinks: watch::Sender<Vec<Uplink>>,
     /// Told when the control channel was looked up for the first time.
     pub(super) looked_up: watch::Sender<bool>,
-    pub(super) host: Host,
+    pub(super) host: HostReader,
 }
 
 /// What the host told last, and who reads it.
 #[derive(Clone)]
-pub(super) struct Host {
+pub(super) struct HostReader {
     files: Worker,
     connections: Worker,
-    known: HostFiles,
+    known: HostSettings,
 }
 
 /// Whom the host is configured to talk to.
 #[derive(Clone, Default)]
-struct HostFiles {
+struct HostSettings {
     nameservers: Vec<IpAddr>,
     resolvers: Vec<IpAddr>,
     time_servers: Vec<String>,
@@ -73,7 +73,7 @@ impl Resolver {
         let mut states = self.connected.context.enforcer.state();
         let mut channel = self.connected.context.channel.watch();
         let mut config = self.connected.context.config.clone();
-        let mut asked = Asked::default();
+        let mut asked = EndpointsQuestion::default();
         let mut looked = None;
         loop {
             let urgent = states.borrow_and_update().may_cut() && !channel.borrow_and_update().works;
@@ -204,17 +204,17 @@ impl Resolver {
     }
 }
 
-impl Host {
+impl HostReader {
     pub(super) fn new() -> Self {
         Self {
             files: Worker::new("host-files", HOST_LIMIT),
             connections: Worker::new("uplinks", HOST_LIMIT),
-            known: HostFiles::default(),
+            known: HostSettings::default(),
         }
     }
 
     async fn read_files(&mut self) {
-        let read = || HostFiles {
+        let read = || HostSettings {
             nameservers: surroundings::nameservers(),
             resolvers: surroundings::resolvers(),
             time_servers: surroundings::time_servers(),
@@ -231,7 +231,7 @@ impl Host {
 
 /// What the nucleus told last. It is asked beside everything else: a nucleus that is not there holds up nothing.
 #[derive(Default)]
-struct Asked {
+struct EndpointsQuestion {
     endpoints: nucleus::Endpoints,
     /// Whether a first question has ended.
     answered: bool,
@@ -239,7 +239,7 @@ struct Asked {
     running: JoinSet<Option<nucleus::Endpoints>>,
 }
 
-impl Asked {
+impl EndpointsQuestion {
     fn ask_when_due(&mut self, nucleus: &Nucleus, now: Duration) {
         if !self.running.is_empty() || !wait(self.when, self.pause(false), now).is_zero() {
             return;

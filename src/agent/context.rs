@@ -31,12 +31,12 @@ pub(crate) struct Context {
 pub(crate) struct Connected {
     pub(crate) context: Context,
     pub(crate) nucleus: Nucleus,
-    pub(crate) thing: Thing,
+    pub(crate) thing: ThingName,
 }
 
 /// Who we are to the cloud: known once the configuration was read, for it may name another thing than the environment.
 #[derive(Debug, Clone)]
-pub(crate) struct Thing {
+pub(crate) struct ThingName {
     /// As the nucleus gives it to components.
     pub(crate) from_environment: Option<String>,
     /// Turns true when the control channel's addresses were looked up for the first time.

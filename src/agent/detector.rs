@@ -7,7 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::context::Context;
 use super::enforcer::Command;
-use super::observer::intervals::{Closed, Look};
+use super::observer::intervals::{Closed, Observation};
 use crate::config::Config;
 use crate::detect::{Alarm, AlarmKind, Detector, MetricValues};
 use crate::host::clock;
@@ -21,8 +21,8 @@ pub(super) async fn run(context: Context, mut closed: Closed) {
     let mut detector = Detector::new(config.detect.behaviors.clone());
     loop {
         tokio::select! {
-            look = closed.recv() => match look {
-                Ok(look) => judge(&context, &config, &look, &mut detector).await,
+            observation = closed.recv() => match observation {
+                Ok(observation) => judge(&context, &config, &observation, &mut detector).await,
                 Err(RecvError::Lagged(missed)) => tracing::warn!("the detector missed {missed} intervals"),
                 Err(RecvError::Closed) => return,
             },
@@ -40,9 +40,9 @@ pub(super) async fn run(context: Context, mut closed: Closed) {
     }
 }
 
-async fn judge(context: &Context, config: &Config, look: &Look, detector: &mut Detector) {
-    let values = MetricValues::of(&look.interval, look.sockets.as_ref().ok());
-    let alarms = detector.evaluate(&values, look.interval.ended);
+async fn judge(context: &Context, config: &Config, observation: &Observation, detector: &mut Detector) {
+    let values = MetricValues::of(&observation.interval, observation.sockets.as_ref().ok());
+    let alarms = detector.evaluate(&values, observation.interval.ended);
     for alarm in &alarms {
         tracing::warn!(behavior = %alarm.behavior, value = alarm.value, kind = ?alarm.kind, "local detector");
     }

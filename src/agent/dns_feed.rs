@@ -76,7 +76,7 @@ impl DnsFeed {
     async fn feed(&mut self) -> Result<(), TapError> {
         let mut tap = DnsTap::open()?;
         tracing::debug!("DNS answers are watched");
-        let mut memory = Memory::default();
+        let mut memory = Seen::default();
         loop {
             tokio::select! {
                 ready = tap.ready() => ready?,
@@ -100,12 +100,12 @@ impl DnsFeed {
 
 /// What was seen and told.
 #[derive(Default)]
-struct Memory {
+struct Seen {
     answers: Answers,
     told: BTreeMap<Endpoint, Duration>,
 }
 
-impl Memory {
+impl Seen {
     /// Takes what waits, at most a batch; the endpoints that are news.
     fn take_batch(
         &mut self,

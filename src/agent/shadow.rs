@@ -1,7 +1,7 @@
 //! Runs the shadow session.
 //!
 //! In: shadow messages, the enforcement state, the configuration. Out: wishes of the shadow for the enforcer; whether
-//! the control channel works; `get` and `reported` for the cloud. Every decision is [`Session`]'s; here are only the effects.
+//! the control channel works; `get` and `reported` for the cloud. Every decision is [`ShadowSession`]'s; here are only the effects.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::enforcer::Command;
 use crate::cloud::inbox::{Inbox, InboxEvent};
 use crate::cloud::link::LinkState;
 use crate::cloud::shadow_message;
-use crate::cloud::shadow_session::{Effect, Session};
+use crate::cloud::shadow_session::{SessionEffect, ShadowSession};
 use crate::cloud::topics::ShadowTopics;
 use crate::document::fault::Fault;
 use crate::host::clock;
@@ -42,7 +42,7 @@ impl ShadowTask {
             let shadow = config.borrow_and_update().shadow.clone();
             let topics = ShadowTopics::new(&thing, shadow.name.as_deref());
             let seed = format!("ew-{:08x}", fastrand::u32(..));
-            let session = Session::new(topics.clone(), shadow.refresh, &seed);
+            let session = ShadowSession::new(topics.clone(), shadow.refresh, &seed);
             let changed = async {
                 while config.changed().await.is_ok() {
                     if config.borrow_and_update().shadow != shadow {
@@ -58,7 +58,7 @@ impl ShadowTask {
         }
     }
 
-    async fn converse(&self, mut session: Session, topics: ShadowTopics) {
+    async fn converse(&self, mut session: ShadowSession, topics: ShadowTopics) {
         let mut inbox = Inbox::open(
             &self.connected.nucleus,
             topics.subscriptions(),
@@ -106,7 +106,7 @@ impl ShadowTask {
     async fn take(
         &self,
         event: InboxEvent,
-        session: &mut Session,
+        session: &mut ShadowSession,
         topics: &ShadowTopics,
         publishes: &mut Publishes,
     ) {
@@ -127,7 +127,7 @@ impl ShadowTask {
                         // Only an answer to a question of our own is known to be fresh.
                         let fresh = effects
                             .iter()
-                            .any(|effect| matches!(effect, Effect::RoundTrip(_)));
+                            .any(|effect| matches!(effect, SessionEffect::RoundTrip(_)));
                         if let Some(time) = shadow_message::service_time(&payload).filter(|_| fresh) {
                             self.tell(Command::ServiceTime(time)).await;
                         }
@@ -151,14 +151,14 @@ impl ShadowTask {
         .await;
     }
 
-    async fn carry_out(&self, effects: Vec<Effect>, publishes: &mut Publishes) {
+    async fn carry_out(&self, effects: Vec<SessionEffect>, publishes: &mut Publishes) {
         for effect in effects {
             match effect {
-                Effect::Publish { topic, payload } => self.publish(topic, &payload, publishes),
-                Effect::Desired(desired) => self.obey(desired.as_ref()).await,
-                Effect::RoundTrip(sent) => self.connected.context.channel.round_trip(sent).await,
-                Effect::Broken(why) => self.broken(&why).await,
-                Effect::Reconnect => self
+                SessionEffect::Publish { topic, payload } => self.publish(topic, &payload, publishes),
+                SessionEffect::Desired(desired) => self.obey(desired.as_ref()).await,
+                SessionEffect::RoundTrip(sent) => self.connected.context.channel.round_trip(sent).await,
+                SessionEffect::Broken(why) => self.broken(&why).await,
+                SessionEffect::Reconnect => self
                     .connected
                     .nucleus
                     .reconnect("the shadow service has been silent"),

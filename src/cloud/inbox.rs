@@ -22,24 +22,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Pause after a refusal for want of rights: only a deployment can change that.
 const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(60);
 
-/// What arrives.
+/// What comes out of the queue.
 #[derive(Debug)]
-pub enum InboxEvent {
+pub(crate) enum InboxEvent {
     /// Every required topic is subscribed, for the first time or again after a reconnect; or messages were lost.
     Ready,
-    /// A message.
     Message {
-        /// Its topic.
         topic: String,
-        /// Its payload.
         payload: Bytes,
     },
     /// A topic was refused; it is tried again. Told once for each reason: all topics are refused for the same one while
     /// nucleus lite is offline.
     Refused {
-        /// Which.
         topic: String,
-        /// Why, for the operator.
+        /// A sentence for the operator.
         why: String,
     },
 }
@@ -53,7 +49,7 @@ enum Raw {
 
 /// The queue; dropping it unsubscribes.
 #[derive(Debug)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     raw: mpsc::Receiver<Raw>,
     required: usize,
     link: LinkWatch,
@@ -68,7 +64,7 @@ pub struct Inbox {
 
 impl Inbox {
     /// Subscribes to `topics` with QoS 1; only the first `required` of them must stand for [`InboxEvent::Ready`].
-    pub fn open(nucleus: &Nucleus, topics: Vec<String>, required: usize) -> Self {
+    pub(crate) fn open(nucleus: &Nucleus, topics: Vec<String>, required: usize) -> Self {
         let (sender, raw) = mpsc::channel(QUEUE);
         let mut forwarders = JoinSet::new();
         for (index, topic) in topics.into_iter().enumerate() {
@@ -87,7 +83,7 @@ impl Inbox {
 
     /// The next event; cancel-safe. `None` when a topic is no longer listened to: its task does not end by itself, so it
     /// has failed, and the inbox must be opened anew.
-    pub async fn next(&mut self) -> Option<InboxEvent> {
+    pub(crate) async fn next(&mut self) -> Option<InboxEvent> {
         loop {
             let raw = tokio::select! {
                 raw = self.raw.recv() => raw?,

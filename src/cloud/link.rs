@@ -16,22 +16,22 @@ const MAX_FRAME: usize = 131_072 / 3 * 4 + 4_096;
 /// The environment does not say where the nucleus is: we were not started by one.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct NoNucleus(#[from] EnvironmentError);
+pub(crate) struct NoNucleus(#[from] EnvironmentError);
 
 /// What was asked of the nucleus, and through it of the cloud, was not done.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct CloudError(#[from] IpcError);
+pub(crate) struct CloudError(#[from] IpcError);
 
 /// The nucleus that started us.
 #[derive(Debug, Clone)]
-pub struct Nucleus {
+pub(crate) struct Nucleus {
     pub(super) client: Client,
 }
 
 /// Whether the nucleus is connected to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkState {
+pub(crate) enum LinkState {
     /// It has accepted us.
     Connected,
     /// It is tried.
@@ -43,14 +43,14 @@ pub enum LinkState {
 
 /// Sees every change of the link.
 #[derive(Debug, Clone)]
-pub struct LinkWatch(watch::Receiver<ConnectionState>);
+pub(crate) struct LinkWatch(watch::Receiver<ConnectionState>);
 
 impl Nucleus {
     /// Begins to connect, for ever. `lookup` reads the environment.
     ///
     /// # Errors
     /// When the environment names no nucleus.
-    pub fn connect(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, NoNucleus> {
+    pub(crate) fn connect(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, NoNucleus> {
         let mut options = ClientOptions::from_lookup(lookup)?;
         options.component_name = Some(COMPONENT.into());
         options.max_frame_bytes = MAX_FRAME;
@@ -59,12 +59,12 @@ impl Nucleus {
     }
 
     /// Follows the link from what it is at this moment.
-    pub fn link(&self) -> LinkWatch {
+    pub(crate) fn link(&self) -> LinkWatch {
         LinkWatch(self.client.connection())
     }
 
     /// The process that serves the IPC, while we are connected to it.
-    pub fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         match &*self.client.connection().borrow() {
             ConnectionState::Connected { server_pid, .. } => {
                 server_pid.and_then(|pid| u32::try_from(pid).ok())
@@ -74,7 +74,7 @@ impl Nucleus {
     }
 
     /// Connects anew, because the connection there is does not do what it should.
-    pub fn reconnect(&self, why: &str) {
+    pub(crate) fn reconnect(&self, why: &str) {
         self.client.reconnect(why);
     }
 
@@ -82,14 +82,14 @@ impl Nucleus {
     ///
     /// # Errors
     /// The nucleus' refusal, or no connection.
-    pub async fn say_running(&self) -> Result<(), CloudError> {
+    pub(crate) async fn say_running(&self) -> Result<(), CloudError> {
         Ok(self.client.update_state(ComponentState::Running).await?)
     }
 }
 
 impl LinkWatch {
     /// The link as it is; the next [`LinkWatch::changed`] waits for another.
-    pub fn state(&mut self) -> LinkState {
+    pub(crate) fn state(&mut self) -> LinkState {
         match &*self.0.borrow_and_update() {
             ConnectionState::Connected { .. } => LinkState::Connected,
             ConnectionState::Connecting { last_error, .. } => LinkState::Away {
@@ -99,7 +99,7 @@ impl LinkWatch {
     }
 
     /// Waits for a change; cancel-safe. `false`: the client is gone.
-    pub async fn changed(&mut self) -> bool {
+    pub(crate) async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }
 

@@ -20,30 +20,30 @@ const MAX_REGION: usize = 32;
 
 /// Endpoints of the nucleus' own configuration. What it does not tell, or tells so that it makes no sense, is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Endpoints {
+pub(crate) struct Endpoints {
     /// Host name of the IoT data endpoint.
-    pub data: Option<String>,
+    pub(crate) data: Option<String>,
     /// MQTT port, where the nucleus has another than 8883.
-    pub mqtt_port: Option<u16>,
+    pub(crate) mqtt_port: Option<u16>,
     /// Host and port of its HTTP proxy.
-    pub proxy: Option<(String, u16)>,
+    pub(crate) proxy: Option<(String, u16)>,
     /// The AWS Region.
-    pub region: Option<String>,
+    pub(crate) region: Option<String>,
     /// Host name of the credentials endpoint.
-    pub credentials: Option<String>,
+    pub(crate) credentials: Option<String>,
     /// Whether its data plane is the IoT data endpoint.
-    pub data_plane_is_iotdata: bool,
+    pub(crate) data_plane_is_iotdata: bool,
     /// Port of its data plane.
-    pub data_plane_port: Option<u16>,
+    pub(crate) data_plane_port: Option<u16>,
 }
 
 /// Wakes whoever waits for another configuration.
 #[derive(Debug)]
-pub struct ConfigurationUpdates(Subscription<ConfigurationUpdate>);
+pub(crate) struct ConfigurationUpdates(Subscription<ConfigurationUpdate>);
 
 impl ConfigurationUpdates {
     /// Waits until the configuration may be another one; cancel-safe. `false`: the subscription has ended.
-    pub async fn changed(&mut self) -> bool {
+    pub(crate) async fn changed(&mut self) -> bool {
         // What changed is not believed: messages may have been missed, so the whole document is read anew.
         self.0.next().await.is_some()
     }
@@ -54,7 +54,7 @@ impl Nucleus {
     ///
     /// # Errors
     /// The nucleus' refusal, or no connection.
-    pub async fn configuration(&self) -> Result<Value, CloudError> {
+    pub(crate) async fn configuration(&self) -> Result<Value, CloudError> {
         match self.client.get_configuration(None, &[]).await {
             Err(error) if error.is_not_found() => Ok(Value::Null),
             answer => Ok(answer?),
@@ -65,7 +65,7 @@ impl Nucleus {
     ///
     /// # Errors
     /// The nucleus' refusal, or no connection.
-    pub async fn configuration_updates(&self) -> Result<ConfigurationUpdates, CloudError> {
+    pub(crate) async fn configuration_updates(&self) -> Result<ConfigurationUpdates, CloudError> {
         let updates = self.client.subscribe_to_configuration_update(None, &[]).await;
         Ok(ConfigurationUpdates(updates?))
     }
@@ -74,7 +74,7 @@ impl Nucleus {
     ///
     /// # Errors
     /// No connection.
-    pub async fn endpoints(&self) -> Result<Endpoints, CloudError> {
+    pub(crate) async fn endpoints(&self) -> Result<Endpoints, CloudError> {
         for nucleus in NUCLEI {
             let endpoints = endpoints(&self.client, nucleus).await?;
             if endpoints != Endpoints::default() {
@@ -136,7 +136,7 @@ fn port(value: &Value) -> Option<u16> {
 }
 
 /// The name of an AWS Region; it becomes part of host names.
-pub fn region(text: &str) -> Option<String> {
+pub(crate) fn region(text: &str) -> Option<String> {
     let plain = (1..=MAX_REGION).contains(&text.len())
         && text
             .chars()

@@ -13,13 +13,13 @@ impl Nucleus {
     ///
     /// # Errors
     /// The nucleus' refusal, or no connection.
-    pub async fn publish(&self, topic: &str, payload: &[u8]) -> Result<(), CloudError> {
+    pub(crate) async fn publish(&self, topic: &str, payload: &[u8]) -> Result<(), CloudError> {
         let handed = self.client.publish_to_iot_core(topic, Qos::AtMostOnce, payload);
         Ok(handed.await?)
     }
 
     /// The longest payload in bytes that this nucleus takes for this topic, as far as is known.
-    pub fn max_payload(&self, topic: &str) -> usize {
+    pub(crate) fn max_payload(&self, topic: &str) -> usize {
         self.client.max_iot_core_payload(topic)
     }
 }

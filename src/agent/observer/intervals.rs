@@ -19,12 +19,12 @@ use crate::report::schedule::Schedule;
 
 /// Intervals that a slow listener may be behind; what it misses then it is told. Reports are minutes apart.
 const WAITING: usize = 8;
-/// How long a look may take. The dumps grow with the sockets and interfaces that others make.
+/// How long an observation may take. The dumps grow with the sockets and interfaces that others make.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
 /// One interval and what was there at its end.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(crate) struct Observation {
     pub(crate) interval: Interval,
     pub(crate) sockets: Result<SocketSnapshot, NetlinkError>,
     /// The kernel's totals, from which reports take theirs.
@@ -32,7 +32,7 @@ pub(crate) struct Look {
 }
 
 /// How the reporter gets closed intervals.
-pub(crate) type Closed = broadcast::Receiver<Arc<Look>>;
+pub(crate) type Closed = broadcast::Receiver<Arc<Observation>>;
 
 /// Why no interval is closed early.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(crate) enum NotEarly {
 pub(crate) struct Intervals {
     observer: Arc<Observer>,
     schedule: Arc<Mutex<Schedule>>,
-    closed: broadcast::Sender<Arc<Look>>,
+    closed: broadcast::Sender<Arc<Observation>>,
     /// Closing is one step for everybody: two at a time would both find the same slot due.
     turn: Arc<TurnMutex<()>>,
     worker: Worker,
@@ -112,9 +112,9 @@ impl Intervals {
     }
 
     /// The running interval as it stands; nothing is closed.
-    pub(crate) async fn peek(&self) -> Result<Look, WorkerError> {
+    pub(crate) async fn peek(&self) -> Result<Observation, WorkerError> {
         let observer = Arc::clone(&self.observer);
-        self.worker.run(move || look(&observer, Observer::peek)).await
+        self.worker.run(move || observe(&observer, Observer::peek)).await
     }
 
     /// The kernel's counters now.
@@ -139,11 +139,11 @@ impl Intervals {
         let (observer, closed) = (Arc::clone(&self.observer), self.closed.clone());
         let schedule = Arc::clone(&self.schedule);
         let work = move || {
-            let look = look(&observer, Observer::take_interval);
+            let observation = observe(&observer, Observer::take_interval);
             crate::lock(&schedule).sent(clock::instant());
             // Handed on here, so that an interval which took too long to close is late and not lost. Without any
             // listener there is nobody to tell.
-            drop(closed.send(Arc::new(look)));
+            drop(closed.send(Arc::new(observation)));
         };
         let done = self.worker.run(work).await;
         if done.is_err() {
@@ -160,8 +160,8 @@ impl Intervals {
     }
 }
 
-fn look(observer: &Observer, take: impl Fn(&Observer, jiff::Timestamp) -> Interval) -> Look {
-    Look {
+fn observe(observer: &Observer, take: impl Fn(&Observer, jiff::Timestamp) -> Interval) -> Observation {
+    Observation {
         interval: take(observer, clock::now().wall),
         sockets: observer.sockets(),
         links: observer.link_counters(),

@@ -1,6 +1,6 @@
 //! Makes a report of everything that could be collected.
 //!
-//! In: a look at the device, metrics of other programs, the ledgers, the configuration. Out: [`Composed`], with a sentence
+//! In: a closed interval, metrics of other programs, the ledgers, the configuration. Out: [`Composed`], with a sentence
 //! for everything left out. It only writes into the ledgers it is given, so that a copy shows what would be sent.
 
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Reporter;
 use super::memory::{Ledgers, Memory};
-use crate::agent::observer::intervals::Look;
+use crate::agent::observer::intervals::Observation;
 use crate::cloud::topics;
 use crate::config::Config;
 use crate::host::clock;
@@ -24,8 +24,8 @@ const FRESH_INTERVALS: u32 = 2;
 const MAX_REASONS: usize = 16;
 
 /// What there is to report.
-pub(super) struct Observed {
-    pub(super) look: Arc<Look>,
+pub(super) struct Material {
+    pub(super) observation: Arc<Observation>,
     pub(super) found: Found,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Composed {
     pub(super) left_out: Vec<String>,
 }
 
-impl Observed {
+impl Material {
     /// Metrics of other programs, and why others are none.
     pub(super) fn dropped(&self, config: &Config) -> (Vec<CustomMetric>, Vec<String>) {
         let fresh = config.reporting.interval * FRESH_INTERVALS;
@@ -66,7 +66,7 @@ impl Observed {
 
     /// Traffic that was not told before.
     fn traffic(&self, untold: Option<Traffic>) -> Traffic {
-        let newest = Traffic::from(&self.look.interval);
+        let newest = Traffic::from(&self.observation.interval);
         match untold {
             None => newest,
             Some(mut sum) => {
@@ -111,15 +111,15 @@ impl Reporter {
     /// A sentence for the status.
     pub(super) fn compose(
         &self,
-        observed: &Observed,
+        material: &Material,
         occasion: Occasion<'_>,
         ledgers: &mut Ledgers,
     ) -> Result<Composed, String> {
         let reporting = &occasion.config.reporting;
         let report_id = occasion.report_id;
         let mut left_out = Vec::new();
-        let look = &observed.look;
-        let network = match &look.links {
+        let observation = &material.observation;
+        let network = match &observation.links {
             Ok(links) => {
                 ledgers.baseline.observe(links);
                 let delta = ledgers.baseline.begin(report_id, reporting.offline);
@@ -133,21 +133,21 @@ impl Reporter {
                 None
             }
         };
-        if let Err(error) = &look.sockets {
+        if let Err(error) = &observation.sockets {
             left_out.push(format!("ports and connections: {}", crate::error_text(error)));
         }
         let topic = reporting
             .topic
             .clone()
             .unwrap_or_else(|| topics::metrics(occasion.thing, reporting.encoding.format.name()));
-        let metrics = self.custom(observed, occasion, ledgers, &mut left_out);
+        let metrics = self.custom(material, occasion, ledgers, &mut left_out);
         let limit = reporting
             .max_bytes
             .min(self.connected.nucleus.max_payload(&topic));
         let input = ReportInput {
             report_id,
             network,
-            sockets: look.sockets.as_ref().ok(),
+            sockets: observation.sockets.as_ref().ok(),
             custom: &metrics,
         };
         let report = build(&input, reporting.encoding, limit, fastrand::u64(..));
@@ -169,7 +169,7 @@ impl Reporter {
     /// Configured metrics, then dropped ones; every name once, and none that the service refuses.
     fn custom(
         &self,
-        observed: &Observed,
+        material: &Material,
         occasion: Occasion<'_>,
         ledgers: &mut Ledgers,
         left_out: &mut Vec<String>,
@@ -177,7 +177,7 @@ impl Reporter {
         let reporting = &occasion.config.reporting;
         let mut metrics = Vec::new();
         if !reporting.custom.is_empty() {
-            let traffic = observed.traffic(occasion.untold);
+            let traffic = material.traffic(occasion.untold);
             let pending = &mut ledgers.pending;
             let traffic = pending.begin(occasion.report_id, traffic, reporting.offline);
             let sources = Sources {
@@ -188,7 +188,7 @@ impl Reporter {
             metrics = collected.metrics;
             left_out.extend(collected.missing);
         }
-        let (found, faults) = observed.dropped(occasion.config);
+        let (found, faults) = material.dropped(occasion.config);
         metrics.extend(found);
         left_out.extend(faults);
         one_of_each_name(&mut metrics, left_out);

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use super::compose::{Composed, Observed};
+use super::compose::{Composed, Material};
 use super::memory::{Memory, Waiting};
 use super::{Reporter, Work};
 use crate::cloud::inbox::InboxEvent;
@@ -28,7 +28,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 impl Reporter {
     /// Makes the report of a closed interval and sends it.
-    pub(super) async fn report(&self, observed: Observed, work: &mut Work) {
+    pub(super) async fn report(&self, material: Material, work: &mut Work) {
         let Work {
             thing,
             config,
@@ -39,7 +39,7 @@ impl Reporter {
         let last_id = memory.last.as_ref().map(|last| last.report_id);
         let report_id = report_id::next(last_id, clock::now().wall);
         let occasion = memory.occasion(thing, config, report_id);
-        let composed = self.compose(&observed, occasion, &mut memory.ledgers);
+        let composed = self.compose(&material, occasion, &mut memory.ledgers);
         // From here on the ledgers know it.
         memory.untold = None;
         match composed {

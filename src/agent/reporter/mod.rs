@@ -17,14 +17,14 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::context::Connected;
-use super::observer::intervals::{Closed, Intervals, Look};
+use super::observer::intervals::{Closed, Intervals, Observation};
 use crate::cloud::inbox::Inbox;
 use crate::cloud::topics;
 use crate::config::Config;
 use crate::host::worker::Worker;
 use crate::report::caution::Caution;
 use crate::report::custom::traffic::Traffic;
-use compose::Observed;
+use compose::Material;
 use memory::Memory;
 
 /// How long the disk may take to keep what became of a report.
@@ -65,20 +65,10 @@ impl Reporter {
 
     /// Ends when a subscription has failed, or with the agent.
     pub(crate) async fn run(self) {
-        // Before anything is waited for: what is closed meanwhile is told by the first report.
-        let closed = self.intervals.listen();
-        let thing = self.connected.thing().await;
+        let mut work = self.begin().await;
         let mut questions = self.questions.lock().await;
         let mut configs = self.connected.context.config.clone();
-        let config = configs.borrow_and_update().clone();
-        let memory = self.remember().await;
-        let mut work = Work {
-            thing,
-            config,
-            memory,
-            closed,
-        };
-        work.fold_missed();
+        work.config = configs.borrow_and_update().clone();
         let mut inbox = self.answers(&work);
         loop {
             let answer_by = work.memory.waiting.as_ref().map(|waiting| waiting.answer_by);
@@ -98,12 +88,31 @@ impl Reporter {
                     }
                 }
                 Some(asked) = questions.recv() => self.reply(asked, &mut work).await,
-                look = work.closed.recv() => match look {
-                    Ok(look) => self.interval_closed(look, &mut work).await,
+                observation = work.closed.recv() => match observation {
+                    Ok(observation) => self.interval_closed(observation, &mut work).await,
                     Err(RecvError::Lagged(missed)) => tracing::warn!("the reporter missed {missed} intervals"),
                     Err(RecvError::Closed) => return,
                 },
                 () = until(answer_by) => self.silence(&mut work.memory).await,
+            }
+        }
+    }
+
+    /// Waits until it is known for which thing to report. What is closed meanwhile is told by the first report.
+    async fn begin(&self) -> Work {
+        let mut closed = self.intervals.listen();
+        let mut memory = self.remember().await;
+        let thing = self.connected.thing();
+        tokio::pin!(thing);
+        loop {
+            tokio::select! {
+                thing = &mut thing => return Work {
+                    thing,
+                    config: self.connected.context.config.borrow().clone(),
+                    memory,
+                    closed,
+                },
+                Ok(observation) = closed.recv() => memory.fold(Traffic::from(&observation.interval)),
             }
         }
     }
@@ -133,16 +142,19 @@ impl Reporter {
 
     /// Reports the newest closed interval. Those before it that wait as well are told with it: the service takes one
     /// report in an interval, however long the nucleus took for the last.
-    async fn interval_closed(&self, look: Arc<Look>, work: &mut Work) {
-        let mut newest = look;
+    async fn interval_closed(&self, observation: Arc<Observation>, work: &mut Work) {
+        let mut newest = observation;
         while let Some(next) = work.next_waiting() {
             work.memory.fold(Traffic::from(&newest.interval));
             newest = next;
         }
         if work.config.reporting.enabled {
             let found = self.found(&work.config).await;
-            let observed = Observed { look: newest, found };
-            self.report(observed, work).await;
+            let material = Material {
+                observation: newest,
+                found,
+            };
+            self.report(material, work).await;
         } else {
             work.memory.untold = None;
         }
@@ -150,19 +162,13 @@ impl Reporter {
 }
 
 impl Work {
-    fn next_waiting(&mut self) -> Option<Arc<Look>> {
+    fn next_waiting(&mut self) -> Option<Arc<Observation>> {
         loop {
             match self.closed.try_recv() {
-                Ok(look) => return Some(look),
+                Ok(observation) => return Some(observation),
                 Err(TryRecvError::Lagged(missed)) => tracing::warn!("the reporter missed {missed} intervals"),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
             }
-        }
-    }
-
-    fn fold_missed(&mut self) {
-        while let Some(look) = self.next_waiting() {
-            self.memory.fold(Traffic::from(&look.interval));
         }
     }
 }

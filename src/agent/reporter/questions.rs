@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::compose::Observed;
+use super::compose::Material;
 use super::{Reporter, Work};
 use crate::agent::observer::intervals::NotEarly;
 use crate::config::Config;
@@ -25,17 +25,17 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A question and where its answer goes.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct PendingQuestion {
     question: ReportQuestion,
     answer: oneshot::Sender<Result<Value, String>>,
 }
 
 /// Questions as the reporter gets them; they wait while its task is started again.
-pub(crate) type Questions = Arc<Mutex<mpsc::Receiver<Asked>>>;
+pub(crate) type Questions = Arc<Mutex<mpsc::Receiver<PendingQuestion>>>;
 
 /// Where questions are asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Desk(mpsc::Sender<Asked>);
+pub(crate) struct Desk(mpsc::Sender<PendingQuestion>);
 
 /// A desk and what arrives there.
 pub(crate) fn open() -> (Desk, Questions) {
@@ -52,7 +52,7 @@ impl Desk {
         let (answer, answered) = oneshot::channel();
         let not_begun = || "reports have not begun: the nucleus or the thing's name is missing".to_owned();
         let asked = async {
-            self.0.send(Asked { question, answer }).await.ok()?;
+            self.0.send(PendingQuestion { question, answer }).await.ok()?;
             answered.await.ok()
         };
         match tokio::time::timeout(PATIENCE, asked).await {
@@ -63,7 +63,7 @@ impl Desk {
 }
 
 impl Reporter {
-    pub(super) async fn reply(&self, asked: Asked, work: &mut Work) {
+    pub(super) async fn reply(&self, asked: PendingQuestion, work: &mut Work) {
         // Whoever asked has been told that it takes too long; what nobody waits for is not done.
         if asked.answer.is_closed() {
             return;
@@ -79,11 +79,11 @@ impl Reporter {
     }
 
     /// What there would be to report at this moment.
-    async fn look(&self, config: &Config) -> Result<Observed, String> {
-        let look = self.intervals.peek().await;
-        let look = look.map_err(|error| crate::error_text(&error))?;
-        Ok(Observed {
-            look: Arc::new(look),
+    async fn material(&self, config: &Config) -> Result<Material, String> {
+        let observation = self.intervals.peek().await;
+        let observation = observation.map_err(|error| crate::error_text(&error))?;
+        Ok(Material {
+            observation: Arc::new(observation),
             found: self.found(config).await,
         })
     }
@@ -95,13 +95,13 @@ impl Reporter {
             memory,
             ..
         } = work;
-        let observed = self.look(config).await?;
+        let material = self.material(config).await?;
         let last_id = memory.last.as_ref().map(|last| last.report_id);
         let report_id = report_id::next(last_id, clock::now().wall);
         let occasion = memory.occasion(thing, config, report_id);
         // Copies: nothing that is shown has been told.
         let mut ledgers = memory.ledgers.clone();
-        let composed = self.compose(&observed, occasion, &mut ledgers)?;
+        let composed = self.compose(&material, occasion, &mut ledgers)?;
         let readable = Encoding {
             names: config.reporting.encoding.names,
             ..Encoding::PLAIN
@@ -137,22 +137,22 @@ impl Reporter {
             }
             Err(NotEarly::Failed(error)) => return Err(crate::error_text(&error)),
         }
-        if let Some(look) = work.next_waiting() {
-            self.interval_closed(look, work).await;
+        if let Some(observation) = work.next_waiting() {
+            self.interval_closed(observation, work).await;
         }
         Ok(json!(work.memory.last))
     }
 
     async fn names(&self, config: &Config) -> Result<Value, String> {
-        let observed = self.look(config).await?;
-        let interfaces = observed.look.interval.interfaces.iter();
+        let material = self.material(config).await?;
+        let interfaces = material.observation.interval.interfaces.iter();
         let interfaces: Vec<String> = interfaces.map(|it| it.name.clone()).collect();
         let mut metrics = CustomMetricNames::default();
         let own = config.reporting.custom.iter();
         for (name, kind) in own.flat_map(|setting| settings::metrics(setting, &interfaces)) {
             metrics.metrics.push((name, kind.metric_type().to_owned()));
         }
-        let (files, faults) = observed.dropped(config);
+        let (files, faults) = material.dropped(config);
         for metric in files {
             let name = metric.name;
             if metrics.metrics.iter().any(|(known, _)| *known == name) {
