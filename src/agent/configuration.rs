@@ -31,15 +31,14 @@ pub(super) const KEEP_LIMIT: Duration = Duration::from_secs(10);
 
 /// A configuration from before the nucleus was asked.
 #[derive(Debug)]
-pub struct LastGood {
-    /// The configuration.
-    pub config: Config,
+pub(crate) struct LastGood {
+    pub(crate) config: Config,
     /// Where it is from, in the status' words.
-    pub source: &'static str,
+    pub(crate) source: &'static str,
 }
 
 /// Reads what was last good, for the time before the nucleus answers.
-pub fn last_good(state_directory: &Path, development: Development) -> LastGood {
+pub(crate) fn last_good(state_directory: &Path, development: Development) -> LastGood {
     let path = state_directory.join(FILE);
     let bytes = match files::read(&path) {
         Ok(Some(bytes)) => bytes,
