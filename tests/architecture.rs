@@ -1,7 +1,7 @@
 //! The walls between the folders: who may know whom, and who may go through which door.
 //!
 //! In: the tables below and every `.rs` file of the product. Out: a fault for each import that points upward or past a
-//! door. The table of rooms is the code map of ARCHITECTURE.md; `UPDATE_DOCS=1 cargo test --test architecture` writes it.
+//! door. The tables are the code map of ARCHITECTURE.md; `UPDATE_DOCS=1 cargo test --test architecture` writes it.
 
 #![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -84,7 +84,7 @@ const ROOMS: &[Room] = &[
     Room {
         place: "src/cloud",
         name: "cloud",
-        what: "door to the cloud: topics, shadow messages, the shadow session's decisions (pure); `inbox`, `nucleus` (IPC). \
+        what: "door to the cloud: topics, shadow messages, the shadow session's decisions (pure); `link`, `nucleus`, `publish`, `inbox` (IPC). \
                Knows nothing of enforcement",
         knows: &["quarantine"],
     },
@@ -98,7 +98,7 @@ const ROOMS: &[Room] = &[
     Room {
         place: "src/agent",
         name: "agent",
-        what: "tasks and their wiring; `enforcer` is the only one that touches rules and processes",
+        what: "tasks, what they share and who keeps them going; `enforcer` is the only one that touches rules and processes",
         knows: &[
             "document",
             "process",
@@ -431,14 +431,18 @@ fn every_folder_has_its_room() {
     }
 }
 
-#[test]
-fn the_architecture_page_shows_this_table() {
-    const BEGIN: &str = "<!-- rooms: written by tests/architecture.rs -->\n";
-    const END: &str = "<!-- end of rooms -->\n";
-    let path = root().join("ARCHITECTURE.md");
-    let page = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
+/// What stands between two marks of a page becomes `text`.
+fn with_section(page: &str, name: &str, text: &str) -> String {
+    let (begin, end) = (
+        format!("<!-- {name}: written by tests/architecture.rs -->\n"),
+        format!("<!-- end of {name} -->\n"),
+    );
+    let (before, rest) = page.split_once(&begin).unwrap();
+    let (_, after) = rest.split_once(&end).unwrap();
+    format!("{before}{begin}{text}{end}{after}")
+}
+
+fn table_of_rooms() -> String {
     let mut table = String::from("| where | what | may know |\n|---|---|---|\n");
     for room in ROOMS {
         let file = format!("{}.rs", room.place);
@@ -454,12 +458,32 @@ fn the_architecture_page_shows_this_table() {
         };
         table.push_str(&format!("| `{place}` | {} | {knows} |\n", room.what));
     }
-    let wanted = format!("{before}{BEGIN}{table}{END}{after}");
+    table
+}
+
+fn table_of_doors() -> String {
+    let mut table = String::from("| crates | lead to | only in |\n|---|---|---|\n");
+    for door in DOORS {
+        let crates = door.crates.join("`, `");
+        table.push_str(&format!("| `{crates}` | {} | `{}` |\n", door.what, door.room));
+    }
+    for (place, name, why) in OTHER_WAYS {
+        table.push_str(&format!("| `{name}` | {why} | `{place}` |\n"));
+    }
+    table
+}
+
+#[test]
+fn the_architecture_page_shows_these_tables() {
+    let path = root().join("ARCHITECTURE.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let wanted = with_section(&page, "rooms", &table_of_rooms());
+    let wanted = with_section(&wanted, "doors", &table_of_doors());
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &wanted).unwrap();
     }
     assert!(
         std::fs::read_to_string(&path).unwrap() == wanted,
-        "the code map of ARCHITECTURE.md is not this table; run UPDATE_DOCS=1 cargo test --test architecture"
+        "the code map of ARCHITECTURE.md is not these tables; run UPDATE_DOCS=1 cargo test --test architecture"
     );
 }
