@@ -8,12 +8,12 @@
 //! 3. a person asks the device: [`cli`] → [`control`]
 //!
 //! What is decided is the crate `edgewarden-core`, whose folders appear here by their names; it has no effects. What
-//! acts lives behind two doors, [`host`] (the Linux kernel) and [`cloud`] (Greengrass IPC), and [`agent`] wires
+//! acts lives behind two doors, [`host`] (the Linux kernel) and `cloud` (Greengrass IPC), and [`agent`] wires
 //! everything together. Arrows point only down: core < host, cloud < control < agent < cli (`tests/architecture.rs`).
 
 pub mod agent;
 pub mod cli;
-pub mod cloud;
+pub(crate) mod cloud;
 pub mod control;
 pub mod host;
 

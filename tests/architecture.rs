@@ -1,7 +1,7 @@
 //! The walls between the folders: who may know whom, and who may go through which door.
 //!
-//! In: the table below and every `.rs` file of the product. Out: a fault for each import that points upward or past a
-//! door. The same table is the code map of ARCHITECTURE.md; `UPDATE_DOCS=1 cargo test --test architecture` writes it.
+//! In: the tables below and every `.rs` file of the product. Out: a fault for each import that points upward or past a
+//! door. The tables are the code map of ARCHITECTURE.md; `UPDATE_DOCS=1 cargo test --test architecture` writes it.
 
 #![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -84,7 +84,7 @@ const ROOMS: &[Room] = &[
     Room {
         place: "src/cloud",
         name: "cloud",
-        what: "door to the cloud: topics, shadow messages, the shadow session's decisions (pure); `inbox`, `nucleus` (IPC). \
+        what: "door to the cloud: topics, shadow messages, the shadow session's decisions (pure); `link`, `nucleus`, `publish`, `inbox` (IPC). \
                Knows nothing of enforcement",
         knows: &["quarantine"],
     },
@@ -98,7 +98,7 @@ const ROOMS: &[Room] = &[
     Room {
         place: "src/agent",
         name: "agent",
-        what: "tasks and their wiring; `enforcer` is the only one that touches rules and processes",
+        what: "tasks, what they share and who keeps them going; `enforcer` is the only one that touches rules and processes",
         knows: &[
             "document",
             "process",
@@ -133,6 +133,63 @@ const ROOMS: &[Room] = &[
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/cli/run.rs", "agent", "starts it"),
     ("src/cli/restore.rs", "agent", "does its first step at boot"),
+];
+
+/// A crate of others that leads outside.
+struct Door {
+    /// Crates as they are written in code.
+    crates: &'static [&'static str],
+    /// The only room that may name them.
+    room: &'static str,
+    /// What stands behind it.
+    what: &'static str,
+}
+
+const DOORS: &[Door] = &[
+    Door {
+        crates: &["greengrass_ipc"],
+        room: "src/cloud",
+        what: "the nucleus, and through it the cloud",
+    },
+    Door {
+        crates: &[
+            "netlink_packet_core",
+            "netlink_packet_sock_diag",
+            "netlink_sys",
+            "nix",
+            "rustix",
+            "libc",
+            "pnet",
+            "pnet_datalink",
+            "packet_ring",
+        ],
+        room: "src/host",
+        what: "the Linux kernel",
+    },
+];
+
+/// Files that may name a crate although they do not stand behind its door.
+const OTHER_WAYS: &[(&str, &str, &str)] = &[
+    (
+        "src/cli/screen.rs",
+        "nix",
+        "the terminal is the command line's own",
+    ),
+    (
+        "src/cli/screen.rs",
+        "rustix",
+        "the terminal is the command line's own",
+    ),
+    (
+        "src/agent/control/server.rs",
+        "nix",
+        "compares who asks with our own user; an effect on nothing",
+    ),
+    (
+        "src/agent/control/socket_list.rs",
+        "netlink_packet_sock_diag",
+        "names the kernel's states of sockets, as numbers; nothing is asked",
+    ),
 ];
 
 fn root() -> PathBuf {
@@ -214,6 +271,92 @@ fn faults(file: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether code names a crate: in a path, or in a `use` of the crate itself.
+fn names_crate(text: &str, name: &str) -> bool {
+    let word = |letter: char| letter.is_alphanumeric() || letter == '_';
+    text.match_indices(name).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = &text[at + name.len()..];
+        let is_path = after.starts_with("::") || after.starts_with(';') || after.starts_with(" as ");
+        is_path && before.is_none_or(|letter| !word(letter) && !matches!(letter, ':' | '-'))
+    })
+}
+
+/// Every crate that a file names past its door, with the room it belongs to.
+fn past_doors(file: &str, text: &str) -> Vec<(&'static str, &'static Door)> {
+    let outside = |door: &&Door| room_of(file).is_none_or(|room| room.place != door.room);
+    let doors = DOORS.iter().filter(outside);
+    let pairs = doors.flat_map(|door| door.crates.iter().map(move |name| (*name, door)));
+    pairs.filter(|(name, _)| names_crate(text, name)).collect()
+}
+
+fn door_faults(file: &str, text: &str) -> Vec<String> {
+    let allowed = |name: &str| {
+        OTHER_WAYS
+            .iter()
+            .any(|(place, known, _)| *place == file && *known == name)
+    };
+    past_doors(file, text)
+        .into_iter()
+        .filter(|(name, _)| !allowed(name))
+        .map(|(name, door)| {
+            format!(
+                "{file}: `{name}` leads to {}; only {} may name it",
+                door.what, door.room
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn nobody_goes_past_a_door() {
+    let found: Vec<String> = product()
+        .iter()
+        .flat_map(|(file, text)| door_faults(file, text))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_other_way_is_needed() {
+    let product = product();
+    for (place, name, _) in OTHER_WAYS {
+        let used = product
+            .iter()
+            .filter(|(file, _)| file == place)
+            .any(|(file, text)| past_doors(file, text).iter().any(|(found, _)| found == name));
+        assert!(used, "{place} does not name {name}: its exception is to go");
+    }
+}
+
+#[test]
+fn a_way_past_a_door_is_found_however_it_is_written() {
+    for (file, text) in [
+        ("src/agent/shadow.rs", "use greengrass_ipc::{Client, Qos};"),
+        ("src/agent/shadow.rs", "use greengrass_ipc as ipc;"),
+        ("src/agent/shadow.rs", "fn f(client: &greengrass_ipc::Client) {}"),
+        ("src/agent/shadow.rs", "pub use {std::io, netlink_sys::Socket};"),
+        ("src/cloud/inbox.rs", "let me = nix::unistd::geteuid();"),
+        ("src/host/clock.rs", "extern crate greengrass_ipc;"),
+        ("src/cli/status.rs", "use rustix::termios::tcgetwinsize;"),
+        ("crates/edgewarden-core/src/moment.rs", "use nix::time::ClockId;"),
+    ] {
+        assert_eq!(door_faults(file, text).len(), 1, "{file}: {text}");
+    }
+    for (file, text) in [
+        ("src/cloud/link.rs", "use greengrass_ipc::Client;"),
+        ("src/host/clock.rs", "use nix::time::ClockId;"),
+        ("src/agent/shadow.rs", "use std::os::unix::fs::PermissionsExt;"),
+        (
+            "src/agent/shadow.rs",
+            "//! What `greengrass-ipc` and pnet's receiver do.",
+        ),
+        ("src/agent/shadow.rs", "use crate::host::nix::time;"),
+    ] {
+        assert!(door_faults(file, text).is_empty(), "{file}: {text}");
+    }
+}
+
 #[test]
 fn no_import_points_upward_or_sideways() {
     let found: Vec<String> = product()
@@ -278,14 +421,18 @@ fn every_folder_has_its_room() {
     }
 }
 
-#[test]
-fn the_architecture_page_shows_this_table() {
-    const BEGIN: &str = "<!-- rooms: written by tests/architecture.rs -->\n";
-    const END: &str = "<!-- end of rooms -->\n";
-    let path = root().join("ARCHITECTURE.md");
-    let page = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
+/// What stands between two marks of a page becomes `text`.
+fn with_section(page: &str, name: &str, text: &str) -> String {
+    let (begin, end) = (
+        format!("<!-- {name}: written by tests/architecture.rs -->\n"),
+        format!("<!-- end of {name} -->\n"),
+    );
+    let (before, rest) = page.split_once(&begin).unwrap();
+    let (_, after) = rest.split_once(&end).unwrap();
+    format!("{before}{begin}{text}{end}{after}")
+}
+
+fn table_of_rooms() -> String {
     let mut table = String::from("| where | what | may know |\n|---|---|---|\n");
     for room in ROOMS {
         let file = format!("{}.rs", room.place);
@@ -301,12 +448,32 @@ fn the_architecture_page_shows_this_table() {
         };
         table.push_str(&format!("| `{place}` | {} | {knows} |\n", room.what));
     }
-    let wanted = format!("{before}{BEGIN}{table}{END}{after}");
+    table
+}
+
+fn table_of_doors() -> String {
+    let mut table = String::from("| crates | lead to | only in |\n|---|---|---|\n");
+    for door in DOORS {
+        let crates = door.crates.join("`, `");
+        table.push_str(&format!("| `{crates}` | {} | `{}` |\n", door.what, door.room));
+    }
+    for (place, name, why) in OTHER_WAYS {
+        table.push_str(&format!("| `{name}` | {why} | `{place}` |\n"));
+    }
+    table
+}
+
+#[test]
+fn the_architecture_page_shows_these_tables() {
+    let path = root().join("ARCHITECTURE.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let wanted = with_section(&page, "rooms", &table_of_rooms());
+    let wanted = with_section(&wanted, "doors", &table_of_doors());
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &wanted).unwrap();
     }
     assert!(
         std::fs::read_to_string(&path).unwrap() == wanted,
-        "the code map of ARCHITECTURE.md is not this table; run UPDATE_DOCS=1 cargo test --test architecture"
+        "the code map of ARCHITECTURE.md is not these tables; run UPDATE_DOCS=1 cargo test --test architecture"
     );
 }

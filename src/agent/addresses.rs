@@ -7,16 +7,18 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use greengrass_ipc::Client;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::board::Board;
-use super::enforcer::{Command, Handle};
+use super::context::Connected;
+use super::enforcer::Command;
+use super::names::Names;
+use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
 use crate::config::Config;
 use crate::control::status::LifelineStatus;
 use crate::host::net::uplinks::{self, Uplink};
+use crate::host::worker::Worker;
 use crate::host::{clock, surroundings};
 use crate::quarantine::lifelines::dns_answers::Watched;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
@@ -31,58 +33,65 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const LOOK_URGENT: Duration = Duration::from_secs(10);
 /// How long the nucleus may take to tell its endpoints; names must not wait for it longer.
 const NUCLEUS_LIMIT: Duration = Duration::from_secs(10);
+/// How long the host's files, or its processes and sockets, may take to be read; what was last read stays then.
+const HOST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Resolves for ever.
-pub struct Resolver {
-    /// The nucleus.
-    pub client: Client,
-    /// The configuration.
-    pub config: watch::Receiver<Config>,
+pub(super) struct Resolver {
+    pub(super) connected: Connected,
     /// The Region as the nucleus tells it to components.
-    pub region: Option<String>,
-    /// Where addresses go.
-    pub enforcer: Handle,
-    /// Whether the control channel works.
-    pub works: watch::Receiver<bool>,
+    pub(super) region: Option<String>,
     /// What answers of others are watched for.
-    pub watched: watch::Sender<Watched>,
+    pub(super) watched: watch::Sender<Watched>,
     /// Where the nucleus is connected: a change means that messages may have been missed.
-    pub uplinks: watch::Sender<Vec<Uplink>>,
-    /// The board.
-    pub board: Board,
+    pub(super) uplinks: watch::Sender<Vec<Uplink>>,
+    /// Told when the control channel was looked up for the first time.
+    pub(super) looked_up: watch::Sender<bool>,
+    pub(super) host: HostReader,
 }
 
-type Answers = JoinSet<(String, Result<Vec<IpAddr>, String>)>;
+/// What the host told last, and who reads it.
+#[derive(Clone)]
+pub(super) struct HostReader {
+    files: Worker,
+    connections: Worker,
+    known: HostSettings,
+}
+
+/// Whom the host is configured to talk to.
+#[derive(Clone, Default)]
+struct HostSettings {
+    nameservers: Vec<IpAddr>,
+    resolvers: Vec<IpAddr>,
+    time_servers: Vec<String>,
+}
 
 impl Resolver {
-    /// Runs until it is dropped; `first` hears when the control channel was looked up for the first time.
-    pub async fn run(mut self, first: oneshot::Sender<()>) {
-        let mut first = Some(first);
+    pub(super) async fn run(mut self) {
         let mut lookups = Lookups::default();
-        let mut answers: Answers = JoinSet::new();
-        let mut states = self.enforcer.state();
-        let mut asked = Asked::default();
+        let mut names = Names::default();
+        let mut states = self.connected.context.enforcer.state();
+        let mut channel = self.connected.context.channel.watch();
+        let mut config = self.connected.context.config.clone();
+        let mut asked = EndpointsQuestion::default();
         let mut looked = None;
         loop {
-            let urgent = states.borrow_and_update().may_cut() && !*self.works.borrow_and_update();
+            let urgent = states.borrow_and_update().may_cut() && !channel.borrow_and_update().works;
             let now = clock::now().uptime;
-            asked.ask_when_due(&self.client, now);
+            asked.ask_when_due(&self.connected.nucleus, now);
             if wait(looked, asked.pause(urgent), now).is_zero() {
-                self.look_around(&asked.endpoints, &mut lookups).await;
+                let config = config.borrow_and_update().clone();
+                self.look_around(&config, &asked.endpoints, &mut lookups).await;
                 self.tell(&lookups, &asked.endpoints);
                 looked = Some(now);
             }
-            for host in lookups.start(urgent, now) {
-                answers.spawn(async move {
-                    let outcome = surroundings::resolve(&host).await;
-                    (host, outcome)
-                });
-            }
-            if asked.answered
-                && lookups.control_was_tried()
-                && let Some(first) = first.take()
-            {
-                let _ = first.send(());
+            lookups
+                .start(urgent, now)
+                .into_iter()
+                .for_each(|host| names.look_up(host));
+            if asked.answered && lookups.control_was_tried() {
+                self.looked_up
+                    .send_if_modified(|done| !std::mem::replace(done, true));
             }
             let look = wait(looked, asked.pause(urgent), now);
             let sleep = lookups.wait(urgent, now).min(look);
@@ -90,19 +99,19 @@ impl Resolver {
                 Some(Ok(outcome)) = asked.running.join_next() => if asked.take(outcome) {
                     looked = None;
                 },
-                Some(Ok((host, outcome))) = answers.join_next() => {
+                Some((host, outcome)) = names.next() => {
                     let found = lookups.done(&host, outcome, clock::now().uptime);
                     if !found.is_empty() {
-                        self.enforcer.send(Command::Addresses(found)).await;
+                        self.connected.context.enforcer.send(Command::Addresses(found)).await;
                     }
                     self.tell(&lookups, &asked.endpoints);
                 }
-                changed = self.config.changed() => match changed {
+                changed = config.changed() => match changed {
                     Ok(()) => looked = None,
                     // The agent is stopping.
                     Err(_) => return,
                 },
-                Ok(()) = self.works.changed() => {}
+                Ok(()) = channel.changed() => {}
                 Ok(()) = states.changed() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
@@ -110,22 +119,21 @@ impl Resolver {
     }
 
     /// Reads what may have changed around us: which names to look up, and where the nucleus is connected.
-    async fn look_around(&mut self, endpoints: &nucleus::Endpoints, lookups: &mut Lookups) {
-        let config = self.config.borrow_and_update().clone();
-        let around = self.surroundings(&config, endpoints);
+    async fn look_around(&mut self, config: &Config, endpoints: &nucleus::Endpoints, lookups: &mut Lookups) {
+        self.host.read_files().await;
+        let around = self.surroundings(config, endpoints);
         let lifelines = &config.isolation.settings.lifelines;
         let targets = targets(lifelines, &around);
-        self.watched
-            .send_replace(Watched::new(&targets, surroundings::nameservers()));
+        let nameservers = self.host.known.nameservers.clone();
+        self.watched.send_replace(Watched::new(&targets, nameservers));
         lookups.set(targets);
         if lifelines.data_endpoint {
-            let open = self.open_uplinks(&control_ports(&around));
-            self.enforcer.send(Command::Addresses(open)).await;
+            self.look_at_uplinks(control_ports(&around)).await;
         }
     }
 
     fn surroundings(&self, config: &Config, endpoints: &nucleus::Endpoints) -> Surroundings {
-        let mut time_servers = surroundings::time_servers();
+        let mut time_servers = self.host.known.time_servers.clone();
         time_servers.extend(config.isolation.time_servers.iter().cloned());
         let configured = config.isolation.data_endpoint.clone();
         let endpoints = endpoints.clone();
@@ -137,20 +145,20 @@ impl Resolver {
             credentials: endpoints.credentials,
             data_plane_is_iotdata: endpoints.data_plane_is_iotdata,
             data_plane_port: endpoints.data_plane_port,
-            resolvers: surroundings::resolvers(),
+            resolvers: self.host.known.resolvers.clone(),
             time_servers,
         }
     }
 
     fn tell(&self, lookups: &Lookups, endpoints: &nucleus::Endpoints) {
         let mut unresolved = lookups.unresolved();
-        let isolation = &self.config.borrow().isolation;
+        let isolation = &self.connected.context.config.borrow().isolation;
         let known = endpoints.data.is_some() || isolation.data_endpoint.is_some();
         if isolation.settings.lifelines.data_endpoint && !known {
             unresolved
                 .push("the nucleus tells no iotDataEndpoint and isolation.dataEndpoint is empty".into());
         }
-        self.board.update(|status| {
+        self.connected.context.board.update(|status| {
             let before = &status.lifelines.unresolved;
             unresolved
                 .iter()
@@ -164,8 +172,20 @@ impl Resolver {
     }
 
     /// Where the nucleus is connected right now: DNS may already name other addresses.
-    fn open_uplinks(&self, ports: &[u16]) -> Vec<Endpoint> {
-        let found = uplinks::of_nucleus(nucleus::pid(&self.client), ports);
+    async fn look_at_uplinks(&self, ports: Vec<u16>) {
+        let nucleus = self.connected.nucleus.pid();
+        let look = move || uplinks::of_nucleus(nucleus, &ports);
+        let found = match self.host.connections.run(look).await {
+            Ok(found) => found,
+            Err(error) => {
+                // The addresses known are kept; nobody is told of a change that was not seen.
+                tracing::warn!(
+                    "where the nucleus is connected is not known: {}",
+                    crate::error_text(&error)
+                );
+                return;
+            }
+        };
         let endpoint = |uplink: &Uplink| Endpoint {
             purpose: Purpose::DataEndpoint,
             address: uplink.remote.ip(),
@@ -179,13 +199,39 @@ impl Resolver {
             *known = found;
             changed
         });
-        endpoints
+        let enforcer = &self.connected.context.enforcer;
+        enforcer.send(Command::Addresses(endpoints)).await;
+    }
+}
+
+impl HostReader {
+    pub(super) fn new() -> Self {
+        Self {
+            files: Worker::new("host-files", HOST_LIMIT),
+            connections: Worker::new("uplinks", HOST_LIMIT),
+            known: HostSettings::default(),
+        }
+    }
+
+    async fn read_files(&mut self) {
+        let read = || HostSettings {
+            nameservers: surroundings::nameservers(),
+            resolvers: surroundings::resolvers(),
+            time_servers: surroundings::time_servers(),
+        };
+        match self.files.run(read).await {
+            Ok(known) => self.known = known,
+            Err(error) => tracing::warn!(
+                "the host's resolvers and time servers are those last read: {}",
+                crate::error_text(&error)
+            ),
+        }
     }
 }
 
 /// What the nucleus told last. It is asked beside everything else: a nucleus that is not there holds up nothing.
 #[derive(Default)]
-struct Asked {
+struct EndpointsQuestion {
     endpoints: nucleus::Endpoints,
     /// Whether a first question has ended.
     answered: bool,
@@ -193,15 +239,15 @@ struct Asked {
     running: JoinSet<Option<nucleus::Endpoints>>,
 }
 
-impl Asked {
-    fn ask_when_due(&mut self, client: &Client, now: Duration) {
+impl EndpointsQuestion {
+    fn ask_when_due(&mut self, nucleus: &Nucleus, now: Duration) {
         if !self.running.is_empty() || !wait(self.when, self.pause(false), now).is_zero() {
             return;
         }
         self.when = Some(now);
-        let client = client.clone();
+        let nucleus = nucleus.clone();
         self.running.spawn(async move {
-            let answer = tokio::time::timeout(NUCLEUS_LIMIT, nucleus::endpoints(&client)).await;
+            let answer = tokio::time::timeout(NUCLEUS_LIMIT, nucleus.endpoints()).await;
             let error = match answer.ok()? {
                 Ok(endpoints) => return Some(endpoints),
                 Err(error) => error,

@@ -1,23 +1,50 @@
 //! The status board: what every task of the agent last said about itself.
 //!
-//! In: updates. Out: [`Status`], for the control socket. Absent on purpose: decisions; nothing reads the board to act.
+//! In: updates, and the cell of the control channel. Out: [`Status`], for the control socket. Absent on purpose:
+//! decisions; nothing reads the board to act.
 
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::watch;
+
+use super::channel::ChannelState;
 use crate::control::status::Status;
 
 /// Shared by all tasks.
-#[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Mutex<Status>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Board {
+    status: Arc<Mutex<Status>>,
+    channel: watch::Receiver<ChannelState>,
+}
 
 impl Board {
+    pub(crate) fn new(channel: watch::Receiver<ChannelState>) -> Self {
+        Self {
+            status: Arc::default(),
+            channel,
+        }
+    }
+
     /// Changes a part.
-    pub fn update(&self, change: impl FnOnce(&mut Status)) {
-        change(&mut crate::lock(&self.0));
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut crate::lock(&self.status));
     }
 
     /// A copy of everything.
-    pub fn read(&self) -> Status {
-        crate::lock(&self.0).clone()
+    pub(crate) fn read(&self) -> Status {
+        let mut status = crate::lock(&self.status).clone();
+        let channel = self.channel.borrow();
+        status.cloud.channel_works = channel.works;
+        status.cloud.last_round_trip = channel.last_round_trip;
+        status.cloud.last_error.clone_from(&channel.problem);
+        status
+    }
+}
+
+#[cfg(test)]
+impl Default for Board {
+    /// A board of an agent without control channel.
+    fn default() -> Self {
+        Self::new(watch::channel(ChannelState::default()).1)
     }
 }

@@ -1,22 +1,21 @@
 //! Follows the component configuration.
 //!
 //! In: the nucleus' configuration and its changes. Out: a watch channel of valid [`Config`]s; settings and the
-//! deployment's wish for the enforcer. The last good document is kept on disk: isolation is restored with it before
-//! the nucleus is asked.
+//! deployment's wish for the enforcer. The last good document is kept on disk: isolation is restored with it, and the
+//! detector watches with it, before the nucleus is asked.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use greengrass_ipc::Client;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::board::Board;
-use super::enforcer::{Command, Handle, Settings};
-use crate::cloud::nucleus;
+use super::context::Connected;
+use super::enforcer::{Command, Settings};
 use crate::config::document::{self, Development};
 use crate::config::{Config, Mode};
 use crate::document::fault::join;
+use crate::host::worker::Worker;
 use crate::host::{clock, files};
 use crate::quarantine::orders;
 use crate::quarantine::orders::order::Authority;
@@ -27,9 +26,19 @@ const FILE: &str = "configuration.json";
 const REFRESH: Duration = Duration::from_secs(600);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(3);
+/// How long the disk may take to keep a document.
+pub(super) const KEEP_LIMIT: Duration = Duration::from_secs(10);
+
+/// A configuration from before the nucleus was asked.
+#[derive(Debug)]
+pub(crate) struct LastGood {
+    pub(crate) config: Config,
+    /// Where it is from, in the status' words.
+    pub(crate) source: &'static str,
+}
 
 /// Reads what was last good, for the time before the nucleus answers.
-pub fn last_good(state_directory: &Path, development: Development, board: &Board) -> Config {
+pub(crate) fn last_good(state_directory: &Path, development: Development) -> LastGood {
     let path = state_directory.join(FILE);
     let bytes = match files::read(&path) {
         Ok(Some(bytes)) => bytes,
@@ -40,21 +49,26 @@ pub fn last_good(state_directory: &Path, development: Development, board: &Board
         }
     };
     let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let source = if document.is_null() { "defaults" } else { "disk" };
     match document::read(&document, development) {
-        Ok(config) if !document.is_null() => {
-            board.update(|status| status.configuration.source = "disk".into());
-            config
-        }
-        Ok(config) => {
-            board.update(|status| status.configuration.source = "defaults".into());
-            config
-        }
+        Ok(config) => LastGood { config, source },
         Err(faults) => {
             tracing::warn!("{} is not valid and not used: {}", path.display(), join(&faults));
-            board.update(|status| status.configuration.source = "defaults".into());
-            Config::defaults()
+            LastGood {
+                config: Config::defaults(),
+                source: "defaults",
+            }
         }
     }
+}
+
+/// The mode in the status' words.
+pub(super) fn mode(config: &Config) -> String {
+    let mode = match config.mode {
+        Mode::Observe => "observe",
+        Mode::Enforce => "enforce",
+    };
+    mode.to_owned()
 }
 
 /// What the configuration says to enforcement.
@@ -67,31 +81,23 @@ pub fn settings(config: &Config, nucleus_pid: Option<u32>) -> Settings {
 }
 
 /// Follows the configuration for ever.
-pub struct Follower {
-    /// The nucleus.
-    pub client: Client,
+pub(super) struct Follower {
+    pub(super) connected: Connected,
     /// Where valid configurations go.
-    pub publish: watch::Sender<Config>,
-    /// Where settings and the deployment's order go.
-    pub enforcer: Handle,
-    /// The state directory.
-    pub state_directory: PathBuf,
+    pub(super) publish: watch::Sender<Config>,
     /// Whether development keys are taken.
-    pub development: Development,
-    /// The board.
-    pub board: Board,
+    pub(super) development: Development,
+    /// Keeps the last good document.
+    pub(super) keeper: Worker,
 }
 
 impl Follower {
-    /// Runs until it is dropped.
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         loop {
-            match self.client.subscribe_to_configuration_update(None, &[]).await {
+            match self.connected.nucleus.configuration_updates().await {
                 Ok(mut updates) => loop {
-                    let fetched = self.fetch().await;
-                    let wait = if fetched { REFRESH } else { RETRY };
-                    // Whatever it says, and after the wait in any case: ask again.
-                    if let Ok(None) = tokio::time::timeout(wait, updates.next()).await {
+                    let wait = if self.fetch().await { REFRESH } else { RETRY };
+                    if let Ok(false) = tokio::time::timeout(wait, updates.changed()).await {
                         break;
                     }
                 },
@@ -104,16 +110,13 @@ impl Follower {
         }
     }
 
+    /// Asks the nucleus; whether it answered.
     async fn fetch(&self) -> bool {
-        match nucleus::configuration(&self.client).await {
+        let board = &self.connected.context.board;
+        match self.connected.nucleus.configuration().await {
             Ok(document) => {
-                self.board.update(|status| status.configuration.problem = None);
+                board.update(|status| status.configuration.problem = None);
                 self.take(&document).await;
-                true
-            }
-            // No configuration at all is an empty one.
-            Err(error) if error.is_not_found() => {
-                self.take(&Value::Null).await;
                 true
             }
             Err(error) => {
@@ -121,37 +124,33 @@ impl Follower {
                     "the nucleus did not give the configuration: {}",
                     crate::error_text(&error)
                 );
-                if self.board.read().configuration.problem.as_ref() != Some(&why) {
+                if board.read().configuration.problem.as_ref() != Some(&why) {
                     tracing::warn!("{why}");
                 }
-                self.board
-                    .update(|status| status.configuration.problem = Some(why));
+                board.update(|status| status.configuration.problem = Some(why));
                 false
             }
         }
     }
 
     async fn take(&self, document: &Value) {
+        let board = &self.connected.context.board;
         match document::read(document, self.development) {
             Err(faults) => {
-                let known = self.board.read().configuration.faults == faults;
+                let known = board.read().configuration.faults == faults;
                 if !known {
                     tracing::warn!(
                         "the configuration is refused, the last good one stays: {}",
                         join(&faults)
                     );
                 }
-                self.board.update(|status| status.configuration.faults = faults);
+                board.update(|status| status.configuration.faults = faults);
             }
             Ok(config) => {
-                self.board.update(|status| {
+                board.update(|status| {
                     status.configuration.faults.clear();
                     status.configuration.source = "nucleus".into();
-                    status.mode = if config.mode == Mode::Observe {
-                        "observe".into()
-                    } else {
-                        "enforce".into()
-                    };
+                    status.mode = mode(&config);
                 });
                 self.apply(config, document).await;
             }
@@ -159,13 +158,12 @@ impl Follower {
     }
 
     async fn apply(&self, config: Config, document: &Value) {
-        let pid = nucleus::pid(&self.client);
-        self.enforcer
-            .send(Command::Settings(Box::new(settings(&config, pid))))
-            .await;
+        let enforcer = &self.connected.context.enforcer;
+        let settings = settings(&config, self.connected.nucleus.pid());
+        enforcer.send(Command::Settings(Box::new(settings))).await;
         let now = clock::now().wall;
         let wish = orders::document::read(config.quarantine.as_ref(), Authority::Deployment, now);
-        self.enforcer
+        enforcer
             .send(Command::Wish {
                 authority: Authority::Deployment,
                 wish,
@@ -175,13 +173,19 @@ impl Follower {
             return;
         }
         tracing::info!("new configuration");
-        let bytes = serde_json::to_vec(document).unwrap_or_default();
-        if let Err(error) = files::replace(&self.state_directory.join(FILE), &bytes) {
-            tracing::warn!(
-                "{}: the next start begins with the configuration before",
-                crate::error_text(&error)
-            );
-        }
+        self.keep(document).await;
         self.publish.send_replace(config);
+    }
+
+    async fn keep(&self, document: &Value) {
+        let path = self.connected.context.state_directory.join(FILE);
+        let bytes = serde_json::to_vec(document).unwrap_or_default();
+        let kept = self.keeper.run(move || files::replace(&path, &bytes)).await;
+        let why = match kept {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => crate::error_text(&error),
+            Err(error) => crate::error_text(&error),
+        };
+        tracing::warn!("{why}: the next start begins with the configuration before");
     }
 }

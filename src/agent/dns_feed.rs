@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::enforcer::{Command, Handle};
+use super::enforcement::Enforcement;
+use super::enforcer::Command;
 use crate::host::clock;
 use crate::host::net::dns_tap::{DnsTap, TapError};
 use crate::quarantine::lifelines::dns_answers::{Answers, Watched};
@@ -30,16 +31,15 @@ const MAX_TOLD: usize = 1_024;
 const RETRY: Duration = Duration::from_secs(60);
 
 /// Watches for ever.
-pub struct DnsFeed {
+pub(super) struct DnsFeed {
     /// What to watch for.
-    pub watched: watch::Receiver<Watched>,
+    pub(super) watched: watch::Receiver<Watched>,
     /// Where addresses go, and whether something is cut.
-    pub enforcer: Handle,
+    pub(super) enforcer: Enforcement,
 }
 
 impl DnsFeed {
-    /// Runs until the agent stops.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut said = None;
         while self.until(true).await {
             let failed = match self.feed().await {
@@ -54,7 +54,7 @@ impl DnsFeed {
         }
     }
 
-    /// Waits until the tap is of use, or no longer; `false`: the agent is stopping.
+    /// Waits until the tap is of use, or of none; `false`: the agent is stopping.
     async fn until(&mut self, wanted: bool) -> bool {
         let mut states = self.enforcer.state();
         loop {
@@ -76,7 +76,7 @@ impl DnsFeed {
     async fn feed(&mut self) -> Result<(), TapError> {
         let mut tap = DnsTap::open()?;
         tracing::debug!("DNS answers are watched");
-        let mut memory = Memory::default();
+        let mut memory = Seen::default();
         loop {
             tokio::select! {
                 ready = tap.ready() => ready?,
@@ -100,12 +100,12 @@ impl DnsFeed {
 
 /// What was seen and told.
 #[derive(Default)]
-struct Memory {
+struct Seen {
     answers: Answers,
     told: BTreeMap<Endpoint, Duration>,
 }
 
-impl Memory {
+impl Seen {
     /// Takes what waits, at most a batch; the endpoints that are news.
     fn take_batch(
         &mut self,

@@ -2,57 +2,47 @@
 //!
 //! 1. state directory and lock, last good configuration
 //! 2. **the journal is enforced** ([`enforcer`]), before the network is used for anything
-//! 3. capture, control socket
-//! 4. the nucleus: configuration, lifeline addresses, shadow, reports
+//! 3. what needs no nucleus: capture, control socket, intervals, the local detector
+//! 4. the nucleus: configuration, lifeline addresses, then shadow and reports
 //!
-//! Invariants: no failure after step 1 ends the process, because the nucleus rations exits (three an hour); stopping
-//! leaves the kernel's rules as they are.
+//! Everything that goes on is a task of the `supervisor`, made from what is shared (`context`).
+//!
+//! Invariants: no failure after step 1 ends the process, because the nucleus rations exits (three an hour); no task is
+//! silently gone; stopping leaves the kernel's rules as they are.
 
-pub mod addresses;
-pub mod board;
+mod addresses;
+mod board;
+mod channel;
 pub mod configuration;
+mod context;
 mod control;
-pub mod dns_feed;
+mod detector;
+mod dns_feed;
+mod enforcement;
 pub mod enforcer;
+mod names;
 pub mod observer;
-pub mod reporter;
-pub mod shadow;
+mod reporter;
+mod shadow;
+mod start;
+mod supervisor;
+mod watches;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use greengrass_ipc::{Client, ClientOptions, ComponentState, ConnectionState};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
-use wildmatch::WildMatch;
+use tokio::sync::watch;
 
-use crate::agent::control::server::Server;
-use crate::agent::observer::{ObserveSettings, Observer};
+use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
 use crate::config::document::Development;
-use crate::config::{Capture, Config, Mode};
-use crate::host::capture::Receiver;
 use crate::host::files::state_directory;
-use crate::host::net::link_watch::LinkWatch;
-use crate::host::net::uplinks::Uplink;
-use crate::host::netfilter::watch as nft_watch;
 use crate::host::{clock, files};
-use crate::quarantine::lifelines::dns_answers::Watched;
 use board::Board;
-use enforcer::{Command, Enforcer, Handle};
-use reporter::desk::Questions;
-
-/// The component's name: the nucleus knows us by it when it must authenticate us again.
-pub const COMPONENT: &str = "io.edgewarden.Agent";
-/// How long the shadow waits for the first lifeline addresses: an order that arrives before them would have to be
-/// carried out with wide lifelines.
-const FIRST_ADDRESSES: Duration = Duration::from_secs(12);
-
-/// Longest frame for the nucleus in bytes: a report of 128 KB in base64 and its request. Lite takes less; the client
-/// finds that out by two lost connections, the first time a report is larger.
-const MAX_FRAME: usize = 131_072 / 3 * 4 + 4_096;
+use channel::{Channel, ChannelState};
+use context::Context;
+use supervisor::Supervisor;
 
 /// How the agent is started.
 #[derive(Debug, Clone)]
@@ -73,251 +63,59 @@ pub struct Start {
 /// Only when signals cannot be received at all.
 pub async fn run(start: Start, lookup: impl Fn(&str) -> Option<String>) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut tasks = JoinSet::new();
+    let (cell, channel) = watch::channel(ChannelState::default());
+    let board = Board::new(channel);
+    let mut supervisor = Supervisor::new(board.clone());
     tokio::select! {
-        () = serve(&start, lookup, &mut tasks) => {}
+        () = serve(&start, lookup, cell, board, &mut supervisor) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping; the rules in the kernel stay as they are");
-    tasks.shutdown().await;
+    supervisor.stop().await;
     Ok(())
 }
 
-async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &mut JoinSet<()>) {
+async fn serve(
+    start: &Start,
+    lookup: impl Fn(&str) -> Option<String>,
+    cell: watch::Sender<ChannelState>,
+    board: Board,
+    supervisor: &mut Supervisor,
+) {
     let directory = &start.state_directory;
     let _lock = own(directory).await;
-    let board = Board::default();
-    let config = configuration::last_good(directory, start.development, &board);
+    let last_good = configuration::last_good(directory, start.development);
+    let config = last_good.config;
     board.update(|status| {
         status.version = env!("CARGO_PKG_VERSION").into();
         status.started = Some(clock::now().wall);
-        status.mode = if config.mode == Mode::Observe {
-            "observe".into()
-        } else {
-            "enforce".into()
-        };
+        status.configuration.source = last_good.source.into();
+        status.mode = configuration::mode(&config);
     });
-    let (enforcer, handle) = Enforcer::restore(directory, configuration::settings(&config, None)).await;
-    tasks.spawn(enforcer.run());
-    tasks.spawn(watch_kernel(handle.clone()));
-    tasks.spawn(watch_links(handle.clone()));
+    let settings = configuration::settings(&config, None);
+    let (enforcer, enforcement) = enforcement::restore(directory.clone(), settings).await;
+    supervisor.start("enforcer", move || enforcer.clone().run());
 
-    let observer = Arc::new(Observer::start(observation(&config.capture)));
-    let (reports, questions) = reporter::desk::open();
-    let server = Server {
-        socket: start.control_socket.clone(),
-        board: board.clone(),
-        enforcer: handle.clone(),
-        observer: Arc::clone(&observer),
-        reports,
+    let (publish, configs) = watch::channel(config.clone());
+    let context = Context {
+        config: configs,
+        channel: Channel::new(cell, enforcement.clone()),
+        enforcer: enforcement,
+        board,
+        state_directory: directory.clone(),
     };
-    tasks.spawn(server.run());
+    let local = start::local(start, &config, &context, supervisor);
     let region = lookup("AWS_REGION").as_deref().and_then(nucleus::region);
-    match ClientOptions::from_lookup(lookup) {
-        Ok(mut options) => {
-            options.component_name = Some(COMPONENT.into());
-            options.max_frame_bytes = MAX_FRAME;
-            talk(
-                start,
-                &config,
-                Client::start(options),
-                &Parts {
-                    handle,
-                    observer,
-                    board,
-                    region,
-                },
-                questions,
-                tasks,
-            )
-            .await;
-        }
+    match Nucleus::connect(lookup) {
+        Ok(nucleus) => start::connected(start, context, nucleus, region, publish, local, supervisor),
         Err(error) => {
             let why = crate::error_text(&error);
             tracing::error!("the nucleus cannot be reached, only local functions work: {why}");
-            board.update(|status| status.cloud.ipc = why);
+            context.board.update(|status| status.cloud.ipc = why);
         }
     }
-    std::future::pending::<()>().await;
-}
-
-fn observation(capture: &Capture) -> ObserveSettings {
-    ObserveSettings {
-        wanted: Arc::new(wanted(capture)),
-        receiver: if capture.by_pnet {
-            Receiver::Pnet
-        } else {
-            Receiver::Ring
-        },
-        promiscuous: capture.promiscuous,
-        ..ObserveSettings::all_interfaces(clock::now().wall)
-    }
-}
-
-/// What several tasks share.
-struct Parts {
-    handle: Handle,
-    observer: Arc<Observer>,
-    board: Board,
-    /// The AWS Region as the nucleus tells it to components.
-    region: Option<String>,
-}
-
-async fn talk(
-    start: &Start,
-    config: &Config,
-    client: Client,
-    parts: &Parts,
-    questions: Questions,
-    tasks: &mut JoinSet<()>,
-) {
-    let (publish, configs) = watch::channel(config.clone());
-    tasks.spawn(watch_connection(client.clone(), parts.board.clone()));
-    tasks.spawn(
-        configuration::Follower {
-            client: client.clone(),
-            publish,
-            enforcer: parts.handle.clone(),
-            state_directory: start.state_directory.clone(),
-            development: start.development,
-            board: parts.board.clone(),
-        }
-        .run(),
-    );
-    let (works, channel) = watch::channel(false);
-    let (uplinks, connections) = watch::channel(Vec::new());
-    let resolved = keep_lifelines(&client, &configs, channel, uplinks, parts, tasks);
-    let _ = tokio::time::timeout(FIRST_ADDRESSES, resolved).await;
-    // Only now: the configuration may name another thing.
-    let thing = configs
-        .borrow()
-        .thing_name
-        .clone()
-        .or_else(|| start.thing.clone());
-    match thing {
-        Some(thing) => {
-            parts.board.update(|status| status.thing = Some(thing.clone()));
-            let reporter = reporter::Reporter {
-                client: client.clone(),
-                thing: thing.clone(),
-                config: configs.clone(),
-                enforcer: parts.handle.clone(),
-                observer: Arc::clone(&parts.observer),
-                state_directory: start.state_directory.clone(),
-                board: parts.board.clone(),
-                questions,
-            };
-            let shadow = shadow::ShadowTask {
-                client: client.clone(),
-                thing,
-                config: configs,
-                enforcer: parts.handle.clone(),
-                works,
-                uplinks: connections,
-                board: parts.board.clone(),
-            };
-            converse(client, shadow, reporter, tasks).await;
-        }
-        None => tracing::error!("no thing name (AWS_IOT_THING_NAME, thingName): no shadow and no reports"),
-    }
-}
-
-/// Starts what keeps the lifelines' addresses fresh; the receiver hears of the first ones.
-fn keep_lifelines(
-    client: &Client,
-    configs: &watch::Receiver<Config>,
-    works: watch::Receiver<bool>,
-    uplinks: watch::Sender<Vec<Uplink>>,
-    parts: &Parts,
-    tasks: &mut JoinSet<()>,
-) -> oneshot::Receiver<()> {
-    let (first, resolved) = oneshot::channel();
-    let (watched, names) = watch::channel(Watched::default());
-    let resolver = addresses::Resolver {
-        client: client.clone(),
-        config: configs.clone(),
-        region: parts.region.clone(),
-        enforcer: parts.handle.clone(),
-        works,
-        watched,
-        uplinks,
-        board: parts.board.clone(),
-    };
-    tasks.spawn(resolver.run(first));
-    let feed = dns_feed::DnsFeed {
-        watched: names,
-        enforcer: parts.handle.clone(),
-    };
-    tasks.spawn(feed.run());
-    resolved
-}
-
-async fn converse(
-    client: Client,
-    shadow: shadow::ShadowTask,
-    reporter: reporter::Reporter,
-    tasks: &mut JoinSet<()>,
-) {
-    tasks.spawn(shadow.run());
-    tasks.spawn(reporter.run());
-    // Both nuclei take RUNNING; one that does not knows that we run anyway.
-    if let Err(error) = client.update_state(ComponentState::Running).await {
-        tracing::debug!(
-            "the nucleus did not take our state: {}",
-            crate::error_text(&error)
-        );
-    }
-}
-
-/// Has the kernel compared whenever somebody changed the packet filter, so that a flushed table is back at once. When
-/// the kernel cannot be watched the enforcer's timer still finds it.
-async fn watch_kernel(enforcer: Handle) {
-    let mut changes = match nft_watch::open() {
-        Ok(changes) => changes,
-        Err(error) => {
-            let why = crate::error_text(&error);
-            tracing::warn!("changes of the packet filter are found by the timer only: {why}");
-            return;
-        }
-    };
-    while let Some(change) = changes.recv().await {
-        enforcer.send(Command::KernelChanged(change)).await;
-    }
-}
-
-/// Has the rules follow the interfaces: those of a new one would leave past the IP stack unseen. When the kernel cannot
-/// be watched the enforcer's timer still finds it.
-async fn watch_links(enforcer: Handle) {
-    let mut changes = match LinkWatch::open().and_then(LinkWatch::in_background) {
-        Ok(changes) => changes,
-        Err(error) => {
-            let why = crate::error_text(&error);
-            tracing::warn!("changes of interfaces are found by the timer only: {why}");
-            return;
-        }
-    };
-    while changes.recv().await.is_some() {
-        enforcer.send(Command::LinksChanged).await;
-    }
-}
-
-async fn watch_connection(client: Client, board: Board) {
-    let mut connection = client.connection();
-    loop {
-        let text = match &*connection.borrow_and_update() {
-            ConnectionState::Connected { .. } => "connected".to_owned(),
-            ConnectionState::Connecting {
-                last_error: Some(why),
-                ..
-            } => format!("not connected: {why}"),
-            _ => "connecting".to_owned(),
-        };
-        board.update(|status| status.cloud.ipc = text);
-        if connection.changed().await.is_err() {
-            return;
-        }
-    }
+    supervisor.run().await;
 }
 
 /// Makes the state directory ours alone. A second agent waits: two would fight over the same table.
@@ -349,18 +147,5 @@ async fn own(directory: &Path) -> Option<files::Lock> {
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-fn wanted(capture: &Capture) -> impl Fn(&str) -> bool + Send + Sync + 'static {
-    let patterns = |list: &[String]| {
-        list.iter()
-            .map(|pattern| WildMatch::new(pattern))
-            .collect::<Vec<_>>()
-    };
-    let (include, exclude) = (patterns(&capture.include), patterns(&capture.exclude));
-    move |name| {
-        include.iter().any(|pattern| pattern.matches(name))
-            && !exclude.iter().any(|pattern| pattern.matches(name))
     }
 }

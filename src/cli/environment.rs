@@ -30,5 +30,8 @@ pub(super) fn log(level: &str, writer: BoxMakeWriter) {
         .with_ansi(false)
         .with_target(false)
         .with_writer(writer)
+        // A log that cannot be written, because whoever read it is gone, would be told on standard error, which has often
+        // gone with it: that panics in whatever task had something to say.
+        .log_internal_errors(false)
         .init();
 }

@@ -34,7 +34,7 @@ enum ReportCommand {
         output: OutputForm,
     },
     /// List the custom metrics that the running configuration yields.
-    CustomMetricNames {
+    Metrics {
         /// Print commands that create them in the account.
         #[arg(long, conflicts_with = "json")]
         aws_cli: bool,
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         } => answered(socket, PreviewReport {}, output, show),
         ReportCommand::Last(output) => answered(socket, GetLastReport {}, output, last),
         ReportCommand::Send { output, .. } => answered(socket, SendReport {}, output, sent),
-        ReportCommand::CustomMetricNames { aws_cli, output } => {
+        ReportCommand::Metrics { aws_cli, output } => {
             answered(socket, ListMetrics {}, output, |names| metrics(names, *aws_cli))
         }
     }

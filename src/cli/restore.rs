@@ -8,7 +8,6 @@ use std::path::Path;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::{Failure, environment, out, place, safe};
-use crate::agent::board::Board;
 use crate::agent::configuration;
 use crate::agent::enforcer::Enforcer;
 use crate::config::document::Development;
@@ -43,8 +42,8 @@ async fn restore(directory: &Path, development: Development) -> Result<String, F
             None
         }
     };
-    let config = configuration::last_good(directory, development, &Board::default());
-    let settings = configuration::settings(&config, None);
+    let last_good = configuration::last_good(directory, development);
+    let settings = configuration::settings(&last_good.config, None);
     let (_enforcer, handle) = Enforcer::restore(directory, settings).await;
     let state = handle.state().borrow().clone();
     sentence(&state).map_err(|text| Failure { text, code: 1 })

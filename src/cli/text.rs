@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::safe::safe;
-use crate::control::status::{CaptureStatus, ReportStatus, Status};
+use crate::control::status::{CaptureStatus, ReportStatus, Status, TaskStatus};
 use crate::quarantine::orders::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -56,7 +56,22 @@ pub(super) fn status(status: &Status) -> String {
     for fault in &status.configuration.faults {
         line("  fault", fault.to_string());
     }
+    tasks(&status.tasks, &mut line);
     text
+}
+
+/// Only those that have failed: a task that runs is no news.
+fn tasks(tasks: &[TaskStatus], line: &mut impl FnMut(&str, String)) {
+    for task in tasks {
+        if let Some(why) = &task.why {
+            let (name, restarts) = (&task.name, task.restarts);
+            let ended = time(task.ended);
+            line(
+                "Task",
+                format!("{name} was started again {restarts} times, last end {ended}: {why}"),
+            );
+        }
+    }
 }
 
 fn reports(reports: &ReportStatus, line: &mut impl FnMut(&str, String)) {

@@ -1,6 +1,6 @@
 //! Several MQTT subscriptions as one queue.
 //!
-//! In: the client and topics. Out: [`InboxEvent`]s. Each topic is subscribed for as long as the inbox lives: nucleus
+//! In: the link and topics. Out: [`InboxEvent`]s. Each topic is subscribed for as long as the inbox lives: nucleus
 //! lite refuses subscriptions while it is offline, classic answers them only once it is online, and both may refuse
 //! them for want of rights; none of that ends the agent.
 
@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use greengrass_ipc::{
-    Client, ConnectionState, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent,
-};
-use tokio::sync::{mpsc, watch};
+use greengrass_ipc::{Client, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use super::link::{LinkWatch, Nucleus};
 
 /// Messages waiting for the agent. Beyond this the client's own bounded queues drop the oldest and say so.
 const QUEUE: usize = 64;
@@ -22,24 +22,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Pause after a refusal for want of rights: only a deployment can change that.
 const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(60);
 
-/// What arrives.
+/// What comes out of the queue.
 #[derive(Debug)]
-pub enum InboxEvent {
+pub(crate) enum InboxEvent {
     /// Every required topic is subscribed, for the first time or again after a reconnect; or messages were lost.
     Ready,
-    /// A message.
     Message {
-        /// Its topic.
         topic: String,
-        /// Its payload.
         payload: Bytes,
     },
     /// A topic was refused; it is tried again. Told once for each reason: all topics are refused for the same one while
     /// nucleus lite is offline.
     Refused {
-        /// Which.
         topic: String,
-        /// Why, for the operator.
+        /// A sentence for the operator.
         why: String,
     },
 }
@@ -53,42 +49,50 @@ enum Raw {
 
 /// The queue; dropping it unsubscribes.
 #[derive(Debug)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     raw: mpsc::Receiver<Raw>,
     required: usize,
-    connection: watch::Receiver<ConnectionState>,
+    link: LinkWatch,
     /// The connection that `subscribed` speaks of.
     epoch: Option<u64>,
     /// Topics subscribed on this connection.
     subscribed: BTreeSet<usize>,
     /// Why a topic was last refused, until every topic is subscribed.
     refused: Option<String>,
-    _tasks: JoinSet<()>,
+    forwarders: JoinSet<()>,
 }
 
 impl Inbox {
     /// Subscribes to `topics` with QoS 1; only the first `required` of them must stand for [`InboxEvent::Ready`].
-    pub fn open(client: &Client, topics: Vec<String>, required: usize) -> Self {
+    pub(crate) fn open(nucleus: &Nucleus, topics: Vec<String>, required: usize) -> Self {
         let (sender, raw) = mpsc::channel(QUEUE);
-        let mut tasks = JoinSet::new();
+        let mut forwarders = JoinSet::new();
         for (index, topic) in topics.into_iter().enumerate() {
-            tasks.spawn(forward(client.clone(), topic, index, sender.clone()));
+            forwarders.spawn(forward(nucleus.client.clone(), topic, index, sender.clone()));
         }
         Self {
             raw,
             required,
-            connection: client.connection(),
+            link: nucleus.link(),
             epoch: None,
             subscribed: BTreeSet::new(),
             refused: None,
-            _tasks: tasks,
+            forwarders,
         }
     }
 
-    /// The next event; cancel-safe. `None` only when every task has ended, which they do not by themselves.
-    pub async fn next(&mut self) -> Option<InboxEvent> {
+    /// The next event; cancel-safe. `None` when a topic is no longer listened to: its task does not end by itself, so it
+    /// has failed, and the inbox must be opened anew.
+    pub(crate) async fn next(&mut self) -> Option<InboxEvent> {
         loop {
-            match self.raw.recv().await? {
+            let raw = tokio::select! {
+                raw = self.raw.recv() => raw?,
+                Some(ended) = self.forwarders.join_next() => {
+                    tracing::error!("the task that listens to a topic has ended: {ended:?}");
+                    return None;
+                }
+            };
+            match raw {
                 Raw::Message(message) => {
                     return Some(InboxEvent::Message {
                         topic: message.topic,
@@ -122,10 +126,7 @@ impl Inbox {
 impl Inbox {
     /// Notes a subscribed topic; on a new connection all must come again before anything is complete.
     fn is_complete_with(&mut self, index: usize) -> bool {
-        let epoch = match &*self.connection.borrow() {
-            ConnectionState::Connected { epoch, .. } => Some(*epoch),
-            _ => None,
-        };
+        let epoch = self.link.epoch();
         if epoch != self.epoch {
             self.epoch = epoch;
             self.subscribed.clear();
@@ -173,8 +174,9 @@ async fn drain(
         let raw = match event {
             SubscriptionEvent::Message(message) => Raw::Message(message),
             SubscriptionEvent::Missed { count } => Raw::Lost(count),
-            // Resubscribed, and whatever else a client may come to tell: ask again.
-            _ => Raw::Subscribed(index),
+            SubscriptionEvent::Resubscribed => Raw::Subscribed(index),
+            // What a later client may tell besides is no message.
+            _ => continue,
         };
         sender.send(raw).await.ok()?;
     }

@@ -1,11 +1,13 @@
 //! The door to the cloud: everything that goes through the Greengrass IPC.
 //!
 //! In: the nucleus' socket. Out: shadow messages, answers to reports, configuration; and publishes.
-//! Topics, documents and the shadow session's decisions are pure; [`inbox`] and [`nucleus`] are the shell around the
-//! `greengrass-ipc` client.
+//! Topics, documents and the shadow session's decisions are pure. [`link`], [`nucleus`], [`publish`] and [`inbox`] are the
+//! shell around the `greengrass-ipc` client, which nobody outside this folder may name.
 
-pub mod inbox;
-pub mod nucleus;
-pub mod shadow_message;
-pub mod shadow_session;
-pub mod topics;
+pub(crate) mod inbox;
+pub(crate) mod link;
+pub(crate) mod nucleus;
+pub(crate) mod publish;
+pub(crate) mod shadow_message;
+pub(crate) mod shadow_session;
+pub(crate) mod topics;

@@ -1,12 +1,14 @@
 //! What the nucleus knows: our configuration and its own endpoints.
 //!
-//! In: the IPC client. Out: JSON as the nucleus gives it, and [`Endpoints`]. Shapes: ipc-wire.md 4 and 8.
+//! In: the link. Out: JSON as the nucleus gives it and a wake-up when it changed, and [`Endpoints`]. Shapes: ipc-wire.md 4 and 8.
 //! Absent: the proxy's exceptions (`noProxyAddresses`); the data endpoint stays a lifeline besides the proxy.
 
 use std::net::Ipv6Addr;
 
-use greengrass_ipc::{Client, ConnectionState, IpcError};
+use greengrass_ipc::{Client, ConfigurationUpdate, IpcError, Subscription};
 use serde_json::Value;
+
+use super::link::{CloudError, Nucleus};
 
 /// The nucleus component's name on lite and on classic.
 const NUCLEI: [&str; 2] = ["aws.greengrass.NucleusLite", "aws.greengrass.Nucleus"];
@@ -18,64 +20,83 @@ const MAX_REGION: usize = 32;
 
 /// Endpoints of the nucleus' own configuration. What it does not tell, or tells so that it makes no sense, is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Endpoints {
+pub(crate) struct Endpoints {
     /// Host name of the IoT data endpoint.
-    pub data: Option<String>,
+    pub(crate) data: Option<String>,
     /// MQTT port, where the nucleus has another than 8883.
-    pub mqtt_port: Option<u16>,
+    pub(crate) mqtt_port: Option<u16>,
     /// Host and port of its HTTP proxy.
-    pub proxy: Option<(String, u16)>,
+    pub(crate) proxy: Option<(String, u16)>,
     /// The AWS Region.
-    pub region: Option<String>,
+    pub(crate) region: Option<String>,
     /// Host name of the credentials endpoint.
-    pub credentials: Option<String>,
+    pub(crate) credentials: Option<String>,
     /// Whether its data plane is the IoT data endpoint.
-    pub data_plane_is_iotdata: bool,
+    pub(crate) data_plane_is_iotdata: bool,
     /// Port of its data plane.
-    pub data_plane_port: Option<u16>,
+    pub(crate) data_plane_port: Option<u16>,
 }
 
-/// The process that serves the IPC, while we are connected to it.
-pub fn pid(client: &Client) -> Option<u32> {
-    match &*client.connection().borrow() {
-        ConnectionState::Connected { server_pid, .. } => server_pid.and_then(|pid| u32::try_from(pid).ok()),
-        _ => None,
+/// Wakes whoever waits for another configuration.
+#[derive(Debug)]
+pub(crate) struct ConfigurationUpdates(Subscription<ConfigurationUpdate>);
+
+impl ConfigurationUpdates {
+    /// Waits until the configuration may be another one; cancel-safe. `false`: the subscription has ended.
+    pub(crate) async fn changed(&mut self) -> bool {
+        // What changed is not believed: messages may have been missed, so the whole document is read anew.
+        self.0.next().await.is_some()
     }
 }
 
-/// Our whole configuration, as deployed.
-///
-/// # Errors
-/// The nucleus' refusal, or no connection.
-pub async fn configuration(client: &Client) -> Result<Value, IpcError> {
-    client.get_configuration(None, &[]).await
-}
-
-/// The nucleus' endpoints, of the nucleus that tells any.
-///
-/// # Errors
-/// No connection.
-pub async fn endpoints(client: &Client) -> Result<Endpoints, IpcError> {
-    for nucleus in NUCLEI {
-        let text = async |path: &[&str]| leaf(client, nucleus, path).await;
-        let data = text(&["iotDataEndpoint"]).await?;
-        let endpoints = Endpoints {
-            data: data.as_str().and_then(host),
-            mqtt_port: port(&text(&["mqtt", "port"]).await?),
-            proxy: text(&["networkProxy", "proxy", "url"])
-                .await?
-                .as_str()
-                .and_then(proxy),
-            region: text(&["awsRegion"]).await?.as_str().and_then(region),
-            credentials: text(&["iotCredEndpoint"]).await?.as_str().and_then(host),
-            data_plane_is_iotdata: text(&["greengrassDataPlaneEndpoint"]).await? == "iotdata",
-            data_plane_port: port(&text(&["greengrassDataPlanePort"]).await?),
-        };
-        if endpoints != Endpoints::default() {
-            return Ok(endpoints);
+impl Nucleus {
+    /// Our whole configuration, as deployed; none at all is an empty one (`null`).
+    ///
+    /// # Errors
+    /// The nucleus' refusal, or no connection.
+    pub(crate) async fn configuration(&self) -> Result<Value, CloudError> {
+        match self.client.get_configuration(None, &[]).await {
+            Err(error) if error.is_not_found() => Ok(Value::Null),
+            answer => Ok(answer?),
         }
     }
-    Ok(Endpoints::default())
+
+    /// Subscribes to changes of our configuration.
+    ///
+    /// # Errors
+    /// The nucleus' refusal, or no connection.
+    pub(crate) async fn configuration_updates(&self) -> Result<ConfigurationUpdates, CloudError> {
+        let updates = self.client.subscribe_to_configuration_update(None, &[]).await;
+        Ok(ConfigurationUpdates(updates?))
+    }
+
+    /// The nucleus' endpoints, of the nucleus that tells any.
+    ///
+    /// # Errors
+    /// No connection.
+    pub(crate) async fn endpoints(&self) -> Result<Endpoints, CloudError> {
+        for nucleus in NUCLEI {
+            let endpoints = endpoints(&self.client, nucleus).await?;
+            if endpoints != Endpoints::default() {
+                return Ok(endpoints);
+            }
+        }
+        Ok(Endpoints::default())
+    }
+}
+
+async fn endpoints(client: &Client, nucleus: &str) -> Result<Endpoints, IpcError> {
+    let leaf = async |path: &[&str]| leaf(client, nucleus, path).await;
+    let proxy_url = leaf(&["networkProxy", "proxy", "url"]).await?;
+    Ok(Endpoints {
+        data: leaf(&["iotDataEndpoint"]).await?.as_str().and_then(host),
+        mqtt_port: port(&leaf(&["mqtt", "port"]).await?),
+        proxy: proxy_url.as_str().and_then(proxy),
+        region: leaf(&["awsRegion"]).await?.as_str().and_then(region),
+        credentials: leaf(&["iotCredEndpoint"]).await?.as_str().and_then(host),
+        data_plane_is_iotdata: leaf(&["greengrassDataPlaneEndpoint"]).await? == "iotdata",
+        data_plane_port: port(&leaf(&["greengrassDataPlanePort"]).await?),
+    })
 }
 
 async fn leaf(client: &Client, component: &str, path: &[&str]) -> Result<Value, IpcError> {
@@ -115,7 +136,7 @@ fn port(value: &Value) -> Option<u16> {
 }
 
 /// The name of an AWS Region; it becomes part of host names.
-pub fn region(text: &str) -> Option<String> {
+pub(crate) fn region(text: &str) -> Option<String> {
     let plain = (1..=MAX_REGION).contains(&text.len())
         && text
             .chars()

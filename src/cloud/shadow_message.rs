@@ -7,16 +7,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 /// Largest payload that is read, in bytes: a document of 8 KB with metadata is below 40 KB (shadow.md 4).
-pub const MAX_PAYLOAD: usize = 64 * 1024;
+pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
 
 /// What the service said.
 #[derive(Debug, Clone, PartialEq)]
-pub enum ShadowMessage {
+pub(crate) enum ShadowMessage {
     /// `get/accepted`.
     Got {
         /// Whose request it answers.
         token: Option<String>,
-        /// The document's version.
         version: u64,
         /// `desired.quarantine`; `None` when the key is absent.
         desired: Option<Value>,
@@ -32,7 +31,6 @@ pub enum ShadowMessage {
     },
     /// `update/delta`.
     Delta {
-        /// The document's version.
         version: u64,
         /// `quarantine`, if desired and reported differ in it.
         quarantine: Option<Value>,
@@ -41,7 +39,6 @@ pub enum ShadowMessage {
     Updated {
         /// Whose request it answers.
         token: Option<String>,
-        /// The document's version.
         version: u64,
         /// `desired.quarantine` when the update touched it: the inner `None` is a removal.
         desired: Option<Option<Value>>,
@@ -63,7 +60,7 @@ pub enum ShadowMessage {
 ///
 /// # Errors
 /// A sentence that names the topic, what was found and what was expected.
-pub fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String> {
+pub(crate) fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String> {
     if payload.len() > MAX_PAYLOAD {
         return Err(format!(
             "{suffix}: {} bytes, expected at most {MAX_PAYLOAD}",
@@ -123,7 +120,7 @@ pub fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String> {
 }
 
 /// The service's own time, which it writes into every answer.
-pub fn service_time(payload: &[u8]) -> Option<Timestamp> {
+pub(crate) fn service_time(payload: &[u8]) -> Option<Timestamp> {
     #[derive(serde::Deserialize)]
     struct Dated {
         timestamp: i64,

@@ -1,6 +1,6 @@
 //! The shadow session: when to ask, what to believe, what to report (shadow.md 7).
 //!
-//! In: [`ShadowMessage`]s, the enforcement [`State`], `now` (uptime). Out: [`Effect`]s. Pure.
+//! In: [`ShadowMessage`]s, the enforcement [`State`], `now` (uptime). Out: [`SessionEffect`]s. Pure.
 //!
 //! Invariants: silence never means "not quarantined"; a message older than the newest one seen changes nothing, except
 //! an answer to our own `get`, which is the truth of that moment (versions restart when a shadow is deleted);
@@ -27,26 +27,23 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the session wants done.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
-    /// Publish this.
+pub(crate) enum SessionEffect {
     Publish {
-        /// Where.
         topic: String,
-        /// What.
         payload: Value,
     },
     /// `desired.quarantine` is this (`None`: absent).
     Desired(Option<Value>),
     /// A request sent at this uptime was answered: the control channel works.
     RoundTrip(Duration),
-    /// The control channel does not work.
+    /// The control channel does not work; why.
     Broken(String),
     /// Connect to the nucleus anew and subscribe again.
     Reconnect,
 }
 
 #[derive(Debug, Clone)]
-struct Request {
+struct ShadowRequest {
     token: String,
     sent: Duration,
     body: Value,
@@ -54,7 +51,7 @@ struct Request {
 
 /// The session's memory.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct ShadowSession {
     topics: ShadowTopics,
     refresh: Duration,
     /// Distinguishes our tokens from those of an earlier life and of other clients.
@@ -64,8 +61,8 @@ pub struct Session {
     version: Option<u64>,
     /// `desired.quarantine` as last heard; the outer `None` means never heard.
     desired: Option<Option<Value>>,
-    get: Option<Request>,
-    update: Option<Request>,
+    get: Option<ShadowRequest>,
+    update: Option<ShadowRequest>,
     next_get: Duration,
     next_update: Duration,
     last_get: Duration,
@@ -79,9 +76,9 @@ pub struct Session {
     missed: bool,
 }
 
-impl Session {
+impl ShadowSession {
     /// A session for these topics. `seed` makes tokens unique over restarts, at most 40 characters.
-    pub fn new(topics: ShadowTopics, refresh: Duration, seed: &str) -> Self {
+    pub(crate) fn new(topics: ShadowTopics, refresh: Duration, seed: &str) -> Self {
         Self {
             topics,
             refresh,
@@ -104,7 +101,7 @@ impl Session {
     }
 
     /// Every topic is subscribed, for the first time or anew: ask for the document.
-    pub fn subscribed(&mut self, now: Duration) {
+    pub(crate) fn subscribed(&mut self, now: Duration) {
         self.ready = true;
         self.get = None;
         self.update = None;
@@ -113,13 +110,13 @@ impl Session {
     }
 
     /// The nucleus is connected to the cloud anew: what was said meanwhile was missed.
-    pub fn reconnected(&mut self, now: Duration) {
+    pub(crate) fn reconnected(&mut self, now: Duration) {
         self.missed = true;
         self.next_get = self.next_get.min(now);
     }
 
-    /// The connection is gone; nothing is asked until [`Session::subscribed`].
-    pub fn disconnected(&mut self) {
+    /// The connection is gone; nothing is asked until [`ShadowSession::subscribed`].
+    pub(crate) fn disconnected(&mut self) {
         self.ready = false;
         self.missed = true;
         self.get = None;
@@ -127,7 +124,7 @@ impl Session {
     }
 
     /// A publish could not be handed to the nucleus.
-    pub fn publish_failed(&mut self, now: Duration) {
+    pub(crate) fn publish_failed(&mut self, now: Duration) {
         let pause = self.pause();
         self.unanswered = self.unanswered.saturating_add(1);
         self.get = None;
@@ -137,12 +134,12 @@ impl Session {
     }
 
     /// The shadow's version as last heard.
-    pub fn version(&self) -> Option<u64> {
+    pub(crate) fn version(&self) -> Option<u64> {
         self.version
     }
 
     /// Takes one message.
-    pub fn receive(&mut self, message: ShadowMessage, now: Duration) -> Vec<Effect> {
+    pub(crate) fn receive(&mut self, message: ShadowMessage, now: Duration) -> Vec<SessionEffect> {
         match message {
             ShadowMessage::Got {
                 token,
@@ -192,7 +189,7 @@ impl Session {
     }
 
     /// Sends what is due.
-    pub fn tick(&mut self, state: &State, now: Duration, jitter: f64) -> Vec<Effect> {
+    pub(crate) fn tick(&mut self, state: &State, now: Duration, jitter: f64) -> Vec<SessionEffect> {
         let mut effects = self.expire_requests(now);
         if !self.ready {
             return effects;
@@ -205,7 +202,7 @@ impl Session {
             self.next_get = now + self.refresh.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
             self.last_get = now;
             let request = self.request(now, json!({}));
-            effects.push(Effect::Publish {
+            effects.push(SessionEffect::Publish {
                 topic: self.topics.get(),
                 payload: request.body.clone(),
             });
@@ -216,7 +213,7 @@ impl Session {
     }
 
     /// How long nothing is due.
-    pub fn next_wake(&self, state: &State, now: Duration) -> Duration {
+    pub(crate) fn next_wake(&self, state: &State, now: Duration) -> Duration {
         let asked = [&self.get, &self.update]
             .into_iter()
             .flatten()
@@ -243,7 +240,7 @@ impl Session {
         desired: Option<Value>,
         reported: Value,
         now: Duration,
-    ) -> Vec<Effect> {
+    ) -> Vec<SessionEffect> {
         let Some(sent) = take(&mut self.get, token) else {
             // Somebody else's question. Its answer is as whole as ours would be, but ours says when it was asked.
             if self.version.is_none_or(|known| version > known) {
@@ -257,14 +254,14 @@ impl Session {
         if self.version.is_some_and(|known| version < known) && !self.doubted {
             self.doubted = true;
             self.next_get = now;
-            return vec![Effect::RoundTrip(sent)];
+            return vec![SessionEffect::RoundTrip(sent)];
         }
         self.doubted = false;
         self.version = Some(version);
         self.plain_reported = !reported["quarantine"].is_object();
         self.missed = false;
         self.accepted = Some(reported);
-        let mut effects = vec![Effect::RoundTrip(sent)];
+        let mut effects = vec![SessionEffect::RoundTrip(sent)];
         effects.extend(self.learn(desired));
         effects
     }
@@ -277,7 +274,7 @@ impl Session {
         self.unanswered = 0;
     }
 
-    fn get_rejected(&mut self, token: Option<&str>, code: u64, now: Duration) -> Vec<Effect> {
+    fn get_rejected(&mut self, token: Option<&str>, code: u64, now: Duration) -> Vec<SessionEffect> {
         let Some(sent) = take(&mut self.get, token) else {
             return Vec::new();
         };
@@ -285,13 +282,13 @@ impl Session {
             self.answered(now);
             self.version = None;
             self.accepted = None;
-            let mut effects = vec![Effect::RoundTrip(sent)];
+            let mut effects = vec![SessionEffect::RoundTrip(sent)];
             effects.extend(self.learn(None));
             return effects;
         }
         self.next_get = now + self.pause();
         self.unanswered = self.unanswered.saturating_add(1);
-        vec![Effect::Broken(format!(
+        vec![SessionEffect::Broken(format!(
             "the shadow service refused to give the shadow (code {code})"
         ))]
     }
@@ -302,7 +299,7 @@ impl Session {
         version: u64,
         desired: Option<Option<Value>>,
         now: Duration,
-    ) -> Vec<Effect> {
+    ) -> Vec<SessionEffect> {
         let mut effects = Vec::new();
         if let Some(request) = self
             .update
@@ -314,7 +311,7 @@ impl Session {
             }
             self.accepted = Some(reported.clone());
             self.unanswered = 0;
-            effects.push(Effect::RoundTrip(request.sent));
+            effects.push(SessionEffect::RoundTrip(request.sent));
         }
         effects.extend(self.news(version, desired, now).unwrap_or_default());
         effects
@@ -326,7 +323,7 @@ impl Session {
         code: u64,
         message: &str,
         now: Duration,
-    ) -> Vec<Effect> {
+    ) -> Vec<SessionEffect> {
         let Some(request) = self
             .update
             .take_if(|request| token == Some(request.token.as_str()))
@@ -345,7 +342,12 @@ impl Session {
     }
 
     /// Takes what somebody wrote, unless it is older than what is known; `None` when it is.
-    fn news(&mut self, version: u64, desired: Option<Option<Value>>, now: Duration) -> Option<Vec<Effect>> {
+    fn news(
+        &mut self,
+        version: u64,
+        desired: Option<Option<Value>>,
+        now: Duration,
+    ) -> Option<Vec<SessionEffect>> {
         if self.version.is_some_and(|known| version < known) {
             // Late, or of a shadow that was made anew unseen: the answer to a question of our own tells.
             self.next_get = self.next_get.min(now + self.pause());
@@ -368,12 +370,12 @@ impl Session {
         }
     }
 
-    fn learn(&mut self, desired: Option<Value>) -> Vec<Effect> {
+    fn learn(&mut self, desired: Option<Value>) -> Vec<SessionEffect> {
         self.desired = Some(desired.clone());
-        vec![Effect::Desired(desired)]
+        vec![SessionEffect::Desired(desired)]
     }
 
-    fn report(&mut self, state: &State, now: Duration) -> Option<Effect> {
+    fn report(&mut self, state: &State, now: Duration) -> Option<SessionEffect> {
         let desired = self.desired.clone()?;
         if self.update.is_some() || self.next_update > now || state.phase == Phase::Starting {
             return None;
@@ -397,14 +399,14 @@ impl Session {
         let request = self.request(now, json!({ "state": { "reported": body } }));
         let payload = request.body.clone();
         self.update = Some(request);
-        Some(Effect::Publish {
+        Some(SessionEffect::Publish {
             topic: self.topics.update(),
             payload,
         })
     }
 
-    fn expire_requests(&mut self, now: Duration) -> Vec<Effect> {
-        let late = |request: &mut Request| now.saturating_sub(request.sent) >= ANSWER_LIMIT;
+    fn expire_requests(&mut self, now: Duration) -> Vec<SessionEffect> {
+        let late = |request: &mut ShadowRequest| now.saturating_sub(request.sent) >= ANSWER_LIMIT;
         let lost_get = self.get.take_if(late).is_some();
         let lost_update = self.update.take_if(late).is_some();
         if !lost_get && !lost_update {
@@ -419,11 +421,11 @@ impl Session {
             self.next_update = now + pause;
         }
         let seconds = ANSWER_LIMIT.as_secs();
-        let mut effects = vec![Effect::Broken(format!(
+        let mut effects = vec![SessionEffect::Broken(format!(
             "the shadow service did not answer within {seconds} s"
         ))];
         if self.unanswered.is_multiple_of(RECONNECT_AFTER) {
-            effects.push(Effect::Reconnect);
+            effects.push(SessionEffect::Reconnect);
         }
         effects
     }
@@ -432,11 +434,11 @@ impl Session {
         (Duration::from_millis(500) * 2u32.saturating_pow(self.unanswered.min(10))).min(MAX_PAUSE)
     }
 
-    fn request(&mut self, now: Duration, mut body: Value) -> Request {
+    fn request(&mut self, now: Duration, mut body: Value) -> ShadowRequest {
         self.counter += 1;
         let token = format!("{}-{}", self.seed, self.counter);
         body["clientToken"] = json!(token);
-        Request {
+        ShadowRequest {
             token,
             sent: now,
             body,
@@ -444,7 +446,7 @@ impl Session {
     }
 }
 
-fn take(request: &mut Option<Request>, token: Option<&str>) -> Option<Duration> {
+fn take(request: &mut Option<ShadowRequest>, token: Option<&str>) -> Option<Duration> {
     request
         .take_if(|request| token == Some(request.token.as_str()))
         .map(|request| request.sent)

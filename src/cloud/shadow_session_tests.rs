@@ -9,8 +9,8 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn session() -> Session {
-    let mut session = Session::new(ShadowTopics::new("gw", None), REFRESH, "seed");
+fn session() -> ShadowSession {
+    let mut session = ShadowSession::new(ShadowTopics::new("gw", None), REFRESH, "seed");
     session.subscribed(s(1));
     session
 }
@@ -35,11 +35,11 @@ fn enforced() -> State {
 }
 
 /// The token of the request that was published to a topic ending in `suffix`.
-fn token(effects: &[Effect], suffix: &str) -> String {
+fn token(effects: &[SessionEffect], suffix: &str) -> String {
     effects
         .iter()
         .find_map(|effect| match effect {
-            Effect::Publish { topic, payload } if topic.ends_with(suffix) => {
+            SessionEffect::Publish { topic, payload } if topic.ends_with(suffix) => {
                 Some(payload["clientToken"].as_str().unwrap().to_owned())
             }
             _ => None,
@@ -48,12 +48,12 @@ fn token(effects: &[Effect], suffix: &str) -> String {
 }
 
 fn answer(
-    session: &mut Session,
+    session: &mut ShadowSession,
     token: String,
     version: u64,
     desired: Option<Value>,
     now: u64,
-) -> Vec<Effect> {
+) -> Vec<SessionEffect> {
     let reported = json!({});
     session.receive(
         ShadowMessage::Got {
@@ -68,7 +68,7 @@ fn answer(
 
 #[test]
 fn nothing_is_asked_before_every_topic_is_subscribed() {
-    let mut session = Session::new(ShadowTopics::new("gw", None), REFRESH, "seed");
+    let mut session = ShadowSession::new(ShadowTopics::new("gw", None), REFRESH, "seed");
     assert!(session.tick(&released(), s(5), 0.5).is_empty());
     session.subscribed(s(6));
     token(&session.tick(&released(), s(6), 0.5), "/get");
@@ -81,7 +81,10 @@ fn an_answer_is_a_round_trip_and_then_the_state_is_reported() {
     let effects = answer(&mut session, asked, 7, Some(json!(false)), 2);
     assert_eq!(
         effects,
-        [Effect::RoundTrip(s(1)), Effect::Desired(Some(json!(false)))]
+        [
+            SessionEffect::RoundTrip(s(1)),
+            SessionEffect::Desired(Some(json!(false)))
+        ]
     );
     let effects = session.tick(&released(), s(2), 0.5);
     let updated = token(&effects, "/update");
@@ -113,11 +116,11 @@ fn a_stale_delta_changes_nothing_and_a_repeated_one_is_harmless() {
     assert!(session.receive(delta(6), s(3)).is_empty());
     assert_eq!(
         session.receive(delta(8), s(3)),
-        [Effect::Desired(Some(json!(true)))]
+        [SessionEffect::Desired(Some(json!(true)))]
     );
     assert_eq!(
         session.receive(delta(8), s(3)),
-        [Effect::Desired(Some(json!(true)))]
+        [SessionEffect::Desired(Some(json!(true)))]
     );
 }
 
@@ -131,7 +134,7 @@ fn a_removed_key_is_noticed_without_a_delta() {
         version: 8,
         desired: Some(None),
     };
-    assert_eq!(session.receive(removed, s(3)), [Effect::Desired(None)]);
+    assert_eq!(session.receive(removed, s(3)), [SessionEffect::Desired(None)]);
 }
 
 #[test]
@@ -165,13 +168,16 @@ fn versions_restart_with_a_deleted_shadow() {
     };
     assert_eq!(
         session.receive(gone, s(3)),
-        [Effect::RoundTrip(s(3)), Effect::Desired(None)]
+        [SessionEffect::RoundTrip(s(3)), SessionEffect::Desired(None)]
     );
     let fresh = ShadowMessage::Delta {
         version: 1,
         quarantine: Some(json!(true)),
     };
-    assert_eq!(session.receive(fresh, s(4)), [Effect::Desired(Some(json!(true)))]);
+    assert_eq!(
+        session.receive(fresh, s(4)),
+        [SessionEffect::Desired(Some(json!(true)))]
+    );
 }
 
 #[test]
@@ -187,11 +193,11 @@ fn a_late_answer_does_not_undo_a_newer_delta_and_a_repeated_one_is_believed() {
     );
     assert_eq!(
         answer(&mut session, asked, 5, None, 2),
-        [Effect::RoundTrip(s(1))],
+        [SessionEffect::RoundTrip(s(1))],
         "formed before the delta"
     );
     let asked = token(&session.tick(&released(), s(2), 0.5), "/get");
-    let believed = [Effect::RoundTrip(s(2)), Effect::Desired(None)];
+    let believed = [SessionEffect::RoundTrip(s(2)), SessionEffect::Desired(None)];
     assert_eq!(
         answer(&mut session, asked, 1, None, 3),
         believed,
@@ -213,7 +219,13 @@ fn a_piece_of_an_order_is_asked_for_whole() {
     let asked = token(&session.tick(&released(), s(3), 0.5), "/get");
     let whole = json!({"posture": "isolate", "expires": "2027-01-01T00:00:00Z"});
     let effects = answer(&mut session, asked, 8, Some(whole.clone()), 4);
-    assert_eq!(effects, [Effect::RoundTrip(s(3)), Effect::Desired(Some(whole))]);
+    assert_eq!(
+        effects,
+        [
+            SessionEffect::RoundTrip(s(3)),
+            SessionEffect::Desired(Some(whole))
+        ]
+    );
 }
 
 #[test]
@@ -240,7 +252,7 @@ fn an_order_is_whole_in_a_delta_while_no_order_is_reported() {
     let mut plain = began(json!({"quarantine": false}));
     assert_eq!(
         plain.receive(delta(8), s(3)),
-        [Effect::Desired(Some(order.clone()))],
+        [SessionEffect::Desired(Some(order.clone()))],
         "carried out at once"
     );
     token(&plain.tick(&released(), s(3), 0.5), "/get");
@@ -257,12 +269,18 @@ fn an_order_is_whole_in_a_delta_while_no_order_is_reported() {
 #[test]
 fn silence_is_broken_and_leads_to_a_reconnect_and_never_to_a_release() {
     let mut session = session();
-    let all: Vec<Effect> = (1..200)
+    let all: Vec<SessionEffect> = (1..200)
         .flat_map(|now| session.tick(&enforced(), s(now), 0.5))
         .collect();
-    assert!(all.iter().any(|effect| matches!(effect, Effect::Broken(_))));
-    assert!(all.contains(&Effect::Reconnect));
-    assert!(!all.iter().any(|effect| matches!(effect, Effect::Desired(_))));
+    assert!(
+        all.iter()
+            .any(|effect| matches!(effect, SessionEffect::Broken(_)))
+    );
+    assert!(all.contains(&SessionEffect::Reconnect));
+    assert!(
+        !all.iter()
+            .any(|effect| matches!(effect, SessionEffect::Desired(_)))
+    );
 }
 
 #[test]
@@ -289,7 +307,10 @@ fn no_shadow_means_report_and_create_it() {
         },
         s(2),
     );
-    assert_eq!(effects, [Effect::RoundTrip(s(1)), Effect::Desired(None)]);
+    assert_eq!(
+        effects,
+        [SessionEffect::RoundTrip(s(1)), SessionEffect::Desired(None)]
+    );
     token(&session.tick(&released(), s(2), 0.5), "/update");
 }
 

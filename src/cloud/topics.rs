@@ -2,13 +2,13 @@
 
 /// Topics of one shadow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShadowTopics {
+pub(crate) struct ShadowTopics {
     prefix: String,
 }
 
 impl ShadowTopics {
     /// The classic shadow of `thing`, or a named one. Both names were checked when the configuration was read.
-    pub fn new(thing: &str, name: Option<&str>) -> Self {
+    pub(crate) fn new(thing: &str, name: Option<&str>) -> Self {
         let classic = format!("$aws/things/{thing}/shadow");
         Self {
             prefix: name.map_or(classic.clone(), |name| format!("{classic}/name/{name}")),
@@ -16,18 +16,18 @@ impl ShadowTopics {
     }
 
     /// Where a `get` is published.
-    pub fn get(&self) -> String {
+    pub(crate) fn get(&self) -> String {
         format!("{}/get", self.prefix)
     }
 
     /// Where an update is published.
-    pub fn update(&self) -> String {
+    pub(crate) fn update(&self) -> String {
         format!("{}/update", self.prefix)
     }
 
     /// What must be subscribed. Exact topics: overlapping filters multiply deliveries on nucleus lite, and AWS advises
     /// against `shadow/#`. `update/documents` is left out: two whole documents would not pass lite's 5,000 bytes.
-    pub fn subscriptions(&self) -> Vec<String> {
+    pub(crate) fn subscriptions(&self) -> Vec<String> {
         [
             "get/accepted",
             "get/rejected",
@@ -42,16 +42,16 @@ impl ShadowTopics {
     }
 
     /// How many of them the session cannot do without: a deletion is also noticed by the next `get`.
-    pub const REQUIRED: usize = 5;
+    pub(crate) const REQUIRED: usize = 5;
 
     /// The part behind the prefix.
-    pub fn suffix<'a>(&self, topic: &'a str) -> Option<&'a str> {
+    pub(crate) fn suffix<'a>(&self, topic: &'a str) -> Option<&'a str> {
         topic.strip_prefix(self.prefix.as_str())?.strip_prefix('/')
     }
 }
 
 /// The reserved topic of Device Defender reports in `format`, `json` or `cbor`.
-pub fn metrics(thing: &str, format: &str) -> String {
+pub(crate) fn metrics(thing: &str, format: &str) -> String {
     format!("$aws/things/{thing}/defender/metrics/{format}")
 }
 

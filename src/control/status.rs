@@ -89,6 +89,20 @@ pub struct LifelineStatus {
     pub unresolved: Vec<String>,
 }
 
+/// One task of the agent; each is started again when it ends.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskStatus {
+    /// What it does.
+    pub name: String,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// When it last ended; none has to.
+    pub ended: Option<Timestamp>,
+    /// Why it last ended.
+    pub why: Option<String>,
+}
+
 /// The answer to [`super::question::GetStatus`] and to every instruction.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -115,6 +129,9 @@ pub struct Status {
     pub capture: CaptureStatus,
     /// Alarms that hold at this moment.
     pub detector: DetectorStatus,
+    /// What the agent consists of while it runs.
+    #[serde(default)]
+    pub tasks: Vec<TaskStatus>,
 }
 
 /// The part of a [`Status`] that `edgewarden orders` shows.

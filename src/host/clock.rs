@@ -1,6 +1,6 @@
 //! The clock. The only place of the agent that asks what time it is.
 //!
-//! Out: [`Now`](crate::moment::Now), which every decision takes as an argument.
+//! Out: [`Now`], which every decision takes as an argument.
 
 #![expect(
     clippy::disallowed_methods,

@@ -8,16 +8,13 @@
     reason = "host is a door: reads system configuration"
 )]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::host::files;
 
 /// Resolvers and time servers taken; glibc itself uses three resolvers.
 const MAX_TAKEN: usize = 16;
-/// How long one name may take.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// Addresses taken of one answer.
 const MAX_ADDRESSES: usize = 32;
 
@@ -71,31 +68,21 @@ pub fn time_servers() -> Vec<String> {
     all
 }
 
-/// Addresses of a host name, or the literal itself.
+/// Addresses of a host name, or the literal itself. Blocks for as long as the resolver is silent, half a minute perhaps.
 ///
 /// # Errors
 /// A sentence for the operator.
-pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+pub fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    let answer = tokio::time::timeout(RESOLVE_LIMIT, tokio::net::lookup_host((host, 0))).await;
-    match answer {
-        Err(_) => Err(format!(
-            "{host} did not resolve within {} seconds",
-            RESOLVE_LIMIT.as_secs()
-        )),
-        Ok(Err(error)) => Err(format!("{host} did not resolve: {error}")),
-        Ok(Ok(addresses)) => {
-            let mut all: Vec<IpAddr> = addresses
-                .map(|address| address.ip())
-                .take(MAX_ADDRESSES)
-                .collect();
-            all.sort_unstable();
-            all.dedup();
-            Ok(all)
-        }
-    }
+    let answer = (host, 0).to_socket_addrs();
+    let addresses = answer.map_err(|error| format!("{host} did not resolve: {error}"))?;
+    let addresses = addresses.map(|address| address.ip()).take(MAX_ADDRESSES);
+    let mut all: Vec<IpAddr> = addresses.collect();
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
 }
 
 fn text(path: &Path) -> String {

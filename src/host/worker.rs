@@ -1,9 +1,13 @@
-//! A thread for what may block, so that the thread that decides never does.
+//! A place beside the thread that decides, for work that blocks: a file system that hangs, a dump that grows with what
+//! others make, a walk of /proc.
 //!
-//! In: jobs, one at a time, each with a limit. Out: what the job gave, or that it was too late. A job that hangs keeps its
-//! thread; whoever asks meanwhile is told at once that the thread is busy, and nothing piles up. A thread that panicked, or
-//! could not be made, is made at the next job.
+//! In: the work, as a closure. Out: what it gives, or that it took too long. Bounded: one thread for each source, which does
+//! one piece of work after the other in the order they were given; what hangs costs that thread and no more, and whoever
+//! asks meanwhile waits for the limit at most, or is told at once that the thread is busy. A thread that panicked, or could
+//! not be made, is made at the next piece of work; one that hangs does not keep the agent from stopping.
 
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,75 +16,132 @@ use tokio::sync::oneshot;
 
 use crate::lock;
 
-/// Jobs that may wait behind the one that runs: whoever asks waits for the answer, so there is seldom more than one.
+/// Pieces of work that may wait behind the one that is under way: whoever asks waits for the answer, so there is seldom
+/// another one.
 const WAITING: usize = 2;
 
 type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
-/// Why a job gave nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoAnswer {
-    /// It runs, and its answer will be dropped.
-    #[error("no answer within {} ms", .0.as_millis())]
-    Late(Duration),
-    /// An earlier job still hangs.
-    #[error("what was asked before still has no answer")]
-    Busy,
-    /// No thread can be made, or the job panicked.
-    #[error("its thread ended")]
-    Ended,
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    /// It may still come to an end; its result is dropped then.
+    #[error("{name} took longer than {} s", limit.as_secs_f32())]
+    Late {
+        name: &'static str,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// What was asked before hangs.
+    #[error("{name} still has no answer to what was asked before")]
+    Busy { name: &'static str },
+    /// The machine is out of threads or memory.
+    #[error("could not start a thread for {name}")]
+    NoThread {
+        name: &'static str,
+        /// The kernel's refusal.
+        source: io::Error,
+    },
+    /// It panicked.
+    #[error("{name} failed")]
+    Failed { name: &'static str },
 }
 
-/// A thread with things of its own, made when they are first needed.
-pub(crate) struct Worker<S> {
+/// One source of blocking work, with things of its own that its thread makes and keeps. Clones share its thread.
+#[derive(Debug)]
+pub(crate) struct Worker<S = ()> {
     name: &'static str,
+    limit: Duration,
     jobs: Arc<Mutex<Option<SyncSender<Job<S>>>>>,
+    /// Pieces of work that were given and have not come to an end.
+    under_way: Arc<AtomicUsize>,
 }
 
 impl<S> Clone for Worker<S> {
     fn clone(&self) -> Self {
         Self {
             name: self.name,
+            limit: self.limit,
             jobs: Arc::clone(&self.jobs),
+            under_way: Arc::clone(&self.under_way),
         }
     }
 }
 
+/// Counts a piece of work until it ends, however it ends.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl<S: Default + 'static> Worker<S> {
-    /// `name` is shown by `ps -T`, 15 bytes at most. The thread belongs to the network namespace of whoever asks first.
-    pub(crate) fn new(name: &'static str) -> Self {
+    /// `name` is the thread's, and stands in errors; the kernel shows 15 characters of it. The thread belongs to the network
+    /// namespace of whoever asks first.
+    pub(crate) fn new(name: &'static str, limit: Duration) -> Self {
         Self {
             name,
+            limit,
             jobs: Arc::default(),
+            under_way: Arc::default(),
         }
     }
 
-    /// Has `job` done within `limit`.
+    /// Whether nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) == 0
+    }
+
+    /// Has work done with the thread's own things. Dropping the future leaves the work running.
     ///
     /// # Errors
-    /// [`NoAnswer`]; a job that is late is done all the same.
+    /// When there is no answer within the limit.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
+        work: impl FnOnce(&mut S) -> T + Send + 'static,
+    ) -> Result<T, WorkerError> {
+        self.ask_within(self.limit, work).await
+    }
+
+    /// The same with a limit of its own.
+    ///
+    /// # Errors
+    /// As [`Worker::ask`].
+    pub(crate) async fn ask_within<T: Send + 'static>(
+        &self,
         limit: Duration,
-        job: impl FnOnce(&mut S) -> T + Send + 'static,
-    ) -> Result<T, NoAnswer> {
+        work: impl FnOnce(&mut S) -> T + Send + 'static,
+    ) -> Result<T, WorkerError> {
+        let name = self.name;
         let (reply, answer) = oneshot::channel();
+        let under_way = UnderWay::begin(&self.under_way);
         self.send(Box::new(move |own| {
-            // Whoever asked may have given up.
-            let _ = reply.send(job(own));
+            let answer = work(own);
+            drop(under_way);
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(answer);
         }))?;
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(NoAnswer::Ended),
-            Err(_) => Err(NoAnswer::Late(limit)),
+            Ok(Err(_)) => Err(WorkerError::Failed { name }),
+            Err(_) => Err(WorkerError::Late { name, limit }),
         }
     }
 
-    /// Has a last job done and waits for it, on this thread, at most that long.
-    pub(crate) fn finish(&self, limit: Duration, job: impl FnOnce(&mut S) + Send + 'static) {
+    /// Has a last piece of work done and waits for it on this very thread, at most that long: for what ends.
+    pub(crate) fn finish(&self, limit: Duration, work: impl FnOnce(&mut S) + Send + 'static) {
         let (reply, done) = sync_channel(1);
         let last = move |own: &mut S| {
-            job(own);
+            work(own);
             // Whoever waits may have given up.
             let _ = reply.send(());
         };
@@ -90,27 +151,41 @@ impl<S: Default + 'static> Worker<S> {
         }
     }
 
-    fn send(&self, mut job: Job<S>) -> Result<(), NoAnswer> {
+    fn send(&self, mut job: Job<S>) -> Result<(), WorkerError> {
+        let name = self.name;
         let mut jobs = lock(&self.jobs);
         if let Some(sender) = &*jobs {
             match sender.try_send(job) {
                 Ok(()) => return Ok(()),
-                Err(TrySendError::Full(_)) => return Err(NoAnswer::Busy),
+                Err(TrySendError::Full(_)) => return Err(WorkerError::Busy { name }),
                 Err(TrySendError::Disconnected(returned)) => job = returned,
             }
         }
         let (sender, received) = sync_channel::<Job<S>>(WAITING);
-        let thread = std::thread::Builder::new().name(self.name.to_owned());
         let work = move || {
             let mut own = S::default();
             while let Ok(job) = received.recv() {
                 job(&mut own);
             }
         };
-        thread.spawn(work).map_err(|_| NoAnswer::Ended)?;
-        sender.try_send(job).map_err(|_| NoAnswer::Ended)?;
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+        thread.map_err(|source| WorkerError::NoThread { name, source })?;
+        sender.try_send(job).map_err(|_| WorkerError::Failed { name })?;
         *jobs = Some(sender);
         Ok(())
+    }
+}
+
+impl Worker {
+    /// Has work done that needs nothing of the thread's own.
+    ///
+    /// # Errors
+    /// As [`Worker::ask`].
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, WorkerError> {
+        self.ask(|()| work()).await
     }
 }
 
@@ -118,46 +193,48 @@ impl<S: Default + 'static> Worker<S> {
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_millis(50);
-    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(30);
 
-    #[tokio::test(flavor = "current_thread")]
-    async fn jobs_share_what_the_thread_owns_and_a_hanging_one_holds_nobody_up() {
-        let worker = Worker::<u32>::new("test");
+    #[tokio::test]
+    async fn what_hangs_takes_one_thread_and_ends_no_wait() {
+        let worker = Worker::<u32>::new("test", LONG);
         let count = |own: &mut u32| {
             *own += 1;
             *own
         };
-        assert_eq!(worker.ask(LIMIT, count).await, Ok(1));
-        assert_eq!(worker.ask(LIMIT, count).await, Ok(2));
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        let hang = move |_: &mut u32| held.recv().is_err();
-        assert_eq!(worker.ask(LIMIT, hang).await, Err(NoAnswer::Late(LIMIT)));
+        assert_eq!(worker.ask(count).await.unwrap(), 1);
+        assert_eq!(worker.ask(count).await.unwrap(), 2, "the thread keeps its things");
+        assert!(worker.is_idle());
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let hangs = worker.ask_within(SHORT, move |_| wait.recv().is_ok()).await;
+        assert!(matches!(hangs, Err(WorkerError::Late { .. })), "{hangs:?}");
+        assert!(!worker.is_idle());
         for _ in 0..WAITING {
-            assert_eq!(worker.ask(LIMIT, count).await, Err(NoAnswer::Late(LIMIT)));
+            let next = worker.ask_within(SHORT, count).await;
+            assert!(matches!(next, Err(WorkerError::Late { .. })), "{next:?}");
         }
-        assert_eq!(worker.ask(LIMIT, count).await, Err(NoAnswer::Busy));
-        drop(release);
-        while worker.ask(LONG, |_| ()).await.is_err() {}
-        assert_eq!(
-            worker.ask(LONG, count).await,
-            Ok(5),
-            "what was late was done all the same"
-        );
+        let surplus = worker.ask_within(SHORT, count).await;
+        assert!(matches!(surplus, Err(WorkerError::Busy { .. })), "{surplus:?}");
+        go_on.send(()).unwrap();
+        let mut last = worker.ask(count).await;
+        while last.is_err() {
+            last = worker.ask(count).await;
+        }
+        assert_eq!(last.unwrap(), 5, "what was late was done all the same");
     }
 
-    #[tokio::test(flavor = "current_thread")]
-    async fn a_thread_that_panicked_is_made_anew() {
-        let worker = Worker::<u32>::new("test");
-        assert_eq!(
-            worker.ask::<()>(LONG, |_| panic!("on purpose")).await,
-            Err(NoAnswer::Ended)
-        );
-        let mut answer = worker.ask(LONG, |own| *own).await;
+    #[tokio::test]
+    async fn a_panic_is_an_answer_and_the_thread_is_made_anew() {
+        let worker = Worker::<()>::new("test", LONG);
+        let failed = worker.run(|| panic!("on purpose")).await;
+        assert!(matches!(failed, Err(WorkerError::Failed { .. })), "{failed:?}");
+        let mut answer = worker.run(|| 7).await;
         // The thread that panicked may still be on its way out.
         while answer.is_err() {
-            answer = worker.ask(LONG, |own| *own).await;
+            answer = worker.run(|| 7).await;
         }
-        assert_eq!(answer, Ok(0));
+        assert_eq!(answer.unwrap(), 7);
+        assert!(worker.is_idle());
     }
 }

@@ -11,7 +11,7 @@ use super::server::Server;
 use super::socket_list::socket_list;
 use crate::agent::enforcer::Command;
 use crate::agent::observer::Observer;
-use crate::agent::reporter::desk::Asked;
+use crate::agent::reporter::questions::PendingQuestion;
 use crate::control::protocol::Ask;
 use crate::control::question::{
     GetLastReport, GetStatus, GetTraffic, GiveOrder, Isolate, ListMetrics, ListSockets, PreviewPlan,
@@ -66,25 +66,25 @@ impl Answers<ListSockets> for Server {
 
 impl Answers<PreviewReport> for Server {
     async fn answer(&self, _: PreviewReport) -> Result<ReportPreview, String> {
-        self.reports.ask(Asked::Show).await
+        self.reports.ask(PendingQuestion::Show).await
     }
 }
 
 impl Answers<GetLastReport> for Server {
     async fn answer(&self, _: GetLastReport) -> Result<Option<LastReport>, String> {
-        self.reports.ask(Asked::Last).await
+        self.reports.ask(PendingQuestion::Last).await
     }
 }
 
 impl Answers<SendReport> for Server {
     async fn answer(&self, _: SendReport) -> Result<Option<LastReport>, String> {
-        self.reports.ask(Asked::Send).await
+        self.reports.ask(PendingQuestion::Send).await
     }
 }
 
 impl Answers<ListMetrics> for Server {
     async fn answer(&self, _: ListMetrics) -> Result<CustomMetricNames, String> {
-        self.reports.ask(Asked::Metrics).await
+        self.reports.ask(PendingQuestion::Metrics).await
     }
 }
 
@@ -174,7 +174,7 @@ fn traffic(observer: &Observer) -> Interval {
 }
 
 fn stopping() -> String {
-    "the agent is stopping".to_owned()
+    "the agent is stopping, or its enforcer failed and is started again".to_owned()
 }
 
 /// Work that may take a while, off the thread that decides.

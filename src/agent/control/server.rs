@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 
 use super::answers::{Answers, beside};
 use crate::agent::board::Board;
-use crate::agent::enforcer::Handle;
+use crate::agent::enforcement::Enforcement;
 use crate::agent::observer::Observer;
-use crate::agent::reporter::desk::Desk;
+use crate::agent::reporter::questions::Desk;
 use crate::control::protocol::{
     Ask, IncomingRequest, LineForm, MAX_ORDER_REQUEST, MAX_REQUEST, answer_line, read_request,
 };
@@ -31,13 +31,14 @@ const MAX_CONNECTIONS: usize = 8;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Answers whoever asks at the control socket.
+#[derive(Clone)]
 pub(crate) struct Server {
     /// Where to listen.
     pub socket: PathBuf,
     /// What every task last said about itself.
     pub board: Board,
     /// Takes the operator's orders, says what is enforced.
-    pub enforcer: Handle,
+    pub enforcer: Enforcement,
     /// Knows the running interval.
     pub observer: Arc<Observer>,
     /// Where questions about reports are asked.

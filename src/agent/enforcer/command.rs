@@ -13,7 +13,8 @@ use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::ports::FilterChange;
-use crate::quarantine::proof::state::State;
+use crate::quarantine::proof::obstacle::Obstacle;
+use crate::quarantine::proof::state::{Phase, State};
 
 /// Commands waiting; senders wait when it is full, so nothing is lost.
 const QUEUE: usize = 64;
@@ -107,6 +108,19 @@ pub fn mailbox() -> (Handle, Mailbox) {
         state,
     };
     (handle, mailbox)
+}
+
+impl Mailbox {
+    /// No enforcer runs: whatever the last one had proven is not known any more.
+    pub(crate) fn claim_nothing(&self) {
+        self.state.send_modify(|state| {
+            let obstacle = Obstacle::EnforcerFailed;
+            state.phase = Phase::Failed;
+            state.posture = None;
+            state.faults = vec![obstacle.to_string()];
+            state.obstacles = vec![obstacle];
+        });
+    }
 }
 
 impl Handle {

@@ -13,11 +13,9 @@
 
 use std::time::Duration;
 
-use greengrass_ipc::Qos;
-
-use super::Reporter;
-use super::composing::{Composed, Observed};
+use super::compose::{Composed, Material};
 use super::memory::{Memory, Waiting};
+use super::{Reporter, Work};
 use crate::cloud::inbox::InboxEvent;
 use crate::config::Config;
 use crate::host::clock;
@@ -30,12 +28,20 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 impl Reporter {
     /// Makes the report of a closed interval and sends it.
-    pub(super) async fn report(&self, config: &Config, observed: Observed, memory: &mut Memory) {
-        self.silence(memory);
+    pub(super) async fn report(&self, material: Material, work: &mut Work) {
+        let Work {
+            thing,
+            config,
+            memory,
+            ..
+        } = work;
+        self.silence(memory).await;
         let last_id = memory.last.as_ref().map(|last| last.report_id);
         let report_id = report_id::next(last_id, clock::now().wall);
-        let custom = memory.caution.allows();
-        let composed = self.compose(config, &observed, &mut memory.ledgers, report_id, custom);
+        let occasion = memory.occasion(thing, config, report_id);
+        let composed = self.compose(&material, occasion, &mut memory.ledgers);
+        // From here on the ledgers know it.
+        memory.untold = None;
         match composed {
             Ok(composed) => self.send(config, composed, report_id, memory).await,
             Err(why) => self.failed(&why),
@@ -43,9 +49,9 @@ impl Reporter {
     }
 
     async fn send(&self, config: &Config, composed: Composed, report_id: u64, memory: &mut Memory) {
+        let board = &self.connected.context.board;
         let custom = !composed.report.custom.is_empty();
-        self.board
-            .update(|status| status.reports.left_out.clone_from(&composed.left_out));
+        board.update(|status| status.reports.left_out.clone_from(&composed.left_out));
         let last = memory.last.insert(LastReport {
             report_id,
             sent: clock::now().wall,
@@ -56,19 +62,19 @@ impl Reporter {
             error: None,
         });
         // On disk before it is sent: whatever happens then, its number is not used again.
-        self.store(last);
-        // QoS 0: a spooled report would arrive late and pollute the series (device-defender.md 2).
+        self.store(last).await;
         let sent = self
-            .client
-            .publish_to_iot_core(&last.topic, Qos::AtMostOnce, &composed.payload)
+            .connected
+            .nucleus
+            .publish(&last.topic, &composed.payload)
             .await;
         if let Err(error) = sent {
             let why = format!("the report could not be published: {}", crate::error_text(&error));
             self.failed(&why);
-            return self.became(memory, LastOutcome::NotSent, Some(why));
+            return self.became(memory, LastOutcome::NotSent, Some(why)).await;
         }
         tracing::debug!(report_id, "report sent");
-        self.board.update(|status| {
+        board.update(|status| {
             status.reports.sent += 1;
             status.reports.last_report_id = Some(report_id);
             status.reports.last_sent = Some(clock::now().wall);
@@ -77,7 +83,7 @@ impl Reporter {
             // Nobody answers on a topic of the operator's own; handed over is all there is to know.
             memory.ledgers.baseline.accepted(report_id);
             memory.ledgers.pending.settle(report_id);
-            self.became(memory, LastOutcome::HandedOver, None);
+            self.became(memory, LastOutcome::HandedOver, None).await;
         } else {
             memory.waiting = Some(Waiting {
                 report_id,
@@ -88,7 +94,7 @@ impl Reporter {
     }
 
     /// An event of the answers' topics.
-    pub(super) fn take(&self, event: InboxEvent, memory: &mut Memory) {
+    pub(super) async fn take(&self, event: InboxEvent, memory: &mut Memory) {
         match event {
             InboxEvent::Ready => {}
             InboxEvent::Refused { topic, why } => {
@@ -103,14 +109,14 @@ impl Reporter {
                     .waiting
                     .take_if(|waiting| reply.belongs_to(waiting.report_id) != Belongs::Another)
                 {
-                    Some(waiting) => self.answered(&reply, &waiting, memory),
-                    None => self.belated(&reply, memory),
+                    Some(waiting) => self.answered(&reply, &waiting, memory).await,
+                    None => self.belated(&reply, memory).await,
                 }
             }
         }
     }
 
-    fn answered(&self, reply: &Reply, waiting: &Waiting, memory: &mut Memory) {
+    async fn answered(&self, reply: &Reply, waiting: &Waiting, memory: &mut Memory) {
         let report_id = waiting.report_id;
         let error = match reply.outcome {
             Outcome::Accepted => {
@@ -119,11 +125,11 @@ impl Reporter {
                     memory.ledgers.pending.settle(report_id);
                 }
                 memory.caution.accepted(waiting.custom);
-                self.board.update(|status| {
+                self.connected.context.board.update(|status| {
                     status.reports.accepted += 1;
                     status.reports.last_error = None;
                 });
-                return self.became(memory, LastOutcome::Accepted, None);
+                return self.became(memory, LastOutcome::Accepted, None).await;
             }
             Outcome::Rejected => {
                 let code = reply.error_code.as_deref().unwrap_or("no code");
@@ -132,7 +138,7 @@ impl Reporter {
             }
         };
         if reply.is_throttled() {
-            memory.schedule.throttled(clock::instant());
+            self.intervals.throttled();
         }
         if reply.is_invalid() {
             // Custom metrics are what can be refused: without them the same traffic is told again. A report that is
@@ -144,67 +150,66 @@ impl Reporter {
             }
             memory.caution.invalid(waiting.custom);
         }
-        self.board.update(|status| status.reports.rejected += 1);
+        self.connected
+            .context
+            .board
+            .update(|status| status.reports.rejected += 1);
         self.failed(&format!("report {report_id} was rejected: {error}"));
-        self.became(memory, LastOutcome::Rejected, Some(error));
+        self.became(memory, LastOutcome::Rejected, Some(error)).await;
     }
 
     /// Nobody waits for it: late, twice, or to somebody else's report. Only the ledgers know their own, and only an
     /// acceptance is worth something.
-    fn belated(&self, reply: &Reply, memory: &mut Memory) {
+    async fn belated(&self, reply: &Reply, memory: &mut Memory) {
         let (Some(report_id), Outcome::Accepted) = (reply.report_id, reply.outcome) else {
             return;
         };
         if memory.ledgers.baseline.accepted(report_id) {
             memory.ledgers.pending.settle(report_id);
-            self.board.update(|status| status.reports.accepted += 1);
+            self.connected
+                .context
+                .board
+                .update(|status| status.reports.accepted += 1);
             if memory
                 .last
                 .as_ref()
                 .is_some_and(|last| last.report_id == report_id)
             {
-                self.became(memory, LastOutcome::Accepted, None);
+                self.became(memory, LastOutcome::Accepted, None).await;
             }
         }
     }
 
-    /// Takes silence for an answer when it is time.
-    pub(super) fn note_silence(&self, memory: &mut Memory) {
-        let now = clock::instant();
-        if memory
-            .waiting
-            .as_ref()
-            .is_some_and(|waiting| waiting.answer_by <= now)
-        {
-            self.silence(memory);
-        }
-    }
-
     /// The report under way, if there is one, will not be answered any more.
-    fn silence(&self, memory: &mut Memory) {
+    pub(super) async fn silence(&self, memory: &mut Memory) {
         if let Some(waiting) = memory.waiting.take() {
             let why = "no answer in time".to_owned();
-            self.board.update(|status| status.reports.unanswered += 1);
+            self.connected
+                .context
+                .board
+                .update(|status| status.reports.unanswered += 1);
             self.failed(&format!("report {}: {why}", waiting.report_id));
-            self.became(memory, LastOutcome::Unanswered, Some(why));
+            self.became(memory, LastOutcome::Unanswered, Some(why)).await;
         }
     }
 
-    fn became(&self, memory: &mut Memory, outcome: LastOutcome, error: Option<String>) {
+    async fn became(&self, memory: &mut Memory, outcome: LastOutcome, error: Option<String>) {
         if let Some(last) = &mut memory.last {
             last.outcome = outcome;
             last.answered = Some(clock::now().wall);
             last.error = error;
-            self.store(last);
+            self.store(last).await;
         }
     }
 
     fn failed(&self, why: &str) {
-        let news = self.board.read().reports.last_error.as_deref() != Some(why);
+        let news = self.connected.context.board.read().reports.last_error.as_deref() != Some(why);
         if news {
             tracing::warn!("{why}");
         }
-        self.board
+        self.connected
+            .context
+            .board
             .update(|status| status.reports.last_error = Some(why.to_owned()));
     }
 }

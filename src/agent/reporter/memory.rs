@@ -2,29 +2,28 @@
 //!
 //! In: the state directory at the start. Out: [`Memory`]. The newest report is on disk before it is sent.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Reporter;
-use crate::config::Config;
-use crate::detect::Detector;
 use crate::host::{clock, files};
 use crate::report::baseline::Baseline;
 use crate::report::caution::Caution;
+use crate::report::custom::traffic::Traffic;
 use crate::report::last::LastReport;
 use crate::report::pending::Pending;
-use crate::report::schedule::Schedule;
 
 /// The newest report, in the state directory.
-pub(super) const LAST: &str = "last-report.json";
+const LAST: &str = "last-report.json";
 
-/// Everything.
+/// What the reporter knows. Lost with its task: the next one begins as after a restart of the agent.
 pub(super) struct Memory {
     pub(super) ledgers: Ledgers,
-    pub(super) schedule: Schedule,
-    pub(super) detector: Detector,
     pub(super) caution: Caution,
     pub(super) last: Option<LastReport>,
     pub(super) waiting: Option<Waiting>,
+    /// Traffic of intervals that were closed before the reporter could look at them; the next report tells it too.
+    pub(super) untold: Option<Traffic>,
 }
 
 /// What was told and what was accepted; a copy is enough to see what would be sent.
@@ -43,43 +42,60 @@ pub(super) struct Waiting {
     pub(super) custom: bool,
 }
 
+/// The newest report that was sent before this start.
+pub(crate) fn last_report(state_directory: &Path) -> Option<LastReport> {
+    let stored = files::read(&state_directory.join(LAST)).ok().flatten()?;
+    serde_json::from_slice(&stored).ok()
+}
+
+/// How long ago it was sent. A clock that stepped back tells nothing about when that was: as if it were just now.
+pub(crate) fn since(last: &LastReport) -> Duration {
+    let since = clock::now().wall.duration_since(last.sent);
+    Duration::try_from(since).unwrap_or_default()
+}
+
+impl Memory {
+    /// Traffic of an interval that no report of its own will tell.
+    pub(super) fn fold(&mut self, traffic: Traffic) {
+        match &mut self.untold {
+            Some(untold) => untold.add(&traffic),
+            none => *none = Some(traffic),
+        }
+    }
+}
+
 impl Reporter {
-    pub(super) fn remember(&self, config: &Config) -> Memory {
-        let stored = files::read(&self.state_directory.join(LAST)).ok().flatten();
-        let last: Option<LastReport> = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let since = last.as_ref().map(|last| {
-            let since = clock::now().wall.duration_since(last.sent);
-            // A clock that stepped back tells nothing about when that was: as if it were just now.
-            Duration::try_from(since).unwrap_or_default()
-        });
-        let interval = config.reporting.interval;
+    pub(super) async fn remember(&self) -> Memory {
+        let directory = self.connected.context.state_directory.clone();
+        let last = self.disk.run(move || last_report(&directory)).await;
         Memory {
-            ledgers: self.ledgers(),
-            schedule: Schedule::new(interval, fastrand::u64(..), clock::instant(), since),
-            detector: Detector::new(config.detect.behaviors.clone()),
+            ledgers: self.ledgers().await,
             caution: Caution::default(),
-            last,
+            last: last.ok().flatten(),
             waiting: None,
+            untold: None,
         }
     }
 
-    /// Ledgers that begin now.
-    pub(super) fn ledgers(&self) -> Ledgers {
+    /// Ledgers that begin at this moment.
+    pub(super) async fn ledgers(&self) -> Ledgers {
         let mut ledgers = Ledgers::default();
-        if let Ok(links) = self.observer.link_counters() {
+        if let Some(links) = self.intervals.links().await {
             ledgers.baseline.observe(&links);
         }
         ledgers
     }
 
     /// Keeps what became of the newest report.
-    pub(super) fn store(&self, last: &LastReport) {
+    pub(super) async fn store(&self, last: &LastReport) {
         let bytes = serde_json::to_vec(last).unwrap_or_default();
-        if let Err(error) = files::replace(&self.state_directory.join(LAST), &bytes) {
-            tracing::warn!(
-                "{}: a report id may repeat after a restart",
-                crate::error_text(&error)
-            );
-        }
+        let path = self.connected.context.state_directory.join(LAST);
+        let kept = self.disk.run(move || files::replace(&path, &bytes)).await;
+        let why = match kept {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => crate::error_text(&error),
+            Err(error) => crate::error_text(&error),
+        };
+        tracing::warn!("{why}: a report id may repeat after a restart");
     }
 }

@@ -1,126 +1,182 @@
-//! Publishes Device Defender reports and feeds the local detector.
+//! Publishes Device Defender reports.
 //!
-//! In: the observer, the configuration, the service's answers, questions of the command line. Out: reports through the
-//! nucleus; alarms, and the detector's wish for the enforcer. Decisions are `report`'s and `detect`'s.
+//! In: closed intervals, the configuration, the service's answers, questions of the command line. Out: reports through
+//! the nucleus. Decisions are `report`'s. Absent: when an interval is closed, and the detector; both go on without reports.
 //!
-//! `composing` makes a report, `delivery` sends it and takes the answer, [`desk`] answers the command line,
-//! `detecting` is the detector's.
+//! `compose` makes a report, `delivery` sends it and takes the answer, [`questions`] answers the command line, `memory` is
+//! what is known from report to report.
 
-mod composing;
+mod compose;
 mod delivery;
-pub mod desk;
-mod detecting;
-mod memory;
+pub(crate) mod memory;
+pub(crate) mod questions;
 
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use greengrass_ipc::Client;
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use super::board::Board;
-use super::enforcer::Handle;
-use crate::agent::observer::Observer;
+use super::context::Connected;
+use super::observer::intervals::{Closed, Intervals, Observation};
 use crate::cloud::inbox::Inbox;
 use crate::cloud::topics;
 use crate::config::Config;
-use crate::detect::Detector;
-use crate::host::clock;
+use crate::host::worker::Worker;
+use crate::report::caution::Caution;
+use crate::report::custom::traffic::Traffic;
+use compose::Material;
 use memory::Memory;
 
+/// How long the disk may take to keep what became of a report.
+const DISK_LIMIT: Duration = Duration::from_secs(10);
+/// How long the directory of other programs' metrics may take to be read; it may lie on anything.
+const METRICS_LIMIT: Duration = Duration::from_secs(5);
+
 /// Reports for ever.
-pub struct Reporter {
-    /// The nucleus.
-    pub client: Client,
-    /// The thing.
-    pub thing: String,
-    /// The configuration.
-    pub config: watch::Receiver<Config>,
-    /// Where the detector's wish goes.
-    pub enforcer: Handle,
-    /// Flow 1's first half.
-    pub observer: Arc<Observer>,
-    /// The state directory.
-    pub state_directory: PathBuf,
-    /// The board.
-    pub board: Board,
-    /// What the command line asks.
-    pub questions: desk::Questions,
+#[derive(Clone)]
+pub(crate) struct Reporter {
+    connected: Connected,
+    intervals: Intervals,
+    questions: questions::Questions,
+    /// Keeps the newest report.
+    disk: Worker,
+    /// Reads other programs' metrics.
+    metrics: Worker,
+}
+
+/// What the reporter has for the time of one thing and one task.
+struct Work {
+    thing: String,
+    config: Config,
+    memory: Memory,
+    closed: Closed,
 }
 
 impl Reporter {
-    /// Runs until it is dropped.
-    pub async fn run(mut self) {
-        let mut config = self.config.borrow_and_update().clone();
-        let mut memory = self.remember(&config);
-        let mut inbox = self.answers(&config);
+    pub(crate) fn new(connected: Connected, intervals: Intervals, questions: questions::Questions) -> Self {
+        Self {
+            connected,
+            intervals,
+            questions,
+            disk: Worker::new("last-report", DISK_LIMIT),
+            metrics: Worker::new("metrics", METRICS_LIMIT),
+        }
+    }
+
+    /// Ends when a subscription has failed, or with the agent.
+    pub(crate) async fn run(self) {
+        let mut work = self.begin().await;
+        let mut questions = self.questions.lock().await;
+        let mut configs = self.connected.context.config.clone();
+        work.config = configs.borrow_and_update().clone();
+        let mut inbox = self.answers(&work);
         loop {
-            let due = memory.schedule.next();
-            let wake = memory
-                .waiting
-                .as_ref()
-                .map_or(due, |waiting| due.min(waiting.answer_by));
+            let answer_by = work.memory.waiting.as_ref().map(|waiting| waiting.answer_by);
             tokio::select! {
                 event = inbox.next() => match event {
                     None => return,
-                    Some(event) => self.take(event, &mut memory),
+                    Some(event) => self.take(event, &mut work.memory).await,
                 },
-                changed = self.config.changed() => {
+                changed = configs.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    let new = self.config.borrow_and_update().clone();
-                    self.reconfigure(&config, &new, &mut memory);
-                    if config.reporting.encoding.format != new.reporting.encoding.format {
-                        inbox = self.answers(&new);
-                    }
-                    config = new;
-                }
-                Some(question) = self.questions.recv() => self.reply(question, &config, &mut memory).await,
-                () = tokio::time::sleep_until(wake.into()) => {
-                    self.note_silence(&mut memory);
-                    if memory.schedule.is_due(clock::instant()) {
-                        self.close_interval(&config, &mut memory).await;
+                    let before = std::mem::replace(&mut work.config, configs.borrow_and_update().clone());
+                    self.reconfigure(&before, &mut work).await;
+                    if before.reporting.encoding.format != work.config.reporting.encoding.format {
+                        inbox = self.answers(&work);
                     }
                 }
+                Some(asked) = questions.recv() => self.reply(asked, &mut work).await,
+                observation = work.closed.recv() => match observation {
+                    Ok(observation) => self.interval_closed(observation, &mut work).await,
+                    Err(RecvError::Lagged(missed)) => tracing::warn!("the reporter missed {missed} intervals"),
+                    Err(RecvError::Closed) => return,
+                },
+                () = until(answer_by) => self.silence(&mut work.memory).await,
+            }
+        }
+    }
+
+    /// Waits until it is known for which thing to report. What is closed meanwhile is told by the first report.
+    async fn begin(&self) -> Work {
+        let mut closed = self.intervals.listen();
+        let mut memory = self.remember().await;
+        let thing = self.connected.thing();
+        tokio::pin!(thing);
+        loop {
+            tokio::select! {
+                thing = &mut thing => return Work {
+                    thing,
+                    config: self.connected.context.config.borrow().clone(),
+                    memory,
+                    closed,
+                },
+                Ok(observation) = closed.recv() => memory.fold(Traffic::from(&observation.interval)),
             }
         }
     }
 
     /// The answers' topics follow the format.
-    fn answers(&self, config: &Config) -> Inbox {
-        let reserved = topics::metrics(&self.thing, config.reporting.encoding.format.name());
+    fn answers(&self, work: &Work) -> Inbox {
+        let format = work.config.reporting.encoding.format.name();
+        let reserved = topics::metrics(&work.thing, format);
         let answers = vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")];
-        Inbox::open(&self.client, answers, 0)
+        Inbox::open(&self.connected.nucleus, answers, 0)
     }
 
-    fn reconfigure(&self, old: &Config, new: &Config, memory: &mut Memory) {
-        let (before, after) = (&old.reporting, &new.reporting);
-        if before.interval != after.interval {
-            memory.schedule.set_interval(after.interval, clock::instant());
-        }
+    async fn reconfigure(&self, before: &Config, work: &mut Work) {
+        let (before, after) = (&before.reporting, &work.config.reporting);
         if before.custom != after.custom || before.encoding != after.encoding {
             // What was refused may not be sent any more.
-            memory.caution = crate::report::caution::Caution::default();
+            work.memory.caution = Caution::default();
         }
         if before.enabled && !after.enabled {
             // Nobody wants to know what happens meanwhile: the next report begins anew.
-            memory.ledgers = self.ledgers();
-            self.board.update(|status| status.reports.left_out.clear());
-        }
-        if old.detect.behaviors != new.detect.behaviors {
-            memory.detector = Detector::new(new.detect.behaviors.clone());
+            work.memory.ledgers = self.ledgers().await;
+            work.memory.untold = None;
+            let board = &self.connected.context.board;
+            board.update(|status| status.reports.left_out.clear());
         }
     }
 
-    /// Closes the interval, lets the detector look at it and sends the report.
-    async fn close_interval(&self, config: &Config, memory: &mut Memory) {
-        let observed = self.look(config, Observer::take_interval);
-        let sockets = observed.sockets.as_ref().ok();
-        self.detect(config, &observed.interval, sockets, memory).await;
-        memory.schedule.sent(clock::instant());
-        if config.reporting.enabled {
-            self.report(config, observed, memory).await;
+    /// Reports the newest closed interval. Those before it that wait as well are told with it: the service takes one
+    /// report in an interval, however long the nucleus took for the last.
+    async fn interval_closed(&self, observation: Arc<Observation>, work: &mut Work) {
+        let mut newest = observation;
+        while let Some(next) = work.next_waiting() {
+            work.memory.fold(Traffic::from(&newest.interval));
+            newest = next;
         }
+        if work.config.reporting.enabled {
+            let found = self.found(&work.config).await;
+            let material = Material {
+                observation: newest,
+                found,
+            };
+            self.report(material, work).await;
+        } else {
+            work.memory.untold = None;
+        }
+    }
+}
+
+impl Work {
+    fn next_waiting(&mut self) -> Option<Arc<Observation>> {
+        loop {
+            match self.closed.try_recv() {
+                Ok(observation) => return Some(observation),
+                Err(TryRecvError::Lagged(missed)) => tracing::warn!("the reporter missed {missed} intervals"),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+/// Waits until a moment, if there is one.
+async fn until(moment: Option<std::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{FileError, read, replace, set_aside};
 use crate::error_text;
-use crate::host::worker::{NoAnswer, Worker};
+use crate::host::worker::Worker;
 use crate::quarantine::ports::JournalStore;
 
 /// Name of the file in the state directory.
@@ -29,7 +29,7 @@ impl JournalFile {
     pub fn new(state_directory: &Path) -> Self {
         Self {
             path: state_directory.join(NAME),
-            disk: Worker::new("journal"),
+            disk: Worker::new("journal", WRITE_LIMIT),
         }
     }
 
@@ -39,11 +39,9 @@ impl JournalFile {
         work: impl FnOnce(&Path) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, String> {
         let path = self.path.clone();
-        match self.disk.ask(limit, move |()| work(&path)).await {
+        match self.disk.ask_within(limit, move |()| work(&path)).await {
             Ok(done) => done.map_err(|error| error_text(&error)),
-            Err(none @ (NoAnswer::Late(_) | NoAnswer::Busy | NoAnswer::Ended)) => {
-                Err(format!("the disk of {}: {none}", self.path.display()))
-            }
+            Err(error) => Err(format!("{}: {}", self.path.display(), error_text(&error))),
         }
     }
 }

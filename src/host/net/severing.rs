@@ -39,7 +39,7 @@ pub struct HostSockets {
 impl Default for HostSockets {
     fn default() -> Self {
         Self {
-            looks: Worker::new("sockets"),
+            looks: Worker::new("sockets", LIMIT),
         }
     }
 }
@@ -54,10 +54,10 @@ impl Sockets for HostSockets {
         let (plan, spared) = (plan.clone(), spared.clone());
         let closed = self
             .looks
-            .ask(LIMIT, move |looks| close_cut(looks, &plan, urgent, &spared));
+            .ask(move |looks| close_cut(looks, &plan, urgent, &spared));
         match closed.await {
             Ok(closed) => closed.map_err(|error| error_text(&error)),
-            Err(none) => Err(none.to_string()),
+            Err(error) => Err(error_text(&error)),
         }
     }
 }

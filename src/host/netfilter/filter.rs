@@ -16,7 +16,7 @@ use super::nft::{self, NftError};
 use crate::error_text;
 use crate::host::net::links::links;
 use crate::host::net::netlink::NetlinkError;
-use crate::host::worker::{NoAnswer, Worker};
+use crate::host::worker::Worker;
 use crate::observe::link::Link;
 use crate::quarantine::ports::{CanaryFate, PacketFilter};
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -38,7 +38,7 @@ pub struct KernelFilter {
 impl Default for KernelFilter {
     fn default() -> Self {
         Self {
-            questions: Worker::new("nft-questions"),
+            questions: Worker::new("nft-questions", LIMIT),
         }
     }
 }
@@ -48,7 +48,7 @@ impl KernelFilter {
         &self,
         question: impl FnOnce(&mut NftKernel) -> Result<T, NetlinkError> + Send + 'static,
     ) -> Result<T, Obstacle> {
-        let asked = self.questions.ask(LIMIT, move |channel| {
+        let asked = self.questions.ask(move |channel| {
             let mut open = match channel.take() {
                 Some(open) => open,
                 None => NftKernel::open()?,
@@ -60,8 +60,8 @@ impl KernelFilter {
         });
         match asked.await {
             Ok(answer) => answer.map_err(|error: NetlinkError| silent(&error)),
-            Err(none) => Err(Obstacle::FilterSilent {
-                why: none.to_string(),
+            Err(error) => Err(Obstacle::FilterSilent {
+                why: error_text(&error),
             }),
         }
     }
@@ -129,15 +129,15 @@ impl PacketFilter for KernelFilter {
     }
 
     async fn interfaces(&mut self) -> Result<Vec<Link>, String> {
-        match self.questions.ask(LIMIT, |_| links()).await {
+        match self.questions.ask(|_| links()).await {
             Ok(links) => links.map_err(|error| error_text(&error)),
-            Err(none) => Err(none.to_string()),
+            Err(error) => Err(error_text(&error)),
         }
     }
 
     async fn send_canary(&mut self, to: SocketAddr) -> CanaryFate {
-        let sent = self.questions.ask(LIMIT, move |_| canary::send(to)).await;
-        sent.unwrap_or_else(|none: NoAnswer| CanaryFate::Unclear(none.to_string()))
+        let sent = self.questions.ask(move |_| canary::send(to)).await;
+        sent.unwrap_or_else(|error| CanaryFate::Unclear(error_text(&error)))
     }
 }
 

@@ -23,16 +23,16 @@ pub struct HostProcesses {
 impl Default for HostProcesses {
     fn default() -> Self {
         Self {
-            walks: Worker::new("processes"),
+            walks: Worker::new("processes", LIST_LIMIT),
         }
     }
 }
 
 impl Processes for HostProcesses {
     async fn list(&mut self) -> Result<Vec<Process>, Obstacle> {
-        let listed = self.walks.ask(LIST_LIMIT, |()| process_table::list()).await;
-        listed.map_err(|none| Obstacle::ProcessesUnknown {
-            why: none.to_string(),
+        let listed = self.walks.run(process_table::list).await;
+        listed.map_err(|error| Obstacle::ProcessesUnknown {
+            why: error_text(&error),
         })
     }
 
@@ -42,11 +42,15 @@ impl Processes for HostProcesses {
             Signal::Thaw => process_table::thaw,
             Signal::Kill => process_table::kill,
         };
-        match self.walks.ask(SIGNAL_LIMIT, move |()| send(to)).await {
+        match self.walks.ask_within(SIGNAL_LIMIT, move |()| send(to)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(SignalError::Gone(_))) => Err(SignalFailure::Gone),
             Ok(Err(error @ SignalError::Refused { .. })) => Err(SignalFailure::Refused(error_text(&error))),
-            Err(none) => Err(SignalFailure::Refused(format!("process {}: {none}", to.pid))),
+            Err(error) => Err(SignalFailure::Refused(format!(
+                "process {}: {}",
+                to.pid,
+                error_text(&error)
+            ))),
         }
     }
 

@@ -3,6 +3,7 @@
 use edgewarden::control::report::{CustomMetricNames, ReportPreview};
 use edgewarden::control::status::{
     CaptureStatus, CloudStatus, ConfigurationStatus, DetectorStatus, LifelineStatus, ReportStatus, Status,
+    TaskStatus,
 };
 use edgewarden::quarantine::proof::state::Phase;
 use edgewarden::report::last::{LastOutcome, LastReport};
@@ -53,6 +54,12 @@ pub(super) fn status(phase: Phase) -> Status {
         detector: DetectorStatus {
             alarms: vec!["bytes-out".to_owned()],
         },
+        tasks: vec![TaskStatus {
+            name: "shadow".to_owned(),
+            restarts: 1,
+            ended: Some(time()),
+            why: Some("it panicked".to_owned()),
+        }],
     }
 }
 

@@ -142,6 +142,7 @@ fn blocked() -> Blocked {
 fn obstacles() -> Vec<Obstacle> {
     let why = || "a reason".to_owned();
     vec![
+        Obstacle::EnforcerFailed,
         Obstacle::NotPermitted,
         Obstacle::NftMissing,
         Obstacle::NftFailed { why: why() },

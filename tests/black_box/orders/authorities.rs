@@ -289,3 +289,75 @@ lab_test!(uninstall_leaves_nothing, || {
     assert!(!stage.control_socket().exists());
     done(&stage, &uninstall);
 });
+
+/// Everything that the nucleus gives to a component and that says who and where it is.
+const FROM_NUCLEUS: [&str; 3] = [
+    "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT",
+    "SVCUID",
+    "AWS_IOT_THING_NAME",
+];
+
+/// A stage whose agent was started again without nucleus, thing name or IPC, with the configuration that was last good.
+fn detector_alone(quarantine: bool) -> Stage {
+    let behavior = json!({"name": "BytesOut", "metric": "aws:all-bytes-out", "criteria":
+        {"comparisonOperator": "less-than", "value": {"count": 100_000}}});
+    let mut stage = ready(StageOptions {
+        configuration: json!({
+            "detect": {"behaviors": [behavior], "quarantine": quarantine},
+            "development": {"reportIntervalSeconds": 2},
+        }),
+        ..options()
+    });
+    let from = |wanted: &'static str| move |s: &Value| s["configuration"]["source"] == wanted;
+    stage
+        .wait_status(LIMIT, "control: a configuration of the nucleus", from("nucleus"))
+        .unwrap();
+    stage.agent = None;
+    let without = FROM_NUCLEUS.map(|name| ["-u", name]).concat();
+    stage.start_agent_as(Path::new("env"), &without).unwrap();
+    let status = stage
+        .wait_status(LIMIT, "the last good configuration", from("disk"))
+        .unwrap();
+    let ipc = status["cloud"]["ipc"].as_str().unwrap_or_default();
+    assert!(ipc.contains(FROM_NUCLEUS[0]), "control: no nucleus: {status}");
+    assert_eq!(status["thing"], Value::Null, "control: no thing: {status}");
+    assert_eq!(status["detector"]["alarms"], json!([]), "control: calm: {status}");
+    stage.wait_phase(LIMIT, "released").unwrap();
+    stage
+}
+
+lab_test!(a_device_without_nucleus_detects_and_isolates_itself, || {
+    let stage = detector_alone(true);
+    let _paths = Paths::open(&stage.site).unwrap();
+    let reached = || stage.site.tcp_connects(Ns::Gateway, ATTACKER_V4, ATTACKER_PORT);
+    assert!(reached().unwrap(), "control: everything flows before");
+    let _rogue = rogue(&stage, &lab_program().unwrap());
+    let status = wait_authorities(&stage, &["detector"]);
+    let reason = status["enforcement"]["orders"][0]["reason"].as_str();
+    assert!(reason.unwrap_or_default().starts_with("BytesOut"), "{status}");
+    let isolated = |s: &Value| s["enforcement"]["posture"] == "isolate";
+    let status = stage
+        .wait_status(LIMIT, "the device isolates itself", isolated)
+        .unwrap();
+    assert!(!reached().unwrap(), "{status}");
+    assert_eq!(status["reports"]["sent"], 0, "no report was needed: {status}");
+    assert_eq!(status["thing"], Value::Null, "and no thing: {status}");
+});
+
+lab_test!(
+    a_device_without_nucleus_shows_its_alarm_and_isolates_nobody_unasked,
+    || {
+        let stage = detector_alone(false);
+        let _paths = Paths::open(&stage.site).unwrap();
+        let rogue = rogue(&stage, &lab_program().unwrap());
+        let in_alarm = |s: &Value| s["detector"]["alarms"] == json!(["BytesOut"]);
+        let status = stage.wait_status(LIMIT, "an alarm", in_alarm).unwrap();
+        assert_eq!(status["enforcement"]["orders"], json!([]), "{status}");
+        let page = done(&stage, &["status"]);
+        let alarm = |line: &str| line.starts_with("Alarm") && line.ends_with("BytesOut");
+        assert!(page.lines().any(alarm), "{page}");
+        drop(rogue);
+        let calm = |s: &Value| s["detector"]["alarms"] == json!([]);
+        stage.wait_status(LIMIT, "calm again", calm).unwrap();
+    }
+);

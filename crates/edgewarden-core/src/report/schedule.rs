@@ -34,6 +34,12 @@ impl Schedule {
         }
     }
 
+    /// The interval as it was last set.
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// True if a report is due.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {

@@ -90,7 +90,7 @@ impl HistoryKeeper {
             directory: state_directory.to_owned(),
             news: NewsFilter::new(),
             inbox: Arc::default(),
-            disk: Worker::new("history"),
+            disk: Worker::new("history", LIMIT),
             end: None,
             fault: None,
         }
@@ -135,7 +135,7 @@ impl HistoryStore for HistoryKeeper {
 
     async fn record(&mut self, now: Now) {
         let take = self.taken();
-        let written = self.disk.ask(LIMIT, move |log| {
+        let written = self.disk.ask(move |log| {
             take(log);
             let log = log.as_mut()?;
             log.flush(now);
@@ -144,8 +144,9 @@ impl HistoryStore for HistoryKeeper {
         match written.await {
             Ok(Some(written)) => (self.end, self.fault) = written,
             Ok(None) => {}
-            Err(none) => {
-                let fault = format!("the disk of the history: {none}: what happens is recorded later");
+            Err(error) => {
+                let why = crate::error_text(&error);
+                let fault = format!("the disk: {why}: what happens is recorded later");
                 self.fault = Some(fault);
             }
         }

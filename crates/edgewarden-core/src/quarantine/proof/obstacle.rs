@@ -90,6 +90,9 @@ pub enum Obstacle {
         /// Why.
         why: String,
     },
+    /// The task that enforces ended and is started again.
+    #[error("the task that enforces has failed and is started again; what the kernel holds is not known")]
+    EnforcerFailed,
 }
 
 impl Obstacle {
@@ -128,6 +131,9 @@ impl Obstacle {
             Self::ProcessesUnknown { .. } => "look whether /proc is mounted and answers",
             Self::ProcessRuns { .. } => {
                 "stop it by hand if it must not run, or name it more narrowly in the order"
+            }
+            Self::EnforcerFailed => {
+                "look into the agent's log for what failed; `nft list ruleset` shows what the kernel holds"
             }
             Self::ProcessStaysFrozen { .. } => "let it go on with `kill -CONT` and its number",
         }

@@ -1,16 +1,17 @@
 //! Answers the command line's questions about reports.
 //!
-//! In: [`Asked`] through the [`Desk`]. Out: the answer that was asked for, or a sentence why not. Only [`Asked::Send`]
-//! changes anything.
+//! In: [`PendingQuestion`]s through the [`Desk`]. Out: the answer that was asked for, or a sentence why not. Only
+//! [`PendingQuestion::Send`] changes anything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::Reporter;
-use super::memory::Memory;
-use crate::agent::observer::Observer;
+use super::compose::Material;
+use super::{Reporter, Work};
+use crate::agent::observer::intervals::NotEarly;
 use crate::config::Config;
 use crate::control::report::{CustomMetricNames, ReportPreview};
 use crate::host::clock;
@@ -24,11 +25,11 @@ const QUEUE: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where the answer goes: what was asked for, or a sentence.
-pub type Answering<T> = oneshot::Sender<Result<T, String>>;
+pub(crate) type Answering<T> = oneshot::Sender<Result<T, String>>;
 
 /// A question and where its answer goes.
 #[derive(Debug)]
-pub enum Asked {
+pub(crate) enum PendingQuestion {
     /// What would be sent at this moment.
     Show(Answering<ReportPreview>),
     /// What became of the newest report.
@@ -39,26 +40,28 @@ pub enum Asked {
     Metrics(Answering<CustomMetricNames>),
 }
 
-/// Questions as the reporter gets them.
-pub type Questions = mpsc::Receiver<Asked>;
+/// Questions as the reporter gets them; they wait while its task is started again.
+pub(crate) type Questions = Arc<Mutex<mpsc::Receiver<PendingQuestion>>>;
 
 /// Where questions are asked.
 #[derive(Debug, Clone)]
-pub struct Desk(mpsc::Sender<Asked>);
+pub(crate) struct Desk(mpsc::Sender<PendingQuestion>);
 
 /// A desk and what arrives there.
-#[must_use]
-pub fn open() -> (Desk, Questions) {
+pub(crate) fn open() -> (Desk, Questions) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Desk(sender), receiver)
+    (Desk(sender), Arc::new(Mutex::new(receiver)))
 }
 
 impl Desk {
-    /// Asks the reporter; `question` is one of [`Asked`].
+    /// Asks the reporter.
     ///
     /// # Errors
     /// A sentence.
-    pub async fn ask<T>(&self, question: impl FnOnce(Answering<T>) -> Asked) -> Result<T, String> {
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl FnOnce(Answering<T>) -> PendingQuestion,
+    ) -> Result<T, String> {
         let (answer, answered) = oneshot::channel();
         let not_begun = || "reports have not begun: the nucleus or the thing's name is missing".to_owned();
         let asked = async {
@@ -73,33 +76,49 @@ impl Desk {
 }
 
 impl Reporter {
-    pub(super) async fn reply(&self, asked: Asked, config: &Config, memory: &mut Memory) {
+    pub(super) async fn reply(&self, asked: PendingQuestion, work: &mut Work) {
         // Whoever asked has been told that it takes too long; what nobody waits for is not done. A command line that goes
         // meanwhile misses its answer.
         match asked {
-            Asked::Show(to) if !to.is_closed() => drop(to.send(self.show(config, memory))),
-            Asked::Last(to) => drop(to.send(Ok(memory.last.clone()))),
-            Asked::Send(to) if !to.is_closed() => drop(to.send(self.send_now(config, memory).await)),
-            Asked::Metrics(to) if !to.is_closed() => drop(to.send(Ok(self.metrics(config)))),
-            Asked::Show(_) | Asked::Send(_) | Asked::Metrics(_) => {}
+            PendingQuestion::Show(to) if !to.is_closed() => drop(to.send(self.show(work).await)),
+            PendingQuestion::Last(to) => drop(to.send(Ok(work.memory.last.clone()))),
+            PendingQuestion::Send(to) if !to.is_closed() => drop(to.send(self.send_now(work).await)),
+            PendingQuestion::Metrics(to) if !to.is_closed() => drop(to.send(self.names(&work.config).await)),
+            PendingQuestion::Show(_) | PendingQuestion::Send(_) | PendingQuestion::Metrics(_) => {}
         }
     }
 
-    fn show(&self, config: &Config, memory: &Memory) -> Result<ReportPreview, String> {
-        let observed = self.look(config, Observer::peek);
+    /// What there would be to report at this moment.
+    async fn material(&self, config: &Config) -> Result<Material, String> {
+        let observation = self.intervals.peek().await;
+        let observation = observation.map_err(|error| crate::error_text(&error))?;
+        Ok(Material {
+            observation: Arc::new(observation),
+            found: self.found(config).await,
+        })
+    }
+
+    async fn show(&self, work: &Work) -> Result<ReportPreview, String> {
+        let Work {
+            thing,
+            config,
+            memory,
+            ..
+        } = work;
+        let material = self.material(config).await?;
         let last_id = memory.last.as_ref().map(|last| last.report_id);
         let report_id = report_id::next(last_id, clock::now().wall);
-        let custom = memory.caution.allows();
+        let occasion = memory.occasion(thing, config, report_id);
         // Copies: nothing that is shown has been told.
         let mut ledgers = memory.ledgers.clone();
-        let composed = self.compose(config, &observed, &mut ledgers, report_id, custom)?;
+        let composed = self.compose(&material, occasion, &mut ledgers)?;
         let readable = Encoding {
             names: config.reporting.encoding.names,
             ..Encoding::PLAIN
         };
         let document = composed.report.encode(readable);
         let document = document.map_err(|error| crate::error_text(&error))?;
-        let wait = memory.schedule.next().saturating_duration_since(clock::instant());
+        let wait = self.intervals.next().saturating_duration_since(clock::instant());
         Ok(ReportPreview {
             topic: composed.topic,
             format: config.reporting.encoding.format.name().to_owned(),
@@ -112,37 +131,37 @@ impl Reporter {
         })
     }
 
-    async fn send_now(&self, config: &Config, memory: &mut Memory) -> Result<Option<LastReport>, String> {
-        if !config.reporting.enabled {
+    async fn send_now(&self, work: &mut Work) -> Result<Option<LastReport>, String> {
+        if !work.config.reporting.enabled {
             return Err("reports are switched off (reporting.enabled)".to_owned());
         }
-        let now = clock::instant();
-        let wait = memory
-            .schedule
-            .earliest()
-            .map(|earliest| earliest.saturating_duration_since(now))
-            .filter(|wait| !wait.is_zero());
-        if let Some(wait) = wait {
-            let at = clock::now().wall.saturating_add(wait).unwrap_or(Timestamp::MAX);
-            return Err(format!(
-                "the service would throttle a report now; one can be sent in {} s, at {at:.0}",
-                wait.as_secs() + 1
-            ));
+        match self.intervals.close_early().await {
+            Ok(()) => {}
+            Err(NotEarly::TooSoon(wait)) => {
+                let at = clock::now().wall.saturating_add(wait).unwrap_or(Timestamp::MAX);
+                return Err(format!(
+                    "the service would throttle a report now; one can be sent in {} s, at {at:.0}",
+                    wait.as_secs() + 1
+                ));
+            }
+            Err(NotEarly::Failed(error)) => return Err(crate::error_text(&error)),
         }
-        self.close_interval(config, memory).await;
-        Ok(memory.last.clone())
+        if let Some(observation) = work.next_waiting() {
+            self.interval_closed(observation, work).await;
+        }
+        Ok(work.memory.last.clone())
     }
 
-    fn metrics(&self, config: &Config) -> CustomMetricNames {
-        let observed = self.look(config, Observer::peek);
-        let interfaces = observed.interval.interfaces.iter();
+    async fn names(&self, config: &Config) -> Result<CustomMetricNames, String> {
+        let material = self.material(config).await?;
+        let interfaces = material.observation.interval.interfaces.iter();
         let interfaces: Vec<String> = interfaces.map(|it| it.name.clone()).collect();
         let mut metrics = CustomMetricNames::default();
         let own = config.reporting.custom.iter();
         for (name, kind) in own.flat_map(|setting| settings::metrics(setting, &interfaces)) {
             metrics.metrics.push((name, kind.metric_type().to_owned()));
         }
-        let (files, faults) = observed.found(config);
+        let (files, faults) = material.dropped(config);
         for metric in files {
             let name = metric.name;
             if metrics.metrics.iter().any(|(known, _)| *known == name) {
@@ -155,6 +174,6 @@ impl Reporter {
             }
         }
         metrics.faults.extend(faults);
-        metrics
+        Ok(metrics)
     }
 }

@@ -1,0 +1,69 @@
+//! Whether the control channel works: one cell that the shadow session writes and everybody else reads.
+//!
+//! In: answered requests and failures of the shadow session. Out: [`ChannelState`] for whoever watches, and the same word
+//! for the enforcer, in the order in which the shadow session says everything else to it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::enforcement::Enforcement;
+use super::enforcer::Command;
+use crate::host::clock;
+
+/// What is known of the control channel.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct ChannelState {
+    /// Whether the last shadow request was answered.
+    pub(crate) works: bool,
+    pub(crate) last_round_trip: Option<Timestamp>,
+    /// Why it does not work.
+    pub(crate) problem: Option<String>,
+}
+
+/// Where the shadow session tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct Channel {
+    cell: watch::Sender<ChannelState>,
+    enforcer: Enforcement,
+}
+
+impl Channel {
+    pub(crate) fn new(cell: watch::Sender<ChannelState>, enforcer: Enforcement) -> Self {
+        Self { cell, enforcer }
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<ChannelState> {
+        self.cell.subscribe()
+    }
+
+    /// A request that was sent at this uptime was answered.
+    pub(crate) async fn round_trip(&self, sent: Duration) {
+        self.cell.send_modify(|state| {
+            if !state.works {
+                tracing::info!("the control channel works");
+            }
+            *state = ChannelState {
+                works: true,
+                last_round_trip: Some(clock::now().wall),
+                problem: None,
+            };
+        });
+        self.enforcer.send(Command::RoundTrip { sent }).await;
+    }
+
+    /// A request was not answered, or nothing can be asked.
+    pub(crate) async fn broken(&self, why: &str) {
+        self.cell.send_if_modified(|state| {
+            let news = state.works || state.problem.as_deref() != Some(why);
+            if news {
+                tracing::warn!("the control channel does not work: {why}");
+                state.works = false;
+                state.problem = Some(why.to_owned());
+            }
+            news
+        });
+        self.enforcer.send(Command::Channel { works: false }).await;
+    }
+}

@@ -1,0 +1,129 @@
+//! The enforcer as the rest of the agent knows it: what is held here stays valid while the enforcer itself is rebuilt.
+//!
+//! In: commands for the enforcer, its state. Out: the same, of whichever enforcer runs. The one that runs first was
+//! restored before anything else was started; the next ones are restored from the journal, as after a restart of the
+//! agent, and are told what only the process knew: the newest settings and whether the control channel works. Commands that
+//! come while none runs wait in the mailbox.
+//! Invariant: while no enforcer runs the state claims nothing, whatever the last one had proven.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+
+use super::enforcer::{Command, Enforcer, Handle, HostMachine, Mailbox, Settings, mailbox};
+use crate::quarantine::orders::order::Order;
+use crate::quarantine::plan::preview::PlanPreview;
+use crate::quarantine::proof::state::State;
+
+/// Talks to the enforcer that runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Enforcement {
+    handle: Handle,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What the process was told and no journal keeps.
+#[derive(Debug)]
+struct Told {
+    settings: Settings,
+    channel_works: bool,
+}
+
+/// Runs the enforcer, and rebuilds it.
+#[derive(Clone)]
+pub(crate) struct EnforcerTask {
+    state_directory: PathBuf,
+    /// Until it is run.
+    first: Arc<Mutex<Option<Enforcer>>>,
+    mailbox: Mailbox,
+    told: Arc<Mutex<Told>>,
+}
+
+/// Enforces what the journal says; only then is anything else to be started.
+pub(crate) async fn restore(state_directory: PathBuf, settings: Settings) -> (EnforcerTask, Enforcement) {
+    let (handle, mailbox) = mailbox();
+    let machine = HostMachine::new(&state_directory);
+    let enforcer = Enforcer::restore_on(machine, settings.clone(), mailbox.clone()).await;
+    let told = Arc::new(Mutex::new(Told {
+        settings,
+        channel_works: false,
+    }));
+    let task = EnforcerTask {
+        state_directory,
+        first: Arc::new(Mutex::new(Some(enforcer))),
+        mailbox,
+        told: Arc::clone(&told),
+    };
+    (task, Enforcement { handle, told })
+}
+
+impl Enforcement {
+    /// Sends a command; its effect shows in [`Enforcement::state`].
+    pub(crate) async fn send(&self, command: Command) {
+        self.note(&command);
+        self.handle.send(command).await;
+    }
+
+    /// Sends a command and waits for the state after it was carried out; `None` when the enforcer failed meanwhile.
+    pub(crate) async fn ask(&self, command: Command) -> Option<State> {
+        self.handle.ask(command).await
+    }
+
+    /// What is done, or would be if the operator gave `order`; `None` when the enforcer failed meanwhile.
+    pub(crate) async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<PlanPreview>> {
+        self.handle.plan(order).await
+    }
+
+    /// The newest state, and its changes.
+    pub(crate) fn state(&self) -> watch::Receiver<State> {
+        self.handle.state()
+    }
+
+    fn note(&self, command: &Command) {
+        let mut told = crate::lock(&self.told);
+        match command {
+            Command::Settings(settings) => told.settings = (**settings).clone(),
+            Command::Channel { works } => told.channel_works = *works,
+            Command::RoundTrip { .. } => told.channel_works = true,
+            _ => {}
+        }
+    }
+}
+
+impl EnforcerTask {
+    /// Runs until the enforcer ends. Each call after the first begins with the journal.
+    pub(crate) async fn run(self) {
+        let _claims_nothing_after = Gone(&self.mailbox);
+        let first = crate::lock(&self.first).take();
+        let enforcer = match first {
+            Some(enforcer) => enforcer,
+            None => self.rebuild().await,
+        };
+        enforcer.run().await;
+    }
+
+    async fn rebuild(&self) -> Enforcer {
+        let (settings, works) = {
+            let told = crate::lock(&self.told);
+            (told.settings.clone(), told.channel_works)
+        };
+        let machine = HostMachine::new(&self.state_directory);
+        let mut enforcer = Enforcer::restore_on(machine, settings, self.mailbox.clone()).await;
+        enforcer.obey([Command::Channel { works }]).await;
+        enforcer
+    }
+}
+
+/// Takes back what an enforcer claimed when it ends, however it ends.
+struct Gone<'a>(&'a Mailbox);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.claim_nothing();
+    }
+}
+
+#[cfg(test)]
+#[path = "enforcement_tests.rs"]
+mod tests;

@@ -1,0 +1,219 @@
+//! Makes a report of everything that could be collected.
+//!
+//! In: a closed interval, metrics of other programs, the ledgers, the configuration. Out: [`Composed`], with a sentence
+//! for everything left out. It only writes into the ledgers it is given, so that a copy shows what would be sent.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Reporter;
+use super::memory::{Ledgers, Memory};
+use crate::agent::observer::intervals::Observation;
+use crate::cloud::topics;
+use crate::config::Config;
+use crate::host::clock;
+use crate::host::files::drop_directory::{self, Found};
+use crate::report::custom::collect::{Sources, collect};
+use crate::report::custom::traffic::Traffic;
+use crate::report::custom::{CustomMetric, MAX_METRICS, dropped};
+use crate::report::document::{Report, ReportInput, build};
+
+/// A dropped file counts for this many intervals: one may be late.
+const FRESH_INTERVALS: u32 = 2;
+/// Reasons shown at once.
+const MAX_REASONS: usize = 16;
+
+/// What there is to report.
+pub(super) struct Material {
+    pub(super) observation: Arc<Observation>,
+    pub(super) found: Found,
+}
+
+/// For whom a report is made, and with what it may be filled.
+pub(super) struct Occasion<'a> {
+    pub(super) thing: &'a str,
+    pub(super) config: &'a Config,
+    pub(super) report_id: u64,
+    /// Whether the service takes custom metrics.
+    pub(super) custom: bool,
+    /// Traffic of earlier intervals that is told with this one.
+    pub(super) untold: Option<Traffic>,
+}
+
+/// A report that can be sent.
+pub(super) struct Composed {
+    pub(super) report: Report,
+    pub(super) payload: Vec<u8>,
+    pub(super) topic: String,
+    pub(super) limit: usize,
+    /// Why something is missing, one sentence each.
+    pub(super) left_out: Vec<String>,
+}
+
+impl Material {
+    /// Metrics of other programs, and why others are none.
+    pub(super) fn dropped(&self, config: &Config) -> (Vec<CustomMetric>, Vec<String>) {
+        let fresh = config.reporting.interval * FRESH_INTERVALS;
+        let (mut metrics, mut faults) = (Vec::new(), self.found.faults.clone());
+        for file in &self.found.files {
+            match dropped::read(file, fresh) {
+                Ok(metric) => metrics.extend(metric),
+                Err(why) => faults.push(why),
+            }
+        }
+        (metrics, faults)
+    }
+
+    /// Traffic that was not told before.
+    fn traffic(&self, untold: Option<Traffic>) -> Traffic {
+        let newest = Traffic::from(&self.observation.interval);
+        match untold {
+            None => newest,
+            Some(mut sum) => {
+                sum.add(&newest);
+                sum
+            }
+        }
+    }
+}
+
+impl Memory {
+    /// What stands before the next report of `config` for `thing`.
+    pub(super) fn occasion<'a>(&self, thing: &'a str, config: &'a Config, report_id: u64) -> Occasion<'a> {
+        Occasion {
+            thing,
+            config,
+            report_id,
+            custom: self.caution.allows(),
+            untold: self.untold.clone(),
+        }
+    }
+}
+
+impl Reporter {
+    /// Reads what other programs want reported. A directory that does not answer is left out: what was last read of it
+    /// may be wrong by now.
+    pub(super) async fn found(&self, config: &Config) -> Found {
+        let Some(path) = config.reporting.metrics_directory.clone() else {
+            return Found::default();
+        };
+        let name = path.display().to_string();
+        let read = move || drop_directory::read(path.as_ref(), clock::now().wall);
+        self.metrics.run(read).await.unwrap_or_else(|error| Found {
+            files: Vec::new(),
+            faults: vec![format!("{name}: {}", crate::error_text(&error))],
+        })
+    }
+
+    /// Makes a report.
+    ///
+    /// # Errors
+    /// A sentence for the status.
+    pub(super) fn compose(
+        &self,
+        material: &Material,
+        occasion: Occasion<'_>,
+        ledgers: &mut Ledgers,
+    ) -> Result<Composed, String> {
+        let reporting = &occasion.config.reporting;
+        let report_id = occasion.report_id;
+        let mut left_out = Vec::new();
+        let observation = &material.observation;
+        let network = match &observation.links {
+            Ok(links) => {
+                ledgers.baseline.observe(links);
+                let delta = ledgers.baseline.begin(report_id, reporting.offline);
+                if delta.is_none() {
+                    left_out.push("network_stats: no report was accepted yet to count from".to_owned());
+                }
+                delta
+            }
+            Err(error) => {
+                left_out.push(format!("network_stats: {}", crate::error_text(error)));
+                None
+            }
+        };
+        if let Err(error) = &observation.sockets {
+            left_out.push(format!("ports and connections: {}", crate::error_text(error)));
+        }
+        let topic = reporting
+            .topic
+            .clone()
+            .unwrap_or_else(|| topics::metrics(occasion.thing, reporting.encoding.format.name()));
+        let metrics = self.custom(material, occasion, ledgers, &mut left_out);
+        let limit = reporting
+            .max_bytes
+            .min(self.connected.nucleus.max_payload(&topic));
+        let input = ReportInput {
+            report_id,
+            network,
+            sockets: observation.sockets.as_ref().ok(),
+            custom: &metrics,
+        };
+        let report = build(&input, reporting.encoding, limit, fastrand::u64(..));
+        let failed = |error| format!("the report could not be built: {}", crate::error_text(&error));
+        let report = report.map_err(failed)?;
+        let payload = report.encode(reporting.encoding).map_err(failed)?;
+        let unfit = report.unfit.iter();
+        left_out.extend(unfit.map(|name| format!("{name}: does not fit into {limit} bytes")));
+        left_out.truncate(MAX_REASONS);
+        Ok(Composed {
+            report,
+            payload,
+            topic,
+            limit,
+            left_out,
+        })
+    }
+
+    /// Configured metrics, then dropped ones; every name once, and none that the service refuses.
+    fn custom(
+        &self,
+        material: &Material,
+        occasion: Occasion<'_>,
+        ledgers: &mut Ledgers,
+        left_out: &mut Vec<String>,
+    ) -> Vec<CustomMetric> {
+        let reporting = &occasion.config.reporting;
+        let mut metrics = Vec::new();
+        if !reporting.custom.is_empty() {
+            let traffic = material.traffic(occasion.untold);
+            let pending = &mut ledgers.pending;
+            let traffic = pending.begin(occasion.report_id, traffic, reporting.offline);
+            let sources = Sources {
+                traffic: &traffic,
+                posture: self.connected.context.enforcer.state().borrow().posture,
+            };
+            let collected = collect(&reporting.custom, &sources);
+            metrics = collected.metrics;
+            left_out.extend(collected.missing);
+        }
+        let (found, faults) = material.dropped(occasion.config);
+        metrics.extend(found);
+        left_out.extend(faults);
+        one_of_each_name(&mut metrics, left_out);
+        if !occasion.custom && !metrics.is_empty() {
+            left_out.push("custom metrics: the service refused a report with them as invalid".to_owned());
+            metrics.clear();
+        }
+        metrics
+    }
+}
+
+fn one_of_each_name(metrics: &mut Vec<CustomMetric>, left_out: &mut Vec<String>) {
+    let mut names = HashSet::new();
+    metrics.retain(|metric| {
+        let new = names.insert(metric.name.clone());
+        if !new {
+            left_out.push(format!("{}: another metric has this name", metric.name));
+        }
+        new
+    });
+    if let Some(metric) = metrics.get(MAX_METRICS) {
+        left_out.push(format!(
+            "{} and more: a report carries {MAX_METRICS} metrics",
+            metric.name
+        ));
+        metrics.truncate(MAX_METRICS);
+    }
+}

@@ -1,0 +1,168 @@
+//! Which tasks there are, and what each is made from.
+//!
+//! In: what is shared. Out: every task, started under the supervisor. The order matters to few: the detector listens
+//! before the first interval can be closed, and shadow and reporter wait for the lifelines' first addresses by themselves.
+
+use std::sync::Arc;
+
+use tokio::sync::{OnceCell, watch};
+use wildmatch::WildMatch;
+
+use super::context::{Connected, Context, ThingName};
+use super::control::server::Server;
+use super::observer::intervals::Intervals;
+use super::observer::{ObserveSettings, Observer};
+use super::reporter::{Reporter, memory, questions};
+use super::supervisor::Supervisor;
+use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches};
+use crate::cloud::link::Nucleus;
+use crate::config::{Capture, Config};
+use crate::host::capture::Receiver;
+use crate::host::clock;
+use crate::host::net::uplinks::Uplink;
+use crate::host::worker::Worker;
+use crate::quarantine::lifelines::dns_answers::Watched;
+
+/// What the tasks that talk to the nucleus take over from those that do not.
+pub(super) struct Local {
+    intervals: Intervals,
+    questions: questions::Questions,
+}
+
+/// Starts what needs no nucleus.
+pub(super) fn local(start: &Start, config: &Config, context: &Context, supervisor: &mut Supervisor) -> Local {
+    let enforcer = context.enforcer.clone();
+    supervisor.start("packet-filter-watch", move || {
+        watches::packet_filter(enforcer.clone())
+    });
+    let enforcer = context.enforcer.clone();
+    supervisor.start("interface-watch", move || watches::interfaces(enforcer.clone()));
+
+    let observer = Arc::new(Observer::start(observation(&config.capture)));
+    let (reports, questions) = questions::open();
+    let server = Server {
+        socket: start.control_socket.clone(),
+        board: context.board.clone(),
+        enforcer: context.enforcer.clone(),
+        observer: Arc::clone(&observer),
+        reports,
+    };
+    supervisor.start("control-socket", move || server.clone().run());
+
+    let last = memory::last_report(&start.state_directory);
+    let since_last = last.as_ref().map(memory::since);
+    let intervals = Intervals::new(observer, config.reporting.interval, since_last);
+    // The detector listens before the first interval can be closed.
+    let (watched, closed) = (context.clone(), intervals.clone());
+    supervisor.start("detector", move || {
+        detector::run(watched.clone(), closed.listen())
+    });
+    let (closing, configs) = (intervals.clone(), context.config.clone());
+    supervisor.start("intervals", move || closing.clone().run(configs.clone()));
+    Local { intervals, questions }
+}
+
+/// Starts what talks to the nucleus.
+pub(super) fn connected(
+    start: &Start,
+    context: Context,
+    nucleus: Nucleus,
+    region: Option<String>,
+    publish: watch::Sender<Config>,
+    local: Local,
+    supervisor: &mut Supervisor,
+) {
+    let (looked_up, first) = watch::channel(false);
+    let connected = Connected {
+        context,
+        nucleus,
+        thing: ThingName {
+            from_environment: start.thing.clone(),
+            looked_up: first,
+            name: Arc::new(OnceCell::new()),
+        },
+    };
+    let link = connected.clone();
+    supervisor.start("nucleus-link", move || watches::nucleus_link(link.clone()));
+
+    let (shared, development) = (connected.clone(), start.development);
+    let keeper = Worker::new("configuration", configuration::KEEP_LIMIT);
+    supervisor.start("configuration", move || {
+        let follower = configuration::Follower {
+            connected: shared.clone(),
+            publish: publish.clone(),
+            development,
+            keeper: keeper.clone(),
+        };
+        follower.run()
+    });
+    let uplinks = lifelines(&connected, region, looked_up, supervisor);
+    let shared = connected.clone();
+    supervisor.start("shadow", move || {
+        let shadow = shadow::ShadowTask {
+            connected: shared.clone(),
+            uplinks: uplinks.clone(),
+        };
+        shadow.run()
+    });
+    let reporter = Reporter::new(connected, local.intervals, local.questions);
+    supervisor.start("reporter", move || reporter.clone().run());
+}
+
+/// Starts what keeps the lifelines' addresses fresh; gives where the nucleus is connected.
+fn lifelines(
+    connected: &Connected,
+    region: Option<String>,
+    looked_up: watch::Sender<bool>,
+    supervisor: &mut Supervisor,
+) -> watch::Receiver<Vec<Uplink>> {
+    let (watched, names) = watch::channel(Watched::default());
+    let (uplinks, connections) = watch::channel(Vec::new());
+    let (shared, host) = (connected.clone(), addresses::HostReader::new());
+    supervisor.start("addresses", move || {
+        let resolver = addresses::Resolver {
+            connected: shared.clone(),
+            region: region.clone(),
+            watched: watched.clone(),
+            uplinks: uplinks.clone(),
+            looked_up: looked_up.clone(),
+            host: host.clone(),
+        };
+        resolver.run()
+    });
+    let enforcer = connected.context.enforcer.clone();
+    supervisor.start("dns-answers", move || {
+        let feed = dns_feed::DnsFeed {
+            watched: names.clone(),
+            enforcer: enforcer.clone(),
+        };
+        feed.run()
+    });
+    connections
+}
+
+fn observation(capture: &Capture) -> ObserveSettings {
+    ObserveSettings {
+        wanted: Arc::new(wanted(capture)),
+        receiver: if capture.by_pnet {
+            Receiver::Pnet
+        } else {
+            Receiver::Ring
+        },
+        promiscuous: capture.promiscuous,
+        ..ObserveSettings::all_interfaces(clock::now().wall)
+    }
+}
+
+fn wanted(capture: &Capture) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+    let patterns = |list: &[String]| {
+        list.iter()
+            .map(|pattern| WildMatch::new(pattern))
+            .collect::<Vec<_>>()
+    };
+    let (include, exclude) = (patterns(&capture.include), patterns(&capture.exclude));
+    move |name| {
+        include.iter().any(|pattern| pattern.matches(name))
+            && !exclude.iter().any(|pattern| pattern.matches(name))
+    }
+}
