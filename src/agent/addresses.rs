@@ -20,7 +20,7 @@ use crate::control::status::LifelineStatus;
 use crate::host::net::uplinks::{self, Uplink};
 use crate::host::worker::Worker;
 use crate::host::{clock, surroundings};
-use crate::quarantine::lifelines::dns_answers::Watched;
+use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
 use crate::quarantine::lifelines::lookups::Lookups;
 use crate::quarantine::orders::order::Protocol;
@@ -42,7 +42,7 @@ pub(super) struct Resolver {
     /// The Region as the nucleus tells it to components.
     pub(super) region: Option<String>,
     /// What answers of others are watched for.
-    pub(super) watched: watch::Sender<Watched>,
+    pub(super) watched: watch::Sender<WatchedNames>,
     /// Where the nucleus is connected: a change means that messages may have been missed.
     pub(super) uplinks: watch::Sender<Vec<Uplink>>,
     /// Told when the control channel was looked up for the first time.
@@ -125,7 +125,8 @@ impl Resolver {
         let lifelines = &config.isolation.settings.lifelines;
         let targets = targets(lifelines, &around);
         let nameservers = self.host.known.nameservers.clone();
-        self.watched.send_replace(Watched::new(&targets, nameservers));
+        self.watched
+            .send_replace(WatchedNames::new(&targets, nameservers));
         lookups.set(targets);
         if lifelines.data_endpoint {
             self.look_at_uplinks(control_ports(&around)).await;

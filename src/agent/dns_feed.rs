@@ -13,7 +13,7 @@ use super::enforcement::Enforcement;
 use super::enforcer::Command;
 use crate::host::clock;
 use crate::host::net::dns_tap::{DnsTap, TapError};
-use crate::quarantine::lifelines::dns_answers::{Answers, Watched};
+use crate::quarantine::lifelines::dns_answers::{DnsAnswers, WatchedNames};
 use crate::quarantine::lifelines::lifeline::Endpoint;
 
 /// From one batch of addresses to the next: each may load the rules, and any program can ask for many buckets' names.
@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Watches for ever.
 pub(super) struct DnsFeed {
     /// What to watch for.
-    pub(super) watched: watch::Receiver<Watched>,
+    pub(super) watched: watch::Receiver<WatchedNames>,
     /// Where addresses go, and whether something is cut.
     pub(super) enforcer: Enforcement,
 }
@@ -101,7 +101,7 @@ impl DnsFeed {
 /// What was seen and told.
 #[derive(Default)]
 struct Seen {
-    answers: Answers,
+    answers: DnsAnswers,
     told: BTreeMap<Endpoint, Duration>,
 }
 
@@ -110,7 +110,7 @@ impl Seen {
     fn take_batch(
         &mut self,
         tap: &mut DnsTap,
-        watched: &Watched,
+        watched: &WatchedNames,
         now: Duration,
     ) -> Result<Vec<Endpoint>, TapError> {
         let mut found = Vec::new();

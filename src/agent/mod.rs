@@ -119,7 +119,7 @@ async fn serve(
 }
 
 /// Makes the state directory ours alone. A second agent waits: two would fight over the same table.
-async fn own(directory: &Path) -> Option<files::Lock> {
+async fn own(directory: &Path) -> Option<files::FileLock> {
     match state_directory::prepare(directory) {
         Ok(None) => {}
         Ok(Some(mode)) => {

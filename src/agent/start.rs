@@ -16,12 +16,12 @@ use super::reporter::{Reporter, memory, questions};
 use super::supervisor::Supervisor;
 use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches};
 use crate::cloud::link::Nucleus;
-use crate::config::{Capture, Config};
+use crate::config::{CaptureConfig, Config};
 use crate::host::capture::Receiver;
 use crate::host::clock;
 use crate::host::net::uplinks::Uplink;
 use crate::host::worker::Worker;
-use crate::quarantine::lifelines::dns_answers::Watched;
+use crate::quarantine::lifelines::dns_answers::WatchedNames;
 
 /// What the tasks that talk to the nucleus take over from those that do not.
 pub(super) struct Local {
@@ -116,7 +116,7 @@ fn lifelines(
     looked_up: watch::Sender<bool>,
     supervisor: &mut Supervisor,
 ) -> watch::Receiver<Vec<Uplink>> {
-    let (watched, names) = watch::channel(Watched::default());
+    let (watched, names) = watch::channel(WatchedNames::default());
     let (uplinks, connections) = watch::channel(Vec::new());
     let (shared, host) = (connected.clone(), addresses::HostReader::new());
     supervisor.start("addresses", move || {
@@ -141,7 +141,7 @@ fn lifelines(
     connections
 }
 
-fn observation(capture: &Capture) -> ObserveSettings {
+fn observation(capture: &CaptureConfig) -> ObserveSettings {
     ObserveSettings {
         wanted: Arc::new(wanted(capture)),
         receiver: if capture.by_pnet {
@@ -154,7 +154,7 @@ fn observation(capture: &Capture) -> ObserveSettings {
     }
 }
 
-fn wanted(capture: &Capture) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+fn wanted(capture: &CaptureConfig) -> impl Fn(&str) -> bool + Send + Sync + 'static {
     let patterns = |list: &[String]| {
         list.iter()
             .map(|pattern| WildMatch::new(pattern))

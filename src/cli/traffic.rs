@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use super::cells::bytes;
 use super::safe::safe;
-use crate::observe::flow::Protocol;
-use crate::observe::interval::{ForwardedTraffic, InterfaceTraffic, ProcessTraffic, Reason};
+use crate::observe::flow::IpProtocol;
+use crate::observe::interval::{ForwardedTraffic, InterfaceTraffic, ProcessTraffic, UnattributedReason};
 use crate::observe::{Counters, Interval};
 
 /// What the rows are.
@@ -190,13 +190,13 @@ fn interface_row(interface: &InterfaceTraffic) -> TrafficRow {
 }
 
 /// `tcp 203.0.113.9:443`; protocols without ports have none.
-fn end(protocol: Protocol, address: IpAddr, port: u16) -> String {
+fn end(protocol: IpProtocol, address: IpAddr, port: u16) -> String {
     let protocol = match protocol {
-        Protocol::Tcp => "tcp".to_owned(),
-        Protocol::Udp => "udp".to_owned(),
-        Protocol::Icmp => "icmp".to_owned(),
-        Protocol::Icmpv6 => "icmpv6".to_owned(),
-        Protocol::Other(number) => format!("protocol {number}"),
+        IpProtocol::Tcp => "tcp".to_owned(),
+        IpProtocol::Udp => "udp".to_owned(),
+        IpProtocol::Icmp => "icmp".to_owned(),
+        IpProtocol::Icmpv6 => "icmpv6".to_owned(),
+        IpProtocol::Other(number) => format!("protocol {number}"),
     };
     match address {
         _ if port == 0 => format!("{protocol} {address}"),
@@ -206,16 +206,16 @@ fn end(protocol: Protocol, address: IpAddr, port: u16) -> String {
 }
 
 /// A reason as `--json` names it, and what it means, in few words.
-const fn in_words(reason: Reason) -> (&'static str, &'static str) {
+const fn in_words(reason: UnattributedReason) -> (&'static str, &'static str) {
     match reason {
-        Reason::NotIp => ("notIp", "not an IP packet"),
-        Reason::Unparsed => ("unparsed", "truncated or malformed"),
-        Reason::NoPorts => ("noPorts", "a protocol without ports"),
-        Reason::NoSocket => ("noSocket", "no socket known for it"),
-        Reason::NotAccepted => ("notAccepted", "no process has accepted it yet"),
-        Reason::NoProcess => ("noProcess", "no visible process holds the socket"),
-        Reason::LookupFailed => ("lookupFailed", "the kernel could not be asked"),
-        Reason::Foreign => ("foreign", "between two others"),
+        UnattributedReason::NotIp => ("notIp", "not an IP packet"),
+        UnattributedReason::Unparsed => ("unparsed", "truncated or malformed"),
+        UnattributedReason::NoPorts => ("noPorts", "a protocol without ports"),
+        UnattributedReason::NoSocket => ("noSocket", "no socket known for it"),
+        UnattributedReason::NotAccepted => ("notAccepted", "no process has accepted it yet"),
+        UnattributedReason::NoProcess => ("noProcess", "no visible process holds the socket"),
+        UnattributedReason::LookupFailed => ("lookupFailed", "the kernel could not be asked"),
+        UnattributedReason::Foreign => ("foreign", "between two others"),
     }
 }
 

@@ -5,14 +5,14 @@ use super::*;
 #[test]
 fn names_of_reasons_are_those_of_the_agent() {
     for reason in [
-        Reason::NotIp,
-        Reason::Unparsed,
-        Reason::NoPorts,
-        Reason::NoSocket,
-        Reason::NotAccepted,
-        Reason::NoProcess,
-        Reason::LookupFailed,
-        Reason::Foreign,
+        UnattributedReason::NotIp,
+        UnattributedReason::Unparsed,
+        UnattributedReason::NoPorts,
+        UnattributedReason::NoSocket,
+        UnattributedReason::NotAccepted,
+        UnattributedReason::NoProcess,
+        UnattributedReason::LookupFailed,
+        UnattributedReason::Foreign,
     ] {
         let (name, meaning) = in_words(reason);
         assert_eq!(serde_json::to_value(reason).unwrap(), name);
@@ -23,12 +23,17 @@ fn names_of_reasons_are_those_of_the_agent() {
 #[test]
 fn names_of_protocols_are_those_of_the_agent() {
     let address = "192.0.2.1".parse().unwrap();
-    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Icmpv6] {
+    for protocol in [
+        IpProtocol::Tcp,
+        IpProtocol::Udp,
+        IpProtocol::Icmp,
+        IpProtocol::Icmpv6,
+    ] {
         let name = serde_json::to_value(protocol).unwrap();
         assert_eq!(
             end(protocol, address, 0),
             format!("{} 192.0.2.1", name.as_str().unwrap())
         );
     }
-    assert_eq!(end(Protocol::Other(47), address, 0), "protocol 47 192.0.2.1");
+    assert_eq!(end(IpProtocol::Other(47), address, 0), "protocol 47 192.0.2.1");
 }

@@ -12,9 +12,9 @@ use crate::agent::observer::intervals::Observation;
 use crate::cloud::topics;
 use crate::config::Config;
 use crate::host::clock;
-use crate::host::files::drop_directory::{self, Found};
-use crate::report::custom::collect::{Sources, collect};
-use crate::report::custom::traffic::Traffic;
+use crate::host::files::drop_directory::{self, MetricFiles};
+use crate::report::custom::collect::{MetricInputs, collect};
+use crate::report::custom::traffic::TrafficTotals;
 use crate::report::custom::{CustomMetric, MAX_METRICS, dropped};
 use crate::report::document::{Report, ReportInput, build};
 
@@ -26,7 +26,7 @@ const MAX_REASONS: usize = 16;
 /// What there is to report.
 pub(super) struct Material {
     pub(super) observation: Arc<Observation>,
-    pub(super) found: Found,
+    pub(super) found: MetricFiles,
 }
 
 /// For whom a report is made, and with what it may be filled.
@@ -37,7 +37,7 @@ pub(super) struct Occasion<'a> {
     /// Whether the service takes custom metrics.
     pub(super) custom: bool,
     /// Traffic of earlier intervals that is told with this one.
-    pub(super) untold: Option<Traffic>,
+    pub(super) untold: Option<TrafficTotals>,
 }
 
 /// A report that can be sent.
@@ -65,8 +65,8 @@ impl Material {
     }
 
     /// Traffic that was not told before.
-    fn traffic(&self, untold: Option<Traffic>) -> Traffic {
-        let newest = Traffic::from(&self.observation.interval);
+    fn traffic(&self, untold: Option<TrafficTotals>) -> TrafficTotals {
+        let newest = TrafficTotals::from(&self.observation.interval);
         match untold {
             None => newest,
             Some(mut sum) => {
@@ -93,13 +93,13 @@ impl Memory {
 impl Reporter {
     /// Reads what other programs want reported. A directory that does not answer is left out: what was last read of it
     /// may be wrong by now.
-    pub(super) async fn found(&self, config: &Config) -> Found {
+    pub(super) async fn found(&self, config: &Config) -> MetricFiles {
         let Some(path) = config.reporting.metrics_directory.clone() else {
-            return Found::default();
+            return MetricFiles::default();
         };
         let name = path.display().to_string();
         let read = move || drop_directory::read(path.as_ref(), clock::now().wall);
-        self.metrics.run(read).await.unwrap_or_else(|error| Found {
+        self.metrics.run(read).await.unwrap_or_else(|error| MetricFiles {
             files: Vec::new(),
             faults: vec![format!("{name}: {}", crate::error_text(&error))],
         })
@@ -180,7 +180,7 @@ impl Reporter {
             let traffic = material.traffic(occasion.untold);
             let pending = &mut ledgers.pending;
             let traffic = pending.begin(occasion.report_id, traffic, reporting.offline);
-            let sources = Sources {
+            let sources = MetricInputs {
                 traffic: &traffic,
                 posture: self.connected.context.enforcer.state().borrow().posture,
             };

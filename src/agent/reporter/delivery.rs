@@ -19,8 +19,8 @@ use super::{Reporter, Work};
 use crate::cloud::inbox::InboxEvent;
 use crate::config::Config;
 use crate::host::clock;
-use crate::report::last::{LastOutcome, LastReport};
-use crate::report::reply::{self, Belongs, Outcome, Reply};
+use crate::report::last::{LastReport, ReportOutcome};
+use crate::report::reply::{self, ReplyMatch, ReplyOutcome, ReportReply};
 use crate::report::report_id;
 
 /// How long an answer may take; later ones still count for the ledgers.
@@ -57,7 +57,7 @@ impl Reporter {
             sent: clock::now().wall,
             topic: composed.topic,
             bytes: composed.payload.len(),
-            outcome: LastOutcome::Waiting,
+            outcome: ReportOutcome::Waiting,
             answered: None,
             error: None,
         });
@@ -71,7 +71,7 @@ impl Reporter {
         if let Err(error) = sent {
             let why = format!("the report could not be published: {}", crate::error_text(&error));
             self.failed(&why);
-            return self.became(memory, LastOutcome::NotSent, Some(why)).await;
+            return self.became(memory, ReportOutcome::NotSent, Some(why)).await;
         }
         tracing::debug!(report_id, "report sent");
         board.update(|status| {
@@ -83,7 +83,7 @@ impl Reporter {
             // Nobody answers on a topic of the operator's own; handed over is all there is to know.
             memory.ledgers.baseline.accepted(report_id);
             memory.ledgers.pending.settle(report_id);
-            self.became(memory, LastOutcome::HandedOver, None).await;
+            self.became(memory, ReportOutcome::HandedOver, None).await;
         } else {
             memory.waiting = Some(Waiting {
                 report_id,
@@ -107,7 +107,7 @@ impl Reporter {
                 let reply = reply::parse(outcome, &payload);
                 match memory
                     .waiting
-                    .take_if(|waiting| reply.belongs_to(waiting.report_id) != Belongs::Another)
+                    .take_if(|waiting| reply.belongs_to(waiting.report_id) != ReplyMatch::Another)
                 {
                     Some(waiting) => self.answered(&reply, &waiting, memory).await,
                     None => self.belated(&reply, memory).await,
@@ -116,10 +116,10 @@ impl Reporter {
         }
     }
 
-    async fn answered(&self, reply: &Reply, waiting: &Waiting, memory: &mut Memory) {
+    async fn answered(&self, reply: &ReportReply, waiting: &Waiting, memory: &mut Memory) {
         let report_id = waiting.report_id;
         let error = match reply.outcome {
-            Outcome::Accepted => {
+            ReplyOutcome::Accepted => {
                 memory.ledgers.baseline.accepted(report_id);
                 if waiting.custom {
                     memory.ledgers.pending.settle(report_id);
@@ -129,9 +129,9 @@ impl Reporter {
                     status.reports.accepted += 1;
                     status.reports.last_error = None;
                 });
-                return self.became(memory, LastOutcome::Accepted, None).await;
+                return self.became(memory, ReportOutcome::Accepted, None).await;
             }
-            Outcome::Rejected => {
+            ReplyOutcome::Rejected => {
                 let code = reply.error_code.as_deref().unwrap_or("no code");
                 let message = reply.error_message.as_deref().unwrap_or("no message");
                 format!("{code}, {message}")
@@ -155,13 +155,13 @@ impl Reporter {
             .board
             .update(|status| status.reports.rejected += 1);
         self.failed(&format!("report {report_id} was rejected: {error}"));
-        self.became(memory, LastOutcome::Rejected, Some(error)).await;
+        self.became(memory, ReportOutcome::Rejected, Some(error)).await;
     }
 
     /// Nobody waits for it: late, twice, or to somebody else's report. Only the ledgers know their own, and only an
     /// acceptance is worth something.
-    async fn belated(&self, reply: &Reply, memory: &mut Memory) {
-        let (Some(report_id), Outcome::Accepted) = (reply.report_id, reply.outcome) else {
+    async fn belated(&self, reply: &ReportReply, memory: &mut Memory) {
+        let (Some(report_id), ReplyOutcome::Accepted) = (reply.report_id, reply.outcome) else {
             return;
         };
         if memory.ledgers.baseline.accepted(report_id) {
@@ -175,7 +175,7 @@ impl Reporter {
                 .as_ref()
                 .is_some_and(|last| last.report_id == report_id)
             {
-                self.became(memory, LastOutcome::Accepted, None).await;
+                self.became(memory, ReportOutcome::Accepted, None).await;
             }
         }
     }
@@ -189,11 +189,11 @@ impl Reporter {
                 .board
                 .update(|status| status.reports.unanswered += 1);
             self.failed(&format!("report {}: {why}", waiting.report_id));
-            self.became(memory, LastOutcome::Unanswered, Some(why)).await;
+            self.became(memory, ReportOutcome::Unanswered, Some(why)).await;
         }
     }
 
-    async fn became(&self, memory: &mut Memory, outcome: LastOutcome, error: Option<String>) {
+    async fn became(&self, memory: &mut Memory, outcome: ReportOutcome, error: Option<String>) {
         if let Some(last) = &mut memory.last {
             last.outcome = outcome;
             last.answered = Some(clock::now().wall);

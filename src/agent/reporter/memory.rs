@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::Reporter;
 use crate::host::{clock, files};
 use crate::report::baseline::Baseline;
-use crate::report::caution::Caution;
-use crate::report::custom::traffic::Traffic;
+use crate::report::caution::CustomMetricPause;
+use crate::report::custom::traffic::TrafficTotals;
 use crate::report::last::LastReport;
-use crate::report::pending::Pending;
+use crate::report::pending::PendingIntervals;
 
 /// The newest report, in the state directory.
 const LAST: &str = "last-report.json";
@@ -19,18 +19,18 @@ const LAST: &str = "last-report.json";
 /// What the reporter knows. Lost with its task: the next one begins as after a restart of the agent.
 pub(super) struct Memory {
     pub(super) ledgers: Ledgers,
-    pub(super) caution: Caution,
+    pub(super) caution: CustomMetricPause,
     pub(super) last: Option<LastReport>,
     pub(super) waiting: Option<Waiting>,
     /// Traffic of intervals that were closed before the reporter could look at them; the next report tells it too.
-    pub(super) untold: Option<Traffic>,
+    pub(super) untold: Option<TrafficTotals>,
 }
 
 /// What was told and what was accepted; a copy is enough to see what would be sent.
 #[derive(Clone, Default)]
 pub(super) struct Ledgers {
     pub(super) baseline: Baseline,
-    pub(super) pending: Pending,
+    pub(super) pending: PendingIntervals,
 }
 
 /// A report that is under way.
@@ -56,7 +56,7 @@ pub(crate) fn since(last: &LastReport) -> Duration {
 
 impl Memory {
     /// Traffic of an interval that no report of its own will tell.
-    pub(super) fn fold(&mut self, traffic: Traffic) {
+    pub(super) fn fold(&mut self, traffic: TrafficTotals) {
         match &mut self.untold {
             Some(untold) => untold.add(&traffic),
             none => *none = Some(traffic),
@@ -70,7 +70,7 @@ impl Reporter {
         let last = self.disk.run(move || last_report(&directory)).await;
         Memory {
             ledgers: self.ledgers().await,
-            caution: Caution::default(),
+            caution: CustomMetricPause::default(),
             last: last.ok().flatten(),
             waiting: None,
             untold: None,

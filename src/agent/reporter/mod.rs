@@ -22,8 +22,8 @@ use crate::cloud::inbox::Inbox;
 use crate::cloud::topics;
 use crate::config::Config;
 use crate::host::worker::Worker;
-use crate::report::caution::Caution;
-use crate::report::custom::traffic::Traffic;
+use crate::report::caution::CustomMetricPause;
+use crate::report::custom::traffic::TrafficTotals;
 use compose::Material;
 use memory::Memory;
 
@@ -112,7 +112,7 @@ impl Reporter {
                     memory,
                     closed,
                 },
-                Ok(observation) = closed.recv() => memory.fold(Traffic::from(&observation.interval)),
+                Ok(observation) = closed.recv() => memory.fold(TrafficTotals::from(&observation.interval)),
             }
         }
     }
@@ -129,7 +129,7 @@ impl Reporter {
         let (before, after) = (&before.reporting, &work.config.reporting);
         if before.custom != after.custom || before.encoding != after.encoding {
             // What was refused may not be sent any more.
-            work.memory.caution = Caution::default();
+            work.memory.caution = CustomMetricPause::default();
         }
         if before.enabled && !after.enabled {
             // Nobody wants to know what happens meanwhile: the next report begins anew.
@@ -145,7 +145,7 @@ impl Reporter {
     async fn interval_closed(&self, observation: Arc<Observation>, work: &mut Work) {
         let mut newest = observation;
         while let Some(next) = work.next_waiting() {
-            work.memory.fold(Traffic::from(&newest.interval));
+            work.memory.fold(TrafficTotals::from(&newest.interval));
             newest = next;
         }
         if work.config.reporting.enabled {

@@ -6,7 +6,7 @@ use edgewarden::control::status::{
     TaskStatus,
 };
 use edgewarden::quarantine::proof::state::Phase;
-use edgewarden::report::last::{LastOutcome, LastReport};
+use edgewarden::report::last::{LastReport, ReportOutcome};
 use serde_json::json;
 
 use super::enforcement::{fault, state};
@@ -75,7 +75,7 @@ pub(super) fn bare_status() -> Status {
     }
 }
 
-pub(super) fn report(outcome: LastOutcome) -> LastReport {
+pub(super) fn report(outcome: ReportOutcome) -> LastReport {
     LastReport {
         report_id: 1_790_000_000,
         sent: time(),

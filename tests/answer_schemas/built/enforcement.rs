@@ -1,14 +1,14 @@
 //! Orders, what is done about them, and the events of the history.
 
 use edgewarden::document::Fault;
-use edgewarden::quarantine::history::{Doer, Event};
+use edgewarden::quarantine::history::{Actor, Event};
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Lifelines, Purpose};
 use edgewarden::quarantine::orders::order::{
     Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, ProcessAction,
     ProcessMatch, ProcessRule, Protocol,
 };
 use edgewarden::quarantine::plan::preview::{LimitLine, OrderLine, PlanEffects, PlanPreview, ProcessLine};
-use edgewarden::quarantine::plan::processes::Stopped;
+use edgewarden::quarantine::plan::processes::StoppedProcess;
 use edgewarden::quarantine::plan::{PlanId, Scope};
 use edgewarden::quarantine::proof::journal::Overridden;
 use edgewarden::quarantine::proof::obstacle::Obstacle;
@@ -186,7 +186,7 @@ pub(super) fn state(phase: Phase) -> State {
             proven: true,
         }),
         overridden: Some(overridden()),
-        stopped: vec![Stopped {
+        stopped: vec![StoppedProcess {
             identity: id(),
             name: "rogue".to_owned(),
             exe: Some("/opt/rogue".to_owned()),
@@ -304,7 +304,7 @@ pub(super) fn events() -> Vec<Event> {
             what: "a rule".to_owned(),
         },
         Event::Reasserted {
-            by: Some(Doer {
+            by: Some(Actor {
                 pid: 7,
                 name: "nft".to_owned(),
             }),

@@ -9,9 +9,9 @@ use edgewarden::control::report::CustomMetricNames;
 use edgewarden::control::status::{AbsentAgent, OrderList};
 use edgewarden::observe::Interval;
 use edgewarden::process::ProcessId;
-use edgewarden::quarantine::history::{Event, Head};
+use edgewarden::quarantine::history::{ChainHead, Event};
 use edgewarden::quarantine::proof::state::{Phase, State};
-use edgewarden::report::last::{LastOutcome, LastReport};
+use edgewarden::report::last::{LastReport, ReportOutcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -41,8 +41,8 @@ fn id() -> ProcessId {
     }
 }
 
-fn head() -> Head {
-    Head {
+fn head() -> ChainHead {
+    ChainHead {
         seq: 3,
         hash: read(&"0a".repeat(32)),
     }
@@ -50,7 +50,7 @@ fn head() -> Head {
 
 /// As `edgewarden history --json` writes it.
 fn record(event: &Event) -> Value {
-    let Head { seq, hash } = head();
+    let ChainHead { seq, hash } = head();
     json!({"seq": seq, "at": time(), "event": event, "prev": hash, "hash": hash})
 }
 
@@ -70,12 +70,12 @@ pub(crate) fn answers() -> Vec<Sample> {
         Phase::Observed,
     ];
     let outcomes = [
-        LastOutcome::Waiting,
-        LastOutcome::Accepted,
-        LastOutcome::Rejected,
-        LastOutcome::Unanswered,
-        LastOutcome::NotSent,
-        LastOutcome::HandedOver,
+        ReportOutcome::Waiting,
+        ReportOutcome::Accepted,
+        ReportOutcome::Rejected,
+        ReportOutcome::Unanswered,
+        ReportOutcome::NotSent,
+        ReportOutcome::HandedOver,
     ];
     let mut samples = vec![
         sample("status", bare_status()),

@@ -3,9 +3,10 @@
 use edgewarden::control::sockets::{
     EndTraffic, ListedSocket, SocketHolder, SocketList, SocketState, Transport,
 };
-use edgewarden::observe::flow::Protocol;
+use edgewarden::observe::flow::IpProtocol;
 use edgewarden::observe::interval::{
-    ForwardedTraffic, InterfaceTraffic, ProcessTraffic, Reason, RemoteTraffic, UnattributedTraffic,
+    ForwardedTraffic, InterfaceTraffic, ProcessTraffic, RemoteTraffic, UnattributedReason,
+    UnattributedTraffic,
 };
 use edgewarden::observe::{Counters, Interval};
 use edgewarden::process::Workload;
@@ -23,11 +24,11 @@ fn counters() -> Counters {
 
 fn process(workload: Option<Workload>) -> ProcessTraffic {
     let protocols = [
-        Protocol::Tcp,
-        Protocol::Udp,
-        Protocol::Icmp,
-        Protocol::Icmpv6,
-        Protocol::Other(47),
+        IpProtocol::Tcp,
+        IpProtocol::Udp,
+        IpProtocol::Icmp,
+        IpProtocol::Icmpv6,
+        IpProtocol::Other(47),
     ];
     let remote = |protocol| RemoteTraffic {
         interface: "wan0".to_owned(),
@@ -56,14 +57,14 @@ pub(super) fn interval() -> Interval {
         forwarded: counters(),
     };
     let reasons = [
-        Reason::NotIp,
-        Reason::Unparsed,
-        Reason::NoPorts,
-        Reason::NoSocket,
-        Reason::NotAccepted,
-        Reason::NoProcess,
-        Reason::LookupFailed,
-        Reason::Foreign,
+        UnattributedReason::NotIp,
+        UnattributedReason::Unparsed,
+        UnattributedReason::NoPorts,
+        UnattributedReason::NoSocket,
+        UnattributedReason::NotAccepted,
+        UnattributedReason::NoProcess,
+        UnattributedReason::LookupFailed,
+        UnattributedReason::Foreign,
     ];
     Interval {
         started: time(),
@@ -79,7 +80,7 @@ pub(super) fn interval() -> Interval {
             peer: "192.0.2.2".parse().unwrap(),
             remote: "203.0.113.1".parse().unwrap(),
             port: 0,
-            protocol: Protocol::Icmp,
+            protocol: IpProtocol::Icmp,
             counters: counters(),
         }],
         other_forwarded: counters(),

@@ -10,11 +10,13 @@ use std::net::{IpAddr, SocketAddr};
 use edgewarden::observe::decode::LinkKind;
 use edgewarden::observe::interval::Counters;
 use edgewarden::observe::link::Link;
-use edgewarden::observe::way::Kind;
+use edgewarden::observe::way::InterfaceKind;
 use edgewarden::quarantine::ports::{CanaryFate, PacketFilter};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::ruleset::verify::Listings;
-use edgewarden::quarantine::ruleset::{Chain, Counted, Device, Elements, Layer, Ruleset, TABLE};
+use edgewarden::quarantine::ruleset::{
+    CarriedCounters, Chain, EgressDevice, Layer, Ruleset, SetElements, TABLE,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -25,14 +27,14 @@ use super::world::{Failure, Shared};
 pub(super) struct HeldTable {
     chains: Vec<HeldChain>,
     has_endpoints: bool,
-    elements: Elements,
+    elements: SetElements,
 }
 
 #[derive(Debug, Clone)]
 struct HeldChain {
     hook: String,
     policy: &'static str,
-    devices: Vec<Device>,
+    devices: Vec<EgressDevice>,
     /// Comment and statement.
     rules: Vec<(String, String)>,
 }
@@ -183,7 +185,7 @@ impl FakeKernel {
 
 /// The verdict of one rule for a UDP datagram that leaves by an Ethernet interface from port 50,000; none when it does not
 /// match.
-fn verdict(rule: &str, to: SocketAddr, elements: &Elements) -> Option<bool> {
+fn verdict(rule: &str, to: SocketAddr, elements: &SetElements) -> Option<bool> {
     let accepts = match rule.rsplit(' ').next() {
         Some("accept") => true,
         Some("drop") => false,
@@ -289,7 +291,7 @@ impl PacketFilter for FakeFilter {
         &mut self,
         ruleset: &Ruleset,
         present: &BTreeSet<Layer>,
-        _counted: &Counted,
+        _counted: &CarriedCounters,
         _now: Timestamp,
     ) -> Result<(), Obstacle> {
         let mut world = self.0.lock().unwrap();
@@ -316,7 +318,12 @@ impl PacketFilter for FakeFilter {
         Ok(())
     }
 
-    async fn change(&mut self, ruleset: &Ruleset, _held: &Elements, _now: Timestamp) -> Result<(), Obstacle> {
+    async fn change(
+        &mut self,
+        ruleset: &Ruleset,
+        _held: &SetElements,
+        _now: Timestamp,
+    ) -> Result<(), Obstacle> {
         let mut world = self.0.lock().unwrap();
         if world.fails(Failure::Refused) {
             let complaint = "on purpose".into();
@@ -332,8 +339,8 @@ impl PacketFilter for FakeFilter {
         Ok(())
     }
 
-    async fn counted(&mut self) -> Result<Counted, Obstacle> {
-        self.ask(|_| Counted::default())
+    async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {
+        self.ask(|_| CarriedCounters::default())
     }
 
     async fn egress_devices(&mut self) -> Result<BTreeSet<String>, Obstacle> {
@@ -347,8 +354,8 @@ impl PacketFilter for FakeFilter {
     async fn interfaces(&mut self) -> Result<Vec<Link>, String> {
         let world = self.0.lock().unwrap();
         Ok(vec![
-            link("eth0", 2, Kind::Other),
-            link("br0", world.bridge_index, Kind::Bridge),
+            link("eth0", 2, InterfaceKind::Other),
+            link("br0", world.bridge_index, InterfaceKind::Bridge),
         ])
     }
 
@@ -366,7 +373,7 @@ impl PacketFilter for FakeFilter {
     }
 }
 
-fn link(name: &str, index: u32, device: Kind) -> Link {
+fn link(name: &str, index: u32, device: InterfaceKind) -> Link {
     Link {
         name: name.into(),
         index,

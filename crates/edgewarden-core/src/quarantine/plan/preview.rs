@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::processes::Selection;
+use super::processes::ProcessSelection;
 use super::{Plan, PlanId, PlannedLimit, Scope};
 use crate::process::Process;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Lifelines};
@@ -105,7 +105,7 @@ pub fn effects(
     plan: &Plan,
     orders: &[Order],
     not_done: Option<String>,
-    selection: &Selection,
+    selection: &ProcessSelection,
 ) -> PlanEffects {
     let stopped = selection
         .act
