@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use edgewarden::agent::observer::Observer;
 use edgewarden::observe::Counters;
-use edgewarden::observe::flow::Protocol;
-use edgewarden::observe::interval::{ForwardedTraffic, Interval, Reason};
+use edgewarden::observe::flow::IpProtocol;
+use edgewarden::observe::interval::{ForwardedTraffic, Interval, UnattributedReason};
 use edgewarden::process::Workload;
 use edgewarden_lab::lab_test;
 
@@ -70,10 +70,10 @@ fn share(interval: &Interval, sent: &[Brief], earlier: &[u32]) -> u64 {
         right += bytes.min(own.payload);
     }
     let allowed = [
-        Reason::NoSocket,
-        Reason::NoProcess,
-        Reason::NoPorts,
-        Reason::NotIp,
+        UnattributedReason::NoSocket,
+        UnattributedReason::NoProcess,
+        UnattributedReason::NoPorts,
+        UnattributedReason::NotIp,
     ];
     for item in &interval.unattributed_by_reason {
         assert!(allowed.contains(&item.reason), "{item:?}");
@@ -216,7 +216,7 @@ fn far_upstream() -> Neighbour {
 }
 
 /// The peer's traffic in the direction it sent, or took, by protocol.
-fn of_peer(interval: &Interval, peer: &str, protocol: Protocol) -> Counters {
+fn of_peer(interval: &Interval, peer: &str, protocol: IpProtocol) -> Counters {
     let peer: IpAddr = peer.parse().unwrap();
     let list: Vec<&ForwardedTraffic> = interval
         .forwarded_by_peer
@@ -231,7 +231,7 @@ fn check_all_forwarded(interval: &Interval) {
     let without = interval
         .unattributed_by_reason
         .iter()
-        .find(|item| item.reason == Reason::NoSocket);
+        .find(|item| item.reason == UnattributedReason::NoSocket);
     assert_eq!(without, None);
     let peers = DEVICES.map(|(peer, _)| peer.parse::<IpAddr>().unwrap());
     for item in &interval.forwarded_by_peer {
@@ -264,11 +264,11 @@ fn forwarded(from: &Neighbour, remotes: &[&str], to: &Neighbour) -> (Sent, Inter
 fn check_device(interval: &Interval, sent: &Sent, way: impl Fn(Counters) -> (u64, u64)) {
     for (peer, headers) in DEVICES {
         assert_eq!(
-            way(of_peer(interval, peer, Protocol::Udp)),
+            way(of_peer(interval, peer, IpProtocol::Udp)),
             (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
             "{peer}"
         );
-        let (tcp, _) = way(of_peer(interval, peer, Protocol::Tcp));
+        let (tcp, _) = way(of_peer(interval, peer, IpProtocol::Tcp));
         assert!(
             tcp > sent.tcp && tcp < sent.tcp + sent.tcp / 10,
             "{peer}: {tcp} for {}",
@@ -292,7 +292,7 @@ lab_test!(
         let (sent, interval) = forwarded(&down, &["192.0.2.2", "2001:db8:1::2"], &up);
         check_device(&interval, &sent, |device| (device.bytes_out, device.packets_out));
         for (peer, _) in DEVICES {
-            let tcp = of_peer(&interval, peer, Protocol::Tcp);
+            let tcp = of_peer(&interval, peer, IpProtocol::Tcp);
             assert!(
                 tcp.bytes_in > 0 && tcp.bytes_in < sent.tcp / 10,
                 "{peer}: {tcp:?}"

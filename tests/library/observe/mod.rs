@@ -13,7 +13,7 @@ mod stacks;
 use std::path::Path;
 
 use edgewarden::observe::Counters;
-use edgewarden::observe::flow::Protocol;
+use edgewarden::observe::flow::IpProtocol;
 use edgewarden_lab::lab_test;
 use measure::{
     begin, check_conservation, check_share, close, downstream, neighbour, of, remote, start, upstream,
@@ -41,7 +41,7 @@ lab_test!(
         let process = of(&interval, sender.pid());
         let own = std::env::current_exe().unwrap();
         assert_eq!(
-            remote(process, Protocol::Udp, "192.0.2.2"),
+            remote(process, IpProtocol::Udp, "192.0.2.2"),
             Counters {
                 bytes_out: UDP_DATAGRAMS * (UDP_PAYLOAD + UDP4),
                 packets_out: UDP_DATAGRAMS,
@@ -49,7 +49,7 @@ lab_test!(
             }
         );
         assert_eq!(
-            remote(process, Protocol::Udp, "2001:db8::2"),
+            remote(process, IpProtocol::Udp, "2001:db8::2"),
             Counters {
                 bytes_out: UDP_DATAGRAMS * (UDP_PAYLOAD + UDP6),
                 packets_out: UDP_DATAGRAMS,
@@ -57,7 +57,7 @@ lab_test!(
             }
         );
         for address in ["192.0.2.2", "2001:db8::2"] {
-            let tcp = remote(process, Protocol::Tcp, address).bytes_out;
+            let tcp = remote(process, IpProtocol::Tcp, address).bytes_out;
             assert!(
                 tcp > sent.tcp && tcp < sent.tcp + sent.tcp / 10,
                 "{tcp} bytes for {} of payload",
@@ -90,16 +90,16 @@ lab_test!(
         check_conservation(&interval);
         let process = of(&interval, sink.pid());
         assert_eq!(
-            remote(process, Protocol::Udp, "192.0.2.2").bytes_in,
+            remote(process, IpProtocol::Udp, "192.0.2.2").bytes_in,
             UDP_DATAGRAMS * (UDP_PAYLOAD + UDP4)
         );
         assert_eq!(
-            remote(process, Protocol::Udp, "2001:db8::2").bytes_in,
+            remote(process, IpProtocol::Udp, "2001:db8::2").bytes_in,
             UDP_DATAGRAMS * (UDP_PAYLOAD + UDP6)
         );
         for address in ["192.0.2.2", "2001:db8::2"] {
             assert!(
-                remote(process, Protocol::Tcp, address).bytes_in > sent.tcp,
+                remote(process, IpProtocol::Tcp, address).bytes_in > sent.tcp,
                 "{interval:#?}"
             );
         }

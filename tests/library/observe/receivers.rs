@@ -2,7 +2,7 @@
 
 use edgewarden::agent::observer::ObserveSettings;
 use edgewarden::host::capture::Receiver;
-use edgewarden::observe::flow::Protocol;
+use edgewarden::observe::flow::IpProtocol;
 use edgewarden_lab::lab_test;
 
 use super::UDP4;
@@ -38,7 +38,7 @@ lab_test!(
             let interval = close(&observer);
             check_conservation(&interval);
             assert_eq!(
-                remote(of(&interval, sender.pid()), Protocol::Udp, "192.0.2.2").bytes_out,
+                remote(of(&interval, sender.pid()), IpProtocol::Udp, "192.0.2.2").bytes_out,
                 UDP_DATAGRAMS * (UDP_PAYLOAD + UDP4),
                 "{receiver:?}"
             );
