@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-use crate::config::{Isolation, Mode};
+use crate::config::{IsolationConfig, Mode};
 use crate::document::fault::Fault;
 use crate::quarantine::lifelines::lifeline::Endpoint;
 use crate::quarantine::orders::document::Wish;
@@ -24,7 +24,7 @@ pub struct Settings {
     /// Enforce or observe.
     pub mode: Mode,
     /// Lifelines, windows, process rules.
-    pub isolation: Isolation,
+    pub isolation: IsolationConfig,
     /// The nucleus' process, which is never stopped.
     pub nucleus_pid: Option<u32>,
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 use crate::moment::Now;
 use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::orders::trusted_time::TrustedClock;
-use crate::quarantine::plan::processes::Protected;
+use crate::quarantine::plan::processes::ProtectedProcesses;
 use crate::quarantine::ports::{Clock, HistoryStore, Machine};
 use crate::quarantine::proof::standing::Standing;
 use crate::quarantine::proof::state::State;
@@ -186,9 +186,9 @@ impl<M: Machine> Enforcer<M> {
     }
 
     /// Who must not be stopped.
-    fn protected(&self) -> Protected {
+    fn protected(&self) -> ProtectedProcesses {
         let pids = [Some(self.stopper.own_pid()), self.settings.nucleus_pid];
-        Protected {
+        ProtectedProcesses {
             pids: pids.into_iter().flatten().collect(),
             executables: self.settings.isolation.protected.clone(),
         }

@@ -15,7 +15,7 @@ use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::standing::{Carried, Turn};
 use crate::quarantine::proof::state::{Phase, State};
-use crate::quarantine::ruleset::Effect;
+use crate::quarantine::ruleset::CutAction;
 
 /// How often a device that is cut off is checked besides every change event: for changes whose event was lost.
 const CHECK_CUT: Duration = Duration::from_secs(5);
@@ -98,7 +98,7 @@ impl<M: Machine> Enforcer<M> {
         if self.settings.mode == Mode::Observe {
             let mut plan = wanted.clone();
             plan.processes.clear();
-            let effect = Effect::Count;
+            let effect = CutAction::Count;
             return Mission { plan, effect };
         }
         let plan = if self.standing.gave_up(&wanted.id()).is_some() {
@@ -107,14 +107,14 @@ impl<M: Machine> Enforcer<M> {
         } else {
             wanted.clone()
         };
-        let effect = Effect::Cut;
+        let effect = CutAction::Cut;
         Mission { plan, effect }
     }
 
     fn held_back(&self, wanted: &Plan, mission: &Mission) -> Option<&'static str> {
         (!mission.cuts() && !wanted.is_normal()).then_some(match mission.effect {
-            Effect::Count => "mode observe",
-            Effect::Cut => "it was given up",
+            CutAction::Count => "mode observe",
+            CutAction::Cut => "it was given up",
         })
     }
 
@@ -180,7 +180,7 @@ impl<M: Machine> Enforcer<M> {
         match (wanted.is_normal(), mission.cuts(), proven) {
             (_, _, false) => Phase::Failed,
             (true, _, true) => Phase::Released,
-            (false, false, true) if mission.effect == Effect::Count => Phase::Observed,
+            (false, false, true) if mission.effect == CutAction::Count => Phase::Observed,
             (false, false, true) => Phase::RolledBack,
             (false, true, true) if confirmed => Phase::Enforced,
             (false, true, true) => Phase::Provisional,

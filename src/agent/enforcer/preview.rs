@@ -8,7 +8,7 @@ use crate::quarantine::orders::order::Order;
 use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::preview::{Shown, outlook};
 use crate::quarantine::ports::Machine;
-use crate::quarantine::ruleset::{Counted, Effect};
+use crate::quarantine::ruleset::{CarriedCounters, CutAction};
 
 impl<M: Machine> Enforcer<M> {
     /// What is done now, or would be if the operator gave `order`.
@@ -24,9 +24,9 @@ impl<M: Machine> Enforcer<M> {
             .await
             .unwrap_or_default();
         let effect = if self.settings.mode == Mode::Observe {
-            Effect::Count
+            CutAction::Count
         } else {
-            Effect::Cut
+            CutAction::Cut
         };
         let mission = Mission { plan, effect };
         let (ruleset, _) = self.filter.rules(&mission, &self.settings.isolation, now).await;
@@ -37,7 +37,7 @@ impl<M: Machine> Enforcer<M> {
         shown.layers = ruleset.tables.iter().map(|table| table.layer).collect();
         shown.gaps = self.filter.gaps(plan);
         Shown {
-            text: ruleset.load(&present, &Counted::default(), now.wall),
+            text: ruleset.load(&present, &CarriedCounters::default(), now.wall),
             plan: shown,
         }
     }

@@ -11,7 +11,7 @@ use crate::process::{Process, ProcessId};
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::{ProcessAction, ProcessRule};
 use crate::quarantine::plan::Plan;
-use crate::quarantine::plan::processes::{Protected, Selection, Stopped, select};
+use crate::quarantine::plan::processes::{ProcessSelection, ProtectedProcesses, StoppedProcess, select};
 use crate::quarantine::ports::{Processes, Signal, SignalFailure};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -26,7 +26,7 @@ const MAX_KILLED: usize = 32;
 /// Stops and lets go.
 pub(super) struct Stopper<P> {
     processes: P,
-    stopped: Vec<Stopped>,
+    stopped: Vec<StoppedProcess>,
     spared: Vec<String>,
     left_running: Vec<String>,
     /// The plan names processes, which may start at any time.
@@ -82,17 +82,17 @@ impl<P: Processes> Stopper<P> {
     pub(super) async fn select(
         &mut self,
         rules: &[ProcessRule],
-        protected: &Protected,
-    ) -> Result<Selection, Obstacle> {
+        protected: &ProtectedProcesses,
+    ) -> Result<ProcessSelection, Obstacle> {
         if rules.is_empty() {
-            return Ok(Selection::default());
+            return Ok(ProcessSelection::default());
         }
         Ok(select(&self.processes.list().await?, rules, protected))
     }
 
     /// Lets go whom the plan names no longer, and remembers whom it names; nobody is stopped yet. What is remembered must be
     /// on disk before [`Stopper::stop`], so that a crash in between cannot leave anybody frozen for ever.
-    pub(super) async fn choose(&mut self, plan: &Plan, protected: &Protected, now: Now) -> ToStop {
+    pub(super) async fn choose(&mut self, plan: &Plan, protected: &ProtectedProcesses, now: Now) -> ToStop {
         self.spared.clear();
         self.left_running.clear();
         self.names_some = !plan.processes.is_empty();
@@ -229,7 +229,7 @@ impl<P: Processes> Stopper<P> {
             }
             _ => {}
         }
-        stopped.push(Stopped {
+        stopped.push(StoppedProcess {
             identity: process.identity,
             name: process.name.clone(),
             exe: process.exe.clone(),

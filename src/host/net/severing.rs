@@ -11,7 +11,7 @@ use wildmatch::WildMatch;
 
 use super::links::links;
 use super::netlink::NetlinkError;
-use super::sock_diag::destroy::{LiveSocket, Looks, MAX_FOUND, Outcome};
+use super::sock_diag::destroy::{DestroyOutcome, LiveSocket, MAX_FOUND, SocketFinder};
 use crate::error_text;
 use crate::host::clock;
 use crate::host::processes::pace::thread_time;
@@ -33,7 +33,7 @@ const NAMING_LIMIT: Duration = Duration::from_millis(50);
 
 /// The sockets of our network namespace.
 pub struct HostSockets {
-    looks: Worker<Looks>,
+    looks: Worker<SocketFinder>,
 }
 
 impl Default for HostSockets {
@@ -63,7 +63,7 @@ impl Sockets for HostSockets {
 }
 
 fn close_cut(
-    looks: &mut Looks,
+    looks: &mut SocketFinder,
     plan: &Plan,
     urgent: bool,
     spared: &SparedSockets,
@@ -97,7 +97,7 @@ fn close_cut(
 
 /// How many were closed, and whether this kernel cannot.
 fn close(
-    looks: &mut Looks,
+    looks: &mut SocketFinder,
     sockets: &[LiveSocket],
     urgent: bool,
     holders: &BTreeMap<u32, &Process>,
@@ -105,9 +105,9 @@ fn close(
     let mut closed = 0;
     for (index, socket) in sockets.iter().enumerate() {
         match looks.destroy(socket)? {
-            Outcome::Destroyed => closed += 1,
-            Outcome::Gone => continue,
-            Outcome::Unsupported => return Ok((closed, true)),
+            DestroyOutcome::Destroyed => closed += 1,
+            DestroyOutcome::Gone => continue,
+            DestroyOutcome::Unsupported => return Ok((closed, true)),
         }
         if urgent && index < MAX_NAMED {
             tell(socket, holders.get(&socket.inode).copied());

@@ -21,7 +21,7 @@ use crate::observe::link::Link;
 use crate::quarantine::ports::{CanaryFate, PacketFilter};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::Listings;
-use crate::quarantine::ruleset::{Counted, Elements, Layer, Ruleset};
+use crate::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, SetElements};
 
 /// The kernel answers within microseconds; a dump of a thousand interfaces takes milliseconds, and another program's large
 /// transaction holds everybody up for a second or two.
@@ -110,17 +110,22 @@ impl PacketFilter for KernelFilter {
         &mut self,
         ruleset: &Ruleset,
         present: &BTreeSet<Layer>,
-        counted: &Counted,
+        counted: &CarriedCounters,
         now: Timestamp,
     ) -> Result<(), Obstacle> {
         run(&ruleset.load(present, counted, now)).await
     }
 
-    async fn change(&mut self, ruleset: &Ruleset, held: &Elements, now: Timestamp) -> Result<(), Obstacle> {
+    async fn change(
+        &mut self,
+        ruleset: &Ruleset,
+        held: &SetElements,
+        now: Timestamp,
+    ) -> Result<(), Obstacle> {
         run(&ruleset.change(held, now)).await
     }
 
-    async fn counted(&mut self) -> Result<Counted, Obstacle> {
+    async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {
         self.ask(NftKernel::counted).await
     }
 

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use crate::host::net::netlink::{Netlink, NetlinkError, Question, attributes, push_attribute};
+use crate::host::net::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, push_attribute};
 use crate::quarantine::ports::FilterChange;
-use crate::quarantine::ruleset::{Counted, Layer, TABLE};
+use crate::quarantine::ruleset::{CarriedCounters, Layer, TABLE};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10 << 8;
@@ -94,8 +94,8 @@ impl NftKernel {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn counted(&mut self) -> Result<Counted, NetlinkError> {
-        let mut counted = Counted::default();
+    pub fn counted(&mut self) -> Result<CarriedCounters, NetlinkError> {
+        let mut counted = CarriedCounters::default();
         for kind in [COUNTER, QUOTA] {
             let mut wanted = Vec::new();
             push_attribute(&mut wanted, OBJECT_TYPE, false, &kind.to_be_bytes());
@@ -143,7 +143,7 @@ impl NftKernel {
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<(), NetlinkError> {
         let payload = [&[family, 0, 0, 0], wanted].concat();
-        let question = Question {
+        let question = NetlinkRequest {
             message_type,
             dump,
             payload: &payload,
@@ -171,7 +171,7 @@ pub(super) fn change(message: &[u8]) -> Option<FilterChange> {
     })
 }
 
-fn note(answer: &[u8], counted: &mut Counted) -> Option<()> {
+fn note(answer: &[u8], counted: &mut CarriedCounters) -> Option<()> {
     let key = (layer_of(answer)?, text(answer, OBJECT_NAME)?.to_owned());
     let data = attribute(answer, OBJECT_DATA)?;
     let value = |wanted| {

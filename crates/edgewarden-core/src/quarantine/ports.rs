@@ -17,7 +17,7 @@ use super::plan::Plan;
 use super::proof::obstacle::Obstacle;
 use super::proof::state::HistoryEnd;
 use super::ruleset::verify::Listings;
-use super::ruleset::{Counted, Elements, Layer, Ruleset};
+use super::ruleset::{CarriedCounters, Layer, Ruleset, SetElements};
 use crate::moment::Now;
 use crate::observe::link::Link;
 use crate::process::{Process, ProcessId};
@@ -64,7 +64,7 @@ pub trait PacketFilter: Send {
         &mut self,
         ruleset: &Ruleset,
         present: &BTreeSet<Layer>,
-        counted: &Counted,
+        counted: &CarriedCounters,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
@@ -72,12 +72,12 @@ pub trait PacketFilter: Send {
     fn change(
         &mut self,
         ruleset: &Ruleset,
-        held: &Elements,
+        held: &SetElements,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
     /// What our counters and quotas say.
-    fn counted(&mut self) -> impl Future<Output = Result<Counted, Obstacle>> + Send;
+    fn counted(&mut self) -> impl Future<Output = Result<CarriedCounters, Obstacle>> + Send;
 
     /// The interfaces of our egress chain, by name.
     fn egress_devices(&mut self) -> impl Future<Output = Result<BTreeSet<String>, Obstacle>> + Send;

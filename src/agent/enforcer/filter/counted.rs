@@ -1,6 +1,6 @@
 //! What the kernel has counted: for people, and quotas for the journal.
 
-use super::{Counted, FilterKeeper, Layer, Mission};
+use super::{CarriedCounters, FilterKeeper, Layer, Mission};
 use crate::quarantine::plan::PlannedLimit;
 use crate::quarantine::ports::PacketFilter;
 use crate::quarantine::proof::state::{Blocked, Cut, QuotaUse};
@@ -44,7 +44,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
 
     /// What a table that replaces another goes on counting from: what the kernel has counted, and what the journal
     /// says was used before a reboot.
-    pub(super) async fn carried_over(&mut self, mission: &Mission) -> Counted {
+    pub(super) async fn carried_over(&mut self, mission: &Mission) -> CarriedCounters {
         let mut counted = self.kernel.counted().await.unwrap_or_default();
         for (index, limit) in mission.plan.limits.iter().enumerate() {
             let Some(quota) = limit.quota else { continue };
@@ -60,7 +60,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     }
 }
 
-fn quotas(limits: &[PlannedLimit], counted: &Counted) -> Vec<QuotaUse> {
+fn quotas(limits: &[PlannedLimit], counted: &CarriedCounters) -> Vec<QuotaUse> {
     let of = |(index, limit): (usize, &PlannedLimit)| {
         let quota = limit.quota?;
         let used = counted

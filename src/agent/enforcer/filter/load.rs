@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Counted, Elements, FilterKeeper, HeldRules, Hooks, Layer, Mission, Ruleset, one};
+use super::{CarriedCounters, FilterKeeper, HeldRules, Hooks, Layer, Mission, Ruleset, SetElements, one};
 use crate::moment::Now;
 use crate::quarantine::history::Event;
 use crate::quarantine::ports::PacketFilter;
@@ -58,7 +58,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     ) -> Result<Listings, Vec<Obstacle>> {
         let listings = self.kernel.list(present).await.map_err(one)?;
         let differs = |difference| Obstacle::Differs { difference };
-        verify(ruleset, &listings, &Elements::default(), now.wall)
+        verify(ruleset, &listings, &SetElements::default(), now.wall)
             .map_err(|differences| differences.into_iter().map(differs).collect::<Vec<_>>())?;
         Ok(listings)
     }
@@ -69,7 +69,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         ruleset: Ruleset,
         hooks: Hooks,
         mission: &Mission,
-        counted: &Counted,
+        counted: &CarriedCounters,
         now: Now,
     ) -> Result<Ruleset, Vec<Obstacle>> {
         let present = self.kernel.tables().await.map_err(one)?;

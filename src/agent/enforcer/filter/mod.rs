@@ -15,9 +15,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::config::Isolation;
+use crate::config::IsolationConfig;
 use crate::moment::Now;
-use crate::quarantine::history::{Doer, Event};
+use crate::quarantine::history::{Actor, Event};
 use crate::quarantine::orders::order::Posture;
 use crate::quarantine::plan::Plan;
 use crate::quarantine::ports::{FilterChange, PacketFilter};
@@ -25,7 +25,7 @@ use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::{Blocked, QuotaUse, State};
 use crate::quarantine::ruleset::verify::{fingerprint, verify};
-use crate::quarantine::ruleset::{Counted, Effect, Elements, Hooks, Layer, Ruleset, render};
+use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, SetElements, render};
 use layers::Layers;
 
 /// How often the rules are listed although the generation says that nobody touched them.
@@ -41,13 +41,13 @@ pub(super) struct Mission {
     /// The plan.
     pub(super) plan: Plan,
     /// Whether it cuts or counts.
-    pub(super) effect: Effect,
+    pub(super) effect: CutAction,
 }
 
 impl Mission {
     /// Whether anything is cut.
     pub(super) fn cuts(&self) -> bool {
-        !self.plan.is_normal() && self.effect == Effect::Cut
+        !self.plan.is_normal() && self.effect == CutAction::Cut
     }
 
     /// What the kernel enforces once it holds this.
@@ -157,7 +157,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     pub(super) async fn rules(
         &mut self,
         mission: &Mission,
-        isolation: &Isolation,
+        isolation: &IsolationConfig,
         now: Now,
     ) -> (Ruleset, Hooks) {
         let hooks = if mission.plan.is_normal() {
@@ -185,7 +185,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     pub(super) async fn bring(
         &mut self,
         mission: &Mission,
-        isolation: &Isolation,
+        isolation: &IsolationConfig,
         now: Now,
     ) -> Result<Held, Vec<Obstacle>> {
         let brought = self.hold(mission, isolation, now).await;
@@ -204,7 +204,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     async fn hold(
         &mut self,
         mission: &Mission,
-        isolation: &Isolation,
+        isolation: &IsolationConfig,
         now: Now,
     ) -> Result<Held, Vec<Obstacle>> {
         let (ruleset, hooks) = self.rules(mission, isolation, now).await;
@@ -290,7 +290,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         } else {
             ruleset.tables.is_empty()
         };
-        let none = Elements::default();
+        let none = SetElements::default();
         let also = self.held.as_ref().map_or(&none, |held| &held.ruleset.elements);
         let fits = verify(ruleset, &listings, also, now.wall);
         let listed = fingerprint(listings);
@@ -326,7 +326,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             .changes
             .iter()
             .rfind(|change| since.is_none_or(|since| change.generation.wrapping_sub(since).cast_signed() > 0))
-            .map(|change| Doer {
+            .map(|change| Actor {
                 pid: change.pid,
                 name: change.name.clone(),
             });

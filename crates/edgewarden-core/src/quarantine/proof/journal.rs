@@ -15,7 +15,7 @@ use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::orders::trusted_time::KeptTime;
-use crate::quarantine::plan::processes::Stopped;
+use crate::quarantine::plan::processes::StoppedProcess;
 
 const MAGIC: &str = "edgewarden-journal 1 ";
 /// How the content begins while no order is live.
@@ -52,7 +52,7 @@ pub struct Journal<'a> {
     pub quotas: Cow<'a, [QuotaUse]>,
     /// Processes that were stopped and not yet released.
     #[serde(default)]
-    pub stopped: Cow<'a, [Stopped]>,
+    pub stopped: Cow<'a, [StoppedProcess]>,
     /// Addresses of lifelines, so that isolation can be restored before any name resolves.
     #[serde(default)]
     pub addresses: Cow<'a, AddressBook>,
