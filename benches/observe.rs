@@ -10,10 +10,10 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use edgewarden::observe::Counters;
 use edgewarden::observe::decode::{LinkKind, decode};
-use edgewarden::observe::flow::{LocalFlow, Protocol};
-use edgewarden::observe::ledger::{Account, Entry, Ledger, Limits};
-use edgewarden::observe::meter::{Captured, Meter};
-use edgewarden::observe::way::Seen;
+use edgewarden::observe::flow::{IpProtocol, LocalFlow};
+use edgewarden::observe::ledger::{Account, Ledger, LedgerEntry, LedgerLimits};
+use edgewarden::observe::meter::{CapturedFrame, Meter};
+use edgewarden::observe::way::PacketType;
 use edgewarden::process::{Process, ProcessId};
 
 fn main() {
@@ -65,12 +65,12 @@ fn meter_packet(bencher: Bencher<'_, '_>, flows: u16) {
     bencher.counter(ItemsCount::new(PACKETS)).bench_local(|| {
         for _ in 0..PACKETS {
             next = (next + 1) % frames.len();
-            meter.count(&Captured {
+            meter.count(&CapturedFrame {
                 interface: 2,
                 bytes: &frames[next],
                 wire_length: Some(64),
                 link: LinkKind::Ethernet,
-                seen: Seen::Outgoing,
+                seen: PacketType::Outgoing,
                 vlan: None,
             });
         }
@@ -84,12 +84,12 @@ fn drain_flow(bencher: Bencher<'_, '_>, flows: u16) {
     let mut sums = Vec::new();
     bencher.counter(ItemsCount::new(flows)).bench_local(|| {
         for bytes in &frames {
-            meter.count(&Captured {
+            meter.count(&CapturedFrame {
                 interface: 2,
                 bytes,
                 wire_length: Some(64),
                 link: LinkKind::Ethernet,
-                seen: Seen::Outgoing,
+                seen: PacketType::Outgoing,
                 vlan: None,
             });
         }
@@ -113,18 +113,18 @@ fn ledger_entry(bencher: Bencher<'_, '_>) {
         workload: None,
     });
     let flow = LocalFlow {
-        protocol: Protocol::Udp,
+        protocol: IpProtocol::Udp,
         local: "192.0.2.1".parse().unwrap(),
         local_port: 4_096,
         remote: "192.0.2.2".parse().unwrap(),
         remote_port: 53,
     };
-    let entry = Entry {
+    let entry = LedgerEntry {
         interface: 2,
         counters: Counters::traffic(true, 64, 1),
         account: Account::Process(process, flow),
     };
-    let mut ledger = Ledger::new(Limits::default());
+    let mut ledger = Ledger::new(LedgerLimits::default());
     bencher
         .counter(ItemsCount::new(1_u32))
         .bench_local(|| ledger.record(black_box(&entry)));

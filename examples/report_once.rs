@@ -11,7 +11,7 @@ use std::error::Error;
 
 use edgewarden::host::net::links;
 use edgewarden::host::net::sock_diag::SockDiag;
-use edgewarden::report::{Baseline, Encoding, Offline, ReportInput, build};
+use edgewarden::report::{Baseline, Encoding, OfflinePolicy, ReportInput, build};
 
 /// What the classic nucleus carries.
 const CLASSIC_LIMIT: usize = 128 * 1024;
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     baseline.observe(&links::counters()?);
     let input = ReportInput {
         report_id: 1,
-        network: baseline.begin(1, Offline::Fold),
+        network: baseline.begin(1, OfflinePolicy::Fold),
         sockets: Some(&snapshot),
         custom: &[],
     };

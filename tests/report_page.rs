@@ -3,16 +3,16 @@
 #![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use edgewarden::observe::flow::Protocol;
+use edgewarden::observe::flow::IpProtocol;
 use edgewarden::observe::sockets::{OpenSocket, SocketOwner};
 use edgewarden::observe::{Counters, SocketSnapshot};
-use edgewarden::report::custom::{CustomMetric, Item, Kind};
-use edgewarden::report::{Encoding, Names, ReportInput, build};
+use edgewarden::report::custom::{CustomMetric, MetricItem, MetricType};
+use edgewarden::report::{Encoding, NameLength, ReportInput, build};
 use serde_json::Value;
 
 fn connection(local: &str, remote: &str) -> OpenSocket {
     OpenSocket {
-        protocol: Protocol::Tcp,
+        protocol: IpProtocol::Tcp,
         local: local.parse().unwrap(),
         remote: Some(remote.parse().unwrap()),
         owner: SocketOwner {
@@ -41,26 +41,26 @@ fn sockets() -> SocketSnapshot {
 }
 
 fn custom() -> Vec<CustomMetric> {
-    let texts = ["curl", "sshd"].map(Item::text).to_vec();
+    let texts = ["curl", "sshd"].map(MetricItem::text).to_vec();
     vec![
         CustomMetric::number("health_enforcement", 0),
         CustomMetric::number("interface_bytesOut:eth0", 9_120),
         CustomMetric::ranked(
             "process_bytesOut",
-            Kind::NumberList,
+            MetricType::NumberList,
             vec![8_100.into(), 900.into()],
         ),
-        CustomMetric::ranked("process_bytesOut:names", Kind::StringList, texts),
+        CustomMetric::ranked("process_bytesOut:names", MetricType::StringList, texts),
         CustomMetric::ranked(
             "remote_addresses",
-            Kind::IpList,
-            vec![Item::Address("198.51.100.2".parse().unwrap())],
+            MetricType::IpList,
+            vec![MetricItem::Address("198.51.100.2".parse().unwrap())],
         ),
     ]
 }
 
 /// The example as it stands on the page.
-fn example(names: Names) -> String {
+fn example(names: NameLength) -> String {
     let (sockets, custom) = (sockets(), custom());
     let input = ReportInput {
         report_id: 1_790_000_000,
@@ -89,8 +89,8 @@ fn the_example_on_the_page_is_a_real_report() {
     let page = std::fs::read_to_string(path).unwrap();
     let mut wanted = page.clone();
     for (mark, names) in [
-        ("<!-- long -->\n", Names::Long),
-        ("<!-- short -->\n", Names::Short),
+        ("<!-- long -->\n", NameLength::Long),
+        ("<!-- short -->\n", NameLength::Short),
     ] {
         let (before, rest) = wanted.split_once(mark).unwrap_or_else(|| panic!("no {mark}"));
         let (_, after) = rest.split_once("<!-- end -->").unwrap();

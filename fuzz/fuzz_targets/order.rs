@@ -8,7 +8,7 @@ use edgewarden_core::quarantine::proof::journal::{self, Journal};
 use edgewarden_core::quarantine::orders::order::{Authority, Order};
 use edgewarden_core::quarantine::orders::document::{Wish, read};
 use edgewarden_core::quarantine::plan::{IsolationSettings, Scope, fold};
-use edgewarden_core::quarantine::ruleset::{Counted, Device, Effect, Hooks, render};
+use edgewarden_core::quarantine::ruleset::{CarriedCounters, EgressDevice, CutAction, Hooks, render};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -43,11 +43,11 @@ fuzz_target!(|data: &[u8]| {
     let plan = fold(&orders, &IsolationSettings::default(), Vec::new(), Scope::Wide, now);
     let hooks = Hooks {
         bridge: true,
-        egress: vec![Device { name: "eth0".into(), index: 2 }],
+        egress: vec![EgressDevice { name: "eth0".into(), index: 2 }],
         pppoe: true,
     };
-    for effect in [Effect::Cut, Effect::Count] {
-        let text = render(&plan, &hooks, effect).load(&BTreeSet::new(), &Counted::default(), now);
+    for effect in [CutAction::Cut, CutAction::Count] {
+        let text = render(&plan, &hooks, effect).load(&BTreeSet::new(), &CarriedCounters::default(), now);
         let foreign = text.chars().find(|c| !c.is_ascii_alphanumeric() && !ALPHABET.contains(*c));
         assert_eq!(foreign, None, "{text}");
         assert_eq!(text.matches('{').count(), text.matches('}').count());

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control::status::LifelineStatus;
 use crate::host::net::uplinks::{self, Uplink};
 use crate::host::{clock, surroundings};
-use crate::quarantine::lifelines::dns_answers::Watched;
+use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
 use crate::quarantine::lifelines::lookups::Lookups;
 use crate::quarantine::orders::order::Protocol;
@@ -45,7 +45,7 @@ pub struct Resolver {
     /// Whether the control channel works.
     pub works: watch::Receiver<bool>,
     /// What answers of others are watched for.
-    pub watched: watch::Sender<Watched>,
+    pub watched: watch::Sender<WatchedNames>,
     /// Where the nucleus is connected: a change means that messages may have been missed.
     pub uplinks: watch::Sender<Vec<Uplink>>,
     /// The board.
@@ -116,7 +116,7 @@ impl Resolver {
         let lifelines = &config.isolation.settings.lifelines;
         let targets = targets(lifelines, &around);
         self.watched
-            .send_replace(Watched::new(&targets, surroundings::nameservers()));
+            .send_replace(WatchedNames::new(&targets, surroundings::nameservers()));
         lookups.set(targets);
         if lifelines.data_endpoint {
             let open = self.open_uplinks(&control_ports(&around));

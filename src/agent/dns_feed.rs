@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::enforcer::{Command, Handle};
 use crate::host::clock;
 use crate::host::net::dns_tap::{DnsTap, TapError};
-use crate::quarantine::lifelines::dns_answers::{Answers, Watched};
+use crate::quarantine::lifelines::dns_answers::{DnsAnswers, WatchedNames};
 use crate::quarantine::lifelines::lifeline::Endpoint;
 
 /// From one batch of addresses to the next: each may load the rules, and any program can ask for many buckets' names.
@@ -32,7 +32,7 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Watches for ever.
 pub struct DnsFeed {
     /// What to watch for.
-    pub watched: watch::Receiver<Watched>,
+    pub watched: watch::Receiver<WatchedNames>,
     /// Where addresses go, and whether something is cut.
     pub enforcer: Handle,
 }
@@ -101,7 +101,7 @@ impl DnsFeed {
 /// What was seen and told.
 #[derive(Default)]
 struct Memory {
-    answers: Answers,
+    answers: DnsAnswers,
     told: BTreeMap<Endpoint, Duration>,
 }
 
@@ -110,7 +110,7 @@ impl Memory {
     fn take_batch(
         &mut self,
         tap: &mut DnsTap,
-        watched: &Watched,
+        watched: &WatchedNames,
         now: Duration,
     ) -> Result<Vec<Endpoint>, TapError> {
         let mut found = Vec::new();

@@ -32,14 +32,14 @@ use crate::agent::control::server::Server;
 use crate::agent::observer::{ObserveSettings, Observer};
 use crate::cloud::nucleus;
 use crate::config::document::Development;
-use crate::config::{Capture, Config, Mode};
+use crate::config::{CaptureConfig, Config, Mode};
 use crate::host::capture::Receiver;
 use crate::host::files::state_directory;
 use crate::host::net::link_watch::LinkWatch;
 use crate::host::net::uplinks::Uplink;
 use crate::host::netfilter::watch as nft_watch;
 use crate::host::{clock, files};
-use crate::quarantine::lifelines::dns_answers::Watched;
+use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use board::Board;
 use enforcer::{Command, Enforcer, Handle};
 use reporter::desk::Questions;
@@ -142,7 +142,7 @@ async fn serve(start: &Start, lookup: impl Fn(&str) -> Option<String>, tasks: &m
     std::future::pending::<()>().await;
 }
 
-fn observation(capture: &Capture) -> ObserveSettings {
+fn observation(capture: &CaptureConfig) -> ObserveSettings {
     ObserveSettings {
         wanted: Arc::new(wanted(capture)),
         receiver: if capture.by_pnet {
@@ -233,7 +233,7 @@ fn keep_lifelines(
     tasks: &mut JoinSet<()>,
 ) -> oneshot::Receiver<()> {
     let (first, resolved) = oneshot::channel();
-    let (watched, names) = watch::channel(Watched::default());
+    let (watched, names) = watch::channel(WatchedNames::default());
     let resolver = addresses::Resolver {
         client: client.clone(),
         config: configs.clone(),
@@ -321,7 +321,7 @@ async fn watch_connection(client: Client, board: Board) {
 }
 
 /// Makes the state directory ours alone. A second agent waits: two would fight over the same table.
-async fn own(directory: &Path) -> Option<files::Lock> {
+async fn own(directory: &Path) -> Option<files::FileLock> {
     match state_directory::prepare(directory) {
         Ok(None) => {}
         Ok(Some(mode)) => {
@@ -352,7 +352,7 @@ async fn own(directory: &Path) -> Option<files::Lock> {
     }
 }
 
-fn wanted(capture: &Capture) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+fn wanted(capture: &CaptureConfig) -> impl Fn(&str) -> bool + Send + Sync + 'static {
     let patterns = |list: &[String]| {
         list.iter()
             .map(|pattern| WildMatch::new(pattern))

@@ -15,7 +15,8 @@ use crate::control::status::Status;
 use crate::host::clock;
 use crate::host::files::append_file;
 use crate::quarantine::history::{
-    ChainFault, FILE, Head, KEPT, KeptFile, MAX_FILE, Record, Seen, Summary, Torn, read, verify,
+    ChainFault, ChainHead, ChainSummary, FILE, HistoryFile, HistoryLine, KEPT, MAX_FILE, Record, TornLine,
+    read, verify,
 };
 
 /// Looks at files that the agent may be rotating or writing; what is not whole in the last of them is not whole.
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     if arguments.verify {
         return checked(arguments.json, &files, chain, end.as_ref());
     }
-    let seen: Vec<Seen> = files.iter().flat_map(|file| read(file).0).collect();
+    let seen: Vec<HistoryLine> = files.iter().flat_map(|file| read(file).0).collect();
     let from = arguments
         .last
         .map_or(0, |wanted| seen.len().saturating_sub(wanted));
@@ -80,7 +81,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
 }
 
 /// Where the running agent says that this very history ends.
-fn agents_end(socket: &Path, path: &Path) -> Option<Head> {
+fn agents_end(socket: &Path, path: &Path) -> Option<ChainHead> {
     let status: Status = serde_json::from_value(ask(socket, &Request::Status).ok()?).ok()?;
     let end = status.enforcement.history?;
     let same = |a: &Path, b: &Path| Some(std::path::absolute(a).ok()? == std::path::absolute(b).ok()?);
@@ -88,7 +89,7 @@ fn agents_end(socket: &Path, path: &Path) -> Option<Head> {
 }
 
 /// The kept files and what their chain says; looked at again when it is not whole, because the agent may be writing.
-fn look(path: &Path) -> Result<(Vec<KeptFile>, Result<Summary, ChainFault>), Failure> {
+fn look(path: &Path) -> Result<(Vec<HistoryFile>, Result<ChainSummary, ChainFault>), Failure> {
     let mut looks = 1;
     loop {
         let files = load(path)?;
@@ -102,7 +103,7 @@ fn look(path: &Path) -> Result<(Vec<KeptFile>, Result<Summary, ChainFault>), Fai
     }
 }
 
-fn load(path: &Path) -> Result<Vec<KeptFile>, Failure> {
+fn load(path: &Path) -> Result<Vec<HistoryFile>, Failure> {
     let mut files = Vec::new();
     for age in (0..=KEPT).rev() {
         let aged = append_file::aged(path, age);
@@ -118,7 +119,7 @@ fn load(path: &Path) -> Result<Vec<KeptFile>, Failure> {
             )));
         }
         let name = aged.file_name().map(|name| name.to_string_lossy().into_owned());
-        files.push(KeptFile {
+        files.push(HistoryFile {
             name: name.unwrap_or_default(),
             age,
             bytes,
@@ -136,9 +137,9 @@ fn load(path: &Path) -> Result<Vec<KeptFile>, Failure> {
 /// The sentence of `--verify`, or the failure.
 fn checked(
     as_json: bool,
-    files: &[KeptFile],
-    chain: Result<Summary, ChainFault>,
-    end: Option<&Head>,
+    files: &[HistoryFile],
+    chain: Result<ChainSummary, ChainFault>,
+    end: Option<&ChainHead>,
 ) -> Result<(), Failure> {
     let summary = chain.map_err(|fault| broken(&fault))?;
     let Some(last) = &summary.last else {
@@ -159,7 +160,7 @@ fn checked(
             numbers.join(", ")
         )));
     }
-    let torn = summary.torn.as_ref().map(|Torn { at, bytes }| {
+    let torn = summary.torn.as_ref().map(|TornLine { at, bytes }| {
         format!("; {at} is torn after {bytes} bytes, as power loss leaves it: the next start cuts it off")
     });
     if as_json {
@@ -193,7 +194,7 @@ fn checked(
     ))
 }
 
-fn holds(files: &[KeptFile], end: &Head) -> bool {
+fn holds(files: &[HistoryFile], end: &ChainHead) -> bool {
     let records = files.iter().rev().flat_map(|file| read(file).0);
     records
         .filter_map(|seen| seen.record.ok())
@@ -208,7 +209,7 @@ fn failure(text: String) -> Failure {
     Failure { text, code: 1 }
 }
 
-fn json_line(seen: &Seen) -> Result<String, Failure> {
+fn json_line(seen: &HistoryLine) -> Result<String, Failure> {
     let value = match &seen.record {
         Ok(record) => json!({
             "seq": record.head.seq,
@@ -222,7 +223,7 @@ fn json_line(seen: &Seen) -> Result<String, Failure> {
     safe::json(&value).map_err(|error| Failure::new(&error))
 }
 
-fn text_line(seen: &Seen) -> String {
+fn text_line(seen: &HistoryLine) -> String {
     match &seen.record {
         Ok(record) => format!(
             "{}  #{} {}",

@@ -2,7 +2,7 @@
 //! step runs it at every start of the nucleus.
 
 use super::{Failure, out, place};
-use crate::host::boot::boot_service::{Installed, Places};
+use crate::host::boot::boot_service::{BootServicePaths, InstallOutcome};
 use crate::host::boot::systemctl;
 use crate::host::boot::unit;
 
@@ -16,19 +16,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let places = arguments.installation.places();
     let installed = places.install().map_err(|error| Failure::new(&error))?;
     let told = match installed {
-        Installed::Ready { changed: true } => tell(&places)?,
+        InstallOutcome::Ready { changed: true } => tell(&places)?,
         _ => None,
     };
     let line = match installed {
-        Installed::NoSystemd => {
+        InstallOutcome::NoSystemd => {
             "systemd does not run here (no /run/systemd/system): isolation is restored when Greengrass starts"
                 .into()
         }
-        Installed::Masked => format!(
+        InstallOutcome::Masked => format!(
             "{} is masked: isolation is restored when Greengrass starts",
             unit::NAME
         ),
-        Installed::Ready { changed } => format!(
+        InstallOutcome::Ready { changed } => format!(
             "{} restores isolation before the network ({})",
             unit::NAME,
             if changed { "written" } else { "nothing to change" }
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Tells the running systemd; gives why it does not know.
-fn tell(places: &Places) -> Result<Option<String>, Failure> {
+fn tell(places: &BootServicePaths) -> Result<Option<String>, Failure> {
     if !places.is_live() {
         return Ok(None);
     }

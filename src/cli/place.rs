@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::host::boot::boot_service::Places;
+use crate::host::boot::boot_service::BootServicePaths;
 use crate::host::files::state_directory;
 
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    pub(super) fn places(&self) -> Places {
-        Places::new(self.root.clone(), self.state.path.clone())
+    pub(super) fn places(&self) -> BootServicePaths {
+        BootServicePaths::new(self.root.clone(), self.state.path.clone())
     }
 }

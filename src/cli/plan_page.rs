@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::quarantine::orders::order::{Authority, Order};
     use crate::quarantine::plan::preview::outlook;
-    use crate::quarantine::plan::processes::Selection;
+    use crate::quarantine::plan::processes::ProcessSelection;
     use crate::quarantine::plan::{IsolationSettings, fold};
 
     fn shown(change: impl Fn(&mut Order)) -> String {
@@ -248,7 +248,7 @@ mod tests {
             Scope::Pinned,
             issued,
         );
-        page(&outlook(&plan, &orders, None, &Selection::default()))
+        page(&outlook(&plan, &orders, None, &ProcessSelection::default()))
     }
 
     #[test]

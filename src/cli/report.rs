@@ -11,7 +11,7 @@ use crate::control::client::ask;
 use crate::control::protocol::Request;
 use crate::control::report::{CustomMetricNames, ReportPreview, ReportQuestion};
 use crate::report::custom::aws_cli;
-use crate::report::last::{LastOutcome, LastReport};
+use crate::report::last::{LastReport, ReportOutcome};
 
 #[derive(Debug, clap::Args)]
 #[command(disable_help_subcommand = true)]
@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             None => out("no report was sent yet\n"),
         },
         (_, ReportQuestion::Send) => match read::<Option<LastReport>>(answer)? {
-            Some(report) if report.outcome == LastOutcome::Waiting => out(&format!(
+            Some(report) if report.outcome == ReportOutcome::Waiting => out(&format!(
                 "report {} was sent, {} bytes; `edgewarden report last` tells the answer\n",
                 report.report_id, report.bytes
             )),
@@ -122,12 +122,12 @@ fn left_out(reasons: &[String]) {
 
 fn last(report: &LastReport) -> String {
     let outcome = match report.outcome {
-        LastOutcome::Waiting => "no answer yet",
-        LastOutcome::Accepted => "accepted",
-        LastOutcome::Rejected => "REJECTED",
-        LastOutcome::Unanswered => "not answered",
-        LastOutcome::NotSent => "NOT SENT",
-        LastOutcome::HandedOver => "handed over; nobody answers on this topic",
+        ReportOutcome::Waiting => "no answer yet",
+        ReportOutcome::Accepted => "accepted",
+        ReportOutcome::Rejected => "REJECTED",
+        ReportOutcome::Unanswered => "not answered",
+        ReportOutcome::NotSent => "NOT SENT",
+        ReportOutcome::HandedOver => "handed over; nobody answers on this topic",
     };
     let answered = report.answered.map_or(String::new(), |at| format!(" at {at:.0}"));
     let error = report.error.as_ref().map_or(String::new(), |error| {

@@ -22,16 +22,16 @@ fn an_interval_of_the_agent_can_be_read() {
 
 #[test]
 fn names_of_reasons_are_those_of_the_agent() {
-    use crate::observe::interval::Reason;
+    use crate::observe::interval::UnattributedReason;
     for reason in [
-        Reason::NotIp,
-        Reason::Unparsed,
-        Reason::NoPorts,
-        Reason::NoSocket,
-        Reason::NotAccepted,
-        Reason::NoProcess,
-        Reason::LookupFailed,
-        Reason::Foreign,
+        UnattributedReason::NotIp,
+        UnattributedReason::Unparsed,
+        UnattributedReason::NoPorts,
+        UnattributedReason::NoSocket,
+        UnattributedReason::NotAccepted,
+        UnattributedReason::NoProcess,
+        UnattributedReason::LookupFailed,
+        UnattributedReason::Foreign,
     ] {
         let name = serde_json::to_value(reason).unwrap();
         assert_ne!(meaning(name.as_str().unwrap()), "", "{name}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Failure, place, safe, screen};
-use crate::host::boot::boot_service::Places;
+use crate::host::boot::boot_service::BootServicePaths;
 use crate::host::boot::systemctl;
 use crate::host::boot::unit;
 use crate::host::files;
@@ -85,7 +85,7 @@ async fn remove_rules() -> Result<(), String> {
 }
 
 /// Removes the unit and the copy of this program; gives what is still there.
-async fn forget_unit(places: &Places) -> Vec<String> {
+async fn forget_unit(places: &BootServicePaths) -> Vec<String> {
     if places.is_live() && places.unit().exists() {
         // It did its work at boot; one that was never started is not there to be stopped.
         let _not_started = systemctl::stop(unit::NAME).await;

@@ -8,8 +8,8 @@ use super::brief::{Brief, Haste, in_lab_or_brief};
 use super::site::{Neighbour, PORT, Program, UDP_DATAGRAMS, UDP_PAYLOAD, now, run, wait_for, wait_until};
 use edgewarden::agent::observer::Observer;
 use edgewarden::observe::Counters;
-use edgewarden::observe::flow::Protocol;
-use edgewarden::observe::interval::{ForwardedTraffic, Interval, Reason};
+use edgewarden::observe::flow::IpProtocol;
+use edgewarden::observe::interval::{ForwardedTraffic, Interval, UnattributedReason};
 use edgewarden::process::Workload;
 
 /// Rounds of them at most.
@@ -70,10 +70,10 @@ fn share(interval: &Interval, sent: &[Brief], earlier: &[u32]) -> u64 {
         right += bytes.min(own.payload);
     }
     let allowed = [
-        Reason::NoSocket,
-        Reason::NoProcess,
-        Reason::NoPorts,
-        Reason::NotIp,
+        UnattributedReason::NoSocket,
+        UnattributedReason::NoProcess,
+        UnattributedReason::NoPorts,
+        UnattributedReason::NotIp,
     ];
     for item in &interval.unattributed_by_reason {
         assert!(allowed.contains(&item.reason), "{item:?}");
@@ -228,7 +228,7 @@ fn downstream() -> Neighbour {
 }
 
 /// The peer's traffic in the direction it sent, or took, by protocol.
-fn of_peer(interval: &Interval, peer: &str, protocol: Protocol) -> Counters {
+fn of_peer(interval: &Interval, peer: &str, protocol: IpProtocol) -> Counters {
     let peer: IpAddr = peer.parse().unwrap();
     let list: Vec<&ForwardedTraffic> = interval
         .forwarded_by_peer
@@ -243,7 +243,7 @@ fn check_all_forwarded(interval: &Interval) {
     let without = interval
         .unattributed_by_reason
         .iter()
-        .find(|item| item.reason == Reason::NoSocket);
+        .find(|item| item.reason == UnattributedReason::NoSocket);
     assert_eq!(without, None);
     let peers = ["198.51.100.2", "2001:db8:2::2"].map(|peer| peer.parse::<IpAddr>().unwrap());
     for item in &interval.forwarded_by_peer {
@@ -276,13 +276,13 @@ fn what_a_device_behind_masquerading_sends_is_forwarded_for_it() {
         let interval = close(&observer);
         check_all_forwarded(&interval);
         for (peer, headers) in [("198.51.100.2", 14 + 20 + 8), ("2001:db8:2::2", 14 + 40 + 8)] {
-            let udp = of_peer(&interval, peer, Protocol::Udp);
+            let udp = of_peer(&interval, peer, IpProtocol::Udp);
             assert_eq!(
                 (udp.bytes_out, udp.packets_out),
                 (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
                 "{peer}"
             );
-            let tcp = of_peer(&interval, peer, Protocol::Tcp);
+            let tcp = of_peer(&interval, peer, IpProtocol::Tcp);
             assert!(
                 tcp.bytes_out > sent.tcp && tcp.bytes_out < sent.tcp + sent.tcp / 10,
                 "{peer}: {tcp:?} for {}",
@@ -314,13 +314,13 @@ fn what_comes_to_a_redirected_port_is_forwarded_to_the_device_behind() {
         let interval = close(&observer);
         check_all_forwarded(&interval);
         for (peer, headers) in [("198.51.100.2", 14 + 20 + 8), ("2001:db8:2::2", 14 + 40 + 8)] {
-            let udp = of_peer(&interval, peer, Protocol::Udp);
+            let udp = of_peer(&interval, peer, IpProtocol::Udp);
             assert_eq!(
                 (udp.bytes_in, udp.packets_in),
                 (UDP_DATAGRAMS * (UDP_PAYLOAD + headers), UDP_DATAGRAMS),
                 "{peer}"
             );
-            let tcp = of_peer(&interval, peer, Protocol::Tcp);
+            let tcp = of_peer(&interval, peer, IpProtocol::Tcp);
             assert!(
                 tcp.bytes_in > sent.tcp && tcp.bytes_in < sent.tcp + sent.tcp / 10,
                 "{peer}: {tcp:?} for {}",

@@ -19,7 +19,7 @@ mod site;
 mod stacks;
 
 use edgewarden::observe::Counters;
-use edgewarden::observe::flow::Protocol;
+use edgewarden::observe::flow::IpProtocol;
 use measure::{begin, check_conservation, check_share, close, neighbour, of, remote, start};
 use site::{Neighbour, Program, UDP_DATAGRAMS, UDP_PAYLOAD, in_own_namespace, now, wait_until};
 
@@ -42,7 +42,7 @@ fn bytes_of_a_process_are_counted_once_and_under_its_name() {
         check_conservation(&interval);
         let process = of(&interval, sender.pid());
         assert_eq!(
-            remote(process, Protocol::Udp, "192.0.2.2"),
+            remote(process, IpProtocol::Udp, "192.0.2.2"),
             Counters {
                 bytes_out: UDP_DATAGRAMS * (UDP_PAYLOAD + UDP4),
                 packets_out: UDP_DATAGRAMS,
@@ -50,7 +50,7 @@ fn bytes_of_a_process_are_counted_once_and_under_its_name() {
             }
         );
         assert_eq!(
-            remote(process, Protocol::Udp, "2001:db8::2"),
+            remote(process, IpProtocol::Udp, "2001:db8::2"),
             Counters {
                 bytes_out: UDP_DATAGRAMS * (UDP_PAYLOAD + UDP6),
                 packets_out: UDP_DATAGRAMS,
@@ -58,7 +58,7 @@ fn bytes_of_a_process_are_counted_once_and_under_its_name() {
             }
         );
         for address in ["192.0.2.2", "2001:db8::2"] {
-            let tcp = remote(process, Protocol::Tcp, address).bytes_out;
+            let tcp = remote(process, IpProtocol::Tcp, address).bytes_out;
             assert!(
                 tcp > sent.tcp && tcp < sent.tcp + sent.tcp / 10,
                 "{tcp} bytes for {} of payload",
@@ -90,16 +90,16 @@ fn what_comes_in_belongs_to_the_process_that_listens() {
         check_conservation(&interval);
         let process = of(&interval, sink.pid());
         assert_eq!(
-            remote(process, Protocol::Udp, "192.0.2.2").bytes_in,
+            remote(process, IpProtocol::Udp, "192.0.2.2").bytes_in,
             UDP_DATAGRAMS * (UDP_PAYLOAD + UDP4)
         );
         assert_eq!(
-            remote(process, Protocol::Udp, "2001:db8::2").bytes_in,
+            remote(process, IpProtocol::Udp, "2001:db8::2").bytes_in,
             UDP_DATAGRAMS * (UDP_PAYLOAD + UDP6)
         );
         for address in ["192.0.2.2", "2001:db8::2"] {
             assert!(
-                remote(process, Protocol::Tcp, address).bytes_in > sent.tcp,
+                remote(process, IpProtocol::Tcp, address).bytes_in > sent.tcp,
                 "{interval:#?}"
             );
         }

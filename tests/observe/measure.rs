@@ -6,7 +6,7 @@ use std::time::Duration;
 use edgewarden::agent::observer::{ObserveSettings, Observer};
 use edgewarden::host::capture::Receiver;
 use edgewarden::observe::Counters;
-use edgewarden::observe::flow::Protocol;
+use edgewarden::observe::flow::IpProtocol;
 use edgewarden::observe::interval::{Interval, ProcessTraffic};
 
 use super::site::{Neighbour, now, wait_for, wait_until};
@@ -110,7 +110,7 @@ pub(super) fn of(interval: &Interval, pid: u32) -> &ProcessTraffic {
     found.unwrap_or_else(|| panic!("no traffic of process {pid} in {interval:#?}"))
 }
 
-pub(super) fn remote(process: &ProcessTraffic, protocol: Protocol, address: &str) -> Counters {
+pub(super) fn remote(process: &ProcessTraffic, protocol: IpProtocol, address: &str) -> Counters {
     let address: std::net::IpAddr = address.parse().unwrap();
     process
         .remotes

@@ -2,7 +2,7 @@
 
 use edgewarden::agent::observer::ObserveSettings;
 use edgewarden::host::capture::Receiver;
-use edgewarden::observe::flow::Protocol;
+use edgewarden::observe::flow::IpProtocol;
 
 use super::UDP4;
 use super::measure::{begin, check_conservation, close, neighbour, of, remote, start_with};
@@ -36,7 +36,7 @@ fn pnets_receiver_counts_what_the_ring_counts() {
             let interval = close(&observer);
             check_conservation(&interval);
             assert_eq!(
-                remote(of(&interval, sender.pid()), Protocol::Udp, "192.0.2.2").bytes_out,
+                remote(of(&interval, sender.pid()), IpProtocol::Udp, "192.0.2.2").bytes_out,
                 UDP_DATAGRAMS * (UDP_PAYLOAD + UDP4),
                 "{receiver:?}"
             );

@@ -4,7 +4,7 @@
 //! `crates/edgewarden-core/src/observe/way_tests.rs`.
 
 use edgewarden::observe::Counters;
-use edgewarden::observe::flow::Protocol;
+use edgewarden::observe::flow::IpProtocol;
 
 use super::measure::{
     begin, check_conservation, check_share, close, close_stacked, neighbour, of, remote, start,
@@ -32,13 +32,13 @@ fn every_fragment_belongs_to_its_flow() {
         let interval = close(&observer);
         check_conservation(&interval);
         for (address, length) in [("192.0.2.2", IPV4), ("2001:db8::2", IPV6)] {
-            let sent = remote(of(&interval, out.pid()), Protocol::Udp, address);
+            let sent = remote(of(&interval, out.pid()), IpProtocol::Udp, address);
             assert_eq!(
                 (sent.bytes_out, sent.packets_out),
                 (UDP_DATAGRAMS * length, UDP_DATAGRAMS * 3),
                 "to {address}"
             );
-            let received = remote(of(&interval, sink.pid()), Protocol::Udp, address);
+            let received = remote(of(&interval, sink.pid()), IpProtocol::Udp, address);
             assert_eq!(received.bytes_in, UDP_DATAGRAMS * length, "from {address}");
         }
         drop(far_sink);
@@ -80,7 +80,7 @@ fn a_bridge_counts_for_its_processes_once_and_between_its_ports_as_forwarded() {
         let process = of(&interval, sink.pid());
         for (address, header) in [("198.51.100.2", UDP4), ("2001:db8:2::2", UDP6)] {
             assert_eq!(
-                remote(process, Protocol::Udp, address).bytes_in,
+                remote(process, IpProtocol::Udp, address).bytes_in,
                 UDP_DATAGRAMS * (UDP_PAYLOAD + header)
             );
         }
@@ -126,7 +126,7 @@ fn intervals_closed_under_load_lose_and_double_nothing() {
             total += found
                 .iter()
                 .flat_map(|process| &process.remotes)
-                .filter(|item| item.protocol == Protocol::Udp)
+                .filter(|item| item.protocol == IpProtocol::Udp)
                 .map(|item| item.counters)
                 .sum();
         };

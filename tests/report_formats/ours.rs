@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use edgewarden::observe::Counters;
-use edgewarden::observe::flow::Protocol;
+use edgewarden::observe::flow::IpProtocol;
 use edgewarden::observe::sockets::{OpenSocket, SocketOwner, SocketSnapshot};
-use edgewarden::report::custom::{CustomMetric, Item, Kind};
-use edgewarden::report::{Encoding, Format, Names, ReportInput, build};
+use edgewarden::report::custom::{CustomMetric, MetricItem, MetricType};
+use edgewarden::report::{Encoding, Format, NameLength, ReportInput, build};
 use edgewarden_lab::cloud::ingest;
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ fn snapshot(connections: u16) -> SocketSnapshot {
         local.set_port(1_024 + number);
         remote.set_port(1 + number);
         OpenSocket {
-            protocol: Protocol::Tcp,
+            protocol: IpProtocol::Tcp,
             local,
             remote: Some(remote),
             owner: SocketOwner {
@@ -57,21 +57,21 @@ fn snapshot(connections: u16) -> SocketSnapshot {
 
 /// A metric of every type; one name is that of a field, which must not be shortened.
 fn custom() -> [CustomMetric; 4] {
-    let addresses = ["192.0.2.3", "2001:db8::1"].map(|text| Item::Address(text.parse().unwrap()));
-    let half = Item::Number(serde_json::Number::from_f64(0.5).unwrap());
+    let addresses = ["192.0.2.3", "2001:db8::1"].map(|text| MetricItem::Address(text.parse().unwrap()));
+    let half = MetricItem::Number(serde_json::Number::from_f64(0.5).unwrap());
     [
         CustomMetric::number("total", 7),
         CustomMetric::ranked(
             "sizes",
-            Kind::NumberList,
-            vec![half, Item::from(u64::MAX), Item::from(0)],
+            MetricType::NumberList,
+            vec![half, MetricItem::from(u64::MAX), MetricItem::from(0)],
         ),
         CustomMetric::ranked(
             "names",
-            Kind::StringList,
-            vec![Item::text("sshd"), Item::text("ü\u{1f512}")],
+            MetricType::StringList,
+            vec![MetricItem::text("sshd"), MetricItem::text("ü\u{1f512}")],
         ),
-        CustomMetric::ranked("remotes", Kind::IpList, addresses.into()),
+        CustomMetric::ranked("remotes", MetricType::IpList, addresses.into()),
     ]
 }
 
@@ -87,7 +87,7 @@ fn custom_document() -> Value {
 
 fn encodings() -> impl Iterator<Item = Encoding> {
     let formats = [Format::Json, Format::Cbor];
-    let both = |format| [Names::Long, Names::Short].map(|names| Encoding { format, names });
+    let both = |format| [NameLength::Long, NameLength::Short].map(|names| Encoding { format, names });
     formats.into_iter().flat_map(both)
 }
 
@@ -105,8 +105,8 @@ fn sample(name: String, input: &ReportInput<'_>, encoding: Encoding, limit: usiz
             Format::Cbor => ingest::Format::Cbor,
         },
         names: match encoding.names {
-            Names::Long => "long",
-            Names::Short => "short",
+            NameLength::Long => "long",
+            NameLength::Short => "short",
         },
         bytes,
     }

@@ -19,10 +19,10 @@ use crate::control::connections::{
 use crate::host::clock;
 use crate::host::net::links;
 use crate::host::net::netlink::NetlinkError;
-use crate::host::net::sock_diag::{Detail, SockDiag};
+use crate::host::net::sock_diag::{SockDiag, SocketDetail};
 use crate::host::processes::procfs::ProcessIndex;
-use crate::observe::flow::Protocol;
-use crate::observe::sockets::{Holder, OpenSocket, ProcessTable as _};
+use crate::observe::flow::IpProtocol;
+use crate::observe::sockets::{OpenSocket, ProcessTable as _, SocketHolder};
 use crate::process::Process;
 
 /// Sockets looked at, 16 MiB while the answer is made; the total is counted beyond it.
@@ -59,8 +59,8 @@ pub(super) fn connections(observer: &Observer, query: &Query) -> Result<Connecti
         interface: names.of(&socket),
         uid: socket.uid,
         process: match (socket.inode != 0).then(|| index.holder(socket.inode, now)) {
-            Some(Holder::Process(process)) => Some(owner(&process)),
-            Some(Holder::Nobody | Holder::AskLater) | None => None,
+            Some(SocketHolder::Process(process)) => Some(owner(&process)),
+            Some(SocketHolder::Nobody | SocketHolder::AskLater) | None => None,
         },
         traffic: None,
     });
@@ -82,11 +82,11 @@ fn sockets() -> Result<(Vec<Socket>, u64), NetlinkError> {
 }
 
 /// Nothing for a socket without any address: nobody can reach it and it reaches nobody.
-fn socket(found: &OpenSocket, detail: Detail) -> Option<Socket> {
+fn socket(found: &OpenSocket, detail: SocketDetail) -> Option<Socket> {
     let protocol = match found.protocol {
-        Protocol::Tcp => Transport::Tcp,
-        Protocol::Udp => Transport::Udp,
-        Protocol::Icmp | Protocol::Icmpv6 | Protocol::Other(_) => return None,
+        IpProtocol::Tcp => Transport::Tcp,
+        IpProtocol::Udp => Transport::Udp,
+        IpProtocol::Icmp | IpProtocol::Icmpv6 | IpProtocol::Other(_) => return None,
     };
     (found.local.port() != 0 || found.remote.is_some()).then(|| Socket {
         protocol,
@@ -161,9 +161,9 @@ fn traffic(observer: &Observer) -> TrafficByEnd {
     for process in observer.peek(clock::now().wall).processes {
         for remote in process.remotes {
             let protocol = match remote.protocol {
-                Protocol::Tcp => Transport::Tcp,
-                Protocol::Udp => Transport::Udp,
-                Protocol::Icmp | Protocol::Icmpv6 | Protocol::Other(_) => continue,
+                IpProtocol::Tcp => Transport::Tcp,
+                IpProtocol::Udp => Transport::Udp,
+                IpProtocol::Icmp | IpProtocol::Icmpv6 | IpProtocol::Other(_) => continue,
             };
             let end = SocketAddr::new(remote.address, remote.port);
             let sum = sums.entry((process.identity, protocol, end)).or_default();

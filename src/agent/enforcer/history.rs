@@ -15,7 +15,7 @@ use crate::host::clock;
 use crate::host::files::FileError;
 use crate::host::files::append_file::{self, AppendFile};
 use crate::moment::Now;
-use crate::quarantine::history::{self, Budget, Event, Head, KEPT, MAX_FILE, TAIL};
+use crate::quarantine::history::{self, ChainHead, Event, EventBudget, KEPT, MAX_FILE, TAIL};
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::plan::{Plan, PlanId, Scope};
 use crate::quarantine::proof::state::HistoryEnd;
@@ -28,11 +28,11 @@ pub(super) struct HistoryLog {
     path: PathBuf,
     file: Option<AppendFile>,
     /// The newest record that is on disk.
-    head: Option<Head>,
+    head: Option<ChainHead>,
     waiting: VecDeque<(Timestamp, Event)>,
     /// Events that found no room to wait.
     overflowed: u64,
-    budget: Budget,
+    budget: EventBudget,
     /// Events of others beyond the budget.
     withheld: u64,
     fault: Option<String>,
@@ -55,7 +55,7 @@ impl HistoryLog {
             head: None,
             waiting: VecDeque::new(),
             overflowed: 0,
-            budget: Budget::new(clock::now().uptime),
+            budget: EventBudget::new(clock::now().uptime),
             withheld: 0,
             fault: None,
             planned: None,
@@ -172,7 +172,7 @@ impl HistoryLog {
         Ok(())
     }
 
-    fn lines(&self, now: Now) -> (String, Option<Head>) {
+    fn lines(&self, now: Now) -> (String, Option<ChainHead>) {
         let mut head = self.head.clone();
         let mut text = String::new();
         let missed = (self.overflowed > 0).then(|| {

@@ -5,21 +5,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::quarantine::history::{ChainFault, FILE, KeptFile, Record, Summary, read, verify};
+use crate::quarantine::history::{ChainFault, ChainSummary, FILE, HistoryFile, Record, read, verify};
 use crate::quarantine::orders::order::Authority;
 
-fn files(directory: &Path) -> Vec<KeptFile> {
+fn files(directory: &Path) -> Vec<HistoryFile> {
     let path = directory.join(FILE);
     let kept = (0..=KEPT).rev().filter_map(|age| {
         let path = append_file::aged(&path, age);
         let bytes = fs::read(&path).ok()?;
         let name = path.file_name()?.to_str()?.to_owned();
-        Some(KeptFile { name, age, bytes })
+        Some(HistoryFile { name, age, bytes })
     });
     kept.collect()
 }
 
-fn check(directory: &Path) -> Result<Summary, ChainFault> {
+fn check(directory: &Path) -> Result<ChainSummary, ChainFault> {
     verify(&files(directory))
 }
 

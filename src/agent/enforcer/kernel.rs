@@ -12,11 +12,11 @@ use crate::host::clock;
 use crate::host::netfilter::kernel::NftKernel;
 use crate::host::netfilter::nft::{self, NftError};
 use crate::moment::Now;
-use crate::quarantine::history::{Doer, Event};
+use crate::quarantine::history::{Actor, Event};
 use crate::quarantine::orders::order::Posture;
 use crate::quarantine::plan::Plan;
 use crate::quarantine::ruleset::verify::{Listings, fingerprint, verify};
-use crate::quarantine::ruleset::{Counted, Effect, Elements, Hooks, Layer, Ruleset, render};
+use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, SetElements, render};
 
 /// How often the rules are listed although the generation says that nobody touched them.
 const LIST_EVERY: Duration = Duration::from_secs(300);
@@ -28,13 +28,13 @@ pub(super) struct Target {
     /// The plan.
     pub(super) plan: Plan,
     /// Whether it cuts or counts.
-    pub(super) effect: Effect,
+    pub(super) effect: CutAction,
 }
 
 impl Target {
     /// Whether anything is cut.
     pub(super) fn cuts(&self) -> bool {
-        !self.plan.is_normal() && self.effect == Effect::Cut
+        !self.plan.is_normal() && self.effect == CutAction::Cut
     }
 
     /// What the kernel enforces once it holds this.
@@ -190,7 +190,7 @@ impl Enforcer {
         } else {
             ruleset.tables.is_empty()
         };
-        let none = Elements::default();
+        let none = SetElements::default();
         let also = self
             .loaded
             .as_ref()
@@ -232,7 +232,7 @@ impl Enforcer {
             .changes
             .iter()
             .rfind(|change| since.is_none_or(|since| change.generation.wrapping_sub(since).cast_signed() > 0))
-            .map(|change| Doer {
+            .map(|change| Actor {
                 pid: change.pid,
                 name: change.name.clone(),
             });
@@ -300,7 +300,7 @@ impl Enforcer {
         now: Now,
     ) -> Result<Listings, Vec<String>> {
         let listings = nft::list(present).await.map_err(|error| vec![describe(&error)])?;
-        verify(ruleset, &listings, &Elements::default(), now.wall)?;
+        verify(ruleset, &listings, &SetElements::default(), now.wall)?;
         Ok(listings)
     }
 
@@ -310,7 +310,7 @@ impl Enforcer {
         ruleset: Ruleset,
         hooks: Hooks,
         target: &Target,
-        counted: &Counted,
+        counted: &CarriedCounters,
         kernel: &mut NftKernel,
         now: Now,
     ) -> Result<Ruleset, Vec<String>> {
@@ -355,7 +355,7 @@ impl Enforcer {
 async fn load_one(
     ruleset: &Ruleset,
     present: &BTreeSet<Layer>,
-    counted: &Counted,
+    counted: &CarriedCounters,
     now: Now,
 ) -> Result<(), NftError> {
     let text = ruleset.load(present, counted, now.wall);

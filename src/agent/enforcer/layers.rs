@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::Isolation;
+use crate::config::IsolationConfig;
 use crate::host::net::links;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
-use crate::observe::way::Kind;
-use crate::quarantine::ruleset::{Device, Hooks, Layer};
+use crate::observe::way::InterfaceKind;
+use crate::quarantine::ruleset::{EgressDevice, Hooks, Layer};
 
 /// Interfaces whose egress is filtered; a gateway with a container per service has some dozens.
 const MAX_DEVICES: usize = 256;
@@ -33,7 +33,7 @@ pub(super) struct Layers {
 
 impl Layers {
     /// The hooks to use now.
-    pub(super) fn hooks(&mut self, isolation: &Isolation, now: Duration) -> Hooks {
+    pub(super) fn hooks(&mut self, isolation: &IsolationConfig, now: Duration) -> Hooks {
         match links::links() {
             Ok(links) => {
                 self.problem = None;
@@ -105,13 +105,13 @@ fn hooks_of(links: &[Link]) -> (Hooks, usize) {
     let surplus = egress.len().saturating_sub(MAX_DEVICES);
     egress.truncate(MAX_DEVICES);
     let hooks = Hooks {
-        bridge: links.iter().any(|link| link.device == Kind::Bridge),
+        bridge: links.iter().any(|link| link.device == InterfaceKind::Bridge),
         pppoe: links
             .iter()
             .any(|link| link.kind == LinkKind::RawIp && link.name.starts_with("ppp")),
         egress: egress
             .into_iter()
-            .map(|link| Device {
+            .map(|link| EgressDevice {
                 name: link.name.clone(),
                 index: link.index,
             })

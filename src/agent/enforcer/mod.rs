@@ -23,10 +23,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::{Isolation, Mode};
+use crate::config::{IsolationConfig, Mode};
 use crate::document::fault::Fault;
 use crate::host::clock;
-use crate::host::netfilter::kernel::Change;
+use crate::host::netfilter::kernel::FilterChange;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
 use crate::quarantine::lifelines::lifeline::Endpoint;
@@ -39,7 +39,7 @@ use crate::quarantine::plan::{Plan, PlanId, Scope, fold};
 use crate::quarantine::proof::confirm::Attempt;
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::state::{Phase, Rejection, State};
-use crate::quarantine::ruleset::Effect;
+use crate::quarantine::ruleset::CutAction;
 use history::HistoryLog;
 use kernel::{Loaded, Target};
 use layers::Layers;
@@ -66,7 +66,7 @@ pub struct Settings {
     /// Enforce or observe.
     pub mode: Mode,
     /// Lifelines, windows, process rules.
-    pub isolation: Isolation,
+    pub isolation: IsolationConfig,
     /// The nucleus' process, which is never stopped.
     pub nucleus_pid: Option<u32>,
 }
@@ -103,7 +103,7 @@ pub enum Command {
         works: bool,
     },
     /// Somebody changed the packet filter, perhaps us; who, if the kernel told.
-    KernelChanged(Option<Change>),
+    KernelChanged(Option<FilterChange>),
     /// An interface came, went or changed.
     LinksChanged,
     /// Somebody wants to know how things stand right now.
@@ -176,7 +176,7 @@ pub struct Enforcer {
     /// Who made our rules to be put back last.
     changed_by: Option<String>,
     /// The newest changes of the packet filter.
-    changes: VecDeque<Change>,
+    changes: VecDeque<FilterChange>,
     layers: Layers,
     /// Whether the plan names processes, which may start at any time.
     names_processes: bool,
@@ -277,8 +277,8 @@ impl Enforcer {
         let target = self.target(&wanted, now);
         self.names_processes = !target.plan.processes.is_empty();
         let held_back = (!target.cuts() && !wanted.is_normal()).then_some(match target.effect {
-            Effect::Count => "mode observe",
-            Effect::Cut => "it was given up",
+            CutAction::Count => "mode observe",
+            CutAction::Cut => "it was given up",
         });
         self.history.plan(&wanted, self.journal.book.orders(), held_back);
         self.note_trial(&target);
@@ -351,7 +351,7 @@ impl Enforcer {
         } else {
             wanted.clone()
         };
-        let effect = if observe { Effect::Count } else { Effect::Cut };
+        let effect = if observe { CutAction::Count } else { CutAction::Cut };
         Target { plan, effect }
     }
 
@@ -360,7 +360,7 @@ impl Enforcer {
         match (wanted.is_normal(), target.cuts(), proven) {
             (_, _, false) => Phase::Failed,
             (true, _, true) => Phase::Released,
-            (false, false, true) if target.effect == Effect::Count => Phase::Observed,
+            (false, false, true) if target.effect == CutAction::Count => Phase::Observed,
             (false, false, true) => Phase::RolledBack,
             (false, true, true) if confirmed => Phase::Enforced,
             (false, true, true) => Phase::Provisional,

@@ -11,8 +11,8 @@ use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::preview::{Shown, outlook};
-use crate::quarantine::plan::processes::{Selection, select};
-use crate::quarantine::ruleset::{Counted, Effect, Hooks, render};
+use crate::quarantine::plan::processes::{ProcessSelection, select};
+use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, render};
 
 impl Enforcer {
     /// What is done now, or would be if the operator gave `order`.
@@ -27,7 +27,7 @@ impl Enforcer {
         }
         let plan = self.plan_of(&book, now);
         let selection = if plan.processes.is_empty() {
-            Selection::default()
+            ProcessSelection::default()
         } else {
             select(&process_table::list(), &plan.processes, &self.protected())
         };
@@ -45,21 +45,21 @@ impl Enforcer {
             self.layers.uncovered()
         };
         Shown {
-            text: ruleset.load(&present, &Counted::default(), now.wall),
+            text: ruleset.load(&present, &CarriedCounters::default(), now.wall),
             plan: shown,
         }
     }
 
-    fn hooks_for(&mut self, plan: &Plan, now: Now) -> (Hooks, Effect) {
+    fn hooks_for(&mut self, plan: &Plan, now: Now) -> (Hooks, CutAction) {
         let hooks = if plan.is_normal() {
             Hooks::default()
         } else {
             self.layers.hooks(&self.settings.isolation, now.uptime)
         };
         let effect = if self.settings.mode == Mode::Observe {
-            Effect::Count
+            CutAction::Count
         } else {
-            Effect::Cut
+            CutAction::Cut
         };
         (hooks, effect)
     }

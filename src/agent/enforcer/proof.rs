@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::Enforcer;
 use super::kernel::Target;
 use crate::host::net::links;
-use crate::host::netfilter::canary::{self, Outcome};
+use crate::host::netfilter::canary::{self, CanaryOutcome};
 use crate::host::netfilter::kernel::NftKernel;
 use crate::moment::Now;
 use crate::quarantine::orders::order::{Posture, Protocol};
 use crate::quarantine::plan::{Plan, PlannedLimit};
 use crate::quarantine::proof::state::{Blocked, Cut, QuotaUse};
-use crate::quarantine::ruleset::{Counted, Layer, quota_name};
+use crate::quarantine::ruleset::{CarriedCounters, Layer, quota_name};
 
 /// From one canary to the next while nothing changes; each one counts as a blocked packet.
 const CANARY_EVERY: Duration = Duration::from_secs(60);
@@ -40,12 +40,12 @@ impl Enforcer {
         let faults: Vec<String> = canary_targets(&target.plan, &own)
             .into_iter()
             .filter_map(|target| match canary::send(target) {
-                Outcome::Refused | Outcome::NoRoute => None,
-                Outcome::Left => Some(format!(
+                CanaryOutcome::Refused | CanaryOutcome::NoRoute => None,
+                CanaryOutcome::Left => Some(format!(
                     "the canary to {target} left the device: the rules do not hold"
                 )),
                 // It was not sent either, for a reason of its own: a prohibiting route, a broadcast. The listing stands.
-                Outcome::Unclear(why) => {
+                CanaryOutcome::Unclear(why) => {
                     tracing::debug!("the canary to {target} proved nothing: {why}");
                     None
                 }
@@ -93,7 +93,7 @@ impl Enforcer {
 
     /// What a table that replaces another goes on counting from: what the kernel has counted, and what the journal
     /// says was used before a reboot.
-    pub(super) fn carried_over(&self, target: &Target, kernel: &mut NftKernel) -> Counted {
+    pub(super) fn carried_over(&self, target: &Target, kernel: &mut NftKernel) -> CarriedCounters {
         let mut counted = kernel.counted().unwrap_or_default();
         for (index, limit) in target.plan.limits.iter().enumerate() {
             let Some(quota) = limit.quota else { continue };
@@ -109,7 +109,7 @@ impl Enforcer {
     }
 }
 
-fn quotas(limits: &[PlannedLimit], counted: &Counted) -> Vec<QuotaUse> {
+fn quotas(limits: &[PlannedLimit], counted: &CarriedCounters) -> Vec<QuotaUse> {
     let of = |(index, limit): (usize, &PlannedLimit)| {
         let quota = limit.quota?;
         let used = counted

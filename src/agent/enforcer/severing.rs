@@ -14,7 +14,7 @@ use super::kernel::Target;
 use crate::host::clock;
 use crate::host::net::links::links;
 use crate::host::net::netlink::NetlinkError;
-use crate::host::net::sock_diag::destroy::{LiveSocket, Looks, MAX_FOUND, Outcome};
+use crate::host::net::sock_diag::destroy::{DestroyOutcome, LiveSocket, MAX_FOUND, SocketFinder};
 use crate::host::processes::pace::thread_time;
 use crate::host::processes::process_table;
 use crate::process::Process;
@@ -45,7 +45,7 @@ struct Rules {
 /// What the enforcer keeps about it.
 #[derive(Default)]
 pub(super) struct Severing {
-    looks: Looks,
+    looks: SocketFinder,
     /// The rules whose cut connections were all looked for.
     done: Option<Rules>,
     unsupported: bool,
@@ -122,9 +122,9 @@ impl Enforcer {
         let before = self.severing.count;
         for (index, socket) in sockets.iter().enumerate() {
             match self.severing.looks.destroy(socket)? {
-                Outcome::Destroyed => self.severing.count += 1,
-                Outcome::Gone => continue,
-                Outcome::Unsupported => {
+                DestroyOutcome::Destroyed => self.severing.count += 1,
+                DestroyOutcome::Gone => continue,
+                DestroyOutcome::Unsupported => {
                     tracing::warn!("{UNSUPPORTED}");
                     self.severing.unsupported = true;
                     return Ok(());

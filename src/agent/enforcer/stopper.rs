@@ -9,7 +9,7 @@ use crate::process::{Process, ProcessId};
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::plan::Plan;
-use crate::quarantine::plan::processes::{Protected, Stopped, select};
+use crate::quarantine::plan::processes::{ProtectedProcesses, StoppedProcess, select};
 use crate::quarantine::proof::state::MAX_SHOWN;
 
 /// Frozen processes at most: each must be remembered, or it would stay frozen after release. More than this at once is
@@ -71,8 +71,8 @@ impl Enforcer {
         self.state.left_running.clone()
     }
 
-    pub(super) fn protected(&self) -> Protected {
-        Protected {
+    pub(super) fn protected(&self) -> ProtectedProcesses {
+        ProtectedProcesses {
             pids: [Some(std::process::id()), self.settings.nucleus_pid]
                 .into_iter()
                 .flatten()
@@ -127,7 +127,7 @@ impl Enforcer {
             }
             _ => {}
         }
-        stopped.push(Stopped {
+        stopped.push(StoppedProcess {
             identity: process.identity,
             name: process.name.clone(),
             exe: process.exe.clone(),

@@ -9,18 +9,18 @@ use std::thread::JoinHandle;
 use jiff::Timestamp;
 
 use crate::host::capture::{
-    Capture, CaptureEvent, CaptureSettings, CaptureStatus, Receiver as FrameReceiver, Wanted,
+    Capture, CaptureEvent, CaptureHealth, CaptureSettings, InterfaceFilter, Receiver as FrameReceiver,
 };
 use crate::host::clock::instant;
 use crate::host::net::links;
 use crate::host::net::netlink::NetlinkError;
-use crate::host::net::sock_diag::{SockDiag, Sockets};
+use crate::host::net::sock_diag::{KernelSockets, SockDiag};
 use crate::host::processes::pace::hurry;
 use crate::host::processes::procfs::ProcessIndex;
 use crate::lock;
 use crate::observe::accounts::Accounts;
-use crate::observe::closing::{Begun, CaptureCondition, assemble, by_interface};
-use crate::observe::ledger::Limits;
+use crate::observe::closing::{CaptureCondition, IntervalStart, assemble, by_interface};
+use crate::observe::ledger::LedgerLimits;
 use crate::observe::meter::Meter;
 use crate::observe::{Interval, LinkCounters, SocketSnapshot};
 
@@ -33,13 +33,13 @@ pub struct ObserveSettings {
     /// Begin of the first interval.
     pub started: Timestamp,
     /// Interfaces to capture, by name; loopback is never captured.
-    pub wanted: Wanted,
+    pub wanted: InterfaceFilter,
     /// Who reads the frames.
     pub receiver: FrameReceiver,
     /// Read frames for other hardware too; never unless asked.
     pub promiscuous: bool,
     /// How much is remembered within an interval.
-    pub limits: Limits,
+    pub limits: LedgerLimits,
 }
 
 impl ObserveSettings {
@@ -51,7 +51,7 @@ impl ObserveSettings {
             wanted: Arc::new(|_| true),
             receiver: FrameReceiver::Ring,
             promiscuous: false,
-            limits: Limits::default(),
+            limits: LedgerLimits::default(),
         }
     }
 }
@@ -59,9 +59,9 @@ impl ObserveSettings {
 /// Running observation; ends when dropped.
 pub struct Observer {
     capture: Capture,
-    accounts: Arc<Mutex<Accounts<Sockets, ProcessIndex>>>,
+    accounts: Arc<Mutex<Accounts<KernelSockets, ProcessIndex>>>,
     accountant: Option<JoinHandle<()>>,
-    begun: Mutex<Begun>,
+    begun: Mutex<IntervalStart>,
 }
 
 impl Observer {
@@ -73,7 +73,7 @@ impl Observer {
         let accounts = Accounts::new(
             settings.limits,
             Arc::clone(&meter),
-            Sockets::default(),
+            KernelSockets::default(),
             ProcessIndex::default(),
         );
         let accounts = Arc::new(Mutex::new(accounts));
@@ -96,7 +96,7 @@ impl Observer {
             capture,
             accounts,
             accountant,
-            begun: Mutex::new(Begun {
+            begun: Mutex::new(IntervalStart {
                 at: settings.started,
                 kernel,
                 lost_frames: None,
@@ -159,7 +159,7 @@ impl Observer {
 
     /// What is captured and what hinders it.
     #[must_use]
-    pub fn status(&self) -> CaptureStatus {
+    pub fn status(&self) -> CaptureHealth {
         self.capture.status()
     }
 
@@ -179,7 +179,7 @@ impl Drop for Observer {
     }
 }
 
-fn account(received: &Receiver<CaptureEvent>, accounts: &Mutex<Accounts<Sockets, ProcessIndex>>) {
+fn account(received: &Receiver<CaptureEvent>, accounts: &Mutex<Accounts<KernelSockets, ProcessIndex>>) {
     hurry();
     let mut patience = None;
     loop {
@@ -199,7 +199,7 @@ fn account(received: &Receiver<CaptureEvent>, accounts: &Mutex<Accounts<Sockets,
     }
 }
 
-fn condition(status: &CaptureStatus) -> CaptureCondition {
+fn condition(status: &CaptureHealth) -> CaptureCondition {
     CaptureCondition {
         lost_frames: status.lost_frames,
         faults: status.faults(),

@@ -13,11 +13,11 @@ use crate::agent::observer::Observer;
 use crate::cloud::topics;
 use crate::config::Config;
 use crate::host::clock;
-use crate::host::files::drop_directory::{self, Found};
+use crate::host::files::drop_directory::{self, MetricFiles};
 use crate::host::net::netlink::NetlinkError;
 use crate::observe::{Interval, SocketSnapshot};
-use crate::report::custom::collect::{Sources, collect};
-use crate::report::custom::traffic::Traffic;
+use crate::report::custom::collect::{MetricInputs, collect};
+use crate::report::custom::traffic::TrafficTotals;
 use crate::report::custom::{CustomMetric, MAX_METRICS, dropped};
 use crate::report::document::{Report, ReportInput, build};
 
@@ -30,7 +30,7 @@ const MAX_REASONS: usize = 16;
 pub(super) struct Observed {
     pub(super) interval: Interval,
     pub(super) sockets: Result<SocketSnapshot, NetlinkError>,
-    found: Found,
+    found: MetricFiles,
 }
 
 /// A report that can be sent.
@@ -65,7 +65,7 @@ impl Reporter {
         Observed {
             interval: take(&self.observer, clock::now().wall),
             sockets: self.observer.sockets(),
-            found: directory.map_or_else(Found::default, |path| {
+            found: directory.map_or_else(MetricFiles::default, |path| {
                 drop_directory::read(path, clock::now().wall)
             }),
         }
@@ -146,9 +146,9 @@ impl Reporter {
         let reporting = &config.reporting;
         let mut metrics = Vec::new();
         if !reporting.custom.is_empty() {
-            let traffic = Traffic::from(&observed.interval);
+            let traffic = TrafficTotals::from(&observed.interval);
             let traffic = ledgers.pending.begin(report_id, traffic, reporting.offline);
-            let sources = Sources {
+            let sources = MetricInputs {
                 traffic: &traffic,
                 posture: self.enforcer.state().borrow().posture,
             };

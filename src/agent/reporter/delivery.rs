@@ -21,8 +21,8 @@ use super::memory::{Memory, Waiting};
 use crate::cloud::inbox::InboxEvent;
 use crate::config::Config;
 use crate::host::clock;
-use crate::report::last::{LastOutcome, LastReport};
-use crate::report::reply::{self, Belongs, Outcome, Reply};
+use crate::report::last::{LastReport, ReportOutcome};
+use crate::report::reply::{self, ReplyMatch, ReplyOutcome, ReportReply};
 use crate::report::report_id;
 
 /// How long an answer may take; later ones still count for the ledgers.
@@ -51,7 +51,7 @@ impl Reporter {
             sent: clock::now().wall,
             topic: composed.topic,
             bytes: composed.payload.len(),
-            outcome: LastOutcome::Waiting,
+            outcome: ReportOutcome::Waiting,
             answered: None,
             error: None,
         });
@@ -65,7 +65,7 @@ impl Reporter {
         if let Err(error) = sent {
             let why = format!("the report could not be published: {}", crate::error_text(&error));
             self.failed(&why);
-            return self.became(memory, LastOutcome::NotSent, Some(why));
+            return self.became(memory, ReportOutcome::NotSent, Some(why));
         }
         tracing::debug!(report_id, "report sent");
         self.board.update(|status| {
@@ -77,7 +77,7 @@ impl Reporter {
             // Nobody answers on a topic of the operator's own; handed over is all there is to know.
             memory.ledgers.baseline.accepted(report_id);
             memory.ledgers.pending.settle(report_id);
-            self.became(memory, LastOutcome::HandedOver, None);
+            self.became(memory, ReportOutcome::HandedOver, None);
         } else {
             memory.waiting = Some(Waiting {
                 report_id,
@@ -101,7 +101,7 @@ impl Reporter {
                 let reply = reply::parse(outcome, &payload);
                 match memory
                     .waiting
-                    .take_if(|waiting| reply.belongs_to(waiting.report_id) != Belongs::Another)
+                    .take_if(|waiting| reply.belongs_to(waiting.report_id) != ReplyMatch::Another)
                 {
                     Some(waiting) => self.answered(&reply, &waiting, memory),
                     None => self.belated(&reply, memory),
@@ -110,10 +110,10 @@ impl Reporter {
         }
     }
 
-    fn answered(&self, reply: &Reply, waiting: &Waiting, memory: &mut Memory) {
+    fn answered(&self, reply: &ReportReply, waiting: &Waiting, memory: &mut Memory) {
         let report_id = waiting.report_id;
         let error = match reply.outcome {
-            Outcome::Accepted => {
+            ReplyOutcome::Accepted => {
                 memory.ledgers.baseline.accepted(report_id);
                 if waiting.custom {
                     memory.ledgers.pending.settle(report_id);
@@ -123,9 +123,9 @@ impl Reporter {
                     status.reports.accepted += 1;
                     status.reports.last_error = None;
                 });
-                return self.became(memory, LastOutcome::Accepted, None);
+                return self.became(memory, ReportOutcome::Accepted, None);
             }
-            Outcome::Rejected => {
+            ReplyOutcome::Rejected => {
                 let code = reply.error_code.as_deref().unwrap_or("no code");
                 let message = reply.error_message.as_deref().unwrap_or("no message");
                 format!("{code}, {message}")
@@ -146,13 +146,13 @@ impl Reporter {
         }
         self.board.update(|status| status.reports.rejected += 1);
         self.failed(&format!("report {report_id} was rejected: {error}"));
-        self.became(memory, LastOutcome::Rejected, Some(error));
+        self.became(memory, ReportOutcome::Rejected, Some(error));
     }
 
     /// Nobody waits for it: late, twice, or to somebody else's report. Only the ledgers know their own, and only an
     /// acceptance is worth something.
-    fn belated(&self, reply: &Reply, memory: &mut Memory) {
-        let (Some(report_id), Outcome::Accepted) = (reply.report_id, reply.outcome) else {
+    fn belated(&self, reply: &ReportReply, memory: &mut Memory) {
+        let (Some(report_id), ReplyOutcome::Accepted) = (reply.report_id, reply.outcome) else {
             return;
         };
         if memory.ledgers.baseline.accepted(report_id) {
@@ -163,7 +163,7 @@ impl Reporter {
                 .as_ref()
                 .is_some_and(|last| last.report_id == report_id)
             {
-                self.became(memory, LastOutcome::Accepted, None);
+                self.became(memory, ReportOutcome::Accepted, None);
             }
         }
     }
@@ -186,11 +186,11 @@ impl Reporter {
             let why = "no answer in time".to_owned();
             self.board.update(|status| status.reports.unanswered += 1);
             self.failed(&format!("report {}: {why}", waiting.report_id));
-            self.became(memory, LastOutcome::Unanswered, Some(why));
+            self.became(memory, ReportOutcome::Unanswered, Some(why));
         }
     }
 
-    fn became(&self, memory: &mut Memory, outcome: LastOutcome, error: Option<String>) {
+    fn became(&self, memory: &mut Memory, outcome: ReportOutcome, error: Option<String>) {
         if let Some(last) = &mut memory.last {
             last.outcome = outcome;
             last.answered = Some(clock::now().wall);

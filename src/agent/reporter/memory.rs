@@ -9,9 +9,9 @@ use crate::config::Config;
 use crate::detect::Detector;
 use crate::host::{clock, files};
 use crate::report::baseline::Baseline;
-use crate::report::caution::Caution;
+use crate::report::caution::CustomMetricPause;
 use crate::report::last::LastReport;
-use crate::report::pending::Pending;
+use crate::report::pending::PendingIntervals;
 use crate::report::schedule::Schedule;
 
 /// The newest report, in the state directory.
@@ -22,7 +22,7 @@ pub(super) struct Memory {
     pub(super) ledgers: Ledgers,
     pub(super) schedule: Schedule,
     pub(super) detector: Detector,
-    pub(super) caution: Caution,
+    pub(super) caution: CustomMetricPause,
     pub(super) last: Option<LastReport>,
     pub(super) waiting: Option<Waiting>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Memory {
 #[derive(Clone, Default)]
 pub(super) struct Ledgers {
     pub(super) baseline: Baseline,
-    pub(super) pending: Pending,
+    pub(super) pending: PendingIntervals,
 }
 
 /// A report that is under way.
@@ -57,7 +57,7 @@ impl Reporter {
             ledgers: self.ledgers(),
             schedule: Schedule::new(interval, fastrand::u64(..), clock::instant(), since),
             detector: Detector::new(config.detect.behaviors.clone()),
-            caution: Caution::default(),
+            caution: CustomMetricPause::default(),
             last,
             waiting: None,
         }

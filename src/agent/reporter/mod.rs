@@ -101,7 +101,7 @@ impl Reporter {
         }
         if before.custom != after.custom || before.encoding != after.encoding {
             // What was refused may not be sent any more.
-            memory.caution = crate::report::caution::Caution::default();
+            memory.caution = crate::report::caution::CustomMetricPause::default();
         }
         if before.enabled && !after.enabled {
             // Nobody wants to know what happens meanwhile: the next report begins anew.

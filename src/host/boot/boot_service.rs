@@ -77,9 +77,9 @@ pub enum BootServiceError {
     },
 }
 
-/// What [`Places::install`] found and did.
+/// What [`BootServicePaths::install`] found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Installed {
+pub enum InstallOutcome {
     /// systemd does not run here, so there is nothing that would start a unit.
     NoSystemd,
     /// The administrator masked the unit.
@@ -93,13 +93,13 @@ pub enum Installed {
 
 /// Where everything is.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct BootServicePaths {
     /// Stands before every path; nothing of the running system is touched then.
     root: Option<PathBuf>,
     state: PathBuf,
 }
 
-impl Places {
+impl BootServicePaths {
     /// The state directory's place, as `run` is told it; below `root` if given.
     pub fn new(root: Option<PathBuf>, state: PathBuf) -> Self {
         Self { root, state }
@@ -124,15 +124,15 @@ impl Places {
     ///
     /// # Errors
     /// The first thing that could not be done; all that was there before still is.
-    pub fn install(&self) -> Result<Installed, BootServiceError> {
+    pub fn install(&self) -> Result<InstallOutcome, BootServiceError> {
         state_directory::prepare(&self.state())?;
         if !self.has_systemd() {
-            return Ok(Installed::NoSystemd);
+            return Ok(InstallOutcome::NoSystemd);
         }
         let text = self.unit_text()?;
         let unit = self.unit();
         if fs::read_link(&unit).is_ok_and(|target| target == Path::new("/dev/null")) {
-            return Ok(Installed::Masked);
+            return Ok(InstallOutcome::Masked);
         }
         if statvfs(&self.state()).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC)) {
             return Err(BootServiceError::NoExec { path: self.state() });
@@ -140,7 +140,7 @@ impl Places {
         let mut changed = copy_program(&self.state().join(PROGRAM))?;
         changed |= write_unit(&unit, &text)?;
         changed |= link(&self.wanted())?;
-        Ok(Installed::Ready { changed })
+        Ok(InstallOutcome::Ready { changed })
     }
 
     /// Removes the unit, its link and the copy of the program; gives whether systemd's files changed. A mask of the

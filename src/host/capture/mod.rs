@@ -1,7 +1,7 @@
 //! Reads frames from every wanted interface and counts them in the shared [`Meter`].
 //!
 //! In: [`CaptureSettings`]. Out: sums in the meter, [`CaptureEvent`]s that tell the accountant when to look, and a
-//! [`CaptureStatus`] that names every interface and what hinders its capture.
+//! [`CaptureHealth`] that names every interface and what hinders its capture.
 //!
 //! A supervisor notices interfaces that come and go (`supervisor`). Frames come through one ring for all interfaces
 //! (`ring`), or through pnet's own receiver with a thread for each (`stock`): slower, without the kernel's drops,
@@ -25,7 +25,7 @@ use crate::observe::meter::Meter;
 use supervisor::Supervisor;
 
 /// Decides by name whether an interface is captured.
-pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+pub type InterfaceFilter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// Who reads the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Receiver {
 /// What to capture and where to count it.
 pub struct CaptureSettings {
     /// Interfaces to capture, loopback is never asked for.
-    pub wanted: Wanted,
+    pub wanted: InterfaceFilter,
     /// Who shall read.
     pub receiver: Receiver,
     /// Receive frames for other hardware too.
@@ -83,7 +83,7 @@ pub enum CaptureState {
 
 /// State of capture, by interface name; interfaces that are not wanted do not appear.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CaptureStatus {
+pub struct CaptureHealth {
     /// Per interface.
     pub interfaces: BTreeMap<String, CaptureState>,
     /// Who reads; absent before the first interface was seen.
@@ -97,7 +97,7 @@ pub struct CaptureStatus {
     pub ring_fault: Option<String>,
 }
 
-impl CaptureStatus {
+impl CaptureHealth {
     /// Interfaces whose frames are read, by name.
     pub fn reading(&self) -> impl Iterator<Item = &str> {
         let reading = |state: &CaptureState| *state == CaptureState::Capturing;
@@ -120,7 +120,7 @@ impl CaptureStatus {
 
 /// Running capture; ends when dropped.
 pub struct Capture {
-    status: Arc<Mutex<CaptureStatus>>,
+    status: Arc<Mutex<CaptureHealth>>,
     stop: Arc<AtomicBool>,
     supervisor: Option<JoinHandle<()>>,
 }
@@ -129,7 +129,7 @@ impl Capture {
     /// Starts the supervisor in the network namespace of the calling thread. Never fails; faults are in the status.
     #[must_use]
     pub fn start(settings: CaptureSettings) -> Self {
-        let status = Arc::new(Mutex::new(CaptureStatus::default()));
+        let status = Arc::new(Mutex::new(CaptureHealth::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let supervisor = Supervisor::new(settings, Arc::clone(&status), Arc::clone(&stop));
         let spawned = std::thread::Builder::new()
@@ -151,7 +151,7 @@ impl Capture {
 
     /// What is captured and what is not.
     #[must_use]
-    pub fn status(&self) -> CaptureStatus {
+    pub fn status(&self) -> CaptureHealth {
         lock(&self.status).clone()
     }
 
@@ -173,13 +173,13 @@ impl Drop for Capture {
 
 /// What every reader thread works with.
 #[derive(Clone)]
-struct Work {
+struct ReaderContext {
     meter: Arc<Mutex<Meter>>,
     events: SyncSender<CaptureEvent>,
     stop: Arc<AtomicBool>,
 }
 
-impl Work {
+impl ReaderContext {
     fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use packet_ring::{Frame, FrameKind, PacketRing, RingControl, RingOptions};
 
-use super::{CaptureState, Work};
+use super::{CaptureState, ReaderContext};
 use crate::host::net::links::link_kind;
 use crate::host::processes::pace::hurry;
 use crate::lock;
 use crate::observe::link::Link;
-use crate::observe::meter::Captured;
-use crate::observe::way::Seen;
+use crate::observe::meter::CapturedFrame;
+use crate::observe::way::PacketType;
 
 /// The thread looks for its stop signal this often while nothing comes.
 const WAIT: Duration = Duration::from_millis(500);
@@ -29,7 +29,7 @@ pub(super) struct Ring {
 
 impl Ring {
     /// Opens it and starts to read; nothing is watched yet. The fault is `None` if the right to capture is missing.
-    pub(super) fn open(work: &Work) -> Result<Self, Option<String>> {
+    pub(super) fn open(work: &ReaderContext) -> Result<Self, Option<String>> {
         let ring = PacketRing::open(&RingOptions::default())
             .map_err(|error| (!error.is_permission()).then(|| crate::error_text(&error)))?;
         let control = ring.control().clone();
@@ -92,7 +92,7 @@ impl Ring {
 }
 
 /// Reads until told to stop or the socket fails; returns why it ended.
-fn read(mut ring: PacketRing, work: &Work) -> String {
+fn read(mut ring: PacketRing, work: &ReaderContext) -> String {
     hurry();
     while !work.is_stopped() {
         // Taken at the first frame of a block: while the thread waits, nobody else has to.
@@ -112,17 +112,17 @@ fn read(mut ring: PacketRing, work: &Work) -> String {
     "stopped".to_owned()
 }
 
-fn captured<'a>(frame: &Frame<'a>) -> Captured<'a> {
-    Captured {
+fn captured<'a>(frame: &Frame<'a>) -> CapturedFrame<'a> {
+    CapturedFrame {
         interface: frame.interface,
         bytes: frame.bytes,
         wire_length: Some(frame.wire_length as usize),
         link: link_kind(frame.hardware_type),
         seen: match frame.kind {
-            FrameKind::Outgoing => Seen::Outgoing,
-            FrameKind::Host | FrameKind::Broadcast | FrameKind::Multicast => Seen::ForUs,
-            FrameKind::OtherHost => Seen::ForOther,
-            FrameKind::Other(_) => Seen::Untold,
+            FrameKind::Outgoing => PacketType::Outgoing,
+            FrameKind::Host | FrameKind::Broadcast | FrameKind::Multicast => PacketType::ForUs,
+            FrameKind::OtherHost => PacketType::ForOther,
+            FrameKind::Other(_) => PacketType::Untold,
         },
         vlan: frame.vlan.map(packet_ring::Vlan::id),
     }

@@ -19,13 +19,13 @@ use pnet::datalink::{Channel, Config, DataLinkReceiver, NetworkInterface};
 use pnet::util::MacAddr;
 
 use super::supervisor::RETRY;
-use super::{CaptureState, Work};
+use super::{CaptureState, ReaderContext};
 use crate::host::clock::instant;
 use crate::lock;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
-use crate::observe::meter::Captured;
-use crate::observe::way::Seen;
+use crate::observe::meter::CapturedFrame;
+use crate::observe::way::PacketType;
 
 /// Room for one frame: the largest offloaded packet (64 KiB), its link header and eight VLAN tags.
 const FRAME_BUFFER: usize = 65_536 + 64;
@@ -37,7 +37,7 @@ const READ_TIMEOUT: Duration = Duration::from_millis(200);
 /// A capture that ended is reopened after this pause; the usual cause is an interface that was switched off and on.
 const REOPEN: Duration = Duration::from_secs(2);
 
-enum Reader {
+enum StockReader {
     Running {
         name: String,
         stop: Arc<AtomicBool>,
@@ -52,19 +52,19 @@ enum Reader {
 
 /// The readers, by interface index.
 pub(super) struct StockReaders {
-    work: Work,
-    readers: BTreeMap<u32, Reader>,
+    work: ReaderContext,
+    readers: BTreeMap<u32, StockReader>,
 }
 
 impl StockReaders {
-    pub(super) const fn new(work: Work) -> Self {
+    pub(super) const fn new(work: ReaderContext) -> Self {
         Self {
             work,
             readers: BTreeMap::new(),
         }
     }
 
-    pub(super) const fn work(&self) -> &Work {
+    pub(super) const fn work(&self) -> &ReaderContext {
         &self.work
     }
 
@@ -92,7 +92,7 @@ impl StockReaders {
                 continue;
             }
             if reader.has_ended() {
-                reader = Reader::Resting {
+                reader = StockReader::Resting {
                     name,
                     until: instant() + REOPEN,
                     fault: reader.join(),
@@ -104,8 +104,8 @@ impl StockReaders {
 
     fn start_reader(&mut self, link: &Link, promiscuous: bool) -> CaptureState {
         match self.readers.get(&link.index) {
-            Some(Reader::Running { .. }) => return CaptureState::Capturing,
-            Some(Reader::Resting { until, fault, .. }) if instant() < *until => {
+            Some(StockReader::Running { .. }) => return CaptureState::Capturing,
+            Some(StockReader::Resting { until, fault, .. }) if instant() < *until => {
                 return CaptureState::Failed(fault.clone());
             }
             _ => {}
@@ -115,7 +115,7 @@ impl StockReaders {
             Ok(reader) => (reader, CaptureState::Capturing),
             Err(fault) => {
                 let fault = format!("{fault}; next attempt in {} s", RETRY.as_secs());
-                let reader = Reader::Resting {
+                let reader = StockReader::Resting {
                     name: link.name.clone(),
                     until: instant() + RETRY,
                     fault: fault.clone(),
@@ -127,7 +127,7 @@ impl StockReaders {
         state
     }
 
-    fn spawn(&self, link: &Link, receiver: Box<dyn DataLinkReceiver>) -> Result<Reader, String> {
+    fn spawn(&self, link: &Link, receiver: Box<dyn DataLinkReceiver>) -> Result<StockReader, String> {
         let stop = Arc::new(AtomicBool::new(false));
         let (work, index, kind) = (self.work.clone(), link.index, link.kind);
         let seen = Arc::clone(&stop);
@@ -135,7 +135,7 @@ impl StockReaders {
             .name(format!("capture {}", link.name))
             .spawn(move || read(receiver, index, kind, &work, &seen))
             .map_err(|error| format!("could not start a reader thread: {error}"))?;
-        Ok(Reader::Running {
+        Ok(StockReader::Running {
             name: link.name.clone(),
             stop,
             thread,
@@ -143,7 +143,7 @@ impl StockReaders {
     }
 }
 
-impl Reader {
+impl StockReader {
     fn name(&self) -> &str {
         match self {
             Self::Running { name, .. } | Self::Resting { name, .. } => name,
@@ -176,20 +176,20 @@ fn read(
     mut receiver: Box<dyn DataLinkReceiver>,
     interface: u32,
     link: LinkKind,
-    work: &Work,
+    work: &ReaderContext,
     stop: &AtomicBool,
 ) -> String {
     while !stop.load(Ordering::Relaxed) && !work.is_stopped() {
         match receiver.next() {
             Ok(bytes) => {
                 let mut meter = lock(&work.meter);
-                meter.count(&Captured {
+                meter.count(&CapturedFrame {
                     interface,
                     bytes,
                     // A frame that fills the buffer was cut; then its own header tells the length.
                     wire_length: (bytes.len() < FRAME_BUFFER).then_some(bytes.len()),
                     link,
-                    seen: Seen::Untold,
+                    seen: PacketType::Untold,
                     vlan: None,
                 });
                 let fresh = meter.take_fresh();

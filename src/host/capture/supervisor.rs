@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::ring::Ring;
 use super::stock::StockReaders;
-use super::{CaptureEvent, CaptureSettings, CaptureState, CaptureStatus, Receiver, Work};
+use super::{CaptureEvent, CaptureHealth, CaptureSettings, CaptureState, ReaderContext, Receiver};
 use crate::host::clock::{self, instant};
 use crate::host::net::link_watch::LinkWatch;
 use crate::host::net::links::links;
 use crate::lock;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
-use crate::observe::way::{Interface, Stack};
+use crate::observe::way::{InterfaceStack, StackInterface};
 
 /// Housekeeping of later stages runs on these ticks, and the stop signal is looked for.
 const TICK: Duration = Duration::from_millis(250);
@@ -34,7 +34,7 @@ pub(super) const MAX_CAPTURES: usize = 64;
 
 pub(super) struct Supervisor {
     settings: CaptureSettings,
-    status: Arc<Mutex<CaptureStatus>>,
+    status: Arc<Mutex<CaptureHealth>>,
     stop: Arc<AtomicBool>,
     watch: Option<LinkWatch>,
     ring: Option<Ring>,
@@ -46,10 +46,10 @@ pub(super) struct Supervisor {
 impl Supervisor {
     pub(super) fn new(
         settings: CaptureSettings,
-        status: Arc<Mutex<CaptureStatus>>,
+        status: Arc<Mutex<CaptureHealth>>,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        let work = Work {
+        let work = ReaderContext {
             meter: Arc::clone(&settings.meter),
             events: settings.events.clone(),
             stop: Arc::clone(&stop),
@@ -128,9 +128,9 @@ impl Supervisor {
             !matches!(link.kind, LinkKind::Unsupported(_))
                 && wanted.iter().any(|other| other.index == link.index)
         };
-        let stack: Vec<Interface> = links
+        let stack: Vec<StackInterface> = links
             .iter()
-            .map(|link| Interface {
+            .map(|link| StackInterface {
                 index: link.index,
                 hardware: link.hardware,
                 captured: captured(link),
@@ -139,7 +139,7 @@ impl Supervisor {
                 kind: link.device,
             })
             .collect();
-        lock(&self.settings.meter).set_stack(Stack::new(&stack));
+        lock(&self.settings.meter).set_stack(InterfaceStack::new(&stack));
         // The accountant must know an interface before its first frame.
         if self.settings.events.send(CaptureEvent::Links(links)).is_err() {
             return;

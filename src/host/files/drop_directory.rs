@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use crate::report::custom::dropped::{Dropped, printable};
+use crate::report::custom::dropped::{MetricFile, printable};
 
 /// Files looked at; as many metrics as an account has.
 const MAX_FILES: usize = 100;
@@ -30,24 +30,24 @@ const WORLD_WRITABLE: u32 = 0o002;
 
 /// What the directory holds.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct MetricFiles {
     /// Files that may be looked into, by name.
-    pub files: Vec<Dropped>,
+    pub files: Vec<MetricFile>,
     /// What is wrong, one sentence each.
     pub faults: Vec<String>,
 }
 
 /// Reads the directory at `now`.
 #[must_use]
-pub fn read(path: &Path, now: Timestamp) -> Found {
-    let mut found = Found::default();
+pub fn read(path: &Path, now: Timestamp) -> MetricFiles {
+    let mut found = MetricFiles::default();
     if let Err(why) = read_into(path, now, &mut found) {
         found.faults.push(format!("{}: {why}", path.display()));
     }
     found
 }
 
-fn read_into(path: &Path, now: Timestamp, found: &mut Found) -> Result<(), String> {
+fn read_into(path: &Path, now: Timestamp, found: &mut MetricFiles) -> Result<(), String> {
     let text = |error: nix::errno::Errno| error.desc().to_owned();
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let directory = openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty()).map_err(text)?;
@@ -92,7 +92,7 @@ fn names(directory: &File) -> Result<(Vec<String>, bool), String> {
     Ok((names, more))
 }
 
-fn read_file(directory: impl AsFd, name: &str, owner: u32, now: Timestamp) -> Result<Dropped, String> {
+fn read_file(directory: impl AsFd, name: &str, owner: u32, now: Timestamp) -> Result<MetricFile, String> {
     // Without O_NONBLOCK a fifo would hold the agent for ever.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let file = match openat(directory, name, flags, Mode::empty()) {
@@ -128,7 +128,7 @@ fn read_file(directory: impl AsFd, name: &str, owner: u32, now: Timestamp) -> Re
         Ok(age) => Some(age),
         Err(_) => (written.duration_since(now).unsigned_abs() <= SLACK).then_some(Duration::ZERO),
     };
-    Ok(Dropped {
+    Ok(MetricFile {
         file: name.to_owned(),
         age,
         bytes,

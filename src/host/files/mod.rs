@@ -236,13 +236,13 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
 
 /// A file lock; gone when dropped or when the process ends, however it ends.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not used")] nix::fcntl::Flock<File>);
+pub struct FileLock(#[expect(dead_code, reason = "held, not used")] nix::fcntl::Flock<File>);
 
 /// Locks a file; `None` when another process holds it.
 ///
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`].
-pub fn lock(path: &Path) -> Result<Option<Lock>, FileError> {
+pub fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
     state_directory::check(directory_of(path))?;
     let file = OpenOptions::new()
         .write(true)
@@ -253,7 +253,7 @@ pub fn lock(path: &Path) -> Result<Option<Lock>, FileError> {
         .open(path)
         .map_err(unwritten(path))?;
     match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(Lock(lock))),
+        Ok(lock) => Ok(Some(FileLock(lock))),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(unwritten(path)(error.into())),
     }

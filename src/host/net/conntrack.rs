@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::netlink::{Netlink, NetlinkError, Question, attributes, push_attribute};
-use crate::observe::flow::{LocalFlow, Protocol};
+use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, push_attribute};
+use crate::observe::flow::{IpProtocol, LocalFlow};
 
 /// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_GET`.
 const GET: u16 = 1 << 8 | 1;
@@ -55,7 +55,7 @@ impl Conntrack {
         };
         let mut found = None;
         let asked = self.netlink.ask(
-            Question {
+            NetlinkRequest {
                 message_type: GET,
                 dump: false,
                 payload: &payload,
@@ -84,9 +84,9 @@ impl Conntrack {
 /// "The flow with this tuple": as an incoming packet has it. The kernel finds it whichever direction that is.
 fn question(flow: &LocalFlow) -> Option<Vec<u8>> {
     let number = match flow.protocol {
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
-        Protocol::Icmp | Protocol::Icmpv6 | Protocol::Other(_) => return None,
+        IpProtocol::Tcp => 6,
+        IpProtocol::Udp => 17,
+        IpProtocol::Icmp | IpProtocol::Icmpv6 | IpProtocol::Other(_) => return None,
     };
     let (mut ip, mut transport, mut tuple) = (Vec::new(), Vec::new(), Vec::new());
     let family = match (flow.remote, flow.local) {

@@ -14,7 +14,7 @@ use pnet::packet::udp::UdpPacket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::quarantine::lifelines::dns_answers::{Datagram, MAX_MESSAGE, PORT, Way};
+use crate::quarantine::lifelines::dns_answers::{Datagram, DatagramDirection, MAX_MESSAGE, PORT};
 
 /// Headers before the longest message: 60 bytes of IPv4 with all its options, 8 of UDP.
 const HEADERS: usize = 68;
@@ -99,9 +99,9 @@ impl DnsTap {
 /// The datagram in an IP packet, if it is one of ours.
 fn read<'a>(bytes: &'a [u8], seen: &Seen) -> Option<Datagram<'a>> {
     let way = match (seen.hardware_type == LOOPBACK, seen.kind) {
-        (true, FrameKind::Host) => Way::Loopback,
-        (false, FrameKind::Host) => Way::Received,
-        (false, FrameKind::Outgoing) => Way::Sent,
+        (true, FrameKind::Host) => DatagramDirection::Loopback,
+        (false, FrameKind::Host) => DatagramDirection::Received,
+        (false, FrameKind::Outgoing) => DatagramDirection::Sent,
         // On loopback every packet is seen leaving, too; what is for others is not ours.
         _ => return None,
     };
@@ -168,13 +168,16 @@ mod tests {
         assert_eq!(datagram.payload, b"hi");
         assert_eq!(datagram.source, "198.51.100.1:53".parse().unwrap());
         assert_eq!(datagram.destination, "198.51.100.2:40000".parse().unwrap());
-        assert_eq!(datagram.way, Way::Received);
+        assert_eq!(datagram.way, DatagramDirection::Received);
         let mut six = vec![0x60, 0, 0, 0, 0, 10, 17, 64];
         six.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1].repeat(2));
         six.extend([0x9c, 0x40, 0, 53, 0, 10, 0, 0]);
         six.extend(b"hi");
         let datagram = read(&six, &seen(1, FrameKind::Outgoing)).unwrap();
-        assert_eq!((datagram.payload, datagram.way), (&b"hi"[..], Way::Sent));
+        assert_eq!(
+            (datagram.payload, datagram.way),
+            (&b"hi"[..], DatagramDirection::Sent)
+        );
         assert_eq!(datagram.destination, "[2001:db8::1]:53".parse().unwrap());
     }
 
@@ -199,7 +202,7 @@ mod tests {
     fn on_loopback_each_packet_counts_once() {
         let packet = packet();
         let way = |hardware, kind| read(&packet, &seen(hardware, kind)).map(|datagram| datagram.way);
-        assert_eq!(way(LOOPBACK, FrameKind::Host), Some(Way::Loopback));
+        assert_eq!(way(LOOPBACK, FrameKind::Host), Some(DatagramDirection::Loopback));
         assert_eq!(way(LOOPBACK, FrameKind::Outgoing), None);
         assert_eq!(way(1, FrameKind::OtherHost), None);
         assert_eq!(way(1, FrameKind::Broadcast), None);

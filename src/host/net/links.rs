@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::netlink::{Netlink, NetlinkError, Question, attributes, word};
+use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, word};
 use crate::observe::decode::LinkKind;
 use crate::observe::interval::{Counters, LinkCounters};
 use crate::observe::link::Link;
-use crate::observe::way::Kind;
+use crate::observe::way::InterfaceKind;
 
 /// Interfaces looked at; a gateway with a container per service has some dozens.
 const MAX_LINKS: usize = 1_024;
@@ -66,9 +66,9 @@ pub fn counters() -> Result<Vec<LinkCounters>, NetlinkError> {
 }
 
 /// A request for everything: a header of zeros means "of any family".
-fn list(message_type: u16, header: usize) -> Question<'static> {
+fn list(message_type: u16, header: usize) -> NetlinkRequest<'static> {
     const ZEROS: [u8; 16] = [0; 16];
-    Question {
+    NetlinkRequest {
         message_type,
         dump: true,
         payload: ZEROS.get(..header).unwrap_or(&ZEROS),
@@ -115,7 +115,7 @@ fn link_of(message: &[u8]) -> Option<Link> {
         networks: Vec::new(),
         master: None,
         lower: None,
-        device: Kind::Other,
+        device: InterfaceKind::Other,
         counters: Counters::default(),
     };
     let mut elsewhere = false;
@@ -157,18 +157,18 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
 }
 
-fn device(info: &[u8]) -> Kind {
+fn device(info: &[u8]) -> InterfaceKind {
     use numbers as n;
     let find = |wanted| attributes(info).find_map(|(number, value)| (number == wanted).then_some(value));
     match find(n::IFLA_INFO_KIND).map(text).as_deref() {
-        Some("bridge") => Kind::Bridge,
-        Some("bond" | "team") => Kind::Bond,
-        Some("macvlan" | "macvtap") => Kind::Macvlan,
+        Some("bridge") => InterfaceKind::Bridge,
+        Some("bond" | "team") => InterfaceKind::Bond,
+        Some("macvlan" | "macvtap") => InterfaceKind::Macvlan,
         Some("vlan") => attributes(find(n::IFLA_INFO_DATA).unwrap_or_default())
             .find(|(number, _)| *number == n::IFLA_VLAN_ID)
-            .and_then(|(_, id)| Some(Kind::Vlan(u16::from_ne_bytes(id.try_into().ok()?))))
+            .and_then(|(_, id)| Some(InterfaceKind::Vlan(u16::from_ne_bytes(id.try_into().ok()?))))
             .unwrap_or_default(),
-        _ => Kind::Other,
+        _ => InterfaceKind::Other,
     }
 }
 

@@ -36,7 +36,7 @@ fn a_vlan_on_another_interface_is_told_and_counters_are_64_bits_wide() {
     assert_eq!((link.name.as_str(), link.index, link.up), ("eth0.10", 7, true));
     assert_eq!(
         (link.lower, link.master, link.device),
-        (Some(3), Some(4), Kind::Vlan(10))
+        (Some(3), Some(4), InterfaceKind::Vlan(10))
     );
     assert_eq!(
         link.counters,

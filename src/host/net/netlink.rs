@@ -59,7 +59,7 @@ impl NetlinkError {
 
 /// What to ask.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct NetlinkRequest<'a> {
     /// Type of the request, as the protocol numbers them.
     pub message_type: u16,
     /// Every object there is, or the one that the payload names.
@@ -102,7 +102,7 @@ impl Netlink {
     /// If the kernel cannot be asked or refuses; the refusal says why ([`NetlinkError::refusal`]).
     pub fn ask(
         &mut self,
-        question: Question<'_>,
+        question: NetlinkRequest<'_>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), NetlinkError>,
     ) -> Result<(), NetlinkError> {
         let flags = if question.dump { NLM_F_DUMP } else { 0 };

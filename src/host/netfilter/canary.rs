@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// What the kernel did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CanaryOutcome {
     /// The packet filter refused it: proof.
     Refused,
     /// There is no route; nothing can leave that way either, but it is no proof of the filter.
@@ -25,7 +25,7 @@ pub enum Outcome {
 }
 
 /// Sends one datagram of one byte.
-pub fn send(target: SocketAddr) -> Outcome {
+pub fn send(target: SocketAddr) -> CanaryOutcome {
     let any: IpAddr = match target.ip() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -35,15 +35,15 @@ pub fn send(target: SocketAddr) -> Outcome {
         socket.send_to(&[0], target)
     });
     match sent {
-        Ok(_) => Outcome::Left,
+        Ok(_) => CanaryOutcome::Left,
         Err(error) => judge(&error),
     }
 }
 
-fn judge(error: &io::Error) -> Outcome {
+fn judge(error: &io::Error) -> CanaryOutcome {
     // EACCES is the same kind, and comes from a prohibiting route or a broadcast address without any filter.
     if error.raw_os_error() == Some(nix::errno::Errno::EPERM as i32) {
-        return Outcome::Refused;
+        return CanaryOutcome::Refused;
     }
     match error.kind() {
         io::ErrorKind::NetworkUnreachable
@@ -51,8 +51,8 @@ fn judge(error: &io::Error) -> Outcome {
         | io::ErrorKind::NetworkDown
         | io::ErrorKind::AddrNotAvailable
         // A kernel without IPv6.
-        | io::ErrorKind::Unsupported => Outcome::NoRoute,
-        _ => Outcome::Unclear(error.to_string()),
+        | io::ErrorKind::Unsupported => CanaryOutcome::NoRoute,
+        _ => CanaryOutcome::Unclear(error.to_string()),
     }
 }
 
@@ -62,20 +62,20 @@ mod tests {
 
     #[test]
     fn a_datagram_to_loopback_leaves() {
-        assert_eq!(send("127.0.0.1:9".parse().unwrap()), Outcome::Left);
+        assert_eq!(send("127.0.0.1:9".parse().unwrap()), CanaryOutcome::Left);
     }
 
     #[test]
     fn only_the_filters_refusal_is_proof() {
-        assert_eq!(judge(&io::Error::from_raw_os_error(1)), Outcome::Refused);
+        assert_eq!(judge(&io::Error::from_raw_os_error(1)), CanaryOutcome::Refused);
         assert!(matches!(
             judge(&io::Error::from_raw_os_error(13)),
-            Outcome::Unclear(_)
+            CanaryOutcome::Unclear(_)
         ));
-        assert_eq!(judge(&io::Error::from_raw_os_error(101)), Outcome::NoRoute);
+        assert_eq!(judge(&io::Error::from_raw_os_error(101)), CanaryOutcome::NoRoute);
         assert!(matches!(
             judge(&io::Error::from_raw_os_error(12)),
-            Outcome::Unclear(_)
+            CanaryOutcome::Unclear(_)
         ));
     }
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use crate::host::net::netlink::{Netlink, NetlinkError, Question, attributes, push_attribute};
-use crate::quarantine::ruleset::{Counted, Layer, TABLE};
+use crate::host::net::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, push_attribute};
+use crate::quarantine::ruleset::{CarriedCounters, Layer, TABLE};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10 << 8;
@@ -47,7 +47,7 @@ const MAX_OBJECTS: usize = 1_024;
 
 /// Somebody's change of the packet filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct FilterChange {
     /// The generation it made.
     pub generation: u32,
     /// The process, as the kernel saw it at that moment.
@@ -104,8 +104,8 @@ impl NftKernel {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn counted(&mut self) -> Result<Counted, NetlinkError> {
-        let mut counted = Counted::default();
+    pub fn counted(&mut self) -> Result<CarriedCounters, NetlinkError> {
+        let mut counted = CarriedCounters::default();
         for kind in [COUNTER, QUOTA] {
             let mut wanted = Vec::new();
             push_attribute(&mut wanted, OBJECT_TYPE, false, &kind.to_be_bytes());
@@ -153,7 +153,7 @@ impl NftKernel {
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<(), NetlinkError> {
         let payload = [&[family, 0, 0, 0], wanted].concat();
-        let question = Question {
+        let question = NetlinkRequest {
             message_type,
             dump,
             payload: &payload,
@@ -173,15 +173,15 @@ impl NftKernel {
 }
 
 /// Reads a message that tells of a generation.
-pub(super) fn change(message: &[u8]) -> Option<Change> {
-    Some(Change {
+pub(super) fn change(message: &[u8]) -> Option<FilterChange> {
+    Some(FilterChange {
         generation: number(message, GENERATION_ID)?,
         pid: number(message, GENERATION_PROCESS).unwrap_or_default(),
         name: text(message, GENERATION_NAME).unwrap_or_default().to_owned(),
     })
 }
 
-fn note(answer: &[u8], counted: &mut Counted) -> Option<()> {
+fn note(answer: &[u8], counted: &mut CarriedCounters) -> Option<()> {
     let key = (layer_of(answer)?, text(answer, OBJECT_NAME)?.to_owned());
     let data = attribute(answer, OBJECT_DATA)?;
     let value = |wanted| {

@@ -11,7 +11,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use tokio::sync::mpsc;
 
-use super::kernel::{Change, NEW_GENERATION, change};
+use super::kernel::{FilterChange, NEW_GENERATION, change};
 
 /// The kernel's multicast group of nftables changes (`NFNLGRP_NFTABLES`).
 const GROUP: u32 = 7;
@@ -27,7 +27,7 @@ const WAITING: usize = 16;
 ///
 /// # Errors
 /// The kernel's refusal, for want of CAP_NET_ADMIN for instance.
-pub fn open() -> io::Result<mpsc::Receiver<Option<Change>>> {
+pub fn open() -> io::Result<mpsc::Receiver<Option<FilterChange>>> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind(&SocketAddr::new(0, 0))?;
     socket.add_membership(GROUP)?;
@@ -39,7 +39,7 @@ pub fn open() -> io::Result<mpsc::Receiver<Option<Change>>> {
     Ok(changes)
 }
 
-fn watch(socket: &Socket, wake: &mpsc::Sender<Option<Change>>) {
+fn watch(socket: &Socket, wake: &mpsc::Sender<Option<FilterChange>>) {
     let mut buffer = Vec::with_capacity(BUFFER);
     loop {
         buffer.clear();
@@ -62,7 +62,7 @@ fn watch(socket: &Socket, wake: &mpsc::Sender<Option<Change>>) {
 }
 
 /// The message that ends a burst tells the generation and who made it.
-fn read(mut rest: &[u8]) -> Option<Change> {
+fn read(mut rest: &[u8]) -> Option<FilterChange> {
     let mut found = None;
     while let Ok(message) = NetlinkBuffer::new_checked(rest) {
         if message.message_type() == NEW_GENERATION {

@@ -121,7 +121,7 @@ pub fn socket_inode(path: &Path) -> Option<u32> {
         .ok()
 }
 
-fn stat(pid: u32) -> Option<Stat> {
+fn stat(pid: u32) -> Option<ProcessStat> {
     parse_stat(&read_text(&format!("/proc/{pid}/stat"))?)
 }
 
@@ -176,14 +176,14 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
     pidfd_send_signal(&handle, signal).map_err(refused)
 }
 
-struct Stat {
+struct ProcessStat {
     name: String,
     parent: u32,
     start_ticks: u64,
 }
 
 /// Reads `/proc/<pid>/stat`. The name may hold spaces and parentheses, so it ends at the last one.
-fn parse_stat(text: &str) -> Option<Stat> {
+fn parse_stat(text: &str) -> Option<ProcessStat> {
     let (before, after) = text.rsplit_once(')')?;
     let name = before
         .split_once('(')?
@@ -192,7 +192,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         .filter(|c| !c.is_control())
         .collect();
     let fields: Vec<&str> = after.split_ascii_whitespace().collect();
-    Some(Stat {
+    Some(ProcessStat {
         name,
         parent: fields.get(1)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,

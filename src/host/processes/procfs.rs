@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::{Pace, thread_time};
 use super::process_table::{is_process, newest, read, socket_inode, start_ticks};
-use crate::observe::sockets::{Holder, ProcessTable};
+use crate::observe::sockets::{ProcessTable, SocketHolder};
 use crate::process::{Process, ProcessId};
 
 /// Shortest pause between two walks of `/proc`; a walk over 100 processes takes about 2 ms.
@@ -62,12 +62,12 @@ const MAX_ORPHANS: usize = 4_096;
 const ORPHAN_LIFE: Duration = Duration::from_secs(1);
 
 /// Who holds a socket, and under which file descriptor.
-struct Held {
+struct SocketDescriptor {
     process: Arc<Process>,
     descriptor: u32,
 }
 
-impl Held {
+impl SocketDescriptor {
     /// One link is read: the descriptor of a process that ended leads nowhere. The start time then tells a child that
     /// inherited both the socket and the process number.
     fn is_true(&self, inode: u32) -> bool {
@@ -81,7 +81,7 @@ impl Held {
 
 /// The index.
 pub struct ProcessIndex {
-    holders: HashMap<u32, Held>,
+    holders: HashMap<u32, SocketDescriptor>,
     orphans: HashMap<u32, Instant>,
     walks: Pace,
     /// Processes that the walk under way has not come to, newest last.
@@ -114,38 +114,38 @@ impl Default for ProcessIndex {
 }
 
 impl ProcessTable for ProcessIndex {
-    fn holder(&mut self, inode: u32, now: Instant) -> Holder {
+    fn holder(&mut self, inode: u32, now: Instant) -> SocketHolder {
         if let Some(process) = self.known(inode) {
-            return Holder::Process(process);
+            return SocketHolder::Process(process);
         }
         if self.few.is_due(now) {
             let began = thread_time();
             let found = self.look_at_newest(inode).or_else(|| self.look_at_recent(inode));
             self.few.done(now, thread_time().saturating_sub(began));
             if let Some(process) = found {
-                return Holder::Process(process);
+                return SocketHolder::Process(process);
             }
         }
         let walked = |seen: &Instant| now.duration_since(*seen) < ORPHAN_LIFE;
         if self.orphans.get(&inode).is_some_and(walked) {
-            return Holder::Nobody;
+            return SocketHolder::Nobody;
         }
         if !self.walks.is_due(now) {
-            return Holder::AskLater;
+            return SocketHolder::AskLater;
         }
         let began = thread_time();
         let complete = self.walk(began);
         self.walks.done(now, thread_time().saturating_sub(began));
         if let Some(process) = self.known(inode) {
-            return Holder::Process(process);
+            return SocketHolder::Process(process);
         }
         if !complete {
-            return Holder::AskLater;
+            return SocketHolder::AskLater;
         }
         if self.orphans.len() < MAX_ORPHANS {
             self.orphans.insert(inode, now);
         }
-        Holder::Nobody
+        SocketHolder::Nobody
     }
 
     fn look_again(&mut self) {
@@ -295,7 +295,8 @@ impl ProcessIndex {
         };
         if !keep {
             let process = Arc::clone(process);
-            self.holders.insert(inode, Held { process, descriptor });
+            self.holders
+                .insert(inode, SocketDescriptor { process, descriptor });
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::keys::{KEYS, Key, Kind};
-use super::{Capture, Config, Detect, Isolation, Mode, Reporting, Shadow};
+use super::keys::{KEYS, Key, KeyType};
+use super::{CaptureConfig, Config, DetectConfig, IsolationConfig, Mode, ReportingConfig, ShadowConfig};
 use crate::detect::Behavior;
 use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Scalars, join, push, read_flag, read_integer};
@@ -19,7 +19,7 @@ use crate::quarantine::orders::document::{
 };
 use crate::quarantine::plan::IsolationSettings;
 use crate::report::custom::settings;
-use crate::report::{Encoding, Format, Names, Offline};
+use crate::report::{Encoding, Format, NameLength, OfflinePolicy};
 
 /// Keys of the document that belong to the nucleus, not to us.
 const FOREIGN: [&str; 1] = ["accessControl"];
@@ -44,7 +44,7 @@ pub enum Development {
 /// Every fault, with its path.
 pub fn read(document: &Value, development: Development) -> Result<Config, Vec<Fault>> {
     let mut faults = Vec::new();
-    let mut values = Values::defaults();
+    let mut values = ConfigValues::defaults();
     match document {
         Value::Null => {}
         Value::Object(map) => values.take(map, "", 0, &mut faults),
@@ -71,13 +71,13 @@ pub fn read(document: &Value, development: Development) -> Result<Config, Vec<Fa
 
 /// The configuration of an empty document.
 pub fn defaults() -> Config {
-    mean(&Values::defaults(), &mut Vec::new())
+    mean(&ConfigValues::defaults(), &mut Vec::new())
 }
 
 /// All values, by path; every key is present.
-struct Values(BTreeMap<&'static str, Value>);
+struct ConfigValues(BTreeMap<&'static str, Value>);
 
-impl Values {
+impl ConfigValues {
     fn defaults() -> Self {
         // A default that does not parse would be null; `the_defaults_are_valid` proves that none is.
         Self(
@@ -142,25 +142,25 @@ impl Values {
 fn check(key: &Key, value: &Value, faults: &mut Vec<Fault>) -> Option<Value> {
     let plain = |text: &str, max: usize| text.chars().count() <= max && !text.chars().any(char::is_control);
     let (checked, expected) = match key.kind {
-        Kind::Integer { min, max } => (
+        KeyType::Integer { min, max } => (
             read_integer(value, SCALARS)
                 .filter(|n| (min..=max).contains(n))
                 .map(Value::from),
             format!("a whole number from {min} to {max}"),
         ),
-        Kind::Flag => (read_flag(value, SCALARS).map(Value::from), "true or false".into()),
-        Kind::Text(max) => (
+        KeyType::Flag => (read_flag(value, SCALARS).map(Value::from), "true or false".into()),
+        KeyType::Text(max) => (
             value.as_str().filter(|text| plain(text, max)).map(Value::from),
             format!("a text of at most {max} printable characters"),
         ),
-        Kind::Choice(words) => (
+        KeyType::Choice(words) => (
             value
                 .as_str()
                 .filter(|text| words.contains(text))
                 .map(Value::from),
             format!("one of {}", words.join(", ")),
         ),
-        Kind::Texts => (
+        KeyType::Texts => (
             value
                 .as_array()
                 .filter(|list| {
@@ -172,7 +172,7 @@ fn check(key: &Key, value: &Value, faults: &mut Vec<Fault>) -> Option<Value> {
                 .map(|_| value.clone()),
             format!("a list of at most {MAX_ITEMS} texts"),
         ),
-        Kind::Document(_) => (Some(value.clone()), String::new()),
+        KeyType::Document(_) => (Some(value.clone()), String::new()),
     };
     if checked.is_none() {
         push(
@@ -184,7 +184,7 @@ fn check(key: &Key, value: &Value, faults: &mut Vec<Fault>) -> Option<Value> {
     checked
 }
 
-fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
+fn mean(values: &ConfigValues, faults: &mut Vec<Fault>) -> Config {
     let interval = match values.integer("development.reportIntervalSeconds") {
         0 => values.seconds("reporting.intervalSeconds"),
         seconds => Duration::from_secs(seconds),
@@ -196,15 +196,15 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
         } else {
             Mode::Enforce
         },
-        reporting: Reporting {
+        reporting: ReportingConfig {
             enabled: values.flag("reporting.enabled"),
             interval,
             max_bytes: usize::try_from(values.integer("reporting.maxBytes")).unwrap_or(usize::MAX),
             topic: values.text("reporting.topic"),
             encoding: encoding(values),
             offline: match values.text("reporting.offline").as_deref() {
-                Some("drop") => Offline::Drop,
-                _ => Offline::Fold,
+                Some("drop") => OfflinePolicy::Drop,
+                _ => OfflinePolicy::Fold,
             },
             custom: settings::read(
                 values.get("reporting.customMetrics"),
@@ -213,17 +213,17 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
             ),
             metrics_directory: values.text("reporting.metricsDirectory").map(PathBuf::from),
         },
-        capture: Capture {
+        capture: CaptureConfig {
             by_pnet: values.text("capture.receiver").as_deref() == Some("pnet"),
             promiscuous: values.flag("capture.promiscuous"),
             include: values.texts("capture.include"),
             exclude: values.texts("capture.exclude"),
         },
-        detect: Detect {
+        detect: DetectConfig {
             behaviors: behaviors(values.get("detect.behaviors"), faults),
             quarantine: values.flag("detect.quarantine"),
         },
-        shadow: Shadow {
+        shadow: ShadowConfig {
             name: values.text("shadow.name"),
             refresh: values.seconds("shadow.refreshSeconds"),
         },
@@ -235,21 +235,21 @@ fn mean(values: &Values, faults: &mut Vec<Fault>) -> Config {
     config
 }
 
-fn encoding(values: &Values) -> Encoding {
+fn encoding(values: &ConfigValues) -> Encoding {
     Encoding {
         format: match values.text("reporting.format").as_deref() {
             Some("cbor") => Format::Cbor,
             _ => Format::Json,
         },
         names: match values.text("reporting.names").as_deref() {
-            Some("short") => Names::Short,
-            _ => Names::Long,
+            Some("short") => NameLength::Short,
+            _ => NameLength::Long,
         },
     }
 }
 
-fn isolation(values: &Values, faults: &mut Vec<Fault>) -> Isolation {
-    Isolation {
+fn isolation(values: &ConfigValues, faults: &mut Vec<Fault>) -> IsolationConfig {
+    IsolationConfig {
         settings: IsolationSettings {
             lifelines: Lifelines {
                 dhcp: values.flag("isolation.lifelines.dhcp"),
@@ -280,7 +280,13 @@ fn isolation(values: &Values, faults: &mut Vec<Fault>) -> Isolation {
 
 type ReadItem<T> = fn(&Value, &str, Scalars, &mut Vec<Fault>) -> Option<T>;
 
-fn list<T>(values: &Values, path: &str, max: usize, faults: &mut Vec<Fault>, read: ReadItem<T>) -> Vec<T> {
+fn list<T>(
+    values: &ConfigValues,
+    path: &str,
+    max: usize,
+    faults: &mut Vec<Fault>,
+    read: ReadItem<T>,
+) -> Vec<T> {
     let value = values.get(path);
     let Some(items) = value.as_array().filter(|items| items.len() <= max) else {
         push(
@@ -380,7 +386,7 @@ mod tests {
             assert!(faults.is_empty(), "{}: {faults:?}", key.path);
         }
         let mut faults = Vec::new();
-        mean(&Values::defaults(), &mut faults);
+        mean(&ConfigValues::defaults(), &mut faults);
         assert!(faults.is_empty(), "{faults:?}");
         assert_eq!(ship(&json!({})).unwrap(), Config::defaults());
     }

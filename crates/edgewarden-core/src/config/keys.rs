@@ -8,7 +8,7 @@ use crate::report::schedule::SERVICE_MINIMUM_INTERVAL;
 
 /// What a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum KeyType {
     /// A whole number in a range.
     Integer {
         /// Smallest.
@@ -34,14 +34,14 @@ pub struct Key {
     /// Dotted path.
     pub path: &'static str,
     /// Type.
-    pub kind: Kind,
+    pub kind: KeyType,
     /// Default, as JSON.
     pub default: &'static str,
     /// What it does and why the default is what it is.
     pub why: &'static str,
 }
 
-const fn key(path: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Key {
+const fn key(path: &'static str, kind: KeyType, default: &'static str, why: &'static str) -> Key {
     Key {
         path,
         kind,
@@ -54,25 +54,25 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, why: &'stati
 pub const KEYS: &[Key] = &[
     key(
         "mode",
-        Kind::Choice(&["enforce", "observe"]),
+        KeyType::Choice(&["enforce", "observe"]),
         "\"enforce\"",
         "`observe` computes and reports the plan of an order and cuts nothing.",
     ),
     key(
         "thingName",
-        Kind::Text(128),
+        KeyType::Text(128),
         "\"\"",
         "Empty: the nucleus' own thing (`AWS_IOT_THING_NAME`).",
     ),
     key(
         "reporting.enabled",
-        Kind::Flag,
+        KeyType::Flag,
         "true",
         "Publish Device Defender reports.",
     ),
     key(
         "reporting.intervalSeconds",
-        Kind::Integer {
+        KeyType::Integer {
             min: SERVICE_MINIMUM_INTERVAL,
             max: 86_400,
         },
@@ -81,7 +81,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "reporting.maxBytes",
-        Kind::Integer {
+        KeyType::Integer {
             min: 1024,
             max: 131_072,
         },
@@ -91,35 +91,35 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "reporting.format",
-        Kind::Choice(&["json", "cbor"]),
+        KeyType::Choice(&["json", "cbor"]),
         "\"json\"",
         "CBOR takes a fifth less, so that more of a long list fits into lite's 7,290 bytes; JSON is readable on \
          the way and what AWS' own component sends.",
     ),
     key(
         "reporting.names",
-        Kind::Choice(&["long", "short"]),
+        KeyType::Choice(&["long", "short"]),
         "\"long\"",
         "The two sets of field names of the specification. Short ones carry half as many list elements \
          again; with CBOR twice as many as long JSON.",
     ),
     key(
         "reporting.topic",
-        Kind::Text(256),
+        KeyType::Text(256),
         "\"\"",
         "Empty: `$aws/things/<thing>/defender/metrics/<format>`. Accounts without Detect can name an ordinary or Basic \
          Ingest topic; no answer is expected there.",
     ),
     key(
         "reporting.offline",
-        Kind::Choice(&["fold", "drop"]),
+        KeyType::Choice(&["fold", "drop"]),
         "\"fold\"",
         "What becomes of an interval whose report was not accepted: `fold` tells its traffic in the next report too, so \
          that nothing is missing; `drop` leaves it out, so that an outage does not look like a burst.",
     ),
     key(
         "reporting.customMetrics",
-        Kind::Document("list of custom metrics"),
+        KeyType::Document("list of custom metrics"),
         "[]",
         "What the standard blocks cannot carry, e.g. `{\"name\": \"eth_out\", \"what\": \"interface.bytesOut\", \
          \"interfaces\": [\"eth*\"]}` or `{\"what\": \"process.bytesOut\", \"top\": 10}`; every form is in \
@@ -129,26 +129,26 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "reporting.metricsDirectory",
-        Kind::Text(256),
+        KeyType::Text(256),
         "\"\"",
         "Where other programs drop metrics, one JSON file each ([report-format.md](report-format.md)). Empty: nowhere. \
          Files older than two intervals are left out.",
     ),
     key(
         "capture.include",
-        Kind::Texts,
+        KeyType::Texts,
         "[\"*\"]",
         "Interfaces to capture, `*` stands for any characters.",
     ),
     key(
         "capture.exclude",
-        Kind::Texts,
+        KeyType::Texts,
         "[]",
         "Interfaces to leave out. Loopback is always left out.",
     ),
     key(
         "capture.receiver",
-        Kind::Choice(&["ring", "pnet"]),
+        KeyType::Choice(&["ring", "pnet"]),
         "\"ring\"",
         "Who reads the frames: one `TPACKET_V3` ring of the kernel for all interfaces, or pnet's receiver for each. \
          pnet costs some fifty times the CPU a packet and does not tell what was lost; it is taken by itself where a \
@@ -156,13 +156,13 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "capture.promiscuous",
-        Kind::Flag,
+        KeyType::Flag,
         "false",
         "Also receive what is for other hardware on the same wire (counted as `foreign`). Read when the agent starts.",
     ),
     key(
         "detect.behaviors",
-        Kind::Document("list of behaviours as in CreateSecurityProfile"),
+        KeyType::Document("list of behaviours as in CreateSecurityProfile"),
         "[]",
         "What is normal, e.g. `{\"name\": \"BytesOut\", \"metric\": \"aws:all-bytes-out\", \"criteria\": \
          {\"comparisonOperator\": \"less-than\", \"value\": {\"count\": 35000}}}`. No default: normal differs for \
@@ -170,45 +170,45 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "detect.quarantine",
-        Kind::Flag,
+        KeyType::Flag,
         "false",
         "Isolate on an alarm of the local detector. Off, so that a wrong threshold only raises an alarm.",
     ),
     key(
         "shadow.name",
-        Kind::Text(64),
+        KeyType::Text(64),
         "\"\"",
         "Empty: the classic shadow, which existing alarm Lambdas write.",
     ),
     key(
         "shadow.refreshSeconds",
-        Kind::Integer { min: 30, max: 86_400 },
+        KeyType::Integer { min: 30, max: 86_400 },
         "600",
         "Asks for the shadow this often besides every reconnect: deltas can be lost and subscriptions can die \
          silently.",
     ),
     key(
         "isolation.confirmSeconds",
-        Kind::Integer { min: 10, max: 3_600 },
+        KeyType::Integer { min: 10, max: 3_600 },
         "90",
         "How long the control channel may stay silent behind new rules before they are widened, and again before \
          they are released. Nucleus lite needs up to 45 s to notice a dead connection.",
     ),
     key(
         "isolation.dataEndpoint",
-        Kind::Text(253),
+        KeyType::Text(253),
         "\"\"",
         "Host name of the IoT data endpoint. Empty: read from the nucleus' configuration.",
     ),
     key(
         "isolation.lifelines.dataEndpoint",
-        Kind::Flag,
+        KeyType::Flag,
         "true",
         "Keep the IoT data endpoint (8883, 8443, 443), or the proxy of the nucleus' `networkProxy`.",
     ),
     key(
         "isolation.lifelines.deployments",
-        Kind::Flag,
+        KeyType::Flag,
         "true",
         "Keep what a deployment needs: the Greengrass data plane (8443, 443), the credentials endpoint and S3 (443). On, \
          because an order that came by deployment can only be ended by another one. S3 is shared: with it anybody's \
@@ -216,70 +216,70 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "isolation.lifelines.logs",
-        Kind::Flag,
+        KeyType::Flag,
         "false",
         "Keep CloudWatch Logs (443). Off: any account's logs can be written there.",
     ),
     key(
         "isolation.lifelines.tunnel",
-        Kind::Flag,
+        KeyType::Flag,
         "false",
         "Keep secure tunnelling (443), for a person who works on the isolated device. Off: it is a way in and out.",
     ),
     key(
         "isolation.lifelines.dns",
-        Kind::Flag,
+        KeyType::Flag,
         "true",
         "Keep DNS to the configured resolvers.",
     ),
     key(
         "isolation.lifelines.dhcp",
-        Kind::Flag,
+        KeyType::Flag,
         "true",
         "Keep the DHCPv4 and DHCPv6 client.",
     ),
     key(
         "isolation.lifelines.ntp",
-        Kind::Flag,
+        KeyType::Flag,
         "true",
         "Keep NTP to the configured time servers: TLS needs a clock.",
     ),
     key(
         "isolation.timeServers",
-        Kind::Texts,
+        KeyType::Texts,
         "[]",
         "Time servers besides those of timesyncd, chrony and ntpd.",
     ),
     key(
         "isolation.allow",
-        Kind::Document("list of allowances"),
+        KeyType::Document("list of allowances"),
         "[]",
         "Standing allowances, e.g. `{\"remote\": \"198.51.100.7/32\", \"protocol\": \"tcp\", \"ports\": [22], \
          \"direction\": \"in\"}`.",
     ),
     key(
         "isolation.processes",
-        Kind::Document("list of process rules"),
+        KeyType::Document("list of process rules"),
         "[]",
         "Processes that every isolation stops, e.g. `{\"match\": {\"exe\": \"/tmp/*\"}, \"action\": \"freeze\"}`. \
          No default: only the owner knows what may be stopped.",
     ),
     key(
         "isolation.protected",
-        Kind::Texts,
+        KeyType::Texts,
         "[\"/usr/sbin/sshd\", \"/usr/lib/systemd/*\", \"/lib/systemd/*\"]",
         "Executables that are never stopped, besides pid 1, the nucleus, Edgewarden and kernel threads.",
     ),
     key(
         "isolation.bridged",
-        Kind::Flag,
+        KeyType::Flag,
         "true",
         "Also cut frames that a bridge of this device passes on between others. Switch off where the gateway is the \
          switch of a plant that has to go on.",
     ),
     key(
         "isolation.rawFrames",
-        Kind::Flag,
+        KeyType::Flag,
         "true",
         "Also cut frames that programs send past the IP stack (`AF_PACKET`), at every interface with IP. Link keys (802.1X), \
          LLDP, spanning tree, link aggregation and ARP pass. Switch off for protocols without IP on the same interfaces \
@@ -287,14 +287,14 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "quarantine",
-        Kind::Document("true, false or an order"),
+        KeyType::Document("true, false or an order"),
         "null",
         "The deployment's own order: a thing group with such a deployment quarantines its members, offline ones \
          as soon as they are back.",
     ),
     key(
         "development.reportIntervalSeconds",
-        Kind::Integer { min: 1, max: 300 },
+        KeyType::Integer { min: 1, max: 300 },
         "0",
         "Overrides `reporting.intervalSeconds` in a laboratory. Refused unless the agent was started with \
          `EDGEWARDEN_DEVELOPMENT=1`, which the shipped recipe does not set.",
@@ -312,12 +312,12 @@ pub fn markdown() -> String {
     );
     for key in KEYS {
         let kind = match key.kind {
-            Kind::Integer { min, max } => format!("{min} to {max}"),
-            Kind::Flag => "true or false".into(),
-            Kind::Text(max) => format!("text, at most {max}"),
-            Kind::Choice(words) => words.join(" or "),
-            Kind::Texts => "list of texts".into(),
-            Kind::Document(what) => what.into(),
+            KeyType::Integer { min, max } => format!("{min} to {max}"),
+            KeyType::Flag => "true or false".into(),
+            KeyType::Text(max) => format!("text, at most {max}"),
+            KeyType::Choice(words) => words.join(" or "),
+            KeyType::Texts => "list of texts".into(),
+            KeyType::Document(what) => what.into(),
         };
         let _ = writeln!(
             text,

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::detect::Behavior;
 use crate::quarantine::plan::IsolationSettings;
-use crate::report::custom::settings::Setting;
-use crate::report::{Encoding, Offline};
+use crate::report::custom::settings::MetricSetting;
+use crate::report::{Encoding, OfflinePolicy};
 
 /// Whether orders are carried out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Mode {
 
 /// Device Defender reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reporting {
+pub struct ReportingConfig {
     /// Whether reports are published.
     pub enabled: bool,
     /// From one report to the next.
@@ -40,16 +40,16 @@ pub struct Reporting {
     /// How reports are written.
     pub encoding: Encoding,
     /// What becomes of intervals whose report was not accepted.
-    pub offline: Offline,
+    pub offline: OfflinePolicy,
     /// Custom metrics of our own.
-    pub custom: Vec<Setting>,
+    pub custom: Vec<MetricSetting>,
     /// Where other programs drop theirs.
     pub metrics_directory: Option<PathBuf>,
 }
 
 /// Which interfaces are captured (as patterns with `*`), and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Capture {
+pub struct CaptureConfig {
     /// By pnet's receiver instead of a ring.
     pub by_pnet: bool,
     /// Frames for other hardware too.
@@ -62,7 +62,7 @@ pub struct Capture {
 
 /// Local detection.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Detect {
+pub struct DetectConfig {
     /// What is normal.
     pub behaviors: Vec<Behavior>,
     /// Whether an alarm isolates the device.
@@ -71,7 +71,7 @@ pub struct Detect {
 
 /// The device shadow that carries orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shadow {
+pub struct ShadowConfig {
     /// A named shadow; none is the classic one.
     pub name: Option<String>,
     /// From one `get` to the next, besides those on reconnect.
@@ -80,7 +80,7 @@ pub struct Shadow {
 
 /// Isolation, besides what goes into the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Isolation {
+pub struct IsolationConfig {
     /// Lifelines, standing allowances and process rules.
     pub settings: IsolationSettings,
     /// How long the control channel may stay silent behind new rules.
@@ -105,15 +105,15 @@ pub struct Config {
     /// Enforce or observe.
     pub mode: Mode,
     /// Reports.
-    pub reporting: Reporting,
+    pub reporting: ReportingConfig,
     /// Capture.
-    pub capture: Capture,
+    pub capture: CaptureConfig,
     /// Detection.
-    pub detect: Detect,
+    pub detect: DetectConfig,
     /// Shadow.
-    pub shadow: Shadow,
+    pub shadow: ShadowConfig,
     /// Isolation.
-    pub isolation: Isolation,
+    pub isolation: IsolationConfig,
     /// The deployment's own order, read by [`crate::quarantine::orders::document`].
     pub quarantine: Option<Value>,
 }

@@ -95,11 +95,11 @@ pub struct Alarm {
 /// Behaviours and where each stands.
 #[derive(Debug, Clone, Default)]
 pub struct Detector {
-    watched: Vec<Watched>,
+    watched: Vec<BehaviorWatch>,
 }
 
 #[derive(Debug, Clone)]
-struct Watched {
+struct BehaviorWatch {
     behavior: Behavior,
     window: VecDeque<(Timestamp, u64)>,
     in_alarm: bool,
@@ -111,7 +111,7 @@ impl Detector {
     /// Watches `behaviors`, which must be without faults; more than [`MAX_BEHAVIORS`] are left out.
     #[must_use]
     pub fn new(behaviors: Vec<Behavior>) -> Self {
-        let watch = |behavior| Watched {
+        let watch = |behavior| BehaviorWatch {
             behavior,
             window: VecDeque::new(),
             in_alarm: false,
@@ -139,7 +139,7 @@ impl Detector {
     }
 }
 
-impl Watched {
+impl BehaviorWatch {
     fn evaluate(&mut self, metrics: &MetricValues, now: Timestamp) -> Option<Alarm> {
         let reported = metrics.get(self.behavior.metric)?;
         let value = self.over_window(reported, now);

@@ -8,15 +8,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::attribution::{Attribution, Verdict};
-use super::direction::{Direction, OwnAddresses, direction};
+use super::attribution::{Attribution, FlowOwner};
+use super::direction::{OwnAddresses, PacketDirection, direction};
 use super::flow::{FlowKey, LocalFlow};
-use super::interval::{Counters, Reason};
-use super::ledger::{Account, Entry, Ledger, Limits, Page, Peering};
+use super::interval::{Counters, UnattributedReason};
+use super::ledger::{Account, ForwardedFlow, Ledger, LedgerEntry, LedgerLimits, LedgerPage};
 use super::link::Link;
 use super::meter::Meter;
 use super::sockets::{ProcessTable, SocketTable};
-use super::tally::{Content, Sighting, Sum};
+use super::tally::{FlowSum, Sighting, SightingContent};
 use crate::lock;
 use crate::process::Process;
 
@@ -33,7 +33,7 @@ const MAX_NAMES: usize = 4_096;
 /// The sums of flows on their way to the ledger: `S` looks up sockets, `P` processes.
 pub struct Accounts<S, P> {
     meter: Arc<Mutex<Meter>>,
-    sums: Vec<(Sighting, Sum)>,
+    sums: Vec<(Sighting, FlowSum)>,
     own: OwnAddresses,
     names: HashMap<u32, String>,
     /// Interfaces there are now, by index.
@@ -46,7 +46,7 @@ pub struct Accounts<S, P> {
 
 impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
     /// Nothing counted yet; takes its sums from `meter`.
-    pub fn new(limits: Limits, meter: Arc<Mutex<Meter>>, sockets: S, processes: P) -> Self {
+    pub fn new(limits: LedgerLimits, meter: Arc<Mutex<Meter>>, sockets: S, processes: P) -> Self {
         Self {
             meter,
             sums: Vec::new(),
@@ -61,7 +61,7 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
     }
 
     /// Closes the interval; with the names of the interfaces its frames came from.
-    pub fn close(&mut self, now: Instant) -> (Page, HashMap<u32, String>) {
+    pub fn close(&mut self, now: Instant) -> (LedgerPage, HashMap<u32, String>) {
         self.settle_sums(now);
         let found = self.attribution.last_chance(RETRIES_AT_CLOSE, now);
         self.settle(&found);
@@ -76,7 +76,7 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
     }
 
     /// A copy of the running interval, everything counted so far included.
-    pub fn look(&mut self, now: Instant) -> (Page, HashMap<u32, String>) {
+    pub fn look(&mut self, now: Instant) -> (LedgerPage, HashMap<u32, String>) {
         self.settle_sums(now);
         (self.ledger.peek(), self.names.clone())
     }
@@ -92,23 +92,25 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
         self.sums = sums;
     }
 
-    fn enter(&mut self, sighting: &Sighting, sum: Sum, now: Instant) {
+    fn enter(&mut self, sighting: &Sighting, sum: FlowSum, now: Instant) {
         let flow = match &sighting.content {
-            Content::Ip(flow) => Some(flow),
-            Content::NotIp | Content::Unparsed | Content::Overflow => None,
+            SightingContent::Ip(flow) => Some(flow),
+            SightingContent::NotIp | SightingContent::Unparsed | SightingContent::Overflow => None,
         };
         let way = direction(sighting.way, flow, &self.own);
         let account = match (&sighting.content, way) {
-            (_, Direction::StackedIn | Direction::StackedOut) => Account::Stacked,
-            (Content::Overflow, _) => Account::Overflow,
-            (Content::Unparsed, _) => Account::Unattributed(Reason::Unparsed),
-            (_, Direction::Foreign) => Account::Unattributed(Reason::Foreign),
-            (Content::Ip(flow), Direction::ForwardedIn) => Account::Forwarded(Some(self.peering(flow))),
-            (_, Direction::ForwardedIn | Direction::ForwardedOut) => Account::Forwarded(None),
-            (Content::NotIp, _) => Account::Unattributed(Reason::NotIp),
-            (Content::Ip(flow), _) => self.owner(flow, way, sighting.interface, sum.opens, now),
+            (_, PacketDirection::StackedIn | PacketDirection::StackedOut) => Account::Stacked,
+            (SightingContent::Overflow, _) => Account::Overflow,
+            (SightingContent::Unparsed, _) => Account::Unattributed(UnattributedReason::Unparsed),
+            (_, PacketDirection::Foreign) => Account::Unattributed(UnattributedReason::Foreign),
+            (SightingContent::Ip(flow), PacketDirection::ForwardedIn) => {
+                Account::Forwarded(Some(self.peering(flow)))
+            }
+            (_, PacketDirection::ForwardedIn | PacketDirection::ForwardedOut) => Account::Forwarded(None),
+            (SightingContent::NotIp, _) => Account::Unattributed(UnattributedReason::NotIp),
+            (SightingContent::Ip(flow), _) => self.owner(flow, way, sighting.interface, sum.opens, now),
         };
-        self.ledger.record(&Entry {
+        self.ledger.record(&LedgerEntry {
             interface: sighting.interface,
             counters: Counters::traffic(way.is_out(), sum.bytes, sum.packets),
             account,
@@ -118,13 +120,13 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
     fn owner(
         &mut self,
         flow: &FlowKey,
-        way: Direction,
+        way: PacketDirection,
         interface: u32,
         opens: bool,
         now: Instant,
     ) -> Account {
         if !flow.has_socket() {
-            return Account::Unattributed(Reason::NoPorts);
+            return Account::Unattributed(UnattributedReason::NoPorts);
         }
         let local = if way.is_out() {
             flow.outgoing()
@@ -132,24 +134,24 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
             flow.incoming()
         };
         match self.attribution.owner(&local, interface, opens, now) {
-            Verdict::Process(process) => Account::Process(process, local),
-            Verdict::Settled(process) => {
+            FlowOwner::Process(process) => Account::Process(process, local),
+            FlowOwner::Settled(process) => {
                 self.ledger.settle(&local, &process);
                 Account::Process(process, local)
             }
             // Only what comes in enters here; what goes out has entered on the peer's side.
-            Verdict::Translated(peer) if way == Direction::In => {
-                Account::Forwarded(Some(Peering::to(peer, flow)))
+            FlowOwner::Translated(peer) if way == PacketDirection::In => {
+                Account::Forwarded(Some(ForwardedFlow::to(peer, flow)))
             }
-            Verdict::Translated(_) => Account::Forwarded(None),
-            Verdict::Waiting(reason) => Account::Waiting(local, reason),
-            Verdict::Overflow => Account::Overflow,
+            FlowOwner::Translated(_) => Account::Forwarded(None),
+            FlowOwner::Waiting(reason) => Account::Waiting(local, reason),
+            FlowOwner::Overflow => Account::Overflow,
         }
     }
 
     /// Which end of a routed flow is the peer on our side: the one we reach without a router. If that is both or
     /// neither, the client by its higher port, which is the same end for either way of the conversation.
-    fn peering(&self, flow: &FlowKey) -> Peering {
+    fn peering(&self, flow: &FlowKey) -> ForwardedFlow {
         let near = [flow.source, flow.destination].map(|end| self.own.is_neighbour(end));
         let sent = match near {
             [true, false] => true,
@@ -159,9 +161,9 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
             }),
         };
         if sent {
-            Peering::from(flow.source, flow)
+            ForwardedFlow::from(flow.source, flow)
         } else {
-            Peering::to(flow.destination, flow)
+            ForwardedFlow::to(flow.destination, flow)
         }
     }
 

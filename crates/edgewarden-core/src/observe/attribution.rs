@@ -1,9 +1,9 @@
 //! Names the process behind a flow, at the flow's first packet.
 //!
-//! In: a [`LocalFlow`], the interface, `now`. Out: a [`Verdict`]. Answers are cached per flow, asked again after
+//! In: a [`LocalFlow`], the interface, `now`. Out: a [`FlowOwner`]. Answers are cached per flow, asked again after
 //! `RECHECK` (sockets are passed on and ports reused) and at every SYN, and forgotten with the interval they were last
 //! used in. A socket that closed before the question is looked up among those remembered from the last lists; one that
-//! is not there either has no owner, for [`Reason::NoSocket`].
+//! is not there either has no owner, for [`UnattributedReason::NoSocket`].
 //!
 //! A process that ends keeps what its socket still sends. A socket that is passed on is the old holder's until the
 //! recheck that finds it without it: what it moved within that second is counted as the old holder's.
@@ -16,9 +16,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::flow::{LocalFlow, Protocol};
-use super::interval::Reason;
-use super::sockets::{Holder, LookupError, OpenSocket, ProcessTable, SocketOwner, SocketTable};
+use super::flow::{IpProtocol, LocalFlow};
+use super::interval::UnattributedReason;
+use super::sockets::{LookupError, OpenSocket, ProcessTable, SocketHolder, SocketOwner, SocketTable};
 use crate::process::Process;
 
 /// Flows remembered at once: 2 MiB. A flow beyond it is counted as `other`, so a port scan cannot fill memory.
@@ -38,7 +38,7 @@ const EAGER_ATTEMPTS: u8 = 10;
 
 /// Whose flow it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FlowOwner {
     /// Known.
     Process(Arc<Process>),
     /// Known since now; earlier packets of the flow waited for this.
@@ -46,20 +46,20 @@ pub enum Verdict {
     /// Routed with address translation for this device on our side.
     Translated(IpAddr),
     /// Not known yet, for this reason.
-    Waiting(Reason),
+    Waiting(UnattributedReason),
     /// The flow table is full.
     Overflow,
 }
 
 #[derive(Clone)]
-enum Owner {
+enum SettledOwner {
     Process(Arc<Process>),
     /// A device on our side, by its address.
     Translated(IpAddr),
 }
 
-struct Known {
-    owner: Result<Owner, Reason>,
+struct FlowEntry {
+    owner: Result<SettledOwner, UnattributedReason>,
     inode: u32,
     interface: u32,
     ask_again: Instant,
@@ -69,12 +69,12 @@ struct Known {
     used: bool,
 }
 
-impl Known {
-    fn verdict(&self) -> Verdict {
+impl FlowEntry {
+    fn verdict(&self) -> FlowOwner {
         match &self.owner {
-            Ok(Owner::Process(process)) => Verdict::Process(Arc::clone(process)),
-            Ok(Owner::Translated(peer)) => Verdict::Translated(*peer),
-            Err(reason) => Verdict::Waiting(*reason),
+            Ok(SettledOwner::Process(process)) => FlowOwner::Process(Arc::clone(process)),
+            Ok(SettledOwner::Translated(peer)) => FlowOwner::Translated(*peer),
+            Err(reason) => FlowOwner::Waiting(*reason),
         }
     }
 }
@@ -83,7 +83,7 @@ impl Known {
 pub struct Attribution<S, P> {
     sockets: S,
     processes: P,
-    flows: HashMap<LocalFlow, Known>,
+    flows: HashMap<LocalFlow, FlowEntry>,
     /// A flow waits that is asked about every [`RETRY`].
     eager: bool,
     remembered: HashMap<LocalFlow, SocketOwner>,
@@ -104,14 +104,14 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
     }
 
     /// The owner of one packet's flow. `opens` says that the packet begins a new connection.
-    pub fn owner(&mut self, flow: &LocalFlow, interface: u32, opens: bool, now: Instant) -> Verdict {
+    pub fn owner(&mut self, flow: &LocalFlow, interface: u32, opens: bool, now: Instant) -> FlowOwner {
         if let Some(known) = self.flows.get_mut(flow) {
             known.used = true;
             if !opens && now < known.ask_again {
                 return known.verdict();
             }
         } else if self.flows.len() >= MAX_FLOWS && !self.make_room() {
-            return Verdict::Overflow;
+            return FlowOwner::Overflow;
         }
         self.ask(flow, interface, opens, now)
     }
@@ -124,12 +124,12 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
         self.flows.len() < MAX_FLOWS
     }
 
-    fn ask(&mut self, flow: &LocalFlow, interface: u32, opens: bool, now: Instant) -> Verdict {
+    fn ask(&mut self, flow: &LocalFlow, interface: u32, opens: bool, now: Instant) -> FlowOwner {
         let previous = self.flows.remove(flow);
         let waited = previous.as_ref().is_some_and(|known| known.owner.is_err());
         match (self.look_up(flow, interface, previous.as_ref(), now), previous) {
             (Ok((inode, owner)), _) => {
-                let known = Known {
+                let known = FlowEntry {
                     owner: Ok(owner),
                     inode,
                     interface,
@@ -139,7 +139,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                     used: true,
                 };
                 let verdict = match known.verdict() {
-                    Verdict::Process(process) if waited => Verdict::Settled(process),
+                    FlowOwner::Process(process) if waited => FlowOwner::Settled(process),
                     verdict => verdict,
                 };
                 self.flows.insert(*flow, known);
@@ -147,13 +147,13 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             }
             // The socket has gone: the last packets of a connection are still its owner's. A SYN is a new connection and
             // proves nothing about the old owner.
-            (Err((inode, _)), Some(known @ Known { owner: Ok(_), .. }))
+            (Err((inode, _)), Some(known @ FlowEntry { owner: Ok(_), .. }))
                 if !opens && inode == 0 && now.duration_since(known.confirmed) < GRACE =>
             {
                 let verdict = known.verdict();
                 self.flows.insert(
                     *flow,
-                    Known {
+                    FlowEntry {
                         ask_again: now + RECHECK,
                         ..known
                     },
@@ -168,7 +168,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                 let owner = Err(reason);
                 self.flows.insert(
                     *flow,
-                    Known {
+                    FlowEntry {
                         owner,
                         inode,
                         interface,
@@ -178,7 +178,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                         used: true,
                     },
                 );
-                Verdict::Waiting(reason)
+                FlowOwner::Waiting(reason)
             }
         }
     }
@@ -188,43 +188,45 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
         &mut self,
         flow: &LocalFlow,
         interface: u32,
-        previous: Option<&Known>,
+        previous: Option<&FlowEntry>,
         now: Instant,
-    ) -> Result<(u32, Owner), (u32, Reason)> {
+    ) -> Result<(u32, SettledOwner), (u32, UnattributedReason)> {
         let found = self
             .sockets
             .find(flow, interface)
-            .map_err(|_| (0, Reason::LookupFailed))?;
-        let accepts = found.is_some_and(|owner| owner.listening && flow.protocol == Protocol::Tcp);
+            .map_err(|_| (0, UnattributedReason::LookupFailed))?;
+        let accepts = found.is_some_and(|owner| owner.listening && flow.protocol == IpProtocol::Tcp);
         let found = found
             .filter(|owner| owner.inode != 0)
             .or_else(|| self.recall(flow));
         // A socket that takes from everybody may only share its port with a translated flow.
-        if (accepts || flow.protocol == Protocol::Udp || found.is_none())
+        if (accepts || flow.protocol == IpProtocol::Udp || found.is_none())
             && let Some(peer) = self.translated_for(flow)
         {
-            return Ok((0, Owner::Translated(peer)));
+            return Ok((0, SettledOwner::Translated(peer)));
         }
         if accepts {
             // The listener need not be the one who will accept: a child or a worker may.
-            return Err((0, Reason::NotAccepted));
+            return Err((0, UnattributedReason::NotAccepted));
         }
         let Some(SocketOwner { inode, .. }) = found else {
-            return Err((0, Reason::NoSocket));
+            return Err((0, UnattributedReason::NoSocket));
         };
         match (self.processes.holder(inode, now), previous) {
-            (Holder::Process(process), _) => Ok((inode, Owner::Process(process))),
+            (SocketHolder::Process(process), _) => Ok((inode, SettledOwner::Process(process))),
             // It is too early to look for a new holder of the same socket.
             (
-                Holder::AskLater,
-                Some(Known {
+                SocketHolder::AskLater,
+                Some(FlowEntry {
                     owner: Ok(owner),
                     inode: before,
                     ..
                 }),
             ) if *before == inode => Ok((inode, owner.clone())),
-            (Holder::Nobody, Some(_)) if self.is_closed(flow, interface) => Err((0, Reason::NoProcess)),
-            (Holder::Nobody | Holder::AskLater, _) => Err((inode, Reason::NoProcess)),
+            (SocketHolder::Nobody, Some(_)) if self.is_closed(flow, interface) => {
+                Err((0, UnattributedReason::NoProcess))
+            }
+            (SocketHolder::Nobody | SocketHolder::AskLater, _) => Err((inode, UnattributedReason::NoProcess)),
         }
     }
 
@@ -258,7 +260,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
         usable
             .iter()
             .find_map(|local| self.bound_udp.get(&(*local, flow.local_port)).copied())
-            .filter(|_| flow.protocol == Protocol::Udp)
+            .filter(|_| flow.protocol == IpProtocol::Udp)
     }
 
     /// How soon [`Attribution::retry_waiting`] is worth a call, if it is before the next tick.
@@ -269,7 +271,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
 
     /// Asks again for flows still without owner that are due, `limit` at most; returns those that have one now.
     pub fn retry_waiting(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
-        let waits = |known: &Known| known.owner.is_err() && known.attempts < EAGER_ATTEMPTS;
+        let waits = |known: &FlowEntry| known.owner.is_err() && known.attempts < EAGER_ATTEMPTS;
         let found = self.ask_again(limit, now, |known| known.ask_again <= now);
         self.eager = self.eager && self.flows.values().any(waits);
         found
@@ -286,7 +288,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
         &mut self,
         limit: usize,
         now: Instant,
-        due: impl Fn(&Known) -> bool,
+        due: impl Fn(&FlowEntry) -> bool,
     ) -> Vec<(LocalFlow, Arc<Process>)> {
         let waiting = self
             .flows
@@ -306,8 +308,8 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                     known.used = used;
                 }
                 match verdict {
-                    Verdict::Settled(process) | Verdict::Process(process) => Some((flow, process)),
-                    Verdict::Waiting(_) | Verdict::Translated(_) | Verdict::Overflow => None,
+                    FlowOwner::Settled(process) | FlowOwner::Process(process) => Some((flow, process)),
+                    FlowOwner::Waiting(_) | FlowOwner::Translated(_) | FlowOwner::Overflow => None,
                 }
             })
             .collect()
@@ -354,7 +356,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                 };
                 self.remembered.insert(flow, socket.owner);
             }
-            None if socket.protocol == Protocol::Udp => {
+            None if socket.protocol == IpProtocol::Udp => {
                 self.bound_udp.insert((local, local_port), socket.owner);
             }
             None => {}

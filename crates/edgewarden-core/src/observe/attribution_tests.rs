@@ -50,15 +50,15 @@ impl SocketTable for Fake {
 }
 
 impl ProcessTable for Fake {
-    fn holder(&mut self, inode: u32, _now: Instant) -> Holder {
+    fn holder(&mut self, inode: u32, _now: Instant) -> SocketHolder {
         if self.with(|world| world.hidden) {
-            return Holder::AskLater;
+            return SocketHolder::AskLater;
         }
         self.with(|world| {
             world
                 .holders
                 .get(&inode)
-                .map_or(Holder::Nobody, |p| Holder::Process(Arc::clone(p)))
+                .map_or(SocketHolder::Nobody, |p| SocketHolder::Process(Arc::clone(p)))
         })
     }
 
@@ -81,7 +81,7 @@ fn process(pid: u32) -> Arc<Process> {
     })
 }
 
-fn flow(protocol: Protocol, remote_port: u16) -> LocalFlow {
+fn flow(protocol: IpProtocol, remote_port: u16) -> LocalFlow {
     LocalFlow {
         protocol,
         local: "192.0.2.1".parse().unwrap(),
@@ -111,7 +111,7 @@ fn start() -> (Fake, Attribution<Fake, Fake>, Instant) {
 #[test]
 fn one_lookup_serves_a_flow_until_the_recheck() {
     let (fake, mut attribution, now) = start();
-    let tcp = flow(Protocol::Tcp, 443);
+    let tcp = flow(IpProtocol::Tcp, 443);
     fake.with(|world| {
         world.sockets.insert(tcp, owner(7));
         world.holders.insert(7, process(70));
@@ -120,13 +120,13 @@ fn one_lookup_serves_a_flow_until_the_recheck() {
         let at = now + Duration::from_millis(millis);
         assert_eq!(
             attribution.owner(&tcp, 1, false, at),
-            Verdict::Process(process(70))
+            FlowOwner::Process(process(70))
         );
     }
     assert_eq!(fake.with(|world| world.finds), 1);
     assert_eq!(
         attribution.owner(&tcp, 1, true, now),
-        Verdict::Process(process(70))
+        FlowOwner::Process(process(70))
     );
     assert_eq!(fake.with(|world| world.finds), 2, "a SYN asks again");
 }
@@ -134,7 +134,7 @@ fn one_lookup_serves_a_flow_until_the_recheck() {
 #[test]
 fn a_reused_port_changes_hands_at_the_syn_and_the_end_of_a_connection_does_not() {
     let (fake, mut attribution, now) = start();
-    let tcp = flow(Protocol::Tcp, 443);
+    let tcp = flow(IpProtocol::Tcp, 443);
     fake.with(|world| {
         world.sockets.insert(tcp, owner(7));
         world.holders.insert(7, process(70));
@@ -142,31 +142,31 @@ fn a_reused_port_changes_hands_at_the_syn_and_the_end_of_a_connection_does_not()
     });
     assert_eq!(
         attribution.owner(&tcp, 1, true, now),
-        Verdict::Process(process(70))
+        FlowOwner::Process(process(70))
     );
     fake.with(|world| world.sockets.clear());
     let later = now + Duration::from_secs(5);
     assert_eq!(
         attribution.owner(&tcp, 1, false, later),
-        Verdict::Process(process(70)),
+        FlowOwner::Process(process(70)),
         "FIN, ACK"
     );
     fake.with(|world| world.sockets.insert(tcp, owner(8)));
     assert_eq!(
         attribution.owner(&tcp, 1, true, later),
-        Verdict::Process(process(80))
+        FlowOwner::Process(process(80))
     );
     fake.with(|world| world.sockets.clear());
     assert_eq!(
         attribution.owner(&tcp, 1, true, later),
-        Verdict::Waiting(Reason::NoSocket)
+        FlowOwner::Waiting(UnattributedReason::NoSocket)
     );
 }
 
 #[test]
 fn a_listener_is_not_blamed_for_what_its_child_accepts() {
     let (fake, mut attribution, now) = start();
-    let tcp = flow(Protocol::Tcp, 443);
+    let tcp = flow(IpProtocol::Tcp, 443);
     fake.with(|world| {
         world.sockets.insert(
             tcp,
@@ -179,7 +179,7 @@ fn a_listener_is_not_blamed_for_what_its_child_accepts() {
     });
     assert_eq!(
         attribution.owner(&tcp, 1, true, now),
-        Verdict::Waiting(Reason::NotAccepted)
+        FlowOwner::Waiting(UnattributedReason::NotAccepted)
     );
     fake.with(|world| {
         world.sockets.insert(tcp, owner(9));
@@ -187,34 +187,34 @@ fn a_listener_is_not_blamed_for_what_its_child_accepts() {
     });
     assert_eq!(
         attribution.owner(&tcp, 1, false, now),
-        Verdict::Waiting(Reason::NotAccepted),
+        FlowOwner::Waiting(UnattributedReason::NotAccepted),
         "too early to ask"
     );
     let settled = attribution.retry_waiting(10, now + RETRY);
     assert_eq!(settled, [(tcp, process(90))]);
     assert_eq!(
         attribution.owner(&tcp, 1, false, now + RETRY),
-        Verdict::Process(process(90))
+        FlowOwner::Process(process(90))
     );
 }
 
 #[test]
 fn a_socket_that_is_passed_on_takes_its_flow_along_at_the_recheck() {
     let (fake, mut attribution, now) = start();
-    let tcp = flow(Protocol::Tcp, 443);
+    let tcp = flow(IpProtocol::Tcp, 443);
     fake.with(|world| {
         world.sockets.insert(tcp, owner(7));
         world.holders.insert(7, process(70));
     });
     assert_eq!(
         attribution.owner(&tcp, 1, false, now),
-        Verdict::Process(process(70))
+        FlowOwner::Process(process(70))
     );
     fake.with(|world| world.hidden = true);
     let rechecked = now + RECHECK;
     assert_eq!(
         attribution.owner(&tcp, 1, false, rechecked),
-        Verdict::Process(process(70)),
+        FlowOwner::Process(process(70)),
         "too early to look for another"
     );
     fake.with(|world| {
@@ -224,12 +224,12 @@ fn a_socket_that_is_passed_on_takes_its_flow_along_at_the_recheck() {
     let rechecked = rechecked + RECHECK;
     assert_eq!(
         attribution.owner(&tcp, 1, false, rechecked),
-        Verdict::Process(process(71))
+        FlowOwner::Process(process(71))
     );
     fake.with(|world| world.holders.clear());
     assert_eq!(
         attribution.owner(&tcp, 1, false, rechecked + RECHECK),
-        Verdict::Waiting(Reason::NoProcess),
+        FlowOwner::Waiting(UnattributedReason::NoProcess),
         "open, and held by nobody we can see"
     );
 }
@@ -237,7 +237,7 @@ fn a_socket_that_is_passed_on_takes_its_flow_along_at_the_recheck() {
 #[test]
 fn a_process_that_ended_keeps_what_its_socket_still_sends() {
     let (fake, mut attribution, now) = start();
-    let tcp = flow(Protocol::Tcp, 443);
+    let tcp = flow(IpProtocol::Tcp, 443);
     fake.with(|world| {
         world.sockets.insert(tcp, owner(7));
         world.holders.insert(7, process(70));
@@ -251,7 +251,7 @@ fn a_process_that_ended_keeps_what_its_socket_still_sends() {
         let at = now + RECHECK * seconds;
         assert_eq!(
             attribution.owner(&tcp, 1, false, at),
-            Verdict::Process(process(70))
+            FlowOwner::Process(process(70))
         );
     }
 }
@@ -259,23 +259,23 @@ fn a_process_that_ended_keeps_what_its_socket_still_sends() {
 #[test]
 fn a_packet_that_finds_the_owner_of_a_waiting_flow_says_settled() {
     let (fake, mut attribution, now) = start();
-    let udp = flow(Protocol::Udp, 53);
+    let udp = flow(IpProtocol::Udp, 53);
     fake.with(|world| world.sockets.insert(udp, owner(7)));
     assert_eq!(
         attribution.owner(&udp, 1, false, now),
-        Verdict::Waiting(Reason::NoProcess)
+        FlowOwner::Waiting(UnattributedReason::NoProcess)
     );
     fake.with(|world| world.holders.insert(7, process(70)));
     assert_eq!(
         attribution.owner(&udp, 1, false, now + RETRY),
-        Verdict::Settled(process(70))
+        FlowOwner::Settled(process(70))
     );
 }
 
 #[test]
 fn the_close_of_an_interval_is_the_last_chance() {
     let (fake, mut attribution, now) = start();
-    let udp = flow(Protocol::Udp, 53);
+    let udp = flow(IpProtocol::Udp, 53);
     fake.with(|world| {
         world.sockets.insert(udp, owner(7));
         world.holders.insert(7, process(70));
@@ -283,7 +283,7 @@ fn the_close_of_an_interval_is_the_last_chance() {
     });
     assert_eq!(
         attribution.owner(&udp, 1, false, now),
-        Verdict::Waiting(Reason::NoProcess)
+        FlowOwner::Waiting(UnattributedReason::NoProcess)
     );
     assert_eq!(attribution.retry_waiting(10, now), [], "too early to ask");
     assert_eq!(attribution.last_chance(10, now), [(udp, process(70))]);
@@ -292,19 +292,19 @@ fn the_close_of_an_interval_is_the_last_chance() {
 #[test]
 fn closed_sockets_are_remembered_from_the_last_list() {
     let (fake, mut attribution, now) = start();
-    let (tcp, udp) = (flow(Protocol::Tcp, 443), flow(Protocol::Udp, 53));
+    let (tcp, udp) = (flow(IpProtocol::Tcp, 443), flow(IpProtocol::Udp, 53));
     fake.with(|world| {
         world.holders.insert(7, process(70));
         world.holders.insert(8, process(80));
         world.list = vec![
             OpenSocket {
-                protocol: Protocol::Tcp,
+                protocol: IpProtocol::Tcp,
                 local: "192.0.2.1:40000".parse().unwrap(),
                 remote: Some("198.51.100.1:443".parse().unwrap()),
                 owner: owner(7),
             },
             OpenSocket {
-                protocol: Protocol::Udp,
+                protocol: IpProtocol::Udp,
                 local: "[::]:40000".parse().unwrap(),
                 remote: None,
                 owner: owner(8),
@@ -314,16 +314,16 @@ fn closed_sockets_are_remembered_from_the_last_list() {
     attribution.remember(now).unwrap();
     assert_eq!(
         attribution.owner(&tcp, 1, false, now),
-        Verdict::Process(process(70))
+        FlowOwner::Process(process(70))
     );
     assert_eq!(
         attribution.owner(&udp, 1, false, now),
-        Verdict::Process(process(80))
+        FlowOwner::Process(process(80))
     );
-    let other = flow(Protocol::Tcp, 444);
+    let other = flow(IpProtocol::Tcp, 444);
     assert_eq!(
         attribution.owner(&other, 1, false, now),
-        Verdict::Waiting(Reason::NoSocket)
+        FlowOwner::Waiting(UnattributedReason::NoSocket)
     );
 }
 
@@ -333,32 +333,32 @@ fn unanswerable_flows_are_asked_about_seldom_and_the_table_is_bounded() {
     fake.with(|world| world.broken = true);
     for millis in 0..1_000 {
         let at = now + Duration::from_millis(millis);
-        let verdict = attribution.owner(&flow(Protocol::Udp, 1), 1, false, at);
-        assert_eq!(verdict, Verdict::Waiting(Reason::LookupFailed));
+        let verdict = attribution.owner(&flow(IpProtocol::Udp, 1), 1, false, at);
+        assert_eq!(verdict, FlowOwner::Waiting(UnattributedReason::LookupFailed));
     }
     assert!(fake.with(|world| world.finds) <= usize::from(EAGER_ATTEMPTS) + 1);
     for number in 0..MAX_FLOWS {
-        let mut flow = flow(Protocol::Udp, u16::try_from(number % 60_000).unwrap());
+        let mut flow = flow(IpProtocol::Udp, u16::try_from(number % 60_000).unwrap());
         flow.local_port = 50_000;
         attribution.owner(&flow, 1, false, now);
     }
     assert_eq!(
-        attribution.owner(&flow(Protocol::Tcp, 2), 1, false, now),
-        Verdict::Overflow
+        attribution.owner(&flow(IpProtocol::Tcp, 2), 1, false, now),
+        FlowOwner::Overflow
     );
     attribution.new_interval(now);
     attribution.new_interval(now);
     assert_eq!(
-        attribution.owner(&flow(Protocol::Tcp, 2), 1, false, now),
-        Verdict::Waiting(Reason::LookupFailed)
+        attribution.owner(&flow(IpProtocol::Tcp, 2), 1, false, now),
+        FlowOwner::Waiting(UnattributedReason::LookupFailed)
     );
 }
 
 #[test]
 fn the_outer_side_of_a_translated_flow_belongs_to_the_device_behind_us() {
     let (fake, mut attribution, now) = start();
-    let theirs = flow(Protocol::Tcp, 443);
-    let ours = flow(Protocol::Tcp, 444);
+    let theirs = flow(IpProtocol::Tcp, 443);
+    let ours = flow(IpProtocol::Tcp, 444);
     let peer: IpAddr = "198.51.100.2".parse().unwrap();
     fake.with(|world| {
         world.translated.insert(theirs, peer);
@@ -367,12 +367,12 @@ fn the_outer_side_of_a_translated_flow_belongs_to_the_device_behind_us() {
     for _ in 0..2 {
         assert_eq!(
             attribution.owner(&theirs, 1, false, now),
-            Verdict::Translated(peer)
+            FlowOwner::Translated(peer)
         );
     }
     assert_eq!(
         attribution.owner(&ours, 1, false, now),
-        Verdict::Waiting(Reason::NoSocket),
+        FlowOwner::Waiting(UnattributedReason::NoSocket),
         "translated towards ourselves"
     );
 }

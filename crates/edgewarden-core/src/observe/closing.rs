@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::interval::{Counters, InterfaceTraffic, Interval, LinkCounters, UnattributedTraffic};
-use super::ledger::Page;
+use super::ledger::LedgerPage;
 
 /// Where the running interval began.
-pub struct Begun {
+pub struct IntervalStart {
     /// When.
     pub at: Timestamp,
     /// The kernel's counters by interface index; `None`: they could not be read, and this interval has no growth.
@@ -30,9 +30,9 @@ pub struct CaptureCondition {
 /// The interval from `begun` to `now`. `names` are those of the interfaces by index, `current` the kernel's counters; without
 /// them no interface has growth.
 pub fn assemble(
-    begun: &Begun,
+    begun: &IntervalStart,
     now: Timestamp,
-    page: &Page,
+    page: &LedgerPage,
     names: &HashMap<u32, String>,
     current: Option<&[LinkCounters]>,
     capture: CaptureCondition,
@@ -73,8 +73,8 @@ pub fn by_interface(counters: &[LinkCounters]) -> HashMap<u32, Counters> {
 
 /// Kernel growth beside captured traffic, by name. An interface that came within the interval counts from zero.
 fn interfaces(
-    begun: &Begun,
-    page: &Page,
+    begun: &IntervalStart,
+    page: &LedgerPage,
     names: &HashMap<u32, String>,
     current: Option<&[LinkCounters]>,
 ) -> Vec<InterfaceTraffic> {

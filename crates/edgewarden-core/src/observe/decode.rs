@@ -7,7 +7,7 @@
 //! frame check sequence. An offloaded super-packet is one packet, as on the interface it was seen on.
 //!
 //! Invariants: never panics, never allocates, never reads beyond the copy; a frame that makes no sense is
-//! [`Decoded::Unparsed`] and still counts.
+//! [`FrameContent::Unparsed`] and still counts.
 
 use std::net::IpAddr;
 
@@ -17,8 +17,8 @@ use pnet_packet::ipv6::Ipv6Packet;
 use pnet_packet::tcp::{TcpFlags, TcpPacket};
 use pnet_packet::vlan::VlanPacket;
 
-use super::flow::{FlowKey, Ports, Protocol};
-use super::fragments::Fragment;
+use super::flow::{FlowKey, IpProtocol, PortPair};
+use super::fragments::FragmentPosition;
 
 /// Ethernet header: two addresses and the type.
 const ETHERNET_HEADER: usize = 14;
@@ -63,12 +63,12 @@ pub struct PacketSummary {
     /// Id of the outermost VLAN tag in the copy; the kernel often takes that one off.
     pub vlan: Option<u16>,
     /// What the frame carries.
-    pub content: Decoded,
+    pub content: FrameContent,
 }
 
 /// The readable part of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decoded {
+pub enum FrameContent {
     /// An IP packet.
     Ip {
         /// Both ends.
@@ -76,7 +76,7 @@ pub enum Decoded {
         /// A TCP segment with SYN: whatever was known about this flow belongs to an earlier one.
         opens: bool,
         /// Set for a piece of a larger packet; only the first piece has ports.
-        fragment: Option<Fragment>,
+        fragment: Option<FragmentPosition>,
     },
     /// A well-formed frame of another protocol (ARP, LLDP, ...).
     NotIp,
@@ -92,7 +92,7 @@ pub enum Decoded {
 pub fn decode(frame: &[u8], wire_length: Option<usize>, link: LinkKind) -> PacketSummary {
     let head = match link {
         LinkKind::Ethernet => ethernet(frame),
-        LinkKind::RawIp => raw_ip_type(frame).map(|ether_type| Head {
+        LinkKind::RawIp => raw_ip_type(frame).map(|ether_type| LinkHeader {
             addresses: None,
             vlan: None,
             length: 0,
@@ -105,8 +105,8 @@ pub fn decode(frame: &[u8], wire_length: Option<usize>, link: LinkKind) -> Packe
     let (content, network_length) = match head.as_ref().map(|head| head.ether_type) {
         Some(EtherTypes::Ipv4) => ipv4(network),
         Some(EtherTypes::Ipv6) => ipv6(network),
-        Some(_) => (Decoded::NotIp, 0),
-        None => (Decoded::Unparsed, 0),
+        Some(_) => (FrameContent::NotIp, 0),
+        None => (FrameContent::Unparsed, 0),
     };
     let length = wire_length.unwrap_or_else(|| frame.len().max(offset.saturating_add(network_length)));
     PacketSummary {
@@ -118,7 +118,7 @@ pub fn decode(frame: &[u8], wire_length: Option<usize>, link: LinkKind) -> Packe
 }
 
 /// What comes before the network header.
-struct Head {
+struct LinkHeader {
     addresses: Option<LinkAddresses>,
     vlan: Option<u16>,
     /// Offset of the network header.
@@ -127,7 +127,7 @@ struct Head {
 }
 
 /// The Ethernet header and any stack of VLAN tags.
-fn ethernet(frame: &[u8]) -> Option<Head> {
+fn ethernet(frame: &[u8]) -> Option<LinkHeader> {
     let view = EthernetPacket::new(frame)?;
     let addresses = LinkAddresses {
         source: view.get_source().octets(),
@@ -149,7 +149,7 @@ fn ethernet(frame: &[u8]) -> Option<Head> {
         length += VLAN_TAG;
     }
     // After nothing but tags the type is still a tag's: readable, and not IP.
-    Some(Head {
+    Some(LinkHeader {
         addresses: Some(addresses),
         vlan,
         length,
@@ -167,20 +167,20 @@ fn raw_ip_type(packet: &[u8]) -> Option<EtherType> {
 }
 
 /// The packet and the length its header claims in bytes.
-fn ipv4(packet: &[u8]) -> (Decoded, usize) {
+fn ipv4(packet: &[u8]) -> (FrameContent, usize) {
     let Some(view) = Ipv4Packet::new(packet) else {
-        return (Decoded::Unparsed, 0);
+        return (FrameContent::Unparsed, 0);
     };
     let header = usize::from(view.get_header_length()) * 4;
     if view.get_version() != 4 || header < IPV4_HEADER {
-        return (Decoded::Unparsed, 0);
+        return (FrameContent::Unparsed, 0);
     }
     let first = view.get_fragment_offset() == 0;
     let whole = first && view.get_flags() & Ipv4Flags::MoreFragments == 0;
     let upper = UpperLayer {
-        protocol: Protocol::from_number(view.get_next_level_protocol().0),
+        protocol: IpProtocol::from_number(view.get_next_level_protocol().0),
         header: if first { packet.get(header..) } else { None },
-        fragment: (!whole).then(|| Fragment {
+        fragment: (!whole).then(|| FragmentPosition {
             id: u32::from(view.get_identification()),
             first,
         }),
@@ -190,12 +190,12 @@ fn ipv4(packet: &[u8]) -> (Decoded, usize) {
 }
 
 /// The packet and the length its header claims in bytes.
-fn ipv6(packet: &[u8]) -> (Decoded, usize) {
+fn ipv6(packet: &[u8]) -> (FrameContent, usize) {
     let Some(view) = Ipv6Packet::new(packet) else {
-        return (Decoded::Unparsed, 0);
+        return (FrameContent::Unparsed, 0);
     };
     if view.get_version() != 6 {
-        return (Decoded::Unparsed, 0);
+        return (FrameContent::Unparsed, 0);
     }
     let claimed = IPV6_HEADER + usize::from(view.get_payload_length());
     let upper = upper_layer(view.get_next_header().0, packet);
@@ -205,10 +205,10 @@ fn ipv6(packet: &[u8]) -> (Decoded, usize) {
 
 /// What an IP packet carries.
 struct UpperLayer<'a> {
-    protocol: Protocol,
+    protocol: IpProtocol,
     /// From its first byte, unless this is a later fragment or the copy ends before.
     header: Option<&'a [u8]>,
-    fragment: Option<Fragment>,
+    fragment: Option<FragmentPosition>,
 }
 
 /// Walks the extension headers to the protocol above and, unless this is a later fragment, its header.
@@ -218,14 +218,14 @@ fn upper_layer(first: u8, packet: &[u8]) -> UpperLayer<'_> {
     const FRAGMENT: u8 = 44;
     const AUTHENTICATION: u8 = 51;
     let mut upper = UpperLayer {
-        protocol: Protocol::from_number(first),
+        protocol: IpProtocol::from_number(first),
         header: None,
         fragment: None,
     };
     let mut next = first;
     let mut offset = IPV6_HEADER;
     for _ in 0..MAX_EXTENSION_HEADERS {
-        upper.protocol = Protocol::from_number(next);
+        upper.protocol = IpProtocol::from_number(next);
         let Some(header) = packet.get(offset..) else { break };
         if next != FRAGMENT && next != AUTHENTICATION && !GENERIC.contains(&next) {
             upper.header = Some(header);
@@ -241,13 +241,13 @@ fn upper_layer(first: u8, packet: &[u8]) -> UpperLayer<'_> {
                 let place = u16::from_be_bytes([high, low]);
                 // Offset zero and no more to come: an "atomic fragment" (RFC 6946) is a whole packet.
                 if place & !0b110 != 0 {
-                    upper.fragment = id.map(|id| Fragment {
+                    upper.fragment = id.map(|id| FragmentPosition {
                         id: u32::from_be_bytes(id),
                         first: place >> 3 == 0,
                     });
                 }
                 if place >> 3 != 0 {
-                    upper.protocol = Protocol::from_number(following);
+                    upper.protocol = IpProtocol::from_number(following);
                     break;
                 }
                 offset += 8;
@@ -261,13 +261,13 @@ fn upper_layer(first: u8, packet: &[u8]) -> UpperLayer<'_> {
 }
 
 /// Ports and the opening flag, as far as the copy holds them.
-fn ip(source: IpAddr, destination: IpAddr, upper: &UpperLayer<'_>) -> Decoded {
+fn ip(source: IpAddr, destination: IpAddr, upper: &UpperLayer<'_>) -> FrameContent {
     let (ports, opens) = match (upper.protocol, upper.header) {
-        (Protocol::Tcp, Some(bytes)) => tcp(bytes),
-        (Protocol::Udp, Some(bytes)) => (first_ports(bytes), false),
+        (IpProtocol::Tcp, Some(bytes)) => tcp(bytes),
+        (IpProtocol::Udp, Some(bytes)) => (first_ports(bytes), false),
         _ => (None, false),
     };
-    Decoded::Ip {
+    FrameContent::Ip {
         flow: FlowKey {
             protocol: upper.protocol,
             source: canonical(source),
@@ -279,10 +279,10 @@ fn ip(source: IpAddr, destination: IpAddr, upper: &UpperLayer<'_>) -> Decoded {
     }
 }
 
-fn tcp(bytes: &[u8]) -> (Option<Ports>, bool) {
+fn tcp(bytes: &[u8]) -> (Option<PortPair>, bool) {
     match TcpPacket::new(bytes) {
         Some(view) => (
-            Some(Ports {
+            Some(PortPair {
                 source: view.get_source(),
                 destination: view.get_destination(),
             }),
@@ -293,9 +293,9 @@ fn tcp(bytes: &[u8]) -> (Option<Ports>, bool) {
 }
 
 /// TCP and UDP both begin with the ports; a copy cut inside the header still tells them.
-fn first_ports(bytes: &[u8]) -> Option<Ports> {
+fn first_ports(bytes: &[u8]) -> Option<PortPair> {
     match bytes {
-        [a, b, c, d, ..] => Some(Ports {
+        [a, b, c, d, ..] => Some(PortPair {
             source: u16::from_be_bytes([*a, *b]),
             destination: u16::from_be_bytes([*c, *d]),
         }),

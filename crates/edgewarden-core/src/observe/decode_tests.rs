@@ -55,16 +55,16 @@ fn tcp_segment(flags: u8) -> Vec<u8> {
 
 fn flow_of(frame: &[u8], link: LinkKind) -> (FlowKey, bool) {
     match decode(frame, Some(frame.len()), link).content {
-        Decoded::Ip { flow, opens, .. } => (flow, opens),
+        FrameContent::Ip { flow, opens, .. } => (flow, opens),
         other => panic!("expected an IP packet, got {other:?}"),
     }
 }
 
-const DNS: Option<Ports> = Some(Ports {
+const DNS: Option<PortPair> = Some(PortPair {
     source: 0x1000,
     destination: 53,
 });
-const HTTPS: Option<Ports> = Some(Ports {
+const HTTPS: Option<PortPair> = Some(PortPair {
     source: 0x1000,
     destination: 443,
 });
@@ -82,7 +82,7 @@ fn ipv4_udp_with_a_mac_that_begins_like_an_ip_version() {
         })
     );
     let (flow, opens) = flow_of(&frame, LinkKind::Ethernet);
-    assert_eq!((flow.protocol, flow.ports, opens), (Protocol::Udp, DNS, false));
+    assert_eq!((flow.protocol, flow.ports, opens), (IpProtocol::Udp, DNS, false));
     assert_eq!(flow.source.to_string(), "192.0.2.1");
     assert_eq!(flow.destination.to_string(), "198.51.100.7");
 }
@@ -117,7 +117,7 @@ fn ipv6_extension_headers_are_walked() {
         &ethernet_frame(0x86dd, &ipv6_packet(0, &chain)),
         LinkKind::Ethernet,
     );
-    assert_eq!((flow.protocol, flow.ports), (Protocol::Udp, DNS));
+    assert_eq!((flow.protocol, flow.ports), (IpProtocol::Udp, DNS));
     assert_eq!(flow.source.to_string(), "2001:db8::1");
 }
 
@@ -129,7 +129,7 @@ fn later_fragments_count_without_ports() {
         let (flow, _) = flow_of(&ethernet_frame(ether_type, &packet), LinkKind::Ethernet);
         assert_eq!(
             (flow.protocol, flow.ports),
-            (Protocol::Udp, None),
+            (IpProtocol::Udp, None),
             "{ether_type:#x}"
         );
     }
@@ -152,12 +152,12 @@ fn a_super_packet_cut_by_the_buffer_keeps_its_true_length() {
 fn other_protocols_and_padding() {
     let arp = ethernet_frame(0x0806, &[0; 46]);
     let summary = decode(&arp, Some(arp.len()), LinkKind::Ethernet);
-    assert_eq!((summary.bytes, summary.content), (60, Decoded::NotIp));
+    assert_eq!((summary.bytes, summary.content), (60, FrameContent::NotIp));
     let (flow, _) = flow_of(
         &ethernet_frame(0x0800, &ipv4_packet(47, 0, 0, &[0; 8])),
         LinkKind::Ethernet,
     );
-    assert_eq!((flow.protocol, flow.ports), (Protocol::Other(47), None));
+    assert_eq!((flow.protocol, flow.ports), (IpProtocol::Other(47), None));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn malformed_frames_are_unparsed() {
     ];
     for (name, frame, link) in cases {
         let summary = decode(&frame, Some(frame.len()), link);
-        assert_eq!(summary.content, Decoded::Unparsed, "{name}");
+        assert_eq!(summary.content, FrameContent::Unparsed, "{name}");
         assert_eq!(summary.bytes, frame.len() as u64, "{name}");
     }
 }

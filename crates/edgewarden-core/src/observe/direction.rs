@@ -1,8 +1,8 @@
 //! Decides which way the packets of a flow went, from the addresses this device owns.
 //!
-//! In: the [`Way`] of its frames, the flow, [`OwnAddresses`]. Out: a [`Direction`]. A forwarded packet is seen twice,
-//! once on the interface it enters and once on the one it leaves: the first is [`Direction::ForwardedIn`], the second
-//! [`Direction::ForwardedOut`], so each way counts it exactly once.
+//! In: the [`FrameCrossing`] of its frames, the flow, [`OwnAddresses`]. Out: a [`PacketDirection`]. A forwarded packet is seen twice,
+//! once on the interface it enters and once on the one it leaves: the first is [`PacketDirection::ForwardedIn`], the second
+//! [`PacketDirection::ForwardedOut`], so each way counts it exactly once.
 //!
 //! Absent: address translation. The outer side of a masqueraded flow has our own address and no socket; attribution
 //! asks the connection tracking about those.
@@ -13,11 +13,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::flow::FlowKey;
-use super::way::Way;
+use super::way::FrameCrossing;
 
 /// Which way a packet crossed an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub enum PacketDirection {
     /// For this device.
     In,
     /// From this device.
@@ -34,7 +34,7 @@ pub enum Direction {
     StackedOut,
 }
 
-impl Direction {
+impl PacketDirection {
     /// True for what leaves the interface.
     #[must_use]
     pub const fn is_out(self) -> bool {
@@ -91,38 +91,42 @@ impl OwnAddresses {
 
 /// The direction of the packets of one flow (`None`: not IP, or not readable).
 #[must_use]
-pub fn direction(way: Way, flow: Option<&FlowKey>, own: &OwnAddresses) -> Direction {
+pub fn direction(way: FrameCrossing, flow: Option<&FlowKey>, own: &OwnAddresses) -> PacketDirection {
     match (way, flow) {
-        (Way::StackedIn, _) => Direction::StackedIn,
-        (Way::StackedOut, _) => Direction::StackedOut,
-        (Way::BridgedIn, _) => Direction::ForwardedIn,
-        (Way::BridgedOut, _) => Direction::ForwardedOut,
-        (Way::Out, Some(flow)) if !own.is_source(flow.source, true) => Direction::ForwardedOut,
-        (Way::Out, _) => Direction::Out,
-        (Way::In, Some(flow)) if !own.is_destination(flow.destination) => Direction::ForwardedIn,
-        (Way::In, _) | (Way::Unknown, None) => Direction::In,
+        (FrameCrossing::StackedIn, _) => PacketDirection::StackedIn,
+        (FrameCrossing::StackedOut, _) => PacketDirection::StackedOut,
+        (FrameCrossing::BridgedIn, _) => PacketDirection::ForwardedIn,
+        (FrameCrossing::BridgedOut, _) => PacketDirection::ForwardedOut,
+        (FrameCrossing::Out, Some(flow)) if !own.is_source(flow.source, true) => {
+            PacketDirection::ForwardedOut
+        }
+        (FrameCrossing::Out, _) => PacketDirection::Out,
+        (FrameCrossing::In, Some(flow)) if !own.is_destination(flow.destination) => {
+            PacketDirection::ForwardedIn
+        }
+        (FrameCrossing::In, _) | (FrameCrossing::Unknown, None) => PacketDirection::In,
         // Sent by an upper device with a hardware address of its own that we were not told about.
-        (Way::Overheard, Some(flow)) if own.is_source(flow.source, false) => Direction::Out,
-        (Way::Overheard, _) => Direction::Foreign,
-        (Way::Unknown, Some(flow)) => by_address(flow, own),
+        (FrameCrossing::Overheard, Some(flow)) if own.is_source(flow.source, false) => PacketDirection::Out,
+        (FrameCrossing::Overheard, _) => PacketDirection::Foreign,
+        (FrameCrossing::Unknown, Some(flow)) => by_address(flow, own),
     }
 }
 
 /// Links without hardware addresses: a forwarded packet does not tell its way and counts as entering.
-fn by_address(flow: &FlowKey, own: &OwnAddresses) -> Direction {
+fn by_address(flow: &FlowKey, own: &OwnAddresses) -> PacketDirection {
     if own.is_source(flow.source, false) {
-        Direction::Out
+        PacketDirection::Out
     } else if own.is_destination(flow.destination) {
-        Direction::In
+        PacketDirection::In
     } else {
-        Direction::ForwardedIn
+        PacketDirection::ForwardedIn
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::flow::{Ports, Protocol};
+    use crate::observe::flow::{IpProtocol, PortPair};
 
     fn own() -> OwnAddresses {
         let mut own = OwnAddresses::default();
@@ -135,10 +139,10 @@ mod tests {
 
     fn flow(source: &str, destination: &str) -> FlowKey {
         FlowKey {
-            protocol: Protocol::Udp,
+            protocol: IpProtocol::Udp,
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
-            ports: Some(Ports {
+            ports: Some(PortPair {
                 source: 1,
                 destination: 2,
             }),
@@ -147,29 +151,53 @@ mod tests {
 
     #[test]
     fn every_way_is_told() {
-        use Direction::{Foreign, ForwardedIn, ForwardedOut, In, Out, StackedIn, StackedOut};
+        use PacketDirection::{Foreign, ForwardedIn, ForwardedOut, In, Out, StackedIn, StackedOut};
         let cases = [
-            (Way::Out, Some(("192.0.2.1", "198.51.100.1")), Out),
-            (Way::Out, Some(("0.0.0.0", "255.255.255.255")), Out),
-            (Way::Out, Some(("10.0.0.9", "198.51.100.1")), ForwardedOut),
-            (Way::In, Some(("198.51.100.1", "192.0.2.1")), In),
-            (Way::In, Some(("2001:db8::9", "2001:db8::1")), In),
-            (Way::In, Some(("192.0.2.9", "192.0.2.255")), In),
-            (Way::In, Some(("192.0.2.9", "224.0.0.251")), In),
-            (Way::In, Some(("198.51.100.1", "10.0.0.9")), ForwardedIn),
-            (Way::Overheard, Some(("198.51.100.1", "10.0.0.9")), Foreign),
-            (Way::Overheard, Some(("192.0.2.1", "198.51.100.1")), Out),
-            (Way::Out, None, Out),
-            (Way::In, None, In),
-            (Way::Overheard, None, Foreign),
-            (Way::Unknown, None, In),
-            (Way::Unknown, Some(("192.0.2.1", "198.51.100.1")), Out),
-            (Way::Unknown, Some(("198.51.100.1", "192.0.2.1")), In),
-            (Way::Unknown, Some(("198.51.100.1", "10.0.0.9")), ForwardedIn),
-            (Way::BridgedIn, Some(("192.0.2.1", "10.0.0.9")), ForwardedIn),
-            (Way::BridgedOut, Some(("192.0.2.1", "10.0.0.9")), ForwardedOut),
-            (Way::StackedIn, Some(("10.0.0.9", "192.0.2.1")), StackedIn),
-            (Way::StackedOut, None, StackedOut),
+            (FrameCrossing::Out, Some(("192.0.2.1", "198.51.100.1")), Out),
+            (FrameCrossing::Out, Some(("0.0.0.0", "255.255.255.255")), Out),
+            (
+                FrameCrossing::Out,
+                Some(("10.0.0.9", "198.51.100.1")),
+                ForwardedOut,
+            ),
+            (FrameCrossing::In, Some(("198.51.100.1", "192.0.2.1")), In),
+            (FrameCrossing::In, Some(("2001:db8::9", "2001:db8::1")), In),
+            (FrameCrossing::In, Some(("192.0.2.9", "192.0.2.255")), In),
+            (FrameCrossing::In, Some(("192.0.2.9", "224.0.0.251")), In),
+            (FrameCrossing::In, Some(("198.51.100.1", "10.0.0.9")), ForwardedIn),
+            (
+                FrameCrossing::Overheard,
+                Some(("198.51.100.1", "10.0.0.9")),
+                Foreign,
+            ),
+            (FrameCrossing::Overheard, Some(("192.0.2.1", "198.51.100.1")), Out),
+            (FrameCrossing::Out, None, Out),
+            (FrameCrossing::In, None, In),
+            (FrameCrossing::Overheard, None, Foreign),
+            (FrameCrossing::Unknown, None, In),
+            (FrameCrossing::Unknown, Some(("192.0.2.1", "198.51.100.1")), Out),
+            (FrameCrossing::Unknown, Some(("198.51.100.1", "192.0.2.1")), In),
+            (
+                FrameCrossing::Unknown,
+                Some(("198.51.100.1", "10.0.0.9")),
+                ForwardedIn,
+            ),
+            (
+                FrameCrossing::BridgedIn,
+                Some(("192.0.2.1", "10.0.0.9")),
+                ForwardedIn,
+            ),
+            (
+                FrameCrossing::BridgedOut,
+                Some(("192.0.2.1", "10.0.0.9")),
+                ForwardedOut,
+            ),
+            (
+                FrameCrossing::StackedIn,
+                Some(("10.0.0.9", "192.0.2.1")),
+                StackedIn,
+            ),
+            (FrameCrossing::StackedOut, None, StackedOut),
         ];
         for (way, ends, expected) in cases {
             let flow = ends.map(|(source, destination)| flow(source, destination));

@@ -10,7 +10,7 @@ use serde::Serialize;
 /// Transport protocol of an IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Protocol {
+pub enum IpProtocol {
     /// TCP.
     Tcp,
     /// UDP.
@@ -23,7 +23,7 @@ pub enum Protocol {
     Other(u8),
 }
 
-impl Protocol {
+impl IpProtocol {
     /// From the number in the IP header.
     #[must_use]
     pub const fn from_number(number: u8) -> Self {
@@ -39,7 +39,7 @@ impl Protocol {
 
 /// Source and destination port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Ports {
+pub struct PortPair {
     /// Of the sender.
     pub source: u16,
     /// Of the receiver.
@@ -50,20 +50,20 @@ pub struct Ports {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowKey {
     /// Transport protocol.
-    pub protocol: Protocol,
+    pub protocol: IpProtocol,
     /// Sender.
     pub source: IpAddr,
     /// Receiver.
     pub destination: IpAddr,
     /// Absent for protocols without ports and for later fragments.
-    pub ports: Option<Ports>,
+    pub ports: Option<PortPair>,
 }
 
 /// A conversation seen from this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LocalFlow {
     /// Transport protocol.
-    pub protocol: Protocol,
+    pub protocol: IpProtocol,
     /// Our address.
     pub local: IpAddr,
     /// Our port, 0 where there is none.
@@ -78,11 +78,11 @@ impl Hash for FlowKey {
     /// Three wide writes instead of a dozen narrow ones: this runs once a packet. Equal flows write the same.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let number = match self.protocol {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-            Protocol::Icmp => 1,
-            Protocol::Icmpv6 => 58,
-            Protocol::Other(number) => number,
+            IpProtocol::Tcp => 6,
+            IpProtocol::Udp => 17,
+            IpProtocol::Icmp => 1,
+            IpProtocol::Icmpv6 => 58,
+            IpProtocol::Other(number) => number,
         };
         let (source, destination) = self
             .ports
@@ -101,7 +101,7 @@ impl FlowKey {
     /// The flow with `source` as our side.
     #[must_use]
     pub fn outgoing(&self) -> LocalFlow {
-        let ports = self.ports.unwrap_or(Ports {
+        let ports = self.ports.unwrap_or(PortPair {
             source: 0,
             destination: 0,
         });
@@ -117,7 +117,7 @@ impl FlowKey {
     /// The flow with `destination` as our side.
     #[must_use]
     pub fn incoming(&self) -> LocalFlow {
-        let ports = self.ports.unwrap_or(Ports {
+        let ports = self.ports.unwrap_or(PortPair {
             source: 0,
             destination: 0,
         });
@@ -133,6 +133,6 @@ impl FlowKey {
     /// True if a socket can be named by this flow: TCP or UDP with ports.
     #[must_use]
     pub fn has_socket(&self) -> bool {
-        self.ports.is_some() && matches!(self.protocol, Protocol::Tcp | Protocol::Udp)
+        self.ports.is_some() && matches!(self.protocol, IpProtocol::Tcp | IpProtocol::Udp)
     }
 }

@@ -7,14 +7,14 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::flow::{FlowKey, Ports, Protocol};
+use super::flow::{FlowKey, IpProtocol, PortPair};
 
 /// Packets under reassembly that are remembered; a scan over them costs less than a microsecond, and only for fragments.
 const MAX_PACKETS: usize = 256;
 
 /// Which fragment of which packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fragment {
+pub struct FragmentPosition {
     /// The packet's identification: 16 bits in IPv4, 32 in IPv6.
     pub id: u32,
     /// It begins the packet.
@@ -22,9 +22,9 @@ pub struct Fragment {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Packet {
+struct FragmentedPacket {
     id: u32,
-    protocol: Protocol,
+    protocol: IpProtocol,
     source: IpAddr,
     destination: IpAddr,
 }
@@ -32,13 +32,13 @@ struct Packet {
 /// Ports of the packets whose first fragment was seen last.
 #[derive(Debug, Default)]
 pub struct Fragments {
-    packets: VecDeque<(Packet, Ports)>,
+    packets: VecDeque<(FragmentedPacket, PortPair)>,
 }
 
 impl Fragments {
     /// Gives a later fragment the ports of its first one.
-    pub fn complete(&mut self, flow: &mut FlowKey, fragment: Fragment) {
-        let packet = Packet {
+    pub fn complete(&mut self, flow: &mut FlowKey, fragment: FragmentPosition) {
+        let packet = FragmentedPacket {
             id: fragment.id,
             protocol: flow.protocol,
             source: flow.source,
@@ -68,21 +68,24 @@ mod tests {
 
     fn flow(source: &str, ports: Option<(u16, u16)>) -> FlowKey {
         FlowKey {
-            protocol: Protocol::Udp,
+            protocol: IpProtocol::Udp,
             source: source.parse().unwrap(),
             destination: "192.0.2.2".parse().unwrap(),
-            ports: ports.map(|(source, destination)| Ports { source, destination }),
+            ports: ports.map(|(source, destination)| PortPair { source, destination }),
         }
     }
 
     fn later(fragments: &mut Fragments, source: &str, id: u32) -> Option<u16> {
         let mut flow = flow(source, None);
-        fragments.complete(&mut flow, Fragment { id, first: false });
+        fragments.complete(&mut flow, FragmentPosition { id, first: false });
         flow.ports.map(|ports| ports.source)
     }
 
     fn first(fragments: &mut Fragments, source: &str, id: u32, port: u16) {
-        fragments.complete(&mut flow(source, Some((port, 53))), Fragment { id, first: true });
+        fragments.complete(
+            &mut flow(source, Some((port, 53))),
+            FragmentPosition { id, first: true },
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::process::{ProcessId, Workload};
 
-use super::flow::Protocol;
+use super::flow::IpProtocol;
 
 /// Traffic of one thing, in bytes (frames with link header) and packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -117,7 +117,7 @@ pub struct LinkCounters {
 /// Why traffic has no owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Reason {
+pub enum UnattributedReason {
     /// Not an IP packet.
     NotIp,
     /// Truncated or malformed.
@@ -161,7 +161,7 @@ pub struct ForwardedTraffic {
     /// Its port, 0 for protocols without ports.
     pub port: u16,
     /// Transport protocol.
-    pub protocol: Protocol,
+    pub protocol: IpProtocol,
     /// As the peer sees it: `*_out` is what it sent. Counted where it entered.
     pub counters: Counters,
 }
@@ -177,7 +177,7 @@ pub struct RemoteTraffic {
     /// Remote port, 0 for protocols without ports.
     pub port: u16,
     /// Transport protocol.
-    pub protocol: Protocol,
+    pub protocol: IpProtocol,
     /// Bytes and packets.
     pub counters: Counters,
 }
@@ -209,7 +209,7 @@ pub struct ProcessTraffic {
 #[serde(rename_all = "camelCase")]
 pub struct UnattributedTraffic {
     /// Why.
-    pub reason: Reason,
+    pub reason: UnattributedReason,
     /// How much.
     pub counters: Counters,
 }

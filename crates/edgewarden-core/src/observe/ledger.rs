@@ -1,9 +1,9 @@
 //! Adds packets up: per interface, per process, per remote endpoint.
 //!
-//! In: [`Entry`]s, each a sum of packets that are the same in everything that is told apart, and [`Ledger::settle`] when the owner of a waiting flow becomes known.
+//! In: [`LedgerEntry`]s, each a sum of packets that are the same in everything that is told apart, and [`Ledger::settle`] when the owner of a waiting flow becomes known.
 //! Out: [`Ledger::take`], which closes everything at once, or [`Ledger::peek`], which only looks.
 //!
-//! Invariants: what goes in comes out, exactly once (see [`super::interval`]); memory is bounded by [`Limits`] and what
+//! Invariants: what goes in comes out, exactly once (see [`super::interval`]); memory is bounded by [`LedgerLimits`] and what
 //! does not fit is counted as `other`; no clock, no effects.
 
 use std::collections::HashMap;
@@ -11,15 +11,16 @@ use std::collections::hash_map::Entry as Slot;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::flow::{FlowKey, LocalFlow, Protocol};
+use super::flow::{FlowKey, IpProtocol, LocalFlow};
 use super::interval::{
-    Counters, ForwardedTraffic, InterfaceTraffic, ProcessTraffic, Reason, RemoteTraffic, UnattributedTraffic,
+    Counters, ForwardedTraffic, InterfaceTraffic, ProcessTraffic, RemoteTraffic, UnattributedReason,
+    UnattributedTraffic,
 };
 use crate::process::{Process, ProcessId};
 
 /// How much the ledger remembers within one interval.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct LedgerLimits {
     /// Processes with traffic.
     pub processes: usize,
     /// Remote endpoints of all processes together.
@@ -32,7 +33,7 @@ pub struct Limits {
     pub interfaces: usize,
 }
 
-impl Default for Limits {
+impl Default for LedgerLimits {
     /// About 7 MiB if every table is full: 1,024 processes of 300 bytes, 32,768 remotes of 110, 8,192 flows of 180 and as
     /// many forwarded pairs of 100.
     fn default() -> Self {
@@ -52,20 +53,20 @@ pub enum Account {
     /// To a process, talking to this remote.
     Process(Arc<Process>, LocalFlow),
     /// Nobody yet; `settle` may name the owner before the interval closes, else it is unattributed.
-    Waiting(LocalFlow, Reason),
+    Waiting(LocalFlow, UnattributedReason),
     /// Routed for others; with the two ends where it entered, without where it left.
-    Forwarded(Option<Peering>),
+    Forwarded(Option<ForwardedFlow>),
     /// Counted on the interface above.
     Stacked,
     /// Nobody.
-    Unattributed(Reason),
+    Unattributed(UnattributedReason),
     /// The flow table was full.
     Overflow,
 }
 
 /// The two ends of routed traffic, and which of them sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peering {
+pub struct ForwardedFlow {
     /// The end on our side.
     pub peer: IpAddr,
     /// The other end.
@@ -73,12 +74,12 @@ pub struct Peering {
     /// Its port, 0 where there is none.
     pub port: u16,
     /// Transport protocol.
-    pub protocol: Protocol,
+    pub protocol: IpProtocol,
     /// True for what `peer` sent.
     pub sent: bool,
 }
 
-impl Peering {
+impl ForwardedFlow {
     /// `peer` sends to the destination of `flow`.
     #[must_use]
     pub fn from(peer: IpAddr, flow: &FlowKey) -> Self {
@@ -106,7 +107,7 @@ impl Peering {
 
 /// Packets of one sighting.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct LedgerEntry {
     /// Interface index they were seen on.
     pub interface: u32,
     /// How many and how long, all one way.
@@ -117,15 +118,15 @@ pub struct Entry {
 
 /// The counters of a closed or running interval; interface names are added by the shell.
 #[derive(Debug, Clone, Default)]
-pub struct Page {
+pub struct LedgerPage {
     interfaces: HashMap<u32, Counters>,
-    processes: HashMap<ProcessId, Owned>,
-    remotes: HashMap<(ProcessId, u32, Endpoint), Counters>,
-    waiting: HashMap<LocalFlow, Waiting>,
-    unattributed: HashMap<Reason, Counters>,
+    processes: HashMap<ProcessId, ProcessAccount>,
+    remotes: HashMap<(ProcessId, u32, RemoteEnd), Counters>,
+    waiting: HashMap<LocalFlow, WaitingFlow>,
+    unattributed: HashMap<UnattributedReason, Counters>,
     forwarded: Counters,
     forwarded_by_interface: HashMap<u32, Counters>,
-    peers: HashMap<(IpAddr, Endpoint), Counters>,
+    peers: HashMap<(IpAddr, RemoteEnd), Counters>,
     other_peers: Counters,
     stacked: Counters,
     other: Counters,
@@ -134,46 +135,46 @@ pub struct Page {
 }
 
 #[derive(Debug, Clone)]
-struct Owned {
+struct ProcessAccount {
     process: Arc<Process>,
     counters: Counters,
     other_remotes: Counters,
 }
 
 #[derive(Debug, Clone)]
-struct Waiting {
-    reason: Reason,
+struct WaitingFlow {
+    reason: UnattributedReason,
     /// A flow is rarely seen on more than one interface.
     by_interface: Vec<(u32, Counters)>,
 }
 
 /// A remote endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Endpoint {
+struct RemoteEnd {
     address: IpAddr,
     port: u16,
-    protocol: Protocol,
+    protocol: IpProtocol,
 }
 
 /// The running interval.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    limits: Limits,
-    page: Page,
+    limits: LedgerLimits,
+    page: LedgerPage,
 }
 
 impl Ledger {
     /// An empty ledger.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: LedgerLimits) -> Self {
         Self {
             limits,
-            page: Page::default(),
+            page: LedgerPage::default(),
         }
     }
 
     /// Counts one sum.
-    pub fn record(&mut self, entry: &Entry) {
+    pub fn record(&mut self, entry: &LedgerEntry) {
         let (interface, counters, limits) = (entry.interface, entry.counters, &self.limits);
         let page = &mut self.page;
         page.count_interface(interface, counters, limits.interfaces);
@@ -184,7 +185,7 @@ impl Ledger {
             Account::Stacked => page.stacked += counters,
             Account::Overflow => page.other += counters,
             Account::Unattributed(reason) => {
-                if *reason == Reason::Unparsed {
+                if *reason == UnattributedReason::Unparsed {
                     page.unparsed = page.unparsed.saturating_add(counters.packets());
                 }
                 *page.unattributed.entry(*reason).or_default() += counters;
@@ -202,18 +203,18 @@ impl Ledger {
     }
 
     /// Closes the interval: everything so far comes out and counting starts at zero.
-    pub fn take(&mut self) -> Page {
+    pub fn take(&mut self) -> LedgerPage {
         std::mem::take(&mut self.page)
     }
 
     /// A copy of the running interval.
     #[must_use]
-    pub fn peek(&self) -> Page {
+    pub fn peek(&self) -> LedgerPage {
         self.page.clone()
     }
 }
 
-impl Page {
+impl LedgerPage {
     fn count_interface(&mut self, index: u32, counters: Counters, limit: usize) {
         let known = self.interfaces.len();
         match self.interfaces.entry(index) {
@@ -231,12 +232,12 @@ impl Page {
         flow: &LocalFlow,
         interface: u32,
         counters: Counters,
-        limits: &Limits,
+        limits: &LedgerLimits,
     ) {
         let known = self.processes.len();
         let owned = match self.processes.entry(process.identity) {
             Slot::Occupied(slot) => slot.into_mut(),
-            Slot::Vacant(slot) if known < limits.processes => slot.insert(Owned {
+            Slot::Vacant(slot) if known < limits.processes => slot.insert(ProcessAccount {
                 process: Arc::clone(process),
                 counters: Counters::default(),
                 other_remotes: Counters::default(),
@@ -247,7 +248,7 @@ impl Page {
             }
         };
         owned.counters += counters;
-        let remote = Endpoint {
+        let remote = RemoteEnd {
             address: flow.remote,
             port: flow.remote_port,
             protocol: flow.protocol,
@@ -262,11 +263,18 @@ impl Page {
         }
     }
 
-    fn wait(&mut self, flow: LocalFlow, reason: Reason, interface: u32, counters: Counters, limits: &Limits) {
+    fn wait(
+        &mut self,
+        flow: LocalFlow,
+        reason: UnattributedReason,
+        interface: u32,
+        counters: Counters,
+        limits: &LedgerLimits,
+    ) {
         let known = self.waiting.len();
         let waiting = match self.waiting.entry(flow) {
             Slot::Occupied(slot) => slot.into_mut(),
-            Slot::Vacant(slot) if known < limits.waiting => slot.insert(Waiting {
+            Slot::Vacant(slot) if known < limits.waiting => slot.insert(WaitingFlow {
                 reason,
                 by_interface: Vec::new(),
             }),
@@ -286,14 +294,20 @@ impl Page {
         }
     }
 
-    fn forward(&mut self, peering: Option<&Peering>, interface: u32, counters: Counters, limits: &Limits) {
+    fn forward(
+        &mut self,
+        peering: Option<&ForwardedFlow>,
+        interface: u32,
+        counters: Counters,
+        limits: &LedgerLimits,
+    ) {
         self.forwarded += counters;
         let known = self.forwarded_by_interface.len();
         if known < limits.interfaces || self.forwarded_by_interface.contains_key(&interface) {
             *self.forwarded_by_interface.entry(interface).or_default() += counters;
         }
         let Some(peering) = peering else { return };
-        let remote = Endpoint {
+        let remote = RemoteEnd {
             address: peering.remote,
             port: peering.port,
             protocol: peering.protocol,
@@ -382,7 +396,7 @@ impl Page {
         list
     }
 
-    /// Entered for others and did not fit into [`Page::forwarded_by_peer`].
+    /// Entered for others and did not fit into [`LedgerPage::forwarded_by_peer`].
     #[must_use]
     pub const fn other_forwarded(&self) -> Counters {
         self.other_peers

@@ -18,7 +18,7 @@ fn process(pid: u32) -> Arc<Process> {
 
 fn flow(number: u16) -> LocalFlow {
     LocalFlow {
-        protocol: Protocol::Tcp,
+        protocol: IpProtocol::Tcp,
         local: "192.0.2.1".parse().unwrap(),
         local_port: 40_000,
         remote: "198.51.100.1".parse().unwrap(),
@@ -26,7 +26,7 @@ fn flow(number: u16) -> LocalFlow {
     }
 }
 
-fn check(page: &Page) {
+fn check(page: &LedgerPage) {
     let mut sum: Counters = page
         .processes(|index| index.to_string())
         .iter()
@@ -44,12 +44,12 @@ fn check(page: &Page) {
     }
 }
 
-fn peering(random: &mut fastrand::Rng) -> Option<Peering> {
-    random.bool().then(|| Peering {
+fn peering(random: &mut fastrand::Rng) -> Option<ForwardedFlow> {
+    random.bool().then(|| ForwardedFlow {
         peer: [198, 51, 100, random.u8(0..4)].into(),
         remote: "203.0.113.1".parse().unwrap(),
         port: random.u16(0..4),
-        protocol: Protocol::Udp,
+        protocol: IpProtocol::Udp,
         sent: random.bool(),
     })
 }
@@ -58,11 +58,14 @@ fn account(random: &mut fastrand::Rng) -> Account {
     let flow = flow(random.u16(0..200));
     match random.u8(0..9) {
         0..3 => Account::Process(process(random.u32(0..40)), flow),
-        3 => Account::Waiting(flow, [Reason::NoSocket, Reason::NoProcess][random.usize(0..2)]),
+        3 => Account::Waiting(
+            flow,
+            [UnattributedReason::NoSocket, UnattributedReason::NoProcess][random.usize(0..2)],
+        ),
         4 => Account::Forwarded(peering(random)),
         7 => Account::Stacked,
-        5 => Account::Unattributed(Reason::Unparsed),
-        6 => Account::Unattributed(Reason::NotIp),
+        5 => Account::Unattributed(UnattributedReason::Unparsed),
+        6 => Account::Unattributed(UnattributedReason::NotIp),
         _ => Account::Overflow,
     }
 }
@@ -70,18 +73,18 @@ fn account(random: &mut fastrand::Rng) -> Account {
 #[test]
 fn many_random_packets_are_conserved_over_many_intervals() {
     let mut random = fastrand::Rng::with_seed(4);
-    let tight = Limits {
+    let tight = LedgerLimits {
         processes: 16,
         remotes: 64,
         waiting: 8,
         forwarded: 4,
         interfaces: 2,
     };
-    for limits in [Limits::default(), tight] {
+    for limits in [LedgerLimits::default(), tight] {
         let mut ledger = Ledger::new(limits);
         let (mut recorded, mut closed) = (Counters::default(), Counters::default());
         for _ in 0..200_000 {
-            let entry = Entry {
+            let entry = LedgerEntry {
                 interface: random.u32(0..4),
                 counters: Counters::traffic(random.bool(), random.u64(60..70_000), random.u64(1..9)),
                 account: account(&mut random),
@@ -108,14 +111,17 @@ fn many_random_packets_are_conserved_over_many_intervals() {
 
 #[test]
 fn a_waiting_flow_goes_to_its_owner_once() {
-    let mut ledger = Ledger::new(Limits::default());
-    let entry = Entry {
+    let mut ledger = Ledger::new(LedgerLimits::default());
+    let entry = LedgerEntry {
         interface: 1,
         counters: Counters::traffic(true, 100, 1),
-        account: Account::Waiting(flow(443), Reason::NoProcess),
+        account: Account::Waiting(flow(443), UnattributedReason::NoProcess),
     };
     ledger.record(&entry);
-    assert_eq!(ledger.peek().unattributed()[0].reason, Reason::NoProcess);
+    assert_eq!(
+        ledger.peek().unattributed()[0].reason,
+        UnattributedReason::NoProcess
+    );
     ledger.settle(&flow(443), &process(7));
     ledger.settle(&flow(443), &process(8));
     let page = ledger.take();
@@ -131,7 +137,7 @@ fn a_waiting_flow_goes_to_its_owner_once() {
 
 #[test]
 fn what_does_not_fit_is_counted_as_other() {
-    let mut ledger = Ledger::new(Limits {
+    let mut ledger = Ledger::new(LedgerLimits {
         processes: 1,
         remotes: 1,
         waiting: 0,
@@ -140,7 +146,7 @@ fn what_does_not_fit_is_counted_as_other() {
     });
     for pid in 1..=3 {
         for port in [80, 443] {
-            ledger.record(&Entry {
+            ledger.record(&LedgerEntry {
                 interface: pid,
                 counters: Counters::traffic(false, 10, 1),
                 account: Account::Process(process(pid), flow(port)),
@@ -161,12 +167,12 @@ fn what_does_not_fit_is_counted_as_other() {
 
 #[test]
 fn routed_traffic_is_told_by_its_two_ends_as_the_peer_sees_it() {
-    let mut ledger = Ledger::new(Limits::default());
-    let peering = |sent| Peering {
+    let mut ledger = Ledger::new(LedgerLimits::default());
+    let peering = |sent| ForwardedFlow {
         peer: "198.51.100.2".parse().unwrap(),
         remote: "203.0.113.1".parse().unwrap(),
         port: 443,
-        protocol: Protocol::Tcp,
+        protocol: IpProtocol::Tcp,
         sent,
     };
     // Enters on interface 1 and leaves on 2; the answer goes the other way.
@@ -177,7 +183,7 @@ fn routed_traffic_is_told_by_its_two_ends_as_the_peer_sees_it() {
         (1, true, 900, None),
     ];
     for (interface, out, bytes, peering) in packets {
-        ledger.record(&Entry {
+        ledger.record(&LedgerEntry {
             interface,
             counters: Counters::traffic(out, bytes, 1),
             account: Account::Forwarded(peering),

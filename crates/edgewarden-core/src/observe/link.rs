@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::decode::LinkKind;
 use super::interval::Counters;
-use super::way::Kind;
+use super::way::InterfaceKind;
 
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Link {
     /// Index of the interface it is built upon, if that is in this namespace.
     pub lower: Option<u32>,
     /// What it is in a stack of interfaces.
-    pub device: Kind,
+    pub device: InterfaceKind,
     /// What the kernel counted since the interface exists.
     pub counters: Counters,
 }

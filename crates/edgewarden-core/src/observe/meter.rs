@@ -1,16 +1,16 @@
 //! What is done with every single frame: decode it, find its way and its fragment's ports, add it up.
 //!
-//! In: [`Captured`] frames of any receiver. Out: sums by flow ([`Meter::drain`]). It runs once a packet, so it allocates
+//! In: [`CapturedFrame`] frames of any receiver. Out: sums by flow ([`Meter::drain`]). It runs once a packet, so it allocates
 //! nothing and asks nobody; whose flow it is is asked once a flow, by `accounts`.
 
-use super::decode::{Decoded, LinkKind, PacketSummary, decode};
+use super::decode::{FrameContent, LinkKind, PacketSummary, decode};
 use super::fragments::Fragments;
-use super::tally::{Content, MAX_FLOWS, Sighting, Sum, Tally};
-use super::way::{Seen, Stack};
+use super::tally::{FlowSum, MAX_FLOWS, Sighting, SightingContent, Tally};
+use super::way::{InterfaceStack, PacketType};
 
 /// One frame as a receiver hands it over.
 #[derive(Debug, Clone, Copy)]
-pub struct Captured<'a> {
+pub struct CapturedFrame<'a> {
     /// Interface index.
     pub interface: u32,
     /// The frame's bytes, as many as were kept.
@@ -20,7 +20,7 @@ pub struct Captured<'a> {
     /// How the first byte has to be read.
     pub link: LinkKind,
     /// Which way it went, as far as the receiver knows.
-    pub seen: Seen,
+    pub seen: PacketType,
     /// Id of the outermost VLAN tag, if the kernel took it off.
     pub vlan: Option<u16>,
 }
@@ -28,7 +28,7 @@ pub struct Captured<'a> {
 /// The stage; shared by the threads that read and the one that accounts.
 #[derive(Debug)]
 pub struct Meter {
-    stack: Stack,
+    stack: InterfaceStack,
     fragments: Fragments,
     tally: Tally,
 }
@@ -36,7 +36,7 @@ pub struct Meter {
 impl Default for Meter {
     fn default() -> Self {
         Self {
-            stack: Stack::default(),
+            stack: InterfaceStack::default(),
             fragments: Fragments::default(),
             tally: Tally::new(MAX_FLOWS),
         }
@@ -45,12 +45,12 @@ impl Default for Meter {
 
 impl Meter {
     /// How the interfaces are stacked from now on.
-    pub fn set_stack(&mut self, stack: Stack) {
+    pub fn set_stack(&mut self, stack: InterfaceStack) {
         self.stack = stack;
     }
 
     /// Counts one frame.
-    pub fn count(&mut self, frame: &Captured<'_>) {
+    pub fn count(&mut self, frame: &CapturedFrame<'_>) {
         let PacketSummary {
             bytes,
             link,
@@ -61,7 +61,7 @@ impl Meter {
             .stack
             .way(frame.interface, frame.seen, frame.vlan.or(vlan), link);
         let (content, opens) = match content {
-            Decoded::Ip {
+            FrameContent::Ip {
                 mut flow,
                 opens,
                 fragment,
@@ -69,10 +69,10 @@ impl Meter {
                 if let Some(fragment) = fragment {
                     self.fragments.complete(&mut flow, fragment);
                 }
-                (Content::Ip(flow), opens)
+                (SightingContent::Ip(flow), opens)
             }
-            Decoded::NotIp => (Content::NotIp, false),
-            Decoded::Unparsed => (Content::Unparsed, false),
+            FrameContent::NotIp => (SightingContent::NotIp, false),
+            FrameContent::Unparsed => (SightingContent::Unparsed, false),
         };
         let sighting = Sighting {
             interface: frame.interface,
@@ -88,7 +88,7 @@ impl Meter {
     }
 
     /// Hands over every sum since the last drain.
-    pub fn drain(&mut self, into: &mut Vec<(Sighting, Sum)>) {
+    pub fn drain(&mut self, into: &mut Vec<(Sighting, FlowSum)>) {
         self.tally.drain(into);
     }
 

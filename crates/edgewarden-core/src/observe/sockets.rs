@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::flow::{LocalFlow, Protocol};
+use super::flow::{IpProtocol, LocalFlow};
 use crate::process::Process;
 
 /// What a socket is known by.
@@ -26,7 +26,7 @@ pub struct SocketOwner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenSocket {
     /// TCP or UDP.
-    pub protocol: Protocol,
+    pub protocol: IpProtocol,
     /// Our end, IPv4-mapped addresses taken as IPv4.
     pub local: SocketAddr,
     /// The other end; `None` for listening and unconnected sockets.
@@ -97,7 +97,7 @@ pub trait SocketTable: Send {
 pub trait ProcessTable: Send {
     /// The process that holds this inode. Looks at `/proc` again for an unknown inode, but not more often than its
     /// own limit allows; `now` tells.
-    fn holder(&mut self, inode: u32, now: Instant) -> Holder;
+    fn holder(&mut self, inode: u32, now: Instant) -> SocketHolder;
 
     /// Lets the next unknown inode cause a look at `/proc` however short ago the last was; for the close of an interval.
     fn look_again(&mut self);
@@ -108,7 +108,7 @@ pub trait ProcessTable: Send {
 
 /// Answer of [`ProcessTable::holder`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Holder {
+pub enum SocketHolder {
     /// Found.
     Process(Arc<Process>),
     /// Nobody holds it, as of just now.

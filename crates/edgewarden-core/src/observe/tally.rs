@@ -2,7 +2,7 @@
 //!
 //! In: one [`Sighting`] a frame. Out: [`Tally::drain`], the sums since the last drain. A packet costs one look into a
 //! table; sockets and processes are asked once for a sum, not for a packet. Whoever is slow to drain loses nothing: the
-//! sums grow, the number of flows is bounded, and what does not fit is summed under [`Content::Overflow`].
+//! sums grow, the number of flows is bounded, and what does not fit is summed under [`SightingContent::Overflow`].
 //!
 //! Within one drain, packets of an old and a new connection with the same ends are one sum. A SYN makes the reader ask
 //! for a drain at once, so this lasts some milliseconds.
@@ -13,7 +13,7 @@ use std::hash::{Hash, Hasher};
 use foldhash::fast::RandomState;
 
 use super::flow::FlowKey;
-use super::way::Way;
+use super::way::FrameCrossing;
 
 /// Flows summed at once between two drains: 3 MiB.
 pub const MAX_FLOWS: usize = 16_384;
@@ -24,14 +24,14 @@ pub struct Sighting {
     /// Interface index.
     pub interface: u32,
     /// How the frame crossed it.
-    pub way: Way,
+    pub way: FrameCrossing,
     /// Who talks to whom.
-    pub content: Content,
+    pub content: SightingContent,
 }
 
 /// The readable part of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Content {
+pub enum SightingContent {
     /// An IP packet.
     Ip(FlowKey),
     /// A well-formed frame of another protocol (ARP, LLDP, ...).
@@ -46,7 +46,7 @@ impl Hash for Sighting {
     /// A few wide writes instead of a dozen narrow ones: this runs once a packet.
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(u64::from(self.interface) << 8 | self.way as u64);
-        if let Content::Ip(flow) = &self.content {
+        if let SightingContent::Ip(flow) = &self.content {
             flow.hash(state);
         }
     }
@@ -54,7 +54,7 @@ impl Hash for Sighting {
 
 /// Frames of one sighting since the last drain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sum {
+pub struct FlowSum {
     /// Lengths on the wire in bytes.
     pub bytes: u64,
     /// Frames.
@@ -64,8 +64,8 @@ pub struct Sum {
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    sum: Sum,
+struct TallyEntry {
+    sum: FlowSum,
     /// Seen since the last [`Tally::forget_idle`].
     used: bool,
 }
@@ -73,7 +73,7 @@ struct Known {
 /// The sums.
 #[derive(Debug)]
 pub struct Tally {
-    flows: HashMap<Sighting, Known, RandomState>,
+    flows: HashMap<Sighting, TallyEntry, RandomState>,
     touched: Vec<Sighting>,
     limit: usize,
     fresh: bool,
@@ -104,7 +104,7 @@ impl Tally {
         let full = self.flows.len() >= self.limit;
         let sighting = if full {
             Sighting {
-                content: Content::Overflow,
+                content: SightingContent::Overflow,
                 ..*sighting
             }
         } else {
@@ -124,7 +124,7 @@ impl Tally {
     }
 
     /// Hands over every sum since the last drain, in the order of their first frames.
-    pub fn drain(&mut self, into: &mut Vec<(Sighting, Sum)>) {
+    pub fn drain(&mut self, into: &mut Vec<(Sighting, FlowSum)>) {
         for sighting in self.touched.drain(..) {
             if let Some(known) = self.flows.get_mut(&sighting) {
                 into.push((sighting, std::mem::take(&mut known.sum)));
@@ -139,7 +139,7 @@ impl Tally {
     }
 }
 
-impl Known {
+impl TallyEntry {
     fn add(&mut self, bytes: u64, opens: bool) {
         self.used = true;
         self.sum.bytes = self.sum.bytes.saturating_add(bytes);

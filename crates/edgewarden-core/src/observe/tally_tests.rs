@@ -1,17 +1,17 @@
 //! Nothing is lost between count and drain, and memory is bounded.
 
 use super::*;
-use crate::observe::flow::{Ports, Protocol};
+use crate::observe::flow::{IpProtocol, PortPair};
 
 fn sighting(port: u16) -> Sighting {
     Sighting {
         interface: 2,
-        way: Way::Out,
-        content: Content::Ip(FlowKey {
-            protocol: Protocol::Udp,
+        way: FrameCrossing::Out,
+        content: SightingContent::Ip(FlowKey {
+            protocol: IpProtocol::Udp,
             source: "192.0.2.1".parse().unwrap(),
             destination: "192.0.2.2".parse().unwrap(),
-            ports: Some(Ports {
+            ports: Some(PortPair {
                 source: port,
                 destination: 53,
             }),
@@ -19,7 +19,7 @@ fn sighting(port: u16) -> Sighting {
     }
 }
 
-fn drain(tally: &mut Tally) -> Vec<(Sighting, Sum)> {
+fn drain(tally: &mut Tally) -> Vec<(Sighting, FlowSum)> {
     let mut sums = Vec::new();
     tally.drain(&mut sums);
     sums
@@ -31,7 +31,7 @@ fn a_drain_hands_over_each_sum_once() {
     tally.count(&sighting(1), 100, false);
     tally.count(&sighting(2), 10, true);
     tally.count(&sighting(1), 50, false);
-    let sum = |bytes, packets, opens| Sum {
+    let sum = |bytes, packets, opens| FlowSum {
         bytes,
         packets,
         opens,
@@ -66,7 +66,7 @@ fn what_does_not_fit_is_summed_as_overflow() {
     assert_eq!(sums.iter().map(|(_, sum)| sum.bytes).sum::<u64>(), 50);
     let overflow = sums
         .iter()
-        .find(|(sighting, _)| sighting.content == Content::Overflow);
+        .find(|(sighting, _)| sighting.content == SightingContent::Overflow);
     assert_eq!(overflow.map(|(_, sum)| sum.packets), Some(3));
 }
 

@@ -1,11 +1,11 @@
 //! Which way a frame crossed its interface, as far as the link layer tells, and whether the same bytes are seen again on
 //! an interface stacked above.
 //!
-//! In: interfaces ([`Stack::new`]) and what is known of one frame. Out: a [`Way`]. No IP addresses: those decide later,
+//! In: interfaces ([`InterfaceStack::new`]) and what is known of one frame. Out: a [`FrameCrossing`]. No IP addresses: those decide later,
 //! once for a whole flow ([`super::direction`]).
 //!
 //! Stacking: a VLAN, a bond, a bridge and a macvlan show their frames on the lower interface too. Where the upper
-//! interface is captured, the lower frame is [`Way::StackedIn`] or [`Way::StackedOut`]: it counts for the totals of its
+//! interface is captured, the lower frame is [`FrameCrossing::StackedIn`] or [`FrameCrossing::StackedOut`]: it counts for the totals of its
 //! interface and for nobody else, so that every byte has one owner. A frame for everybody that a bridge floods goes up
 //! where it comes in, and is forwarded at every port where it leaves.
 
@@ -17,7 +17,7 @@ use super::decode::LinkAddresses;
 
 /// How a frame crossed the interface it was seen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
+pub enum FrameCrossing {
     /// Sent by this device (for itself or for others).
     Out,
     /// For this device's hardware, or for everybody.
@@ -38,7 +38,7 @@ pub enum Way {
 
 /// What the capture itself says about a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub enum PacketType {
     /// The kernel sent it.
     Outgoing,
     /// It came in for this interface's hardware, or for a group.
@@ -51,16 +51,16 @@ pub enum Seen {
 
 /// What other interfaces do with the frames of one.
 #[derive(Debug, Clone, Default)]
-struct Layer {
+struct StackedAbove {
     /// VLAN ids that have an interface of their own above.
     vlans: Vec<u16>,
     /// Hardware addresses of interfaces above (macvlan).
     above: Vec<[u8; 6]>,
-    role: Role,
+    role: StackRole,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Role {
+enum StackRole {
     #[default]
     Alone,
     BridgePort,
@@ -70,7 +70,7 @@ enum Role {
 
 /// An interface, as far as stacking is concerned.
 #[derive(Debug, Clone, Default)]
-pub struct Interface {
+pub struct StackInterface {
     /// Index.
     pub index: u32,
     /// Hardware address.
@@ -82,12 +82,12 @@ pub struct Interface {
     /// Index of the interface it is built upon.
     pub lower: Option<u32>,
     /// What it is.
-    pub kind: Kind,
+    pub kind: InterfaceKind,
 }
 
 /// Kinds of interfaces that matter for stacking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum InterfaceKind {
     /// A bridge.
     Bridge,
     /// A bond or team: all frames of its slaves are its own.
@@ -103,17 +103,17 @@ pub enum Kind {
 
 /// How this device's interfaces are stacked.
 #[derive(Debug, Clone, Default)]
-pub struct Stack {
+pub struct InterfaceStack {
     /// Asked once a frame.
-    layers: HashMap<u32, Layer, RandomState>,
+    layers: HashMap<u32, StackedAbove, RandomState>,
     /// A few at most; a scan beats hashing six bytes.
     hardware: Vec<[u8; 6]>,
 }
 
-impl Stack {
+impl InterfaceStack {
     /// From all interfaces of this namespace.
     #[must_use]
-    pub fn new(interfaces: &[Interface]) -> Self {
+    pub fn new(interfaces: &[StackInterface]) -> Self {
         let mut stack = Self::default();
         for interface in interfaces {
             // All zero is what interfaces without an address say.
@@ -128,14 +128,14 @@ impl Stack {
                     .find(|other| other.index == master && other.captured)
             });
             match master.map(|master| master.kind) {
-                Some(Kind::Bridge) => stack.layer(interface.index).role = Role::BridgePort,
-                Some(Kind::Bond) => stack.layer(interface.index).role = Role::Slave,
+                Some(InterfaceKind::Bridge) => stack.layer(interface.index).role = StackRole::BridgePort,
+                Some(InterfaceKind::Bond) => stack.layer(interface.index).role = StackRole::Slave,
                 _ => {}
             }
             if let Some(lower) = interface.lower.filter(|_| interface.captured) {
                 match (interface.kind, interface.hardware) {
-                    (Kind::Vlan(id), _) => stack.layer(lower).vlans.push(id),
-                    (Kind::Macvlan, Some(hardware)) => stack.layer(lower).above.push(hardware),
+                    (InterfaceKind::Vlan(id), _) => stack.layer(lower).vlans.push(id),
+                    (InterfaceKind::Macvlan, Some(hardware)) => stack.layer(lower).above.push(hardware),
                     _ => {}
                 }
             }
@@ -143,24 +143,32 @@ impl Stack {
         stack
     }
 
-    fn layer(&mut self, index: u32) -> &mut Layer {
+    fn layer(&mut self, index: u32) -> &mut StackedAbove {
         self.layers.entry(index).or_default()
     }
 
     /// The way of one frame on `interface`. `vlan` is the id of its outermost VLAN tag.
     #[must_use]
-    pub fn way(&self, interface: u32, seen: Seen, vlan: Option<u16>, link: Option<LinkAddresses>) -> Way {
+    pub fn way(
+        &self,
+        interface: u32,
+        seen: PacketType,
+        vlan: Option<u16>,
+        link: Option<LinkAddresses>,
+    ) -> FrameCrossing {
         let seen = match (seen, link) {
-            (Seen::Untold, Some(link)) => self.by_hardware(link),
+            (PacketType::Untold, Some(link)) => self.by_hardware(link),
             (known, _) => known,
         };
         let plain = match seen {
-            Seen::Outgoing => Way::Out,
-            Seen::ForUs => Way::In,
+            PacketType::Outgoing => FrameCrossing::Out,
+            PacketType::ForUs => FrameCrossing::In,
             // A bridge or a macvlan answers to other hardware addresses than the interface below it.
-            Seen::ForOther if link.is_some_and(|link| self.hardware.contains(&link.destination)) => Way::In,
-            Seen::ForOther => Way::Overheard,
-            Seen::Untold => Way::Unknown,
+            PacketType::ForOther if link.is_some_and(|link| self.hardware.contains(&link.destination)) => {
+                FrameCrossing::In
+            }
+            PacketType::ForOther => FrameCrossing::Overheard,
+            PacketType::Untold => FrameCrossing::Unknown,
         };
         match self.layers.get(&interface) {
             None => plain,
@@ -168,10 +176,20 @@ impl Stack {
         }
     }
 
-    fn stacked(&self, layer: &Layer, plain: Way, vlan: Option<u16>, link: Option<LinkAddresses>) -> Way {
-        let out = plain == Way::Out;
-        let above = if out { Way::StackedOut } else { Way::StackedIn };
-        if layer.role == Role::Slave || vlan.is_some_and(|vlan| layer.vlans.contains(&vlan)) {
+    fn stacked(
+        &self,
+        layer: &StackedAbove,
+        plain: FrameCrossing,
+        vlan: Option<u16>,
+        link: Option<LinkAddresses>,
+    ) -> FrameCrossing {
+        let out = plain == FrameCrossing::Out;
+        let above = if out {
+            FrameCrossing::StackedOut
+        } else {
+            FrameCrossing::StackedIn
+        };
+        if layer.role == StackRole::Slave || vlan.is_some_and(|vlan| layer.vlans.contains(&vlan)) {
             return above;
         }
         // The end of the frame that is on our side.
@@ -179,25 +197,27 @@ impl Stack {
         if ours.is_some_and(|ours| layer.above.contains(&ours)) {
             return above;
         }
-        if layer.role != Role::BridgePort {
+        if layer.role != StackRole::BridgePort {
             return plain;
         }
         match plain {
-            Way::Out if ours.is_some_and(|source| self.hardware.contains(&source)) => Way::StackedOut,
-            Way::Out => Way::BridgedOut,
-            Way::In => Way::StackedIn,
-            _ => Way::BridgedIn,
+            FrameCrossing::Out if ours.is_some_and(|source| self.hardware.contains(&source)) => {
+                FrameCrossing::StackedOut
+            }
+            FrameCrossing::Out => FrameCrossing::BridgedOut,
+            FrameCrossing::In => FrameCrossing::StackedIn,
+            _ => FrameCrossing::BridgedIn,
         }
     }
 
-    fn by_hardware(&self, link: LinkAddresses) -> Seen {
+    fn by_hardware(&self, link: LinkAddresses) -> PacketType {
         let group = link.destination.first().is_some_and(|first| first & 1 == 1);
         if self.hardware.contains(&link.source) {
-            Seen::Outgoing
+            PacketType::Outgoing
         } else if group || self.hardware.contains(&link.destination) {
-            Seen::ForUs
+            PacketType::ForUs
         } else {
-            Seen::ForOther
+            PacketType::ForOther
         }
     }
 }

@@ -13,42 +13,42 @@ fn link(source: [u8; 6], destination: [u8; 6]) -> Option<LinkAddresses> {
     Some(LinkAddresses { source, destination })
 }
 
-fn interface(index: u32, hardware: [u8; 6], kind: Kind) -> Interface {
-    Interface {
+fn interface(index: u32, hardware: [u8; 6], kind: InterfaceKind) -> StackInterface {
+    StackInterface {
         index,
         hardware: Some(hardware),
         captured: true,
         kind,
-        ..Interface::default()
+        ..StackInterface::default()
     }
 }
 
 /// 1: eth0 with VLAN 10 (2) and a macvlan (3); 4: bridge with port 5; 6: bond with slave 7; 8: VLAN that is not captured.
-fn stack() -> Stack {
-    Stack::new(&[
-        interface(1, ETH, Kind::Other),
-        Interface {
+fn stack() -> InterfaceStack {
+    InterfaceStack::new(&[
+        interface(1, ETH, InterfaceKind::Other),
+        StackInterface {
             lower: Some(1),
-            ..interface(2, ETH, Kind::Vlan(10))
+            ..interface(2, ETH, InterfaceKind::Vlan(10))
         },
-        Interface {
+        StackInterface {
             lower: Some(1),
-            ..interface(3, MACVLAN, Kind::Macvlan)
+            ..interface(3, MACVLAN, InterfaceKind::Macvlan)
         },
-        interface(4, BRIDGE, Kind::Bridge),
-        Interface {
+        interface(4, BRIDGE, InterfaceKind::Bridge),
+        StackInterface {
             master: Some(4),
-            ..interface(5, [0; 6], Kind::Other)
+            ..interface(5, [0; 6], InterfaceKind::Other)
         },
-        interface(6, ETH, Kind::Bond),
-        Interface {
+        interface(6, ETH, InterfaceKind::Bond),
+        StackInterface {
             master: Some(6),
-            ..interface(7, ETH, Kind::Other)
+            ..interface(7, ETH, InterfaceKind::Other)
         },
-        Interface {
+        StackInterface {
             lower: Some(1),
             captured: false,
-            ..interface(8, ETH, Kind::Vlan(20))
+            ..interface(8, ETH, InterfaceKind::Vlan(20))
         },
     ])
 }
@@ -57,17 +57,21 @@ fn stack() -> Stack {
 fn the_capture_is_believed_and_hardware_decides_where_it_is_silent() {
     let stack = stack();
     let cases = [
-        (Seen::Outgoing, link(ETH, THEIRS), Way::Out),
-        (Seen::ForUs, link(THEIRS, ETH), Way::In),
-        (Seen::ForOther, link(THEIRS, THIRD), Way::Overheard),
-        (Seen::ForOther, link(THEIRS, BRIDGE), Way::In),
-        (Seen::Untold, link(ETH, THEIRS), Way::Out),
-        (Seen::Untold, link(THEIRS, ETH), Way::In),
-        (Seen::Untold, link(THEIRS, GROUP), Way::In),
-        (Seen::Untold, link(THEIRS, THIRD), Way::Overheard),
-        (Seen::Untold, link([0; 6], THIRD), Way::Overheard),
-        (Seen::Untold, None, Way::Unknown),
-        (Seen::Outgoing, None, Way::Out),
+        (PacketType::Outgoing, link(ETH, THEIRS), FrameCrossing::Out),
+        (PacketType::ForUs, link(THEIRS, ETH), FrameCrossing::In),
+        (
+            PacketType::ForOther,
+            link(THEIRS, THIRD),
+            FrameCrossing::Overheard,
+        ),
+        (PacketType::ForOther, link(THEIRS, BRIDGE), FrameCrossing::In),
+        (PacketType::Untold, link(ETH, THEIRS), FrameCrossing::Out),
+        (PacketType::Untold, link(THEIRS, ETH), FrameCrossing::In),
+        (PacketType::Untold, link(THEIRS, GROUP), FrameCrossing::In),
+        (PacketType::Untold, link(THEIRS, THIRD), FrameCrossing::Overheard),
+        (PacketType::Untold, link([0; 6], THIRD), FrameCrossing::Overheard),
+        (PacketType::Untold, None, FrameCrossing::Unknown),
+        (PacketType::Outgoing, None, FrameCrossing::Out),
     ];
     for (seen, addresses, expected) in cases {
         assert_eq!(
@@ -82,14 +86,56 @@ fn the_capture_is_believed_and_hardware_decides_where_it_is_silent() {
 fn frames_of_an_upper_interface_are_stacked_on_the_lower_one() {
     let stack = stack();
     let cases = [
-        (1, Seen::ForUs, Some(10), link(THEIRS, ETH), Way::StackedIn),
-        (1, Seen::Outgoing, Some(10), link(ETH, THEIRS), Way::StackedOut),
-        (1, Seen::ForUs, Some(20), link(THEIRS, ETH), Way::In),
-        (1, Seen::ForOther, None, link(THEIRS, MACVLAN), Way::StackedIn),
-        (1, Seen::Outgoing, None, link(MACVLAN, THEIRS), Way::StackedOut),
-        (2, Seen::ForUs, None, link(THEIRS, ETH), Way::In),
-        (7, Seen::ForUs, None, link(THEIRS, ETH), Way::StackedIn),
-        (7, Seen::Outgoing, None, link(ETH, THEIRS), Way::StackedOut),
+        (
+            1,
+            PacketType::ForUs,
+            Some(10),
+            link(THEIRS, ETH),
+            FrameCrossing::StackedIn,
+        ),
+        (
+            1,
+            PacketType::Outgoing,
+            Some(10),
+            link(ETH, THEIRS),
+            FrameCrossing::StackedOut,
+        ),
+        (
+            1,
+            PacketType::ForUs,
+            Some(20),
+            link(THEIRS, ETH),
+            FrameCrossing::In,
+        ),
+        (
+            1,
+            PacketType::ForOther,
+            None,
+            link(THEIRS, MACVLAN),
+            FrameCrossing::StackedIn,
+        ),
+        (
+            1,
+            PacketType::Outgoing,
+            None,
+            link(MACVLAN, THEIRS),
+            FrameCrossing::StackedOut,
+        ),
+        (2, PacketType::ForUs, None, link(THEIRS, ETH), FrameCrossing::In),
+        (
+            7,
+            PacketType::ForUs,
+            None,
+            link(THEIRS, ETH),
+            FrameCrossing::StackedIn,
+        ),
+        (
+            7,
+            PacketType::Outgoing,
+            None,
+            link(ETH, THEIRS),
+            FrameCrossing::StackedOut,
+        ),
     ];
     for (index, seen, vlan, addresses, expected) in cases {
         assert_eq!(
@@ -104,11 +150,27 @@ fn frames_of_an_upper_interface_are_stacked_on_the_lower_one() {
 fn a_bridge_port_carries_the_bridges_own_frames_and_those_of_other_ports() {
     let stack = stack();
     let cases = [
-        (Seen::ForOther, link(THEIRS, BRIDGE), Way::StackedIn),
-        (Seen::ForUs, link(THEIRS, GROUP), Way::StackedIn),
-        (Seen::Outgoing, link(BRIDGE, THEIRS), Way::StackedOut),
-        (Seen::ForOther, link(THEIRS, THIRD), Way::BridgedIn),
-        (Seen::Outgoing, link(THEIRS, THIRD), Way::BridgedOut),
+        (
+            PacketType::ForOther,
+            link(THEIRS, BRIDGE),
+            FrameCrossing::StackedIn,
+        ),
+        (PacketType::ForUs, link(THEIRS, GROUP), FrameCrossing::StackedIn),
+        (
+            PacketType::Outgoing,
+            link(BRIDGE, THEIRS),
+            FrameCrossing::StackedOut,
+        ),
+        (
+            PacketType::ForOther,
+            link(THEIRS, THIRD),
+            FrameCrossing::BridgedIn,
+        ),
+        (
+            PacketType::Outgoing,
+            link(THEIRS, THIRD),
+            FrameCrossing::BridgedOut,
+        ),
     ];
     for (seen, addresses, expected) in cases {
         assert_eq!(

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::pending::Offline;
+use super::pending::OfflinePolicy;
 use crate::observe::{Counters, LinkCounters};
 
 /// Reports that wait for an answer; an answer that comes later than this many reports is worthless.
@@ -60,8 +60,8 @@ impl Baseline {
     }
 
     /// The delta for the report that is being made; `None` before the first accepted report. Since then, or with
-    /// [`Offline::Drop`] since the report before, whatever became of it.
-    pub fn begin(&mut self, report_id: u64, offline: Offline) -> Option<Counters> {
+    /// [`OfflinePolicy::Drop`] since the report before, whatever became of it.
+    pub fn begin(&mut self, report_id: u64, offline: OfflinePolicy) -> Option<Counters> {
         if self.unanswered.len() >= MAX_UNANSWERED {
             self.unanswered.pop_front();
         }
@@ -69,8 +69,8 @@ impl Baseline {
         let before = self.begun.replace(self.grown);
         let accepted = self.accepted?;
         let from = match offline {
-            Offline::Fold => accepted,
-            Offline::Drop => before.unwrap_or(accepted),
+            OfflinePolicy::Fold => accepted,
+            OfflinePolicy::Drop => before.unwrap_or(accepted),
         };
         Some(self.grown.growth_since(&from))
     }
@@ -127,7 +127,7 @@ mod tests {
         let mut baseline = Baseline::new();
         baseline.observe(&[link("eth0", 2, 1_000)]);
         assert_eq!(
-            baseline.begin(1, Offline::Fold),
+            baseline.begin(1, OfflinePolicy::Fold),
             None,
             "the first report has no network_stats"
         );
@@ -139,10 +139,10 @@ mod tests {
     fn deltas_begin_where_the_last_accepted_report_ended() {
         let mut baseline = started();
         baseline.observe(&[link("eth0", 2, 1_500)]);
-        assert_eq!(bytes_in(baseline.begin(2, Offline::Fold)), Some(500));
+        assert_eq!(bytes_in(baseline.begin(2, OfflinePolicy::Fold)), Some(500));
         baseline.observe(&[link("eth0", 2, 1_600)]);
         assert_eq!(
-            bytes_in(baseline.begin(3, Offline::Fold)),
+            bytes_in(baseline.begin(3, OfflinePolicy::Fold)),
             Some(600),
             "report 2 was not answered"
         );
@@ -150,22 +150,22 @@ mod tests {
         baseline.accepted(2);
         baseline.accepted(99);
         baseline.observe(&[link("eth0", 2, 1_650)]);
-        assert_eq!(bytes_in(baseline.begin(4, Offline::Fold)), Some(50));
+        assert_eq!(bytes_in(baseline.begin(4, OfflinePolicy::Fold)), Some(50));
         baseline.accepted(4);
         baseline.accepted(4);
-        assert_eq!(bytes_in(baseline.begin(5, Offline::Fold)), Some(0));
+        assert_eq!(bytes_in(baseline.begin(5, OfflinePolicy::Fold)), Some(0));
     }
 
     #[test]
     fn no_delta_until_a_report_was_accepted() {
         let mut baseline = Baseline::new();
         baseline.observe(&[link("eth0", 2, 1_000)]);
-        assert_eq!(baseline.begin(1, Offline::Fold), None);
+        assert_eq!(baseline.begin(1, OfflinePolicy::Fold), None);
         baseline.observe(&[link("eth0", 2, 3_000)]);
-        assert_eq!(baseline.begin(2, Offline::Fold), None);
+        assert_eq!(baseline.begin(2, OfflinePolicy::Fold), None);
         baseline.accepted(1);
         assert_eq!(
-            bytes_in(baseline.begin(3, Offline::Fold)),
+            bytes_in(baseline.begin(3, OfflinePolicy::Fold)),
             Some(2_000),
             "counted from the accepted report on"
         );
@@ -175,27 +175,39 @@ mod tests {
     fn interfaces_that_come_go_and_reset_never_give_negative_or_huge_deltas() {
         let mut baseline = started();
         baseline.observe(&[link("eth0", 2, 40)]);
-        assert_eq!(bytes_in(baseline.begin(2, Offline::Fold)), Some(40), "reset");
+        assert_eq!(
+            bytes_in(baseline.begin(2, OfflinePolicy::Fold)),
+            Some(40),
+            "reset"
+        );
         baseline.accepted(2);
         baseline.observe(&[link("eth0", 7, 10)]);
         assert_eq!(
-            bytes_in(baseline.begin(3, Offline::Fold)),
+            bytes_in(baseline.begin(3, OfflinePolicy::Fold)),
             Some(10),
             "replaced under the same name"
         );
         baseline.accepted(3);
         baseline.observe(&[]);
-        assert_eq!(bytes_in(baseline.begin(4, Offline::Fold)), Some(0), "removed");
+        assert_eq!(
+            bytes_in(baseline.begin(4, OfflinePolicy::Fold)),
+            Some(0),
+            "removed"
+        );
         baseline.accepted(4);
         baseline.observe(&[link("eth0", 7, 25), link("usb0", 8, 5)]);
         assert_eq!(
-            bytes_in(baseline.begin(5, Offline::Fold)),
+            bytes_in(baseline.begin(5, OfflinePolicy::Fold)),
             Some(20),
             "back with 15 more, and one more interface"
         );
         baseline.accepted(5);
         baseline.observe(&[link("wan0", 7, 26), link("usb0", 8, 5)]);
-        assert_eq!(bytes_in(baseline.begin(6, Offline::Fold)), Some(1), "renamed");
+        assert_eq!(
+            bytes_in(baseline.begin(6, OfflinePolicy::Fold)),
+            Some(1),
+            "renamed"
+        );
     }
 
     #[test]
@@ -203,7 +215,7 @@ mod tests {
         let mut baseline = started();
         for (id, bytes) in [(2, 1_500), (3, 1_600), (4, 1_650)] {
             baseline.observe(&[link("eth0", 2, bytes)]);
-            let delta = bytes_in(baseline.begin(id, Offline::Drop));
+            let delta = bytes_in(baseline.begin(id, OfflinePolicy::Drop));
             assert_eq!(
                 delta,
                 Some(if id == 2 {
@@ -218,22 +230,26 @@ mod tests {
         baseline.given_up(3);
         baseline.given_up(3);
         assert_eq!(
-            bytes_in(baseline.begin(5, Offline::Fold)),
+            bytes_in(baseline.begin(5, OfflinePolicy::Fold)),
             Some(50),
             "from report 3 on"
         );
         let mut fresh = Baseline::new();
         fresh.observe(&[link("eth0", 2, 1)]);
-        fresh.begin(1, Offline::Fold);
+        fresh.begin(1, OfflinePolicy::Fold);
         fresh.given_up(1);
-        assert_eq!(fresh.begin(2, Offline::Fold), None, "nothing was accepted yet");
+        assert_eq!(
+            fresh.begin(2, OfflinePolicy::Fold),
+            None,
+            "nothing was accepted yet"
+        );
     }
 
     #[test]
     fn unanswered_reports_are_bounded() {
         let mut baseline = started();
         for id in 2..1_000 {
-            baseline.begin(id, Offline::Fold);
+            baseline.begin(id, OfflinePolicy::Fold);
         }
         assert_eq!(baseline.unanswered.len(), MAX_UNANSWERED);
     }

@@ -9,14 +9,14 @@ const LONGEST: u32 = 288;
 
 /// The suspicion.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Caution {
+pub struct CustomMetricPause {
     /// Reports still to be accepted without custom metrics.
     left: u32,
     /// How many the last pause began with.
     pause: u32,
 }
 
-impl Caution {
+impl CustomMetricPause {
     /// Whether the next report may carry them.
     #[must_use]
     pub const fn allows(&self) -> bool {
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn suspects_pause_twice_as_long_each_time_until_accepted() {
-        let mut caution = Caution::default();
+        let mut caution = CustomMetricPause::default();
         for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 288, 288] {
             assert!(caution.allows());
             caution.invalid(true);

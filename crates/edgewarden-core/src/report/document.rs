@@ -16,7 +16,7 @@
 use super::custom::CustomMetric;
 use super::encoding::Encoding;
 use super::fill::Filler;
-use super::write::Named;
+use super::write::WithNames;
 use crate::observe::Counters;
 use crate::observe::sockets::SocketSnapshot;
 
@@ -63,9 +63,9 @@ pub struct Header {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// TCP ports listened on.
-    pub listening_tcp_ports: Option<Ports>,
+    pub listening_tcp_ports: Option<ListeningPorts>,
     /// UDP ports listened on.
-    pub listening_udp_ports: Option<Ports>,
+    pub listening_udp_ports: Option<ListeningPorts>,
     /// Traffic since the last accepted report.
     pub network_stats: Option<NetworkStats>,
     /// Connections.
@@ -104,16 +104,16 @@ impl From<Counters> for NetworkStats {
 
 /// A list of ports and its true length.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ports {
+pub struct ListeningPorts {
     /// All of them or a fair sample.
-    pub ports: Option<Vec<Port>>,
+    pub ports: Option<Vec<ListeningPort>>,
     /// How many there are.
     pub total: u64,
 }
 
 /// One listening port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Port {
+pub struct ListeningPort {
     /// The interface with the address listened on, the address itself if it is `0.0.0.0` or `::`.
     pub interface: Option<String>,
     /// Port number.
@@ -124,21 +124,21 @@ pub struct Port {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TcpConnections {
     /// State ESTABLISHED.
-    pub established_connections: Established,
+    pub established_connections: EstablishedList,
 }
 
 /// A list of connections and its true length.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Established {
+pub struct EstablishedList {
     /// All of them or a fair sample.
-    pub connections: Option<Vec<Connection>>,
+    pub connections: Option<Vec<ReportedConnection>>,
     /// How many there are.
     pub total: u64,
 }
 
 /// One established connection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Connection {
+pub struct ReportedConnection {
     /// The interface with our address; absent if none has it.
     pub local_interface: Option<String>,
     /// Our port.
@@ -173,7 +173,7 @@ impl Report {
     /// If the serializer refuses, which no content of these types makes it do.
     pub fn encode(&self, encoding: Encoding) -> Result<Vec<u8>, BuildError> {
         let mut bytes = Vec::new();
-        encoding.write(&Named(encoding.names, self), &mut bytes)?;
+        encoding.write(&WithNames(encoding.names, self), &mut bytes)?;
         Ok(bytes)
     }
 }
@@ -192,7 +192,7 @@ pub fn build(
     seed: u64,
 ) -> Result<Report, BuildError> {
     let mut report = bare(input);
-    let needed = encoding.size(&Named(encoding.names, &report))?;
+    let needed = encoding.size(&WithNames(encoding.names, &report))?;
     let Some(room) = limit_bytes.checked_sub(needed) else {
         return Err(BuildError::TooSmall {
             needed,
@@ -205,7 +205,7 @@ pub fn build(
 
 /// Everything that is never left out.
 fn bare(input: &ReportInput<'_>) -> Report {
-    let ports = |total: usize| Ports {
+    let ports = |total: usize| ListeningPorts {
         ports: None,
         total: total as u64,
     };
@@ -220,7 +220,7 @@ fn bare(input: &ReportInput<'_>) -> Report {
             listening_udp_ports: sockets.map(|sockets| ports(sockets.listening_udp.len())),
             network_stats: input.network.map(NetworkStats::from),
             tcp_connections: sockets.map(|sockets| TcpConnections {
-                established_connections: Established {
+                established_connections: EstablishedList {
                     connections: None,
                     total: sockets.established_total,
                 },

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::observe::flow::Protocol;
+use crate::observe::flow::IpProtocol;
 use crate::observe::sockets::{OpenSocket, SocketOwner};
 
 fn established(local: &str, remote: &str) -> OpenSocket {
     OpenSocket {
-        protocol: Protocol::Tcp,
+        protocol: IpProtocol::Tcp,
         local: local.parse().unwrap(),
         remote: Some(remote.parse().unwrap()),
         owner: SocketOwner {

@@ -8,7 +8,7 @@ use std::io;
 use serde::Serialize;
 
 use super::document::BuildError;
-use super::names::Names;
+use super::names::NameLength;
 
 /// How the bytes are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,14 +37,14 @@ pub struct Encoding {
     /// JSON or CBOR.
     pub format: Format,
     /// Long or short names.
-    pub names: Names,
+    pub names: NameLength,
 }
 
 impl Encoding {
     /// JSON with long names, as AWS' own agents write.
     pub const PLAIN: Self = Self {
         format: Format::Json,
-        names: Names::Long,
+        names: NameLength::Long,
     };
 
     /// The bytes.
@@ -58,7 +58,7 @@ impl Encoding {
 
     /// How many bytes the value takes.
     pub(super) fn size(self, value: &impl Serialize) -> Result<usize, BuildError> {
-        let mut counted = Count(0);
+        let mut counted = ByteCounter(0);
         self.write(value, &mut counted)?;
         Ok(counted.0)
     }
@@ -91,9 +91,9 @@ impl Encoding {
 }
 
 /// Counts what is written.
-struct Count(usize);
+struct ByteCounter(usize);
 
-impl io::Write for Count {
+impl io::Write for ByteCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0 += bytes.len();
         Ok(bytes.len())

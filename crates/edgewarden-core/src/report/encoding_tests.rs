@@ -4,25 +4,25 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::observe::Counters;
-use crate::observe::flow::Protocol;
+use crate::observe::flow::IpProtocol;
 use crate::observe::sockets::{OpenSocket, SocketOwner, SocketSnapshot};
-use crate::report::custom::{CustomMetric, Item, Kind};
+use crate::report::custom::{CustomMetric, MetricItem, MetricType};
 use crate::report::document::{Report, ReportInput, build};
 
 const ALL: [Encoding; 4] = [
     Encoding::PLAIN,
-    encoding(Format::Json, Names::Short),
-    encoding(Format::Cbor, Names::Long),
-    encoding(Format::Cbor, Names::Short),
+    encoding(Format::Json, NameLength::Short),
+    encoding(Format::Cbor, NameLength::Long),
+    encoding(Format::Cbor, NameLength::Short),
 ];
 
-const fn encoding(format: Format, names: Names) -> Encoding {
+const fn encoding(format: Format, names: NameLength) -> Encoding {
     Encoding { format, names }
 }
 
 fn snapshot(connections: u16) -> SocketSnapshot {
     let connection = |port: u16| OpenSocket {
-        protocol: Protocol::Tcp,
+        protocol: IpProtocol::Tcp,
         local: format!("192.0.2.1:{port}").parse().unwrap(),
         remote: Some(format!("[2001:db8::{port:x}]:443").parse().unwrap()),
         owner: SocketOwner {
@@ -41,15 +41,21 @@ fn snapshot(connections: u16) -> SocketSnapshot {
 }
 
 fn custom(items: u64) -> Vec<CustomMetric> {
-    let texts = (0..items).map(|n| Item::text(&format!("process-{n}"))).collect();
-    let addresses = (0..items).map(|_| Item::Address("203.0.113.9".parse().unwrap()));
+    let texts = (0..items)
+        .map(|n| MetricItem::text(&format!("process-{n}")))
+        .collect();
+    let addresses = (0..items).map(|_| MetricItem::Address("203.0.113.9".parse().unwrap()));
     vec![
         CustomMetric::number("total", 7),
-        CustomMetric::ranked("bytes", Kind::NumberList, (0..items).map(Item::from).collect()),
-        CustomMetric::ranked("names", Kind::StringList, texts),
+        CustomMetric::ranked(
+            "bytes",
+            MetricType::NumberList,
+            (0..items).map(MetricItem::from).collect(),
+        ),
+        CustomMetric::ranked("names", MetricType::StringList, texts),
         CustomMetric {
             ranked: false,
-            ..CustomMetric::ranked("remotes", Kind::IpList, addresses.collect())
+            ..CustomMetric::ranked("remotes", MetricType::IpList, addresses.collect())
         },
     ]
 }
@@ -100,7 +106,7 @@ fn both_encodings_and_both_sets_of_names_are_complete() {
     for encoding in ALL {
         let report = report(1, 2, encoding, 7_290);
         assert!(report.unfit.is_empty());
-        let expected = if encoding.names == Names::Long {
+        let expected = if encoding.names == NameLength::Long {
             &long
         } else {
             &short
@@ -153,7 +159,7 @@ fn a_custom_list_shares_fairly_and_a_ranked_one_keeps_its_first() {
             );
         }
         let bytes = &report.custom[1].items;
-        let first: Vec<Item> = (0..bytes.len() as u64).map(Item::from).collect();
+        let first: Vec<MetricItem> = (0..bytes.len() as u64).map(MetricItem::from).collect();
         assert_eq!(bytes, &first);
     }
 }

@@ -5,19 +5,19 @@
 
 use std::net::SocketAddr;
 
-use super::custom::{CustomMetric, Item, Kind};
-use super::document::{BuildError, Connection, Port, Report, ReportInput};
+use super::custom::{CustomMetric, MetricItem, MetricType};
+use super::document::{BuildError, ListeningPort, Report, ReportInput, ReportedConnection};
 use super::encoding::Encoding;
-use super::fit::Sampled;
+use super::fit::ListSample;
 use super::names;
-use super::write::Named;
+use super::write::WithNames;
 use crate::observe::sockets::{OpenSocket, SocketSnapshot};
 
 /// A custom list that grows, and where its metric stands among all.
-type CustomList<'a> = (usize, Sampled<'a, Item, Item>);
+type CustomList<'a> = (usize, ListSample<'a, MetricItem, MetricItem>);
 
 /// What of each metric is sent, by place; nothing yet of those that do not fit.
-type Content = Vec<Option<Vec<Item>>>;
+type SentItems = Vec<Option<Vec<MetricItem>>>;
 
 /// The room and how it is spent.
 pub(super) struct Filler {
@@ -62,22 +62,22 @@ impl Filler {
         sockets: &SocketSnapshot,
         custom: &mut [CustomList<'_>],
     ) -> Result<(), BuildError> {
-        let port = |end: &SocketAddr| Port {
+        let port = |end: &SocketAddr| ListeningPort {
             interface: sockets.interface_of(end.ip()),
             port: end.port(),
         };
         let connection = |socket: &OpenSocket| connection(sockets, socket);
         let (encoding, separator) = (self.encoding, self.encoding.separator());
-        let port_size = |port: &Port| encoding.size(&Named(encoding.names, port));
-        let connection_size = |it: &Connection| encoding.size(&Named(encoding.names, it));
-        let list = |field: names::Field| {
+        let port_size = |port: &ListeningPort| encoding.size(&WithNames(encoding.names, port));
+        let connection_size = |it: &ReportedConnection| encoding.size(&WithNames(encoding.names, it));
+        let list = |field: names::FieldName| {
             let name = encoding.member(field.of(encoding.names))?;
             Ok(name + encoding.frame())
         };
         let (ports, connections) = (list(names::PORTS)?, list(names::CONNECTIONS)?);
-        let mut tcp = Sampled::random(&sockets.listening_tcp, ports, &mut self.random);
-        let mut udp = Sampled::random(&sockets.listening_udp, ports, &mut self.random);
-        let mut established = Sampled::random(&sockets.established, connections, &mut self.random);
+        let mut tcp = ListSample::random(&sockets.listening_tcp, ports, &mut self.random);
+        let mut udp = ListSample::random(&sockets.listening_udp, ports, &mut self.random);
+        let mut established = ListSample::random(&sockets.established, connections, &mut self.random);
         loop {
             let mut grown = tcp.grow(&mut self.room, separator, port, port_size)?;
             grown |= udp.grow(&mut self.room, separator, port, port_size)?;
@@ -104,7 +104,7 @@ impl Filler {
     fn grow(&mut self, custom: &mut [CustomList<'_>]) -> Result<bool, BuildError> {
         let (encoding, mut grown) = (self.encoding, false);
         for (_, list) in custom {
-            let size = |item: &Item| encoding.size(item);
+            let size = |item: &MetricItem| encoding.size(item);
             grown |= list.grow(&mut self.room, encoding.separator(), Clone::clone, size)?;
         }
         Ok(grown)
@@ -114,8 +114,8 @@ impl Filler {
     fn custom<'a>(
         &mut self,
         metrics: &'a [CustomMetric],
-    ) -> Result<(Content, Vec<CustomList<'a>>), BuildError> {
-        let mut content: Content = vec![None; metrics.len()];
+    ) -> Result<(SentItems, Vec<CustomList<'a>>), BuildError> {
+        let mut content: SentItems = vec![None; metrics.len()];
         let mut lists = Vec::new();
         let block = self
             .encoding
@@ -125,16 +125,16 @@ impl Filler {
         }
         for ((place, metric), slot) in metrics.iter().enumerate().zip(&mut content) {
             let name = self.encoding.member(&metric.name)?;
-            if metric.kind == Kind::Number {
+            if metric.kind == MetricType::Number {
                 let cost = name + self.encoding.size(metric)?;
                 *slot = self.pay(cost).then(|| metric.items.clone());
                 continue;
             }
             let frame = name + self.encoding.size(&metric.with(Vec::new()))? + self.encoding.frame();
             let list = if metric.ranked {
-                Sampled::ranked(&metric.items, frame)
+                ListSample::ranked(&metric.items, frame)
             } else {
-                Sampled::random(&metric.items, frame, &mut self.random)
+                ListSample::random(&metric.items, frame, &mut self.random)
             };
             lists.push((place, list));
         }
@@ -148,9 +148,9 @@ impl Filler {
     }
 }
 
-fn connection(snapshot: &SocketSnapshot, socket: &OpenSocket) -> Connection {
+fn connection(snapshot: &SocketSnapshot, socket: &OpenSocket) -> ReportedConnection {
     let remote = socket.remote.map(|remote| remote.to_string());
-    Connection {
+    ReportedConnection {
         local_interface: snapshot.interface_of(socket.local.ip()),
         local_port: socket.local.port(),
         remote_addr: remote.unwrap_or_default(),

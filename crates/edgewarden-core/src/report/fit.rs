@@ -6,7 +6,7 @@
 use super::document::BuildError;
 
 /// A list that grows element by element.
-pub(super) struct Sampled<'a, S, T> {
+pub(super) struct ListSample<'a, S, T> {
     source: &'a [S],
     /// Positions not taken yet; taken from the end.
     order: Vec<usize>,
@@ -18,7 +18,7 @@ pub(super) struct Sampled<'a, S, T> {
     full: bool,
 }
 
-impl<'a, S, T> Sampled<'a, S, T> {
+impl<'a, S, T> ListSample<'a, S, T> {
     /// Every element is as likely to be taken as any other.
     pub(super) fn random(source: &'a [S], frame: usize, random: &mut fastrand::Rng) -> Self {
         let mut list = Self::ranked(source, frame);
@@ -79,8 +79,8 @@ impl<'a, S, T> Sampled<'a, S, T> {
     }
 }
 
-impl<S, T: Ord> Sampled<'_, S, T> {
-    /// As [`Sampled::in_order`], but sorted.
+impl<S, T: Ord> ListSample<'_, S, T> {
+    /// As [`ListSample::in_order`], but sorted.
     pub(super) fn sorted(self) -> Option<Vec<T>> {
         let mut elements = self.in_order()?;
         elements.sort_unstable();

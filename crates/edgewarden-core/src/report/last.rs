@@ -19,7 +19,7 @@ pub struct LastReport {
     /// Its length.
     pub bytes: usize,
     /// What became of it.
-    pub outcome: LastOutcome,
+    pub outcome: ReportOutcome,
     /// When that was known.
     pub answered: Option<Timestamp>,
     /// What went wrong.
@@ -29,7 +29,7 @@ pub struct LastReport {
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum LastOutcome {
+pub enum ReportOutcome {
     /// On its way.
     Waiting,
     /// Taken by the service.

@@ -5,19 +5,19 @@
 
 use std::collections::VecDeque;
 
-use super::custom::traffic::Traffic;
+use super::custom::traffic::TrafficTotals;
 
 /// Intervals told apart; older ones become one. An answer later than this many reports is worthless.
 const MAX_INTERVALS: usize = 4;
 
 /// The intervals.
 #[derive(Debug, Clone, Default)]
-pub struct Pending(VecDeque<(u64, Traffic)>);
+pub struct PendingIntervals(VecDeque<(u64, TrafficTotals)>);
 
-impl Pending {
+impl PendingIntervals {
     /// The interval of the report that is being made; gives what this report has to tell.
-    pub fn begin(&mut self, report_id: u64, traffic: Traffic, offline: Offline) -> Traffic {
-        if offline == Offline::Drop {
+    pub fn begin(&mut self, report_id: u64, traffic: TrafficTotals, offline: OfflinePolicy) -> TrafficTotals {
+        if offline == OfflinePolicy::Drop {
             self.0.clear();
         }
         if self.0.len() >= MAX_INTERVALS
@@ -44,7 +44,7 @@ impl Pending {
 
 /// What becomes of an interval whose report was not accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Offline {
+pub enum OfflinePolicy {
     /// The next report tells it too.
     #[default]
     Fold,
@@ -57,19 +57,22 @@ mod tests {
     use super::*;
     use crate::observe::Counters;
 
-    fn bytes(count: u64) -> Traffic {
-        Traffic {
+    fn bytes(count: u64) -> TrafficTotals {
+        TrafficTotals {
             captured: Counters::traffic(true, count, 1),
             lost_frames: Some(count),
-            ..Traffic::default()
+            ..TrafficTotals::default()
         }
     }
 
     #[test]
     fn what_was_not_accepted_is_told_again_once() {
-        let mut pending = Pending::default();
-        let begin = |pending: &mut Pending, id, count| {
-            pending.begin(id, bytes(count), Offline::Fold).captured.bytes_out
+        let mut pending = PendingIntervals::default();
+        let begin = |pending: &mut PendingIntervals, id, count| {
+            pending
+                .begin(id, bytes(count), OfflinePolicy::Fold)
+                .captured
+                .bytes_out
         };
         assert_eq!(begin(&mut pending, 1, 10), 10);
         assert_eq!(begin(&mut pending, 2, 20), 30);
@@ -83,20 +86,26 @@ mod tests {
 
     #[test]
     fn a_long_outage_is_bounded_and_loses_nothing() {
-        let mut pending = Pending::default();
+        let mut pending = PendingIntervals::default();
         for id in 1..=100 {
-            let told = pending.begin(id, bytes(1), Offline::Fold);
+            let told = pending.begin(id, bytes(1), OfflinePolicy::Fold);
             assert_eq!((told.captured.bytes_out, told.lost_frames), (id, Some(id)));
         }
         assert_eq!(pending.0.len(), MAX_INTERVALS);
         pending.settle(100);
-        assert_eq!(pending.begin(101, bytes(7), Offline::Fold).lost_frames, Some(7));
+        assert_eq!(
+            pending.begin(101, bytes(7), OfflinePolicy::Fold).lost_frames,
+            Some(7)
+        );
     }
 
     #[test]
     fn dropping_tells_each_interval_alone() {
-        let mut pending = Pending::default();
-        pending.begin(1, bytes(10), Offline::Drop);
-        assert_eq!(pending.begin(2, bytes(20), Offline::Drop).lost_frames, Some(20));
+        let mut pending = PendingIntervals::default();
+        pending.begin(1, bytes(10), OfflinePolicy::Drop);
+        assert_eq!(
+            pending.begin(2, bytes(20), OfflinePolicy::Drop).lost_frames,
+            Some(20)
+        );
     }
 }

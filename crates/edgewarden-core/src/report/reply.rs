@@ -1,6 +1,6 @@
 //! Answers of the service to reports.
 //!
-//! In: a topic and a body, both from outside. Out: a [`Reply`], or nothing if the topic is not an answer. The topic's
+//! In: a topic and a body, both from outside. Out: a [`ReportReply`], or nothing if the topic is not an answer. The topic's
 //! last part is the truth; the body is only asked for details, in JSON or CBOR, and may be anything.
 
 use serde_json::Value;
@@ -14,7 +14,7 @@ const MAX_TEXT: usize = 256;
 
 /// What the service did with a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReplyOutcome {
     /// Taken.
     Accepted,
     /// Not taken.
@@ -23,9 +23,9 @@ pub enum Outcome {
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct ReportReply {
     /// From the topic.
-    pub outcome: Outcome,
+    pub outcome: ReplyOutcome,
     /// Which report; absent when the service could not read its header, or the body does not say.
     pub report_id: Option<u64>,
     /// `InvalidPayload` is the only documented one; any other is possible.
@@ -36,7 +36,7 @@ pub struct Reply {
 
 /// Whose answer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Belongs {
+pub enum ReplyMatch {
     /// It names our report.
     Ours,
     /// It names no report; with one report under way it can only be ours.
@@ -47,7 +47,7 @@ pub enum Belongs {
 
 /// The outcome a topic tells, `None` if it is not an answer topic.
 #[must_use]
-pub fn outcome_of(topic: &str) -> Option<Outcome> {
+pub fn outcome_of(topic: &str) -> Option<ReplyOutcome> {
     let (path, last) = topic.rsplit_once('/')?;
     let format = path
         .strip_prefix("$aws/things/")?
@@ -57,15 +57,15 @@ pub fn outcome_of(topic: &str) -> Option<Outcome> {
         return None;
     }
     match last {
-        "accepted" => Some(Outcome::Accepted),
-        "rejected" => Some(Outcome::Rejected),
+        "accepted" => Some(ReplyOutcome::Accepted),
+        "rejected" => Some(ReplyOutcome::Rejected),
         _ => None,
     }
 }
 
 /// Reads an answer; a body that makes no sense leaves the details empty.
 #[must_use]
-pub fn parse(outcome: Outcome, body: &[u8]) -> Reply {
+pub fn parse(outcome: ReplyOutcome, body: &[u8]) -> ReportReply {
     let body: Value = match body.len() {
         0..=MAX_BODY => serde_json::from_slice(body)
             .ok()
@@ -74,7 +74,7 @@ pub fn parse(outcome: Outcome, body: &[u8]) -> Reply {
         _ => Value::Null,
     };
     let details = body.get("statusDetails");
-    Reply {
+    ReportReply {
         outcome,
         report_id: body.get("reportId").and_then(number),
         error_code: details.and_then(|details| text(details, ["ErrorCode", "errorCode"])),
@@ -100,14 +100,14 @@ fn text(details: &Value, names: [&str; 2]) -> Option<String> {
     )
 }
 
-impl Reply {
+impl ReportReply {
     /// Whether it answers the report with this number.
     #[must_use]
-    pub fn belongs_to(&self, report_id: u64) -> Belongs {
+    pub fn belongs_to(&self, report_id: u64) -> ReplyMatch {
         match self.report_id {
-            None => Belongs::Unnamed,
-            Some(named) if named == report_id => Belongs::Ours,
-            Some(_) => Belongs::Another,
+            None => ReplyMatch::Unnamed,
+            Some(named) if named == report_id => ReplyMatch::Ours,
+            Some(_) => ReplyMatch::Another,
         }
     }
 
@@ -137,11 +137,11 @@ mod tests {
         let cases = [
             (
                 "$aws/things/gateway-01/defender/metrics/json/accepted",
-                Some(Outcome::Accepted),
+                Some(ReplyOutcome::Accepted),
             ),
             (
                 "$aws/things/gateway-01/defender/metrics/cbor/rejected",
-                Some(Outcome::Rejected),
+                Some(ReplyOutcome::Rejected),
             ),
             ("$aws/things/gateway-01/defender/metrics/json", None),
             ("$aws/things/gateway-01/defender/metrics/xml/accepted", None),
@@ -157,31 +157,31 @@ mod tests {
     fn documented_and_odd_bodies_are_read() {
         let accepted =
             br#"{"thingName":"t","reportId":1635800375,"status":"ACCEPTED","timestamp":1635801636023}"#;
-        let reply = parse(Outcome::Accepted, accepted);
+        let reply = parse(ReplyOutcome::Accepted, accepted);
         assert_eq!(
             (reply.outcome, reply.report_id),
-            (Outcome::Accepted, Some(1_635_800_375))
+            (ReplyOutcome::Accepted, Some(1_635_800_375))
         );
-        assert_eq!(reply.belongs_to(1_635_800_375), Belongs::Ours);
-        assert_eq!(reply.belongs_to(1), Belongs::Another);
+        assert_eq!(reply.belongs_to(1_635_800_375), ReplyMatch::Ours);
+        assert_eq!(reply.belongs_to(1), ReplyMatch::Another);
 
         let garbled = br#"{"thingName":"myThing","12334567":1635800375,"status":"ACCEPTED","timestamp":1}"#;
         assert_eq!(
-            parse(Outcome::Accepted, garbled).belongs_to(1_635_800_375),
-            Belongs::Unnamed
+            parse(ReplyOutcome::Accepted, garbled).belongs_to(1_635_800_375),
+            ReplyMatch::Unnamed
         );
 
         let rejected =
             br#"{"thingName":"t","status":"REJECTED","statusDetails":{"ErrorCode":"InvalidPayload",
             "ErrorMessage":"Malformed metrics report"},"timestamp":1635802047699}"#;
-        let reply = parse(Outcome::Rejected, rejected);
+        let reply = parse(ReplyOutcome::Rejected, rejected);
         assert_eq!(reply.error_code.as_deref(), Some("InvalidPayload"));
         assert_eq!(reply.error_message.as_deref(), Some("Malformed metrics report"));
         assert!(!reply.is_throttled() && reply.is_invalid());
 
         for body in [r#"{"reportId":1.6358e9}"#, r#"{"reportId":"1635800000"}"#] {
             assert_eq!(
-                parse(Outcome::Accepted, body.as_bytes()).report_id,
+                parse(ReplyOutcome::Accepted, body.as_bytes()).report_id,
                 Some(1_635_800_000),
                 "{body}"
             );
@@ -189,11 +189,11 @@ mod tests {
         let mut cbor = Vec::new();
         let body = serde_json::json!({"reportId": 7, "statusDetails": {"ErrorCode": "InvalidPayload"}});
         ciborium::into_writer(&body, &mut cbor).unwrap();
-        let reply = parse(Outcome::Rejected, &cbor);
+        let reply = parse(ReplyOutcome::Rejected, &cbor);
         assert_eq!(reply.report_id, Some(7), "answers on the CBOR topic may be CBOR");
         assert_eq!(reply.error_code.as_deref(), Some("InvalidPayload"));
         let throttled = br#"{"statusDetails":{"ErrorCode":"ThrottlingException"}}"#;
-        let reply = parse(Outcome::Rejected, throttled);
+        let reply = parse(ReplyOutcome::Rejected, throttled);
         assert!(reply.is_throttled() && !reply.is_invalid());
     }
 
@@ -211,15 +211,15 @@ mod tests {
             large.as_bytes(),
             deep.as_bytes(),
         ] {
-            let reply = parse(Outcome::Rejected, body);
-            assert_eq!((reply.outcome, reply.report_id), (Outcome::Rejected, None));
+            let reply = parse(ReplyOutcome::Rejected, body);
+            assert_eq!((reply.outcome, reply.report_id), (ReplyOutcome::Rejected, None));
         }
         let long = format!(
             r#"{{"statusDetails":{{"ErrorMessage":"{}\n"}}}}"#,
             "y".repeat(5_000)
         );
         assert_eq!(
-            parse(Outcome::Rejected, long.as_bytes())
+            parse(ReplyOutcome::Rejected, long.as_bytes())
                 .error_message
                 .unwrap()
                 .len(),

@@ -1,17 +1,19 @@
 //! The document's shape, once, for both sets of names and both encodings.
 //!
-//! In: the document's types with the wanted [`Names`]. Out: serde's calls. Every object tells its number of members
+//! In: the document's types with the wanted [`NameLength`]. Out: serde's calls. Every object tells its number of members
 //! beforehand: CBOR writes it first.
 
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 
-use super::custom::{CustomMetric, Item, Kind};
-use super::document::{Connection, Established, Header, Metrics, NetworkStats, Port, Ports, Report};
-use super::names::{self, Field, Names};
+use super::custom::{CustomMetric, MetricItem, MetricType};
+use super::document::{
+    EstablishedList, Header, ListeningPort, ListeningPorts, Metrics, NetworkStats, Report, ReportedConnection,
+};
+use super::names::{self, FieldName, NameLength};
 
 /// A part of the document that is to be written with these names.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Named<'a, T: ?Sized>(pub(super) Names, pub(super) &'a T);
+pub(super) struct WithNames<'a, T: ?Sized>(pub(super) NameLength, pub(super) &'a T);
 
 /// Writes an object of a fixed number of members and of those optional ones that are there.
 macro_rules! object {
@@ -33,30 +35,30 @@ const fn one<T>(_: &T) -> usize {
 
 fn entry<M: serde::ser::SerializeMap>(
     object: &mut M,
-    field: Field,
-    names: Names,
+    field: FieldName,
+    names: NameLength,
     value: &(impl Serialize + ?Sized),
 ) -> Result<(), M::Error> {
     object.serialize_entry(field.of(names), value)
 }
 
-impl Serialize for Named<'_, Report> {
+impl Serialize for WithNames<'_, Report> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, report) = *self;
-        let custom = (!report.custom.is_empty()).then_some(Named(names, report.custom.as_slice()));
+        let custom = (!report.custom.is_empty()).then_some(WithNames(names, report.custom.as_slice()));
         object!(
             serializer,
             names,
             [
-                (names::HEADER, Named(names, &report.header)),
-                (names::METRICS, Named(names, &report.metrics))
+                (names::HEADER, WithNames(names, &report.header)),
+                (names::METRICS, WithNames(names, &report.metrics))
             ],
             [(names::CUSTOM_METRICS, custom)]
         )
     }
 }
 
-impl Serialize for Named<'_, Header> {
+impl Serialize for WithNames<'_, Header> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, header) = *self;
         object!(
@@ -71,20 +73,23 @@ impl Serialize for Named<'_, Header> {
     }
 }
 
-impl Serialize for Named<'_, Metrics> {
+impl Serialize for WithNames<'_, Metrics> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, metrics) = *self;
         let tcp = metrics
             .listening_tcp_ports
             .as_ref()
-            .map(|ports| Named(names, ports));
+            .map(|ports| WithNames(names, ports));
         let udp = metrics
             .listening_udp_ports
             .as_ref()
-            .map(|ports| Named(names, ports));
-        let stats = metrics.network_stats.as_ref().map(|stats| Named(names, stats));
+            .map(|ports| WithNames(names, ports));
+        let stats = metrics
+            .network_stats
+            .as_ref()
+            .map(|stats| WithNames(names, stats));
         let connections = metrics.tcp_connections.as_ref();
-        let connections = connections.map(|tcp| Wrapped(names, &tcp.established_connections));
+        let connections = connections.map(|tcp| EstablishedObject(names, &tcp.established_connections));
         object!(
             serializer,
             names,
@@ -100,21 +105,21 @@ impl Serialize for Named<'_, Metrics> {
 }
 
 /// The object around the established connections.
-struct Wrapped<'a>(Names, &'a Established);
+struct EstablishedObject<'a>(NameLength, &'a EstablishedList);
 
-impl Serialize for Wrapped<'_> {
+impl Serialize for EstablishedObject<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, established) = *self;
         object!(
             serializer,
             names,
-            [(names::ESTABLISHED, Named(names, established))],
+            [(names::ESTABLISHED, WithNames(names, established))],
             []
         )
     }
 }
 
-impl Serialize for Named<'_, NetworkStats> {
+impl Serialize for WithNames<'_, NetworkStats> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, stats) = *self;
         object!(
@@ -131,10 +136,10 @@ impl Serialize for Named<'_, NetworkStats> {
     }
 }
 
-impl Serialize for Named<'_, Ports> {
+impl Serialize for WithNames<'_, ListeningPorts> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, block) = *self;
-        let ports = block.ports.as_ref().map(|ports| List(names, ports));
+        let ports = block.ports.as_ref().map(|ports| WithNamesList(names, ports));
         object!(
             serializer,
             names,
@@ -144,7 +149,7 @@ impl Serialize for Named<'_, Ports> {
     }
 }
 
-impl Serialize for Named<'_, Port> {
+impl Serialize for WithNames<'_, ListeningPort> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, port) = *self;
         object!(
@@ -156,10 +161,10 @@ impl Serialize for Named<'_, Port> {
     }
 }
 
-impl Serialize for Named<'_, Established> {
+impl Serialize for WithNames<'_, EstablishedList> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, block) = *self;
-        let connections = block.connections.as_ref().map(|list| List(names, list));
+        let connections = block.connections.as_ref().map(|list| WithNamesList(names, list));
         object!(
             serializer,
             names,
@@ -169,7 +174,7 @@ impl Serialize for Named<'_, Established> {
     }
 }
 
-impl Serialize for Named<'_, Connection> {
+impl Serialize for WithNames<'_, ReportedConnection> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(names, connection) = *self;
         object!(
@@ -184,7 +189,7 @@ impl Serialize for Named<'_, Connection> {
     }
 }
 
-impl Serialize for Named<'_, [CustomMetric]> {
+impl Serialize for WithNames<'_, [CustomMetric]> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_map(Some(self.1.len()))?;
         for metric in self.1 {
@@ -204,13 +209,13 @@ impl Serialize for CustomMetric {
 }
 
 /// `{"number": 1}` or `{"number_list": [1]}`.
-struct Value<'a>(Kind, &'a [Item]);
+struct Value<'a>(MetricType, &'a [MetricItem]);
 
 impl Serialize for Value<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_map(Some(1))?;
         match (self.0, self.1) {
-            (Kind::Number, [number, ..]) => object.serialize_entry(self.0.key(), number)?,
+            (MetricType::Number, [number, ..]) => object.serialize_entry(self.0.key(), number)?,
             (kind, items) => object.serialize_entry(kind.key(), items)?,
         }
         object.end()
@@ -218,13 +223,13 @@ impl Serialize for Value<'_> {
 }
 
 /// A list of parts of the document.
-struct List<'a, T>(Names, &'a [T]);
+struct WithNamesList<'a, T>(NameLength, &'a [T]);
 
-impl<'a, T> Serialize for List<'a, T>
+impl<'a, T> Serialize for WithNamesList<'a, T>
 where
-    Named<'a, T>: Serialize,
+    WithNames<'a, T>: Serialize,
 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.1.iter().map(|item| Named(self.0, item)))
+        serializer.collect_seq(self.1.iter().map(|item| WithNames(self.0, item)))
     }
 }

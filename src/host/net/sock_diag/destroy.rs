@@ -14,7 +14,7 @@ use super::{SockDiag, open_socket};
 use crate::host::net::netlink::NetlinkError;
 use crate::host::processes::pace::{Pace, thread_time};
 use crate::quarantine::orders::order::Protocol;
-use crate::quarantine::plan::severed::Connection;
+use crate::quarantine::plan::severed::SocketEnds;
 
 /// Message type of `linux/sock_diag.h`; `netlink-packet-sock-diag` knows the question only.
 const SOCK_DESTROY: u16 = 21;
@@ -29,7 +29,7 @@ const LOOK_SHARE: u32 = 500;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSocket {
     /// Who talks to whom.
-    pub connection: Connection,
+    pub connection: SocketEnds,
     /// Its inode; 0 for one nobody has accepted yet or everybody has closed.
     pub inode: u32,
     /// The ends as the socket has them, and its cookie.
@@ -38,7 +38,7 @@ pub struct LiveSocket {
 
 /// What became of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DestroyOutcome {
     /// Closed.
     Destroyed,
     /// It was closed already.
@@ -79,15 +79,15 @@ impl SockDiag {
     ///
     /// # Errors
     /// If the kernel cannot be asked, or refuses (without `CAP_NET_ADMIN`).
-    pub fn destroy(&mut self, socket: &LiveSocket) -> Result<Outcome, NetlinkError> {
+    pub fn destroy(&mut self, socket: &LiveSocket) -> Result<DestroyOutcome, NetlinkError> {
         let payload = super::payload_of(&socket.request);
         match self.netlink.instruct(SOCK_DESTROY, &payload) {
-            Ok(()) => Ok(Outcome::Destroyed),
+            Ok(()) => Ok(DestroyOutcome::Destroyed),
             Err(error) => match error.refusal() {
                 // The second when another socket has the same ends by now: its cookie is another.
-                Some(Errno::ENOENT | Errno::ESTALE) => Ok(Outcome::Gone),
+                Some(Errno::ENOENT | Errno::ESTALE) => Ok(DestroyOutcome::Gone),
                 // The second by kernels that do not know the message at all.
-                Some(Errno::EOPNOTSUPP | Errno::EINVAL) => Ok(Outcome::Unsupported),
+                Some(Errno::EOPNOTSUPP | Errno::EINVAL) => Ok(DestroyOutcome::Unsupported),
                 _ => Err(error),
             },
         }
@@ -104,7 +104,7 @@ fn live_socket(
     let remainder = number == IPPROTO_TCP && answer.state == TCP_FIN_WAIT2 && answer.inode == 0;
     let remote = open.remote.filter(|_| !remainder)?;
     Some(LiveSocket {
-        connection: Connection {
+        connection: SocketEnds {
             protocol,
             local: open.local,
             remote,
@@ -121,12 +121,12 @@ fn live_socket(
 }
 
 /// Looks for sockets, not more often than it may.
-pub struct Looks {
+pub struct SocketFinder {
     sockets: Option<SockDiag>,
     pace: Pace,
 }
 
-impl Default for Looks {
+impl Default for SocketFinder {
     fn default() -> Self {
         Self {
             sockets: None,
@@ -135,7 +135,7 @@ impl Default for Looks {
     }
 }
 
-impl Looks {
+impl SocketFinder {
     /// Up to [`MAX_FOUND`] connected sockets that are `wanted`; `None` if it is too early for another look that is not
     /// `urgent`.
     ///
@@ -145,7 +145,7 @@ impl Looks {
         &mut self,
         now: Instant,
         urgent: bool,
-        wanted: impl Fn(&Connection) -> bool,
+        wanted: impl Fn(&SocketEnds) -> bool,
     ) -> Result<Option<Vec<LiveSocket>>, NetlinkError> {
         if !urgent && !self.pace.is_due(now) {
             return Ok(None);
@@ -167,7 +167,7 @@ impl Looks {
     ///
     /// # Errors
     /// As [`SockDiag::destroy`].
-    pub fn destroy(&mut self, socket: &LiveSocket) -> Result<Outcome, NetlinkError> {
+    pub fn destroy(&mut self, socket: &LiveSocket) -> Result<DestroyOutcome, NetlinkError> {
         self.with(|diag| diag.destroy(socket))
     }
 
@@ -236,7 +236,10 @@ mod tests {
         // Without the right to close anything the kernel says so first.
         let outcome = diag.destroy(&socket);
         assert!(
-            !matches!(outcome, Ok(Outcome::Destroyed | Outcome::Unsupported)),
+            !matches!(
+                outcome,
+                Ok(DestroyOutcome::Destroyed | DestroyOutcome::Unsupported)
+            ),
             "{outcome:?}"
         );
         assert!(client.take_error().unwrap().is_none());

@@ -17,9 +17,9 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use nix::errno::Errno;
 
 use super::conntrack::Conntrack;
-use super::netlink::{Netlink, NetlinkError, Question};
+use super::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::host::processes::pace::{Pace, thread_time};
-use crate::observe::flow::{LocalFlow, Protocol};
+use crate::observe::flow::{IpProtocol, LocalFlow};
 use crate::observe::sockets::{LookupError, OpenSocket, SocketOwner, SocketSnapshot, SocketTable};
 
 /// Connections kept in a snapshot (100 bytes each); the total is counted beyond it.
@@ -29,7 +29,7 @@ const NO_COOKIE: [u8; 8] = [0xff; 8];
 
 /// What a list of sockets tells besides who talks to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Detail {
+pub struct SocketDetail {
     /// As the kernel numbers TCP's states (`netlink_packet_sock_diag::constants`), UDP's alike.
     pub state: u8,
     /// Index of the interface the socket is bound to, 0 for none.
@@ -120,7 +120,7 @@ impl SockDiag {
     fn dump_all(
         &mut self,
         tcp_states: &StateFlags,
-        each: &mut dyn FnMut(OpenSocket, Detail),
+        each: &mut dyn FnMut(OpenSocket, SocketDetail),
     ) -> Result<(), NetlinkError> {
         for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
             let states = if protocol == IPPROTO_TCP {
@@ -130,7 +130,7 @@ impl SockDiag {
             };
             for family in [AF_INET, AF_INET6] {
                 self.dump(family, protocol, states.clone(), &mut |answer| {
-                    let detail = Detail {
+                    let detail = SocketDetail {
                         state: answer.state,
                         bound_to: answer.socket_id.interface_id,
                     };
@@ -145,7 +145,10 @@ impl SockDiag {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn every_socket(&mut self, each: &mut dyn FnMut(OpenSocket, Detail)) -> Result<(), NetlinkError> {
+    pub fn every_socket(
+        &mut self,
+        each: &mut dyn FnMut(OpenSocket, SocketDetail),
+    ) -> Result<(), NetlinkError> {
         self.dump_all(&StateFlags::all(), each)
     }
 
@@ -159,8 +162,8 @@ impl SockDiag {
         self.dump_all(
             &wanted,
             &mut |socket, detail| match (socket.protocol, detail.state) {
-                (Protocol::Tcp, constants::TCP_LISTEN) => snapshot.listening_tcp.push(socket.local),
-                (Protocol::Tcp, _) => {
+                (IpProtocol::Tcp, constants::TCP_LISTEN) => snapshot.listening_tcp.push(socket.local),
+                (IpProtocol::Tcp, _) => {
                     snapshot.established_total += 1;
                     if snapshot.established.len() < MAX_SNAPSHOT {
                         snapshot.established.push(socket);
@@ -193,7 +196,7 @@ impl SockDiag {
         each: &mut dyn FnMut(&InetResponseHeader),
     ) -> Result<(), NetlinkError> {
         let payload = payload_of(request);
-        let question = Question {
+        let question = NetlinkRequest {
             message_type: SOCK_DIAG_BY_FAMILY,
             dump,
             payload: &payload,
@@ -214,11 +217,11 @@ fn payload_of(request: &InetRequest) -> Vec<u8> {
     payload
 }
 
-fn number_of(protocol: Protocol) -> Option<u8> {
+fn number_of(protocol: IpProtocol) -> Option<u8> {
     match protocol {
-        Protocol::Tcp => Some(IPPROTO_TCP),
-        Protocol::Udp => Some(IPPROTO_UDP),
-        Protocol::Icmp | Protocol::Icmpv6 | Protocol::Other(_) => None,
+        IpProtocol::Tcp => Some(IPPROTO_TCP),
+        IpProtocol::Udp => Some(IPPROTO_UDP),
+        IpProtocol::Icmp | IpProtocol::Icmpv6 | IpProtocol::Other(_) => None,
     }
 }
 
@@ -236,7 +239,7 @@ fn open_socket(answer: &InetResponseHeader, protocol: u8) -> OpenSocket {
     let end = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
     let remote = end(id.destination_address, id.destination_port);
     OpenSocket {
-        protocol: Protocol::from_number(protocol),
+        protocol: IpProtocol::from_number(protocol),
         local: end(id.source_address, id.source_port),
         remote: (remote.port() != 0).then_some(remote),
         owner: owner_of(answer, protocol),
@@ -250,13 +253,13 @@ const LIST_PAUSE: Duration = Duration::from_secs(1);
 const LIST_SHARE: u32 = 500;
 
 /// A [`SockDiag`] and a [`Conntrack`], each opened at the first question and again after an error.
-pub struct Sockets {
+pub struct KernelSockets {
     sockets: Option<SockDiag>,
     translations: Option<Conntrack>,
     lists: Pace,
 }
 
-impl Default for Sockets {
+impl Default for KernelSockets {
     fn default() -> Self {
         Self {
             sockets: None,
@@ -282,7 +285,7 @@ fn with<C, T>(
     Ok(answer)
 }
 
-impl SocketTable for Sockets {
+impl SocketTable for KernelSockets {
     fn find(&mut self, flow: &LocalFlow, interface: u32) -> Result<Option<SocketOwner>, LookupError> {
         with(&mut self.sockets, SockDiag::open, |open| {
             open.find(flow, interface)

@@ -8,9 +8,9 @@
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::*;
-use crate::observe::sockets::{Holder, ProcessTable};
+use crate::observe::sockets::{ProcessTable, SocketHolder};
 
-fn flow(protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> LocalFlow {
+fn flow(protocol: IpProtocol, local: SocketAddr, remote: SocketAddr) -> LocalFlow {
     LocalFlow {
         protocol,
         local: local.ip(),
@@ -25,8 +25,8 @@ fn is_ours(owner: SocketOwner) -> bool {
     let mut index = crate::host::processes::procfs::ProcessIndex::default();
     index.look_again();
     match index.holder(owner.inode, crate::host::clock::instant()) {
-        Holder::Process(process) => process.identity.pid == std::process::id(),
-        Holder::Nobody | Holder::AskLater => false,
+        SocketHolder::Process(process) => process.identity.pid == std::process::id(),
+        SocketHolder::Nobody | SocketHolder::AskLater => false,
     }
 }
 
@@ -43,12 +43,12 @@ fn tcp_flows_of_all_families_lead_to_this_process() {
         let client = TcpStream::connect((connect, port)).unwrap();
         let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
         let own = diag
-            .find(&flow(Protocol::Tcp, local, remote), 0)
+            .find(&flow(IpProtocol::Tcp, local, remote), 0)
             .unwrap()
             .unwrap();
         assert!(is_ours(own) && !own.listening, "{bind}");
         // The server's end, before and after accept.
-        let served = flow(Protocol::Tcp, remote, local);
+        let served = flow(IpProtocol::Tcp, remote, local);
         assert_eq!(
             diag.find(&served, 0).unwrap().map(|owner| owner.inode),
             Some(0),
@@ -56,7 +56,7 @@ fn tcp_flows_of_all_families_lead_to_this_process() {
         );
         let _accepted = listener.accept().unwrap();
         assert!(is_ours(diag.find(&served, 0).unwrap().unwrap()), "{bind}");
-        let stranger = flow(Protocol::Tcp, remote, SocketAddr::new(remote.ip(), 1));
+        let stranger = flow(IpProtocol::Tcp, remote, SocketAddr::new(remote.ip(), 1));
         assert!(diag.find(&stranger, 0).unwrap().unwrap().listening, "{bind}");
     }
 }
@@ -67,7 +67,7 @@ fn udp_flows_connected_and_not_lead_to_this_process() {
     for (bind, peer) in [("127.0.0.1:0", "127.0.0.1:9"), ("[::1]:0", "[::1]:9")] {
         let peer: SocketAddr = peer.parse().unwrap();
         let socket = UdpSocket::bind(bind).unwrap();
-        let question = flow(Protocol::Udp, socket.local_addr().unwrap(), peer);
+        let question = flow(IpProtocol::Udp, socket.local_addr().unwrap(), peer);
         assert!(
             is_ours(diag.find(&question, 0).unwrap().unwrap()),
             "{bind} unconnected"
@@ -82,7 +82,7 @@ fn udp_flows_connected_and_not_lead_to_this_process() {
     }
     let dual = UdpSocket::bind("[::]:0").unwrap();
     let local = SocketAddr::new("127.0.0.1".parse().unwrap(), dual.local_addr().unwrap().port());
-    let question = flow(Protocol::Udp, local, "127.0.0.1:9".parse().unwrap());
+    let question = flow(IpProtocol::Udp, local, "127.0.0.1:9".parse().unwrap());
     assert!(
         is_ours(diag.find(&question, 0).unwrap().unwrap()),
         "IPv4 at an IPv6 socket"

@@ -11,13 +11,13 @@ const REFILL: Duration = Duration::from_secs(60);
 
 /// Room for records of what others do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
+pub struct EventBudget {
     left: u32,
     /// Since when the next one has been growing.
     since: Duration,
 }
 
-impl Budget {
+impl EventBudget {
     /// A full one.
     pub fn new(uptime: Duration) -> Self {
         Self {
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_burst_and_then_one_a_minute() {
         let at = Duration::from_secs;
-        let mut budget = Budget::new(at(100));
+        let mut budget = EventBudget::new(at(100));
         let burst = (0..1_000).filter(|_| budget.take(at(100))).count();
         assert_eq!(burst, 60);
         let hour = (100..3_700).filter(|second| budget.take(at(*second))).count();

@@ -1,15 +1,15 @@
-//! What a reader may believe. In: the kept files, oldest first. Out: a [`Summary`], or the first place that is not as
+//! What a reader may believe. In: the kept files, oldest first. Out: a [`ChainSummary`], or the first place that is not as
 //! the agent wrote it.
 //!
-//! What a chain cannot show: records missing at its end (compare with the running agent's [`Head`]), and a chain that
+//! What a chain cannot show: records missing at its end (compare with the running agent's [`ChainHead`]), and a chain that
 //! somebody wrote anew from some record on (compare with a hash that was noted elsewhere).
 
-use super::record::{self, Hash, Head, LineFault, Record};
+use super::record::{self, ChainHead, Hash, LineFault, Record};
 use super::{Event, KEPT};
 
 /// One file as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptFile {
+pub struct HistoryFile {
     /// Its name.
     pub name: String,
     /// How many rotations ago it was written; 0 is the running one.
@@ -20,7 +20,7 @@ pub struct KeptFile {
 
 /// The end of the running file that is no whole line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Torn {
+pub struct TornLine {
     /// Where, as `file:line`.
     pub at: String,
     /// How many bytes.
@@ -29,13 +29,13 @@ pub struct Torn {
 
 /// A chain that is whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct ChainSummary {
     /// Number of the oldest record that is kept; those before were rotated away.
     pub first: u64,
     /// The newest record; `None` when there is none.
-    pub last: Option<Head>,
+    pub last: Option<ChainHead>,
     /// What was being written when power was lost or the agent was killed; also seen while the agent writes.
-    pub torn: Option<Torn>,
+    pub torn: Option<TornLine>,
     /// Records in which the agent noted that somebody changed the history.
     pub damaged: Vec<u64>,
 }
@@ -89,7 +89,7 @@ pub enum ChainFault {
 
 /// One line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct HistoryLine {
     /// Where, as `file:line`.
     pub at: String,
     /// The record, or why it is none.
@@ -97,7 +97,7 @@ pub struct Seen {
 }
 
 /// The whole lines of a file, and its torn end.
-pub fn read(file: &KeptFile) -> (impl Iterator<Item = Seen>, Option<Torn>) {
+pub fn read(file: &HistoryFile) -> (impl Iterator<Item = HistoryLine>, Option<TornLine>) {
     let whole = file
         .bytes
         .iter()
@@ -105,14 +105,14 @@ pub fn read(file: &KeptFile) -> (impl Iterator<Item = Seen>, Option<Torn>) {
         .map_or(0, |end| end + 1);
     let (lines, rest) = file.bytes.split_at(whole);
     let count = lines.iter().filter(|byte| **byte == b'\n').count();
-    let torn = (!rest.is_empty()).then(|| Torn {
+    let torn = (!rest.is_empty()).then(|| TornLine {
         at: format!("{}:{}", file.name, count + 1),
         bytes: rest.len(),
     });
     let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
     // An empty file has no line, not an empty one.
     let lines = lines.split(|byte| *byte == b'\n').take(count);
-    let seen = lines.enumerate().map(|(index, line)| Seen {
+    let seen = lines.enumerate().map(|(index, line)| HistoryLine {
         at: format!("{}:{}", file.name, index + 1),
         record: record::parse(line),
     });
@@ -123,11 +123,11 @@ pub fn read(file: &KeptFile) -> (impl Iterator<Item = Seen>, Option<Torn>) {
 ///
 /// # Errors
 /// The first [`ChainFault`].
-pub fn verify(files: &[KeptFile]) -> Result<Summary, ChainFault> {
-    let mut summary = Summary::default();
+pub fn verify(files: &[HistoryFile]) -> Result<ChainSummary, ChainFault> {
+    let mut summary = ChainSummary::default();
     for file in files {
         let (lines, torn) = read(file);
-        for Seen { at, record } in lines {
+        for HistoryLine { at, record } in lines {
             let record = record.map_err(|fault| ChainFault::Line {
                 at: at.clone(),
                 fault,
@@ -136,7 +136,7 @@ pub fn verify(files: &[KeptFile]) -> Result<Summary, ChainFault> {
         }
         match torn {
             // The agent cuts a torn end off before it goes on, so only the running file may have one.
-            Some(Torn { at, .. }) if file.age > 0 => {
+            Some(TornLine { at, .. }) if file.age > 0 => {
                 let fault = LineFault::Form("it does not end".into());
                 return Err(ChainFault::Line { at, fault });
             }
@@ -146,7 +146,7 @@ pub fn verify(files: &[KeptFile]) -> Result<Summary, ChainFault> {
     Ok(summary)
 }
 
-fn follow(summary: &mut Summary, record: &Record, at: String, age: usize) -> Result<(), ChainFault> {
+fn follow(summary: &mut ChainSummary, record: &Record, at: String, age: usize) -> Result<(), ChainFault> {
     let found = record.head.seq;
     let expected = summary.last.as_ref().map(|last| last.seq.saturating_add(1));
     match expected {

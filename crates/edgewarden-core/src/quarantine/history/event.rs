@@ -13,7 +13,7 @@ use crate::quarantine::plan::{Plan, PlanId, Scope};
 
 /// Who did something, as far as the kernel told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doer {
+pub struct Actor {
     /// Its process.
     pub pid: u32,
     /// Its short name.
@@ -126,7 +126,7 @@ pub enum Event {
     /// Somebody changed the rules; they were put back.
     Reasserted {
         /// Who, when the kernel told.
-        by: Option<Doer>,
+        by: Option<Actor>,
         /// What was changed.
         what: String,
     },

@@ -13,11 +13,11 @@ mod resume;
 #[cfg(test)]
 mod tests;
 
-pub use budget::Budget;
-pub use chain::{ChainFault, KeptFile, Seen, Summary, Torn, read, verify};
-pub use event::{Doer, Event, names};
-pub use record::{Hash, Head, LineFault, MAX_LINE, Record, line};
-pub use resume::{Resume, TAIL, resume};
+pub use budget::EventBudget;
+pub use chain::{ChainFault, ChainSummary, HistoryFile, HistoryLine, TornLine, read, verify};
+pub use event::{Actor, Event, names};
+pub use record::{ChainHead, Hash, LineFault, MAX_LINE, Record, line};
+pub use resume::{ResumePoint, TAIL, resume};
 
 /// Name of the file in the state directory; older ones are `history.1` to `history.4`.
 pub const FILE: &str = "history";

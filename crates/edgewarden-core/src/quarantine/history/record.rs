@@ -55,7 +55,7 @@ impl std::fmt::Display for Hash {
 
 /// The end of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub struct ChainHead {
     /// Number of the newest record, from 1.
     pub seq: u64,
     /// Its hash.
@@ -63,7 +63,7 @@ pub struct Head {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Body<E> {
+struct RecordBody<E> {
     seq: u64,
     at: Timestamp,
     event: E,
@@ -74,7 +74,7 @@ struct Body<E> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its number and its hash.
-    pub head: Head,
+    pub head: ChainHead,
     /// When it happened, by the wall clock of then.
     pub at: Timestamp,
     /// What happened, as it was written.
@@ -91,9 +91,9 @@ impl Record {
 }
 
 /// The line that comes after `before` (its newline included), and the new end of the chain.
-pub fn line(before: Option<&Head>, at: Timestamp, event: &Event) -> (String, Head) {
+pub fn line(before: Option<&ChainHead>, at: Timestamp, event: &Event) -> (String, ChainHead) {
     let seq = before.map_or(0, |head| head.seq).saturating_add(1);
-    let body = Body {
+    let body = RecordBody {
         seq,
         at,
         // Plain data serialises; if it did not, the record would still say that and when something happened.
@@ -101,7 +101,7 @@ pub fn line(before: Option<&Head>, at: Timestamp, event: &Event) -> (String, Hea
         prev: before.map_or_else(Hash::none, |head| head.hash.clone()),
     };
     let (line, hash) = seal(&serde_json::to_string(&body).unwrap_or_default());
-    (line, Head { seq, hash })
+    (line, ChainHead { seq, hash })
 }
 
 /// Adds the hash as the last member of a JSON object.
@@ -144,10 +144,10 @@ pub(super) fn parse(line: &[u8]) -> Result<Record, LineFault> {
         let said = hash.chars().take(DIGITS).collect();
         return Err(LineFault::Content { said, found });
     }
-    let body: Body<Value> =
+    let body: RecordBody<Value> =
         serde_json::from_str(&body).map_err(|error| LineFault::Form(error.to_string()))?;
     Ok(Record {
-        head: Head {
+        head: ChainHead {
             seq: body.seq,
             hash: found,
         },

@@ -1,16 +1,16 @@
 //! Where a writer goes on. In: the end of a file. Out: the newest record in it, and what has to be cut off.
 
 use super::Event;
-use super::record::{self, Head};
+use super::record::{self, ChainHead};
 
 /// Bytes that have to be read of a file's end; see [`resume`].
 pub const TAIL: u64 = 4 * super::MAX_LINE as u64;
 
 /// How to go on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resume {
+pub struct ResumePoint {
     /// The newest readable record.
-    pub head: Option<Head>,
+    pub head: Option<ChainHead>,
     /// Bytes at the end that have to be cut off: a line without its newline.
     pub cut: u64,
     /// Whether a newline has to come first, because the file ends within something that is not ours.
@@ -23,14 +23,14 @@ pub struct Resume {
 ///
 /// Lines that are no records stay where they are: they are what [`super::verify`] must show. The chain goes on from the
 /// newest record before them.
-pub fn resume(tail: &[u8], from_start: bool) -> Resume {
+pub fn resume(tail: &[u8], from_start: bool) -> ResumePoint {
     if !from_start && !tail.contains(&b'\n') {
-        return Resume {
+        return ResumePoint {
             newline: true,
             told: Some(Event::Damaged {
                 what: "it ends with a line that is longer than any record".into(),
             }),
-            ..Resume::default()
+            ..ResumePoint::default()
         };
     }
     let whole = tail
@@ -62,7 +62,7 @@ pub fn resume(tail: &[u8], from_start: bool) -> Resume {
             begin: String::from_utf8_lossy(torn).into_owned(),
         }),
     };
-    Resume {
+    ResumePoint {
         head,
         cut: torn.len() as u64,
         newline: false,

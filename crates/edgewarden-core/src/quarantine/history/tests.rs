@@ -41,7 +41,7 @@ fn events(count: usize) -> Vec<Event> {
 }
 
 /// The lines of a chain of events that begins after `before`.
-fn chained(before: Option<Head>, events: &[Event]) -> (Vec<String>, Option<Head>) {
+fn chained(before: Option<ChainHead>, events: &[Event]) -> (Vec<String>, Option<ChainHead>) {
     let mut head = before;
     let lines = events
         .iter()
@@ -54,20 +54,20 @@ fn chained(before: Option<Head>, events: &[Event]) -> (Vec<String>, Option<Head>
     (lines, head)
 }
 
-fn file(age: usize, text: &str) -> KeptFile {
+fn file(age: usize, text: &str) -> HistoryFile {
     file_of(age, text.as_bytes().to_vec())
 }
 
-fn file_of(age: usize, bytes: Vec<u8>) -> KeptFile {
+fn file_of(age: usize, bytes: Vec<u8>) -> HistoryFile {
     let name = if age == 0 {
         FILE.into()
     } else {
         format!("{FILE}.{age}")
     };
-    KeptFile { name, age, bytes }
+    HistoryFile { name, age, bytes }
 }
 
-fn check(lines: &[String]) -> Result<Summary, ChainFault> {
+fn check(lines: &[String]) -> Result<ChainSummary, ChainFault> {
     verify(&[file(0, &lines.concat())])
 }
 
@@ -76,8 +76,8 @@ fn a_chain_that_nobody_touched_is_whole() {
     let (lines, head) = chained(None, &events(20));
     let summary = check(&lines).unwrap();
     assert_eq!((summary.first, summary.last, summary.torn), (1, head, None));
-    assert_eq!(verify(&[]).unwrap(), Summary::default());
-    assert_eq!(verify(&[file(0, "")]).unwrap(), Summary::default());
+    assert_eq!(verify(&[]).unwrap(), ChainSummary::default());
+    assert_eq!(verify(&[file(0, "")]).unwrap(), ChainSummary::default());
     let record = parse(lines[1].trim_end().as_bytes()).unwrap();
     assert_eq!(record.known(), Some(Event::ordered(&order("bytes out"))));
     assert_eq!(record.at, at());
@@ -174,7 +174,7 @@ fn a_missing_end_is_found_by_the_agents_head_only() {
 #[test]
 fn a_chain_goes_on_over_rotations_and_begins_where_the_oldest_file_does() {
     let (lines, head) = chained(None, &events(12));
-    let files = |first: usize, ages: &[usize]| -> Vec<KeptFile> {
+    let files = |first: usize, ages: &[usize]| -> Vec<HistoryFile> {
         ages.iter()
             .enumerate()
             .map(|(index, age)| file(*age, &lines[first + index * 2..first + index * 2 + 2].concat()))
@@ -266,7 +266,7 @@ fn a_kind_of_a_later_version_is_a_link_all_the_same() {
         head.hash
     );
     let (later, hash) = record::seal(&body);
-    let head = Head { seq: 2, hash };
+    let head = ChainHead { seq: 2, hash };
     let record = parse(later.trim_end().as_bytes()).unwrap();
     assert_eq!(record.known(), None);
     assert_eq!(record.event, json!({"kind": "levitated", "height": 3}));
@@ -278,7 +278,7 @@ fn a_kind_of_a_later_version_is_a_link_all_the_same() {
 fn the_longest_events_fit_a_line() {
     let long = "\u{1}".repeat(100_000);
     let many = vec![long.clone(); 100];
-    let before = Head {
+    let before = ChainHead {
         seq: u64::MAX - 1,
         hash: Hash::none(),
     };
@@ -330,7 +330,7 @@ fn sentences_say_who_what_and_why() {
         Event::ordered(&given).to_string(),
         "isolate ordered by shadow (inc-17) until 2026-11-24T12:00:01Z"
     );
-    let by = Some(Doer {
+    let by = Some(Actor {
         pid: 7,
         name: "nft".into(),
     });

@@ -1,6 +1,6 @@
 //! What DNS answers that pass by say about the lifelines' addresses.
 //!
-//! In: datagrams of port 53 as they were seen ([`Datagram`]), what is watched for ([`Watched`]), `now` as uptime. Out:
+//! In: datagrams of port 53 as they were seen ([`Datagram`]), what is watched for ([`WatchedNames`]), `now` as uptime. Out:
 //! endpoints. So an address that the nucleus has just been told is open before it is tried a second time.
 //!
 //! Invariants: an answer counts only if its question was seen leaving shortly before, with the same transaction, client,
@@ -15,7 +15,7 @@ use std::time::Duration;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, ResourceRecord, TYPE};
 
-use super::lifeline::{Endpoint, Target};
+use super::lifeline::{Endpoint, LifelineTarget};
 
 /// The port of DNS.
 pub const PORT: u16 = 53;
@@ -35,16 +35,16 @@ const MAX_ADDRESSES: usize = 32;
 
 /// Which answers matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Watched {
+pub struct WatchedNames {
     /// Lifelines that have a name, with the name as it is compared.
-    names: Vec<(String, Target)>,
+    names: Vec<(String, LifelineTarget)>,
     /// Who may answer.
     nameservers: Vec<IpAddr>,
 }
 
-impl Watched {
+impl WatchedNames {
     /// The named ones of `targets`, answered by `nameservers`. Without a name server the C library asks this machine.
-    pub fn new(targets: &[Target], mut nameservers: Vec<IpAddr>) -> Self {
+    pub fn new(targets: &[LifelineTarget], mut nameservers: Vec<IpAddr>) -> Self {
         if nameservers.is_empty() {
             nameservers.push(std::net::Ipv4Addr::LOCALHOST.into());
         }
@@ -65,7 +65,7 @@ impl Watched {
     }
 
     /// The lifelines that a name stands for.
-    fn targets<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Target> {
+    fn targets<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a LifelineTarget> {
         let fits = move |host: &str, below: bool| {
             name == host
                 || (below
@@ -82,7 +82,7 @@ impl Watched {
 
 /// Which way a datagram was seen to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum DatagramDirection {
     /// It left this machine.
     Sent,
     /// It arrived for this machine.
@@ -101,14 +101,14 @@ pub struct Datagram<'a> {
     /// Index of the interface it was seen on.
     pub interface: u32,
     /// Which way it went.
-    pub way: Way,
+    pub way: DatagramDirection,
     /// Its content.
     pub payload: &'a [u8],
 }
 
 /// A question that was seen.
 #[derive(Debug, PartialEq, Eq)]
-struct Question {
+struct DnsQuestion {
     id: u16,
     client: SocketAddr,
     resolver: SocketAddr,
@@ -119,13 +119,13 @@ struct Question {
 
 /// The memory of questions.
 #[derive(Debug, Default)]
-pub struct Answers {
-    waiting: VecDeque<(Duration, Question)>,
+pub struct DnsAnswers {
+    waiting: VecDeque<(Duration, DnsQuestion)>,
 }
 
-impl Answers {
+impl DnsAnswers {
     /// Takes a datagram; the endpoints it reveals.
-    pub fn see(&mut self, datagram: &Datagram<'_>, watched: &Watched, now: Duration) -> Vec<Endpoint> {
+    pub fn see(&mut self, datagram: &Datagram<'_>, watched: &WatchedNames, now: Duration) -> Vec<Endpoint> {
         while self
             .waiting
             .front()
@@ -144,8 +144,8 @@ impl Answers {
         }
         let is_answer = packet.has_flags(PacketFlag::RESPONSE);
         match datagram.way {
-            Way::Sent if is_answer => Vec::new(),
-            Way::Received if !is_answer => Vec::new(),
+            DatagramDirection::Sent if is_answer => Vec::new(),
+            DatagramDirection::Received if !is_answer => Vec::new(),
             _ if is_answer => self.take_answer(&packet, &question, watched),
             _ => {
                 if self.waiting.len() >= MAX_QUESTIONS {
@@ -157,7 +157,12 @@ impl Answers {
         }
     }
 
-    fn take_answer(&mut self, packet: &Packet<'_>, question: &Question, watched: &Watched) -> Vec<Endpoint> {
+    fn take_answer(
+        &mut self,
+        packet: &Packet<'_>,
+        question: &DnsQuestion,
+        watched: &WatchedNames,
+    ) -> Vec<Endpoint> {
         let Some(position) = self.waiting.iter().position(|(_, asked)| asked == question) else {
             return Vec::new();
         };
@@ -174,7 +179,7 @@ impl Answers {
 }
 
 /// The message, and the question that it asks or answers.
-fn read<'a>(datagram: &Datagram<'a>) -> Option<(Packet<'a>, Question)> {
+fn read<'a>(datagram: &Datagram<'a>) -> Option<(Packet<'a>, DnsQuestion)> {
     // The parser makes room for as many records as the header announces, so that is bounded before.
     let counts = datagram.payload.get(4..12)?;
     let most = counts
@@ -196,7 +201,7 @@ fn read<'a>(datagram: &Datagram<'a>) -> Option<(Packet<'a>, Question)> {
     } else {
         (datagram.source, datagram.destination)
     };
-    let question = Question {
+    let question = DnsQuestion {
         id: packet.id(),
         client,
         resolver,

@@ -10,7 +10,7 @@ const ENDPOINT: &str = "x-ats.iot.eu-west-1.amazonaws.com";
 const CLIENT: &str = "198.51.100.2:40000";
 const RESOLVER: &str = "198.51.100.1:53";
 
-fn watched() -> Watched {
+fn watched() -> WatchedNames {
     let around = Surroundings {
         data_endpoint: Some(ENDPOINT.into()),
         region: Some("eu-west-1".into()),
@@ -18,7 +18,7 @@ fn watched() -> Watched {
         ..Surroundings::default()
     };
     let nameservers = ["198.51.100.1", "127.0.0.53"].map(|text| text.parse().unwrap());
-    Watched::new(&targets(&Lifelines::default(), &around), nameservers.to_vec())
+    WatchedNames::new(&targets(&Lifelines::default(), &around), nameservers.to_vec())
 }
 
 /// A message about `name`; records as (owner, alias or address).
@@ -47,7 +47,7 @@ fn message(id: u16, name: &str, response: bool, records: &[(&str, &str)]) -> Vec
     packet.build_bytes_vec_compressed().unwrap()
 }
 
-fn datagram<'a>(payload: &'a [u8], source: &str, destination: &str, way: Way) -> Datagram<'a> {
+fn datagram<'a>(payload: &'a [u8], source: &str, destination: &str, way: DatagramDirection) -> Datagram<'a> {
     Datagram {
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
@@ -57,10 +57,10 @@ fn datagram<'a>(payload: &'a [u8], source: &str, destination: &str, way: Way) ->
     }
 }
 
-fn ask(answers: &mut Answers, id: u16, name: &str) {
+fn ask(answers: &mut DnsAnswers, id: u16, name: &str) {
     let query = message(id, name, false, &[]);
     let found = answers.see(
-        &datagram(&query, CLIENT, RESOLVER, Way::Sent),
+        &datagram(&query, CLIENT, RESOLVER, DatagramDirection::Sent),
         &watched(),
         Duration::ZERO,
     );
@@ -76,14 +76,14 @@ fn addresses(found: &[Endpoint]) -> Vec<String> {
     all
 }
 
-fn answer(answers: &mut Answers, payload: &[u8]) -> Vec<String> {
-    let answer = datagram(payload, RESOLVER, CLIENT, Way::Received);
+fn answer(answers: &mut DnsAnswers, payload: &[u8]) -> Vec<String> {
+    let answer = datagram(payload, RESOLVER, CLIENT, DatagramDirection::Received);
     addresses(&answers.see(&answer, &watched(), Duration::from_secs(1)))
 }
 
 #[test]
 fn the_answer_to_a_question_opens_the_ports_of_its_name() {
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswers::default();
     ask(&mut answers, 7, "X-ATS.iot.eu-west-1.amazonaws.COM");
     let payload = message(
         7,
@@ -91,7 +91,7 @@ fn the_answer_to_a_question_opens_the_ports_of_its_name() {
         true,
         &[(ENDPOINT, "192.0.2.1"), (ENDPOINT, "2001:db8::1")],
     );
-    let datagram = datagram(&payload, RESOLVER, CLIENT, Way::Received);
+    let datagram = datagram(&payload, RESOLVER, CLIENT, DatagramDirection::Received);
     let found = answers.see(&datagram, &watched(), Duration::from_secs(1));
     assert_eq!(found.len(), 6, "{found:?}");
     assert!(
@@ -109,7 +109,7 @@ fn the_answer_to_a_question_opens_the_ports_of_its_name() {
 
 #[test]
 fn aliases_are_followed_and_what_belongs_to_no_alias_is_not_taken() {
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswers::default();
     ask(&mut answers, 7, ENDPOINT);
     let records = [
         ("b.example", "192.0.2.2"),
@@ -126,7 +126,7 @@ fn aliases_are_followed_and_what_belongs_to_no_alias_is_not_taken() {
 
 #[test]
 fn a_chain_of_aliases_without_end_is_cut() {
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswers::default();
     ask(&mut answers, 7, ENDPOINT);
     let names: Vec<String> = (0..=MAX_ALIASES).map(|n| format!("n{n}.example")).collect();
     let mut records = vec![(ENDPOINT, names[0].as_str())];
@@ -148,7 +148,7 @@ fn names_below_count_only_where_they_may() {
         ("bucket.s3.eu-west-1.amazonaws.com.evil.example", vec![]),
         (r"bucket\.s3.eu-west-1.amazonaws.com.evil.example", vec![]),
     ] {
-        let mut answers = Answers::default();
+        let mut answers = DnsAnswers::default();
         ask(&mut answers, 7, name);
         let payload = message(7, name, true, &[(name, "192.0.2.3")]);
         assert_eq!(answer(&mut answers, &payload), expected, "{name}");
@@ -162,7 +162,7 @@ fn a_spoofed_answer_gives_nothing_and_the_true_one_still_counts() {
     let other_owner = message(7, ENDPOINT, true, &[("logs.example", "192.0.2.66")]);
     let other_id = message(8, ENDPOINT, true, &[(ENDPOINT, "192.0.2.66")]);
     let question = message(7, ENDPOINT, false, &[(ENDPOINT, "192.0.2.66")]);
-    let received = Way::Received;
+    let received = DatagramDirection::Received;
     let spoofed = [
         ("id", datagram(&other_id, RESOLVER, CLIENT, received)),
         ("name", datagram(&other_name, RESOLVER, CLIENT, received)),
@@ -183,7 +183,7 @@ fn a_spoofed_answer_gives_nothing_and_the_true_one_still_counts() {
             "resolver's port",
             datagram(&good, "198.51.100.1:5353", CLIENT, received),
         ),
-        ("way", datagram(&good, RESOLVER, CLIENT, Way::Sent)),
+        ("way", datagram(&good, RESOLVER, CLIENT, DatagramDirection::Sent)),
         ("no answer", datagram(&question, RESOLVER, CLIENT, received)),
         (
             "interface",
@@ -194,7 +194,7 @@ fn a_spoofed_answer_gives_nothing_and_the_true_one_still_counts() {
         ),
     ];
     for (what, spoofed) in spoofed {
-        let mut answers = Answers::default();
+        let mut answers = DnsAnswers::default();
         ask(&mut answers, 7, ENDPOINT);
         let found = answers.see(&spoofed, &watched(), Duration::from_secs(1));
         assert_eq!(found, [], "{what}");
@@ -204,7 +204,7 @@ fn a_spoofed_answer_gives_nothing_and_the_true_one_still_counts() {
             "control: after {what}"
         );
     }
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswers::default();
     ask(&mut answers, 7, ENDPOINT);
     assert_eq!(answer(&mut answers, &other_owner), [""; 0], "another owner");
 }
@@ -212,10 +212,10 @@ fn a_spoofed_answer_gives_nothing_and_the_true_one_still_counts() {
 #[test]
 fn an_answer_without_a_question_or_too_late_gives_nothing() {
     let good = message(7, ENDPOINT, true, &[(ENDPOINT, "192.0.2.66")]);
-    assert_eq!(answer(&mut Answers::default(), &good), [""; 0]);
-    let mut answers = Answers::default();
+    assert_eq!(answer(&mut DnsAnswers::default(), &good), [""; 0]);
+    let mut answers = DnsAnswers::default();
     ask(&mut answers, 7, ENDPOINT);
-    let late = datagram(&good, RESOLVER, CLIENT, Way::Received);
+    let late = datagram(&good, RESOLVER, CLIENT, DatagramDirection::Received);
     let found = answers.see(&late, &watched(), ANSWER_LIMIT + Duration::from_secs(1));
     assert_eq!(found, []);
     assert!(answers.waiting.is_empty());
@@ -223,14 +223,14 @@ fn an_answer_without_a_question_or_too_late_gives_nothing() {
 
 #[test]
 fn questions_of_others_and_to_others_are_not_remembered() {
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswers::default();
     let query = message(7, ENDPOINT, false, &[]);
     let elsewhere = message(7, "www.example", false, &[]);
     for (payload, to, way) in [
-        (&query, "203.0.113.1:53", Way::Sent),
-        (&query, "198.51.100.1:5353", Way::Sent),
-        (&query, RESOLVER, Way::Received),
-        (&elsewhere, RESOLVER, Way::Sent),
+        (&query, "203.0.113.1:53", DatagramDirection::Sent),
+        (&query, "198.51.100.1:5353", DatagramDirection::Sent),
+        (&query, RESOLVER, DatagramDirection::Received),
+        (&elsewhere, RESOLVER, DatagramDirection::Sent),
     ] {
         answers.see(&datagram(payload, CLIENT, to, way), &watched(), Duration::ZERO);
     }
@@ -239,17 +239,17 @@ fn questions_of_others_and_to_others_are_not_remembered() {
 
 #[test]
 fn a_stub_on_this_machine_answers_too() {
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswers::default();
     let query = message(7, ENDPOINT, false, &[]);
     let good = message(7, ENDPOINT, true, &[(ENDPOINT, "192.0.2.1")]);
     let (client, stub) = ("127.0.0.1:40000", "127.0.0.53:53");
     answers.see(
-        &datagram(&query, client, stub, Way::Loopback),
+        &datagram(&query, client, stub, DatagramDirection::Loopback),
         &watched(),
         Duration::ZERO,
     );
     let found = answers.see(
-        &datagram(&good, stub, client, Way::Loopback),
+        &datagram(&good, stub, client, DatagramDirection::Loopback),
         &watched(),
         Duration::ZERO,
     );
@@ -258,7 +258,7 @@ fn a_stub_on_this_machine_answers_too() {
 
 #[test]
 fn a_refusal_and_an_address_that_is_no_hosts_give_nothing() {
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswers::default();
     ask(&mut answers, 7, ENDPOINT);
     let mut refusal = message(7, ENDPOINT, true, &[(ENDPOINT, "192.0.2.1")]);
     refusal[3] |= 3;
@@ -275,7 +275,7 @@ fn a_refusal_and_an_address_that_is_no_hosts_give_nothing() {
 
 #[test]
 fn questions_and_addresses_are_bounded() {
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswers::default();
     for id in 0..1_000 {
         ask(&mut answers, id, ENDPOINT);
     }
@@ -288,18 +288,18 @@ fn questions_and_addresses_are_bounded() {
 
 #[test]
 fn a_header_that_announces_more_than_is_taken_is_not_read() {
-    let mut answers = Answers::default();
+    let mut answers = DnsAnswers::default();
     ask(&mut answers, 7, ENDPOINT);
     let mut payload = message(7, ENDPOINT, true, &[(ENDPOINT, "192.0.2.1")]);
     payload[10..12].copy_from_slice(&[0xff, 0xff]);
-    assert!(read(&datagram(&payload, RESOLVER, CLIENT, Way::Received)).is_none());
+    assert!(read(&datagram(&payload, RESOLVER, CLIENT, DatagramDirection::Received)).is_none());
 }
 
 proptest! {
     /// Whatever comes: no panic, no endless loop, and nothing without a question.
     #[test]
     fn bytes_without_sense_reveal_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-        let mut answers = Answers::default();
+        let mut answers = DnsAnswers::default();
         prop_assert_eq!(answer(&mut answers, &bytes), [""; 0]);
     }
 
@@ -308,7 +308,7 @@ proptest! {
     fn a_damaged_answer_gives_no_more_than_an_answer(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        let mut answers = Answers::default();
+        let mut answers = DnsAnswers::default();
         ask(&mut answers, 7, ENDPOINT);
         let records = [(ENDPOINT, "a.example"), ("a.example", "192.0.2.1"), ("a.example", "2001:db8::1")];
         let mut payload = message(7, ENDPOINT, true, &records);

@@ -1,7 +1,7 @@
 //! What isolation never cuts: which names must be reachable, for what, and at which ports.
 //!
 //! In: the configuration's switches, what the nucleus and the host say of their surroundings ([`Surroundings`]).
-//! Out: [`Target`]s to resolve; a target makes [`Endpoint`]s of addresses. Names and ports: shadow.md 11.
+//! Out: [`LifelineTarget`]s to resolve; a target makes [`Endpoint`]s of addresses. Names and ports: shadow.md 11.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -108,7 +108,7 @@ pub enum Weight {
 
 /// A name or address that must be reachable, with its ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct LifelineTarget {
     /// What for.
     pub purpose: Purpose,
     /// How much depends on it.
@@ -121,7 +121,7 @@ pub struct Target {
     pub ports: Vec<(Protocol, u16)>,
 }
 
-impl Target {
+impl LifelineTarget {
     /// The endpoints that this target has at these addresses. Addresses that are no host's are left out: an answer with
     /// one must not open anything to a group or to everybody.
     pub fn endpoints(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Endpoint> {
@@ -206,16 +206,16 @@ pub fn control_ports(around: &Surroundings) -> Vec<u16> {
 }
 
 /// What must be resolved, given the switches and the surroundings.
-pub fn targets(lifelines: &Lifelines, around: &Surroundings) -> Vec<Target> {
+pub fn targets(lifelines: &Lifelines, around: &Surroundings) -> Vec<LifelineTarget> {
     let mut targets = control(around);
-    targets.extend(around.resolvers.iter().map(|address| Target {
+    targets.extend(around.resolvers.iter().map(|address| LifelineTarget {
         purpose: Purpose::Dns,
         weight: Weight::Needed,
         host: address.to_string(),
         below: false,
         ports: vec![(Protocol::Udp, 53), (Protocol::Tcp, 53)],
     }));
-    targets.extend(around.time_servers.iter().map(|host| Target {
+    targets.extend(around.time_servers.iter().map(|host| LifelineTarget {
         purpose: Purpose::Ntp,
         weight: Weight::Needed,
         host: host.clone(),
@@ -236,8 +236,8 @@ pub fn targets(lifelines: &Lifelines, around: &Surroundings) -> Vec<Target> {
     targets
 }
 
-fn optional(purpose: Purpose, host: String, ports: impl IntoIterator<Item = u16>) -> Target {
-    Target {
+fn optional(purpose: Purpose, host: String, ports: impl IntoIterator<Item = u16>) -> LifelineTarget {
+    LifelineTarget {
         purpose,
         weight: Weight::Optional,
         host,
@@ -247,17 +247,17 @@ fn optional(purpose: Purpose, host: String, ports: impl IntoIterator<Item = u16>
 }
 
 /// The proxy, and the data endpoint: a nucleus may have exceptions from its proxy, which are not read.
-fn control(around: &Surroundings) -> Vec<Target> {
+fn control(around: &Surroundings) -> Vec<LifelineTarget> {
     let mut targets = Vec::new();
     if let Some((host, port)) = &around.proxy {
-        targets.push(Target {
+        targets.push(LifelineTarget {
             weight: Weight::Control,
             ..optional(Purpose::DataEndpoint, host.clone(), [*port])
         });
     }
     if let Some(host) = &around.data_endpoint {
         let ports = DATA_ENDPOINT_PORTS.into_iter().chain(around.mqtt_port);
-        targets.push(Target {
+        targets.push(LifelineTarget {
             // Behind a proxy it is the proxy that resolves names; the device often cannot.
             weight: if around.proxy.is_some() {
                 Weight::Optional
@@ -270,7 +270,7 @@ fn control(around: &Surroundings) -> Vec<Target> {
     targets
 }
 
-fn deployments(around: &Surroundings) -> Vec<Target> {
+fn deployments(around: &Surroundings) -> Vec<LifelineTarget> {
     let of = |host, ports: Vec<u16>| optional(Purpose::Deployments, host, ports);
     let plane = || {
         DATA_PLANE_PORTS
@@ -293,7 +293,7 @@ fn deployments(around: &Surroundings) -> Vec<Target> {
             targets.push(of(format!("greengrass-ats.iot.{region}.{domain}"), plane()));
         }
         for host in [format!("s3.{region}.{domain}"), format!("s3.{domain}")] {
-            targets.push(Target {
+            targets.push(LifelineTarget {
                 below: true,
                 ..optional(Purpose::Storage, host, [443])
             });

@@ -15,7 +15,7 @@ fn around() -> Surroundings {
 }
 
 fn named(lifelines: &Lifelines, around: &Surroundings) -> Vec<String> {
-    let text = |target: Target| {
+    let text = |target: LifelineTarget| {
         let ports: Vec<String> = target.ports.iter().map(|(_, port)| port.to_string()).collect();
         format!("{} {}", target.host, ports.join(","))
     };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::lifeline::{Endpoint, Target, Weight};
+use super::lifeline::{Endpoint, LifelineTarget, Weight};
 
 /// From one look-up of a name to the next. IoT endpoints have a time to live of a minute.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -26,19 +26,19 @@ const MAX_NAMES: usize = 128;
 /// The names and what is known of each.
 #[derive(Debug, Default)]
 pub struct Lookups {
-    names: BTreeMap<String, Name>,
+    names: BTreeMap<String, NameLookup>,
 }
 
 #[derive(Debug)]
-struct Name {
+struct NameLookup {
     /// What the name is for; several purposes may share it.
-    targets: Vec<Target>,
+    targets: Vec<LifelineTarget>,
     running: bool,
     /// When the last look-up ended, and with how many endpoints or why not.
     last: Option<(Duration, Result<usize, String>)>,
 }
 
-impl Name {
+impl NameLookup {
     fn weight(&self) -> Weight {
         let weights = self.targets.iter().map(|target| target.weight);
         weights.min().unwrap_or(Weight::Optional)
@@ -60,13 +60,13 @@ impl Name {
 
 impl Lookups {
     /// Replaces what is to be looked up. Names that stay keep their time, new ones are due.
-    pub fn set(&mut self, targets: impl IntoIterator<Item = Target>) {
+    pub fn set(&mut self, targets: impl IntoIterator<Item = LifelineTarget>) {
         let mut before = std::mem::take(&mut self.names);
         for target in targets {
             if self.names.len() >= MAX_NAMES && !self.names.contains_key(&target.host) {
                 continue;
             }
-            let name = self.names.entry(target.host.clone()).or_insert(Name {
+            let name = self.names.entry(target.host.clone()).or_insert(NameLookup {
                 targets: Vec::new(),
                 running: false,
                 last: None,
@@ -102,7 +102,7 @@ impl Lookups {
         };
         name.running = false;
         let endpoints = outcome.map(|addresses| {
-            let of = |target: &Target| target.endpoints(addresses.iter().copied());
+            let of = |target: &LifelineTarget| target.endpoints(addresses.iter().copied());
             name.targets.iter().flat_map(of).collect::<Vec<_>>()
         });
         let found = match endpoints {
@@ -150,8 +150,8 @@ mod tests {
     use crate::quarantine::lifelines::lifeline::Purpose;
     use crate::quarantine::orders::order::Protocol;
 
-    fn target(purpose: Purpose, weight: Weight, host: &str) -> Target {
-        Target {
+    fn target(purpose: Purpose, weight: Weight, host: &str) -> LifelineTarget {
+        LifelineTarget {
             purpose,
             weight,
             host: host.into(),
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    fn three() -> Vec<Target> {
+    fn three() -> Vec<LifelineTarget> {
         vec![
             target(Purpose::DataEndpoint, Weight::Control, "control"),
             target(Purpose::Ntp, Weight::Needed, "needed"),

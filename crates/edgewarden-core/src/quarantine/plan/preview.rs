@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::processes::Selection;
+use super::processes::ProcessSelection;
 use super::{Plan, PlanId, PlannedLimit, Scope};
 use crate::process::Process;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Lifelines};
@@ -101,7 +101,12 @@ pub struct Shown {
 }
 
 /// Puts it together; what the kernel can and cannot do is left to who knows it.
-pub fn outlook(plan: &Plan, orders: &[Order], not_done: Option<String>, selection: &Selection) -> Outlook {
+pub fn outlook(
+    plan: &Plan,
+    orders: &[Order],
+    not_done: Option<String>,
+    selection: &ProcessSelection,
+) -> Outlook {
     let stopped = selection
         .act
         .iter()

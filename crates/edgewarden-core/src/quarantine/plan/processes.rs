@@ -15,7 +15,7 @@ use crate::quarantine::orders::order::{ProcessAction, ProcessMatch, ProcessRule}
 
 /// A process that was stopped, for release and for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stopped {
+pub struct StoppedProcess {
     /// Who.
     #[serde(flatten)]
     pub identity: ProcessId,
@@ -31,7 +31,7 @@ pub struct Stopped {
 
 /// Who must not be stopped.
 #[derive(Debug, Clone, Default)]
-pub struct Protected {
+pub struct ProtectedProcesses {
     /// Ourselves and the nucleus; their ancestors are protected with them.
     pub pids: Vec<u32>,
     /// Executables, with `*`.
@@ -50,7 +50,7 @@ pub fn is_nucleus_service(cgroup: &str) -> bool {
 
 /// What the rules select.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
+pub struct ProcessSelection {
     /// Whom to act on, the stronger action first when two rules match.
     pub act: Vec<(Process, ProcessAction)>,
     /// Named by a rule but protected, with the reason.
@@ -58,14 +58,14 @@ pub struct Selection {
 }
 
 /// Applies `rules` to the process list.
-pub fn select(list: &[Process], rules: &[ProcessRule], protected: &Protected) -> Selection {
+pub fn select(list: &[Process], rules: &[ProcessRule], protected: &ProtectedProcesses) -> ProcessSelection {
     let untouchable = with_ancestors(list, &protected.pids);
     let executables: Vec<WildMatch> = protected.executables.iter().map(|p| WildMatch::new(p)).collect();
     let rules: Vec<_> = rules
         .iter()
-        .map(|rule| (Matcher::new(&rule.matches), rule.action))
+        .map(|rule| (ProcessPatterns::new(&rule.matches), rule.action))
         .collect();
-    let mut selection = Selection::default();
+    let mut selection = ProcessSelection::default();
     for process in list {
         let wanted = rules
             .iter()
@@ -113,12 +113,12 @@ fn spare(process: &Process, untouchable: &BTreeSet<u32>, executables: &[WildMatc
     }
 }
 
-struct Matcher {
+struct ProcessPatterns {
     exe: Option<WildMatch>,
     name: Option<WildMatch>,
 }
 
-impl Matcher {
+impl ProcessPatterns {
     fn new(wanted: &ProcessMatch) -> Self {
         let pattern = |text: &Option<String>| text.as_deref().map(WildMatch::new);
         Self {
@@ -171,7 +171,7 @@ mod tests {
             rule("/opt/*", ProcessAction::Freeze),
             rule("*/rogue", ProcessAction::Kill),
         ];
-        let selection = select(&list, &rules, &Protected::default());
+        let selection = select(&list, &rules, &ProtectedProcesses::default());
         assert_eq!(selection.act, [(list[0].clone(), ProcessAction::Kill)]);
     }
 
@@ -204,7 +204,7 @@ mod tests {
             cgroup: Some("/system.slice/ggl.core.iotcored.service".into()),
             ..process(50, 1, "/gg/iotcored")
         });
-        let protected = Protected {
+        let protected = ProtectedProcesses {
             pids: vec![22],
             executables: vec!["/usr/sbin/ssh*".into()],
         };

@@ -18,7 +18,7 @@ const DHCP_PORTS: [(u16, u16); 2] = [(68, 67), (546, 547)];
 
 /// Who talks to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connection {
+pub struct SocketEnds {
     /// How.
     pub protocol: Protocol,
     /// Our end; IPv4-mapped addresses taken as IPv4.
@@ -28,7 +28,7 @@ pub struct Connection {
 }
 
 /// Whether `plan` lets nothing of this connection pass.
-pub fn is_cut(plan: &Plan, connection: &Connection) -> bool {
+pub fn is_cut(plan: &Plan, connection: &SocketEnds) -> bool {
     let remote = connection.remote.ip();
     let internal = remote.is_loopback() || remote == connection.local.ip();
     if plan.is_normal() || internal || is_lifeline(plan, connection) {
@@ -43,7 +43,7 @@ pub fn is_cut(plan: &Plan, connection: &Connection) -> bool {
 /// Whether a connection that is cut is left all the same: the other end is an address of this device, whose traffic
 /// never leaves it, or whoever holds the socket must live.
 pub fn is_spared(
-    connection: &Connection,
+    connection: &SocketEnds,
     inode: u32,
     own: &BTreeSet<IpAddr>,
     protected: &BTreeSet<u32>,
@@ -51,8 +51,8 @@ pub fn is_spared(
     own.contains(&connection.remote.ip()) || (inode != 0 && protected.contains(&inode))
 }
 
-fn is_lifeline(plan: &Plan, connection: &Connection) -> bool {
-    let Connection {
+fn is_lifeline(plan: &Plan, connection: &SocketEnds) -> bool {
+    let SocketEnds {
         protocol,
         local,
         remote,
@@ -75,14 +75,14 @@ fn is_wide(plan: &Plan, protocol: Protocol, port: u16) -> bool {
 }
 
 /// A blocked port is cut as destination and as source, so at either end.
-fn is_blocked_port(plan: &Plan, connection: &Connection) -> bool {
+fn is_blocked_port(plan: &Plan, connection: &SocketEnds) -> bool {
     plan.block.ports.iter().any(|blocked| {
         let ends = [connection.local.port(), connection.remote.port()];
         blocked.protocol == connection.protocol && ends.contains(&blocked.port)
     })
 }
 
-fn allows(allowance: &Allowance, connection: &Connection) -> bool {
+fn allows(allowance: &Allowance, connection: &SocketEnds) -> bool {
     let accepting = match allowance.direction {
         Direction::In => connection.local.port(),
         Direction::Out => connection.remote.port(),
@@ -112,16 +112,16 @@ mod tests {
         fold(&[order], &IsolationSettings::default(), endpoints, scope, now)
     }
 
-    fn tcp(local: &str, remote: &str) -> Connection {
-        Connection {
+    fn tcp(local: &str, remote: &str) -> SocketEnds {
+        SocketEnds {
             protocol: Protocol::Tcp,
             local: local.parse().unwrap(),
             remote: remote.parse().unwrap(),
         }
     }
 
-    fn udp(local: &str, remote: &str) -> Connection {
-        Connection {
+    fn udp(local: &str, remote: &str) -> SocketEnds {
+        SocketEnds {
             protocol: Protocol::Udp,
             ..tcp(local, remote)
         }
@@ -133,7 +133,7 @@ mod tests {
 
     const LOCAL: &str = "198.51.100.2:40000";
 
-    fn cut(plan: &Plan, connection: &Connection) -> bool {
+    fn cut(plan: &Plan, connection: &SocketEnds) -> bool {
         is_cut(plan, connection)
     }
 

@@ -12,7 +12,7 @@ use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::orders::trusted_time::KeptTime;
-use crate::quarantine::plan::processes::Stopped;
+use crate::quarantine::plan::processes::StoppedProcess;
 use crate::quarantine::plan::{PlanId, Scope};
 
 const MAGIC: &str = "edgewarden-journal 1 ";
@@ -93,7 +93,7 @@ pub struct Journal {
     pub quotas: Vec<QuotaUse>,
     /// Processes that were stopped and not yet released.
     #[serde(default)]
-    pub stopped: Vec<Stopped>,
+    pub stopped: Vec<StoppedProcess>,
     /// Addresses of lifelines, so that isolation can be restored before any name resolves.
     #[serde(default)]
     pub addresses: AddressBook,

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{Overridden, RolledBack};
 use crate::document::fault::Fault;
-use crate::quarantine::history::Head;
+use crate::quarantine::history::ChainHead;
 use crate::quarantine::orders::order::{Authority, Order, Posture};
-use crate::quarantine::plan::processes::Stopped;
+use crate::quarantine::plan::processes::StoppedProcess;
 use crate::quarantine::plan::{PlanId, Scope};
 
 /// Faults and refused orders kept for display.
@@ -166,7 +166,7 @@ pub struct State {
     /// The operator's override, while it holds.
     pub overridden: Option<Overridden>,
     /// Stopped processes.
-    pub stopped: Vec<Stopped>,
+    pub stopped: Vec<StoppedProcess>,
     /// Processes an order named that could not be stopped, with the reason.
     pub left_running: Vec<String>,
     /// Processes an order named that must not be stopped.
@@ -203,7 +203,7 @@ pub struct HistoryEnd {
     pub file: PathBuf,
     /// Its newest record.
     #[serde(flatten)]
-    pub head: Head,
+    pub head: ChainHead,
 }
 
 impl State {

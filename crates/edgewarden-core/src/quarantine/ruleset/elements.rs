@@ -19,7 +19,7 @@ const MAX_TIMEOUT: i64 = 10 * 366 * 86_400;
 
 /// What the sets hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Elements {
+pub struct SetElements {
     /// Lifeline addresses.
     pub endpoints: Vec<(IpAddr, Protocol, u16)>,
     /// Blocked hosts, with the time each ends; sorted.
@@ -29,13 +29,13 @@ pub struct Elements {
 }
 
 /// One set with its elements as nft writes them.
-struct Set {
+struct NftSet {
     name: String,
     kind: &'static str,
     elements: Vec<(String, Option<Timestamp>)>,
 }
 
-impl Elements {
+impl SetElements {
     pub(super) fn of(plan: &Plan) -> Self {
         let mut endpoints: Vec<_> = plan
             .endpoints
@@ -76,7 +76,7 @@ impl Elements {
         )
     }
 
-    fn sets(&self, with_endpoints: bool) -> Vec<Set> {
+    fn sets(&self, with_endpoints: bool) -> Vec<NftSet> {
         let mut sets = Vec::new();
         for (suffix, v4) in [('4', true), ('6', false)] {
             if with_endpoints {
@@ -84,7 +84,7 @@ impl Elements {
                     .endpoints
                     .iter()
                     .filter(|(address, ..)| address.is_ipv4() == v4);
-                sets.push(Set {
+                sets.push(NftSet {
                     name: format!("endpoints{suffix}"),
                     kind: if v4 {
                         "type ipv4_addr . inet_proto . inet_service"
@@ -97,7 +97,7 @@ impl Elements {
                 });
             }
             let hosts = self.hosts.iter().filter(|(host, _)| host.is_ipv4() == v4);
-            sets.push(Set {
+            sets.push(NftSet {
                 name: format!("hosts{suffix}"),
                 kind: if v4 {
                     "type ipv4_addr\n    flags timeout"
@@ -109,7 +109,7 @@ impl Elements {
                     .collect(),
             });
             let nets = self.nets.iter().filter(|(net, _)| net.addr().is_ipv4() == v4);
-            sets.push(Set {
+            sets.push(NftSet {
                 name: format!("nets{suffix}"),
                 kind: if v4 {
                     "type ipv4_addr\n    flags interval, timeout"
@@ -123,7 +123,7 @@ impl Elements {
     }
 
     pub(super) fn declare(&self, text: &mut String, with_endpoints: bool, now: Timestamp) {
-        for Set { name, kind, elements } in self.sets(with_endpoints) {
+        for NftSet { name, kind, elements } in self.sets(with_endpoints) {
             let _ = writeln!(text, "  set {name} {{\n    {kind}");
             if !elements.is_empty() {
                 text.push_str("    elements = { ");
@@ -147,7 +147,7 @@ impl Elements {
         let unwanted = unwanted.sets(with_endpoints);
         // An element whose time changes is in both: removed, then added.
         for (command, sets) in [("delete", unwanted), ("add", wanted)] {
-            for Set { name, elements, .. } in sets.into_iter().filter(|set| !set.elements.is_empty()) {
+            for NftSet { name, elements, .. } in sets.into_iter().filter(|set| !set.elements.is_empty()) {
                 let _ = write!(text, "{command} element {table} {name} {{ ");
                 if command == "add" {
                     write_elements(text, &elements, now);

@@ -21,8 +21,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, Quota};
-pub use elements::Elements;
-use rules::Rules;
+pub use elements::SetElements;
+use rules::RuleWriter;
 
 /// Our table's name in every family.
 pub const TABLE: &str = "edgewarden";
@@ -61,7 +61,7 @@ impl fmt::Display for Layer {
 
 /// An interface whose egress is filtered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Device {
+pub struct EgressDevice {
     /// Name; letters, digits, `.`, `_`, `-` and `@` only.
     pub name: String,
     /// Index: an interface that was replaced has another one, and the kernel has forgotten our hook.
@@ -74,14 +74,14 @@ pub struct Hooks {
     /// It has a bridge.
     pub bridge: bool,
     /// Interfaces for the egress hook; none where the kernel does not have it.
-    pub egress: Vec<Device>,
+    pub egress: Vec<EgressDevice>,
     /// One of them is PPP, whose frames leave another one in an envelope that cannot be looked into.
     pub pppoe: bool,
 }
 
 /// What happens to what a plan cuts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub enum CutAction {
     /// It is dropped.
     Cut,
     /// It is counted and passes.
@@ -122,7 +122,7 @@ pub struct Chain {
     /// `input`, `output`, `forward` or `egress`.
     pub hook: &'static str,
     /// Interfaces, of the egress hook only.
-    pub devices: Vec<Device>,
+    pub devices: Vec<EgressDevice>,
     /// `drop` or `accept`.
     pub policy: &'static str,
     /// Its rules in order.
@@ -142,7 +142,7 @@ pub struct Table {
 
 /// What the kernel has counted, carried over into a table that replaces another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counted {
+pub struct CarriedCounters {
     /// Packets and bytes by table and counter.
     pub counters: BTreeMap<(Layer, String), (u64, u64)>,
     /// Bytes used by table and quota.
@@ -155,16 +155,16 @@ pub struct Ruleset {
     /// Tables; none for a normal plan.
     pub tables: Vec<Table>,
     /// What their sets hold; all tables hold the same.
-    pub elements: Elements,
+    pub elements: SetElements,
     limits: Vec<(Option<u64>, Option<Quota>)>,
 }
 
 /// The tables that make the kernel obey `plan`.
-pub fn render(plan: &Plan, hooks: &Hooks, effect: Effect) -> Ruleset {
+pub fn render(plan: &Plan, hooks: &Hooks, effect: CutAction) -> Ruleset {
     let mut tables = Vec::new();
-    let elements = Elements::of(plan);
+    let elements = SetElements::of(plan);
     if !plan.is_normal() {
-        let rules = Rules {
+        let rules = RuleWriter {
             plan,
             hooks,
             effect,
@@ -214,7 +214,7 @@ impl Ruleset {
         }
         let layers: Vec<&str> = self.tables.iter().map(|table| table.layer.family()).collect();
         let rules = self.tables.iter().flat_map(|table| &table.chains);
-        let Elements {
+        let SetElements {
             endpoints,
             hosts,
             nets,
@@ -229,7 +229,7 @@ impl Ruleset {
     }
 
     /// The transaction that replaces the tables that are `present` by these.
-    pub fn load(&self, present: &BTreeSet<Layer>, counted: &Counted, now: Timestamp) -> String {
+    pub fn load(&self, present: &BTreeSet<Layer>, counted: &CarriedCounters, now: Timestamp) -> String {
         let mut text = remove(present);
         for table in &self.tables {
             let _ = writeln!(text, "table {} {TABLE} {{", table.layer);
@@ -245,7 +245,7 @@ impl Ruleset {
     }
 
     /// The transaction that turns the `loaded` elements into these; empty when nothing differs.
-    pub fn change(&self, loaded: &Elements, now: Timestamp) -> String {
+    pub fn change(&self, loaded: &SetElements, now: Timestamp) -> String {
         let mut text = String::new();
         if *loaded == self.elements {
             return text;
@@ -259,7 +259,7 @@ impl Ruleset {
         text
     }
 
-    fn write_objects(&self, text: &mut String, table: &Table, counted: &Counted) {
+    fn write_objects(&self, text: &mut String, table: &Table, counted: &CarriedCounters) {
         for name in table.counters() {
             let (packets, bytes) = counted
                 .counters

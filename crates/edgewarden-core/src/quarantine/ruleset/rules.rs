@@ -1,15 +1,15 @@
 //! The rules of each hook.
 //!
-//! In: [`Plan`], [`Hooks`], [`Effect`]. Out: chains. What passes on the way out is written once and used by the hook of
+//! In: [`Plan`], [`Hooks`], [`CutAction`]. Out: chains. What passes on the way out is written once and used by the hook of
 //! the IP stack and by the egress hook of the interfaces; there it is told without connection tracking, which that hook
 //! does not have, and counts the frame's header in its lengths.
 
 use ipnet::IpNet;
 
-use super::{Chain, Effect, Hooks, Rule, quota_name};
+use super::{Chain, CutAction, Hooks, Rule, quota_name};
 use crate::quarantine::orders::order::{Allowance, Direction, Posture, Protocol};
 use crate::quarantine::plan::Plan;
-use crate::quarantine::ruleset::Elements;
+use crate::quarantine::ruleset::SetElements;
 
 /// Neighbour discovery. What arrives with a hop limit of 255 was sent on this link; what leaves stays on it by its
 /// destination.
@@ -54,7 +54,7 @@ const ARP: &str = "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 meta length <=
 
 /// The way that a hook watches, as counters name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum HookPath {
     Out,
     In,
     Forward,
@@ -62,7 +62,7 @@ enum Way {
     Raw,
 }
 
-impl Way {
+impl HookPath {
     fn name(self) -> &'static str {
         match self {
             Self::Out => "out",
@@ -76,46 +76,46 @@ impl Way {
 
 /// Which end of a packet is the other side's.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum RemoteSide {
     Leaving,
     Arriving,
 }
 
 /// Writes the chains of one plan.
-pub(super) struct Rules<'a> {
+pub(super) struct RuleWriter<'a> {
     pub(super) plan: &'a Plan,
     pub(super) hooks: &'a Hooks,
-    pub(super) effect: Effect,
-    pub(super) elements: &'a Elements,
+    pub(super) effect: CutAction,
+    pub(super) elements: &'a SetElements,
 }
 
 fn accept(what: &str, statement: impl Into<String>) -> Rule {
     Rule::new(what, format!("{} accept", statement.into()), None)
 }
 
-impl Rules<'_> {
+impl RuleWriter<'_> {
     pub(super) fn inet(&self) -> Vec<Chain> {
         let mut output = vec![accept("loopback", "meta oiftype loopback")];
         output.extend(self.lifelines_out(0));
-        output.extend(self.blocks(Way::Out));
-        output.extend(self.limits(Way::Out));
-        let out = |allowance| allow_rule(allowance, Side::Leaving, UDP_ANSWER);
+        output.extend(self.blocks(HookPath::Out));
+        output.extend(self.limits(HookPath::Out));
+        let out = |allowance| allow_rule(allowance, RemoteSide::Leaving, UDP_ANSWER);
         output.extend(self.plan.allow.iter().map(out));
         let mut input = self.lifelines_in();
-        input.extend(self.blocks(Way::In));
-        let arriving = |allowance| allow_rule(allowance, Side::Arriving, UDP_ANSWER);
+        input.extend(self.blocks(HookPath::In));
+        let arriving = |allowance| allow_rule(allowance, RemoteSide::Arriving, UDP_ANSWER);
         input.extend(self.plan.allow.iter().map(arriving));
-        let mut forward = self.blocks(Way::Forward);
-        forward.extend(self.limits(Way::Forward));
+        let mut forward = self.blocks(HookPath::Forward);
+        forward.extend(self.limits(HookPath::Forward));
         vec![
-            self.chain("output", Way::Out, output),
-            self.chain("input", Way::In, input),
-            self.chain("forward", Way::Forward, forward),
+            self.chain("output", HookPath::Out, output),
+            self.chain("input", HookPath::In, input),
+            self.chain("forward", HookPath::Forward, forward),
         ]
     }
 
     pub(super) fn bridge(&self) -> Vec<Chain> {
-        vec![self.chain("forward", Way::Bridged, self.blocks(Way::Bridged))]
+        vec![self.chain("forward", HookPath::Bridged, self.blocks(HookPath::Bridged))]
     }
 
     pub(super) fn netdev(&self) -> Vec<Chain> {
@@ -128,15 +128,15 @@ impl Rules<'_> {
             rules.push(accept("pppoe", PPPOE));
         }
         rules.extend(self.lifelines_out(FRAME_HEADER));
-        rules.extend(self.blocks(Way::Raw));
-        let out = |allowance| allow_rule(allowance, Side::Leaving, "");
+        rules.extend(self.blocks(HookPath::Raw));
+        let out = |allowance| allow_rule(allowance, RemoteSide::Leaving, "");
         rules.extend(self.plan.allow.iter().map(out));
-        let mut chain = self.chain("egress", Way::Raw, rules);
+        let mut chain = self.chain("egress", HookPath::Raw, rules);
         chain.devices.clone_from(&self.hooks.egress);
         vec![chain]
     }
 
-    fn chain(&self, hook: &'static str, way: Way, mut rules: Vec<Rule>) -> Chain {
+    fn chain(&self, hook: &'static str, way: HookPath, mut rules: Vec<Rule>) -> Chain {
         let isolates = self.plan.posture == Posture::Isolate;
         if isolates {
             rules.push(self.cut("rest", "", way, "isolated"));
@@ -144,7 +144,7 @@ impl Rules<'_> {
         Chain {
             hook,
             devices: Vec::new(),
-            policy: if isolates && self.effect == Effect::Cut {
+            policy: if isolates && self.effect == CutAction::Cut {
                 "drop"
             } else {
                 "accept"
@@ -154,11 +154,11 @@ impl Rules<'_> {
     }
 
     /// A rule that counts and drops, or would.
-    fn cut(&self, what: &str, condition: &str, way: Way, reason: &str) -> Rule {
+    fn cut(&self, what: &str, condition: &str, way: HookPath, reason: &str) -> Rule {
         let counter = format!("{}_{reason}", way.name());
         let verdict = match self.effect {
-            Effect::Cut => "drop",
-            Effect::Count => "accept",
+            CutAction::Cut => "drop",
+            CutAction::Count => "accept",
         };
         let statement = format!("{condition} counter name {counter} {verdict}");
         Rule::new(what, statement.trim_start().to_owned(), Some(counter))
@@ -259,7 +259,7 @@ impl Rules<'_> {
         rules
     }
 
-    fn blocks(&self, way: Way) -> Vec<Rule> {
+    fn blocks(&self, way: HookPath) -> Vec<Rule> {
         let mut rules = Vec::new();
         for (family, suffix, v4) in [("ip", '4', true), ("ip6", '6', false)] {
             let (hosts, nets) = self.elements.blocks(v4);
@@ -286,7 +286,7 @@ impl Rules<'_> {
         rules
     }
 
-    fn limits(&self, way: Way) -> Vec<Rule> {
+    fn limits(&self, way: HookPath) -> Vec<Rule> {
         let mut rules = Vec::new();
         for (index, limit) in self.plan.limits.iter().enumerate() {
             // The quota first: what the rate drops would have been counted as sent.
@@ -313,7 +313,7 @@ fn list(ports: impl IntoIterator<Item = u16>) -> String {
     ports.join(", ")
 }
 
-fn allow_rule(allowance: &Allowance, side: Side, udp_answer: &str) -> Rule {
+fn allow_rule(allowance: &Allowance, side: RemoteSide, udp_answer: &str) -> Rule {
     let Allowance {
         remote,
         protocol,
@@ -325,8 +325,12 @@ fn allow_rule(allowance: &Allowance, side: Side, udp_answer: &str) -> Rule {
     } else {
         "ip6"
     };
-    let address = if side == Side::Leaving { "daddr" } else { "saddr" };
-    let opens = (side == Side::Leaving) == (*direction == Direction::Out);
+    let address = if side == RemoteSide::Leaving {
+        "daddr"
+    } else {
+        "saddr"
+    };
+    let opens = (side == RemoteSide::Leaving) == (*direction == Direction::Out);
     // The allowed ports are the accepting side's: the remote's for `out`, ours for `in`. A packet towards the
     // accepting side carries them as destination, its answer as source.
     let port = if opens { "dport" } else { "sport" };

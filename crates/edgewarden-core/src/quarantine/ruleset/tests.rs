@@ -14,7 +14,7 @@ fn now() -> Timestamp {
 fn all_hooks() -> Hooks {
     Hooks {
         bridge: true,
-        egress: vec![Device {
+        egress: vec![EgressDevice {
             name: "eth0".into(),
             index: 2,
         }],
@@ -64,11 +64,11 @@ fn restriction(remotes: &[&str]) -> Order {
 }
 
 fn rendered(order: Order) -> Ruleset {
-    render(&plan(order, Scope::Pinned), &all_hooks(), Effect::Cut)
+    render(&plan(order, Scope::Pinned), &all_hooks(), CutAction::Cut)
 }
 
 fn text_of(ruleset: &Ruleset) -> String {
-    ruleset.load(&BTreeSet::new(), &Counted::default(), now())
+    ruleset.load(&BTreeSet::new(), &CarriedCounters::default(), now())
 }
 
 #[test]
@@ -80,12 +80,12 @@ fn a_normal_plan_only_removes_what_is_there() {
         Scope::Pinned,
         now(),
     );
-    let ruleset = render(&nothing, &all_hooks(), Effect::Cut);
+    let ruleset = render(&nothing, &all_hooks(), CutAction::Cut);
     assert!(ruleset.tables.is_empty());
     assert_eq!(text_of(&ruleset), "");
     let present = BTreeSet::from([Layer::Inet, Layer::Netdev]);
     assert_eq!(
-        ruleset.load(&present, &Counted::default(), now()),
+        ruleset.load(&present, &CarriedCounters::default(), now()),
         "delete table inet edgewarden\ndelete table netdev edgewarden\n"
     );
 }
@@ -126,7 +126,7 @@ fn without_bridge_and_egress_hook_there_is_one_table() {
     let ruleset = render(
         &plan(isolation(Vec::new()), Scope::Pinned),
         &Hooks::default(),
-        Effect::Cut,
+        CutAction::Cut,
     );
     assert_eq!(ruleset.tables.len(), 1);
     assert_eq!(ruleset.tables[0].layer, Layer::Inet);
@@ -137,7 +137,7 @@ fn only_our_own_tables_are_named() {
     let text = text_of(&render(
         &plan(isolation(Vec::new()), Scope::Wide),
         &all_hooks(),
-        Effect::Cut,
+        CutAction::Cut,
     ));
     assert!(!text.contains("flush"), "a flush would hit other tables");
     for line in text.lines().filter(|line| line.contains("table ")) {
@@ -168,7 +168,7 @@ fn the_wide_scope_opens_ports_of_the_control_channel_only() {
         text_of(&render(
             &plan(isolation(Vec::new()), scope),
             &all_hooks(),
-            Effect::Cut,
+            CutAction::Cut,
         ))
     };
     assert!(text(Scope::Wide).contains("tcp dport { 443, 8443, 8883 } accept"));
@@ -204,7 +204,11 @@ fn observing_cuts_nothing() {
         ..restriction(&["203.0.113.0/24"])
     };
     for order in [isolation(Vec::new()), limited] {
-        let text = text_of(&render(&plan(order, Scope::Pinned), &all_hooks(), Effect::Count));
+        let text = text_of(&render(
+            &plan(order, Scope::Pinned),
+            &all_hooks(),
+            CutAction::Count,
+        ));
         assert!(!text.contains("drop"), "{text}");
         assert!(text.contains("counter name out_"), "{text}");
     }
@@ -222,7 +226,7 @@ fn a_limit_goes_on_counting_where_it_was() {
     };
     let ruleset = rendered(order);
     let name = quota_name(0, now());
-    let mut counted = Counted::default();
+    let mut counted = CarriedCounters::default();
     counted.quotas.insert((Layer::Inet, name.clone()), 77);
     counted
         .counters

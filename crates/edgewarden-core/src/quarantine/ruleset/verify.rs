@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{Chain, Elements, Layer, Ruleset, TABLE, Table};
+use super::{Chain, Layer, Ruleset, SetElements, TABLE, Table};
 use crate::quarantine::orders::order::Protocol;
 
 /// Differences that are named; more say nothing new.
@@ -29,7 +29,7 @@ pub type Listings = BTreeMap<Layer, Value>;
 pub fn verify(
     ruleset: &Ruleset,
     listings: &Listings,
-    also: &Elements,
+    also: &SetElements,
     now: Timestamp,
 ) -> Result<(), Vec<String>> {
     let mut differences = Vec::new();
@@ -42,7 +42,7 @@ pub fn verify(
             (Some(table), Some(listing)) => {
                 let objects = objects(listing);
                 compare_chains(table, &objects, &mut differences);
-                Sets { table, objects }.compare(&ruleset.elements, also, now, &mut differences);
+                ListedSets { table, objects }.compare(&ruleset.elements, also, now, &mut differences);
             }
         }
     }
@@ -128,13 +128,19 @@ fn compare_chain(layer: Layer, chain: &Chain, objects: &[&Value], differences: &
 }
 
 /// The sets of one listed table.
-struct Sets<'a> {
+struct ListedSets<'a> {
     table: &'a Table,
     objects: Vec<&'a Value>,
 }
 
-impl Sets<'_> {
-    fn compare(&self, wanted: &Elements, also: &Elements, now: Timestamp, differences: &mut Vec<String>) {
+impl ListedSets<'_> {
+    fn compare(
+        &self,
+        wanted: &SetElements,
+        also: &SetElements,
+        now: Timestamp,
+        differences: &mut Vec<String>,
+    ) {
         let layer = self.table.layer;
         if self.table.has_endpoints {
             let mut listed: Vec<_> = self.of("endpoints").filter_map(read_endpoint).collect();
@@ -168,8 +174,8 @@ impl Sets<'_> {
 
     fn compare_nets(
         &self,
-        wanted: &Elements,
-        also: &Elements,
+        wanted: &SetElements,
+        also: &SetElements,
         now: Timestamp,
         differences: &mut Vec<String>,
     ) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::quarantine::orders::order::{Authority, Block, Order, Posture};
 use crate::quarantine::plan::{IsolationSettings, Scope, fold};
-use crate::quarantine::ruleset::{Device, Effect, Hooks, render};
+use crate::quarantine::ruleset::{CutAction, EgressDevice, Hooks, render};
 use serde_json::json;
 
 fn now() -> Timestamp {
@@ -34,13 +34,13 @@ fn ruleset(expires: Option<&str>) -> Ruleset {
     let plan = fold(&[order], &settings, vec![endpoint], Scope::Pinned, now());
     let hooks = Hooks {
         bridge: true,
-        egress: vec![Device {
+        egress: vec![EgressDevice {
             name: "eth0".into(),
             index: 2,
         }],
         pppoe: false,
     };
-    render(&plan, &hooks, Effect::Cut)
+    render(&plan, &hooks, CutAction::Cut)
 }
 
 /// What nft would list of `ruleset`, written by hand from what it does list.
@@ -78,7 +78,7 @@ fn listings(ruleset: &Ruleset, timed: bool) -> Listings {
 }
 
 fn check(ruleset: &Ruleset, listings: &Listings) -> Result<(), Vec<String>> {
-    verify(ruleset, listings, &Elements::default(), now())
+    verify(ruleset, listings, &SetElements::default(), now())
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn an_honest_listing_passes_and_a_missing_table_does_not() {
     }
     let settings = IsolationSettings::default();
     let normal = fold(&[], &settings, Vec::new(), Scope::Pinned, now());
-    let normal = render(&normal, &Hooks::default(), Effect::Cut);
+    let normal = render(&normal, &Hooks::default(), CutAction::Cut);
     assert_eq!(check(&normal, &Listings::new()), Ok(()));
     assert!(check(&normal, &honest).is_err());
 }
@@ -148,12 +148,12 @@ fn what_ends_by_itself_may_be_there_or_gone_around_its_end() {
         gone
     };
     assert!(check(&timed, &gone).is_err(), "an hour before its end");
-    assert_eq!(verify(&timed, &gone, &Elements::default(), later), Ok(()));
+    assert_eq!(verify(&timed, &gone, &SetElements::default(), later), Ok(()));
     let after: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
     let mut rest = timed.clone();
     rest.elements = timed.elements.clone().live(after);
     assert_eq!(verify(&rest, &listed, &timed.elements, after), Ok(()));
-    assert!(verify(&rest, &listed, &Elements::default(), after).is_err());
+    assert!(verify(&rest, &listed, &SetElements::default(), after).is_err());
 }
 
 #[test]

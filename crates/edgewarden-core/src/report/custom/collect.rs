@@ -1,6 +1,6 @@
 //! Values of the metrics that are configured.
 //!
-//! In: [`Setting`]s, [`Traffic`], the proven posture. Out: metrics, and a sentence for each that could not be told: it
+//! In: [`MetricSetting`]s, [`TrafficTotals`], the proven posture. Out: metrics, and a sentence for each that could not be told: it
 //! is left out, because a wrong zero or an empty list would clear an alarm.
 
 use std::cmp::Reverse;
@@ -8,23 +8,23 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::label::label;
-use super::settings::{Counter, NAMES, Setting, What};
-use super::traffic::{Traffic, matches, pick};
-use super::{CustomMetric, Item, Kind};
+use super::settings::{MetricSetting, MetricSource, NAMES, TrafficCounter};
+use super::traffic::{TrafficTotals, matches, pick};
+use super::{CustomMetric, MetricItem, MetricType};
 use crate::quarantine::orders::order::Posture;
 
 /// What settings are filled from.
 #[derive(Debug, Clone, Copy)]
-pub struct Sources<'a> {
+pub struct MetricInputs<'a> {
     /// Since the last accepted report.
-    pub traffic: &'a Traffic,
+    pub traffic: &'a TrafficTotals,
     /// What the kernel was proven to enforce; `None` while that is not known.
     pub posture: Option<Posture>,
 }
 
 /// Metrics and what is missing, one sentence each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Collected {
+pub struct CollectedMetrics {
     /// In the order of the settings; every name once.
     pub metrics: Vec<CustomMetric>,
     /// Why others are missing.
@@ -33,8 +33,8 @@ pub struct Collected {
 
 /// Fills the settings.
 #[must_use]
-pub fn collect(settings: &[Setting], sources: &Sources<'_>) -> Collected {
-    let mut collected = Collected::default();
+pub fn collect(settings: &[MetricSetting], sources: &MetricInputs<'_>) -> CollectedMetrics {
+    let mut collected = CollectedMetrics::default();
     for setting in settings {
         if let Err(why) = fill(setting, sources, &mut collected) {
             collected.missing.push(format!("{}: {why}", setting.name));
@@ -43,13 +43,17 @@ pub fn collect(settings: &[Setting], sources: &Sources<'_>) -> Collected {
     collected
 }
 
-fn fill(setting: &Setting, sources: &Sources<'_>, collected: &mut Collected) -> Result<(), &'static str> {
+fn fill(
+    setting: &MetricSetting,
+    sources: &MetricInputs<'_>,
+    collected: &mut CollectedMetrics,
+) -> Result<(), &'static str> {
     let (name, traffic) = (&setting.name, sources.traffic);
     let number = match &setting.what {
-        What::Interfaces(counter, patterns) => {
+        MetricSource::Interfaces(counter, patterns) => {
             return interfaces(name, *counter, patterns, traffic, collected);
         }
-        What::Processes(counter, patterns) => {
+        MetricSource::Processes(counter, patterns) => {
             let numbers = patterns.iter().filter_map(|pattern| {
                 let sum = of_processes(pattern, *counter, traffic);
                 Some(CustomMetric::number(format!("{name}:{}", label(pattern)?), sum))
@@ -57,24 +61,24 @@ fn fill(setting: &Setting, sources: &Sources<'_>, collected: &mut Collected) -> 
             collected.metrics.extend(numbers);
             return Ok(());
         }
-        What::TopProcesses(counter, length) => {
+        MetricSource::TopProcesses(counter, length) => {
             collected.metrics.extend(top(name, *counter, *length, traffic));
             return Ok(());
         }
-        What::Remotes(length, patterns) => {
+        MetricSource::Remotes(length, patterns) => {
             let items = remotes(*length, patterns, traffic);
             collected
                 .metrics
-                .push(CustomMetric::ranked(name, Kind::IpList, items));
+                .push(CustomMetric::ranked(name, MetricType::IpList, items));
             return Ok(());
         }
-        What::InterfaceSum(counter, patterns) => sum(*counter, patterns, traffic)?.into(),
-        What::LostFrames => traffic
+        MetricSource::InterfaceSum(counter, patterns) => sum(*counter, patterns, traffic)?.into(),
+        MetricSource::LostFrames => traffic
             .lost_frames
-            .map(Item::from)
+            .map(MetricItem::from)
             .ok_or("the receiver does not tell how many frames were lost")?,
-        What::UnattributedPercent => percent(traffic)?,
-        What::Enforcement => match sources.posture {
+        MetricSource::UnattributedPercent => percent(traffic)?,
+        MetricSource::Enforcement => match sources.posture {
             Some(Posture::Normal) => 0.into(),
             Some(Posture::Restrict) => 1.into(),
             Some(Posture::Isolate) => 2.into(),
@@ -90,10 +94,10 @@ const NOT_READ: &str = "the kernel's counters of an interface could not be read,
 
 fn interfaces(
     name: &str,
-    counter: Counter,
+    counter: TrafficCounter,
     patterns: &[String],
-    traffic: &Traffic,
-    collected: &mut Collected,
+    traffic: &TrafficTotals,
+    collected: &mut CollectedMetrics,
 ) -> Result<(), &'static str> {
     let matching = traffic
         .interfaces
@@ -113,7 +117,7 @@ fn interfaces(
     any.then_some(()).ok_or(NO_INTERFACE)
 }
 
-fn sum(counter: Counter, patterns: &[String], traffic: &Traffic) -> Result<u64, &'static str> {
+fn sum(counter: TrafficCounter, patterns: &[String], traffic: &TrafficTotals) -> Result<u64, &'static str> {
     let matching = traffic
         .interfaces
         .iter()
@@ -129,7 +133,7 @@ fn sum(counter: Counter, patterns: &[String], traffic: &Traffic) -> Result<u64, 
 }
 
 /// By command name, or by program if the pattern is a path. Nobody matching sent nothing: zero is true.
-fn of_processes(pattern: &String, counter: Counter, traffic: &Traffic) -> u64 {
+fn of_processes(pattern: &String, counter: TrafficCounter, traffic: &TrafficTotals) -> u64 {
     let pattern = std::slice::from_ref(pattern);
     traffic
         .processes
@@ -142,7 +146,7 @@ fn of_processes(pattern: &String, counter: Counter, traffic: &Traffic) -> u64 {
 }
 
 /// Numbers and the names beside them, the largest first. Processes of one name are one.
-fn top(name: &str, counter: Counter, length: usize, traffic: &Traffic) -> [CustomMetric; 2] {
+fn top(name: &str, counter: TrafficCounter, length: usize, traffic: &TrafficTotals) -> [CustomMetric; 2] {
     let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
     for ((process, _), counters) in &traffic.processes {
         let sum = by_name.entry(process).or_default();
@@ -153,15 +157,15 @@ fn top(name: &str, counter: Counter, length: usize, traffic: &Traffic) -> [Custo
     sums.truncate(length);
     let (names, numbers) = sums
         .into_iter()
-        .map(|(name, sum)| (Item::text(name), Item::from(sum)))
+        .map(|(name, sum)| (MetricItem::text(name), MetricItem::from(sum)))
         .unzip();
     [
-        CustomMetric::ranked(name, Kind::NumberList, numbers),
-        CustomMetric::ranked(format!("{name}:{NAMES}"), Kind::StringList, names),
+        CustomMetric::ranked(name, MetricType::NumberList, numbers),
+        CustomMetric::ranked(format!("{name}:{NAMES}"), MetricType::StringList, names),
     ]
 }
 
-fn remotes(length: usize, patterns: &[String], traffic: &Traffic) -> Vec<Item> {
+fn remotes(length: usize, patterns: &[String], traffic: &TrafficTotals) -> Vec<MetricItem> {
     let mut by_address: BTreeMap<IpAddr, u64> = BTreeMap::new();
     for ((interface, address), bytes) in &traffic.remotes {
         if matches(patterns, interface) {
@@ -173,12 +177,12 @@ fn remotes(length: usize, patterns: &[String], traffic: &Traffic) -> Vec<Item> {
     sums.sort_by_key(|(address, bytes)| (Reverse(*bytes), *address));
     sums.truncate(length);
     sums.into_iter()
-        .map(|(address, _)| Item::Address(address))
+        .map(|(address, _)| MetricItem::Address(address))
         .collect()
 }
 
 /// To a tenth.
-fn percent(traffic: &Traffic) -> Result<Item, &'static str> {
+fn percent(traffic: &TrafficTotals) -> Result<MetricItem, &'static str> {
     let all = traffic.captured.bytes();
     if all == 0 {
         return Err("nothing was captured");
@@ -186,7 +190,7 @@ fn percent(traffic: &Traffic) -> Result<Item, &'static str> {
     let tenths = u128::from(traffic.unattributed.bytes()) * 1_000 / u128::from(all);
     let share = f64::from(u16::try_from(tenths.min(1_000)).unwrap_or(1_000)) / 10.0;
     serde_json::Number::from_f64(share)
-        .map(Item::Number)
+        .map(MetricItem::Number)
         .ok_or("it is not a number")
 }
 

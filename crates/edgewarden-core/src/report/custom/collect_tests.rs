@@ -11,9 +11,9 @@ fn out(bytes: u64) -> Counters {
     Counters::traffic(true, bytes, 1)
 }
 
-fn traffic() -> Traffic {
+fn traffic() -> TrafficTotals {
     let process = |name: &str, exe: &str| (name.to_owned(), Some(exe.to_owned()));
-    Traffic {
+    TrafficTotals {
         interfaces: [
             ("eth0".to_owned(), Some(out(100))),
             ("eth1".to_owned(), Some(out(50))),
@@ -39,14 +39,18 @@ fn traffic() -> Traffic {
     }
 }
 
-fn collect_from(value: &serde_json::Value, traffic: &Traffic, posture: Option<Posture>) -> Collected {
+fn collect_from(
+    value: &serde_json::Value,
+    traffic: &TrafficTotals,
+    posture: Option<Posture>,
+) -> CollectedMetrics {
     let mut faults: Vec<Fault> = Vec::new();
     let settings = settings::read(value, "", &mut faults);
     assert!(faults.is_empty(), "{faults:?}");
-    collect(&settings, &Sources { traffic, posture })
+    collect(&settings, &MetricInputs { traffic, posture })
 }
 
-fn values(collected: &Collected) -> serde_json::Value {
+fn values(collected: &CollectedMetrics) -> serde_json::Value {
     let entries = collected.metrics.iter();
     entries
         .map(|metric| (metric.name.clone(), serde_json::to_value(metric).unwrap()))
@@ -90,7 +94,7 @@ fn what_is_not_known_is_left_out_and_told() {
         {"name": "share", "what": "health.unattributedPercent"},
         {"name": "state", "what": "health.enforcement"}
     ]);
-    let unknown = Traffic {
+    let unknown = TrafficTotals {
         lost_frames: None,
         captured: Counters::default(),
         ..traffic()
@@ -118,12 +122,12 @@ fn intervals_add_up_and_stay_unknown_where_a_part_is_unknown() {
     assert_eq!(sum.interfaces["eth1"], None);
     assert_eq!(sum.interfaces["usb0"].unwrap().bytes_out, 7);
     assert_eq!((sum.lost_frames, sum.captured.bytes_out), (None, 600));
-    let mut many = Traffic::default();
+    let mut many = TrafficTotals::default();
     for number in 0..20_000_u32 {
         let address = IpAddr::from(number.to_be_bytes());
-        let one = Traffic {
+        let one = TrafficTotals {
             remotes: [(("eth0".to_owned(), address), 1)].into(),
-            ..Traffic::default()
+            ..TrafficTotals::default()
         };
         many.add(&one);
     }

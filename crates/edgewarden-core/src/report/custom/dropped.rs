@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{CustomMetric, Item, Kind, MAX_ITEMS, MAX_TEXT, is_name};
+use super::{CustomMetric, MAX_ITEMS, MAX_TEXT, MetricItem, MetricType, is_name};
 
 /// What a file's name ends with; others are passed over, so that a writer can rename a finished file into place.
 const ENDING: &str = ".json";
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dropped {
+pub struct MetricFile {
     /// Its name in the directory.
     pub file: String,
     /// Time since it was written; `None` if that lies in the future.
@@ -30,7 +30,7 @@ pub struct Dropped {
 ///
 /// # Errors
 /// A sentence for the status.
-pub fn read(dropped: &Dropped, fresh: Duration) -> Result<Option<CustomMetric>, String> {
+pub fn read(dropped: &MetricFile, fresh: Duration) -> Result<Option<CustomMetric>, String> {
     let Some(name) = dropped.file.strip_suffix(ENDING) else {
         return Ok(None);
     };
@@ -50,7 +50,7 @@ pub fn read(dropped: &Dropped, fresh: Duration) -> Result<Option<CustomMetric>, 
     };
     let object = value.as_object().filter(|object| object.len() == 1);
     let Some((kind, content)) = object.and_then(|object| {
-        let kind = Kind::ALL
+        let kind = MetricType::ALL
             .into_iter()
             .find(|kind| object.contains_key(kind.key()))?;
         Some((kind, object.get(kind.key())?))
@@ -68,34 +68,34 @@ pub fn read(dropped: &Dropped, fresh: Duration) -> Result<Option<CustomMetric>, 
     }
 }
 
-fn items(kind: Kind, content: &Value) -> Option<Vec<Item>> {
-    if kind == Kind::Number {
+fn items(kind: MetricType, content: &Value) -> Option<Vec<MetricItem>> {
+    if kind == MetricType::Number {
         return Some(vec![item(kind, content)?]);
     }
     let list = content.as_array().filter(|list| list.len() <= MAX_ITEMS)?;
     list.iter().map(|element| item(kind, element)).collect()
 }
 
-fn item(kind: Kind, element: &Value) -> Option<Item> {
+fn item(kind: MetricType, element: &Value) -> Option<MetricItem> {
     match kind {
-        Kind::Number | Kind::NumberList => match element {
-            Value::Number(number) => Some(Item::Number(number.clone())),
+        MetricType::Number | MetricType::NumberList => match element {
+            Value::Number(number) => Some(MetricItem::Number(number.clone())),
             _ => None,
         },
-        Kind::StringList => element
+        MetricType::StringList => element
             .as_str()
             .filter(|text| text.len() <= MAX_TEXT && !text.chars().any(char::is_control))
-            .map(|text| Item::Text(text.to_owned())),
-        Kind::IpList => element.as_str()?.parse::<IpAddr>().ok().map(Item::Address),
+            .map(|text| MetricItem::Text(text.to_owned())),
+        MetricType::IpList => element.as_str()?.parse::<IpAddr>().ok().map(MetricItem::Address),
     }
 }
 
-fn expected(kind: Kind) -> String {
+fn expected(kind: MetricType) -> String {
     match kind {
-        Kind::Number => "a number".to_owned(),
-        Kind::NumberList => format!("at most {MAX_ITEMS} numbers"),
-        Kind::StringList => format!("at most {MAX_ITEMS} texts of at most {MAX_TEXT} printable bytes"),
-        Kind::IpList => format!("at most {MAX_ITEMS} addresses"),
+        MetricType::Number => "a number".to_owned(),
+        MetricType::NumberList => format!("at most {MAX_ITEMS} numbers"),
+        MetricType::StringList => format!("at most {MAX_ITEMS} texts of at most {MAX_TEXT} printable bytes"),
+        MetricType::IpList => format!("at most {MAX_ITEMS} addresses"),
     }
 }
 
@@ -114,8 +114,8 @@ mod tests {
 
     const FRESH: Duration = Duration::from_secs(600);
 
-    fn file(name: &str, content: &str) -> Dropped {
-        Dropped {
+    fn file(name: &str, content: &str) -> MetricFile {
+        MetricFile {
             file: name.to_owned(),
             age: Some(Duration::from_secs(1)),
             bytes: content.as_bytes().to_vec(),
@@ -170,7 +170,7 @@ mod tests {
             assert!(fault.contains(why) && fault.starts_with(name), "{fault}");
         }
         for (age, why) in [(Some(Duration::from_secs(601)), "stale"), (None, "future")] {
-            let old = Dropped {
+            let old = MetricFile {
                 age,
                 ..file("a.json", r#"{"number": 1}"#)
             };

@@ -32,7 +32,7 @@ pub const MAX_TEXT: usize = 256;
 
 /// Type of a custom metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MetricType {
     /// One number.
     Number,
     /// Numbers.
@@ -43,7 +43,7 @@ pub enum Kind {
     IpList,
 }
 
-impl Kind {
+impl MetricType {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Number, Self::NumberList, Self::StringList, Self::IpList];
 
@@ -73,7 +73,7 @@ impl Kind {
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Item {
+pub enum MetricItem {
     /// A number; never infinite, JSON has none.
     Number(serde_json::Number),
     /// A text.
@@ -86,7 +86,7 @@ fn as_text<S: serde::Serializer>(address: &IpAddr, serializer: S) -> Result<S::O
     serializer.collect_str(address)
 }
 
-impl Item {
+impl MetricItem {
     /// A text without control characters and of at most [`MAX_TEXT`] bytes.
     #[must_use]
     pub fn text(text: &str) -> Self {
@@ -96,7 +96,7 @@ impl Item {
     }
 }
 
-impl From<u64> for Item {
+impl From<u64> for MetricItem {
     fn from(number: u64) -> Self {
         Self::Number(number.into())
     }
@@ -108,9 +108,9 @@ pub struct CustomMetric {
     /// Its name, valid for CreateCustomMetric.
     pub name: String,
     /// Its type.
-    pub kind: Kind,
+    pub kind: MetricType,
     /// Its values; exactly one for a number.
-    pub items: Vec<Item>,
+    pub items: Vec<MetricItem>,
     /// The first elements matter most: what does not fit is cut from the end. Otherwise a random part is sent.
     pub ranked: bool,
 }
@@ -118,10 +118,10 @@ pub struct CustomMetric {
 impl CustomMetric {
     /// A number.
     #[must_use]
-    pub fn number(name: impl Into<String>, number: impl Into<Item>) -> Self {
+    pub fn number(name: impl Into<String>, number: impl Into<MetricItem>) -> Self {
         Self {
             name: name.into(),
-            kind: Kind::Number,
+            kind: MetricType::Number,
             items: vec![number.into()],
             ranked: false,
         }
@@ -129,7 +129,7 @@ impl CustomMetric {
 
     /// A list whose first elements matter most.
     #[must_use]
-    pub fn ranked(name: impl Into<String>, kind: Kind, items: Vec<Item>) -> Self {
+    pub fn ranked(name: impl Into<String>, kind: MetricType, items: Vec<MetricItem>) -> Self {
         Self {
             name: name.into(),
             kind,
@@ -140,7 +140,7 @@ impl CustomMetric {
 
     /// The same metric with other values.
     #[must_use]
-    pub fn with(&self, items: Vec<Item>) -> Self {
+    pub fn with(&self, items: Vec<MetricItem>) -> Self {
         Self {
             name: self.name.clone(),
             kind: self.kind,

@@ -1,11 +1,11 @@
 //! Which custom metrics are wanted: one object of `reporting.customMetrics` each.
 //!
-//! In: the configuration's list. Out: [`Setting`]s, or every fault with its path.
+//! In: the configuration's list. Out: [`MetricSetting`]s, or every fault with its path.
 
 use serde_json::Value;
 
 use super::label::label;
-use super::{Kind, is_name};
+use super::{MetricType, is_name};
 use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Fields, Scalars, push};
 
@@ -24,7 +24,7 @@ const MAX_PATTERN: usize = 256;
 
 /// What is counted of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counter {
+pub enum TrafficCounter {
     /// Bytes received.
     BytesIn,
     /// Bytes sent.
@@ -37,15 +37,15 @@ pub enum Counter {
 
 /// What one object asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum MetricSource {
     /// One number for each interface that matches, `<name>:<interface>`.
-    Interfaces(Counter, Vec<String>),
+    Interfaces(TrafficCounter, Vec<String>),
     /// One number, the sum of all interfaces that match.
-    InterfaceSum(Counter, Vec<String>),
+    InterfaceSum(TrafficCounter, Vec<String>),
     /// One number for each pattern, `<name>:<pattern>`: the sum of the processes it matches.
-    Processes(Counter, Vec<String>),
+    Processes(TrafficCounter, Vec<String>),
     /// The processes with most of it: numbers as `<name>`, their names as `<name>:names`.
-    TopProcesses(Counter, usize),
+    TopProcesses(TrafficCounter, usize),
     /// Addresses with most bytes, on these interfaces.
     Remotes(usize, Vec<String>),
     /// Frames lost by capture.
@@ -58,11 +58,11 @@ pub enum What {
 
 /// One object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
+pub struct MetricSetting {
     /// First part of the metric's name, or the whole of it.
     pub name: String,
     /// What it asks for.
-    pub what: What,
+    pub what: MetricSource,
 }
 
 /// Last part of the name of the list of names beside a list of numbers.
@@ -71,7 +71,7 @@ const EXPECTED: &str = "interface.* or process.* with bytesIn, bytesOut, packets
                         health.lostFrames, health.unattributedPercent or health.enforcement";
 
 /// Reads the list.
-pub fn read(value: &Value, path: &str, faults: &mut Vec<Fault>) -> Vec<Setting> {
+pub fn read(value: &Value, path: &str, faults: &mut Vec<Fault>) -> Vec<MetricSetting> {
     let Some(items) = value.as_array().filter(|items| items.len() <= MAX_SETTINGS) else {
         push(
             faults,
@@ -83,7 +83,7 @@ pub fn read(value: &Value, path: &str, faults: &mut Vec<Fault>) -> Vec<Setting> 
         );
         return Vec::new();
     };
-    let mut settings: Vec<Setting> = Vec::new();
+    let mut settings: Vec<MetricSetting> = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let here = format!("{path}[{index}]");
         let Some(setting) = read_one(item, &here, faults) else {
@@ -108,7 +108,7 @@ fn meet(one: &str, other: &str) -> bool {
     within(one, other) || within(other, one)
 }
 
-fn read_one(item: &Value, path: &str, faults: &mut Vec<Fault>) -> Option<Setting> {
+fn read_one(item: &Value, path: &str, faults: &mut Vec<Fault>) -> Option<MetricSetting> {
     let known = ["name", "what", "interfaces", "processes", "top", "sum"];
     let before = faults.len();
     let mut fields = Fields::open(item, path, &known, Scalars::StringsToo, faults)?;
@@ -129,49 +129,49 @@ fn read_one(item: &Value, path: &str, faults: &mut Vec<Fault>) -> Option<Setting
     }
     let what = word.and_then(|(_, wanted)| complete(wanted, &mut fields));
     (faults.len() == before).then_some(())?;
-    Some(Setting {
+    Some(MetricSetting {
         name: name?,
         what: what?,
     })
 }
 
 /// The first part of `what`.
-enum Wanted {
-    Interface(Counter),
-    Process(Counter),
+enum SourceSubject {
+    Interface(TrafficCounter),
+    Process(TrafficCounter),
     Remotes,
-    Plain(What),
+    Plain(MetricSource),
 }
 
-fn what(text: &str) -> Option<Wanted> {
+fn what(text: &str) -> Option<SourceSubject> {
     let counter = |text: &str| match text {
-        "bytesIn" => Some(Counter::BytesIn),
-        "bytesOut" => Some(Counter::BytesOut),
-        "packetsIn" => Some(Counter::PacketsIn),
-        "packetsOut" => Some(Counter::PacketsOut),
+        "bytesIn" => Some(TrafficCounter::BytesIn),
+        "bytesOut" => Some(TrafficCounter::BytesOut),
+        "packetsIn" => Some(TrafficCounter::PacketsIn),
+        "packetsOut" => Some(TrafficCounter::PacketsOut),
         _ => None,
     };
     match text.split_once('.')? {
-        ("interface", rest) => counter(rest).map(Wanted::Interface),
-        ("process", rest) => counter(rest).map(Wanted::Process),
-        ("remote", "addresses") => Some(Wanted::Remotes),
-        ("health", "lostFrames") => Some(Wanted::Plain(What::LostFrames)),
-        ("health", "unattributedPercent") => Some(Wanted::Plain(What::UnattributedPercent)),
-        ("health", "enforcement") => Some(Wanted::Plain(What::Enforcement)),
+        ("interface", rest) => counter(rest).map(SourceSubject::Interface),
+        ("process", rest) => counter(rest).map(SourceSubject::Process),
+        ("remote", "addresses") => Some(SourceSubject::Remotes),
+        ("health", "lostFrames") => Some(SourceSubject::Plain(MetricSource::LostFrames)),
+        ("health", "unattributedPercent") => Some(SourceSubject::Plain(MetricSource::UnattributedPercent)),
+        ("health", "enforcement") => Some(SourceSubject::Plain(MetricSource::Enforcement)),
         _ => None,
     }
 }
 
 /// Reads the keys that belong to it and refuses those that do not.
-fn complete(wanted: Wanted, fields: &mut Fields<'_>) -> Option<What> {
+fn complete(wanted: SourceSubject, fields: &mut Fields<'_>) -> Option<MetricSource> {
     let top = fields.integer("top", 1, MAX_TOP);
     let top_given = fields.get("top").is_some();
     let length = usize::try_from(top.unwrap_or(DEFAULT_TOP)).ok()?;
     let allowed: &[&str] = match &wanted {
-        Wanted::Interface(_) => &["interfaces", "sum"],
-        Wanted::Process(_) => &["processes", "top"],
-        Wanted::Remotes => &["interfaces", "top"],
-        Wanted::Plain(_) => &[],
+        SourceSubject::Interface(_) => &["interfaces", "sum"],
+        SourceSubject::Process(_) => &["processes", "top"],
+        SourceSubject::Remotes => &["interfaces", "top"],
+        SourceSubject::Plain(_) => &[],
     };
     for key in ["interfaces", "processes", "top", "sum"] {
         if fields.get(key).is_some() && !allowed.contains(&key) {
@@ -181,16 +181,16 @@ fn complete(wanted: Wanted, fields: &mut Fields<'_>) -> Option<What> {
     let all = || vec!["*".to_owned()];
     let interfaces = patterns("interfaces", fields);
     Some(match wanted {
-        Wanted::Interface(counter) => {
+        SourceSubject::Interface(counter) => {
             let sum = fields.get("sum").is_some_and(|_| flag(fields));
             let interfaces = interfaces.unwrap_or_else(all);
             if sum {
-                What::InterfaceSum(counter, interfaces)
+                MetricSource::InterfaceSum(counter, interfaces)
             } else {
-                What::Interfaces(counter, interfaces)
+                MetricSource::Interfaces(counter, interfaces)
             }
         }
-        Wanted::Process(counter) => match patterns("processes", fields) {
+        SourceSubject::Process(counter) => match patterns("processes", fields) {
             Some(_) if top_given => {
                 fields.fault("top", "and `processes` exclude each other");
                 return None;
@@ -204,12 +204,12 @@ fn complete(wanted: Wanted, fields: &mut Fields<'_>) -> Option<What> {
                         );
                     }
                 }
-                What::Processes(counter, processes)
+                MetricSource::Processes(counter, processes)
             }
-            None => What::TopProcesses(counter, length),
+            None => MetricSource::TopProcesses(counter, length),
         },
-        Wanted::Remotes => What::Remotes(length, interfaces.unwrap_or_else(all)),
-        Wanted::Plain(what) => what,
+        SourceSubject::Remotes => MetricSource::Remotes(length, interfaces.unwrap_or_else(all)),
+        SourceSubject::Plain(what) => what,
     })
 }
 
@@ -251,25 +251,28 @@ fn patterns(key: &str, fields: &mut Fields<'_>) -> Option<Vec<String>> {
 }
 
 /// Names and types of the metrics this setting yields; `interfaces` are those of the device now.
-pub fn metrics(setting: &Setting, interfaces: &[String]) -> Vec<(String, Kind)> {
+pub fn metrics(setting: &MetricSetting, interfaces: &[String]) -> Vec<(String, MetricType)> {
     let base = &setting.name;
     match &setting.what {
-        What::Interfaces(_, patterns) => interfaces
+        MetricSource::Interfaces(_, patterns) => interfaces
             .iter()
             .filter(|name| super::traffic::matches(patterns, name))
-            .filter_map(|name| Some((format!("{base}:{}", label(name)?), Kind::Number)))
+            .filter_map(|name| Some((format!("{base}:{}", label(name)?), MetricType::Number)))
             .collect(),
-        What::Processes(_, patterns) => patterns
+        MetricSource::Processes(_, patterns) => patterns
             .iter()
-            .filter_map(|pattern| Some((format!("{base}:{}", label(pattern)?), Kind::Number)))
+            .filter_map(|pattern| Some((format!("{base}:{}", label(pattern)?), MetricType::Number)))
             .collect(),
-        What::TopProcesses(..) => vec![
-            (base.clone(), Kind::NumberList),
-            (format!("{base}:{NAMES}"), Kind::StringList),
+        MetricSource::TopProcesses(..) => vec![
+            (base.clone(), MetricType::NumberList),
+            (format!("{base}:{NAMES}"), MetricType::StringList),
         ],
-        What::Remotes(..) => vec![(base.clone(), Kind::IpList)],
-        What::InterfaceSum(..) | What::LostFrames | What::UnattributedPercent | What::Enforcement => {
-            vec![(base.clone(), Kind::Number)]
+        MetricSource::Remotes(..) => vec![(base.clone(), MetricType::IpList)],
+        MetricSource::InterfaceSum(..)
+        | MetricSource::LostFrames
+        | MetricSource::UnattributedPercent
+        | MetricSource::Enforcement => {
+            vec![(base.clone(), MetricType::Number)]
         }
     }
 }
@@ -280,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    fn read_all(value: &Value) -> (Vec<Setting>, Vec<String>) {
+    fn read_all(value: &Value) -> (Vec<MetricSetting>, Vec<String>) {
         let mut faults = Vec::new();
         let settings = read(value, "m", &mut faults);
         (settings, faults.iter().map(Fault::to_string).collect())

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use wildmatch::WildMatch;
 
-use super::settings::Counter;
+use super::settings::TrafficCounter;
 use crate::observe::{Counters, Interval};
 
 /// Interfaces, and processes, remembered over intervals that were not accepted.
@@ -18,7 +18,7 @@ const MAX_REMOTES: usize = 16_384;
 
 /// The sums.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Traffic {
+pub struct TrafficTotals {
     /// By interface, as the kernel counted; `None` if that was not known for a part of the time.
     pub interfaces: BTreeMap<String, Option<Counters>>,
     /// By command name and program.
@@ -33,7 +33,7 @@ pub struct Traffic {
     pub lost_frames: Option<u64>,
 }
 
-impl From<&Interval> for Traffic {
+impl From<&Interval> for TrafficTotals {
     fn from(interval: &Interval) -> Self {
         let interfaces = interval.interfaces.iter();
         let mut traffic = Self {
@@ -56,7 +56,7 @@ impl From<&Interval> for Traffic {
     }
 }
 
-impl Traffic {
+impl TrafficTotals {
     /// Adds what came after.
     pub fn add(&mut self, later: &Self) {
         merge(&mut self.interfaces, &later.interfaces, MAX_KEPT, |sum, more| {
@@ -103,11 +103,11 @@ pub fn matches(patterns: &[String], text: &str) -> bool {
 
 /// One of the four counters.
 #[must_use]
-pub const fn pick(counter: Counter, counters: &Counters) -> u64 {
+pub const fn pick(counter: TrafficCounter, counters: &Counters) -> u64 {
     match counter {
-        Counter::BytesIn => counters.bytes_in,
-        Counter::BytesOut => counters.bytes_out,
-        Counter::PacketsIn => counters.packets_in,
-        Counter::PacketsOut => counters.packets_out,
+        TrafficCounter::BytesIn => counters.bytes_in,
+        TrafficCounter::BytesOut => counters.bytes_out,
+        TrafficCounter::PacketsIn => counters.packets_in,
+        TrafficCounter::PacketsOut => counters.packets_out,
     }
 }
