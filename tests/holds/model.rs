@@ -1,8 +1,9 @@
 //! Random order sequences against a reference model, on the real enforcer with the real packet filter.
 //!
-//! In: steps of up to four authorities, the operator's override, settings, restarts, other hands. What is compared after
-//! every step: the live orders, the posture, and for each of six probes whether a datagram leaves the device.
-//! The model knows the rules of design.md and nothing of the code: sets of remotes and ports, the strictest posture wins.
+//! In: steps of up to four authorities, the operator's override, settings, restarts, other hands. What is compared
+//! after every step: the live orders, the posture, and for each of six probes whether a datagram leaves the device. The
+//! model knows the rules of docs/orders.md and nothing of the code: sets of remotes and ports, the strictest posture
+//! wins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;

@@ -57,7 +57,7 @@ impl Reporter {
         });
         // On disk before it is sent: whatever happens then, its number is not used again.
         self.store(last);
-        // QoS 0: a spooled report would arrive late and pollute the series (device-defender.md 2).
+        // QoS 0: a spooled report would arrive late and pollute the series (docs/reference/device-defender.md#rates).
         let sent = self
             .client
             .publish_to_iot_core(&last.topic, Qos::AtMostOnce, &composed.payload)

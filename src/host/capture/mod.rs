@@ -5,9 +5,9 @@
 //!
 //! A supervisor notices interfaces that come and go (`supervisor`). Frames come through one ring for all interfaces
 //! (`ring`), or through pnet's own receiver with a thread for each (`stock`): slower, without the kernel's drops,
-//! directions and VLAN tags, but for every kernel; chosen by configuration, and taken where a ring cannot be made. Never
-//! promiscuous unless asked. Loopback is left out: its traffic leaves no device, and its frames would be counted going
-//! out and coming in.
+//! directions and VLAN tags, but for every kernel; chosen by configuration, and taken where a ring cannot be made.
+//! Never promiscuous unless asked. Loopback is left out: its traffic leaves no device, and its frames would be counted
+//! going out and coming in.
 
 mod ring;
 mod stock;

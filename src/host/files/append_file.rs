@@ -168,7 +168,8 @@ pub fn aged(path: &Path, age: usize) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// At most `most` bytes of the end of a file that was rotated, and whether that is all of it; `None` when there is none.
+/// At most `most` bytes of the end of a file that was rotated, and whether that is all of it; `None` when there is
+/// none.
 ///
 /// # Errors
 /// [`FileError::Read`].

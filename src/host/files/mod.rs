@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 use state_directory::Distrust;
 
-/// Largest state file that is read, in bytes: a journal with as many blocked remotes as an operator's order may have, each
-/// with its end, is some 12 MB.
+/// Largest state file that is read, in bytes: a journal with as many blocked remotes as an operator's order may have,
+/// each with its end, is some 12 MB.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// What could not be done, with which file.
@@ -213,8 +213,9 @@ pub fn remove_directory(path: &Path) -> Result<bool, FileError> {
     }
 }
 
-/// Keeps a file as it is under another name (`journal` as `journal.damaged`) so that it can be looked at later. A regular
-/// file stays in its place until it is replaced: a crash in between must not make it look as if there had been none.
+/// Keeps a file as it is under another name (`journal` as `journal.damaged`) so that it can be looked at later. A
+/// regular file stays in its place until it is replaced: a crash in between must not make it look as if there had been
+/// none.
 ///
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`].

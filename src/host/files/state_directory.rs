@@ -2,7 +2,8 @@
 //!
 //! In: its path. Out: a directory that only our own user can change, or the reason why it is none. Whoever can write
 //! into it could remove the journal, and with it a quarantine; components of other users run on the same device.
-//! Absent on purpose: the directories above it. `/var/lib` is root's; who names another place answers for the way there.
+//! Absent on purpose: the directories above it. `/var/lib` is root's; who names another place answers for the way
+//! there.
 
 use std::fmt::{self, Display};
 use std::fs::{self, File, Metadata, Permissions};

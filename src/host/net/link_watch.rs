@@ -1,7 +1,7 @@
 //! Notices at once when interfaces or their addresses change.
 //!
-//! In: nothing. Out: a wait that ends with the next change. What changed is not told: whoever waits looks at everything,
-//! so a message that was lost costs nothing.
+//! In: nothing. Out: a wait that ends with the next change. What changed is not told: whoever waits looks at
+//! everything, so a message that was lost costs nothing.
 
 use std::io;
 use std::thread;

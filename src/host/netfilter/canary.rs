@@ -1,7 +1,8 @@
 //! The canary: a datagram that must be refused.
 //!
 //! In: an address outside every lifeline. Out: what the kernel did with a datagram to it. An output chain that drops
-//! it makes the send fail with EPERM and nothing leaves the device (nftables.md), so no network is needed.
+//! it makes the send fail with EPERM and nothing leaves the device
+//! (docs/reference/nftables.md#drops-and-what-is-seen-of-them), so no network is needed.
 
 #![expect(
     clippy::disallowed_methods,

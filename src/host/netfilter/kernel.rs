@@ -1,8 +1,8 @@
 //! What the kernel's packet filter says about itself, without a program in between.
 //!
 //! In: nothing. Out: the generation (one more with every change that anybody makes), which of our tables exist, what
-//! their counters and quotas have counted, the interfaces of our egress chain. Asking costs microseconds; what rules say
-//! is listed by `nft`, and only when the generation tells of a change.
+//! their counters and quotas have counted, the interfaces of our egress chain. Asking costs microseconds; what rules
+//! say is listed by `nft`, and only when the generation tells of a change.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,7 @@
 //! The kernel's packet filter, through the `nft` program: write text, read JSON.
 //!
-//! In: a transaction's text. Out: the listing of our tables. Facts: nftables.md.
+//! In: a transaction's text. Out: the listing of our tables. Facts:
+//! docs/reference/nftables.md#syntax.
 //! Absent on purpose: any knowledge of rules, and any command that could touch a table that is not ours.
 
 #![expect(

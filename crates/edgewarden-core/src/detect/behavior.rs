@@ -1,7 +1,8 @@
 //! Behaviours, written as in AWS's CreateSecurityProfile.
 //!
 //! A behaviour says what is **normal**: `less-than 35000` raises an alarm at 35,000. In: JSON. Out: typed rules and
-//! their faults. Not supported, and refused by name when written: dimensions, statistics, machine learning, set metrics.
+//! their faults. Not supported, and refused by name when written: dimensions, statistics, machine learning, set
+//! metrics.
 
 use serde::{Deserialize, Serialize};
 

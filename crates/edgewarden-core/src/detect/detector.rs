@@ -1,7 +1,7 @@
 //! Evaluates behaviours against the values of each interval.
 //!
-//! In: behaviours once, then [`MetricValues`] and `now` at the end of each interval. Out: [`Alarm`]s, only when something begins or
-//! ends. A value that is not known changes nothing: not knowing is neither normal nor abnormal.
+//! In: behaviours once, then [`MetricValues`] and `now` at the end of each interval. Out: [`Alarm`]s, only when
+//! something begins or ends. A value that is not known changes nothing: not knowing is neither normal nor abnormal.
 
 use std::collections::VecDeque;
 

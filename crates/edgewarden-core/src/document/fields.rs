@@ -19,7 +19,8 @@ const MAPPED_PREFIX: u8 = 96;
 pub enum Scalars {
     /// Exactly the JSON type (the shadow's contract: a boolean is `true`, never `"true"`).
     Exact,
-    /// Numbers and booleans may also be strings: nucleus lite delivers YAML scalars that way (ipc-wire.md 8).
+    /// Numbers and booleans may also be strings: nucleus lite delivers YAML scalars that way
+    /// (docs/reference/ipc-wire.md#configuration-values).
     StringsToo,
 }
 
@@ -227,7 +228,7 @@ pub fn read_network(text: &str) -> Option<IpNet> {
     }
 }
 
-/// The configuration store may turn whole numbers into floats (greengrass-packaging.md 1).
+/// The configuration store may turn whole numbers into floats (docs/reference/ipc-wire.md#configuration-values).
 fn whole(number: f64) -> Option<u64> {
     const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
     if number.fract() != 0.0 || !(0.0..=LARGEST_EXACT).contains(&number) {

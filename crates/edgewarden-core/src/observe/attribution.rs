@@ -145,8 +145,8 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                 self.flows.insert(*flow, known);
                 verdict
             }
-            // The socket has gone: the last packets of a connection are still its owner's. A SYN is a new connection and
-            // proves nothing about the old owner.
+            // The socket has gone: the last packets of a connection are still its owner's. A SYN is a new connection
+            // and proves nothing about the old owner.
             (Err((inode, _)), Some(known @ FlowEntry { owner: Ok(_), .. }))
                 if !opens && inode == 0 && now.duration_since(known.confirmed) < GRACE =>
             {

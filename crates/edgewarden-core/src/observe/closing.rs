@@ -27,8 +27,8 @@ pub struct CaptureCondition {
     pub faults: Vec<String>,
 }
 
-/// The interval from `begun` to `now`. `names` are those of the interfaces by index, `current` the kernel's counters; without
-/// them no interface has growth.
+/// The interval from `begun` to `now`. `names` are those of the interfaces by index, `current` the kernel's counters;
+/// without them no interface has growth.
 pub fn assemble(
     begun: &IntervalStart,
     now: Timestamp,

@@ -1,8 +1,8 @@
 //! Decides which way the packets of a flow went, from the addresses this device owns.
 //!
-//! In: the [`FrameCrossing`] of its frames, the flow, [`OwnAddresses`]. Out: a [`PacketDirection`]. A forwarded packet is seen twice,
-//! once on the interface it enters and once on the one it leaves: the first is [`PacketDirection::ForwardedIn`], the second
-//! [`PacketDirection::ForwardedOut`], so each way counts it exactly once.
+//! In: the [`FrameCrossing`] of its frames, the flow, [`OwnAddresses`]. Out: a [`PacketDirection`]. A forwarded packet
+//! is seen twice, once on the interface it enters and once on the one it leaves: the first is
+//! [`PacketDirection::ForwardedIn`], the second [`PacketDirection::ForwardedOut`], so each way counts it exactly once.
 //!
 //! Absent: address translation. The outer side of a masqueraded flow has our own address and no socket; attribution
 //! asks the connection tracking about those.

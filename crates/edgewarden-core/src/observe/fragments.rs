@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use super::flow::{FlowKey, IpProtocol, PortPair};
 
-/// Packets under reassembly that are remembered; a scan over them costs less than a microsecond, and only for fragments.
+/// Packets under reassembly that are remembered; a scan over them costs less than a microsecond, and only for
+/// fragments.
 const MAX_PACKETS: usize = 256;
 
 /// Which fragment of which packet.

@@ -1,10 +1,11 @@
 //! Adds packets up: per interface, per process, per remote endpoint.
 //!
-//! In: [`LedgerEntry`]s, each a sum of packets that are the same in everything that is told apart, and [`Ledger::settle`] when the owner of a waiting flow becomes known.
-//! Out: [`Ledger::take`], which closes everything at once, or [`Ledger::peek`], which only looks.
+//! In: [`LedgerEntry`]s, each a sum of packets that are the same in everything that is told apart, and
+//! [`Ledger::settle`] when the owner of a waiting flow becomes known. Out: [`Ledger::take`], which closes everything at
+//! once, or [`Ledger::peek`], which only looks.
 //!
-//! Invariants: what goes in comes out, exactly once (see [`super::interval`]); memory is bounded by [`LedgerLimits`] and what
-//! does not fit is counted as `other`; no clock, no effects.
+//! Invariants: what goes in comes out, exactly once (see [`super::interval`]); memory is bounded by [`LedgerLimits`]
+//! and what does not fit is counted as `other`; no clock, no effects.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -34,8 +35,8 @@ pub struct LedgerLimits {
 }
 
 impl Default for LedgerLimits {
-    /// About 7 MiB if every table is full: 1,024 processes of 300 bytes, 32,768 remotes of 110, 8,192 flows of 180 and as
-    /// many forwarded pairs of 100.
+    /// About 7 MiB if every table is full: 1,024 processes of 300 bytes, 32,768 remotes of 110, 8,192 flows of 180 and
+    /// as many forwarded pairs of 100.
     fn default() -> Self {
         Self {
             processes: 1_024,

@@ -1,7 +1,7 @@
 //! What is done with every single frame: decode it, find its way and its fragment's ports, add it up.
 //!
-//! In: [`CapturedFrame`] frames of any receiver. Out: sums by flow ([`Meter::drain`]). It runs once a packet, so it allocates
-//! nothing and asks nobody; whose flow it is is asked once a flow, by `accounts`.
+//! In: [`CapturedFrame`] frames of any receiver. Out: sums by flow ([`Meter::drain`]). It runs once a packet, so it
+//! allocates nothing and asks nobody; whose flow it is is asked once a flow, by `accounts`.
 
 use super::decode::{FrameContent, LinkKind, PacketSummary, decode};
 use super::fragments::Fragments;

@@ -99,7 +99,8 @@ pub trait ProcessTable: Send {
     /// own limit allows; `now` tells.
     fn holder(&mut self, inode: u32, now: Instant) -> SocketHolder;
 
-    /// Lets the next unknown inode cause a look at `/proc` however short ago the last was; for the close of an interval.
+    /// Lets the next unknown inode cause a look at `/proc` however short ago the last was; for the close of an
+    /// interval.
     fn look_again(&mut self);
 
     /// Forgets processes that have gone; called when an interval closes.

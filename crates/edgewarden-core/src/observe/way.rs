@@ -1,13 +1,13 @@
-//! Which way a frame crossed its interface, as far as the link layer tells, and whether the same bytes are seen again on
-//! an interface stacked above.
+//! Which way a frame crossed its interface, as far as the link layer tells, and whether the same bytes are seen again
+//! on an interface stacked above.
 //!
-//! In: interfaces ([`InterfaceStack::new`]) and what is known of one frame. Out: a [`FrameCrossing`]. No IP addresses: those decide later,
-//! once for a whole flow ([`super::direction`]).
+//! In: interfaces ([`InterfaceStack::new`]) and what is known of one frame. Out: a [`FrameCrossing`]. No IP addresses:
+//! those decide later, once for a whole flow ([`super::direction`]).
 //!
 //! Stacking: a VLAN, a bond, a bridge and a macvlan show their frames on the lower interface too. Where the upper
-//! interface is captured, the lower frame is [`FrameCrossing::StackedIn`] or [`FrameCrossing::StackedOut`]: it counts for the totals of its
-//! interface and for nobody else, so that every byte has one owner. A frame for everybody that a bridge floods goes up
-//! where it comes in, and is forwarded at every port where it leaves.
+//! interface is captured, the lower frame is [`FrameCrossing::StackedIn`] or [`FrameCrossing::StackedOut`]: it counts
+//! for the totals of its interface and for nobody else, so that every byte has one owner. A frame for everybody that a
+//! bridge floods goes up where it comes in, and is forwarded at every port where it leaves.
 
 use std::collections::HashMap;
 

@@ -23,7 +23,8 @@ fn interface(index: u32, hardware: [u8; 6], kind: InterfaceKind) -> StackInterfa
     }
 }
 
-/// 1: eth0 with VLAN 10 (2) and a macvlan (3); 4: bridge with port 5; 6: bond with slave 7; 8: VLAN that is not captured.
+/// 1: eth0 with VLAN 10 (2) and a macvlan (3); 4: bridge with port 5; 6: bond with slave 7; 8: VLAN that is not
+/// captured.
 fn stack() -> InterfaceStack {
     InterfaceStack::new(&[
         interface(1, ETH, InterfaceKind::Other),

@@ -3,8 +3,9 @@
 //! In: the kernel's counters at each report, and which report was accepted. Out: one delta for `network_stats`.
 //!
 //! Invariants: never negative, whatever interfaces do; a report that was lost or throttled loses no bytes, the next one
-//! carries them (unless the operator wants them dropped, or the service refused the report for good); before the first accepted report there is no delta. What an interface counted between the last look
-//! and its removal cannot be known and is not in any report.
+//! carries them (unless the operator wants them dropped, or the service refused the report for good); before the first
+//! accepted report there is no delta. What an interface counted between the last look and its removal cannot be known
+//! and is not in any report.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,8 +21,9 @@ const MAX_INTERFACES: usize = 1_024;
 /// Cumulative growth and what of it was reported.
 #[derive(Debug, Clone, Default)]
 pub struct Baseline {
-    /// By interface index: a renamed interface goes on, a replaced one has another. Interfaces that are gone stay known,
-    /// so that one that comes back (from a container, or after an incomplete list) is not told from its begin again.
+    /// By interface index: a renamed interface goes on, a replaced one has another. Interfaces that are gone stay
+    /// known, so that one that comes back (from a container, or after an incomplete list) is not told from its begin
+    /// again.
     last: Option<BTreeMap<u32, Counters>>,
     grown: Counters,
     accepted: Option<Counters>,

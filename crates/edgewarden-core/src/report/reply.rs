@@ -1,7 +1,7 @@
 //! Answers of the service to reports.
 //!
-//! In: a topic and a body, both from outside. Out: a [`ReportReply`], or nothing if the topic is not an answer. The topic's
-//! last part is the truth; the body is only asked for details, in JSON or CBOR, and may be anything.
+//! In: a topic and a body, both from outside. Out: a [`ReportReply`], or nothing if the topic is not an answer. The
+//! topic's last part is the truth; the body is only asked for details, in JSON or CBOR, and may be anything.
 
 use serde_json::Value;
 

@@ -51,9 +51,9 @@ impl SockDiag {
     /// Calls `each` for every socket that is connected: TCP whose handshake has begun at the other side and UDP with a
     /// remote end.
     ///
-    /// TCP in SYN-SENT is left alone: it has carried nothing, and a program whose attempts failed at once would only try
-    /// more often. So are TIME-WAIT and its like in FIN-WAIT-2: remainders without a socket, which the kernel refuses to
-    /// close.
+    /// TCP in SYN-SENT is left alone: it has carried nothing, and a program whose attempts failed at once would only
+    /// try more often. So are TIME-WAIT and its like in FIN-WAIT-2: remainders without a socket, which the kernel
+    /// refuses to close.
     ///
     /// # Errors
     /// If the kernel cannot be asked.

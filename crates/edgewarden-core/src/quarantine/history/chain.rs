@@ -1,8 +1,8 @@
-//! What a reader may believe. In: the kept files, oldest first. Out: a [`ChainSummary`], or the first place that is not as
-//! the agent wrote it.
+//! What a reader may believe. In: the kept files, oldest first. Out: a [`ChainSummary`], or the first place that is not
+//! as the agent wrote it.
 //!
-//! What a chain cannot show: records missing at its end (compare with the running agent's [`ChainHead`]), and a chain that
-//! somebody wrote anew from some record on (compare with a hash that was noted elsewhere).
+//! What a chain cannot show: records missing at its end (compare with the running agent's [`ChainHead`]), and a chain
+//! that somebody wrote anew from some record on (compare with a hash that was noted elsewhere).
 
 use super::record::{self, ChainHead, Hash, LineFault, Record};
 use super::{Event, KEPT};

@@ -2,8 +2,9 @@
 //!
 //! In: [`Event`]s, the bytes of the kept files. Out: lines to append, and what a reader may believe of them
 //! ([`verify`]). A record carries the SHA-256 of the one before, so what was changed, removed, doubled or moved between
-//! two records is found. Absent on purpose: files (`host::files::append_file`), and a key. Whoever is root on the device can
-//! write a whole new chain; only a hash that was noted elsewhere before (`edgewarden history --verify` prints it) tells.
+//! two records is found. Absent on purpose: files (`host::files::append_file`), and a key. Whoever is root on the
+//! device can write a whole new chain; only a hash that was noted elsewhere before (`edgewarden history --verify`
+//! prints it) tells.
 
 mod budget;
 mod chain;

@@ -1,9 +1,8 @@
 //! The addresses that lifelines were last seen at: a bounded memory.
 //!
-//! In: addresses with the time they were seen. Out: the addresses that may be used. In the journal, so that isolation can
-//! be restored before any name resolves.
-//! Invariants: a purpose's last address is never forgotten, so a failing resolver cannot cut a lifeline; no purpose
-//! pushes out another's addresses.
+//! In: addresses with the time they were seen. Out: the addresses that may be used. In the journal, so that isolation
+//! can be restored before any name resolves. Invariants: a purpose's last address is never forgotten, so a failing
+//! resolver cannot cut a lifeline; no purpose pushes out another's addresses.
 
 use std::collections::BTreeMap;
 

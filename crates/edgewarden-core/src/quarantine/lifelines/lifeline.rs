@@ -1,7 +1,8 @@
 //! What isolation never cuts: which names must be reachable, for what, and at which ports.
 //!
 //! In: the configuration's switches, what the nucleus and the host say of their surroundings ([`Surroundings`]).
-//! Out: [`LifelineTarget`]s to resolve; a target makes [`Endpoint`]s of addresses. Names and ports: shadow.md 11.
+//! Out: [`LifelineTarget`]s to resolve; a target makes [`Endpoint`]s of addresses. Names and ports:
+//! docs/reference/shadow.md#endpoints-and-ports.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,8 +24,8 @@ pub struct Lifelines {
     pub dns: bool,
     /// NTP to the configured time servers.
     pub ntp: bool,
-    /// The IoT data endpoint, or the proxy that leads there. Switching it off means that only a person at the device can
-    /// release it.
+    /// The IoT data endpoint, or the proxy that leads there. Switching it off means that only a person at the device
+    /// can release it.
     pub data_endpoint: bool,
     /// What a deployment needs: the Greengrass data plane, credentials and S3.
     pub deployments: bool,
@@ -184,9 +185,9 @@ pub struct Surroundings {
 
 /// Port of DNS.
 pub const DNS_PORT: u16 = 53;
-/// Ports of the IoT data endpoint: MQTT, HTTPS, and both with ALPN (shadow.md 11).
+/// Ports of the IoT data endpoint: MQTT, HTTPS, and both with ALPN (docs/reference/shadow.md#endpoints-and-ports).
 pub const DATA_ENDPOINT_PORTS: [u16; 3] = [8883, 8443, 443];
-/// Ports of the Greengrass data plane (shadow.md 11).
+/// Ports of the Greengrass data plane (docs/reference/shadow.md#endpoints-and-ports).
 const DATA_PLANE_PORTS: [u16; 2] = [8443, 443];
 
 fn tcp(ports: impl IntoIterator<Item = u16>) -> Vec<(Protocol, u16)> {

@@ -1,7 +1,8 @@
 //! What one authority wants, as data.
 //!
 //! Out: [`Order`] and its parts, serialised the same way in the shadow, the configuration, the journal and the CLI.
-//! Absent on purpose: reading hostile input (see [`super::document`]) and what an order does (see [`crate::quarantine::plan`]).
+//! Absent on purpose: reading hostile input (see [`super::document`]) and what an order does (see
+//! [`crate::quarantine::plan`]).
 
 use std::fmt;
 

@@ -39,8 +39,9 @@ pub struct ProtectedProcesses {
 }
 
 /// Whether a cgroup is one of the nucleus' own services: lite runs each as `ggl.core.*.service` of the system
-/// (ipc-wire.md 2); components are `ggl.<component>.service`. The whole path counts: anybody can name a unit of a
-/// user's own manager like that. On classic every component shares the nucleus' cgroup, so there only its pid counts.
+/// (docs/reference/ipc-wire.md#connecting); components are `ggl.<component>.service`. The whole path counts: anybody
+/// can name a unit of a user's own manager like that. On classic every component shares the nucleus' cgroup, so there
+/// only its pid counts.
 pub fn is_nucleus_service(cgroup: &str) -> bool {
     let name = cgroup
         .strip_prefix("/system.slice/ggl.core.")

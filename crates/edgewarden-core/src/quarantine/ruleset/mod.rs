@@ -2,7 +2,7 @@
 //!
 //! In: [`Plan`], the [`Hooks`] that this device has, whether to cut or only to count. Out: [`Ruleset`]: the tables, the
 //! elements of their sets, the transaction that loads them whole and the one that changes elements alone. Facts about
-//! the syntax: nftables.md (tried on nft 1.0.6).
+//! the syntax: docs/reference/nftables.md#syntax.
 //!
 //! Invariants: only our own tables, `edgewarden` in the families inet, bridge and netdev. `ct state established accept`
 //! appears nowhere: a flow lives only while its lifeline or allowance says so, whatever conntrack remembers, so an
@@ -307,8 +307,8 @@ impl Table {
     }
 }
 
-/// Smallest bucket of a rate in bytes: the kernel hands packets of up to 64 KiB to the hooks, and one that is larger than
-/// the bucket would never pass.
+/// Smallest bucket of a rate in bytes: the kernel hands packets of up to 64 KiB to the hooks, and one that is larger
+/// than the bucket would never pass.
 const MIN_BUCKET: u64 = 65_536;
 /// Smallest burst in bytes: one packet.
 const MIN_BURST: u64 = 1_500;

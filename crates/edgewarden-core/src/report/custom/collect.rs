@@ -1,7 +1,7 @@
 //! Values of the metrics that are configured.
 //!
-//! In: [`MetricSetting`]s, [`TrafficTotals`], the proven posture. Out: metrics, and a sentence for each that could not be told: it
-//! is left out, because a wrong zero or an empty list would clear an alarm.
+//! In: [`MetricSetting`]s, [`TrafficTotals`], the proven posture. Out: metrics, and a sentence for each that could not
+//! be told: it is left out, because a wrong zero or an empty list would clear an alarm.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Metrics of other programs, dropped as files into a directory.
 //!
-//! In: names, ages and contents of the files, as `host::files::drop_directory` read them. Out: metrics, and a sentence for
-//! every file that is not one. One file is one metric: `<name>.json` with exactly one of `number`, `number_list`,
+//! In: names, ages and contents of the files, as `host::files::drop_directory` read them. Out: metrics, and a sentence
+//! for every file that is not one. One file is one metric: `<name>.json` with exactly one of `number`, `number_list`,
 //! `string_list`, `ip_list`, the value in its plain form: `{"number": 12.5}`.
 
 use std::net::IpAddr;
