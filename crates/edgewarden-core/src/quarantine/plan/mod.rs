@@ -110,40 +110,6 @@ pub fn fold(
     now: Timestamp,
 ) -> Plan {
     let posture = orders.iter().map(|order| order.posture).max().unwrap_or_default();
-    let isolating: Vec<&Order> = orders
-        .iter()
-        .filter(|order| order.posture == Posture::Isolate)
-        .collect();
-    let granted = isolating.first().map(|first| {
-        first
-            .allow
-            .iter()
-            .filter(|a| isolating.iter().all(|order| order.allow.contains(a)))
-            .cloned()
-    });
-    let allow: BTreeSet<Allowance> = settings
-        .allow
-        .iter()
-        .cloned()
-        .chain(granted.into_iter().flatten())
-        .collect();
-    let live = |expires: Option<Timestamp>| expires.is_none_or(|expires| expires > now);
-    let remotes = orders
-        .iter()
-        .flat_map(|order| order.block.remotes.iter().copied())
-        .filter(|blocked| live(blocked.expires))
-        .collect::<Vec<_>>();
-    let ports: BTreeSet<_> = orders
-        .iter()
-        .flat_map(|order| order.block.ports.iter().copied())
-        .collect();
-    let standing = settings.processes.iter().filter(|_| posture == Posture::Isolate);
-    let processes: BTreeSet<ProcessRule> = orders
-        .iter()
-        .flat_map(|order| &order.processes)
-        .chain(standing)
-        .cloned()
-        .collect();
     let mut plan = Plan {
         id: PlanId(String::new()),
         posture,
@@ -152,20 +118,46 @@ pub fn fold(
         scope,
         endpoints,
         allow: if posture == Posture::Isolate {
-            allow.into_iter().collect()
+            allowances(orders, settings)
         } else {
             Vec::new()
         },
-        block: Block {
-            remotes: disjoint(remotes),
-            ports: ports.into_iter().collect(),
-            omitted: 0,
-        },
+        block: blocks(orders, now),
         limits: orders.iter().filter_map(|order| limit_of(order, now)).collect(),
-        processes: processes.into_iter().collect(),
+        processes: process_rules(orders, settings, posture),
     };
     plan.id = id_of(&plan, orders);
     plan
+}
+
+/// The standing allowances, and those that every isolating order grants.
+fn allowances(orders: &[Order], settings: &IsolationSettings) -> Vec<Allowance> {
+    let isolating = || orders.iter().filter(|order| order.posture == Posture::Isolate);
+    let granted = isolating().next().into_iter().flat_map(|first| &first.allow);
+    let by_all = granted.filter(|allowance| isolating().all(|order| order.allow.contains(allowance)));
+    let allowances: BTreeSet<_> = settings.allow.iter().chain(by_all).cloned().collect();
+    allowances.into_iter().collect()
+}
+
+/// What any order blocks and has not ended at `now`.
+fn blocks(orders: &[Order], now: Timestamp) -> Block {
+    let blocks = || orders.iter().map(|order| &order.block);
+    let remotes = blocks().flat_map(|block| block.remotes.iter().copied());
+    let live = remotes.filter(|blocked| blocked.expires.is_none_or(|expires| expires > now));
+    let ports: BTreeSet<_> = blocks().flat_map(|block| block.ports.iter().copied()).collect();
+    Block {
+        remotes: disjoint(live.collect()),
+        ports: ports.into_iter().collect(),
+        omitted: 0,
+    }
+}
+
+/// The rules of all orders; those of the configuration count while the device is isolated.
+fn process_rules(orders: &[Order], settings: &IsolationSettings, posture: Posture) -> Vec<ProcessRule> {
+    let ordered = orders.iter().flat_map(|order| &order.processes);
+    let standing = settings.processes.iter().filter(|_| posture == Posture::Isolate);
+    let rules: BTreeSet<_> = ordered.chain(standing).cloned().collect();
+    rules.into_iter().collect()
 }
 
 fn limit_of(order: &Order, now: Timestamp) -> Option<PlannedLimit> {
