@@ -14,7 +14,6 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::moment::Now;
 
-/// Reads both clocks.
 pub fn now() -> Now {
     let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .map(Duration::from)

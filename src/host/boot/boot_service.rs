@@ -40,10 +40,7 @@ pub enum BootServiceError {
     #[error(
         "the state directory {path:?} cannot be named in a unit: expected an absolute path of letters, digits and / . _ - + @"
     )]
-    Path {
-        /// As given.
-        path: PathBuf,
-    },
+    Path { path: PathBuf },
     /// Nothing can be started from there.
     #[error(
         "{path} is on a file system without programs (noexec): restoring before the network needs a --state-dir elsewhere"
@@ -58,9 +55,7 @@ pub enum BootServiceError {
     /// This program, or the copy of it.
     #[error("could not compare this program with {path}")]
     Compare {
-        /// The copy.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -69,9 +64,7 @@ pub enum BootServiceError {
     Link {
         /// What was tried.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -110,7 +103,6 @@ impl BootServicePaths {
         self.real(&self.state)
     }
 
-    /// The unit's file.
     pub fn unit(&self) -> PathBuf {
         self.real(&Path::new(UNITS).join(unit::NAME))
     }

@@ -27,7 +27,6 @@ pub enum SystemctlError {
     Run {
         /// What was asked of it.
         action: String,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },

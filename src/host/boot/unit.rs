@@ -12,7 +12,6 @@
 //!   `CAP_NET_ADMIN`, `CAP_KILL` and `CAP_SYS_PTRACE` (which process runs which program). The kernel loads modules of
 //!   the packet filter by itself.
 
-/// The unit's name.
 pub const NAME: &str = "edgewarden-restore.service";
 /// The target that starts it, as an `[Install]` section would say.
 pub const WANTED_BY: &str = "sysinit.target";

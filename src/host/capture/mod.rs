@@ -51,7 +51,6 @@ impl Receiver {
 pub struct CaptureSettings {
     /// Interfaces to capture, loopback is never asked for.
     pub wanted: InterfaceFilter,
-    /// Who shall read.
     pub receiver: Receiver,
     /// Receive frames for other hardware too.
     pub promiscuous: bool,
@@ -61,21 +60,18 @@ pub struct CaptureSettings {
     pub events: SyncSender<CaptureEvent>,
 }
 
-/// One thing that happened.
 #[derive(Debug)]
 pub enum CaptureEvent {
     /// The meter knows flows that nobody has asked about.
     NewFlows,
     /// The interfaces, whenever they were looked at.
     Links(Vec<Link>),
-    /// Time passes.
     Tick,
 }
 
 /// State of capture on one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaptureState {
-    /// Frames are read.
     Capturing,
     /// They are not, for this reason.
     Failed(String),
@@ -84,7 +80,6 @@ pub enum CaptureState {
 /// State of capture, by interface name; interfaces that are not wanted do not appear.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaptureHealth {
-    /// Per interface.
     pub interfaces: BTreeMap<String, CaptureState>,
     /// Who reads; absent before the first interface was seen.
     pub receiver: Option<Receiver>,

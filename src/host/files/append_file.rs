@@ -22,7 +22,6 @@ use super::{FileError, directory_of, sync_directory_of};
 /// For root alone.
 const MODE: u32 = 0o600;
 
-/// The open file.
 #[derive(Debug)]
 pub struct AppendFile {
     path: PathBuf,
@@ -67,7 +66,6 @@ impl AppendFile {
         })
     }
 
-    /// Its length in bytes.
     pub fn len(&self) -> u64 {
         self.length
     }

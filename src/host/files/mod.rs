@@ -29,22 +29,16 @@ pub enum FileError {
     /// Reading failed for another reason than absence.
     #[error("could not read {path}")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
     /// The file is larger than any we write.
     #[error("{path} is larger than {MAX_FILE} bytes")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
+    TooLarge { path: PathBuf },
     /// Somebody else could have changed it.
     #[error("{path} is not trusted: {why}")]
     Untrusted {
-        /// The file or directory.
         path: PathBuf,
         /// What is wrong with it.
         why: Distrust,
@@ -52,18 +46,14 @@ pub enum FileError {
     /// Writing, syncing or renaming failed; the old content is untouched.
     #[error("could not write {path}")]
     Write {
-        /// The file.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
     /// A directory could not be made.
     #[error("could not make the directory {path}")]
     Directory {
-        /// The directory.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },

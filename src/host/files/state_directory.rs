@@ -38,13 +38,10 @@ pub enum Distrust {
     /// Something else has the file's name.
     NoFile,
     /// Its owner can change it whenever he likes.
-    Owner {
-        /// The owner.
-        uid: u32,
-    },
+    Owner { uid: u32 },
     /// Group or others can change it.
     Writable {
-        /// Its permissions.
+        /// Permission bits, as `stat` has them.
         mode: u32,
     },
 }

@@ -36,15 +36,12 @@ const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sb
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
-    /// No executable nft.
     #[error("nft was not found in PATH, /usr/sbin, /sbin, /usr/bin or /usr/local/sbin (install nftables)")]
     Missing,
     /// It could not be started or talked to.
     #[error("could not run {program}")]
     Run {
-        /// The program.
         program: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },

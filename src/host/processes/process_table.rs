@@ -27,12 +27,9 @@ pub enum SignalError {
     /// It has ended, or its number belongs to another process.
     #[error("process {0} has ended")]
     Gone(u32),
-    /// The kernel refused.
     #[error("could not signal process {pid}")]
     Refused {
-        /// Its number.
         pid: u32,
-        /// The kernel's answer.
         #[source]
         source: std::io::Error,
     },

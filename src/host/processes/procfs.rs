@@ -79,7 +79,7 @@ impl SocketDescriptor {
     }
 }
 
-/// The index.
+/// Who holds which socket, by inode.
 pub struct ProcessIndex {
     holders: HashMap<u32, SocketDescriptor>,
     orphans: HashMap<u32, Instant>,

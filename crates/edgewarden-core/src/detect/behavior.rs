@@ -11,13 +11,11 @@ pub const MAX_BEHAVIORS: usize = 100;
 /// Windows AWS knows, in seconds.
 const DURATIONS: [u32; 5] = [300, 600, 900, 1_800, 3_600];
 
-/// One rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Behavior {
     /// 1 to 128 characters of `[a-zA-Z0-9:_-]`.
     pub name: String,
-    /// What is looked at.
     pub metric: Metric,
     /// What is normal.
     pub criteria: Criteria,
@@ -29,7 +27,6 @@ pub struct Behavior {
 pub struct Criteria {
     /// How the value has to stand to the threshold to be normal.
     pub comparison_operator: ComparisonOperator,
-    /// The threshold.
     pub value: Threshold,
     /// For traffic: the sum over this many seconds is compared instead of one report's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,13 +93,10 @@ pub enum Metric {
     /// Packets received since the last report.
     #[serde(rename = "aws:all-packets-in")]
     AllPacketsIn,
-    /// Established TCP connections.
     #[serde(rename = "aws:num-established-tcp-connections")]
     NumEstablishedTcpConnections,
-    /// Listening TCP ports.
     #[serde(rename = "aws:num-listening-tcp-ports")]
     NumListeningTcpPorts,
-    /// Listening UDP ports.
     #[serde(rename = "aws:num-listening-udp-ports")]
     NumListeningUdpPorts,
 }

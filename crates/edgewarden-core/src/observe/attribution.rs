@@ -39,7 +39,7 @@ const EAGER_ATTEMPTS: u8 = 10;
 /// Whose flow it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlowOwner {
-    /// Known.
+    /// Was known when the flow was asked for.
     Process(Arc<Process>),
     /// Known since now; earlier packets of the flow waited for this.
     Settled(Arc<Process>),
@@ -91,7 +91,7 @@ pub struct Attribution<S, P> {
 }
 
 impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
-    /// Empty cache.
+    /// With an empty cache.
     pub fn new(sockets: S, processes: P) -> Self {
         Self {
             sockets,

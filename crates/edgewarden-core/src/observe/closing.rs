@@ -11,7 +11,6 @@ use super::ledger::LedgerPage;
 
 /// Where the running interval began.
 pub struct IntervalStart {
-    /// When.
     pub at: Timestamp,
     /// The kernel's counters by interface index; `None`: they could not be read, and this interval has no growth.
     pub kernel: Option<HashMap<u32, Counters>>,

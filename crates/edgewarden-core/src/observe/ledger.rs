@@ -59,7 +59,7 @@ pub enum Account {
     Forwarded(Option<ForwardedFlow>),
     /// Counted on the interface above.
     Stacked,
-    /// Nobody.
+    /// Nobody's, for this reason.
     Unattributed(UnattributedReason),
     /// The flow table was full.
     Overflow,
@@ -74,7 +74,6 @@ pub struct ForwardedFlow {
     pub remote: IpAddr,
     /// Its port, 0 where there is none.
     pub port: u16,
-    /// Transport protocol.
     pub protocol: IpProtocol,
     /// True for what `peer` sent.
     pub sent: bool,
@@ -113,7 +112,6 @@ pub struct LedgerEntry {
     pub interface: u32,
     /// How many and how long, all one way.
     pub counters: Counters,
-    /// Whose they are.
     pub account: Account,
 }
 
@@ -149,7 +147,6 @@ struct WaitingFlow {
     by_interface: Vec<(u32, Counters)>,
 }
 
-/// A remote endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct RemoteEnd {
     address: IpAddr,
@@ -165,7 +162,6 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger.
     #[must_use]
     pub fn new(limits: LedgerLimits) -> Self {
         Self {
@@ -174,7 +170,6 @@ impl Ledger {
         }
     }
 
-    /// Counts one sum.
     pub fn record(&mut self, entry: &LedgerEntry) {
         let (interface, counters, limits) = (entry.interface, entry.counters, &self.limits);
         let page = &mut self.page;
@@ -348,7 +343,6 @@ impl LedgerPage {
         })
     }
 
-    /// Everything captured.
     #[must_use]
     pub fn captured_total(&self) -> Counters {
         let mut total: Counters = self.interfaces.values().copied().sum();

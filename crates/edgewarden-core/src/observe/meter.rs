@@ -49,7 +49,6 @@ impl Meter {
         self.stack = stack;
     }
 
-    /// Counts one frame.
     pub fn count(&mut self, frame: &CapturedFrame<'_>) {
         let PacketSummary {
             bytes,

@@ -32,7 +32,6 @@ pub struct Sighting {
 /// The readable part of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SightingContent {
-    /// An IP packet.
     Ip(FlowKey),
     /// A well-formed frame of another protocol (ARP, LLDP, ...).
     NotIp,
@@ -57,7 +56,6 @@ impl Hash for Sighting {
 pub struct FlowSum {
     /// Lengths on the wire in bytes.
     pub bytes: u64,
-    /// Frames.
     pub packets: u64,
     /// A TCP SYN was among them: whatever was known about this flow belongs to an earlier one.
     pub opens: bool,
@@ -70,7 +68,7 @@ struct TallyEntry {
     used: bool,
 }
 
-/// The sums.
+/// Sums by sighting since the last drain.
 #[derive(Debug)]
 pub struct Tally {
     flows: HashMap<Sighting, TallyEntry, RandomState>,

@@ -71,9 +71,7 @@ enum StackRole {
 /// An interface, as far as stacking is concerned.
 #[derive(Debug, Clone, Default)]
 pub struct StackInterface {
-    /// Index.
     pub index: u32,
-    /// Hardware address.
     pub hardware: Option<[u8; 6]>,
     /// True if its own frames are captured.
     pub captured: bool,
@@ -81,14 +79,12 @@ pub struct StackInterface {
     pub master: Option<u32>,
     /// Index of the interface it is built upon.
     pub lower: Option<u32>,
-    /// What it is.
     pub kind: InterfaceKind,
 }
 
 /// Kinds of interfaces that matter for stacking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum InterfaceKind {
-    /// A bridge.
     Bridge,
     /// A bond or team: all frames of its slaves are its own.
     Bond,
@@ -96,7 +92,6 @@ pub enum InterfaceKind {
     Vlan(u16),
     /// A macvlan on `lower`: told by its hardware address.
     Macvlan,
-    /// Any other.
     #[default]
     Other,
 }

@@ -15,13 +15,10 @@ const MAX_TEXT: usize = 256;
 /// What the service did with a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyOutcome {
-    /// Taken.
     Accepted,
-    /// Not taken.
     Rejected,
 }
 
-/// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportReply {
     /// From the topic.

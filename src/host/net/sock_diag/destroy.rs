@@ -39,7 +39,6 @@ pub struct LiveSocket {
 /// What became of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DestroyOutcome {
-    /// Closed.
     Destroyed,
     /// It was closed already.
     Gone,

@@ -58,7 +58,6 @@ impl std::fmt::Display for Hash {
 pub struct ChainHead {
     /// Number of the newest record, from 1.
     pub seq: u64,
-    /// Its hash.
     pub hash: Hash,
 }
 

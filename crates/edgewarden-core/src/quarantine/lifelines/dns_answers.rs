@@ -17,7 +17,6 @@ use simple_dns::{CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, 
 
 use super::lifeline::{Endpoint, LifelineTarget};
 
-/// The port of DNS.
 pub const PORT: u16 = 53;
 /// Longest message read, in bytes: resolvers announce 1,232 to 4,096; what is longer goes over TCP.
 pub const MAX_MESSAGE: usize = 4_096;
@@ -94,15 +93,11 @@ pub enum DatagramDirection {
 /// A UDP datagram that was seen.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram<'a> {
-    /// Who sent it.
     pub source: SocketAddr,
-    /// To whom.
     pub destination: SocketAddr,
     /// Index of the interface it was seen on.
     pub interface: u32,
-    /// Which way it went.
     pub way: DatagramDirection,
-    /// Its content.
     pub payload: &'a [u8],
 }
 
@@ -117,7 +112,7 @@ struct DnsQuestion {
     kind: QTYPE,
 }
 
-/// The memory of questions.
+/// Questions that were seen and wait for their answers.
 #[derive(Debug, Default)]
 pub struct DnsAnswers {
     waiting: VecDeque<(Duration, DnsQuestion)>,

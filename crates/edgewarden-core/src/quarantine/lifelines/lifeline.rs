@@ -69,7 +69,6 @@ impl Lifelines {
 pub enum Purpose {
     /// The control channel: MQTT and HTTPS of the IoT data endpoint, or the proxy that the nucleus reaches it through.
     DataEndpoint,
-    /// A configured resolver.
     Dns,
     /// A configured time server.
     Ntp,
@@ -84,7 +83,6 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// Every purpose.
     pub const ALL: [Self; 7] = [
         Self::DataEndpoint,
         Self::Dns,
@@ -110,7 +108,6 @@ pub enum Weight {
 /// A name or address that must be reachable, with its ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LifelineTarget {
-    /// What for.
     pub purpose: Purpose,
     /// How much depends on it.
     pub weight: Weight,
@@ -118,7 +115,6 @@ pub struct LifelineTarget {
     pub host: String,
     /// Whether names below it count too, when the device is seen to ask for them: the buckets of S3.
     pub below: bool,
-    /// Where.
     pub ports: Vec<(Protocol, u16)>,
 }
 
@@ -150,13 +146,9 @@ impl LifelineTarget {
 /// One address of a lifeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// What for.
     pub purpose: Purpose,
-    /// Where.
     pub address: IpAddr,
-    /// How.
     pub protocol: Protocol,
-    /// Which port.
     pub port: u16,
 }
 
@@ -183,7 +175,6 @@ pub struct Surroundings {
     pub time_servers: Vec<String>,
 }
 
-/// Port of DNS.
 pub const DNS_PORT: u16 = 53;
 /// Ports of the IoT data endpoint: MQTT, HTTPS, and both with ALPN (docs/reference/shadow.md#endpoints-and-ports).
 pub const DATA_ENDPOINT_PORTS: [u16; 3] = [8883, 8443, 443];

@@ -55,9 +55,7 @@ const ORDER_KEYS: [&str; 8] = [
 /// What an authority wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
-    /// No quarantine.
     Release,
-    /// This order.
     Order(Box<Order>),
 }
 

@@ -47,7 +47,6 @@ pub enum Scope {
 pub struct IsolationSettings {
     /// Lifelines that are on.
     pub lifelines: Lifelines,
-    /// Standing allowances.
     pub allow: Vec<Allowance>,
     /// Processes stopped by every isolation.
     pub processes: Vec<ProcessRule>,
@@ -57,11 +56,9 @@ pub struct IsolationSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
-    /// Bytes.
     pub bytes: u64,
     /// When the running period began.
     pub since: Timestamp,
-    /// When it ends.
     pub until: Timestamp,
 }
 
@@ -71,7 +68,6 @@ pub struct Quota {
 pub struct PlannedLimit {
     /// Whose: `authority:id`.
     pub order: String,
-    /// Bytes a second.
     pub bytes_per_second: Option<u64>,
     /// Bytes of the running period.
     pub quota: Option<Quota>,
@@ -81,7 +77,6 @@ pub struct PlannedLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
     id: PlanId,
-    /// How strictly.
     pub posture: Posture,
     /// Ids of the orders it follows from.
     pub orders: Vec<String>,

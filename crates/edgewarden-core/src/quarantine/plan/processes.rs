@@ -16,16 +16,13 @@ use crate::quarantine::orders::order::{ProcessAction, ProcessMatch, ProcessRule}
 /// A process that was stopped, for release and for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoppedProcess {
-    /// Who.
     #[serde(flatten)]
     pub identity: ProcessId,
-    /// Short name.
+    /// `comm`: at most 15 bytes, chosen by the process itself.
     pub name: String,
-    /// Executable.
+    /// Path of the program; `None` where it cannot be read.
     pub exe: Option<String>,
-    /// What was done.
     pub action: ProcessAction,
-    /// When.
     pub at: Timestamp,
 }
 

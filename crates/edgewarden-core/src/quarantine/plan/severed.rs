@@ -18,7 +18,6 @@ const DHCP_PORTS: [(u16, u16); 2] = [(68, 67), (546, 547)];
 /// Who talks to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketEnds {
-    /// How.
     pub protocol: Protocol,
     /// Our end; IPv4-mapped addresses taken as IPv4.
     pub local: SocketAddr,

@@ -21,7 +21,7 @@ const MAX_TIMEOUT: i64 = 10 * 366 * 86_400;
 /// What the sets hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SetElements {
-    /// Lifeline addresses.
+    /// Lifelines, sorted.
     pub endpoints: Vec<(IpAddr, Protocol, u16)>,
     /// Blocked hosts, with the time each ends; sorted.
     pub hosts: Vec<(IpAddr, Option<Timestamp>)>,

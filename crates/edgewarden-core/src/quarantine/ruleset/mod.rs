@@ -40,7 +40,6 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Inet, Self::Bridge, Self::Netdev];
 
     /// As nft writes it.
@@ -71,7 +70,6 @@ pub struct EgressDevice {
 /// Which of the kernel's hooks besides the IP stack's are used on this device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// It has a bridge.
     pub bridge: bool,
     /// Interfaces for the egress hook; none where the kernel does not have it.
     pub egress: Vec<EgressDevice>,
@@ -88,7 +86,6 @@ pub enum CutAction {
     Count,
 }
 
-/// One rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// `ew:<what>:<digest of the statement>`; unique enough to name the rule and to notice another statement.
@@ -129,14 +126,11 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// One table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Its family.
     pub layer: Layer,
     /// Whether its rules ask for lifeline addresses.
     pub has_endpoints: bool,
-    /// Its chains.
     pub chains: Vec<Chain>,
 }
 

@@ -31,7 +31,6 @@ pub struct CollectedMetrics {
     pub missing: Vec<String>,
 }
 
-/// Fills the settings.
 #[must_use]
 pub fn collect(settings: &[MetricSetting], sources: &MetricInputs<'_>) -> CollectedMetrics {
     let mut collected = CollectedMetrics::default();

@@ -14,14 +14,13 @@ use super::{CustomMetric, MAX_ITEMS, MAX_TEXT, MetricItem, MetricType, is_name};
 /// What a file's name ends with; others are passed over, so that a writer can rename a finished file into place.
 const ENDING: &str = ".json";
 
-/// One file.
+/// One file of the directory in which other programs drop metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricFile {
     /// Its name in the directory.
     pub file: String,
     /// Time since it was written; `None` if that lies in the future.
     pub age: Option<Duration>,
-    /// Its content.
     pub bytes: Vec<u8>,
 }
 
