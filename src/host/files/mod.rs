@@ -8,9 +8,9 @@
     reason = "host is a door: file access with the path in every error"
 )]
 
-pub mod append_file;
-pub mod drop_directory;
-pub mod state_directory;
+pub(crate) mod append_file;
+pub(crate) mod drop_directory;
+pub(crate) mod state_directory;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -25,7 +25,7 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// What could not be done, with which file.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub(crate) enum FileError {
     /// Reading failed for another reason than absence.
     #[error("could not read {path}")]
     Read {
@@ -64,7 +64,7 @@ pub enum FileError {
 ///
 /// # Errors
 /// [`FileError::Read`], [`FileError::TooLarge`] and [`FileError::Untrusted`].
-pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -86,7 +86,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 ///
 /// # Errors
 /// [`FileError::Read`] and [`FileError::TooLarge`].
-pub fn read_foreign(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+pub(crate) fn read_foreign(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     match File::open(path) {
         Ok(file) => take(file, path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -111,7 +111,7 @@ fn take(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
 ///
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`]; the old content is then still there.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_with(path, 0o600, |file| file.write_all(bytes))
 }
 
@@ -119,7 +119,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 /// As [`replace`].
-pub fn replace_with(
+pub(crate) fn replace_with(
     path: &Path,
     mode: u32,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -153,7 +153,7 @@ pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
 }
 
 /// What [`replace`] writes before it renames; a crash in between leaves it behind.
-pub fn temporary(path: &Path) -> PathBuf {
+pub(crate) fn temporary(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
@@ -183,7 +183,7 @@ fn untrusted(path: &Path, why: Distrust) -> FileError {
 ///
 /// # Errors
 /// [`FileError::Write`].
-pub fn remove(path: &Path) -> Result<(), FileError> {
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritten(path)(error)),
         _ => Ok(()),
@@ -194,7 +194,7 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 ///
 /// # Errors
 /// [`FileError::Write`].
-pub fn remove_directory(path: &Path) -> Result<bool, FileError> {
+pub(crate) fn remove_directory(path: &Path) -> Result<bool, FileError> {
     match fs::remove_dir(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -209,7 +209,7 @@ pub fn remove_directory(path: &Path) -> Result<bool, FileError> {
 ///
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`].
-pub fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
+pub(crate) fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
     state_directory::check(directory_of(path))?;
     let mut aside = path.as_os_str().to_owned();
     aside.push(".damaged");
@@ -227,13 +227,13 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
 
 /// A file lock; gone when dropped or when the process ends, however it ends.
 #[derive(Debug)]
-pub struct FileLock(#[expect(dead_code, reason = "held, not used")] nix::fcntl::Flock<File>);
+pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not used")] nix::fcntl::Flock<File>);
 
 /// Locks a file; `None` when another process holds it.
 ///
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`].
-pub fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
+pub(crate) fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
     state_directory::check(directory_of(path))?;
     let file = OpenOptions::new()
         .write(true)
@@ -254,7 +254,7 @@ pub fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
 ///
 /// # Errors
 /// [`FileError::Directory`].
-pub fn make_directory(path: &Path) -> Result<(), FileError> {
+pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

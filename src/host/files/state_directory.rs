@@ -14,10 +14,10 @@ use crate::host::files::{self, FileError};
 
 /// Where the state is unless the command line says otherwise. The component's own work folder is no place for it: both
 /// nuclei give that to the user that all components share.
-pub const DEFAULT: &str = "/var/lib/edgewarden";
+pub(crate) const DEFAULT: &str = "/var/lib/edgewarden";
 
 /// Name of the file in it that whoever enforces holds locked.
-pub const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// Write permission for group and others.
 const OTHERS_WRITE: u32 = 0o022;
@@ -30,7 +30,7 @@ const ABOVE: u32 = 0o755;
 
 /// Why a directory, or a file in it, is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Distrust {
+pub(crate) enum Distrust {
     /// It leads somewhere else.
     Link,
     /// Something else has its name.
@@ -69,7 +69,7 @@ impl Display for Distrust {
 ///
 /// # Errors
 /// [`FileError::Directory`]; [`FileError::Untrusted`] when others could have changed what is in it.
-pub fn prepare(path: &Path) -> Result<Option<u32>, FileError> {
+pub(crate) fn prepare(path: &Path) -> Result<Option<u32>, FileError> {
     if let Some(why) = distrust(path) {
         return Err(untrusted(path, why));
     }
@@ -110,7 +110,7 @@ pub fn prepare(path: &Path) -> Result<Option<u32>, FileError> {
 ///
 /// # Errors
 /// [`FileError::Untrusted`].
-pub fn check(path: &Path) -> Result<(), FileError> {
+pub(crate) fn check(path: &Path) -> Result<(), FileError> {
     distrust(path).map_or(Ok(()), |why| Err(untrusted(path, why)))
 }
 

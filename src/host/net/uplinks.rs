@@ -24,7 +24,7 @@ pub struct Uplink {
 }
 
 /// Its connections, sorted; empty when nothing can be learned.
-pub fn of_nucleus(server_pid: Option<u32>, ports: &[u16]) -> Vec<Uplink> {
+pub(crate) fn of_nucleus(server_pid: Option<u32>, ports: &[u16]) -> Vec<Uplink> {
     let inodes = socket_inodes(server_pid);
     if inodes.is_empty() {
         return Vec::new();

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// What the kernel did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CanaryOutcome {
+pub(crate) enum CanaryOutcome {
     /// The packet filter refused it: proof.
     Refused,
     /// There is no route; nothing can leave that way either, but it is no proof of the filter.
@@ -26,7 +26,7 @@ pub enum CanaryOutcome {
 }
 
 /// Sends one datagram of one byte.
-pub fn send(target: SocketAddr) -> CanaryOutcome {
+pub(crate) fn send(target: SocketAddr) -> CanaryOutcome {
     let any: IpAddr = match target.ip() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

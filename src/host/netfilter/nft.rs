@@ -35,7 +35,7 @@ const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sb
 
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]
-pub enum NftError {
+pub(crate) enum NftError {
     #[error("nft was not found in PATH, /usr/sbin, /sbin, /usr/bin or /usr/local/sbin (install nftables)")]
     Missing,
     /// It could not be started or talked to.
@@ -66,7 +66,7 @@ pub enum NftError {
 ///
 /// # Errors
 /// [`NftError`]; the kernel then has what it had before.
-pub async fn load(text: &str) -> Result<(), NftError> {
+pub(crate) async fn load(text: &str) -> Result<(), NftError> {
     run(&["-f", "-"], text).await.map(|_| ())
 }
 
@@ -74,7 +74,7 @@ pub async fn load(text: &str) -> Result<(), NftError> {
 ///
 /// # Errors
 /// [`NftError`], never for a missing table.
-pub async fn list(layers: &BTreeSet<Layer>) -> Result<BTreeMap<Layer, Value>, NftError> {
+pub(crate) async fn list(layers: &BTreeSet<Layer>) -> Result<BTreeMap<Layer, Value>, NftError> {
     let of = async |layer: Layer| {
         if layers.contains(&layer) {
             list_one(layer).await

@@ -1,6 +1,6 @@
 //! Processes: the table of them and signals to the right one ([`process_table`]), who holds which socket ([`procfs`]),
 //! and how eagerly our own threads run ([`pace`]).
 
-pub mod pace;
-pub mod process_table;
-pub mod procfs;
+pub(crate) mod pace;
+pub(crate) mod process_table;
+pub(crate) mod procfs;

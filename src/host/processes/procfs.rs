@@ -80,7 +80,7 @@ impl SocketDescriptor {
 }
 
 /// Who holds which socket, by inode.
-pub struct ProcessIndex {
+pub(crate) struct ProcessIndex {
     holders: HashMap<u32, SocketDescriptor>,
     orphans: HashMap<u32, Instant>,
     walks: Pace,

@@ -45,7 +45,7 @@ const fn key(path: &'static str, kind: KeyType, default: &'static str, why: &'st
 }
 
 /// Every key there is; each has one default and one reason.
-pub const KEYS: &[Key] = &[
+pub(crate) const KEYS: &[Key] = &[
     key(
         "mode",
         KeyType::Choice(&["enforce", "observe"]),

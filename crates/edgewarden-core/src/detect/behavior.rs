@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Behaviours of one profile, as in AWS.
-pub const MAX_BEHAVIORS: usize = 100;
+pub(super) const MAX_BEHAVIORS: usize = 100;
 /// Windows AWS knows, in seconds.
 const DURATIONS: [u32; 5] = [300, 600, 900, 1_800, 3_600];
 
@@ -104,7 +104,7 @@ pub enum Metric {
 impl Metric {
     /// True for what adds up over time.
     #[must_use]
-    pub const fn is_traffic(self) -> bool {
+    pub(crate) const fn is_traffic(self) -> bool {
         matches!(
             self,
             Self::AllBytesOut | Self::AllBytesIn | Self::AllPacketsOut | Self::AllPacketsIn

@@ -4,8 +4,8 @@
 //! In: one interval and the sockets at its end. Out: alarms that begin or end. Pure; acting on an alarm is
 //! quarantine's.
 
-pub mod behavior;
-pub mod detector;
+mod behavior;
+mod detector;
 
-pub use behavior::{Behavior, Metric};
+pub use behavior::Behavior;
 pub use detector::{Alarm, AlarmKind, Detector, MetricValues};

@@ -4,6 +4,6 @@
 //! was expected. Deliberately absent: what a field means, and where the document came from.
 
 pub mod fault;
-pub mod fields;
+pub(crate) mod fields;
 
 pub use fault::Fault;

@@ -32,13 +32,13 @@ struct FragmentedPacket {
 
 /// Ports of the packets whose first fragment was seen last.
 #[derive(Debug, Default)]
-pub struct Fragments {
+pub(super) struct Fragments {
     packets: VecDeque<(FragmentedPacket, PortPair)>,
 }
 
 impl Fragments {
     /// Gives a later fragment the ports of its first one.
-    pub fn complete(&mut self, flow: &mut FlowKey, fragment: FragmentPosition) {
+    pub(super) fn complete(&mut self, flow: &mut FlowKey, fragment: FragmentPosition) {
         let packet = FragmentedPacket {
             id: fragment.id,
             protocol: flow.protocol,

@@ -327,13 +327,13 @@ impl LedgerPage {
     }
 
     /// Indexes of the interfaces with captured traffic.
-    pub fn interface_indexes(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn interface_indexes(&self) -> impl Iterator<Item = u32> + '_ {
         self.interfaces.keys().copied()
     }
 
     /// Traffic of interfaces beyond the limit, as an interface of its own if there was any.
     #[must_use]
-    pub fn uncounted_interfaces(&self) -> Option<InterfaceTraffic> {
+    pub(crate) fn uncounted_interfaces(&self) -> Option<InterfaceTraffic> {
         let captured = self.uncounted_interfaces;
         (captured != Counters::default()).then(|| InterfaceTraffic {
             name: "other".to_owned(),
@@ -358,7 +358,7 @@ impl LedgerPage {
 
     /// Routed for others, as seen on one interface.
     #[must_use]
-    pub fn forwarded_on(&self, index: u32) -> Counters {
+    pub(crate) fn forwarded_on(&self, index: u32) -> Counters {
         self.forwarded_by_interface
             .get(&index)
             .copied()

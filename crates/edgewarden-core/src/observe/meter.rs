@@ -92,7 +92,7 @@ impl Meter {
     }
 
     /// Forgets flows that were idle since the last call.
-    pub fn forget_idle(&mut self) {
+    pub(crate) fn forget_idle(&mut self) {
         self.tally.forget_idle();
     }
 }

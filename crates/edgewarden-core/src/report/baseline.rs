@@ -32,12 +32,6 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Nothing known, nothing reported.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Takes in the kernel's counters. May be called more often than reports are made: each call bounds what a removed
     /// interface can lose.
     ///
@@ -126,7 +120,7 @@ mod tests {
 
     /// A baseline with one accepted report at 1,000 bytes.
     fn started() -> Baseline {
-        let mut baseline = Baseline::new();
+        let mut baseline = Baseline::default();
         baseline.observe(&[link("eth0", 2, 1_000)]);
         assert_eq!(
             baseline.begin(1, OfflinePolicy::Fold),
@@ -160,7 +154,7 @@ mod tests {
 
     #[test]
     fn no_delta_until_a_report_was_accepted() {
-        let mut baseline = Baseline::new();
+        let mut baseline = Baseline::default();
         baseline.observe(&[link("eth0", 2, 1_000)]);
         assert_eq!(baseline.begin(1, OfflinePolicy::Fold), None);
         baseline.observe(&[link("eth0", 2, 3_000)]);
@@ -236,7 +230,7 @@ mod tests {
             Some(50),
             "from report 3 on"
         );
-        let mut fresh = Baseline::new();
+        let mut fresh = Baseline::default();
         fresh.observe(&[link("eth0", 2, 1)]);
         fresh.begin(1, OfflinePolicy::Fold);
         fresh.given_up(1);

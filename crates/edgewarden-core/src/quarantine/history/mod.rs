@@ -17,8 +17,9 @@ mod tests;
 pub use budget::EventBudget;
 pub use chain::{ChainFault, ChainSummary, HistoryFile, HistoryLine, TornLine, read, verify};
 pub use event::{Actor, Event, names};
-pub use record::{ChainHead, Hash, LineFault, MAX_LINE, Record, line};
-pub use resume::{ResumePoint, TAIL, resume};
+use record::MAX_LINE;
+pub use record::{ChainHead, Record, line};
+pub use resume::{TAIL, resume};
 
 /// Name of the file in the state directory; older ones are `history.1` to `history.4`.
 pub const FILE: &str = "history";

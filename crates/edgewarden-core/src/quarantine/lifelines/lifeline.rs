@@ -175,9 +175,9 @@ pub struct Surroundings {
     pub time_servers: Vec<String>,
 }
 
-pub const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 /// Ports of the IoT data endpoint: MQTT, HTTPS, and both with ALPN (docs/reference/shadow.md#endpoints-and-ports).
-pub const DATA_ENDPOINT_PORTS: [u16; 3] = [8883, 8443, 443];
+pub(crate) const DATA_ENDPOINT_PORTS: [u16; 3] = [8883, 8443, 443];
 /// Ports of the Greengrass data plane (docs/reference/shadow.md#endpoints-and-ports).
 const DATA_PLANE_PORTS: [u16; 2] = [8443, 443];
 

@@ -230,7 +230,7 @@ impl Plan {
 
     /// TCP ports that wide lifelines open to any address; none while they are pinned. DNS's is not among them: it is
     /// opened for UDP alone.
-    pub fn wide_ports(&self) -> BTreeSet<u16> {
+    pub(crate) fn wide_ports(&self) -> BTreeSet<u16> {
         let wide =
             self.scope == Scope::Wide && self.lifelines.data_endpoint && self.posture == Posture::Isolate;
         if !wide {
@@ -242,7 +242,7 @@ impl Plan {
     }
 
     /// Whether a remote is blocked by name, whatever the posture.
-    pub fn blocks_remote(&self, address: IpAddr) -> bool {
+    pub(crate) fn blocks_remote(&self, address: IpAddr) -> bool {
         let remotes = &self.block.remotes;
         let after = remotes.partition_point(|blocked| blocked.remote.network() <= address);
         after > 0 && remotes[after - 1].remote.contains(&address)

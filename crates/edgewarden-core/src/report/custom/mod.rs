@@ -13,7 +13,7 @@
 pub mod aws_cli;
 pub mod collect;
 pub mod dropped;
-pub mod label;
+mod label;
 pub mod settings;
 pub mod traffic;
 
@@ -24,9 +24,9 @@ use serde::Serialize;
 /// Custom metrics in one report, and names printed; AWS allows 100 an account.
 pub const MAX_METRICS: usize = 100;
 /// Elements of one list before it is fitted; a security profile holds 1,000 values.
-pub const MAX_ITEMS: usize = 1_000;
+pub(crate) const MAX_ITEMS: usize = 1_000;
 /// Longest name of a custom metric, in characters (CreateCustomMetric).
-pub const MAX_NAME: usize = 128;
+pub(crate) const MAX_NAME: usize = 128;
 /// Longest text in a list, in bytes; longer ones are cut.
 pub const MAX_TEXT: usize = 256;
 

@@ -10,7 +10,7 @@ use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Fields, Scalars, push};
 
 /// Objects in the list.
-pub const MAX_SETTINGS: usize = 32;
+pub(crate) const MAX_SETTINGS: usize = 32;
 /// Interfaces or processes one object may name.
 const MAX_PATTERNS: usize = 16;
 /// Longest name an object may give itself; the rest of a metric's name is for an interface or a process.
