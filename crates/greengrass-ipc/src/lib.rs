@@ -15,7 +15,7 @@
 //! Deliberately absent: reading the environment (a closure is asked), blocking calls, pings (lite closes the
 //! connection on them), repeating a call that failed (only the caller knows whether that is safe), and unsafe code.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
+#![warn(missing_docs, rustdoc::private_intra_doc_links)]
 
 mod backoff;
 mod client;
