@@ -60,7 +60,7 @@ const ROOMS: &[Room] = &[
         name: "quarantine",
         what: "`orders` → `plan` (with `lifelines`) → `ruleset` → `proof`; `history`: every change once. Knows no files, \
                no nft, no clock",
-        knows: &["document", "process", "moment"],
+        knows: &["document", "process", "moment", "observe"],
     },
     Room {
         place: "crates/edgewarden-core/src/report",

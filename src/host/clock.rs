@@ -13,6 +13,21 @@ use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::moment::Now;
+use crate::quarantine::ports::Clock;
+
+/// The machine's clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostClock;
+
+impl Clock for HostClock {
+    fn now(&self) -> Now {
+        now()
+    }
+
+    fn boot(&self) -> String {
+        boot()
+    }
+}
 
 pub(crate) fn now() -> Now {
     let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME)

@@ -10,3 +10,4 @@ pub mod net;
 pub(crate) mod netfilter;
 pub(crate) mod processes;
 pub(crate) mod surroundings;
+pub(crate) mod worker;

@@ -10,6 +10,7 @@
 
 pub(crate) mod append_file;
 pub(crate) mod drop_directory;
+pub(crate) mod journal_file;
 pub(crate) mod state_directory;
 
 use std::fs::{self, File, OpenOptions};

@@ -5,5 +5,6 @@ pub(crate) mod dns_tap;
 pub(crate) mod link_watch;
 pub mod links;
 pub mod netlink;
+pub mod severing;
 pub mod sock_diag;
 pub(crate) mod uplinks;

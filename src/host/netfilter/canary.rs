@@ -12,21 +12,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// What the kernel did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CanaryOutcome {
-    /// The packet filter refused it: proof.
-    Refused,
-    /// There is no route; nothing can leave that way either, but it is no proof of the filter.
-    NoRoute,
-    /// It was sent: the filter does not hold.
-    Left,
-    /// Something else went wrong.
-    Unclear(String),
-}
+use crate::quarantine::ports::CanaryFate;
 
 /// Sends one datagram of one byte.
-pub(crate) fn send(target: SocketAddr) -> CanaryOutcome {
+pub(crate) fn send(target: SocketAddr) -> CanaryFate {
     let any: IpAddr = match target.ip() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -36,15 +25,15 @@ pub(crate) fn send(target: SocketAddr) -> CanaryOutcome {
         socket.send_to(&[0], target)
     });
     match sent {
-        Ok(_) => CanaryOutcome::Left,
+        Ok(_) => CanaryFate::Left,
         Err(error) => judge(&error),
     }
 }
 
-fn judge(error: &io::Error) -> CanaryOutcome {
+fn judge(error: &io::Error) -> CanaryFate {
     // EACCES is the same kind, and comes from a prohibiting route or a broadcast address without any filter.
     if error.raw_os_error() == Some(nix::errno::Errno::EPERM as i32) {
-        return CanaryOutcome::Refused;
+        return CanaryFate::Refused;
     }
     match error.kind() {
         io::ErrorKind::NetworkUnreachable
@@ -52,8 +41,8 @@ fn judge(error: &io::Error) -> CanaryOutcome {
         | io::ErrorKind::NetworkDown
         | io::ErrorKind::AddrNotAvailable
         // A kernel without IPv6.
-        | io::ErrorKind::Unsupported => CanaryOutcome::NoRoute,
-        _ => CanaryOutcome::Unclear(error.to_string()),
+        | io::ErrorKind::Unsupported => CanaryFate::NoRoute,
+        _ => CanaryFate::Unclear(error.to_string()),
     }
 }
 
@@ -63,20 +52,20 @@ mod tests {
 
     #[test]
     fn a_datagram_to_loopback_leaves() {
-        assert_eq!(send("127.0.0.1:9".parse().unwrap()), CanaryOutcome::Left);
+        assert_eq!(send("127.0.0.1:9".parse().unwrap()), CanaryFate::Left);
     }
 
     #[test]
     fn only_the_filters_refusal_is_proof() {
-        assert_eq!(judge(&io::Error::from_raw_os_error(1)), CanaryOutcome::Refused);
+        assert_eq!(judge(&io::Error::from_raw_os_error(1)), CanaryFate::Refused);
         assert!(matches!(
             judge(&io::Error::from_raw_os_error(13)),
-            CanaryOutcome::Unclear(_)
+            CanaryFate::Unclear(_)
         ));
-        assert_eq!(judge(&io::Error::from_raw_os_error(101)), CanaryOutcome::NoRoute);
+        assert_eq!(judge(&io::Error::from_raw_os_error(101)), CanaryFate::NoRoute);
         assert!(matches!(
             judge(&io::Error::from_raw_os_error(12)),
-            CanaryOutcome::Unclear(_)
+            CanaryFate::Unclear(_)
         ));
     }
 }

@@ -10,6 +10,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use crate::host::net::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, push_attribute};
+use crate::quarantine::ports::FilterChange;
 use crate::quarantine::ruleset::{CarriedCounters, Layer, TABLE};
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -44,17 +45,6 @@ const COUNTER: u32 = 1;
 const QUOTA: u32 = 2;
 /// Objects read of our own tables; we make some dozens.
 const MAX_OBJECTS: usize = 1_024;
-
-/// Somebody's change of the packet filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilterChange {
-    /// The generation it made.
-    pub generation: u32,
-    /// The process, as the kernel saw it at that moment.
-    pub pid: u32,
-    /// Its short name, chosen by itself.
-    pub name: String,
-}
 
 /// A question channel; it belongs to the network namespace of the thread that opened it.
 pub(crate) struct NftKernel {

@@ -11,7 +11,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use tokio::sync::mpsc;
 
-use super::kernel::{FilterChange, NEW_GENERATION, change};
+use super::kernel::{NEW_GENERATION, change};
+use crate::quarantine::ports::FilterChange;
 
 /// The kernel's multicast group of nftables changes (`NFNLGRP_NFTABLES`).
 const GROUP: u32 = 7;

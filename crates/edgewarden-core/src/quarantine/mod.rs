@@ -8,11 +8,12 @@
 //! In: wishes ([`orders::document`]), the configuration, addresses of lifelines, `now`.
 //! Out: a [`plan::Plan`], its text ([`ruleset`]), the check of what the kernel answered ([`ruleset::verify`]), the
 //! journal's bytes ([`proof::journal`]) and what may be reported ([`proof::reported`]).
-//! Everything here is pure: the effects are carried out by `agent::enforcer` through `host/`.
+//! Everything here is pure: the effects are carried out by `agent::enforcer` through the traits in [`ports`].
 
 pub mod history;
 pub mod lifelines;
 pub mod orders;
 pub mod plan;
+pub mod ports;
 pub mod proof;
 pub mod ruleset;

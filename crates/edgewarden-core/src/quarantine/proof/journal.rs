@@ -4,57 +4,22 @@
 //! Invariant: a journal is either read whole or called damaged; nothing is guessed from half of it, except whether an
 //! order may have been live, because then the device must not come up open.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::standing::Standing;
 use super::state::QuotaUse;
 use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::orders::trusted_time::KeptTime;
 use crate::quarantine::plan::processes::StoppedProcess;
-use crate::quarantine::plan::{PlanId, Scope};
 
 const MAGIC: &str = "edgewarden-journal 1 ";
 /// How the content begins while no order is live.
 const NO_ORDERS: &[u8] = b"{\"book\":{\"orders\":[]}";
-
-/// A plan that was given up, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RolledBack {
-    /// Which plan; it is not tried again until the orders change.
-    pub plan: PlanId,
-    /// When.
-    pub at: Timestamp,
-    /// Why, for people.
-    pub why: String,
-    /// The channel came back without its rules: they had cut it.
-    #[serde(default)]
-    pub proven: bool,
-}
-
-/// A plan whose control channel was seen to work behind its rules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Confirmed {
-    /// Which plan.
-    pub plan: PlanId,
-    /// With which lifelines.
-    pub scope: Scope,
-    /// Whether they were wide only because no address was known; then one that becomes known is a new trial.
-    #[serde(default)]
-    pub unresolved: bool,
-}
-
-/// A plan that is being tried; kept so that a restart in the middle does not forget the way back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Trial {
-    /// Which plan.
-    pub plan: PlanId,
-    /// Whether the control channel worked right before the rules closed.
-    pub channel_worked: bool,
-}
 
 /// Orders that the operator ended against their authority's will.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,36 +32,46 @@ pub struct Overridden {
     pub orders: Vec<Order>,
 }
 
-/// Everything enforcement must remember.
+/// Everything enforcement must remember, lent by the parts that own it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Journal {
+pub struct Journal<'a> {
     /// The live orders.
-    pub book: OrderBook,
-    /// The plan whose control channel was confirmed.
-    #[serde(default)]
-    pub confirmed: Option<Confirmed>,
-    /// The plan that is being tried.
-    #[serde(default)]
-    pub trial: Option<Trial>,
-    /// The plan that was given up.
-    #[serde(default)]
-    pub rolled_back: Option<RolledBack>,
+    pub book: Cow<'a, OrderBook>,
+    /// Where confirm-or-roll-back stands: the keys `confirmed`, `trial` and `rolledBack`.
+    #[serde(flatten)]
+    pub standing: Cow<'a, Standing>,
     /// The operator's override, while it holds.
     #[serde(default)]
-    pub overridden: Option<Overridden>,
+    pub overridden: Cow<'a, Option<Overridden>>,
     /// The newest time that was trusted.
     #[serde(default)]
     pub clock: Option<KeptTime>,
     /// How far quotas are used; a restart must not give them anew.
     #[serde(default)]
-    pub quotas: Vec<QuotaUse>,
+    pub quotas: Cow<'a, [QuotaUse]>,
     /// Processes that were stopped and not yet released.
     #[serde(default)]
-    pub stopped: Vec<StoppedProcess>,
+    pub stopped: Cow<'a, [StoppedProcess]>,
     /// Addresses of lifelines, so that isolation can be restored before any name resolves.
     #[serde(default)]
-    pub addresses: AddressBook,
+    pub addresses: Cow<'a, AddressBook>,
+}
+
+impl Journal<'_> {
+    /// A copy that lends nothing.
+    #[must_use]
+    pub fn into_owned(self) -> Journal<'static> {
+        Journal {
+            book: Cow::Owned(self.book.into_owned()),
+            standing: Cow::Owned(self.standing.into_owned()),
+            overridden: Cow::Owned(self.overridden.into_owned()),
+            clock: self.clock,
+            quotas: Cow::Owned(self.quotas.into_owned()),
+            stopped: Cow::Owned(self.stopped.into_owned()),
+            addresses: Cow::Owned(self.addresses.into_owned()),
+        }
+    }
 }
 
 /// A journal that cannot be read.
@@ -110,7 +85,7 @@ pub struct Damage {
 }
 
 /// The file's content.
-pub fn encode(journal: &Journal) -> Vec<u8> {
+pub fn encode(journal: &Journal<'_>) -> Vec<u8> {
     // Plain data with string keys always serialises; an empty body would be called damaged at the next start.
     let body = serde_json::to_string(journal).unwrap_or_default();
     format!("{MAGIC}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes())).into_bytes()
@@ -120,7 +95,7 @@ pub fn encode(journal: &Journal) -> Vec<u8> {
 ///
 /// # Errors
 /// [`Damage`] when the header, the checksum or the JSON is not as written.
-pub fn decode(bytes: &[u8]) -> Result<Journal, Damage> {
+pub fn decode(bytes: &[u8]) -> Result<Journal<'static>, Damage> {
     let damage = |what: String| Damage {
         what,
         says_live: says_live(bytes),
@@ -153,7 +128,7 @@ mod tests {
     use crate::quarantine::orders::document::Wish;
     use crate::quarantine::orders::order::{Authority, Order};
 
-    fn live() -> Journal {
+    fn live() -> Journal<'static> {
         let mut journal = Journal::default();
         let order = Order::isolate(
             Authority::Shadow,
@@ -161,7 +136,10 @@ mod tests {
             None,
             "2026-01-01T00:00:00Z".parse().unwrap(),
         );
-        journal.book.set(Authority::Shadow, Wish::Order(Box::new(order)));
+        journal
+            .book
+            .to_mut()
+            .set(Authority::Shadow, Wish::Order(Box::new(order)));
         journal
     }
 
@@ -169,6 +147,21 @@ mod tests {
     fn what_was_written_is_read() {
         assert_eq!(decode(&encode(&live())), Ok(live()));
         assert_eq!(decode(&encode(&Journal::default())), Ok(Journal::default()));
+    }
+
+    #[test]
+    fn a_journal_of_an_older_agent_is_read_and_written_alike() {
+        let body = r#"{"book":{"orders":[]},"confirmed":null,"trial":{"plan":"0a1b2c3d","channelWorked":true},"rolledBack":null,"overridden":null,"clock":{"time":"2026-01-01T00:00:00Z","uptime":5,"boot":"b"},"quotas":[],"stopped":[],"addresses":[]}"#;
+        let bytes = format!("{MAGIC}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes()));
+        let journal = decode(bytes.as_bytes()).unwrap();
+        assert!(matches!(
+            *journal.standing,
+            Standing::Trying {
+                channel_worked: true,
+                ..
+            }
+        ));
+        assert_eq!(String::from_utf8(encode(&journal)).unwrap(), bytes);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! What may be said: confirm or roll back ([`confirm`]), where enforcement stands ([`state`]), what the cloud is told
-//! ([`reported`]) and what a restart must know ([`journal`]).
+//! What may be said: confirm or roll back ([`standing`]), what stands in the way ([`obstacle`]), where enforcement stands
+//! ([`state`]), what the cloud is told ([`reported`]) and what a restart must know ([`journal`]).
 
-pub mod confirm;
 pub mod journal;
+pub mod obstacle;
 pub mod reported;
+pub mod standing;
 pub mod state;

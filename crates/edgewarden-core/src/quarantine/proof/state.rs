@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Overridden, RolledBack};
+use super::journal::Overridden;
+use super::obstacle::Obstacle;
+use super::standing::RolledBack;
 use crate::document::fault::Fault;
 use crate::quarantine::history::ChainHead;
 use crate::quarantine::orders::order::{Authority, Order, Posture};
@@ -157,8 +159,11 @@ pub struct State {
     pub scope: Scope,
     /// The live orders.
     pub orders: Vec<Order>,
-    /// What stands in the way, newest first.
+    /// What stands in the way, each a sentence.
     pub faults: Vec<String>,
+    /// The same as `faults`, one for one, by kind.
+    #[serde(default)]
+    pub obstacles: Vec<Obstacle>,
     /// Wishes that were refused and not replaced since.
     pub rejected: Vec<Rejection>,
     /// A plan that was given up.

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::IsolationConfig;
-use crate::host::net::links;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
 use crate::observe::way::InterfaceKind;
@@ -20,7 +19,7 @@ const BELIEVE: Duration = Duration::from_secs(600);
 
 /// What is known of the hooks.
 #[derive(Debug, Default)]
-pub(super) struct Layers {
+pub(in crate::agent::enforcer) struct Layers {
     /// What the kernel refused, when, for which interfaces, and in which words.
     refused: BTreeMap<Layer, (Duration, Hooks, String)>,
     /// The hooks of the interfaces that were last listed.
@@ -33,14 +32,19 @@ pub(super) struct Layers {
 
 impl Layers {
     /// The hooks to use now.
-    pub(super) fn hooks(&mut self, isolation: &IsolationConfig, now: Duration) -> Hooks {
-        match links::links() {
+    pub(in crate::agent::enforcer) fn hooks(
+        &mut self,
+        interfaces: Result<Vec<Link>, String>,
+        isolation: &IsolationConfig,
+        now: Duration,
+    ) -> Hooks {
+        match interfaces {
             Ok(links) => {
                 self.problem = None;
                 (self.seen, self.unnamed) = hooks_of(&links);
             }
             // What held goes on to hold.
-            Err(error) => self.problem = Some(crate::error_text(&error)),
+            Err(why) => self.problem = Some(why),
         }
         let mut hooks = self.seen.clone();
         if !isolation.bridged {
@@ -55,12 +59,18 @@ impl Layers {
     }
 
     /// Notes that the kernel does not take a layer with these hooks.
-    pub(super) fn refuse(&mut self, layer: Layer, hooks: &Hooks, why: &str, now: Duration) {
+    pub(in crate::agent::enforcer) fn refuse(
+        &mut self,
+        layer: Layer,
+        hooks: &Hooks,
+        why: &str,
+        now: Duration,
+    ) {
         self.refused.insert(layer, (now, hooks.clone(), why.to_owned()));
     }
 
     /// `hooks` without what was refused.
-    pub(super) fn without_refused(&self, mut hooks: Hooks) -> Hooks {
+    pub(in crate::agent::enforcer) fn without_refused(&self, mut hooks: Hooks) -> Hooks {
         if self.refused.contains_key(&Layer::Bridge) {
             hooks.bridge = false;
         }
@@ -71,7 +81,7 @@ impl Layers {
     }
 
     /// What cannot be cut, each a sentence.
-    pub(super) fn uncovered(&self) -> Vec<String> {
+    pub(in crate::agent::enforcer) fn uncovered(&self) -> Vec<String> {
         let refused = self.refused.iter().map(|(layer, (_, _, why))| {
             let what = match layer {
                 Layer::Bridge => "frames that a bridge passes on",

@@ -1,10 +1,8 @@
 //! The enforcer's record of what it did: every change once, on disk as soon as nothing waits for it.
 //!
 //! In: [`Event`]s. Out: the lines of the history, and what stands in the way of writing them.
-//! Noting is free of effects; [`HistoryLog::flush`] writes. The enforcer calls it after the rules are in the kernel and
-//! the state is told, so that no disk stands between an order and the kernel: what must be durable before is the
-//! journal's. A crash in between costs the records of the running change, never the order. A history that cannot be
-//! written stops nothing; what was noted waits.
+//! Noting is free of effects; [`HistoryLog::flush`] writes and may block, so both happen on the thread of
+//! [`super::HistoryKeeper`]. A history that cannot be written stops nothing; what was noted waits.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -16,15 +14,13 @@ use crate::host::files::FileError;
 use crate::host::files::append_file::{self, AppendFile};
 use crate::moment::Now;
 use crate::quarantine::history::{self, ChainHead, Event, EventBudget, KEPT, MAX_FILE, TAIL};
-use crate::quarantine::orders::order::Order;
-use crate::quarantine::plan::{Plan, PlanId, Scope};
 use crate::quarantine::proof::state::HistoryEnd;
 
 /// Events that wait while the disk is full: an hour of a busy day. The oldest are kept: they say how it began.
-const MAX_WAITING: usize = 256;
+pub(super) const MAX_WAITING: usize = 256;
 
 /// The history and what it already says.
-pub(super) struct HistoryLog {
+pub(crate) struct HistoryLog {
     path: PathBuf,
     file: Option<AppendFile>,
     /// The newest record that is on disk.
@@ -36,19 +32,13 @@ pub(super) struct HistoryLog {
     /// Events of others beyond the budget.
     withheld: u64,
     fault: Option<String>,
-    /// The plan that was recorded last, with what held it back; `None` for an open device, which is how we begin.
-    planned: Option<(PlanId, Scope, Option<String>)>,
-    /// The proof that was recorded last, likewise; `None` within when it failed since.
-    verified: Result<Option<(PlanId, Scope)>, Doubted>,
+    /// Ends without a word: the agent did not stop, it failed.
+    silent: bool,
 }
-
-/// What was proven is not known any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Doubted;
 
 impl HistoryLog {
     /// The history in `state_directory`; nothing is touched before the first [`HistoryLog::flush`].
-    pub(super) fn new(state_directory: &Path) -> Self {
+    pub(crate) fn new(state_directory: &Path) -> Self {
         Self {
             path: state_directory.join(history::FILE),
             file: None,
@@ -58,55 +48,36 @@ impl HistoryLog {
             budget: EventBudget::new(clock::now().uptime),
             withheld: 0,
             fault: None,
-            planned: None,
-            verified: Ok(None),
+            silent: false,
         }
     }
 
-    /// Notes what happened now.
-    pub(super) fn note(&mut self, event: Event) {
-        let now = clock::now();
-        if event.is_provoked() && !self.budget.take(now.uptime) {
+    /// Notes what happened then.
+    pub(crate) fn note(&mut self, then: Now, event: Event) {
+        if event.is_provoked() && !self.budget.take(then.uptime) {
             self.withheld += 1;
         } else {
-            self.wait(now.wall, event);
+            self.wait(then.wall, event);
         }
     }
 
-    /// Notes which plan follows from the orders, and why it is not carried out; only news counts.
-    pub(super) fn plan(&mut self, plan: &Plan, orders: &[Order], held_back: Option<&str>) {
-        let held_back = held_back.map(str::to_owned);
-        let key = (!plan.is_normal()).then(|| (plan.id(), plan.scope, held_back.clone()));
-        if self.planned != key {
-            self.planned = key;
-            self.note(Event::planned(plan, orders, held_back));
-        }
+    /// Events that found no room before they came here.
+    pub(crate) fn note_overflow(&mut self, count: u64) {
+        self.overflowed = self.overflowed.saturating_add(count);
     }
 
-    /// Notes that the kernel holds `plan`; only news counts.
-    pub(super) fn proven(&mut self, plan: &Plan) {
-        let key = Ok((!plan.is_normal()).then(|| (plan.id(), plan.scope)));
-        if self.verified != key {
-            self.verified = key;
-            self.note(Event::Verified {
-                plan: plan.id(),
-                posture: plan.posture,
-            });
-        }
-    }
-
-    /// What was proven is not known any more; the next proof is news.
-    pub(super) fn unproven(&mut self) {
-        self.verified = Err(Doubted);
+    /// The agent failed: no record says that it stopped.
+    pub(crate) fn end_silently(&mut self) {
+        self.silent = true;
     }
 
     /// What stands in the way of writing, for the operator.
-    pub(super) fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<String> {
         self.fault.clone()
     }
 
     /// Where the history ends on disk.
-    pub(super) fn end(&self) -> Option<HistoryEnd> {
+    pub(crate) fn end(&self) -> Option<HistoryEnd> {
         self.head.clone().map(|head| HistoryEnd {
             file: self.path.clone(),
             head,
@@ -114,7 +85,7 @@ impl HistoryLog {
     }
 
     /// Writes everything that waits and waits for the disk.
-    pub(super) fn flush(&mut self, now: Now) {
+    pub(crate) fn flush(&mut self, now: Now) {
         if self.withheld > 0 && self.budget.take(now.uptime) {
             let count = std::mem::take(&mut self.withheld);
             let why = "somebody makes them happen in a loop".into();
@@ -230,15 +201,16 @@ impl HistoryLog {
 impl Drop for HistoryLog {
     /// The agent stops: the last record. What is aborted by a signal ends here too.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.note(Event::Stopped);
+        let now = clock::now();
+        if !self.silent {
+            self.note(now, Event::Stopped);
         }
-        self.flush(clock::now());
+        self.flush(now);
     }
 }
 
 #[cfg(test)]
-#[path = "history_tests.rs"]
+#[path = "log_tests.rs"]
 #[expect(
     clippy::disallowed_methods,
     reason = "looks at the files and changes them as somebody would"

@@ -1,53 +1,87 @@
-//! The enforcer's desk: what each command changes in the journal and the settings. No effects.
+//! What the authorities want: the live orders, what the operator ended against their will, and what was refused.
+//!
+//! In: wishes. Out: the orders that live, and what of it is worth a record. No effects.
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::{Command, Enforcer, REMEMBERED, Settings};
 use crate::document::fault::{Fault, join};
 use crate::moment::Now;
 use crate::quarantine::history::{self, Event};
+use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
-use crate::quarantine::proof::journal::Overridden;
-use crate::quarantine::proof::state::{MAX_SHOWN, Rejection};
+use crate::quarantine::proof::journal::{Journal, Overridden};
+use crate::quarantine::proof::state::{MAX_SHOWN, Rejection, State};
 
-impl Enforcer {
-    pub(super) fn handle(&mut self, command: Command, now: Now) {
-        match command {
-            Command::Wish {
-                authority,
-                wish: Ok(wish),
-            } => self.take_wish(authority, wish, now),
-            Command::Wish {
-                authority,
-                wish: Err(faults),
-            } => self.refuse_wish(authority, faults, now),
-            Command::Override { reason } => self.override_all(reason, now),
-            // Whoever asked may have gone.
-            Command::Plan { order, reply } => drop(reply.send(Box::new(self.outlook(order, now)))),
-            Command::Settings(settings) => self.take_settings(*settings),
-            Command::Addresses(endpoints) => {
-                if self.journal.addresses.note(endpoints, now.wall) {
-                    tracing::debug!("lifeline addresses changed");
-                }
-            }
-            Command::KernelChanged(change) => {
-                self.changes.extend(change);
-                let surplus = self.changes.len().saturating_sub(REMEMBERED);
-                self.changes.drain(..surplus);
-            }
-            // Nothing to note: the reconciliation that follows every command looks at everything.
-            Command::LinksChanged | Command::Look => {}
-            Command::Channel { works } => self.channel_works = works,
-            Command::ServiceTime(time) => self.clock.service(now, time),
-            Command::RoundTrip { sent } => {
-                self.channel_works = true;
-                self.round_trip = self.round_trip.max(Some(sent));
-            }
+/// The desk at which wishes arrive.
+#[derive(Debug, Default)]
+pub(super) struct OrderDesk {
+    book: OrderBook,
+    overridden: Option<Overridden>,
+    rejected: Vec<Rejection>,
+    news: Vec<Event>,
+}
+
+impl OrderDesk {
+    /// As the journal remembers it.
+    pub(super) fn restore(journal: &Journal<'_>) -> Self {
+        Self {
+            book: journal.book.clone().into_owned(),
+            overridden: journal.overridden.clone().into_owned(),
+            ..Self::default()
         }
     }
 
-    fn take_wish(&mut self, authority: Authority, wish: Wish, now: Now) {
+    /// Lends the journal what it must remember.
+    pub(super) fn lend<'a>(&'a self, journal: &mut Journal<'a>) {
+        journal.book = Cow::Borrowed(&self.book);
+        journal.overridden = Cow::Borrowed(&self.overridden);
+    }
+
+    /// The live orders.
+    pub(super) fn orders(&self) -> &[Order] {
+        self.book.orders()
+    }
+
+    /// The book as it would be if the operator gave `order`.
+    pub(super) fn with(&self, order: Option<Box<Order>>, now: Now) -> OrderBook {
+        let mut book = self.book.clone();
+        book.expire(now.wall);
+        if let Some(order) = order {
+            // As `take` does.
+            book.set(Authority::Recovery, Wish::Release);
+            book.set(Authority::Operator, Wish::Order(order));
+        }
+        book
+    }
+
+    /// What is worth a record since the last call.
+    pub(super) fn take_news(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// How long until the next order ends by itself.
+    pub(super) fn next_end(&self, now: Now) -> Option<std::time::Duration> {
+        let ends = self.orders().iter().filter_map(|order| order.expires);
+        ends.map(|end| end.duration_since(now.wall).try_into().unwrap_or_default())
+            .min()
+    }
+
+    /// Ends what has ended by itself.
+    pub(super) fn expire(&mut self, now: Now) {
+        for ended in self.book.expire(now.wall) {
+            tracing::info!(order = %ended.id, authority = %ended.authority, "the order has expired");
+            self.news.push(Event::Expired {
+                authority: ended.authority,
+                order: ended.id,
+            });
+        }
+    }
+
+    /// Takes what an authority wants. Gives whether that is news: then what was given up deserves another try.
+    pub(super) fn take(&mut self, authority: Authority, wish: Wish, now: Now) -> bool {
         self.rejected.retain(|rejection| rejection.authority != authority);
         // A person who decides ends what a damaged journal made us assume.
         if authority == Authority::Operator {
@@ -60,19 +94,12 @@ impl Enforcer {
             },
             Wish::Release => Wish::Release,
         };
-        if self.is_overridden(authority, &wish) {
-            return;
-        }
-        if self.set(authority, wish, authority) {
-            // New orders deserve a new try.
-            self.journal.rolled_back = None;
-        }
+        !self.is_overridden(authority, &wish) && self.set(authority, wish, authority)
     }
 
     /// Changes what `authority` wants; gives whether that is news.
-    fn set(&mut self, authority: Authority, wish: Wish, by: Authority) -> bool {
-        let orders = self.journal.book.orders();
-        let held = orders.iter().find(|order| order.authority == authority);
+    pub(super) fn set(&mut self, authority: Authority, wish: Wish, by: Authority) -> bool {
+        let held = self.orders().iter().find(|order| order.authority == authority);
         let (text, event) = match &wish {
             Wish::Order(order) => (format!("{} ({})", order.posture, order.id), Event::ordered(order)),
             Wish::Release => {
@@ -81,17 +108,17 @@ impl Enforcer {
                 ("release".to_owned(), event)
             }
         };
-        let news = self.journal.book.set(authority, wish);
+        let news = self.book.set(authority, wish);
         if news {
             tracing::info!(%authority, "new wish: {text}");
-            self.history.note(event);
+            self.news.push(event);
         }
         news
     }
 
     /// Whether the operator has ended just this wish; another wish of the same authority ends the override for it.
     fn is_overridden(&mut self, authority: Authority, wish: &Wish) -> bool {
-        let Some(overridden) = &mut self.journal.overridden else {
+        let Some(overridden) = &mut self.overridden else {
             return false;
         };
         // Shadow and deployment are read again and again; the others speak once, so what they say is always news.
@@ -102,12 +129,13 @@ impl Enforcer {
         }
         overridden.orders.retain(|order| order.authority != authority);
         if overridden.orders.is_empty() {
-            self.journal.overridden = None;
+            self.overridden = None;
         }
         false
     }
 
-    fn refuse_wish(&mut self, authority: Authority, faults: Vec<Fault>, now: Now) {
+    /// A wish that cannot be read changes nothing and is told.
+    pub(super) fn refuse(&mut self, authority: Authority, faults: Vec<Fault>, now: Now) {
         let known = self
             .rejected
             .iter()
@@ -116,7 +144,7 @@ impl Enforcer {
             return;
         }
         tracing::warn!(%authority, "the order is refused and changes nothing: {}", join(&faults));
-        self.history.note(Event::Refused {
+        self.news.push(Event::Refused {
             authority,
             faults: faults.iter().map(Fault::to_string).collect(),
         });
@@ -132,25 +160,25 @@ impl Enforcer {
         self.rejected.truncate(MAX_SHOWN);
     }
 
-    fn override_all(&mut self, reason: String, now: Now) {
-        let mut orders = self.journal.book.clear();
+    /// The operator ends every order.
+    pub(super) fn override_all(&mut self, reason: String, now: Now) {
+        let mut orders = self.book.clear();
         for order in &orders {
             tracing::warn!(order = %order.id, authority = %order.authority, "ended by the operator: {reason}");
         }
         if !orders.is_empty() {
-            self.history.note(Event::Overridden {
+            self.news.push(Event::Overridden {
                 reason: reason.clone(),
                 orders: history::names(&orders),
             });
         }
-        self.journal.rolled_back = None;
         // The operator's own order and what a damaged journal made us assume end for good: nobody's will is held back.
         orders.retain(|order| !matches!(order.authority, Authority::Operator | Authority::Recovery));
         if !orders.is_empty() {
             // What was ended before and is still repeated must not come back by this.
-            let earlier = self.journal.overridden.take();
+            let earlier = self.overridden.take();
             orders.extend(earlier.into_iter().flat_map(|earlier| earlier.orders));
-            self.journal.overridden = Some(Overridden {
+            self.overridden = Some(Overridden {
                 reason,
                 at: now.wall,
                 orders,
@@ -158,16 +186,11 @@ impl Enforcer {
         }
     }
 
-    fn take_settings(&mut self, settings: Settings) {
-        let lifelines = &settings.isolation.settings.lifelines;
-        self.journal
-            .addresses
-            .keep_purposes(|purpose| lifelines.wants(purpose));
-        if settings.isolation != self.settings.isolation {
-            // Another endpoint or another lifeline may be what the plan that was given up needed.
-            self.journal.rolled_back = None;
-        }
-        self.settings = settings;
+    /// What may be said of it.
+    pub(super) fn show(&self, state: &mut State) {
+        state.orders = self.orders().iter().map(Order::for_show).collect();
+        state.rejected.clone_from(&self.rejected);
+        state.overridden.clone_from(&self.overridden);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::quarantine::history::{ChainFault, ChainSummary, FILE, HistoryFile, Record, read, verify};
-use crate::quarantine::orders::order::Authority;
+use crate::quarantine::orders::order::{Authority, Order};
 
 fn files(directory: &Path) -> Vec<HistoryFile> {
     let path = directory.join(FILE);
@@ -41,7 +41,7 @@ fn ordered(reason: &str) -> Event {
 
 /// Notes and writes one order.
 fn write(log: &mut HistoryLog, reason: &str) {
-    log.note(ordered(reason));
+    log.note(clock::now(), ordered(reason));
     log.flush(clock::now());
 }
 
@@ -65,7 +65,7 @@ fn it_is_rotated_and_stays_one_chain() {
     for _ in 0..80 {
         // As many at once as may wait.
         for _ in 0..MAX_WAITING {
-            log.note(ordered(&long));
+            log.note(clock::now(), ordered(&long));
         }
         log.flush(clock::now());
     }
@@ -156,7 +156,7 @@ fn a_loop_of_somebody_elses_leaves_room_for_the_rest() {
     let mut log = HistoryLog::new(directory.path());
     for _ in 0..1_000 {
         let what = "the table was flushed".into();
-        log.note(Event::Reasserted { by: None, what });
+        log.note(clock::now(), Event::Reasserted { by: None, what });
         log.flush(clock::now());
     }
     write(&mut log, "still told");
@@ -169,27 +169,4 @@ fn a_loop_of_somebody_elses_leaves_room_for_the_rest() {
     let last = records(directory.path()).pop().unwrap().known().unwrap();
     assert!(matches!(last, Event::Missed { count: 900.., .. }), "{last:?}");
     check(directory.path()).unwrap();
-}
-
-#[test]
-fn only_news_is_noted() {
-    use crate::quarantine::plan::{IsolationSettings, fold};
-    let directory = tempfile::tempdir().unwrap();
-    let mut log = HistoryLog::new(directory.path());
-    let orders = [Order::isolate(Authority::Shadow, "s", None, clock::now().wall)];
-    let settings = IsolationSettings::default();
-    let closed = fold(&orders, &settings, Vec::new(), Scope::Pinned, clock::now().wall);
-    let open = fold(&[], &settings, Vec::new(), Scope::Pinned, clock::now().wall);
-    for plan in [&open, &closed, &open] {
-        for _ in 0..3 {
-            log.plan(plan, &orders, None);
-            log.proven(plan);
-        }
-    }
-    log.unproven();
-    log.proven(&open);
-    log.proven(&open);
-    log.flush(clock::now());
-    let expected = ["planned", "verified", "planned", "verified", "verified"];
-    assert_eq!(kinds(directory.path()), expected);
 }

@@ -1,0 +1,237 @@
+//! What enforcement asks of the machine: its packet filter, its processes and sockets, its disk, its clock.
+//!
+//! The enforcer (`agent::enforcer`) knows these traits and nothing else of the machine; `host` carries them out, a fake
+//! keeps a kernel's semantics in the model run of the tests. Every answer comes later: nothing here may block the thread
+//! that decides, and every wait behind these traits has a limit of its own.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::history::Event;
+use super::orders::order::Order;
+use super::plan::Plan;
+use super::proof::obstacle::Obstacle;
+use super::proof::state::HistoryEnd;
+use super::ruleset::verify::Listings;
+use super::ruleset::{CarriedCounters, Layer, Ruleset, SetElements};
+use crate::moment::Now;
+use crate::observe::link::Link;
+use crate::process::{Process, ProcessId};
+
+/// What became of a datagram that must not leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CanaryFate {
+    /// The packet filter refused it: proof.
+    Refused,
+    /// There is no route; nothing can leave that way either, but it is no proof of the filter.
+    NoRoute,
+    /// It was sent: the filter does not hold.
+    Left,
+    /// It was not sent for a reason of its own: a prohibiting route, a broadcast. It proves nothing.
+    Unclear(String),
+}
+
+/// Somebody's change of the packet filter, as the kernel tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterChange {
+    /// The generation it made.
+    pub generation: u32,
+    /// The process, as the kernel saw it at that moment.
+    pub pid: u32,
+    /// Its short name, chosen by itself.
+    pub name: String,
+}
+
+/// The kernel's packet filter. Only tables of ours are ever named.
+pub trait PacketFilter: Send {
+    /// Counts every transaction of anybody; wraps around.
+    fn generation(&mut self) -> impl Future<Output = Result<u32, Obstacle>> + Send;
+
+    /// In which families our table exists.
+    fn tables(&mut self) -> impl Future<Output = Result<BTreeSet<Layer>, Obstacle>> + Send;
+
+    /// The listings of our tables in these families; one that does not exist is left out. [`Obstacle::Refused`] when a table
+    /// is there and cannot be listed.
+    fn list(&mut self, layers: &BTreeSet<Layer>) -> impl Future<Output = Result<Listings, Obstacle>> + Send;
+
+    /// Replaces the tables that are `present` by those of `ruleset`, whose counters go on from `counted`: one transaction,
+    /// all of it or nothing.
+    fn load(
+        &mut self,
+        ruleset: &Ruleset,
+        present: &BTreeSet<Layer>,
+        counted: &CarriedCounters,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), Obstacle>> + Send;
+
+    /// Turns the `held` elements of our tables into those of `ruleset`, which differs in nothing else: one transaction.
+    fn change(
+        &mut self,
+        ruleset: &Ruleset,
+        held: &SetElements,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), Obstacle>> + Send;
+
+    /// What our counters and quotas say.
+    fn counted(&mut self) -> impl Future<Output = Result<CarriedCounters, Obstacle>> + Send;
+
+    /// The interfaces of our egress chain, by name.
+    fn egress_devices(&mut self) -> impl Future<Output = Result<BTreeSet<String>, Obstacle>> + Send;
+
+    /// Every interface of this namespace, or why they cannot be listed.
+    fn interfaces(&mut self) -> impl Future<Output = Result<Vec<Link>, String>> + Send;
+
+    /// Sends one datagram of one byte.
+    fn send_canary(&mut self, to: SocketAddr) -> impl Future<Output = CanaryFate> + Send;
+}
+
+/// Why a signal had no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignalFailure {
+    /// That very process has ended.
+    Gone,
+    /// The kernel refused: a sentence that names the process.
+    Refused(String),
+}
+
+/// What is done to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Stops it; it can go on later.
+    Freeze,
+    /// Lets a stopped one go on.
+    Thaw,
+    /// Ends it.
+    Kill,
+}
+
+/// The processes of this machine.
+pub trait Processes: Send {
+    /// All that run now; an obstacle when they are not listed in time.
+    fn list(&mut self) -> impl Future<Output = Result<Vec<Process>, Obstacle>> + Send;
+
+    /// Sends a signal to just this process, never to another one that took its number.
+    fn signal(
+        &mut self,
+        to: ProcessId,
+        signal: Signal,
+    ) -> impl Future<Output = Result<(), SignalFailure>> + Send;
+
+    /// Our own process.
+    fn own_pid(&self) -> u32;
+}
+
+/// Whose sockets are never closed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SparedSockets {
+    /// The nucleus' process; while it is not known, whoever started us may be it.
+    pub nucleus: Option<u32>,
+    /// Executables, with `*`.
+    pub executables: Vec<String>,
+}
+
+/// What a look for cut connections has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SocketsClosed {
+    /// Sockets closed.
+    pub closed: u64,
+    /// Whether all of them were looked at; what is left is for the next look.
+    pub complete: bool,
+    /// This kernel cannot close sockets.
+    pub unsupported: bool,
+}
+
+/// Other programs' sockets.
+pub trait Sockets: Send {
+    /// Closes the connections that `plan` cuts. `urgent`: the rules are new; otherwise it may be too early for another
+    /// look. A sentence when it cannot be done.
+    fn close_cut(
+        &mut self,
+        plan: &Plan,
+        urgent: bool,
+        spared: &SparedSockets,
+    ) -> impl Future<Output = Result<SocketsClosed, String>> + Send;
+}
+
+/// Where the journal's bytes are kept.
+pub trait JournalStore: Send {
+    /// The bytes; `None` when there is no journal. A sentence when there is one that cannot be read.
+    fn read(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>, String>> + Send;
+
+    /// Replaces them, durable when it returns. A sentence when that failed, or was not done in time.
+    fn replace(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Puts a journal that cannot be read aside and says where it is, or why it is not.
+    fn set_aside(&mut self) -> impl Future<Output = Result<PathBuf, String>> + Send;
+}
+
+/// Where the history is kept.
+pub trait HistoryStore: Send {
+    /// Notes what happened `then`; only data.
+    fn note(&mut self, then: Now, event: Event);
+
+    /// Notes which plan follows from the orders, and why it is not carried out; only news counts.
+    fn note_plan(&mut self, then: Now, plan: &Plan, orders: &[Order], held_back: Option<&str>);
+
+    /// Notes whether the kernel holds `plan`; only news counts.
+    fn note_proof(&mut self, then: Now, plan: &Plan, proven: bool);
+
+    /// Writes what was noted, as far as the disk answers in time; what it does not wait for is written later.
+    fn record(&mut self, now: Now) -> impl Future<Output = ()> + Send;
+
+    /// Where the history ends on disk.
+    fn end(&self) -> Option<HistoryEnd>;
+
+    /// What stands in the way of writing, a sentence.
+    fn fault(&self) -> Option<String>;
+}
+
+/// The clock.
+pub trait Clock: Send {
+    /// Both clocks.
+    fn now(&self) -> Now;
+
+    /// Names this boot of the machine, to which uptimes belong.
+    fn boot(&self) -> String;
+}
+
+/// A machine: all of them together.
+pub trait Machine {
+    /// Its packet filter.
+    type Filter: PacketFilter;
+    /// Its processes.
+    type Processes: Processes;
+    /// Its sockets.
+    type Sockets: Sockets;
+    /// Its journal.
+    type Journal: JournalStore;
+    /// Its history.
+    type History: HistoryStore;
+    /// Its clock.
+    type Clock: Clock;
+
+    /// Hands out the parts, once.
+    fn parts(self) -> Parts<Self>
+    where
+        Self: Sized;
+}
+
+/// The parts of a [`Machine`].
+pub struct Parts<M: Machine> {
+    /// Its packet filter.
+    pub filter: M::Filter,
+    /// Its processes.
+    pub processes: M::Processes,
+    /// Its sockets.
+    pub sockets: M::Sockets,
+    /// Its journal.
+    pub journal: M::Journal,
+    /// Its history.
+    pub history: M::History,
+    /// Its clock.
+    pub clock: M::Clock,
+}

@@ -1,0 +1,154 @@
+//! What stands in the way of what is ordered, and what a person can do about it.
+//!
+//! In: what a door (the kernel, the disk, a process) answered. Out: an [`Obstacle`], its sentence, its next step. News is
+//! found by comparing obstacles, not sentences; sentences are made where they are shown.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Obstacle {
+    /// The kernel wants a capability that we do not have.
+    #[error("nft is not permitted to change the packet filter (CAP_NET_ADMIN is missing)")]
+    NotPermitted,
+    /// There is no program to load rules with.
+    #[error("nft was not found in PATH, /usr/sbin, /sbin, /usr/bin or /usr/local/sbin (install nftables)")]
+    NftMissing,
+    /// The program could not be run or talked to.
+    #[error("{why}")]
+    NftFailed {
+        /// What happened, with its causes.
+        why: String,
+    },
+    /// The program gave no answer in time, or one that cannot be read; somebody's table may be what makes it.
+    #[error("{why}")]
+    NftUnreadable {
+        /// What happened, with its causes.
+        why: String,
+    },
+    /// The kernel's packet filter does not answer.
+    #[error("the packet filter cannot be asked: {why}")]
+    FilterSilent {
+        /// What happened, with its causes.
+        why: String,
+    },
+    /// A transaction was refused; the kernel has what it had before.
+    #[error("nft refused: {complaint}")]
+    Refused {
+        /// nft's or the kernel's own words, shortened.
+        complaint: String,
+    },
+    /// What was loaded is not what is listed.
+    #[error("{difference}")]
+    Differs {
+        /// One difference.
+        difference: String,
+    },
+    /// The egress chain is on other interfaces.
+    #[error("the kernel filters the egress of other interfaces than it was told")]
+    EgressDiffers,
+    /// A datagram that must be refused was sent.
+    #[error("the canary to {to} left the device: the rules do not hold")]
+    CanaryLeft {
+        /// Where it went.
+        to: SocketAddr,
+    },
+    /// The journal could not be written, or not in time.
+    #[error("{why}: what is ordered would not survive a restart")]
+    JournalNotWritten {
+        /// What happened, with its causes.
+        why: String,
+    },
+    /// The wall clock is not believed while an order has an end.
+    #[error("{how}")]
+    ClockDoubted {
+        /// By how much, in which direction.
+        how: String,
+    },
+    /// The processes cannot be listed: nobody knows whether the named ones run.
+    #[error("the processes cannot be listed: {why}")]
+    ProcessesUnknown {
+        /// What happened, with its causes.
+        why: String,
+    },
+    /// A process that an order names goes on running.
+    #[error("{what}")]
+    ProcessRuns {
+        /// Which one, and why.
+        what: String,
+    },
+    /// A process that should run again does not.
+    #[error("process {pid} ({name}) stays frozen: {why}")]
+    ProcessStaysFrozen {
+        /// Its number.
+        pid: u32,
+        /// Its short name.
+        name: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Obstacle {
+    /// Whether the packet filter cannot be used at all, so that what it holds is not known.
+    pub const fn blinds(&self) -> bool {
+        matches!(
+            self,
+            Self::NotPermitted | Self::NftMissing | Self::NftFailed { .. } | Self::FilterSilent { .. }
+        )
+    }
+
+    /// What a person at the device can do.
+    pub const fn next_step(&self) -> &'static str {
+        match self {
+            Self::NotPermitted => "run the agent as root, as the recipe does (RequiresPrivilege: true)",
+            Self::NftMissing => "install the package nftables; it is tried again every two seconds",
+            Self::NftFailed { .. } | Self::NftUnreadable { .. } => {
+                "run `nft list ruleset` as root: what it says is what hinders the agent"
+            }
+            Self::FilterSilent { .. } => {
+                "look into `dmesg` for nf_tables: the kernel's packet filter is missing or broken"
+            }
+            Self::Refused { .. } => {
+                "load `edgewarden plan --nft` by hand with `nft -c -f -` to see what this kernel refuses"
+            }
+            Self::Differs { .. } | Self::EgressDiffers => {
+                "find who else writes nftables (`edgewarden history` names the process); ours are put back meanwhile"
+            }
+            Self::CanaryLeft { .. } => {
+                "look for rules, offloads or XDP programs that pass our table (`nft list ruleset`)"
+            }
+            Self::JournalNotWritten { .. } => {
+                "make room on, or remount, the file system of the state directory"
+            }
+            Self::ClockDoubted { .. } => "set the clock, or wait until the shadow service tells the time",
+            Self::ProcessesUnknown { .. } => "look whether /proc is mounted and answers",
+            Self::ProcessRuns { .. } => {
+                "stop it by hand if it must not run, or name it more narrowly in the order"
+            }
+            Self::ProcessStaysFrozen { .. } => "let it go on with `kill -CONT` and its number",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_obstacle_is_written_by_its_kind_and_read_back() {
+        let left = Obstacle::CanaryLeft {
+            to: "203.0.113.254:9".parse().unwrap(),
+        };
+        let text = serde_json::to_string(&left).unwrap();
+        assert_eq!(text, r#"{"kind":"canaryLeft","to":"203.0.113.254:9"}"#);
+        assert_eq!(serde_json::from_str::<Obstacle>(&text).unwrap(), left);
+        assert_eq!(
+            left.to_string(),
+            "the canary to 203.0.113.254:9 left the device: the rules do not hold"
+        );
+    }
+}

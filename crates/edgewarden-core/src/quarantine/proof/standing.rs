@@ -1,0 +1,489 @@
+//! Confirm or roll back, as one machine: whether the owner's channel lives behind the rules, and what follows if not.
+//!
+//! ```text
+//!           another plan                       a round trip sent behind the rules
+//!  Open ─────────────────► Trying ───────────────────────────────────────────────► Confirmed
+//!   ▲ ▲                    │ ▲ │ ▲                                                     │
+//!   │ │ nothing is cut     │ │ │ └─────────────────────────────────────────────────────┘
+//!   │ └────────────────────┘ │ │            another plan, or its lines must be drawn anew
+//!   │                        │ │
+//!   │                        │ │ silent for one window: the lines are widened, and tried again
+//!   │                        │ │ silent for another one: given up
+//!   │  another chance        │ ▼
+//!   └──────────────────── GivenUp ──► proven: the channel came back without the rules, they stay away
+//!                            └──────► after four windows as silent without the rules: Trying again, and held
+//! ```
+//!
+//! In: the plan that is carried out, that the kernel holds it, answers of the shadow service, the clock. Out: how wide the
+//! lifelines are drawn, and each [`Turn`]. The machine *is* the journal's entry: [`Standing`] is written and read as the
+//! keys `confirmed`, `trial` and `rolledBack` of journal version 1.
+//!
+//! Invariants: without a round trip that was *sent after the load* a plan never becomes confirmed; a plan before which the
+//! channel was silent is never given up for that (it did not break the channel); a channel that worked is silent behind
+//! rules of ours for three windows at most, however often plan and lines change meanwhile; what was given up because of an
+//! outage comes back after four windows, so no outage opens a device for good.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::moment::Now;
+use crate::quarantine::plan::{PlanId, Scope};
+
+/// Windows to wait for the channel after a release: the nucleus must notice its dead connection and make another.
+const AFTERMATH_WINDOWS: u32 = 4;
+/// Windows of silence behind rules of ours, whatever plans and lines they had: one for each way to draw the lines and one
+/// for changes in between.
+const SILENT_WINDOWS: u32 = 3;
+
+/// How the control channel's lifeline is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lines {
+    /// Known addresses only, or any address on the channel's ports.
+    pub scope: Scope,
+    /// Wide only because no address is known; one that becomes known is a new trial.
+    pub unresolved: bool,
+}
+
+impl Lines {
+    const PINNED: Self = Self {
+        scope: Scope::Pinned,
+        unresolved: false,
+    };
+    const WIDENED: Self = Self {
+        scope: Scope::Wide,
+        unresolved: false,
+    };
+    const UNRESOLVED: Self = Self {
+        scope: Scope::Wide,
+        unresolved: true,
+    };
+
+    /// How a plan is first drawn: without any known address a pinned lifeline would be none at all.
+    const fn first(unresolved: bool) -> Self {
+        if unresolved {
+            Self::UNRESOLVED
+        } else {
+            Self::PINNED
+        }
+    }
+
+    /// The same plan's lines, now that an address is known or none is. What was widened stays wide.
+    fn redrawn(self, unresolved: bool) -> Self {
+        if self == Self::WIDENED {
+            self
+        } else {
+            Self::first(unresolved)
+        }
+    }
+}
+
+/// Since when the kernel holds the rules that are on trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Uptime at which the kernel first held them with these lines.
+    began: Duration,
+    /// Uptime at which they were last loaded: what went through before proves nothing of them.
+    loaded: Duration,
+    /// A question that was sent after that was answered.
+    answered: bool,
+}
+
+/// A plan that was given up, as the journal and the cloud have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolledBack {
+    /// Which plan; it is not tried again until the orders or the isolation settings change.
+    pub plan: PlanId,
+    /// When it was given up.
+    pub at: Timestamp,
+    /// Why, for people.
+    pub why: String,
+    /// The channel came back without its rules: they had cut it.
+    #[serde(default)]
+    pub proven: bool,
+}
+
+/// Where confirm-or-roll-back stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Entry", into = "Entry")]
+pub enum Standing {
+    /// Nothing is cut, or it is not known yet whether.
+    #[default]
+    Open,
+    /// A plan is carried out, and the channel has not been seen to work behind it.
+    Trying {
+        /// Which plan.
+        plan: PlanId,
+        /// How its lifeline is drawn.
+        lines: Lines,
+        /// Absent until the kernel holds it.
+        since: Option<Window>,
+        /// Uptime since which rules of ours are closed and no question was answered; goes on from plan to plan. Absent until
+        /// the kernel holds any.
+        silent_since: Option<Duration>,
+        /// Whether the channel worked before rules of ours closed, and this plan means to let it live. Only then is its
+        /// silence held against the rules.
+        channel_worked: bool,
+    },
+    /// The channel was seen to work behind the plan; nobody asks again.
+    Confirmed {
+        /// Which plan.
+        plan: PlanId,
+        /// How its lifeline was drawn then.
+        lines: Lines,
+    },
+    /// The plan is not carried out, because it silenced the channel.
+    GivenUp {
+        /// Which plan, when and why.
+        release: RolledBack,
+        /// Uptime since which its rules are away, until it is known whether they had cut the channel.
+        since: Option<Duration>,
+    },
+}
+
+/// What just changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// The channel works through the closed firewall.
+    Confirmed(PlanId),
+    /// It is silent: the lines are drawn wider.
+    Widened(PlanId),
+    /// It stayed silent: the plan is given up, for this reason.
+    GaveUp(PlanId, String),
+    /// It is as silent without the rules: they are put back.
+    PutBack(PlanId),
+}
+
+/// A plan as the machine needs to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried<'a> {
+    /// Which one.
+    pub plan: &'a PlanId,
+    /// Whether carrying it out cuts anything; not for a normal plan, nor in mode `observe`.
+    pub cuts: bool,
+    /// Whether it means to let the control channel live.
+    pub spares_channel: bool,
+    /// Whether no address of the channel is known.
+    pub unresolved: bool,
+}
+
+impl Standing {
+    /// The plan that is to be carried out. `channel_works`: the channel was seen to work just now, or a moment ago.
+    pub fn on_plan(&mut self, carried: Carried<'_>, channel_works: bool) {
+        let Carried {
+            plan,
+            cuts,
+            spares_channel,
+            unresolved,
+        } = carried;
+        match self {
+            // What was given up stays away also while nothing wants it.
+            Self::GivenUp { release, .. } if !cuts || release.plan == *plan => {}
+            _ if !cuts => *self = Self::Open,
+            Self::Confirmed { plan: known, lines }
+                if known == plan && *lines == lines.redrawn(unresolved) => {}
+            Self::Trying {
+                plan: known,
+                lines,
+                since,
+                ..
+            } if known == plan => {
+                let drawn = lines.redrawn(unresolved);
+                if drawn != *lines {
+                    (*lines, *since) = (drawn, None);
+                }
+            }
+            _ => {
+                *self = Self::Trying {
+                    plan: plan.clone(),
+                    lines: Lines::first(unresolved),
+                    since: None,
+                    silent_since: self.silent_since(),
+                    channel_worked: spares_channel && (channel_works || self.vouches()),
+                }
+            }
+        }
+    }
+
+    /// Whether what went before proves that the channel worked until rules of ours closed.
+    fn vouches(&self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Trying { channel_worked, .. } => *channel_worked,
+            Self::Confirmed { .. } | Self::GivenUp { .. } => true,
+        }
+    }
+
+    const fn silent_since(&self) -> Option<Duration> {
+        match self {
+            Self::Trying { silent_since, .. } => *silent_since,
+            _ => None,
+        }
+    }
+
+    /// The kernel was proven to hold the plan at uptime `now`; `anew`: it was loaded, or changed, since it last was.
+    pub fn on_loaded(&mut self, anew: bool, now: Duration) {
+        let Self::Trying {
+            since, silent_since, ..
+        } = self
+        else {
+            return;
+        };
+        silent_since.get_or_insert(now);
+        match since {
+            None => {
+                *since = Some(Window {
+                    began: now,
+                    loaded: now,
+                    answered: false,
+                });
+            }
+            Some(window) if anew => (window.loaded, window.answered) = (now, false),
+            Some(_) => {}
+        }
+    }
+
+    /// A question to the shadow service that was sent at uptime `sent` was answered.
+    pub fn on_round_trip(&mut self, sent: Duration) {
+        match self {
+            Self::Trying {
+                since, silent_since, ..
+            } => {
+                if let Some(window) = since {
+                    window.answered |= sent >= window.loaded;
+                }
+                *silent_since = silent_since.map(|silent| silent.max(sent));
+            }
+            Self::GivenUp { release, since } if since.is_some_and(|since| sent >= since) => {
+                release.proven = true;
+                *since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// The orders or the isolation settings changed: what was given up deserves another try. That the channel worked
+    /// before is not forgotten.
+    pub fn on_another_chance(&mut self) {
+        if let Self::GivenUp { release, .. } = self {
+            *self = Self::trial(release.plan.clone(), true);
+        }
+    }
+
+    const fn trial(plan: PlanId, channel_worked: bool) -> Self {
+        Self::Trying {
+            plan,
+            lines: Lines::PINNED,
+            since: None,
+            silent_since: None,
+            channel_worked,
+        }
+    }
+
+    /// After a restart nobody knows when the release was: the wait begins anew at uptime `now`.
+    pub fn on_restart(&mut self, now: Duration) {
+        if let Self::GivenUp { release, since } = self {
+            *since = (!release.proven).then_some(now);
+        }
+    }
+
+    /// Time passes. `holds`: the kernel was proven just now to hold what is to be carried out; without that nothing is
+    /// confirmed. `window`: how long the channel may be silent.
+    pub fn tick(&mut self, holds: bool, window: Duration, now: Now) -> Option<Turn> {
+        match self {
+            Self::Trying { .. } => self.judge(holds, window, now),
+            Self::GivenUp {
+                release,
+                since: Some(since),
+            } if now.uptime.saturating_sub(*since) >= window.saturating_mul(AFTERMATH_WINDOWS) => {
+                let plan = release.plan.clone();
+                *self = Self::trial(plan.clone(), false);
+                Some(Turn::PutBack(plan))
+            }
+            _ => None,
+        }
+    }
+
+    fn judge(&mut self, holds: bool, window: Duration, now: Now) -> Option<Turn> {
+        let Self::Trying {
+            plan,
+            lines,
+            since,
+            silent_since,
+            channel_worked,
+        } = self
+        else {
+            return None;
+        };
+        let answered = since.is_some_and(|since| since.answered);
+        if answered && holds {
+            let (plan, lines) = (plan.clone(), *lines);
+            *self = Self::Confirmed {
+                plan: plan.clone(),
+                lines,
+            };
+            return Some(Turn::Confirmed(plan));
+        }
+        if !*channel_worked {
+            return None;
+        }
+        let silent_since = (*silent_since)?;
+        let silent = now.uptime.saturating_sub(silent_since);
+        // With these lines; none while the kernel does not hold them.
+        let with_these = since.map_or(Duration::ZERO, |since| {
+            now.uptime.saturating_sub(silent_since.max(since.began))
+        });
+        let plan = plan.clone();
+        if silent >= window.saturating_mul(SILENT_WINDOWS)
+            || (with_these >= window && lines.scope == Scope::Wide)
+        {
+            return Some(self.give_up(plan, window, now));
+        }
+        if with_these < window {
+            return None;
+        }
+        (*lines, *since) = (Lines::WIDENED, None);
+        Some(Turn::Widened(plan))
+    }
+
+    fn give_up(&mut self, plan: PlanId, window: Duration, now: Now) -> Turn {
+        let seconds = window.as_secs();
+        let why = format!(
+            "the control channel worked before and was silent for {seconds} s behind the rules, and for another {seconds} s \
+             with wider lifelines"
+        );
+        *self = Self::GivenUp {
+            release: RolledBack {
+                plan: plan.clone(),
+                at: now.wall,
+                why: why.clone(),
+                proven: false,
+            },
+            since: Some(now.uptime),
+        };
+        Turn::GaveUp(plan, why)
+    }
+
+    /// How wide the lifelines of `plan` are drawn.
+    pub fn scope(&self, plan: &PlanId, unresolved: bool) -> Scope {
+        let lines = match self {
+            Self::Trying {
+                plan: known, lines, ..
+            }
+            | Self::Confirmed { plan: known, lines }
+                if known == plan =>
+            {
+                lines.redrawn(unresolved)
+            }
+            _ => Lines::first(unresolved),
+        };
+        lines.scope
+    }
+
+    /// Whether the channel was seen to work behind `plan`.
+    pub fn confirms(&self, plan: &PlanId) -> bool {
+        matches!(self, Self::Confirmed { plan: known, .. } if known == plan)
+    }
+
+    /// Why `plan` is not carried out, if it was given up.
+    pub fn gave_up(&self, plan: &PlanId) -> Option<&RolledBack> {
+        self.release().filter(|release| release.plan == *plan)
+    }
+
+    /// The plan that was given up.
+    pub const fn release(&self) -> Option<&RolledBack> {
+        match self {
+            Self::GivenUp { release, .. } => Some(release),
+            _ => None,
+        }
+    }
+
+    /// What a restart remembers of it: uptimes and widened lines end with the run.
+    #[must_use]
+    pub fn remembered(&self) -> Self {
+        Entry::from(self.clone()).into()
+    }
+}
+
+/// The journal's keys.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    #[serde(default)]
+    confirmed: Option<ConfirmedEntry>,
+    #[serde(default)]
+    trial: Option<TrialEntry>,
+    #[serde(default)]
+    rolled_back: Option<RolledBack>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ConfirmedEntry {
+    plan: PlanId,
+    scope: Scope,
+    #[serde(default)]
+    unresolved: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TrialEntry {
+    plan: PlanId,
+    channel_worked: bool,
+}
+
+impl From<Entry> for Standing {
+    /// Older agents kept a plan that was given up beside another one's trial: the other one is carried out.
+    fn from(entry: Entry) -> Self {
+        let given_up = |plan: &PlanId| {
+            entry
+                .rolled_back
+                .as_ref()
+                .is_some_and(|rolled| rolled.plan == *plan)
+        };
+        match (entry.confirmed, entry.trial) {
+            (Some(confirmed), _) if !given_up(&confirmed.plan) => Self::Confirmed {
+                plan: confirmed.plan,
+                lines: Lines {
+                    scope: confirmed.scope,
+                    unresolved: confirmed.unresolved,
+                },
+            },
+            (_, Some(trial)) if !given_up(&trial.plan) => Self::trial(trial.plan, trial.channel_worked),
+            _ => entry
+                .rolled_back
+                .map_or(Self::Open, |release| Self::GivenUp { release, since: None }),
+        }
+    }
+}
+
+impl From<Standing> for Entry {
+    fn from(standing: Standing) -> Self {
+        let mut entry = Self {
+            confirmed: None,
+            trial: None,
+            rolled_back: None,
+        };
+        match standing {
+            Standing::Open => {}
+            Standing::Trying {
+                plan, channel_worked, ..
+            } => entry.trial = Some(TrialEntry { plan, channel_worked }),
+            Standing::Confirmed { plan, lines } => {
+                entry.confirmed = Some(ConfirmedEntry {
+                    plan,
+                    scope: lines.scope,
+                    unresolved: lines.unresolved,
+                });
+            }
+            Standing::GivenUp { release, .. } => entry.rolled_back = Some(release),
+        }
+        entry
+    }
+}
+
+#[cfg(test)]
+#[path = "standing_tests.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+//! What can be asked of enforcement, and how: a mailbox that outlives the task that empties it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+use crate::config::{IsolationConfig, Mode};
+use crate::document::fault::Fault;
+use crate::quarantine::lifelines::lifeline::Endpoint;
+use crate::quarantine::orders::document::Wish;
+use crate::quarantine::orders::order::{Authority, Order};
+use crate::quarantine::plan::preview::Shown;
+use crate::quarantine::ports::FilterChange;
+use crate::quarantine::proof::state::State;
+
+/// Commands waiting; senders wait when it is full, so nothing is lost.
+const QUEUE: usize = 64;
+
+/// What the configuration says to enforcement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Enforce or observe.
+    pub mode: Mode,
+    /// Lifelines, windows, process rules.
+    pub isolation: IsolationConfig,
+    /// The nucleus' process, which is never stopped.
+    pub nucleus_pid: Option<u32>,
+}
+
+/// What can be asked of enforcement.
+#[derive(Debug)]
+pub enum Command {
+    /// An authority wants something, or wrote something that cannot be read.
+    Wish {
+        /// Who.
+        authority: Authority,
+        /// What.
+        wish: Result<Wish, Vec<Fault>>,
+    },
+    /// The operator ends every order.
+    Override {
+        /// Why.
+        reason: String,
+    },
+    /// What is done, or would be with this order of the operator; changes nothing.
+    Plan {
+        /// The order, if there is one.
+        order: Option<Box<Order>>,
+        /// Who asks.
+        reply: oneshot::Sender<Box<Shown>>,
+    },
+    /// The configuration changed.
+    Settings(Box<Settings>),
+    /// Lifeline addresses were seen.
+    Addresses(Vec<Endpoint>),
+    /// Whether the control channel works.
+    Channel {
+        /// It does.
+        works: bool,
+    },
+    /// Somebody changed the packet filter, perhaps us; who, if the kernel told.
+    KernelChanged(Option<FilterChange>),
+    /// An interface came, went or changed.
+    LinksChanged,
+    /// Somebody wants to know how things stand right now.
+    Look,
+    /// The shadow service said just now what time it is.
+    ServiceTime(Timestamp),
+    /// A shadow request was answered.
+    RoundTrip {
+        /// Uptime at which it was sent.
+        sent: Duration,
+    },
+}
+
+/// A command, and who waits for the state after it.
+pub(super) type Envelope = (Command, Option<oneshot::Sender<State>>);
+
+/// Talks to the enforcer's task.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Envelope>,
+    state: watch::Receiver<State>,
+}
+
+/// The enforcer's end: whoever restores an enforcer with it serves the same [`Handle`]s.
+#[derive(Debug, Clone)]
+pub struct Mailbox {
+    /// Locked by the task that empties it; free again when that ends, however it ends.
+    pub(super) commands: Arc<Mutex<mpsc::Receiver<Envelope>>>,
+    pub(super) state: watch::Sender<State>,
+}
+
+/// A handle and its mailbox.
+#[must_use]
+pub fn mailbox() -> (Handle, Mailbox) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (publish, state) = watch::channel(State::default());
+    let mailbox = Mailbox {
+        commands: Arc::new(Mutex::new(receiver)),
+        state: publish,
+    };
+    let handle = Handle {
+        commands: sender,
+        state,
+    };
+    (handle, mailbox)
+}
+
+impl Handle {
+    /// Sends a command; its effect shows in [`Handle::state`].
+    pub async fn send(&self, command: Command) {
+        // A closed queue means the agent is stopping; the kernel keeps what it has.
+        let _ = self.commands.send((command, None)).await;
+    }
+
+    /// Sends a command and waits for the state after it was carried out; `None` when the agent is stopping.
+    pub async fn ask(&self, command: Command) -> Option<State> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send((command, Some(reply))).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// What is done now, or would be if the operator gave `order`; `None` when the agent is stopping.
+    pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<Shown>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Plan { order, reply }).await;
+        answer.await.ok()
+    }
+
+    /// The newest state, and its changes.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+}

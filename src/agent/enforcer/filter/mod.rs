@@ -1,0 +1,375 @@
+//! The packet filter in our hands: load, read back, prove.
+//!
+//! In: what is to be brought into the kernel. Out: whether the kernel was proven to hold it, or what stands in the way.
+//!
+//! The kernel counts its generations, one for every transaction of anybody. As long as the generation is the one that
+//! was read back, nothing can have changed, and nothing is listed again. Elements of sets are changed alone; that the
+//! generation is one more afterwards proves that this was the only change.
+
+mod canary;
+mod counted;
+mod layers;
+mod load;
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::config::IsolationConfig;
+use crate::moment::Now;
+use crate::quarantine::history::{Actor, Event};
+use crate::quarantine::orders::order::Posture;
+use crate::quarantine::plan::Plan;
+use crate::quarantine::ports::{FilterChange, PacketFilter};
+use crate::quarantine::proof::journal::Journal;
+use crate::quarantine::proof::obstacle::Obstacle;
+use crate::quarantine::proof::state::{Blocked, QuotaUse, State};
+use crate::quarantine::ruleset::verify::{fingerprint, verify};
+use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, SetElements, render};
+use layers::Layers;
+
+/// How often the rules are listed although the generation says that nobody touched them.
+const LIST_EVERY: Duration = Duration::from_secs(300);
+/// How often a free device tries whether it could be cut off: whether nft is there, and permitted.
+const TRY_EVERY: Duration = Duration::from_secs(59);
+/// Changes of the packet filter whose makers are remembered.
+const REMEMBERED: usize = 16;
+
+/// What is to be brought into the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mission {
+    /// The plan.
+    pub(super) plan: Plan,
+    /// Whether it cuts or counts.
+    pub(super) effect: CutAction,
+}
+
+impl Mission {
+    /// Whether anything is cut.
+    pub(super) fn cuts(&self) -> bool {
+        !self.plan.is_normal() && self.effect == CutAction::Cut
+    }
+
+    /// What the kernel enforces once it holds this.
+    fn posture(&self) -> Posture {
+        if self.cuts() {
+            self.plan.posture
+        } else {
+            Posture::Normal
+        }
+    }
+}
+
+/// What the kernel was last seen to hold.
+struct HeldRules {
+    ruleset: Ruleset,
+    fingerprint: String,
+    /// The generation at which it was read back; `None` when somebody changed something meanwhile.
+    generation: Option<u32>,
+    /// Uptime at which it was listed.
+    listed: Duration,
+    posture: Posture,
+}
+
+/// How the kernel came to hold what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// It held it already.
+    AsBefore,
+    /// Elements of sets were changed.
+    Changed,
+    /// The tables were loaded whole.
+    Loaded,
+}
+
+/// The packet filter and what we know of it.
+pub(super) struct FilterKeeper<F> {
+    kernel: F,
+    held: Option<HeldRules>,
+    /// What the kernel was last proven to enforce; `None` when that is not known.
+    posture: Option<Posture>,
+    layers: Layers,
+    last_canary: Option<Duration>,
+    /// The newest changes of the packet filter.
+    changes: VecDeque<FilterChange>,
+    reasserted: u64,
+    /// Who made our rules to be put back last.
+    changed_by: Option<String>,
+    blocked: Blocked,
+    quotas: Vec<QuotaUse>,
+    /// The quotas as a restart should know them: they advance in steps, or every packet would be written to disk.
+    kept_quotas: Vec<QuotaUse>,
+    news: Vec<Event>,
+}
+
+impl<F: PacketFilter> FilterKeeper<F> {
+    /// As the journal remembers it; the kernel is not asked yet.
+    pub(super) fn restore(kernel: F, journal: &Journal<'_>) -> Self {
+        Self {
+            kernel,
+            held: None,
+            posture: None,
+            layers: Layers::default(),
+            last_canary: None,
+            changes: VecDeque::new(),
+            reasserted: 0,
+            changed_by: None,
+            blocked: Blocked::default(),
+            quotas: Vec::new(),
+            kept_quotas: journal.quotas.clone().into_owned(),
+            news: Vec::new(),
+        }
+    }
+
+    /// Lends the journal what it must remember.
+    pub(super) fn lend<'a>(&'a self, journal: &mut Journal<'a>) {
+        journal.quotas = Cow::Borrowed(&self.kept_quotas);
+    }
+
+    /// What is worth a record since the last call.
+    pub(super) fn take_news(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// How often our rules were put back since the agent started.
+    pub(super) const fn reasserted(&self) -> u64 {
+        self.reasserted
+    }
+
+    /// Whether something is, or may be, cut.
+    pub(super) fn may_cut(&self) -> bool {
+        self.posture != Some(Posture::Normal)
+    }
+
+    /// Which of our tables the kernel has; none when it cannot be asked.
+    pub(super) async fn tables(&mut self) -> BTreeSet<Layer> {
+        self.kernel.tables().await.unwrap_or_default()
+    }
+
+    /// Somebody changed the packet filter.
+    pub(super) fn note_change(&mut self, change: Option<FilterChange>) {
+        self.changes.extend(change);
+        let surplus = self.changes.len().saturating_sub(REMEMBERED);
+        self.changes.drain(..surplus);
+    }
+
+    /// The tables that make this kernel carry out a mission, as far as it is known to take them.
+    pub(super) async fn rules(
+        &mut self,
+        mission: &Mission,
+        isolation: &IsolationConfig,
+        now: Now,
+    ) -> (Ruleset, Hooks) {
+        let hooks = if mission.plan.is_normal() {
+            Hooks::default()
+        } else {
+            let interfaces = self.kernel.interfaces().await;
+            self.layers.hooks(interfaces, isolation, now.uptime)
+        };
+        (render(&mission.plan, &hooks, mission.effect), hooks)
+    }
+
+    /// What this kernel cannot cut, each a sentence.
+    pub(super) fn gaps(&self, plan: &Plan) -> Vec<String> {
+        if plan.is_normal() {
+            Vec::new()
+        } else {
+            self.layers.uncovered()
+        }
+    }
+
+    /// Makes the kernel hold the mission and proves it.
+    ///
+    /// # Errors
+    /// What stands in the way. The kernel then holds what it held before: a load is one transaction.
+    pub(super) async fn bring(
+        &mut self,
+        mission: &Mission,
+        isolation: &IsolationConfig,
+        now: Now,
+    ) -> Result<Held, Vec<Obstacle>> {
+        let brought = self.hold(mission, isolation, now).await;
+        if brought
+            .as_ref()
+            .is_err_and(|obstacles| obstacles.iter().any(Obstacle::blinds))
+        {
+            self.posture = None;
+        }
+        let held = brought?;
+        self.note_counted(mission).await;
+        self.prove(mission, now, held != Held::AsBefore).await?;
+        Ok(held)
+    }
+
+    async fn hold(
+        &mut self,
+        mission: &Mission,
+        isolation: &IsolationConfig,
+        now: Now,
+    ) -> Result<Held, Vec<Obstacle>> {
+        let (ruleset, hooks) = self.rules(mission, isolation, now).await;
+        let generation = self.kernel.generation().await.map_err(one)?;
+        // An interface that leaves takes its hook with it, without any transaction.
+        if self.is_untouched(&ruleset, generation, now) && self.devices_hold(&ruleset).await {
+            return Ok(Held::AsBefore);
+        }
+        if let Some(after) = self.change_elements(&ruleset, generation, now).await {
+            if let Some(held) = &mut self.held {
+                held.ruleset = ruleset;
+                held.generation = Some(after);
+            }
+            return Ok(Held::Changed);
+        }
+        if self.is_as_held(&ruleset, generation, now).await.map_err(one)? {
+            return Ok(Held::AsBefore);
+        }
+        self.load(ruleset, hooks, mission, now).await?;
+        Ok(Held::Loaded)
+    }
+
+    fn is_untouched(&self, ruleset: &Ruleset, generation: u32, now: Now) -> bool {
+        self.held.as_ref().is_some_and(|held| {
+            let live = || held.ruleset.elements.clone().live(now.wall);
+            let every = if ruleset.tables.is_empty() {
+                TRY_EVERY
+            } else {
+                LIST_EVERY
+            };
+            held.generation == Some(generation)
+                && held.ruleset.same_structure(ruleset)
+                && now.uptime.saturating_sub(held.listed) < every
+                && (held.ruleset.elements == ruleset.elements || live() == ruleset.elements)
+        })
+    }
+
+    /// Changes elements alone where that is all that differs; gives the generation afterwards.
+    async fn change_elements(&mut self, ruleset: &Ruleset, generation: u32, now: Now) -> Option<u32> {
+        let held = self.held.as_ref()?;
+        if held.generation != Some(generation) || !held.ruleset.same_structure(ruleset) {
+            return None;
+        }
+        let before = held.ruleset.elements.clone().live(now.wall);
+        if ruleset.tables.is_empty() || before == ruleset.elements {
+            return None;
+        }
+        if let Err(obstacle) = self.kernel.change(ruleset, &before, now.wall).await {
+            // An element may have ended a moment before the plan's time; the whole load that follows settles it.
+            tracing::debug!("elements alone could not be changed: {obstacle}");
+            return None;
+        }
+        let after = self.kernel.generation().await.ok()?;
+        (after == generation.wrapping_add(1)).then_some(after)
+    }
+
+    /// Lists, and compares with what was loaded; notes tampering.
+    ///
+    /// # Errors
+    /// The kernel cannot be read back.
+    async fn is_as_held(&mut self, ruleset: &Ruleset, generation: u32, now: Now) -> Result<bool, Obstacle> {
+        let tables = self.kernel.tables().await?;
+        // One is listed in any case: that shows whether nft works.
+        let listed = tables.iter().copied().chain([Layer::Inet]).collect();
+        let listings = match self.kernel.list(&listed).await {
+            Ok(listings) => listings,
+            Err(obstacle) if obstacle.blinds() => {
+                if let Some(held) = &mut self.held {
+                    held.generation = None;
+                }
+                return Err(obstacle);
+            }
+            // A table that nft cannot list may be somebody's way to blind us; the load replaces it whatever it is.
+            Err(obstacle) => {
+                self.note_tampering(&obstacle.to_string());
+                return Ok(false);
+            }
+        };
+        let held = self.held.as_ref();
+        let same = held.is_some_and(|held| held.ruleset.same_structure(ruleset));
+        let known = if self.held.is_some() {
+            same && self.devices_hold(ruleset).await
+        } else {
+            ruleset.tables.is_empty()
+        };
+        let none = SetElements::default();
+        let also = self.held.as_ref().map_or(&none, |held| &held.ruleset.elements);
+        let fits = verify(ruleset, &listings, also, now.wall);
+        let listed = fingerprint(listings);
+        self.posture = self.seen(&tables, &listed);
+        let held = self.held.as_ref();
+        let untouched = held.is_none_or(|held| held.fingerprint == listed);
+        if known && untouched && fits.is_ok() {
+            let posture = held.map_or(Posture::Normal, |held| held.posture);
+            let unchanged = self.kernel.generation().await.ok() == Some(generation);
+            self.held = Some(HeldRules {
+                ruleset: ruleset.clone(),
+                fingerprint: listed,
+                generation: unchanged.then_some(generation),
+                listed: now.uptime,
+                posture,
+            });
+            return Ok(true);
+        }
+        if same && !ruleset.tables.is_empty() {
+            let what = fits
+                .err()
+                .map_or_else(|| "a rule was rewritten".to_owned(), |all| all.join("; "));
+            self.note_tampering(&what);
+        }
+        Ok(false)
+    }
+
+    fn note_tampering(&mut self, what: &str) {
+        self.posture = None;
+        self.reasserted += 1;
+        let since = self.held.as_ref().and_then(|held| held.generation);
+        let by = self
+            .changes
+            .iter()
+            .rfind(|change| since.is_none_or(|since| change.generation.wrapping_sub(since).cast_signed() > 0))
+            .map(|change| Actor {
+                pid: change.pid,
+                name: change.name.clone(),
+            });
+        self.changed_by = by.as_ref().map(|by| format!("{} ({})", by.name, by.pid));
+        let name = self.changed_by.as_deref().unwrap_or("?");
+        tracing::warn!(by = name, "our rules are put back: {what}");
+        let what = what.to_owned();
+        self.news.push(Event::Reasserted { by, what });
+    }
+
+    /// What a listing proves: no table is no rule of ours, tables are what we loaded only while nobody changed them.
+    fn seen(&self, tables: &BTreeSet<Layer>, listed: &str) -> Option<Posture> {
+        match &self.held {
+            _ if tables.is_empty() => Some(Posture::Normal),
+            Some(held) if held.fingerprint == listed => Some(held.posture),
+            _ => None,
+        }
+    }
+
+    /// Whether the egress chain is on just the interfaces it should be on.
+    async fn devices_hold(&mut self, ruleset: &Ruleset) -> bool {
+        let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
+        let wanted: BTreeSet<String> = chains
+            .flat_map(|chain| &chain.devices)
+            .map(|device| device.name.clone())
+            .collect();
+        self.kernel
+            .egress_devices()
+            .await
+            .is_ok_and(|found| found == wanted)
+    }
+
+    /// What may be said of it.
+    pub(super) fn show(&self, plan: &Plan, state: &mut State) {
+        state.posture = self.posture;
+        state.blocked = self.blocked.clone();
+        state.quotas.clone_from(&self.quotas);
+        state.uncovered = self.gaps(plan);
+        state.reasserted = self.reasserted;
+        state.changed_by.clone_from(&self.changed_by);
+    }
+}
+
+fn one(obstacle: Obstacle) -> Vec<Obstacle> {
+    vec![obstacle]
+}

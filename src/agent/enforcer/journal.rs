@@ -1,0 +1,102 @@
+//! What must survive a restart, on disk before the kernel is touched.
+//!
+//! In: the parts' states, lent. Out: the journal's file, written when something changed, and what stands in the way.
+
+use crate::quarantine::ports::JournalStore;
+use crate::quarantine::proof::journal::{self, Journal};
+use crate::quarantine::proof::obstacle::Obstacle;
+
+/// The journal and what of it is on disk.
+pub(super) struct JournalKeeper<S> {
+    store: S,
+    /// As it is on disk, as far as that is known.
+    saved: Option<Journal<'static>>,
+}
+
+/// What was found at the start.
+pub(super) enum JournalFound {
+    /// It was read; one that is missing is the empty one.
+    Whole(Box<Journal<'static>>),
+    /// It is there and cannot be read.
+    Damaged {
+        /// What is wrong.
+        what: String,
+        /// Where it is kept, or why it is not.
+        aside: String,
+        /// Whether an order may have been live.
+        says_live: bool,
+    },
+}
+
+impl<S: JournalStore> JournalKeeper<S> {
+    /// Reads the journal. One that cannot be read is set aside.
+    pub(super) async fn open(mut store: S) -> (Self, JournalFound) {
+        let (what, says_live) = match store.read().await {
+            Ok(None) => {
+                let saved = Some(Journal::default());
+                return (Self { store, saved }, JournalFound::Whole(Box::default()));
+            }
+            Ok(Some(bytes)) => match journal::decode(&bytes) {
+                Ok(found) => {
+                    let saved = Some(found.clone());
+                    return (Self { store, saved }, JournalFound::Whole(Box::new(found)));
+                }
+                Err(damage) => (damage.to_string(), damage.says_live),
+            },
+            // It is there and cannot be read: it may say anything.
+            Err(why) => (why, true),
+        };
+        let aside = match store.set_aside().await {
+            Ok(path) => path.display().to_string(),
+            Err(why) => why,
+        };
+        let found = JournalFound::Damaged {
+            what,
+            aside,
+            says_live,
+        };
+        (Self { store, saved: None }, found)
+    }
+
+    /// Whether `journal` says something else than the disk, the trusted time left aside.
+    fn is_changed(&self, journal: &Journal<'_>) -> bool {
+        self.saved.as_ref().is_none_or(|saved| {
+            saved.book != journal.book
+                || *saved.standing != journal.standing.remembered()
+                || saved.overridden != journal.overridden
+                || saved.quotas != journal.quotas
+                || saved.stopped != journal.stopped
+                || saved.addresses != journal.addresses
+        })
+    }
+
+    /// Writes the journal if it changed. While nothing is ordered, time alone is not worth a write.
+    ///
+    /// # Errors
+    /// [`Obstacle::JournalNotWritten`]: what is enforced then does not survive a restart.
+    pub(super) async fn save(&mut self, mut journal: Journal<'_>) -> Result<(), Obstacle> {
+        let saved_time = self.saved.as_ref().and_then(|saved| saved.clock.as_ref());
+        let is_later = match (&journal.clock, saved_time) {
+            (Some(kept), Some(old)) => kept.is_news(old),
+            (kept, _) => kept.is_some(),
+        };
+        let changed = self.is_changed(&journal);
+        let time_is_worth_it = is_later && !journal.book.orders().is_empty();
+        if !changed && !time_is_worth_it {
+            return Ok(());
+        }
+        if !is_later {
+            journal.clock = saved_time.cloned();
+        }
+        let written = self.store.replace(journal::encode(&journal)).await;
+        let mut saved = journal.into_owned();
+        saved.standing = std::borrow::Cow::Owned(saved.standing.remembered());
+        match written {
+            Ok(()) => {
+                self.saved = Some(saved);
+                Ok(())
+            }
+            Err(why) => Err(Obstacle::JournalNotWritten { why }),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One pass: the kernel, the processes and what is said of them are brought to what the orders want.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::Enforcer;
+use super::filter::{Held, Mission};
+use crate::config::Mode;
+use crate::moment::Now;
+use crate::quarantine::history::Event;
+use crate::quarantine::orders::order::Order;
+use crate::quarantine::plan::{Plan, Scope, fold};
+use crate::quarantine::ports::{Clock, HistoryStore, Machine, SparedSockets};
+use crate::quarantine::proof::journal::Journal;
+use crate::quarantine::proof::obstacle::Obstacle;
+use crate::quarantine::proof::standing::{Carried, Turn};
+use crate::quarantine::proof::state::{Phase, State};
+use crate::quarantine::ruleset::CutAction;
+
+/// How often a device that is cut off is checked besides every change event: for changes whose event was lost.
+const CHECK_CUT: Duration = Duration::from_secs(5);
+/// The same while a plan waits for its confirmation or names processes, which may start at any time.
+const CHECK_CLOSELY: Duration = Duration::from_secs(1);
+/// How often a free device is checked for a table that should not be there.
+const CHECK_FREE: Duration = Duration::from_secs(60);
+/// How often what failed is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+impl<M: Machine> Enforcer<M> {
+    /// Brings everything to what the orders want and says how it went; gives how long until the next pass is wanted.
+    pub(super) async fn pass(&mut self) -> Duration {
+        let now = self.now();
+        self.orders.expire(now);
+        let wanted = self.wanted(now);
+        let mission = self.mission(&wanted, now);
+        let held_back = self.held_back(&wanted, &mission);
+        let raw = self.clock.now();
+        self.note_news(raw);
+        self.history
+            .note_plan(raw, &wanted, self.orders.orders(), held_back);
+        let mut obstacles = Vec::new();
+        obstacles.extend(self.save().await.err());
+        obstacles.extend(self.doubted_clock());
+        let brought = self.filter.bring(&mission, &self.settings.isolation, now).await;
+        self.note_news(raw);
+        self.history
+            .note_proof(self.clock.now(), &mission.plan, brought.is_ok());
+        let proven = brought.is_ok();
+        match brought {
+            Ok(held) => {
+                self.standing
+                    .on_loaded(held == Held::Loaded, self.clock.now().uptime);
+                self.sever(&mission).await;
+            }
+            Err(found) => obstacles.extend(found),
+        }
+        obstacles.extend(self.bring_processes(&mission.plan, now).await);
+        obstacles.extend(self.save().await.err());
+        let phase = self.phase(&wanted, &mission, proven);
+        self.say(phase, &wanted, &mission, obstacles, now);
+        self.judge(&wanted, &mission, proven).await
+    }
+
+    /// What the orders want.
+    fn wanted(&mut self, now: Now) -> Plan {
+        let mut plan = self.plan_of(self.orders.orders(), now);
+        let works = self.channel.works_lately(now);
+        self.standing.on_plan(
+            Carried {
+                plan: &plan.id(),
+                cuts: !plan.is_normal() && self.settings.mode == Mode::Enforce,
+                spares_channel: plan.lifelines.data_endpoint,
+                unresolved: self.unresolved(),
+            },
+            works,
+        );
+        plan.scope = self.standing.scope(&plan.id(), self.unresolved());
+        plan
+    }
+
+    /// What these orders want, drawn as it stands.
+    pub(super) fn plan_of(&self, orders: &[Order], now: Now) -> Plan {
+        let settings = &self.settings.isolation.settings;
+        let endpoints = self.addresses.endpoints();
+        let mut plan = fold(orders, settings, endpoints, Scope::Pinned, now.wall);
+        plan.scope = self.standing.scope(&plan.id(), self.unresolved());
+        plan
+    }
+
+    /// Whether the control channel's lifeline has no address to be pinned to.
+    fn unresolved(&self) -> bool {
+        let wanted = self.settings.isolation.settings.lifelines.data_endpoint;
+        wanted && !self.addresses.knows_data_endpoint()
+    }
+
+    /// What is really carried out: a plan that was given up is not, in mode observe it only counts.
+    fn mission(&self, wanted: &Plan, now: Now) -> Mission {
+        if self.settings.mode == Mode::Observe {
+            let mut plan = wanted.clone();
+            plan.processes.clear();
+            let effect = CutAction::Count;
+            return Mission { plan, effect };
+        }
+        let plan = if self.standing.gave_up(&wanted.id()).is_some() {
+            let settings = &self.settings.isolation.settings;
+            fold(&[], settings, Vec::new(), Scope::Pinned, now.wall)
+        } else {
+            wanted.clone()
+        };
+        let effect = CutAction::Cut;
+        Mission { plan, effect }
+    }
+
+    fn held_back(&self, wanted: &Plan, mission: &Mission) -> Option<&'static str> {
+        (!mission.cuts() && !wanted.is_normal()).then_some(match mission.effect {
+            CutAction::Count => "mode observe",
+            CutAction::Cut => "it was given up",
+        })
+    }
+
+    /// Told only when an order ends by it.
+    fn doubted_clock(&self) -> Option<Obstacle> {
+        let ends = self.orders.orders().iter().any(|order| order.expires.is_some());
+        let doubt = self.trusted_clock.doubt(self.clock.now()).filter(|_| ends);
+        doubt.map(|how| Obstacle::ClockDoubted { how })
+    }
+
+    /// Writes the journal if it changed.
+    ///
+    /// # Errors
+    /// What is enforced then does not survive a restart.
+    async fn save(&mut self) -> Result<(), Obstacle> {
+        let mut journal = Journal {
+            standing: Cow::Borrowed(&self.standing),
+            addresses: Cow::Borrowed(&self.addresses),
+            clock: Some(self.trusted_clock.keep(self.clock.now())),
+            ..Journal::default()
+        };
+        self.orders.lend(&mut journal);
+        self.filter.lend(&mut journal);
+        self.stopper.lend(&mut journal);
+        self.journal.save(journal).await
+    }
+
+    /// Has what the parts did recorded.
+    fn note_news(&mut self, then: Now) {
+        let news = self.orders.take_news().into_iter();
+        let news = news
+            .chain(self.filter.take_news())
+            .chain(self.stopper.take_news());
+        news.for_each(|event| self.history.note(then, event));
+    }
+
+    async fn sever(&mut self, mission: &Mission) {
+        if !mission.cuts() {
+            self.severing.rest();
+            return;
+        }
+        let spared = SparedSockets {
+            nucleus: self.settings.nucleus_pid,
+            executables: self.settings.isolation.protected.clone(),
+        };
+        self.severing
+            .sever(&mission.plan, self.filter.reasserted(), &spared)
+            .await;
+    }
+
+    /// Whom the plan names is in the journal before anybody is touched, all at once, because each write waits for the disk.
+    async fn bring_processes(&mut self, plan: &Plan, now: Now) -> Vec<Obstacle> {
+        let protected = self.protected();
+        let to_stop = self.stopper.choose(plan, &protected, now).await;
+        let mut obstacles: Vec<Obstacle> = self.save().await.err().into_iter().collect();
+        obstacles.extend(self.stopper.stop(to_stop).await);
+        self.note_news(self.clock.now());
+        obstacles
+    }
+
+    fn phase(&self, wanted: &Plan, mission: &Mission, proven: bool) -> Phase {
+        let confirmed = self.standing.confirms(&mission.plan.id());
+        match (wanted.is_normal(), mission.cuts(), proven) {
+            (_, _, false) => Phase::Failed,
+            (true, _, true) => Phase::Released,
+            (false, false, true) if mission.effect == CutAction::Count => Phase::Observed,
+            (false, false, true) => Phase::RolledBack,
+            (false, true, true) if confirmed => Phase::Enforced,
+            (false, true, true) => Phase::Provisional,
+        }
+    }
+
+    fn say(&mut self, phase: Phase, wanted: &Plan, mission: &Mission, obstacles: Vec<Obstacle>, now: Now) {
+        let plan = &mission.plan;
+        let mut state = State {
+            phase,
+            wanted: wanted.posture,
+            since: self.state.since,
+            verified_at: self.state.verified_at,
+            plan: (!plan.is_normal()).then(|| plan.id()),
+            scope: plan.scope,
+            rolled_back: self.standing.release().cloned(),
+            history: self.state.history.clone(),
+            history_fault: self.state.history_fault.clone(),
+            ..State::default()
+        };
+        for obstacle in obstacles {
+            if !state.obstacles.contains(&obstacle) {
+                state.faults.push(obstacle.to_string());
+                state.obstacles.push(obstacle);
+            }
+        }
+        self.orders.show(&mut state);
+        self.filter.show(plan, &mut state);
+        self.stopper.show(&mut state);
+        self.severing.show(&mut state);
+        if phase != Phase::Failed {
+            state.verified_at = Some(now.wall);
+        }
+        let posture = state.posture;
+        if phase != self.state.phase || posture != self.state.posture || state.plan != self.state.plan {
+            state.since = Some(now.wall);
+            tracing::info!(?phase, ?posture, wanted = %wanted.posture, "enforcement changed");
+        }
+        let is_new = |obstacle: &&Obstacle| !self.state.obstacles.contains(obstacle);
+        let news: Vec<String> = state
+            .obstacles
+            .iter()
+            .filter(is_new)
+            .map(ToString::to_string)
+            .collect();
+        for fault in &news {
+            tracing::error!("enforcement: {fault}");
+        }
+        if !news.is_empty() {
+            self.history
+                .note(self.clock.now(), Event::Failed { faults: news });
+        }
+        self.state = state;
+        self.mailbox.state.send_replace(self.state.clone());
+    }
+
+    /// Confirms, widens, gives up or puts back; gives how long until the next pass is wanted, at once after such a turn.
+    async fn judge(&mut self, wanted: &Plan, mission: &Mission, proven: bool) -> Duration {
+        let now = self.now();
+        let window = self.settings.isolation.confirm;
+        let holds = proven && mission.cuts();
+        let Some(turn) = self.standing.tick(holds, window, now) else {
+            return self.wake(now);
+        };
+        let event = match turn {
+            Turn::Confirmed(plan) => {
+                tracing::info!(%plan, "the control channel works through the closed firewall: confirmed");
+                self.history.note(self.clock.now(), Event::Confirmed { plan });
+                let mut obstacles = self.state.obstacles.clone();
+                obstacles.extend(self.save().await.err());
+                self.say(Phase::Enforced, wanted, mission, obstacles, now);
+                return self.wake(now);
+            }
+            Turn::Widened(plan) => {
+                tracing::warn!(%plan, "the control channel is silent behind the rules: widening the lifelines");
+                Some(Event::Widened { plan })
+            }
+            Turn::GaveUp(plan, why) => {
+                tracing::error!(%plan, "rolled back: {why}");
+                Some(Event::RolledBack { plan, why })
+            }
+            Turn::PutBack(plan) => {
+                tracing::warn!(%plan, "the control channel is as silent without the rules: they are put back");
+                None
+            }
+        };
+        if let Some(event) = event {
+            self.history.note(self.clock.now(), event);
+        }
+        Duration::ZERO
+    }
+
+    /// When the parts want to be looked at again.
+    fn wake(&self, now: Now) -> Duration {
+        let check = match self.state.phase {
+            Phase::Failed => RETRY,
+            Phase::Observed | Phase::RolledBack => CHECK_CUT,
+            _ if !self.filter.may_cut() => CHECK_FREE,
+            Phase::Provisional => CHECK_CLOSELY,
+            _ if self.stopper.names_some() => CHECK_CLOSELY,
+            _ => CHECK_CUT,
+        };
+        self.orders.next_end(now).map_or(check, |end| end.min(check))
+    }
+}

@@ -1,0 +1,189 @@
+//! Other programs' sockets as enforcement asks for them: [`Sockets`]. What a plan cuts is closed as well.
+//!
+//! In: a plan that the kernel was proven to enforce. Out: closed sockets, counted; an attacker's program is told at once
+//! instead of waiting for a time-out. All of it happens on a thread of its own: lists and walks take as long as others make
+//! them. Absent: sockets of other network namespaces (containers), which only the rules reach.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use wildmatch::WildMatch;
+
+use super::links::links;
+use super::netlink::NetlinkError;
+use super::sock_diag::destroy::{DestroyOutcome, LiveSocket, MAX_FOUND, SocketFinder};
+use crate::error_text;
+use crate::host::clock;
+use crate::host::processes::pace::thread_time;
+use crate::host::processes::process_table;
+use crate::host::worker::Worker;
+use crate::process::Process;
+use crate::quarantine::plan::Plan;
+use crate::quarantine::plan::processes::is_nucleus_service;
+use crate::quarantine::plan::severed::{is_cut, is_spared};
+use crate::quarantine::ports::{Sockets, SocketsClosed, SparedSockets};
+
+/// A look lists every connection and, for those that are cut, every process: seconds on a machine with very many of both.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Sockets of one look that the log names; the rest are a number.
+const MAX_NAMED: usize = 32;
+/// Processor time for finding who holds them, and what one process with very many files takes beyond it: meanwhile they
+/// are open. A walk over 100 processes takes about 2 ms.
+const NAMING_LIMIT: Duration = Duration::from_millis(50);
+
+/// The sockets of our network namespace.
+pub struct HostSockets {
+    looks: Worker<SocketFinder>,
+}
+
+impl Default for HostSockets {
+    fn default() -> Self {
+        Self {
+            looks: Worker::new("sockets"),
+        }
+    }
+}
+
+impl Sockets for HostSockets {
+    async fn close_cut(
+        &mut self,
+        plan: &Plan,
+        urgent: bool,
+        spared: &SparedSockets,
+    ) -> Result<SocketsClosed, String> {
+        let (plan, spared) = (plan.clone(), spared.clone());
+        let closed = self
+            .looks
+            .ask(LIMIT, move |looks| close_cut(looks, &plan, urgent, &spared));
+        match closed.await {
+            Ok(closed) => closed.map_err(|error| error_text(&error)),
+            Err(none) => Err(none.to_string()),
+        }
+    }
+}
+
+fn close_cut(
+    looks: &mut SocketFinder,
+    plan: &Plan,
+    urgent: bool,
+    spared: &SparedSockets,
+) -> Result<SocketsClosed, NetlinkError> {
+    let cut = looks.look(clock::instant(), urgent, |connection| is_cut(plan, connection))?;
+    let Some(mut cut) = cut.filter(|cut| !cut.is_empty()) else {
+        return Ok(SocketsClosed {
+            complete: true,
+            ..SocketsClosed::default()
+        });
+    };
+    let complete = cut.len() < MAX_FOUND;
+    let own = links()?.into_iter().flat_map(|link| link.addresses).collect();
+    let processes = process_table::list();
+    let protected = protected_sockets(&processes, spared);
+    cut.retain(|socket| !is_spared(&socket.connection, socket.inode, &own, &protected));
+    // Before they are closed: a program that is told may be gone before it could be named. Later ones are told in the
+    // details only: a program may connect a UDP socket again and again.
+    let holders = if urgent {
+        holders(&cut, &processes)
+    } else {
+        BTreeMap::new()
+    };
+    let (closed, unsupported) = close(looks, &cut, urgent, &holders)?;
+    Ok(SocketsClosed {
+        closed,
+        complete: complete && !unsupported,
+        unsupported,
+    })
+}
+
+/// How many were closed, and whether this kernel cannot.
+fn close(
+    looks: &mut SocketFinder,
+    sockets: &[LiveSocket],
+    urgent: bool,
+    holders: &BTreeMap<u32, &Process>,
+) -> Result<(u64, bool), NetlinkError> {
+    let mut closed = 0;
+    for (index, socket) in sockets.iter().enumerate() {
+        match looks.destroy(socket)? {
+            DestroyOutcome::Destroyed => closed += 1,
+            DestroyOutcome::Gone => continue,
+            DestroyOutcome::Unsupported => return Ok((closed, true)),
+        }
+        if urgent && index < MAX_NAMED {
+            tell(socket, holders.get(&socket.inode).copied());
+        }
+    }
+    if closed > 0 && urgent {
+        tracing::warn!("{closed} sockets of cut connections were closed");
+    } else if closed > 0 {
+        tracing::debug!("{closed} sockets of cut connections were closed");
+    }
+    Ok((closed, false))
+}
+
+/// Sockets of those who must live: ourselves, the nucleus with its services, what the configuration protects. While the
+/// nucleus is not known, whoever started us may be it.
+fn protected_sockets(list: &[Process], spared: &SparedSockets) -> BTreeSet<u32> {
+    let executables: Vec<_> = spared
+        .executables
+        .iter()
+        .map(|text| WildMatch::new(text))
+        .collect();
+    let mut pids = BTreeSet::from([std::process::id()]);
+    match spared.nucleus {
+        Some(nucleus) => drop(pids.insert(nucleus)),
+        None => pids.extend(ancestors(list, std::process::id())),
+    }
+    let must_live = |process: &Process| {
+        let exe = process.exe.as_deref().unwrap_or_default();
+        pids.contains(&process.identity.pid)
+            || process.cgroup.as_deref().is_some_and(is_nucleus_service)
+            || executables.iter().any(|pattern| pattern.matches(exe))
+    };
+    list.iter()
+        .filter(|process| must_live(process))
+        .flat_map(|process| process_table::sockets_of(process.identity.pid))
+        .collect()
+}
+
+fn ancestors(list: &[Process], pid: u32) -> BTreeSet<u32> {
+    let parent = |pid: u32| {
+        let process = list.iter().find(|process| process.identity.pid == pid)?;
+        Some(process.parent).filter(|parent| *parent > 0)
+    };
+    let mut all = BTreeSet::new();
+    let mut next = parent(pid);
+    while let Some(pid) = next.filter(|pid| all.insert(*pid)) {
+        next = parent(pid);
+    }
+    all
+}
+
+/// Who holds the first of these, as far as that is found in time. Newest processes first: whoever inherits a socket
+/// does the work with it.
+fn holders<'a>(sockets: &[LiveSocket], processes: &'a [Process]) -> BTreeMap<u32, &'a Process> {
+    let named = sockets.iter().take(MAX_NAMED).map(|socket| socket.inode);
+    let mut wanted: BTreeSet<u32> = named.filter(|inode| *inode != 0).collect();
+    let mut newest: Vec<&Process> = processes.iter().collect();
+    newest.sort_unstable_by_key(|process| std::cmp::Reverse(process.identity.start_ticks));
+    let (mut found, began) = (BTreeMap::new(), thread_time());
+    for process in newest {
+        if wanted.is_empty() || thread_time().saturating_sub(began) >= NAMING_LIMIT {
+            break;
+        }
+        for inode in process_table::sockets_of(process.identity.pid) {
+            if wanted.remove(&inode) {
+                found.insert(inode, process);
+            }
+        }
+    }
+    found
+}
+
+fn tell(socket: &LiveSocket, holder: Option<&Process>) {
+    let connection = &socket.connection;
+    let (protocol, local, remote) = (connection.protocol, connection.local, connection.remote);
+    let pid = holder.map(|process| process.identity.pid);
+    let exe = holder.and_then(|process| process.exe.as_deref());
+    tracing::warn!(%protocol, %local, %remote, ?pid, ?exe, "socket closed: the rules cut it");
+}
