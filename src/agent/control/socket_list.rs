@@ -22,7 +22,7 @@ use crate::host::net::netlink::NetlinkError;
 use crate::host::net::sock_diag::{SockDiag, SocketDetail};
 use crate::host::processes::procfs::ProcessIndex;
 use crate::observe::flow::IpProtocol;
-use crate::observe::sockets::{OpenSocket, ProcessTable as _, SocketHolder};
+use crate::observe::sockets::{HolderLookup, OpenSocket, ProcessTable as _};
 use crate::process::Process;
 
 /// Sockets looked at, 16 MiB while the answer is made; the total is counted beyond it.
@@ -59,8 +59,8 @@ pub(super) fn connections(observer: &Observer, query: &Query) -> Result<Connecti
         interface: names.of(&socket),
         uid: socket.uid,
         process: match (socket.inode != 0).then(|| index.holder(socket.inode, now)) {
-            Some(SocketHolder::Process(process)) => Some(owner(&process)),
-            Some(SocketHolder::Nobody | SocketHolder::AskLater) | None => None,
+            Some(HolderLookup::Process(process)) => Some(owner(&process)),
+            Some(HolderLookup::Nobody | HolderLookup::AskLater) | None => None,
         },
         traffic: None,
     });

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::{Pace, thread_time};
 use super::process_table::{is_process, newest, read, socket_inode, start_ticks};
-use crate::observe::sockets::{ProcessTable, SocketHolder};
+use crate::observe::sockets::{HolderLookup, ProcessTable};
 use crate::process::{Process, ProcessId};
 
 /// Shortest pause between two walks of `/proc`; a walk over 100 processes takes about 2 ms.
@@ -114,38 +114,38 @@ impl Default for ProcessIndex {
 }
 
 impl ProcessTable for ProcessIndex {
-    fn holder(&mut self, inode: u32, now: Instant) -> SocketHolder {
+    fn holder(&mut self, inode: u32, now: Instant) -> HolderLookup {
         if let Some(process) = self.known(inode) {
-            return SocketHolder::Process(process);
+            return HolderLookup::Process(process);
         }
         if self.few.is_due(now) {
             let began = thread_time();
             let found = self.look_at_newest(inode).or_else(|| self.look_at_recent(inode));
             self.few.done(now, thread_time().saturating_sub(began));
             if let Some(process) = found {
-                return SocketHolder::Process(process);
+                return HolderLookup::Process(process);
             }
         }
         let walked = |seen: &Instant| now.duration_since(*seen) < ORPHAN_LIFE;
         if self.orphans.get(&inode).is_some_and(walked) {
-            return SocketHolder::Nobody;
+            return HolderLookup::Nobody;
         }
         if !self.walks.is_due(now) {
-            return SocketHolder::AskLater;
+            return HolderLookup::AskLater;
         }
         let began = thread_time();
         let complete = self.walk(began);
         self.walks.done(now, thread_time().saturating_sub(began));
         if let Some(process) = self.known(inode) {
-            return SocketHolder::Process(process);
+            return HolderLookup::Process(process);
         }
         if !complete {
-            return SocketHolder::AskLater;
+            return HolderLookup::AskLater;
         }
         if self.orphans.len() < MAX_ORPHANS {
             self.orphans.insert(inode, now);
         }
-        SocketHolder::Nobody
+        HolderLookup::Nobody
     }
 
     fn look_again(&mut self) {

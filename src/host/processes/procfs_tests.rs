@@ -37,10 +37,10 @@ fn listen() -> (TcpListener, u32) {
     (socket, u32::try_from(inode).unwrap())
 }
 
-fn pid_of(holder: &SocketHolder) -> Option<u32> {
+fn pid_of(holder: &HolderLookup) -> Option<u32> {
     match holder {
-        SocketHolder::Process(process) => Some(process.identity.pid),
-        SocketHolder::Nobody | SocketHolder::AskLater => None,
+        HolderLookup::Process(process) => Some(process.identity.pid),
+        HolderLookup::Nobody | HolderLookup::AskLater => None,
     }
 }
 
@@ -48,12 +48,12 @@ fn pid_of(holder: &SocketHolder) -> Option<u32> {
 fn an_unknown_inode_causes_one_walk_and_then_waits() {
     let mut index = index();
     let now = clock::instant();
-    assert_eq!(index.holder(0, now), SocketHolder::Nobody);
-    assert_eq!(index.holder(0, now), SocketHolder::Nobody, "remembered");
-    assert_eq!(index.holder(u32::MAX, now), SocketHolder::AskLater);
+    assert_eq!(index.holder(0, now), HolderLookup::Nobody);
+    assert_eq!(index.holder(0, now), HolderLookup::Nobody, "remembered");
+    assert_eq!(index.holder(u32::MAX, now), HolderLookup::AskLater);
     let later = now + Duration::from_secs(60);
     index.unhurried = true;
-    assert_eq!(index.holder(u32::MAX, later), SocketHolder::Nobody);
+    assert_eq!(index.holder(u32::MAX, later), HolderLookup::Nobody);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_number_that_changed_hands_names_nobody() {
     earlier.identity.start_ticks -= 1;
     held.process = Arc::new(earlier.clone());
     index.look_again();
-    let SocketHolder::Process(found) = index.holder(inode, now) else {
+    let HolderLookup::Process(found) = index.holder(inode, now) else {
         panic!("we hold it");
     };
     assert_eq!(found.identity.start_ticks, earlier.identity.start_ticks + 1);

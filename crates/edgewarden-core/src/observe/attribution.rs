@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::flow::{IpProtocol, LocalFlow};
 use super::interval::UnattributedReason;
-use super::sockets::{LookupError, OpenSocket, ProcessTable, SocketHolder, SocketOwner, SocketTable};
+use super::sockets::{HolderLookup, LookupError, OpenSocket, ProcessTable, SocketOwner, SocketTable};
 use crate::process::Process;
 
 /// Flows remembered at once: 2 MiB. A flow beyond it is counted as `other`, so a port scan cannot fill memory.
@@ -213,20 +213,20 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
             return Err((0, UnattributedReason::NoSocket));
         };
         match (self.processes.holder(inode, now), previous) {
-            (SocketHolder::Process(process), _) => Ok((inode, SettledOwner::Process(process))),
+            (HolderLookup::Process(process), _) => Ok((inode, SettledOwner::Process(process))),
             // It is too early to look for a new holder of the same socket.
             (
-                SocketHolder::AskLater,
+                HolderLookup::AskLater,
                 Some(FlowEntry {
                     owner: Ok(owner),
                     inode: before,
                     ..
                 }),
             ) if *before == inode => Ok((inode, owner.clone())),
-            (SocketHolder::Nobody, Some(_)) if self.is_closed(flow, interface) => {
+            (HolderLookup::Nobody, Some(_)) if self.is_closed(flow, interface) => {
                 Err((0, UnattributedReason::NoProcess))
             }
-            (SocketHolder::Nobody | SocketHolder::AskLater, _) => Err((inode, UnattributedReason::NoProcess)),
+            (HolderLookup::Nobody | HolderLookup::AskLater, _) => Err((inode, UnattributedReason::NoProcess)),
         }
     }
 

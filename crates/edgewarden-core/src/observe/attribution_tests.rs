@@ -50,15 +50,15 @@ impl SocketTable for Fake {
 }
 
 impl ProcessTable for Fake {
-    fn holder(&mut self, inode: u32, _now: Instant) -> SocketHolder {
+    fn holder(&mut self, inode: u32, _now: Instant) -> HolderLookup {
         if self.with(|world| world.hidden) {
-            return SocketHolder::AskLater;
+            return HolderLookup::AskLater;
         }
         self.with(|world| {
             world
                 .holders
                 .get(&inode)
-                .map_or(SocketHolder::Nobody, |p| SocketHolder::Process(Arc::clone(p)))
+                .map_or(HolderLookup::Nobody, |p| HolderLookup::Process(Arc::clone(p)))
         })
     }
 

@@ -97,7 +97,7 @@ pub trait SocketTable: Send {
 pub trait ProcessTable: Send {
     /// The process that holds this inode. Looks at `/proc` again for an unknown inode, but not more often than its
     /// own limit allows; `now` tells.
-    fn holder(&mut self, inode: u32, now: Instant) -> SocketHolder;
+    fn holder(&mut self, inode: u32, now: Instant) -> HolderLookup;
 
     /// Lets the next unknown inode cause a look at `/proc` however short ago the last was; for the close of an interval.
     fn look_again(&mut self);
@@ -108,7 +108,7 @@ pub trait ProcessTable: Send {
 
 /// Answer of [`ProcessTable::holder`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SocketHolder {
+pub enum HolderLookup {
     /// Found.
     Process(Arc<Process>),
     /// Nobody holds it, as of just now.

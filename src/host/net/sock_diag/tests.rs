@@ -8,7 +8,7 @@
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::*;
-use crate::observe::sockets::{ProcessTable, SocketHolder};
+use crate::observe::sockets::{HolderLookup, ProcessTable};
 
 fn flow(protocol: IpProtocol, local: SocketAddr, remote: SocketAddr) -> LocalFlow {
     LocalFlow {
@@ -25,8 +25,8 @@ fn is_ours(owner: SocketOwner) -> bool {
     let mut index = crate::host::processes::procfs::ProcessIndex::default();
     index.look_again();
     match index.holder(owner.inode, crate::host::clock::instant()) {
-        SocketHolder::Process(process) => process.identity.pid == std::process::id(),
-        SocketHolder::Nobody | SocketHolder::AskLater => false,
+        HolderLookup::Process(process) => process.identity.pid == std::process::id(),
+        HolderLookup::Nobody | HolderLookup::AskLater => false,
     }
 }
 

@@ -197,7 +197,7 @@ impl Event {
         }
     }
 
-    /// Whether others can make this happen as often as they like; such events have a [`super::Budget`].
+    /// Whether others can make this happen as often as they like; such events have a [`super::EventBudget`].
     pub fn is_provoked(&self) -> bool {
         matches!(
             self,
