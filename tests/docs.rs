@@ -4,6 +4,9 @@
 #![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "docs/report_page.rs"]
+mod report_page;
+
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -36,14 +39,14 @@ fn the_command_line_page_is_the_help() {
     generated("cli.md", &edgewarden::cli::markdown());
 }
 
-/// Adds every page below `folder`.
-fn collect_pages(folder: &Path, pages: &mut Vec<PathBuf>) {
+/// Adds every file below `folder` whose name ends so.
+fn collect(folder: &Path, ending: &str, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            collect_pages(&path, pages);
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            pages.push(path);
+            collect(&path, ending, files);
+        } else if path.extension().is_some_and(|extension| extension == ending) {
+            files.push(path);
         }
     }
 }
@@ -51,8 +54,8 @@ fn collect_pages(folder: &Path, pages: &mut Vec<PathBuf>) {
 /// The repository's own pages; build output and what other tools put beside the sources is left out.
 fn pages() -> Vec<PathBuf> {
     let mut pages = Vec::new();
-    for folder in ["docs", "crates", "src", "tests", "xtask", "recipes"] {
-        collect_pages(&root().join(folder), &mut pages);
+    for folder in ["artifacts", "docs", "crates", "src", "tests", "xtask", "recipes"] {
+        collect(&root().join(folder), "md", &mut pages);
     }
     let top = std::fs::read_dir(root())
         .unwrap()
@@ -233,26 +236,22 @@ fn the_architecture_page_names_what_exists_and_every_module() {
     }
 }
 
+/// Whether a test of that name is in the source, as a function or as a [`lab_test!`](edgewarden_lab::lab_test).
+fn is_test(source: &str, name: &str) -> bool {
+    let function = format!("#[test]\nfn {name}()");
+    let in_lab = [
+        format!("\nlab_test!({name},"),
+        format!("\nlab_test!(\n    {name},"),
+    ];
+    source.contains(&function) || in_lab.iter().any(|text| source.contains(text))
+}
+
 #[test]
 fn every_promise_has_its_tests() {
     let promises = read(&root().join("docs/security.md"));
-    let mut tests = String::new();
-    for entry in std::fs::read_dir(root().join("tests")).unwrap() {
-        let path = entry.unwrap().path();
-        // A test is a file, or a folder with a main.rs and its modules.
-        let files: Vec<_> = if path.join("main.rs").is_file() {
-            let modules = std::fs::read_dir(&path).unwrap();
-            modules.map(|module| module.unwrap().path()).collect()
-        } else {
-            vec![path]
-        };
-        for file in files
-            .iter()
-            .filter(|file| file.extension().is_some_and(|e| e == "rs"))
-        {
-            tests.push_str(&read(file));
-        }
-    }
+    let mut files = Vec::new();
+    collect(&root().join("tests"), "rs", &mut files);
+    let tests: String = files.iter().map(|file| read(file)).collect();
     let lines: Vec<&str> = promises.lines().filter(|line| line.starts_with("| Q-")).collect();
     assert!(
         lines.len() > 10,
@@ -267,10 +266,7 @@ fn every_promise_has_its_tests() {
         let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "no test is named: {line}");
         for name in names {
-            assert!(
-                tests.contains(&format!("#[test]\nfn {name}()")),
-                "there is no test {name}: {line}"
-            );
+            assert!(is_test(&tests, name), "there is no test {name}: {line}");
         }
     }
 }

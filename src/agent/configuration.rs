@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use greengrass_ipc::{Client, SubscriptionEvent};
+use greengrass_ipc::Client;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -90,14 +90,9 @@ impl Follower {
                 Ok(mut updates) => loop {
                     let fetched = self.fetch().await;
                     let wait = if fetched { REFRESH } else { RETRY };
-                    match tokio::time::timeout(wait, updates.next()).await {
-                        Ok(None) => break,
-                        Ok(Some(
-                            SubscriptionEvent::Message(_)
-                            | SubscriptionEvent::Missed { .. }
-                            | SubscriptionEvent::Resubscribed,
-                        ))
-                        | Err(_) => {}
+                    // Whatever it says, and after the wait in any case: ask again.
+                    if let Ok(None) = tokio::time::timeout(wait, updates.next()).await {
+                        break;
                     }
                 },
                 Err(error) => {

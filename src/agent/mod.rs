@@ -307,11 +307,11 @@ async fn watch_connection(client: Client, board: Board) {
     loop {
         let text = match &*connection.borrow_and_update() {
             ConnectionState::Connected { .. } => "connected".to_owned(),
-            ConnectionState::Connecting { last_error: None, .. } => "connecting".to_owned(),
             ConnectionState::Connecting {
                 last_error: Some(why),
                 ..
             } => format!("not connected: {why}"),
+            _ => "connecting".to_owned(),
         };
         board.update(|status| status.cloud.ipc = text);
         if connection.changed().await.is_err() {

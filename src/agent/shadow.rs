@@ -103,7 +103,7 @@ impl ShadowTask {
                 _ = connection.changed() => {
                     let lost = match &*connection.borrow_and_update() {
                         ConnectionState::Connecting { last_error, .. } => Some(last_error.clone()),
-                        ConnectionState::Connected { .. } => None,
+                        _ => None,
                     };
                     if let Some(why) = lost {
                         session.disconnected();

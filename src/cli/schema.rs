@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{Failure, out};
 
-/// Agrees with `quarantine::order_document`; tests/order_schema holds them together.
+/// Agrees with `quarantine::order_document`; tests/library/order_schema holds them together.
 const ORDER: &str = include_str!("../../schemas/order.schema.json");
 
 #[derive(Debug, clap::Args)]

@@ -124,7 +124,7 @@ impl Inbox {
     fn is_complete_with(&mut self, index: usize) -> bool {
         let epoch = match &*self.connection.borrow() {
             ConnectionState::Connected { epoch, .. } => Some(*epoch),
-            ConnectionState::Connecting { .. } => None,
+            _ => None,
         };
         if epoch != self.epoch {
             self.epoch = epoch;
@@ -173,7 +173,8 @@ async fn drain(
         let raw = match event {
             SubscriptionEvent::Message(message) => Raw::Message(message),
             SubscriptionEvent::Missed { count } => Raw::Lost(count),
-            SubscriptionEvent::Resubscribed => Raw::Subscribed(index),
+            // Resubscribed, and whatever else a client may come to tell: ask again.
+            _ => Raw::Subscribed(index),
         };
         sender.send(raw).await.ok()?;
     }

@@ -40,7 +40,7 @@ pub struct Endpoints {
 pub fn pid(client: &Client) -> Option<u32> {
     match &*client.connection().borrow() {
         ConnectionState::Connected { server_pid, .. } => server_pid.and_then(|pid| u32::try_from(pid).ok()),
-        ConnectionState::Connecting { .. } => None,
+        _ => None,
     }
 }
 

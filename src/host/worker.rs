@@ -119,6 +119,7 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(20);
 
     #[tokio::test(flavor = "current_thread")]
     async fn jobs_share_what_the_thread_owns_and_a_hanging_one_holds_nobody_up() {
@@ -137,10 +138,9 @@ mod tests {
         }
         assert_eq!(worker.ask(LIMIT, count).await, Err(NoAnswer::Busy));
         drop(release);
-        let long = Duration::from_secs(5);
-        while worker.ask(long, |_| ()).await.is_err() {}
+        while worker.ask(LONG, |_| ()).await.is_err() {}
         assert_eq!(
-            worker.ask(long, count).await,
+            worker.ask(LONG, count).await,
             Ok(5),
             "what was late was done all the same"
         );
@@ -150,13 +150,13 @@ mod tests {
     async fn a_thread_that_panicked_is_made_anew() {
         let worker = Worker::<u32>::new("test");
         assert_eq!(
-            worker.ask::<()>(LIMIT, |_| panic!("on purpose")).await,
+            worker.ask::<()>(LONG, |_| panic!("on purpose")).await,
             Err(NoAnswer::Ended)
         );
-        let mut answer = worker.ask(LIMIT, |own| *own).await;
+        let mut answer = worker.ask(LONG, |own| *own).await;
         // The thread that panicked may still be on its way out.
         while answer.is_err() {
-            answer = worker.ask(LIMIT, |own| *own).await;
+            answer = worker.ask(LONG, |own| *own).await;
         }
         assert_eq!(answer, Ok(0));
     }

@@ -1,165 +1,98 @@
-//! Reads the lists of deny.toml that `cargo xtask test` enforces itself.
+//! Judges every dependency by the rules of deny.toml, with cargo-deny.
 //!
-//! In: the file's text. Out: [`Rules`]. It reads the part of TOML that our own file uses (a section, a key, a list of
-//! strings or of `{ crate = ".." }`) and refuses the rest; cargo-deny reads the whole file.
+//! In: the lock file, what each crate declares. Out: success, or what cargo-deny says of each crate that breaks a rule.
+//! Deliberately absent: advisories. Their database comes from the network and changes by itself, so that a commit that
+//! passed could fail a day later; `cargo deny check advisories` asks it.
+
+use std::path::Path;
+use std::process::Command;
 
 use crate::failure::Failure;
+use crate::packages::CARGO_DENY;
+use crate::{run, setup, workspace};
 
-/// What we enforce without cargo-deny.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// Target triples whose dependencies are judged.
-    pub targets: Vec<String>,
-    /// Licences that may be relied on.
-    pub allowed: Vec<String>,
-    /// Crates that must not be in the tree.
-    pub banned: Vec<String>,
+/// The rules, below the workspace's root.
+const RULES: &str = "deny.toml";
+/// What is judged; cargo-deny's fourth check is the advisories.
+const CHECKS: [&str; 3] = ["bans", "licenses", "sources"];
+/// A licence that dependencies are sure to have, as it stands in the rules.
+const USED: &str = "\"MIT\",";
+/// Exit status of cargo-deny when it refused a licence and nothing else.
+const LICENCE_REFUSED: i32 = 4;
+
+/// Lets cargo-deny judge, and lets it show that it would say no.
+pub fn check() -> Result<(), Failure> {
+    let program = setup::ensure_tool(&CARGO_DENY)?;
+    let rules = workspace::root().join(RULES);
+    run::run(&mut judge(&program, &rules))?;
+    refuses(&program, &workspace::read(&rules)?)
 }
 
-/// The rules in the text of `subject`.
-pub fn read(subject: &str, text: &str) -> Result<Rules, Failure> {
-    let list = |section, key| {
-        list(text, section, key).map_err(|fault| Failure::Content {
-            subject: subject.to_owned(),
-            fault: format!("[{section}] {key}: {fault}"),
-        })
-    };
-    Ok(Rules {
-        targets: list("graph", "targets")?,
-        allowed: list("licenses", "allow")?,
-        banned: list("bans", "deny")?,
+fn judge(program: &Path, rules: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(workspace::root());
+    command.args(["--locked", "--workspace", "--config"]).arg(rules);
+    command.arg("check").args(CHECKS);
+    command
+}
+
+/// The same rules without a licence that is in use must fail: a judge that says yes to everything proves nothing.
+fn refuses(program: &Path, rules: &str) -> Result<(), Failure> {
+    let stricter = workspace::target().join("tools/stricter-deny.toml");
+    workspace::write(&stricter, &without_used(rules)?)?;
+    let mut command = judge(program, &stricter);
+    let output = command.output().map_err(|source| Failure::Start {
+        command: run::line(&command),
+        source,
+    })?;
+    if output.status.code() == Some(LICENCE_REFUSED) {
+        return Ok(());
+    }
+    Err(Failure::Content {
+        subject: run::line(&command),
+        fault: format!(
+            "expected exit status {LICENCE_REFUSED} without {USED} found {}",
+            output.status
+        ),
     })
 }
 
-fn list(text: &str, section: &str, key: &str) -> Result<Vec<String>, String> {
-    let header = format!("[{section}]");
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .skip_while(|line| *line != header)
-        .skip(1);
-    let body: Vec<&str> = lines
-        .take_while(|line| !is_header(line))
-        .filter(|line| !line.starts_with('#'))
-        .collect();
-    let opening = |line: &&str| {
-        line.strip_prefix(key)
-            .is_some_and(|rest| rest.trim_start().starts_with('='))
-    };
-    let start = body
-        .iter()
-        .position(opening)
-        .ok_or("expected a list; the key or its section is not there")?;
-    let first = body[start].split_once('=').map_or("", |(_, rest)| rest.trim());
-    let inline = first
-        .strip_prefix('[')
-        .ok_or("expected a list that begins with `[` on the key's line")?;
-    let mut items = Vec::new();
-    for line in std::iter::once(inline).chain(body[start + 1..].iter().copied()) {
-        let (content, ended) = line
-            .strip_suffix(']')
-            .map_or((line, false), |content| (content, true));
-        items.extend(items_of(content.trim())?);
-        if ended {
-            return if items.is_empty() {
-                Err("the list is empty".to_owned())
-            } else {
-                Ok(items)
-            };
-        }
+fn without_used(rules: &str) -> Result<String, Failure> {
+    if rules.matches(USED).count() == 1 {
+        return Ok(rules.replace(USED, ""));
     }
-    Err("the list is not closed by a `]` at the end of a line".to_owned())
-}
-
-/// `[name]` and nothing else; the last line of a list of lists is none.
-fn is_header(line: &str) -> bool {
-    line.strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .is_some_and(|name| {
-            !name.is_empty()
-                && name
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        })
-}
-
-/// The strings of one line: a table gives its `crate`, plain strings give themselves.
-fn items_of(line: &str) -> Result<Vec<String>, String> {
-    if line.is_empty() {
-        return Ok(Vec::new());
-    }
-    if let Some(table) = line.strip_prefix('{') {
-        let value = table
-            .trim_start()
-            .strip_prefix("crate = \"")
-            .and_then(|rest| rest.split_once('"'));
-        return value
-            .map(|(name, _)| vec![name.to_owned()])
-            .ok_or_else(|| format!("expected `{{ crate = \"..\", .. }}` instead of `{line}`"));
-    }
-    let words = line.trim_end_matches(',').split(',').map(str::trim);
-    words
-        .map(|word| {
-            word.strip_prefix('"')
-                .and_then(|word| word.strip_suffix('"'))
-                .map(str::to_owned)
-                .ok_or_else(|| format!("expected strings in double quotes instead of `{line}`"))
-        })
-        .collect()
+    Err(Failure::Content {
+        subject: RULES.to_owned(),
+        fault: format!("expected {USED} once, in the list of licences"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace;
-
-    const TEXT: &str = r#"
-[graph]
-targets = ["a", "b"]
-[licenses]
-# MIT = no
-allow = [
-  "MIT",
-  # why
-  "Apache-2.0 WITH LLVM-exception",
-]
-allowance = "x"
-[bans]
-deny = [
-  { crate = "openssl-sys", reason = "because, [of] it" },
-]
-"#;
 
     #[test]
-    fn lists_are_read_inline_and_over_lines() {
-        let rules = read("deny.toml", TEXT).unwrap();
-        assert_eq!(rules.targets, ["a", "b"]);
-        assert_eq!(rules.allowed, ["MIT", "Apache-2.0 WITH LLVM-exception"]);
-        assert_eq!(rules.banned, ["openssl-sys"]);
+    fn one_licence_is_taken_off_our_own_list() {
+        let rules = workspace::read(&workspace::root().join(RULES)).unwrap();
+        let stricter = without_used(&rules).unwrap();
+        assert_eq!(stricter.len(), rules.len() - USED.len());
+        assert!(stricter.contains("\"Apache-2.0\","));
+        let fault = without_used(&stricter).unwrap_err().to_string();
+        assert!(fault.starts_with("deny.toml: expected \"MIT\", once"), "{fault}");
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_not_skipped() {
-        let fault = |from: &str, to: &str| {
-            read("deny.toml", &TEXT.replace(from, to))
-                .unwrap_err()
-                .to_string()
-        };
-        assert!(
-            fault("[licenses]", "[licences]").starts_with("deny.toml: [licenses] allow: expected a list")
-        );
-        assert!(fault("\"MIT\"", "MIT").contains("double quotes"));
-        assert!(fault("crate =", "name =").contains("expected `{ crate"));
-        assert!(fault("[\"a\", \"b\"]", "[\"a\",").contains("not closed"));
-        assert!(fault("[\"a\", \"b\"]", "[]").contains("empty"));
+    fn a_judge_that_always_agrees_is_refused() {
+        let rules = format!("[licenses]\nallow = [{USED}]\n");
+        let failure = refuses(Path::new("true"), &rules).unwrap_err().to_string();
+        assert!(failure.contains("found exit status: 0"), "{failure}");
+        let failure = refuses(Path::new("false"), &rules).unwrap_err().to_string();
+        assert!(failure.contains("found exit status: 1"), "{failure}");
     }
 
     #[test]
     fn our_own_file_bans_openssl() {
-        let text = workspace::read(&workspace::root().join("deny.toml")).unwrap();
-        let rules = read("deny.toml", &text).unwrap();
-        assert!(rules.banned.contains(&"openssl-sys".to_owned()));
-        assert!(rules.allowed.contains(&"MIT".to_owned()));
-        assert_eq!(rules.targets.len(), 3);
+        let rules = workspace::read(&workspace::root().join(RULES)).unwrap();
+        assert!(rules.contains("{ crate = \"openssl-sys\", reason ="));
     }
 }

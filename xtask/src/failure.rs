@@ -71,13 +71,6 @@ pub enum Failure {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A bench could not measure.
-    #[error("the bench could not measure")]
-    Bench {
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
     /// A step of `cargo xtask test` failed.
     #[error("step {number} of {total}, {name}, failed")]
     Step {

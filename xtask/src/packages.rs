@@ -1,6 +1,7 @@
-//! The distribution's packages that the demo, the tests and the benches need: the one place.
+//! What the demo, the tests and the benches need to be installed: the one place.
 //!
-//! Out: package, the programs it brings, the reason. Deliberately absent: what every Rust machine has (a linker, git).
+//! Out: the distribution's packages, the programs they bring, the reason; the programs that cargo builds. Deliberately
+//! absent: what every Rust machine has (a linker, git).
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -77,6 +78,30 @@ pub const BENCH_PACKAGES: &[Package] = &[Package {
     probe: &[],
     reason: "bench traffic compares with it",
 }];
+
+/// A program that cargo builds from crates.io: the distribution has none, or not this version.
+pub struct Tool {
+    /// The crate, and the program it brings.
+    pub name: &'static str,
+    /// The version, exactly: another one may judge or print otherwise.
+    pub version: &'static str,
+    /// Who runs it and what for.
+    pub reason: &'static str,
+}
+
+/// Part of `cargo xtask test`.
+pub const CARGO_DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    reason: "it judges the licences and sources of what we depend on",
+};
+
+/// Part of `cargo xtask bench traffic`; it prints sums that the bench reads.
+pub const BANDWHICH: Tool = Tool {
+    name: "bandwhich",
+    version: "0.23.1",
+    reason: "bench traffic compares with it",
+};
 
 /// Where administrators' programs live; an ordinary user's PATH often leaves these out.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];

@@ -26,12 +26,23 @@ pub fn line(command: &Command) -> String {
 
 /// Runs it with our own terminal and expects success.
 pub fn run(command: &mut Command) -> Result<(), Failure> {
-    run_titled(&line(command), command)
+    let title = line(command);
+    println!("$ {title}");
+    expect(&title, command)
+}
+
+/// The same, but everything goes to standard error: standard output is somebody's who reads it.
+pub fn run_aside(command: &mut Command) -> Result<(), Failure> {
+    run_aside_titled(&line(command), command)
 }
 
 /// The same, called by a title where the command line says too much.
-pub fn run_titled(title: &str, command: &mut Command) -> Result<(), Failure> {
-    println!("$ {title}");
+pub fn run_aside_titled(title: &str, command: &mut Command) -> Result<(), Failure> {
+    eprintln!("$ {title}");
+    expect(title, command.stdout(std::io::stderr()))
+}
+
+fn expect(title: &str, command: &mut Command) -> Result<(), Failure> {
     let status = command.status().map_err(|source| Failure::Start {
         command: title.to_owned(),
         source,
@@ -85,6 +96,12 @@ mod tests {
     #[test]
     fn a_failing_program_is_named_with_its_status() {
         let failure = run(Command::new("sh").args(["-c", "exit 3"])).unwrap_err();
+        assert_eq!(failure.to_string(), "`sh -c exit 3` ended with exit status: 3");
+    }
+
+    #[test]
+    fn what_runs_aside_fails_the_same_way() {
+        let failure = run_aside(Command::new("sh").args(["-c", "exit 3"])).unwrap_err();
         assert_eq!(failure.to_string(), "`sh -c exit 3` ended with exit status: 3");
     }
 

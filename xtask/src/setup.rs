@@ -1,13 +1,15 @@
-//! `cargo xtask setup`: installs the packages of [`crate::packages`] that are missing.
+//! `cargo xtask setup`: installs what is missing of [`crate::packages`].
 //!
-//! In: what is on the machine. Out: the programs, or the command a person with root must type.
+//! In: what is on the machine. Out: the programs, or the command a person with root must type. What cargo builds goes
+//! below the target folder, never among the user's own programs.
 //! Deliberately absent: any change when nothing is missing; any service started by the install.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::Failure;
-use crate::packages::{self, PACKAGES, Package};
+use crate::packages::{self, CARGO_DENY, PACKAGES, Package, Tool};
 use crate::{run, workspace};
 
 /// Where Debian looks for leave to start a service after its installation.
@@ -33,6 +35,7 @@ apt-get install -y --no-install-recommends "$@"
 /// Makes sure that every program of the demo and the tests is there.
 pub fn run() -> Result<(), Failure> {
     ensure(PACKAGES)?;
+    ensure_tool(&CARGO_DENY)?;
     println!("setup: every program is here");
     Ok(())
 }
@@ -55,6 +58,37 @@ pub fn ensure(packages: &'static [Package]) -> Result<(), Failure> {
         missing: programs(&still),
         advice: "their packages were installed, but the programs are neither in PATH nor in /usr/sbin",
     })
+}
+
+/// Makes sure that this program is there, and says where. Standard output is left to whoever asks.
+pub fn ensure_tool(tool: &Tool) -> Result<PathBuf, Failure> {
+    let folder = workspace::target().join("tools");
+    let own = folder.join("bin").join(tool.name);
+    // The user's own serves as well when it is the same.
+    let places = [own.clone(), PathBuf::from(tool.name)];
+    if let Some(found) = places.into_iter().find(|program| is_version(program, tool)) {
+        return Ok(found);
+    }
+    let Tool {
+        name,
+        version,
+        reason,
+    } = tool;
+    eprintln!(
+        "setup: {name} {version} is missing ({reason}); cargo builds it once, which takes some minutes"
+    );
+    let mut install = workspace::cargo(&["install", name, "--locked", "--version", version, "--root"]);
+    let built = folder.join("build");
+    run::run_aside(install.arg(&folder).arg("--target-dir").arg(&built))?;
+    std::fs::remove_dir_all(&built).map_err(workspace::file("clear", &built))?;
+    Ok(own)
+}
+
+/// Whether the program says that it is this one.
+fn is_version(program: &Path, tool: &Tool) -> bool {
+    let said = Command::new(program).arg("--version").output();
+    let wanted = format!("{} {}", tool.name, tool.version);
+    said.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == wanted)
 }
 
 fn missing(packages: &'static [Package]) -> Vec<&'static Package> {
@@ -88,9 +122,9 @@ fn install(missing: &[&Package]) -> Result<(), Failure> {
     );
     let script = ["-c", INSTALL_SCRIPT, "setup", SERVICE_POLICY];
     if is_root()? {
-        run::run_titled(&title, Command::new("sh").args(script).args(names))
+        run::run_aside_titled(&title, Command::new("sh").args(script).args(names))
     } else if run::succeeds(Command::new("sudo").args(["-n", "true"])) {
-        run::run_titled(
+        run::run_aside_titled(
             &title,
             Command::new("sudo").args(["-n", "sh"]).args(script).args(names),
         )
@@ -131,6 +165,8 @@ fn is_root() -> Result<bool, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -147,6 +183,26 @@ mod tests {
         );
     }
 
+    #[test]
+    fn only_the_pinned_version_of_a_tool_will_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("judge");
+        let (script, mode) = (
+            "#!/bin/sh\necho judge 1.2.3\n",
+            std::fs::Permissions::from_mode(0o755),
+        );
+        workspace::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, mode).unwrap();
+        let tool = |version| Tool {
+            name: "judge",
+            version,
+            reason: "",
+        };
+        assert!(is_version(&program, &tool("1.2.3")));
+        assert!(!is_version(&program, &tool("1.2.30")));
+        assert!(!is_version(&folder.path().join("nobody"), &tool("1.2.3")));
+    }
+
     /// Runs the script with an apt-get that writes down its arguments and what it saw of the policy.
     fn install_with(policy_before: Option<&str>, apt_get_status: u8) -> (bool, String, Option<String>) {
         let folder = tempfile::tempdir().unwrap();
@@ -161,7 +217,7 @@ mod tests {
             policy = policy.display(),
         );
         workspace::write(&apt_get, &script).unwrap();
-        std::fs::set_permissions(&apt_get, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&apt_get, std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut path = std::ffi::OsString::from(format!("{}:", folder.path().display()));
         path.push(std::env::var_os("PATH").unwrap());
         let mut command = Command::new("sh");

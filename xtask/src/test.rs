@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::failure::Failure;
-use crate::workspace::cargo;
-use crate::{licences, run, setup, tidy};
+use crate::workspace::{cargo, target};
+use crate::{deny, run, setup, tidy};
 
 type Step = (&'static str, fn() -> Result<(), Failure>);
 
@@ -19,7 +19,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("fuzz targets and peers of the benches", apart),
     ("documentation", documentation),
-    ("licences", licences::check),
+    ("licences, bans and sources", deny::check),
     ("tidy", tidy::check),
     ("documentation tests", documentation_tests),
     ("tests", tests),
@@ -75,10 +75,9 @@ fn apart() -> Result<(), Failure> {
         "crates/greengrass-ipc/fuzz/Cargo.toml",
         "bench/ipc/Cargo.toml",
     ];
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     MANIFESTS.iter().try_for_each(|manifest| {
         let check = ["check", "--locked", "--manifest-path", manifest, "--target-dir"];
-        run::run(cargo(&check).arg(&target))
+        run::run(cargo(&check).arg(target()))
     })
 }
 
@@ -91,10 +90,12 @@ fn documentation_tests() -> Result<(), Failure> {
 }
 
 fn tests() -> Result<(), Failure> {
-    // Tests run the programs and the examples; neither runner builds them all by itself.
+    // Tests run the programs and the examples; neither runner builds them all by itself. No test runs the benches.
     run::run(&mut cargo(&[
         "build",
         "--workspace",
+        "--exclude",
+        "edgewarden-bench",
         "--locked",
         "--bins",
         "--examples",

@@ -17,12 +17,19 @@ pub const COMPONENT: &str = "io.edgewarden.Agent";
 /// The package whose version is the component's.
 const AGENT_PACKAGE: &str = "edgewarden";
 
-/// The workspace's root folder.
+/// The workspace's root folder: the one above whoever runs that has the lock file.
 pub fn root() -> PathBuf {
     // Asked at run time first: a compiled xtask may be run from a copy of the tree.
-    let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
+    let member = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    xtask.parent().map_or_else(|| xtask.clone(), Path::to_path_buf)
+    let locked = |folder: &&Path| folder.join("Cargo.lock").is_file();
+    let root = member.ancestors().find(locked).map(Path::to_path_buf);
+    root.unwrap_or(member)
+}
+
+/// Where cargo puts what it builds in the workspace, and where we keep what we make and do not commit.
+pub fn target() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// A cargo command in the root, by the cargo that runs us.

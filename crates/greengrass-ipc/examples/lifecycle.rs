@@ -43,12 +43,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let environment: std::collections::HashMap<_, _> = std::env::vars().collect();
-    let client = Client::start(ClientOptions::from_lookup(|name| environment.get(name).cloned())?);
-    client.execute(&UpdateState::new(ComponentState::Running)).await?;
+    let client = Client::start(ClientOptions::from_env()?);
+    client.request(&UpdateState::new(ComponentState::Running)).await?;
 
     if let Some(other) = std::env::args().nth(1) {
-        let outcome = client.execute(&RestartComponent::new(&other)).await?;
+        let outcome = client.request(&RestartComponent::new(&other)).await?;
         println!("restart of {other}: {:?} {:?}", outcome.status, outcome.message);
     }
 
@@ -62,8 +61,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
 /// Has a say in deployments for as long as the program runs.
 async fn watch(client: &Client) -> Result<(), IpcError> {
-    let mut updates = client.listen(&SubscribeToComponentUpdates {}).await?;
-    let mut proposals = client.listen(&SubscribeToValidateConfigurationUpdates {}).await?;
+    let mut updates = client.subscribe(&SubscribeToComponentUpdates::new()).await?;
+    let mut proposals = client
+        .subscribe(&SubscribeToValidateConfigurationUpdates::new())
+        .await?;
     println!("has a say in deployments");
     let mut deferrals = 0;
     loop {
@@ -95,7 +96,7 @@ async fn answer(client: &Client, deployment: &str, deferrals: &mut u32) -> Resul
         DeferComponentUpdate::go_on(deployment)
     };
     println!("{deployment}: wait {:?}", defer.recheck_after);
-    client.execute(&defer).await.map(drop)
+    client.request(&defer).await.map(drop)
 }
 
 async fn judge(client: &Client, proposal: &ProposedConfiguration) -> Result<(), IpcError> {
@@ -106,5 +107,5 @@ async fn judge(client: &Client, proposal: &ProposedConfiguration) -> Result<(), 
         SendConfigurationValidityReport::reject(deployment, "expected an object")
     };
     println!("{deployment}: {:?}", report.configuration_validity_report.status);
-    client.execute(&report).await.map(drop)
+    client.request(&report).await.map(drop)
 }

@@ -16,7 +16,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use greengrass_ipc::{Client, ClientOptions, IpcError, PayloadFormat, PublishToIoTCore, Qos};
+use greengrass_ipc::{Client, ClientOptions, IpcError, PayloadFormat, PublishToIotCore, Qos};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -34,17 +34,16 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let topic = arguments.next().unwrap_or_else(|| "gateway/hello".to_owned());
     let text = arguments.next().unwrap_or_else(|| "hi".to_owned());
 
-    let environment: std::collections::HashMap<_, _> = std::env::vars().collect();
-    let options = ClientOptions::from_lookup(|name| environment.get(name).cloned())?;
+    let options = ClientOptions::from_env()?;
     let largest_frame = options.max_frame_bytes;
     let client = Client::start(options);
 
-    let mut message = PublishToIoTCore::new(&topic, Qos::AtLeastOnce, text.as_bytes());
+    let mut message = PublishToIotCore::new(&topic, Qos::AtLeastOnce, text.as_bytes());
     message.properties.payload_format = Some(PayloadFormat::Utf8);
     message.properties.message_expiry_interval_seconds = Some(60);
     println!("{topic} takes up to {} bytes", message.max_payload(largest_frame));
 
-    match client.execute(&message).await {
+    match client.request(&message).await {
         Ok(_) => println!("the nucleus took it; whether the broker got it is not known"),
         Err(error) if error.is_unauthorized() => println!("the component's policy forbids it: {error}"),
         Err(error @ (IpcError::ConnectionLost { .. } | IpcError::Timeout { .. })) => {

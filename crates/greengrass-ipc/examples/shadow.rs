@@ -38,12 +38,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let thing = arguments.next().unwrap_or_else(|| "gateway-01".to_owned());
     let shadow = arguments.next().unwrap_or_else(|| "quarantine".to_owned());
-    let environment: std::collections::HashMap<_, _> = std::env::vars().collect();
-    let client = Client::start(ClientOptions::from_lookup(|name| environment.get(name).cloned())?);
+    let client = Client::start(ClientOptions::from_env()?);
 
     let report = br#"{"state":{"reported":{"greeting":"hi"}}}"#;
     match client
-        .execute(&UpdateThingShadow::new(&thing, &shadow, report))
+        .request(&UpdateThingShadow::new(&thing, &shadow, report))
         .await
     {
         Ok(accepted) => println!("accepted: {}", String::from_utf8_lossy(&accepted.payload)),
@@ -57,14 +56,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
         Err(error) => return Err(error.into()),
     }
 
-    let document = client.execute(&GetThingShadow::new(&thing, &shadow)).await?;
+    let document = client.request(&GetThingShadow::new(&thing, &shadow)).await?;
     println!("now: {}", String::from_utf8_lossy(&document.payload));
 
     let mut token: Option<String> = None;
     loop {
         let mut list = ListNamedShadowsForThing::new(&thing);
         list.next_token = token.as_deref();
-        let page = client.execute(&list).await?;
+        let page = client.request(&list).await?;
         for name in &page.results {
             println!("{thing} has {name}");
         }

@@ -38,14 +38,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let topic = std::env::args()
         .nth(1)
         .unwrap_or_else(|| "sensors/room".to_owned());
-    let environment: std::collections::HashMap<_, _> = std::env::vars().collect();
-    let client = Client::start(ClientOptions::from_lookup(|name| environment.get(name).cloned())?);
+    let client = Client::start(ClientOptions::from_env()?);
 
-    let mut messages = client.listen(&SubscribeToTopic::new(&topic)).await?;
+    let mut messages = client.subscribe(&SubscribeToTopic::new(&topic)).await?;
     let greeting = json!({ "temperature": 21.5 });
-    client.execute(&PublishToTopic::json(&topic, &greeting)).await?;
+    client.request(&PublishToTopic::json(&topic, &greeting)).await?;
 
-    // A `Subscription` is a `Stream` as well, for whoever likes combinators.
     while let Some(event) = messages.next().await {
         match event {
             SubscriptionEvent::Message(message) => {
@@ -53,6 +51,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
                 let text = match message.payload {
                     TopicPayload::Json(value) => value.to_string(),
                     TopicPayload::Binary(bytes) => format!("{} bytes", bytes.len()),
+                    other => format!("{other:?}"),
                 };
                 println!("{topic}: {text}");
             }
@@ -60,6 +59,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
             SubscriptionEvent::Resubscribed => {
                 println!("the nucleus was away; anything may have been missed");
             }
+            other => println!("{other:?}"),
         }
     }
     Ok(())

@@ -13,11 +13,11 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::connection::{self, Command, Reply, Shared};
+use crate::connection::{self, Command, Shared, reply_channel};
 use crate::error::IpcError;
 use crate::frame::{self, Message, MessageKind};
 use crate::liveness;
-use crate::operation::{Operation, Request, StreamOperation};
+use crate::operation::{Operation, Request, SubscribeRequest};
 use crate::options::ClientOptions;
 use crate::queue::Queue;
 use crate::state::ConnectionState;
@@ -109,9 +109,9 @@ impl Client {
     ///
     /// # Errors
     /// Every variant of [`IpcError`] says what was or may have been done.
-    pub async fn execute<O: Operation>(&self, request: &O) -> Result<O::Reply, IpcError> {
-        let answer = self.exchange(O::NAME, encode(request)?, None).await?;
-        parse(O::NAME, &answer)
+    pub async fn request<R: Request>(&self, request: &R) -> Result<R::Reply, IpcError> {
+        let answer = self.exchange(R::NAME, encode(request)?, None).await?;
+        parse(R::NAME, &answer)
     }
 
     /// Any operation that answers and then sends events, typed: one of this crate or of the application's own. The
@@ -119,7 +119,10 @@ impl Client {
     ///
     /// # Errors
     /// Of the first attempt only; a subscription that stood once is renewed for ever. See [`IpcError`].
-    pub async fn listen<S: StreamOperation>(&self, request: &S) -> Result<Subscription<S::Event>, IpcError> {
+    pub async fn subscribe<S: SubscribeRequest>(
+        &self,
+        request: &S,
+    ) -> Result<Subscription<S::Event>, IpcError> {
         self.open(S::NAME, encode(request)?).await
     }
 
@@ -128,9 +131,12 @@ impl Client {
     /// # Errors
     /// Every variant of [`IpcError`] says what was or may have been done. A subscription is an
     /// [`IpcError::InvalidRequest`]: its events would reach nobody.
-    pub async fn call(&self, operation: &str, request: Value) -> Result<Value, IpcError> {
+    pub async fn request_json(&self, operation: &str, request: Value) -> Result<Value, IpcError> {
         if operation.starts_with(STREAM_PREFIX) {
-            return Err(invalid(operation, "a subscription is not a call"));
+            return Err(invalid(
+                operation,
+                "a subscription is not a request that answers once",
+            ));
         }
         let answer = self.exchange(operation, request.to_string(), None).await?;
         parse(operation, &answer)
@@ -142,9 +148,16 @@ impl Client {
     /// # Errors
     /// Of the first attempt only; a subscription that stood once is renewed for ever. An operation that is no
     /// subscription is an [`IpcError::InvalidRequest`]: it would be repeated with every connection.
-    pub async fn subscribe(&self, operation: &str, request: Value) -> Result<Subscription<Value>, IpcError> {
+    pub async fn subscribe_json(
+        &self,
+        operation: &str,
+        request: Value,
+    ) -> Result<Subscription<Value>, IpcError> {
         if !operation.starts_with(STREAM_PREFIX) {
-            return Err(invalid(operation, "a call is not a subscription"));
+            return Err(invalid(
+                operation,
+                "a request that answers once is not a subscription",
+            ));
         }
         self.open(operation, request.to_string()).await
     }
@@ -165,8 +178,8 @@ impl Client {
     }
 
     /// Length of the frame a request would be sent in, in bytes.
-    pub(crate) fn frame_bytes<R: Request>(request: &R) -> Result<usize, IpcError> {
-        Ok(frame::encoded_len(&request_message(R::NAME, to_json(request)?)))
+    pub(crate) fn frame_bytes<O: Operation>(request: &O) -> Result<usize, IpcError> {
+        Ok(frame::encoded_len(&request_message(O::NAME, to_json(request)?)))
     }
 
     /// Longest frame this client sends, in bytes: [`ClientOptions::max_frame_bytes`], or lite's limit once the nucleus
@@ -196,7 +209,7 @@ impl Client {
                 limit,
             });
         }
-        let (reply, mut answer) = Reply::new();
+        let (reply, mut answer) = reply_channel();
         let command = Command {
             operation: operation.to_owned(),
             message,
@@ -236,15 +249,15 @@ impl Client {
 }
 
 /// The JSON of a request that may be sent.
-fn encode<R: Request>(request: &R) -> Result<String, IpcError> {
+fn encode<O: Operation>(request: &O) -> Result<String, IpcError> {
     match request.problem() {
-        Some(problem) => Err(invalid(R::NAME, problem)),
+        Some(problem) => Err(invalid(O::NAME, problem)),
         None => to_json(request),
     }
 }
 
-fn to_json<R: Request>(request: &R) -> Result<String, IpcError> {
-    serde_json::to_string(request).map_err(|error| invalid(R::NAME, format!("no JSON: {error}")))
+fn to_json<O: Operation>(request: &O) -> Result<String, IpcError> {
+    serde_json::to_string(request).map_err(|error| invalid(O::NAME, format!("no JSON: {error}")))
 }
 
 fn invalid(operation: &str, problem: impl Into<String>) -> IpcError {

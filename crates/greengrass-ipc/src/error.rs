@@ -4,7 +4,6 @@ use std::error::Error;
 use std::time::Duration;
 
 use crate::error_code::ErrorCode;
-use crate::frame::FrameError;
 
 /// A call or subscription that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -12,75 +11,84 @@ use crate::frame::FrameError;
 pub enum IpcError {
     /// There was no connection for the whole time the call may take; nothing was sent.
     #[error("not connected to the nucleus{}", reason(last_error))]
+    #[non_exhaustive]
     NotConnected {
-        /// Why the last attempt failed.
+        /// Why the last attempt failed; `None` when none has ended yet.
         last_error: Option<String>,
     },
     /// The connection ended after the request was sent: the nucleus may or may not have acted on it.
     #[error("{operation}: the connection was lost before the answer: {reason}")]
+    #[non_exhaustive]
     ConnectionLost {
-        /// Name of the operation.
+        /// Bare name of the operation, for instance `GetConfiguration`.
         operation: String,
-        /// What ended the connection.
+        /// What ended the connection, in one line.
         reason: String,
     },
     /// The nucleus did not answer in time: it may or may not have acted on the request.
     #[error("{operation}: no answer within {after:?}")]
+    #[non_exhaustive]
     Timeout {
-        /// Name of the operation.
+        /// Bare name of the operation, for instance `GetConfiguration`.
         operation: String,
-        /// The limit that passed.
+        /// [`ClientOptions::request_timeout`](crate::ClientOptions::request_timeout), which passed.
         after: Duration,
     },
     /// The request does not fit into the longest frame; nothing was sent.
     #[error("{operation}: a frame of {size} bytes is longer than the {limit} the nucleus takes")]
+    #[non_exhaustive]
     TooLarge {
-        /// Name of the operation.
+        /// Bare name of the operation, for instance `GetConfiguration`.
         operation: String,
         /// Length of the whole frame, in bytes.
         size: usize,
-        /// Longest frame, in bytes.
+        /// [`Client::max_frame_bytes`](crate::Client::max_frame_bytes) at that moment.
         limit: usize,
     },
     /// The request would harm the nucleus or cannot mean anything; nothing was sent.
     #[error("{operation}: {problem}")]
+    #[non_exhaustive]
     InvalidRequest {
-        /// Name of the operation.
+        /// Bare name of the operation, for instance `GetConfiguration`.
         operation: String,
         /// What is wrong, and what was expected.
         problem: String,
     },
     /// Too many calls or subscriptions are waiting already; nothing was sent.
     #[error("{operation}: {limit} streams are in use already")]
+    #[non_exhaustive]
     Busy {
-        /// Name of the operation.
+        /// Bare name of the operation, for instance `GetConfiguration`.
         operation: String,
-        /// The limit reached.
+        /// Streams, or subscriptions if the request is one, that one client may have.
         limit: usize,
     },
     /// The nucleus refused the request.
     #[error("{operation}: the nucleus answered {code}: {message:?}")]
+    #[non_exhaustive]
     Service {
-        /// Name of the operation.
+        /// Bare name of the operation, for instance `GetConfiguration`.
         operation: String,
-        /// Which error.
+        /// The error's name in the service model.
         code: ErrorCode,
-        /// Its text, empty when the nucleus gave none.
+        /// The nucleus' text, empty when it gave none; at most 512 characters, without control characters.
         message: String,
     },
     /// The request cannot be put into a frame; nothing was sent.
     #[error("{operation}: could not encode the request")]
+    #[non_exhaustive]
     Encode {
-        /// Name of the operation.
+        /// Bare name of the operation, for instance `GetConfiguration`.
         operation: String,
-        /// What the codec refused.
+        /// What does not fit: a header longer than 32,767 bytes, in practice the name of the operation.
         #[source]
-        source: FrameError,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The nucleus accepted the request, but its answer makes no sense.
     #[error("{operation}: could not understand the answer")]
+    #[non_exhaustive]
     BadReply {
-        /// Name of the operation.
+        /// Bare name of the operation, for instance `GetConfiguration`.
         operation: String,
         /// What is wrong with the answer.
         #[source]
@@ -88,8 +96,9 @@ pub enum IpcError {
     },
     /// The connection task is gone, because the runtime it ran on is.
     #[error("{operation}: the connection task has ended")]
+    #[non_exhaustive]
     Stopped {
-        /// Name of the operation.
+        /// Bare name of the operation, for instance `GetConfiguration`.
         operation: String,
     },
 }

@@ -40,13 +40,13 @@ macro_rules! codes {
 }
 
 codes! {
-    /// No such component.
+    /// The nucleus has no component of that name.
     ComponentNotFound = "ComponentNotFoundError";
     /// Somebody else changed it at the same time: a shadow version or configuration that is not the present one.
     Conflict = "ConflictError";
     /// The configuration was changed later than the change to be made.
     FailedUpdateConditionCheck = "FailedUpdateConditionCheckError";
-    /// A member of the request is wrong.
+    /// A member of the request is missing, of the wrong type or out of range.
     InvalidArguments = "InvalidArgumentsError";
     /// The artifacts of a local deployment cannot be read.
     InvalidArtifactsDirectoryPath = "InvalidArtifactsDirectoryPathError";

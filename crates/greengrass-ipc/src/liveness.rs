@@ -35,8 +35,8 @@ const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 /// A key nobody has: every nucleus answers at once that it does not exist, and an error is an answer.
 const PROBE_KEY: &str = "greengrass-ipc-probe";
 
-type Verdict = Pin<Box<dyn Future<Output = bool> + Send>>;
-type Probe = dyn Fn(Client) -> Verdict + Send + Sync;
+type ProbeFuture = Pin<Box<dyn Future<Output = bool> + Send>>;
+type Probe = dyn Fn(Client) -> ProbeFuture + Send + Sync;
 
 /// When a connection counts as dead although it is open. For [`crate::ClientOptions::liveness`].
 #[derive(Clone)]
@@ -52,13 +52,13 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Probes with the cheapest call there is; any answer of the nucleus will do. Finds a nucleus that takes requests
+    /// Probes with the cheapest request there is; any answer of the nucleus will do. Finds a nucleus that takes requests
     /// and answers none, but not a subscription that is dead on its own.
     #[must_use]
-    pub fn by_call() -> Self {
+    pub fn by_request() -> Self {
         Self::by_probe(|client| async move {
             let request = json!({ "keyPath": [PROBE_KEY] });
-            match client.call("GetConfiguration", request).await {
+            match client.request_json("GetConfiguration", request).await {
                 Ok(_) => true,
                 Err(error) => matches!(error, IpcError::Service { .. } | IpcError::BadReply { .. }),
             }

@@ -1,7 +1,7 @@
 //! Where the nucleus is, who we are, and the limits of everything that waits or grows.
 //!
-//! In: values of the caller, or a closure that looks up the variables the nucleus sets. Deliberately absent: reading
-//! the environment, and touching the socket path (classic hands out relative ones when the absolute one is too long).
+//! In: values of the caller, the environment of a component, or a closure that looks up the variables the nucleus sets.
+//! Deliberately absent: touching the socket path (classic hands out relative ones when the absolute one is too long).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -37,7 +37,8 @@ const DEFAULT_MAX_QUEUED_BYTES: usize = 1024 * 1024;
 const TOKEN_VARIABLE: &str = "SVCUID";
 const SOCKET_VARIABLE: &str = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT";
 
-/// Options of a [`crate::Client`]. Made with [`ClientOptions::new`], then changed field by field.
+/// Options of a [`crate::Client`]. Made with [`ClientOptions::from_env`] or [`ClientOptions::new`], then changed field
+/// by field.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {
@@ -68,16 +69,17 @@ pub struct ClientOptions {
     pub liveness: Option<Liveness>,
 }
 
-/// Variables the nucleus sets for every component are missing.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+/// Variables that the nucleus sets for every component are missing.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 #[error("not set: {}; a component gets these from the Greengrass nucleus", names.join(", "))]
 pub struct EnvironmentError {
-    /// Names of the missing variables.
+    /// Names of the variables that are missing or empty.
     pub names: Vec<&'static str>,
 }
 
 impl ClientOptions {
-    /// Options with the defaults, which suit both nuclei.
+    /// Options with the defaults, which suit both nuclei, for a socket and a token from wherever.
     pub fn new(socket: impl Into<PathBuf>, auth_token: impl Into<String>) -> Self {
         Self {
             socket: socket.into(),
@@ -106,7 +108,21 @@ impl ClientOptions {
         self
     }
 
-    /// Options from the variables of a component's environment, which `lookup` reads.
+    /// Options from the environment that the nucleus gives to every component: `SVCUID` and
+    /// `AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT`, with the defaults for everything else.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] names every variable that is missing, empty or not UTF-8.
+    pub fn from_env() -> Result<Self, EnvironmentError> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the caller asks for the environment; whoever reads it in another way uses the closure"
+        )]
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// [`ClientOptions::from_env`] for programs that read their environment in their own way: `lookup` gets the name of
+    /// a variable and gives its value.
     ///
     /// # Errors
     /// [`EnvironmentError`] names every variable that is missing or empty.
@@ -155,6 +171,39 @@ mod tests {
         .unwrap();
         assert_eq!(options.socket, PathBuf::from("../../ipc.socket"));
         assert_eq!(options.auth_token, "abcdefgh12345678");
+    }
+
+    /// Runs itself again as a process of its own: the environment of this one belongs to every test.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test is about a process and its environment"
+    )]
+    fn the_environment_of_the_process_is_read() {
+        const CHILD: &str = "GREENGRASS_IPC_TEST_CHILD";
+        if std::env::var_os(CHILD).is_some() {
+            let options = ClientOptions::from_env().unwrap();
+            assert_eq!(options.socket, PathBuf::from("/run/gg.socket"));
+            assert_eq!(options.auth_token, "abcdefgh12345678");
+            return;
+        }
+        let run = |token: &str| {
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "options::tests::the_environment_of_the_process_is_read",
+                ])
+                .env(CHILD, "1")
+                .env(SOCKET_VARIABLE, "/run/gg.socket")
+                .env(TOKEN_VARIABLE, token)
+                .output()
+                .unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let found = run("abcdefgh12345678");
+        assert!(found.contains("1 passed"), "{found}");
+        let missing = run("");
+        assert!(missing.contains("1 failed"), "{missing}");
     }
 
     #[test]

@@ -2,26 +2,26 @@
 //!
 //! In: queued payloads. Out: [`SubscriptionEvent`]s of a type. Dropping it unsubscribes. It lives across
 //! reconnects, and keeps the connection alive like a [`Client`] does.
+//!
+//! Deliberately absent: `Stream`, whose crate has no version 1 yet. [`Subscription::poll_next`] makes one in a line.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-
-use futures_core::Stream;
 
 use crate::client::Client;
 use crate::queue::{Delivery, Queue};
 
 /// What a subscription has to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SubscriptionEvent<T> {
-    /// The next event.
+    /// An event of the nucleus, in the order in which it sent them.
     Message(T),
     /// Events were lost at this point: the consumer was too slow and the oldest were dropped, or an event could not
     /// be understood.
     Missed {
-        /// How many.
+        /// Number of events lost at this point, at least 1.
         count: u64,
     },
     /// The subscription had ended (the connection was lost, or the nucleus ended it) and stands again. Any number of
@@ -48,10 +48,21 @@ impl<T> Subscription<T> {
 
     /// Waits for the next event. Cancel-safe. `None` only when the runtime of the client shuts down.
     pub async fn next(&mut self) -> Option<SubscriptionEvent<T>> {
-        poll_fn(|context| self.poll_event(context)).await
+        poll_fn(|context| self.poll_next(context)).await
     }
 
-    fn poll_event(&self, context: &mut Context<'_>) -> Poll<Option<SubscriptionEvent<T>>> {
+    /// [`Subscription::next`] for code that polls: the task of the last call is woken when there is something to tell.
+    /// It makes a `Stream` of a subscription:
+    ///
+    /// ```
+    /// use futures_util::{Stream, stream};
+    /// use greengrass_ipc::{Subscription, SubscriptionEvent};
+    ///
+    /// fn stream_of<T>(mut events: Subscription<T>) -> impl Stream<Item = SubscriptionEvent<T>> {
+    ///     stream::poll_fn(move |context| events.poll_next(context))
+    /// }
+    /// ```
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<SubscriptionEvent<T>>> {
         self.queue
             .poll_next(context)
             .map(|delivery| delivery.map(|delivery| self.event(delivery)))
@@ -72,15 +83,6 @@ impl<T> Subscription<T> {
                 }
             },
         }
-    }
-}
-
-/// The same events as [`Subscription::next`], for combinators.
-impl<T> Stream for Subscription<T> {
-    type Item = SubscriptionEvent<T>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_event(context)
     }
 }
 

@@ -9,12 +9,13 @@ mod timeline;
 use edgewarden_lab::site::{IN_LAB, enter_or_reexec};
 
 use crate::failure::Failure;
+use crate::packages::PACKAGES;
 use crate::{run, setup, workspace};
 
 /// Runs the demo; the process is replaced by itself in namespaces of its own.
 pub fn run() -> Result<(), Failure> {
     if std::env::var_os(IN_LAB).is_none() {
-        setup::run()?;
+        setup::ensure(PACKAGES)?;
         run::run(&mut workspace::cargo(&[
             "build",
             "--locked",

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bench_driver::{Caller, LEAF, PAYLOAD_BYTES, TOPIC};
-use greengrass_ipc::{Client, ClientOptions, GetConfiguration, PublishToIoTCore, Qos};
+use greengrass_ipc::{Client, ClientOptions, GetConfiguration, PublishToIotCore, Qos};
 
 struct Ours(Client);
 
@@ -11,7 +11,7 @@ impl Caller for Ours {
     async fn get(&self) -> Result<(), String> {
         let answer = self
             .0
-            .execute(&GetConfiguration::new(&[LEAF]))
+            .request(&GetConfiguration::new(&[LEAF]))
             .await
             .map_err(|error| error.to_string())?;
         answer
@@ -23,7 +23,7 @@ impl Caller for Ours {
 
     async fn publish(&self, payload: &[u8; PAYLOAD_BYTES]) -> Result<(), String> {
         self.0
-            .execute(&PublishToIoTCore::new(TOPIC, Qos::AtMostOnce, payload))
+            .request(&PublishToIotCore::new(TOPIC, Qos::AtMostOnce, payload))
             .await
             .map(drop)
             .map_err(|error| error.to_string())

@@ -24,7 +24,7 @@ const READ_BYTES: usize = 1024;
 
 /// An open, accepted connection.
 #[derive(Debug)]
-pub(super) struct Accepted {
+pub(super) struct OpenConnection {
     pub(super) stream: UnixStream,
     pub(super) decoder: Decoder,
     pub(super) server_pid: Option<i32>,
@@ -85,7 +85,7 @@ impl ConnectError {
 pub(super) async fn connect(
     options: &ClientOptions,
     credentials: &mut Credentials,
-) -> Result<Accepted, ConnectError> {
+) -> Result<OpenConnection, ConnectError> {
     let by_token = json!({ "authToken": credentials.token });
     let refusal = match limited(options, by_token, "the token").await {
         Err(refusal) if refusal.is_refusal() => refusal,
@@ -107,7 +107,7 @@ async fn limited(
     options: &ClientOptions,
     proof: serde_json::Value,
     what: &'static str,
-) -> Result<(Accepted, Option<String>), ConnectError> {
+) -> Result<(OpenConnection, Option<String>), ConnectError> {
     let after = options.handshake_timeout;
     tokio::time::timeout(after, attempt(options, proof, what))
         .await
@@ -118,7 +118,7 @@ async fn attempt(
     options: &ClientOptions,
     proof: serde_json::Value,
     what: &'static str,
-) -> Result<(Accepted, Option<String>), ConnectError> {
+) -> Result<(OpenConnection, Option<String>), ConnectError> {
     let mut stream = UnixStream::connect(&options.socket)
         .await
         .map_err(|source| ConnectError::Connect {
@@ -143,7 +143,7 @@ async fn attempt(
         return Err(ConnectError::Refused { what });
     }
     Ok((
-        Accepted {
+        OpenConnection {
             stream,
             decoder,
             server_pid,

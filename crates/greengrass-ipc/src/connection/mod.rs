@@ -24,7 +24,7 @@ use crate::options::{ClientOptions, LITE_MAX_FRAME_BYTES};
 use crate::queue::Queue;
 use crate::state::ConnectionState;
 use handshake::Credentials;
-pub(crate) use reply::Reply;
+pub(crate) use reply::{ReplySender, reply_channel};
 use streams::Streams;
 
 /// A connection that lasted this long was a good one, and the next attempt starts with the shortest wait. A nucleus
@@ -40,7 +40,7 @@ pub(crate) struct Command {
     pub(crate) message: Message,
     /// Where events go, when the request is a subscription.
     pub(crate) queue: Option<Arc<Queue>>,
-    pub(crate) reply: Reply,
+    pub(crate) reply: ReplySender,
 }
 
 /// What clients and the connection task tell each other without waiting.
@@ -81,7 +81,7 @@ impl Shared {
 
 /// Why a working connection ended.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
+enum ConnectionEnd {
     #[error("the nucleus closed the connection")]
     Closed,
     #[error("could not use the socket")]
@@ -110,7 +110,7 @@ enum Lost {
     OutOfIds,
 }
 
-impl Lost {
+impl ConnectionEnd {
     /// True when the nucleus ended it, as lite does on a frame that is too long.
     fn is_close(&self) -> bool {
         matches!(self, Self::Closed | Self::Socket { .. })
@@ -179,7 +179,7 @@ pub(crate) async fn run(
     }
 }
 
-fn connection_lost(lost: &Lost, epoch: u64) -> String {
+fn connection_lost(lost: &ConnectionEnd, epoch: u64) -> String {
     let reason = in_one_line(lost);
     if lost.is_violation() {
         tracing::warn!(epoch, reason, "dropped the connection to the Greengrass nucleus");

@@ -16,29 +16,30 @@ type Answer = Result<Bytes, IpcError>;
 
 /// The connection task's end.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct ReplySender {
     sender: oneshot::Sender<Answer>,
     taken: Arc<AtomicBool>,
 }
 
 /// The caller's end.
 #[derive(Debug)]
-pub(crate) struct Awaited {
+pub(crate) struct ReplyReceiver {
     receiver: oneshot::Receiver<Answer>,
     taken: Arc<AtomicBool>,
 }
 
-impl Reply {
-    pub(crate) fn new() -> (Self, Awaited) {
-        let (sender, receiver) = oneshot::channel();
-        let taken = Arc::new(AtomicBool::new(false));
-        let reply = Self {
-            sender,
-            taken: Arc::clone(&taken),
-        };
-        (reply, Awaited { receiver, taken })
-    }
+/// Both ends of one reply.
+pub(crate) fn reply_channel() -> (ReplySender, ReplyReceiver) {
+    let (sender, receiver) = oneshot::channel();
+    let taken = Arc::new(AtomicBool::new(false));
+    let reply = ReplySender {
+        sender,
+        taken: Arc::clone(&taken),
+    };
+    (reply, ReplyReceiver { receiver, taken })
+}
 
+impl ReplySender {
     /// Called before the request is sent. False: the caller has given up, and nothing may be sent.
     pub(super) fn take(&self) -> bool {
         self.taken.store(true, Ordering::SeqCst);
@@ -55,7 +56,7 @@ impl Reply {
     }
 }
 
-impl Awaited {
+impl ReplyReceiver {
     /// The answer; `None` when the connection task is gone. Cancel-safe.
     pub(crate) async fn wait(&mut self) -> Option<Answer> {
         (&mut self.receiver).await.ok()
@@ -79,20 +80,20 @@ mod tests {
 
     #[test]
     fn who_gives_up_first_is_never_sent_and_who_is_taken_first_is_told() {
-        let (reply, mut awaited) = Reply::new();
-        assert!(!awaited.give_up() && !reply.take());
+        let (reply, mut receiver) = reply_channel();
+        assert!(!receiver.give_up() && !reply.take());
 
-        let (reply, mut awaited) = Reply::new();
-        assert!(reply.take() && awaited.give_up());
+        let (reply, mut receiver) = reply_channel();
+        assert!(reply.take() && receiver.give_up());
         assert!(!reply.answer(Ok(Bytes::new())));
     }
 
     #[test]
     fn at_the_same_moment_a_request_is_never_both_sent_and_called_unsent() {
         for _ in 0..2_000 {
-            let (reply, mut awaited) = Reply::new();
+            let (reply, mut receiver) = reply_channel();
             let task = std::thread::spawn(move || reply.take());
-            let may_be_sent = awaited.give_up();
+            let may_be_sent = receiver.give_up();
             assert!(may_be_sent || !task.join().unwrap());
         }
     }

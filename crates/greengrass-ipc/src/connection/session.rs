@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::handshake::Accepted;
+use super::handshake::OpenConnection;
 use super::streams::Streams;
-use super::{Command, Lost, Shared};
+use super::{Command, ConnectionEnd, Shared};
 use crate::frame::Decoder;
 use crate::options::ClientOptions;
 
@@ -28,12 +28,12 @@ const NO_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// Works until the connection ends.
 pub(super) async fn run(
-    accepted: Accepted,
+    accepted: OpenConnection,
     options: &ClientOptions,
     commands: &mut mpsc::Receiver<Command>,
     shared: &Shared,
     streams: &mut Streams,
-) -> Lost {
+) -> ConnectionEnd {
     let (mut reader, mut writer) = accepted.stream.into_split();
     let mut buffers = Buffers {
         decoder: accepted.decoder,
@@ -61,7 +61,7 @@ pub(super) async fn run(
                 // Not `write_buf`: its `writev` raises SIGPIPE when the nucleus has gone, which ends a process that
                 // does not ignore it.
                 written = writer.write(&buffers.unwritten), if !buffers.unwritten.is_empty() => {
-                    let written = written.map_err(|source| Lost::Socket { source })?;
+                    let written = written.map_err(|source| ConnectionEnd::Socket { source })?;
                     buffers.unwritten.advance(written);
                     progress.written_at = Instant::now();
                 }
@@ -93,11 +93,11 @@ struct Buffers {
 }
 
 /// The end of the stream is the end of the connection.
-fn took(read: std::io::Result<usize>) -> Result<(), Lost> {
+fn took(read: std::io::Result<usize>) -> Result<(), ConnectionEnd> {
     match read {
-        Ok(0) => Err(Lost::Closed),
+        Ok(0) => Err(ConnectionEnd::Closed),
         Ok(_) => Ok(()),
-        Err(source) => Err(Lost::Socket { source }),
+        Err(source) => Err(ConnectionEnd::Socket { source }),
     }
 }
 
@@ -107,9 +107,12 @@ fn receive_all(
     streams: &mut Streams,
     now: Instant,
     out: &mut BytesMut,
-) -> Result<u64, Lost> {
+) -> Result<u64, ConnectionEnd> {
     let mut taken = 0;
-    while let Some(message) = decoder.next().map_err(|source| Lost::Garbage { source })? {
+    while let Some(message) = decoder
+        .next()
+        .map_err(|source| ConnectionEnd::Garbage { source })?
+    {
         streams.receive(message, now, out)?;
         taken += 1;
     }
@@ -123,9 +126,9 @@ fn verdict(
     shared: &Shared,
     now: Instant,
     nothing_ready: bool,
-) -> Option<Lost> {
+) -> Option<ConnectionEnd> {
     if let Some(reason) = shared.take_reconnect() {
-        return Some(Lost::Requested { reason });
+        return Some(ConnectionEnd::Requested { reason });
     }
     if let Some(lost) = streams.exhausted() {
         return Some(lost);
@@ -134,7 +137,7 @@ fn verdict(
         return None;
     }
     let late = progress.deadline().is_some_and(|deadline| deadline <= now);
-    let stalled = late.then_some(Lost::Stalled {
+    let stalled = late.then_some(ConnectionEnd::Stalled {
         after: progress.limit,
     });
     stalled.or_else(|| streams.silence(now))

@@ -7,7 +7,7 @@
 use aws_smithy_eventstream::frame::read_message_from;
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{FrameError, MIN_FRAME_BYTES, Message};
+use super::{CodecError, FrameError, MIN_FRAME_BYTES, Message};
 
 /// Bytes of the prelude: total length, headers length, checksum of both.
 const PRELUDE_BYTES: usize = 12;
@@ -19,7 +19,7 @@ const PRELUDE_CHECKED_BYTES: usize = 8;
 /// of about a hundred, so that a long frame of nothing else would cost fifty times its length.
 const MAX_HEADERS_BYTES: usize = 16 * 1024;
 
-/// Splits a byte stream into messages.
+/// Splits a byte stream, in chunks of any size, into whole messages.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
@@ -121,7 +121,9 @@ impl Decoder {
 }
 
 fn decode(frame: &Bytes) -> Result<Message, FrameError> {
-    let raw = read_message_from(frame.as_ref()).map_err(|source| FrameError::Decode { source })?;
+    let raw = read_message_from(frame.as_ref()).map_err(|error| FrameError::Decode {
+        source: CodecError(error),
+    })?;
     Message::from_raw(&raw)
 }
 

@@ -6,9 +6,9 @@
 use aws_smithy_eventstream::frame::write_message_to;
 use bytes::{Bytes, BytesMut};
 
-use super::{FrameError, MIN_FRAME_BYTES, Message};
+use super::{CodecError, FrameError, MIN_FRAME_BYTES, Message};
 
-/// Encodes one message.
+/// The whole frame of one message, ready for the socket.
 ///
 /// # Errors
 /// [`FrameError::Encode`] when a text header is longer than 32,767 bytes or the frame longer than 4 GiB.
@@ -24,7 +24,9 @@ pub fn encode(message: &Message) -> Result<Bytes, FrameError> {
 /// As [`encode`].
 pub(crate) fn append(message: &Message, out: &mut BytesMut) -> Result<(), FrameError> {
     // The codec checks every length before it writes the first byte.
-    write_message_to(&message.to_raw(), out).map_err(|source| FrameError::Encode { source })
+    write_message_to(&message.to_raw(), out).map_err(|error| FrameError::Encode {
+        source: CodecError(error),
+    })
 }
 
 /// Length of the frame that [`encode`] makes of a message, in bytes, without making it.

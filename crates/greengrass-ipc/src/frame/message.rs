@@ -23,6 +23,7 @@ const MAX_HEADERS: usize = 8;
 
 /// What a message is for: the `:message-type` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MessageKind {
     /// A request, a response or an event.
     ApplicationMessage = 0,
@@ -30,15 +31,15 @@ pub enum MessageKind {
     ApplicationError = 1,
     /// Never sent by this crate: nucleus lite closes the connection on it.
     Ping = 2,
-    /// Answer to a ping.
+    /// Answer to a ping, with the ping's payload.
     PingResponse = 3,
-    /// First message of a client.
+    /// First message of a client: its token, or the name of its component.
     Connect = 4,
-    /// Answer to [`MessageKind::Connect`].
+    /// Answer to [`MessageKind::Connect`]; accepted only with the flag [`super::CONNECTION_ACCEPTED`].
     ConnectAck = 5,
     /// The peer found a violation of the protocol.
     ProtocolError = 6,
-    /// The peer failed.
+    /// The peer failed; its text is in the payload.
     InternalError = 7,
 }
 
@@ -60,12 +61,13 @@ impl TryFrom<i32> for MessageKind {
     }
 }
 
-/// One message of the IPC.
+/// One message of the IPC: the headers that mean something to it, and the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Message {
     /// What the message is for.
     pub kind: MessageKind,
-    /// Bits: [`super::CONNECTION_ACCEPTED`], [`super::TERMINATE_STREAM`].
+    /// Bits of [`super::CONNECTION_ACCEPTED`] and [`super::TERMINATE_STREAM`]; 0 for none.
     pub flags: i32,
     /// Stream the message belongs to; 0 is the connection itself.
     pub stream_id: i32,
@@ -73,13 +75,13 @@ pub struct Message {
     pub operation: Option<String>,
     /// `aws.greengrass#<Shape>`: tells a response from an event and one error from another.
     pub service_model_type: Option<String>,
-    /// Media type of the payload.
+    /// Media type of the payload (`:content-type`), `application/json` as a rule.
     pub content_type: Option<String>,
-    /// Protocol version, in [`MessageKind::Connect`].
+    /// Protocol version, `0.1.0` in every [`MessageKind::Connect`].
     pub version: Option<String>,
     /// Fresh authentication token, in the ack of nucleus lite to an authentication by component name.
     pub svcuid: Option<String>,
-    /// The body, JSON as a rule.
+    /// The body, JSON as a rule; may be empty.
     pub payload: Bytes,
 }
 
@@ -100,7 +102,7 @@ impl Message {
         }
     }
 
-    /// Sets the flags.
+    /// Sets the flags, replacing all of them.
     #[must_use]
     pub fn with_flags(mut self, flags: i32) -> Self {
         self.flags = flags;
@@ -128,21 +130,21 @@ impl Message {
         self
     }
 
-    /// Sets the protocol version.
+    /// Sets the protocol version, which a [`MessageKind::Connect`] must have.
     #[must_use]
     pub fn with_version(mut self, version: impl Into<String>) -> Self {
         self.version = Some(version.into());
         self
     }
 
-    /// Sets the token a server hands out.
+    /// Sets the token a server hands out in its [`MessageKind::ConnectAck`].
     #[must_use]
     pub fn with_svcuid(mut self, svcuid: impl Into<String>) -> Self {
         self.svcuid = Some(svcuid.into());
         self
     }
 
-    /// Sets the payload.
+    /// Sets the payload and leaves its media type as it is.
     #[must_use]
     pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = payload.into();

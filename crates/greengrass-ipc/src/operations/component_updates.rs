@@ -10,22 +10,32 @@ use super::wire;
 
 /// Subscribes to deployments that update components of this device. Needs no policy.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
+#[non_exhaustive]
 pub struct SubscribeToComponentUpdates {}
 
-/// What a deployment does to components.
+impl SubscribeToComponentUpdates {
+    /// The request, which has no arguments.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// What a deployment does to components of this device, before and after it does it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Events")]
+#[non_exhaustive]
 pub enum ComponentUpdate {
-    /// Is about to update. It waits for [`DeferComponentUpdate`], 60 s by default.
+    /// The deployment is about to update components. It waits for [`DeferComponentUpdate`], 60 s by default.
     Before {
-        /// The deployment, for the answer.
+        /// Id of the deployment, for [`DeferComponentUpdate`].
         deployment_id: String,
-        /// Whether the nucleus restarts for it.
+        /// Whether the nucleus restarts for it, and with it this component and the connection.
         nucleus_restarts: bool,
     },
-    /// Has updated.
+    /// The deployment has updated components.
     After {
-        /// The deployment.
+        /// Id of the deployment, the same as before the update.
         deployment_id: String,
     },
 }
@@ -67,9 +77,9 @@ impl TryFrom<Events> for ComponentUpdate {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DeferComponentUpdate<'a> {
-    /// The deployment.
+    /// Id of the deployment, from [`ComponentUpdate::Before`].
     pub deployment_id: &'a str,
-    /// Why, for the log of the nucleus.
+    /// Why it should wait, for the log of the nucleus; absent by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<&'a str>,
     /// After this time the nucleus asks again; zero lets the update go on. Sent in whole milliseconds.
@@ -78,7 +88,7 @@ pub struct DeferComponentUpdate<'a> {
 }
 
 impl<'a> DeferComponentUpdate<'a> {
-    /// Makes the deployment wait.
+    /// Makes the deployment wait for `recheck_after`, and ask again then.
     #[must_use]
     pub fn new(deployment_id: &'a str, recheck_after: Duration) -> Self {
         Self {

@@ -17,15 +17,15 @@ use crate::subscription::Subscription;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct GetConfiguration<'a> {
-    /// Whose; the own when absent.
+    /// Component whose configuration is meant; this component's own when absent, which it is by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub component_name: Option<&'a str>,
-    /// One key a level; empty means everything.
+    /// Path to the value, one key a level; empty for the whole configuration.
     pub key_path: &'a [&'a str],
 }
 
 impl<'a> GetConfiguration<'a> {
-    /// A part of the own configuration.
+    /// Reads the part of this component's own configuration below `key_path`.
     #[must_use]
     pub fn new(key_path: &'a [&'a str]) -> Self {
         Self {
@@ -35,11 +35,12 @@ impl<'a> GetConfiguration<'a> {
     }
 }
 
-/// Configuration as the nucleus sends it.
+/// Answer to [`GetConfiguration`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Configuration {
-    /// Whose, where the nucleus says so.
+#[non_exhaustive]
+pub struct ConfigurationReply {
+    /// Component whose configuration it is, where the nucleus says so.
     pub component_name: Option<String>,
     /// A map bare, any other value wrapped in a map with the last key (`{"interval": 300}`). Lite gives the scalars of
     /// a YAML recipe as strings.
@@ -56,17 +57,17 @@ pub struct Configuration {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct UpdateConfiguration<'a> {
-    /// The map to merge into, one key a level; empty means the whole configuration.
+    /// Path to the map to merge into, one key a level; empty for the whole configuration.
     pub key_path: &'a [&'a str],
     /// When the change was decided, as a rule now.
     #[serde(serialize_with = "wire::time")]
     pub timestamp: SystemTime,
-    /// What to merge.
+    /// What to merge: leaves that it does not name stay as they are.
     pub value_to_merge: &'a Value,
 }
 
 impl<'a> UpdateConfiguration<'a> {
-    /// A change of the own configuration.
+    /// Merges `value_to_merge` into the part of this component's own configuration below `key_path`.
     #[must_use]
     pub fn new(key_path: &'a [&'a str], value_to_merge: &'a Value, timestamp: SystemTime) -> Self {
         Self {
@@ -83,15 +84,15 @@ impl<'a> UpdateConfiguration<'a> {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SubscribeToConfigurationUpdate<'a> {
-    /// Whose; the own when absent.
+    /// Component whose configuration is meant; this component's own when absent, which it is by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub component_name: Option<&'a str>,
-    /// One key a level; empty means everything.
+    /// Path to what is watched, one key a level; empty for the whole configuration.
     pub key_path: &'a [&'a str],
 }
 
 impl<'a> SubscribeToConfigurationUpdate<'a> {
-    /// A subscription to a part of the own configuration.
+    /// Hears of changes of this component's own configuration below `key_path`.
     #[must_use]
     pub fn new(key_path: &'a [&'a str]) -> Self {
         Self {
@@ -104,11 +105,23 @@ impl<'a> SubscribeToConfigurationUpdate<'a> {
 /// A part of a component's configuration has changed. The new value has to be read.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Events")]
+#[non_exhaustive]
 pub struct ConfigurationUpdate {
     /// Component whose configuration changed, where the nucleus says so.
-    pub component: Option<String>,
-    /// What changed; empty means anything.
+    pub component_name: Option<String>,
+    /// Path to what changed, one key a level; empty when anything may have.
     pub key_path: Vec<String>,
+}
+
+impl ConfigurationUpdate {
+    /// An update as the nucleus would tell it, for tests of code that takes one.
+    #[must_use]
+    pub fn new(component_name: Option<String>, key_path: Vec<String>) -> Self {
+        Self {
+            component_name,
+            key_path,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -129,42 +142,42 @@ impl From<Events> for ConfigurationUpdate {
     fn from(events: Events) -> Self {
         let event = events.configuration_update_event;
         Self {
-            component: event.component_name,
+            component_name: event.component_name,
             key_path: event.key_path,
         }
     }
 }
 
 impl Client {
-    /// The value of [`GetConfiguration`]; `None` means the own component.
+    /// The value that [`GetConfiguration`] answers with, of `component_name` or, when that is `None`, of this component.
     ///
     /// # Errors
     /// [`IpcError::is_not_found`] when there is no such key; see [`IpcError`] for the rest.
     pub async fn get_configuration(
         &self,
-        component: Option<&str>,
+        component_name: Option<&str>,
         key_path: &[&str],
     ) -> Result<Value, IpcError> {
         let request = GetConfiguration {
-            component_name: component,
+            component_name,
             key_path,
         };
-        self.execute(&request).await.map(|answer| answer.value)
+        self.request(&request).await.map(|answer| answer.value)
     }
 
-    /// [`SubscribeToConfigurationUpdate`]; `None` means the own component.
+    /// [`SubscribeToConfigurationUpdate`] of `component_name` or, when that is `None`, of this component.
     ///
     /// # Errors
     /// Of the first attempt only; a subscription that stood once is renewed for ever. See [`IpcError`].
     pub async fn subscribe_to_configuration_update(
         &self,
-        component: Option<&str>,
+        component_name: Option<&str>,
         key_path: &[&str],
     ) -> Result<Subscription<ConfigurationUpdate>, IpcError> {
         let request = SubscribeToConfigurationUpdate {
-            component_name: component,
+            component_name,
             key_path,
         };
-        self.listen(&request).await
+        self.subscribe(&request).await
     }
 }

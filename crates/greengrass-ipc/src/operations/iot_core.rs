@@ -23,12 +23,13 @@ const BASIC_INGEST: &str = "$aws/rules/";
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct PublishToIoTCore<'a> {
-    /// Where to.
-    pub topic_name: &'a str,
-    /// Quality of service between the nucleus and AWS IoT Core.
+pub struct PublishToIotCore<'a> {
+    /// Topic to publish to, without wildcards: 256 bytes at most, for basic ingest without its first three levels.
+    #[serde(rename = "topicName")]
+    pub topic: &'a str,
+    /// Quality of service between the nucleus and AWS IoT Core, not between here and the nucleus.
     pub qos: Qos,
-    /// What; may be empty.
+    /// The message, before base64; may be empty. [`PublishToIotCore::max_payload`] says how long it may be.
     #[serde(serialize_with = "wire::blob")]
     pub payload: &'a [u8],
     /// Properties of MQTT 5; none by default. They count towards the size of the frame.
@@ -36,12 +37,12 @@ pub struct PublishToIoTCore<'a> {
     pub properties: MqttProperties,
 }
 
-impl<'a> PublishToIoTCore<'a> {
+impl<'a> PublishToIotCore<'a> {
     /// A message without properties.
     #[must_use]
-    pub fn new(topic_name: &'a str, qos: Qos, payload: &'a [u8]) -> Self {
+    pub fn new(topic: &'a str, qos: Qos, payload: &'a [u8]) -> Self {
         Self {
-            topic_name,
+            topic,
             qos,
             payload,
             properties: MqttProperties::default(),
@@ -62,7 +63,7 @@ impl<'a> PublishToIoTCore<'a> {
     }
 
     pub(super) fn fault(&self) -> Option<String> {
-        let topic = self.topic_name;
+        let topic = self.topic;
         if topic.is_empty() {
             return Some("the topic is empty".to_owned());
         }
@@ -88,36 +89,37 @@ impl<'a> PublishToIoTCore<'a> {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct SubscribeToIoTCore<'a> {
-    /// Topic filter, with MQTT wildcards.
-    pub topic_name: &'a str,
+pub struct SubscribeToIotCore<'a> {
+    /// Topic filter, which may have the wildcards `+` and `#`.
+    #[serde(rename = "topicName")]
+    pub topic_filter: &'a str,
     /// Highest quality of service of the deliveries.
     pub qos: Qos,
 }
 
-impl<'a> SubscribeToIoTCore<'a> {
-    /// A subscription to a filter.
+impl<'a> SubscribeToIotCore<'a> {
+    /// Hears every message whose topic matches `topic_filter`.
     #[must_use]
-    pub fn new(topic_name: &'a str, qos: Qos) -> Self {
-        Self { topic_name, qos }
+    pub fn new(topic_filter: &'a str, qos: Qos) -> Self {
+        Self { topic_filter, qos }
     }
 }
 
-/// A message from AWS IoT Core.
+/// A message from AWS IoT Core, as [`SubscribeToIotCore`] hears it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "MessageEvent")]
+#[serde(from = "WireEvent")]
 #[non_exhaustive]
 pub struct IotCoreMessage {
-    /// Topic it was published to.
+    /// Topic it was published to, without wildcards.
     pub topic: String,
-    /// Its payload.
+    /// The message, decoded from base64; may be empty.
     pub payload: Bytes,
-    /// Properties of MQTT 5, where the nucleus passes them on.
+    /// Properties of MQTT 5, where the nucleus passes them on: classic does.
     pub properties: MqttProperties,
 }
 
 impl IotCoreMessage {
-    /// A message without properties.
+    /// A message without properties, for tests of code that takes one.
     pub fn new(topic: impl Into<String>, payload: impl Into<Bytes>) -> Self {
         Self {
             topic: topic.into(),
@@ -128,13 +130,13 @@ impl IotCoreMessage {
 }
 
 #[derive(Deserialize)]
-struct MessageEvent {
-    message: Message,
+struct WireEvent {
+    message: WireMessage,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Message {
+struct WireMessage {
     topic_name: String,
     #[serde(default, deserialize_with = "wire::read_blob")]
     payload: Bytes,
@@ -142,8 +144,8 @@ struct Message {
     properties: MqttProperties,
 }
 
-impl From<MessageEvent> for IotCoreMessage {
-    fn from(MessageEvent { message }: MessageEvent) -> Self {
+impl From<WireEvent> for IotCoreMessage {
+    fn from(WireEvent { message }: WireEvent) -> Self {
         Self {
             topic: message.topic_name,
             payload: message.payload,
@@ -155,15 +157,25 @@ impl From<MessageEvent> for IotCoreMessage {
 /// Subscribes to the state of the nucleus' connection with AWS IoT Core: first the present state, then every change.
 /// Needs no policy. Newer nuclei only: lite has it from 2.7.0 on.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct SubscribeToIoTCoreConnectionStatus {}
+#[non_exhaustive]
+pub struct SubscribeToIotCoreConnectionStatus {}
 
-/// State of the nucleus' connection with AWS IoT Core.
+impl SubscribeToIotCoreConnectionStatus {
+    /// The request, which has no arguments.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Whether the nucleus is connected with AWS IoT Core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(from = "StatusEvent")]
-pub enum IotCoreConnection {
-    /// Online.
+#[non_exhaustive]
+pub enum IotCoreConnectionStatus {
+    /// The nucleus has its MQTT connection.
     Connected,
-    /// Offline.
+    /// The nucleus has none: lite refuses to publish meanwhile, classic spools.
     Disconnected,
 }
 
@@ -185,7 +197,7 @@ enum StatusName {
     Disconnected,
 }
 
-impl From<StatusEvent> for IotCoreConnection {
+impl From<StatusEvent> for IotCoreConnectionStatus {
     fn from(event: StatusEvent) -> Self {
         match event.connection_status_event.status {
             StatusName::Connected => Self::Connected,
@@ -195,14 +207,14 @@ impl From<StatusEvent> for IotCoreConnection {
 }
 
 impl Client {
-    /// [`PublishToIoTCore`] without properties.
+    /// [`PublishToIotCore`] without properties.
     ///
     /// # Errors
     /// [`IpcError::TooLarge`] when the payload exceeds [`Client::max_iot_core_payload`]; [`IpcError::InvalidRequest`]
     /// for a topic that would cost the nucleus its MQTT connection; see [`IpcError`] for the rest.
     pub async fn publish_to_iot_core(&self, topic: &str, qos: Qos, payload: &[u8]) -> Result<(), IpcError> {
-        let publish = PublishToIoTCore::new(topic, qos, payload);
-        self.execute(&publish).await.map(drop)
+        let publish = PublishToIotCore::new(topic, qos, payload);
+        self.request(&publish).await.map(drop)
     }
 
     /// Largest payload, in bytes, that [`Client::publish_to_iot_core`] can send to `topic` with this client's
@@ -211,19 +223,19 @@ impl Client {
     /// bytes.
     #[must_use]
     pub fn max_iot_core_payload(&self, topic: &str) -> usize {
-        PublishToIoTCore::new(topic, Qos::AtMostOnce, b"").max_payload(self.max_frame_bytes())
+        PublishToIotCore::new(topic, Qos::AtMostOnce, b"").max_payload(self.max_frame_bytes())
     }
 
-    /// [`SubscribeToIoTCore`].
+    /// [`SubscribeToIotCore`] with a filter that may have the wildcards `+` and `#`.
     ///
     /// # Errors
     /// Of the first attempt only; a subscription that stood once is renewed for ever. See [`IpcError`].
     pub async fn subscribe_to_iot_core(
         &self,
-        topic: &str,
+        topic_filter: &str,
         qos: Qos,
     ) -> Result<Subscription<IotCoreMessage>, IpcError> {
-        self.listen(&SubscribeToIoTCore::new(topic, qos)).await
+        self.subscribe(&SubscribeToIotCore::new(topic_filter, qos)).await
     }
 }
 

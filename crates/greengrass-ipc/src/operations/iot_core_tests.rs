@@ -3,8 +3,8 @@
 use super::*;
 use crate::options::LITE_MAX_FRAME_BYTES;
 
-fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> PublishToIoTCore<'a> {
-    PublishToIoTCore::new(topic, Qos::AtLeastOnce, payload)
+fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> PublishToIotCore<'a> {
+    PublishToIotCore::new(topic, Qos::AtLeastOnce, payload)
 }
 
 #[test]

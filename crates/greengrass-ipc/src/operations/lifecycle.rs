@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::client::Client;
 use crate::error::IpcError;
 
-/// State a component can give itself.
+/// State that a component can give itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
+#[non_exhaustive]
 pub enum ComponentState {
     /// Started and working.
     Running,
@@ -19,12 +20,12 @@ pub enum ComponentState {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[non_exhaustive]
 pub struct UpdateState {
-    /// The state.
+    /// State that this component is in from now on.
     pub state: ComponentState,
 }
 
 impl UpdateState {
-    /// A report.
+    /// Reports that this component is in `state`.
     #[must_use]
     pub fn new(state: ComponentState) -> Self {
         Self { state }
@@ -39,12 +40,12 @@ macro_rules! about_a_component {
         #[serde(rename_all = "camelCase")]
         #[non_exhaustive]
         pub struct $name<'a> {
-            /// The component.
+            /// Full name of the component, for instance `com.example.Other`.
             pub component_name: &'a str,
         }
 
         impl<'a> $name<'a> {
-            /// The request for a component.
+            /// The request for the component of this full name.
             #[must_use]
             pub fn new(component_name: &'a str) -> Self {
                 Self { component_name }
@@ -73,26 +74,27 @@ pub struct ComponentOutcome {
     /// Whether it was done: success of the call alone does not say so.
     #[serde(rename = "restartStatus", alias = "stopStatus")]
     pub status: RequestStatus,
-    /// Why not.
+    /// Why it was not done, where the nucleus says so.
     pub message: Option<String>,
 }
 
-/// Whether a request to a component was carried out.
+/// Whether the nucleus did to a component what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
+#[non_exhaustive]
 pub enum RequestStatus {
-    /// It was.
+    /// The component was restarted or stopped.
     Succeeded,
-    /// It was not.
+    /// It was not done; [`ComponentOutcome::message`] may say why.
     Failed,
 }
 
 impl Client {
-    /// [`UpdateState`].
+    /// [`UpdateState`]: reports that this component is in `state`.
     ///
     /// # Errors
     /// See [`IpcError`].
     pub async fn update_state(&self, state: ComponentState) -> Result<(), IpcError> {
-        self.execute(&UpdateState::new(state)).await.map(drop)
+        self.request(&UpdateState::new(state)).await.map(drop)
     }
 }

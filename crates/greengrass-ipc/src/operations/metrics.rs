@@ -6,12 +6,12 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, Serialize)]
 #[non_exhaustive]
 pub struct PutComponentMetric<'a> {
-    /// The measurements.
+    /// The measurements to add, each with its own name and unit.
     pub metrics: &'a [Metric<'a>],
 }
 
 impl<'a> PutComponentMetric<'a> {
-    /// A request with measurements.
+    /// Adds these measurements to the telemetry of the nucleus.
     #[must_use]
     pub fn new(metrics: &'a [Metric<'a>]) -> Self {
         Self { metrics }
@@ -26,31 +26,41 @@ impl<'a> PutComponentMetric<'a> {
     }
 }
 
-/// One measurement.
+/// One measurement of [`PutComponentMetric`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Metric<'a> {
-    /// What was measured.
+    /// Name of what was measured, as it appears in the telemetry.
     pub name: &'a str,
-    /// Unit of the value.
+    /// What [`Metric::value`] counts.
     pub unit: MetricUnit,
-    /// How much, in that unit. Finite.
+    /// How much, in [`Metric::unit`]. A value that is not finite is refused locally.
     pub value: f64,
 }
 
-/// Unit of a measurement.
+impl<'a> Metric<'a> {
+    /// `value` of `unit` were measured of what `name` says.
+    #[must_use]
+    pub fn new(name: &'a str, unit: MetricUnit, value: f64) -> Self {
+        Self { name, unit, value }
+    }
+}
+
+/// What a [`Metric`] counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
 pub enum MetricUnit {
-    /// Bytes.
+    /// Bytes, `BYTES` on the wire.
     Bytes,
-    /// Bytes per second.
+    /// Bytes in a second, `BYTES_PER_SECOND` on the wire.
     BytesPerSecond,
-    /// A number of things.
+    /// Things without a unit, `COUNT` on the wire.
     Count,
-    /// A number of things per second.
+    /// Things without a unit in a second, `COUNT_PER_SECOND` on the wire.
     CountPerSecond,
-    /// Megabytes.
+    /// Megabytes, `MEGABYTES` on the wire.
     Megabytes,
-    /// Seconds.
+    /// Seconds, `SECONDS` on the wire.
     Seconds,
 }

@@ -1,7 +1,7 @@
 //! Single operations, typed: what a request looks like and what an answer or event means.
 //!
 //! In: arguments of the caller and payloads of the nucleus. Out: JSON and typed answers and events. A request type has
-//! the name of its operation; the table below joins it with the type of its answer. Absent optionals are left out,
+//! the name of its operation, with `Iot` for `IoT`; the tables below join it with the type of its answer. Absent optionals are left out,
 //! never sent as null: lite refuses null.
 
 mod component_updates;
@@ -17,11 +17,12 @@ mod wire;
 
 pub use component_updates::{ComponentUpdate, DeferComponentUpdate, SubscribeToComponentUpdates};
 pub use configuration::{
-    Configuration, ConfigurationUpdate, GetConfiguration, SubscribeToConfigurationUpdate, UpdateConfiguration,
+    ConfigurationReply, ConfigurationUpdate, GetConfiguration, SubscribeToConfigurationUpdate,
+    UpdateConfiguration,
 };
 pub use iot_core::{
-    IotCoreConnection, IotCoreMessage, PublishToIoTCore, SubscribeToIoTCore,
-    SubscribeToIoTCoreConnectionStatus,
+    IotCoreConnectionStatus, IotCoreMessage, PublishToIotCore, SubscribeToIotCore,
+    SubscribeToIotCoreConnectionStatus,
 };
 pub use lifecycle::{
     ComponentOutcome, ComponentState, PauseComponent, RequestStatus, RestartComponent, ResumeComponent,
@@ -30,7 +31,7 @@ pub use lifecycle::{
 pub use metrics::{Metric, MetricUnit, PutComponentMetric};
 pub use mqtt::{MqttProperties, PayloadFormat, Qos, UserProperty};
 pub use shadows::{
-    DeleteThingShadow, GetThingShadow, ListNamedShadowsForThing, NamedShadows, ShadowDocument,
+    DeleteThingShadow, GetThingShadow, ListNamedShadowsForThing, NamedShadowsPage, ShadowDocument,
     UpdateThingShadow,
 };
 pub use topics::{PublishMessage, PublishToTopic, ReceiveMode, SubscribeToTopic, TopicMessage, TopicPayload};
@@ -39,15 +40,17 @@ pub use validation::{
     SendConfigurationValidityReport, SubscribeToValidateConfigurationUpdates,
 };
 
-use crate::operation::{Accepted, Operation, Request, StreamOperation};
+use crate::operation::{EmptyReply, Operation, Request, SubscribeRequest};
 
-/// `Name<'_> => Reply, checked;` makes `Name` a request for the operation of that name; `checked` asks its own method
-/// `fault` before it is sent.
+/// `Name<'_> => Reply, checked;` makes `Name` a request for the operation of that name, or of the one that
+/// `Name<'_> as "Operation"` gives; `checked` asks its own method `fault` before it is sent.
 macro_rules! requests {
-    ($table:ident: $role:ident, $output:ident: $($name:ident $(<$life:lifetime>)? => $type:ty $(, $checked:ident)?;)*) => {
+    ($table:ident: $role:ident, $output:ident: $(
+        $name:ident $(<$life:lifetime>)? $(as $operation:literal)? => $type:ty $(, $checked:ident)?;
+    )*) => {
         $(
-            impl Request for $name $(<$life>)? {
-                const NAME: &'static str = stringify!($name);
+            impl Operation for $name $(<$life>)? {
+                const NAME: &'static str = requests!(@name $name $($operation)?);
                 $(requests! { @$checked })?
             }
 
@@ -58,8 +61,14 @@ macro_rules! requests {
 
         #[cfg(test)]
         mod $table {
-            pub(super) const NAMES: &[&str] = &[$(stringify!($name)),*];
+            pub(super) const NAMES: &[&str] = &[$(requests!(@name $name $($operation)?)),*];
         }
+    };
+    (@name $name:ident) => {
+        stringify!($name)
+    };
+    (@name $name:ident $operation:literal) => {
+        $operation
     };
     (@checked) => {
         fn problem(&self) -> Option<String> {
@@ -68,30 +77,30 @@ macro_rules! requests {
     };
 }
 
-requests! { calls: Operation, Reply:
-    DeferComponentUpdate<'_> => Accepted;
+requests! { calls: Request, Reply:
+    DeferComponentUpdate<'_> => EmptyReply;
     DeleteThingShadow<'_> => ShadowDocument;
-    GetConfiguration<'_> => Configuration;
+    GetConfiguration<'_> => ConfigurationReply;
     GetThingShadow<'_> => ShadowDocument;
-    ListNamedShadowsForThing<'_> => NamedShadows, checked;
-    PauseComponent<'_> => Accepted;
-    PublishToIoTCore<'_> => Accepted, checked;
-    PublishToTopic<'_> => Accepted;
-    PutComponentMetric<'_> => Accepted, checked;
+    ListNamedShadowsForThing<'_> => NamedShadowsPage, checked;
+    PauseComponent<'_> => EmptyReply;
+    PublishToIotCore<'_> as "PublishToIoTCore" => EmptyReply, checked;
+    PublishToTopic<'_> => EmptyReply;
+    PutComponentMetric<'_> => EmptyReply, checked;
     RestartComponent<'_> => ComponentOutcome;
-    ResumeComponent<'_> => Accepted;
-    SendConfigurationValidityReport<'_> => Accepted;
+    ResumeComponent<'_> => EmptyReply;
+    SendConfigurationValidityReport<'_> => EmptyReply;
     StopComponent<'_> => ComponentOutcome;
-    UpdateConfiguration<'_> => Accepted;
-    UpdateState => Accepted;
+    UpdateConfiguration<'_> => EmptyReply;
+    UpdateState => EmptyReply;
     UpdateThingShadow<'_> => ShadowDocument;
 }
 
-requests! { streams: StreamOperation, Event:
+requests! { streams: SubscribeRequest, Event:
     SubscribeToComponentUpdates => ComponentUpdate;
     SubscribeToConfigurationUpdate<'_> => ConfigurationUpdate;
-    SubscribeToIoTCore<'_> => IotCoreMessage;
-    SubscribeToIoTCoreConnectionStatus => IotCoreConnection;
+    SubscribeToIotCore<'_> as "SubscribeToIoTCore" => IotCoreMessage;
+    SubscribeToIotCoreConnectionStatus as "SubscribeToIoTCoreConnectionStatus" => IotCoreConnectionStatus;
     SubscribeToTopic<'_> => TopicMessage;
     SubscribeToValidateConfigurationUpdates => ProposedConfiguration;
 }

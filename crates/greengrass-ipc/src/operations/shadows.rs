@@ -22,14 +22,14 @@ macro_rules! about_a_shadow {
         #[serde(rename_all = "camelCase")]
         #[non_exhaustive]
         pub struct $name<'a> {
-            /// The thing.
+            /// Name of the thing the shadow belongs to.
             pub thing_name: &'a str,
-            /// The named shadow; empty for the classic one.
+            /// Name of the shadow; empty for the classic one, which has none.
             pub shadow_name: &'a str,
         }
 
         impl<'a> $name<'a> {
-            /// The request for a named shadow; an empty name means the classic one.
+            /// The request for the shadow of this name; an empty name means the classic one.
             #[must_use]
             pub fn new(thing_name: &'a str, shadow_name: &'a str) -> Self {
                 Self { thing_name, shadow_name }
@@ -51,17 +51,17 @@ about_a_shadow! {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct UpdateThingShadow<'a> {
-    /// The thing.
+    /// Name of the thing the shadow belongs to.
     pub thing_name: &'a str,
-    /// The named shadow; empty for the classic one.
+    /// Name of the shadow; empty for the classic one, which has none.
     pub shadow_name: &'a str,
-    /// A shadow document in JSON.
+    /// Document to merge in JSON, for instance `{"state":{"reported":{…}}}`, before base64.
     #[serde(serialize_with = "wire::blob")]
     pub payload: &'a [u8],
 }
 
 impl<'a> UpdateThingShadow<'a> {
-    /// A change of a named shadow; an empty name means the classic one.
+    /// Merges a document into the shadow of this name; an empty name means the classic one.
     #[must_use]
     pub fn new(thing_name: &'a str, shadow_name: &'a str, payload: &'a [u8]) -> Self {
         Self {
@@ -72,11 +72,11 @@ impl<'a> UpdateThingShadow<'a> {
     }
 }
 
-/// The document an operation on a shadow answers with.
+/// Answer to [`GetThingShadow`], [`UpdateThingShadow`] and [`DeleteThingShadow`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct ShadowDocument {
-    /// JSON: the whole shadow for a read, the accepted change for an update, empty or an empty state for a deletion.
+    /// The document in JSON, decoded from base64: the whole shadow for a read, the accepted change for an update, empty or an empty state for a deletion.
     #[serde(default, deserialize_with = "wire::read_blob")]
     pub payload: Bytes,
 }
@@ -86,9 +86,9 @@ pub struct ShadowDocument {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ListNamedShadowsForThing<'a> {
-    /// The thing.
+    /// Name of the thing whose shadows are listed.
     pub thing_name: &'a str,
-    /// Where the page before ended; absent for the first.
+    /// [`NamedShadowsPage::next_token`] of the page before; absent for the first, which it is by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_token: Option<&'a str>,
     /// Names on one page, 1 to 100; 25 when absent.
@@ -97,7 +97,7 @@ pub struct ListNamedShadowsForThing<'a> {
 }
 
 impl<'a> ListNamedShadowsForThing<'a> {
-    /// The first page.
+    /// Asks for the first page of the names of this thing's shadows.
     #[must_use]
     pub fn new(thing_name: &'a str) -> Self {
         Self {
@@ -114,16 +114,16 @@ impl<'a> ListNamedShadowsForThing<'a> {
     }
 }
 
-/// One page of names.
+/// Answer to [`ListNamedShadowsForThing`]: one page of names.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct NamedShadows {
-    /// Names of shadows.
+pub struct NamedShadowsPage {
+    /// Names of shadows, at most [`ListNamedShadowsForThing::page_size`] of them.
     pub results: Vec<String>,
-    /// When the page was made.
+    /// When the page was made, by the clock of the device, where the store says so.
     #[serde(default, deserialize_with = "wire::read_time")]
     pub timestamp: Option<SystemTime>,
-    /// For the next page; absent on the last.
+    /// For [`ListNamedShadowsForThing::next_token`]; absent on the last page.
     pub next_token: Option<String>,
 }

@@ -11,32 +11,33 @@ use super::wire;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct PublishToTopic<'a> {
-    /// Where to.
+    /// Topic to publish to, without wildcards.
     pub topic: &'a str,
-    /// What.
+    /// The payload and its kind, which receivers are told.
     pub publish_message: PublishMessage<'a>,
 }
 
-/// A payload on its way out.
+/// A payload on its way out, of the kind that receivers get it as.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[non_exhaustive]
 pub enum PublishMessage<'a> {
-    /// JSON, which receivers get as JSON.
+    /// A JSON value, which receivers get as [`TopicPayload::Json`].
     #[serde(rename = "jsonMessage")]
     Json {
-        /// The value.
+        /// Any JSON value, not only an object.
         message: &'a Value,
     },
-    /// Bytes of any kind.
+    /// Bytes, which receivers get as [`TopicPayload::Binary`].
     #[serde(rename = "binaryMessage")]
     Binary {
-        /// The bytes.
+        /// Bytes of any kind, before base64; may be empty.
         #[serde(serialize_with = "wire::blob")]
         message: &'a [u8],
     },
 }
 
 impl<'a> PublishToTopic<'a> {
-    /// A JSON message.
+    /// Publishes a JSON value.
     #[must_use]
     pub fn json(topic: &'a str, message: &'a Value) -> Self {
         let publish_message = PublishMessage::Json { message };
@@ -46,7 +47,7 @@ impl<'a> PublishToTopic<'a> {
         }
     }
 
-    /// A binary message.
+    /// Publishes bytes of any kind.
     #[must_use]
     pub fn binary(topic: &'a str, message: &'a [u8]) -> Self {
         let publish_message = PublishMessage::Binary { message };
@@ -62,26 +63,28 @@ impl<'a> PublishToTopic<'a> {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SubscribeToTopic<'a> {
-    /// Topic filter, with MQTT wildcards.
-    pub topic: &'a str,
+    /// Topic filter, which may have the wildcards `+` and `#`.
+    #[serde(rename = "topic")]
+    pub topic_filter: &'a str,
     /// Whether own messages come back; the nucleus decides when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receive_mode: Option<ReceiveMode>,
 }
 
 impl<'a> SubscribeToTopic<'a> {
-    /// A subscription to a filter.
+    /// Hears every message whose topic matches `topic_filter`.
     #[must_use]
-    pub fn new(topic: &'a str) -> Self {
+    pub fn new(topic_filter: &'a str) -> Self {
         Self {
-            topic,
+            topic_filter,
             receive_mode: None,
         }
     }
 }
 
-/// Whose messages a subscription gets.
+/// Whose messages a subscription hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub enum ReceiveMode {
     /// Everybody's, the component's own among them.
     #[serde(rename = "RECEIVE_ALL_MESSAGES")]
@@ -91,22 +94,32 @@ pub enum ReceiveMode {
     FromOthers,
 }
 
-/// A message of a component of this device.
+/// A message of a component of this device, as [`SubscribeToTopic`] hears it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Event")]
+#[non_exhaustive]
 pub struct TopicMessage {
-    /// Topic it was published to, where the nucleus says so.
+    /// Topic it was published to, without wildcards, where the nucleus says so.
     pub topic: Option<String>,
-    /// Its payload.
+    /// The payload and its kind, as the publisher chose it.
     pub payload: TopicPayload,
 }
 
-/// A payload as its publisher sent it.
+impl TopicMessage {
+    /// A message as the nucleus would tell it, for tests of code that takes one.
+    #[must_use]
+    pub fn new(topic: Option<String>, payload: TopicPayload) -> Self {
+        Self { topic, payload }
+    }
+}
+
+/// A payload of the kind its publisher chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TopicPayload {
-    /// JSON.
+    /// Any JSON value, not only an object.
     Json(Value),
-    /// Bytes.
+    /// Bytes of any kind, decoded from base64; may be empty.
     Binary(Bytes),
 }
 

@@ -5,17 +5,37 @@ use serde_json::Value;
 
 /// Subscribes to configuration that a deployment wants to give the component. Needs no policy.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
+#[non_exhaustive]
 pub struct SubscribeToValidateConfigurationUpdates {}
+
+impl SubscribeToValidateConfigurationUpdates {
+    /// The request, which has no arguments.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
 
 /// Configuration a deployment wants to apply. Without a report in time (20 s unless the deployment says otherwise) the
 /// nucleus fails the deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Events")]
+#[non_exhaustive]
 pub struct ProposedConfiguration {
-    /// The deployment, for the report.
+    /// Id of the deployment, for [`SendConfigurationValidityReport`].
     pub deployment_id: String,
-    /// The whole new configuration.
+    /// The whole configuration that this component would have, not only what changes.
     pub configuration: Value,
+}
+
+impl ProposedConfiguration {
+    /// A proposal as the nucleus would tell it, for tests of code that takes one.
+    pub fn new(deployment_id: impl Into<String>, configuration: Value) -> Self {
+        Self {
+            deployment_id: deployment_id.into(),
+            configuration,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -47,20 +67,20 @@ impl From<Events> for ProposedConfiguration {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SendConfigurationValidityReport<'a> {
-    /// The verdict.
+    /// The verdict with the deployment it is about, one level down as on the wire.
     pub configuration_validity_report: ConfigurationValidityReport<'a>,
 }
 
-/// A verdict on new configuration.
+/// What [`SendConfigurationValidityReport`] says.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ConfigurationValidityReport<'a> {
-    /// The verdict itself.
+    /// Whether the deployment may go on.
     pub status: ConfigurationValidity,
-    /// The deployment it is about.
+    /// Id of the deployment, from [`ProposedConfiguration`].
     pub deployment_id: &'a str,
-    /// Why, for the log of the deployment.
+    /// Why it may not, for the log of the deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<&'a str>,
 }
@@ -68,10 +88,11 @@ pub struct ConfigurationValidityReport<'a> {
 /// Whether new configuration is acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
+#[non_exhaustive]
 pub enum ConfigurationValidity {
-    /// The deployment may go on.
+    /// The deployment may go on and apply it.
     Accepted,
-    /// The deployment fails.
+    /// The deployment fails, for the reason that the report gives.
     Rejected,
 }
 
@@ -82,7 +103,7 @@ impl<'a> SendConfigurationValidityReport<'a> {
         Self::new(ConfigurationValidity::Accepted, deployment_id, None)
     }
 
-    /// Fails the deployment, saying why.
+    /// Fails the deployment; `message` says why in its log.
     #[must_use]
     pub fn reject(deployment_id: &'a str, message: &'a str) -> Self {
         Self::new(ConfigurationValidity::Rejected, deployment_id, Some(message))

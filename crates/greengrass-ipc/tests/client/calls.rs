@@ -50,7 +50,12 @@ async fn ids_follow_the_wire_and_answers_find_their_callers() {
     let calls: Vec<_> = (0..50)
         .map(|number| {
             let client = client.clone();
-            tokio::spawn(async move { (number, client.call("Echo", json!({ "number": number })).await) })
+            tokio::spawn(async move {
+                (
+                    number,
+                    client.request_json("Echo", json!({ "number": number })).await,
+                )
+            })
         })
         .collect();
     let mut requests = Vec::new();
@@ -72,7 +77,7 @@ async fn ids_follow_the_wire_and_answers_find_their_callers() {
 #[tokio::test]
 async fn a_connection_closed_during_a_call_fails_it_and_the_next_works() {
     let (nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
-    let call = client.call("GetConfiguration", json!({}));
+    let call = client.request_json("GetConfiguration", json!({}));
     let close = async {
         peer.request("GetConfiguration").await;
         drop(peer);
@@ -83,7 +88,7 @@ async fn a_connection_closed_during_a_call_fails_it_and_the_next_works() {
         "{failed:?}"
     );
 
-    let call = client.call("GetConfiguration", json!({}));
+    let call = client.request_json("GetConfiguration", json!({}));
     let serve = async {
         let mut peer = nucleus.accept().await;
         let request = peer.request("GetConfiguration").await;
@@ -100,7 +105,7 @@ async fn a_late_answer_is_ignored() {
     let (_nucleus, client, mut peer) =
         Nucleus::with_client(|options| options.request_timeout = Duration::from_millis(300)).await;
     connected(&client).await;
-    let call = client.call("GetConfiguration", json!({ "n": 1 }));
+    let call = client.request_json("GetConfiguration", json!({ "n": 1 }));
     let (timed_out, late) = within("the call", async {
         tokio::join!(call, peer.request("GetConfiguration"))
     })
@@ -112,7 +117,7 @@ async fn a_late_answer_is_ignored() {
 
     peer.answer(&late, r#"{"value":"late"}"#).await;
     peer.answer(&late, r#"{"value":"even later"}"#).await;
-    let call = client.call("GetConfiguration", json!({ "n": 2 }));
+    let call = client.request_json("GetConfiguration", json!({ "n": 2 }));
     let serve = async {
         let request = peer.request("GetConfiguration").await;
         assert_eq!(request.stream_id, 2, "the id is not used twice");
@@ -126,14 +131,14 @@ async fn a_late_answer_is_ignored() {
 async fn a_cancelled_call_leaves_the_order_of_ids_intact() {
     let (_nucleus, client, mut peer) = Nucleus::with_client(|_| ()).await;
     let other = client.clone();
-    let cancelled = tokio::spawn(async move { other.call("First", json!({})).await });
+    let cancelled = tokio::spawn(async move { other.request_json("First", json!({})).await });
     let first = peer.request("First").await;
     cancelled.abort();
     assert!(cancelled.await.unwrap_err().is_cancelled());
     peer.answer(&first, "{}").await;
 
     let (answer, second) = within("the next call", async {
-        tokio::join!(client.call("Second", json!({})), async {
+        tokio::join!(client.request_json("Second", json!({})), async {
             let second = peer.request("Second").await;
             peer.answer(&second, r#"{"second":true}"#).await;
             second
@@ -172,7 +177,10 @@ async fn what_does_not_fit_is_refused_before_it_reaches_the_nucleus() {
         .unwrap_err();
     assert!(matches!(error, IpcError::InvalidRequest { .. }), "{error:?}");
 
-    let error = client.call("SubscribeToTopic", json!({})).await.unwrap_err();
+    let error = client
+        .request_json("SubscribeToTopic", json!({}))
+        .await
+        .unwrap_err();
     assert!(matches!(error, IpcError::InvalidRequest { .. }), "{error:?}");
 
     let payload = vec![0; largest];
@@ -229,7 +237,7 @@ async fn errors_of_both_nuclei_are_told_apart() {
             peer.send(&error).await;
         };
         let (result, ()) = within("the call", async {
-            tokio::join!(client.call("X", json!({})), serve)
+            tokio::join!(client.request_json("X", json!({})), serve)
         })
         .await;
         let error = result.unwrap_err();
@@ -322,11 +330,11 @@ async fn what_never_left_is_told_from_what_may_have() {
     options.request_timeout = Duration::from_millis(200);
     let client = Client::start(options);
     let silent = nucleus.knock().await;
-    let error = client.call("X", json!({})).await.unwrap_err();
+    let error = client.request_json("X", json!({})).await.unwrap_err();
     assert!(matches!(error, IpcError::NotConnected { .. }), "{error:?}");
     drop(silent);
     let mut peer = nucleus.accept().await;
-    let error = client.call("Y", json!({})).await.unwrap_err();
+    let error = client.request_json("Y", json!({})).await.unwrap_err();
     assert!(matches!(error, IpcError::Timeout { .. }), "{error:?}");
     let sent = peer.request("Y").await;
     assert_eq!(sent.stream_id, 1, "the first one was not sent later either");

@@ -61,7 +61,7 @@ async fn serve(mut peer: Peer, standing: Arc<Mutex<BTreeSet<i32>>>) {
 async fn attempts(client: &Client) -> (usize, usize) {
     let (mut calls, mut subscriptions) = (0, 0);
     for times in (0..=MAX_POLLS).chain(0..=MAX_POLLS) {
-        let call = client.call("GetConfiguration", json!({}));
+        let call = client.request_json("GetConfiguration", json!({}));
         calls += usize::from(polled(call, times).await.is_some());
         let subscribe = client.subscribe_to_iot_core("a/#", Qos::AtMostOnce);
         // A subscription that came to stand is dropped at once.
@@ -83,7 +83,7 @@ async fn nothing_stays_behind_whenever_a_future_is_dropped() {
         }
     };
     within("the end of every subscription", ended).await;
-    within("a call", client.call("GetConfiguration", json!({})))
+    within("a call", client.request_json("GetConfiguration", json!({})))
         .await
         .unwrap();
     drop(client);
@@ -99,15 +99,15 @@ async fn callers_that_gave_up_without_a_connection_leave_room_for_the_next() {
     let silent = nucleus.knock().await;
     // More than may wait for the connection task.
     for _ in 0..200 {
-        let call = client.call("Forgotten", json!({}));
+        let call = client.request_json("Forgotten", json!({}));
         assert!(polled(call, 1).await.is_none());
     }
-    let error = client.call("Late", json!({})).await.unwrap_err();
+    let error = client.request_json("Late", json!({})).await.unwrap_err();
     assert!(matches!(error, IpcError::NotConnected { .. }), "{error:?}");
     drop(silent);
     let mut peer = nucleus.accept().await;
     let (answer, ()) = within("a call", async {
-        tokio::join!(client.call("Wanted", json!({})), async {
+        tokio::join!(client.request_json("Wanted", json!({})), async {
             let request = peer.request("Wanted").await;
             assert_eq!(request.stream_id, 1, "nothing of what was given up was sent");
             peer.answer(&request, "{}").await;

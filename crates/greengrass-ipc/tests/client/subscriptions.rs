@@ -41,7 +41,7 @@ async fn round_trip(client: &Client, peer: &mut Peer) {
         let request = peer.request("GetConfiguration").await;
         peer.answer(&request, "{}").await;
     };
-    let call = client.call("GetConfiguration", json!({}));
+    let call = client.request_json("GetConfiguration", json!({}));
     within("a call", async { tokio::join!(call, serve) })
         .await
         .0
@@ -83,10 +83,7 @@ async fn configuration_updates_arrive() {
     };
     let subscribe = client.subscribe_to_configuration_update(None, &["quarantine"]);
     let (events, ()) = within("the subscription", async { tokio::join!(subscribe, serve) }).await;
-    let expected = ConfigurationUpdate {
-        component: Some("c".into()),
-        key_path: vec!["quarantine".into()],
-    };
+    let expected = ConfigurationUpdate::new(Some("c".into()), vec!["quarantine".into()]);
     assert_eq!(
         next(&mut events.unwrap()).await,
         SubscriptionEvent::Message(expected)

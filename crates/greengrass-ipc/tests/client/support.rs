@@ -36,7 +36,7 @@ pub(crate) async fn connected(client: &Client) -> u64 {
     );
     match *state.await.unwrap() {
         ConnectionState::Connected { epoch, .. } => epoch,
-        ConnectionState::Connecting { .. } => unreachable!("waited for the other one"),
+        _ => unreachable!("waited for the other one"),
     }
 }
 

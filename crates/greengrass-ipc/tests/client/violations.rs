@@ -15,7 +15,7 @@ async fn recovers(nucleus: &Nucleus, client: &Client, reason: &str) {
         let request = peer.request("GetConfiguration").await;
         peer.answer(&request, r#"{"ok":true}"#).await;
     };
-    let call = client.call("GetConfiguration", json!({}));
+    let call = client.request_json("GetConfiguration", json!({}));
     let (answer, ()) = within("a call", async { tokio::join!(call, serve) }).await;
     assert_eq!(answer.unwrap(), json!({ "ok": true }));
 }
@@ -91,7 +91,11 @@ async fn a_nucleus_that_stops_reading() {
     let calls: Vec<_> = (0..200)
         .map(|_| {
             let client = client.clone();
-            tokio::spawn(async move { client.call("Big", json!({ "filler": "x".repeat(9_000) })).await })
+            tokio::spawn(async move {
+                client
+                    .request_json("Big", json!({ "filler": "x".repeat(9_000) }))
+                    .await
+            })
         })
         .collect();
     // It goes on talking, so it is not silent.
@@ -131,7 +135,7 @@ async fn harmless_surprises_are_no_violations() {
         );
         peer.answer(&request, "{}").await;
     };
-    let call = client.call("GetConfiguration", json!({}));
+    let call = client.request_json("GetConfiguration", json!({}));
     within("a call", async { tokio::join!(call, serve) })
         .await
         .0
@@ -178,7 +182,7 @@ async fn frames_that_follow_each_other_closely_are_no_stall() {
 async fn a_nucleus_that_takes_requests_and_says_nothing() {
     let (nucleus, client, mut peer) =
         Nucleus::with_client(|options| options.stall_timeout = Duration::from_millis(300)).await;
-    let call = client.call("GetConfiguration", json!({}));
+    let call = client.request_json("GetConfiguration", json!({}));
     let lost = within("the end of the call", call).await.unwrap_err();
     assert!(matches!(lost, IpcError::ConnectionLost { .. }), "{lost:?}");
     peer.request("GetConfiguration").await;
@@ -191,7 +195,7 @@ async fn an_idle_nucleus_and_a_slow_one_are_kept() {
     let (_nucleus, client, mut peer) =
         Nucleus::with_client(|options| options.stall_timeout = Duration::from_secs(1)).await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    let call = client.call("GetConfiguration", json!({}));
+    let call = client.request_json("GetConfiguration", json!({}));
     let serve = async {
         let request = peer.request("GetConfiguration").await;
         // Slower than the limit, but not silent.
@@ -220,7 +224,7 @@ async fn limits_beyond_all_time_are_no_overflow() {
         peer.send_raw(&frame[..20]).await;
         peer.send_raw(&frame[20..]).await;
     };
-    let call = client.call("GetConfiguration", json!({}));
+    let call = client.request_json("GetConfiguration", json!({}));
     within("a call", async { tokio::join!(call, serve) })
         .await
         .0
@@ -247,7 +251,7 @@ async fn a_process_that_was_paused_beyond_every_limit_finds_its_answer() {
             std::thread::sleep(Duration::from_millis(400));
             peer.send_raw(tail).await;
         };
-        let call = client.call("GetConfiguration", json!({}));
+        let call = client.request_json("GetConfiguration", json!({}));
         let (answer, ()) = within("a call", async { tokio::join!(call, serve) }).await;
         answer.unwrap();
     }

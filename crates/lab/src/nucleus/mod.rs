@@ -38,6 +38,7 @@ mod deployment;
 mod events;
 mod installer;
 mod launcher;
+mod loopback;
 pub mod official_client;
 mod operations;
 pub mod personality;
@@ -57,6 +58,7 @@ mod variables;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use loopback::LoopbackNucleus;
 use personality::Personality;
 
 /// Arguments of `edgewarden-lab nucleus`.

@@ -72,6 +72,12 @@ impl Personality {
         self == Self::Lite
     }
 
+    /// As `--personality` takes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        if self.is_lite() { "lite" } else { "classic" }
+    }
+
     /// File name of the socket under the root.
     #[must_use]
     pub fn socket_name(self) -> &'static str {

@@ -49,32 +49,42 @@ impl LoopbackBroker {
     /// # Errors
     /// Without mosquitto, or when it does not listen in time.
     pub fn start(directory: &Path) -> Result<Self, SiteError> {
-        let program = tools::require("mosquitto")?;
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let port = free_port()?;
-            let file = directory.join("mosquitto.conf");
-            let text = CONFIGURATION
-                .replace("8883 0.0.0.0", &format!("{port} 127.0.0.1"))
-                .replace("8883 ::", &format!("{port} ::1"));
-            std::fs::write(&file, text).map_err(|source| SiteError::File {
-                path: file.clone(),
-                source,
-            })?;
-            let mut spec = SpawnSpec::new(&program, directory.join("mosquitto.log"));
-            spec.args = vec!["-c".into(), file.into()];
-            spec.ready_port = Some(port);
-            match Running::start_here(spec) {
-                Ok(running) => return Ok(Self { running, port }),
-                Err(error) if attempt >= PORT_ATTEMPTS => return Err(error),
-                Err(_) => {}
+            match Self::start_on(directory, free_port()?) {
+                Err(_) if attempt < PORT_ATTEMPTS => {}
+                outcome => return outcome,
             }
         }
     }
+
+    /// As [`start`](Self::start), on this port.
+    ///
+    /// # Errors
+    /// Also when somebody else has the port.
+    pub fn start_on(directory: &Path, port: u16) -> Result<Self, SiteError> {
+        let file = directory.join("mosquitto.conf");
+        let text = CONFIGURATION
+            .replace("8883 0.0.0.0", &format!("{port} 127.0.0.1"))
+            .replace("8883 ::", &format!("{port} ::1"));
+        std::fs::write(&file, text).map_err(|source| SiteError::File {
+            path: file.clone(),
+            source,
+        })?;
+        let mut spec = SpawnSpec::new(tools::require("mosquitto")?, directory.join("mosquitto.log"));
+        spec.args = vec!["-c".into(), file.into()];
+        spec.ready_port = Some(port);
+        let running = Running::start_here(spec)?;
+        Ok(Self { running, port })
+    }
 }
 
-fn free_port() -> Result<u16, SiteError> {
+/// A TCP port of the loopback that nobody has at this moment.
+///
+/// # Errors
+/// When the kernel gives none.
+pub fn free_port() -> Result<u16, SiteError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())

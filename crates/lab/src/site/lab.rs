@@ -26,6 +26,37 @@ const VAR_LIB_COPY: &str = "/run/edgewarden-lab-var-lib";
 /// The administrator's units: a component's install step may write there.
 const UNITS: &str = "/etc/systemd/system";
 
+/// A test whose body runs in a lab: `lab_test!(name, || { … })`, or `lab_test!(name, enter, body)` where `enter` does
+/// something of its own before it calls [`in_lab`]; it is given the test's full name and the body.
+///
+/// Every lab test has to repeat its own name, so that it can be run again by it; here it is written once.
+#[macro_export]
+macro_rules! lab_test {
+    ($name:ident, $body:expr $(,)?) => {
+        $crate::lab_test!($name, $crate::site::in_lab, $body);
+    };
+    ($name:ident, $enter:path, $body:expr $(,)?) => {
+        #[test]
+        fn $name() {
+            $enter($crate::test_name!($name), $body);
+        }
+    };
+}
+
+/// The full name of a test of the calling module, as `--exact` wants it.
+#[macro_export]
+macro_rules! test_name {
+    ($name:ident) => {
+        $crate::site::name_in_program(concat!(module_path!(), "::", stringify!($name)))
+    };
+}
+
+/// A test's path without the crate, which is the test program and no part of the names in it.
+#[must_use]
+pub fn name_in_program(path: &str) -> &str {
+    path.split_once("::").map_or(path, |(_, name)| name)
+}
+
 /// Runs `body` in a lab; `test_name` is the full name of the calling test, as `--exact` wants it.
 ///
 /// Without privilege it prints `SKIPPED` and returns, unless `CI` is set.

@@ -29,9 +29,9 @@ mod wait;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-pub use broker::{BROKER_PORT, LoopbackBroker};
+pub use broker::{BROKER_PORT, LoopbackBroker, free_port};
 pub use error::SiteError;
-pub use lab::{IN_LAB, enter_or_reexec, in_lab};
+pub use lab::{IN_LAB, enter_or_reexec, in_lab, name_in_program};
 pub use names::ask_name_servers;
 pub use probe::{EchoServer, OpenConnection};
 pub use running::{Running, SpawnSpec};

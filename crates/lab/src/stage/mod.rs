@@ -239,11 +239,7 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
     let root = site.directory().join("greengrass");
     make_directory(&root.join("logs"))?;
     let mut spec = SpawnSpec::new(options.lab_program()?, site.directory().join("nucleus.log"));
-    let personality = if options.personality == Personality::Lite {
-        "lite"
-    } else {
-        "classic"
-    };
+    let personality = options.personality.name();
     spec.args = ["nucleus", "--thing", THING, "--personality", personality]
         .iter()
         .map(Into::into)

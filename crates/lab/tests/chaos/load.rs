@@ -116,7 +116,7 @@ impl Application {
     pub async fn change_configuration(&self) -> bool {
         let value = json!(self.notes.configuration_events.load(Ordering::SeqCst).to_string());
         let change = UpdateConfiguration::new(&["mark"], &value, SystemTime::now());
-        self.client.execute(&change).await.is_ok()
+        self.client.request(&change).await.is_ok()
     }
 }
 
@@ -189,7 +189,7 @@ async fn listen(client: Client, topic: String, notes: Arc<Notes>) {
                 notes.last.lock().unwrap().insert(message.topic, payload);
             }
             SubscriptionEvent::Resubscribed => drop(notes.resubscribed.fetch_add(1, Ordering::SeqCst)),
-            SubscriptionEvent::Missed { .. } => {}
+            _ => {}
         }
     }
 }

@@ -171,7 +171,7 @@ fn everything_is_alive(scene: &Scene, handle: &Handle, applications: &[Applicati
         .collect();
     let alive = async {
         let (cloud, mut packets) =
-            AsyncClient::new(MqttOptions::new("cloud", "127.0.0.1", scene.broker.port), 100);
+            AsyncClient::new(MqttOptions::new("cloud", "127.0.0.1", scene.broker_port()), 100);
         let polling = async {
             loop {
                 packets.poll().await.expect("the broker stays");

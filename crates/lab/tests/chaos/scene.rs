@@ -1,10 +1,12 @@
 //! Broker and nucleus, and what may happen to them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use edgewarden_lab::nucleus::read_component_env;
-use edgewarden_lab::site::{LoopbackBroker, Running, SpawnSpec, wait_until};
+use clap::ValueEnum as _;
+use edgewarden_lab::nucleus::personality::Personality;
+use edgewarden_lab::nucleus::{LoopbackNucleus, read_component_env};
+use edgewarden_lab::site::wait_until;
 use nix::sys::signal::Signal;
 use tokio::net::UnixStream;
 
@@ -30,64 +32,31 @@ Manifests:
 "#;
 
 pub struct Scene {
-    nucleus: Running,
-    pub broker: LoopbackBroker,
+    nucleus: LoopbackNucleus,
     folder: tempfile::TempDir,
-    socket: &'static str,
 }
 
 impl Scene {
     pub fn start(personality: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("recipe.yaml"), RECIPE).unwrap();
-        let broker = LoopbackBroker::start(folder.path()).unwrap();
-        let program = env!("CARGO_BIN_EXE_edgewarden-lab");
-        let mut spec = SpawnSpec::new(program, folder.path().join("nucleus.log"));
-        let broker_address = format!("127.0.0.1:{}", broker.port);
-        let arguments = [
-            "nucleus",
-            "--recipe",
-            "recipe.yaml",
-            "--artifacts",
-            ".",
-            "--root",
-            "root",
-        ];
-        let more = [
-            "--mqtt-backoff-max-seconds",
-            "1",
-            "--personality",
-            personality,
-            "--broker",
-        ];
-        spec.args = arguments.iter().chain(&more).map(Into::into).collect();
-        spec.args.push(broker_address.into());
-        spec.directory = Some(folder.path().to_owned());
-        let mut nucleus = Running::start_here(spec).unwrap();
-        nucleus
-            .wait_event(LIMIT, |event| {
-                event["event"] == "mqtt" && event["state"] == "connected"
-            })
-            .unwrap();
-        let socket = if personality == "lite" {
-            "gg-ipc.socket"
-        } else {
-            "ipc.socket"
-        };
-        Self {
-            nucleus,
-            broker,
-            folder,
-            socket,
-        }
+        let nucleus = LoopbackNucleus::start(
+            Path::new(env!("CARGO_BIN_EXE_edgewarden-lab")),
+            folder.path(),
+            Personality::from_str(personality, false).unwrap(),
+            "127.0.0.1",
+            &["--mqtt-backoff-max-seconds", "1"],
+        )
+        .unwrap();
+        Self { nucleus, folder }
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("root").join(self.socket)
+        self.nucleus.socket.clone()
     }
 
     pub fn root(&self) -> PathBuf {
-        self.folder.path().join("root")
+        self.nucleus.root.clone()
     }
 
     /// Where clients find the nucleus, with the proxy in between.
@@ -97,20 +66,24 @@ impl Scene {
 
     /// Every connection ends and the token is another one; the process stays.
     pub fn restart_in_place(&mut self) {
-        self.nucleus.signal(Signal::SIGUSR1).unwrap();
+        self.nucleus.running.signal(Signal::SIGUSR1).unwrap();
     }
 
     /// The process ends without a word, and another one starts with a token of its own.
     pub fn kill_and_start(&mut self) {
-        self.nucleus.restart().unwrap();
+        self.nucleus.running.restart().unwrap();
+    }
+
+    pub fn broker_port(&self) -> u16 {
+        self.nucleus.broker.port
     }
 
     pub fn kill_broker(&mut self) {
-        self.broker.running.kill9().unwrap();
+        self.nucleus.broker.running.kill9().unwrap();
     }
 
     pub fn start_broker(&mut self) {
-        self.broker.running.restart().unwrap();
+        self.nucleus.broker.running.restart().unwrap();
     }
 }
 

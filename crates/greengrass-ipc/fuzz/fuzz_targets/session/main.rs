@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use greengrass_ipc::{
     Client, ClientOptions, GetConfiguration, GetThingShadow, IpcError, ListNamedShadowsForThing, Qos,
-    RestartComponent, SubscribeToComponentUpdates, SubscribeToConfigurationUpdate, SubscribeToIoTCore,
-    SubscribeToIoTCoreConnectionStatus, SubscribeToTopic, SubscribeToValidateConfigurationUpdates,
+    RestartComponent, SubscribeToComponentUpdates, SubscribeToConfigurationUpdate, SubscribeToIotCore,
+    SubscribeToIotCoreConnectionStatus, SubscribeToTopic, SubscribeToValidateConfigurationUpdates,
 };
 use libfuzzer_sys::fuzz_target;
 use script::{Script, Step};
@@ -109,7 +109,7 @@ async fn play(script: Script, socket: PathBuf) {
 /// A call after a fresh start. Requests of the script may still hold answers to come, so only time limits excuse.
 async fn prove(client: &Client) -> Result<(), IpcError> {
     loop {
-        match client.execute(&GetConfiguration::new(&["a"])).await {
+        match client.request(&GetConfiguration::new(&["a"])).await {
             Ok(_) => return Ok(()),
             Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
         }
@@ -118,31 +118,31 @@ async fn prove(client: &Client) -> Result<(), IpcError> {
 
 async fn call(client: &Client, which: u8) -> Result<(), IpcError> {
     match which % 5 {
-        0 => client.execute(&GetConfiguration::new(&["a"])).await.map(drop),
-        1 => client.execute(&GetThingShadow::new("thing", "")).await.map(drop),
+        0 => client.request(&GetConfiguration::new(&["a"])).await.map(drop),
+        1 => client.request(&GetThingShadow::new("thing", "")).await.map(drop),
         2 => client
-            .execute(&ListNamedShadowsForThing::new("thing"))
+            .request(&ListNamedShadowsForThing::new("thing"))
             .await
             .map(drop),
-        3 => client.execute(&RestartComponent::new("c")).await.map(drop),
-        _ => client.call("Anything", serde_json::json!({})).await.map(drop),
+        3 => client.request(&RestartComponent::new("c")).await.map(drop),
+        _ => client.request_json("Anything", serde_json::json!({})).await.map(drop),
     }
 }
 
 async fn consume(client: &Client, which: u8) {
     macro_rules! drain {
         ($request:expr) => {
-            if let Ok(mut events) = client.listen(&$request).await {
+            if let Ok(mut events) = client.subscribe(&$request).await {
                 while events.next().await.is_some() {}
             }
         };
     }
     match which % 6 {
-        0 => drain!(SubscribeToIoTCore::new("a/#", Qos::AtLeastOnce)),
+        0 => drain!(SubscribeToIotCore::new("a/#", Qos::AtLeastOnce)),
         1 => drain!(SubscribeToTopic::new("a")),
         2 => drain!(SubscribeToConfigurationUpdate::new(&["a"])),
-        3 => drain!(SubscribeToComponentUpdates {}),
-        4 => drain!(SubscribeToValidateConfigurationUpdates {}),
-        _ => drain!(SubscribeToIoTCoreConnectionStatus {}),
+        3 => drain!(SubscribeToComponentUpdates::new()),
+        4 => drain!(SubscribeToValidateConfigurationUpdates::new()),
+        _ => drain!(SubscribeToIotCoreConnectionStatus::new()),
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::{Command, Lost, Reply};
+use super::{Command, ConnectionEnd, ReplySender};
 use crate::error::IpcError;
 use crate::frame::{FrameError, Message, MessageKind, TERMINATE_STREAM, append};
 use crate::refusal::{service_error, text_of};
@@ -58,7 +58,7 @@ pub(super) struct Streams {
 #[derive(Debug)]
 enum Route {
     /// One answer ends it.
-    Call { operation: String, reply: Reply },
+    Call { operation: String, reply: ReplySender },
     /// Key of the subscription.
     Subscription(u64),
     /// A subscription nobody wants, of which the nucleus has not said yet whether it stands.
@@ -98,15 +98,21 @@ impl Streams {
         }
         match self.send(&mut command.message, out) {
             Ok(id) => self.register(id, command, now),
-            Err(source) => {
+            Err(error) => {
                 let operation = command.operation;
+                let source = error.into();
                 command.reply.answer(Err(IpcError::Encode { operation, source }));
             }
         }
     }
 
     /// Takes one message of the nucleus.
-    pub(super) fn receive(&mut self, message: Message, now: Instant, out: &mut BytesMut) -> Result<(), Lost> {
+    pub(super) fn receive(
+        &mut self,
+        message: Message,
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> Result<(), ConnectionEnd> {
         let kind = message.kind;
         self.quiet_since = Some(now);
         self.frame_limit.heard(message.stream_id);
@@ -117,11 +123,11 @@ impl Streams {
             }
             // Nobody asked for one, and answering would be a message lite does not expect.
             MessageKind::Ping | MessageKind::PingResponse => Ok(()),
-            MessageKind::ProtocolError | MessageKind::InternalError => Err(Lost::Reported {
+            MessageKind::ProtocolError | MessageKind::InternalError => Err(ConnectionEnd::Reported {
                 kind,
                 text: text_of(&message.payload),
             }),
-            MessageKind::Connect | MessageKind::ConnectAck => Err(Lost::OutOfPlace { kind }),
+            MessageKind::Connect | MessageKind::ConnectAck => Err(ConnectionEnd::OutOfPlace { kind }),
         }
     }
 
@@ -145,18 +151,18 @@ impl Streams {
     }
 
     /// What this connection has used up.
-    pub(super) fn exhausted(&self) -> Option<Lost> {
+    pub(super) fn exhausted(&self) -> Option<ConnectionEnd> {
         if self.next_id > i32::MAX - RESERVED_IDS {
-            return Some(Lost::OutOfIds);
+            return Some(ConnectionEnd::OutOfIds);
         }
         let count = self.orphans;
-        (count > MAX_ORPHANS).then_some(Lost::Unanswered { count })
+        (count > MAX_ORPHANS).then_some(ConnectionEnd::Unanswered { count })
     }
 
     /// Set when the nucleus has been silent for too long.
-    pub(super) fn silence(&self, now: Instant) -> Option<Lost> {
+    pub(super) fn silence(&self, now: Instant) -> Option<ConnectionEnd> {
         let silent = self.silent_at().is_some_and(|deadline| deadline <= now);
-        silent.then_some(Lost::Silent {
+        silent.then_some(ConnectionEnd::Silent {
             after: self.silence_limit,
         })
     }

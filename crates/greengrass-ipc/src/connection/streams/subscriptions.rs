@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Route, Streams, terminate};
 use crate::backoff;
-use crate::connection::Reply;
+use crate::connection::ReplySender;
 use crate::error::IpcError;
 use crate::frame::{Message, MessageKind};
 use crate::queue::Queue;
@@ -40,7 +40,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Asked for by a caller who waits for the answer.
-    First { id: i32, reply: Reply },
+    First { id: i32, reply: ReplySender },
     /// Standing.
     Live { id: i32 },
     /// Asked for again.

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::connection::reply::Awaited;
+use crate::connection::reply::{ReplyReceiver, reply_channel};
 use crate::frame::Decoder;
 use crate::queue::Queue;
 
 const TIMEOUT: Duration = Duration::from_secs(7);
 const SILENCE: Duration = Duration::from_secs(11);
 
-fn command(queue: Option<Arc<Queue>>) -> (Command, Awaited) {
+fn command(queue: Option<Arc<Queue>>) -> (Command, ReplyReceiver) {
     let message = Message::new(MessageKind::ApplicationMessage, 0).with_operation("aws.greengrass#Op");
-    let (reply, answer) = Reply::new();
+    let (reply, answer) = reply_channel();
     (
         Command {
             operation: "Op".into(),
@@ -25,7 +25,7 @@ fn command(queue: Option<Arc<Queue>>) -> (Command, Awaited) {
     )
 }
 
-fn start(streams: &mut Streams, queue: Option<Arc<Queue>>, out: &mut BytesMut) -> Awaited {
+fn start(streams: &mut Streams, queue: Option<Arc<Queue>>, out: &mut BytesMut) -> ReplyReceiver {
     let (command, answer) = command(queue);
     streams.start(command, Instant::now(), out);
     answer
@@ -49,7 +49,7 @@ fn answer_to(id: i32) -> Message {
     Message::new(MessageKind::ApplicationMessage, id).with_service_model_type("aws.greengrass#OpResponse")
 }
 
-fn busy(answer: &mut Awaited) -> Option<usize> {
+fn busy(answer: &mut ReplyReceiver) -> Option<usize> {
     match answer.try_answer() {
         Some(Err(IpcError::Busy { limit, .. })) => Some(limit),
         _ => None,
@@ -59,7 +59,7 @@ fn busy(answer: &mut Awaited) -> Option<usize> {
 #[tokio::test]
 async fn calls_nobody_waits_for_make_room_and_others_do_not() {
     let (mut streams, mut out) = (Streams::new(TIMEOUT, SILENCE), BytesMut::new());
-    let mut waiting: Vec<Awaited> = (0..MAX_STREAMS)
+    let mut waiting: Vec<ReplyReceiver> = (0..MAX_STREAMS)
         .map(|_| start(&mut streams, None, &mut out))
         .collect();
     let mut refused = start(&mut streams, None, &mut out);
@@ -76,7 +76,7 @@ async fn calls_nobody_waits_for_make_room_and_others_do_not() {
 #[tokio::test]
 async fn subscriptions_have_a_limit_of_their_own() {
     let (mut streams, mut out) = (Streams::new(TIMEOUT, SILENCE), BytesMut::new());
-    let waiting: Vec<Awaited> = (0..MAX_SUBSCRIPTIONS)
+    let waiting: Vec<ReplyReceiver> = (0..MAX_SUBSCRIPTIONS)
         .map(|_| start(&mut streams, Some(queue()), &mut out))
         .collect();
     assert_eq!(
@@ -113,7 +113,7 @@ async fn the_connection_is_renewed_before_ids_run_out() {
     streams.next_id = i32::MAX - RESERVED_IDS;
     assert!(streams.exhausted().is_none());
     drop(start(&mut streams, None, &mut BytesMut::new()));
-    assert!(matches!(streams.exhausted(), Some(Lost::OutOfIds)));
+    assert!(matches!(streams.exhausted(), Some(ConnectionEnd::OutOfIds)));
     streams.connection_lost("test", Instant::now());
     assert!(streams.exhausted().is_none());
 }
@@ -197,7 +197,7 @@ async fn open_calls_and_silence_end_the_connection_and_open_subscriptions_do_not
     );
     assert!(matches!(
         streams.silence(heard + SILENCE),
-        Some(Lost::Silent { after: SILENCE })
+        Some(ConnectionEnd::Silent { after: SILENCE })
     ));
     streams.receive(answer_to(2), heard, &mut out).unwrap();
     assert!(streams.silence(heard + SILENCE).is_none(), "no call is open");
@@ -221,7 +221,10 @@ async fn unanswered_renewals_come_ever_later_and_too_many_end_the_connection() {
     }
     assert_eq!(waits[..6], [1, 2, 4, 8, 16, 16].map(|times| TIMEOUT * times));
     assert_eq!(waits.len(), MAX_ORPHANS + 1);
-    assert!(matches!(streams.exhausted(), Some(Lost::Unanswered { .. })));
+    assert!(matches!(
+        streams.exhausted(),
+        Some(ConnectionEnd::Unanswered { .. })
+    ));
 
     // Whatever the number of those, a late answer still ends what nobody wants.
     streams.receive(answer_to(3), now, &mut out).unwrap();

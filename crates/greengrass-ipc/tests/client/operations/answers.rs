@@ -3,24 +3,24 @@
 use std::time::{Duration, SystemTime};
 
 use greengrass_ipc::{
-    Accepted, ComponentState, Configuration, DeferComponentUpdate, DeleteThingShadow, ErrorCode,
-    GetConfiguration, GetThingShadow, IpcError, ListNamedShadowsForThing, Metric, MetricUnit, Operation,
-    PauseComponent, PayloadFormat, PublishToIoTCore, PublishToTopic, PutComponentMetric, Qos, RequestStatus,
-    RestartComponent, ResumeComponent, SendConfigurationValidityReport, StopComponent, UpdateConfiguration,
-    UpdateState, UpdateThingShadow, UserProperty,
+    ComponentState, DeferComponentUpdate, DeleteThingShadow, EmptyReply, ErrorCode, GetConfiguration,
+    GetThingShadow, IpcError, ListNamedShadowsForThing, Metric, MetricUnit, PauseComponent, PayloadFormat,
+    PublishToIotCore, PublishToTopic, PutComponentMetric, Qos, Request, RequestStatus, RestartComponent,
+    ResumeComponent, SendConfigurationValidityReport, StopComponent, UpdateConfiguration, UpdateState,
+    UpdateThingShadow, UserProperty,
 };
 use serde_json::{Value, json};
 
 use super::Bench;
 
 /// The request is accepted by `{}` as well as by nothing at all and by members nobody knows.
-async fn accepted<O: Operation<Reply = Accepted>>(bench: &mut Bench, request: &O, expected: Value) {
+async fn accepted<R: Request<Reply = EmptyReply>>(bench: &mut Bench, request: &R, expected: Value) {
     for answer in ["{}", "", r#"{"future":null}"#] {
-        let reply = bench.execute(request, expected.clone(), answer).await.unwrap();
-        assert_eq!(reply, Accepted {});
+        let reply = bench.request(request, expected.clone(), answer).await.unwrap();
+        assert_eq!(reply, EmptyReply::default());
     }
     for nonsense in ["not json", "7", r#"{"cut":"#] {
-        let reply = bench.execute(request, expected.clone(), nonsense).await;
+        let reply = bench.request(request, expected.clone(), nonsense).await;
         assert!(matches!(reply, Err(IpcError::BadReply { .. })), "{reply:?}");
     }
 }
@@ -28,16 +28,13 @@ async fn accepted<O: Operation<Reply = Accepted>>(bench: &mut Bench, request: &O
 #[tokio::test]
 async fn publish_to_iot_core() {
     let bench = &mut Bench::new().await;
-    let mut publish = PublishToIoTCore::new("a/b", Qos::AtMostOnce, &[0xfb, 0xff]);
+    let mut publish = PublishToIotCore::new("a/b", Qos::AtMostOnce, &[0xfb, 0xff]);
     let bare = json!({ "topicName": "a/b", "qos": "0", "payload": "+/8=" });
     accepted(bench, &publish, bare).await;
 
     let properties = &mut publish.properties;
     properties.retain = Some(false);
-    properties.user_properties = vec![UserProperty {
-        key: "k".into(),
-        value: "v".into(),
-    }];
+    properties.user_properties = vec![UserProperty::new("k", "v")];
     properties.message_expiry_interval_seconds = Some(60);
     properties.correlation_data = Some("hi".into());
     properties.response_topic = Some("a/answers".into());
@@ -67,22 +64,22 @@ async fn publish_to_topic() {
 async fn configuration() {
     let bench = &mut Bench::new().await;
     let mut get = GetConfiguration::new(&["a", "b"]);
-    let reply = bench.execute(
+    let reply = bench.request(
         &get,
         json!({ "keyPath": ["a", "b"] }),
         r#"{"componentName":"c","value":{"b":"1"}}"#,
     );
-    let expected = Configuration {
-        component_name: Some("c".into()),
-        value: json!({ "b": "1" }),
-    };
-    assert_eq!(reply.await.unwrap(), expected);
+    let reply = reply.await.unwrap();
+    assert_eq!(
+        (reply.component_name.as_deref(), reply.value),
+        (Some("c"), json!({ "b": "1" }))
+    );
 
     get.component_name = Some("other");
     let request = json!({ "componentName": "other", "keyPath": ["a", "b"] });
-    let reply = bench.execute(&get, request.clone(), r#"{"value":[1]}"#).await;
+    let reply = bench.request(&get, request.clone(), r#"{"value":[1]}"#).await;
     assert_eq!(reply.unwrap().component_name, None);
-    let reply = bench.execute(&get, request, "{}").await;
+    let reply = bench.request(&get, request, "{}").await;
     assert!(matches!(reply, Err(IpcError::BadReply { .. })), "{reply:?}");
 }
 
@@ -136,11 +133,7 @@ async fn reports_about_oneself() {
         (MetricUnit::Seconds, "SECONDS"),
     ];
     for (unit, name) in metrics {
-        let metrics = [Metric {
-            name: "m",
-            unit,
-            value: 2.0,
-        }];
+        let metrics = [Metric::new("m", unit, 2.0)];
         let expected = json!({ "metrics": [{ "name": "m", "unit": name, "value": 2.0 }] });
         accepted(bench, &PutComponentMetric::new(&metrics), expected).await;
     }
@@ -154,14 +147,14 @@ async fn requests_to_other_components() {
     accepted(bench, &ResumeComponent::new("c"), request.clone()).await;
 
     let restart = RestartComponent::new("c");
-    let reply = bench.execute(&restart, request.clone(), r#"{"restartStatus":"SUCCEEDED"}"#);
+    let reply = bench.request(&restart, request.clone(), r#"{"restartStatus":"SUCCEEDED"}"#);
     let outcome = reply.await.unwrap();
     assert_eq!(
         (outcome.status, outcome.message),
         (RequestStatus::Succeeded, None)
     );
     let stop = StopComponent::new("c");
-    let reply = bench.execute(
+    let reply = bench.request(
         &stop,
         request.clone(),
         r#"{"stopStatus":"FAILED","message":"no"}"#,
@@ -171,7 +164,7 @@ async fn requests_to_other_components() {
         (outcome.status, outcome.message.as_deref()),
         (RequestStatus::Failed, Some("no"))
     );
-    let reply = bench.execute(&stop, request, "{}").await;
+    let reply = bench.request(&stop, request, "{}").await;
     assert!(matches!(reply, Err(IpcError::BadReply { .. })), "{reply:?}");
 }
 
@@ -181,16 +174,16 @@ async fn shadows() {
     let named = json!({ "thingName": "gw", "shadowName": "quarantine" });
     let document = r#"{"payload":"e30="}"#;
     let get = GetThingShadow::new("gw", "quarantine");
-    let reply = bench.execute(&get, named.clone(), document).await;
+    let reply = bench.request(&get, named.clone(), document).await;
     assert_eq!(reply.unwrap().payload, "{}");
     let delete = DeleteThingShadow::new("gw", "quarantine");
-    let reply = bench.execute(&delete, named, "{}").await;
+    let reply = bench.request(&delete, named, "{}").await;
     assert_eq!(reply.unwrap().payload, "", "an absent document is an empty one");
     let update = UpdateThingShadow::new("gw", "", b"{}");
     let classic = json!({ "thingName": "gw", "shadowName": "", "payload": "e30=" });
-    let reply = bench.execute(&update, classic.clone(), document).await;
+    let reply = bench.request(&update, classic.clone(), document).await;
     assert_eq!(reply.unwrap().payload, "{}");
-    let reply = bench.execute(&update, classic, r#"{"payload":"%%"}"#).await;
+    let reply = bench.request(&update, classic, r#"{"payload":"%%"}"#).await;
     assert!(matches!(reply, Err(IpcError::BadReply { .. })), "{reply:?}");
 }
 
@@ -200,7 +193,7 @@ async fn names_of_shadows_come_in_pages() {
     let mut list = ListNamedShadowsForThing::new("gw");
     let answer = r#"{"results":["a","b"],"timestamp":1764000000.5,"nextToken":"more"}"#;
     let page = bench
-        .execute(&list, json!({ "thingName": "gw" }), answer)
+        .request(&list, json!({ "thingName": "gw" }), answer)
         .await
         .unwrap();
     let when = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_500);
@@ -214,7 +207,7 @@ async fn names_of_shadows_come_in_pages() {
         r#"{"results":[],"timestamp":null,"nextToken":null}"#,
         r#"{"results":[]}"#,
     ] {
-        let page = bench.execute(&list, request.clone(), last).await.unwrap();
+        let page = bench.request(&list, request.clone(), last).await.unwrap();
         assert_eq!(
             (page.results.len(), page.timestamp, page.next_token),
             (0, None, None)
@@ -228,27 +221,23 @@ async fn what_cannot_mean_anything_is_not_sent() {
     let mut list = ListNamedShadowsForThing::new("gw");
     for size in [0, 101] {
         list.page_size = Some(size);
-        let error = bench.client.execute(&list).await.unwrap_err();
+        let error = bench.client.request(&list).await.unwrap_err();
         assert!(
             error.to_string().contains("expected 1 to 100") && error.code().is_none(),
             "{error}"
         );
     }
     for value in [f64::NAN, f64::INFINITY] {
-        let metrics = [Metric {
-            name: "load",
-            unit: MetricUnit::Count,
-            value,
-        }];
+        let metrics = [Metric::new("load", MetricUnit::Count, value)];
         let error = bench
             .client
-            .execute(&PutComponentMetric::new(&metrics))
+            .request(&PutComponentMetric::new(&metrics))
             .await
             .unwrap_err();
         assert!(error.to_string().contains("\"load\""), "{error}");
     }
-    let publish = PublishToIoTCore::new("a/+", Qos::AtMostOnce, b"");
-    let error = bench.client.execute(&publish).await.unwrap_err();
+    let publish = PublishToIotCore::new("a/+", Qos::AtMostOnce, b"");
+    let error = bench.client.request(&publish).await.unwrap_err();
     assert!(matches!(error, IpcError::InvalidRequest { .. }), "{error}");
     assert_ne!(error.code(), Some(&ErrorCode::InvalidArguments));
     // The first request that reaches the nucleus has the first id.
@@ -258,6 +247,6 @@ async fn what_cannot_mean_anything_is_not_sent() {
         bench.peer.answer(&sent, "{}").await;
         sent.stream_id
     };
-    let (done, id) = tokio::join!(bench.client.execute(&state), serve);
-    assert_eq!((done.unwrap(), id), (Accepted {}, 1));
+    let (done, id) = tokio::join!(bench.client.request(&state), serve);
+    assert_eq!((done.unwrap(), id), (EmptyReply::default(), 1));
 }

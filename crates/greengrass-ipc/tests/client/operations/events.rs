@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 
-use futures_core::Stream;
+use futures_util::{Stream, stream};
 use greengrass_ipc::frame::{Message, MessageKind};
 use greengrass_ipc::{
-    ComponentUpdate, ConfigurationUpdate, IotCoreConnection, IotCoreMessage, IpcError, PayloadFormat,
+    ComponentUpdate, ConfigurationUpdate, IotCoreConnectionStatus, IotCoreMessage, IpcError, PayloadFormat,
     ProposedConfiguration, Qos, ReceiveMode, SubscribeToComponentUpdates, SubscribeToConfigurationUpdate,
-    SubscribeToIoTCore, SubscribeToIoTCoreConnectionStatus, SubscribeToTopic,
+    SubscribeToIotCore, SubscribeToIotCoreConnectionStatus, SubscribeToTopic,
     SubscribeToValidateConfigurationUpdates, SubscriptionEvent, TopicMessage, TopicPayload,
 };
 use serde_json::json;
@@ -25,7 +25,7 @@ async fn messages_of_iot_core() {
     let bench = &mut Bench::new().await;
     let request = json!({ "topicName": "a/#", "qos": "1" });
     let events = &mut bench
-        .listen(&SubscribeToIoTCore::new("a/#", Qos::AtLeastOnce), request)
+        .subscribe(&SubscribeToIotCore::new("a/#", Qos::AtLeastOnce), request)
         .await;
     let hi = IotCoreMessage::new("a/b", "hi");
     let nulls = r#"{"message":{"topicName":"a/b","payload":"aGk","retain":null,"userProperties":null,
@@ -74,16 +74,16 @@ async fn messages_of_iot_core() {
 async fn states_of_the_connection_with_iot_core() {
     let bench = &mut Bench::new().await;
     let events = &mut bench
-        .listen(&SubscribeToIoTCoreConnectionStatus {}, json!({}))
+        .subscribe(&SubscribeToIotCoreConnectionStatus::new(), json!({}))
         .await;
     for (status, expected) in [
         (
             "CONNECTED",
-            SubscriptionEvent::Message(IotCoreConnection::Connected),
+            SubscriptionEvent::Message(IotCoreConnectionStatus::Connected),
         ),
         (
             "DISCONNECTED",
-            SubscriptionEvent::Message(IotCoreConnection::Disconnected),
+            SubscriptionEvent::Message(IotCoreConnectionStatus::Disconnected),
         ),
         ("RESTING", missed()),
     ] {
@@ -99,19 +99,16 @@ async fn states_of_the_connection_with_iot_core() {
 async fn messages_of_other_components() {
     let bench = &mut Bench::new().await;
     let mut subscribe = SubscribeToTopic::new("t/#");
-    let _all = bench.listen(&subscribe, json!({ "topic": "t/#" })).await;
+    let _all = bench.subscribe(&subscribe, json!({ "topic": "t/#" })).await;
     subscribe.receive_mode = Some(ReceiveMode::All);
     let request = json!({ "topic": "t/#", "receiveMode": "RECEIVE_ALL_MESSAGES" });
-    let _explicit = bench.listen(&subscribe, request).await;
+    let _explicit = bench.subscribe(&subscribe, request).await;
     subscribe.receive_mode = Some(ReceiveMode::FromOthers);
     let request = json!({ "topic": "t/#", "receiveMode": "RECEIVE_MESSAGES_FROM_OTHERS" });
-    let events = &mut bench.listen(&subscribe, request).await;
+    let events = &mut bench.subscribe(&subscribe, request).await;
 
     let message = |topic: Option<&str>, payload| {
-        SubscriptionEvent::Message(TopicMessage {
-            topic: topic.map(str::to_owned),
-            payload,
-        })
+        SubscriptionEvent::Message(TopicMessage::new(topic.map(str::to_owned), payload))
     };
     for (text, expected) in [
         (
@@ -143,12 +140,10 @@ async fn changes_of_configuration() {
     let mut subscribe = SubscribeToConfigurationUpdate::new(&["k"]);
     subscribe.component_name = Some("c");
     let request = json!({ "componentName": "c", "keyPath": ["k"] });
-    let events = &mut bench.listen(&subscribe, request).await;
+    let events = &mut bench.subscribe(&subscribe, request).await;
     let update = |component: Option<&str>, key_path: &[&str]| {
-        SubscriptionEvent::Message(ConfigurationUpdate {
-            component: component.map(str::to_owned),
-            key_path: key_path.iter().map(|key| (*key).to_owned()).collect(),
-        })
+        let key_path = key_path.iter().map(|key| (*key).to_owned()).collect();
+        SubscriptionEvent::Message(ConfigurationUpdate::new(component.map(str::to_owned), key_path))
     };
     for (text, expected) in [
         (
@@ -170,13 +165,10 @@ async fn changes_of_configuration() {
     }
 
     let proposals = &mut bench
-        .listen(&SubscribeToValidateConfigurationUpdates {}, json!({}))
+        .subscribe(&SubscribeToValidateConfigurationUpdates::new(), json!({}))
         .await;
     let text = r#"{"validateConfigurationUpdateEvent":{"deploymentId":"d","configuration":{"a":1}}}"#;
-    let expected = ProposedConfiguration {
-        deployment_id: "d".into(),
-        configuration: json!({ "a": 1 }),
-    };
+    let expected = ProposedConfiguration::new("d", json!({ "a": 1 }));
     let shape = "ValidateConfigurationUpdateEvents";
     assert_eq!(
         bench.event(proposals, shape, text).await,
@@ -189,7 +181,9 @@ async fn changes_of_configuration() {
 #[tokio::test]
 async fn updates_of_components() {
     let bench = &mut Bench::new().await;
-    let events = &mut bench.listen(&SubscribeToComponentUpdates {}, json!({})).await;
+    let events = &mut bench
+        .subscribe(&SubscribeToComponentUpdates::new(), json!({}))
+        .await;
     let before = |nucleus_restarts| {
         SubscriptionEvent::Message(ComponentUpdate::Before {
             deployment_id: "d".into(),
@@ -231,7 +225,7 @@ async fn any_other_subscription_as_json() {
         bench.peer.answer(&sent, "{}").await;
         sent.stream_id
     };
-    let subscribe = bench.client.subscribe(operation, request.clone());
+    let subscribe = bench.client.subscribe_json(operation, request.clone());
     let (events, id) = within(operation, async { tokio::join!(subscribe, serve) }).await;
     let events = &mut (events.unwrap(), id);
     let event = json!({ "certificateUpdate": { "certificate": "pem" } });
@@ -240,7 +234,7 @@ async fn any_other_subscription_as_json() {
         .await;
     assert_eq!(told, SubscriptionEvent::Message(event));
 
-    let refused = bench.client.subscribe("GetConfiguration", json!({})).await;
+    let refused = bench.client.subscribe_json("GetConfiguration", json!({})).await;
     assert!(
         matches!(refused, Err(IpcError::InvalidRequest { .. })),
         "{refused:?}"
@@ -248,15 +242,15 @@ async fn any_other_subscription_as_json() {
 }
 
 #[tokio::test]
-async fn a_subscription_is_a_stream_that_wakes_its_task() {
+async fn a_subscription_becomes_a_stream_that_wakes_its_task() {
     let bench = &mut Bench::new().await;
-    let (events, id) = bench
-        .listen(&SubscribeToTopic::new("t"), json!({ "topic": "t" }))
+    let (mut events, id) = bench
+        .subscribe(&SubscribeToTopic::new("t"), json!({ "topic": "t" }))
         .await;
     // Another task, so that only a wake-up can make it look again.
     let consumer = tokio::spawn(async move {
         let mut events: Pin<Box<dyn Stream<Item = SubscriptionEvent<TopicMessage>> + Send>> =
-            Box::pin(events);
+            Box::pin(stream::poll_fn(move |context| events.poll_next(context)));
         let mut topics = Vec::new();
         while topics.len() < 3 {
             match std::future::poll_fn(|context| events.as_mut().poll_next(context)).await {

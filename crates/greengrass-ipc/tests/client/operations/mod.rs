@@ -7,7 +7,7 @@ mod events;
 mod refusals;
 
 use greengrass_ipc::frame::{Message, MessageKind};
-use greengrass_ipc::{Client, IpcError, Operation, StreamOperation, Subscription, SubscriptionEvent};
+use greengrass_ipc::{Client, IpcError, Request, SubscribeRequest, Subscription, SubscriptionEvent};
 use serde_json::Value;
 
 use crate::support::{Nucleus, Peer, body, within};
@@ -30,26 +30,26 @@ impl Bench {
     }
 
     /// Sends a request, which must have exactly this JSON, and answers it.
-    pub(crate) async fn execute<O: Operation>(
+    pub(crate) async fn request<R: Request>(
         &mut self,
-        request: &O,
+        request: &R,
         expected: Value,
         answer: &str,
-    ) -> Result<O::Reply, IpcError> {
+    ) -> Result<R::Reply, IpcError> {
         let serve = async {
-            let sent = self.peer.request(O::NAME).await;
+            let sent = self.peer.request(R::NAME).await;
             check(&sent, &expected);
             self.peer.answer(&sent, answer).await;
         };
-        within(O::NAME, async {
-            tokio::join!(self.client.execute(request), serve)
+        within(R::NAME, async {
+            tokio::join!(self.client.request(request), serve)
         })
         .await
         .0
     }
 
     /// Makes a subscription, whose request must have exactly this JSON; the id of its stream.
-    pub(crate) async fn listen<S: StreamOperation>(
+    pub(crate) async fn subscribe<S: SubscribeRequest>(
         &mut self,
         request: &S,
         expected: Value,
@@ -61,7 +61,7 @@ impl Bench {
             sent.stream_id
         };
         let (events, id) = within(S::NAME, async {
-            tokio::join!(self.client.listen(request), serve)
+            tokio::join!(self.client.subscribe(request), serve)
         })
         .await;
         (events.unwrap(), id)

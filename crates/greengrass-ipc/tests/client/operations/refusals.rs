@@ -100,7 +100,7 @@ async fn every_error_of_both_nuclei_for_a_call() {
             };
             let pause = PauseComponent::new("c");
             let (refused, ()) =
-                within(name, async { tokio::join!(bench.client.execute(&pause), serve) }).await;
+                within(name, async { tokio::join!(bench.client.request(&pause), serve) }).await;
             check(&refused.unwrap_err(), &code, text, &payload);
         }
     }
@@ -120,7 +120,7 @@ async fn every_error_of_both_nuclei_for_a_subscription() {
             };
             let subscribe = SubscribeToTopic::new("t");
             let (refused, ()) = within(name, async {
-                tokio::join!(bench.client.listen(&subscribe), serve)
+                tokio::join!(bench.client.subscribe(&subscribe), serve)
             })
             .await;
             check(&refused.unwrap_err(), &code, "why not", &payload);

@@ -1,0 +1,12 @@
+//! The stand-ins of the lab: each plays its part as the original does, or these tests say where it does not.
+//!
+//! * [`nucleus`], [`official`], [`examples`]: the nucleus, before plain sockets, AWS's own client and our client's examples
+//! * [`cloud`]: the services behind a real broker
+//! * [`site`]: the network of namespaces
+
+mod bench;
+mod cloud;
+mod examples;
+mod nucleus;
+mod official;
+mod site;

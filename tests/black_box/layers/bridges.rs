@@ -1,0 +1,124 @@
+//! Frames that a bridge of the gateway passes on between two other namespaces.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::site::wait_until;
+use edgewarden_lab::stage::{Stage, StageOptions};
+use serde_json::json;
+
+use super::frames::{Between, Frame, IPV4, IPV6, UNKNOWN, VLAN, vlan};
+use super::wire::{Ear, Port, names, within};
+use super::{cut, free};
+use crate::common::gateway::ip;
+use crate::common::packet::{self, SYN, TCP, UDP, tcp, udp};
+use crate::common::{isolate, options, order, release};
+
+const BRIDGE: &str = "link add br0 type bridge
+    link set br0 up
+    link set l0 master br0
+    link set r0 master br0";
+const ENDS: &str = "netns add left
+    netns add right
+    link add l0 type veth peer name l1 netns left
+    link add r0 type veth peer name r1 netns right
+    link set l0 up
+    link set r0 up
+    -n left link set l1 up
+    -n right link set r1 up";
+const LEFT: [&str; 2] = ["192.0.2.129", "2001:db8:9::1"];
+const RIGHT: [&str; 2] = ["192.0.2.130", "2001:db8:9::2"];
+
+/// From the left end to the right one.
+fn frames() -> (Port, Ear, Vec<Frame>) {
+    let left = Port::of("left", "l1");
+    let b = Between {
+        from: left.mac(),
+        to: Port::of("right", "r1").mac(),
+    };
+    let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let ways = [0, 1].map(|family| (address(LEFT[family]), address(RIGHT[family])));
+    let of = |family: usize, protocol, data: Vec<u8>| {
+        packet::ip(ways[family].0, ways[family].1, protocol, 0, &data)
+    };
+    let frames = vec![
+        b.frame("UDP", IPV4, |m| of(0, UDP, udp(1000, 53, &m))),
+        b.frame("TCP to 22", IPV4, |m| of(0, TCP, tcp(1000, 22, SYN, &m))),
+        b.frame("UDP6", IPV6, |m| of(1, UDP, udp(1000, 53, &m))),
+        b.frame("VLAN", VLAN, |m| vlan(7, IPV4, &of(0, UDP, udp(1000, 53, &m)))),
+        b.frame("unknown", UNKNOWN, |m| m),
+    ];
+    (left, Ear::open("right"), frames)
+}
+
+fn bridged(options: StageOptions) -> (Stage, Port, Ear, Vec<Frame>) {
+    let stage = free(options);
+    ip(&stage, ENDS);
+    ip(&stage, BRIDGE);
+    let (left, ear, frames) = frames();
+    wait_until(crate::common::LIMIT, "the bridge forwards", || {
+        left.arrivals(&ear, &frames) == names(&frames)
+    })
+    .unwrap();
+    (stage, left, ear, frames)
+}
+
+lab_test!(bridged_frames_are_cut, || {
+    let (stage, left, ear, frames) = bridged(options());
+    isolate(&stage);
+    assert_eq!(left.arrivals(&ear, &frames), Vec::<&str>::new());
+    let status = stage.status();
+    assert!(cut(&status, "bridged", "isolated") >= 15, "{status}");
+    release(&stage);
+    assert_eq!(left.arrivals(&ear, &frames), names(&frames), "free again");
+});
+
+lab_test!(a_restriction_cuts_bridged_frames_that_it_names, || {
+    let (stage, left, ear, frames) = bridged(options());
+    let block = json!({"ports": [{"protocol": "tcp", "port": 22}]});
+    order(
+        &stage,
+        &json!({"id": "b-1", "posture": "restrict", "block": block}),
+    );
+    assert_eq!(left.arrivals(&ear, &frames), ["UDP", "UDP6", "VLAN", "unknown"]);
+    let block = json!({"remotes": RIGHT});
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    stage.wait_phase(crate::common::LIMIT, "released").unwrap();
+    order(
+        &stage,
+        &json!({"id": "b-2", "posture": "restrict", "block": block}),
+    );
+    assert_eq!(left.arrivals(&ear, &frames), ["unknown"]);
+    let status = stage.status();
+    assert!(cut(&status, "bridged", "remote") >= 9, "{status}");
+});
+
+lab_test!(the_configuration_leaves_bridged_frames_alone, || {
+    let left_alone = StageOptions {
+        configuration: json!({"isolation": {"bridged": false, "rawFrames": false}}),
+        ..options()
+    };
+    let (stage, left, ear, frames) = bridged(left_alone);
+    // Where bridges hand IP packets to the IP stack's hooks (br_netfilter), the forward chain sees them.
+    within("gateway", || {
+        for family in ["iptables", "ip6tables"] {
+            let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+            if Path::new(&path).exists() {
+                std::fs::write(path, "0").unwrap();
+            }
+        }
+    });
+    isolate(&stage);
+    assert_eq!(left.arrivals(&ear, &frames), names(&frames));
+});
+
+lab_test!(a_bridge_made_while_isolated_is_cut_within_a_second, || {
+    let (stage, left, ear, frames) = bridged(options());
+    ip(&stage, "link del br0");
+    isolate(&stage);
+    ip(&stage, BRIDGE);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(left.arrivals(&ear, &frames), Vec::<&str>::new());
+});

@@ -1,0 +1,123 @@
+//! How much leaves: a rate, and a quota of a period.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{ATTACKER_V4, INTERNET_V4, Ns};
+use edgewarden_lab::stage::Stage;
+use serde_json::json;
+
+use super::{cut, free};
+use crate::common::{options, order};
+
+const PAYLOAD: usize = 1_000;
+/// A datagram at the IP layer.
+const PACKET: u64 = PAYLOAD as u64 + 28;
+
+/// Floods for a while from gateway and LAN; gives the bytes that arrived, at the IP layer.
+fn flood(stage: &Stage, time: Duration) -> u64 {
+    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    let open = |ns, address| {
+        stage
+            .site
+            .run_in(ns, || UdpSocket::bind(address).unwrap())
+            .unwrap()
+    };
+    let target = SocketAddr::new(ATTACKER_V4, 5001);
+    let receiver = open(Ns::Internet, target);
+    receiver.set_nonblocking(true).unwrap();
+    let senders = [open(Ns::Gateway, any), open(Ns::Lan, any)];
+    let end = Instant::now() + time;
+    let mut arrived = 0;
+    while Instant::now() < end {
+        for sender in &senders {
+            let _ = sender.send_to(&[b'f'; PAYLOAD], target);
+        }
+        while receiver.recv(&mut [0; 2_000]).is_ok() {
+            arrived += PACKET;
+        }
+    }
+    arrived
+}
+
+lab_test!(a_rate_bounds_what_leaves_and_spares_lifelines, || {
+    const RATE: u64 = 50_000;
+    let stage = free(options());
+    let time = Duration::from_secs(4);
+    let free = flood(&stage, Duration::from_secs(1));
+    assert!(free > 10 * RATE, "control: {free} bytes in a second");
+    let limit = json!({"egressBytesPerSecond": RATE});
+    order(
+        &stage,
+        &json!({"id": "l-1", "posture": "restrict", "limit": limit}),
+    );
+    let arrived = flood(&stage, time);
+    // The kernel's bucket for bytes holds a second more than the burst.
+    let most = (RATE * time.as_secs() + 65_536) * 11 / 10;
+    assert!(
+        (RATE * time.as_secs() / 2..=most).contains(&arrived),
+        "{arrived} bytes, at most {most}"
+    );
+    let status = stage.status();
+    assert!(
+        cut(&status, "out", "rate") > 0 && cut(&status, "forward", "rate") > 0,
+        "{status}"
+    );
+    // The bucket is empty now; a lifeline does not ask it.
+    let _server = stage.site.echo_server(Ns::Internet, 8443).unwrap();
+    let mut lifeline = stage
+        .site
+        .open_connection(Ns::Gateway, INTERNET_V4, 8443)
+        .unwrap();
+    for _ in 0..200 {
+        assert!(lifeline.exchange(), "the lifeline is not slowed");
+    }
+});
+
+lab_test!(a_quota_ends_what_leaves_until_its_next_period, || {
+    const QUOTA: u64 = 200_000;
+    let mut stage = free(options());
+    let look = Duration::from_millis(300);
+    assert!(flood(&stage, look) > QUOTA, "control");
+    let limit = json!({"quotaBytes": QUOTA, "quotaPeriodSeconds": 60});
+    order(
+        &stage,
+        &json!({"id": "q-1", "posture": "restrict", "limit": limit}),
+    );
+    let arrived = flood(&stage, look);
+    assert!((QUOTA / 2..=QUOTA).contains(&arrived), "{arrived} bytes");
+    assert_eq!(flood(&stage, look), 0, "nothing more");
+    let status = stage
+        .wait_status(crate::common::LIMIT, "the quota is used", |status| {
+            status["enforcement"]["quotas"][0]["used"].as_u64() >= Some(QUOTA)
+        })
+        .unwrap();
+    assert!(
+        cut(&status, "out", "quota") > 0 && cut(&status, "forward", "quota") > 0,
+        "{status}"
+    );
+    let _server = stage.site.echo_server(Ns::Internet, 8443).unwrap();
+    assert!(
+        stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8443).unwrap(),
+        "a lifeline"
+    );
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    let (code, _, errors) = stage.nft(&["delete", "table", "inet", "edgewarden"]).unwrap();
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(flood(&stage, look) > QUOTA, "control: no rule is left");
+    stage.start_agent().unwrap();
+    stage.wait_phase(crate::common::LIMIT, "enforced").unwrap();
+    assert_eq!(flood(&stage, look), 0, "not given anew");
+    stage
+        .wait_status(Duration::from_secs(70), "another period", |status| {
+            let quota = &status["enforcement"]["quotas"][0];
+            quota["used"].as_u64().is_some_and(|used| used < QUOTA)
+        })
+        .unwrap();
+    let arrived = flood(&stage, look);
+    assert!(
+        (QUOTA / 2..=QUOTA).contains(&arrived),
+        "{arrived} bytes of the new period"
+    );
+});

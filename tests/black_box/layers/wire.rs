@@ -1,0 +1,177 @@
+//! Packet sockets in any namespace of the lab: frames go out as they are, ears hear what arrives.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::ifaddrs::getifaddrs;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+};
+use rustix::net::{Protocol, SocketFlags, SocketType};
+
+use super::frames::{Frame, Mac};
+use crate::common::packet::marker;
+
+/// How long frames may be under way; the namespaces are joined by veth pairs.
+const FLIGHT: Duration = Duration::from_millis(300);
+/// Repetitions of each frame.
+const SENDS: usize = 3;
+
+/// Runs `work` in a namespace of the lab; a thread that entered one ends there.
+pub(crate) fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    let file = File::open(Path::new("/run/netns").join(namespace)).unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            setns(&file, CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// An interface of a namespace.
+pub(crate) struct Port {
+    namespace: String,
+    link: LinkAddr,
+}
+
+impl Port {
+    pub(crate) fn find(namespace: &str, interface: &str) -> Option<Self> {
+        let link = within(namespace, || {
+            let mut all = getifaddrs().unwrap();
+            all.find_map(|found| {
+                let address = found.address.filter(|_| found.interface_name == interface)?;
+                address.as_link_addr().copied()
+            })
+        });
+        Some(Self {
+            namespace: namespace.into(),
+            link: link?,
+        })
+    }
+
+    pub(crate) fn of(namespace: &str, interface: &str) -> Self {
+        Self::find(namespace, interface).unwrap()
+    }
+
+    pub(crate) fn mac(&self) -> Mac {
+        self.link.addr().unwrap()
+    }
+
+    /// A socket that sends as this interface; `said` is what it says its frames are.
+    pub(crate) fn sender(&self, said: u16) -> OwnedFd {
+        within(&self.namespace, || {
+            let raw = u32::from(said.to_be());
+            let protocol = std::num::NonZeroU32::new(raw).map(Protocol::from_raw);
+            let socket = rustix::net::socket_with(
+                rustix::net::AddressFamily::PACKET,
+                SocketType::RAW,
+                SocketFlags::CLOEXEC,
+                protocol,
+            );
+            let socket = socket.unwrap();
+            // The address found has no protocol: the socket keeps its own.
+            bind(socket.as_raw_fd(), &self.link).unwrap();
+            socket
+        })
+    }
+
+    /// Sends every frame and gives the names of those that an ear hears.
+    pub(crate) fn arrivals(&self, ear: &Ear, frames: &[Frame]) -> Vec<&'static str> {
+        ear.drain();
+        for frame in frames.iter().cycle().take(frames.len() * SENDS) {
+            emit(&self.sender(frame.said), &frame.bytes);
+        }
+        let deadline = Instant::now() + FLIGHT;
+        let mut heard = Vec::new();
+        while Instant::now() < deadline && heard.len() < frames.len() {
+            for bytes in ear.drain() {
+                let is = |frame: &&Frame| is_this(&bytes, frame);
+                heard.extend(frames.iter().find(is).map(|frame| frame.name));
+            }
+            heard.sort_unstable();
+            heard.dedup();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        heard
+    }
+
+    /// Sends one frame `count` times as fast as it goes; gives how many an ear heard, and in which time they were sent.
+    pub(crate) fn flood(&self, ear: &Ear, frame: &Frame, count: usize) -> (usize, Duration) {
+        ear.drain();
+        let socket = self.sender(frame.said);
+        let begin = Instant::now();
+        let mut heard = 0;
+        let mut hear = || {
+            let all = ear.drain();
+            heard += all.iter().filter(|bytes| is_this(bytes, frame)).count();
+        };
+        for number in 0..count {
+            emit(&socket, &frame.bytes);
+            // The ear's buffer holds some hundreds.
+            if number % 32 == 0 {
+                hear();
+            }
+        }
+        let took = begin.elapsed();
+        let deadline = Instant::now() + FLIGHT;
+        while Instant::now() < deadline {
+            hear();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        (heard, took)
+    }
+}
+
+/// Names of frames.
+pub(crate) fn names(frames: &[Frame]) -> Vec<&'static str> {
+    let mut names: Vec<_> = frames.iter().map(|frame| frame.name).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Whatever the kernel says to it: a refusal only means that the frame does not arrive.
+pub(crate) fn emit(socket: &OwnedFd, frame: &[u8]) {
+    let _ = send(socket.as_raw_fd(), frame, MsgFlags::empty());
+}
+
+/// By its hardware addresses too: an answer may quote it.
+fn is_this(bytes: &[u8], frame: &Frame) -> bool {
+    let wanted = marker(frame.name);
+    bytes.get(..12) == frame.bytes.get(..12) && bytes.windows(wanted.len()).any(|part| part == wanted)
+}
+
+/// Hears every frame that arrives in a namespace.
+pub(crate) struct Ear(OwnedFd);
+
+impl Ear {
+    pub(crate) fn open(namespace: &str) -> Self {
+        let open = || {
+            socket(
+                AddressFamily::Packet,
+                SockType::Raw,
+                SockFlag::SOCK_CLOEXEC,
+                SockProtocol::EthAll,
+            )
+        };
+        Self(within(namespace, open).unwrap())
+    }
+
+    /// What has arrived since the last time.
+    pub(crate) fn drain(&self) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        let mut buffer = [0_u8; 4_096];
+        while let Ok(length) = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            all.push(buffer[..length].to_vec());
+        }
+        all
+    }
+
+    /// Whether a frame arrives within the flight time.
+    pub(crate) fn hears(&self, from: &Port, frame: &Frame) -> bool {
+        !from.arrivals(self, std::slice::from_ref(frame)).is_empty()
+    }
+}

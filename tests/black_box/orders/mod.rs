@@ -1,0 +1,10 @@
+//! Orders in the real binary: from each authority, of each kind, readable or not, and what lives through them.
+
+mod authorities;
+mod bad_input;
+mod channel;
+mod lifelines;
+mod plan_cli;
+mod postures;
+mod severed;
+mod whole_loop;
