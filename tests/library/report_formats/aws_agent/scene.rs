@@ -3,11 +3,15 @@
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::Command;
+use std::time::Duration;
 
+use edgewarden_lab::site::wait_until;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket, sockopt,
 };
 
+/// For the kernel to notice a link.
+const LIMIT: Duration = Duration::from_secs(10);
 /// A port with this many sockets listening.
 pub(super) const TWICE: (u16, u16) = (7_000, 3);
 /// Our port of a UDP client that connected.
@@ -39,6 +43,7 @@ impl Scene {
             let status = Command::new("ip").args(line.split(' ')).status().unwrap();
             assert!(status.success(), "ip {line}");
         }
+        wait_until(LIMIT, "our IPv6 address is local", own_v6_is_local).unwrap();
         let listeners = [
             "0.0.0.0:5001",
             "192.0.2.1:5002",
@@ -84,6 +89,15 @@ impl Scene {
             }
         }
     }
+}
+
+/// Until the kernel has noticed that the link is up, it looks for our own IPv6 address on the wire.
+fn own_v6_is_local() -> bool {
+    let routes = Command::new("ip")
+        .args(["-6", "route", "show", "table", "local"])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&routes.stdout).contains("local 2001:db8::1 dev ew0")
 }
 
 /// One of several listeners of the same port.
