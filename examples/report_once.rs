@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map_or(Ok(CLASSIC_LIMIT), |text| text.parse())?;
     let before = usage::cpu_micros();
     let snapshot = SockDiag::open()?.snapshot()?;
-    let mut baseline = Baseline::new();
+    let mut baseline = Baseline::default();
     baseline.observe(&links::counters()?);
     let input = ReportInput {
         report_id: 1,

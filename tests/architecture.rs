@@ -421,6 +421,34 @@ fn every_folder_has_its_room() {
     }
 }
 
+/// The files that stand beside a folder of their own name, where that folder's `mod.rs` should be.
+fn beside_their_folder(files: &[String]) -> Vec<&String> {
+    let folder = |file: &String| file.strip_suffix(".rs").map(|stem| format!("{stem}/"));
+    let has_folder = |file: &&String| {
+        folder(file).is_some_and(|folder| files.iter().any(|other| other.starts_with(&folder)))
+    };
+    files.iter().filter(has_folder).collect()
+}
+
+#[test]
+fn a_folders_module_is_its_mod_rs() {
+    let mut found = Vec::new();
+    for place in ["src", "crates", "xtask/src"] {
+        files(&root().join(place), &mut found);
+    }
+    assert_eq!(beside_their_folder(&found), Vec::<&String>::new());
+    let wrong = [
+        "a/b.rs".to_owned(),
+        "a/b/c.rs".to_owned(),
+        "a/bc/mod.rs".to_owned(),
+    ];
+    assert_eq!(
+        beside_their_folder(&wrong),
+        [&wrong[0]],
+        "control: a wrong one is found"
+    );
+}
+
 /// What stands between two marks of a page becomes `text`.
 fn with_section(page: &str, name: &str, text: &str) -> String {
     let (begin, end) = (

@@ -102,6 +102,112 @@ fn is_path(word: &str) -> bool {
             || FILES.iter().any(|ending| word.ends_with(ending)))
 }
 
+/// Adds every source and manifest below `folder`; build output is left out.
+fn collect_sources(folder: &Path, sources: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            collect_sources(&path, sources);
+        } else if path.extension().is_some_and(|e| e == "rs" || e == "toml") {
+            sources.push(path);
+        }
+    }
+}
+
+/// The pages that comments of `text` cite, `page.md` or `page.md#heading`.
+fn citations(text: &str) -> Vec<&str> {
+    let comments = text
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with("//") || line.starts_with("# "));
+    let part = |c: char| c.is_ascii_alphanumeric() || "/._#-".contains(c);
+    comments
+        .flat_map(|line| line.split(|c| !part(c)))
+        .map(|word| word.trim_end_matches(['.', '-']))
+        .filter(|word| {
+            word.split_once(".md")
+                .is_some_and(|(page, rest)| !page.is_empty() && (rest.is_empty() || rest.starts_with('#')))
+        })
+        .collect()
+}
+
+/// A heading as links name it: small letters, `-` for spaces, no punctuation.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+/// Why `citation` in `file` leads nowhere. Pages are named from the root or from a folder that the file stands in.
+fn dead_citation(file: &Path, citation: &str) -> Option<String> {
+    let (page, heading) = citation.split_once('#').unwrap_or((citation, ""));
+    let within = |folder: &&Path| folder.starts_with(root());
+    let found = file
+        .ancestors()
+        .skip(1)
+        .take_while(within)
+        .map(|folder| folder.join(page))
+        .find(|path| path.is_file());
+    let Some(path) = found else {
+        return Some(format!("{}: there is no page {page}", file.display()));
+    };
+    let text = read(&path);
+    let mut headings = text.lines().filter(|line| line.starts_with('#'));
+    let exists = headings.any(|line| anchor(line.trim_start_matches('#').trim()) == heading);
+    (!heading.is_empty() && !exists).then(|| format!("{}: {page} has no heading {heading}", file.display()))
+}
+
+#[test]
+fn every_page_that_a_comment_cites_is_in_the_repository() {
+    let mut sources = Vec::new();
+    for folder in [
+        "src", "crates", "tests", "benches", "examples", "xtask", "bench", "fuzz",
+    ] {
+        let folder = root().join(folder);
+        if folder.is_dir() {
+            collect_sources(&folder, &mut sources);
+        }
+    }
+    let mut count = 0;
+    let mut dead = Vec::new();
+    // This file cites pages that are not there on purpose.
+    for source in sources.iter().filter(|source| !source.ends_with(file!())) {
+        let text = read(source);
+        for citation in citations(&text) {
+            count += 1;
+            dead.extend(dead_citation(source, citation));
+        }
+    }
+    assert!(
+        count > 15,
+        "the citations are not where this test looks: {count} in {sources:?}"
+    );
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
+
+#[test]
+fn a_citation_that_leads_nowhere_is_found() {
+    let file = root().join("src/host/clock.rs");
+    let text = "//! Shapes: wire-notes.md 3, (docs/reference/shadow.md#catching-up).\nlet x = \"no.md\"; // not alone\n  \
+                /// docs/reference/nftables.md#no-such-heading; docs/reference/shadow.md\n";
+    let cited = citations(text);
+    assert_eq!(
+        cited,
+        [
+            "wire-notes.md",
+            "docs/reference/shadow.md#catching-up",
+            "docs/reference/nftables.md#no-such-heading",
+            "docs/reference/shadow.md",
+        ]
+    );
+    let dead = cited
+        .iter()
+        .map(|citation| dead_citation(&file, citation).is_some());
+    assert_eq!(dead.collect::<Vec<_>>(), [true, false, true, false]);
+}
+
 #[test]
 fn the_architecture_page_names_what_exists_and_every_module() {
     let text = read(&root().join("ARCHITECTURE.md"));

@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut kept = Journal::default();
     for order in &orders {
-        kept.book.set(order.authority, Wish::Order(Box::new(order.clone())));
+        kept.book.to_mut().set(order.authority, Wish::Order(Box::new(order.clone())));
     }
     assert_eq!(journal::decode(&journal::encode(&kept)).unwrap(), kept);
 

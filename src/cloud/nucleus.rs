@@ -1,6 +1,7 @@
 //! What the nucleus knows: our configuration and its own endpoints.
 //!
-//! In: the link. Out: JSON as the nucleus gives it and a wake-up when it changed, and [`Endpoints`]. Shapes: ipc-wire.md 4 and 8.
+//! In: the link. Out: JSON as the nucleus gives it and a wake-up when it changed, and [`Endpoints`]. Shapes:
+//! docs/reference/ipc-wire.md#operations and docs/reference/ipc-wire.md#configuration-values.
 //! Absent: the proxy's exceptions (`noProxyAddresses`); the data endpoint stays a lifeline besides the proxy.
 
 use std::net::Ipv6Addr;

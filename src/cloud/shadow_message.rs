@@ -1,12 +1,13 @@
 //! One message of the shadow service, read.
 //!
 //! In: a topic suffix and a payload; hostile. Out: [`ShadowMessage`], with only what enforcement needs, or a sentence
-//! that says what was wrong. Shapes: shadow.md 3.
+//! that says what was wrong. Shapes: docs/reference/shadow.md#documents.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// Largest payload that is read, in bytes: a document of 8 KB with metadata is below 40 KB (shadow.md 4).
+/// Largest payload that is read, in bytes: a document of 8 KB with metadata is below 40 KB
+/// (docs/reference/shadow.md#limits).
 pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
 
 /// What the service said.

@@ -1,4 +1,4 @@
-//! The shadow session: when to ask, what to believe, what to report (shadow.md 7).
+//! The shadow session: when to ask, what to believe, what to report (docs/reference/shadow.md#catching-up).
 //!
 //! In: [`ShadowMessage`]s, the enforcement [`State`], `now` (uptime). Out: [`SessionEffect`]s. Pure.
 //!

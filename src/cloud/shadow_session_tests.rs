@@ -1,4 +1,4 @@
-//! The session against the situations of shadow.md 7 and 8.
+//! The session against the situations of docs/reference/shadow.md#catching-up and docs/reference/shadow.md#vectors.
 
 use super::*;
 use crate::quarantine::orders::order::{Authority, Order, Posture};

@@ -1,4 +1,4 @@
-//! Topic names (shadow.md 2, device-defender.md 1). Pure.
+//! Topic names (docs/reference/shadow.md#topics, docs/reference/device-defender.md#topics). Pure.
 
 /// Topics of one shadow.
 #[derive(Debug, Clone, PartialEq, Eq)]

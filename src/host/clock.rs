@@ -29,8 +29,7 @@ impl Clock for HostClock {
     }
 }
 
-/// Reads both clocks.
-pub fn now() -> Now {
+pub(crate) fn now() -> Now {
     let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .map(Duration::from)
         .unwrap_or_default();
@@ -41,17 +40,17 @@ pub fn now() -> Now {
 }
 
 /// Names this boot of the machine, to which uptimes belong; empty when the kernel does not tell.
-pub fn boot() -> String {
+pub(crate) fn boot() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }
 
 /// The monotonic clock as the runtime's timers count it (without suspend); for intervals between reports.
-pub fn instant() -> std::time::Instant {
+pub(crate) fn instant() -> std::time::Instant {
     std::time::Instant::now()
 }
 
 /// Waits, in a command that refreshes its screen. The agent itself never sleeps on a thread.
-pub fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -2,12 +2,12 @@
 //!
 //! Everything that touches the machine is here or in `cloud/`; the linter refuses it elsewhere (`clippy.toml`).
 
-pub mod boot;
+pub(crate) mod boot;
 pub mod capture;
-pub mod clock;
-pub mod files;
+pub(crate) mod clock;
+pub(crate) mod files;
 pub mod net;
-pub mod netfilter;
-pub mod processes;
-pub mod surroundings;
+pub(crate) mod netfilter;
+pub(crate) mod processes;
+pub(crate) mod surroundings;
 pub(crate) mod worker;

@@ -19,14 +19,14 @@ const MAX_TAKEN: usize = 16;
 const MAX_ADDRESSES: usize = 32;
 
 /// Addresses of the configured resolvers, loopback stubs left out (loopback is a lifeline of its own).
-pub fn resolvers() -> Vec<IpAddr> {
+pub(crate) fn resolvers() -> Vec<IpAddr> {
     let mut all = nameservers();
     all.retain(|address| !address.is_loopback());
     all
 }
 
 /// Everybody whom the host's configuration lets answer questions for names, loopback stubs included.
-pub fn nameservers() -> Vec<IpAddr> {
+pub(crate) fn nameservers() -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
         .iter()
         .flat_map(|path| parse_resolvers(&text(Path::new(path))))
@@ -38,7 +38,7 @@ pub fn nameservers() -> Vec<IpAddr> {
 }
 
 /// Names or addresses of the configured time servers.
-pub fn time_servers() -> Vec<String> {
+pub(crate) fn time_servers() -> Vec<String> {
     let mut paths: Vec<PathBuf> = vec![
         "/etc/systemd/timesyncd.conf".into(),
         "/etc/chrony/chrony.conf".into(),
@@ -72,7 +72,7 @@ pub fn time_servers() -> Vec<String> {
 ///
 /// # Errors
 /// A sentence for the operator.
-pub fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+pub(crate) fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }

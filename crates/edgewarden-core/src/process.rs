@@ -18,7 +18,6 @@ pub struct ProcessId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
-    /// Who.
     pub identity: ProcessId,
     /// pid of its parent.
     pub parent: u32,

@@ -50,6 +50,7 @@
 //! No type of a crate before its version 1 shows. What does show is of `bytes`, `serde`, `serde_json` and `tokio`, all
 //! at version 1.
 #![forbid(unsafe_code)]
+#![warn(missing_docs, rustdoc::private_intra_doc_links)]
 
 mod backoff;
 mod client;

@@ -12,6 +12,8 @@
 //!
 //! Absent: sending, copying, decoding. Linux only. The capability `CAP_NET_RAW` is needed.
 
+#![warn(missing_docs, rustdoc::private_intra_doc_links)]
+
 mod error;
 mod filter;
 mod filtered;

@@ -63,6 +63,7 @@ impl Reporter {
         });
         // On disk before it is sent: whatever happens then, its number is not used again.
         self.store(last).await;
+        // QoS 0: a spooled report would arrive late and pollute the series (docs/reference/device-defender.md#rates).
         let sent = self
             .connected
             .nucleus

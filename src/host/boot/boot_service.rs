@@ -35,15 +35,12 @@ const CHUNK: usize = 64 * 1024;
 
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]
-pub enum BootServiceError {
+pub(crate) enum BootServiceError {
     /// The unit could not name it.
     #[error(
         "the state directory {path:?} cannot be named in a unit: expected an absolute path of letters, digits and / . _ - + @"
     )]
-    Path {
-        /// As given.
-        path: PathBuf,
-    },
+    Path { path: PathBuf },
     /// Nothing can be started from there.
     #[error(
         "{path} is on a file system without programs (noexec): restoring before the network needs a --state-dir elsewhere"
@@ -58,9 +55,7 @@ pub enum BootServiceError {
     /// This program, or the copy of it.
     #[error("could not compare this program with {path}")]
     Compare {
-        /// The copy.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -69,9 +64,7 @@ pub enum BootServiceError {
     Link {
         /// What was tried.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -79,7 +72,7 @@ pub enum BootServiceError {
 
 /// What [`BootServicePaths::install`] found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InstallOutcome {
+pub(crate) enum InstallOutcome {
     /// systemd does not run here, so there is nothing that would start a unit.
     NoSystemd,
     /// The administrator masked the unit.
@@ -93,7 +86,7 @@ pub enum InstallOutcome {
 
 /// Where everything is.
 #[derive(Debug, Clone)]
-pub struct BootServicePaths {
+pub(crate) struct BootServicePaths {
     /// Stands before every path; nothing of the running system is touched then.
     root: Option<PathBuf>,
     state: PathBuf,
@@ -101,22 +94,21 @@ pub struct BootServicePaths {
 
 impl BootServicePaths {
     /// The state directory's place, as `run` is told it; below `root` if given.
-    pub fn new(root: Option<PathBuf>, state: PathBuf) -> Self {
+    pub(crate) fn new(root: Option<PathBuf>, state: PathBuf) -> Self {
         Self { root, state }
     }
 
     /// The state directory, where it really is.
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.real(&self.state)
     }
 
-    /// The unit's file.
-    pub fn unit(&self) -> PathBuf {
+    pub(crate) fn unit(&self) -> PathBuf {
         self.real(&Path::new(UNITS).join(unit::NAME))
     }
 
     /// Whether systemd runs here, so that it must be told of changes.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.root.is_none() && self.has_systemd()
     }
 
@@ -124,7 +116,7 @@ impl BootServicePaths {
     ///
     /// # Errors
     /// The first thing that could not be done; all that was there before still is.
-    pub fn install(&self) -> Result<InstallOutcome, BootServiceError> {
+    pub(crate) fn install(&self) -> Result<InstallOutcome, BootServiceError> {
         state_directory::prepare(&self.state())?;
         if !self.has_systemd() {
             return Ok(InstallOutcome::NoSystemd);
@@ -148,7 +140,7 @@ impl BootServicePaths {
     ///
     /// # Errors
     /// Everything that could not be removed.
-    pub fn remove(&self) -> Result<bool, Vec<BootServiceError>> {
+    pub(crate) fn remove(&self) -> Result<bool, Vec<BootServiceError>> {
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         let (unit, wanted, program) = (self.unit(), self.wanted(), self.state().join(PROGRAM));
         let masked = fs::read_link(&unit).is_ok();

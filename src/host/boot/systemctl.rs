@@ -21,13 +21,12 @@ const MAX_COMPLAINT: usize = 400;
 
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]
-pub enum SystemctlError {
+pub(crate) enum SystemctlError {
     /// It could not be started.
     #[error("could not run systemctl {action}")]
     Run {
         /// What was asked of it.
         action: String,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -51,7 +50,7 @@ pub enum SystemctlError {
 ///
 /// # Errors
 /// [`SystemctlError`]; the next boot reads them anyway.
-pub async fn daemon_reload() -> Result<(), SystemctlError> {
+pub(crate) async fn daemon_reload() -> Result<(), SystemctlError> {
     run(&["daemon-reload"]).await
 }
 
@@ -59,7 +58,7 @@ pub async fn daemon_reload() -> Result<(), SystemctlError> {
 ///
 /// # Errors
 /// [`SystemctlError`], also when there is no such unit.
-pub async fn stop(unit: &str) -> Result<(), SystemctlError> {
+pub(crate) async fn stop(unit: &str) -> Result<(), SystemctlError> {
     run(&["stop", unit]).await
 }
 

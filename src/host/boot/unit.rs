@@ -12,13 +12,12 @@
 //!   `CAP_NET_ADMIN`, `CAP_KILL` and `CAP_SYS_PTRACE` (which process runs which program). The kernel loads modules of
 //!   the packet filter by itself.
 
-/// The unit's name.
-pub const NAME: &str = "edgewarden-restore.service";
+pub(crate) const NAME: &str = "edgewarden-restore.service";
 /// The target that starts it, as an `[Install]` section would say.
-pub const WANTED_BY: &str = "sysinit.target";
+pub(crate) const WANTED_BY: &str = "sysinit.target";
 
 /// The unit for this state directory, whose characters need no quoting.
-pub fn text(state: &str) -> String {
+pub(crate) fn text(state: &str) -> String {
     format!(
         "\
 # Written by `edgewarden install`, which the component's install step runs; removed by `edgewarden uninstall`.
@@ -59,7 +58,7 @@ WantedBy={WANTED_BY}
 }
 
 /// Whether a path can stand in a unit as it is: absolute, without a character that systemd reads as something else.
-pub fn is_plain(path: &str) -> bool {
+pub(crate) fn is_plain(path: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
     path.starts_with('/') && path.chars().all(plain) && !path.split('/').any(|part| part == "..")
 }

@@ -5,9 +5,9 @@
 //!
 //! A supervisor notices interfaces that come and go (`supervisor`). Frames come through one ring for all interfaces
 //! (`ring`), or through pnet's own receiver with a thread for each (`stock`): slower, without the kernel's drops,
-//! directions and VLAN tags, but for every kernel; chosen by configuration, and taken where a ring cannot be made. Never
-//! promiscuous unless asked. Loopback is left out: its traffic leaves no device, and its frames would be counted going
-//! out and coming in.
+//! directions and VLAN tags, but for every kernel; chosen by configuration, and taken where a ring cannot be made.
+//! Never promiscuous unless asked. Loopback is left out: its traffic leaves no device, and its frames would be counted
+//! going out and coming in.
 
 mod ring;
 mod stock;
@@ -51,7 +51,6 @@ impl Receiver {
 pub struct CaptureSettings {
     /// Interfaces to capture, loopback is never asked for.
     pub wanted: InterfaceFilter,
-    /// Who shall read.
     pub receiver: Receiver,
     /// Receive frames for other hardware too.
     pub promiscuous: bool,
@@ -61,21 +60,18 @@ pub struct CaptureSettings {
     pub events: SyncSender<CaptureEvent>,
 }
 
-/// One thing that happened.
 #[derive(Debug)]
 pub enum CaptureEvent {
     /// The meter knows flows that nobody has asked about.
     NewFlows,
     /// The interfaces, whenever they were looked at.
     Links(Vec<Link>),
-    /// Time passes.
     Tick,
 }
 
 /// State of capture on one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaptureState {
-    /// Frames are read.
     Capturing,
     /// They are not, for this reason.
     Failed(String),
@@ -84,7 +80,6 @@ pub enum CaptureState {
 /// State of capture, by interface name; interfaces that are not wanted do not appear.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaptureHealth {
-    /// Per interface.
     pub interfaces: BTreeMap<String, CaptureState>,
     /// Who reads; absent before the first interface was seen.
     pub receiver: Option<Receiver>,

@@ -22,9 +22,8 @@ use super::{FileError, directory_of, sync_directory_of};
 /// For root alone.
 const MODE: u32 = 0o600;
 
-/// The open file.
 #[derive(Debug)]
-pub struct AppendFile {
+pub(crate) struct AppendFile {
     path: PathBuf,
     file: File,
     /// How long it was after our last write.
@@ -37,7 +36,7 @@ impl AppendFile {
     ///
     /// # Errors
     /// [`FileError::Write`], and [`FileError::Untrusted`] in a directory that others could change.
-    pub fn open(path: &Path) -> Result<Self, FileError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
         state_directory::check(directory_of(path))?;
         let open = || {
             let file = OpenOptions::new()
@@ -67,13 +66,12 @@ impl AppendFile {
         })
     }
 
-    /// Its length in bytes.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.length
     }
 
     /// Whether nothing is in it.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.length == 0
     }
 
@@ -81,7 +79,7 @@ impl AppendFile {
     ///
     /// # Errors
     /// [`FileError::Read`].
-    pub fn tail(&mut self, most: u64) -> Result<Vec<u8>, FileError> {
+    pub(crate) fn tail(&mut self, most: u64) -> Result<Vec<u8>, FileError> {
         let mut bytes = Vec::new();
         self.file
             .seek(SeekFrom::Start(self.length.saturating_sub(most)))
@@ -97,7 +95,7 @@ impl AppendFile {
     ///
     /// # Errors
     /// [`FileError::Write`].
-    pub fn cut(&mut self, bytes: u64) -> Result<(), FileError> {
+    pub(crate) fn cut(&mut self, bytes: u64) -> Result<(), FileError> {
         let length = self.length.saturating_sub(bytes);
         let cut = self.file.set_len(length);
         cut.map_err(|source| write_error(&self.path, source))?;
@@ -109,7 +107,7 @@ impl AppendFile {
     ///
     /// # Errors
     /// [`FileError::Write`]; the file then holds nothing of the bytes, as far as the disk let us take them back.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         let written = self.file.write_all(bytes).and_then(|()| self.file.sync_data());
         written.map_err(|source| {
             // The first error is what is told. What cannot be cut off is found at the next opening.
@@ -121,7 +119,7 @@ impl AppendFile {
     }
 
     /// What somebody did to the file since our last write, if anything.
-    pub fn change(&self) -> Option<&'static str> {
+    pub(crate) fn change(&self) -> Option<&'static str> {
         let Ok(ours) = self.file.metadata() else {
             return Some("it cannot be looked at");
         };
@@ -146,7 +144,7 @@ impl AppendFile {
 ///
 /// # Errors
 /// [`FileError::Write`]; a later try goes on where this one stopped.
-pub fn rotate(path: &Path, kept: usize) -> Result<(), FileError> {
+pub(crate) fn rotate(path: &Path, kept: usize) -> Result<(), FileError> {
     for age in (0..kept).rev() {
         let (from, to) = (aged(path, age), aged(path, age + 1));
         match fs::rename(&from, &to) {
@@ -159,7 +157,7 @@ pub fn rotate(path: &Path, kept: usize) -> Result<(), FileError> {
 }
 
 /// The name of a file that was rotated `age` times.
-pub fn aged(path: &Path, age: usize) -> PathBuf {
+pub(crate) fn aged(path: &Path, age: usize) -> PathBuf {
     if age == 0 {
         return path.to_owned();
     }
@@ -168,11 +166,12 @@ pub fn aged(path: &Path, age: usize) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// At most `most` bytes of the end of a file that was rotated, and whether that is all of it; `None` when there is none.
+/// At most `most` bytes of the end of a file that was rotated, and whether that is all of it; `None` when there is
+/// none.
 ///
 /// # Errors
 /// [`FileError::Read`].
-pub fn end_of(path: &Path, most: u64) -> Result<Option<(Vec<u8>, bool)>, FileError> {
+pub(crate) fn end_of(path: &Path, most: u64) -> Result<Option<(Vec<u8>, bool)>, FileError> {
     let failed = |source| FileError::Read {
         path: path.to_owned(),
         source,

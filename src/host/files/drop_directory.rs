@@ -30,7 +30,7 @@ const WORLD_WRITABLE: u32 = 0o002;
 
 /// What the directory holds.
 #[derive(Debug, Default)]
-pub struct MetricFiles {
+pub(crate) struct MetricFiles {
     /// Files that may be looked into, by name.
     pub files: Vec<MetricFile>,
     /// What is wrong, one sentence each.
@@ -39,7 +39,7 @@ pub struct MetricFiles {
 
 /// Reads the directory at `now`.
 #[must_use]
-pub fn read(path: &Path, now: Timestamp) -> MetricFiles {
+pub(crate) fn read(path: &Path, now: Timestamp) -> MetricFiles {
     let mut found = MetricFiles::default();
     if let Err(why) = read_into(path, now, &mut found) {
         found.faults.push(format!("{}: {why}", path.display()));

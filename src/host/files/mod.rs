@@ -8,10 +8,10 @@
     reason = "host is a door: file access with the path in every error"
 )]
 
-pub mod append_file;
-pub mod drop_directory;
-pub mod journal_file;
-pub mod state_directory;
+pub(crate) mod append_file;
+pub(crate) mod drop_directory;
+pub(crate) mod journal_file;
+pub(crate) mod state_directory;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -20,32 +20,26 @@ use std::path::{Path, PathBuf};
 
 use state_directory::Distrust;
 
-/// Largest state file that is read, in bytes: a journal with as many blocked remotes as an operator's order may have, each
-/// with its end, is some 12 MB.
+/// Largest state file that is read, in bytes: a journal with as many blocked remotes as an operator's order may have,
+/// each with its end, is some 12 MB.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// What could not be done, with which file.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub(crate) enum FileError {
     /// Reading failed for another reason than absence.
     #[error("could not read {path}")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
     /// The file is larger than any we write.
     #[error("{path} is larger than {MAX_FILE} bytes")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
+    TooLarge { path: PathBuf },
     /// Somebody else could have changed it.
     #[error("{path} is not trusted: {why}")]
     Untrusted {
-        /// The file or directory.
         path: PathBuf,
         /// What is wrong with it.
         why: Distrust,
@@ -53,18 +47,14 @@ pub enum FileError {
     /// Writing, syncing or renaming failed; the old content is untouched.
     #[error("could not write {path}")]
     Write {
-        /// The file.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
     /// A directory could not be made.
     #[error("could not make the directory {path}")]
     Directory {
-        /// The directory.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -75,7 +65,7 @@ pub enum FileError {
 ///
 /// # Errors
 /// [`FileError::Read`], [`FileError::TooLarge`] and [`FileError::Untrusted`].
-pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -97,7 +87,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 ///
 /// # Errors
 /// [`FileError::Read`] and [`FileError::TooLarge`].
-pub fn read_foreign(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+pub(crate) fn read_foreign(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     match File::open(path) {
         Ok(file) => take(file, path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -122,7 +112,7 @@ fn take(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
 ///
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`]; the old content is then still there.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_with(path, 0o600, |file| file.write_all(bytes))
 }
 
@@ -130,7 +120,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 /// As [`replace`].
-pub fn replace_with(
+pub(crate) fn replace_with(
     path: &Path,
     mode: u32,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -164,7 +154,7 @@ pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
 }
 
 /// What [`replace`] writes before it renames; a crash in between leaves it behind.
-pub fn temporary(path: &Path) -> PathBuf {
+pub(crate) fn temporary(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
@@ -194,7 +184,7 @@ fn untrusted(path: &Path, why: Distrust) -> FileError {
 ///
 /// # Errors
 /// [`FileError::Write`].
-pub fn remove(path: &Path) -> Result<(), FileError> {
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritten(path)(error)),
         _ => Ok(()),
@@ -205,7 +195,7 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 ///
 /// # Errors
 /// [`FileError::Write`].
-pub fn remove_directory(path: &Path) -> Result<bool, FileError> {
+pub(crate) fn remove_directory(path: &Path) -> Result<bool, FileError> {
     match fs::remove_dir(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -214,12 +204,13 @@ pub fn remove_directory(path: &Path) -> Result<bool, FileError> {
     }
 }
 
-/// Keeps a file as it is under another name (`journal` as `journal.damaged`) so that it can be looked at later. A regular
-/// file stays in its place until it is replaced: a crash in between must not make it look as if there had been none.
+/// Keeps a file as it is under another name (`journal` as `journal.damaged`) so that it can be looked at later. A
+/// regular file stays in its place until it is replaced: a crash in between must not make it look as if there had been
+/// none.
 ///
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`].
-pub fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
+pub(crate) fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
     state_directory::check(directory_of(path))?;
     let mut aside = path.as_os_str().to_owned();
     aside.push(".damaged");
@@ -237,13 +228,13 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
 
 /// A file lock; gone when dropped or when the process ends, however it ends.
 #[derive(Debug)]
-pub struct FileLock(#[expect(dead_code, reason = "held, not used")] nix::fcntl::Flock<File>);
+pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not used")] nix::fcntl::Flock<File>);
 
 /// Locks a file; `None` when another process holds it.
 ///
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`].
-pub fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
+pub(crate) fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
     state_directory::check(directory_of(path))?;
     let file = OpenOptions::new()
         .write(true)
@@ -264,7 +255,7 @@ pub fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
 ///
 /// # Errors
 /// [`FileError::Directory`].
-pub fn make_directory(path: &Path) -> Result<(), FileError> {
+pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -2,7 +2,8 @@
 //!
 //! In: its path. Out: a directory that only our own user can change, or the reason why it is none. Whoever can write
 //! into it could remove the journal, and with it a quarantine; components of other users run on the same device.
-//! Absent on purpose: the directories above it. `/var/lib` is root's; who names another place answers for the way there.
+//! Absent on purpose: the directories above it. `/var/lib` is root's; who names another place answers for the way
+//! there.
 
 use std::fmt::{self, Display};
 use std::fs::{self, File, Metadata, Permissions};
@@ -13,10 +14,10 @@ use crate::host::files::{self, FileError};
 
 /// Where the state is unless the command line says otherwise. The component's own work folder is no place for it: both
 /// nuclei give that to the user that all components share.
-pub const DEFAULT: &str = "/var/lib/edgewarden";
+pub(crate) const DEFAULT: &str = "/var/lib/edgewarden";
 
 /// Name of the file in it that whoever enforces holds locked.
-pub const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// Write permission for group and others.
 const OTHERS_WRITE: u32 = 0o022;
@@ -29,7 +30,7 @@ const ABOVE: u32 = 0o755;
 
 /// Why a directory, or a file in it, is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Distrust {
+pub(crate) enum Distrust {
     /// It leads somewhere else.
     Link,
     /// Something else has its name.
@@ -37,13 +38,10 @@ pub enum Distrust {
     /// Something else has the file's name.
     NoFile,
     /// Its owner can change it whenever he likes.
-    Owner {
-        /// The owner.
-        uid: u32,
-    },
+    Owner { uid: u32 },
     /// Group or others can change it.
     Writable {
-        /// Its permissions.
+        /// Permission bits, as `stat` has them.
         mode: u32,
     },
 }
@@ -71,7 +69,7 @@ impl Display for Distrust {
 ///
 /// # Errors
 /// [`FileError::Directory`]; [`FileError::Untrusted`] when others could have changed what is in it.
-pub fn prepare(path: &Path) -> Result<Option<u32>, FileError> {
+pub(crate) fn prepare(path: &Path) -> Result<Option<u32>, FileError> {
     if let Some(why) = distrust(path) {
         return Err(untrusted(path, why));
     }
@@ -112,7 +110,7 @@ pub fn prepare(path: &Path) -> Result<Option<u32>, FileError> {
 ///
 /// # Errors
 /// [`FileError::Untrusted`].
-pub fn check(path: &Path) -> Result<(), FileError> {
+pub(crate) fn check(path: &Path) -> Result<(), FileError> {
     distrust(path).map_or(Ok(()), |why| Err(untrusted(path, why)))
 }
 

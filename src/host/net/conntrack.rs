@@ -29,7 +29,7 @@ const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
 /// An open question channel to the connection tracking.
-pub struct Conntrack {
+pub(crate) struct Conntrack {
     netlink: Netlink,
 }
 
@@ -38,7 +38,7 @@ impl Conntrack {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn open() -> Result<Self, NetlinkError> {
+    pub(crate) fn open() -> Result<Self, NetlinkError> {
         Ok(Self {
             netlink: Netlink::open(NETLINK_NETFILTER)?,
         })
@@ -49,7 +49,7 @@ impl Conntrack {
     ///
     /// # Errors
     /// If the kernel cannot be asked or refuses (the capability `CAP_NET_ADMIN` is needed).
-    pub fn inner_end(&mut self, flow: &LocalFlow) -> Result<Option<IpAddr>, NetlinkError> {
+    pub(crate) fn inner_end(&mut self, flow: &LocalFlow) -> Result<Option<IpAddr>, NetlinkError> {
         let Some(payload) = question(flow) else {
             return Ok(None);
         };

@@ -26,14 +26,14 @@ const LOOPBACK: u16 = 772;
 const UDP: u8 = 17;
 
 /// An open tap; it sees the network namespace of the thread that opened it.
-pub struct DnsTap {
+pub(crate) struct DnsTap {
     socket: AsyncFd<FilteredSocket>,
     buffer: Box<[u8]>,
 }
 
 /// Why there is no tap.
 #[derive(Debug, thiserror::Error)]
-pub enum TapError {
+pub(crate) enum TapError {
     /// The kernel's refusal.
     #[error("DNS answers cannot be seen")]
     Open(#[from] RingError),
@@ -47,7 +47,7 @@ impl DnsTap {
     ///
     /// # Errors
     /// Without `CAP_NET_RAW`, or when the kernel refuses.
-    pub fn open() -> Result<Self, TapError> {
+    pub(crate) fn open() -> Result<Self, TapError> {
         let snap = u32::try_from(SNAP).unwrap_or(u32::MAX);
         let socket = FilteredSocket::udp(PORT, snap)?;
         #[expect(
@@ -65,7 +65,7 @@ impl DnsTap {
     ///
     /// # Errors
     /// If the socket has failed.
-    pub async fn ready(&self) -> Result<(), TapError> {
+    pub(crate) async fn ready(&self) -> Result<(), TapError> {
         // Kept ready: `take` clears it when there is nothing.
         self.socket.readable().await?.retain_ready();
         Ok(())
@@ -75,7 +75,7 @@ impl DnsTap {
     ///
     /// # Errors
     /// If the socket has failed.
-    pub fn take(&mut self, each: impl FnOnce(&Datagram<'_>)) -> Result<bool, TapError> {
+    pub(crate) fn take(&mut self, each: impl FnOnce(&Datagram<'_>)) -> Result<bool, TapError> {
         let buffer = &mut self.buffer;
         match self
             .socket

@@ -1,7 +1,7 @@
 //! Notices at once when interfaces or their addresses change.
 //!
-//! In: nothing. Out: a wait that ends with the next change. What changed is not told: whoever waits looks at everything,
-//! so a message that was lost costs nothing.
+//! In: nothing. Out: a wait that ends with the next change. What changed is not told: whoever waits looks at
+//! everything, so a message that was lost costs nothing.
 
 use std::io;
 use std::thread;
@@ -25,7 +25,7 @@ const STACK: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A subscription; it belongs to the network namespace of the thread that opened it.
-pub struct LinkWatch {
+pub(crate) struct LinkWatch {
     socket: Socket,
 }
 
@@ -34,7 +34,7 @@ impl LinkWatch {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, 0))?;
         for group in GROUPS {
@@ -48,7 +48,7 @@ impl LinkWatch {
     ///
     /// # Errors
     /// If the subscription has failed.
-    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
+    pub(crate) fn wait(&self, limit: Duration) -> io::Result<bool> {
         use std::os::fd::AsFd;
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
@@ -76,7 +76,7 @@ impl LinkWatch {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn in_background(self) -> io::Result<mpsc::Receiver<()>> {
+    pub(crate) fn in_background(self) -> io::Result<mpsc::Receiver<()>> {
         // One waiting wake-up is enough: whoever takes it looks at everything.
         let (wake, changes) = mpsc::channel(1);
         thread::Builder::new()

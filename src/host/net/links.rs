@@ -1,8 +1,9 @@
 //! Interfaces of this network namespace: names, addresses, state, stacking, and the kernel's own counters.
 //!
 //! In: nothing. Out: [`Link`], [`LinkCounters`]. Everything comes from the kernel over rtnetlink, in two lists: it
-//! follows the namespace of the calling thread, which `/sys/class/net` does not (it shows the namespace sysfs was mounted
-//! in), and its counters are 64 bits wide. Attributes that are not known are passed over: a newer kernel hides nothing.
+//! follows the namespace of the calling thread, which `/sys/class/net` does not (it shows the namespace sysfs was
+//! mounted in), and its counters are 64 bits wide. Attributes that are not known are passed over: a newer kernel hides
+//! nothing.
 
 use std::net::IpAddr;
 

@@ -26,13 +26,11 @@ const HEADER: usize = 16;
 /// Why the kernel's answer is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
-    /// No socket.
     #[error("could not open a netlink socket")]
     Open(#[source] io::Error),
     /// The request was not taken.
     #[error("could not send a netlink request")]
     Send(#[source] io::Error),
-    /// No answer.
     #[error("could not receive a netlink answer")]
     Receive(#[source] io::Error),
     /// An answer that makes no sense.
@@ -41,7 +39,6 @@ pub enum NetlinkError {
         /// What was wrong.
         expected: String,
     },
-    /// The kernel refused.
     #[error("the kernel refused a netlink request")]
     Refused(#[source] io::Error),
 }

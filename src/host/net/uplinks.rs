@@ -16,7 +16,7 @@ const MAX_UPLINKS: usize = 16;
 
 /// One connection; another one to the same remote has another local end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Uplink {
+pub(crate) struct Uplink {
     /// The nucleus' end.
     pub local: SocketAddr,
     /// The cloud's end, or the proxy's.
@@ -24,7 +24,7 @@ pub struct Uplink {
 }
 
 /// Its connections, sorted; empty when nothing can be learned.
-pub fn of_nucleus(server_pid: Option<u32>, ports: &[u16]) -> Vec<Uplink> {
+pub(crate) fn of_nucleus(server_pid: Option<u32>, ports: &[u16]) -> Vec<Uplink> {
     let inodes = socket_inodes(server_pid);
     if inodes.is_empty() {
         return Vec::new();

@@ -1,7 +1,8 @@
 //! The canary: a datagram that must be refused.
 //!
 //! In: an address outside every lifeline. Out: what the kernel did with a datagram to it. An output chain that drops
-//! it makes the send fail with EPERM and nothing leaves the device (nftables.md), so no network is needed.
+//! it makes the send fail with EPERM and nothing leaves the device
+//! (docs/reference/nftables.md#drops-and-what-is-seen-of-them), so no network is needed.
 
 #![expect(
     clippy::disallowed_methods,
@@ -14,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use crate::quarantine::ports::CanaryFate;
 
 /// Sends one datagram of one byte.
-pub fn send(target: SocketAddr) -> CanaryFate {
+pub(crate) fn send(target: SocketAddr) -> CanaryFate {
     let any: IpAddr = match target.ip() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -23,8 +23,8 @@ use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::Listings;
 use crate::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, SetElements};
 
-/// The kernel answers within microseconds; a dump of a thousand interfaces takes milliseconds, and another program's large
-/// transaction holds everybody up for a second or two.
+/// The kernel answers within microseconds; a dump of a thousand interfaces takes milliseconds, and another program's
+/// large transaction holds everybody up for a second or two.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// The question channel of the thread, open while it works.

@@ -1,8 +1,8 @@
 //! What the kernel's packet filter says about itself, without a program in between.
 //!
 //! In: nothing. Out: the generation (one more with every change that anybody makes), which of our tables exist, what
-//! their counters and quotas have counted, the interfaces of our egress chain. Asking costs microseconds; what rules say
-//! is listed by `nft`, and only when the generation tells of a change.
+//! their counters and quotas have counted, the interfaces of our egress chain. Asking costs microseconds; what rules
+//! say is listed by `nft`, and only when the generation tells of a change.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ const QUOTA: u32 = 2;
 const MAX_OBJECTS: usize = 1_024;
 
 /// A question channel; it belongs to the network namespace of the thread that opened it.
-pub struct NftKernel {
+pub(crate) struct NftKernel {
     netlink: Netlink,
 }
 
@@ -56,7 +56,7 @@ impl NftKernel {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn open() -> Result<Self, NetlinkError> {
+    pub(crate) fn open() -> Result<Self, NetlinkError> {
         Ok(Self {
             netlink: Netlink::open(NETLINK_NETFILTER)?,
         })
@@ -66,7 +66,7 @@ impl NftKernel {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn generation(&mut self) -> Result<u32, NetlinkError> {
+    pub(crate) fn generation(&mut self) -> Result<u32, NetlinkError> {
         let mut found = None;
         self.ask(GET_GENERATION, 0, false, &mut |answer| {
             found = change(answer).map(|change| change.generation);
@@ -80,7 +80,7 @@ impl NftKernel {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn tables(&mut self) -> Result<BTreeSet<Layer>, NetlinkError> {
+    pub(crate) fn tables(&mut self) -> Result<BTreeSet<Layer>, NetlinkError> {
         let mut found = BTreeSet::new();
         self.ask(GET_TABLE, 0, true, &mut |answer| {
             if text(answer, TABLE_NAME) == Some(TABLE) {
@@ -94,7 +94,7 @@ impl NftKernel {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn counted(&mut self) -> Result<CarriedCounters, NetlinkError> {
+    pub(crate) fn counted(&mut self) -> Result<CarriedCounters, NetlinkError> {
         let mut counted = CarriedCounters::default();
         for kind in [COUNTER, QUOTA] {
             let mut wanted = Vec::new();
@@ -113,7 +113,7 @@ impl NftKernel {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn egress_devices(&mut self) -> Result<BTreeSet<String>, NetlinkError> {
+    pub(crate) fn egress_devices(&mut self) -> Result<BTreeSet<String>, NetlinkError> {
         let mut devices = BTreeSet::new();
         self.ask(GET_CHAIN, number_of(Layer::Netdev), true, &mut |answer| {
             let ours = text(answer, CHAIN_TABLE) == Some(TABLE) && text(answer, CHAIN_NAME) == Some("egress");

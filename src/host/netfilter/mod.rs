@@ -1,8 +1,9 @@
-//! The kernel's packet filter, as enforcement asks for it ([`filter`]): rules are loaded and listed ([`nft`]), its generations and counters are asked for
-//! ([`kernel`]), its changes are heard ([`watch`]), and what it refuses is tried ([`canary`]).
+//! The kernel's packet filter, as enforcement asks for it ([`filter`]): rules are loaded and listed ([`nft`]), its
+//! generations and counters are asked for ([`kernel`]), its changes are heard ([`watch`]), and what it refuses is tried
+//! ([`canary`]).
 
-pub mod canary;
-pub mod filter;
-pub mod kernel;
-pub mod nft;
-pub mod watch;
+pub(crate) mod canary;
+pub(crate) mod filter;
+pub(crate) mod kernel;
+pub(crate) mod nft;
+pub(crate) mod watch;

@@ -1,6 +1,7 @@
 //! The kernel's packet filter, through the `nft` program: write text, read JSON.
 //!
-//! In: a transaction's text. Out: the listing of our tables. Facts: nftables.md.
+//! In: a transaction's text. Out: the listing of our tables. Facts:
+//! docs/reference/nftables.md#syntax.
 //! Absent on purpose: any knowledge of rules, and any command that could touch a table that is not ours.
 
 #![expect(
@@ -34,16 +35,13 @@ const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sb
 
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]
-pub enum NftError {
-    /// No executable nft.
+pub(crate) enum NftError {
     #[error("nft was not found in PATH, /usr/sbin, /sbin, /usr/bin or /usr/local/sbin (install nftables)")]
     Missing,
     /// It could not be started or talked to.
     #[error("could not run {program}")]
     Run {
-        /// The program.
         program: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -68,7 +66,7 @@ pub enum NftError {
 ///
 /// # Errors
 /// [`NftError`]; the kernel then has what it had before.
-pub async fn load(text: &str) -> Result<(), NftError> {
+pub(crate) async fn load(text: &str) -> Result<(), NftError> {
     run(&["-f", "-"], text).await.map(|_| ())
 }
 
@@ -76,7 +74,7 @@ pub async fn load(text: &str) -> Result<(), NftError> {
 ///
 /// # Errors
 /// [`NftError`], never for a missing table.
-pub async fn list(layers: &BTreeSet<Layer>) -> Result<BTreeMap<Layer, Value>, NftError> {
+pub(crate) async fn list(layers: &BTreeSet<Layer>) -> Result<BTreeMap<Layer, Value>, NftError> {
     let of = async |layer: Layer| {
         if layers.contains(&layer) {
             list_one(layer).await

@@ -28,7 +28,7 @@ const WAITING: usize = 16;
 ///
 /// # Errors
 /// The kernel's refusal, for want of CAP_NET_ADMIN for instance.
-pub fn open() -> io::Result<mpsc::Receiver<Option<FilterChange>>> {
+pub(crate) fn open() -> io::Result<mpsc::Receiver<Option<FilterChange>>> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind(&SocketAddr::new(0, 0))?;
     socket.add_membership(GROUP)?;

@@ -1,5 +1,5 @@
-//! Processes as enforcement asks for them: [`Processes`], on a thread of its own, because a walk of `/proc` takes as long
-//! as others make it.
+//! Processes as enforcement asks for them: [`Processes`], on a thread of its own, because a walk of `/proc` takes as
+//! long as others make it.
 
 use std::time::Duration;
 

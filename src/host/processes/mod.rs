@@ -1,7 +1,7 @@
-//! Processes, as enforcement asks for them ([`hands`]): the table of them and signals to the right one ([`process_table`]), who holds which socket ([`procfs`]), and
-//! how eagerly our own threads run ([`pace`]).
+//! Processes, as enforcement asks for them ([`hands`]): the table of them and signals to the right one
+//! ([`process_table`]), who holds which socket ([`procfs`]), and how eagerly our own threads run ([`pace`]).
 
-pub mod hands;
-pub mod pace;
-pub mod process_table;
-pub mod procfs;
+pub(crate) mod hands;
+pub(crate) mod pace;
+pub(crate) mod process_table;
+pub(crate) mod procfs;

@@ -49,7 +49,7 @@ impl Pace {
 
 /// Lets the calling thread run before others: a process that lives for 20 ms is found while it lives or never. The
 /// thread's own work is bounded, so nobody starves. Without the right to do so everything works, only later.
-pub fn hurry() {
+pub(crate) fn hurry() {
     /// Half of the way to the highest.
     const NICENESS: i32 = -10;
     if let Err(errno) = rustix::process::setpriority_process(None, NICENESS) {
@@ -58,7 +58,7 @@ pub fn hurry() {
 }
 
 /// Time this thread has had on the processor.
-pub fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
         .map(Duration::from)
         .unwrap_or_default()

@@ -23,23 +23,20 @@ const MAX_TEXT: u64 = 4_096;
 
 /// Why a process could not be signalled.
 #[derive(Debug, thiserror::Error)]
-pub enum SignalError {
+pub(crate) enum SignalError {
     /// It has ended, or its number belongs to another process.
     #[error("process {0} has ended")]
     Gone(u32),
-    /// The kernel refused.
     #[error("could not signal process {pid}")]
     Refused {
-        /// Its number.
         pid: u32,
-        /// The kernel's answer.
         #[source]
         source: std::io::Error,
     },
 }
 
 /// All processes that could be read. Those that end meanwhile are left out.
-pub fn list() -> Vec<Process> {
+pub(crate) fn list() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -51,7 +48,7 @@ pub fn list() -> Vec<Process> {
 }
 
 /// One process, if it runs.
-pub fn read(pid: u32) -> Option<Process> {
+pub(crate) fn read(pid: u32) -> Option<Process> {
     let stat = stat(pid)?;
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| {
         let path = path.to_string_lossy();
@@ -75,12 +72,12 @@ pub fn read(pid: u32) -> Option<Process> {
 }
 
 /// Start time of a living process in clock ticks after boot.
-pub fn start_ticks(pid: u32) -> Option<u64> {
+pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_ticks)
 }
 
 /// The number given last in this pid namespace, to a process or a thread.
-pub fn newest() -> Option<u32> {
+pub(crate) fn newest() -> Option<u32> {
     read_text("/proc/loadavg")?
         .split_ascii_whitespace()
         .last()?
@@ -90,7 +87,7 @@ pub fn newest() -> Option<u32> {
 
 /// True if the number is a process's own: not a thread's other than its first, and not free. Costs one system call
 /// where `/proc` takes several, and `/proc` shows a thread as if it were a process.
-pub fn is_process(pid: u32) -> bool {
+pub(crate) fn is_process(pid: u32) -> bool {
     number(pid).is_some_and(|pid| pidfd_open(pid, PidfdFlags::empty()).is_ok())
 }
 
@@ -99,7 +96,7 @@ fn number(pid: u32) -> Option<Pid> {
 }
 
 /// Inodes of the sockets a process holds; none when it may not be looked into.
-pub fn sockets_of(pid: u32) -> Vec<u32> {
+pub(crate) fn sockets_of(pid: u32) -> Vec<u32> {
     let files = fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()
         .flatten()
@@ -111,7 +108,7 @@ pub fn sockets_of(pid: u32) -> Vec<u32> {
 }
 
 /// The number in a link target like `socket:[12345]`.
-pub fn socket_inode(path: &Path) -> Option<u32> {
+pub(crate) fn socket_inode(path: &Path) -> Option<u32> {
     let target = fs::read_link(path).ok()?;
     target
         .to_str()?
@@ -139,7 +136,7 @@ fn read_text(path: &str) -> Option<String> {
 ///
 /// # Errors
 /// [`SignalError`].
-pub fn freeze(id: ProcessId) -> Result<(), SignalError> {
+pub(crate) fn freeze(id: ProcessId) -> Result<(), SignalError> {
     signal(id, Signal::STOP)
 }
 
@@ -147,7 +144,7 @@ pub fn freeze(id: ProcessId) -> Result<(), SignalError> {
 ///
 /// # Errors
 /// [`SignalError`].
-pub fn thaw(id: ProcessId) -> Result<(), SignalError> {
+pub(crate) fn thaw(id: ProcessId) -> Result<(), SignalError> {
     signal(id, Signal::CONT)
 }
 
@@ -155,7 +152,7 @@ pub fn thaw(id: ProcessId) -> Result<(), SignalError> {
 ///
 /// # Errors
 /// [`SignalError`].
-pub fn kill(id: ProcessId) -> Result<(), SignalError> {
+pub(crate) fn kill(id: ProcessId) -> Result<(), SignalError> {
     signal(id, Signal::KILL)
 }
 

@@ -5,13 +5,13 @@
 //! traffic last, at all.
 //!
 //! Promise: the process named held the socket at a moment within this call or, for one named before, still holds it now
-//! under the same file descriptor. Of several that hold it when it is first looked for, the one that started last: whoever
-//! inherits a socket does the work with it (a worker of a server, a session of sshd). A socket that is passed on stays
-//! with the old holder while that keeps it open too; nobody outside can tell which of the two uses it.
+//! under the same file descriptor. Of several that hold it when it is first looked for, the one that started last:
+//! whoever inherits a socket does the work with it (a worker of a server, a session of sshd). A socket that is passed
+//! on stays with the old holder while that keeps it open too; nobody outside can tell which of the two uses it.
 //!
-//! Cost, whatever happens: looks at few processes take at most 100 ms of processor time a second and walks at most 50 ms,
-//! and 100 ms more of each after a quiet time (`host::processes::pace`). Both only for unknown inodes; to confirm a known one takes some
-//! 10 microseconds.
+//! Cost, whatever happens: looks at few processes take at most 100 ms of processor time a second and walks at most 50
+//! ms, and 100 ms more of each after a quiet time (`host::processes::pace`). Both only for unknown inodes; to confirm a
+//! known one takes some 10 microseconds.
 //!
 //! Absent: other pid namespaces' own numbering; processes are named as this namespace sees them.
 
@@ -79,8 +79,8 @@ impl SocketDescriptor {
     }
 }
 
-/// The index.
-pub struct ProcessIndex {
+/// Who holds which socket, by inode.
+pub(crate) struct ProcessIndex {
     holders: HashMap<u32, SocketDescriptor>,
     orphans: HashMap<u32, Instant>,
     walks: Pace,
@@ -186,8 +186,8 @@ impl ProcessIndex {
         Some(process)
     }
 
-    /// First those of which no socket is known yet, all of them: where one has begun, others have, and the next question
-    /// is about them. Then the others.
+    /// First those of which no socket is known yet, all of them: where one has begun, others have, and the next
+    /// question is about them. Then the others.
     fn look_at_newest(&mut self, inode: u32) -> Option<Arc<Process>> {
         self.note_newest();
         for had_sockets in [false, true] {

@@ -6,17 +6,13 @@ use std::fmt::Write as _;
 
 use crate::report::schedule::SERVICE_MINIMUM_INTERVAL;
 
-/// What a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyType {
     /// A whole number in a range.
     Integer {
-        /// Smallest.
         min: u64,
-        /// Largest.
         max: u64,
     },
-    /// true or false.
     Flag,
     /// A text of 1 to this many characters, or empty for "not set".
     Text(usize),
@@ -28,12 +24,10 @@ pub enum KeyType {
     Document(&'static str),
 }
 
-/// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// Dotted path.
+    /// Dotted, as `reporting.intervalSeconds`.
     pub path: &'static str,
-    /// Type.
     pub kind: KeyType,
     /// Default, as JSON.
     pub default: &'static str,
@@ -50,8 +44,8 @@ const fn key(path: &'static str, kind: KeyType, default: &'static str, why: &'st
     }
 }
 
-/// The table.
-pub const KEYS: &[Key] = &[
+/// Every key there is; each has one default and one reason.
+pub(crate) const KEYS: &[Key] = &[
     key(
         "mode",
         KeyType::Choice(&["enforce", "observe"]),

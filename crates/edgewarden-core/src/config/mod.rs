@@ -19,7 +19,7 @@ use crate::report::{Encoding, OfflinePolicy};
 /// Whether orders are carried out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Yes.
+    /// Orders are carried out.
     #[default]
     Enforce,
     /// The plan is computed and reported, nothing is cut.
@@ -29,7 +29,6 @@ pub enum Mode {
 /// Device Defender reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportingConfig {
-    /// Whether reports are published.
     pub enabled: bool,
     /// From one report to the next.
     pub interval: Duration,
@@ -37,7 +36,6 @@ pub struct ReportingConfig {
     pub max_bytes: usize,
     /// Topic instead of the reserved one, for accounts without Detect.
     pub topic: Option<String>,
-    /// How reports are written.
     pub encoding: Encoding,
     /// What becomes of intervals whose report was not accepted.
     pub offline: OfflinePolicy,
@@ -60,7 +58,6 @@ pub struct CaptureConfig {
     pub exclude: Vec<String>,
 }
 
-/// Local detection.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DetectConfig {
     /// What is normal.
@@ -97,22 +94,15 @@ pub struct IsolationConfig {
     pub raw_frames: bool,
 }
 
-/// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Thing name, when it is not the nucleus' own.
     pub thing_name: Option<String>,
-    /// Enforce or observe.
     pub mode: Mode,
-    /// Reports.
     pub reporting: ReportingConfig,
-    /// Capture.
     pub capture: CaptureConfig,
-    /// Detection.
     pub detect: DetectConfig,
-    /// Shadow.
     pub shadow: ShadowConfig,
-    /// Isolation.
     pub isolation: IsolationConfig,
     /// The deployment's own order, read by [`crate::quarantine::orders::document`].
     pub quarantine: Option<Value>,

@@ -1,22 +1,21 @@
 //! Behaviours, written as in AWS's CreateSecurityProfile.
 //!
 //! A behaviour says what is **normal**: `less-than 35000` raises an alarm at 35,000. In: JSON. Out: typed rules and
-//! their faults. Not supported, and refused by name when written: dimensions, statistics, machine learning, set metrics.
+//! their faults. Not supported, and refused by name when written: dimensions, statistics, machine learning, set
+//! metrics.
 
 use serde::{Deserialize, Serialize};
 
 /// Behaviours of one profile, as in AWS.
-pub const MAX_BEHAVIORS: usize = 100;
+pub(super) const MAX_BEHAVIORS: usize = 100;
 /// Windows AWS knows, in seconds.
 const DURATIONS: [u32; 5] = [300, 600, 900, 1_800, 3_600];
 
-/// One rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Behavior {
     /// 1 to 128 characters of `[a-zA-Z0-9:_-]`.
     pub name: String,
-    /// What is looked at.
     pub metric: Metric,
     /// What is normal.
     pub criteria: Criteria,
@@ -28,7 +27,6 @@ pub struct Behavior {
 pub struct Criteria {
     /// How the value has to stand to the threshold to be normal.
     pub comparison_operator: ComparisonOperator,
-    /// The threshold.
     pub value: Threshold,
     /// For traffic: the sum over this many seconds is compared instead of one report's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,13 +93,10 @@ pub enum Metric {
     /// Packets received since the last report.
     #[serde(rename = "aws:all-packets-in")]
     AllPacketsIn,
-    /// Established TCP connections.
     #[serde(rename = "aws:num-established-tcp-connections")]
     NumEstablishedTcpConnections,
-    /// Listening TCP ports.
     #[serde(rename = "aws:num-listening-tcp-ports")]
     NumListeningTcpPorts,
-    /// Listening UDP ports.
     #[serde(rename = "aws:num-listening-udp-ports")]
     NumListeningUdpPorts,
 }
@@ -109,7 +104,7 @@ pub enum Metric {
 impl Metric {
     /// True for what adds up over time.
     #[must_use]
-    pub const fn is_traffic(self) -> bool {
+    pub(crate) const fn is_traffic(self) -> bool {
         matches!(
             self,
             Self::AllBytesOut | Self::AllBytesIn | Self::AllPacketsOut | Self::AllPacketsIn

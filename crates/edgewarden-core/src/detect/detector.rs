@@ -1,7 +1,7 @@
 //! Evaluates behaviours against the values of each interval.
 //!
-//! In: behaviours once, then [`MetricValues`] and `now` at the end of each interval. Out: [`Alarm`]s, only when something begins or
-//! ends. A value that is not known changes nothing: not knowing is neither normal nor abnormal.
+//! In: behaviours once, then [`MetricValues`] and `now` at the end of each interval. Out: [`Alarm`]s, only when
+//! something begins or ends. A value that is not known changes nothing: not knowing is neither normal nor abnormal.
 
 use std::collections::VecDeque;
 
@@ -71,9 +71,7 @@ impl MetricValues {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlarmKind {
-    /// It began.
     InAlarm,
-    /// It ended.
     Cleared,
 }
 
@@ -82,13 +80,10 @@ pub enum AlarmKind {
 pub struct Alarm {
     /// Name of the behaviour.
     pub behavior: String,
-    /// What was looked at.
     pub metric: Metric,
     /// The value that decided.
     pub value: u64,
-    /// Begin or end.
     pub kind: AlarmKind,
-    /// When.
     pub at: Timestamp,
 }
 

@@ -23,7 +23,6 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault at `path`.
     pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             path: path.into(),

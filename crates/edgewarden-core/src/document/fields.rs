@@ -16,16 +16,17 @@ const MAPPED_PREFIX: u8 = 96;
 
 /// How strictly scalars are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scalars {
+pub(crate) enum Scalars {
     /// Exactly the JSON type (the shadow's contract: a boolean is `true`, never `"true"`).
     Exact,
-    /// Numbers and booleans may also be strings: nucleus lite delivers YAML scalars that way (ipc-wire.md 8).
+    /// Numbers and booleans may also be strings: nucleus lite delivers YAML scalars that way
+    /// (docs/reference/ipc-wire.md#configuration-values).
     StringsToo,
 }
 
 /// One object being read.
 #[derive(Debug)]
-pub struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     path: String,
     map: &'a Map<String, Value>,
     scalars: Scalars,
@@ -35,7 +36,7 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Begins to read `value` at `path`; notes a fault and gives `None` when it is not an object.
     /// Keys outside `known` are faults, so a misspelt key is never silently ignored.
-    pub fn open(
+    pub(crate) fn open(
         value: &'a Value,
         path: &str,
         known: &[&str],
@@ -63,24 +64,24 @@ impl<'a> Fields<'a> {
     }
 
     /// The field's value unless it is missing or null.
-    pub fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// Notes a fault at a field.
-    pub fn fault(&mut self, key: &str, problem: impl Into<String>) {
+    pub(crate) fn fault(&mut self, key: &str, problem: impl Into<String>) {
         push(self.faults, &join(&self.path, key), problem);
     }
 
     /// Takes over a fault found while reading a part with its own list.
-    pub fn adopt(&mut self, fault: Fault) {
+    pub(crate) fn adopt(&mut self, fault: Fault) {
         if self.faults.len() < MAX_FAULTS {
             self.faults.push(fault);
         }
     }
 
     /// A string of 1 to `max` printable characters.
-    pub fn text(&mut self, key: &str, max: usize) -> Option<&'a str> {
+    pub(crate) fn text(&mut self, key: &str, max: usize) -> Option<&'a str> {
         let value = self.get(key)?;
         match value.as_str() {
             Some(text)
@@ -102,7 +103,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A string for which `parse` finds a meaning.
-    pub fn word<T>(&mut self, key: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    pub(crate) fn word<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
         let value = self.get(key)?;
         let parsed = value.as_str().and_then(parse);
         if parsed.is_none() {
@@ -112,7 +118,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number in a range.
-    pub fn integer(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
+    pub(crate) fn integer(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
         let value = self.get(key)?;
         let number = read_integer(value, self.scalars).filter(|n| (min..=max).contains(n));
         if number.is_none() {
@@ -125,14 +131,14 @@ impl<'a> Fields<'a> {
     }
 
     /// An RFC 3339 time.
-    pub fn time(&mut self, key: &str) -> Option<Timestamp> {
+    pub(crate) fn time(&mut self, key: &str) -> Option<Timestamp> {
         self.word(key, "a time such as 2026-11-25T00:00:00Z", |text| {
             text.parse().ok()
         })
     }
 
     /// An address or an address block, `192.0.2.7` or `192.0.2.0/24` or their IPv6 forms.
-    pub fn network(&mut self, key: &str) -> Option<IpNet> {
+    pub(crate) fn network(&mut self, key: &str) -> Option<IpNet> {
         self.word(
             key,
             "an address or block such as 198.51.100.7/32 or 2001:db8::/32",
@@ -141,7 +147,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of at most `max` items, each read by `read(item, path, faults)`.
-    pub fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         key: &str,
         max: usize,
@@ -170,14 +176,14 @@ impl<'a> Fields<'a> {
 }
 
 /// Adds a fault unless the list is full.
-pub fn push(faults: &mut Vec<Fault>, path: &str, problem: impl Into<String>) {
+pub(crate) fn push(faults: &mut Vec<Fault>, path: &str, problem: impl Into<String>) {
     if faults.len() < MAX_FAULTS {
         faults.push(Fault::new(path, problem));
     }
 }
 
 /// `parent.key`; an empty part is left out.
-pub fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     match (path, key) {
         ("", key) => key.to_owned(),
         (path, "") => path.to_owned(),
@@ -186,7 +192,7 @@ pub fn join(path: &str, key: &str) -> String {
 }
 
 /// A whole number, also from a string when `scalars` says so.
-pub fn read_integer(value: &Value, scalars: Scalars) -> Option<u64> {
+pub(crate) fn read_integer(value: &Value, scalars: Scalars) -> Option<u64> {
     match (value, scalars) {
         (Value::Number(_), _) => value.as_u64().or_else(|| whole(value.as_f64()?)),
         (Value::String(text), Scalars::StringsToo) => text
@@ -199,7 +205,7 @@ pub fn read_integer(value: &Value, scalars: Scalars) -> Option<u64> {
 }
 
 /// A boolean, also from `"true"` and `"false"` when `scalars` says so.
-pub fn read_flag(value: &Value, scalars: Scalars) -> Option<bool> {
+pub(crate) fn read_flag(value: &Value, scalars: Scalars) -> Option<bool> {
     match (value, scalars) {
         (Value::Bool(flag), _) => Some(*flag),
         (Value::String(text), Scalars::StringsToo) => text.trim().parse().ok(),
@@ -209,7 +215,7 @@ pub fn read_flag(value: &Value, scalars: Scalars) -> Option<bool> {
 
 /// An address block; a bare address stands for itself alone. Host bits are cut off. An IPv4-mapped block is the IPv4
 /// block it means: as IPv6 it would match no packet.
-pub fn read_network(text: &str) -> Option<IpNet> {
+pub(crate) fn read_network(text: &str) -> Option<IpNet> {
     let net = text
         .parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
@@ -227,7 +233,7 @@ pub fn read_network(text: &str) -> Option<IpNet> {
     }
 }
 
-/// The configuration store may turn whole numbers into floats (greengrass-packaging.md 1).
+/// The configuration store may turn whole numbers into floats (docs/reference/ipc-wire.md#configuration-values).
 fn whole(number: f64) -> Option<u64> {
     const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
     if number.fract() != 0.0 || !(0.0..=LARGEST_EXACT).contains(&number) {

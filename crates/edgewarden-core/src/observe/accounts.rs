@@ -202,7 +202,8 @@ impl<S: SocketTable, P: ProcessTable> Accounts<S, P> {
         }
     }
 
-    /// Time passes.
+    /// Asks again for flows without owner and, every `REMEMBER`, remembers the open sockets; does nothing on a quiet
+    /// device.
     pub fn tick(&mut self, now: Instant) {
         self.retry(now);
         // A quiet device costs nothing: without frames there is nobody to attribute.

@@ -22,9 +22,9 @@ use super::sockets::{HolderLookup, LookupError, OpenSocket, ProcessTable, Socket
 use crate::process::Process;
 
 /// Flows remembered at once: 2 MiB. A flow beyond it is counted as `other`, so a port scan cannot fill memory.
-pub const MAX_FLOWS: usize = 16_384;
+pub(super) const MAX_FLOWS: usize = 16_384;
 /// Sockets remembered from lists, for flows whose socket closed before the first lookup: 2 MiB.
-pub const MAX_REMEMBERED: usize = 16_384;
+pub(super) const MAX_REMEMBERED: usize = 16_384;
 /// A cached owner is confirmed this often; one lookup costs some microseconds.
 const RECHECK: Duration = Duration::from_secs(1);
 /// A flow without owner is asked about this often: bounds the cost of unanswerable flows, short enough that most get
@@ -38,8 +38,8 @@ const EAGER_ATTEMPTS: u8 = 10;
 
 /// Whose flow it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FlowOwner {
-    /// Known.
+pub(super) enum FlowOwner {
+    /// Was known when the flow was asked for.
     Process(Arc<Process>),
     /// Known since now; earlier packets of the flow waited for this.
     Settled(Arc<Process>),
@@ -80,7 +80,7 @@ impl FlowEntry {
 }
 
 /// The cache and the two tables behind it.
-pub struct Attribution<S, P> {
+pub(super) struct Attribution<S, P> {
     sockets: S,
     processes: P,
     flows: HashMap<LocalFlow, FlowEntry>,
@@ -91,8 +91,8 @@ pub struct Attribution<S, P> {
 }
 
 impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
-    /// Empty cache.
-    pub fn new(sockets: S, processes: P) -> Self {
+    /// With an empty cache.
+    pub(super) fn new(sockets: S, processes: P) -> Self {
         Self {
             sockets,
             processes,
@@ -104,7 +104,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
     }
 
     /// The owner of one packet's flow. `opens` says that the packet begins a new connection.
-    pub fn owner(&mut self, flow: &LocalFlow, interface: u32, opens: bool, now: Instant) -> FlowOwner {
+    pub(super) fn owner(&mut self, flow: &LocalFlow, interface: u32, opens: bool, now: Instant) -> FlowOwner {
         if let Some(known) = self.flows.get_mut(flow) {
             known.used = true;
             if !opens && now < known.ask_again {
@@ -145,8 +145,8 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
                 self.flows.insert(*flow, known);
                 verdict
             }
-            // The socket has gone: the last packets of a connection are still its owner's. A SYN is a new connection and
-            // proves nothing about the old owner.
+            // The socket has gone: the last packets of a connection are still its owner's. A SYN is a new connection
+            // and proves nothing about the old owner.
             (Err((inode, _)), Some(known @ FlowEntry { owner: Ok(_), .. }))
                 if !opens && inode == 0 && now.duration_since(known.confirmed) < GRACE =>
             {
@@ -265,12 +265,12 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
 
     /// How soon [`Attribution::retry_waiting`] is worth a call, if it is before the next tick.
     #[must_use]
-    pub const fn retry_in(&self) -> Option<Duration> {
+    pub(super) const fn retry_in(&self) -> Option<Duration> {
         if self.eager { Some(RETRY) } else { None }
     }
 
     /// Asks again for flows still without owner that are due, `limit` at most; returns those that have one now.
-    pub fn retry_waiting(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
+    pub(super) fn retry_waiting(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
         let waits = |known: &FlowEntry| known.owner.is_err() && known.attempts < EAGER_ATTEMPTS;
         let found = self.ask_again(limit, now, |known| known.ask_again <= now);
         self.eager = self.eager && self.flows.values().any(waits);
@@ -279,7 +279,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
 
     /// As [`Attribution::retry_waiting`], for every flow and with a fresh look at the processes: what has no owner
     /// when an interval closes never gets one.
-    pub fn last_chance(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
+    pub(super) fn last_chance(&mut self, limit: usize, now: Instant) -> Vec<(LocalFlow, Arc<Process>)> {
         self.processes.look_again();
         self.ask_again(limit, now, |_| true)
     }
@@ -320,7 +320,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
     ///
     /// # Errors
     /// If the kernel cannot be asked; then the last list stays.
-    pub fn remember(&mut self, now: Instant) -> Result<(), LookupError> {
+    pub(super) fn remember(&mut self, now: Instant) -> Result<(), LookupError> {
         let Some(list) = self.sockets.list(MAX_REMEMBERED, now)? else {
             return Ok(());
         };
@@ -364,7 +364,7 @@ impl<S: SocketTable, P: ProcessTable> Attribution<S, P> {
     }
 
     /// Begins a new interval: flows not seen in the last one are forgotten.
-    pub fn new_interval(&mut self, now: Instant) {
+    pub(super) fn new_interval(&mut self, now: Instant) {
         self.flows.retain(|_, known| std::mem::take(&mut known.used));
         self.processes.forget_gone(now);
     }

@@ -11,7 +11,6 @@ use super::ledger::LedgerPage;
 
 /// Where the running interval began.
 pub struct IntervalStart {
-    /// When.
     pub at: Timestamp,
     /// The kernel's counters by interface index; `None`: they could not be read, and this interval has no growth.
     pub kernel: Option<HashMap<u32, Counters>>,
@@ -27,8 +26,8 @@ pub struct CaptureCondition {
     pub faults: Vec<String>,
 }
 
-/// The interval from `begun` to `now`. `names` are those of the interfaces by index, `current` the kernel's counters; without
-/// them no interface has growth.
+/// The interval from `begun` to `now`. `names` are those of the interfaces by index, `current` the kernel's counters;
+/// without them no interface has growth.
 pub fn assemble(
     begun: &IntervalStart,
     now: Timestamp,

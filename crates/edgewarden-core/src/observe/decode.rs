@@ -62,16 +62,13 @@ pub struct PacketSummary {
     pub link: Option<LinkAddresses>,
     /// Id of the outermost VLAN tag in the copy; the kernel often takes that one off.
     pub vlan: Option<u16>,
-    /// What the frame carries.
     pub content: FrameContent,
 }
 
 /// The readable part of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameContent {
-    /// An IP packet.
     Ip {
-        /// Both ends.
         flow: FlowKey,
         /// A TCP segment with SYN: whatever was known about this flow belongs to an earlier one.
         opens: bool,

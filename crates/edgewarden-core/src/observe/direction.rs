@@ -1,8 +1,8 @@
 //! Decides which way the packets of a flow went, from the addresses this device owns.
 //!
-//! In: the [`FrameCrossing`] of its frames, the flow, [`OwnAddresses`]. Out: a [`PacketDirection`]. A forwarded packet is seen twice,
-//! once on the interface it enters and once on the one it leaves: the first is [`PacketDirection::ForwardedIn`], the second
-//! [`PacketDirection::ForwardedOut`], so each way counts it exactly once.
+//! In: the [`FrameCrossing`] of its frames, the flow, [`OwnAddresses`]. Out: a [`PacketDirection`]. A forwarded packet
+//! is seen twice, once on the interface it enters and once on the one it leaves: the first is
+//! [`PacketDirection::ForwardedIn`], the second [`PacketDirection::ForwardedOut`], so each way counts it exactly once.
 //!
 //! Absent: address translation. The outer side of a masqueraded flow has our own address and no socket; attribution
 //! asks the connection tracking about those.
@@ -17,7 +17,7 @@ use super::way::FrameCrossing;
 
 /// Which way a packet crossed an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PacketDirection {
+pub(super) enum PacketDirection {
     /// For this device.
     In,
     /// From this device.
@@ -37,14 +37,14 @@ pub enum PacketDirection {
 impl PacketDirection {
     /// True for what leaves the interface.
     #[must_use]
-    pub const fn is_out(self) -> bool {
+    pub(super) const fn is_out(self) -> bool {
         matches!(self, Self::Out | Self::ForwardedOut | Self::StackedOut)
     }
 }
 
 /// What this device answers to.
 #[derive(Debug, Clone, Default)]
-pub struct OwnAddresses {
+pub(super) struct OwnAddresses {
     addresses: HashSet<IpAddr>,
     broadcasts: HashSet<IpAddr>,
     networks: Vec<IpNet>,
@@ -52,17 +52,17 @@ pub struct OwnAddresses {
 
 impl OwnAddresses {
     /// Adds an address of ours; IPv4-mapped ones are taken as IPv4.
-    pub fn add_address(&mut self, address: IpAddr) {
+    pub(super) fn add_address(&mut self, address: IpAddr) {
         self.addresses.insert(address.to_canonical());
     }
 
     /// Adds the broadcast address of one of our subnets.
-    pub fn add_broadcast(&mut self, address: IpAddr) {
+    pub(super) fn add_broadcast(&mut self, address: IpAddr) {
         self.broadcasts.insert(address);
     }
 
     /// Adds a network that one of our interfaces is in.
-    pub fn add_network(&mut self, network: IpNet) {
+    pub(super) fn add_network(&mut self, network: IpNet) {
         let network = network.trunc();
         if !self.networks.contains(&network) {
             self.networks.push(network);
@@ -71,7 +71,7 @@ impl OwnAddresses {
 
     /// True for an address that one of our interfaces reaches without a router.
     #[must_use]
-    pub fn is_neighbour(&self, address: IpAddr) -> bool {
+    pub(super) fn is_neighbour(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 
@@ -91,7 +91,7 @@ impl OwnAddresses {
 
 /// The direction of the packets of one flow (`None`: not IP, or not readable).
 #[must_use]
-pub fn direction(way: FrameCrossing, flow: Option<&FlowKey>, own: &OwnAddresses) -> PacketDirection {
+pub(super) fn direction(way: FrameCrossing, flow: Option<&FlowKey>, own: &OwnAddresses) -> PacketDirection {
     match (way, flow) {
         (FrameCrossing::StackedIn, _) => PacketDirection::StackedIn,
         (FrameCrossing::StackedOut, _) => PacketDirection::StackedOut,

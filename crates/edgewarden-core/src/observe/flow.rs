@@ -11,9 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum IpProtocol {
-    /// TCP.
     Tcp,
-    /// UDP.
     Udp,
     /// ICMP for IPv4.
     Icmp,
@@ -37,23 +35,17 @@ impl IpProtocol {
     }
 }
 
-/// Source and destination port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PortPair {
-    /// Of the sender.
     pub source: u16,
-    /// Of the receiver.
     pub destination: u16,
 }
 
 /// Both ends of a packet as written on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowKey {
-    /// Transport protocol.
     pub protocol: IpProtocol,
-    /// Sender.
     pub source: IpAddr,
-    /// Receiver.
     pub destination: IpAddr,
     /// Absent for protocols without ports and for later fragments.
     pub ports: Option<PortPair>,
@@ -62,13 +54,10 @@ pub struct FlowKey {
 /// A conversation seen from this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LocalFlow {
-    /// Transport protocol.
     pub protocol: IpProtocol,
-    /// Our address.
     pub local: IpAddr,
     /// Our port, 0 where there is none.
     pub local_port: u16,
-    /// The peer's address.
     pub remote: IpAddr,
     /// The peer's port, 0 where there is none.
     pub remote_port: u16,
@@ -132,7 +121,7 @@ impl FlowKey {
 
     /// True if a socket can be named by this flow: TCP or UDP with ports.
     #[must_use]
-    pub fn has_socket(&self) -> bool {
+    pub(crate) fn has_socket(&self) -> bool {
         self.ports.is_some() && matches!(self.protocol, IpProtocol::Tcp | IpProtocol::Udp)
     }
 }

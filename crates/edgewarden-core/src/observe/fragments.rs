@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use super::flow::{FlowKey, IpProtocol, PortPair};
 
-/// Packets under reassembly that are remembered; a scan over them costs less than a microsecond, and only for fragments.
+/// Packets under reassembly that are remembered; a scan over them costs less than a microsecond, and only for
+/// fragments.
 const MAX_PACKETS: usize = 256;
 
 /// Which fragment of which packet.
@@ -31,13 +32,13 @@ struct FragmentedPacket {
 
 /// Ports of the packets whose first fragment was seen last.
 #[derive(Debug, Default)]
-pub struct Fragments {
+pub(super) struct Fragments {
     packets: VecDeque<(FragmentedPacket, PortPair)>,
 }
 
 impl Fragments {
     /// Gives a later fragment the ports of its first one.
-    pub fn complete(&mut self, flow: &mut FlowKey, fragment: FragmentPosition) {
+    pub(super) fn complete(&mut self, flow: &mut FlowKey, fragment: FragmentPosition) {
         let packet = FragmentedPacket {
             id: fragment.id,
             protocol: flow.protocol,

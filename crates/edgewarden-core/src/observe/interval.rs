@@ -20,13 +20,9 @@ use super::flow::IpProtocol;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counters {
-    /// Bytes received.
     pub bytes_in: u64,
-    /// Bytes sent.
     pub bytes_out: u64,
-    /// Packets received.
     pub packets_in: u64,
-    /// Packets sent.
     pub packets_out: u64,
 }
 
@@ -106,7 +102,6 @@ impl std::iter::Sum for Counters {
 /// The kernel's own counters of one interface since that interface exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkCounters {
-    /// Interface name.
     pub name: String,
     /// Interface index; a replaced interface has another one.
     pub index: u32,
@@ -136,11 +131,9 @@ pub enum UnattributedReason {
     Foreign,
 }
 
-/// Traffic of one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InterfaceTraffic {
-    /// Interface name.
     pub name: String,
     /// What the kernel counted in this interval; absent if it could not be read or the interface is gone.
     pub kernel: Option<Counters>,
@@ -160,7 +153,6 @@ pub struct ForwardedTraffic {
     pub remote: IpAddr,
     /// Its port, 0 for protocols without ports.
     pub port: u16,
-    /// Transport protocol.
     pub protocol: IpProtocol,
     /// As the peer sees it: `*_out` is what it sent. Counted where it entered.
     pub counters: Counters,
@@ -172,17 +164,13 @@ pub struct ForwardedTraffic {
 pub struct RemoteTraffic {
     /// Name of the interface.
     pub interface: String,
-    /// Remote address.
     pub address: IpAddr,
     /// Remote port, 0 for protocols without ports.
     pub port: u16,
-    /// Transport protocol.
     pub protocol: IpProtocol,
-    /// Bytes and packets.
     pub counters: Counters,
 }
 
-/// Traffic of one process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessTraffic {
@@ -208,9 +196,7 @@ pub struct ProcessTraffic {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnattributedTraffic {
-    /// Why.
     pub reason: UnattributedReason,
-    /// How much.
     pub counters: Counters,
 }
 
@@ -218,9 +204,7 @@ pub struct UnattributedTraffic {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interval {
-    /// Begin.
     pub started: Timestamp,
-    /// End.
     pub ended: Timestamp,
     /// Every interface but loopback, by name.
     pub interfaces: Vec<InterfaceTraffic>,

@@ -1,10 +1,11 @@
 //! Adds packets up: per interface, per process, per remote endpoint.
 //!
-//! In: [`LedgerEntry`]s, each a sum of packets that are the same in everything that is told apart, and [`Ledger::settle`] when the owner of a waiting flow becomes known.
-//! Out: [`Ledger::take`], which closes everything at once, or [`Ledger::peek`], which only looks.
+//! In: [`LedgerEntry`]s, each a sum of packets that are the same in everything that is told apart, and
+//! [`Ledger::settle`] when the owner of a waiting flow becomes known. Out: [`Ledger::take`], which closes everything at
+//! once, or [`Ledger::peek`], which only looks.
 //!
-//! Invariants: what goes in comes out, exactly once (see [`super::interval`]); memory is bounded by [`LedgerLimits`] and what
-//! does not fit is counted as `other`; no clock, no effects.
+//! Invariants: what goes in comes out, exactly once (see [`super::interval`]); memory is bounded by [`LedgerLimits`]
+//! and what does not fit is counted as `other`; no clock, no effects.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -34,8 +35,8 @@ pub struct LedgerLimits {
 }
 
 impl Default for LedgerLimits {
-    /// About 7 MiB if every table is full: 1,024 processes of 300 bytes, 32,768 remotes of 110, 8,192 flows of 180 and as
-    /// many forwarded pairs of 100.
+    /// About 7 MiB if every table is full: 1,024 processes of 300 bytes, 32,768 remotes of 110, 8,192 flows of 180 and
+    /// as many forwarded pairs of 100.
     fn default() -> Self {
         Self {
             processes: 1_024,
@@ -58,7 +59,7 @@ pub enum Account {
     Forwarded(Option<ForwardedFlow>),
     /// Counted on the interface above.
     Stacked,
-    /// Nobody.
+    /// Nobody's, for this reason.
     Unattributed(UnattributedReason),
     /// The flow table was full.
     Overflow,
@@ -73,7 +74,6 @@ pub struct ForwardedFlow {
     pub remote: IpAddr,
     /// Its port, 0 where there is none.
     pub port: u16,
-    /// Transport protocol.
     pub protocol: IpProtocol,
     /// True for what `peer` sent.
     pub sent: bool,
@@ -112,7 +112,6 @@ pub struct LedgerEntry {
     pub interface: u32,
     /// How many and how long, all one way.
     pub counters: Counters,
-    /// Whose they are.
     pub account: Account,
 }
 
@@ -148,7 +147,6 @@ struct WaitingFlow {
     by_interface: Vec<(u32, Counters)>,
 }
 
-/// A remote endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct RemoteEnd {
     address: IpAddr,
@@ -164,7 +162,6 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger.
     #[must_use]
     pub fn new(limits: LedgerLimits) -> Self {
         Self {
@@ -173,7 +170,6 @@ impl Ledger {
         }
     }
 
-    /// Counts one sum.
     pub fn record(&mut self, entry: &LedgerEntry) {
         let (interface, counters, limits) = (entry.interface, entry.counters, &self.limits);
         let page = &mut self.page;
@@ -331,13 +327,13 @@ impl LedgerPage {
     }
 
     /// Indexes of the interfaces with captured traffic.
-    pub fn interface_indexes(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn interface_indexes(&self) -> impl Iterator<Item = u32> + '_ {
         self.interfaces.keys().copied()
     }
 
     /// Traffic of interfaces beyond the limit, as an interface of its own if there was any.
     #[must_use]
-    pub fn uncounted_interfaces(&self) -> Option<InterfaceTraffic> {
+    pub(crate) fn uncounted_interfaces(&self) -> Option<InterfaceTraffic> {
         let captured = self.uncounted_interfaces;
         (captured != Counters::default()).then(|| InterfaceTraffic {
             name: "other".to_owned(),
@@ -347,7 +343,6 @@ impl LedgerPage {
         })
     }
 
-    /// Everything captured.
     #[must_use]
     pub fn captured_total(&self) -> Counters {
         let mut total: Counters = self.interfaces.values().copied().sum();
@@ -363,7 +358,7 @@ impl LedgerPage {
 
     /// Routed for others, as seen on one interface.
     #[must_use]
-    pub fn forwarded_on(&self, index: u32) -> Counters {
+    pub(crate) fn forwarded_on(&self, index: u32) -> Counters {
         self.forwarded_by_interface
             .get(&index)
             .copied()

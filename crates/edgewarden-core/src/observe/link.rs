@@ -10,10 +10,9 @@ use super::decode::LinkKind;
 use super::interval::Counters;
 use super::way::InterfaceKind;
 
-/// One interface.
+/// What the kernel tells of one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Name.
     pub name: String,
     /// Index; a replaced interface gets another one.
     pub index: u32,
@@ -23,7 +22,6 @@ pub struct Link {
     pub hardware: Option<[u8; 6]>,
     /// True for `lo`.
     pub loopback: bool,
-    /// Switched on.
     pub up: bool,
     /// Switched on and with carrier.
     pub running: bool,

@@ -1,7 +1,7 @@
 //! What is done with every single frame: decode it, find its way and its fragment's ports, add it up.
 //!
-//! In: [`CapturedFrame`] frames of any receiver. Out: sums by flow ([`Meter::drain`]). It runs once a packet, so it allocates
-//! nothing and asks nobody; whose flow it is is asked once a flow, by `accounts`.
+//! In: [`CapturedFrame`] frames of any receiver. Out: sums by flow ([`Meter::drain`]). It runs once a packet, so it
+//! allocates nothing and asks nobody; whose flow it is is asked once a flow, by `accounts`.
 
 use super::decode::{FrameContent, LinkKind, PacketSummary, decode};
 use super::fragments::Fragments;
@@ -49,7 +49,6 @@ impl Meter {
         self.stack = stack;
     }
 
-    /// Counts one frame.
     pub fn count(&mut self, frame: &CapturedFrame<'_>) {
         let PacketSummary {
             bytes,
@@ -93,7 +92,7 @@ impl Meter {
     }
 
     /// Forgets flows that were idle since the last call.
-    pub fn forget_idle(&mut self) {
+    pub(crate) fn forget_idle(&mut self) {
         self.tally.forget_idle();
     }
 }

@@ -10,18 +10,18 @@
 //! them are `agent::observer`'s.
 
 pub mod accounts;
-pub mod attribution;
+mod attribution;
 pub mod closing;
 pub mod decode;
-pub mod direction;
+mod direction;
 pub mod flow;
-pub mod fragments;
+mod fragments;
 pub mod interval;
 pub mod ledger;
 pub mod link;
 pub mod meter;
 pub mod sockets;
-pub mod tally;
+mod tally;
 pub mod way;
 
 pub use interval::{Counters, Interval, LinkCounters};

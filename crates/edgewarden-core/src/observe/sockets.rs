@@ -22,7 +22,6 @@ pub struct SocketOwner {
     pub listening: bool,
 }
 
-/// One open socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenSocket {
     /// TCP or UDP.
@@ -31,7 +30,6 @@ pub struct OpenSocket {
     pub local: SocketAddr,
     /// The other end; `None` for listening and unconnected sockets.
     pub remote: Option<SocketAddr>,
-    /// Who.
     pub owner: SocketOwner,
 }
 
@@ -71,7 +69,7 @@ impl SocketSnapshot {
 #[error("{0}")]
 pub struct LookupError(pub String);
 
-/// Finds sockets.
+/// The kernel's sockets, as attribution asks for them.
 pub trait SocketTable: Send {
     /// The socket that would get or send this flow's packets on this interface.
     ///
@@ -99,7 +97,8 @@ pub trait ProcessTable: Send {
     /// own limit allows; `now` tells.
     fn holder(&mut self, inode: u32, now: Instant) -> HolderLookup;
 
-    /// Lets the next unknown inode cause a look at `/proc` however short ago the last was; for the close of an interval.
+    /// Lets the next unknown inode cause a look at `/proc` however short ago the last was; for the close of an
+    /// interval.
     fn look_again(&mut self);
 
     /// Forgets processes that have gone; called when an interval closes.
@@ -109,7 +108,6 @@ pub trait ProcessTable: Send {
 /// Answer of [`ProcessTable::holder`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HolderLookup {
-    /// Found.
     Process(Arc<Process>),
     /// Nobody holds it, as of just now.
     Nobody,

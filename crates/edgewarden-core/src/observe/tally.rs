@@ -16,7 +16,7 @@ use super::flow::FlowKey;
 use super::way::FrameCrossing;
 
 /// Flows summed at once between two drains: 3 MiB.
-pub const MAX_FLOWS: usize = 16_384;
+pub(super) const MAX_FLOWS: usize = 16_384;
 
 /// What frames are told apart by before anybody asks whose they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,6 @@ pub struct Sighting {
 /// The readable part of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SightingContent {
-    /// An IP packet.
     Ip(FlowKey),
     /// A well-formed frame of another protocol (ARP, LLDP, ...).
     NotIp,
@@ -57,7 +56,6 @@ impl Hash for Sighting {
 pub struct FlowSum {
     /// Lengths on the wire in bytes.
     pub bytes: u64,
-    /// Frames.
     pub packets: u64,
     /// A TCP SYN was among them: whatever was known about this flow belongs to an earlier one.
     pub opens: bool,
@@ -70,9 +68,9 @@ struct TallyEntry {
     used: bool,
 }
 
-/// The sums.
+/// Sums by sighting since the last drain.
 #[derive(Debug)]
-pub struct Tally {
+pub(super) struct Tally {
     flows: HashMap<Sighting, TallyEntry, RandomState>,
     touched: Vec<Sighting>,
     limit: usize,
@@ -82,7 +80,7 @@ pub struct Tally {
 impl Tally {
     /// Empty, for at most `limit` flows (and one overflow for each interface and way).
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             flows: HashMap::default(),
             touched: Vec::new(),
@@ -92,7 +90,7 @@ impl Tally {
     }
 
     /// Counts one frame of `bytes` on the wire. `opens`: a TCP segment with SYN.
-    pub fn count(&mut self, sighting: &Sighting, bytes: u64, opens: bool) {
+    pub(super) fn count(&mut self, sighting: &Sighting, bytes: u64, opens: bool) {
         self.fresh |= opens;
         if let Some(known) = self.flows.get_mut(sighting) {
             if known.sum.packets == 0 {
@@ -119,12 +117,12 @@ impl Tally {
     }
 
     /// True once after a flow was seen that was not known, or one that opened: somebody should ask whose it is now.
-    pub fn take_fresh(&mut self) -> bool {
+    pub(super) fn take_fresh(&mut self) -> bool {
         std::mem::take(&mut self.fresh)
     }
 
     /// Hands over every sum since the last drain, in the order of their first frames.
-    pub fn drain(&mut self, into: &mut Vec<(Sighting, FlowSum)>) {
+    pub(super) fn drain(&mut self, into: &mut Vec<(Sighting, FlowSum)>) {
         for sighting in self.touched.drain(..) {
             if let Some(known) = self.flows.get_mut(&sighting) {
                 into.push((sighting, std::mem::take(&mut known.sum)));
@@ -133,7 +131,7 @@ impl Tally {
     }
 
     /// Forgets flows without a frame since the last call; what was not drained stays.
-    pub fn forget_idle(&mut self) {
+    pub(super) fn forget_idle(&mut self) {
         self.flows
             .retain(|_, known| std::mem::take(&mut known.used) || known.sum.packets > 0);
     }

@@ -1,13 +1,13 @@
-//! Which way a frame crossed its interface, as far as the link layer tells, and whether the same bytes are seen again on
-//! an interface stacked above.
+//! Which way a frame crossed its interface, as far as the link layer tells, and whether the same bytes are seen again
+//! on an interface stacked above.
 //!
-//! In: interfaces ([`InterfaceStack::new`]) and what is known of one frame. Out: a [`FrameCrossing`]. No IP addresses: those decide later,
-//! once for a whole flow ([`super::direction`]).
+//! In: interfaces ([`InterfaceStack::new`]) and what is known of one frame. Out: a [`FrameCrossing`]. No IP addresses:
+//! those decide later, once for a whole flow ([`super::direction`]).
 //!
 //! Stacking: a VLAN, a bond, a bridge and a macvlan show their frames on the lower interface too. Where the upper
-//! interface is captured, the lower frame is [`FrameCrossing::StackedIn`] or [`FrameCrossing::StackedOut`]: it counts for the totals of its
-//! interface and for nobody else, so that every byte has one owner. A frame for everybody that a bridge floods goes up
-//! where it comes in, and is forwarded at every port where it leaves.
+//! interface is captured, the lower frame is [`FrameCrossing::StackedIn`] or [`FrameCrossing::StackedOut`]: it counts
+//! for the totals of its interface and for nobody else, so that every byte has one owner. A frame for everybody that a
+//! bridge floods goes up where it comes in, and is forwarded at every port where it leaves.
 
 use std::collections::HashMap;
 
@@ -71,9 +71,7 @@ enum StackRole {
 /// An interface, as far as stacking is concerned.
 #[derive(Debug, Clone, Default)]
 pub struct StackInterface {
-    /// Index.
     pub index: u32,
-    /// Hardware address.
     pub hardware: Option<[u8; 6]>,
     /// True if its own frames are captured.
     pub captured: bool,
@@ -81,14 +79,12 @@ pub struct StackInterface {
     pub master: Option<u32>,
     /// Index of the interface it is built upon.
     pub lower: Option<u32>,
-    /// What it is.
     pub kind: InterfaceKind,
 }
 
 /// Kinds of interfaces that matter for stacking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum InterfaceKind {
-    /// A bridge.
     Bridge,
     /// A bond or team: all frames of its slaves are its own.
     Bond,
@@ -96,7 +92,6 @@ pub enum InterfaceKind {
     Vlan(u16),
     /// A macvlan on `lower`: told by its hardware address.
     Macvlan,
-    /// Any other.
     #[default]
     Other,
 }

@@ -23,7 +23,8 @@ fn interface(index: u32, hardware: [u8; 6], kind: InterfaceKind) -> StackInterfa
     }
 }
 
-/// 1: eth0 with VLAN 10 (2) and a macvlan (3); 4: bridge with port 5; 6: bond with slave 7; 8: VLAN that is not captured.
+/// 1: eth0 with VLAN 10 (2) and a macvlan (3); 4: bridge with port 5; 6: bond with slave 7; 8: VLAN that is not
+/// captured.
 fn stack() -> InterfaceStack {
     InterfaceStack::new(&[
         interface(1, ETH, InterfaceKind::Other),
@@ -84,58 +85,18 @@ fn the_capture_is_believed_and_hardware_decides_where_it_is_silent() {
 
 #[test]
 fn frames_of_an_upper_interface_are_stacked_on_the_lower_one() {
+    use FrameCrossing::{In, StackedIn, StackedOut};
+    use PacketType::{ForOther, ForUs, Outgoing};
     let stack = stack();
     let cases = [
-        (
-            1,
-            PacketType::ForUs,
-            Some(10),
-            link(THEIRS, ETH),
-            FrameCrossing::StackedIn,
-        ),
-        (
-            1,
-            PacketType::Outgoing,
-            Some(10),
-            link(ETH, THEIRS),
-            FrameCrossing::StackedOut,
-        ),
-        (
-            1,
-            PacketType::ForUs,
-            Some(20),
-            link(THEIRS, ETH),
-            FrameCrossing::In,
-        ),
-        (
-            1,
-            PacketType::ForOther,
-            None,
-            link(THEIRS, MACVLAN),
-            FrameCrossing::StackedIn,
-        ),
-        (
-            1,
-            PacketType::Outgoing,
-            None,
-            link(MACVLAN, THEIRS),
-            FrameCrossing::StackedOut,
-        ),
-        (2, PacketType::ForUs, None, link(THEIRS, ETH), FrameCrossing::In),
-        (
-            7,
-            PacketType::ForUs,
-            None,
-            link(THEIRS, ETH),
-            FrameCrossing::StackedIn,
-        ),
-        (
-            7,
-            PacketType::Outgoing,
-            None,
-            link(ETH, THEIRS),
-            FrameCrossing::StackedOut,
-        ),
+        (1, ForUs, Some(10), link(THEIRS, ETH), StackedIn),
+        (1, Outgoing, Some(10), link(ETH, THEIRS), StackedOut),
+        (1, ForUs, Some(20), link(THEIRS, ETH), In),
+        (1, ForOther, None, link(THEIRS, MACVLAN), StackedIn),
+        (1, Outgoing, None, link(MACVLAN, THEIRS), StackedOut),
+        (2, ForUs, None, link(THEIRS, ETH), In),
+        (7, ForUs, None, link(THEIRS, ETH), StackedIn),
+        (7, Outgoing, None, link(ETH, THEIRS), StackedOut),
     ];
     for (index, seen, vlan, addresses, expected) in cases {
         assert_eq!(

@@ -3,8 +3,9 @@
 //! In: the kernel's counters at each report, and which report was accepted. Out: one delta for `network_stats`.
 //!
 //! Invariants: never negative, whatever interfaces do; a report that was lost or throttled loses no bytes, the next one
-//! carries them (unless the operator wants them dropped, or the service refused the report for good); before the first accepted report there is no delta. What an interface counted between the last look
-//! and its removal cannot be known and is not in any report.
+//! carries them (unless the operator wants them dropped, or the service refused the report for good); before the first
+//! accepted report there is no delta. What an interface counted between the last look and its removal cannot be known
+//! and is not in any report.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,8 +21,9 @@ const MAX_INTERFACES: usize = 1_024;
 /// Cumulative growth and what of it was reported.
 #[derive(Debug, Clone, Default)]
 pub struct Baseline {
-    /// By interface index: a renamed interface goes on, a replaced one has another. Interfaces that are gone stay known,
-    /// so that one that comes back (from a container, or after an incomplete list) is not told from its begin again.
+    /// By interface index: a renamed interface goes on, a replaced one has another. Interfaces that are gone stay
+    /// known, so that one that comes back (from a container, or after an incomplete list) is not told from its begin
+    /// again.
     last: Option<BTreeMap<u32, Counters>>,
     grown: Counters,
     accepted: Option<Counters>,
@@ -30,12 +32,6 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Nothing known, nothing reported.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Takes in the kernel's counters. May be called more often than reports are made: each call bounds what a removed
     /// interface can lose.
     ///
@@ -124,7 +120,7 @@ mod tests {
 
     /// A baseline with one accepted report at 1,000 bytes.
     fn started() -> Baseline {
-        let mut baseline = Baseline::new();
+        let mut baseline = Baseline::default();
         baseline.observe(&[link("eth0", 2, 1_000)]);
         assert_eq!(
             baseline.begin(1, OfflinePolicy::Fold),
@@ -158,7 +154,7 @@ mod tests {
 
     #[test]
     fn no_delta_until_a_report_was_accepted() {
-        let mut baseline = Baseline::new();
+        let mut baseline = Baseline::default();
         baseline.observe(&[link("eth0", 2, 1_000)]);
         assert_eq!(baseline.begin(1, OfflinePolicy::Fold), None);
         baseline.observe(&[link("eth0", 2, 3_000)]);
@@ -234,7 +230,7 @@ mod tests {
             Some(50),
             "from report 3 on"
         );
-        let mut fresh = Baseline::new();
+        let mut fresh = Baseline::default();
         fresh.observe(&[link("eth0", 2, 1)]);
         fresh.begin(1, OfflinePolicy::Fold);
         fresh.given_up(1);

@@ -7,7 +7,7 @@
 /// Longest pause in reports: a day of five-minute ones.
 const LONGEST: u32 = 288;
 
-/// The suspicion.
+/// How long custom metrics stay away after a refused report.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CustomMetricPause {
     /// Reports still to be accepted without custom metrics.

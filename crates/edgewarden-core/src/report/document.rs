@@ -37,12 +37,10 @@ pub struct ReportInput<'a> {
     pub custom: &'a [CustomMetric],
 }
 
-/// A report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Number and format version.
     pub header: Header,
-    /// The metrics.
     pub metrics: Metrics,
     /// Custom metrics, lists possibly cut.
     pub custom: Vec<CustomMetric>,
@@ -68,20 +66,15 @@ pub struct Metrics {
     pub listening_udp_ports: Option<ListeningPorts>,
     /// Traffic since the last accepted report.
     pub network_stats: Option<NetworkStats>,
-    /// Connections.
     pub tcp_connections: Option<TcpConnections>,
 }
 
 /// Traffic since the last accepted report, in bytes and packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NetworkStats {
-    /// Received.
     pub bytes_in: u64,
-    /// Sent.
     pub bytes_out: u64,
-    /// Received.
     pub packets_in: u64,
-    /// Sent.
     pub packets_out: u64,
 }
 
@@ -111,12 +104,10 @@ pub struct ListeningPorts {
     pub total: u64,
 }
 
-/// One listening port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListeningPort {
     /// The interface with the address listened on, the address itself if it is `0.0.0.0` or `::`.
     pub interface: Option<String>,
-    /// Port number.
     pub port: u16,
 }
 
@@ -136,12 +127,10 @@ pub struct EstablishedList {
     pub total: u64,
 }
 
-/// One established connection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReportedConnection {
     /// The interface with our address; absent if none has it.
     pub local_interface: Option<String>,
-    /// Our port.
     pub local_port: u16,
     /// `ip:port`, an IPv6 address in brackets.
     pub remote_addr: String,
@@ -155,15 +144,11 @@ pub enum BuildError {
     TooSmall {
         /// Bytes of the report without lists.
         needed: usize,
-        /// Bytes allowed.
         limit: usize,
     },
     /// The serializer refused.
     #[error("could not write the report")]
-    Serialize {
-        /// What it said.
-        message: String,
-    },
+    Serialize { message: String },
 }
 
 impl Report {

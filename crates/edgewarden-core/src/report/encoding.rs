@@ -13,7 +13,6 @@ use super::names::NameLength;
 /// How the bytes are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Format {
-    /// JSON.
     #[default]
     Json,
     /// CBOR, RFC 8949: definite lengths, whole numbers as integers.
@@ -34,9 +33,7 @@ impl Format {
 /// How a report is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Encoding {
-    /// JSON or CBOR.
     pub format: Format,
-    /// Long or short names.
     pub names: NameLength,
 }
 
@@ -47,7 +44,6 @@ impl Encoding {
         names: NameLength::Long,
     };
 
-    /// The bytes.
     pub(super) fn write(self, value: &impl Serialize, into: impl io::Write) -> Result<(), BuildError> {
         let outcome = match self.format {
             Format::Json => serde_json::to_writer(into, value).map_err(|error| error.to_string()),

@@ -10,19 +10,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastReport {
-    /// Its number.
     pub report_id: u64,
     /// When it was handed over.
     pub sent: Timestamp,
-    /// Where to.
     pub topic: String,
-    /// Its length.
     pub bytes: usize,
-    /// What became of it.
     pub outcome: ReportOutcome,
     /// When that was known.
     pub answered: Option<Timestamp>,
-    /// What went wrong.
     pub error: Option<String>,
 }
 

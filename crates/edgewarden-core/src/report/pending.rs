@@ -10,7 +10,7 @@ use super::custom::traffic::TrafficTotals;
 /// Intervals told apart; older ones become one. An answer later than this many reports is worthless.
 const MAX_INTERVALS: usize = 4;
 
-/// The intervals.
+/// Intervals whose reports were not accepted, oldest first, each with its report's number.
 #[derive(Debug, Clone, Default)]
 pub struct PendingIntervals(VecDeque<(u64, TrafficTotals)>);
 

@@ -1,7 +1,7 @@
 //! Answers of the service to reports.
 //!
-//! In: a topic and a body, both from outside. Out: a [`ReportReply`], or nothing if the topic is not an answer. The topic's
-//! last part is the truth; the body is only asked for details, in JSON or CBOR, and may be anything.
+//! In: a topic and a body, both from outside. Out: a [`ReportReply`], or nothing if the topic is not an answer. The
+//! topic's last part is the truth; the body is only asked for details, in JSON or CBOR, and may be anything.
 
 use serde_json::Value;
 
@@ -15,13 +15,10 @@ const MAX_TEXT: usize = 256;
 /// What the service did with a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyOutcome {
-    /// Taken.
     Accepted,
-    /// Not taken.
     Rejected,
 }
 
-/// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportReply {
     /// From the topic.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Shortest time between two reports in seconds, whatever the interval: Device Defender throttles a device that reports
 /// more often.
-pub const SERVICE_MINIMUM_INTERVAL: u64 = 300;
+pub(crate) const SERVICE_MINIMUM_INTERVAL: u64 = 300;
 const SERVICE_MINIMUM: Duration = Duration::from_secs(SERVICE_MINIMUM_INTERVAL);
 
 /// Slots of one agent.

@@ -1,7 +1,7 @@
 //! The document's shape, once, for both sets of names and both encodings.
 //!
-//! In: the document's types with the wanted [`NameLength`]. Out: serde's calls. Every object tells its number of members
-//! beforehand: CBOR writes it first.
+//! In: the document's types with the wanted [`NameLength`]. Out: serde's calls. Every object tells its number of
+//! members beforehand: CBOR writes it first.
 
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 

@@ -1,4 +1,4 @@
-//! How the two nuclei differ on the wire, as data: reference/ipc-wire.md, sections 1 to 3 and 6.
+//! How the two nuclei differ on the wire, as data: docs/reference/ipc-wire.md.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! accessControl: may this component do this operation on this resource? Pure.
 //!
 //! In: the configuration's `accessControl` and a request. Out: yes or no, by the rules both nuclei share
-//! (reference/ipc-wire.md, section 7). Deliberately absent: the services this stand-in has no operation of.
+//! (docs/reference/ipc-wire.md#access-control). Deliberately absent: the services this stand-in has no operation of.
 
 use serde_json::Value;
 

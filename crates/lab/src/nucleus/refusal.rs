@@ -1,4 +1,4 @@
-//! Error answers, in the shape of each nucleus: reference/ipc-wire.md, section 3.
+//! Error answers, in the shape of each nucleus: docs/reference/ipc-wire.md#requests-and-answers.
 
 use greengrass_ipc::frame::{Message, MessageKind, TERMINATE_STREAM};
 use serde_json::json;

@@ -19,7 +19,7 @@ use crate::quarantine::plan::severed::SocketEnds;
 /// Message type of `linux/sock_diag.h`; `netlink-packet-sock-diag` knows the question only.
 const SOCK_DESTROY: u16 = 21;
 /// Sockets of one look, 10 MB; more are closed by the next look.
-pub const MAX_FOUND: usize = 65_536;
+pub(crate) const MAX_FOUND: usize = 65_536;
 /// Shortest time between two looks that are not urgent.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// These take at most one part in so many of a core's time, as `super::LIST_SHARE`.
@@ -39,7 +39,6 @@ pub struct LiveSocket {
 /// What became of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DestroyOutcome {
-    /// Closed.
     Destroyed,
     /// It was closed already.
     Gone,
@@ -51,9 +50,9 @@ impl SockDiag {
     /// Calls `each` for every socket that is connected: TCP whose handshake has begun at the other side and UDP with a
     /// remote end.
     ///
-    /// TCP in SYN-SENT is left alone: it has carried nothing, and a program whose attempts failed at once would only try
-    /// more often. So are TIME-WAIT and its like in FIN-WAIT-2: remainders without a socket, which the kernel refuses to
-    /// close.
+    /// TCP in SYN-SENT is left alone: it has carried nothing, and a program whose attempts failed at once would only
+    /// try more often. So are TIME-WAIT and its like in FIN-WAIT-2: remainders without a socket, which the kernel
+    /// refuses to close.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -121,7 +120,7 @@ fn live_socket(
 }
 
 /// Looks for sockets, not more often than it may.
-pub struct SocketFinder {
+pub(crate) struct SocketFinder {
     sockets: Option<SockDiag>,
     pace: Pace,
 }
@@ -141,7 +140,7 @@ impl SocketFinder {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn look(
+    pub(crate) fn look(
         &mut self,
         now: Instant,
         urgent: bool,
@@ -167,7 +166,7 @@ impl SocketFinder {
     ///
     /// # Errors
     /// As [`SockDiag::destroy`].
-    pub fn destroy(&mut self, socket: &LiveSocket) -> Result<DestroyOutcome, NetlinkError> {
+    pub(crate) fn destroy(&mut self, socket: &LiveSocket) -> Result<DestroyOutcome, NetlinkError> {
         self.with(|diag| diag.destroy(socket))
     }
 

@@ -1,9 +1,9 @@
 //! Asks the kernel about sockets through `NETLINK_SOCK_DIAG`.
 //!
-//! In: a flow, or nothing. Out: the socket of that flow, or every socket; [`destroy`] closes one. One netlink socket for each [`SockDiag`]; it
-//! belongs to the network namespace of the thread that opened it.
+//! In: a flow, or nothing. Out: the socket of that flow, or every socket; [`destroy`] closes one. One netlink socket
+//! for each [`SockDiag`]; it belongs to the network namespace of the thread that opened it.
 
-pub mod destroy;
+pub(crate) mod destroy;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
-//! What a reader may believe. In: the kept files, oldest first. Out: a [`ChainSummary`], or the first place that is not as
-//! the agent wrote it.
+//! What a reader may believe. In: the kept files, oldest first. Out: a [`ChainSummary`], or the first place that is not
+//! as the agent wrote it.
 //!
-//! What a chain cannot show: records missing at its end (compare with the running agent's [`ChainHead`]), and a chain that
-//! somebody wrote anew from some record on (compare with a hash that was noted elsewhere).
+//! What a chain cannot show: records missing at its end (compare with the running agent's [`ChainHead`]), and a chain
+//! that somebody wrote anew from some record on (compare with a hash that was noted elsewhere).
 
 use super::record::{self, ChainHead, Hash, LineFault, Record};
 use super::{Event, KEPT};
@@ -10,11 +10,9 @@ use super::{Event, KEPT};
 /// One file as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryFile {
-    /// Its name.
     pub name: String,
     /// How many rotations ago it was written; 0 is the running one.
     pub age: usize,
-    /// Its bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -23,7 +21,6 @@ pub struct HistoryFile {
 pub struct TornLine {
     /// Where, as `file:line`.
     pub at: String,
-    /// How many bytes.
     pub bytes: usize,
 }
 
@@ -48,15 +45,13 @@ pub enum ChainFault {
     Line {
         /// Where, as `file:line`.
         at: String,
-        /// What is wrong.
         fault: LineFault,
     },
     /// The numbers do not follow each other.
     #[error("{at}: record {found}, expected {expected}: records were removed, doubled or moved")]
     Order {
-        /// Where.
+        /// As `file:line`.
         at: String,
-        /// The record's number.
         found: u64,
         /// What had to come.
         expected: u64,
@@ -66,9 +61,8 @@ pub enum ChainFault {
         "{at}: record {seq} names {found} as the one before it, expected {expected}: one of the two was replaced"
     )]
     Link {
-        /// Where.
+        /// As `file:line`.
         at: String,
-        /// The record's number.
         seq: u64,
         /// What it names.
         found: Hash,
@@ -80,9 +74,8 @@ pub enum ChainFault {
         "{at}: the history begins at record {found}, expected 1: only a full set of {KEPT} older files begins later"
     )]
     Beginning {
-        /// Where.
+        /// As `file:line`.
         at: String,
-        /// The record's number.
         found: u64,
     },
 }

@@ -14,19 +14,15 @@ use crate::quarantine::plan::{Plan, PlanId, Scope};
 /// Who did something, as far as the kernel told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// Its process.
     pub pid: u32,
-    /// Its short name.
+    /// `comm`: at most 15 bytes, chosen by the process itself.
     pub name: String,
 }
 
-/// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
-    /// The agent started.
     Started {
-        /// Its version.
         version: String,
     },
     /// The agent was told to stop; the kernel keeps what it has.
@@ -38,52 +34,40 @@ pub enum Event {
     },
     /// An authority gave an order, or changed its own.
     Ordered {
-        /// Who.
         authority: Authority,
         /// The authority's name for the order.
         order: String,
-        /// How strictly.
         posture: Posture,
-        /// Why.
         reason: Option<String>,
         /// When it ends by itself.
         expires: Option<Timestamp>,
     },
     /// A wish could not be read and changed nothing.
     Refused {
-        /// Whose.
         authority: Authority,
-        /// Every fault.
         faults: Vec<String>,
     },
     /// An order was taken back.
     Released {
-        /// Whose order.
         authority: Authority,
-        /// Its name.
         order: String,
         /// Who took it back.
         by: Authority,
     },
     /// An order ended by itself.
     Expired {
-        /// Whose.
         authority: Authority,
-        /// Its name.
         order: String,
     },
     /// The operator ended every order.
     Overridden {
-        /// Why.
         reason: String,
         /// Which, each with its authority.
         orders: Vec<String>,
     },
     /// Another plan follows from the orders.
     Planned {
-        /// Which.
         plan: PlanId,
-        /// How strictly.
         posture: Posture,
         /// How exactly the control channel's lifeline is drawn.
         scope: Scope,
@@ -94,40 +78,32 @@ pub enum Event {
     },
     /// A plan was loaded into the kernel.
     Applied {
-        /// Which.
         plan: PlanId,
         /// What was loaded: layers, counts.
         what: String,
     },
     /// The kernel was read back and holds the plan; nothing left that should not.
     Verified {
-        /// Which.
         plan: PlanId,
-        /// What is enforced.
         posture: Posture,
     },
     /// The control channel works behind the rules.
     Confirmed {
-        /// Which plan.
         plan: PlanId,
     },
     /// The control channel was silent: its lifelines were widened.
     Widened {
-        /// Which plan.
         plan: PlanId,
     },
     /// The control channel stayed silent: the plan was given up.
     RolledBack {
-        /// Which plan.
         plan: PlanId,
-        /// Why.
         why: String,
     },
     /// Somebody changed the rules; they were put back.
     Reasserted {
         /// Who, when the kernel told.
         by: Option<Actor>,
-        /// What was changed.
         what: String,
     },
     /// Something stands in the way of what is ordered.
@@ -135,41 +111,33 @@ pub enum Event {
         /// Each new fault.
         faults: Vec<String>,
     },
-    /// A process was stopped.
     ProcessStopped {
-        /// Which.
         pid: u32,
-        /// Its short name.
+        /// `comm`: at most 15 bytes, chosen by the process itself.
         name: String,
-        /// Its executable.
+        /// Path of the program; `None` where it cannot be read.
         exe: Option<String>,
-        /// Frozen or killed.
         action: ProcessAction,
     },
     /// A frozen process runs again.
     ProcessFreed {
-        /// Which.
         pid: u32,
-        /// Its short name.
+        /// `comm`: at most 15 bytes, chosen by the process itself.
         name: String,
     },
     /// The end of the file was torn: power was lost while a record was written. It was cut off.
     Torn {
-        /// How many bytes.
         bytes: u64,
         /// How they began.
         begin: String,
     },
     /// The history is not as the agent left it.
     Damaged {
-        /// What was found.
         what: String,
     },
     /// Events without a record.
     Missed {
-        /// How many.
         count: u64,
-        /// Why.
         why: String,
     },
 }

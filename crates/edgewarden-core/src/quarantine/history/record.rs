@@ -18,7 +18,7 @@ const MAX_TEXT: usize = 256;
 /// Texts of one list that are kept.
 const MAX_LIST: usize = 8;
 /// Longest line in bytes. A control character is six bytes in JSON: a list of the longest texts is below 14,000.
-pub const MAX_LINE: usize = 16 * 1024;
+pub(crate) const MAX_LINE: usize = 16 * 1024;
 /// Hexadecimal digits of a hash.
 const DIGITS: usize = 64;
 /// What stands before the hash of a line.
@@ -58,7 +58,6 @@ impl std::fmt::Display for Hash {
 pub struct ChainHead {
     /// Number of the newest record, from 1.
     pub seq: u64,
-    /// Its hash.
     pub hash: Hash,
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::record::{self, parse};
+use super::record::{self, Hash, parse};
 use super::*;
 use crate::quarantine::orders::order::{Authority, Order, Posture, ProcessAction};
 use crate::quarantine::plan::{IsolationSettings, Scope, fold};

@@ -1,9 +1,8 @@
 //! The addresses that lifelines were last seen at: a bounded memory.
 //!
-//! In: addresses with the time they were seen. Out: the addresses that may be used. In the journal, so that isolation can
-//! be restored before any name resolves.
-//! Invariants: a purpose's last address is never forgotten, so a failing resolver cannot cut a lifeline; no purpose
-//! pushes out another's addresses.
+//! In: addresses with the time they were seen. Out: the addresses that may be used. In the journal, so that isolation
+//! can be restored before any name resolves. Invariants: a purpose's last address is never forgotten, so a failing
+//! resolver cannot cut a lifeline; no purpose pushes out another's addresses.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +13,7 @@ use super::lifeline::{Endpoint, Purpose};
 
 /// Endpoint addresses kept for each purpose, so that none can push out another's. AWS answers with up to eight
 /// addresses a name and there are four ports; this bounds the set and the journal.
-pub const MAX_ENDPOINTS: usize = 128;
+pub(crate) const MAX_ENDPOINTS: usize = 128;
 /// Addresses read from a journal: all that can have been written.
 const MAX_JOURNALED: usize = Purpose::ALL.len() * MAX_ENDPOINTS;
 /// How long an address stays usable after the last answer that named it. The IoT endpoints rotate their

@@ -1,12 +1,12 @@
 //! What DNS answers that pass by say about the lifelines' addresses.
 //!
-//! In: datagrams of port 53 as they were seen ([`Datagram`]), what is watched for ([`WatchedNames`]), `now` as uptime. Out:
-//! endpoints. So an address that the nucleus has just been told is open before it is tried a second time.
+//! In: datagrams of port 53 as they were seen ([`Datagram`]), what is watched for ([`WatchedNames`]), `now` as uptime.
+//! Out: endpoints. So an address that the nucleus has just been told is open before it is tried a second time.
 //!
-//! Invariants: an answer counts only if its question was seen leaving shortly before, with the same transaction, client,
-//! name and type, on the same interface, and it comes from the resolver that was asked, which the host's configuration
-//! names; each question is answered once. An answer gives addresses of the name that was asked only, through its own
-//! aliases. Everything is bounded; what makes no sense is passed over.
+//! Invariants: an answer counts only if its question was seen leaving shortly before, with the same transaction,
+//! client, name and type, on the same interface, and it comes from the resolver that was asked, which the host's
+//! configuration names; each question is answered once. An answer gives addresses of the name that was asked only,
+//! through its own aliases. Everything is bounded; what makes no sense is passed over.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -17,14 +17,13 @@ use simple_dns::{CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, 
 
 use super::lifeline::{Endpoint, LifelineTarget};
 
-/// The port of DNS.
 pub const PORT: u16 = 53;
 /// Longest message read, in bytes: resolvers announce 1,232 to 4,096; what is longer goes over TCP.
 pub const MAX_MESSAGE: usize = 4_096;
 /// How long an answer may take; a client asks again after five seconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// Questions waiting for their answer. A program that asks for lifelines' names without end pushes out old questions; their
-/// addresses are then found by our own look-ups.
+/// Questions waiting for their answer. A program that asks for lifelines' names without end pushes out old questions;
+/// their addresses are then found by our own look-ups.
 const MAX_QUESTIONS: usize = 256;
 /// Records of one kind in a message that is read; AWS answers with up to eight addresses after a few aliases.
 const MAX_RECORDS: usize = 64;
@@ -94,15 +93,11 @@ pub enum DatagramDirection {
 /// A UDP datagram that was seen.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram<'a> {
-    /// Who sent it.
     pub source: SocketAddr,
-    /// To whom.
     pub destination: SocketAddr,
     /// Index of the interface it was seen on.
     pub interface: u32,
-    /// Which way it went.
     pub way: DatagramDirection,
-    /// Its content.
     pub payload: &'a [u8],
 }
 
@@ -117,7 +112,7 @@ struct DnsQuestion {
     kind: QTYPE,
 }
 
-/// The memory of questions.
+/// Questions that were seen and wait for their answers.
 #[derive(Debug, Default)]
 pub struct DnsAnswers {
     waiting: VecDeque<(Duration, DnsQuestion)>,

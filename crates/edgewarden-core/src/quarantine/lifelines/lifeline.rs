@@ -1,7 +1,8 @@
 //! What isolation never cuts: which names must be reachable, for what, and at which ports.
 //!
 //! In: the configuration's switches, what the nucleus and the host say of their surroundings ([`Surroundings`]).
-//! Out: [`LifelineTarget`]s to resolve; a target makes [`Endpoint`]s of addresses. Names and ports: shadow.md 11.
+//! Out: [`LifelineTarget`]s to resolve; a target makes [`Endpoint`]s of addresses. Names and ports:
+//! docs/reference/shadow.md#endpoints-and-ports.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,8 +24,8 @@ pub struct Lifelines {
     pub dns: bool,
     /// NTP to the configured time servers.
     pub ntp: bool,
-    /// The IoT data endpoint, or the proxy that leads there. Switching it off means that only a person at the device can
-    /// release it.
+    /// The IoT data endpoint, or the proxy that leads there. Switching it off means that only a person at the device
+    /// can release it.
     pub data_endpoint: bool,
     /// What a deployment needs: the Greengrass data plane, credentials and S3.
     pub deployments: bool,
@@ -68,7 +69,6 @@ impl Lifelines {
 pub enum Purpose {
     /// The control channel: MQTT and HTTPS of the IoT data endpoint, or the proxy that the nucleus reaches it through.
     DataEndpoint,
-    /// A configured resolver.
     Dns,
     /// A configured time server.
     Ntp,
@@ -83,7 +83,6 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// Every purpose.
     pub const ALL: [Self; 7] = [
         Self::DataEndpoint,
         Self::Dns,
@@ -109,7 +108,6 @@ pub enum Weight {
 /// A name or address that must be reachable, with its ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LifelineTarget {
-    /// What for.
     pub purpose: Purpose,
     /// How much depends on it.
     pub weight: Weight,
@@ -117,7 +115,6 @@ pub struct LifelineTarget {
     pub host: String,
     /// Whether names below it count too, when the device is seen to ask for them: the buckets of S3.
     pub below: bool,
-    /// Where.
     pub ports: Vec<(Protocol, u16)>,
 }
 
@@ -149,13 +146,9 @@ impl LifelineTarget {
 /// One address of a lifeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// What for.
     pub purpose: Purpose,
-    /// Where.
     pub address: IpAddr,
-    /// How.
     pub protocol: Protocol,
-    /// Which port.
     pub port: u16,
 }
 
@@ -182,11 +175,10 @@ pub struct Surroundings {
     pub time_servers: Vec<String>,
 }
 
-/// Port of DNS.
-pub const DNS_PORT: u16 = 53;
-/// Ports of the IoT data endpoint: MQTT, HTTPS, and both with ALPN (shadow.md 11).
-pub const DATA_ENDPOINT_PORTS: [u16; 3] = [8883, 8443, 443];
-/// Ports of the Greengrass data plane (shadow.md 11).
+pub(crate) const DNS_PORT: u16 = 53;
+/// Ports of the IoT data endpoint: MQTT, HTTPS, and both with ALPN (docs/reference/shadow.md#endpoints-and-ports).
+pub(crate) const DATA_ENDPOINT_PORTS: [u16; 3] = [8883, 8443, 443];
+/// Ports of the Greengrass data plane (docs/reference/shadow.md#endpoints-and-ports).
 const DATA_PLANE_PORTS: [u16; 2] = [8443, 443];
 
 fn tcp(ports: impl IntoIterator<Item = u16>) -> Vec<(Protocol, u16)> {

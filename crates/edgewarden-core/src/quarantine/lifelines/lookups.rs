@@ -19,8 +19,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const RETRY_OPTIONAL: Duration = Duration::from_secs(60);
 /// While the control channel is broken behind our rules: its address may have changed.
 const URGENT: Duration = Duration::from_secs(3);
-/// Names at a time: all that the configuration, the host and the nucleus can make (16 resolvers, 16 and 64 time servers,
-/// ten names of AWS).
+/// Names at a time: all that the configuration, the host and the nucleus can make (16 resolvers, 16 and 64 time
+/// servers, ten names of AWS).
 const MAX_NAMES: usize = 128;
 
 /// The names and what is known of each.

@@ -14,14 +14,14 @@ use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Fields, Scalars, push, read_flag};
 
 /// Allowances of one order. Each becomes two rules; more than this is a mistake, and bounds the ruleset.
-pub const MAX_ALLOWANCES: usize = 64;
+pub(crate) const MAX_ALLOWANCES: usize = 64;
 /// Ports of one allowance.
 const MAX_PORTS: usize = 64;
 /// Blocked remotes and ports of one order; the shadow's 8 KB hold about 400.
-pub const MAX_BLOCKS: usize = 1024;
+pub(crate) const MAX_BLOCKS: usize = 1024;
 /// Blocked remotes of the operator's order, which comes from a file: the longest lists that are traded have some
 /// 100,000; the ruleset takes about 20 MB of kernel memory then.
-pub const MAX_OPERATOR_BLOCKS: usize = 131_072;
+pub(crate) const MAX_OPERATOR_BLOCKS: usize = 131_072;
 /// Slowest egress limit in bytes a second: less could not even carry one full packet a second.
 const MIN_RATE: u64 = 1_500;
 /// Largest limit and quota in bytes; what the kernel's 64-bit counters take without any doubt.
@@ -29,7 +29,7 @@ const MAX_BYTES: u64 = 1 << 50;
 /// Shortest and longest quota period in seconds: a minute, so that the counting is not reset all the time, and a year.
 const PERIOD: (u64, u64) = (60, 366 * 86_400);
 /// Process rules of one order.
-pub const MAX_PROCESS_RULES: usize = 64;
+pub(crate) const MAX_PROCESS_RULES: usize = 64;
 /// Longest id and reason; both are repeated in the reported shadow, which must stay small on nucleus lite.
 const MAX_ID: usize = 64;
 const MAX_REASON: usize = 256;
@@ -55,9 +55,7 @@ const ORDER_KEYS: [&str; 8] = [
 /// What an authority wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
-    /// No quarantine.
     Release,
-    /// This order.
     Order(Box<Order>),
 }
 
@@ -195,7 +193,7 @@ fn read_port(value: &Value, path: &str, scalars: Scalars, faults: &mut Vec<Fault
 }
 
 /// Reads one allowance; used for orders and for the configuration.
-pub fn read_allowance(
+pub(crate) fn read_allowance(
     value: &Value,
     path: &str,
     scalars: Scalars,
@@ -329,7 +327,7 @@ fn read_limit(value: &Value, scalars: Scalars, outer: &mut Fields<'_>) -> Option
 }
 
 /// Reads one process rule; used for orders and for the configuration.
-pub fn read_process_rule(
+pub(crate) fn read_process_rule(
     value: &Value,
     path: &str,
     scalars: Scalars,

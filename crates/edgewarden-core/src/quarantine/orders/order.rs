@@ -1,7 +1,8 @@
 //! What one authority wants, as data.
 //!
 //! Out: [`Order`] and its parts, serialised the same way in the shadow, the configuration, the journal and the CLI.
-//! Absent on purpose: reading hostile input (see [`super::document`]) and what an order does (see [`crate::quarantine::plan`]).
+//! Absent on purpose: reading hostile input (see [`super::document`]) and what an order does (see
+//! [`crate::quarantine::plan`]).
 
 use std::fmt;
 
@@ -66,9 +67,7 @@ impl fmt::Display for Posture {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// TCP.
     Tcp,
-    /// UDP.
     Udp,
 }
 
@@ -96,7 +95,6 @@ pub enum Direction {
 pub struct Allowance {
     /// The other side.
     pub remote: IpNet,
-    /// Its protocol.
     pub protocol: Protocol,
     /// Ports at the side that accepts the flow; at least one.
     pub ports: Vec<u16>,
@@ -107,9 +105,7 @@ pub struct Allowance {
 /// A port to cut in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BlockedPort {
-    /// Its protocol.
     pub protocol: Protocol,
-    /// The destination port.
     pub port: u16,
 }
 
@@ -117,7 +113,6 @@ pub struct BlockedPort {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "WrittenRemote", into = "WrittenRemote")]
 pub struct BlockedRemote {
-    /// Whom.
     pub remote: IpNet,
     /// When the kernel lets it through again by itself.
     pub expires: Option<Timestamp>,
@@ -219,10 +214,8 @@ pub struct ProcessMatch {
 /// A process action and whom it concerns.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessRule {
-    /// Whom.
     #[serde(rename = "match")]
     pub matches: ProcessMatch,
-    /// What.
     pub action: ProcessAction,
 }
 
@@ -231,9 +224,7 @@ pub struct ProcessRule {
 pub struct Order {
     /// The authority's name for it; repeated deliveries of one order carry the same id.
     pub id: String,
-    /// Who wants it.
     pub authority: Authority,
-    /// How strictly.
     pub posture: Posture,
     /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]

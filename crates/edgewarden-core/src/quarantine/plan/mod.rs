@@ -47,7 +47,6 @@ pub enum Scope {
 pub struct IsolationSettings {
     /// Lifelines that are on.
     pub lifelines: Lifelines,
-    /// Standing allowances.
     pub allow: Vec<Allowance>,
     /// Processes stopped by every isolation.
     pub processes: Vec<ProcessRule>,
@@ -57,11 +56,9 @@ pub struct IsolationSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
-    /// Bytes.
     pub bytes: u64,
     /// When the running period began.
     pub since: Timestamp,
-    /// When it ends.
     pub until: Timestamp,
 }
 
@@ -71,7 +68,6 @@ pub struct Quota {
 pub struct PlannedLimit {
     /// Whose: `authority:id`.
     pub order: String,
-    /// Bytes a second.
     pub bytes_per_second: Option<u64>,
     /// Bytes of the running period.
     pub quota: Option<Quota>,
@@ -81,7 +77,6 @@ pub struct PlannedLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
     id: PlanId,
-    /// How strictly.
     pub posture: Posture,
     /// Ids of the orders it follows from.
     pub orders: Vec<String>,
@@ -110,40 +105,6 @@ pub fn fold(
     now: Timestamp,
 ) -> Plan {
     let posture = orders.iter().map(|order| order.posture).max().unwrap_or_default();
-    let isolating: Vec<&Order> = orders
-        .iter()
-        .filter(|order| order.posture == Posture::Isolate)
-        .collect();
-    let granted = isolating.first().map(|first| {
-        first
-            .allow
-            .iter()
-            .filter(|a| isolating.iter().all(|order| order.allow.contains(a)))
-            .cloned()
-    });
-    let allow: BTreeSet<Allowance> = settings
-        .allow
-        .iter()
-        .cloned()
-        .chain(granted.into_iter().flatten())
-        .collect();
-    let live = |expires: Option<Timestamp>| expires.is_none_or(|expires| expires > now);
-    let remotes = orders
-        .iter()
-        .flat_map(|order| order.block.remotes.iter().copied())
-        .filter(|blocked| live(blocked.expires))
-        .collect::<Vec<_>>();
-    let ports: BTreeSet<_> = orders
-        .iter()
-        .flat_map(|order| order.block.ports.iter().copied())
-        .collect();
-    let standing = settings.processes.iter().filter(|_| posture == Posture::Isolate);
-    let processes: BTreeSet<ProcessRule> = orders
-        .iter()
-        .flat_map(|order| &order.processes)
-        .chain(standing)
-        .cloned()
-        .collect();
     let mut plan = Plan {
         id: PlanId(String::new()),
         posture,
@@ -152,20 +113,46 @@ pub fn fold(
         scope,
         endpoints,
         allow: if posture == Posture::Isolate {
-            allow.into_iter().collect()
+            allowances(orders, settings)
         } else {
             Vec::new()
         },
-        block: Block {
-            remotes: disjoint(remotes),
-            ports: ports.into_iter().collect(),
-            omitted: 0,
-        },
+        block: blocks(orders, now),
         limits: orders.iter().filter_map(|order| limit_of(order, now)).collect(),
-        processes: processes.into_iter().collect(),
+        processes: process_rules(orders, settings, posture),
     };
     plan.id = id_of(&plan, orders);
     plan
+}
+
+/// The standing allowances, and those that every isolating order grants.
+fn allowances(orders: &[Order], settings: &IsolationSettings) -> Vec<Allowance> {
+    let isolating = || orders.iter().filter(|order| order.posture == Posture::Isolate);
+    let granted = isolating().next().into_iter().flat_map(|first| &first.allow);
+    let by_all = granted.filter(|allowance| isolating().all(|order| order.allow.contains(allowance)));
+    let allowances: BTreeSet<_> = settings.allow.iter().chain(by_all).cloned().collect();
+    allowances.into_iter().collect()
+}
+
+/// What any order blocks and has not ended at `now`.
+fn blocks(orders: &[Order], now: Timestamp) -> Block {
+    let blocks = || orders.iter().map(|order| &order.block);
+    let remotes = blocks().flat_map(|block| block.remotes.iter().copied());
+    let live = remotes.filter(|blocked| blocked.expires.is_none_or(|expires| expires > now));
+    let ports: BTreeSet<_> = blocks().flat_map(|block| block.ports.iter().copied()).collect();
+    Block {
+        remotes: disjoint(live.collect()),
+        ports: ports.into_iter().collect(),
+        omitted: 0,
+    }
+}
+
+/// The rules of all orders; those of the configuration count while the device is isolated.
+fn process_rules(orders: &[Order], settings: &IsolationSettings, posture: Posture) -> Vec<ProcessRule> {
+    let ordered = orders.iter().flat_map(|order| &order.processes);
+    let standing = settings.processes.iter().filter(|_| posture == Posture::Isolate);
+    let rules: BTreeSet<_> = ordered.chain(standing).cloned().collect();
+    rules.into_iter().collect()
 }
 
 fn limit_of(order: &Order, now: Timestamp) -> Option<PlannedLimit> {
@@ -243,7 +230,7 @@ impl Plan {
 
     /// TCP ports that wide lifelines open to any address; none while they are pinned. DNS's is not among them: it is
     /// opened for UDP alone.
-    pub fn wide_ports(&self) -> BTreeSet<u16> {
+    pub(crate) fn wide_ports(&self) -> BTreeSet<u16> {
         let wide =
             self.scope == Scope::Wide && self.lifelines.data_endpoint && self.posture == Posture::Isolate;
         if !wide {
@@ -255,7 +242,7 @@ impl Plan {
     }
 
     /// Whether a remote is blocked by name, whatever the posture.
-    pub fn blocks_remote(&self, address: IpAddr) -> bool {
+    pub(crate) fn blocks_remote(&self, address: IpAddr) -> bool {
         let remotes = &self.block.remotes;
         let after = remotes.partition_point(|blocked| blocked.remote.network() <= address);
         after > 0 && remotes[after - 1].remote.contains(&address)

@@ -16,16 +16,13 @@ use crate::quarantine::orders::order::{ProcessAction, ProcessMatch, ProcessRule}
 /// A process that was stopped, for release and for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoppedProcess {
-    /// Who.
     #[serde(flatten)]
     pub identity: ProcessId,
-    /// Short name.
+    /// `comm`: at most 15 bytes, chosen by the process itself.
     pub name: String,
-    /// Executable.
+    /// Path of the program; `None` where it cannot be read.
     pub exe: Option<String>,
-    /// What was done.
     pub action: ProcessAction,
-    /// When.
     pub at: Timestamp,
 }
 
@@ -39,8 +36,9 @@ pub struct ProtectedProcesses {
 }
 
 /// Whether a cgroup is one of the nucleus' own services: lite runs each as `ggl.core.*.service` of the system
-/// (ipc-wire.md 2); components are `ggl.<component>.service`. The whole path counts: anybody can name a unit of a
-/// user's own manager like that. On classic every component shares the nucleus' cgroup, so there only its pid counts.
+/// (docs/reference/ipc-wire.md#connecting); components are `ggl.<component>.service`. The whole path counts: anybody
+/// can name a unit of a user's own manager like that. On classic every component shares the nucleus' cgroup, so there
+/// only its pid counts.
 pub fn is_nucleus_service(cgroup: &str) -> bool {
     let name = cgroup
         .strip_prefix("/system.slice/ggl.core.")

@@ -1,10 +1,9 @@
 //! Which live connections a plan cuts, so that their sockets can be closed.
 //!
 //! In: the plan, connections as their sockets have them. Out: whether the rules let nothing of them pass any more. Says
-//! the same as [`crate::quarantine::ruleset`] does of packets, and where the two could differ it says "passes": closing a socket is
-//! for good, a packet that is dropped is not.
-//! Absent: forwarded connections, whose sockets are on other devices; address translation, which sockets do not see;
-//! who holds a socket.
+//! the same as [`crate::quarantine::ruleset`] does of packets, and where the two could differ it says "passes": closing
+//! a socket is for good, a packet that is dropped is not. Absent: forwarded connections, whose sockets are on other
+//! devices; address translation, which sockets do not see; who holds a socket.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +18,6 @@ const DHCP_PORTS: [(u16, u16); 2] = [(68, 67), (546, 547)];
 /// Who talks to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketEnds {
-    /// How.
     pub protocol: Protocol,
     /// Our end; IPv4-mapped addresses taken as IPv4.
     pub local: SocketAddr,

@@ -3,7 +3,8 @@
 //! In: [`Plan`]. Out: the sets' declarations with their elements, and the change from one content to another.
 //!
 //! Single hosts and wider blocks are kept apart: hosts are in a hash, where one more costs the same however many there
-//! are; of a set with intervals nft 1.0.6 reads every element before it adds one (100,000: 2 s, nftables on this kernel).
+//! are; of a set with intervals nft 1.0.6 reads every element before it adds one (100,000: 2 s, nftables on this
+//! kernel).
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ const MAX_TIMEOUT: i64 = 10 * 366 * 86_400;
 /// What the sets hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SetElements {
-    /// Lifeline addresses.
+    /// Lifelines, sorted.
     pub endpoints: Vec<(IpAddr, Protocol, u16)>,
     /// Blocked hosts, with the time each ends; sorted.
     pub hosts: Vec<(IpAddr, Option<Timestamp>)>,

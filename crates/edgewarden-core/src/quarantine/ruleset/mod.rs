@@ -2,7 +2,7 @@
 //!
 //! In: [`Plan`], the [`Hooks`] that this device has, whether to cut or only to count. Out: [`Ruleset`]: the tables, the
 //! elements of their sets, the transaction that loads them whole and the one that changes elements alone. Facts about
-//! the syntax: nftables.md (tried on nft 1.0.6).
+//! the syntax: docs/reference/nftables.md#syntax.
 //!
 //! Invariants: only our own tables, `edgewarden` in the families inet, bridge and netdev. `ct state established accept`
 //! appears nowhere: a flow lives only while its lifeline or allowance says so, whatever conntrack remembers, so an
@@ -40,7 +40,6 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Inet, Self::Bridge, Self::Netdev];
 
     /// As nft writes it.
@@ -71,7 +70,6 @@ pub struct EgressDevice {
 /// Which of the kernel's hooks besides the IP stack's are used on this device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// It has a bridge.
     pub bridge: bool,
     /// Interfaces for the egress hook; none where the kernel does not have it.
     pub egress: Vec<EgressDevice>,
@@ -88,7 +86,6 @@ pub enum CutAction {
     Count,
 }
 
-/// One rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// `ew:<what>:<digest of the statement>`; unique enough to name the rule and to notice another statement.
@@ -129,14 +126,11 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// One table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Its family.
     pub layer: Layer,
     /// Whether its rules ask for lifeline addresses.
     pub has_endpoints: bool,
-    /// Its chains.
     pub chains: Vec<Chain>,
 }
 
@@ -307,8 +301,8 @@ impl Table {
     }
 }
 
-/// Smallest bucket of a rate in bytes: the kernel hands packets of up to 64 KiB to the hooks, and one that is larger than
-/// the bucket would never pass.
+/// Smallest bucket of a rate in bytes: the kernel hands packets of up to 64 KiB to the hooks, and one that is larger
+/// than the bucket would never pass.
 const MIN_BUCKET: u64 = 65_536;
 /// Smallest burst in bytes: one packet.
 const MIN_BURST: u64 = 1_500;

@@ -1,8 +1,8 @@
 //! The rules of each hook.
 //!
-//! In: [`Plan`], [`Hooks`], [`CutAction`]. Out: chains. What passes on the way out is written once and used by the hook of
-//! the IP stack and by the egress hook of the interfaces; there it is told without connection tracking, which that hook
-//! does not have, and counts the frame's header in its lengths.
+//! In: [`Plan`], [`Hooks`], [`CutAction`]. Out: chains. What passes on the way out is written once and used by the hook
+//! of the IP stack and by the egress hook of the interfaces; there it is told without connection tracking, which that
+//! hook does not have, and counts the frame's header in its lengths.
 
 use ipnet::IpNet;
 

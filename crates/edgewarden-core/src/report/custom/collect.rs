@@ -1,7 +1,7 @@
 //! Values of the metrics that are configured.
 //!
-//! In: [`MetricSetting`]s, [`TrafficTotals`], the proven posture. Out: metrics, and a sentence for each that could not be told: it
-//! is left out, because a wrong zero or an empty list would clear an alarm.
+//! In: [`MetricSetting`]s, [`TrafficTotals`], the proven posture. Out: metrics, and a sentence for each that could not
+//! be told: it is left out, because a wrong zero or an empty list would clear an alarm.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -31,7 +31,6 @@ pub struct CollectedMetrics {
     pub missing: Vec<String>,
 }
 
-/// Fills the settings.
 #[must_use]
 pub fn collect(settings: &[MetricSetting], sources: &MetricInputs<'_>) -> CollectedMetrics {
     let mut collected = CollectedMetrics::default();

@@ -1,7 +1,7 @@
 //! Metrics of other programs, dropped as files into a directory.
 //!
-//! In: names, ages and contents of the files, as `host::files::drop_directory` read them. Out: metrics, and a sentence for
-//! every file that is not one. One file is one metric: `<name>.json` with exactly one of `number`, `number_list`,
+//! In: names, ages and contents of the files, as `host::files::drop_directory` read them. Out: metrics, and a sentence
+//! for every file that is not one. One file is one metric: `<name>.json` with exactly one of `number`, `number_list`,
 //! `string_list`, `ip_list`, the value in its plain form: `{"number": 12.5}`.
 
 use std::net::IpAddr;
@@ -14,14 +14,13 @@ use super::{CustomMetric, MAX_ITEMS, MAX_TEXT, MetricItem, MetricType, is_name};
 /// What a file's name ends with; others are passed over, so that a writer can rename a finished file into place.
 const ENDING: &str = ".json";
 
-/// One file.
+/// One file of the directory in which other programs drop metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricFile {
     /// Its name in the directory.
     pub file: String,
     /// Time since it was written; `None` if that lies in the future.
     pub age: Option<Duration>,
-    /// Its content.
     pub bytes: Vec<u8>,
 }
 

@@ -6,11 +6,11 @@
 use std::fmt::Write as _;
 
 /// Longest label; with a base name of at most 64 and the colon between them a name stays within 128.
-pub const MAX_LABEL: usize = 63;
+pub(super) const MAX_LABEL: usize = 63;
 
 /// The label, `None` if it would be too long or there is nothing to name.
 #[must_use]
-pub fn label(text: &str) -> Option<String> {
+pub(super) fn label(text: &str) -> Option<String> {
     let mut label = String::new();
     for byte in text.bytes() {
         match byte {

@@ -13,7 +13,7 @@
 pub mod aws_cli;
 pub mod collect;
 pub mod dropped;
-pub mod label;
+mod label;
 pub mod settings;
 pub mod traffic;
 
@@ -24,27 +24,22 @@ use serde::Serialize;
 /// Custom metrics in one report, and names printed; AWS allows 100 an account.
 pub const MAX_METRICS: usize = 100;
 /// Elements of one list before it is fitted; a security profile holds 1,000 values.
-pub const MAX_ITEMS: usize = 1_000;
+pub(crate) const MAX_ITEMS: usize = 1_000;
 /// Longest name of a custom metric, in characters (CreateCustomMetric).
-pub const MAX_NAME: usize = 128;
+pub(crate) const MAX_NAME: usize = 128;
 /// Longest text in a list, in bytes; longer ones are cut.
 pub const MAX_TEXT: usize = 256;
 
 /// Type of a custom metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MetricType {
-    /// One number.
     Number,
-    /// Numbers.
     NumberList,
-    /// Texts.
     StringList,
-    /// Addresses.
     IpList,
 }
 
 impl MetricType {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Number, Self::NumberList, Self::StringList, Self::IpList];
 
     /// The key in a report; there is no short one.
@@ -70,13 +65,11 @@ impl MetricType {
     }
 }
 
-/// One value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum MetricItem {
     /// A number; never infinite, JSON has none.
     Number(serde_json::Number),
-    /// A text.
     Text(String),
     /// An address; as text in CBOR too, where serde would write its bytes.
     Address(#[serde(serialize_with = "as_text")] IpAddr),
@@ -107,7 +100,6 @@ impl From<u64> for MetricItem {
 pub struct CustomMetric {
     /// Its name, valid for CreateCustomMetric.
     pub name: String,
-    /// Its type.
     pub kind: MetricType,
     /// Its values; exactly one for a number.
     pub items: Vec<MetricItem>,
@@ -116,7 +108,7 @@ pub struct CustomMetric {
 }
 
 impl CustomMetric {
-    /// A number.
+    /// A metric of one number.
     #[must_use]
     pub fn number(name: impl Into<String>, number: impl Into<MetricItem>) -> Self {
         Self {

@@ -10,7 +10,7 @@ use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Fields, Scalars, push};
 
 /// Objects in the list.
-pub const MAX_SETTINGS: usize = 32;
+pub(crate) const MAX_SETTINGS: usize = 32;
 /// Interfaces or processes one object may name.
 const MAX_PATTERNS: usize = 16;
 /// Longest name an object may give itself; the rest of a metric's name is for an interface or a process.
@@ -25,13 +25,9 @@ const MAX_PATTERN: usize = 256;
 /// What is counted of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrafficCounter {
-    /// Bytes received.
     BytesIn,
-    /// Bytes sent.
     BytesOut,
-    /// Packets received.
     PacketsIn,
-    /// Packets sent.
     PacketsOut,
 }
 
@@ -56,12 +52,11 @@ pub enum MetricSource {
     Enforcement,
 }
 
-/// One object.
+/// One object of `reporting.customMetrics`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricSetting {
     /// First part of the metric's name, or the whole of it.
     pub name: String,
-    /// What it asks for.
     pub what: MetricSource,
 }
 
@@ -70,7 +65,6 @@ pub const NAMES: &str = "names";
 const EXPECTED: &str = "interface.* or process.* with bytesIn, bytesOut, packetsIn or packetsOut, remote.addresses, \
                         health.lostFrames, health.unattributedPercent or health.enforcement";
 
-/// Reads the list.
 pub fn read(value: &Value, path: &str, faults: &mut Vec<Fault>) -> Vec<MetricSetting> {
     let Some(items) = value.as_array().filter(|items| items.len() <= MAX_SETTINGS) else {
         push(

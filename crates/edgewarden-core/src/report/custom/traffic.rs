@@ -16,7 +16,7 @@ const MAX_KEPT: usize = 4_096;
 /// Pairs of interface and remote address remembered so.
 const MAX_REMOTES: usize = 16_384;
 
-/// The sums.
+/// Sums over the intervals that a report has to tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrafficTotals {
     /// By interface, as the kernel counted; `None` if that was not known for a part of the time.
@@ -25,9 +25,7 @@ pub struct TrafficTotals {
     pub processes: BTreeMap<(String, Option<String>), Counters>,
     /// Bytes both ways, by interface and address.
     pub remotes: BTreeMap<(String, IpAddr), u64>,
-    /// Everything captured.
     pub captured: Counters,
-    /// Without owner.
     pub unattributed: Counters,
     /// Lost by capture; `None` if the receiver does not tell.
     pub lost_frames: Option<u64>,

@@ -1,4 +1,4 @@
-//! The stand-in nucleus over a real socket and a real broker, against reference/ipc-wire.md.
+//! The stand-in nucleus over a real socket and a real broker, against docs/reference/ipc-wire.md.
 
 mod client;
 mod client_operations;

@@ -1,4 +1,4 @@
-//! The reference's vectors (shadow.md section 8) and the rules around them, as tables.
+//! The reference's vectors (docs/reference/shadow.md#vectors) and the rules around them, as tables.
 
 mod refusals;
 
