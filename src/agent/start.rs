@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, watch};
 use wildmatch::WildMatch;
 
 use super::context::{Connected, Context, ThingName};
+use super::control;
 use super::control::server::Server;
 use super::observer::intervals::Intervals;
 use super::observer::{ObserveSettings, Observer};
@@ -46,6 +47,8 @@ pub(super) fn local(start: &Start, config: &Config, context: &Context, superviso
         enforcer: context.enforcer.clone(),
         observer: Arc::clone(&observer),
         reports,
+        lines: Worker::new("control-lines", control::server::LIMIT),
+        lists: Worker::new("control-lists", control::server::LIMIT),
     };
     supervisor.start("control-socket", move || server.clone().run());
 

@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 
 use crate::lock;
 
-/// Pieces of work that may wait behind the one that is under way: whoever asks waits for the answer, so there is seldom
-/// another one.
-const WAITING: usize = 2;
+/// Pieces of work that may wait behind the one that is under way: as many as the control socket serves at once. Elsewhere
+/// whoever asks waits for the answer, so there is seldom another one.
+const WAITING: usize = 8;
 
 type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 

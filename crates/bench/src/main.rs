@@ -16,6 +16,7 @@ mod error;
 mod figure;
 mod ipc;
 mod machine;
+mod model;
 mod program;
 mod quarantine;
 mod report;
@@ -60,6 +61,8 @@ enum Name {
     Report(device_report::DeviceReport),
     /// From an order to rules in the kernel, proven and reported; restart, tampering, idling, 100,000 remotes; against nft
     Quarantine(quarantine::Quarantine),
+    /// The enforcer on a fake machine: random orders, failures and restarts against the reference model
+    Model(model::Model),
 }
 
 /// What is done the same way for each bench.
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Name::Traffic(bench) => run(bench, quiet),
         Name::Report(bench) => run(bench, quiet),
         Name::Quarantine(bench) => run(bench, quiet),
+        Name::Model(bench) => run(bench, quiet),
     };
     match report {
         Ok(report) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::operator::{self, check_reason};
-use super::server::Server;
+use super::server::{Server, beside};
 use super::socket_list::socket_list;
 use crate::agent::enforcer::Command;
 use crate::agent::observer::Observer;
@@ -47,7 +47,7 @@ impl Answers<GetStatus> for Server {
 impl Answers<GetTraffic> for Server {
     async fn answer(&self, _: GetTraffic) -> Result<Interval, String> {
         let observer = Arc::clone(&self.observer);
-        beside(move || Ok(traffic(&observer))).await
+        beside(&self.lists, move || Ok(traffic(&observer))).await
     }
 }
 
@@ -60,7 +60,7 @@ impl Answers<ListSockets> for Server {
                 format!("the open sockets could not be listed: {why}")
             })
         };
-        beside(list).await
+        beside(&self.lists, list).await
     }
 }
 
@@ -108,7 +108,7 @@ impl Answers<GiveOrder> for Server {
             expires_seconds,
         } = question;
         let read = move || operator::order(&order, reason.as_deref(), expires_seconds, now);
-        let order = beside(read).await?;
+        let order = beside(&self.lines, read).await?;
         self.wish(Wish::Order(order)).await
     }
 }
@@ -120,7 +120,7 @@ impl Answers<PreviewPlan> for Server {
             let order = question.order.as_ref();
             order.map(|order| operator::read_order(order, now)).transpose()
         };
-        let order = beside(read).await?;
+        let order = beside(&self.lines, read).await?;
         let preview = self.enforcer.plan(order).await.ok_or_else(stopping)?;
         Ok(*preview)
     }
@@ -175,14 +175,6 @@ fn traffic(observer: &Observer) -> Interval {
 
 fn stopping() -> String {
     "the agent is stopping, or its enforcer failed and is started again".to_owned()
-}
-
-/// Work that may take a while, off the thread that decides.
-pub(super) async fn beside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(format!("no answer could be made: {error}")))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::answers::{Answers, beside};
+use super::answers::Answers;
 use crate::agent::board::Board;
 use crate::agent::enforcement::Enforcement;
 use crate::agent::observer::Observer;
@@ -23,12 +23,14 @@ use crate::control::protocol::{
     Ask, IncomingRequest, LineForm, MAX_ORDER_REQUEST, MAX_REQUEST, answer_line, read_request,
 };
 use crate::control::question::{ReportRequest, Request};
+use crate::error_text;
 use crate::host::files;
+use crate::host::worker::Worker;
 
 /// Connections served at once.
 const MAX_CONNECTIONS: usize = 8;
 /// How long one may take.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Answers whoever asks at the control socket.
 #[derive(Clone)]
@@ -43,6 +45,10 @@ pub(crate) struct Server {
     pub observer: Arc<Observer>,
     /// Where questions about reports are asked.
     pub reports: Desk,
+    /// Reads and writes lines: some tens of milliseconds for a long order, never more. The way out is not behind what hangs.
+    pub lines: Worker,
+    /// Makes lists, which take as long as the machine has sockets and processes.
+    pub lists: Worker,
 }
 
 impl Server {
@@ -102,7 +108,8 @@ impl Server {
     /// The line of the answer. Reading a long order takes some tens of milliseconds, writing a long answer no less: both
     /// are done beside the thread that decides.
     async fn answer_to(&self, line: String, limit: u64) -> Result<String, String> {
-        let IncomingRequest { form, request } = beside(move || Ok(read_request(&line, limit))).await?;
+        let read = move || Ok(read_request(&line, limit));
+        let IncomingRequest { form, request } = beside(&self.lines, read).await?;
         match request {
             Ok(Request::Status(question)) => self.line(form, question).await,
             Ok(Request::Traffic(question)) => self.line(form, question).await,
@@ -115,7 +122,7 @@ impl Server {
             Ok(Request::Order(question)) => self.line(form, question).await,
             Ok(Request::Plan(question)) => self.line(form, question).await,
             Ok(Request::Release(question)) => self.line(form, question).await,
-            Err(problem) => written(form, Err::<(), _>(problem)).await,
+            Err(problem) => self.written(form, Err::<(), _>(problem)).await,
         }
     }
 
@@ -124,23 +131,34 @@ impl Server {
         Self: Answers<Q>,
         Q::Answer: Send + 'static,
     {
-        written(form, self.answer(question).await).await
+        self.written(form, self.answer(question).await).await
+    }
+
+    async fn written<T: Serialize + Send + 'static>(
+        &self,
+        form: LineForm,
+        answer: Result<T, String>,
+    ) -> Result<String, String> {
+        let write = move || answer_line(form, &answer).map_err(|error| error.to_string());
+        beside(&self.lines, write).await
     }
 }
 
-async fn written<T: Serialize + Send + 'static>(
-    form: LineForm,
-    answer: Result<T, String>,
-) -> Result<String, String> {
-    beside(move || answer_line(form, &answer).map_err(|error| error.to_string())).await
+/// Work that may take a while, off the thread that decides.
+pub(super) async fn beside<T: Send + 'static>(
+    worker: &Worker,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let done = worker.run(work).await;
+    done.unwrap_or_else(|error| Err(format!("no answer could be made: {}", error_text(&error))))
 }
 
 fn listen(socket: &Path) -> Result<UnixListener, String> {
     if let Some(directory) = socket.parent() {
-        files::make_directory(directory).map_err(|error| crate::error_text(&error))?;
+        files::make_directory(directory).map_err(|error| error_text(&error))?;
     }
     // A socket left by an agent that was killed.
-    files::remove(socket).map_err(|error| crate::error_text(&error))?;
+    files::remove(socket).map_err(|error| error_text(&error))?;
     let failed = |error: std::io::Error| format!("{}: {error}", socket.display());
     let listener = UnixListener::bind(socket).map_err(failed)?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;

@@ -9,6 +9,7 @@
 //! channel only the rules silence is not locked out, and an outage leaves nothing open that is ordered closed.
 
 mod filter;
+mod happenings;
 mod world;
 
 use std::cell::RefCell;
@@ -29,7 +30,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use super::random;
-use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, config, step, wish};
+use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, config, wish};
+use happenings::{ChannelLife, Happening, happening};
 use world::{Failure, FakeMachine, ROGUE, Shared, World};
 
 /// Longest sequence before the machine heals.
@@ -40,47 +42,6 @@ const MAX_SHRINKS: u32 = 3_000;
 const SEQUENCES: u32 = 2_000;
 /// How long the control channel may be silent.
 const WINDOW: Duration = Duration::from_secs(5);
-
-/// How the control channel lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ChannelLife {
-    Alive,
-    /// Any isolation cuts it: the lifelines do not lead to it.
-    CutByRules,
-    Dead,
-}
-
-#[derive(Debug, Clone)]
-enum Happening {
-    Step(Step),
-    Fails(Failure, u8),
-    Passes(u8),
-    Channel(ChannelLife),
-    /// Seconds, in either direction.
-    ClockSteps(i32),
-    Reboot,
-    /// The kernel takes these layers, or not.
-    Layers {
-        egress: bool,
-        bridge: bool,
-    },
-    BridgeReplaced,
-}
-
-fn happening() -> impl Strategy<Value = Happening> {
-    let failure = (0..Failure::ALL.len()).prop_map(|index| Failure::ALL[index]);
-    prop_oneof![
-        24 => step().prop_map(Happening::Step),
-        8 => (failure, 1..5u8).prop_map(|(failure, times)| Happening::Fails(failure, times)),
-        6 => (1..20u8).prop_map(Happening::Passes),
-        3 => prop_oneof![Just(ChannelLife::Alive), Just(ChannelLife::CutByRules), Just(ChannelLife::Dead)]
-            .prop_map(Happening::Channel),
-        1 => (-4_000..4_000i32).prop_map(Happening::ClockSteps),
-        1 => Just(Happening::Reboot),
-        1 => any::<(bool, bool)>().prop_map(|(egress, bridge)| Happening::Layers { egress, bridge }),
-        1 => Just(Happening::BridgeReplaced),
-    ]
-}
 
 /// What came up in all sequences; a run that never saw anything happen would prove nothing.
 #[derive(Debug, Default)]
