@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::context::Connected;
-use super::enforcer::Command;
+use super::enforcer::EnforcerCommand;
 use super::names::Names;
 use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
@@ -102,7 +102,7 @@ impl Resolver {
                 Some((host, outcome)) = names.next() => {
                     let found = lookups.done(&host, outcome, clock::now().uptime);
                     if !found.is_empty() {
-                        self.connected.context.enforcer.send(Command::Addresses(found)).await;
+                        self.connected.context.enforcer.send(EnforcerCommand::Addresses(found)).await;
                     }
                     self.tell(&lookups, &asked.endpoints);
                 }
@@ -119,7 +119,12 @@ impl Resolver {
     }
 
     /// Reads what may have changed around us: which names to look up, and where the nucleus is connected.
-    async fn look_around(&mut self, config: &Config, endpoints: &nucleus::Endpoints, lookups: &mut Lookups) {
+    async fn look_around(
+        &mut self,
+        config: &Config,
+        endpoints: &nucleus::NucleusEndpoints,
+        lookups: &mut Lookups,
+    ) {
         self.host.read_files().await;
         let around = self.surroundings(config, endpoints);
         let lifelines = &config.isolation.settings.lifelines;
@@ -133,7 +138,7 @@ impl Resolver {
         }
     }
 
-    fn surroundings(&self, config: &Config, endpoints: &nucleus::Endpoints) -> Surroundings {
+    fn surroundings(&self, config: &Config, endpoints: &nucleus::NucleusEndpoints) -> Surroundings {
         let mut time_servers = self.host.known.time_servers.clone();
         time_servers.extend(config.isolation.time_servers.iter().cloned());
         let configured = config.isolation.data_endpoint.clone();
@@ -151,7 +156,7 @@ impl Resolver {
         }
     }
 
-    fn tell(&self, lookups: &Lookups, endpoints: &nucleus::Endpoints) {
+    fn tell(&self, lookups: &Lookups, endpoints: &nucleus::NucleusEndpoints) {
         let mut unresolved = lookups.unresolved();
         let isolation = &self.connected.context.config.borrow().isolation;
         let known = endpoints.data.is_some() || isolation.data_endpoint.is_some();
@@ -201,7 +206,7 @@ impl Resolver {
             changed
         });
         let enforcer = &self.connected.context.enforcer;
-        enforcer.send(Command::Addresses(endpoints)).await;
+        enforcer.send(EnforcerCommand::Addresses(endpoints)).await;
     }
 }
 
@@ -233,11 +238,11 @@ impl HostReader {
 /// What the nucleus told last. It is asked beside everything else: a nucleus that is not there holds up nothing.
 #[derive(Default)]
 struct EndpointsQuestion {
-    endpoints: nucleus::Endpoints,
+    endpoints: nucleus::NucleusEndpoints,
     /// Whether a first question has ended.
     answered: bool,
     when: Option<Duration>,
-    running: JoinSet<Option<nucleus::Endpoints>>,
+    running: JoinSet<Option<nucleus::NucleusEndpoints>>,
 }
 
 impl EndpointsQuestion {
@@ -262,7 +267,7 @@ impl EndpointsQuestion {
     }
 
     /// Takes the outcome; whether that is news.
-    fn take(&mut self, outcome: Option<nucleus::Endpoints>) -> bool {
+    fn take(&mut self, outcome: Option<nucleus::NucleusEndpoints>) -> bool {
         let first = !std::mem::replace(&mut self.answered, true);
         match outcome {
             Some(endpoints) if endpoints != self.endpoints => {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::enforcement::Enforcement;
-use super::enforcer::Command;
+use super::enforcer::EnforcerCommand;
 use crate::host::clock;
 
 /// What is known of the control channel.
@@ -50,7 +50,7 @@ impl Channel {
                 problem: None,
             };
         });
-        self.enforcer.send(Command::RoundTrip { sent }).await;
+        self.enforcer.send(EnforcerCommand::RoundTrip { sent }).await;
     }
 
     /// A request was not answered, or nothing can be asked.
@@ -64,6 +64,8 @@ impl Channel {
             }
             news
         });
-        self.enforcer.send(Command::Channel { works: false }).await;
+        self.enforcer
+            .send(EnforcerCommand::Channel { works: false })
+            .await;
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::context::Connected;
-use super::enforcer::{Command, Settings};
+use super::enforcer::{EnforcerCommand, EnforcerSettings};
 use crate::config::document::{self, Development};
 use crate::config::{Config, Mode};
 use crate::document::fault::join;
@@ -72,8 +72,8 @@ pub(super) fn mode(config: &Config) -> String {
 }
 
 /// What the configuration says to enforcement.
-pub fn settings(config: &Config, nucleus_pid: Option<u32>) -> Settings {
-    Settings {
+pub fn settings(config: &Config, nucleus_pid: Option<u32>) -> EnforcerSettings {
+    EnforcerSettings {
         mode: config.mode,
         isolation: config.isolation.clone(),
         nucleus_pid,
@@ -81,7 +81,7 @@ pub fn settings(config: &Config, nucleus_pid: Option<u32>) -> Settings {
 }
 
 /// Follows the configuration for ever.
-pub(super) struct Follower {
+pub(super) struct ConfigFollower {
     pub(super) connected: Connected,
     /// Where valid configurations go.
     pub(super) publish: watch::Sender<Config>,
@@ -91,7 +91,7 @@ pub(super) struct Follower {
     pub(super) keeper: Worker,
 }
 
-impl Follower {
+impl ConfigFollower {
     pub(super) async fn run(self) {
         loop {
             match self.connected.nucleus.configuration_updates().await {
@@ -160,11 +160,11 @@ impl Follower {
     async fn apply(&self, config: Config, document: &Value) {
         let enforcer = &self.connected.context.enforcer;
         let settings = settings(&config, self.connected.nucleus.pid());
-        enforcer.send(Command::Settings(Box::new(settings))).await;
+        enforcer.send(EnforcerCommand::Settings(Box::new(settings))).await;
         let now = clock::now().wall;
         let wish = orders::document::read(config.quarantine.as_ref(), Authority::Deployment, now);
         enforcer
-            .send(Command::Wish {
+            .send(EnforcerCommand::Wish {
                 authority: Authority::Deployment,
                 wish,
             })

@@ -6,7 +6,7 @@
 use tokio::sync::broadcast::error::RecvError;
 
 use super::context::Context;
-use super::enforcer::Command;
+use super::enforcer::EnforcerCommand;
 use super::observer::intervals::{Closed, Observation};
 use crate::config::Config;
 use crate::detect::{Alarm, AlarmKind, Detector, MetricValues};
@@ -56,7 +56,7 @@ async fn judge(context: &Context, config: &Config, observation: &Observation, de
         _ if config.detect.quarantine => return,
         _ => Wish::Release,
     };
-    let command = Command::Wish {
+    let command = EnforcerCommand::Wish {
         authority: Authority::Detector,
         wish: Ok(wish),
     };

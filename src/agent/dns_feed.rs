@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::enforcement::Enforcement;
-use super::enforcer::Command;
+use super::enforcer::EnforcerCommand;
 use crate::host::clock;
 use crate::host::net::dns_tap::{DnsTap, TapError};
 use crate::quarantine::lifelines::dns_answers::{DnsAnswers, WatchedNames};
@@ -91,7 +91,7 @@ impl DnsFeed {
             tokio::time::sleep(BREATH).await;
             if !news.is_empty() {
                 tracing::debug!("{} endpoints of lifelines in DNS answers", news.len());
-                self.enforcer.send(Command::Addresses(news)).await;
+                self.enforcer.send(EnforcerCommand::Addresses(news)).await;
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
-use super::enforcer::{Command, Enforcer, Handle, HostMachine, Mailbox, Settings, mailbox};
+use super::enforcer::{Enforcer, EnforcerCommand, EnforcerSettings, Handle, HostMachine, Mailbox, mailbox};
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::proof::state::State;
@@ -26,7 +26,7 @@ pub(crate) struct Enforcement {
 /// What the process was told and no journal keeps.
 #[derive(Debug)]
 struct Told {
-    settings: Settings,
+    settings: EnforcerSettings,
     channel_works: bool,
 }
 
@@ -41,7 +41,10 @@ pub(crate) struct EnforcerTask {
 }
 
 /// Enforces what the journal says; only then is anything else to be started.
-pub(crate) async fn restore(state_directory: PathBuf, settings: Settings) -> (EnforcerTask, Enforcement) {
+pub(crate) async fn restore(
+    state_directory: PathBuf,
+    settings: EnforcerSettings,
+) -> (EnforcerTask, Enforcement) {
     let (handle, mailbox) = mailbox();
     let machine = HostMachine::new(&state_directory);
     let enforcer = Enforcer::restore_on(machine, settings.clone(), mailbox.clone()).await;
@@ -60,13 +63,13 @@ pub(crate) async fn restore(state_directory: PathBuf, settings: Settings) -> (En
 
 impl Enforcement {
     /// Sends a command; its effect shows in [`Enforcement::state`].
-    pub(crate) async fn send(&self, command: Command) {
+    pub(crate) async fn send(&self, command: EnforcerCommand) {
         self.note(&command);
         self.handle.send(command).await;
     }
 
     /// Sends a command and waits for the state after it was carried out; `None` when the enforcer failed meanwhile.
-    pub(crate) async fn ask(&self, command: Command) -> Option<State> {
+    pub(crate) async fn ask(&self, command: EnforcerCommand) -> Option<State> {
         self.handle.ask(command).await
     }
 
@@ -80,12 +83,12 @@ impl Enforcement {
         self.handle.state()
     }
 
-    fn note(&self, command: &Command) {
+    fn note(&self, command: &EnforcerCommand) {
         let mut told = crate::lock(&self.told);
         match command {
-            Command::Settings(settings) => told.settings = (**settings).clone(),
-            Command::Channel { works } => told.channel_works = *works,
-            Command::RoundTrip { .. } => told.channel_works = true,
+            EnforcerCommand::Settings(settings) => told.settings = (**settings).clone(),
+            EnforcerCommand::Channel { works } => told.channel_works = *works,
+            EnforcerCommand::RoundTrip { .. } => told.channel_works = true,
             _ => {}
         }
     }
@@ -110,7 +113,7 @@ impl EnforcerTask {
         };
         let machine = HostMachine::new(&self.state_directory);
         let mut enforcer = Enforcer::restore_on(machine, settings, self.mailbox.clone()).await;
-        enforcer.obey([Command::Channel { works }]).await;
+        enforcer.obey([EnforcerCommand::Channel { works }]).await;
         enforcer
     }
 }

@@ -13,8 +13,8 @@ use crate::quarantine::orders::order::{Authority, Posture};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::Phase;
 
-fn wish(wish: Wish) -> Command {
-    Command::Wish {
+fn wish(wish: Wish) -> EnforcerCommand {
+    EnforcerCommand::Wish {
         authority: Authority::Operator,
         wish: Ok(wish),
     }
@@ -45,7 +45,7 @@ async fn a_rebuilt_enforcer_holds_what_was_ordered() {
     // What is asked meanwhile waits for the successor.
     let waiting = enforcement.clone();
     let mut asked = JoinSet::new();
-    asked.spawn(async move { waiting.ask(Command::Look).await });
+    asked.spawn(async move { waiting.ask(EnforcerCommand::Look).await });
     running.spawn(task.run());
     let answer = asked.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(answer.posture, Some(Posture::Isolate), "{answer:?}");

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::context::Connected;
-use super::enforcer::Command;
+use super::enforcer::EnforcerCommand;
 use crate::cloud::inbox::{Inbox, InboxEvent};
 use crate::cloud::link::LinkState;
 use crate::cloud::shadow_message;
@@ -129,7 +129,7 @@ impl ShadowTask {
                             .iter()
                             .any(|effect| matches!(effect, SessionEffect::RoundTrip(_)));
                         if let Some(time) = shadow_message::service_time(&payload).filter(|_| fresh) {
-                            self.tell(Command::ServiceTime(time)).await;
+                            self.tell(EnforcerCommand::ServiceTime(time)).await;
                         }
                         self.carry_out(effects, publishes).await;
                     }
@@ -144,7 +144,7 @@ impl ShadowTask {
     /// A message that cannot be read may have been an order: it is reported as refused, and nothing changes.
     async fn refuse_message(&self, problem: String) {
         let faults = vec![Fault::new("shadow", problem)];
-        self.tell(Command::Wish {
+        self.tell(EnforcerCommand::Wish {
             authority: Authority::Shadow,
             wish: Err(faults),
         })
@@ -178,7 +178,7 @@ impl ShadowTask {
     async fn obey(&self, desired: Option<&Value>) {
         let wish = document::read(desired, Authority::Shadow, clock::now().wall);
         let spoken = wish.is_ok() && desired.is_some_and(|value| !value.is_null());
-        self.tell(Command::Wish {
+        self.tell(EnforcerCommand::Wish {
             authority: Authority::Shadow,
             wish,
         })
@@ -186,7 +186,7 @@ impl ShadowTask {
         if spoken {
             // The cloud has said what it wants; its silence would not end what a damaged journal made us assume.
             let wish = Ok(Wish::Release);
-            self.tell(Command::Wish {
+            self.tell(EnforcerCommand::Wish {
                 authority: Authority::Recovery,
                 wish,
             })
@@ -198,7 +198,7 @@ impl ShadowTask {
         self.connected.context.channel.broken(why).await;
     }
 
-    async fn tell(&self, command: Command) {
+    async fn tell(&self, command: EnforcerCommand) {
         self.connected.context.enforcer.send(command).await;
     }
 }

@@ -27,7 +27,7 @@ use crate::quarantine::lifelines::dns_answers::WatchedNames;
 /// What the tasks that talk to the nucleus take over from those that do not.
 pub(super) struct Local {
     intervals: Intervals,
-    questions: questions::Questions,
+    questions: questions::ReportCalls,
 }
 
 /// Starts what needs no nucleus.
@@ -91,7 +91,7 @@ pub(super) fn connected(
     let (shared, development) = (connected.clone(), start.development);
     let keeper = Worker::new("configuration", configuration::KEEP_LIMIT);
     supervisor.start("configuration", move || {
-        let follower = configuration::Follower {
+        let follower = configuration::ConfigFollower {
             connected: shared.clone(),
             publish: publish.clone(),
             development,

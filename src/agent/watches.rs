@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::board::Board;
 use super::context::Connected;
 use super::enforcement::Enforcement;
-use super::enforcer::Command;
+use super::enforcer::EnforcerCommand;
 use crate::cloud::link::{LinkState, LinkWatch};
 use crate::host::net::link_watch::LinkWatch as InterfaceWatch;
 use crate::host::netfilter::watch as nft_watch;
@@ -24,7 +24,7 @@ pub(super) async fn packet_filter(enforcer: Enforcement) {
         match nft_watch::open() {
             Ok(mut changes) => {
                 while let Some(change) = changes.recv().await {
-                    enforcer.send(Command::KernelChanged(change)).await;
+                    enforcer.send(EnforcerCommand::KernelChanged(change)).await;
                 }
                 said.once(
                     "changes of the packet filter",
@@ -44,7 +44,7 @@ pub(super) async fn interfaces(enforcer: Enforcement) {
         match InterfaceWatch::open().and_then(InterfaceWatch::in_background) {
             Ok(mut changes) => {
                 while changes.recv().await.is_some() {
-                    enforcer.send(Command::LinksChanged).await;
+                    enforcer.send(EnforcerCommand::LinksChanged).await;
                 }
                 said.once("changes of interfaces", "the kernel ended the subscription");
             }

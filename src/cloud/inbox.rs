@@ -40,7 +40,7 @@ pub(crate) enum InboxEvent {
     },
 }
 
-enum Raw {
+enum SubscriptionNews {
     Subscribed(usize),
     Lost(u64),
     Message(IotCoreMessage),
@@ -50,7 +50,7 @@ enum Raw {
 /// The queue; dropping it unsubscribes.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    raw: mpsc::Receiver<Raw>,
+    raw: mpsc::Receiver<SubscriptionNews>,
     required: usize,
     link: LinkWatch,
     /// The connection that `subscribed` speaks of.
@@ -93,13 +93,13 @@ impl Inbox {
                 }
             };
             match raw {
-                Raw::Message(message) => {
+                SubscriptionNews::Message(message) => {
                     return Some(InboxEvent::Message {
                         topic: message.topic,
                         payload: message.payload,
                     });
                 }
-                Raw::Refused(topic, error) => {
+                SubscriptionNews::Refused(topic, error) => {
                     let why = crate::error_text(&error);
                     if self.refused.as_ref() == Some(&why) {
                         tracing::debug!("{topic} was refused as well: {why}");
@@ -108,11 +108,11 @@ impl Inbox {
                     self.refused = Some(why.clone());
                     return Some(InboxEvent::Refused { topic, why });
                 }
-                Raw::Lost(count) => {
+                SubscriptionNews::Lost(count) => {
                     tracing::warn!(count, "messages were lost because they came too fast");
                     return Some(InboxEvent::Ready);
                 }
-                Raw::Subscribed(index) => {
+                SubscriptionNews::Subscribed(index) => {
                     if self.is_complete_with(index) {
                         self.refused = None;
                         return Some(InboxEvent::Ready);
@@ -136,13 +136,13 @@ impl Inbox {
     }
 }
 
-async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Sender<Raw>) {
+async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Sender<SubscriptionNews>) {
     let mut pause = FIRST_PAUSE;
     loop {
         match client.subscribe_to_iot_core(&topic, Qos::AtLeastOnce).await {
             Ok(subscription) => {
                 pause = FIRST_PAUSE;
-                if sender.send(Raw::Subscribed(index)).await.is_err()
+                if sender.send(SubscriptionNews::Subscribed(index)).await.is_err()
                     || drain(subscription, index, &sender).await.is_none()
                 {
                     return;
@@ -154,7 +154,11 @@ async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Send
                 } else {
                     pause
                 };
-                if sender.send(Raw::Refused(topic.clone(), error)).await.is_err() {
+                if sender
+                    .send(SubscriptionNews::Refused(topic.clone(), error))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
                 tokio::time::sleep(wait.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
@@ -168,13 +172,13 @@ async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Send
 async fn drain(
     mut subscription: Subscription<IotCoreMessage>,
     index: usize,
-    sender: &mpsc::Sender<Raw>,
+    sender: &mpsc::Sender<SubscriptionNews>,
 ) -> Option<()> {
     while let Some(event) = subscription.next().await {
         let raw = match event {
-            SubscriptionEvent::Message(message) => Raw::Message(message),
-            SubscriptionEvent::Missed { count } => Raw::Lost(count),
-            SubscriptionEvent::Resubscribed => Raw::Subscribed(index),
+            SubscriptionEvent::Message(message) => SubscriptionNews::Message(message),
+            SubscriptionEvent::Missed { count } => SubscriptionNews::Lost(count),
+            SubscriptionEvent::Resubscribed => SubscriptionNews::Subscribed(index),
             // What a later client may tell besides is no message.
             _ => continue,
         };

@@ -1,6 +1,6 @@
 //! What the nucleus knows: our configuration and its own endpoints.
 //!
-//! In: the link. Out: JSON as the nucleus gives it and a wake-up when it changed, and [`Endpoints`]. Shapes:
+//! In: the link. Out: JSON as the nucleus gives it and a wake-up when it changed, and [`NucleusEndpoints`]. Shapes:
 //! docs/reference/ipc-wire.md#operations and docs/reference/ipc-wire.md#configuration-values.
 //! Absent: the proxy's exceptions (`noProxyAddresses`); the data endpoint stays a lifeline besides the proxy.
 
@@ -21,7 +21,7 @@ const MAX_REGION: usize = 32;
 
 /// Endpoints of the nucleus' own configuration. What it does not tell, or tells so that it makes no sense, is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Endpoints {
+pub(crate) struct NucleusEndpoints {
     /// Host name of the IoT data endpoint.
     pub(crate) data: Option<String>,
     /// MQTT port, where the nucleus has another than 8883.
@@ -75,21 +75,21 @@ impl Nucleus {
     ///
     /// # Errors
     /// No connection.
-    pub(crate) async fn endpoints(&self) -> Result<Endpoints, CloudError> {
+    pub(crate) async fn endpoints(&self) -> Result<NucleusEndpoints, CloudError> {
         for nucleus in NUCLEI {
             let endpoints = endpoints(&self.client, nucleus).await?;
-            if endpoints != Endpoints::default() {
+            if endpoints != NucleusEndpoints::default() {
                 return Ok(endpoints);
             }
         }
-        Ok(Endpoints::default())
+        Ok(NucleusEndpoints::default())
     }
 }
 
-async fn endpoints(client: &Client, nucleus: &str) -> Result<Endpoints, IpcError> {
+async fn endpoints(client: &Client, nucleus: &str) -> Result<NucleusEndpoints, IpcError> {
     let leaf = async |path: &[&str]| leaf(client, nucleus, path).await;
     let proxy_url = leaf(&["networkProxy", "proxy", "url"]).await?;
-    Ok(Endpoints {
+    Ok(NucleusEndpoints {
         data: leaf(&["iotDataEndpoint"]).await?.as_str().and_then(host),
         mqtt_port: port(&leaf(&["mqtt", "port"]).await?),
         proxy: proxy_url.as_str().and_then(proxy),

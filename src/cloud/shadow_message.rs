@@ -123,10 +123,10 @@ pub(crate) fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String
 /// The service's own time, which it writes into every answer.
 pub(crate) fn service_time(payload: &[u8]) -> Option<Timestamp> {
     #[derive(serde::Deserialize)]
-    struct Dated {
+    struct ServiceTime {
         timestamp: i64,
     }
-    let dated: Dated = serde_json::from_slice(payload).ok()?;
+    let dated: ServiceTime = serde_json::from_slice(payload).ok()?;
     Timestamp::from_second(dated.timestamp).ok()
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Fault;
 use crate::quarantine::orders::order::Order;
-use crate::quarantine::proof::journal::Overridden;
+use crate::quarantine::proof::journal::OperatorOverride;
 use crate::quarantine::proof::state::{Rejection, State};
 
 /// Which configuration is in force, and what is wrong with a newer one.
@@ -142,7 +142,7 @@ pub struct OrderList {
     /// Wishes that were refused and not replaced since.
     pub rejected: Vec<Rejection>,
     /// The operator's override, while it holds.
-    pub overridden: Option<Overridden>,
+    pub overridden: Option<OperatorOverride>,
 }
 
 impl From<State> for OrderList {

@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command as Program;
 
-use edgewarden::agent::enforcer::{Command, Enforcer, Handle};
+use edgewarden::agent::enforcer::{Enforcer, EnforcerCommand, Handle};
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
 use edgewarden::quarantine::orders::order::{Posture, Protocol};
 use edgewarden::quarantine::proof::state::State;
@@ -47,7 +47,7 @@ impl Real {
         let _cancelled = self.task.await;
     }
 
-    async fn ask(&self, command: Command) -> State {
+    async fn ask(&self, command: EnforcerCommand) -> State {
         self.handle.ask(command).await.unwrap()
     }
 }
@@ -57,9 +57,9 @@ async fn carry_out(real: Real, step: &Step, model: &Model, directory: &Path) -> 
     let command = match step {
         Step::Says(who, said) => wish(*who, said, Timestamp::now()),
         Step::Repeats(who) => wish(*who, &model.last(*who), Timestamp::now()),
-        Step::Override => Command::Override { reason: "r".into() },
-        Step::Observe(_) | Step::Standing(_) => Command::Settings(Box::new(settings(model))),
-        Step::Addresses => Command::Addresses(vec![Endpoint {
+        Step::Override => EnforcerCommand::Override { reason: "r".into() },
+        Step::Observe(_) | Step::Standing(_) => EnforcerCommand::Settings(Box::new(settings(model))),
+        Step::Addresses => EnforcerCommand::Addresses(vec![Endpoint {
             purpose: Purpose::DataEndpoint,
             address: "198.51.100.50".parse().unwrap(),
             protocol: Protocol::Tcp,
@@ -68,7 +68,7 @@ async fn carry_out(real: Real, step: &Step, model: &Model, directory: &Path) -> 
         Step::OtherHand(edit) => {
             // Refused when there is nothing to edit.
             let _refused = nft(EDITS[*edit]);
-            Command::KernelChanged(None)
+            EnforcerCommand::KernelChanged(None)
         }
         Step::Restart => {
             real.end().await;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use edgewarden::agent::configuration;
-use edgewarden::agent::enforcer::{Command, Settings};
+use edgewarden::agent::enforcer::{EnforcerCommand, EnforcerSettings};
 use edgewarden::config::{Config, Mode};
 use edgewarden::quarantine::orders;
 use edgewarden::quarantine::orders::order::{Allowance, Authority, Direction, Posture, Protocol};
@@ -221,7 +221,7 @@ pub(super) fn address(remote: usize) -> String {
     format!("203.0.113.{}", REMOTES[remote])
 }
 
-pub(super) fn settings(model: &Model) -> Settings {
+pub(super) fn settings(model: &Model) -> EnforcerSettings {
     configuration::settings(&config(model), None)
 }
 
@@ -245,9 +245,9 @@ pub(super) fn config(model: &Model) -> Config {
 }
 
 /// What `who` says, as a command at `now`.
-pub(super) fn wish(who: usize, said: &Said, now: Timestamp) -> Command {
+pub(super) fn wish(who: usize, said: &Said, now: Timestamp) -> EnforcerCommand {
     let authority = AUTHORITIES[who];
-    Command::Wish {
+    EnforcerCommand::Wish {
         authority,
         wish: orders::document::read(Some(&document(who, said)), authority, now),
     }

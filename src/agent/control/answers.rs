@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::operator::{self, check_reason};
 use super::server::{Server, beside};
 use super::socket_list::socket_list;
-use crate::agent::enforcer::Command;
+use crate::agent::enforcer::EnforcerCommand;
 use crate::agent::observer::Observer;
 use crate::agent::reporter::questions::PendingQuestion;
 use crate::control::protocol::Ask;
@@ -38,7 +38,7 @@ pub(super) trait Answers<Q: Ask> {
 impl Answers<GetStatus> for Server {
     async fn answer(&self, _: GetStatus) -> Result<Status, String> {
         // Fresh counters; a packet filter that hangs must not keep anybody from seeing the rest.
-        let look = self.enforcer.ask(Command::Look);
+        let look = self.enforcer.ask(EnforcerCommand::Look);
         let _stale = tokio::time::timeout(LOOK_LIMIT, look).await;
         Ok(self.status())
     }
@@ -135,20 +135,20 @@ impl Answers<ReleaseOrders> for Server {
             .reason
             .ok_or("ending every order needs a reason: the cloud is told")?;
         let reason = check_reason(&reason)?;
-        self.instruct(Command::Override { reason }).await
+        self.instruct(EnforcerCommand::Override { reason }).await
     }
 }
 
 impl Server {
     async fn wish(&self, wish: Wish) -> Result<Status, String> {
-        self.instruct(Command::Wish {
+        self.instruct(EnforcerCommand::Wish {
             authority: Authority::Operator,
             wish: Ok(wish),
         })
         .await
     }
 
-    async fn instruct(&self, command: Command) -> Result<Status, String> {
+    async fn instruct(&self, command: EnforcerCommand) -> Result<Status, String> {
         self.enforcer.ask(command).await.ok_or_else(stopping)?;
         Ok(self.status())
     }

@@ -18,7 +18,7 @@ use super::answers::Answers;
 use crate::agent::board::Board;
 use crate::agent::enforcement::Enforcement;
 use crate::agent::observer::Observer;
-use crate::agent::reporter::questions::Desk;
+use crate::agent::reporter::questions::ReportDesk;
 use crate::control::protocol::{
     Ask, IncomingRequest, LineForm, MAX_ORDER_REQUEST, MAX_REQUEST, answer_line, read_request,
 };
@@ -44,7 +44,7 @@ pub(crate) struct Server {
     /// Knows the running interval.
     pub observer: Arc<Observer>,
     /// Where questions about reports are asked.
-    pub reports: Desk,
+    pub reports: ReportDesk,
     /// Reads and writes lines: some tens of milliseconds for a long order, never more. The way out is not behind what hangs.
     pub lines: Worker,
     /// Makes lists, which take as long as the machine has sockets and processes.

@@ -21,7 +21,7 @@ const QUEUE: usize = 64;
 
 /// What the configuration says to enforcement.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub struct EnforcerSettings {
     /// Enforce or observe.
     pub mode: Mode,
     /// Lifelines, windows, process rules.
@@ -32,7 +32,7 @@ pub struct Settings {
 
 /// What can be asked of enforcement.
 #[derive(Debug)]
-pub enum Command {
+pub enum EnforcerCommand {
     /// An authority wants something, or wrote something that cannot be read.
     Wish {
         /// Who.
@@ -53,7 +53,7 @@ pub enum Command {
         reply: oneshot::Sender<Box<PlanPreview>>,
     },
     /// The configuration changed.
-    Settings(Box<Settings>),
+    Settings(Box<EnforcerSettings>),
     /// Lifeline addresses were seen.
     Addresses(Vec<Endpoint>),
     /// Whether the control channel works.
@@ -77,7 +77,7 @@ pub enum Command {
 }
 
 /// A command, and who waits for the state after it.
-pub(super) type Envelope = (Command, Option<oneshot::Sender<State>>);
+pub(super) type Envelope = (EnforcerCommand, Option<oneshot::Sender<State>>);
 
 /// Talks to the enforcer's task.
 #[derive(Debug, Clone)]
@@ -125,13 +125,13 @@ impl Mailbox {
 
 impl Handle {
     /// Sends a command; its effect shows in [`Handle::state`].
-    pub async fn send(&self, command: Command) {
+    pub async fn send(&self, command: EnforcerCommand) {
         // A closed queue means the agent is stopping; the kernel keeps what it has.
         let _ = self.commands.send((command, None)).await;
     }
 
     /// Sends a command and waits for the state after it was carried out; `None` when the agent is stopping.
-    pub async fn ask(&self, command: Command) -> Option<State> {
+    pub async fn ask(&self, command: EnforcerCommand) -> Option<State> {
         let (reply, answer) = oneshot::channel();
         self.commands.send((command, Some(reply))).await.ok()?;
         answer.await.ok()
@@ -140,7 +140,7 @@ impl Handle {
     /// What is done now, or would be if the operator gave `order`; `None` when the agent is stopping.
     pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<PlanPreview>> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Plan { order, reply }).await;
+        self.send(EnforcerCommand::Plan { order, reply }).await;
         answer.await.ok()
     }
 

@@ -5,7 +5,7 @@
 //!             (pure)    (pure)  (pure)      (disk)     (kernel)  (sockets, processes)   └─► history
 //! ```
 //!
-//! In: [`Command`]s from the shadow session, the configuration, the detector and the control socket.
+//! In: [`EnforcerCommand`]s from the shadow session, the configuration, the detector and the control socket.
 //! Out: [`State`] on a watch channel, built from verified outcomes only.
 //!
 //! Each part owns its state and says what it wants remembered (`lend`), shown (`show`), recorded (`take_news`), and what
@@ -45,12 +45,12 @@ use orders::OrderDesk;
 use severing::Severing;
 use stopper::Stopper;
 
-pub use command::{Command, Handle, Mailbox, Settings, mailbox};
+pub use command::{EnforcerCommand, EnforcerSettings, Handle, Mailbox, mailbox};
 pub use machine::HostMachine;
 
 /// The task's own things.
 pub struct Enforcer<M: Machine = HostMachine> {
-    settings: Settings,
+    settings: EnforcerSettings,
     orders: OrderDesk,
     addresses: AddressBook,
     channel: ControlChannel,
@@ -98,7 +98,7 @@ impl<M: Machine> Enforcer<M> {
     }
 
     /// Carries out commands as one batch, without a task; gives how long until the enforcer wants to look again.
-    pub async fn obey(&mut self, commands: impl IntoIterator<Item = Command>) -> Duration {
+    pub async fn obey(&mut self, commands: impl IntoIterator<Item = EnforcerCommand>) -> Duration {
         for command in commands {
             self.take(command).await;
         }
@@ -118,10 +118,10 @@ impl<M: Machine> Enforcer<M> {
     }
 
     /// What a command changes; its effect comes with the pass that follows.
-    async fn take(&mut self, command: Command) {
+    async fn take(&mut self, command: EnforcerCommand) {
         let now = self.now();
         match command {
-            Command::Wish {
+            EnforcerCommand::Wish {
                 authority,
                 wish: Ok(wish),
             } => {
@@ -129,35 +129,37 @@ impl<M: Machine> Enforcer<M> {
                     self.standing.on_another_chance();
                 }
             }
-            Command::Wish {
+            EnforcerCommand::Wish {
                 authority,
                 wish: Err(faults),
             } => self.orders.refuse(authority, faults, now),
-            Command::Override { reason } => {
+            EnforcerCommand::Override { reason } => {
                 self.orders.override_all(reason, now);
                 self.standing.on_another_chance();
             }
             // Whoever asked may have gone.
-            Command::Plan { order, reply } => drop(reply.send(Box::new(self.preview(order, now).await))),
-            Command::Settings(settings) => self.take_settings(*settings),
-            Command::Addresses(endpoints) => {
+            EnforcerCommand::Plan { order, reply } => {
+                drop(reply.send(Box::new(self.preview(order, now).await)));
+            }
+            EnforcerCommand::Settings(settings) => self.take_settings(*settings),
+            EnforcerCommand::Addresses(endpoints) => {
                 if self.addresses.note(endpoints, now.wall) {
                     tracing::debug!("lifeline addresses changed");
                 }
             }
-            Command::KernelChanged(change) => self.filter.note_change(change),
+            EnforcerCommand::KernelChanged(change) => self.filter.note_change(change),
             // Nothing to note: the pass that follows every command looks at everything.
-            Command::LinksChanged | Command::Look => {}
-            Command::Channel { works } => self.channel.note(works),
-            Command::ServiceTime(time) => self.trusted_clock.service(now, time),
-            Command::RoundTrip { sent } => {
+            EnforcerCommand::LinksChanged | EnforcerCommand::Look => {}
+            EnforcerCommand::Channel { works } => self.channel.note(works),
+            EnforcerCommand::ServiceTime(time) => self.trusted_clock.service(now, time),
+            EnforcerCommand::RoundTrip { sent } => {
                 self.channel.note_round_trip(sent);
                 self.standing.on_round_trip(sent);
             }
         }
     }
 
-    fn take_settings(&mut self, settings: Settings) {
+    fn take_settings(&mut self, settings: EnforcerSettings) {
         let lifelines = &settings.isolation.settings.lifelines;
         self.addresses.keep_purposes(|purpose| lifelines.wants(purpose));
         if settings.isolation != self.settings.isolation {

@@ -12,14 +12,14 @@ use crate::quarantine::history::{self, Event};
 use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
-use crate::quarantine::proof::journal::{Journal, Overridden};
+use crate::quarantine::proof::journal::{Journal, OperatorOverride};
 use crate::quarantine::proof::state::{MAX_SHOWN, Rejection, State};
 
 /// The desk at which wishes arrive.
 #[derive(Debug, Default)]
 pub(super) struct OrderDesk {
     book: OrderBook,
-    overridden: Option<Overridden>,
+    overridden: Option<OperatorOverride>,
     rejected: Vec<Rejection>,
     news: Vec<Event>,
 }
@@ -178,7 +178,7 @@ impl OrderDesk {
             // What was ended before and is still repeated must not come back by this.
             let earlier = self.overridden.take();
             orders.extend(earlier.into_iter().flat_map(|earlier| earlier.orders));
-            self.overridden = Some(Overridden {
+            self.overridden = Some(OperatorOverride {
                 reason,
                 at: now.wall,
                 orders,

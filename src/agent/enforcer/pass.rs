@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::Enforcer;
-use super::filter::{Held, Mission};
+use super::filter::{KernelTouch, Mission};
 use crate::config::Mode;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
@@ -49,7 +49,7 @@ impl<M: Machine> Enforcer<M> {
         match brought {
             Ok(held) => {
                 self.standing
-                    .on_loaded(held == Held::Loaded, self.clock.now().uptime);
+                    .on_loaded(held == KernelTouch::Loaded, self.clock.now().uptime);
                 self.sever(&mission).await;
             }
             Err(found) => obstacles.extend(found),

@@ -8,7 +8,7 @@ use super::journal::{JournalFound, JournalKeeper};
 use super::orders::OrderDesk;
 use super::severing::Severing;
 use super::stopper::Stopper;
-use super::{Enforcer, Handle, HostMachine, Mailbox, Settings, mailbox};
+use super::{Enforcer, EnforcerSettings, Handle, HostMachine, Mailbox, mailbox};
 use crate::moment::Now;
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::document::Wish;
@@ -21,7 +21,7 @@ use crate::quarantine::proof::state::State;
 impl Enforcer {
     /// Reads the journal of a state directory and enforces it on this machine; gives the enforcer, ready to
     /// [`Enforcer::run`], and its handle.
-    pub async fn restore(state_directory: &Path, settings: Settings) -> (Self, Handle) {
+    pub async fn restore(state_directory: &Path, settings: EnforcerSettings) -> (Self, Handle) {
         let (handle, mailbox) = mailbox();
         let machine = HostMachine::new(state_directory);
         (Self::restore_on(machine, settings, mailbox).await, handle)
@@ -33,7 +33,7 @@ impl<M: Machine> Enforcer<M> {
     ///
     /// A missing journal means: never quarantined. A damaged one is set aside; the device then isolates itself until the
     /// shadow or an operator speaks, unless the damaged text says that there was no order and the kernel holds none.
-    pub async fn restore_on(machine: M, settings: Settings, mailbox: Mailbox) -> Self {
+    pub async fn restore_on(machine: M, settings: EnforcerSettings, mailbox: Mailbox) -> Self {
         let Parts {
             filter,
             processes,

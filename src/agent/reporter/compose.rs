@@ -1,13 +1,13 @@
 //! Makes a report of everything that could be collected.
 //!
-//! In: a closed interval, metrics of other programs, the ledgers, the configuration. Out: [`Composed`], with a sentence
+//! In: a closed interval, metrics of other programs, the ledgers, the configuration. Out: [`ReportDraft`], with a sentence
 //! for everything left out. It only writes into the ledgers it is given, so that a copy shows what would be sent.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Reporter;
-use super::memory::{Ledgers, Memory};
+use super::memory::{Ledgers, ReporterMemory};
 use crate::agent::observer::intervals::Observation;
 use crate::cloud::topics;
 use crate::config::Config;
@@ -41,7 +41,7 @@ pub(super) struct Occasion<'a> {
 }
 
 /// A report that can be sent.
-pub(super) struct Composed {
+pub(super) struct ReportDraft {
     pub(super) report: Report,
     pub(super) payload: Vec<u8>,
     pub(super) topic: String,
@@ -77,7 +77,7 @@ impl Material {
     }
 }
 
-impl Memory {
+impl ReporterMemory {
     /// What stands before the next report of `config` for `thing`.
     pub(super) fn occasion<'a>(&self, thing: &'a str, config: &'a Config, report_id: u64) -> Occasion<'a> {
         Occasion {
@@ -114,7 +114,7 @@ impl Reporter {
         material: &Material,
         occasion: Occasion<'_>,
         ledgers: &mut Ledgers,
-    ) -> Result<Composed, String> {
+    ) -> Result<ReportDraft, String> {
         let reporting = &occasion.config.reporting;
         let report_id = occasion.report_id;
         let mut left_out = Vec::new();
@@ -157,7 +157,7 @@ impl Reporter {
         let unfit = report.unfit.iter();
         left_out.extend(unfit.map(|name| format!("{name}: does not fit into {limit} bytes")));
         left_out.truncate(MAX_REASONS);
-        Ok(Composed {
+        Ok(ReportDraft {
             report,
             payload,
             topic,

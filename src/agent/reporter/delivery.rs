@@ -13,8 +13,8 @@
 
 use std::time::Duration;
 
-use super::compose::{Composed, Material};
-use super::memory::{Memory, Waiting};
+use super::compose::{Material, ReportDraft};
+use super::memory::{ReportUnderWay, ReporterMemory};
 use super::{Reporter, Work};
 use crate::cloud::inbox::InboxEvent;
 use crate::config::Config;
@@ -48,7 +48,13 @@ impl Reporter {
         }
     }
 
-    async fn send(&self, config: &Config, composed: Composed, report_id: u64, memory: &mut Memory) {
+    async fn send(
+        &self,
+        config: &Config,
+        composed: ReportDraft,
+        report_id: u64,
+        memory: &mut ReporterMemory,
+    ) {
         let board = &self.connected.context.board;
         let custom = !composed.report.custom.is_empty();
         board.update(|status| status.reports.left_out.clone_from(&composed.left_out));
@@ -86,7 +92,7 @@ impl Reporter {
             memory.ledgers.pending.settle(report_id);
             self.became(memory, ReportOutcome::HandedOver, None).await;
         } else {
-            memory.waiting = Some(Waiting {
+            memory.waiting = Some(ReportUnderWay {
                 report_id,
                 answer_by: clock::instant() + ANSWER_LIMIT.min(config.reporting.interval),
                 custom,
@@ -95,7 +101,7 @@ impl Reporter {
     }
 
     /// An event of the answers' topics.
-    pub(super) async fn take(&self, event: InboxEvent, memory: &mut Memory) {
+    pub(super) async fn take(&self, event: InboxEvent, memory: &mut ReporterMemory) {
         match event {
             InboxEvent::Ready => {}
             InboxEvent::Refused { topic, why } => {
@@ -117,7 +123,7 @@ impl Reporter {
         }
     }
 
-    async fn answered(&self, reply: &ReportReply, waiting: &Waiting, memory: &mut Memory) {
+    async fn answered(&self, reply: &ReportReply, waiting: &ReportUnderWay, memory: &mut ReporterMemory) {
         let report_id = waiting.report_id;
         let error = match reply.outcome {
             ReplyOutcome::Accepted => {
@@ -161,7 +167,7 @@ impl Reporter {
 
     /// Nobody waits for it: late, twice, or to somebody else's report. Only the ledgers know their own, and only an
     /// acceptance is worth something.
-    async fn belated(&self, reply: &ReportReply, memory: &mut Memory) {
+    async fn belated(&self, reply: &ReportReply, memory: &mut ReporterMemory) {
         let (Some(report_id), ReplyOutcome::Accepted) = (reply.report_id, reply.outcome) else {
             return;
         };
@@ -182,7 +188,7 @@ impl Reporter {
     }
 
     /// The report under way, if there is one, will not be answered any more.
-    pub(super) async fn silence(&self, memory: &mut Memory) {
+    pub(super) async fn silence(&self, memory: &mut ReporterMemory) {
         if let Some(waiting) = memory.waiting.take() {
             let why = "no answer in time".to_owned();
             self.connected
@@ -194,7 +200,7 @@ impl Reporter {
         }
     }
 
-    async fn became(&self, memory: &mut Memory, outcome: ReportOutcome, error: Option<String>) {
+    async fn became(&self, memory: &mut ReporterMemory, outcome: ReportOutcome, error: Option<String>) {
         if let Some(last) = &mut memory.last {
             last.outcome = outcome;
             last.answered = Some(clock::now().wall);

@@ -1,6 +1,6 @@
 //! What is remembered from report to report, and over a restart.
 //!
-//! In: the state directory at the start. Out: [`Memory`]. The newest report is on disk before it is sent.
+//! In: the state directory at the start. Out: [`ReporterMemory`]. The newest report is on disk before it is sent.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ use crate::report::pending::PendingIntervals;
 const LAST: &str = "last-report.json";
 
 /// What the reporter knows. Lost with its task: the next one begins as after a restart of the agent.
-pub(super) struct Memory {
+pub(super) struct ReporterMemory {
     pub(super) ledgers: Ledgers,
     pub(super) caution: CustomMetricPause,
     pub(super) last: Option<LastReport>,
-    pub(super) waiting: Option<Waiting>,
+    pub(super) waiting: Option<ReportUnderWay>,
     /// Traffic of intervals that were closed before the reporter could look at them; the next report tells it too.
     pub(super) untold: Option<TrafficTotals>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Ledgers {
 }
 
 /// A report that is under way.
-pub(super) struct Waiting {
+pub(super) struct ReportUnderWay {
     pub(super) report_id: u64,
     /// Silence from then on is an answer too.
     pub(super) answer_by: Instant,
@@ -54,7 +54,7 @@ pub(crate) fn since(last: &LastReport) -> Duration {
     Duration::try_from(since).unwrap_or_default()
 }
 
-impl Memory {
+impl ReporterMemory {
     /// Traffic of an interval that no report of its own will tell.
     pub(super) fn fold(&mut self, traffic: TrafficTotals) {
         match &mut self.untold {
@@ -65,10 +65,10 @@ impl Memory {
 }
 
 impl Reporter {
-    pub(super) async fn remember(&self) -> Memory {
+    pub(super) async fn remember(&self) -> ReporterMemory {
         let directory = self.connected.context.state_directory.clone();
         let last = self.disk.run(move || last_report(&directory)).await;
-        Memory {
+        ReporterMemory {
             ledgers: self.ledgers().await,
             caution: CustomMetricPause::default(),
             last: last.ok().flatten(),

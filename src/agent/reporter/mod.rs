@@ -25,7 +25,7 @@ use crate::host::worker::Worker;
 use crate::report::caution::CustomMetricPause;
 use crate::report::custom::traffic::TrafficTotals;
 use compose::Material;
-use memory::Memory;
+use memory::ReporterMemory;
 
 /// How long the disk may take to keep what became of a report.
 const DISK_LIMIT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ const METRICS_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Reporter {
     connected: Connected,
     intervals: Intervals,
-    questions: questions::Questions,
+    questions: questions::ReportCalls,
     /// Keeps the newest report.
     disk: Worker,
     /// Reads other programs' metrics.
@@ -48,12 +48,12 @@ pub(crate) struct Reporter {
 struct Work {
     thing: String,
     config: Config,
-    memory: Memory,
+    memory: ReporterMemory,
     closed: Closed,
 }
 
 impl Reporter {
-    pub(crate) fn new(connected: Connected, intervals: Intervals, questions: questions::Questions) -> Self {
+    pub(crate) fn new(connected: Connected, intervals: Intervals, questions: questions::ReportCalls) -> Self {
         Self {
             connected,
             intervals,

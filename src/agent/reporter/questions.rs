@@ -1,6 +1,6 @@
 //! Answers the command line's questions about reports.
 //!
-//! In: [`PendingQuestion`]s through the [`Desk`]. Out: the answer that was asked for, or a sentence why not. Only
+//! In: [`PendingQuestion`]s through the [`ReportDesk`]. Out: the answer that was asked for, or a sentence why not. Only
 //! [`PendingQuestion::Send`] changes anything.
 
 use std::sync::Arc;
@@ -41,19 +41,19 @@ pub(crate) enum PendingQuestion {
 }
 
 /// Questions as the reporter gets them; they wait while its task is started again.
-pub(crate) type Questions = Arc<Mutex<mpsc::Receiver<PendingQuestion>>>;
+pub(crate) type ReportCalls = Arc<Mutex<mpsc::Receiver<PendingQuestion>>>;
 
 /// Where questions are asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Desk(mpsc::Sender<PendingQuestion>);
+pub(crate) struct ReportDesk(mpsc::Sender<PendingQuestion>);
 
 /// A desk and what arrives there.
-pub(crate) fn open() -> (Desk, Questions) {
+pub(crate) fn open() -> (ReportDesk, ReportCalls) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Desk(sender), Arc::new(Mutex::new(receiver)))
+    (ReportDesk(sender), Arc::new(Mutex::new(receiver)))
 }
 
-impl Desk {
+impl ReportDesk {
     /// Asks the reporter.
     ///
     /// # Errors

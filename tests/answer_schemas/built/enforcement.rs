@@ -10,11 +10,11 @@ use edgewarden::quarantine::orders::order::{
 use edgewarden::quarantine::plan::preview::{LimitLine, OrderLine, PlanEffects, PlanPreview, ProcessLine};
 use edgewarden::quarantine::plan::processes::StoppedProcess;
 use edgewarden::quarantine::plan::{PlanId, Scope};
-use edgewarden::quarantine::proof::journal::Overridden;
+use edgewarden::quarantine::proof::journal::OperatorOverride;
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::proof::standing::RolledBack;
 use edgewarden::quarantine::proof::state::{
-    Blocked, Cut, CutBecause, HistoryEnd, Phase, QuotaUse, Rejection, State,
+    CutBecause, CutTotals, CutTraffic, HistoryEnd, Phase, QuotaUse, Rejection, State,
 };
 use edgewarden::quarantine::ruleset::Layer;
 
@@ -99,8 +99,8 @@ fn orders() -> Vec<Order> {
     AUTHORITIES.map(order).into_iter().chain([least]).collect()
 }
 
-fn overridden() -> Overridden {
-    Overridden {
+fn overridden() -> OperatorOverride {
+    OperatorOverride {
         reason: "break glass".to_owned(),
         at: time(),
         orders: orders(),
@@ -115,14 +115,14 @@ fn rejection() -> Rejection {
     }
 }
 
-fn blocked() -> Blocked {
-    let cut = Cut {
+fn blocked() -> CutTotals {
+    let cut = CutTraffic {
         packets: 1,
         bytes: 60,
     };
     let ways = ["out", "in", "forward", "bridged", "raw"].into_iter();
     let reasons = ways.zip(["isolated", "remote", "port", "rate", "quota"]);
-    Blocked {
+    CutTotals {
         out: cut,
         inbound: cut,
         forward: cut,

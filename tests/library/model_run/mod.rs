@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use edgewarden::agent::configuration;
-use edgewarden::agent::enforcer::{Command, Enforcer, Settings, mailbox};
+use edgewarden::agent::enforcer::{Enforcer, EnforcerCommand, EnforcerSettings, mailbox};
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
 use edgewarden::quarantine::orders::order::{Posture, ProcessAction, ProcessMatch, ProcessRule, Protocol};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
@@ -66,7 +66,7 @@ struct Run<'a> {
     tally: &'a RefCell<Tally>,
 }
 
-fn settings(model: &Model) -> Settings {
+fn settings(model: &Model) -> EnforcerSettings {
     let mut config = config(model);
     config.isolation.confirm = WINDOW;
     config.isolation.settings.processes = vec![ProcessRule {
@@ -120,13 +120,13 @@ impl<'a> Run<'a> {
     }
 
     /// Carries out commands, with what the channel says meanwhile and what the kernel tells of other hands.
-    async fn obey(&mut self, mut commands: Vec<Command>) {
+    async fn obey(&mut self, mut commands: Vec<EnforcerCommand>) {
         if self.channel_works() {
             let world = self.world.lock().unwrap();
-            commands.push(Command::ServiceTime(world.time));
-            commands.push(Command::RoundTrip { sent: world.uptime });
+            commands.push(EnforcerCommand::ServiceTime(world.time));
+            commands.push(EnforcerCommand::RoundTrip { sent: world.uptime });
         } else {
-            commands.push(Command::Channel { works: false });
+            commands.push(EnforcerCommand::Channel { works: false });
         }
         let mut before = self.world.lock().unwrap().kernel.generation;
         for _ in 0..8 {
@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
                 break;
             }
             before = after;
-            commands = vec![Command::KernelChanged(None)];
+            commands = vec![EnforcerCommand::KernelChanged(None)];
         }
     }
 
@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
             }
             Happening::BridgeReplaced => {
                 self.world.lock().unwrap().bridge_index += 1;
-                self.obey(vec![Command::LinksChanged]).await;
+                self.obey(vec![EnforcerCommand::LinksChanged]).await;
             }
         }
     }
@@ -204,12 +204,14 @@ impl<'a> Run<'a> {
         let command = match step {
             Step::Says(who, said) => wish(*who, said, now),
             Step::Repeats(who) => wish(*who, &self.model.last(*who), now),
-            Step::Override => Command::Override { reason: "r".into() },
-            Step::Observe(_) | Step::Standing(_) => Command::Settings(Box::new(settings(&self.model))),
+            Step::Override => EnforcerCommand::Override { reason: "r".into() },
+            Step::Observe(_) | Step::Standing(_) => {
+                EnforcerCommand::Settings(Box::new(settings(&self.model)))
+            }
             Step::Addresses => endpoint(),
             Step::OtherHand(edit) => {
                 self.world.lock().unwrap().kernel.other_hand(*edit);
-                Command::KernelChanged(None)
+                EnforcerCommand::KernelChanged(None)
             }
             Step::Restart => return self.restart().await,
         };
@@ -305,7 +307,7 @@ impl<'a> Run<'a> {
     /// The end: nothing fails any more, and time passes.
     async fn ends_well(&mut self) -> Result<(), TestCaseError> {
         self.world.lock().unwrap().heals();
-        self.obey(vec![Command::KernelChanged(None)]).await;
+        self.obey(vec![EnforcerCommand::KernelChanged(None)]).await;
         // What failed is tried again after two seconds; a refused layer is believed for ten minutes, and told.
         self.pass(4).await;
         self.is_truthful()?;
@@ -342,8 +344,8 @@ impl<'a> Run<'a> {
 }
 
 /// The control channel's address.
-fn endpoint() -> Command {
-    Command::Addresses(vec![Endpoint {
+fn endpoint() -> EnforcerCommand {
+    EnforcerCommand::Addresses(vec![Endpoint {
         purpose: Purpose::DataEndpoint,
         address: "198.51.100.50".parse().unwrap(),
         protocol: Protocol::Tcp,

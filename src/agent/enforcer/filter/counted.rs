@@ -3,7 +3,7 @@
 use super::{CarriedCounters, FilterKeeper, Layer, Mission};
 use crate::quarantine::plan::PlannedLimit;
 use crate::quarantine::ports::PacketFilter;
-use crate::quarantine::proof::state::{Blocked, Cut, QuotaUse};
+use crate::quarantine::proof::state::{CutTotals, CutTraffic, QuotaUse};
 use crate::quarantine::ruleset::quota_name;
 
 /// The journal is written when this share of a quota has been used since: one hundredth.
@@ -13,7 +13,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     /// Reads the counters, and takes quotas that advanced by a step to the journal.
     pub(super) async fn note_counted(&mut self, mission: &Mission) {
         if mission.plan.is_normal() {
-            self.blocked = Blocked::default();
+            self.blocked = CutTotals::default();
             self.quotas.clear();
             self.kept_quotas.clear();
             return;
@@ -23,13 +23,13 @@ impl<F: PacketFilter> FilterKeeper<F> {
             return;
         };
         let cuts = counted.counters.iter().map(|((_, name), (packets, bytes))| {
-            let cut = Cut {
+            let cut = CutTraffic {
                 packets: *packets,
                 bytes: *bytes,
             };
             (name.as_str(), cut)
         });
-        self.blocked = Blocked::from_counters(cuts);
+        self.blocked = CutTotals::from_counters(cuts);
         self.quotas = quotas(&mission.plan.limits, &counted);
         let known = &self.kept_quotas;
         let news = self.quotas.iter().any(|quota| {

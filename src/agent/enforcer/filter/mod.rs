@@ -23,7 +23,7 @@ use crate::quarantine::plan::Plan;
 use crate::quarantine::ports::{FilterChange, PacketFilter};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::proof::state::{Blocked, QuotaUse, State};
+use crate::quarantine::proof::state::{CutTotals, QuotaUse, State};
 use crate::quarantine::ruleset::verify::{fingerprint, verify};
 use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, SetElements, render};
 use layers::Layers;
@@ -71,9 +71,9 @@ struct HeldRules {
     posture: Posture,
 }
 
-/// How the kernel came to hold what it should.
+/// What had to be done so that the kernel holds what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum KernelTouch {
     /// It held it already.
     AsBefore,
     /// Elements of sets were changed.
@@ -95,7 +95,7 @@ pub(super) struct FilterKeeper<F> {
     reasserted: u64,
     /// Who made our rules to be put back last.
     changed_by: Option<String>,
-    blocked: Blocked,
+    blocked: CutTotals,
     quotas: Vec<QuotaUse>,
     /// The quotas as a restart should know them: they advance in steps, or every packet would be written to disk.
     kept_quotas: Vec<QuotaUse>,
@@ -114,7 +114,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             changes: VecDeque::new(),
             reasserted: 0,
             changed_by: None,
-            blocked: Blocked::default(),
+            blocked: CutTotals::default(),
             quotas: Vec::new(),
             kept_quotas: journal.quotas.clone().into_owned(),
             news: Vec::new(),
@@ -187,7 +187,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         mission: &Mission,
         isolation: &IsolationConfig,
         now: Now,
-    ) -> Result<Held, Vec<Obstacle>> {
+    ) -> Result<KernelTouch, Vec<Obstacle>> {
         let brought = self.hold(mission, isolation, now).await;
         if brought
             .as_ref()
@@ -197,7 +197,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         }
         let held = brought?;
         self.note_counted(mission).await;
-        self.prove(mission, now, held != Held::AsBefore).await?;
+        self.prove(mission, now, held != KernelTouch::AsBefore).await?;
         Ok(held)
     }
 
@@ -206,14 +206,14 @@ impl<F: PacketFilter> FilterKeeper<F> {
         mission: &Mission,
         isolation: &IsolationConfig,
         now: Now,
-    ) -> Result<Held, Vec<Obstacle>> {
+    ) -> Result<KernelTouch, Vec<Obstacle>> {
         let (ruleset, hooks) = self.rules(mission, isolation, now).await;
         let generation = self.kernel.generation().await.map_err(one)?;
         // An interface that leaves takes its hook with it, without any transaction.
         if self.is_untouched(&ruleset, generation, now) && self.devices_hold(&ruleset).await {
             // A kernel that did not answer in between has done nothing in between.
             self.posture = self.held.as_ref().map(|held| held.posture);
-            return Ok(Held::AsBefore);
+            return Ok(KernelTouch::AsBefore);
         }
         if let Some(after) = self.change_elements(&ruleset, generation, now).await {
             if let Some(held) = &mut self.held {
@@ -221,13 +221,13 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 held.generation = Some(after);
                 self.posture = Some(held.posture);
             }
-            return Ok(Held::Changed);
+            return Ok(KernelTouch::Changed);
         }
         if self.is_as_held(&ruleset, generation, now).await.map_err(one)? {
-            return Ok(Held::AsBefore);
+            return Ok(KernelTouch::AsBefore);
         }
         self.load(ruleset, hooks, mission, now).await?;
-        Ok(Held::Loaded)
+        Ok(KernelTouch::Loaded)
     }
 
     fn is_untouched(&self, ruleset: &Ruleset, generation: u32, now: Now) -> bool {

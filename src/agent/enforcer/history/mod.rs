@@ -30,12 +30,12 @@ struct NewsFilter {
     /// The plan that was recorded last, with what held it back; `None` for an open device, which is how we begin.
     planned: Option<(PlanId, Scope, Option<String>)>,
     /// The proof that was recorded last, likewise; an error when it is not known any more.
-    proven: Result<Option<(PlanId, Scope)>, Doubted>,
+    proven: Result<Option<(PlanId, Scope)>, ProofInDoubt>,
 }
 
 /// What was proven is not known any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Doubted;
+struct ProofInDoubt;
 
 impl NewsFilter {
     const fn new() -> Self {
@@ -55,7 +55,7 @@ impl NewsFilter {
 
     fn proof(&mut self, plan: &Plan, proven: bool) -> Option<Event> {
         let key = (!plan.is_normal()).then(|| (plan.id(), plan.scope));
-        let key = if proven { Ok(key) } else { Err(Doubted) };
+        let key = if proven { Ok(key) } else { Err(ProofInDoubt) };
         let is_news = self.proven != key;
         self.proven = key;
         (is_news && proven).then(|| Event::Verified {
@@ -67,7 +67,7 @@ impl NewsFilter {
 
 /// What was noted and has not come to the thread that writes.
 #[derive(Default)]
-struct Inbox {
+struct UnwrittenEvents {
     events: Vec<(Now, Event)>,
     /// Events beyond [`MAX_WAITING`].
     overflowed: u64,
@@ -77,7 +77,7 @@ struct Inbox {
 pub struct HistoryKeeper {
     directory: PathBuf,
     news: NewsFilter,
-    inbox: Arc<Mutex<Inbox>>,
+    inbox: Arc<Mutex<UnwrittenEvents>>,
     disk: Worker<Option<HistoryLog>>,
     end: Option<HistoryEnd>,
     fault: Option<String>,

@@ -23,7 +23,7 @@ const NO_ORDERS: &[u8] = b"{\"book\":{\"orders\":[]}";
 
 /// Orders that the operator ended against their authority's will.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overridden {
+pub struct OperatorOverride {
     /// Why; asked for, because the cloud is told.
     pub reason: String,
     /// When.
@@ -43,7 +43,7 @@ pub struct Journal<'a> {
     pub standing: Cow<'a, Standing>,
     /// The operator's override, while it holds.
     #[serde(default)]
-    pub overridden: Cow<'a, Option<Overridden>>,
+    pub overridden: Cow<'a, Option<OperatorOverride>>,
     /// The newest time that was trusted.
     #[serde(default)]
     pub clock: Option<KeptTime>,
@@ -77,7 +77,7 @@ impl Journal<'_> {
 /// A journal that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the journal is damaged: {what}")]
-pub struct Damage {
+pub struct JournalDamage {
     /// What is wrong with it.
     pub what: String,
     /// Whether an order may have been live: what is left of it speaks of one, or does not say that there was none.
@@ -94,9 +94,9 @@ pub fn encode(journal: &Journal<'_>) -> Vec<u8> {
 /// Reads the file's content.
 ///
 /// # Errors
-/// [`Damage`] when the header, the checksum or the JSON is not as written.
-pub fn decode(bytes: &[u8]) -> Result<Journal<'static>, Damage> {
-    let damage = |what: String| Damage {
+/// [`JournalDamage`] when the header, the checksum or the JSON is not as written.
+pub fn decode(bytes: &[u8]) -> Result<Journal<'static>, JournalDamage> {
+    let damage = |what: String| JournalDamage {
         what,
         says_live: says_live(bytes),
     };

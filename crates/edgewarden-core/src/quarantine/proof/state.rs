@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::journal::Overridden;
+use super::journal::OperatorOverride;
 use super::obstacle::Obstacle;
 use super::standing::RolledBack;
 use crate::document::fault::Fault;
@@ -42,7 +42,7 @@ pub enum Phase {
 
 /// Packets and bytes that were cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cut {
+pub struct CutTraffic {
     /// Packets.
     pub packets: u64,
     /// Bytes at the IP layer.
@@ -58,33 +58,33 @@ pub struct CutBecause {
     pub reason: String,
     /// How much.
     #[serde(flatten)]
-    pub cut: Cut,
+    pub cut: CutTraffic,
 }
 
 /// What was cut since the device was last free; in mode `observe` what would have been.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Blocked {
+pub struct CutTotals {
     /// Leaving this device.
-    pub out: Cut,
+    pub out: CutTraffic,
     /// Arriving at this device.
     #[serde(rename = "in")]
-    pub inbound: Cut,
+    pub inbound: CutTraffic,
     /// Forwarded for others.
-    pub forward: Cut,
+    pub forward: CutTraffic,
     /// Passed on by a bridge.
     #[serde(default)]
-    pub bridged: Cut,
+    pub bridged: CutTraffic,
     /// Sent past the IP stack.
     #[serde(default)]
-    pub raw: Cut,
+    pub raw: CutTraffic,
     /// The same by reason; those that happened.
     #[serde(default)]
     pub reasons: Vec<CutBecause>,
 }
 
-impl Blocked {
+impl CutTotals {
     /// Sums counters named `<way>_<reason>`.
-    pub fn from_counters<'a>(counters: impl Iterator<Item = (&'a str, Cut)>) -> Self {
+    pub fn from_counters<'a>(counters: impl Iterator<Item = (&'a str, CutTraffic)>) -> Self {
         let mut blocked = Self::default();
         for (name, cut) in counters {
             let Some((way, reason)) = name.split_once('_') else {
@@ -100,7 +100,7 @@ impl Blocked {
             };
             sum.packets = sum.packets.saturating_add(cut.packets);
             sum.bytes = sum.bytes.saturating_add(cut.bytes);
-            if cut != Cut::default() {
+            if cut != CutTraffic::default() {
                 blocked.reasons.push(CutBecause {
                     way: way.into(),
                     reason: reason.into(),
@@ -169,7 +169,7 @@ pub struct State {
     /// A plan that was given up.
     pub rolled_back: Option<RolledBack>,
     /// The operator's override, while it holds.
-    pub overridden: Option<Overridden>,
+    pub overridden: Option<OperatorOverride>,
     /// Stopped processes.
     pub stopped: Vec<StoppedProcess>,
     /// Processes an order named that could not be stopped, with the reason.
@@ -177,7 +177,7 @@ pub struct State {
     /// Processes an order named that must not be stopped.
     pub spared: Vec<String>,
     /// What was cut.
-    pub blocked: Blocked,
+    pub blocked: CutTotals,
     /// How far quotas are used.
     #[serde(default)]
     pub quotas: Vec<QuotaUse>,
