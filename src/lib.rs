@@ -9,7 +9,7 @@
 //!
 //! What is decided is the crate `edgewarden-core`, whose folders appear here by their names; it has no effects. What
 //! acts lives behind two doors, [`host`] (the Linux kernel) and `cloud` (Greengrass IPC), and [`agent`] wires
-//! everything together. Arrows point only down: core < host, cloud < control < agent < cli (`tests/architecture.rs`).
+//! everything together. Arrows point only down: core < host, cloud < control < agent < cli (`tests/docs/architecture/tables.rs`).
 
 pub mod agent;
 pub mod cli;

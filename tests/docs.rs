@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "docs/architecture/mod.rs"]
+mod architecture;
 #[path = "docs/report_page.rs"]
 mod report_page;
 

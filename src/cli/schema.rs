@@ -1,6 +1,6 @@
 //! `edgewarden schema`: JSON Schemas of what others write for us, and of what the commands print with `--json`.
 //!
-//! In: a name. Out: the text of a file in `schemas/`. tests/library/order_schema and tests/answer_schemas hold them to what the
+//! In: a name. Out: the text of a file in `schemas/`. tests/library/{order_schema,answer_schemas} hold them to what the
 //! program reads and writes.
 
 use super::{Failure, out};
@@ -34,7 +34,7 @@ enum SchemaName {
     ReportShow,
     /// `edgewarden report last --json`, `report send --json`.
     ReportLast,
-    /// `edgewarden report custom-metric-names --json`.
+    /// `edgewarden report metrics --json`.
     ReportMetrics,
 }
 

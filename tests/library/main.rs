@@ -3,7 +3,8 @@
 //! * [`model`]: the enforcer with a real packet filter against a reference model ([`reference`])
 //! * [`model_run`]: the same on a fake machine, with failures and orders of events that no real one can be made to have
 //! * [`observe`]: the observer in real network namespaces
-//! * [`order_schema`], [`report_formats`]: what we read and write, beside published schemas and AWS's agent
+//! * [`answer_schemas`], [`order_schema`], [`report_formats`]: what we answer, read and write, beside published schemas and
+//!   AWS's agent
 
 #![expect(
     clippy::unwrap_used,
@@ -13,6 +14,7 @@
     reason = "a test and its programs touch the outside and fail loudly"
 )]
 
+mod answer_schemas;
 mod judge;
 mod model;
 mod model_run;

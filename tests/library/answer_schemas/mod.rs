@@ -5,19 +5,16 @@
 //! schema describes is a fault, although published schemas let later versions add some. Without PyPI these tests say
 //! SKIPPED, and fail under CI.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "the other programs are the test's")]
-
 mod built;
 mod running;
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use edgewarden_lab::nucleus::official_client::REPORT_TOOLS;
 use serde_json::{Value, json};
+
+use crate::judge::{judge, python};
 
 /// Every schema of an answer.
 const NAMES: [&str; 10] = [
@@ -53,7 +50,7 @@ impl Sample {
 
 /// The faults of each, in their order; none without PyPI, which is said.
 fn judged(samples: &[Sample]) -> Option<Vec<Vec<String>>> {
-    let python = REPORT_TOOLS.python_or_skip().unwrap()?;
+    let python = python()?;
     let directory = tempfile::tempdir().unwrap();
     for name in NAMES {
         let printed = Command::new(env!("CARGO_BIN_EXE_edgewarden"))
@@ -67,38 +64,18 @@ fn judged(samples: &[Sample]) -> Option<Vec<Vec<String>>> {
         )
         .unwrap();
     }
-    let mut child = Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/check_answers.py"))
-        .arg(directory.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
     let line = |sample: &Sample| {
         let Sample {
             schema,
             value,
             closed,
         } = sample;
-        format!(
-            "{}\n",
-            json!({"schema": schema, "closed": closed, "value": value})
-        )
+        json!({"schema": schema, "closed": closed, "value": value}).to_string()
     };
-    let lines: String = samples.iter().map(line).collect();
-    // Beside the reading: both pipes are smaller than what passes them.
-    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(output.status.success(), "check_answers.py: {}", output.status);
-    let text = String::from_utf8(output.stdout).unwrap();
-    let judged: Vec<_> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(judged.len(), samples.len());
-    Some(judged)
+    let lines: Vec<String> = samples.iter().map(line).collect();
+    let answers = judge(python, "check_answers.py", directory.path(), &lines);
+    let judged = answers.iter().map(|line| serde_json::from_str(line).unwrap());
+    Some(judged.collect())
 }
 
 /// Every sample keeps to its schema.

@@ -1,196 +1,14 @@
 //! The walls between the folders: who may know whom, and who may go through which door.
 //!
-//! In: the tables below and every `.rs` file of the product. Out: a fault for each import that points upward or past a
-//! door. The tables are the code map of ARCHITECTURE.md; `UPDATE_DOCS=1 cargo test --test architecture` writes it.
+//! In: [`tables`] and every `.rs` file of the product. Out: a fault for each import that points upward or past a
+//! door. The tables are the code map of ARCHITECTURE.md; `UPDATE_DOCS=1 cargo test --test docs` writes it.
 
-#![expect(clippy::disallowed_methods, reason = "reads the repository's own files")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+mod tables;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// One folder (or file) of the product.
-struct Room {
-    /// From the root of the repository, without `.rs`.
-    place: &'static str,
-    /// Names by which it is imported: `crate::<name>` or `edgewarden_core::<name>`.
-    name: &'static str,
-    /// What it does.
-    what: &'static str,
-    /// Whom it may know: names of rooms that stand above it in the table.
-    knows: &'static [&'static str],
-}
-
-const CORE: &str = "crates/edgewarden-core/src";
-
-/// From the ground up. A room may know only rooms above it in this list, so no two can know each other.
-const ROOMS: &[Room] = &[
-    Room {
-        place: "crates/edgewarden-core/src/document",
-        name: "document",
-        what: "reads hostile JSON: every fault at once, each with its path; knows no domain",
-        knows: &[],
-    },
-    Room {
-        place: "crates/edgewarden-core/src/process",
-        name: "process",
-        what: "what a process is: pid and start time; which workload it is part of",
-        knows: &[],
-    },
-    Room {
-        place: "crates/edgewarden-core/src/moment",
-        name: "moment",
-        what: "what a moment is: both clocks, the argument `now` of every decision",
-        knows: &[],
-    },
-    Room {
-        place: "crates/edgewarden-core/src/observe",
-        name: "observe",
-        what: "frames → sums by flow (`meter`) → owners (`accounts`) → ledger → `Interval` (bounded, conserved)",
-        knows: &["process"],
-    },
-    Room {
-        place: "crates/edgewarden-core/src/detect",
-        name: "detect",
-        what: "interval and sockets → alarms; knows nothing of reports, nor what an alarm leads to",
-        knows: &["observe"],
-    },
-    Room {
-        place: "crates/edgewarden-core/src/quarantine",
-        name: "quarantine",
-        what: "`orders` → `plan` (with `lifelines`) → `ruleset` → `proof`; `history`: every change once. Knows no files, \
-               no nft, no clock",
-        knows: &["document", "process", "moment", "observe"],
-    },
-    Room {
-        place: "crates/edgewarden-core/src/report",
-        name: "report",
-        what: "interval and sockets → Device Defender document that fits; baseline, ids, schedule, replies. Knows not how \
-               it is sent",
-        knows: &["document", "observe", "quarantine"],
-    },
-    Room {
-        place: "crates/edgewarden-core/src/config",
-        name: "config",
-        what: "the one table of keys (`keys`), the checked document, faults with paths; knows the flows, none knows it",
-        knows: &["document", "detect", "quarantine", "report"],
-    },
-    Room {
-        place: "src/host",
-        name: "host",
-        what: "door to the kernel: `netfilter`, `net`, `processes`, `files`, `capture`, `boot`, clock; decides nothing",
-        knows: &["process", "moment", "observe", "quarantine", "report"],
-    },
-    Room {
-        place: "src/cloud",
-        name: "cloud",
-        what: "door to the cloud: topics, shadow messages, the shadow session's decisions (pure); `link`, `nucleus`, `publish`, `inbox` (IPC). \
-               Knows nothing of enforcement",
-        knows: &["quarantine"],
-    },
-    Room {
-        place: "src/control",
-        name: "control",
-        what: "the conversation between command line and agent, one JSON line each way: questions with their answers, \
-               protocol, client; knows no agent",
-        knows: &["document", "process", "observe", "quarantine", "report"],
-    },
-    Room {
-        place: "src/agent",
-        name: "agent",
-        what: "tasks, what they share and who keeps them going; `enforcer` is the only one that touches rules and processes",
-        knows: &[
-            "document",
-            "process",
-            "moment",
-            "observe",
-            "detect",
-            "quarantine",
-            "report",
-            "config",
-            "host",
-            "cloud",
-            "control",
-        ],
-    },
-    Room {
-        place: "src/cli",
-        name: "cli",
-        what: "one file a command; knows the agent in `run` and `restore` only",
-        knows: &[
-            "process",
-            "observe",
-            "quarantine",
-            "report",
-            "config",
-            "host",
-            "control",
-        ],
-    },
-];
-
-/// Files that may know a room that their own room may not.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("src/cli/run.rs", "agent", "starts it"),
-    ("src/cli/restore.rs", "agent", "does its first step at boot"),
-];
-
-/// A crate of others that leads outside.
-struct Door {
-    /// Crates as they are written in code.
-    crates: &'static [&'static str],
-    /// The only room that may name them.
-    room: &'static str,
-    /// What stands behind it.
-    what: &'static str,
-}
-
-const DOORS: &[Door] = &[
-    Door {
-        crates: &["greengrass_ipc"],
-        room: "src/cloud",
-        what: "the nucleus, and through it the cloud",
-    },
-    Door {
-        crates: &[
-            "netlink_packet_core",
-            "netlink_packet_sock_diag",
-            "netlink_sys",
-            "nix",
-            "rustix",
-            "libc",
-            "pnet",
-            "pnet_datalink",
-            "packet_ring",
-        ],
-        room: "src/host",
-        what: "the Linux kernel",
-    },
-];
-
-/// Files that may name a crate although they do not stand behind its door.
-const OTHER_WAYS: &[(&str, &str, &str)] = &[
-    (
-        "src/cli/screen.rs",
-        "nix",
-        "the terminal is the command line's own",
-    ),
-    (
-        "src/cli/screen.rs",
-        "rustix",
-        "the terminal is the command line's own",
-    ),
-    (
-        "src/agent/control/server.rs",
-        "nix",
-        "compares who asks with our own user; an effect on nothing",
-    ),
-    (
-        "src/agent/control/socket_list.rs",
-        "netlink_packet_sock_diag",
-        "names the kernel's states of sockets, as numbers; nothing is asked",
-    ),
-];
+use tables::{CORE, DOORS, Door, EXCEPTIONS, OTHER_WAYS, ROOMS, Room};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -452,7 +270,7 @@ fn a_folders_module_is_its_mod_rs() {
 /// What stands between two marks of a page becomes `text`.
 fn with_section(page: &str, name: &str, text: &str) -> String {
     let (begin, end) = (
-        format!("<!-- {name}: written by tests/architecture.rs -->\n"),
+        format!("<!-- {name}: written by tests/docs/architecture -->\n"),
         format!("<!-- end of {name} -->\n"),
     );
     let (before, rest) = page.split_once(&begin).unwrap();
@@ -502,6 +320,6 @@ fn the_architecture_page_shows_these_tables() {
     }
     assert!(
         std::fs::read_to_string(&path).unwrap() == wanted,
-        "the code map of ARCHITECTURE.md is not these tables; run UPDATE_DOCS=1 cargo test --test architecture"
+        "the code map of ARCHITECTURE.md is not these tables; run UPDATE_DOCS=1 cargo test --test docs"
     );
 }
