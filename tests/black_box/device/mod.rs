@@ -4,4 +4,5 @@ mod boot;
 mod crash;
 mod history;
 mod install;
+mod slow_disk;
 mod surroundings;

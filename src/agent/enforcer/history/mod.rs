@@ -23,6 +23,8 @@ use log::{HistoryLog, MAX_WAITING};
 
 /// What a disk takes for a line; nobody waits longer to be told that the history is behind.
 const LIMIT: Duration = Duration::from_secs(2);
+/// The nucleus kills a component that does not end; the last record is worth half a second of that time.
+const LAST_LIMIT: Duration = Duration::from_millis(500);
 
 /// Which events are news, so that each change has one record.
 #[derive(Debug)]
@@ -166,7 +168,7 @@ impl Drop for HistoryKeeper {
     fn drop(&mut self) {
         let take = self.taken();
         let failed = std::thread::panicking();
-        self.disk.finish(LIMIT, move |log| {
+        self.disk.finish(LAST_LIMIT, move |log| {
             take(log);
             if failed && let Some(log) = log {
                 log.end_silently();
