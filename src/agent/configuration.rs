@@ -5,6 +5,7 @@
 //! detector watches with it, before the nucleus is asked.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -37,6 +38,9 @@ pub(crate) struct LastGood {
     pub(crate) source: &'static str,
 }
 
+/// The source of a configuration that nobody chose, as the status has it.
+pub(super) const DEFAULTS: &str = "defaults";
+
 /// Reads what was last good, for the time before the nucleus answers.
 pub(crate) fn last_good(state_directory: &Path, development: Development) -> LastGood {
     let path = state_directory.join(FILE);
@@ -49,14 +53,14 @@ pub(crate) fn last_good(state_directory: &Path, development: Development) -> Las
         }
     };
     let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    let source = if document.is_null() { "defaults" } else { "disk" };
+    let source = if document.is_null() { DEFAULTS } else { "disk" };
     match document::read(&document, development) {
         Ok(config) => LastGood { config, source },
         Err(faults) => {
             tracing::warn!("{} is not valid and not used: {}", path.display(), join(&faults));
             LastGood {
                 config: Config::defaults(),
-                source: "defaults",
+                source: DEFAULTS,
             }
         }
     }
@@ -85,6 +89,8 @@ pub(super) struct ConfigFollower {
     pub(super) connected: Connected,
     /// Where valid configurations go.
     pub(super) publish: watch::Sender<Config>,
+    /// Whether what was published last was read from a document; what nobody chose is replaced also by the same.
+    pub(super) is_chosen: AtomicBool,
     /// Whether development keys are taken.
     pub(super) development: Development,
     /// Keeps the last good document.
@@ -169,7 +175,8 @@ impl ConfigFollower {
                 wish,
             })
             .await;
-        if *self.publish.borrow() == config {
+        let was_chosen = self.is_chosen.swap(true, Ordering::Relaxed);
+        if was_chosen && *self.publish.borrow() == config {
             return;
         }
         tracing::info!("new configuration");

@@ -20,6 +20,8 @@ const FIRST_ADDRESSES: Duration = Duration::from_secs(12);
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) config: watch::Receiver<Config>,
+    /// Whether the first of them was read from a document; otherwise it is what nobody has chosen.
+    pub(crate) is_configured: bool,
     pub(crate) enforcer: Enforcement,
     pub(crate) board: Board,
     pub(crate) channel: Channel,

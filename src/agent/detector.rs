@@ -19,10 +19,17 @@ pub(super) async fn run(context: Context, mut closed: Closed) {
     let mut configs = context.config.clone();
     let mut config = configs.borrow_and_update().clone();
     let mut detector = Detector::new(config.detect.behaviors.clone());
+    let mut is_configured = context.is_configured;
     loop {
         tokio::select! {
             observation = closed.recv() => match observation {
-                Ok(observation) => judge(&context, &config, &observation, &mut detector).await,
+                Ok(observation) => {
+                    let wish = judge(&context, &config, &observation, &mut detector);
+                    // Without any configuration nobody has switched anything off.
+                    if let Some(wish) = wish.filter(|wish| is_configured || *wish != Wish::Release) {
+                        send(&context, wish).await;
+                    }
+                }
                 Err(RecvError::Lagged(missed)) => tracing::warn!("the detector missed {missed} intervals"),
                 Err(RecvError::Closed) => return,
             },
@@ -30,6 +37,7 @@ pub(super) async fn run(context: Context, mut closed: Closed) {
                 if changed.is_err() {
                     return;
                 }
+                is_configured = true;
                 let before = config.detect.behaviors;
                 config = configs.borrow_and_update().clone();
                 if before != config.detect.behaviors {
@@ -40,7 +48,13 @@ pub(super) async fn run(context: Context, mut closed: Closed) {
     }
 }
 
-async fn judge(context: &Context, config: &Config, observation: &Observation, detector: &mut Detector) {
+/// Evaluates one interval; gives what the detector wants, if that may be news.
+fn judge(
+    context: &Context,
+    config: &Config,
+    observation: &Observation,
+    detector: &mut Detector,
+) -> Option<Wish> {
     let values = MetricValues::of(&observation.interval, observation.sockets.as_ref().ok());
     let alarms = detector.evaluate(&values, observation.interval.ended);
     for alarm in &alarms {
@@ -51,11 +65,14 @@ async fn judge(context: &Context, config: &Config, observation: &Observation, de
     let began = alarms.iter().find(|alarm| alarm.kind == AlarmKind::InAlarm);
     // An alarm that clears does not release: an isolated device is quiet, which proves nothing. Switching the key off
     // ends it, and so does the operator's override.
-    let wish = match began {
-        Some(alarm) if config.detect.quarantine => Wish::Order(Box::new(order(alarm))),
-        _ if config.detect.quarantine => return,
-        _ => Wish::Release,
-    };
+    match began {
+        Some(alarm) if config.detect.quarantine => Some(Wish::Order(Box::new(order(alarm)))),
+        _ if config.detect.quarantine => None,
+        _ => Some(Wish::Release),
+    }
+}
+
+async fn send(context: &Context, wish: Wish) {
     let command = EnforcerCommand::Wish {
         authority: Authority::Detector,
         wish: Ok(wish),

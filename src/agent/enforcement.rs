@@ -6,7 +6,7 @@
 //! come while none runs wait in the mailbox.
 //! Invariant: while no enforcer runs the state claims nothing, whatever the last one had proven.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -33,7 +33,7 @@ struct Told {
 /// Runs the enforcer, and rebuilds it.
 #[derive(Clone)]
 pub(crate) struct EnforcerTask {
-    state_directory: PathBuf,
+    machine: HostMachine,
     /// Until it is run.
     first: Arc<Mutex<Option<Enforcer>>>,
     mailbox: Mailbox,
@@ -42,18 +42,18 @@ pub(crate) struct EnforcerTask {
 
 /// Enforces what the journal says; only then is anything else to be started.
 pub(crate) async fn restore(
-    state_directory: PathBuf,
+    state_directory: &Path,
     settings: EnforcerSettings,
 ) -> (EnforcerTask, Enforcement) {
     let (handle, mailbox) = mailbox();
-    let machine = HostMachine::new(&state_directory);
-    let enforcer = Enforcer::restore_on(machine, settings.clone(), mailbox.clone()).await;
+    let machine = HostMachine::new(state_directory);
+    let enforcer = Enforcer::restore_on(machine.clone(), settings.clone(), mailbox.clone()).await;
     let told = Arc::new(Mutex::new(Told {
         settings,
         channel_works: false,
     }));
     let task = EnforcerTask {
-        state_directory,
+        machine,
         first: Arc::new(Mutex::new(Some(enforcer))),
         mailbox,
         told: Arc::clone(&told),
@@ -111,7 +111,7 @@ impl EnforcerTask {
             let told = crate::lock(&self.told);
             (told.settings.clone(), told.channel_works)
         };
-        let machine = HostMachine::new(&self.state_directory);
+        let machine = self.machine.clone();
         let mut enforcer = Enforcer::restore_on(machine, settings, self.mailbox.clone()).await;
         enforcer.obey([EnforcerCommand::Channel { works }]).await;
         enforcer

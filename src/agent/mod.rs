@@ -66,13 +66,16 @@ pub async fn run(start: Start, lookup: impl Fn(&str) -> Option<String>) -> std::
     let (cell, channel) = watch::channel(ChannelState::default());
     let board = Board::new(channel);
     let mut supervisor = Supervisor::new(board.clone());
+    // Held until every task has ended: a successor must not begin while we still write.
+    let mut lock = None;
     tokio::select! {
-        () = serve(&start, lookup, cell, board, &mut supervisor) => {}
+        () = serve(&start, lookup, cell, board, &mut supervisor, &mut lock) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping; the rules in the kernel stay as they are");
     supervisor.stop().await;
+    drop(lock);
     Ok(())
 }
 
@@ -82,11 +85,13 @@ async fn serve(
     cell: watch::Sender<ChannelState>,
     board: Board,
     supervisor: &mut Supervisor,
+    lock: &mut Option<files::FileLock>,
 ) {
     let directory = &start.state_directory;
-    let _lock = own(directory).await;
+    *lock = own(directory).await;
     let last_good = configuration::last_good(directory, start.development);
     let config = last_good.config;
+    let is_configured = last_good.source != configuration::DEFAULTS;
     board.update(|status| {
         status.version = env!("CARGO_PKG_VERSION").into();
         status.started = Some(clock::now().wall);
@@ -94,12 +99,13 @@ async fn serve(
         status.mode = configuration::mode(&config);
     });
     let settings = configuration::settings(&config, None);
-    let (enforcer, enforcement) = enforcement::restore(directory.clone(), settings).await;
+    let (enforcer, enforcement) = enforcement::restore(directory, settings).await;
     supervisor.start("enforcer", move || enforcer.clone().run());
 
     let (publish, configs) = watch::channel(config.clone());
     let context = Context {
         config: configs,
+        is_configured,
         channel: Channel::new(cell, enforcement.clone()),
         enforcer: enforcement,
         board,

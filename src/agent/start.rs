@@ -4,6 +4,7 @@
 //! before the first interval can be closed, and shadow and reporter wait for the lifelines' first addresses by themselves.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{OnceCell, watch};
 use wildmatch::WildMatch;
@@ -94,6 +95,7 @@ pub(super) fn connected(
         let follower = configuration::ConfigFollower {
             connected: shared.clone(),
             publish: publish.clone(),
+            is_chosen: AtomicBool::new(shared.context.is_configured),
             development,
             keeper: keeper.clone(),
         };

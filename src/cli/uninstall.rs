@@ -13,7 +13,6 @@ use crate::host::netfilter::kernel::NftKernel;
 use crate::host::netfilter::nft;
 use crate::host::processes::process_table;
 use crate::quarantine::history;
-use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::proof::journal;
 use crate::quarantine::ruleset;
 
@@ -134,11 +133,8 @@ fn thaw(state_directory: &Path) {
     let Some(journal) = journal.and_then(|bytes| journal::decode(&bytes).ok()) else {
         return;
     };
-    for stopped in journal
-        .stopped
-        .iter()
-        .filter(|stopped| stopped.action == ProcessAction::Freeze)
-    {
+    // Also whom an order killed: one that could only be frozen on the way would stay so for ever.
+    for stopped in journal.stopped.iter() {
         if process_table::thaw(stopped.identity).is_ok() {
             say(&format!("{} ({}) runs again", stopped.name, stopped.identity.pid));
         }

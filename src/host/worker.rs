@@ -122,6 +122,21 @@ impl<S: Default + 'static> Worker<S> {
         work: impl FnOnce(&mut S) -> T + Send + 'static,
     ) -> Result<T, WorkerError> {
         let name = self.name;
+        match tokio::time::timeout(limit, self.begin(work)?).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(WorkerError::Failed { name }),
+            Err(_) => Err(WorkerError::Late { name, limit }),
+        }
+    }
+
+    /// Has work begun, and gives where its answer will come: for whoever wants it also when it is late.
+    ///
+    /// # Errors
+    /// When it cannot be begun.
+    pub(crate) fn begin<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut S) -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, WorkerError> {
         let (reply, answer) = oneshot::channel();
         let under_way = UnderWay::begin(&self.under_way);
         self.send(Box::new(move |own| {
@@ -130,11 +145,7 @@ impl<S: Default + 'static> Worker<S> {
             // Whoever asked may have stopped waiting.
             let _ = reply.send(answer);
         }))?;
-        match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(WorkerError::Failed { name }),
-            Err(_) => Err(WorkerError::Late { name, limit }),
-        }
+        Ok(answer)
     }
 
     /// Has a last piece of work done and waits for it on this very thread, at most that long: for what ends.

@@ -8,12 +8,17 @@ use crate::moment::Now;
 /// before does not mean that it did not.
 const LATELY: Duration = Duration::from_secs(120);
 
+/// How long a nucleus may take to notice its dead connection and make another, after rules of ours that cut it are away.
+const RECONNECTS: Duration = Duration::from_secs(240);
+
 /// Whether the owner's channel works, as far as was told.
 #[derive(Debug, Default)]
 pub(super) struct ControlChannel {
     works: bool,
     /// Uptime at which the newest answered question was sent.
     newest: Option<Duration>,
+    /// Uptime at which rules of ours were last seen to close on a channel that had worked, and to be opened again.
+    opened: Option<Duration>,
 }
 
 impl ControlChannel {
@@ -28,9 +33,14 @@ impl ControlChannel {
         self.newest = self.newest.max(Some(sent));
     }
 
-    /// Whether it works, or did a moment ago.
+    /// Rules that had closed on a channel that worked are away.
+    pub(super) const fn note_opened(&mut self, now: Now) {
+        self.opened = Some(now.uptime);
+    }
+
+    /// Whether it works, or did a moment ago; or would have been seen to, had not rules of ours been closed.
     pub(super) fn works_lately(&self, now: Now) -> bool {
-        let lately = |sent| now.uptime.saturating_sub(sent) < LATELY;
-        self.works || self.newest.is_some_and(lately)
+        let within = |at: Option<Duration>, limit| at.is_some_and(|at| now.uptime.saturating_sub(at) < limit);
+        self.works || within(self.newest, LATELY) || within(self.opened, RECONNECTS)
     }
 }

@@ -1,10 +1,12 @@
 //! What can be asked of enforcement, and how: a mailbox that outlives the task that empties it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::config::{IsolationConfig, Mode};
 use crate::document::fault::Fault;
@@ -86,11 +88,40 @@ pub struct Handle {
     state: watch::Receiver<State>,
 }
 
+/// Commands on their way.
+#[derive(Debug)]
+pub(super) struct Commands {
+    arriving: mpsc::Receiver<Envelope>,
+    /// Arrived, and not carried out: a successor of a task that failed begins with these.
+    pub(super) arrived: VecDeque<Envelope>,
+}
+
+impl Commands {
+    /// Waits until a command is there or `wake` has come, and takes in everything that waits. `false`: nobody can send any
+    /// more.
+    pub(super) async fn arrive(&mut self, wake: Instant) -> bool {
+        if self.arrived.is_empty() {
+            match tokio::time::timeout_at(wake, self.arriving.recv()).await {
+                Ok(None) => return false,
+                Ok(Some(envelope)) => self.arrived.push_back(envelope),
+                Err(_) => {}
+            }
+        }
+        while self.arrived.len() < QUEUE {
+            let Ok(envelope) = self.arriving.try_recv() else {
+                break;
+            };
+            self.arrived.push_back(envelope);
+        }
+        true
+    }
+}
+
 /// The enforcer's end: whoever restores an enforcer with it serves the same [`Handle`]s.
 #[derive(Debug, Clone)]
 pub struct Mailbox {
     /// Locked by the task that empties it; free again when that ends, however it ends.
-    pub(super) commands: Arc<Mutex<mpsc::Receiver<Envelope>>>,
+    pub(super) commands: Arc<Mutex<Commands>>,
     pub(super) state: watch::Sender<State>,
 }
 
@@ -100,7 +131,10 @@ pub fn mailbox() -> (Handle, Mailbox) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (publish, state) = watch::channel(State::default());
     let mailbox = Mailbox {
-        commands: Arc::new(Mutex::new(receiver)),
+        commands: Arc::new(Mutex::new(Commands {
+            arriving: receiver,
+            arrived: VecDeque::new(),
+        })),
         state: publish,
     };
     let handle = Handle {

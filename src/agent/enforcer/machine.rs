@@ -2,18 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use super::history::HistoryKeeper;
+use super::history::{HistoryDisk, HistoryKeeper};
 use crate::host::clock::HostClock;
 use crate::host::files::journal_file::JournalFile;
 use crate::host::net::severing::HostSockets;
 use crate::host::netfilter::filter::KernelFilter;
 use crate::host::processes::hands::HostProcesses;
+use crate::host::worker::Worker;
 use crate::quarantine::ports::{Machine, Parts};
 
-/// This device, with its state directory.
-#[derive(Debug)]
+/// This device, with its state directory. Clones share the threads that write: what a successor writes comes after what its
+/// predecessor wrote.
+#[derive(Clone)]
 pub struct HostMachine {
     state_directory: PathBuf,
+    journal: Worker,
+    history: Worker<HistoryDisk>,
 }
 
 impl HostMachine {
@@ -21,6 +25,8 @@ impl HostMachine {
     pub fn new(state_directory: &Path) -> Self {
         Self {
             state_directory: state_directory.to_owned(),
+            journal: JournalFile::disk(),
+            history: HistoryKeeper::disk(),
         }
     }
 }
@@ -38,8 +44,8 @@ impl Machine for HostMachine {
             filter: KernelFilter::default(),
             processes: HostProcesses::default(),
             sockets: HostSockets::default(),
-            journal: JournalFile::new(&self.state_directory),
-            history: HistoryKeeper::new(&self.state_directory),
+            journal: JournalFile::new(&self.state_directory, self.journal),
+            history: HistoryKeeper::new(&self.state_directory, self.history),
             clock: HostClock,
         }
     }

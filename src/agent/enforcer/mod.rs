@@ -29,7 +29,10 @@ mod restore;
 mod severing;
 mod stopper;
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::moment::Now;
 use crate::quarantine::lifelines::address_book::AddressBook;
@@ -69,26 +72,17 @@ pub struct Enforcer<M: Machine = HostMachine> {
 impl<M: Machine> Enforcer<M> {
     /// Carries out commands until the queue closes. The kernel keeps what it has then.
     pub async fn run(mut self) {
-        let commands = std::sync::Arc::clone(&self.mailbox.commands);
+        let commands = Arc::clone(&self.mailbox.commands);
         let mut commands = commands.lock().await;
-        let mut wake = Duration::ZERO;
-        loop {
-            let mut batch = Vec::new();
-            match tokio::time::timeout(wake, commands.recv()).await {
-                Ok(None) => return,
-                Ok(Some(envelope)) => batch.push(envelope),
-                Err(_) => {}
-            }
+        let mut wake = Instant::now();
+        while commands.arrive(wake).await {
             // One pass for everything that waits.
-            while let Ok(envelope) = commands.try_recv() {
-                batch.push(envelope);
-            }
             let mut replies = Vec::new();
-            for (command, reply) in batch {
+            while let Some((command, reply)) = commands.arrived.pop_front() {
                 self.take(command).await;
                 replies.extend(reply);
             }
-            wake = self.pass().await;
+            wake = Instant::now() + self.pass().await;
             for reply in replies {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.state.clone());

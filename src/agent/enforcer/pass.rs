@@ -13,7 +13,7 @@ use crate::quarantine::plan::{Plan, Scope, fold};
 use crate::quarantine::ports::{Clock, HistoryStore, Machine, SparedSockets};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::proof::standing::{Carried, Turn};
+use crate::quarantine::proof::standing::{Carried, Look, Turn};
 use crate::quarantine::proof::state::{Phase, State};
 use crate::quarantine::ruleset::CutAction;
 
@@ -38,21 +38,26 @@ impl<M: Machine> Enforcer<M> {
         self.note_news(raw);
         self.history
             .note_plan(raw, &wanted, self.orders.orders(), held_back);
-        let mut obstacles = Vec::new();
-        obstacles.extend(self.save().await.err());
-        obstacles.extend(self.doubted_clock());
+        // Of three tries to save, the last one tells.
+        let _told_below = self.save().await;
+        let mut obstacles: Vec<Obstacle> = self.doubted_clock().into_iter().collect();
         let brought = self.filter.bring(&mission, &self.settings.isolation, now).await;
-        self.note_news(raw);
+        self.note_news(self.clock.now());
         self.history
             .note_proof(self.clock.now(), &mission.plan, brought.is_ok());
         let proven = brought.is_ok();
         match brought {
             Ok(held) => {
                 self.standing
-                    .on_loaded(held == KernelTouch::Loaded, self.clock.now().uptime);
+                    .on_loaded(held != KernelTouch::AsBefore, self.clock.now().uptime);
                 self.sever(&mission).await;
             }
-            Err(found) => obstacles.extend(found),
+            Err(found) => {
+                if self.filter.took_cutting_rules() {
+                    self.standing.on_closed(self.clock.now().uptime);
+                }
+                obstacles.extend(found);
+            }
         }
         obstacles.extend(self.bring_processes(&mission.plan, now).await);
         obstacles.extend(self.save().await.err());
@@ -64,11 +69,15 @@ impl<M: Machine> Enforcer<M> {
     /// What the orders want.
     fn wanted(&mut self, now: Now) -> Plan {
         let mut plan = self.plan_of(self.orders.orders(), now);
+        let cuts = self.would_cut(&plan);
+        if !cuts && self.standing.vouches() {
+            self.channel.note_opened(now);
+        }
         let works = self.channel.works_lately(now);
         self.standing.on_plan(
             Carried {
                 plan: &plan.id(),
-                cuts: !plan.is_normal() && self.settings.mode == Mode::Enforce,
+                cuts,
                 spares_channel: plan.lifelines.data_endpoint,
                 unresolved: self.unresolved(),
             },
@@ -76,6 +85,11 @@ impl<M: Machine> Enforcer<M> {
         );
         plan.scope = self.standing.scope(&plan.id(), self.unresolved());
         plan
+    }
+
+    /// Whether carrying a plan out cuts anything.
+    fn would_cut(&self, plan: &Plan) -> bool {
+        !plan.is_normal() && self.settings.mode == Mode::Enforce
     }
 
     /// What these orders want, drawn as it stands.
@@ -169,8 +183,8 @@ impl<M: Machine> Enforcer<M> {
     async fn bring_processes(&mut self, plan: &Plan, now: Now) -> Vec<Obstacle> {
         let protected = self.protected();
         let to_stop = self.stopper.choose(plan, &protected, now).await;
-        let mut obstacles: Vec<Obstacle> = self.save().await.err().into_iter().collect();
-        obstacles.extend(self.stopper.stop(to_stop).await);
+        let _told_by_the_pass = self.save().await;
+        let obstacles = self.stopper.stop(to_stop).await;
         self.note_news(self.clock.now());
         obstacles
     }
@@ -240,9 +254,14 @@ impl<M: Machine> Enforcer<M> {
     /// Confirms, widens, gives up or puts back; gives how long until the next pass is wanted, at once after such a turn.
     async fn judge(&mut self, wanted: &Plan, mission: &Mission, proven: bool) -> Duration {
         let now = self.now();
-        let window = self.settings.isolation.confirm;
-        let holds = proven && mission.cuts();
-        let Some(turn) = self.standing.tick(holds, window, now) else {
+        let id = wanted.id();
+        let look = Look {
+            holds: proven && mission.cuts(),
+            wanted: self.would_cut(wanted).then_some(&id),
+            window: self.settings.isolation.confirm,
+            now,
+        };
+        let Some(turn) = self.standing.tick(look) else {
             return self.wake(now);
         };
         let event = match turn {
@@ -283,6 +302,9 @@ impl<M: Machine> Enforcer<M> {
             _ if self.stopper.names_some() => CHECK_CLOSELY,
             _ => CHECK_CUT,
         };
+        let open_tasks = self.state.obstacles.iter();
+        let retry = open_tasks.filter(|obstacle| !matches!(obstacle, Obstacle::ClockDoubted { .. }));
+        let check = retry.fold(check, |check, _| check.min(RETRY));
         self.orders.next_end(now).map_or(check, |end| end.min(check))
     }
 }

@@ -54,14 +54,12 @@ impl<M: Machine> Enforcer<M> {
             JournalFound::Whole(remembered) => (remembered, None),
             damaged @ JournalFound::Damaged { .. } => (Box::<Journal>::default(), Some(damaged)),
         };
-        let mut standing = remembered.standing.clone().into_owned();
-        standing.on_restart(now.uptime);
         let mut enforcer = Self {
             settings,
             orders: OrderDesk::restore(&remembered),
             addresses: remembered.addresses.clone().into_owned(),
             channel: ControlChannel::default(),
-            standing,
+            standing: remembered.standing.clone().into_owned(),
             trusted_clock: TrustedClock::start(now, &clock.boot(), remembered.clock.as_ref()),
             filter: FilterKeeper::restore(filter, &remembered),
             stopper: Stopper::restore(processes, &remembered),

@@ -47,6 +47,7 @@ impl<S: Sockets> Severing<S> {
     /// Nothing is cut: the next rules are new.
     pub(super) fn rest(&mut self) {
         self.done = None;
+        self.sockets.leave_alone();
     }
 
     /// Closes the sockets of connections that the rules cut: at once when these are new, else from time to time.
@@ -61,24 +62,18 @@ impl<S: Sockets> Severing<S> {
             reasserted,
         };
         let urgent = self.done.as_ref() != Some(&origin);
-        match self.sockets.close_cut(plan, urgent, spared).await {
-            Ok(look) => {
-                self.count += look.closed;
-                self.unsupported = look.unsupported;
-                self.fault = look.unsupported.then(|| UNSUPPORTED.to_owned());
-                if look.unsupported {
-                    tracing::warn!("{UNSUPPORTED}");
-                } else if urgent && look.complete {
-                    self.done = Some(origin);
-                }
+        let look = self.sockets.close_cut(plan, urgent, spared).await;
+        self.count += look.closed;
+        self.unsupported = look.unsupported;
+        let fault = look.unsupported.then(|| UNSUPPORTED.to_owned()).or(look.fault);
+        match &fault {
+            Some(why) if self.fault != fault => {
+                tracing::warn!("the sockets of cut connections stay open: {why}");
             }
-            Err(why) => {
-                if self.fault.as_ref() != Some(&why) {
-                    tracing::warn!("the sockets of cut connections stay open: {why}");
-                }
-                self.fault = Some(why);
-            }
+            None if urgent && look.complete => self.done = Some(origin),
+            _ => {}
         }
+        self.fault = fault;
     }
 
     /// What may be said of it.

@@ -184,9 +184,7 @@ impl<P: Processes> Stopper<P> {
                 self.stopped.push(stopped);
                 continue;
             }
-            if stopped.action == ProcessAction::Kill {
-                continue;
-            }
+            // Also one that was to be killed: it may have been frozen on the way and no more. The dead are gone.
             let pid = stopped.identity.pid;
             match self.processes.signal(stopped.identity, Signal::Thaw).await {
                 Ok(()) => {

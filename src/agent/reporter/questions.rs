@@ -70,7 +70,8 @@ impl ReportDesk {
         };
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Some(answer)) => answer,
-            Ok(None) | Err(_) => Err(not_begun()),
+            Ok(None) => Err(not_begun()),
+            Err(_) => Err(format!("{}, or the reporter is busy", not_begun())),
         }
     }
 }

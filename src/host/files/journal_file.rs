@@ -1,15 +1,18 @@
 //! Where the journal is kept: [`JournalStore`], one file in the state directory, written on a thread of its own.
 //!
-//! A disk that does not answer in time holds no order up: what was late is written all the same, in the order in which it
-//! was given, and whoever asked is told.
+//! A disk that does not answer in time holds no order up: what was late is written all the same, and whoever asked is told
+//! now, and later what became of it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
 use super::{FileError, read, replace, set_aside};
 use crate::error_text;
-use crate::host::worker::Worker;
-use crate::quarantine::ports::JournalStore;
+use crate::host::worker::{Worker, WorkerError};
+use crate::quarantine::ports::{JournalStore, WriteOutcome};
 
 /// Name of the file in the state directory.
 const NAME: &str = "journal";
@@ -21,16 +24,24 @@ const READ_LIMIT: Duration = Duration::from_secs(60);
 /// The journal of one state directory.
 pub struct JournalFile {
     path: PathBuf,
-    disk: Worker<()>,
+    disk: Worker,
+    /// The answer of the write that was late.
+    late: Option<oneshot::Receiver<Result<(), FileError>>>,
 }
 
 impl JournalFile {
-    /// Nothing is touched before the first question.
-    pub fn new(state_directory: &Path) -> Self {
+    /// Nothing is touched before the first question. Whoever has the same `disk` writes after what was written before.
+    pub(crate) fn new(state_directory: &Path, disk: Worker) -> Self {
         Self {
             path: state_directory.join(NAME),
-            disk: Worker::new("journal", WRITE_LIMIT),
+            disk,
+            late: None,
         }
+    }
+
+    /// The thread that writes.
+    pub(crate) fn disk() -> Worker {
+        Worker::new("journal", WRITE_LIMIT)
     }
 
     async fn ask<T: Send + 'static>(
@@ -41,8 +52,20 @@ impl JournalFile {
         let path = self.path.clone();
         match self.disk.ask_within(limit, move |()| work(&path)).await {
             Ok(done) => done.map_err(|error| error_text(&error)),
-            Err(error) => Err(format!("{}: {}", self.path.display(), error_text(&error))),
+            Err(error) => Err(self.about(&error)),
         }
+    }
+
+    fn about(&self, error: &WorkerError) -> String {
+        format!("{}: {}", self.path.display(), error_text(error))
+    }
+
+    fn late(&self) -> WriteOutcome {
+        WriteOutcome::Late(format!(
+            "{}: the disk has not answered within {} s",
+            self.path.display(),
+            WRITE_LIMIT.as_secs()
+        ))
     }
 }
 
@@ -51,11 +74,44 @@ impl JournalStore for JournalFile {
         self.ask(READ_LIMIT, read).await
     }
 
-    async fn replace(&mut self, bytes: Vec<u8>) -> Result<(), String> {
-        self.ask(WRITE_LIMIT, move |path| replace(path, &bytes)).await
+    async fn replace(&mut self, bytes: Vec<u8>) -> WriteOutcome {
+        let path = self.path.clone();
+        let mut answer = match self.disk.begin(move |()| replace(&path, &bytes)) {
+            Ok(answer) => answer,
+            Err(error) => return WriteOutcome::Failed(self.about(&error)),
+        };
+        match tokio::time::timeout(WRITE_LIMIT, &mut answer).await {
+            Ok(answer) => outcome(answer),
+            Err(_) => {
+                self.late = Some(answer);
+                self.late()
+            }
+        }
+    }
+
+    fn late_outcome(&mut self) -> WriteOutcome {
+        let Some(mut answer) = self.late.take() else {
+            return WriteOutcome::Failed("no write is under way".to_owned());
+        };
+        match answer.try_recv() {
+            Err(TryRecvError::Empty) => {
+                self.late = Some(answer);
+                self.late()
+            }
+            Ok(done) => outcome(Ok::<_, TryRecvError>(done)),
+            Err(closed @ TryRecvError::Closed) => outcome(Err(closed)),
+        }
     }
 
     async fn set_aside(&mut self) -> Result<PathBuf, String> {
         self.ask(WRITE_LIMIT, set_aside).await
+    }
+}
+
+fn outcome<E>(answer: Result<Result<(), FileError>, E>) -> WriteOutcome {
+    match answer {
+        Ok(Ok(())) => WriteOutcome::Done,
+        Ok(Err(error)) => WriteOutcome::Failed(error_text(&error)),
+        Err(_) => WriteOutcome::Failed("the thread that writes the journal failed".to_owned()),
     }
 }

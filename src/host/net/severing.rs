@@ -5,6 +5,8 @@
 //! them. Absent: sockets of other network namespaces (containers), which only the rules reach.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wildmatch::WildMatch;
@@ -34,31 +36,60 @@ const NAMING_LIMIT: Duration = Duration::from_millis(50);
 /// The sockets of our network namespace.
 pub struct HostSockets {
     looks: Worker<SocketFinder>,
+    /// Counts what was asked for: a look that is late goes on only while nothing else was.
+    asked: Arc<AtomicU64>,
 }
 
 impl Default for HostSockets {
     fn default() -> Self {
         Self {
             looks: Worker::new("sockets", LIMIT),
+            asked: Arc::default(),
         }
     }
 }
 
 impl Sockets for HostSockets {
-    async fn close_cut(
-        &mut self,
-        plan: &Plan,
-        urgent: bool,
-        spared: &SparedSockets,
-    ) -> Result<SocketsClosed, String> {
-        let (plan, spared) = (plan.clone(), spared.clone());
-        let closed = self
-            .looks
-            .ask(move |looks| close_cut(looks, &plan, urgent, &spared));
-        match closed.await {
-            Ok(closed) => closed.map_err(|error| error_text(&error)),
-            Err(error) => Err(error_text(&error)),
+    async fn close_cut(&mut self, plan: &Plan, urgent: bool, spared: &SparedSockets) -> SocketsClosed {
+        let failed = |why| SocketsClosed {
+            fault: Some(why),
+            ..SocketsClosed::default()
+        };
+        self.leave_alone();
+        if !self.looks.is_idle() {
+            return failed("the last look for them has not ended".to_owned());
         }
+        let (plan, spared) = (plan.clone(), spared.clone());
+        let permit = Permit {
+            number: self.asked.load(Ordering::Relaxed),
+            asked: Arc::clone(&self.asked),
+        };
+        let look = move |looks: &mut SocketFinder| {
+            let mut closed = SocketsClosed::default();
+            let looked = close_cut(looks, &plan, urgent, &spared, &permit, &mut closed);
+            if let Err(error) = looked {
+                closed.fault = Some(error_text(&error));
+            }
+            closed
+        };
+        let closed = self.looks.ask(look).await;
+        closed.unwrap_or_else(|error| failed(error_text(&error)))
+    }
+
+    fn leave_alone(&mut self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a look may still close anything.
+struct Permit {
+    number: u64,
+    asked: Arc<AtomicU64>,
+}
+
+impl Permit {
+    fn holds(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) == self.number
     }
 }
 
@@ -67,17 +98,21 @@ fn close_cut(
     plan: &Plan,
     urgent: bool,
     spared: &SparedSockets,
-) -> Result<SocketsClosed, NetlinkError> {
+    permit: &Permit,
+    closed: &mut SocketsClosed,
+) -> Result<(), NetlinkError> {
     let cut = looks.look(clock::instant(), urgent, |connection| is_cut(plan, connection))?;
     let Some(mut cut) = cut.filter(|cut| !cut.is_empty()) else {
-        return Ok(SocketsClosed {
-            complete: true,
-            ..SocketsClosed::default()
-        });
+        closed.complete = true;
+        return Ok(());
     };
-    let complete = cut.len() < MAX_FOUND;
+    let is_all = cut.len() < MAX_FOUND;
     let own = links()?.into_iter().flat_map(|link| link.addresses).collect();
-    let processes = process_table::list();
+    // Nobody is closed whose holder could not be looked for: it may be one of those who must live.
+    let Ok(processes) = process_table::list() else {
+        closed.fault = Some("/proc cannot be read, so nobody knows whose they are".to_owned());
+        return Ok(());
+    };
     let protected = protected_sockets(&processes, spared);
     cut.retain(|socket| !is_spared(&socket.connection, socket.inode, &own, &protected));
     // Before they are closed: a program that is told may be gone before it could be named. Later ones are told in the
@@ -87,38 +122,42 @@ fn close_cut(
     } else {
         BTreeMap::new()
     };
-    let (closed, unsupported) = close(looks, &cut, urgent, &holders)?;
-    Ok(SocketsClosed {
-        closed,
-        complete: complete && !unsupported,
-        unsupported,
-    })
+    let outcome = close(looks, &cut, urgent, &holders, permit, closed);
+    let count = closed.closed;
+    if count > 0 && urgent {
+        tracing::warn!("{count} sockets of cut connections were closed");
+    } else if count > 0 {
+        tracing::debug!("{count} sockets of cut connections were closed");
+    }
+    closed.complete = outcome.is_ok() && is_all && !closed.unsupported && permit.holds();
+    outcome
 }
 
-/// How many were closed, and whether this kernel cannot.
 fn close(
     looks: &mut SocketFinder,
     sockets: &[LiveSocket],
     urgent: bool,
     holders: &BTreeMap<u32, &Process>,
-) -> Result<(u64, bool), NetlinkError> {
-    let mut closed = 0;
+    permit: &Permit,
+    closed: &mut SocketsClosed,
+) -> Result<(), NetlinkError> {
     for (index, socket) in sockets.iter().enumerate() {
+        if !permit.holds() {
+            return Ok(());
+        }
         match looks.destroy(socket)? {
-            DestroyOutcome::Destroyed => closed += 1,
+            DestroyOutcome::Destroyed => closed.closed += 1,
             DestroyOutcome::Gone => continue,
-            DestroyOutcome::Unsupported => return Ok((closed, true)),
+            DestroyOutcome::Unsupported => {
+                closed.unsupported = true;
+                return Ok(());
+            }
         }
         if urgent && index < MAX_NAMED {
             tell(socket, holders.get(&socket.inode).copied());
         }
     }
-    if closed > 0 && urgent {
-        tracing::warn!("{closed} sockets of cut connections were closed");
-    } else if closed > 0 {
-        tracing::debug!("{closed} sockets of cut connections were closed");
-    }
-    Ok((closed, false))
+    Ok(())
 }
 
 /// Sockets of those who must live: ourselves, the nucleus with its services, what the configuration protects. While the

@@ -54,6 +54,7 @@ pub(crate) fn of_nucleus(server_pid: Option<u32>, ports: &[u16]) -> Vec<Uplink> 
 /// (the MQTT connection belongs to another of them).
 fn socket_inodes(server_pid: Option<u32>) -> BTreeSet<u32> {
     let services = process_table::list()
+        .unwrap_or_default()
         .into_iter()
         .filter(|process| process.cgroup.as_deref().is_some_and(is_nucleus_service));
     let pids: BTreeSet<u32> = services

@@ -31,9 +31,12 @@ impl Default for HostProcesses {
 impl Processes for HostProcesses {
     async fn list(&mut self) -> Result<Vec<Process>, Obstacle> {
         let listed = self.walks.run(process_table::list).await;
-        listed.map_err(|error| Obstacle::ProcessesUnknown {
-            why: error_text(&error),
-        })
+        let why = match listed {
+            Ok(Ok(processes)) => return Ok(processes),
+            Ok(Err(error)) => error_text(&error),
+            Err(error) => error_text(&error),
+        };
+        Err(Obstacle::ProcessesUnknown { why })
     }
 
     async fn signal(&mut self, to: ProcessId, signal: Signal) -> Result<(), SignalFailure> {

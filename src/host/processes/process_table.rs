@@ -6,7 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "host is a door: /proc and signals")]
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -31,20 +31,22 @@ pub(crate) enum SignalError {
     Refused {
         pid: u32,
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
 /// All processes that could be read. Those that end meanwhile are left out.
-pub(crate) fn list() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
+///
+/// # Errors
+/// /proc cannot be read at all, for want of descriptors for instance: that says nothing about who runs.
+pub(crate) fn list() -> io::Result<Vec<Process>> {
+    let entries = fs::read_dir("/proc")?;
+    let processes = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
         .take(MAX_PROCESSES)
         .filter_map(read)
-        .collect()
+        .collect();
+    Ok(processes)
 }
 
 /// One process, if it runs.
@@ -167,8 +169,13 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
     let pid = number(id.pid).ok_or(SignalError::Gone(id.pid))?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
     // The handle pins the process; if its start time is the one we know, the signal reaches it and nobody else.
-    if start_ticks(id.pid) != Some(id.start_ticks) {
-        return Err(SignalError::Gone(id.pid));
+    match start_ticks(id.pid) {
+        Some(ticks) if ticks == id.start_ticks => {}
+        // It is there, and cannot be looked at.
+        None if !fs::exists(format!("/proc/{}", id.pid)).is_ok_and(|there| !there) => {
+            return Err(refused(rustix::io::Errno::AGAIN));
+        }
+        Some(_) | None => return Err(SignalError::Gone(id.pid)),
     }
     pidfd_send_signal(&handle, signal).map_err(refused)
 }
@@ -288,6 +295,7 @@ mod tests {
         let own = std::process::id();
         assert!(
             list()
+                .unwrap()
                 .iter()
                 .any(|process| process.identity.pid == own && process.exe.is_some())
         );

@@ -111,3 +111,35 @@ lab_test!(a_disk_that_does_not_answer_holds_no_order_up, || {
     stage.wait_status(LIMIT, "the order survived", isolated).unwrap();
     release(&stage);
 });
+
+lab_test!(
+    an_order_that_was_late_on_disk_does_not_come_back_after_its_release,
+    || {
+        let mut stage = ready(options());
+        let disk = on_a_disk_that_hangs(&mut stage);
+        disk.hang();
+        stage.desire(&json!({"quarantine": true})).unwrap();
+        let posture = |wanted: &'static str| move |s: &Value| s["enforcement"]["posture"] == wanted;
+        stage
+            .wait_status(LIMIT, "isolated without the disk", posture("isolate"))
+            .unwrap();
+        stage.desire(&json!({"quarantine": false})).unwrap();
+        stage
+            .wait_status(LIMIT, "released without the disk", posture("normal"))
+            .unwrap();
+        assert!(
+            told(&stage.status(), "journalNotWritten"),
+            "control: the order is still on its way"
+        );
+
+        disk.answer();
+        let settled = |s: &Value| !told(s, "journalNotWritten") && s["enforcement"]["phase"] == "released";
+        stage
+            .wait_status(LIMIT, "the release is on disk", settled)
+            .unwrap();
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        restart(&mut stage);
+        connected_and_released(&stage);
+        assert!(!stage.has_table().unwrap());
+    }
+);

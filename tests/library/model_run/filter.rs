@@ -43,6 +43,8 @@ struct HeldChain {
 #[derive(Debug, Clone, Default)]
 pub(super) struct FakeKernel {
     pub(super) generation: u32,
+    /// Somebody else edited our tables, and no pass has begun since.
+    pub(super) is_edited: bool,
     tables: BTreeMap<Layer, HeldTable>,
 }
 
@@ -166,6 +168,7 @@ impl FakeKernel {
         };
         if done {
             self.changed();
+            self.is_edited = true;
         }
     }
 

@@ -12,7 +12,7 @@ use edgewarden::quarantine::orders::order::Order;
 use edgewarden::quarantine::plan::Plan;
 use edgewarden::quarantine::ports::{
     Clock, HistoryStore, JournalStore, Machine, Parts, Processes, Signal, SignalFailure, Sockets,
-    SocketsClosed, SparedSockets,
+    SocketsClosed, SparedSockets, WriteOutcome,
 };
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::proof::state::HistoryEnd;
@@ -43,7 +43,7 @@ pub(super) enum Failure {
     CanaryLeaves,
     /// The journal is not written.
     JournalFails,
-    /// The journal is written, and told as late.
+    /// The disk does not answer: the journal is written later, or lost by a crash before that.
     JournalLate,
     /// The processes cannot be listed.
     NoProcesses,
@@ -84,6 +84,8 @@ pub(super) struct World {
     pub(super) bridge_index: u32,
     failures: BTreeMap<Failure, u8>,
     pub(super) journal: Option<Vec<u8>>,
+    /// What the disk has taken and not written yet; a crash loses it.
+    pub(super) late_journal: Option<Vec<u8>>,
     /// Whether the only other process is stopped.
     pub(super) rogue_frozen: bool,
 }
@@ -104,6 +106,7 @@ impl World {
             bridge_index: 3,
             failures: BTreeMap::new(),
             journal: None,
+            late_journal: None,
             rogue_frozen: false,
         }
     }
@@ -195,16 +198,30 @@ impl JournalStore for FakeDisk {
         Ok(self.0.lock().unwrap().journal.clone())
     }
 
-    async fn replace(&mut self, bytes: Vec<u8>) -> Result<(), String> {
+    async fn replace(&mut self, bytes: Vec<u8>) -> WriteOutcome {
         let mut world = self.0.lock().unwrap();
+        assert!(
+            world.late_journal.is_none(),
+            "a write is late, and another one is begun"
+        );
         if world.fails(Failure::JournalFails) {
-            return Err("on purpose".into());
+            return WriteOutcome::Failed("on purpose".into());
+        }
+        if world.fails(Failure::JournalLate) {
+            world.late_journal = Some(bytes);
+            return WriteOutcome::Late("late".into());
         }
         world.journal = Some(bytes);
+        WriteOutcome::Done
+    }
+
+    fn late_outcome(&mut self) -> WriteOutcome {
+        let mut world = self.0.lock().unwrap();
         if world.fails(Failure::JournalLate) {
-            return Err("late".into());
+            return WriteOutcome::Late("still late".into());
         }
-        Ok(())
+        world.journal = world.late_journal.take();
+        WriteOutcome::Done
     }
 
     async fn set_aside(&mut self) -> Result<PathBuf, String> {
@@ -256,12 +273,14 @@ impl Processes for FakeProcesses {
 pub(super) struct NoSockets;
 
 impl Sockets for NoSockets {
-    async fn close_cut(&mut self, _: &Plan, _: bool, _: &SparedSockets) -> Result<SocketsClosed, String> {
-        Ok(SocketsClosed {
+    async fn close_cut(&mut self, _: &Plan, _: bool, _: &SparedSockets) -> SocketsClosed {
+        SocketsClosed {
             complete: true,
             ..SocketsClosed::default()
-        })
+        }
     }
+
+    fn leave_alone(&mut self) {}
 }
 
 pub(super) struct NoHistory;

@@ -143,18 +143,34 @@ pub struct SocketsClosed {
     pub complete: bool,
     /// This kernel cannot close sockets.
     pub unsupported: bool,
+    /// What stood in the way of the rest, a sentence.
+    pub fault: Option<String>,
 }
 
 /// Other programs' sockets.
 pub trait Sockets: Send {
     /// Closes the connections that `plan` cuts. `urgent`: the rules are new; otherwise it may be too early for another
-    /// look. A sentence when it cannot be done.
+    /// look. What another call was asked to close before is left alone from then on.
     fn close_cut(
         &mut self,
         plan: &Plan,
         urgent: bool,
         spared: &SparedSockets,
-    ) -> impl Future<Output = Result<SocketsClosed, String>> + Send;
+    ) -> impl Future<Output = SocketsClosed> + Send;
+
+    /// Nothing is cut any more: a look that is still under way closes nothing further.
+    fn leave_alone(&mut self);
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// It is on disk.
+    Done,
+    /// The disk did not answer in time and may still do it; a sentence.
+    Late(String),
+    /// It is not on disk, or nobody knows; a sentence.
+    Failed(String),
 }
 
 /// Where the journal's bytes are kept.
@@ -162,8 +178,11 @@ pub trait JournalStore: Send {
     /// The bytes; `None` when there is no journal. A sentence when there is one that cannot be read.
     fn read(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>, String>> + Send;
 
-    /// Replaces them, durable when it returns. A sentence when that failed, or was not done in time.
-    fn replace(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), String>> + Send;
+    /// Replaces them, durable when it returns. Not to be called while a write is late.
+    fn replace(&mut self, bytes: Vec<u8>) -> impl Future<Output = WriteOutcome> + Send;
+
+    /// What became of the write that was late; [`WriteOutcome::Late`] while it is still under way.
+    fn late_outcome(&mut self) -> WriteOutcome;
 
     /// Puts a journal that cannot be read aside and says where it is, or why it is not.
     fn set_aside(&mut self) -> impl Future<Output = Result<PathBuf, String>> + Send;

@@ -23,9 +23,21 @@ impl<F: PacketFilter> FilterKeeper<F> {
         now: Now,
     ) -> Result<(), Vec<Obstacle>> {
         let counted = self.carried_over(mission).await;
-        let ruleset = self
+        let taken = self
             .load_what_is_taken(ruleset, hooks, mission, &counted, now)
-            .await?;
+            .await;
+        let surely_refused = |obstacle: &Obstacle| {
+            matches!(
+                obstacle,
+                Obstacle::Refused { .. } | Obstacle::NftMissing | Obstacle::NotPermitted
+            )
+        };
+        if taken.as_ref().is_err_and(|all| !all.iter().all(surely_refused)) {
+            // A program that did not answer may have loaded them all the same.
+            self.posture = None;
+        }
+        let ruleset = taken?;
+        self.took_cutting_rules = mission.cuts();
         self.news.push(Event::Applied {
             plan: mission.plan.id(),
             what: ruleset.summary(),
@@ -96,19 +108,18 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 continue;
             }
             let ruleset = render(&mission.plan, &fewer, mission.effect);
-            if self
-                .kernel
-                .load(&ruleset, &present, counted, now.wall)
-                .await
-                .is_ok()
-            {
-                let why = refusal.to_string();
-                for layer in lacking {
-                    tracing::warn!(%layer, "this kernel does not take the table: {why}");
-                    self.layers.refuse(*layer, &why, now.uptime);
-                }
-                return Ok(ruleset);
+            match self.kernel.load(&ruleset, &present, counted, now.wall).await {
+                Ok(()) => {}
+                Err(Obstacle::Refused { .. }) => continue,
+                // Who knows what the kernel has taken.
+                Err(obstacle) => return Err(vec![obstacle]),
             }
+            let why = refusal.to_string();
+            for layer in lacking {
+                tracing::warn!(%layer, "this kernel does not take the table: {why}");
+                self.layers.refuse(*layer, &why, now.uptime);
+            }
+            return Ok(ruleset);
         }
         Err(vec![refusal])
     }

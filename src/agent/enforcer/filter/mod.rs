@@ -86,6 +86,8 @@ pub(super) enum KernelTouch {
 pub(super) struct FilterKeeper<F> {
     kernel: F,
     held: Option<HeldRules>,
+    /// The kernel took rules that cut in the pass under way, whether or not they could be proven.
+    took_cutting_rules: bool,
     /// What the kernel was last proven to enforce; `None` when that is not known.
     posture: Option<Posture>,
     layers: Layers,
@@ -108,6 +110,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         Self {
             kernel,
             held: None,
+            took_cutting_rules: false,
             posture: None,
             layers: Layers::default(),
             last_canary: None,
@@ -134,6 +137,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
     /// How often our rules were put back since the agent started.
     pub(super) const fn reasserted(&self) -> u64 {
         self.reasserted
+    }
+
+    /// Whether the kernel took rules that cut in the last [`FilterKeeper::bring`], whatever could be proven of them.
+    pub(super) const fn took_cutting_rules(&self) -> bool {
+        self.took_cutting_rules
     }
 
     /// Whether something is, or may be, cut.
@@ -181,13 +189,15 @@ impl<F: PacketFilter> FilterKeeper<F> {
     /// Makes the kernel hold the mission and proves it.
     ///
     /// # Errors
-    /// What stands in the way. The kernel then holds what it held before: a load is one transaction.
+    /// What stands in the way. The kernel then holds what it held before (a load is one transaction), or what could not be
+    /// proven.
     pub(super) async fn bring(
         &mut self,
         mission: &Mission,
         isolation: &IsolationConfig,
         now: Now,
     ) -> Result<KernelTouch, Vec<Obstacle>> {
+        self.took_cutting_rules = false;
         let brought = self.hold(mission, isolation, now).await;
         if brought
             .as_ref()

@@ -201,6 +201,10 @@ impl HistoryLog {
 impl Drop for HistoryLog {
     /// The agent stops: the last record. What is aborted by a signal ends here too.
     fn drop(&mut self) {
+        // Whatever failed, a second failure in here would end the agent.
+        if std::thread::panicking() {
+            return;
+        }
         let now = clock::now();
         if !self.silent {
             self.note(now, Event::Stopped);

@@ -75,33 +75,42 @@ struct UnwrittenEvents {
     overflowed: u64,
 }
 
+/// What the thread that writes keeps: the log, while an enforcer has one.
+#[derive(Default)]
+pub(super) struct HistoryDisk(Option<HistoryLog>);
+
 /// The history of one state directory.
 pub struct HistoryKeeper {
     directory: PathBuf,
     news: NewsFilter,
     inbox: Arc<Mutex<UnwrittenEvents>>,
-    disk: Worker<Option<HistoryLog>>,
+    disk: Worker<HistoryDisk>,
     end: Option<HistoryEnd>,
     fault: Option<String>,
 }
 
 impl HistoryKeeper {
     /// Nothing is touched before the first record.
-    pub(crate) fn new(state_directory: &Path) -> Self {
+    pub(super) fn new(state_directory: &Path, disk: Worker<HistoryDisk>) -> Self {
         Self {
             directory: state_directory.to_owned(),
             news: NewsFilter::new(),
             inbox: Arc::default(),
-            disk: Worker::new("history", LIMIT),
+            disk,
             end: None,
             fault: None,
         }
     }
 
+    /// The thread that writes.
+    pub(super) fn disk() -> Worker<HistoryDisk> {
+        Worker::new("history", LIMIT)
+    }
+
     /// Takes what was noted into the log.
-    fn taken(&self) -> impl FnOnce(&mut Option<HistoryLog>) + Send + 'static {
+    fn taken(&self) -> impl FnOnce(&mut HistoryDisk) + Send + 'static {
         let (directory, inbox) = (self.directory.clone(), Arc::clone(&self.inbox));
-        move |log| {
+        move |HistoryDisk(log)| {
             let noted = std::mem::take(&mut *lock(&inbox));
             let log = log.get_or_insert_with(|| HistoryLog::new(&directory));
             noted
@@ -137,9 +146,9 @@ impl HistoryStore for HistoryKeeper {
 
     async fn record(&mut self, now: Now) {
         let take = self.taken();
-        let written = self.disk.ask(move |log| {
-            take(log);
-            let log = log.as_mut()?;
+        let written = self.disk.ask(move |disk| {
+            take(disk);
+            let log = disk.0.as_mut()?;
             log.flush(now);
             Some((log.end(), log.fault()))
         });
@@ -168,13 +177,13 @@ impl Drop for HistoryKeeper {
     fn drop(&mut self) {
         let take = self.taken();
         let failed = std::thread::panicking();
-        self.disk.finish(LAST_LIMIT, move |log| {
-            take(log);
-            if failed && let Some(log) = log {
+        self.disk.finish(LAST_LIMIT, move |disk| {
+            take(disk);
+            if failed && let Some(log) = &mut disk.0 {
                 log.end_silently();
             }
             // Whose last act is the record.
-            *log = None;
+            disk.0 = None;
         });
     }
 }

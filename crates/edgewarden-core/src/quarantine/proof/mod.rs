@@ -5,4 +5,5 @@ pub mod journal;
 pub mod obstacle;
 pub mod reported;
 pub mod standing;
+mod standing_entry;
 pub mod state;

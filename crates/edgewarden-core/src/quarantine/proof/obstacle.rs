@@ -113,7 +113,7 @@ impl Obstacle {
                 "run `nft list ruleset` as root: what it says is what hinders the agent"
             }
             Self::FilterSilent { .. } => {
-                "look into `dmesg` for nf_tables: the kernel's packet filter is missing or broken"
+                "look whether `nft list ruleset` answers, and into `dmesg` for nf_tables: the packet filter is missing, broken or busy"
             }
             Self::Refused { .. } => {
                 "load `edgewarden plan --nft` by hand with `nft -c -f -` to see what this kernel refuses"

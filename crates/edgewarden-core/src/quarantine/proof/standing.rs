@@ -20,14 +20,16 @@
 //!
 //! Invariants: without a round trip that was *sent after the load* a plan never becomes confirmed; a plan before which the
 //! channel was silent is never given up for that (it did not break the channel); a channel that worked is silent behind
-//! rules of ours for three windows at most, however often plan and lines change meanwhile; what was given up because of an
-//! outage comes back after four windows, so no outage opens a device for good.
+//! rules of ours for three windows at most in one run of the agent, however often plan and lines change meanwhile; what was
+//! given up because of an outage comes back after four windows, so an outage that lasts opens no device for good. One that
+//! ends within those four windows looks like rules that had cut the channel, and they stay away.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::standing_entry::Entry;
 use crate::moment::Now;
 use crate::quarantine::plan::{PlanId, Scope};
 
@@ -123,9 +125,10 @@ pub enum Standing {
         /// Uptime since which rules of ours are closed and no question was answered; goes on from plan to plan. Absent until
         /// the kernel holds any.
         silent_since: Option<Duration>,
-        /// Whether the channel worked before rules of ours closed, and this plan means to let it live. Only then is its
-        /// silence held against the rules.
+        /// Whether the channel worked before rules of ours closed.
         channel_worked: bool,
+        /// Whether this plan means to let it live. Only then is its silence held against the rules.
+        spares_channel: bool,
     },
     /// The channel was seen to work behind the plan; nobody asks again.
     Confirmed {
@@ -138,7 +141,8 @@ pub enum Standing {
     GivenUp {
         /// Which plan, when and why.
         release: RolledBack,
-        /// Uptime since which its rules are away, until it is known whether they had cut the channel.
+        /// Uptime since which the kernel was proven to be without its rules, until it is known whether they had cut the
+        /// channel. What was answered before went through them.
         since: Option<Duration>,
     },
 }
@@ -154,6 +158,19 @@ pub enum Turn {
     GaveUp(PlanId, String),
     /// It is as silent without the rules: they are put back.
     PutBack(PlanId),
+}
+
+/// What is seen when time passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look<'a> {
+    /// The kernel was proven just now to hold what is to be carried out; without that nothing is confirmed.
+    pub holds: bool,
+    /// The plan that is wanted and would cut; only that one is put back.
+    pub wanted: Option<&'a PlanId>,
+    /// How long the channel may be silent.
+    pub window: Duration,
+    /// Now.
+    pub now: Now,
 }
 
 /// A plan as the machine needs to know it.
@@ -188,8 +205,10 @@ impl Standing {
                 plan: known,
                 lines,
                 since,
+                spares_channel: spares,
                 ..
             } if known == plan => {
+                *spares = spares_channel;
                 let drawn = lines.redrawn(unresolved);
                 if drawn != *lines {
                     (*lines, *since) = (drawn, None);
@@ -201,14 +220,15 @@ impl Standing {
                     lines: Lines::first(unresolved),
                     since: None,
                     silent_since: self.silent_since(),
-                    channel_worked: spares_channel && (channel_works || self.vouches()),
+                    channel_worked: channel_works || self.vouches(),
+                    spares_channel,
                 }
             }
         }
     }
 
     /// Whether what went before proves that the channel worked until rules of ours closed.
-    fn vouches(&self) -> bool {
+    pub fn vouches(&self) -> bool {
         match self {
             Self::Open => false,
             Self::Trying { channel_worked, .. } => *channel_worked,
@@ -218,30 +238,45 @@ impl Standing {
 
     const fn silent_since(&self) -> Option<Duration> {
         match self {
-            Self::Trying { silent_since, .. } => *silent_since,
+            // Silence behind a plan that does not spare the channel is meant.
+            Self::Trying {
+                silent_since,
+                spares_channel: true,
+                ..
+            } => *silent_since,
             _ => None,
         }
     }
 
-    /// The kernel was proven to hold the plan at uptime `now`; `anew`: it was loaded, or changed, since it last was.
+    /// The kernel was proven at uptime `now` to hold what is to be carried out: the plan, or nothing of it where it was given
+    /// up. `anew`: it was loaded, or changed, since it last was.
     pub fn on_loaded(&mut self, anew: bool, now: Duration) {
-        let Self::Trying {
-            since, silent_since, ..
-        } = self
-        else {
-            return;
-        };
-        silent_since.get_or_insert(now);
-        match since {
-            None => {
+        self.on_closed(now);
+        match self {
+            Self::Trying {
+                since: since @ None, ..
+            } => {
                 *since = Some(Window {
                     began: now,
                     loaded: now,
                     answered: false,
                 });
             }
-            Some(window) if anew => (window.loaded, window.answered) = (now, false),
-            Some(_) => {}
+            Self::Trying {
+                since: Some(window), ..
+            } if anew => (window.loaded, window.answered) = (now, false),
+            Self::GivenUp { release, since } if !release.proven => {
+                since.get_or_insert(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The kernel took rules that cut at uptime `now`, whether or not it could be proven to hold them: from then on a silent
+    /// channel may be their doing.
+    pub fn on_closed(&mut self, now: Duration) {
+        if let Self::Trying { silent_since, .. } = self {
+            silent_since.get_or_insert(now);
         }
     }
 
@@ -272,32 +307,29 @@ impl Standing {
         }
     }
 
-    const fn trial(plan: PlanId, channel_worked: bool) -> Self {
+    /// To be tried, from the beginning.
+    pub(super) const fn trial(plan: PlanId, channel_worked: bool) -> Self {
         Self::Trying {
             plan,
             lines: Lines::PINNED,
             since: None,
             silent_since: None,
             channel_worked,
+            spares_channel: true,
         }
     }
 
-    /// After a restart nobody knows when the release was: the wait begins anew at uptime `now`.
-    pub fn on_restart(&mut self, now: Duration) {
-        if let Self::GivenUp { release, since } = self {
-            *since = (!release.proven).then_some(now);
-        }
-    }
-
-    /// Time passes. `holds`: the kernel was proven just now to hold what is to be carried out; without that nothing is
-    /// confirmed. `window`: how long the channel may be silent.
-    pub fn tick(&mut self, holds: bool, window: Duration, now: Now) -> Option<Turn> {
+    /// Time passes.
+    pub fn tick(&mut self, look: Look<'_>) -> Option<Turn> {
         match self {
-            Self::Trying { .. } => self.judge(holds, window, now),
+            Self::Trying { .. } => self.judge(look),
             Self::GivenUp {
                 release,
                 since: Some(since),
-            } if now.uptime.saturating_sub(*since) >= window.saturating_mul(AFTERMATH_WINDOWS) => {
+            } if look.wanted == Some(&release.plan)
+                && look.now.uptime.saturating_sub(*since)
+                    >= look.window.saturating_mul(AFTERMATH_WINDOWS) =>
+            {
                 let plan = release.plan.clone();
                 *self = Self::trial(plan.clone(), false);
                 Some(Turn::PutBack(plan))
@@ -306,19 +338,20 @@ impl Standing {
         }
     }
 
-    fn judge(&mut self, holds: bool, window: Duration, now: Now) -> Option<Turn> {
+    fn judge(&mut self, look: Look<'_>) -> Option<Turn> {
         let Self::Trying {
             plan,
             lines,
             since,
             silent_since,
             channel_worked,
+            spares_channel,
         } = self
         else {
             return None;
         };
         let answered = since.is_some_and(|since| since.answered);
-        if answered && holds {
+        if answered && look.holds {
             let (plan, lines) = (plan.clone(), *lines);
             *self = Self::Confirmed {
                 plan: plan.clone(),
@@ -326,9 +359,10 @@ impl Standing {
             };
             return Some(Turn::Confirmed(plan));
         }
-        if !*channel_worked {
+        if !(*channel_worked && *spares_channel) {
             return None;
         }
+        let Look { window, now, .. } = look;
         let silent_since = (*silent_since)?;
         let silent = now.uptime.saturating_sub(silent_since);
         // With these lines; none while the kernel does not hold them.
@@ -336,24 +370,30 @@ impl Standing {
             now.uptime.saturating_sub(silent_since.max(since.began))
         });
         let plan = plan.clone();
-        if silent >= window.saturating_mul(SILENT_WINDOWS)
-            || (with_these >= window && lines.scope == Scope::Wide)
-        {
-            return Some(self.give_up(plan, window, now));
+        let is_wide = lines.scope == Scope::Wide;
+        if silent >= window.saturating_mul(SILENT_WINDOWS) || (with_these >= window && is_wide) {
+            let widened = if *lines == Lines::WIDENED {
+                format!(
+                    ", and for {} s of them with wider lifelines",
+                    with_these.as_secs()
+                )
+            } else {
+                String::new()
+            };
+            let why = format!(
+                "the control channel worked before and was silent for {} s behind the rules{widened}",
+                silent.as_secs()
+            );
+            return Some(self.give_up(plan, why, now));
         }
-        if with_these < window {
+        if with_these < window || is_wide {
             return None;
         }
         (*lines, *since) = (Lines::WIDENED, None);
         Some(Turn::Widened(plan))
     }
 
-    fn give_up(&mut self, plan: PlanId, window: Duration, now: Now) -> Turn {
-        let seconds = window.as_secs();
-        let why = format!(
-            "the control channel worked before and was silent for {seconds} s behind the rules, and for another {seconds} s \
-             with wider lifelines"
-        );
+    fn give_up(&mut self, plan: PlanId, why: String, now: Now) -> Turn {
         *self = Self::GivenUp {
             release: RolledBack {
                 plan: plan.clone(),
@@ -361,7 +401,7 @@ impl Standing {
                 why: why.clone(),
                 proven: false,
             },
-            since: Some(now.uptime),
+            since: None,
         };
         Turn::GaveUp(plan, why)
     }
@@ -404,83 +444,6 @@ impl Standing {
     #[must_use]
     pub fn remembered(&self) -> Self {
         Entry::from(self.clone()).into()
-    }
-}
-
-/// The journal's keys.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    #[serde(default)]
-    confirmed: Option<ConfirmedEntry>,
-    #[serde(default)]
-    trial: Option<TrialEntry>,
-    #[serde(default)]
-    rolled_back: Option<RolledBack>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ConfirmedEntry {
-    plan: PlanId,
-    scope: Scope,
-    #[serde(default)]
-    unresolved: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TrialEntry {
-    plan: PlanId,
-    channel_worked: bool,
-}
-
-impl From<Entry> for Standing {
-    /// Older agents kept a plan that was given up beside another one's trial: the other one is carried out.
-    fn from(entry: Entry) -> Self {
-        let given_up = |plan: &PlanId| {
-            entry
-                .rolled_back
-                .as_ref()
-                .is_some_and(|rolled| rolled.plan == *plan)
-        };
-        match (entry.confirmed, entry.trial) {
-            (Some(confirmed), _) if !given_up(&confirmed.plan) => Self::Confirmed {
-                plan: confirmed.plan,
-                lines: Lines {
-                    scope: confirmed.scope,
-                    unresolved: confirmed.unresolved,
-                },
-            },
-            (_, Some(trial)) if !given_up(&trial.plan) => Self::trial(trial.plan, trial.channel_worked),
-            _ => entry
-                .rolled_back
-                .map_or(Self::Open, |release| Self::GivenUp { release, since: None }),
-        }
-    }
-}
-
-impl From<Standing> for Entry {
-    fn from(standing: Standing) -> Self {
-        let mut entry = Self {
-            confirmed: None,
-            trial: None,
-            rolled_back: None,
-        };
-        match standing {
-            Standing::Open => {}
-            Standing::Trying {
-                plan, channel_worked, ..
-            } => entry.trial = Some(TrialEntry { plan, channel_worked }),
-            Standing::Confirmed { plan, lines } => {
-                entry.confirmed = Some(ConfirmedEntry {
-                    plan,
-                    scope: lines.scope,
-                    unresolved: lines.unresolved,
-                });
-            }
-            Standing::GivenUp { release, .. } => entry.rolled_back = Some(release),
-        }
-        entry
     }
 }
 

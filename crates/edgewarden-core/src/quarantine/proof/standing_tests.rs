@@ -32,6 +32,21 @@ fn carried(plan: &PlanId) -> Carried<'_> {
     }
 }
 
+/// A look at uptime `at`; the plan that it is about is wanted.
+fn tick(standing: &mut Standing, holds: bool, at: u64) -> Option<Turn> {
+    let plan = match standing {
+        Standing::Open => None,
+        Standing::Trying { plan, .. } | Standing::Confirmed { plan, .. } => Some(plan.clone()),
+        Standing::GivenUp { release, .. } => Some(release.plan.clone()),
+    };
+    standing.tick(Look {
+        holds,
+        wanted: plan.as_ref(),
+        window: WINDOW,
+        now: now(at),
+    })
+}
+
 /// Plan `a`, closed at uptime 100, after a channel that worked or not.
 fn trying(channel_worked: bool) -> Standing {
     let mut standing = Standing::Open;
@@ -42,18 +57,16 @@ fn trying(channel_worked: bool) -> Standing {
 
 fn widened() -> Standing {
     let mut standing = trying(true);
-    assert_eq!(
-        standing.tick(true, WINDOW, now(160)),
-        Some(Turn::Widened(id("a")))
-    );
+    assert_eq!(tick(&mut standing, true, 160), Some(Turn::Widened(id("a"))));
     standing.on_loaded(true, s(161));
     standing
 }
 
 fn given_up() -> Standing {
     let mut standing = widened();
-    let turn = standing.tick(true, WINDOW, now(221));
+    let turn = tick(&mut standing, true, 221);
     assert!(matches!(turn, Some(Turn::GaveUp(..))), "{turn:?}");
+    standing.on_loaded(true, s(222));
     standing
 }
 
@@ -61,21 +74,18 @@ fn given_up() -> Standing {
 fn only_a_round_trip_sent_after_the_rules_confirms() {
     let mut standing = trying(true);
     standing.on_round_trip(s(99));
-    assert_eq!(standing.tick(true, WINDOW, now(110)), None);
+    assert_eq!(tick(&mut standing, true, 110), None);
     standing.on_round_trip(s(100));
     assert_eq!(
-        standing.tick(false, WINDOW, now(110)),
+        tick(&mut standing, false, 110),
         None,
         "the kernel is not proven to hold it"
     );
-    assert_eq!(
-        standing.tick(true, WINDOW, now(110)),
-        Some(Turn::Confirmed(id("a")))
-    );
+    assert_eq!(tick(&mut standing, true, 110), Some(Turn::Confirmed(id("a"))));
     assert!(standing.confirms(&id("a")) && !standing.confirms(&id("b")));
     standing.on_loaded(true, s(120));
     assert_eq!(
-        standing.tick(true, WINDOW, now(99_999)),
+        tick(&mut standing, true, 99_999),
         None,
         "once confirmed, nobody asks again"
     );
@@ -86,26 +96,20 @@ fn a_load_makes_what_went_before_prove_nothing() {
     let mut standing = trying(true);
     standing.on_round_trip(s(101));
     standing.on_loaded(true, s(105));
-    assert_eq!(standing.tick(true, WINDOW, now(106)), None);
+    assert_eq!(tick(&mut standing, true, 106), None);
     standing.on_round_trip(s(104));
-    assert_eq!(standing.tick(true, WINDOW, now(107)), None);
+    assert_eq!(tick(&mut standing, true, 107), None);
     // It proves that the channel is not silent all the same.
-    assert_eq!(standing.tick(true, WINDOW, now(163)), None);
-    assert_eq!(
-        standing.tick(true, WINDOW, now(164)),
-        Some(Turn::Widened(id("a")))
-    );
+    assert_eq!(tick(&mut standing, true, 163), None);
+    assert_eq!(tick(&mut standing, true, 164), Some(Turn::Widened(id("a"))));
 }
 
 #[test]
 fn a_channel_that_we_broke_leads_to_wider_lifelines_and_then_release() {
     let mut standing = trying(true);
     assert_eq!(standing.scope(&id("a"), false), Scope::Pinned);
-    assert_eq!(standing.tick(true, WINDOW, now(159)), None);
-    assert_eq!(
-        standing.tick(true, WINDOW, now(160)),
-        Some(Turn::Widened(id("a")))
-    );
+    assert_eq!(tick(&mut standing, true, 159), None);
+    assert_eq!(tick(&mut standing, true, 160), Some(Turn::Widened(id("a"))));
     assert_eq!(standing.scope(&id("a"), false), Scope::Wide);
     assert_eq!(
         standing.scope(&id("b"), false),
@@ -113,8 +117,8 @@ fn a_channel_that_we_broke_leads_to_wider_lifelines_and_then_release() {
         "another plan begins pinned"
     );
     standing.on_loaded(true, s(161));
-    assert_eq!(standing.tick(true, WINDOW, now(220)), None);
-    let turn = standing.tick(true, WINDOW, now(221));
+    assert_eq!(tick(&mut standing, true, 220), None);
+    let turn = tick(&mut standing, true, 221);
     assert!(matches!(turn, Some(Turn::GaveUp(..))), "{turn:?}");
     assert_eq!(
         standing.gave_up(&id("a")).map(|release| release.proven),
@@ -126,18 +130,76 @@ fn a_channel_that_we_broke_leads_to_wider_lifelines_and_then_release() {
 #[test]
 fn wider_lifelines_that_the_kernel_refuses_do_not_lock_the_owner_out() {
     let mut standing = trying(true);
-    assert!(standing.tick(true, WINDOW, now(160)).is_some());
-    assert_eq!(standing.tick(false, WINDOW, now(279)), None);
-    assert!(matches!(
-        standing.tick(false, WINDOW, now(280)),
-        Some(Turn::GaveUp(..))
-    ));
+    assert!(tick(&mut standing, true, 160).is_some());
+    assert_eq!(tick(&mut standing, false, 279), None);
+    assert!(matches!(tick(&mut standing, false, 280), Some(Turn::GaveUp(..))));
+}
+
+#[test]
+fn rules_that_cannot_be_taken_away_acquit_and_convict_nobody() {
+    let mut standing = widened();
+    assert!(tick(&mut standing, true, 221).is_some());
+    standing.on_round_trip(s(500));
+    assert_eq!(
+        standing.gave_up(&id("a")).map(|release| release.proven),
+        Some(false)
+    );
+    assert_eq!(
+        tick(&mut standing, false, 99_999),
+        None,
+        "nobody knows how silent it is without them"
+    );
+}
+
+#[test]
+fn rules_that_could_never_be_proven_do_not_lock_the_owner_out() {
+    let mut standing = Standing::Open;
+    standing.on_plan(carried(&id("a")), true);
+    standing.on_closed(s(100));
+    assert_eq!(tick(&mut standing, false, 279), None);
+    assert!(matches!(tick(&mut standing, false, 280), Some(Turn::GaveUp(..))));
+}
+
+#[test]
+fn a_plan_that_cuts_the_channel_on_purpose_does_not_make_forgotten_that_it_worked() {
+    let (cutting, sparing) = (id("a"), id("b"));
+    let mut standing = Standing::Open;
+    let on_purpose = Carried {
+        spares_channel: false,
+        ..carried(&cutting)
+    };
+    standing.on_plan(on_purpose, true);
+    standing.on_loaded(true, s(100));
+    assert_eq!(tick(&mut standing, true, 9_999), None);
+    standing.on_plan(carried(&sparing), false);
+    standing.on_loaded(true, s(10_000));
+    assert_eq!(
+        tick(&mut standing, true, 10_059),
+        None,
+        "what was meant does not count"
+    );
+    assert_eq!(tick(&mut standing, true, 10_060), Some(Turn::Widened(sparing)));
+}
+
+#[test]
+fn what_nobody_wants_is_not_put_back() {
+    let mut standing = given_up();
+    let other = id("b");
+    let look = |wanted| Look {
+        holds: true,
+        wanted,
+        window: WINDOW,
+        now: now(99_999),
+    };
+    assert_eq!(standing.tick(look(None)), None);
+    assert_eq!(standing.tick(look(Some(&other))), None);
+    assert!(standing.tick(look(Some(&id("a")))).is_some());
 }
 
 #[test]
 fn a_channel_that_was_broken_before_never_releases() {
     let mut standing = trying(false);
-    assert_eq!(standing.tick(true, WINDOW, now(99_999)), None);
+    assert_eq!(tick(&mut standing, true, 99_999), None);
     let mut spares_none = Standing::Open;
     let plan = id("a");
     let cut_on_purpose = Carried {
@@ -146,37 +208,35 @@ fn a_channel_that_was_broken_before_never_releases() {
     };
     spares_none.on_plan(cut_on_purpose, true);
     spares_none.on_loaded(true, s(1));
-    assert_eq!(spares_none.tick(true, WINDOW, now(99_999)), None);
+    assert_eq!(tick(&mut spares_none, true, 99_999), None);
 }
 
 #[test]
 fn a_channel_that_stays_silent_without_the_rules_acquits_them() {
     let mut standing = given_up();
-    standing.on_round_trip(s(220));
-    assert_eq!(standing.tick(true, WINDOW, now(460)), None);
-    assert_eq!(
-        standing.tick(true, WINDOW, now(461)),
-        Some(Turn::PutBack(id("a")))
-    );
+    // What was answered before the rules were away went through them.
+    standing.on_round_trip(s(221));
+    assert_eq!(tick(&mut standing, true, 461), None);
+    assert_eq!(tick(&mut standing, true, 462), Some(Turn::PutBack(id("a"))));
     standing.on_plan(carried(&id("a")), false);
-    standing.on_loaded(true, s(462));
-    assert_eq!(standing.tick(true, WINDOW, now(99_999)), None, "held");
+    standing.on_loaded(true, s(463));
+    assert_eq!(tick(&mut standing, true, 99_999), None, "held");
     assert_eq!(standing.scope(&id("a"), false), Scope::Pinned);
 }
 
 #[test]
 fn a_channel_that_comes_back_without_the_rules_convicts_them() {
     let mut standing = given_up();
-    standing.on_round_trip(s(221));
+    standing.on_round_trip(s(222));
     assert_eq!(
         standing.gave_up(&id("a")).map(|release| release.proven),
         Some(true)
     );
-    assert_eq!(standing.tick(true, WINDOW, now(99_999)), None);
+    assert_eq!(tick(&mut standing, true, 99_999), None);
     standing.on_plan(carried(&id("a")), true);
     assert!(standing.gave_up(&id("a")).is_some(), "it stays away");
-    standing.on_restart(s(5));
-    assert_eq!(standing.tick(true, WINDOW, now(99_999)), None);
+    standing.on_loaded(true, s(5));
+    assert_eq!(tick(&mut standing, true, 99_999), None);
 }
 
 #[test]
@@ -191,7 +251,7 @@ fn another_plan_or_another_chance_is_tried_and_remembers_that_the_channel_worked
         for mut standing in [trying(true), widened(), given_up()] {
             change(&mut standing);
             standing.on_loaded(true, s(300));
-            let mut turns = (300..900).filter_map(|at| standing.tick(true, WINDOW, now(at)));
+            let mut turns = (300..900).filter_map(|at| tick(&mut standing, true, at));
             assert!(turns.any(|turn| matches!(turn, Turn::GaveUp(..))));
         }
     }
@@ -203,7 +263,7 @@ fn plans_that_change_all_the_time_do_not_lock_the_owner_out() {
     for at in 101..281 {
         standing.on_plan(carried(&id(if at % 100 < 50 { "a" } else { "b" })), false);
         standing.on_loaded(at % 50 == 0, s(at));
-        if let Some(Turn::GaveUp(..)) = standing.tick(true, WINDOW, now(at)) {
+        if let Some(Turn::GaveUp(..)) = tick(&mut standing, true, at) {
             return;
         }
     }
@@ -222,7 +282,7 @@ fn an_address_that_becomes_known_is_tried_anew_and_one_that_is_lost_too() {
     assert_eq!(standing.scope(&plan, true), Scope::Wide);
     standing.on_loaded(true, s(100));
     standing.on_round_trip(s(100));
-    assert!(standing.tick(true, WINDOW, now(101)).is_some());
+    assert!(tick(&mut standing, true, 101).is_some());
     standing.on_plan(unresolved, true);
     assert!(standing.confirms(&plan));
     standing.on_plan(carried(&plan), true);
@@ -338,13 +398,12 @@ impl Run {
             Happening::Answer(ago) => self.standing.on_round_trip(s(self.at - ago)),
             Happening::Passes { seconds, holds } => {
                 self.at += seconds;
-                return self.standing.tick(*holds, WINDOW, now(self.at));
+                return tick(&mut self.standing, *holds, self.at);
             }
             Happening::AnotherChance => self.standing.on_another_chance(),
             Happening::Restart => {
                 let bytes = serde_json::to_vec(&self.standing).unwrap();
                 self.standing = serde_json::from_slice(&bytes).unwrap();
-                self.standing.on_restart(s(self.at));
             }
         }
         None
@@ -353,16 +412,13 @@ impl Run {
     /// A second in which the enforcer looks, as it does while a plan is not confirmed.
     fn second(&mut self, plan: u8) {
         self.at += 1;
-        let before = self.standing.gave_up(&id(&plan.to_string())).is_some();
         self.happens(&Happening::Plan {
             which: plan,
             cuts: true,
             unresolved: false,
         });
-        if !before {
-            self.standing.on_loaded(false, s(self.at));
-        }
-        self.standing.tick(true, WINDOW, now(self.at));
+        self.standing.on_loaded(false, s(self.at));
+        tick(&mut self.standing, true, self.at);
     }
 }
 

@@ -36,7 +36,7 @@ pub enum Phase {
     Failed,
     /// The plan was given up because it cut the control channel.
     RolledBack,
-    /// Mode `observe`: the plan was computed and not applied.
+    /// Mode `observe`: the rules are loaded with counters in place of drops, nothing is cut.
     Observed,
 }
 
@@ -192,7 +192,7 @@ pub struct State {
     /// Why sockets of cut connections stay open; the rules cut them all the same.
     #[serde(default)]
     pub severing: Option<String>,
-    /// Who did so last, as far as the kernel told: name and pid.
+    /// Who changed our rules last, as far as the kernel told: name and pid.
     #[serde(default)]
     pub changed_by: Option<String>,
     /// Where the audit history ends; none before its first record.
@@ -219,7 +219,9 @@ impl State {
 
     /// Whether the kernel was proven to obey all live orders and the control channel is confirmed.
     pub fn obeys(&self) -> bool {
+        let stays_frozen = |obstacle: &Obstacle| matches!(obstacle, Obstacle::ProcessStaysFrozen { .. });
         self.left_running.is_empty()
+            && !self.obstacles.iter().any(stays_frozen)
             && match self.phase {
                 Phase::Released => self.wanted == Posture::Normal,
                 Phase::Enforced => Some(self.wanted) == self.posture,
