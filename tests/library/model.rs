@@ -15,11 +15,10 @@ use edgewarden::quarantine::proof::state::State;
 use edgewarden_lab::lab_test;
 use jiff::Timestamp;
 use proptest::prelude::*;
-use proptest::test_runner::{Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::TestCaseError;
 
-use super::random;
 use super::reference::{
-    AUTHORITIES, EDITS, Model, PORTS, REMOTES, Said, Step, address, settings, step, wish,
+    AUTHORITIES, EDITS, Model, PORTS, REMOTES, Said, Step, address, check, settings, step, wish,
 };
 
 /// Longest sequence.
@@ -219,16 +218,6 @@ fn sequences(count: u32) {
         leaves(0, 0).unwrap() && leaves(2, 1).unwrap(),
         "control: datagrams leave"
     );
-    let mut seed = [0; 32];
-    random::random().fill(&mut seed);
-    let runs = Runs {
-        cases: count,
-        max_shrink_iters: MAX_SHRINKS,
-        failure_persistence: None,
-        ..Runs::default()
-    };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(runs, rng);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -236,13 +225,10 @@ fn sequences(count: u32) {
     let seen = std::cell::RefCell::new(Seen::default());
     let steps = proptest::collection::vec(step(), 1..=MAX_STEPS);
     runtime.block_on(sequence(&two_overrides(), &seen)).unwrap();
-    let result = runner.run(&steps, |steps| runtime.block_on(sequence(&steps, &seen)));
+    check(count, MAX_SHRINKS, &steps, |steps| {
+        runtime.block_on(sequence(&steps, &seen))
+    });
     println!("{:?}", seen.borrow());
-    match result {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, steps)) => panic!("shortest sequence: {steps:#?}\n{reason}"),
-        Err(error) => panic!("{error}"),
-    }
     let seen = seen.into_inner();
     assert!(
         seen.overridden > 0 && seen.postures.len() == 3,

@@ -13,7 +13,10 @@ use edgewarden::quarantine::orders;
 use edgewarden::quarantine::orders::order::{Allowance, Authority, Direction, Posture, Protocol};
 use jiff::Timestamp;
 use proptest::prelude::*;
+use proptest::test_runner::{Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use serde_json::{Value, json};
+
+use super::random;
 
 /// The other ends of the probes: 203.0.113.1 and so on.
 pub(super) const REMOTES: [u8; 3] = [1, 2, 3];
@@ -250,5 +253,28 @@ pub(super) fn wish(who: usize, said: &Said, now: Timestamp) -> EnforcerCommand {
     EnforcerCommand::Wish {
         authority,
         wish: orders::document::read(Some(&document(who, said)), authority, now),
+    }
+}
+
+/// Runs `cases` random cases with a printed seed; panics with the shortest that fails, for which up to `shrinks` are tried.
+pub(super) fn check<S: Strategy>(
+    cases: u32,
+    shrinks: u32,
+    strategy: &S,
+    test: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) {
+    let mut seed = [0; 32];
+    random::random().fill(&mut seed);
+    let runs = Runs {
+        cases,
+        max_shrink_iters: shrinks,
+        failure_persistence: None,
+        ..Runs::default()
+    };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    match TestRunner::new_with_rng(runs, rng).run(strategy, test) {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, case)) => panic!("shortest sequence: {case:#?}\n{reason}"),
+        Err(error) => panic!("{error}"),
     }
 }

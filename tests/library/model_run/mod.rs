@@ -27,10 +27,9 @@ use edgewarden::quarantine::proof::standing::Standing;
 use edgewarden::quarantine::proof::state::{Phase, State};
 use jiff::SignedDuration;
 use proptest::prelude::*;
-use proptest::test_runner::{Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::TestCaseError;
 
-use super::random;
-use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, config, wish};
+use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, check, config, wish};
 use happenings::{ChannelLife, Happening, happening};
 use world::{Failure, FakeMachine, ROGUE, Shared, World};
 
@@ -391,27 +390,13 @@ fn wanted() -> u32 {
 
 /// Runs that many random sequences; gives what came up.
 fn sequences(count: u32) -> Tally {
-    let mut seed = [0; 32];
-    random::random().fill(&mut seed);
-    let runs = Runs {
-        cases: count,
-        max_shrink_iters: MAX_SHRINKS,
-        failure_persistence: None,
-        ..Runs::default()
-    };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(runs, rng);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let tally = RefCell::new(Tally::default());
     let happenings = proptest::collection::vec(happening(), 1..=MAX_EVENTS);
-    let result = runner.run(&happenings, |happenings| {
+    check(count, MAX_SHRINKS, &happenings, |happenings| {
         runtime.block_on(sequence(&happenings, &tally))
     });
-    match result {
-        Ok(()) => tally.into_inner(),
-        Err(TestError::Fail(reason, happenings)) => panic!("shortest sequence: {happenings:#?}\n{reason}"),
-        Err(error) => panic!("{error}"),
-    }
+    tally.into_inner()
 }
 
 #[test]
