@@ -4,6 +4,7 @@
 //! nothing more: no cloud, no names, no capture, no socket.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -14,6 +15,10 @@ use crate::config::document::Development;
 use crate::host::files;
 use crate::host::files::state_directory::LOCK;
 use crate::quarantine::proof::state::{Phase, State};
+
+/// A second is enough for a killed process to be gone, and little at boot.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -31,7 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn restore(directory: &Path, development: Development) -> Result<String, Failure> {
     // Held to the end: an agent that starts meanwhile waits for it.
-    let _lock = match files::lock(&directory.join(LOCK)) {
+    let _lock = match lock(directory).await {
         Ok(Some(lock)) => Some(lock),
         Ok(None) => return Ok("nothing to do: an agent runs, and enforces the journal itself".into()),
         // The rules matter more than the lock. Without a directory there was never an order.
@@ -47,6 +52,19 @@ async fn restore(directory: &Path, development: Development) -> Result<String, F
     let (_enforcer, handle) = Enforcer::restore(directory, settings).await;
     let state = handle.state().borrow().clone();
     sentence(&state).map_err(|text| Failure { text, code: 1 })
+}
+
+/// The lock; `None` when an agent holds it and does not let go. One that was killed holds it until its last thread is gone.
+async fn lock(directory: &Path) -> Result<Option<files::FileLock>, files::FileError> {
+    let mut tries = 1;
+    loop {
+        let lock = files::lock(&directory.join(LOCK))?;
+        if lock.is_some() || tries == LOCK_TRIES {
+            return Ok(lock);
+        }
+        tries += 1;
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
 }
 
 /// How it went, for the boot's log.

@@ -372,18 +372,7 @@ impl Standing {
         let plan = plan.clone();
         let is_wide = lines.scope == Scope::Wide;
         if silent >= window.saturating_mul(SILENT_WINDOWS) || (with_these >= window && is_wide) {
-            let widened = if *lines == Lines::WIDENED {
-                format!(
-                    ", and for {} s of them with wider lifelines",
-                    with_these.as_secs()
-                )
-            } else {
-                String::new()
-            };
-            let why = format!(
-                "the control channel worked before and was silent for {} s behind the rules{widened}",
-                silent.as_secs()
-            );
+            let why = reason(silent, (*lines == Lines::WIDENED).then_some(with_these));
             return Some(self.give_up(plan, why, now));
         }
         if with_these < window || is_wide {
@@ -445,6 +434,15 @@ impl Standing {
     pub fn remembered(&self) -> Self {
         Entry::from(self.clone()).into()
     }
+}
+
+/// Why a plan is given up after so much silence, the last of it with wider lifelines if they were widened.
+fn reason(silent: Duration, widened: Option<Duration>) -> String {
+    let pinned = silent.saturating_sub(widened.unwrap_or_default()).as_secs();
+    let also = widened.map_or_else(String::new, |widened| {
+        format!(", and for another {} s with wider lifelines", widened.as_secs())
+    });
+    format!("the control channel worked before and was silent for {pinned} s behind the rules{also}")
 }
 
 #[cfg(test)]
