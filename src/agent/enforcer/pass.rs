@@ -66,7 +66,7 @@ impl<M: Machine> Enforcer<M> {
         self.judge(&wanted, &mission, proven).await
     }
 
-    /// What the orders want.
+    /// What the orders want, which confirm-or-roll-back hears of and draws the lines for.
     fn wanted(&mut self, now: Now) -> Plan {
         let mut plan = self.plan_of(self.orders.orders(), now);
         let cuts = self.would_cut(&plan);
@@ -302,8 +302,8 @@ impl<M: Machine> Enforcer<M> {
             _ if self.stopper.names_some() => CHECK_CLOSELY,
             _ => CHECK_CUT,
         };
-        let open_tasks = self.state.obstacles.iter();
-        let retry = open_tasks.filter(|obstacle| !matches!(obstacle, Obstacle::ClockDoubted { .. }));
+        let obstacles = self.state.obstacles.iter();
+        let retry = obstacles.filter(|obstacle| !matches!(obstacle, Obstacle::ClockDoubted { .. }));
         let check = retry.fold(check, |check, _| check.min(RETRY));
         self.orders.next_end(now).map_or(check, |end| end.min(check))
     }
