@@ -3,13 +3,14 @@
 //!
 //! In: the work, as a closure. Out: what it gives, or that it took too long. Bounded: one thread for each source, which does
 //! one piece of work after the other in the order they were given; what hangs costs that thread and no more, and whoever
-//! asks meanwhile waits for the limit at most, or is told at once that the thread is busy. A thread that panicked, or could
-//! not be made, is made at the next piece of work; one that hangs does not keep the agent from stopping.
+//! asks meanwhile waits for the limit at most, or is told at once that the thread is busy. A thread that panicked, could not
+//! be made, or ended because there was nothing to do, is made at the next piece of work; one that hangs does not keep the
+//! agent from stopping.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -19,6 +20,9 @@ use crate::lock;
 /// Pieces of work that may wait behind the one that is under way: as many as the control socket serves at once. Elsewhere
 /// whoever asks waits for the answer, so there is seldom another one.
 const WAITING: usize = 8;
+
+/// How long a thread that keeps nothing waits for more: each one that waits costs some hundred kilobytes.
+const REST: Duration = Duration::from_secs(3);
 
 type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
@@ -173,9 +177,11 @@ impl<S: Default + 'static> Worker<S> {
             }
         }
         let (sender, received) = sync_channel::<Job<S>>(WAITING);
+        // Weak: the thread must end when nobody can give work any more.
+        let home = Arc::downgrade(&self.jobs);
         let work = move || {
             let mut own = S::default();
-            while let Ok(job) = received.recv() {
+            while let Some(job) = next_job(&received, &home) {
                 job(&mut own);
             }
         };
@@ -184,6 +190,30 @@ impl<S: Default + 'static> Worker<S> {
         sender.try_send(job).map_err(|_| WorkerError::Failed { name })?;
         *jobs = Some(sender);
         Ok(())
+    }
+}
+
+/// The next piece of work; none when nobody can give any more, or the thread has rested long enough and keeps nothing.
+fn next_job<S>(
+    received: &Receiver<Job<S>>,
+    home: &Weak<Mutex<Option<SyncSender<Job<S>>>>>,
+) -> Option<Job<S>> {
+    if size_of::<S>() > 0 {
+        return received.recv().ok();
+    }
+    match received.recv_timeout(REST) {
+        Ok(job) => Some(job),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => {
+            // Whoever gives work holds the same lock, so none is given between the last look and the end.
+            let home = home.upgrade()?;
+            let mut home = lock(&home);
+            let last = received.try_recv().ok();
+            if last.is_none() {
+                *home = None;
+            }
+            last
+        }
     }
 }
 
@@ -202,6 +232,8 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "looks at its own threads")]
+
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(50);
@@ -234,6 +266,46 @@ mod tests {
         }
         let all = u32::try_from(2 + WAITING + 1).unwrap();
         assert_eq!(last.unwrap(), all, "what was late was done all the same");
+    }
+
+    fn threads(name: &str) -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|found| found.trim() == name).count()
+    }
+
+    async fn wait_for_none(name: &str) {
+        let began = tokio::time::Instant::now();
+        while threads(name) > 0 {
+            assert!(began.elapsed() < LONG, "{name} stays for ever");
+            tokio::time::sleep(SHORT).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_ends_with_the_last_of_its_worker() {
+        let worker = Worker::<u32>::new("ending", LONG);
+        assert_eq!(worker.ask(|own| *own).await.unwrap(), 0);
+        let other = worker.clone();
+        drop(worker);
+        tokio::time::sleep(REST).await;
+        assert_eq!(
+            threads("ending"),
+            1,
+            "control: it keeps its things while somebody may ask"
+        );
+        drop(other);
+        wait_for_none("ending").await;
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_keeps_nothing_ends_when_it_has_rested_and_loses_no_work() {
+        let worker = Worker::<()>::new("resting", LONG);
+        for _ in 0..2 {
+            assert_eq!(worker.run(|| 7).await.unwrap(), 7);
+            assert_eq!(threads("resting"), 1, "control: it is there");
+            wait_for_none("resting").await;
+        }
     }
 
     #[tokio::test]
