@@ -57,8 +57,9 @@ struct Run<'a> {
     enforcer: Enforcer<FakeMachine>,
     model: Model,
     channel: ChannelLife,
-    /// The channel worked until only rules of ours could silence it, and nobody forgot that.
-    only_rules_cut: bool,
+    /// The enforcer was told that the channel works, and since then it neither died nor was the agent started again: then
+    /// only rules of ours can have silenced it.
+    known_to_work: bool,
     /// An order that was told as forgettable was forgotten: what is ordered is not the reference's any more.
     forgotten: bool,
     wake: Duration,
@@ -95,7 +96,7 @@ impl<'a> Run<'a> {
             enforcer,
             model,
             channel: ChannelLife::Alive,
-            only_rules_cut: false,
+            known_to_work: false,
             forgotten: false,
             wake: Duration::ZERO,
             lie: None,
@@ -124,6 +125,7 @@ impl<'a> Run<'a> {
     /// Carries out commands, with what the channel says meanwhile and what the kernel tells of other hands.
     async fn obey(&mut self, mut commands: Vec<EnforcerCommand>) {
         if self.channel_works() {
+            self.known_to_work = true;
             let world = self.world.lock().unwrap();
             commands.push(EnforcerCommand::ServiceTime(world.time));
             commands.push(EnforcerCommand::RoundTrip { sent: world.uptime });
@@ -170,7 +172,7 @@ impl<'a> Run<'a> {
         let obstacles = &self.enforcer.state().obstacles;
         let told = |obstacle| matches!(obstacle, &Obstacle::JournalNotWritten { .. });
         self.forgotten |= obstacles.iter().any(told);
-        self.only_rules_cut = false;
+        self.known_to_work = false;
         self.world.lock().unwrap().late_journal = None;
         self.enforcer = start(&self.world, &self.model).await;
         self.obey(vec![endpoint()]).await;
@@ -183,8 +185,7 @@ impl<'a> Run<'a> {
             Happening::Fails(failure, times) => self.world.lock().unwrap().will_fail(*failure, *times),
             Happening::Passes(seconds) => self.pass(u64::from(*seconds)).await,
             Happening::Channel(life) => {
-                let from_alive = self.channel == ChannelLife::Alive || self.only_rules_cut;
-                self.only_rules_cut = from_alive && *life == ChannelLife::CutByRules;
+                self.known_to_work &= *life != ChannelLife::Dead;
                 self.channel = *life;
             }
             Happening::ClockSteps(seconds) => {
@@ -325,7 +326,7 @@ impl<'a> Run<'a> {
             self.is_truthful()?;
         }
         let state = self.enforcer.state().clone();
-        let silenced = self.only_rules_cut && state.phase == Phase::Provisional;
+        let silenced = self.known_to_work && state.phase == Phase::Provisional;
         prop_assert!(!silenced || self.channel_works(), "locked out: {:?}", state);
         match self.enforcer.standing() {
             Standing::Trying {
