@@ -462,6 +462,14 @@ fn sequences_that_once_failed() {
             Happening::Fails(Failure::Silent, 1),
             Happening::Step(Step::Repeats(0)),
         ],
+        // A channel that is first seen to work between the order and the load, which is late.
+        vec![
+            Happening::Fails(Failure::Silent, 3),
+            Happening::Channel(ChannelLife::Dead),
+            Happening::Step(Step::Restart),
+            isolate(),
+            Happening::Channel(ChannelLife::CutByRules),
+        ],
         // Rules that silence the channel, and another order while they do.
         vec![
             Happening::Channel(ChannelLife::CutByRules),

@@ -284,8 +284,13 @@ impl Standing {
     pub fn on_round_trip(&mut self, sent: Duration) {
         match self {
             Self::Trying {
-                since, silent_since, ..
+                since,
+                silent_since,
+                channel_worked,
+                ..
             } => {
+                // Nothing of ours is closed yet: the channel works, whatever was known when the plan came.
+                *channel_worked |= silent_since.is_none();
                 if let Some(window) = since {
                     window.answered |= sent >= window.loaded;
                 }

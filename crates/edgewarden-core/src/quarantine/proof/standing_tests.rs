@@ -161,6 +161,20 @@ fn rules_that_could_never_be_proven_do_not_lock_the_owner_out() {
 }
 
 #[test]
+fn a_channel_first_seen_to_work_before_a_late_load_is_one_that_worked() {
+    for (answered_before_the_load, turn) in [(false, None), (true, Some(Turn::Widened(id("a"))))] {
+        let mut standing = Standing::Open;
+        standing.on_plan(carried(&id("a")), false);
+        if answered_before_the_load {
+            standing.on_round_trip(s(90));
+        }
+        standing.on_loaded(true, s(100));
+        assert_eq!(tick(&mut standing, true, 159), None);
+        assert_eq!(tick(&mut standing, true, 160), turn);
+    }
+}
+
+#[test]
 fn a_plan_that_cuts_the_channel_on_purpose_does_not_make_forgotten_that_it_worked() {
     let (cutting, sparing) = (id("a"), id("b"));
     let mut standing = Standing::Open;
