@@ -162,16 +162,11 @@ fn rules_that_could_never_be_proven_do_not_lock_the_owner_out() {
 
 #[test]
 fn a_channel_first_seen_to_work_before_a_late_load_is_one_that_worked() {
-    for (answered_before_the_load, turn) in [(false, None), (true, Some(Turn::Widened(id("a"))))] {
-        let mut standing = Standing::Open;
-        standing.on_plan(carried(&id("a")), false);
-        if answered_before_the_load {
-            standing.on_round_trip(s(90));
-        }
-        standing.on_loaded(true, s(100));
-        assert_eq!(tick(&mut standing, true, 159), None);
-        assert_eq!(tick(&mut standing, true, 160), turn);
-    }
+    let mut standing = Standing::Open;
+    standing.on_plan(carried(&id("a")), false);
+    standing.on_round_trip(s(90));
+    standing.on_loaded(true, s(100));
+    assert_eq!(tick(&mut standing, true, 160), Some(Turn::Widened(id("a"))));
 }
 
 #[test]
@@ -214,15 +209,6 @@ fn what_nobody_wants_is_not_put_back() {
 fn a_channel_that_was_broken_before_never_releases() {
     let mut standing = trying(false);
     assert_eq!(tick(&mut standing, true, 99_999), None);
-    let mut spares_none = Standing::Open;
-    let plan = id("a");
-    let cut_on_purpose = Carried {
-        spares_channel: false,
-        ..carried(&plan)
-    };
-    spares_none.on_plan(cut_on_purpose, true);
-    spares_none.on_loaded(true, s(1));
-    assert_eq!(tick(&mut spares_none, true, 99_999), None);
 }
 
 #[test]
