@@ -179,7 +179,7 @@ impl Resolver {
 
     /// Where the nucleus is connected right now: DNS may already name other addresses.
     async fn look_at_uplinks(&self, ports: Vec<u16>) {
-        let nucleus = self.connected.nucleus.pid();
+        let nucleus = self.connected.nucleus_process();
         let look = move || uplinks::of_nucleus(nucleus, &ports);
         let found = match self.host.connections.run(look).await {
             Ok(found) => found,

@@ -36,7 +36,7 @@ impl Board {
         let channel = self.channel.borrow();
         status.cloud.channel_works = channel.works;
         status.cloud.last_round_trip = channel.last_round_trip;
-        status.cloud.last_error.clone_from(&channel.problem);
+        status.cloud.last_error = channel.complaint();
         status
     }
 }

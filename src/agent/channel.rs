@@ -20,6 +20,15 @@ pub(crate) struct ChannelState {
     pub(crate) last_round_trip: Option<Timestamp>,
     /// Why it does not work.
     pub(crate) problem: Option<String>,
+    /// What is wrong although it may work: a report that is refused, a topic that is not heard.
+    pub(crate) trouble: Option<String>,
+}
+
+impl ChannelState {
+    /// What to tell first.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        self.problem.clone().or_else(|| self.trouble.clone())
+    }
 }
 
 /// Where the shadow session tells it.
@@ -44,16 +53,28 @@ impl Channel {
             if !state.works {
                 tracing::info!("the control channel works");
             }
-            *state = ChannelState {
-                works: true,
-                last_round_trip: Some(clock::now().wall),
-                problem: None,
-            };
+            state.works = true;
+            state.last_round_trip = Some(clock::now().wall);
+            state.problem = None;
         });
         self.enforcer.send(EnforcerCommand::RoundTrip { sent }).await;
     }
 
-    /// A request was not answered, or nothing can be asked.
+    /// What is wrong besides, as it is at this moment. The enforcer is not told: it proves nothing of the channel.
+    pub(crate) fn trouble(&self, why: Option<&str>) {
+        self.cell.send_if_modified(|state| {
+            let news = state.trouble.as_deref() != why;
+            if news {
+                if let Some(why) = why.filter(|why| state.problem.as_deref() != Some(*why)) {
+                    tracing::warn!("{why}");
+                }
+                state.trouble = why.map(str::to_owned);
+            }
+            news
+        });
+    }
+
+    /// A question was not answered, or nothing can be asked.
     pub(crate) async fn broken(&self, why: &str) {
         self.cell.send_if_modified(|state| {
             let news = state.works || state.problem.as_deref() != Some(why);

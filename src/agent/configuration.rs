@@ -18,6 +18,7 @@ use crate::config::{Config, Mode};
 use crate::document::fault::join;
 use crate::host::worker::Worker;
 use crate::host::{clock, files};
+use crate::process::ProcessId;
 use crate::quarantine::orders;
 use crate::quarantine::orders::order::Authority;
 
@@ -76,11 +77,11 @@ pub(super) fn mode(config: &Config) -> String {
 }
 
 /// What the configuration says to enforcement.
-pub fn settings(config: &Config, nucleus_pid: Option<u32>) -> EnforcerSettings {
+pub fn settings(config: &Config, nucleus: Option<ProcessId>) -> EnforcerSettings {
     EnforcerSettings {
         mode: config.mode,
         isolation: config.isolation.clone(),
-        nucleus_pid,
+        nucleus,
     }
 }
 
@@ -165,7 +166,7 @@ impl ConfigFollower {
 
     async fn apply(&self, config: Config, document: &Value) {
         let enforcer = &self.connected.context.enforcer;
-        let settings = settings(&config, self.connected.nucleus.pid());
+        let settings = settings(&config, self.connected.nucleus_process());
         enforcer.send(EnforcerCommand::Settings(Box::new(settings))).await;
         let now = clock::now().wall;
         let wish = orders::document::read(config.quarantine.as_ref(), Authority::Deployment, now);

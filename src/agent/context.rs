@@ -11,6 +11,7 @@ use super::channel::Channel;
 use super::enforcement::Enforcement;
 use crate::cloud::link::Nucleus;
 use crate::config::Config;
+use crate::process::ProcessId;
 
 /// How long the shadow and the reports wait for the first lifeline addresses: an order that arrives before them would
 /// have to be carried out with wide lifelines.
@@ -59,6 +60,15 @@ impl Connected {
             name
         };
         self.thing.name.get_or_init(decide).await.clone()
+    }
+
+    /// The process that serves the IPC, while we are connected to it and `/proc` shows it.
+    pub(crate) fn nucleus_process(&self) -> Option<ProcessId> {
+        let server = self.nucleus.server()?;
+        Some(ProcessId {
+            pid: server.pid,
+            start_ticks: server.start_ticks,
+        })
     }
 
     async fn name_of_thing(&self) -> String {

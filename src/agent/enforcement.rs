@@ -9,11 +9,13 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::watch;
 
 use super::enforcer::{Enforcer, EnforcerCommand, EnforcerSettings, Handle, HostMachine, Mailbox, mailbox};
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::plan::preview::PlanPreview;
+use crate::quarantine::proof::journal::ShadowVersion;
 use crate::quarantine::proof::state::State;
 
 /// Talks to the enforcer that runs.
@@ -76,6 +78,11 @@ impl Enforcement {
     /// What is done, or would be if the operator gave `order`; `None` when the enforcer failed meanwhile.
     pub(crate) async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<PlanPreview>> {
         self.handle.plan(order).await
+    }
+
+    /// How far the shadow was heard, also before a restart; an error when the enforcer failed meanwhile.
+    pub(crate) async fn shadow_heard(&self) -> Result<Option<ShadowVersion>, RecvError> {
+        self.handle.shadow_heard().await
     }
 
     /// The newest state, and its changes.

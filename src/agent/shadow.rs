@@ -1,7 +1,8 @@
 //! Runs the shadow session.
 //!
 //! In: shadow messages, the enforcement state, the configuration. Out: wishes of the shadow for the enforcer; whether
-//! the control channel works; `get` and `reported` for the cloud. Every decision is [`ShadowSession`]'s; here are only the effects.
+//! the control channel works; `get` and `reported` for the cloud. Every decision is [`ShadowSession`]'s; here are only the
+//! effects. How far the shadow was heard outlives session, task and agent: the enforcer keeps it with the orders.
 
 use std::time::Duration;
 
@@ -21,10 +22,18 @@ use crate::host::clock;
 use crate::host::net::uplinks::Uplink;
 use crate::quarantine::orders::document::{self, Wish};
 use crate::quarantine::orders::order::Authority;
+use crate::quarantine::proof::journal::ShadowVersion;
 use crate::quarantine::proof::state::State;
 
-/// Publishes under way; the session has one request of each kind at most, so there are few.
-type Publishes = JoinSet<Result<(), String>>;
+/// The enforcer is rebuilt in less, unless it fails again and again.
+const ENFORCER_RETRY: Duration = Duration::from_secs(1);
+
+/// Publishes under way; the session has one request of each kind at most, so there are few. One that failed says whose
+/// token it carried, and why.
+type Publishes = JoinSet<Result<(), (String, String)>>;
+
+/// Thing, and name of its shadow unless it is the classic one.
+type ShadowName<'a> = (&'a str, Option<&'a str>);
 
 /// Runs the session for ever.
 pub(super) struct ShadowTask {
@@ -42,7 +51,11 @@ impl ShadowTask {
             let shadow = config.borrow_and_update().shadow.clone();
             let topics = ShadowTopics::new(&thing, shadow.name.as_deref());
             let seed = format!("ew-{:08x}", fastrand::u32(..));
-            let session = ShadowSession::new(topics.clone(), shadow.refresh, &seed);
+            let name = shadow.name.as_deref();
+            let heard = self.heard().await.filter(|heard| heard.is_of(&thing, name));
+            let session = ShadowSession::new(topics.clone(), shadow.refresh, &seed)
+                .resume(heard.map(|heard| heard.version));
+            let of = (thing.as_str(), name);
             let changed = async {
                 while config.changed().await.is_ok() {
                     if config.borrow_and_update().shadow != shadow {
@@ -52,13 +65,24 @@ impl ShadowTask {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                () = self.converse(session, topics) => return,
+                () = self.converse(session, topics, of) => return,
                 () = changed => {}
             }
         }
     }
 
-    async fn converse(&self, mut session: ShadowSession, topics: ShadowTopics) {
+    /// How far a shadow was heard in this life or an earlier one.
+    async fn heard(&self) -> Option<ShadowVersion> {
+        loop {
+            match self.connected.context.enforcer.shadow_heard().await {
+                Ok(heard) => return heard,
+                // The enforcer failed with the question and is rebuilt; or the agent is stopping.
+                Err(_) => tokio::time::sleep(ENFORCER_RETRY).await,
+            }
+        }
+    }
+
+    async fn converse(&self, mut session: ShadowSession, topics: ShadowTopics, of: ShadowName<'_>) {
         let mut inbox = Inbox::open(
             &self.connected.nucleus,
             topics.subscriptions(),
@@ -74,18 +98,21 @@ impl ShadowTask {
             let now = clock::now().uptime;
             let state: State = states.borrow_and_update().clone();
             let effects = session.tick(&state, now, fastrand::f64());
-            self.carry_out(effects, &mut publishes).await;
+            self.carry_out(effects, &session, of, &mut publishes).await;
             let wake = session
                 .next_wake(&state, clock::now().uptime)
                 .max(Duration::from_millis(5));
             tokio::select! {
                 event = inbox.next() => match event {
                     None => return,
-                    Some(event) => self.take(event, &mut session, &topics, &mut publishes).await,
+                    Some(event) => {
+                        let effects = self.take(event, &mut session, &topics).await;
+                        self.carry_out(effects, &session, of, &mut publishes).await;
+                    }
                 },
-                Some(Ok(Err(why))) = publishes.join_next() => {
-                    session.publish_failed(clock::now().uptime);
-                    self.broken(&why).await;
+                Some(Ok(Err((token, why)))) = publishes.join_next() => {
+                    let effects = session.publish_failed(&token, why, clock::now().uptime);
+                    self.carry_out(effects, &session, of, &mut publishes).await;
                 }
                 _ = states.changed() => {}
                 Ok(()) = uplinks.changed() => {
@@ -94,9 +121,9 @@ impl ShadowTask {
                     }
                 }
                 _ = link.changed() => if let LinkState::Away { why } = link.state() {
-                    session.disconnected();
                     let why = why.unwrap_or_else(|| "the nucleus closed the connection".into());
-                    self.broken(&format!("no connection to the nucleus: {why}")).await;
+                    let effects = session.disconnected(&why);
+                    self.carry_out(effects, &session, of, &mut publishes).await;
                 },
                 () = tokio::time::sleep(wake) => {}
             }
@@ -108,42 +135,43 @@ impl ShadowTask {
         event: InboxEvent,
         session: &mut ShadowSession,
         topics: &ShadowTopics,
-        publishes: &mut Publishes,
-    ) {
+    ) -> Vec<SessionEffect> {
         let now = clock::now().uptime;
-        match event {
-            InboxEvent::Ready => session.subscribed(now),
-            InboxEvent::Refused { topic, why } => {
-                self.broken(&format!("the subscription to {topic} was refused: {why}"))
-                    .await;
+        let (topic, payload) = match event {
+            InboxEvent::Ready => {
+                session.subscribed(now);
+                return Vec::new();
             }
-            InboxEvent::Message { topic, payload } => {
-                let Some(suffix) = topics.suffix(&topic) else {
-                    return;
-                };
-                match shadow_message::read(suffix, &payload) {
-                    Ok(message) => {
-                        let effects = session.receive(message, now);
-                        // Only an answer to a question of our own is known to be fresh.
-                        let fresh = effects
-                            .iter()
-                            .any(|effect| matches!(effect, SessionEffect::RoundTrip(_)));
-                        if let Some(time) = shadow_message::service_time(&payload).filter(|_| fresh) {
-                            self.tell(EnforcerCommand::ServiceTime(time)).await;
-                        }
-                        self.carry_out(effects, publishes).await;
-                    }
-                    Err(problem) => self.refuse_message(problem).await,
-                }
+            InboxEvent::Refused { topic, why } => return session.refused(&topic, &why, now),
+            InboxEvent::Message { topic, payload } => (topic, payload),
+        };
+        let Some(suffix) = topics.suffix(&topic) else {
+            return Vec::new();
+        };
+        let message = match shadow_message::read(suffix, &payload) {
+            Ok(message) => message,
+            Err(problem) => {
+                self.refuse_message(problem).await;
+                return Vec::new();
             }
+        };
+        let effects = session.receive(message, now);
+        // Only an answer to a question of our own is known to be fresh.
+        let fresh = effects
+            .iter()
+            .any(|effect| matches!(effect, SessionEffect::RoundTrip(_)));
+        if let Some(time) = shadow_message::service_time(&payload).filter(|_| fresh) {
+            self.tell(EnforcerCommand::ServiceTime(time)).await;
         }
-        let board = &self.connected.context.board;
-        board.update(|status| status.cloud.shadow_version = session.version());
+        effects
     }
 
     /// A message that cannot be read may have been an order: it is reported as refused, and nothing changes.
     async fn refuse_message(&self, problem: String) {
-        let faults = vec![Fault::new("shadow", problem)];
+        self.refuse(vec![Fault::new("shadow", problem)]).await;
+    }
+
+    async fn refuse(&self, faults: Vec<Fault>) {
         self.tell(EnforcerCommand::Wish {
             authority: Authority::Shadow,
             wish: Err(faults),
@@ -151,39 +179,67 @@ impl ShadowTask {
         .await;
     }
 
-    async fn carry_out(&self, effects: Vec<SessionEffect>, publishes: &mut Publishes) {
+    /// Carries out what the session wants, which is of the version that it has heard last.
+    async fn carry_out(
+        &self,
+        effects: Vec<SessionEffect>,
+        session: &ShadowSession,
+        (thing, name): ShadowName<'_>,
+        publishes: &mut Publishes,
+    ) {
+        let heard = || {
+            session.version().map(|version| ShadowVersion {
+                thing: thing.to_owned(),
+                name: name.map(str::to_owned),
+                version,
+            })
+        };
+        let channel = &self.connected.context.channel;
         for effect in effects {
             match effect {
-                SessionEffect::Publish { topic, payload } => self.publish(topic, &payload, publishes),
-                SessionEffect::Desired(desired) => self.obey(desired.as_ref()).await,
-                SessionEffect::RoundTrip(sent) => self.connected.context.channel.round_trip(sent).await,
-                SessionEffect::Broken(why) => self.broken(&why).await,
+                SessionEffect::Publish {
+                    topic,
+                    token,
+                    payload,
+                } => self.publish(topic, token, &payload, publishes),
+                SessionEffect::Desired(desired) => self.obey(desired.as_ref(), heard(), true).await,
+                SessionEffect::Heard(desired) => self.obey(Some(&desired), heard(), false).await,
+                SessionEffect::RoundTrip(sent) => channel.round_trip(sent).await,
+                SessionEffect::Broken(why) => channel.broken(&why).await,
                 SessionEffect::Reconnect => self
                     .connected
                     .nucleus
                     .reconnect("the shadow service has been silent"),
             }
         }
+        channel.trouble(session.trouble());
+        let board = &self.connected.context.board;
+        board.update(|status| status.cloud.shadow_version = session.version());
     }
 
-    fn publish(&self, topic: String, payload: &Value, publishes: &mut Publishes) {
+    fn publish(&self, topic: String, token: String, payload: &Value, publishes: &mut Publishes) {
         let nucleus = self.connected.nucleus.clone();
         let payload = payload.to_string();
         publishes.spawn(async move {
             let handed = nucleus.publish(&topic, payload.as_bytes()).await;
-            handed.map_err(|error| format!("could not publish to {topic}: {}", crate::error_text(&error)))
+            handed.map_err(|error| {
+                let why = format!("could not publish to {topic}: {}", crate::error_text(&error));
+                (token, why)
+            })
         });
     }
 
-    async fn obey(&self, desired: Option<&Value>) {
-        let wish = document::read(desired, Authority::Shadow, clock::now().wall);
-        let spoken = wish.is_ok() && desired.is_some_and(|value| !value.is_null());
-        self.tell(EnforcerCommand::Wish {
-            authority: Authority::Shadow,
-            wish,
-        })
-        .await;
-        if spoken {
+    async fn obey(&self, desired: Option<&Value>, heard: Option<ShadowVersion>, settled: bool) {
+        let wish = match document::read(desired, Authority::Shadow, clock::now().wall) {
+            Ok(wish) => wish,
+            Err(faults) => {
+                self.refuse(faults).await;
+                return;
+            }
+        };
+        self.tell(EnforcerCommand::ShadowWish { wish, heard, settled })
+            .await;
+        if settled && desired.is_some_and(|value| !value.is_null()) {
             // The cloud has said what it wants; its silence would not end what a damaged journal made us assume.
             let wish = Ok(Wish::Release);
             self.tell(EnforcerCommand::Wish {
@@ -192,10 +248,6 @@ impl ShadowTask {
             })
             .await;
         }
-    }
-
-    async fn broken(&self, why: &str) {
-        self.connected.context.channel.broken(why).await;
     }
 
     async fn tell(&self, command: EnforcerCommand) {

@@ -29,6 +29,14 @@ pub(crate) struct Nucleus {
     pub(super) client: Client,
 }
 
+/// The nucleus' process as it was when it accepted us; one that has its number later was started later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerProcess {
+    pub(crate) pid: u32,
+    /// Clock ticks after boot.
+    pub(crate) start_ticks: u64,
+}
+
 /// Whether the nucleus is connected to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LinkState {
@@ -63,12 +71,18 @@ impl Nucleus {
         LinkWatch(self.client.connection())
     }
 
-    /// The process that serves the IPC, while we are connected to it.
-    pub(crate) fn pid(&self) -> Option<u32> {
+    /// The process that serves the IPC, while we are connected to it. Absent also where the kernel does not show it: it is in
+    /// another pid namespace, or `/proc` hides it.
+    pub(crate) fn server(&self) -> Option<ServerProcess> {
         match &*self.client.connection().borrow() {
-            ConnectionState::Connected { server_pid, .. } => {
-                server_pid.and_then(|pid| u32::try_from(pid).ok())
-            }
+            ConnectionState::Connected {
+                server_pid,
+                server_start_ticks,
+                ..
+            } => Some(ServerProcess {
+                pid: (*server_pid)?.try_into().ok()?,
+                start_ticks: (*server_start_ticks)?,
+            }),
             _ => None,
         }
     }

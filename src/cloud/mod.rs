@@ -9,5 +9,6 @@ pub(crate) mod link;
 pub(crate) mod nucleus;
 pub(crate) mod publish;
 pub(crate) mod shadow_message;
+mod shadow_request;
 pub(crate) mod shadow_session;
 pub(crate) mod topics;

@@ -2,38 +2,52 @@
 //!
 //! In: [`ShadowMessage`]s, the enforcement [`State`], `now` (uptime). Out: [`SessionEffect`]s. Pure.
 //!
-//! Invariants: silence never means "not quarantined"; a message older than the newest one seen changes nothing, except
-//! an answer to our own `get`, which is the truth of that moment (versions restart when a shadow is deleted);
-//! `desired` is never written; one request of each kind is under way at most.
+//! Invariants: silence never means "not quarantined"; a message older than the newest one seen changes nothing, also over
+//! a restart, except an answer to our own `get`, which is the truth of that moment (versions restart when a shadow is
+//! deleted); while anything may have been missed, a message lets nobody go before that answer; `desired` is never written;
+//! one request of each kind is under way at most.
+//!
+//! Only a question tells whether the control channel works, because nothing but the channel stands in its way:
+//!
+//! | what happens | what it proves |
+//! |---|---|
+//! | an answer with a token of ours, of any kind and code | the channel works: the service had the request, and we its answer |
+//! | a `get` is not answered, or not taken by the nucleus | it does not: nobody can order through it |
+//! | no nucleus, or answers cannot be subscribed and so nothing is asked | the same |
+//! | a report is not answered, or not taken | nothing: it may be too large, forbidden, or lost alone. So a question follows |
+//! | a topic is refused while others are heard | nothing: the next question tells |
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::shadow_message::ShadowMessage;
+use super::shadow_request::{ANSWER_LIMIT, MAX_PAUSE, Requests, ShadowRequest, Tokens};
 use super::topics::ShadowTopics;
 use crate::quarantine::proof::reported::{reported, same_news, with_removals};
 use crate::quarantine::proof::state::{Phase, State};
 
-/// How long an answer may take before the control channel counts as broken.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// Unanswered requests in a row after which the IPC connection is made anew: on nucleus lite subscriptions die
+/// Unanswered questions in a row after which the IPC connection is made anew: on nucleus lite subscriptions die
 /// without a word when a core service restarts.
 const RECONNECT_AFTER: u32 = 3;
 /// From one `get` to the next while a plan waits for its confirmation.
 const CONFIRM_EVERY: Duration = Duration::from_secs(1);
-/// Longest pause after failures.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// From a report that the service had no time for to the next one, at least.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 /// What the session wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum SessionEffect {
     Publish {
         topic: String,
+        /// Whose fate is asked for, in [`ShadowSession::publish_failed`].
+        token: String,
         payload: Value,
     },
-    /// `desired.quarantine` is this (`None`: absent).
+    /// `desired.quarantine` is this (`None`: absent), and nothing newer can have been missed.
     Desired(Option<Value>),
+    /// A message says that `desired.quarantine` is this. It may be an old one: it may close, and let nobody go.
+    Heard(Value),
     /// A request sent at this uptime was answered: the control channel works.
     RoundTrip(Duration),
     /// The control channel does not work; why.
@@ -42,31 +56,25 @@ pub(crate) enum SessionEffect {
     Reconnect,
 }
 
-#[derive(Debug, Clone)]
-struct ShadowRequest {
-    token: String,
-    sent: Duration,
-    body: Value,
-}
-
 /// The session's memory.
 #[derive(Debug)]
 pub(crate) struct ShadowSession {
     topics: ShadowTopics,
     refresh: Duration,
-    /// Distinguishes our tokens from those of an earlier life and of other clients.
-    seed: String,
-    counter: u64,
+    tokens: Tokens,
     ready: bool,
     version: Option<u64>,
     /// `desired.quarantine` as last heard; the outer `None` means never heard.
     desired: Option<Option<Value>>,
-    get: Option<ShadowRequest>,
-    update: Option<ShadowRequest>,
-    next_get: Duration,
-    next_update: Duration,
+    /// Uptime at which a message last told the version.
+    told: Option<Duration>,
+    get: Requests,
+    update: Requests,
     last_get: Duration,
-    unanswered: u32,
+    /// Questions without an answer in a row.
+    silent: u32,
+    /// Which topic is not heard and why, although others are.
+    unheard: Option<String>,
     /// The last answer was older than what is known.
     doubted: bool,
     accepted: Option<Value>,
@@ -77,22 +85,21 @@ pub(crate) struct ShadowSession {
 }
 
 impl ShadowSession {
-    /// A session for these topics. `seed` makes tokens unique over restarts, at most 40 characters.
+    /// A session for these topics. `seed` makes tokens unique over restarts.
     pub(crate) fn new(topics: ShadowTopics, refresh: Duration, seed: &str) -> Self {
         Self {
             topics,
             refresh,
-            seed: seed.chars().take(40).collect(),
-            counter: 0,
+            tokens: Tokens::new(seed),
             ready: false,
             version: None,
             desired: None,
-            get: None,
-            update: None,
-            next_get: Duration::ZERO,
-            next_update: Duration::ZERO,
+            told: None,
+            get: Requests::default(),
+            update: Requests::default(),
             last_get: Duration::ZERO,
-            unanswered: 0,
+            silent: 0,
+            unheard: None,
             doubted: false,
             accepted: None,
             plain_reported: false,
@@ -100,37 +107,78 @@ impl ShadowSession {
         }
     }
 
-    /// Every topic is subscribed, for the first time or anew: ask for the document.
+    /// The same, with the version that was heard before: older messages are not new because nobody remembers them.
+    pub(crate) fn resume(mut self, version: Option<u64>) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Every topic is subscribed, for the first time or anew, or messages were lost: ask for the document. What is under way
+    /// is asked again, because its answer may be among what nobody heard.
     pub(crate) fn subscribed(&mut self, now: Duration) {
         self.ready = true;
-        self.get = None;
-        self.update = None;
-        self.next_get = now;
-        self.next_update = now;
+        self.unheard = None;
+        for requests in [&mut self.get, &mut self.update] {
+            requests.forget();
+            requests.next = now;
+        }
+    }
+
+    /// A topic was refused; it is tried again.
+    pub(crate) fn refused(&mut self, topic: &str, why: &str, now: Duration) -> Vec<SessionEffect> {
+        let why = format!("the subscription to {topic} was refused: {why}");
+        if self.topics.requires(topic) && !self.ready {
+            // Nothing can be asked, and no order can be heard.
+            return vec![SessionEffect::Broken(why)];
+        }
+        self.unheard = Some(why);
+        self.look_into_it(now);
+        Vec::new()
     }
 
     /// The nucleus is connected to the cloud anew: what was said meanwhile was missed.
     pub(crate) fn reconnected(&mut self, now: Duration) {
         self.missed = true;
-        self.next_get = self.next_get.min(now);
+        self.get.hasten(now);
     }
 
-    /// The connection is gone; nothing is asked until [`ShadowSession::subscribed`].
-    pub(crate) fn disconnected(&mut self) {
+    /// There is no connection to the nucleus; nothing is asked until [`ShadowSession::subscribed`]. The way from the nucleus
+    /// to the cloud may be as good as ever, but no order comes through, and rules did not do that: the nucleus is reached
+    /// over a Unix socket.
+    pub(crate) fn disconnected(&mut self, why: &str) -> Vec<SessionEffect> {
         self.ready = false;
         self.missed = true;
-        self.get = None;
-        self.update = None;
+        self.get.forget();
+        self.update.forget();
+        vec![SessionEffect::Broken(format!(
+            "no connection to the nucleus: {why}"
+        ))]
     }
 
-    /// A publish could not be handed to the nucleus.
-    pub(crate) fn publish_failed(&mut self, now: Duration) {
-        let pause = self.pause();
-        self.unanswered = self.unanswered.saturating_add(1);
-        self.get = None;
-        self.update = None;
-        self.next_get = now + pause;
-        self.next_update = now + pause;
+    /// The request with this token could not be handed to the nucleus. The other one under way is none of its business.
+    pub(crate) fn publish_failed(&mut self, token: &str, why: String, now: Duration) -> Vec<SessionEffect> {
+        if self.get.take(Some(token)).is_some() {
+            self.get.failed(why.clone(), now);
+            return vec![SessionEffect::Broken(why)];
+        }
+        if self.update.take(Some(token)).is_some() {
+            self.update.failed(why, now);
+            self.look_into_it(now);
+        }
+        Vec::new()
+    }
+
+    /// Something failed that proves nothing of the channel: a question tells, unless questions fail as well.
+    fn look_into_it(&mut self, now: Duration) {
+        if !self.get.fails() {
+            self.get.hasten(now);
+        }
+    }
+
+    /// What is wrong besides the channel, or although it works.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        let of_requests = || self.get.trouble().or_else(|| self.update.trouble());
+        self.unheard.as_deref().or_else(of_requests)
     }
 
     /// The shadow's version as last heard.
@@ -167,11 +215,11 @@ impl ShadowSession {
                 self.update_rejected(token.as_deref(), code, &message, now)
             }
             ShadowMessage::Deleted => {
-                self.version = None;
                 self.accepted = None;
                 self.missed = true;
-                // The message may be late; a shadow that is gone says so to the next question.
-                self.next_get = now;
+                // The message may be late, so the version stays: a shadow that is gone or made anew says so to the next
+                // questions.
+                self.get.next = now;
                 Vec::new()
             }
         }
@@ -183,7 +231,7 @@ impl ShadowSession {
         let nothing_missed = !self.missed
             && self
                 .version
-                .is_some_and(|known| (known..=known + 1).contains(&version));
+                .is_some_and(|known| known <= version && follows(known, version));
         let says_posture = quarantine.is_some_and(|value| value.get("posture").is_some());
         self.plain_reported && nothing_missed && says_posture
     }
@@ -195,18 +243,15 @@ impl ShadowSession {
             return effects;
         }
         let due = match state.phase {
-            Phase::Provisional => self.next_get.min(self.last_get + CONFIRM_EVERY),
-            _ => self.next_get,
+            Phase::Provisional => self.get.next.min(self.last_get + CONFIRM_EVERY),
+            _ => self.get.next,
         };
-        if self.get.is_none() && due <= now {
-            self.next_get = now + self.refresh.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
+        if self.get.is_idle() && due <= now {
+            self.get.next = now + self.refresh.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
             self.last_get = now;
-            let request = self.request(now, json!({}));
-            effects.push(SessionEffect::Publish {
-                topic: self.topics.get(),
-                payload: request.body.clone(),
-            });
-            self.get = Some(request);
+            let request = self.tokens.request(now, json!({}));
+            effects.push(request.publish(self.topics.get()));
+            self.get.send(request);
         }
         effects.extend(self.report(state, now));
         effects
@@ -214,19 +259,16 @@ impl ShadowSession {
 
     /// How long nothing is due.
     pub(crate) fn next_wake(&self, state: &State, now: Duration) -> Duration {
-        let asked = [&self.get, &self.update]
-            .into_iter()
-            .flatten()
-            .map(|request| request.sent + ANSWER_LIMIT);
-        let mut due: Vec<Duration> = asked.collect();
-        if self.ready && self.get.is_none() {
-            due.push(self.next_get);
+        let asked = [&self.get, &self.update];
+        let mut due: Vec<Duration> = asked.into_iter().filter_map(Requests::late_at).collect();
+        if self.ready && self.get.is_idle() {
+            due.push(self.get.next);
             if state.phase == Phase::Provisional {
                 due.push(self.last_get + CONFIRM_EVERY);
             }
         }
-        if self.ready && self.update.is_none() && self.next_update > now {
-            due.push(self.next_update);
+        if self.ready && self.update.is_idle() && self.update.next > now {
+            due.push(self.update.next);
         }
         due.into_iter()
             .min()
@@ -241,10 +283,10 @@ impl ShadowSession {
         reported: Value,
         now: Duration,
     ) -> Vec<SessionEffect> {
-        let Some(sent) = take(&mut self.get, token) else {
+        let Some(ShadowRequest { sent, .. }) = self.get.take(token) else {
             // Somebody else's question. Its answer is as whole as ours would be, but ours says when it was asked.
             if self.version.is_none_or(|known| version > known) {
-                self.next_get = self.next_get.min(now);
+                self.get.hasten(now);
             }
             return Vec::new();
         };
@@ -252,9 +294,7 @@ impl ShadowSession {
         // Topics have no order between them: an answer may be older than a delta that came before it. Versions also
         // fall when a shadow is deleted and made anew; then the next answer says the same.
         if self.version.is_some_and(|known| version < known) && !self.doubted {
-            self.doubted = true;
-            self.next_get = now;
-            return vec![SessionEffect::RoundTrip(sent)];
+            return self.doubt(sent, now);
         }
         self.doubted = false;
         self.version = Some(version);
@@ -266,31 +306,49 @@ impl ShadowSession {
         effects
     }
 
+    /// An answer may be older than what is known: it proves the channel, and the next one is believed.
+    fn doubt(&mut self, sent: Duration, now: Duration) -> Vec<SessionEffect> {
+        self.doubted = true;
+        self.get.next = now;
+        vec![SessionEffect::RoundTrip(sent)]
+    }
+
     /// The service is heard again: what was to be reported need not wait for the end of its pause.
     fn answered(&mut self, now: Duration) {
-        if self.unanswered > 0 {
-            self.next_update = self.next_update.min(now);
+        if self.get.fails() {
+            self.update.hasten(now);
         }
-        self.unanswered = 0;
+        self.get.succeeded();
+        self.silent = 0;
     }
 
     fn get_rejected(&mut self, token: Option<&str>, code: u64, now: Duration) -> Vec<SessionEffect> {
-        let Some(sent) = take(&mut self.get, token) else {
+        let Some(ShadowRequest { sent, .. }) = self.get.take(token) else {
             return Vec::new();
         };
         if code == 404 {
             self.answered(now);
+            // Formed before a message that came meanwhile and spoke of a shadow?
+            if self.told.is_some_and(|told| told >= sent) && !self.doubted {
+                return self.doubt(sent, now);
+            }
+            self.doubted = false;
             self.version = None;
+            self.told = None;
             self.accepted = None;
+            // Whatever is heard next may be of the shadow that is gone, until an answer tells.
+            self.missed = true;
             let mut effects = vec![SessionEffect::RoundTrip(sent)];
             effects.extend(self.learn(None));
             return effects;
         }
-        self.next_get = now + self.pause();
-        self.unanswered = self.unanswered.saturating_add(1);
-        vec![SessionEffect::Broken(format!(
-            "the shadow service refused to give the shadow (code {code})"
-        ))]
+        // Busy, broken or not allowed to: the service says so itself, so the channel works. What is ordered is not known.
+        self.silent = 0;
+        self.get.failed(
+            format!("the shadow service refused to give the shadow (code {code})"),
+            now,
+        );
+        vec![SessionEffect::RoundTrip(sent)]
     }
 
     fn updated(
@@ -301,16 +359,13 @@ impl ShadowSession {
         now: Duration,
     ) -> Vec<SessionEffect> {
         let mut effects = Vec::new();
-        if let Some(request) = self
-            .update
-            .take_if(|request| token == Some(request.token.as_str()))
-        {
+        if let Some(request) = self.update.take(token) {
             let reported = &request.body["state"]["reported"];
             if let Some(quarantine) = reported.get("quarantine") {
                 self.plain_reported = !quarantine.is_object();
             }
             self.accepted = Some(reported.clone());
-            self.unanswered = 0;
+            self.update.succeeded();
             effects.push(SessionEffect::RoundTrip(request.sent));
         }
         effects.extend(self.news(version, desired, now).unwrap_or_default());
@@ -324,21 +379,19 @@ impl ShadowSession {
         message: &str,
         now: Duration,
     ) -> Vec<SessionEffect> {
-        let Some(request) = self
-            .update
-            .take_if(|request| token == Some(request.token.as_str()))
-        else {
+        let Some(request) = self.update.take(token) else {
             return Vec::new();
         };
-        let again = matches!(code, 409 | 429 | 500..);
-        if again {
-            self.next_update = now + self.pause().max(Duration::from_secs(2));
+        let why = format!("the shadow service refused our report (code {code}): {message}");
+        if matches!(code, 409 | 429 | 500..) {
+            self.update.failed(why, now);
+            self.update.next = self.update.next.max(now + BUSY_PAUSE);
         } else {
             // A document that was refused is refused again; the next change is another document.
+            self.update.refused_for_good(why);
             self.accepted = Some(request.body["state"]["reported"].clone());
         }
-        tracing::warn!(code, again, "the shadow service refused our report: {message}");
-        Vec::new()
+        vec![SessionEffect::RoundTrip(request.sent)]
     }
 
     /// Takes what somebody wrote, unless it is older than what is known; `None` when it is.
@@ -350,20 +403,28 @@ impl ShadowSession {
     ) -> Option<Vec<SessionEffect>> {
         if self.version.is_some_and(|known| version < known) {
             // Late, or of a shadow that was made anew unseen: the answer to a question of our own tells.
-            self.next_get = self.next_get.min(now + self.pause());
+            self.get.hasten(now + self.get.pause());
             return None;
         }
-        if self.version.is_some_and(|known| version > known + 1) {
-            // Something in between was lost.
+        if self.version.is_some_and(|known| !follows(known, version)) {
+            // Something in between was lost, or it is of a shadow that was deleted and had counted further.
             self.missed = true;
-            self.next_get = self.next_get.min(now);
+            self.get.hasten(now);
         }
         self.version = Some(version);
+        self.told = Some(now);
         match desired {
             // Deltas and updates carry only what differs or was written: a piece of an order is no order.
             Some(Some(Value::Object(_))) => {
-                self.next_get = self.next_get.min(now);
+                self.get.hasten(now);
                 Some(Vec::new())
+            }
+            Some(desired) if self.missed => {
+                // The answer to a question under way is enough: if it is older than this, another one follows.
+                if self.get.is_idle() {
+                    self.look_into_it(now);
+                }
+                Some(desired.map(SessionEffect::Heard).into_iter().collect())
             }
             Some(desired) => Some(self.learn(desired)),
             None => Some(Vec::new()),
@@ -377,7 +438,7 @@ impl ShadowSession {
 
     fn report(&mut self, state: &State, now: Duration) -> Option<SessionEffect> {
         let desired = self.desired.clone()?;
-        if self.update.is_some() || self.next_update > now || state.phase == Phase::Starting {
+        if !self.update.is_idle() || self.update.next > now || state.phase == Phase::Starting {
             return None;
         }
         let body = reported(state, desired.as_ref());
@@ -396,60 +457,37 @@ impl ShadowSession {
         ) {
             body["quarantine"] = with_removals(own.clone(), known);
         }
-        let request = self.request(now, json!({ "state": { "reported": body } }));
-        let payload = request.body.clone();
-        self.update = Some(request);
-        Some(SessionEffect::Publish {
-            topic: self.topics.update(),
-            payload,
-        })
+        let request = self.tokens.request(now, json!({ "state": { "reported": body } }));
+        let effect = request.publish(self.topics.update());
+        self.update.send(request);
+        Some(effect)
     }
 
     fn expire_requests(&mut self, now: Duration) -> Vec<SessionEffect> {
-        let late = |request: &mut ShadowRequest| now.saturating_sub(request.sent) >= ANSWER_LIMIT;
-        let lost_get = self.get.take_if(late).is_some();
-        let lost_update = self.update.take_if(late).is_some();
-        if !lost_get && !lost_update {
+        let seconds = ANSWER_LIMIT.as_secs();
+        if self.update.take_late(now).is_some() {
+            let why = format!("the shadow service did not answer to our report within {seconds} s");
+            self.update.failed(why, now);
+            self.look_into_it(now);
+        }
+        if self.get.take_late(now).is_none() {
             return Vec::new();
         }
-        let pause = self.pause();
-        self.unanswered = self.unanswered.saturating_add(1);
-        if lost_get {
-            self.next_get = now + pause;
-        }
-        if lost_update {
-            self.next_update = now + pause;
-        }
-        let seconds = ANSWER_LIMIT.as_secs();
-        let mut effects = vec![SessionEffect::Broken(format!(
-            "the shadow service did not answer within {seconds} s"
-        ))];
-        if self.unanswered.is_multiple_of(RECONNECT_AFTER) {
+        let why = format!("the shadow service did not answer within {seconds} s");
+        self.get.failed(why.clone(), now);
+        self.silent = self.silent.saturating_add(1);
+        let mut effects = vec![SessionEffect::Broken(why)];
+        if self.silent.is_multiple_of(RECONNECT_AFTER) {
             effects.push(SessionEffect::Reconnect);
         }
         effects
     }
-
-    fn pause(&self) -> Duration {
-        (Duration::from_millis(500) * 2u32.saturating_pow(self.unanswered.min(10))).min(MAX_PAUSE)
-    }
-
-    fn request(&mut self, now: Duration, mut body: Value) -> ShadowRequest {
-        self.counter += 1;
-        let token = format!("{}-{}", self.seed, self.counter);
-        body["clientToken"] = json!(token);
-        ShadowRequest {
-            token,
-            sent: now,
-            body,
-        }
-    }
 }
 
-fn take(request: &mut Option<ShadowRequest>, token: Option<&str>) -> Option<Duration> {
-    request
-        .take_if(|request| token == Some(request.token.as_str()))
-        .map(|request| request.sent)
+/// Whether nothing can have been said between two versions, the second not older than the first.
+const fn follows(known: u64, version: u64) -> bool {
+    // The service counts, and what it sends may be any number.
+    version <= known.saturating_add(1)
 }
 
 #[cfg(test)]

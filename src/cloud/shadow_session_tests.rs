@@ -39,7 +39,7 @@ fn token(effects: &[SessionEffect], suffix: &str) -> String {
     effects
         .iter()
         .find_map(|effect| match effect {
-            SessionEffect::Publish { topic, payload } if topic.ends_with(suffix) => {
+            SessionEffect::Publish { topic, payload, .. } if topic.ends_with(suffix) => {
                 Some(payload["clientToken"].as_str().unwrap().to_owned())
             }
             _ => None,

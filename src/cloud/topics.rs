@@ -44,6 +44,14 @@ impl ShadowTopics {
     /// How many of them the session cannot do without: a deletion is also noticed by the next `get`.
     pub(crate) const REQUIRED: usize = 5;
 
+    /// Whether `topic` is one of these.
+    pub(crate) fn requires(&self, topic: &str) -> bool {
+        self.subscriptions()
+            .iter()
+            .take(Self::REQUIRED)
+            .any(|required| required == topic)
+    }
+
     /// The part behind the prefix.
     pub(crate) fn suffix<'a>(&self, topic: &'a str) -> Option<&'a str> {
         topic.strip_prefix(self.prefix.as_str())?.strip_prefix('/')
@@ -68,6 +76,8 @@ mod tests {
             Some("update/delta")
         );
         assert_eq!(classic.suffix("$aws/things/gw2/shadow/update/delta"), None);
+        assert!(classic.requires("$aws/things/gw/shadow/update/delta"));
+        assert!(!classic.requires("$aws/things/gw/shadow/delete/accepted"));
         let named = ShadowTopics::new("gw", Some("edge"));
         assert_eq!(named.update(), "$aws/things/gw/shadow/name/edge/update");
         assert_eq!(metrics("gw", "json"), "$aws/things/gw/defender/metrics/json");

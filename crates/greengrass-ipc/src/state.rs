@@ -20,5 +20,8 @@ pub enum ConnectionState {
         epoch: u64,
         /// Process id of the nucleus at the other end of the socket, where the kernel tells.
         server_pid: Option<i32>,
+        /// Clock ticks after boot at which that process was started, where `/proc` tells: a process that gets the same
+        /// id later was started later.
+        server_start_ticks: Option<u64>,
     },
 }

@@ -10,11 +10,13 @@ use tokio::time::Instant;
 
 use crate::config::{IsolationConfig, Mode};
 use crate::document::fault::Fault;
+use crate::process::ProcessId;
 use crate::quarantine::lifelines::lifeline::Endpoint;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::ports::FilterChange;
+use crate::quarantine::proof::journal::ShadowVersion;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::{Phase, State};
 
@@ -28,8 +30,8 @@ pub struct EnforcerSettings {
     pub mode: Mode,
     /// Lifelines, windows, process rules.
     pub isolation: IsolationConfig,
-    /// The nucleus' process, which is never stopped.
-    pub nucleus_pid: Option<u32>,
+    /// The nucleus' process, which is never stopped; absent while it is not connected, or where `/proc` does not show it.
+    pub nucleus: Option<ProcessId>,
 }
 
 /// What can be asked of enforcement.
@@ -41,6 +43,20 @@ pub enum EnforcerCommand {
         authority: Authority,
         /// What.
         wish: Result<Wish, Vec<Fault>>,
+    },
+    /// The shadow wants something.
+    ShadowWish {
+        /// What.
+        wish: Wish,
+        /// From which version it was taken; absent when there is no shadow.
+        heard: Option<ShadowVersion>,
+        /// Nothing newer can have been missed. What is not settled may be old, so it only closes: it lets nothing go.
+        settled: bool,
+    },
+    /// How far was the shadow heard?
+    ShadowHeard {
+        /// Who asks.
+        reply: oneshot::Sender<Option<ShadowVersion>>,
     },
     /// The operator ends every order.
     Override {
@@ -176,6 +192,14 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(EnforcerCommand::Plan { order, reply }).await;
         answer.await.ok()
+    }
+
+    /// How far the shadow was heard, also before a restart; an error when the enforcer failed meanwhile, or the agent is
+    /// stopping.
+    pub(crate) async fn shadow_heard(&self) -> Result<Option<ShadowVersion>, oneshot::error::RecvError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(EnforcerCommand::ShadowHeard { reply }).await;
+        answer.await
     }
 
     /// The newest state, and its changes.

@@ -127,4 +127,5 @@ fn differs(saved: &Journal<'_>, journal: &Journal<'_>) -> bool {
         || saved.quotas != journal.quotas
         || saved.stopped != journal.stopped
         || saved.addresses != journal.addresses
+        || saved.shadow != journal.shadow
 }

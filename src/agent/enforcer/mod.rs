@@ -127,11 +127,17 @@ impl<M: Machine> Enforcer<M> {
                 authority,
                 wish: Err(faults),
             } => self.orders.refuse(authority, faults, now),
+            EnforcerCommand::ShadowWish { wish, heard, settled } => {
+                if self.orders.take_shadow(wish, heard, settled, now) {
+                    self.standing.on_another_chance();
+                }
+            }
+            // Whoever asked may have gone, here and below.
+            EnforcerCommand::ShadowHeard { reply } => drop(reply.send(self.orders.shadow_heard())),
             EnforcerCommand::Override { reason } => {
                 self.orders.override_all(reason, now);
                 self.standing.on_another_chance();
             }
-            // Whoever asked may have gone.
             EnforcerCommand::Plan { order, reply } => {
                 drop(reply.send(Box::new(self.preview(order, now).await)));
             }
@@ -183,9 +189,9 @@ impl<M: Machine> Enforcer<M> {
 
     /// Who must not be stopped.
     fn protected(&self) -> ProtectedProcesses {
-        let pids = [Some(self.stopper.own_pid()), self.settings.nucleus_pid];
         ProtectedProcesses {
-            pids: pids.into_iter().flatten().collect(),
+            own: self.stopper.own_pid(),
+            nucleus: self.settings.nucleus,
             executables: self.settings.isolation.protected.clone(),
         }
     }

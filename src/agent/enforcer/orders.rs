@@ -12,7 +12,7 @@ use crate::quarantine::history::{self, Event};
 use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
-use crate::quarantine::proof::journal::{Journal, OperatorOverride};
+use crate::quarantine::proof::journal::{Journal, OperatorOverride, ShadowVersion};
 use crate::quarantine::proof::state::{MAX_SHOWN, Rejection, State};
 
 /// The desk at which wishes arrive.
@@ -20,6 +20,10 @@ use crate::quarantine::proof::state::{MAX_SHOWN, Rejection, State};
 pub(super) struct OrderDesk {
     book: OrderBook,
     overridden: Option<OperatorOverride>,
+    /// How far the shadow was heard.
+    heard: Option<ShadowVersion>,
+    /// The same when its wish was last news: only then the journal is written for it.
+    kept: Option<ShadowVersion>,
     rejected: Vec<Rejection>,
     news: Vec<Event>,
 }
@@ -30,6 +34,8 @@ impl OrderDesk {
         Self {
             book: journal.book.clone().into_owned(),
             overridden: journal.overridden.clone().into_owned(),
+            heard: journal.shadow.clone().into_owned(),
+            kept: journal.shadow.clone().into_owned(),
             ..Self::default()
         }
     }
@@ -38,6 +44,12 @@ impl OrderDesk {
     pub(super) fn lend<'a>(&'a self, journal: &mut Journal<'a>) {
         journal.book = Cow::Borrowed(&self.book);
         journal.overridden = Cow::Borrowed(&self.overridden);
+        journal.shadow = Cow::Borrowed(&self.kept);
+    }
+
+    /// How far the shadow was heard, in this life or an earlier one.
+    pub(super) fn shadow_heard(&self) -> Option<ShadowVersion> {
+        self.heard.clone()
     }
 
     /// The live orders.
@@ -95,6 +107,42 @@ impl OrderDesk {
             Wish::Release => Wish::Release,
         };
         !self.is_overridden(authority, &wish) && self.set(authority, wish, authority)
+    }
+
+    /// Takes what the shadow wants, as [`OrderDesk::take`] does. What is not settled may be an old message: it may close
+    /// for the moment until the shadow's own answer is there, and is otherwise left to that answer.
+    pub(super) fn take_shadow(
+        &mut self,
+        wish: Wish,
+        heard: Option<ShadowVersion>,
+        settled: bool,
+        now: Now,
+    ) -> bool {
+        if !settled && !self.only_closes(&wish) {
+            tracing::info!("what the shadow said may be old: its answer to a question is waited for");
+            return false;
+        }
+        let held_back = |desk: &Self| desk.overridden.as_ref().map(|ended| ended.orders.len());
+        let before = held_back(self);
+        let news = self.take(Authority::Shadow, wish, now);
+        let changed = news || held_back(self) != before;
+        // Where there is no shadow there is no version: what was heard before still tells its old messages.
+        if let Some(heard) = heard.filter(|_| settled || changed) {
+            self.heard = Some(heard);
+        }
+        if changed {
+            self.kept.clone_from(&self.heard);
+        }
+        news
+    }
+
+    /// Whether a wish of the shadow closes more, lets nothing go, and does not touch what the operator ended: whether it is just that, or
+    /// another one that counts, only the shadow's answer can tell.
+    fn only_closes(&self, wish: &Wish) -> bool {
+        let is_shadows = |order: &&Order| order.authority == Authority::Shadow;
+        let ended = self.overridden.iter().flat_map(|ended| &ended.orders);
+        let Wish::Order(order) = wish else { return false };
+        ended.filter(is_shadows).count() == 0 && order.only_closes(self.orders().iter().find(is_shadows))
     }
 
     /// Changes what `authority` wants; gives whether that is news.

@@ -171,7 +171,7 @@ impl<M: Machine> Enforcer<M> {
             return;
         }
         let spared = SparedSockets {
-            nucleus: self.settings.nucleus_pid,
+            nucleus: self.settings.nucleus,
             executables: self.settings.isolation.protected.clone(),
         };
         self.severing

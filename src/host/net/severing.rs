@@ -19,7 +19,7 @@ use crate::host::clock;
 use crate::host::processes::pace::thread_time;
 use crate::host::processes::process_table;
 use crate::host::worker::Worker;
-use crate::process::Process;
+use crate::process::{Process, ProcessId};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::processes::is_nucleus_service;
 use crate::quarantine::plan::severed::{is_cut, is_spared};
@@ -161,16 +161,18 @@ fn close(
 }
 
 /// Sockets of those who must live: ourselves, the nucleus with its services, what the configuration protects. While the
-/// nucleus is not known, whoever started us may be it.
+/// nucleus is not known or has ended, whoever started us may be it.
 fn protected_sockets(list: &[Process], spared: &SparedSockets) -> BTreeSet<u32> {
     let executables: Vec<_> = spared
         .executables
         .iter()
         .map(|text| WildMatch::new(text))
         .collect();
+    // Our own number is no one else's while we run.
     let mut pids = BTreeSet::from([std::process::id()]);
-    match spared.nucleus {
-        Some(nucleus) => drop(pids.insert(nucleus)),
+    let runs = |nucleus: &ProcessId| list.iter().any(|process| process.identity == *nucleus);
+    match spared.nucleus.filter(runs) {
+        Some(nucleus) => drop(pids.insert(nucleus.pid)),
         None => pids.extend(ancestors(list, std::process::id())),
     }
     let must_live = |process: &Process| {
@@ -181,7 +183,7 @@ fn protected_sockets(list: &[Process], spared: &SparedSockets) -> BTreeSet<u32> 
     };
     list.iter()
         .filter(|process| must_live(process))
-        .flat_map(|process| process_table::sockets_of(process.identity.pid))
+        .flat_map(|process| process_table::sockets_of(process.identity))
         .collect()
 }
 
@@ -210,7 +212,7 @@ fn holders<'a>(sockets: &[LiveSocket], processes: &'a [Process]) -> BTreeMap<u32
         if wanted.is_empty() || thread_time().saturating_sub(began) >= NAMING_LIMIT {
             break;
         }
-        for inode in process_table::sockets_of(process.identity.pid) {
+        for inode in process_table::sockets_of(process.identity) {
             if wanted.remove(&inode) {
                 found.insert(inode, process);
             }

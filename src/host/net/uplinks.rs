@@ -2,13 +2,15 @@
 //!
 //! In: the nucleus' process, the control channel's ports. Out: both ends of its established connections on these
 //! ports. The endpoint's name may resolve to other addresses by now; the open connection must survive all the same.
-//! Only connections of the nucleus count, so no other program can make itself a lifeline.
+//! Only connections of the nucleus count, so no other program can make itself a lifeline, also not one that got the
+//! nucleus' number after it: while the nucleus is not known only lite's services count, which go by their cgroup.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::sock_diag::SockDiag;
 use crate::host::processes::process_table;
+use crate::process::ProcessId;
 use crate::quarantine::plan::processes::is_nucleus_service;
 
 /// Uplinks taken; the nucleus has one or two.
@@ -24,8 +26,8 @@ pub(crate) struct Uplink {
 }
 
 /// Its connections, sorted; empty when nothing can be learned.
-pub(crate) fn of_nucleus(server_pid: Option<u32>, ports: &[u16]) -> Vec<Uplink> {
-    let inodes = socket_inodes(server_pid);
+pub(crate) fn of_nucleus(nucleus: Option<ProcessId>, ports: &[u16]) -> Vec<Uplink> {
+    let inodes = socket_inodes(nucleus);
     if inodes.is_empty() {
         return Vec::new();
     }
@@ -52,14 +54,34 @@ pub(crate) fn of_nucleus(server_pid: Option<u32>, ports: &[u16]) -> Vec<Uplink> 
 
 /// Sockets of the nucleus: of the process that serves the IPC (classic is one process), and of lite's own services
 /// (the MQTT connection belongs to another of them).
-fn socket_inodes(server_pid: Option<u32>) -> BTreeSet<u32> {
+fn socket_inodes(nucleus: Option<ProcessId>) -> BTreeSet<u32> {
     let services = process_table::list()
         .unwrap_or_default()
         .into_iter()
         .filter(|process| process.cgroup.as_deref().is_some_and(is_nucleus_service));
-    let pids: BTreeSet<u32> = services
-        .map(|process| process.identity.pid)
-        .chain(server_pid)
-        .collect();
-    pids.into_iter().flat_map(process_table::sockets_of).collect()
+    let holders: BTreeSet<ProcessId> = services.map(|process| process.identity).chain(nucleus).collect();
+    holders.into_iter().flat_map(process_table::sockets_of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    #[test]
+    fn connections_of_a_program_that_got_the_nucleus_number_are_no_lifelines() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let remote = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(remote).unwrap();
+        let uplink = Uplink {
+            local: stream.local_addr().unwrap(),
+            remote,
+        };
+        let own = process_table::read(std::process::id()).unwrap().identity;
+        let nucleus = |start_ticks| Some(ProcessId { start_ticks, ..own });
+        let ports = [remote.port()];
+        assert_eq!(of_nucleus(nucleus(own.start_ticks), &ports), [uplink], "control");
+        assert_eq!(of_nucleus(nucleus(own.start_ticks - 1), &ports), []);
+        assert_eq!(of_nucleus(None, &ports), []);
+    }
 }

@@ -97,16 +97,24 @@ fn number(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// Inodes of the sockets a process holds; none when it may not be looked into.
-pub(crate) fn sockets_of(pid: u32) -> Vec<u32> {
+/// Inodes of the sockets a process holds; none when it may not be looked into, or has ended: then its number may be
+/// another's.
+pub(crate) fn sockets_of(id: ProcessId) -> Vec<u32> {
+    let pid = id.pid;
     let files = fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()
         .flatten()
         .flatten();
-    files
+    let inodes = files
         .take(MAX_FILES)
         .filter_map(|file| socket_inode(&file.path()))
-        .collect()
+        .collect();
+    // Compared last: nobody had the number before who was not there still.
+    if start_ticks(pid) == Some(id.start_ticks) {
+        inodes
+    } else {
+        Vec::new()
+    }
 }
 
 /// The number in a link target like `socket:[12345]`.
@@ -257,6 +265,18 @@ mod tests {
         kill(process.identity).unwrap();
         child.wait().unwrap();
         assert!(matches!(freeze(process.identity), Err(SignalError::Gone(_))));
+    }
+
+    #[test]
+    fn sockets_are_those_of_just_this_process() {
+        let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        let own = read(std::process::id()).unwrap().identity;
+        assert!(!sockets_of(own).is_empty(), "control: {socket:?} is open");
+        let earlier = ProcessId {
+            start_ticks: own.start_ticks - 1,
+            ..own
+        };
+        assert_eq!(sockets_of(earlier), [0; 0]);
     }
 
     #[test]

@@ -128,8 +128,8 @@ pub trait Processes: Send {
 /// Whose sockets are never closed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SparedSockets {
-    /// The nucleus' process; while it is not known, whoever started us may be it.
-    pub nucleus: Option<u32>,
+    /// The nucleus' process; while it is not known or has ended, whoever started us may be it.
+    pub nucleus: Option<ProcessId>,
     /// Executables, with `*`.
     pub executables: Vec<String>,
 }

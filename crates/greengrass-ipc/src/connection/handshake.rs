@@ -16,6 +16,8 @@ use tokio::net::UnixStream;
 use crate::frame::{CONNECTION_ACCEPTED, Decoder, FrameError, Message, MessageKind, encode};
 use crate::options::ClientOptions;
 
+use super::peer;
+
 /// Version of the protocol, the only one there is.
 const PROTOCOL_VERSION: &str = "0.1.0";
 
@@ -28,6 +30,7 @@ pub(super) struct OpenConnection {
     pub(super) stream: UnixStream,
     pub(super) decoder: Decoder,
     pub(super) server_pid: Option<i32>,
+    pub(super) server_start_ticks: Option<u64>,
 }
 
 /// How the client proves who it is. The token changes when lite hands out a new one.
@@ -126,6 +129,8 @@ async fn attempt(
             source,
         })?;
     let server_pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    // Before it is asked: whoever answers was there meanwhile, so the number was not another's.
+    let server_start_ticks = server_pid.and_then(peer::start_ticks);
     let connect = Message::new(MessageKind::Connect, 0)
         .with_version(PROTOCOL_VERSION)
         .with_payload(proof.to_string());
@@ -147,6 +152,7 @@ async fn attempt(
             stream,
             decoder,
             server_pid,
+            server_start_ticks,
         },
         answer.svcuid,
     ))

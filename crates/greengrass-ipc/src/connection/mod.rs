@@ -5,6 +5,7 @@
 //! them, and stream ids are allocated in the order in which requests are written (classic insists on it).
 
 mod handshake;
+mod peer;
 mod reply;
 mod session;
 mod streams;
@@ -150,6 +151,7 @@ pub(crate) async fn run(
                 state.send_replace(ConnectionState::Connected {
                     epoch,
                     server_pid: accepted.server_pid,
+                    server_start_ticks: accepted.server_start_ticks,
                 });
                 let lost = session::run(accepted, &options, &mut commands, &shared, &mut streams).await;
                 if since.elapsed() >= LASTING {

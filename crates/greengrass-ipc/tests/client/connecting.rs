@@ -37,7 +37,7 @@ async fn both_ways_of_being_refused_and_then_accepted() {
     let own_pid = i32::try_from(std::process::id()).unwrap();
     let state = client.connection().borrow().clone();
     assert!(
-        matches!(state, ConnectionState::Connected { epoch: 1, server_pid: Some(pid), .. } if pid == own_pid),
+        matches!(state, ConnectionState::Connected { epoch: 1, server_pid: Some(pid), server_start_ticks: Some(_), .. } if pid == own_pid),
         "{state:?}"
     );
 }

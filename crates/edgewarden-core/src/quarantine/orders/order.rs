@@ -287,6 +287,17 @@ impl Order {
             ..self.clone()
         } == *other
     }
+
+    /// Whether this order in the place of `held` closes more and lets nothing go that `held` cuts or stops. Only a plain
+    /// isolation without an end is known to be like that: it cuts whatever blocks and limits cut, and stops no process.
+    pub fn only_closes(&self, held: Option<&Self>) -> bool {
+        self.is_plain_isolation()
+            && held.is_none_or(|held| held.processes.is_empty() && !held.is_plain_isolation())
+    }
+
+    fn is_plain_isolation(&self) -> bool {
+        self.posture == Posture::Isolate && self.allow.is_empty() && self.expires.is_none()
+    }
 }
 
 #[cfg(test)]
@@ -306,5 +317,35 @@ mod tests {
         order.expires = Some(t("2026-02-01T00:00:00Z"));
         assert!(!order.expired(t("2026-01-31T23:59:59Z")));
         assert!(order.expired(t("2026-02-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn only_a_plain_isolation_is_known_to_let_nothing_go() {
+        let issued: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let plain = Order::isolate(Authority::Shadow, "shadow", None, issued);
+        assert!(plain.only_closes(None));
+        assert!(!plain.only_closes(Some(&plain)), "nothing is closed by it");
+        let mut restrict = plain.clone();
+        restrict.posture = Posture::Restrict;
+        assert!(plain.only_closes(Some(&restrict)) && !restrict.only_closes(Some(&plain)));
+        let mut ends = plain.clone();
+        ends.expires = Some(issued);
+        let mut grants = plain.clone();
+        grants.allow.push(Allowance {
+            remote: "192.0.2.1/32".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            ports: vec![22],
+            direction: Direction::In,
+        });
+        assert!(!ends.only_closes(None) && !grants.only_closes(None));
+        let mut stops = plain.clone();
+        stops.processes.push(ProcessRule {
+            matches: ProcessMatch {
+                exe: Some("/opt/rogue".into()),
+                name: None,
+            },
+            action: ProcessAction::Freeze,
+        });
+        assert!(!plain.only_closes(Some(&stops)), "they would run again");
     }
 }

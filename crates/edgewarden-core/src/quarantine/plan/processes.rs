@@ -29,8 +29,12 @@ pub struct StoppedProcess {
 /// Who must not be stopped.
 #[derive(Debug, Clone, Default)]
 pub struct ProtectedProcesses {
-    /// Ourselves and the nucleus; their ancestors are protected with them.
-    pub pids: Vec<u32>,
+    /// Ourselves; our ancestors are protected with us. A number is enough: while we ask, it is no one else's.
+    pub own: u32,
+    /// The nucleus, as it was when it was connected; protected with its ancestors for as long as it runs. A program that has
+    /// its number later is not. While it is not known, our ancestors are all that is protected besides lite's services:
+    /// classic starts us, so it is one of them.
+    pub nucleus: Option<ProcessId>,
     /// Executables, with `*`.
     pub executables: Vec<String>,
 }
@@ -57,7 +61,7 @@ pub struct ProcessSelection {
 
 /// Applies `rules` to the process list.
 pub fn select(list: &[Process], rules: &[ProcessRule], protected: &ProtectedProcesses) -> ProcessSelection {
-    let untouchable = with_ancestors(list, &protected.pids);
+    let untouchable = with_ancestors(list, protected);
     let executables: Vec<WildMatch> = protected.executables.iter().map(|p| WildMatch::new(p)).collect();
     let rules: Vec<_> = rules
         .iter()
@@ -79,14 +83,21 @@ pub fn select(list: &[Process], rules: &[ProcessRule], protected: &ProtectedProc
     selection
 }
 
-fn with_ancestors(list: &[Process], pids: &[u32]) -> BTreeSet<u32> {
+fn with_ancestors(list: &[Process], protected: &ProtectedProcesses) -> BTreeSet<u32> {
     let parents: BTreeMap<u32, u32> = list
         .iter()
         .map(|process| (process.identity.pid, process.parent))
         .collect();
+    let nucleus = protected
+        .nucleus
+        .filter(|nucleus| list.iter().any(|process| process.identity == *nucleus));
     let mut all = BTreeSet::new();
-    for pid in pids {
-        let mut next = *pid;
+    for pid in nucleus
+        .map(|nucleus| nucleus.pid)
+        .into_iter()
+        .chain([protected.own])
+    {
+        let mut next = pid;
         while next > 0 && all.insert(next) {
             next = parents.get(&next).copied().unwrap_or(0);
         }
@@ -203,7 +214,8 @@ mod tests {
             ..process(50, 1, "/gg/iotcored")
         });
         let protected = ProtectedProcesses {
-            pids: vec![22],
+            own: 22,
+            nucleus: None,
             executables: vec!["/usr/sbin/ssh*".into()],
         };
         let all = ProcessRule {
@@ -221,5 +233,26 @@ mod tests {
             .collect();
         assert_eq!(acted, [40]);
         assert_eq!(selection.spared.len(), 7);
+    }
+
+    #[test]
+    fn a_program_that_got_the_nucleus_number_is_not_protected() {
+        let list = [
+            process(20, 19, "/gg/nucleus"),
+            process(19, 1, "/gg/loader"),
+            process(22, 1, "/gg/edgewarden"),
+        ];
+        let all = [rule("/gg/*", ProcessAction::Kill)];
+        let acted = |start_ticks| {
+            let protected = ProtectedProcesses {
+                own: 22,
+                nucleus: Some(ProcessId { pid: 20, start_ticks }),
+                executables: Vec::new(),
+            };
+            let acted = select(&list, &all, &protected).act.into_iter();
+            acted.map(|(process, _)| process.identity.pid).collect::<Vec<_>>()
+        };
+        assert_eq!(acted(7), [0; 0], "control: it is the nucleus, and its ancestor");
+        assert_eq!(acted(6), [20, 19]);
     }
 }

@@ -32,6 +32,26 @@ pub struct OperatorOverride {
     pub orders: Vec<Order>,
 }
 
+/// How far a shadow was heard: messages below `version` are older than what was obeyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowVersion {
+    /// The thing it belongs to, at most 128 characters.
+    pub thing: String,
+    /// Its name; absent for the classic shadow.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The service counts them up; they begin anew when a shadow was deleted for long.
+    pub version: u64,
+}
+
+impl ShadowVersion {
+    /// Whether it counts this shadow: versions of different ones say nothing of each other.
+    #[must_use]
+    pub fn is_of(&self, thing: &str, name: Option<&str>) -> bool {
+        self.thing == thing && self.name.as_deref() == name
+    }
+}
+
 /// Everything enforcement must remember, lent by the parts that own it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +76,15 @@ pub struct Journal<'a> {
     /// Addresses of lifelines, so that isolation can be restored before any name resolves.
     #[serde(default)]
     pub addresses: Cow<'a, AddressBook>,
+    /// The version that the shadow's wish was taken from, written with a wish that is news: our own reports count it up, and
+    /// each write wears the flash. Absent until then, as in the journals of older agents.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub shadow: Cow<'a, Option<ShadowVersion>>,
+}
+
+#[expect(clippy::ptr_arg, reason = "serde calls it with a reference to the field")]
+fn is_none(version: &Cow<'_, Option<ShadowVersion>>) -> bool {
+    version.is_none()
 }
 
 impl Journal<'_> {
@@ -70,6 +99,7 @@ impl Journal<'_> {
             quotas: Cow::Owned(self.quotas.into_owned()),
             stopped: Cow::Owned(self.stopped.into_owned()),
             addresses: Cow::Owned(self.addresses.into_owned()),
+            shadow: Cow::Owned(self.shadow.into_owned()),
         }
     }
 }
@@ -162,6 +192,25 @@ mod tests {
             }
         ));
         assert_eq!(String::from_utf8(encode(&journal)).unwrap(), bytes);
+    }
+
+    #[test]
+    fn the_shadows_version_is_kept_and_a_key_of_a_later_agent_is_passed_over() {
+        let mut journal = live();
+        journal.shadow = Cow::Owned(Some(ShadowVersion {
+            thing: "gw".into(),
+            name: Some("edge".into()),
+            version: u64::MAX,
+        }));
+        let bytes = encode(&journal);
+        assert_eq!(decode(&bytes), Ok(journal));
+        // As an agent that does not know the key reads it.
+        let text = String::from_utf8(bytes).unwrap();
+        let body = text.split_once('\n').unwrap().1.trim_end();
+        let body = body.replace("\"shadow\":{", "\"later\":{");
+        assert!(body.contains("\"later\":{"), "control: {body}");
+        let renamed = format!("{MAGIC}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes()));
+        assert_eq!(decode(renamed.as_bytes()), Ok(live()));
     }
 
     #[test]
