@@ -176,8 +176,10 @@ fn versions_restart_with_a_deleted_shadow() {
     };
     assert_eq!(
         session.receive(fresh, s(4)),
-        [SessionEffect::Desired(Some(json!(true)))]
+        [SessionEffect::Heard(json!(true))],
+        "it closes at once, and is asked for in case it is of the shadow that is gone"
     );
+    token(&session.tick(&released(), s(4), 0.5), "/get");
 }
 
 #[test]
@@ -329,3 +331,99 @@ fn a_refused_report_is_not_sent_again_unchanged() {
     assert!(session.tick(&released(), s(4), 0.5).is_empty());
     token(&session.tick(&enforced(), s(5), 0.5), "/update");
 }
+
+fn delta(version: u64, quarantine: bool) -> ShadowMessage {
+    ShadowMessage::Delta {
+        version,
+        quarantine: Some(json!(quarantine)),
+    }
+}
+
+fn rejected(token: String, code: u64) -> ShadowMessage {
+    ShadowMessage::GetRejected {
+        token: Some(token),
+        code,
+    }
+}
+
+#[test]
+fn what_was_heard_before_a_restart_is_old_and_what_is_newer_lets_nobody_go_unasked() {
+    let mut session = session().resume(Some(12));
+    let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
+    assert_eq!(session.receive(delta(11, true), s(1)), [], "of an earlier life");
+    for (version, quarantine) in [(13, true), (14, false)] {
+        let heard = SessionEffect::Heard(json!(quarantine));
+        assert_eq!(session.receive(delta(version, quarantine), s(1)), [heard]);
+    }
+    let removed = ShadowMessage::Updated {
+        token: None,
+        version: 15,
+        desired: Some(None),
+    };
+    assert_eq!(session.receive(removed, s(1)), []);
+    let effects = answer(&mut session, asked, 15, None, 2);
+    assert_eq!(
+        effects,
+        [SessionEffect::RoundTrip(s(1)), SessionEffect::Desired(None)]
+    );
+    let settled = SessionEffect::Desired(Some(json!(false)));
+    assert_eq!(session.receive(delta(16, false), s(3)), [settled]);
+    let gap = SessionEffect::Heard(json!(false));
+    assert_eq!(
+        session.receive(delta(60, false), s(4)),
+        [gap],
+        "of whatever shadow"
+    );
+    token(&session.tick(&enforced(), s(4), 0.5), "/get");
+}
+
+#[test]
+fn a_shadow_that_was_made_anew_meanwhile_is_believed_at_the_second_answer() {
+    let mut session = session().resume(Some(70));
+    for (now, desired) in [(1, None), (2, Some(SessionEffect::Desired(Some(json!(true)))))] {
+        let asked = token(&session.tick(&released(), s(now), 0.5), "/get");
+        let effects = answer(&mut session, asked, 1, Some(json!(true)), now);
+        let round_trip = SessionEffect::RoundTrip(s(now));
+        assert_eq!(
+            effects,
+            [round_trip].into_iter().chain(desired).collect::<Vec<_>>()
+        );
+    }
+    assert_eq!(session.version(), Some(1));
+}
+
+#[test]
+fn a_late_removal_makes_no_old_message_new() {
+    let mut session = session();
+    let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 1);
+    session.receive(ShadowMessage::Deleted, s(2));
+    assert_eq!(session.receive(delta(5, false), s(2)), []);
+    // An answer that was formed before a message that speaks of the shadow.
+    let asked = token(&session.tick(&enforced(), s(2), 0.5), "/get");
+    session.receive(delta(8, true), s(3));
+    assert_eq!(
+        session.receive(rejected(asked, 404), s(3)),
+        [SessionEffect::RoundTrip(s(2))]
+    );
+    let asked = token(&session.tick(&enforced(), s(3), 0.5), "/get");
+    let gone = [SessionEffect::RoundTrip(s(3)), SessionEffect::Desired(None)];
+    assert_eq!(session.receive(rejected(asked, 404), s(4)), gone);
+}
+
+#[test]
+fn a_version_may_be_any_number() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, u64::MAX, None, 1);
+    let order = ShadowMessage::Delta {
+        version: u64::MAX,
+        quarantine: Some(json!({"posture": "isolate"})),
+    };
+    let whole = SessionEffect::Desired(Some(json!({"posture": "isolate"})));
+    assert_eq!(session.receive(order, s(2)), [whole]);
+    assert_eq!(session.receive(delta(3, true), s(2)), []);
+}
+
+#[path = "shadow_evidence_tests.rs"]
+mod evidence;

@@ -251,3 +251,77 @@ fn in_trusted_time(mut order: Order, now: Now) -> Order {
     order.issued = now.wall;
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Now {
+        Now {
+            wall: "2026-01-01T00:00:00Z".parse().unwrap(),
+            uptime: std::time::Duration::from_secs(9),
+        }
+    }
+
+    fn version(version: u64) -> Option<ShadowVersion> {
+        Some(ShadowVersion {
+            thing: "gw".into(),
+            name: None,
+            version,
+        })
+    }
+
+    fn isolate() -> Wish {
+        let order = Order::isolate(Authority::Shadow, "shadow", None, now().wall);
+        Wish::Order(Box::new(order))
+    }
+
+    fn kept(desk: &OrderDesk) -> Option<u64> {
+        let mut journal = Journal::default();
+        desk.lend(&mut journal);
+        journal.shadow.as_ref().as_ref().map(|kept| kept.version)
+    }
+
+    #[test]
+    fn what_may_be_old_closes_and_lets_nobody_go() {
+        let mut desk = OrderDesk::default();
+        assert!(desk.take_shadow(isolate(), version(3), false, now()));
+        assert!(!desk.take_shadow(Wish::Release, version(4), false, now()));
+        assert_eq!((desk.orders().len(), kept(&desk)), (1, Some(3)));
+        assert!(
+            desk.take_shadow(Wish::Release, version(4), true, now()),
+            "control"
+        );
+        assert_eq!((desk.orders().len(), kept(&desk)), (0, Some(4)));
+    }
+
+    #[test]
+    fn what_may_be_old_does_not_touch_what_the_operator_ended() {
+        let mut desk = OrderDesk::default();
+        desk.take_shadow(isolate(), version(3), true, now());
+        desk.override_all("mine".into(), now());
+        assert!(!desk.take_shadow(Wish::Release, version(4), false, now()));
+        assert!(!desk.take_shadow(isolate(), version(5), false, now()));
+        assert!(desk.overridden.is_some() && desk.orders().is_empty());
+        assert_eq!(kept(&desk), Some(3));
+        // The cloud's own word ends the override: a message from before that must stay old.
+        desk.take_shadow(Wish::Release, version(6), true, now());
+        assert_eq!((desk.overridden.is_some(), kept(&desk)), (false, Some(6)));
+    }
+
+    #[test]
+    fn the_version_is_written_with_news_only_and_remembered_in_any_case() {
+        let mut desk = OrderDesk::default();
+        desk.take_shadow(isolate(), version(3), true, now());
+        desk.take_shadow(isolate(), version(9), true, now());
+        assert_eq!((kept(&desk), desk.shadow_heard()), (Some(3), version(9)));
+        assert!(
+            desk.take_shadow(Wish::Release, None, true, now()),
+            "there is no shadow"
+        );
+        assert_eq!((kept(&desk), desk.shadow_heard()), (Some(9), version(9)));
+        let mut journal = Journal::default();
+        desk.lend(&mut journal);
+        assert_eq!(OrderDesk::restore(&journal).shadow_heard(), version(9));
+    }
+}

@@ -14,7 +14,7 @@ use crate::common::{LIMIT, done, isolate, options, ready, release, reports};
 const TWO_WINDOWS: Duration = Duration::from_secs(60);
 
 /// Loads or ends a rule in `internet` that swallows everything to and from the broker, as a failed network would.
-fn broker_unreachable(stage: &Stage, unreachable: bool) {
+pub(super) fn broker_unreachable(stage: &Stage, unreachable: bool) {
     let script = if unreachable {
         "add table inet outage; add chain inet outage in { type filter hook input priority 0; }; \
          add rule inet outage in iifname \"gw0\" tcp dport 8883 drop"

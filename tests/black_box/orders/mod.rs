@@ -4,6 +4,7 @@ mod authorities;
 mod bad_input;
 mod channel;
 mod lifelines;
+mod old_messages;
 mod plan_cli;
 mod postures;
 mod severed;

@@ -40,7 +40,8 @@ impl MetricValues {
     pub fn of(interval: &Interval, sockets: Option<&SocketSnapshot>) -> Self {
         let interfaces = interval.interfaces.iter();
         let known: Vec<Counters> = interfaces.filter_map(|interface| interface.kernel).collect();
-        let sum = |of: fn(&Counters) -> u64| (!known.is_empty()).then(|| known.iter().map(of).sum());
+        let all: Option<Counters> = (!known.is_empty()).then(|| known.into_iter().sum());
+        let sum = |of: fn(&Counters) -> u64| all.as_ref().map(of);
         Self {
             bytes_out: sum(|counters| counters.bytes_out),
             bytes_in: sum(|counters| counters.bytes_in),

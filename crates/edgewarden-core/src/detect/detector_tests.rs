@@ -148,4 +148,10 @@ fn every_metric_is_read_from_the_interval() {
     assert_eq!(metrics.get(Metric::NumListeningTcpPorts), Some(0));
     assert_eq!(metrics.get(Metric::NumListeningUdpPorts), Some(0));
     assert_eq!(of(vec![counted(None)], None), MetricValues::default());
+    let most = Counters {
+        bytes_out: u64::MAX,
+        ..half
+    };
+    let metrics = of(vec![counted(Some(most)), counted(Some(half))], None);
+    assert_eq!(metrics.get(Metric::AllBytesOut), Some(u64::MAX));
 }
