@@ -73,7 +73,7 @@ pub(crate) struct ShadowSession {
     last_get: Duration,
     /// Questions without an answer in a row.
     silent: u32,
-    /// Which topic is not heard and why, although others are.
+    /// Which topic is not heard and why, although it was.
     unheard: Option<String>,
     /// The last answer was older than what is known.
     doubted: bool,
@@ -117,6 +117,7 @@ impl ShadowSession {
     /// is asked again, because its answer may be among what nobody heard.
     pub(crate) fn subscribed(&mut self, now: Duration) {
         self.ready = true;
+        self.missed = true;
         self.unheard = None;
         for requests in [&mut self.get, &mut self.update] {
             requests.forget();
@@ -127,7 +128,11 @@ impl ShadowSession {
     /// A topic was refused; it is tried again.
     pub(crate) fn refused(&mut self, topic: &str, why: &str, now: Duration) -> Vec<SessionEffect> {
         let why = format!("the subscription to {topic} was refused: {why}");
-        if self.topics.requires(topic) && !self.ready {
+        if !self.topics.requires(topic) {
+            tracing::warn!("{why}");
+            return Vec::new();
+        }
+        if !self.ready {
             // Nothing can be asked, and no order can be heard.
             return vec![SessionEffect::Broken(why)];
         }

@@ -378,6 +378,17 @@ fn what_was_heard_before_a_restart_is_old_and_what_is_newer_lets_nobody_go_unask
 }
 
 #[test]
+fn after_lost_messages_nobody_is_let_go_unasked() {
+    let mut session = session();
+    let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 1);
+    session.subscribed(s(2));
+    let heard = SessionEffect::Heard(json!(false));
+    assert_eq!(session.receive(delta(8, false), s(2)), [heard]);
+    token(&session.tick(&enforced(), s(2), 0.5), "/get");
+}
+
+#[test]
 fn a_shadow_that_was_made_anew_meanwhile_is_believed_at_the_second_answer() {
     let mut session = session().resume(Some(70));
     for (now, desired) in [(1, None), (2, Some(SessionEffect::Desired(Some(json!(true)))))] {

@@ -69,6 +69,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a connection of our own")]
     fn connections_of_a_program_that_got_the_nucleus_number_are_no_lifelines() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let remote = listener.local_addr().unwrap();
