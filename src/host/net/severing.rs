@@ -228,3 +228,45 @@ fn tell(socket: &LiveSocket, holder: Option<&Process>) {
     let exe = holder.and_then(|process| process.exe.as_deref());
     tracing::warn!(%protocol, %local, %remote, ?pid, ?exe, "socket closed: the rules cut it");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a program that holds a socket and nothing else"
+    )]
+    fn sockets_of_a_program_that_got_the_nucleus_number_are_not_spared() {
+        let (held, _ours) = UnixStream::pair().unwrap();
+        let mut program = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::from(OwnedFd::from(held)))
+            .spawn()
+            .unwrap();
+        let process = process_table::read(program.id()).unwrap();
+        let inodes = process_table::sockets_of(process.identity);
+        assert!(!inodes.is_empty(), "control: it holds the socket");
+        let spared = |start_ticks| {
+            let nucleus = ProcessId {
+                start_ticks,
+                ..process.identity
+            };
+            let spared = SparedSockets {
+                nucleus: Some(nucleus),
+                executables: Vec::new(),
+            };
+            let protected = protected_sockets(std::slice::from_ref(&process), &spared);
+            inodes.iter().any(|inode| protected.contains(inode))
+        };
+        let started = process.identity.start_ticks;
+        let as_seen = [spared(started), spared(started - 1)];
+        program.kill().unwrap();
+        program.wait().unwrap();
+        assert_eq!(as_seen, [true, false]);
+    }
+}
