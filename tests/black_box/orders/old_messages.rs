@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::channel::broker_unreachable;
 use crate::common::agent::joined;
-use crate::common::{LIMIT, done, isolate, options, ready, release};
+use crate::common::{LIMIT, authorities, done, isolate, options, ready, release};
 
 /// As good as any newer one: the lab's shadows count no further.
 const NEWER: u64 = 1_000;
@@ -122,6 +122,67 @@ lab_test!(a_restarted_agent_is_released_by_the_shadow_itself_only, || {
         .unwrap();
     assert_eq!(status["enforcement"]["posture"], "isolate", "{status}");
     release(&stage);
+});
+
+lab_test!(
+    what_a_damaged_journal_led_to_is_not_ended_by_an_old_release,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        let old = version(&stage);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        std::fs::write(stage.state_directory().join("journal"), "damaged").unwrap();
+        service_answers(&mut stage, false);
+        stage.start_agent().unwrap();
+        asked_in_vain(&stage);
+        let assumed = stage.status();
+        assert_eq!(
+            authorities(&assumed),
+            ["recovery"],
+            "control: no version is known: {assumed}"
+        );
+        deliver(&stage, "update/delta", &delta(old, false));
+        let status = stage.status();
+        assert_eq!(authorities(&status), ["recovery"], "{status}");
+        assert!(stage.has_table().unwrap());
+        // What the shadow itself says ends the assumption.
+        service_answers(&mut stage, true);
+        let of_shadow = |s: &Value| authorities(s) == ["shadow"];
+        stage
+            .wait_status(2 * LIMIT, "the shadow was asked", of_shadow)
+            .unwrap();
+        assert!(stage.has_table().unwrap());
+        release(&stage);
+    }
+);
+
+/// The version in the journal.
+fn kept(stage: &Stage) -> Option<u64> {
+    let journal = std::fs::read_to_string(stage.state_directory().join("journal")).unwrap();
+    let (_, body) = journal.split_once('\n').unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    let shadow = &body["shadow"];
+    assert!(shadow.is_null() || shadow["thing"] == THING, "{shadow}");
+    shadow["version"].as_u64()
+}
+
+lab_test!(the_shadows_version_is_written_with_its_news_only, || {
+    let stage = ready(options());
+    isolate(&stage);
+    let isolated = kept(&stage).unwrap();
+    release(&stage);
+    let released = kept(&stage).unwrap();
+    assert!(released > isolated, "{isolated}, {released}");
+    for round in 0..3 {
+        let before = stage.status()["cloud"]["shadowVersion"].as_u64().unwrap();
+        stage.desire(&json!({"debug": round})).unwrap();
+        stage
+            .wait_status(LIMIT, "another version is heard", |s| {
+                s["cloud"]["shadowVersion"].as_u64() > Some(before)
+            })
+            .unwrap();
+    }
+    assert_eq!(kept(&stage), Some(released));
 });
 
 lab_test!(
