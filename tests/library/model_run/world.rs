@@ -37,6 +37,8 @@ pub(super) enum Failure {
     HalfReported,
     /// Somebody else changes something of their own right after our load: a generation is skipped.
     Elsewhere,
+    /// Somebody rewrites a rule of ours right after our load, and keeps its comment.
+    EditedAfterLoad,
     /// Somebody edits our table right after it was listed.
     EditedWhileRead,
     /// The canary leaves although it must not.
@@ -52,7 +54,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Silent,
         Self::NftMissing,
         Self::Unlistable,
@@ -60,6 +62,7 @@ impl Failure {
         Self::Refused,
         Self::HalfReported,
         Self::Elsewhere,
+        Self::EditedAfterLoad,
         Self::EditedWhileRead,
         Self::CanaryLeaves,
         Self::JournalFails,

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -16,8 +17,8 @@ use super::orders::order::Order;
 use super::plan::Plan;
 use super::proof::obstacle::Obstacle;
 use super::proof::state::HistoryEnd;
-use super::ruleset::verify::Listings;
-use super::ruleset::{CarriedCounters, Layer, Ruleset, SetElements};
+use super::ruleset::verify::Comparison;
+use super::ruleset::{CarriedCounters, Layer, Ruleset};
 use crate::moment::Now;
 use crate::observe::link::Link;
 use crate::process::{Process, ProcessId};
@@ -54,25 +55,39 @@ pub trait PacketFilter: Send {
     /// In which families our table exists.
     fn tables(&mut self) -> impl Future<Output = Result<BTreeSet<Layer>, Obstacle>> + Send;
 
-    /// The listings of our tables in these families; one that does not exist is left out. [`Obstacle::Refused`] when a table
-    /// is there and cannot be listed.
-    fn list(&mut self, layers: &BTreeSet<Layer>) -> impl Future<Output = Result<Listings, Obstacle>> + Send;
+    /// Whether rules could be loaded; nothing is changed.
+    fn try_out(&mut self) -> impl Future<Output = Result<(), Obstacle>> + Send;
+
+    /// Compares the listings of our tables in these families with `wanted`; one that does not exist is left out. Of `also`,
+    /// which was loaded before, elements that have just ended may still be there. [`Obstacle::Refused`] when a table is there
+    /// and cannot be listed. The work grows with the elements, so it is done where it holds nobody up.
+    fn compare(
+        &mut self,
+        layers: &BTreeSet<Layer>,
+        wanted: &Arc<Ruleset>,
+        also: Option<&Arc<Ruleset>>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Comparison, Obstacle>> + Send;
 
     /// Replaces the tables that are `present` by those of `ruleset`, whose counters go on from `counted`: one transaction,
     /// all of it or nothing.
     fn load(
         &mut self,
-        ruleset: &Ruleset,
+        ruleset: &Arc<Ruleset>,
         present: &BTreeSet<Layer>,
         counted: &CarriedCounters,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
-    /// Turns the `held` elements of our tables into those of `ruleset`, which differs in nothing else: one transaction.
+    /// Whether the newest load is the only transaction since it began that touched our tables, up to that generation.
+    fn only_ours(&mut self, generation: u32) -> impl Future<Output = Result<bool, Obstacle>> + Send;
+
+    /// Turns the elements of our tables, which hold those of `held` that have not ended, into those of `ruleset`, which
+    /// differs in nothing else: one transaction.
     fn change(
         &mut self,
-        ruleset: &Ruleset,
-        held: &SetElements,
+        ruleset: &Arc<Ruleset>,
+        held: &Arc<Ruleset>,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 

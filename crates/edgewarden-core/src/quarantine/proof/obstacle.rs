@@ -47,6 +47,9 @@ pub enum Obstacle {
         /// One difference.
         difference: String,
     },
+    /// Each load of ours was followed by somebody else's change before it could be read back.
+    #[error("somebody changes our tables while they are loaded: what the kernel holds is not proven")]
+    Unsettled,
     /// The egress chain is on other interfaces.
     #[error("the kernel filters the egress of other interfaces than it was told")]
     EgressDiffers,
@@ -118,7 +121,7 @@ impl Obstacle {
             Self::Refused { .. } => {
                 "load `edgewarden plan --nft` by hand with `nft -c -f -` to see what this kernel refuses"
             }
-            Self::Differs { .. } | Self::EgressDiffers => {
+            Self::Differs { .. } | Self::EgressDiffers | Self::Unsettled => {
                 "find who else writes nftables (`edgewarden history` names the process); ours are put back meanwhile"
             }
             Self::CanaryLeft { .. } => {
