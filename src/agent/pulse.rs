@@ -36,5 +36,6 @@ async fn probe() {
         }
     }
     let [some, very] = late;
-    tracing::info!(probes = PROBES, late_5ms = some, late_50ms = very, latest_us = latest.as_micros(), "turns");
+    let latest = latest.as_micros();
+    turns::tell(&format!("turns: probes={PROBES} late_5ms={some} late_50ms={very} latest_us={latest}"));
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "the environment is read here, once")]
 
+use std::path::PathBuf;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::document::Development;
@@ -38,7 +40,7 @@ pub(super) fn log(level: &str, stream: LogStream) -> LogGuard {
     guard
 }
 
-/// Whether every long turn of the thread that decides is to be told: a switch for tests and measurements.
-pub(super) fn turns_are_measured() -> bool {
-    lookup("EDGEWARDEN_TURNS").is_some()
+/// Where every long turn of the thread that decides is to be told, if anywhere: a switch for tests and measurements.
+pub(super) fn turns_file() -> Option<PathBuf> {
+    lookup("EDGEWARDEN_TURNS").map(PathBuf::from)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Failure, environment, place};
 use crate::agent::{self, Start};
 use crate::host::log::LogStream;
+use crate::host::priority::Priority;
 use crate::host::turns::{self, timed};
 use crate::host::watchdog;
 
@@ -17,9 +18,10 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, control_socket: PathBuf) -> Result<(), Failure> {
     // The nucleus keeps standard output as the component's log.
     let _log = environment::log("info", LogStream::Output);
-    if environment::turns_are_measured() {
-        turns::measure();
+    if let Some(file) = environment::turns_file() {
+        turns::measure(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     }
+    Priority::Deciding.take();
     watchdog::start();
     let start = Start {
         state_directory: arguments.state.path,

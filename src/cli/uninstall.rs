@@ -8,6 +8,7 @@ use crate::host::boot::systemctl;
 use crate::host::boot::unit;
 use crate::host::files;
 use crate::host::files::append_file;
+use crate::host::files::journal_file::TIME_NAME;
 use crate::host::files::state_directory::{self, LOCK};
 use crate::host::netfilter::kernel::NftKernel;
 use crate::host::netfilter::nft::Nft;
@@ -17,8 +18,9 @@ use crate::quarantine::proof::journal;
 use crate::quarantine::ruleset;
 
 /// What the agent keeps in the state directory; the lock last, because it is held.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "journal",
+    TIME_NAME,
     "journal.damaged",
     "configuration.json",
     "last-report.json",

@@ -169,9 +169,10 @@ mod tests {
             entries.send(Entry::Line(line.into())).unwrap();
         }
         let said = thread::scope(|scope| {
-            let writing = scope.spawn(|| {
+            let (waiting, lost) = (&waiting, &lost);
+            let writing = scope.spawn(move || {
                 let mut said = Vec::new();
-                write_all(&received, &waiting, &lost, &mut said);
+                write_all(&received, waiting, lost, &mut said);
                 said
             });
             while lost.load(Ordering::Relaxed) > 0 {

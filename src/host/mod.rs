@@ -9,6 +9,7 @@ pub(crate) mod files;
 pub(crate) mod log;
 pub mod net;
 pub(crate) mod netfilter;
+pub(crate) mod priority;
 pub(crate) mod processes;
 pub(crate) mod program;
 pub(crate) mod surroundings;

@@ -1,11 +1,13 @@
 //! What the thread that decides is doing, turn by turn: a turn is one poll of one task.
 //!
 //! In: tasks, each wrapped by [`timed`]. Out: how many turns there were, and whose is under way, for the
-//! [watchdog](super::watchdog); with [`measure`] also every turn that held the thread for more than [`LONG`], in the log.
+//! [watchdog](super::watchdog); with [`measure`] also every turn that held the thread for more than [`LONG`].
 //! Deliberately absent: what a task does about it.
 
 use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -24,6 +26,8 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 static HOLDER: Mutex<Option<&'static str>> = Mutex::new(None);
 /// Measures, once that was asked for.
 static QUEUE: OnceLock<RunQueue> = OnceLock::new();
+/// Where it is told besides the log.
+static TOLD: OnceLock<File> = OnceLock::new();
 
 /// How many turns there were.
 pub(crate) fn count() -> u64 {
@@ -35,9 +39,25 @@ pub(crate) fn holder() -> Option<&'static str> {
     *lock(&HOLDER)
 }
 
-/// Tells every long turn of the calling thread from now on in the log.
-pub(crate) fn measure() {
-    let _measured_already = QUEUE.set(RunQueue::open());
+/// Tells every long turn of the calling thread from now on: in the log, and in that file, because the log may be what is
+/// broken.
+///
+/// # Errors
+/// The file cannot be made.
+#[expect(clippy::disallowed_methods, reason = "host is a door: a file of measurements, which whoever measures names")]
+pub(crate) fn measure(file: &Path) -> io::Result<()> {
+    let file = File::options().append(true).create(true).open(file)?;
+    let _measured_already = (QUEUE.set(RunQueue::open()), TOLD.set(file));
+    Ok(())
+}
+
+/// A line for whoever measures.
+pub(crate) fn tell(line: &str) {
+    tracing::info!("{line}");
+    if let Some(mut file) = TOLD.get() {
+        // Nobody could be told.
+        let _unwritten = file.write_all(format!("{line}\n").as_bytes());
+    }
 }
 
 /// Whether turns are measured.
@@ -91,12 +111,12 @@ impl Drop for Turn {
         if took >= LONG {
             let waited = queue.waited().saturating_sub(waited);
             let held = took.saturating_sub(waited);
-            tracing::warn!(
-                held_ms = held.as_millis(),
-                waited_ms = waited.as_millis(),
-                "a long turn of {}",
-                self.name
-            );
+            tell(&format!(
+                "a long turn of {}: held_ms={} waited_ms={}",
+                self.name,
+                held.as_millis(),
+                waited.as_millis()
+            ));
         }
     }
 }

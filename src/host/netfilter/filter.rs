@@ -43,8 +43,8 @@ pub struct KernelFilter {
 impl Default for KernelFilter {
     fn default() -> Self {
         Self {
-            questions: Worker::new("nft-questions", LIMIT),
-            program: Worker::new("nft", PROGRAM_LIMIT),
+            questions: Worker::urgent("nft-questions", LIMIT),
+            program: Worker::urgent("nft", PROGRAM_LIMIT),
         }
     }
 }

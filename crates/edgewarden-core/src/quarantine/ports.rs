@@ -14,7 +14,9 @@ use jiff::Timestamp;
 
 use super::history::Event;
 use super::orders::order::Order;
+use super::orders::trusted_time::KeptTime;
 use super::plan::Plan;
+use super::proof::journal::Journal;
 use super::proof::obstacle::Obstacle;
 use super::proof::state::HistoryEnd;
 use super::ruleset::verify::Comparison;
@@ -193,14 +195,20 @@ pub trait JournalStore: Send {
     /// The bytes; `None` when there is no journal. A sentence when there is one that cannot be read.
     fn read(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>, String>> + Send;
 
-    /// Replaces them, durable when it returns. Not to be called while a write is late.
-    fn replace(&mut self, bytes: Vec<u8>) -> impl Future<Output = WriteOutcome> + Send;
+    /// Replaces them by those of `journal`, durable when it returns. Not to be called while a write is late.
+    fn replace(&mut self, journal: Arc<Journal<'static>>) -> impl Future<Output = WriteOutcome> + Send;
 
     /// What became of the write that was late; [`WriteOutcome::Late`] while it is still under way.
     fn late_outcome(&mut self) -> WriteOutcome;
 
     /// Puts a journal that cannot be read aside and says where it is, or why it is not.
     fn set_aside(&mut self) -> impl Future<Output = Result<PathBuf, String>> + Send;
+
+    /// The newest time that was kept beside the journal, if there is one.
+    fn read_time(&mut self) -> impl Future<Output = Option<KeptTime>> + Send;
+
+    /// Keeps a newer time beside the journal, which may be large; nothing waits for it.
+    fn keep_time(&mut self, time: &KeptTime);
 }
 
 /// Where the history is kept.
@@ -214,8 +222,11 @@ pub trait HistoryStore: Send {
     /// Notes whether the kernel holds `plan`; only news counts.
     fn note_proof(&mut self, then: Now, plan: &Plan, proven: bool);
 
-    /// Writes what was noted, as far as the disk answers in time; what it does not wait for is written later.
-    fn record(&mut self, now: Now) -> impl Future<Output = ()> + Send;
+    /// Has what was noted written; nothing waits for it.
+    fn record(&mut self, now: Now);
+
+    /// Waits until [`HistoryStore::end`] or [`HistoryStore::fault`] may say something else than before; cancel-safe.
+    fn written(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Where the history ends on disk.
     fn end(&self) -> Option<HistoryEnd>;

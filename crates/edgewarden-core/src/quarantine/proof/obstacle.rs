@@ -93,6 +93,12 @@ pub enum Obstacle {
         /// Why.
         why: String,
     },
+    /// The task that enforces was asked how things stand, and has not said.
+    #[error("the task that enforces has not answered for {seconds} s; what the kernel holds is not known")]
+    EnforcerSilent {
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The task that enforces ended and is started again.
     #[error("the task that enforces has failed and is started again; what the kernel holds is not known")]
     EnforcerFailed,
@@ -134,6 +140,9 @@ impl Obstacle {
             Self::ProcessesUnknown { .. } => "look whether /proc is mounted and answers",
             Self::ProcessRuns { .. } => {
                 "stop it by hand if it must not run, or name it more narrowly in the order"
+            }
+            Self::EnforcerSilent { .. } => {
+                "ask again; if it stays silent `nft list ruleset` shows what the kernel holds, and the agent's log what it waits for"
             }
             Self::EnforcerFailed => {
                 "look into the agent's log for what failed; `nft list ruleset` shows what the kernel holds"
