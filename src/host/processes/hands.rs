@@ -23,7 +23,7 @@ pub struct HostProcesses {
 impl Default for HostProcesses {
     fn default() -> Self {
         Self {
-            walks: Worker::new("processes", LIST_LIMIT),
+            walks: Worker::urgent("processes", LIST_LIMIT),
         }
     }
 }

@@ -3,6 +3,9 @@
 mod boot;
 mod crash;
 mod history;
+mod hostile_log;
+mod hostile_nft;
 mod install;
 mod slow_disk;
 mod surroundings;
+mod watchdog;
