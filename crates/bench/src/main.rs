@@ -11,6 +11,7 @@
 //!
 //! Packages and other people's programs are installed by `xtask`, where they are listed.
 
+mod chaos;
 mod device_report;
 mod error;
 mod figure;
@@ -64,6 +65,8 @@ enum Name {
     Quarantine(quarantine::Quarantine),
     /// How long the thread that decides does not turn: broken logs, hanging disks, hostile files, floods
     Stall(stall::Stall),
+    /// Minutes of random faults of all kinds while orders go on; afterwards all must be well
+    Chaos(chaos::Chaos),
     /// The enforcer on a fake machine: random orders, failures and restarts against the reference model
     Model(model::Model),
 }
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Name::Report(bench) => run(bench, quiet),
         Name::Quarantine(bench) => run(bench, quiet),
         Name::Stall(bench) => run(bench, quiet),
+        Name::Chaos(bench) => run(bench, quiet),
         Name::Model(bench) => run(bench, quiet),
     };
     match report {

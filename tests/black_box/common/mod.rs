@@ -10,7 +10,7 @@ mod random;
 
 use std::time::Duration;
 
-use edgewarden_lab::stage::{Stage, StageOptions};
+use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use serde_json::{Value, json};
 
 pub(crate) use random::random;
@@ -22,7 +22,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) fn options() -> StageOptions {
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipe.yaml");
     StageOptions {
-        turns: true,
+        turns: Turns::Checked,
         ..StageOptions::new(env!("CARGO_BIN_EXE_edgewarden"), recipe)
     }
 }

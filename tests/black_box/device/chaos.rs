@@ -61,7 +61,11 @@ impl Chaos {
         let [preload, switch] = self.disk.environment();
         let reader = format!("READER={}", self.reader().display());
         let path = self.nft.environment();
-        let arguments = [&preload, &switch, &path, &reader, "bash", "-c", READER, "bash"];
+        // Much to say: a reader that stops is a full pipe soon.
+        let much = "EDGEWARDEN_LOG=trace";
+        let arguments = [
+            &preload, &switch, &path, &reader, much, "bash", "-c", READER, "bash",
+        ];
         self.stage.agent = None;
         self.stage.start_agent_as(Path::new("env"), &arguments).unwrap();
         self.log_is_stopped = false;
@@ -121,7 +125,12 @@ impl Chaos {
 
     /// Ends every fault that goes on.
     fn calm(&mut self, random: &mut fastrand::Rng) {
-        let under_way = [self.disk_hangs, self.nft_fails, self.broker_is_down, self.log_is_stopped];
+        let under_way = [
+            self.disk_hangs,
+            self.nft_fails,
+            self.broker_is_down,
+            self.log_is_stopped,
+        ];
         for (choice, _) in (0..).zip(under_way).filter(|(_, goes_on)| *goes_on) {
             self.happen(choice, random);
         }
@@ -140,68 +149,77 @@ fn seconds() -> Duration {
 
 fn settled(stage: &Stage, isolated: bool) {
     let phase = if isolated { "enforced" } else { "released" };
-    let in_force = |s: &Value| s["enforcement"]["phase"] == phase && s["enforcement"]["obstacles"] == json!([]);
-    stage.wait_status(RECOVERY, "the last order is in force", in_force).unwrap();
+    let in_force =
+        |s: &Value| s["enforcement"]["phase"] == phase && s["enforcement"]["obstacles"] == json!([]);
+    stage
+        .wait_status(RECOVERY, "the last order is in force", in_force)
+        .unwrap();
     let told = |shadow: &Value| shadow["state"]["reported"]["quarantine"] == isolated;
     stage.wait_shadow(RECOVERY, "and reported", told).unwrap();
     assert_eq!(stage.has_table().unwrap(), isolated);
 }
 
-lab_test!(after_random_faults_the_last_order_is_in_force_and_nothing_is_left, || {
-    let mut random = random();
-    let rule = json!({"match": {"exe": "*/opt/chaos-rogue"}, "action": "freeze"});
-    let stage = Stage::start(StageOptions {
-        configuration: json!({"isolation": {"processes": [rule], "confirmSeconds": 30}, "shadow": {"refreshSeconds": 60}}),
-        ..options()
-    });
-    let stage = stage.unwrap();
-    let (disk, nft) = (
-        Hang::prepare(&stage, HANGING_SYNC).unwrap(),
-        NftScript::prepare(&stage, NFT).unwrap(),
-    );
-    let mut chaos = Chaos {
-        stage,
-        disk,
-        nft,
-        disk_hangs: false,
-        nft_fails: false,
-        broker_is_down: false,
-        log_is_stopped: false,
-    };
-    chaos.start_agent();
-    let rogue = sender(&chaos.stage, "chaos-rogue");
-    settled(&chaos.stage, false);
-    chaos.stage.desire(&json!({"quarantine": true})).unwrap();
-    settled(&chaos.stage, true);
-    wait_state(&rogue, "T");
-    let before = holdings(chaos.agent().pid());
+lab_test!(
+    after_random_faults_the_last_order_is_in_force_and_nothing_is_left,
+    || {
+        let mut random = random();
+        let rule = json!({"match": {"exe": "*/opt/chaos-rogue"}, "action": "freeze"});
+        let stage = Stage::start(StageOptions {
+            configuration: json!({"isolation": {"processes": [rule], "confirmSeconds": 30}, "shadow": {"refreshSeconds": 60}}),
+            ..options()
+        });
+        let stage = stage.unwrap();
+        let (disk, nft) = (
+            Hang::prepare(&stage, HANGING_SYNC).unwrap(),
+            NftScript::prepare(&stage, NFT).unwrap(),
+        );
+        let mut chaos = Chaos {
+            stage,
+            disk,
+            nft,
+            disk_hangs: false,
+            nft_fails: false,
+            broker_is_down: false,
+            log_is_stopped: false,
+        };
+        chaos.start_agent();
+        let rogue = sender(&chaos.stage, "chaos-rogue");
+        settled(&chaos.stage, false);
+        chaos.stage.desire(&json!({"quarantine": true})).unwrap();
+        settled(&chaos.stage, true);
+        wait_state(&rogue, "T");
+        let before = holdings(chaos.agent().pid());
 
-    let (begun, mut count) = (Instant::now(), 0);
-    while begun.elapsed() < seconds() {
-        let choice = random.u32(..9);
-        chaos.happen(choice, &mut random);
-        count += 1;
-        if !chaos.broker_is_down && random.bool() {
-            chaos.stage.desire(&json!({"quarantine": random.bool()})).unwrap();
+        let (begun, mut count) = (Instant::now(), 0);
+        while begun.elapsed() < seconds() {
+            let choice = random.u32(..9);
+            chaos.happen(choice, &mut random);
+            count += 1;
+            if !chaos.broker_is_down && random.bool() {
+                chaos.stage.desire(&json!({"quarantine": random.bool()})).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(random.u64(..PAUSE)));
         }
-        std::thread::sleep(Duration::from_millis(random.u64(..PAUSE)));
-    }
-    chaos.calm(&mut random);
-    let isolated = random.bool();
-    println!("{count} faults; the last order isolates: {isolated}");
-    chaos.stage.desire(&json!({"quarantine": isolated})).unwrap();
-    settled(&chaos.stage, isolated);
-    wait_state(&rogue, if isolated { "T" } else { "SR" });
+        chaos.calm(&mut random);
+        let isolated = random.bool();
+        println!("{count} faults; the last order isolates: {isolated}");
+        chaos.stage.desire(&json!({"quarantine": isolated})).unwrap();
+        settled(&chaos.stage, isolated);
+        wait_state(&rogue, if isolated { "T" } else { "SR" });
 
-    chaos.stage.desire(&json!({"quarantine": true})).unwrap();
-    settled(&chaos.stage, true);
-    let pid = chaos.agent().pid();
-    wait_until(LIMIT, "no thread and no descriptor has leaked", || {
-        let after = holdings(pid);
-        after.iter().zip(before).all(|(after, before)| *after <= before + SLACK)
-    })
-    .unwrap();
-    chaos.stage.desire(&json!({"quarantine": false})).unwrap();
-    settled(&chaos.stage, false);
-    wait_state(&rogue, "SR");
-});
+        chaos.stage.desire(&json!({"quarantine": true})).unwrap();
+        settled(&chaos.stage, true);
+        let pid = chaos.agent().pid();
+        wait_until(LIMIT, "no thread and no descriptor has leaked", || {
+            let after = holdings(pid);
+            after
+                .iter()
+                .zip(before)
+                .all(|(after, before)| *after <= before + SLACK)
+        })
+        .unwrap();
+        chaos.stage.desire(&json!({"quarantine": false})).unwrap();
+        settled(&chaos.stage, false);
+        wait_state(&rogue, "SR");
+    }
+);

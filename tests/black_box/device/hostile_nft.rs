@@ -56,7 +56,10 @@ lab_test!(one_edit_between_load_and_listing_is_undone, || {
     assert_eq!(script.written("edits").as_deref(), Some("edited\n"), "control");
     assert!(!leaves(&stage));
     let status = stage.status();
-    assert!(status["enforcement"]["reasserted"].as_u64() >= Some(1), "{status}");
+    assert!(
+        status["enforcement"]["reasserted"].as_u64() >= Some(1),
+        "{status}"
+    );
     release(&stage);
 });
 
@@ -88,7 +91,10 @@ exit 127
     assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
     assert_eq!(status["enforcement"]["posture"], Value::Null, "{status}");
     let page = done(&stage, &["status"]);
-    assert!(page.contains("FAILED: normal is wanted, what the kernel holds is not known"), "{page}");
+    assert!(
+        page.contains("FAILED: normal is wanted, what the kernel holds is not known"),
+        "{page}"
+    );
     stage.desire(&json!({"quarantine": true})).unwrap();
     let wanted = |s: &Value| s["enforcement"]["wanted"] == "isolate" && s["enforcement"]["phase"] == "failed";
     stage.wait_status(LIMIT, "isolation is wanted", wanted).unwrap();
@@ -112,7 +118,10 @@ lab_test!(an_nft_that_hangs_is_told_and_the_agent_goes_on, || {
         .unwrap();
     assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
     assert_eq!(status["enforcement"]["posture"], Value::Null, "{status}");
-    assert_eq!(status["cloud"]["channelWorks"], true, "everything else goes on: {status}");
+    assert_eq!(
+        status["cloud"]["channelWorks"], true,
+        "everything else goes on: {status}"
+    );
     let page = done(&stage, &["status"]);
     assert!(page.contains("has not answered for"), "{page}");
     script.deactivate().unwrap();
@@ -120,52 +129,77 @@ lab_test!(an_nft_that_hangs_is_told_and_the_agent_goes_on, || {
     release(&stage);
 });
 
-lab_test!(no_program_of_the_working_directory_is_run_and_none_gets_our_credential, || {
-    let mut stage = ready(options());
-    let folder = stage.state_directory();
-    let (foreign, ran) = (folder.join("nft"), folder.join("ran"));
-    std::fs::write(&foreign, format!("#!/bin/sh\necho ran > {}\nexec /usr/sbin/nft \"$@\"\n", ran.display())).unwrap();
-    std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).unwrap();
-    for path in ["PATH=:/usr/sbin:/usr/bin:/sbin:/bin", "PATH=.:/usr/sbin:/usr/bin:/sbin:/bin"] {
-        restart_as(&mut stage, "env", &[path]);
+lab_test!(
+    no_program_of_the_working_directory_is_run_and_none_gets_our_credential,
+    || {
+        let mut stage = ready(options());
+        let folder = stage.state_directory();
+        let (foreign, ran) = (folder.join("nft"), folder.join("ran"));
+        std::fs::write(
+            &foreign,
+            format!(
+                "#!/bin/sh\necho ran > {}\nexec /usr/sbin/nft \"$@\"\n",
+                ran.display()
+            ),
+        )
+        .unwrap();
+        std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for path in [
+            "PATH=:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH=.:/usr/sbin:/usr/bin:/sbin:/bin",
+        ] {
+            restart_as(&mut stage, "env", &[path]);
+            connected_and_released(&stage);
+            isolate(&stage);
+            release(&stage);
+            assert!(
+                !ran.exists(),
+                "{path}: the program of the working directory was run"
+            );
+        }
+        std::fs::remove_file(&foreign).unwrap();
+
+        let script = NftScript::start(&mut stage, "env > \"$folder/environment\"").unwrap();
         connected_and_released(&stage);
+        script.activate().unwrap();
         isolate(&stage);
-        release(&stage);
-        assert!(!ran.exists(), "{path}: the program of the working directory was run");
-    }
-    std::fs::remove_file(&foreign).unwrap();
-
-    let script = NftScript::start(&mut stage, "env > \"$folder/environment\"").unwrap();
-    connected_and_released(&stage);
-    script.activate().unwrap();
-    isolate(&stage);
-    wait_until(LIMIT, "nft was run", || script.written("environment").is_some()).unwrap();
-    let environment = script.written("environment").unwrap();
-    assert!(environment.contains("LC_ALL=C"), "control: {environment}");
-    for ours in ["SVCUID", "NUCLEUS", "EDGEWARDEN"] {
-        assert!(!environment.contains(ours), "{ours}: {environment}");
-    }
-    release(&stage);
-});
-
-lab_test!(a_busy_packet_filter_of_others_does_not_keep_an_order_from_being_proven, || {
-    let stage = ready(options());
-    let (stop, busy) = (stage.site.directory().join("stop"), "control: others change the packet filter");
-    let text = format!(
-        "while [ ! -e {} ]; do /usr/sbin/nft add table inet other; /usr/sbin/nft delete table inet other; done",
-        stop.display()
-    );
-    let log = stage.site.directory().join("busy.log");
-    let mut others = stage.site.spawn(Ns::Gateway, "/bin/sh", &["-c", &text], &[], log).unwrap();
-    let seen = || stage.nft(&["list", "tables"]).unwrap().1.contains("other");
-    wait_until(LIMIT, busy, seen).unwrap();
-    for _ in 0..5 {
-        isolate(&stage);
+        wait_until(LIMIT, "nft was run", || script.written("environment").is_some()).unwrap();
+        let environment = script.written("environment").unwrap();
+        assert!(environment.contains("LC_ALL=C"), "control: {environment}");
+        for ours in ["SVCUID", "NUCLEUS", "EDGEWARDEN"] {
+            assert!(!environment.contains(ours), "{ours}: {environment}");
+        }
         release(&stage);
     }
-    assert!(others.is_running(), "{busy}");
-    std::fs::write(stop, "").unwrap();
-    others.wait_exit(LIMIT).unwrap();
-    let log = stage.agent_output();
-    assert!(!log.contains("somebody changes our tables"), "{log}");
-});
+);
+
+lab_test!(
+    a_busy_packet_filter_of_others_does_not_keep_an_order_from_being_proven,
+    || {
+        let stage = ready(options());
+        let (stop, busy) = (
+            stage.site.directory().join("stop"),
+            "control: others change the packet filter",
+        );
+        let text = format!(
+            "while [ ! -e {} ]; do /usr/sbin/nft add table inet other; /usr/sbin/nft delete table inet other; done",
+            stop.display()
+        );
+        let log = stage.site.directory().join("busy.log");
+        let mut others = stage
+            .site
+            .spawn(Ns::Gateway, "/bin/sh", &["-c", &text], &[], log)
+            .unwrap();
+        let seen = || stage.nft(&["list", "tables"]).unwrap().1.contains("other");
+        wait_until(LIMIT, busy, seen).unwrap();
+        for _ in 0..5 {
+            isolate(&stage);
+            release(&stage);
+        }
+        assert!(others.is_running(), "{busy}");
+        std::fs::write(stop, "").unwrap();
+        others.wait_exit(LIMIT).unwrap();
+        let log = stage.agent_output();
+        assert!(!log.contains("somebody changes our tables"), "{log}");
+    }
+);

@@ -9,7 +9,7 @@ use edgewarden_lab::stage::preload::{HANGING_SYNC, Hang};
 use serde_json::{Value, json};
 
 use crate::common::agent::restart;
-use crate::common::{LIMIT, connected_and_released, isolate, done, options, ready, release};
+use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release};
 
 /// The stage with its agent on such a disk.
 fn on_a_disk_that_hangs(stage: &mut Stage) -> Hang {
@@ -104,14 +104,23 @@ lab_test!(a_disk_that_does_not_answer_keeps_no_rule_away, || {
         let gone = Instant::now();
         wait_until(LIMIT, "the table is back", || stage.has_table().unwrap()).unwrap();
         let took = gone.elapsed();
-        assert!(took < Duration::from_secs(1), "{took:?}: the rules waited for the disk");
+        assert!(
+            took < Duration::from_secs(1),
+            "{took:?}: the rules waited for the disk"
+        );
         let counted = |s: &Value| s["enforcement"]["phase"] == "enforced";
         stage.wait_status(LIMIT, "proven", counted).unwrap();
     }
-    let behind = |s: &Value| s["enforcement"]["historyFault"].as_str().is_some_and(|why| why.contains("recorded later"));
+    let behind = |s: &Value| {
+        s["enforcement"]["historyFault"]
+            .as_str()
+            .is_some_and(|why| why.contains("recorded later"))
+    };
     stage.wait_status(LIMIT, "the history is behind", behind).unwrap();
     disk.end().unwrap();
     let recorded = |s: &Value| s["enforcement"]["historyFault"].is_null();
-    stage.wait_status(LIMIT, "the history is on disk", recorded).unwrap();
+    stage
+        .wait_status(LIMIT, "the history is on disk", recorded)
+        .unwrap();
     release(&stage);
 });

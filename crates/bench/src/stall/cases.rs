@@ -26,7 +26,9 @@ pub(super) type Trouble = Vec<Running>;
 /// All of them.
 pub(super) const CASES: &[Case] = &[
     case("quiet", |stage| started(stage, Vec::new())),
-    case("log broken", |stage| with_output(stage, "> >(head -n 1 > /dev/null) 2>&1")),
+    case("log broken", |stage| {
+        with_output(stage, "> >(head -n 1 > /dev/null) 2>&1")
+    }),
     case("log full", |stage| with_output(stage, "> >(exec sleep 600) 2>&1")),
     case("log closed", |stage| with_output(stage, ">&- 2>&-")),
     case("fifo as resolv.conf", fifo),
@@ -49,19 +51,29 @@ pub(super) const CASES: &[Case] = &[
     }),
     case("UDP 100 kpps", |stage| {
         let lab = machine::release("edgewarden-lab").display().to_string();
-        let flood = format!("exec {lab} flood --remote {INTERNET_V4}:9009 --rate 100000 --millis 600000 --flows 256");
+        let flood =
+            format!("exec {lab} flood --remote {INTERNET_V4}:9009 --rate 100000 --millis 600000 --flows 256");
         started(stage, vec![("/bin/sh", vec!["-c".into(), flood])])
     }),
-    case("DNS 1,000 crafted messages a second", |stage| {
-        started(stage, vec![("/usr/bin/python3", vec!["-c".into(), crafted_dns()])])
+    case("crafted DNS, 1000 a second", |stage| {
+        started(
+            stage,
+            vec![("/usr/bin/python3", vec!["-c".into(), crafted_dns()])],
+        )
     }),
-    case("400,000 foreign descriptors", |stage| {
-        started(stage, vec![("/usr/bin/python3", vec!["-c".into(), DESCRIPTORS.into()])])
+    case("400000 foreign descriptors", |stage| {
+        started(
+            stage,
+            vec![("/usr/bin/python3", vec!["-c".into(), DESCRIPTORS.into()])],
+        )
     }),
-    case("8,000 foreign processes", |stage| {
-        started(stage, vec![("/usr/bin/python3", vec!["-c".into(), PROCESSES.into()])])
+    case("8000 foreign processes", |stage| {
+        started(
+            stage,
+            vec![("/usr/bin/python3", vec!["-c".into(), PROCESSES.into()])],
+        )
     }),
-    case("100,000 blocked remotes", many_remotes),
+    case("100000 blocked remotes", many_remotes),
 ];
 
 const fn case(name: &'static str, begin: fn(&mut Stage) -> Result<Trouble, BenchError>) -> Case {
@@ -159,7 +171,8 @@ fn many_remotes(stage: &mut Stage) -> Result<Trouble, BenchError> {
     let remotes: Vec<String> = (0..100_000)
         .map(|number| std::net::Ipv4Addr::from(first + 2 * number).to_string())
         .collect();
-    let order = json!({"id": "many", "posture": "restrict", "reason": "bench", "block": {"remotes": remotes}});
+    let order =
+        json!({"id": "many", "posture": "restrict", "reason": "bench", "block": {"remotes": remotes}});
     let file = stage.site.directory().join("many.json");
     xtask::workspace::write(&file, &order.to_string())?;
     stage.edgewarden(&["quarantine", "--order", &file.to_string_lossy()])?;

@@ -86,7 +86,11 @@ mod tests {
         let all = Lateness::of(lines.into_iter());
         assert!((all.late_percent() - 1.0).abs() < 1e-9);
         assert!((all.latest_ms - 7.0).abs() < 1e-9 && (all.longest_turn_ms - 15.0).abs() < 1e-9);
-        assert!(all.longest_holder.as_deref().is_some_and(|line| line.contains("enforcer")));
+        assert!(
+            all.longest_holder
+                .as_deref()
+                .is_some_and(|line| line.contains("enforcer"))
+        );
         let first = Lateness::of(lines[..2].iter().copied());
         let rest = all.since(&first);
         assert!((rest.probes - 200.0).abs() < 1e-9 && rest.longest_holder.is_none());

@@ -14,8 +14,8 @@ mod lateness;
 
 use std::time::{Duration, Instant};
 
-use edgewarden_lab::stage::{PATIENCE, Stage, StageOptions};
-use serde_json::json;
+use edgewarden_lab::stage::{PATIENCE, Stage, StageOptions, Turns};
+use serde_json::{Value, json};
 use xtask::packages::PACKAGES;
 use xtask::{setup, workspace};
 
@@ -70,8 +70,11 @@ impl Bench for Stall {
 fn measure(case: &Case, time: Duration) -> Result<Lateness, BenchError> {
     let mut stage = Stage::start(StageOptions {
         lab: Some(machine::release("edgewarden-lab")),
-        turns: true,
-        ..StageOptions::new(machine::release("edgewarden"), workspace::root().join("recipe.yaml"))
+        turns: Turns::Told,
+        ..StageOptions::new(
+            machine::release("edgewarden"),
+            workspace::root().join("recipe.yaml"),
+        )
     })?;
     let _under_way = (case.begin)(&mut stage)?;
     let begun = Instant::now();
@@ -79,9 +82,12 @@ fn measure(case: &Case, time: Duration) -> Result<Lateness, BenchError> {
     while begun.elapsed() < time {
         for wanted in [true, false] {
             stage.desire(&json!({ "quarantine": wanted }))?;
-            let posture = if wanted { "isolate" } else { "normal" };
-            let obeyed = |status: &serde_json::Value| status["enforcement"]["wanted"] == posture;
-            stage.wait_status(PATIENCE, posture, obeyed)?;
+            let of_shadow = |order: &Value| order["authority"] == "shadow";
+            let obeyed = |status: &Value| {
+                let orders = status["enforcement"]["orders"].as_array();
+                orders.is_some_and(|orders| orders.iter().any(of_shadow) == wanted)
+            };
+            stage.wait_status(PATIENCE, "the shadow is obeyed", obeyed)?;
         }
     }
     Ok(Lateness::read(&stage.turns_file())?.since(&before))
