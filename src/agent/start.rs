@@ -24,6 +24,7 @@ use crate::host::clock;
 use crate::host::net::uplinks::Uplink;
 use crate::host::worker::Worker;
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
+use crate::report::last::LastReport;
 
 /// What the tasks that talk to the nucleus take over from those that do not.
 pub(super) struct Local {
@@ -31,8 +32,14 @@ pub(super) struct Local {
     questions: questions::ReportCalls,
 }
 
-/// Starts what needs no nucleus.
-pub(super) fn local(start: &Start, config: &Config, context: &Context, supervisor: &mut Supervisor) -> Local {
+/// Starts what needs no nucleus; `last` is the newest report of the run before.
+pub(super) fn local(
+    start: &Start,
+    config: &Config,
+    last: Option<&LastReport>,
+    context: &Context,
+    supervisor: &mut Supervisor,
+) -> Local {
     let enforcer = context.enforcer.clone();
     supervisor.start("packet-filter-watch", move || {
         watches::packet_filter(enforcer.clone())
@@ -53,8 +60,7 @@ pub(super) fn local(start: &Start, config: &Config, context: &Context, superviso
     };
     supervisor.start("control-socket", move || server.clone().run());
 
-    let last = memory::last_report(&start.state_directory);
-    let since_last = last.as_ref().map(memory::since);
+    let since_last = last.map(memory::since);
     let intervals = Intervals::new(observer, config.reporting.interval, since_last);
     // The detector listens before the first interval can be closed.
     let (watched, closed) = (context.clone(), intervals.clone());
