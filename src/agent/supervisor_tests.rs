@@ -86,3 +86,16 @@ async fn a_task_that_recovered_is_started_again_soon() {
         "started again at once after the long life"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_knows_why_it_ends_is_quoted() {
+    let (mut supervisor, board) = supervisor();
+    supervisor.start("watch", || async { "the kernel refuses: no right".to_owned() });
+    supervisor.start("long", || async { "x".repeat(10_000) });
+    for_a_while(&mut supervisor, Duration::from_millis(100)).await;
+    assert_eq!(
+        task(&board, "watch").why.as_deref(),
+        Some("the kernel refuses: no right")
+    );
+    assert_eq!(task(&board, "long").why.unwrap().chars().count(), MAX_WHY);
+}

@@ -47,7 +47,10 @@ fn thread_gone() -> io::Error {
 
 fn found_late(what: &str, ended: io::Result<Infallible>) -> String {
     let Err(error) = ended;
-    format!("{what} are found by the timer only: {}", crate::error_text(&error))
+    format!(
+        "{what} are found by the timer only: {}",
+        crate::error_text(&error)
+    )
 }
 
 /// Shows the link to the nucleus on the board, and tells the nucleus that we run once it is known for which thing. Gives why it

@@ -62,7 +62,11 @@ pub(super) fn attempt(directory: &Path) -> (Attempt, Option<u32>) {
 ///
 /// # Errors
 /// Why it could not.
-pub(super) fn sign(directory: &Path, control_socket: PathBuf, nucleus: Option<PathBuf>) -> Result<(), String> {
+pub(super) fn sign(
+    directory: &Path,
+    control_socket: PathBuf,
+    nucleus: Option<PathBuf>,
+) -> Result<(), String> {
     let pid = std::process::id();
     let start_ticks = process_table::start_ticks(pid).ok_or("our own process cannot be seen in /proc")?;
     let note = Note {
@@ -71,7 +75,8 @@ pub(super) fn sign(directory: &Path, control_socket: PathBuf, nucleus: Option<Pa
         nucleus,
     };
     let bytes = serde_json::to_vec(&note).map_err(|error| crate::error_text(&error))?;
-    files::overwrite(&directory.join(state_directory::LOCK), &bytes).map_err(|error| crate::error_text(&error))
+    files::overwrite(&directory.join(state_directory::LOCK), &bytes)
+        .map_err(|error| crate::error_text(&error))
 }
 
 fn holder(path: &Path) -> Holder {
@@ -84,7 +89,8 @@ fn holder(path: &Path) -> Holder {
     match note {
         // A number that was given to another process since does not make that one an agent.
         Some(note)
-            if note.process.pid == pid && process_table::start_ticks(pid) == Some(note.process.start_ticks) =>
+            if note.process.pid == pid
+                && process_table::start_ticks(pid) == Some(note.process.start_ticks) =>
         {
             Holder::Agent(note)
         }

@@ -95,14 +95,21 @@ impl<L: Fn(&str) -> Option<String>> Predecessor<L> {
         } else {
             "ended when it was told to"
         };
-        let text = format!("the agent before, process {}, {}; it {how}", ending.process.pid, ending.why);
+        let text = format!(
+            "the agent before, process {}, {}; it {how}",
+            ending.process.pid, ending.why
+        );
         tracing::warn!("took over: {text}");
         Some(text)
     }
 
     /// Looks at it when that is due, and does what follows.
     pub(super) async fn face(&mut self, note: &Note) -> Verdict {
-        if self.ending.as_ref().is_some_and(|ending| ending.process == note.process) {
+        if self
+            .ending
+            .as_ref()
+            .is_some_and(|ending| ending.process == note.process)
+        {
             return self.see_it_end().await;
         }
         self.ending = None;
@@ -200,7 +207,10 @@ impl<L: Fn(&str) -> Option<String>> Predecessor<L> {
         if ending.killed {
             return Verdict::Dead;
         }
-        tracing::warn!("the agent before, process {}, does not end: it is killed", process.pid);
+        tracing::warn!(
+            "the agent before, process {}, does not end: it is killed",
+            process.pid
+        );
         let killed = self.signal(process, process_table::kill).await;
         if let Some(ending) = &mut self.ending {
             ending.killed = killed;

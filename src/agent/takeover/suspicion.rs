@@ -141,10 +141,11 @@ mod tests {
     /// How long it is looked at, once a second, before the verdict.
     fn verdict(looks: impl IntoIterator<Item = Look>) -> Option<u64> {
         let mut suspicion = Suspicion::default();
-        looks
-            .into_iter()
-            .zip(0..)
-            .find_map(|(look, second)| suspicion.note(ONE, &look, SECOND * second).map(|_| u64::from(second)))
+        looks.into_iter().zip(0..).find_map(|(look, second)| {
+            suspicion
+                .note(ONE, &look, SECOND * second)
+                .map(|_| u64::from(second))
+        })
     }
 
     #[test]
@@ -207,10 +208,7 @@ mod tests {
             assert!(matches!(status("connected", obstacles), Said::EnforcerGone(_)));
         }
         let refused = "not connected: the nucleus refused us";
-        assert_eq!(
-            status(refused, json!([])),
-            Said::Away(refused.to_owned())
-        );
+        assert_eq!(status(refused, json!([])), Said::Away(refused.to_owned()));
         assert!(matches!(said(&Value::Null), Said::Away(_)));
     }
 }

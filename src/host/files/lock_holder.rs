@@ -77,11 +77,7 @@ nonsense
         assert_eq!(found("fe:00", 71, None), Some(13));
         assert_eq!(found("fe:00", 70, None), None, "locked otherwise");
         assert_eq!(found("fe:01", 71, None), None, "on another device");
-        assert_eq!(
-            found("fe:00", 73, None),
-            None,
-            "a process that is not shown here"
-        );
+        assert_eq!(found("fe:00", 73, None), None, "a process that is not shown here");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::io;
 use std::thread;
 
 use netlink_packet_core::NetlinkBuffer;
-use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_NETFILTER;
 use tokio::sync::mpsc;
 
 use super::kernel::{NEW_GENERATION, change};
@@ -76,4 +76,25 @@ fn read(mut rest: &[u8]) -> Option<FilterChange> {
         rest = rest.get(length..).unwrap_or_default();
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{setsockopt, sockopt};
+    use nix::sys::time::TimeVal;
+
+    #[test]
+    fn a_subscription_that_fails_says_why_before_it_ends() {
+        let mut socket = Socket::new(NETLINK_NETFILTER).unwrap();
+        socket.bind_auto().unwrap();
+        // A wait with a limit fails, as one does whose socket is broken.
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 1_000)).unwrap();
+        let (wake, mut changes) = mpsc::channel(1);
+        let ends = thread::spawn(move || watch(&socket, &wake));
+        let why = changes.blocking_recv().unwrap().unwrap_err();
+        assert_eq!(why.kind(), io::ErrorKind::WouldBlock);
+        assert!(changes.blocking_recv().is_none());
+        ends.join().unwrap();
+    }
 }

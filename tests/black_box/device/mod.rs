@@ -6,3 +6,4 @@ mod history;
 mod install;
 mod slow_disk;
 mod surroundings;
+mod takeover;
