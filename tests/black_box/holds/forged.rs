@@ -90,7 +90,10 @@ pub(crate) fn names_nobody() {
     let by = status["enforcement"]["changedBy"].as_str().unwrap_or_default();
     assert!(by.starts_with("nft ("), "{status}");
     wait_until(LIMIT, "it is back", || stage.has_table().unwrap()).unwrap();
-    let everything = format!("{status}{}{}", done(&stage, &["history"]), stage.agent_output());
+    let directory = stage.state_directory();
+    let history = done(&stage, &["history", "--state-dir", directory.to_str().unwrap()]);
+    assert!(history.contains("nft"), "the real one: {history}");
+    let everything = format!("{status}{history}{}", stage.agent_output());
     assert!(!everything.contains(SCAPEGOAT), "{everything}");
     release(&stage);
 }
