@@ -41,7 +41,7 @@ async fn a_task_that_panics_is_told_and_started_again() {
     let starts = Arc::new(AtomicU64::new(0));
     let shared = Arc::clone(&starts);
     supervisor.start("unlucky", move || fails(Arc::clone(&shared)));
-    supervisor.start("steady", std::future::pending);
+    supervisor.start("steady", std::future::pending::<()>);
     for_a_while(&mut supervisor, Duration::from_millis(100)).await;
     let ended = task(&board, "unlucky");
     assert_eq!((ended.restarts, starts.load(Ordering::SeqCst)), (0, 1));

@@ -272,3 +272,67 @@ fn ask(socket: &Path, pid: Option<u32>) -> Answer {
 fn cause(error: &AskError) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn kind(answer: &Answer) -> Option<Deafness> {
+        match answer {
+            Answer::None { kind, .. } => Some(*kind),
+            Answer::Status(_) | Answer::Refusal => None,
+        }
+    }
+
+    #[test]
+    fn silence_is_told_from_absence_and_from_an_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let own = Some(std::process::id());
+        assert_eq!(kind(&ask(&socket, own)), Some(Deafness::Unreachable));
+        let listener = UnixListener::bind(&socket).unwrap();
+        // The kernel takes the connection, and nobody reads it.
+        assert_eq!(kind(&ask(&socket, own)), Some(Deafness::Mute));
+        let another = ask(&socket, Some(1));
+        assert_eq!(kind(&another), Some(Deafness::Unreachable));
+        assert!(
+            format!("{another:?}").contains(&std::process::id().to_string()),
+            "{another:?}"
+        );
+        drop(listener);
+        assert_eq!(
+            kind(&ask(&socket, own)),
+            Some(Deafness::Unreachable),
+            "nobody listens"
+        );
+    }
+
+    #[test]
+    fn an_agent_of_another_version_or_user_answers() {
+        for (line, is_status) in [
+            ("{\"protocol\":7,\"ok\":{}}\n", false),
+            (
+                "{\"protocol\":1,\"error\":\"only root may ask the agent\"}\n",
+                false,
+            ),
+            ("{\"protocol\":1,\"ok\":{\"version\":\"9\"}}\n", true),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let socket = directory.path().join("control.sock");
+            let listener = UnixListener::bind(&socket).unwrap();
+            let agent = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 1024];
+                let _ = std::io::Read::read(&mut stream, &mut request).unwrap();
+                stream.write_all(line.as_bytes()).unwrap();
+            });
+            let answer = ask(&socket, Some(std::process::id()));
+            agent.join().unwrap();
+            assert_eq!(kind(&answer), None, "{answer:?}");
+            assert_eq!(matches!(answer, Answer::Status(_)), is_status, "{line}");
+        }
+    }
+}
