@@ -20,7 +20,7 @@ const UNREACHABLE: Duration = Duration::from_secs(90);
 const ENFORCER: Duration = Duration::from_secs(30);
 /// Its nucleus takes us, and not it: its client tries again after ten seconds at most, so it was refused at least once while
 /// we were taken. A nucleus that merely restarts takes nobody meanwhile, and begins this time anew.
-const ORPHAN: Duration = Duration::from_secs(20);
+const ORPHAN: Duration = Duration::from_secs(15);
 /// Most that one look counts for: a question with its limit, and the pause between two.
 const LONGEST_LOOK: Duration = Duration::from_secs(6);
 
@@ -152,11 +152,11 @@ mod tests {
     fn each_reason_has_its_patience_and_the_most_patient_counts() {
         let always = |kind| verdict(std::iter::repeat_n(deaf(kind), 200));
         assert_eq!(always(Deafness::Mute), Some(10));
-        assert_eq!(always(Deafness::Orphan), Some(20));
+        assert_eq!(always(Deafness::Orphan), Some(15));
         assert_eq!(always(Deafness::Enforcer), Some(30));
         assert_eq!(always(Deafness::Unreachable), Some(90));
         let mixed = [Deafness::Mute, Deafness::Orphan].map(deaf);
-        assert_eq!(verdict(mixed.into_iter().cycle().take(200)), Some(20));
+        assert_eq!(verdict(mixed.into_iter().cycle().take(200)), Some(15));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A second agent: it takes over from a first one that is deaf, and from nobody else; a disk that hangs does not hold it.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::common::agent::restart_as;
 use crate::common::programs::{state_of, wait_state};
 use crate::common::{LIMIT, done, isolate, options, ready, release, reports};
 
-/// For a takeover: the longest patience tried here (20 s), the five seconds of an orderly end, and a busy machine.
+/// For a takeover: the longest patience tried here (15 s), the five seconds of an orderly end, and a busy machine.
 const TAKEOVER: Duration = Duration::from_secs(60);
 /// Longer than the patience with an orphan: who would be ended, would be by then.
 const LONGER_THAN_PATIENCE: Duration = Duration::from_secs(30);
@@ -231,39 +230,83 @@ int open64(const char *path, int flags, ...) {
 }
 "#;
 
+/// A disk that hangs for whoever is started behind it.
+struct HangingStart {
+    hangs: PathBuf,
+    environment: Vec<String>,
+}
+
+impl HangingStart {
+    fn at(stage: &Stage, what: &str) -> Self {
+        let folder = stage.site.directory();
+        let (source, library) = (folder.join("start.c"), folder.join("start.so"));
+        std::fs::write(&source, HANGING_START).unwrap();
+        let built = Command::new("cc")
+            .args(["-D_GNU_SOURCE", "-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(&source)
+            .arg("-ldl")
+            .status()
+            .unwrap();
+        assert!(built.success(), "cc: {built}");
+        let hangs = folder.join("disk-hangs");
+        std::fs::write(&hangs, "").unwrap();
+        let environment = vec![
+            format!("LD_PRELOAD={}", library.display()),
+            format!("DISK_HANGS={}", hangs.display()),
+            format!("DISK_HANGS_AT={what}"),
+        ];
+        Self { hangs, environment }
+    }
+
+    fn start_agent(&self, stage: &mut Stage) {
+        let environment: Vec<&str> = self.environment.iter().map(String::as_str).collect();
+        stage.start_agent_as(Path::new("env"), &environment).unwrap();
+    }
+}
+
 fn starts_on_a_disk_that_hangs_at(what: &str, told: &str) {
     let mut stage = ready(options());
     isolate(&stage);
-    let folder = stage.site.directory().to_owned();
-    let (source, library) = (folder.join("start.c"), folder.join("start.so"));
-    std::fs::write(&source, HANGING_START).unwrap();
-    let built = Command::new("cc")
-        .args(["-D_GNU_SOURCE", "-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source)
-        .arg("-ldl")
-        .status()
-        .unwrap();
-    assert!(built.success(), "cc: {built}");
-    let hangs = folder.join("disk-hangs");
-    std::fs::write(&hangs, "").unwrap();
-    let environment = [
-        format!("LD_PRELOAD={}", library.display()),
-        format!("DISK_HANGS={}", hangs.display()),
-        format!("DISK_HANGS_AT={what}"),
-    ];
-    let environment: Vec<&str> = environment.iter().map(String::as_str).collect();
+    let disk = HangingStart::at(&stage, what);
     let earlier = stage.agent_output().len();
-    restart_as(&mut stage, "env", &environment);
+    stage.agent = None;
+    disk.start_agent(&mut stage);
     let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "enforced";
     stage
         .wait_status(TAKEOVER, "the journal is enforced without that", works)
         .unwrap();
     let log = stage.agent_output()[earlier..].to_owned();
     assert!(log.contains(told), "{told:?} in\n{log}");
-    assert!(hangs.exists(), "control: it still hangs");
+    assert!(disk.hangs.exists(), "control: it still hangs");
     release(&stage);
 }
+
+lab_test!(a_lock_that_hangs_is_no_way_past_a_living_agent, || {
+    let mut stage = ready(options());
+    isolate(&stage);
+    let disk = HangingStart::at(&stage, "flock");
+    let mut first = stage.agent.take().unwrap();
+    let started = stage.status()["started"].clone();
+    let earlier = stage.agent_output().len();
+    disk.start_agent(&mut stage);
+    let says = |stage: &Stage, what: &str| {
+        wait_until(LIMIT, what, || stage.agent_output()[earlier..].contains(what)).unwrap();
+    };
+    says(&stage, "and an agent answers at");
+    assert_eq!(stage.status()["started"], started, "the first one answers");
+    release(&stage);
+
+    std::fs::remove_file(&disk.hangs).unwrap();
+    says(&stage, "another agent holds");
+    assert!(first.is_running());
+    first.kill9().unwrap();
+    let taken_over = |s: &Value| s["started"].is_string() && s["started"] != started;
+    stage
+        .wait_status(LIMIT, "the second takes over", taken_over)
+        .unwrap();
+    isolate(&stage);
+});
 
 lab_test!(a_lock_that_hangs_does_not_hold_the_start, || {
     starts_on_a_disk_that_hangs_at("flock", "going on without its lock");
