@@ -82,8 +82,8 @@ lab_test!(a_capture_thread_that_fails_is_told, in_own_namespace, || {
     };
     let observer = start_with(settings, &["up0"]);
     fails.store(true, Ordering::Relaxed);
-    // It looks at the interfaces when one comes.
-    run("ip", &["link", "add", "other0", "type", "dummy"]);
+    // It looks at the interfaces when one changes.
+    run("ip", &["link", "set", "up0", "mtu", "1400"]);
     let told = |fault: &String| fault.contains("the capture thread has failed");
     wait_until("the fault is told", || {
         observer.status().faults().iter().any(told)
