@@ -15,6 +15,8 @@ mod suspicion;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Start;
 use crate::host::files::FileLock;
 use crate::host::worker::{Worker, WorkerError};
@@ -46,6 +48,7 @@ pub(super) async fn own(start: &Start, lookup: impl Fn(&str) -> Option<String>, 
         control_socket: &start.control_socket,
         disk,
         predecessor: Predecessor::new(lookup),
+        silent: None,
         said: None,
     };
     let lock = successor.wait().await;
@@ -63,6 +66,8 @@ struct Successor<'a, L> {
     control_socket: &'a Path,
     disk: &'a Worker,
     predecessor: Predecessor<L>,
+    /// Since when the disk has not answered.
+    silent: Option<Instant>,
     /// What was told last: a wait is told once.
     said: Option<String>,
 }
@@ -107,7 +112,7 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
                     return None;
                 }
                 Err(why) => {
-                    if self.is_alone(&why).await {
+                    if self.is_given_up() && self.is_alone(&why).await {
                         return None;
                     }
                     LONG_PAUSE
@@ -117,18 +122,25 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
         }
     }
 
-    async fn attempt(&self) -> Result<Attempt, String> {
+    async fn attempt(&mut self) -> Result<Attempt, String> {
+        self.silent.get_or_insert_with(Instant::now);
         if !self.disk.is_idle() {
             return Err("the disk still has no answer".to_owned());
         }
         let directory = self.directory.to_owned();
         let tried = self.disk.run(move || holder::attempt(&directory)).await;
         let (attempt, closed) = tried.map_err(|error: WorkerError| crate::error_text(&error))?;
+        self.silent = None;
         if let Some(mode) = closed {
             let path = self.directory.display();
             tracing::warn!("{path} could be looked into by others (mode {mode:04o}): closed to them");
         }
         Ok(attempt)
+    }
+
+    /// Whether the disk had its time: a machine that is out of threads for a moment has not.
+    fn is_given_up(&self) -> bool {
+        self.silent.is_some_and(|since| since.elapsed() >= DISK_LIMIT)
     }
 
     /// Whether no agent is known while the disk does not answer: one that answers where we would listen may hold the lock

@@ -239,3 +239,47 @@ pub fn push_attribute(bytes: &mut Vec<u8>, number: u16, nested: bool, value: &[u
     bytes.extend_from_slice(value);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_sys::protocols::{NETLINK_ROUTE, NETLINK_USERSOCK};
+
+    use super::*;
+
+    #[test]
+    fn what_another_program_sends_is_thrown_away() {
+        let mut listener = Socket::new(NETLINK_USERSOCK).unwrap();
+        let place = listener.bind_auto().unwrap();
+        let mut stranger = Socket::new(NETLINK_USERSOCK).unwrap();
+        stranger.bind_auto().unwrap();
+        stranger.send_to(b"forged", &place, 0).unwrap();
+        let mut buffer = Vec::with_capacity(64);
+        assert!(!receive(&listener, &mut buffer).unwrap());
+        assert!(buffer.is_empty());
+
+        let subscribed = subscribe(NETLINK_USERSOCK, &[]).unwrap();
+        let mut place = SocketAddr::new(0, 0);
+        subscribed.get_address(&mut place).unwrap();
+        let refused = stranger.send_to(b"forged", &place, 0).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn what_the_kernel_answers_is_taken() {
+        let mut netlink = Netlink::open(NETLINK_ROUTE).unwrap();
+        // RTM_GETLINK, every interface.
+        let mut count = 0;
+        let question = NetlinkRequest {
+            message_type: 18,
+            dump: true,
+            payload: &[0; 16],
+        };
+        netlink
+            .ask(question, &mut |_| {
+                count += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert!(count > 0, "loopback at least");
+    }
+}
