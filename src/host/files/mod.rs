@@ -11,6 +11,7 @@
 pub(crate) mod append_file;
 pub(crate) mod drop_directory;
 pub(crate) mod journal_file;
+pub(crate) mod lock_holder;
 pub(crate) mod state_directory;
 
 use std::fs::{self, File, OpenOptions};
@@ -236,19 +237,40 @@ pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not used")] nix::
 /// [`FileError::Write`] and [`FileError::Untrusted`].
 pub(crate) fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
     state_directory::check(directory_of(path))?;
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .write(true)
-        .create(true)
-        .truncate(false)
         .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(path)
-        .map_err(unwritten(path))?;
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+    let opened = match options.open(path) {
+        // Only then: on a frozen file system the word alone would wait.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            options.create(true).truncate(false).open(path)
+        }
+        opened => opened,
+    };
+    let file = opened.map_err(unwritten(path))?;
     match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(FileLock(lock))),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(unwritten(path)(error.into())),
     }
+}
+
+/// Writes over what stands in a file that is there. A note for as long as the machine runs: neither whole after a crash nor
+/// synced.
+///
+/// # Errors
+/// [`FileError::Write`] and [`FileError::Untrusted`].
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    state_directory::check(directory_of(path))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)
+        .map_err(unwritten(path))?;
+    file.write_all(bytes).map_err(unwritten(path))
 }
 
 /// Makes a directory for root alone, with its parents; an existing one is fine.

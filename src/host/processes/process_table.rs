@@ -7,8 +7,10 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::process::{Process, ProcessId, Workload};
@@ -71,6 +73,12 @@ pub(crate) fn read(pid: u32) -> Option<Process> {
         cgroup: cgroup.map(str::to_owned),
         workload: Workload::of_cgroups(&cgroups),
     })
+}
+
+/// Who listens at the other end of a Unix socket; none when that is not known in this pid namespace.
+pub(crate) fn peer(stream: &UnixStream) -> Option<u32> {
+    let credentials = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0)
 }
 
 /// Start time of a living process in clock ticks after boot.
@@ -150,7 +158,15 @@ pub(crate) fn thaw(id: ProcessId) -> Result<(), SignalError> {
     signal(id, Signal::CONT)
 }
 
-/// Ends it (SIGKILL).
+/// Asks it to end (SIGTERM). A stopped one hears that when it goes on.
+///
+/// # Errors
+/// [`SignalError`].
+pub(crate) fn terminate(id: ProcessId) -> Result<(), SignalError> {
+    signal(id, Signal::TERM)
+}
+
+/// Ends it (SIGKILL), also a stopped one.
 ///
 /// # Errors
 /// [`SignalError`].

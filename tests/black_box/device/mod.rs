@@ -9,4 +9,5 @@ mod hostile_nft;
 mod install;
 mod slow_disk;
 mod surroundings;
+mod takeover;
 mod watchdog;
