@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use simple_dns::rdata::{A, AAAA, CNAME};
+use simple_dns::{QCLASS, QTYPE, TYPE};
 
 use super::*;
 use crate::quarantine::lifelines::lifeline::{Lifelines, Purpose, Surroundings, targets};
@@ -292,7 +293,8 @@ fn a_header_that_announces_more_than_is_taken_is_not_read() {
     ask(&mut answers, 7, ENDPOINT);
     let mut payload = message(7, ENDPOINT, true, &[(ENDPOINT, "192.0.2.1")]);
     payload[10..12].copy_from_slice(&[0xff, 0xff]);
-    assert!(read(&datagram(&payload, RESOLVER, CLIENT, DatagramDirection::Received)).is_none());
+    let seen = datagram(&payload, RESOLVER, CLIENT, DatagramDirection::Received);
+    assert!(glance(&seen, &watched()).is_none());
 }
 
 proptest! {
@@ -317,5 +319,87 @@ proptest! {
             payload[at] = byte;
         }
         prop_assert!(answer(&mut answers, &payload).len() <= MAX_ADDRESSES);
+    }
+}
+
+/// A message that is as dear to read whole as there is room: records of many long names, each by pointers to the
+/// name before. Announced as an answer to a question for the lifeline.
+fn dear(id: u16) -> Vec<u8> {
+    let mut payload = message(id, ENDPOINT, true, &[]);
+    // One name of 110 parts, then records of that name whose data are two more.
+    let name = u16::try_from(payload.len()).unwrap() | 0xc000;
+    let [high, low] = name.to_be_bytes();
+    payload.extend([1, b'a'].repeat(110));
+    payload.push(0);
+    let fixed = [0, 6, 0, 1, 0, 0, 0, 60, 0, 24];
+    let data = [&fixed, [high, low, high, low].as_slice(), &[0; 20]].concat();
+    payload.extend(&data);
+    let mut records = 1;
+    while payload.len() + 2 + data.len() <= MAX_MESSAGE {
+        payload.extend([high, low]);
+        payload.extend(&data);
+        records += 1;
+    }
+    let (first, second) = (records.min(MAX_RECORDS), records.saturating_sub(MAX_RECORDS));
+    for (at, count) in [(6, first), (8, second)] {
+        let count = u16::try_from(count).unwrap().to_be_bytes();
+        payload[at..at + 2].copy_from_slice(&count);
+    }
+    payload
+}
+
+#[test]
+fn a_message_that_nobody_waits_for_is_not_read_whole_however_dear_it_is() {
+    use std::time::Instant;
+
+    let (mut answers, payload) = (DnsAnswers::default(), dear(7));
+    let whole = Instant::now();
+    for _ in 0..10 {
+        Packet::parse(&payload).expect("control: it can be read");
+    }
+    let whole = whole.elapsed() / 10;
+    ask(&mut answers, 8, ENDPOINT);
+    let began = Instant::now();
+    for _ in 0..1_000 {
+        assert_eq!(answer(&mut answers, &payload), [""; 0]);
+    }
+    let each = began.elapsed() / 1_000;
+    println!("read whole {whole:?}, passed over {each:?}");
+    assert!(each * 5 < whole, "{each:?} each, read whole {whole:?}");
+    assert_eq!(answers.waiting.len(), 1, "the question still waits");
+}
+
+#[test]
+fn only_so_many_answers_are_read_whole_in_a_second() {
+    let mut answers = DnsAnswers::default();
+    let revealed = |answers: &mut DnsAnswers, now| {
+        let ids = 0..2 * u16::try_from(MAX_WHOLE).unwrap();
+        let tell = |id: u16| {
+            let payload = message(id, ENDPOINT, true, &[(ENDPOINT, "192.0.2.1")]);
+            let answer = datagram(&payload, RESOLVER, CLIENT, DatagramDirection::Received);
+            !answers.see(&answer, &watched(), now).is_empty()
+        };
+        u32::try_from(ids.map(tell).filter(|told| *told).count()).unwrap()
+    };
+    for id in 0..2 * u16::try_from(MAX_WHOLE).unwrap() {
+        ask(&mut answers, id, ENDPOINT);
+    }
+    let now = Duration::from_secs(5);
+    assert_eq!(revealed(&mut answers, now), MAX_WHOLE);
+    assert_eq!(revealed(&mut answers, now), 0, "what is over the budget is dropped");
+    assert_eq!(revealed(&mut answers, now + BUDGET_SPAN), MAX_WHOLE, "and counts later");
+}
+
+proptest! {
+    /// The name of a question is read as the parser of the whole message reads it.
+    #[test]
+    fn a_question_read_alone_says_what_the_whole_message_says(
+        name in "[a-zA-Z0-9_-]{1,63}(\\.[a-zA-Z0-9_-]{1,40}){0,4}", id in any::<u16>(),
+    ) {
+        let payload = message(id, &name, false, &[]);
+        let whole = Packet::parse(&payload).unwrap();
+        let (alone, kind) = question_of(&payload[HEADER..]).unwrap();
+        prop_assert_eq!(alone, name_of(&whole.questions[0].qname));
+        prop_assert_eq!(kind, QuestionKind::V4);
     }
 }
