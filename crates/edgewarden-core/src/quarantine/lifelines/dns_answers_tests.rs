@@ -386,8 +386,16 @@ fn only_so_many_answers_are_read_whole_in_a_second() {
     }
     let now = Duration::from_secs(5);
     assert_eq!(revealed(&mut answers, now), MAX_WHOLE);
-    assert_eq!(revealed(&mut answers, now), 0, "what is over the budget is dropped");
-    assert_eq!(revealed(&mut answers, now + BUDGET_SPAN), MAX_WHOLE, "and counts later");
+    assert_eq!(
+        revealed(&mut answers, now),
+        0,
+        "what is over the budget is dropped"
+    );
+    assert_eq!(
+        revealed(&mut answers, now + BUDGET_SPAN),
+        MAX_WHOLE,
+        "and counts later"
+    );
 }
 
 proptest! {
