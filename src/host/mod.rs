@@ -9,5 +9,6 @@ pub(crate) mod files;
 pub mod net;
 pub(crate) mod netfilter;
 pub(crate) mod processes;
+pub(crate) mod sources;
 pub(crate) mod surroundings;
 pub(crate) mod worker;

@@ -190,16 +190,12 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{clock, files};
-    use std::path::Path;
+    use crate::host::clock;
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
     fn state_of(pid: u32) -> char {
-        let stat = files::read_foreign(Path::new(&format!("/proc/{pid}/stat")))
-            .unwrap()
-            .unwrap();
-        let text = String::from_utf8(stat).unwrap();
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         text.rsplit_once(')')
             .unwrap()
             .1
