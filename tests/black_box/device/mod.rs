@@ -2,6 +2,7 @@
 
 mod boot;
 mod crash;
+mod foreign_files;
 mod history;
 mod install;
 mod slow_disk;
