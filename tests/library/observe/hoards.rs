@@ -15,9 +15,11 @@ use nix::time::{ClockId, clock_gettime};
 use super::measure::{begin, start, upstream};
 use super::site::{PORT, in_own_namespace, now, wait_until};
 
-/// Processes that hoard, and files of each: as many as an ordinary user may have.
-const HOARDS: usize = 20;
-const FILES: &str = "20000";
+/// Processes that hoard, and files of each: an ordinary user may have as many.
+const HOARDS: usize = 40;
+const FILES: &str = "10000";
+/// Open files at least, for the test to prove anything.
+const LEAST: u64 = 100_000;
 /// Closing may take so long on the processor: the walk's own limit, and as much again for everything else.
 const LIMIT: Duration = Duration::from_millis(400);
 
@@ -33,12 +35,16 @@ fn hoard() -> Vec<Running> {
         Running::start_here(spec).unwrap()
     };
     let mut all: Vec<Running> = (0..HOARDS).map(one).collect();
+    let mut files = 0;
     for hoard in &mut all {
-        hoard
+        let said = hoard
             .wait_event(Duration::from_secs(30), |event| event["event"] == "hoarding")
             .unwrap();
+        files += said["files"].as_u64().unwrap();
         let _log = std::fs::remove_file(hoard.log());
     }
+    println!("{HOARDS} processes with {files} open files");
+    assert!(files > LEAST, "control: {files} files");
     all
 }
 

@@ -10,10 +10,13 @@ use serde_json::json;
 
 use super::lines;
 
+/// Files that the program needs besides.
+const OTHERS: u64 = 64;
+
 /// Opens files and keeps them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HoardArgs {
-    /// Files to open; the limit of the process is raised as far as it may be.
+    /// Files to open; fewer where the process may not have so many.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub files: u32,
 }
@@ -26,7 +29,8 @@ pub async fn run(args: HoardArgs) -> Result<(), Box<dyn std::error::Error + Send
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let one = File::open("/dev/null")?;
-    let kept = (0..args.files).map(|_| one.try_clone());
+    let most = most.saturating_sub(OTHERS).min(args.files.into());
+    let kept = (0..most).map(|_| one.try_clone());
     let kept = kept.collect::<std::io::Result<Vec<_>>>()?;
     lines::print(&json!({"event": "hoarding", "files": kept.len()}))?;
     std::future::pending::<()>().await;
