@@ -198,6 +198,10 @@ mod tests {
         }
         fs::remove_file(path.with_extension("link")).unwrap();
         assert_eq!(read(Path::new("/nonexistent/x"), now()).faults.len(), 1);
+        let pipe = path.join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let found = read(&pipe, now());
+        assert!(found.faults[0].ends_with("Not a directory"), "{found:?}");
     }
 
     #[test]
