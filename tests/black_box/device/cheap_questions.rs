@@ -72,14 +72,18 @@ fn dear_question() -> Vec<u8> {
 fn flood(stage: &Stage, millis: u64) -> Running {
     let digits: String = dear_question().iter().map(|byte| format!("{byte:02x}")).collect();
     let (lab, millis) = (lab_program().unwrap(), millis.to_string());
-    let mut words = vec!["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
-    words.extend([lab.to_str().unwrap(), "flood", "--remote", "127.0.0.1:53"]);
+    // Where this lab is an unprivileged user's, there is no other user in it.
+    let users = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    let (program, mut words) = if users.contains("4294967295") {
+        let nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
+        ("setpriv", [nobody.as_slice(), &[lab.to_str().unwrap()]].concat())
+    } else {
+        (lab.to_str().unwrap(), Vec::new())
+    };
+    words.extend(["flood", "--remote", "127.0.0.1:53"]);
     words.extend(["--rate", "1000", "--millis", &millis, "--payload", &digits]);
     let log = stage.site.directory().join("flood.log");
-    stage
-        .site
-        .spawn(Ns::Gateway, "setpriv", &words, &[], log)
-        .unwrap()
+    stage.site.spawn(Ns::Gateway, program, &words, &[], log).unwrap()
 }
 
 /// Processor time of the thread that decides.
