@@ -20,6 +20,7 @@ mod detector;
 mod dns_feed;
 mod enforcement;
 pub mod enforcer;
+mod host_reader;
 mod names;
 pub mod observer;
 mod pulse;

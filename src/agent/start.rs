@@ -12,6 +12,7 @@ use wildmatch::WildMatch;
 use super::context::{Connected, Context, ThingName};
 use super::control;
 use super::control::server::Server;
+use super::host_reader::HostReader;
 use super::observer::intervals::Intervals;
 use super::observer::{ObserveSettings, Observer};
 use super::reporter::{Reporter, memory, questions};
@@ -24,6 +25,7 @@ use crate::host::clock;
 use crate::host::net::uplinks::Uplink;
 use crate::host::worker::Worker;
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
+use crate::quarantine::lifelines::host_settings::HostSettings;
 use crate::report::last::LastReport;
 
 /// What the tasks that talk to the nucleus take over from those that do not.
@@ -129,7 +131,7 @@ fn lifelines(
 ) -> watch::Receiver<Vec<Uplink>> {
     let (watched, names) = watch::channel(WatchedNames::default());
     let (uplinks, connections) = watch::channel(Vec::new());
-    let (shared, host) = (connected.clone(), addresses::HostReader::new());
+    let (shared, host) = (connected.clone(), HostReader::new());
     supervisor.start("addresses", move || {
         let resolver = addresses::Resolver {
             connected: shared.clone(),
@@ -138,6 +140,8 @@ fn lifelines(
             uplinks: uplinks.clone(),
             looked_up: looked_up.clone(),
             host: host.clone(),
+            configured: HostSettings::default(),
+            unseen: None,
         };
         resolver.run()
     });

@@ -91,17 +91,19 @@ impl ReporterMemory {
 }
 
 impl Reporter {
-    /// Reads what other programs want reported. A directory that does not answer is left out: what was last read of it
-    /// may be wrong by now.
+    /// Reads what other programs want reported. A directory that does not answer is left out, and no report waits for it
+    /// a second time: what was last read of it may be wrong by now.
     pub(super) async fn found(&self, config: &Config) -> MetricFiles {
         let Some(path) = config.reporting.metrics_directory.clone() else {
             return MetricFiles::default();
         };
-        let name = path.display().to_string();
+        let source = path.clone();
         let read = move || drop_directory::read(path.as_ref(), clock::now().wall);
-        self.metrics.run(read).await.unwrap_or_else(|error| MetricFiles {
+        let mut metrics = self.metrics.lock().await;
+        let found = metrics.read(source.clone(), read).await;
+        found.unwrap_or_else(|why| MetricFiles {
             files: Vec::new(),
-            faults: vec![format!("{name}: {}", crate::error_text(&error))],
+            faults: vec![format!("{}: {why}", source.display())],
         })
     }
 

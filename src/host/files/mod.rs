@@ -1,6 +1,6 @@
 //! Files of the agent's state directory: bounded reads, atomic durable replacement.
 //!
-//! In: paths and bytes. Out: bytes or an error that names the path. Nothing here knows what the bytes mean. A file that
+//! In: paths and bytes. Out: bytes or an error that names the path. Files of others are `foreign`'s. Nothing here knows what the bytes mean. A file that
 //! somebody else could have written is not read, and nothing is written beside it (`state_directory`).
 
 #![expect(
@@ -10,6 +10,7 @@
 
 pub(crate) mod append_file;
 pub(crate) mod drop_directory;
+pub(crate) mod foreign;
 pub(crate) mod journal_file;
 pub(crate) mod lock_holder;
 pub(crate) mod state_directory;
@@ -82,18 +83,6 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
         return Err(untrusted(path, why));
     }
     take(file, path).map(Some)
-}
-
-/// The content of a file of the machine, whoever owns it, or `None` when there is no such file.
-///
-/// # Errors
-/// [`FileError::Read`] and [`FileError::TooLarge`].
-pub(crate) fn read_foreign(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    match File::open(path) {
-        Ok(file) => take(file, path).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unread(path)(error)),
-    }
 }
 
 fn take(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
@@ -357,7 +346,7 @@ mod tests {
         why(replace(&path, b"two"));
         why(set_aside(&path).map(drop));
         why(lock(&dir.path().join("lock")).map(drop));
-        assert_eq!(read_foreign(&path).unwrap().unwrap(), b"one");
+        assert_eq!(fs::read(&path).unwrap(), b"one");
         // What was never written there says nothing.
         assert!(read(&dir.path().join("none")).unwrap().is_none());
     }

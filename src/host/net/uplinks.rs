@@ -61,5 +61,6 @@ fn socket_inodes(server_pid: Option<u32>) -> BTreeSet<u32> {
         .map(|process| process.identity.pid)
         .chain(server_pid)
         .collect();
-    pids.into_iter().flat_map(process_table::sockets_of).collect()
+    let pieces = pids.into_iter().flat_map(process_table::sockets_of);
+    pieces.flatten().collect()
 }

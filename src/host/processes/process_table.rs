@@ -8,11 +8,11 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::descriptors;
 use crate::process::{Process, ProcessId, Workload};
 
 /// Processes listed at most; the kernel's default pid_max is 32,768 on small machines and 4 million on large ones.
@@ -105,27 +105,11 @@ fn number(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// Inodes of the sockets a process holds; none when it may not be looked into.
-pub(crate) fn sockets_of(pid: u32) -> Vec<u32> {
-    let files = fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    files
-        .take(MAX_FILES)
-        .filter_map(|file| socket_inode(&file.path()))
-        .collect()
-}
-
-/// The number in a link target like `socket:[12345]`.
-pub(crate) fn socket_inode(path: &Path) -> Option<u32> {
-    let target = fs::read_link(path).ok()?;
-    target
-        .to_str()?
-        .strip_prefix("socket:[")?
-        .strip_suffix(']')?
-        .parse()
-        .ok()
+/// Inodes of the sockets a process holds, piece by piece: whoever counts the time may stop between two. None when it may
+/// not be looked into.
+pub(crate) fn sockets_of(pid: u32) -> impl Iterator<Item = Vec<u32>> {
+    let pieces = descriptors::pieces(pid, MAX_FILES);
+    pieces.map(|sockets| sockets.into_iter().map(|(_, inode)| inode).collect())
 }
 
 fn stat(pid: u32) -> Option<ProcessStat> {
@@ -222,15 +206,12 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{clock, files};
+    use crate::host::clock;
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
     fn state_of(pid: u32) -> char {
-        let stat = files::read_foreign(Path::new(&format!("/proc/{pid}/stat")))
-            .unwrap()
-            .unwrap();
-        let text = String::from_utf8(stat).unwrap();
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         text.rsplit_once(')')
             .unwrap()
             .1

@@ -10,7 +10,7 @@ use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{Running, wait_until};
 use edgewarden_lab::stage::nft_script::NftScript;
 use edgewarden_lab::stage::preload::{HANGING_SYNC, Hang};
-use edgewarden_lab::stage::{Stage, StageOptions};
+use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -166,6 +166,8 @@ lab_test!(
         let rule = json!({"match": {"exe": "*/opt/chaos-rogue"}, "action": "freeze"});
         let stage = Stage::start(StageOptions {
             configuration: json!({"isolation": {"processes": [rule], "confirmSeconds": 30}, "shadow": {"refreshSeconds": 60}}),
+            // An agent that is stopped takes long turns.
+            turns: Turns::Unmeasured,
             ..options()
         });
         let stage = stage.unwrap();

@@ -2,7 +2,9 @@
 
 mod boot;
 mod chaos;
+mod cheap_questions;
 mod crash;
+mod foreign_files;
 mod history;
 mod hostile_log;
 mod hostile_nft;
