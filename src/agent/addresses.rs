@@ -4,7 +4,6 @@
 //! whether the control channel works. Out: addresses for the enforcer, what to watch for in DNS answers
 //! ([`super::dns_feed`]), and what did not resolve for the board. When what is looked up is `quarantine::lifelines::lookups`'.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,15 +11,16 @@ use tokio::task::JoinSet;
 
 use super::context::Connected;
 use super::enforcer::EnforcerCommand;
+use super::host_reader::HostReader;
 use super::names::Names;
 use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
 use crate::config::Config;
 use crate::control::status::LifelineStatus;
+use crate::host::clock;
 use crate::host::net::uplinks::{self, Uplink};
-use crate::host::worker::Worker;
-use crate::host::{clock, surroundings};
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
+use crate::quarantine::lifelines::host_settings::HostSettings;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
 use crate::quarantine::lifelines::lookups::Lookups;
 use crate::quarantine::orders::order::Protocol;
@@ -33,8 +33,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const LOOK_URGENT: Duration = Duration::from_secs(10);
 /// How long the nucleus may take to tell its endpoints; names must not wait for it longer.
 const NUCLEUS_LIMIT: Duration = Duration::from_secs(10);
-/// How long the host's files, or its processes and sockets, may take to be read; what was last read stays then.
-const HOST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Resolves for ever.
 pub(super) struct Resolver {
@@ -48,22 +46,10 @@ pub(super) struct Resolver {
     /// Told when the control channel was looked up for the first time.
     pub(super) looked_up: watch::Sender<bool>,
     pub(super) host: HostReader,
-}
-
-/// What the host told last, and who reads it.
-#[derive(Clone)]
-pub(super) struct HostReader {
-    files: Worker,
-    connections: Worker,
-    known: HostSettings,
-}
-
-/// Whom the host is configured to talk to.
-#[derive(Clone, Default)]
-struct HostSettings {
-    nameservers: Vec<IpAddr>,
-    resolvers: Vec<IpAddr>,
-    time_servers: Vec<String>,
+    /// Whom the host is configured to talk to, as it said last.
+    pub(super) configured: HostSettings,
+    /// Why it is not known where the nucleus is connected.
+    pub(super) unseen: Option<String>,
 }
 
 impl Resolver {
@@ -125,21 +111,23 @@ impl Resolver {
         endpoints: &nucleus::NucleusEndpoints,
         lookups: &mut Lookups,
     ) {
-        self.host.read_files().await;
+        self.configured = self.host.read_files().await;
         let around = self.surroundings(config, endpoints);
         let lifelines = &config.isolation.settings.lifelines;
         let targets = targets(lifelines, &around);
-        let nameservers = self.host.known.nameservers.clone();
+        let nameservers = self.configured.nameservers();
         self.watched
             .send_replace(WatchedNames::new(&targets, nameservers));
         lookups.set(targets);
         if lifelines.data_endpoint {
             self.look_at_uplinks(control_ports(&around)).await;
+        } else {
+            self.unseen = None;
         }
     }
 
     fn surroundings(&self, config: &Config, endpoints: &nucleus::NucleusEndpoints) -> Surroundings {
-        let mut time_servers = self.host.known.time_servers.clone();
+        let mut time_servers = self.configured.time_servers();
         time_servers.extend(config.isolation.time_servers.iter().cloned());
         let configured = config.isolation.data_endpoint.clone();
         let endpoints = endpoints.clone();
@@ -151,13 +139,15 @@ impl Resolver {
             credentials: endpoints.credentials,
             data_plane_is_iotdata: endpoints.data_plane_is_iotdata,
             data_plane_port: endpoints.data_plane_port,
-            resolvers: self.host.known.resolvers.clone(),
+            resolvers: self.configured.resolvers(),
             time_servers,
         }
     }
 
     fn tell(&self, lookups: &Lookups, endpoints: &nucleus::NucleusEndpoints) {
         let mut unresolved = lookups.unresolved();
+        unresolved.extend(self.configured.problems());
+        unresolved.extend(self.unseen.clone());
         let isolation = &self.connected.context.config.borrow().isolation;
         let known = endpoints.data.is_some() || isolation.data_endpoint.is_some();
         if isolation.settings.lifelines.data_endpoint && !known {
@@ -178,20 +168,18 @@ impl Resolver {
     }
 
     /// Where the nucleus is connected right now: DNS may already name other addresses.
-    async fn look_at_uplinks(&self, ports: Vec<u16>) {
+    async fn look_at_uplinks(&mut self, ports: Vec<u16>) {
         let nucleus = self.connected.nucleus_process();
         let look = move || uplinks::of_nucleus(nucleus, &ports);
-        let found = match self.host.connections.run(look).await {
+        let found = match self.host.look(look).await {
             Ok(found) => found,
-            Err(error) => {
+            Err(why) => {
                 // The addresses known are kept; nobody is told of a change that was not seen.
-                tracing::warn!(
-                    "where the nucleus is connected is not known: {}",
-                    crate::error_text(&error)
-                );
+                self.unseen = Some(why);
                 return;
             }
         };
+        self.unseen = None;
         let endpoint = |uplink: &Uplink| Endpoint {
             purpose: Purpose::DataEndpoint,
             address: uplink.remote.ip(),
@@ -207,31 +195,6 @@ impl Resolver {
         });
         let enforcer = &self.connected.context.enforcer;
         enforcer.send(EnforcerCommand::Addresses(endpoints)).await;
-    }
-}
-
-impl HostReader {
-    pub(super) fn new() -> Self {
-        Self {
-            files: Worker::new("host-files", HOST_LIMIT),
-            connections: Worker::new("uplinks", HOST_LIMIT),
-            known: HostSettings::default(),
-        }
-    }
-
-    async fn read_files(&mut self) {
-        let read = || HostSettings {
-            nameservers: surroundings::nameservers(),
-            resolvers: surroundings::resolvers(),
-            time_servers: surroundings::time_servers(),
-        };
-        match self.files.run(read).await {
-            Ok(known) => self.known = known,
-            Err(error) => tracing::warn!(
-                "the host's resolvers and time servers are those last read: {}",
-                crate::error_text(&error)
-            ),
-        }
     }
 }
 

@@ -39,6 +39,16 @@ pub(crate) struct LastGood {
     pub(crate) source: &'static str,
 }
 
+impl LastGood {
+    /// What nobody chose.
+    pub(super) fn defaults() -> Self {
+        Self {
+            config: Config::defaults(),
+            source: DEFAULTS,
+        }
+    }
+}
+
 /// The source of a configuration that nobody chose, as the status has it.
 pub(super) const DEFAULTS: &str = "defaults";
 
@@ -59,10 +69,7 @@ pub(crate) fn last_good(state_directory: &Path, development: Development) -> Las
         Ok(config) => LastGood { config, source },
         Err(faults) => {
             tracing::warn!("{} is not valid and not used: {}", path.display(), join(&faults));
-            LastGood {
-                config: Config::defaults(),
-                source: DEFAULTS,
-            }
+            LastGood::defaults()
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Feeds the lifelines with the DNS answers that this machine gets while something is cut.
 //!
 //! In: what is watched for ([`super::addresses`]), the enforcement state, DNS messages ([`crate::host::net::dns_tap`]).
-//! Out: addresses for the enforcer, at once. The tap is open only while it can be of use. What counts is
-//! `quarantine::dns_answers`'. A tap that cannot be opened costs speed only: names are looked up anyway.
+//! Out: addresses for the enforcer, at once. The tap is open only while it can be of use, and its messages are looked at
+//! on its own thread, from which only addresses come. What counts is `quarantine::dns_answers`'. A tap that cannot be
+//! opened costs speed only: names are looked up anyway.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,16 +14,12 @@ use super::enforcement::Enforcement;
 use super::enforcer::EnforcerCommand;
 use crate::host::clock;
 use crate::host::net::dns_tap::{DnsTap, TapError};
-use crate::quarantine::lifelines::dns_answers::{DnsAnswers, WatchedNames};
+use crate::quarantine::lifelines::dns_answers::{Datagram, DnsAnswers, WatchedNames};
 use crate::quarantine::lifelines::lifeline::Endpoint;
 
 /// From one batch of addresses to the next: each may load the rules, and any program can ask for many buckets' names.
 /// What comes meanwhile waits in the kernel, and is lost when that is full.
 const PAUSE: Duration = Duration::from_millis(100);
-/// After every batch: 32,000 messages a second are more than any honest resolver sends.
-const BREATH: Duration = Duration::from_millis(2);
-/// Messages taken in one batch.
-const MAX_BATCH: usize = 64;
 /// How long an endpoint that was told is not told again.
 const TOLD: Duration = Duration::from_secs(60);
 /// Endpoints remembered as told; beyond it all are told anew.
@@ -74,26 +71,22 @@ impl DnsFeed {
 
     /// Feeds until the tap is of no use.
     async fn feed(&mut self) -> Result<(), TapError> {
-        let mut tap = DnsTap::open()?;
-        tracing::debug!("DNS answers are watched");
-        let mut memory = Seen::default();
-        loop {
-            tokio::select! {
-                ready = tap.ready() => ready?,
-                _ = self.until(false) => return Ok(()),
-            }
+        let (watched, mut memory) = (self.watched.clone(), Seen::default());
+        let look = move |datagram: &Datagram<'_>| {
             let now = clock::now().uptime;
-            let news = {
-                let watched = self.watched.borrow();
-                memory.take_batch(&mut tap, &watched, now)?
+            let found = memory.answers.see(datagram, &watched.borrow(), now);
+            memory.news(found, now)
+        };
+        let mut tap = DnsTap::open()?.in_background(look)?;
+        tracing::debug!("DNS answers are watched");
+        loop {
+            let news = tokio::select! {
+                news = tap.next() => news?,
+                _ = self.until(false) => return Ok(()),
             };
-            // A flood of messages keeps the tap readable: nobody else would get a turn on this thread.
-            tokio::time::sleep(BREATH).await;
-            if !news.is_empty() {
-                tracing::debug!("{} endpoints of lifelines in DNS answers", news.len());
-                self.enforcer.send(EnforcerCommand::Addresses(news)).await;
-                tokio::time::sleep(PAUSE).await;
-            }
+            tracing::debug!("{} endpoints of lifelines in DNS answers", news.len());
+            self.enforcer.send(EnforcerCommand::Addresses(news)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
@@ -106,22 +99,6 @@ struct Seen {
 }
 
 impl Seen {
-    /// Takes what waits, at most a batch; the endpoints that are news.
-    fn take_batch(
-        &mut self,
-        tap: &mut DnsTap,
-        watched: &WatchedNames,
-        now: Duration,
-    ) -> Result<Vec<Endpoint>, TapError> {
-        let mut found = Vec::new();
-        for _ in 0..MAX_BATCH {
-            if !tap.take(|datagram| found.extend(self.answers.see(datagram, watched, now)))? {
-                break;
-            }
-        }
-        Ok(self.news(found, now))
-    }
-
     fn news(&mut self, mut found: Vec<Endpoint>, now: Duration) -> Vec<Endpoint> {
         if self.told.len() >= MAX_TOLD {
             self.told.clear();

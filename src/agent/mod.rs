@@ -1,6 +1,6 @@
 //! Wiring: what is started, in which order, and how it stops.
 //!
-//! 1. state directory and lock, last good configuration
+//! 1. state directory and lock (a predecessor that is deaf is ended: `takeover`), last good configuration
 //! 2. **the journal is enforced** ([`enforcer`]), before the network is used for anything
 //! 3. what needs no nucleus: capture, control socket, intervals, the local detector
 //! 4. the nucleus: configuration, lifeline addresses, then shadow and reports
@@ -8,7 +8,7 @@
 //! Everything that goes on is a task of the `supervisor`, made from what is shared (`context`).
 //!
 //! Invariants: no failure after step 1 ends the process, because the nucleus rations exits (three an hour); no task is
-//! silently gone; stopping leaves the kernel's rules as they are.
+//! silently gone; stopping leaves the kernel's rules as they are; a disk that does not answer is not waited for.
 
 mod addresses;
 mod board;
@@ -20,6 +20,7 @@ mod detector;
 mod dns_feed;
 mod enforcement;
 pub mod enforcer;
+mod host_reader;
 mod names;
 pub mod observer;
 mod pulse;
@@ -27,10 +28,10 @@ mod reporter;
 mod shadow;
 mod start;
 mod supervisor;
+mod takeover;
 mod watches;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -38,11 +39,14 @@ use tokio::sync::watch;
 use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
 use crate::config::document::Development;
-use crate::host::files::state_directory;
+use crate::host::worker::Worker;
 use crate::host::{clock, files};
+use crate::report::last::LastReport;
 use board::Board;
 use channel::{Channel, ChannelState};
+use configuration::LastGood;
 use context::Context;
+use enforcement::EnforcerTask;
 use supervisor::Supervisor;
 
 /// How the agent is started.
@@ -69,13 +73,19 @@ pub async fn run(start: Start, lookup: impl Fn(&str) -> Option<String>) -> std::
     let mut supervisor = Supervisor::new(board.clone());
     // Held until every task has ended: a successor must not begin while we still write.
     let mut lock = None;
+    let mut ended = None;
     tokio::select! {
-        () = serve(&start, lookup, cell, board, &mut supervisor, &mut lock) => {}
+        () = serve(&start, lookup, cell, board, &mut supervisor, &mut lock, &mut ended) => {}
+        // From the first moment: what is waited for at the start may take longer than the watchdog's patience.
+        () = pulse::run() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping; the rules in the kernel stay as they are");
     supervisor.stop().await;
+    if let Some(enforcer) = ended {
+        enforcer.last_words().await;
+    }
     drop(lock);
     Ok(())
 }
@@ -87,20 +97,25 @@ async fn serve(
     board: Board,
     supervisor: &mut Supervisor,
     lock: &mut Option<files::FileLock>,
+    ended: &mut Option<EnforcerTask>,
 ) {
     let directory = &start.state_directory;
-    *lock = own(directory).await;
-    let last_good = configuration::last_good(directory, start.development);
+    let disk = Worker::new("state-directory", takeover::DISK_LIMIT);
+    let owned = takeover::own(start, &lookup, &disk).await;
+    *lock = owned.lock;
+    let last_good = last_good(start, &disk).await;
     let config = last_good.config;
     let is_configured = last_good.source != configuration::DEFAULTS;
     board.update(|status| {
         status.version = env!("CARGO_PKG_VERSION").into();
         status.started = Some(clock::now().wall);
+        status.predecessor = owned.predecessor;
         status.configuration.source = last_good.source.into();
         status.mode = configuration::mode(&config);
     });
     let settings = configuration::settings(&config, None);
     let (enforcer, enforcement) = enforcement::restore(directory, settings).await;
+    *ended = Some(enforcer.clone());
     supervisor.start("enforcer", move || enforcer.clone().run());
 
     let (publish, configs) = watch::channel(config.clone());
@@ -112,7 +127,8 @@ async fn serve(
         board,
         state_directory: directory.clone(),
     };
-    let local = start::local(start, &config, &context, supervisor);
+    let last = last_report(start, &disk).await;
+    let local = start::local(start, &config, last.as_ref(), &context, supervisor);
     let region = lookup("AWS_REGION").as_deref().and_then(nucleus::region);
     match Nucleus::connect(lookup) {
         Ok(nucleus) => start::connected(start, context, nucleus, region, publish, local, supervisor),
@@ -125,34 +141,37 @@ async fn serve(
     supervisor.run().await;
 }
 
-/// Makes the state directory ours alone. A second agent waits: two would fight over the same table.
-async fn own(directory: &Path) -> Option<files::FileLock> {
-    match state_directory::prepare(directory) {
-        Ok(None) => {}
-        Ok(Some(mode)) => {
-            let path = directory.display();
-            tracing::warn!("{path} could be looked into by others (mode {mode:04o}): closed to them");
+/// The last good configuration, or the defaults while the disk does not answer.
+async fn last_good(start: &Start, disk: &Worker) -> LastGood {
+    let (directory, development) = (start.state_directory.clone(), start.development);
+    let read = move || configuration::last_good(&directory, development);
+    read_early(disk, "the last good configuration", read)
+        .await
+        .unwrap_or_else(LastGood::defaults)
+}
+
+/// The newest report of the run before. While it is not known, one may follow it too soon and be refused.
+async fn last_report(start: &Start, disk: &Worker) -> Option<LastReport> {
+    let directory = start.state_directory.clone();
+    let read = move || reporter::memory::last_report(&directory);
+    read_early(disk, "the newest report", read).await.flatten()
+}
+
+/// Reads what the start can do without; none, which is told, when the disk does not answer in time.
+async fn read_early<T: Send + 'static>(
+    disk: &Worker,
+    what: &str,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let problem = if disk.is_idle() {
+        match disk.run(read).await {
+            Ok(found) => return Some(found),
+            Err(error) => crate::error_text(&error),
         }
-        Err(error) => {
-            tracing::error!("{}: orders will not survive a restart", crate::error_text(&error));
-            return None;
-        }
-    }
-    let path = directory.join(state_directory::LOCK);
-    let mut said = false;
-    loop {
-        match files::lock(&path) {
-            Ok(Some(lock)) => return Some(lock),
-            Ok(None) if !said => {
-                tracing::warn!("another agent holds {}: waiting until it ends", path.display());
-                said = true;
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!("{}", crate::error_text(&error));
-                return None;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    } else {
+        // Waiting once is enough.
+        "the disk still has no answer".to_owned()
+    };
+    tracing::error!("{what} could not be read, going on without it: {problem}");
+    None
 }

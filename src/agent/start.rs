@@ -12,11 +12,12 @@ use wildmatch::WildMatch;
 use super::context::{Connected, Context, ThingName};
 use super::control;
 use super::control::server::Server;
+use super::host_reader::HostReader;
 use super::observer::intervals::Intervals;
 use super::observer::{ObserveSettings, Observer};
 use super::reporter::{Reporter, memory, questions};
 use super::supervisor::Supervisor;
-use super::{Start, addresses, configuration, detector, dns_feed, pulse, shadow, watches};
+use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches};
 use crate::cloud::link::Nucleus;
 use crate::config::{CaptureConfig, Config};
 use crate::host::capture::Receiver;
@@ -24,6 +25,8 @@ use crate::host::clock;
 use crate::host::net::uplinks::Uplink;
 use crate::host::worker::Worker;
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
+use crate::quarantine::lifelines::host_settings::HostSettings;
+use crate::report::last::LastReport;
 
 /// What the tasks that talk to the nucleus take over from those that do not.
 pub(super) struct Local {
@@ -31,9 +34,14 @@ pub(super) struct Local {
     questions: questions::ReportCalls,
 }
 
-/// Starts what needs no nucleus.
-pub(super) fn local(start: &Start, config: &Config, context: &Context, supervisor: &mut Supervisor) -> Local {
-    supervisor.start("pulse", pulse::run);
+/// Starts what needs no nucleus; `last` is the newest report of the run before.
+pub(super) fn local(
+    start: &Start,
+    config: &Config,
+    last: Option<&LastReport>,
+    context: &Context,
+    supervisor: &mut Supervisor,
+) -> Local {
     let enforcer = context.enforcer.clone();
     supervisor.start("packet-filter-watch", move || {
         watches::packet_filter(enforcer.clone())
@@ -54,8 +62,7 @@ pub(super) fn local(start: &Start, config: &Config, context: &Context, superviso
     };
     supervisor.start("control-socket", move || server.clone().run());
 
-    let last = memory::last_report(&start.state_directory);
-    let since_last = last.as_ref().map(memory::since);
+    let since_last = last.map(memory::since);
     let intervals = Intervals::new(observer, config.reporting.interval, since_last);
     // The detector listens before the first interval can be closed.
     let (watched, closed) = (context.clone(), intervals.clone());
@@ -124,7 +131,7 @@ fn lifelines(
 ) -> watch::Receiver<Vec<Uplink>> {
     let (watched, names) = watch::channel(WatchedNames::default());
     let (uplinks, connections) = watch::channel(Vec::new());
-    let (shared, host) = (connected.clone(), addresses::HostReader::new());
+    let (shared, host) = (connected.clone(), HostReader::new());
     supervisor.start("addresses", move || {
         let resolver = addresses::Resolver {
             connected: shared.clone(),
@@ -133,6 +140,8 @@ fn lifelines(
             uplinks: uplinks.clone(),
             looked_up: looked_up.clone(),
             host: host.clone(),
+            configured: HostSettings::default(),
+            unseen: None,
         };
         resolver.run()
     });

@@ -1,7 +1,7 @@
 //! Keeps every task of the agent going: one that ends or panics is told and started again.
 //!
-//! In: a name and a closure for each task, which makes it from what is shared. Out: running tasks; on the status board
-//! each with how often it was started again, when it last ended and why.
+//! In: a name and a closure for each task, which makes it from what is shared; why a task has ended, from those that know.
+//! Out: running tasks; on the status board each with how often it was started again, when it last ended and why.
 //! Invariants: no task is silently gone, and none is given up; a task that fails again and again costs one start a minute.
 //! Absent: whatever a task knew when it ended. What must outlive it is in what the closure holds.
 
@@ -22,15 +22,30 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A task that ran for this long has recovered: its next end is a new fault.
 const STEADY: Duration = Duration::from_secs(300);
-/// Longest reason in characters; a panic may carry anything.
+/// Longest reason in characters; a panic may carry anything, and so may an error.
 const MAX_WHY: usize = 256;
 
-type Running = Timed<dyn Future<Output = ()> + Send>;
+type Running = Timed<dyn Future<Output = Ending> + Send>;
+
+/// Why a task has ended by itself, in words for people.
+pub(super) struct Ending(String);
+
+impl From<()> for Ending {
+    fn from((): ()) -> Self {
+        Self("it came to its end".to_owned())
+    }
+}
+
+impl From<String> for Ending {
+    fn from(why: String) -> Self {
+        Self(why)
+    }
+}
 
 /// Every task, and those that run.
 pub(super) struct Supervisor {
     tasks: Vec<Task>,
-    running: JoinSet<()>,
+    running: JoinSet<Ending>,
     board: Board,
 }
 
@@ -56,7 +71,7 @@ impl Supervisor {
     /// Starts a task. `make` makes it each time, and only clones what the task needs: a panic in it ends the agent.
     pub(super) fn start<F>(&mut self, name: &'static str, mut make: impl FnMut() -> F + Send + 'static)
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output: Into<Ending>> + Send + 'static,
     {
         self.board.update(|status| {
             status.tasks.push(TaskStatus {
@@ -66,7 +81,10 @@ impl Supervisor {
         });
         let mut task = Task {
             name,
-            make: Box::new(move || timed(name, Box::pin(make()))),
+            make: Box::new(move || {
+                let task = make();
+                timed(name, Box::pin(async move { task.await.into() }))
+            }),
             id: None,
             begun: Instant::now(),
             pause: FIRST_PAUSE,
@@ -88,7 +106,7 @@ impl Supervisor {
             };
             tokio::select! {
                 Some(ended) = self.running.join_next_with_id() => match ended {
-                    Ok((id, ())) => self.ended(id, "it came to its end"),
+                    Ok((id, Ending(why))) => self.ended(id, &why),
                     Err(error) => self.ended(error.id(), &reason(error)),
                 },
                 () = wait => self.start_what_is_due(),
@@ -105,13 +123,14 @@ impl Supervisor {
         let Some(place) = self.tasks.iter().position(|task| task.id == Some(id)) else {
             return;
         };
+        let why: String = why.chars().take(MAX_WHY).collect();
         let task = &mut self.tasks[place];
         let pause = task.rest();
         let name = task.name;
         self.board.update(|status| {
             if let Some(told) = status.tasks.get_mut(place) {
                 told.ended = Some(clock::now().wall);
-                told.why = Some(why.to_owned());
+                told.why = Some(why.clone());
             }
         });
         tracing::error!(
@@ -136,7 +155,7 @@ impl Supervisor {
 }
 
 impl Task {
-    fn begin(&mut self, running: &mut JoinSet<()>) {
+    fn begin(&mut self, running: &mut JoinSet<Ending>) {
         self.due = None;
         self.begun = Instant::now();
         self.id = Some(running.spawn((self.make)()).id());
@@ -159,9 +178,7 @@ fn reason(error: JoinError) -> String {
     let Ok(panic) = error.try_into_panic() else {
         return "it was stopped".to_owned();
     };
-    let said = said(panic.as_ref());
-    let said: String = said.chars().take(MAX_WHY).collect();
-    format!("it panicked: {said}")
+    format!("it panicked: {}", said(panic.as_ref()))
 }
 
 fn said(panic: &(dyn Any + Send)) -> &str {

@@ -41,7 +41,7 @@ async fn a_task_that_panics_is_told_and_started_again() {
     let starts = Arc::new(AtomicU64::new(0));
     let shared = Arc::clone(&starts);
     supervisor.start("unlucky", move || fails(Arc::clone(&shared)));
-    supervisor.start("steady", std::future::pending);
+    supervisor.start("steady", std::future::pending::<()>);
     for_a_while(&mut supervisor, Duration::from_millis(100)).await;
     let ended = task(&board, "unlucky");
     assert_eq!((ended.restarts, starts.load(Ordering::SeqCst)), (0, 1));
@@ -85,4 +85,17 @@ async fn a_task_that_recovered_is_started_again_soon() {
         after_long.restarts, 5,
         "started again at once after the long life"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_knows_why_it_ends_is_quoted() {
+    let (mut supervisor, board) = supervisor();
+    supervisor.start("watch", || async { "the kernel refuses: no right".to_owned() });
+    supervisor.start("long", || async { "x".repeat(10_000) });
+    for_a_while(&mut supervisor, Duration::from_millis(100)).await;
+    assert_eq!(
+        task(&board, "watch").why.as_deref(),
+        Some("the kernel refuses: no right")
+    );
+    assert_eq!(task(&board, "long").why.unwrap().chars().count(), MAX_WHY);
 }

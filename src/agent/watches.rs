@@ -1,10 +1,12 @@
 //! Tasks that only pass news on: changes of the packet filter and of interfaces for the enforcer, the link to the nucleus
 //! for the board.
 //!
-//! In: the kernel's notifications, the link. Out: commands without content, because the enforcer looks at everything. What
-//! cannot be watched is tried again, and meanwhile found by the enforcer's timer.
+//! In: the kernel's notifications, the link. Out: commands without content, because the enforcer looks at everything; the
+//! reason why nothing more is heard, for the supervisor, which tells it and tries again. Meanwhile the enforcer's timer finds
+//! what has changed.
 
-use std::time::Duration;
+use std::convert::Infallible;
+use std::io;
 
 use super::board::Board;
 use super::context::Connected;
@@ -14,48 +16,46 @@ use crate::cloud::link::{LinkState, LinkWatch};
 use crate::host::net::link_watch::LinkWatch as InterfaceWatch;
 use crate::host::netfilter::watch as nft_watch;
 
-/// After the kernel could not be watched: what it refuses once it refuses for long.
-const RETRY: Duration = Duration::from_secs(60);
-
-/// Has the kernel compared whenever somebody changed the packet filter, so that a flushed table is back at once.
-pub(super) async fn packet_filter(enforcer: Enforcement) {
-    let mut said = Said::default();
-    loop {
-        match nft_watch::open() {
-            Ok(mut changes) => {
-                while let Some(change) = changes.recv().await {
-                    enforcer.send(EnforcerCommand::KernelChanged(change)).await;
-                }
-                said.once(
-                    "changes of the packet filter",
-                    "the kernel ended the subscription",
-                );
-            }
-            Err(error) => said.once("changes of the packet filter", &crate::error_text(&error)),
+/// Has the kernel compared whenever somebody changed the packet filter, so that a flushed table is back at once; gives why it
+/// has ended.
+pub(super) async fn packet_filter(enforcer: Enforcement) -> String {
+    let watched = async {
+        let mut changes = nft_watch::open()?;
+        loop {
+            let change = changes.recv().await.ok_or_else(thread_gone)??;
+            enforcer.send(EnforcerCommand::KernelChanged(change)).await;
         }
-        tokio::time::sleep(RETRY).await;
-    }
+    };
+    found_late("changes of the packet filter", watched.await)
 }
 
-/// Has the rules follow the interfaces: those of a new one would leave past the IP stack unseen.
-pub(super) async fn interfaces(enforcer: Enforcement) {
-    let mut said = Said::default();
-    loop {
-        match InterfaceWatch::open().and_then(InterfaceWatch::in_background) {
-            Ok(mut changes) => {
-                while changes.recv().await.is_some() {
-                    enforcer.send(EnforcerCommand::LinksChanged).await;
-                }
-                said.once("changes of interfaces", "the kernel ended the subscription");
-            }
-            Err(error) => said.once("changes of interfaces", &crate::error_text(&error)),
+/// Has the rules follow the interfaces: those of a new one would leave past the IP stack unseen. Gives why it has ended.
+pub(super) async fn interfaces(enforcer: Enforcement) -> String {
+    let watched = async {
+        let mut changes = InterfaceWatch::open()?.in_background()?;
+        loop {
+            changes.recv().await.ok_or_else(thread_gone)??;
+            enforcer.send(EnforcerCommand::LinksChanged).await;
         }
-        tokio::time::sleep(RETRY).await;
-    }
+    };
+    found_late("changes of interfaces", watched.await)
 }
 
-/// Shows the link to the nucleus on the board, and tells the nucleus that we run once it is known for which thing.
-pub(super) async fn nucleus_link(connected: Connected) {
+fn thread_gone() -> io::Error {
+    io::Error::other("the thread that waits for the kernel is gone")
+}
+
+fn found_late(what: &str, ended: io::Result<Infallible>) -> String {
+    let Err(error) = ended;
+    format!(
+        "{what} are found by the timer only: {}",
+        crate::error_text(&error)
+    )
+}
+
+/// Shows the link to the nucleus on the board, and tells the nucleus that we run once it is known for which thing. Gives why it
+/// has ended.
+pub(super) async fn nucleus_link(connected: Connected) -> String {
     let introduce = async {
         connected.thing().await;
         // Both nuclei take RUNNING; one that does not knows that we run anyway.
@@ -68,6 +68,7 @@ pub(super) async fn nucleus_link(connected: Connected) {
         introduce,
         show(connected.nucleus.link(), &connected.context.board)
     );
+    "the client of the nucleus' IPC is gone".to_owned()
 }
 
 async fn show(mut link: LinkWatch, board: &Board) {
@@ -79,20 +80,9 @@ async fn show(mut link: LinkWatch, board: &Board) {
         };
         board.update(|status| status.cloud.ipc = text);
         if !link.changed().await {
+            // What it said last is true no more, and nobody will say anything else.
+            board.update(|status| status.cloud.ipc = "not connected: the client is gone".to_owned());
             return;
-        }
-    }
-}
-
-/// Tells a fault that stays only once.
-#[derive(Default)]
-struct Said(Option<String>);
-
-impl Said {
-    fn once(&mut self, what: &str, why: &str) {
-        if self.0.as_deref() != Some(why) {
-            tracing::warn!("{what} are found by the timer only: {why}");
-            self.0 = Some(why.to_owned());
         }
     }
 }

@@ -82,6 +82,9 @@ fn table(list: &SocketList, width: usize) -> String {
             ", {shown} shown: narrow them down with --process, --remote, --listening"
         );
     }
+    if !list.every_process_seen {
+        text.push_str("; not every process was looked into in time, so some names are missing");
+    }
     text.push('\n');
     text
 }

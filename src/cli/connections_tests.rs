@@ -6,7 +6,7 @@ use super::*;
 
 fn list(exe: &str) -> SocketList {
     serde_json::from_value(json!({
-        "open": 70, "matching": 3,
+        "open": 70, "matching": 3, "everyProcessSeen": true,
         "connections": [
             {"protocol": "tcp", "state": "listening", "local": "0.0.0.0:22", "remote": null, "interface": null, "uid": 0,
              "process": {"identity": {"pid": 5, "startTicks": 1}, "name": "sshd", "exe": null,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Failure, environment, out, place, safe};
 use crate::agent::configuration;
-use crate::agent::enforcer::Enforcer;
+use crate::agent::enforcer::{Enforcer, HostMachine, mailbox};
 use crate::config::document::Development;
 use crate::host::files;
 use crate::host::files::state_directory::LOCK;
@@ -48,7 +48,9 @@ async fn restore(directory: &Path, development: Development) -> Result<String, F
     };
     let last_good = configuration::last_good(directory, development);
     let settings = configuration::settings(&last_good.config, None);
-    let (_enforcer, handle) = Enforcer::restore(directory, settings).await;
+    let (machine, (handle, mailbox)) = (HostMachine::new(directory), mailbox());
+    drop(Enforcer::restore_on(machine.clone(), settings, mailbox).await);
+    machine.last_words().await;
     let state = handle.state().borrow().clone();
     sentence(&state).map_err(|text| Failure { text, code: 1 })
 }

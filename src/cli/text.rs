@@ -23,6 +23,9 @@ pub(super) fn status(status: &Status) -> String {
         "Edgewarden",
         format!("{} on {thing}, mode {}", status.version, status.mode),
     );
+    if let Some(predecessor) = &status.predecessor {
+        line("Took over", predecessor.clone());
+    }
     enforcement(&status.enforcement, &mut line);
     let channel = if status.cloud.channel_works {
         "works"

@@ -90,7 +90,7 @@ impl AskError {
 /// # Errors
 /// [`AskError`].
 pub fn ask<Q: Ask>(socket: &Path, question: Q) -> Result<Q::Answer, AskError> {
-    exchange(socket, question)
+    exchange(socket, question, LIMIT, |_| Ok(()))
 }
 
 /// Asks the agent; gives its answer as it came, with members that this program may not know.
@@ -98,10 +98,29 @@ pub fn ask<Q: Ask>(socket: &Path, question: Q) -> Result<Q::Answer, AskError> {
 /// # Errors
 /// [`AskError`].
 pub fn ask_json<Q: Ask>(socket: &Path, question: Q) -> Result<Value, AskError> {
-    exchange(socket, question)
+    exchange(socket, question, LIMIT, |_| Ok(()))
 }
 
-fn exchange<T: DeserializeOwned>(socket: &Path, question: impl Ask) -> Result<T, AskError> {
+/// The same, of an agent that may be anything but well: `limit` is what each read or write may take (connecting to one
+/// that takes no connections any more has no limit), and `meet` sees who is connected before anything is asked.
+///
+/// # Errors
+/// [`AskError`]; what `meet` says is the source of a [`AskError::NoAnswer`].
+pub fn ask_json_within<Q: Ask>(
+    socket: &Path,
+    question: Q,
+    limit: Duration,
+    meet: impl FnOnce(&UnixStream) -> io::Result<()>,
+) -> Result<Value, AskError> {
+    exchange(socket, question, limit, meet)
+}
+
+fn exchange<T: DeserializeOwned>(
+    socket: &Path,
+    question: impl Ask,
+    limit: Duration,
+    meet: impl FnOnce(&UnixStream) -> io::Result<()>,
+) -> Result<T, AskError> {
     let mut stream = UnixStream::connect(socket).map_err(|source| {
         let socket = socket.to_owned();
         match source.kind() {
@@ -110,7 +129,8 @@ fn exchange<T: DeserializeOwned>(socket: &Path, question: impl Ask) -> Result<T,
             _ => AskError::NotRunning { socket, source },
         }
     })?;
-    let answer = talk(&mut stream, &question.into()).map_err(|source| AskError::NoAnswer {
+    let answer = meet(&stream).and_then(|()| talk(&mut stream, &question.into(), limit));
+    let answer = answer.map_err(|source| AskError::NoAnswer {
         socket: socket.to_owned(),
         source,
     })?;
@@ -124,9 +144,9 @@ fn exchange<T: DeserializeOwned>(socket: &Path, question: impl Ask) -> Result<T,
     })
 }
 
-fn talk(stream: &mut UnixStream, request: &Request) -> io::Result<String> {
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+fn talk(stream: &mut UnixStream, request: &Request, limit: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     stream.write_all(request_line(request)?.as_bytes())?;
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;

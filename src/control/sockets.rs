@@ -154,6 +154,8 @@ pub struct SocketList {
     pub open: u64,
     /// Sockets as wanted.
     pub matching: u64,
+    /// Whether every process was looked into in time; otherwise the holders of some sockets are missing.
+    pub every_process_seen: bool,
     /// As many of those as fit, in the order of states, protocols and local ends.
     pub connections: Vec<ListedSocket>,
 }
@@ -195,7 +197,8 @@ impl SocketHolder {
     }
 }
 
-/// The answer's list: wanted sockets in the order given, with traffic, as many as fit. `open` is how many there are.
+/// The answer's list: wanted sockets in the order given, with traffic, as many as fit, with all their holders. `open` is
+/// how many there are.
 /// What does not fit is counted and let go at once.
 #[must_use]
 pub fn list(
@@ -239,6 +242,7 @@ pub fn list(
     SocketList {
         open,
         matching,
+        every_process_seen: true,
         connections,
     }
 }

@@ -113,6 +113,9 @@ pub struct Status {
     pub thing: Option<String>,
     /// When the agent was started.
     pub started: Option<Timestamp>,
+    /// What became of an agent that was deaf and held the state directory; absent where there was none.
+    #[serde(default)]
+    pub predecessor: Option<String>,
     /// `enforce` or `observe`.
     pub mode: String,
     /// Orders and what the kernel was proven to do about them.

@@ -12,6 +12,7 @@ pub(crate) mod netfilter;
 pub(crate) mod priority;
 pub(crate) mod processes;
 pub(crate) mod program;
+pub(crate) mod sources;
 pub(crate) mod surroundings;
 pub(crate) mod turns;
 pub(crate) mod watchdog;

@@ -1,71 +1,117 @@
 //! What the host is configured to talk to: resolvers and time servers; and the resolver itself.
 //!
 //! In: `/etc/resolv.conf`, systemd-resolved's upstream list, timesyncd, chrony and ntpd configuration; a host name.
-//! Out: addresses and names. Files that do not exist are left out; a file that cannot be read counts as absent.
+//! Out: what each of these sources says, or why it says nothing (a file that is not there is no fault); addresses of a
+//! name. All of it belongs to others and may lie on anything: what hangs holds up the thread that reads that source.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "host is a door: reads system configuration"
 )]
 
+use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
-use crate::host::files;
+use nix::fcntl::AT_FDCWD;
 
-/// Resolvers and time servers taken; glibc itself uses three resolvers.
-const MAX_TAKEN: usize = 16;
+use crate::host::files::foreign::{self, FinalLink};
+use crate::quarantine::lifelines::host_settings::{HostFile, SourceReading};
+
+/// Largest configuration file in bytes: the longest that a distribution ships, all comments, have some 10,000.
+const MAX_FILE: u64 = 65_536;
+/// Entries of a folder looked at.
+const MAX_ENTRIES: usize = 1_000;
+/// Files of a folder read, in the order of their names.
+const MAX_FILES: usize = 32;
 /// Addresses taken of one answer.
 const MAX_ADDRESSES: usize = 32;
 
-/// Addresses of the configured resolvers, loopback stubs left out (loopback is a lifeline of its own).
-pub(crate) fn resolvers() -> Vec<IpAddr> {
-    let mut all = nameservers();
-    all.retain(|address| !address.is_loopback());
-    all
+/// A place where resolvers or time servers are configured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConfigurationSource {
+    pub(crate) path: &'static str,
+    form: SourceForm,
 }
 
-/// Everybody whom the host's configuration lets answer questions for names, loopback stubs included.
-pub(crate) fn nameservers() -> Vec<IpAddr> {
-    let mut all: Vec<IpAddr> = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
-        .iter()
-        .flat_map(|path| parse_resolvers(&text(Path::new(path))))
-        .collect();
-    all.sort_unstable();
-    all.dedup();
-    all.truncate(MAX_TAKEN);
-    all
+#[derive(Debug, Clone, Copy)]
+enum SourceForm {
+    Resolvers,
+    TimeServers,
+    /// A folder of such files with this ending; their daemon takes no others.
+    TimeServerFolder(&'static str),
 }
 
-/// Names or addresses of the configured time servers.
-pub(crate) fn time_servers() -> Vec<String> {
-    let mut paths: Vec<PathBuf> = vec![
-        "/etc/systemd/timesyncd.conf".into(),
-        "/etc/chrony/chrony.conf".into(),
-        "/etc/chrony.conf".into(),
-        "/etc/ntp.conf".into(),
-        "/etc/ntpsec/ntp.conf".into(),
-    ];
-    for directory in [
-        "/etc/systemd/timesyncd.conf.d",
-        "/etc/chrony/conf.d",
-        "/etc/chrony/sources.d",
-    ] {
-        let entries = std::fs::read_dir(directory).into_iter().flatten();
-        paths.extend(
-            entries
-                .take(MAX_TAKEN)
-                .filter_map(|entry| Some(entry.ok()?.path())),
-        );
+/// Every place that is looked at.
+pub(crate) const SOURCES: [ConfigurationSource; 10] = {
+    use SourceForm::{Resolvers, TimeServerFolder, TimeServers};
+    const fn source(path: &'static str, form: SourceForm) -> ConfigurationSource {
+        ConfigurationSource { path, form }
     }
-    let mut all: Vec<String> = paths
-        .iter()
-        .flat_map(|path| parse_time_servers(&text(path)))
-        .collect();
-    all.sort_unstable();
-    all.dedup();
-    all.truncate(MAX_TAKEN);
-    all
+    [
+        source("/etc/resolv.conf", Resolvers),
+        source("/run/systemd/resolve/resolv.conf", Resolvers),
+        source("/etc/systemd/timesyncd.conf", TimeServers),
+        source("/etc/chrony/chrony.conf", TimeServers),
+        source("/etc/chrony.conf", TimeServers),
+        source("/etc/ntp.conf", TimeServers),
+        source("/etc/ntpsec/ntp.conf", TimeServers),
+        source("/etc/systemd/timesyncd.conf.d", TimeServerFolder("conf")),
+        source("/etc/chrony/conf.d", TimeServerFolder("conf")),
+        source("/etc/chrony/sources.d", TimeServerFolder("sources")),
+    ]
+};
+
+/// What the resolver of the C library reads itself, and would wait for.
+const RESOLVER_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
+
+impl ConfigurationSource {
+    /// Reads it. Blocks for as long as its file system hangs.
+    pub(crate) fn read(&self) -> SourceReading {
+        let path = Path::new(self.path);
+        let files = match self.form {
+            SourceForm::Resolvers | SourceForm::TimeServers => vec![path.to_owned()],
+            SourceForm::TimeServerFolder(ending) => files_in(path, ending)?,
+        };
+        let outcomes = files.iter().filter_map(|file| {
+            let outcome = self.said_by(file).transpose()?;
+            Some((file.display().to_string(), outcome))
+        });
+        Ok(outcomes.collect())
+    }
+
+    fn said_by(&self, file: &Path) -> Result<Option<HostFile>, String> {
+        let bytes = foreign::read(file, MAX_FILE).map_err(|error| error.to_string())?;
+        Ok(bytes.map(|bytes| {
+            let text = String::from_utf8_lossy(&bytes);
+            match self.form {
+                SourceForm::Resolvers => HostFile {
+                    nameservers: parse_resolvers(&text),
+                    ..HostFile::default()
+                },
+                SourceForm::TimeServers | SourceForm::TimeServerFolder(_) => HostFile {
+                    time_servers: parse_time_servers(&text),
+                    ..HostFile::default()
+                },
+            }
+        }))
+    }
+}
+
+fn files_in(directory: &Path, ending: &str) -> Result<Vec<PathBuf>, String> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let paths = entries
+        .take(MAX_ENTRIES)
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    let is_meant = |path: &PathBuf| path.extension().is_some_and(|found| found == ending);
+    let mut files: Vec<PathBuf> = paths.filter(is_meant).collect();
+    files.sort_unstable();
+    files.truncate(MAX_FILES);
+    Ok(files)
 }
 
 /// Addresses of a host name, or the literal itself. Blocks for as long as the resolver is silent, half a minute perhaps.
@@ -76,6 +122,10 @@ pub(crate) fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
+    for path in RESOLVER_FILES {
+        let opened = foreign::open(AT_FDCWD, Path::new(path), FinalLink::Followed);
+        opened.map_err(|error| format!("{host} is not looked up, {path} cannot be read: {error}"))?;
+    }
     let answer = (host, 0).to_socket_addrs();
     let addresses = answer.map_err(|error| format!("{host} did not resolve: {error}"))?;
     let addresses = addresses.map(|address| address.ip()).take(MAX_ADDRESSES);
@@ -83,14 +133,6 @@ pub(crate) fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     all.sort_unstable();
     all.dedup();
     Ok(all)
-}
-
-fn text(path: &Path) -> String {
-    files::read_foreign(path)
-        .ok()
-        .flatten()
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
 }
 
 fn parse_resolvers(text: &str) -> Vec<IpAddr> {

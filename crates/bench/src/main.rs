@@ -11,6 +11,7 @@
 //!
 //! Packages and other people's programs are installed by `xtask`, where they are listed.
 
+mod chaos;
 mod device_report;
 mod error;
 mod figure;
@@ -20,6 +21,7 @@ mod model;
 mod program;
 mod quarantine;
 mod report;
+mod stall;
 mod traffic;
 mod usage;
 
@@ -61,6 +63,10 @@ enum Name {
     Report(device_report::DeviceReport),
     /// From an order to rules in the kernel, proven and reported; restart, tampering, idling, 100,000 remotes; against nft
     Quarantine(quarantine::Quarantine),
+    /// How long the thread that decides does not turn: broken logs, hanging disks, hostile files, floods
+    Stall(stall::Stall),
+    /// Minutes of random faults of all kinds while orders go on; afterwards all must be well
+    Chaos(chaos::Chaos),
     /// The enforcer on a fake machine: random orders, failures and restarts against the reference model
     Model(model::Model),
 }
@@ -87,6 +93,8 @@ fn main() -> ExitCode {
         Name::Traffic(bench) => run(bench, quiet),
         Name::Report(bench) => run(bench, quiet),
         Name::Quarantine(bench) => run(bench, quiet),
+        Name::Stall(bench) => run(bench, quiet),
+        Name::Chaos(bench) => run(bench, quiet),
         Name::Model(bench) => run(bench, quiet),
     };
     match report {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use edgewarden_lab::{cloud, error_text, names, nucleus, traffic};
+use edgewarden_lab::{cloud, error_text, names, nucleus, site, traffic};
 
 /// Stand-ins for the demo and the tests of Edgewarden.
 #[derive(Parser)]
@@ -29,6 +29,10 @@ enum Program {
     Burst(traffic::burst::BurstArgs),
     /// Counts what reaches it, over TCP and UDP.
     Sink(traffic::sink::SinkArgs),
+    /// A process with very many open files.
+    Hoard(traffic::hoard::HoardArgs),
+    /// A file system that never answers.
+    SilentFs(site::silent_fs::SilentFsArgs),
     /// A name server that answers from a file.
     Dns(names::DnsArgs),
     /// A console on the broker: publish, read a shadow.
@@ -56,6 +60,8 @@ fn main() -> ExitCode {
                         Program::Flood(args) => traffic::flood::run(&args),
                         Program::Burst(args) => traffic::burst::run(&args),
                         Program::Sink(args) => traffic::sink::run(args).await,
+                        Program::Hoard(args) => traffic::hoard::run(args).await,
+                        Program::SilentFs(args) => site::silent_fs::run(args).await,
                         Program::Dns(args) => names::run(&args),
                         Program::Mqtt(args) => cloud::mqtt::run(args).await,
                     }

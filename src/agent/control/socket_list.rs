@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use netlink_packet_sock_diag::constants::{
     TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_LISTEN,
@@ -28,6 +29,10 @@ use crate::process::Process;
 /// Sockets looked at, 16 MiB while the answer is made; the total is counted beyond it.
 const MAX_SOCKETS: usize = 131_072;
 
+/// Processor time for the holders: a person waits for the answer, and nothing else does. A million open files are seen in
+/// it, and whoever opens more only hides names.
+const HOLDERS_LIMIT: Duration = Duration::from_secs(3);
+
 /// What the kernel says about one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct KernelSocket {
@@ -48,9 +53,9 @@ pub(super) fn socket_list(observer: &Observer, filter: &SocketFilter) -> Result<
     let (mut sockets, open) = sockets()?;
     sockets.sort_by_key(|one| (one.state, one.protocol, one.local, one.remote));
     let names = InterfaceNames::read()?;
-    // One walk of /proc after the dump finds every holder; what it does not find has none.
+    // One walk of /proc after the dump finds every holder; what it does not find in time is told to be missing.
     let (mut index, now) = (ProcessIndex::default(), clock::instant());
-    index.look_again();
+    index.look_again_for(HOLDERS_LIMIT);
     let all = sockets.into_iter().map(|socket| ListedSocket {
         protocol: socket.protocol,
         state: socket.state,
@@ -64,7 +69,9 @@ pub(super) fn socket_list(observer: &Observer, filter: &SocketFilter) -> Result<
         },
         traffic: None,
     });
-    Ok(list(all, open, filter, &traffic(observer)))
+    let mut answer = list(all, open, filter, &traffic(observer));
+    answer.every_process_seen = index.has_seen_all();
+    Ok(answer)
 }
 
 /// Every TCP and UDP socket with an address, up to [`MAX_SOCKETS`], and how many there are.

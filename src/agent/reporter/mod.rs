@@ -11,9 +11,11 @@ mod delivery;
 pub(crate) mod memory;
 pub(crate) mod questions;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex as TurnMutex;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::context::Connected;
@@ -21,6 +23,7 @@ use super::observer::intervals::{Closed, Intervals, Observation};
 use crate::cloud::inbox::Inbox;
 use crate::cloud::topics;
 use crate::config::Config;
+use crate::host::sources::ForeignSources;
 use crate::host::worker::Worker;
 use crate::report::caution::CustomMetricPause;
 use crate::report::custom::traffic::TrafficTotals;
@@ -29,6 +32,8 @@ use memory::ReporterMemory;
 
 /// How long the disk may take to keep what became of a report.
 const DISK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a report may take to be written: 50,000 connections take some tens of milliseconds.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the directory of other programs' metrics may take to be read; it may lie on anything.
 const METRICS_LIMIT: Duration = Duration::from_secs(5);
 
@@ -41,7 +46,9 @@ pub(crate) struct Reporter {
     /// Keeps the newest report.
     disk: Worker,
     /// Reads other programs' metrics.
-    metrics: Worker,
+    metrics: Arc<TurnMutex<ForeignSources<PathBuf>>>,
+    /// Writes reports.
+    writer: Worker,
 }
 
 /// What the reporter has for the time of one thing and one task.
@@ -59,7 +66,8 @@ impl Reporter {
             intervals,
             questions,
             disk: Worker::new("last-report", DISK_LIMIT),
-            metrics: Worker::new("metrics", METRICS_LIMIT),
+            writer: Worker::new("reports", WRITE_LIMIT),
+            metrics: Arc::new(TurnMutex::new(ForeignSources::new("metrics", METRICS_LIMIT))),
         }
     }
 

@@ -101,6 +101,13 @@ impl CaptureHealth {
             .filter_map(move |(name, state)| reading(state).then_some(name.as_str()))
     }
 
+    /// Nothing is captured any more, for this reason, which is told.
+    fn end(&mut self, why: &str) {
+        tracing::error!("{why}");
+        self.interfaces.clear();
+        self.links_fault = Some(why.to_owned());
+    }
+
     /// One sentence for each thing that hinders capture.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
@@ -147,7 +154,13 @@ impl Capture {
     /// What is captured and what is not.
     #[must_use]
     pub fn status(&self) -> CaptureHealth {
-        lock(&self.status).clone()
+        let mut status = lock(&self.status);
+        // It does not end by itself unless it says so: it panicked, and what it said last is true no more.
+        let is_gone = self.supervisor.as_ref().is_some_and(JoinHandle::is_finished);
+        if is_gone && !self.stop.swap(true, Ordering::Relaxed) {
+            status.end("the capture thread has failed; nothing is counted until the agent is restarted");
+        }
+        status.clone()
     }
 
     /// Has every thread end.

@@ -89,10 +89,7 @@ impl Supervisor {
         }
         // Also when nobody listens any more, which nobody else would tell.
         if !self.stop.swap(true, Ordering::Relaxed) {
-            let mut status = lock(&self.status);
-            status.interfaces.clear();
-            status.links_fault =
-                Some("accounting has ended; nothing is counted until the agent is restarted".into());
+            lock(&self.status).end("accounting has ended; nothing is counted until the agent is restarted");
         }
         if let Some(ring) = self.ring.take() {
             ring.join();

@@ -5,7 +5,6 @@
 //! owner, of root or of ourselves count. What the bytes mean is not known here.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -15,6 +14,7 @@ use jiff::Timestamp;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use super::foreign::{self, FinalLink};
 use crate::report::custom::dropped::{MetricFile, printable};
 
 /// Files looked at; as many metrics as an account has.
@@ -93,17 +93,9 @@ fn names(directory: &File) -> Result<(Vec<String>, bool), String> {
 }
 
 fn read_file(directory: impl AsFd, name: &str, owner: u32, now: Timestamp) -> Result<MetricFile, String> {
-    // Without O_NONBLOCK a fifo would hold the agent for ever.
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let file = match openat(directory, name, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(nix::errno::Errno::ELOOP) => return Err("it is a symbolic link".to_owned()),
-        Err(error) => return Err(error.desc().to_owned()),
-    };
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
-    }
+    let opened = foreign::open(directory, Path::new(name), FinalLink::Refused);
+    let opened = opened.map_err(|error| error.to_string())?;
+    let (file, metadata) = opened.ok_or("it has gone")?;
     if ![0, nix::unistd::geteuid().as_raw(), owner].contains(&metadata.uid()) {
         return Err(format!(
             "it belongs to user {}, not to the directory's owner",
@@ -116,12 +108,7 @@ fn read_file(directory: impl AsFd, name: &str, owner: u32, now: Timestamp) -> Re
     if metadata.nlink() != 1 {
         return Err("it has another name elsewhere (a hard link)".to_owned());
     }
-    let mut bytes = Vec::new();
-    let outcome = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
-    outcome.map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("it is larger than {MAX_BYTES} bytes"));
-    }
+    let bytes = foreign::take(file, MAX_BYTES).map_err(|error| error.to_string())?;
     let written = metadata.modified().map_err(|error| error.to_string())?;
     let written = Timestamp::try_from(written).map_err(|error| error.to_string())?;
     let age = match Duration::try_from(now.duration_since(written)) {
@@ -211,6 +198,10 @@ mod tests {
         }
         fs::remove_file(path.with_extension("link")).unwrap();
         assert_eq!(read(Path::new("/nonexistent/x"), now()).faults.len(), 1);
+        let pipe = path.join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let found = read(&pipe, now());
+        assert!(found.faults[0].ends_with("Not a directory"), "{found:?}");
     }
 
     #[test]

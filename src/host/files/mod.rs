@@ -1,6 +1,6 @@
 //! Files of the agent's state directory: bounded reads, atomic durable replacement.
 //!
-//! In: paths and bytes. Out: bytes or an error that names the path. Nothing here knows what the bytes mean. A file that
+//! In: paths and bytes. Out: bytes or an error that names the path. Files of others are `foreign`'s. Nothing here knows what the bytes mean. A file that
 //! somebody else could have written is not read, and nothing is written beside it (`state_directory`).
 
 #![expect(
@@ -10,7 +10,9 @@
 
 pub(crate) mod append_file;
 pub(crate) mod drop_directory;
+pub(crate) mod foreign;
 pub(crate) mod journal_file;
+pub(crate) mod lock_holder;
 pub(crate) mod state_directory;
 
 use std::fs::{self, File, OpenOptions};
@@ -81,18 +83,6 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
         return Err(untrusted(path, why));
     }
     take(file, path).map(Some)
-}
-
-/// The content of a file of the machine, whoever owns it, or `None` when there is no such file.
-///
-/// # Errors
-/// [`FileError::Read`] and [`FileError::TooLarge`].
-pub(crate) fn read_foreign(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    match File::open(path) {
-        Ok(file) => take(file, path).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unread(path)(error)),
-    }
 }
 
 fn take(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
@@ -236,19 +226,40 @@ pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not used")] nix::
 /// [`FileError::Write`] and [`FileError::Untrusted`].
 pub(crate) fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
     state_directory::check(directory_of(path))?;
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .write(true)
-        .create(true)
-        .truncate(false)
         .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(path)
-        .map_err(unwritten(path))?;
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+    let opened = match options.open(path) {
+        // Only then: on a frozen file system the word alone would wait.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            options.create(true).truncate(false).open(path)
+        }
+        opened => opened,
+    };
+    let file = opened.map_err(unwritten(path))?;
     match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(FileLock(lock))),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(unwritten(path)(error.into())),
     }
+}
+
+/// Writes over what stands in a file that is there. A note for as long as the machine runs: neither whole after a crash nor
+/// synced.
+///
+/// # Errors
+/// [`FileError::Write`] and [`FileError::Untrusted`].
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    state_directory::check(directory_of(path))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)
+        .map_err(unwritten(path))?;
+    file.write_all(bytes).map_err(unwritten(path))
 }
 
 /// Makes a directory for root alone, with its parents; an existing one is fine.
@@ -335,7 +346,7 @@ mod tests {
         why(replace(&path, b"two"));
         why(set_aside(&path).map(drop));
         why(lock(&dir.path().join("lock")).map(drop));
-        assert_eq!(read_foreign(&path).unwrap().unwrap(), b"one");
+        assert_eq!(fs::read(&path).unwrap(), b"one");
         // What was never written there says nothing.
         assert!(read(&dir.path().join("none")).unwrap().is_none());
     }

@@ -77,15 +77,10 @@ pub(crate) fn prepare(path: &Path) -> Result<Option<u32>, FileError> {
         path: path.to_owned(),
         source,
     };
-    if let Some(above) = path.parent() {
-        // Not ours alone: others may have a place there too.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(ABOVE)
-            .create(above)
-            .map_err(failed)?;
+    // On a frozen file system even the attempt would wait.
+    if !path.is_dir() {
+        make(path)?;
     }
-    files::make_directory(path)?;
     let directory = File::options()
         .read(true)
         .custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW)
@@ -103,6 +98,21 @@ pub(crate) fn prepare(path: &Path) -> Result<Option<u32>, FileError> {
         .set_permissions(Permissions::from_mode(OWN))
         .map_err(failed)?;
     Ok(Some(mode))
+}
+
+fn make(path: &Path) -> Result<(), FileError> {
+    if let Some(above) = path.parent() {
+        // Not ours alone: others may have a place there too.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(ABOVE)
+            .create(above)
+            .map_err(|source| FileError::Directory {
+                path: path.to_owned(),
+                source,
+            })?;
+    }
+    files::make_directory(path)
 }
 
 /// Refuses a directory that others could change. One that does not exist, or cannot be looked at, passes: what is done

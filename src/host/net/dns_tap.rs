@@ -1,18 +1,24 @@
 //! Sees the DNS messages that this machine sends and receives.
 //!
-//! In: nothing. Out: datagrams of port 53 of every interface, loopback included, for `quarantine::dns_answers`. The
-//! kernel's filter refuses everything else. Nothing is sent, nothing is held up. Absent: DNS over TCP, pieces of
+//! In: what looks at them. Out: what that finds in datagrams of port 53 of every interface, loopback included, for
+//! `quarantine::dns_answers`. The kernel's filter refuses everything else. Any program can send as many as it likes, so
+//! they are read on a thread of their own. Nothing is sent, nothing is held up. Absent: DNS over TCP, pieces of
 //! datagrams, IPv6 extension headers: names asked for that way are found by our own look-ups.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use packet_ring::{FilteredSocket, FrameKind, RingError, Seen};
 use pnet::packet::ipv4::Ipv4Packet;
 use pnet::packet::ipv6::Ipv6Packet;
 use pnet::packet::udp::UdpPacket;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
 use crate::quarantine::lifelines::dns_answers::{Datagram, DatagramDirection, MAX_MESSAGE, PORT};
 
@@ -25,10 +31,24 @@ const LOOPBACK: u16 = 772;
 /// UDP's number.
 const UDP: u8 = 17;
 
+/// Datagrams looked at in one go; what was found in them is told together.
+const MAX_BATCH: usize = 64;
+/// After every batch: 32,000 messages a second are more than any honest resolver sends.
+const BREATH: Duration = Duration::from_millis(2);
+/// The thread reads messages that others made, some levels deep.
+const STACK: usize = 256 * 1024;
+
 /// An open tap; it sees the network namespace of the thread that opened it.
 pub(crate) struct DnsTap {
-    socket: AsyncFd<FilteredSocket>,
+    socket: FilteredSocket,
     buffer: Box<[u8]>,
+}
+
+/// A tap that a thread of its own reads, which waits in the kernel while there is nothing, and ends when this is dropped.
+pub(crate) struct DnsTapReader<T> {
+    found: mpsc::Receiver<Result<Vec<T>, TapError>>,
+    /// The thread has the other end, and sees that this one has gone.
+    _stop: UnixStream,
 }
 
 /// Why there is no tap.
@@ -40,49 +60,98 @@ pub(crate) enum TapError {
     /// The socket cannot be waited for, or has failed.
     #[error("DNS answers cannot be read")]
     Read(#[from] io::Error),
+    /// It panicked, or could not be waited for.
+    #[error("the thread that reads DNS answers has ended")]
+    Ended,
+}
+
+impl<T> DnsTapReader<T> {
+    /// What was found next; cancel-safe. Takes its time, and the thread waits meanwhile: nothing is heaped up.
+    ///
+    /// # Errors
+    /// When there will be no more.
+    pub(crate) async fn next(&mut self) -> Result<Vec<T>, TapError> {
+        self.found.recv().await.unwrap_or(Err(TapError::Ended))
+    }
 }
 
 impl DnsTap {
-    /// Opens it. Must be called inside the agent's runtime.
+    /// Opens it.
     ///
     /// # Errors
     /// Without `CAP_NET_RAW`, or when the kernel refuses.
     pub(crate) fn open() -> Result<Self, TapError> {
         let snap = u32::try_from(SNAP).unwrap_or(u32::MAX);
-        let socket = FilteredSocket::udp(PORT, snap)?;
-        #[expect(
-            deprecated,
-            reason = "sound here: the socket owns its descriptor for life; the successor is unsafe, which this crate is not"
-        )]
-        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         Ok(Self {
-            socket,
+            socket: FilteredSocket::udp(PORT, snap)?,
             buffer: vec![0; SNAP].into_boxed_slice(),
         })
     }
 
-    /// Waits until there is something to [`DnsTap::take`].
+    /// Has a thread give each datagram to `look`, and passes on what that finds.
     ///
     /// # Errors
-    /// If the socket has failed.
-    pub(crate) async fn ready(&self) -> Result<(), TapError> {
-        // Kept ready: `take` clears it when there is nothing.
-        self.socket.readable().await?.retain_ready();
-        Ok(())
+    /// If no thread can be started.
+    pub(crate) fn in_background<T: Send + 'static>(
+        mut self,
+        mut look: impl FnMut(&Datagram<'_>) -> Vec<T> + Send + 'static,
+    ) -> Result<DnsTapReader<T>, TapError> {
+        let (stop, stopped) = UnixStream::pair()?;
+        let (tell, found) = mpsc::channel(1);
+        let read = move || {
+            if let Err(error) = self.read_until(&stopped, &mut look, &tell) {
+                // Nobody may listen any more.
+                let _ = tell.blocking_send(Err(error));
+            }
+        };
+        let thread = thread::Builder::new().name("dns-answers".to_owned());
+        thread.stack_size(STACK).spawn(read)?;
+        Ok(DnsTapReader { found, _stop: stop })
+    }
+
+    fn read_until<T>(
+        &mut self,
+        stopped: &UnixStream,
+        look: &mut impl FnMut(&Datagram<'_>) -> Vec<T>,
+        tell: &mpsc::Sender<Result<Vec<T>, TapError>>,
+    ) -> Result<(), TapError> {
+        loop {
+            let mut polled = [
+                PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+            ];
+            if !wait(&mut polled, PollTimeout::NONE)? {
+                return Ok(());
+            }
+            let mut found = Vec::new();
+            for _ in 0..MAX_BATCH {
+                if !self.take(|datagram| found.extend(look(datagram)))? {
+                    break;
+                }
+            }
+            if !found.is_empty() && tell.blocking_send(Ok(found)).is_err() {
+                return Ok(());
+            }
+            let mut polled = [PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+            let breath = PollTimeout::try_from(BREATH).unwrap_or(PollTimeout::ZERO);
+            if !wait(&mut polled, breath)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Gives the next datagram that is there to `each`; `false`: there is none.
     ///
     /// # Errors
     /// If the socket has failed.
-    pub(crate) fn take(&mut self, each: impl FnOnce(&Datagram<'_>)) -> Result<bool, TapError> {
-        let buffer = &mut self.buffer;
-        match self
-            .socket
-            .try_io(Interest::READABLE, |socket| socket.receive(buffer))
-        {
+    fn take(&mut self, each: impl FnOnce(&Datagram<'_>)) -> Result<bool, TapError> {
+        match self.socket.receive(&mut self.buffer) {
             Ok(seen) => {
-                if let Some(datagram) = buffer.get(..seen.length).and_then(|bytes| read(bytes, &seen)) {
+                if let Some(datagram) = self
+                    .buffer
+                    .get(..seen.length)
+                    .and_then(|bytes| read(bytes, &seen))
+                {
                     each(&datagram);
                 }
                 Ok(true)
@@ -90,10 +159,21 @@ impl DnsTap {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             // An interface went down; others go on.
-            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENETDOWN as i32) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(Errno::ENETDOWN as i32) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Waits at most `limit`; `false`: the first of them says that it is over.
+fn wait(polled: &mut [PollFd<'_>], limit: PollTimeout) -> io::Result<bool> {
+    match poll(polled, limit) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(true),
+        Err(errno) => return Err(errno.into()),
+    }
+    let stopped = polled.first().and_then(PollFd::any);
+    Ok(stopped != Some(true))
 }
 
 /// The datagram in an IP packet, if it is one of ours.

@@ -7,11 +7,13 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
+
+use super::netlink::{receive, subscribe};
 
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
 const GROUPS: [u32; 3] = [1, 5, 9];
@@ -35,11 +37,7 @@ impl LinkWatch {
     /// # Errors
     /// The kernel's refusal.
     pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind(&SocketAddr::new(0, 0))?;
-        for group in GROUPS {
-            socket.add_membership(group)?;
-        }
+        let socket = subscribe(NETLINK_ROUTE, &GROUPS)?;
         socket.set_non_blocking(true)?;
         Ok(Self { socket })
     }
@@ -58,25 +56,26 @@ impl LinkWatch {
             Err(errno) => return Err(errno.into()),
         }
         let mut buffer = Vec::with_capacity(BUFFER);
+        let mut changed = false;
         for _ in 0..MAX_BURST {
-            buffer.clear();
-            match self.socket.recv(&mut buffer, 0) {
-                Ok(_) => {}
+            match receive(&self.socket, &mut buffer) {
+                Ok(by_kernel) => changed |= by_kernel,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // More was said than the socket holds.
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
+                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => changed = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        Ok(changed)
     }
 
-    /// Waits in a thread of its own for the life of the process; the receiver wakes after every change.
+    /// Waits in a thread of its own until it fails or nobody listens; the receiver wakes after every change, and the
+    /// last it gets is why the thread has ended.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub(crate) fn in_background(self) -> io::Result<mpsc::Receiver<()>> {
+    pub(crate) fn in_background(self) -> io::Result<mpsc::Receiver<io::Result<()>>> {
         // One waiting wake-up is enough: whoever takes it looks at everything.
         let (wake, changes) = mpsc::channel(1);
         thread::Builder::new()
@@ -85,9 +84,10 @@ impl LinkWatch {
             .spawn(move || {
                 while !wake.is_closed() {
                     match self.wait(PATIENCE) {
-                        Ok(true) => drop(wake.try_send(())),
+                        Ok(true) => drop(wake.try_send(Ok(()))),
                         Ok(false) => {}
-                        Err(_) => return,
+                        // Waits for room: there is nothing else left to do, and nobody may miss it.
+                        Err(error) => return drop(wake.blocking_send(Err(error))),
                     }
                 }
             })?;

@@ -2,7 +2,10 @@
 //!
 //! In: a protocol, a request. Out: the payload of every message that answers it. One socket for each [`Netlink`]; it
 //! belongs to the network namespace of the thread that opened it. What the bytes mean is known by the callers
-//! (`sock_diag`, `links`, `conntrack`).
+//! (`sock_diag`, `links`, `conntrack`). Subscriptions ([`subscribe`]) have no questions; whoever reads them reads through
+//! [`receive`].
+//! Invariant: nobody but the kernel is believed. A program with CAP_NET_ADMIN can send to every netlink socket, and to
+//! every group of listeners.
 
 use std::io;
 use std::time::Duration;
@@ -63,6 +66,35 @@ pub struct NetlinkRequest<'a> {
     pub dump: bool,
     /// What follows the message header.
     pub payload: &'a [u8],
+}
+
+/// A socket that hears these groups of a protocol, in the network namespace of the calling thread.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(crate) fn subscribe(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    // Messages to this socket alone, which the kernel has none of, are refused where they are sent.
+    socket.connect(&SocketAddr::new(0, 0))?;
+    for group in groups {
+        socket.add_membership(*group)?;
+    }
+    Ok(socket)
+}
+
+/// Reads one datagram into `buffer`; false when it was not the kernel's: `buffer` is empty then.
+///
+/// # Errors
+/// Those of the socket.
+pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    buffer.clear();
+    let (_, sender) = socket.recv_from(buffer, 0)?;
+    let kernels = sender.port_number() == 0;
+    if !kernels {
+        buffer.clear();
+    }
+    Ok(kernels)
 }
 
 /// An open netlink socket.
@@ -141,10 +173,7 @@ impl Netlink {
         dump: bool,
         each: &mut dyn FnMut(&[u8]) -> Result<(), NetlinkError>,
     ) -> Result<bool, NetlinkError> {
-        self.buffer.clear();
-        self.socket
-            .recv(&mut self.buffer, 0)
-            .map_err(NetlinkError::Receive)?;
+        receive(&self.socket, &mut self.buffer).map_err(NetlinkError::Receive)?;
         let mut rest = self.buffer.as_slice();
         while !rest.is_empty() {
             let message = NetlinkBuffer::new_checked(rest).map_err(|error| NetlinkError::Answer {
@@ -209,4 +238,48 @@ pub fn push_attribute(bytes: &mut Vec<u8>, number: u16, nested: bool, value: &[u
     bytes.extend((number | flag).to_ne_bytes());
     bytes.extend_from_slice(value);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_sys::protocols::{NETLINK_ROUTE, NETLINK_USERSOCK};
+
+    use super::*;
+
+    #[test]
+    fn what_another_program_sends_is_thrown_away() {
+        let mut listener = Socket::new(NETLINK_USERSOCK).unwrap();
+        let place = listener.bind_auto().unwrap();
+        let mut stranger = Socket::new(NETLINK_USERSOCK).unwrap();
+        stranger.bind_auto().unwrap();
+        stranger.send_to(b"forged", &place, 0).unwrap();
+        let mut buffer = Vec::with_capacity(64);
+        assert!(!receive(&listener, &mut buffer).unwrap());
+        assert!(buffer.is_empty());
+
+        let subscribed = subscribe(NETLINK_USERSOCK, &[]).unwrap();
+        let mut place = SocketAddr::new(0, 0);
+        subscribed.get_address(&mut place).unwrap();
+        let refused = stranger.send_to(b"forged", &place, 0).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn what_the_kernel_answers_is_taken() {
+        let mut netlink = Netlink::open(NETLINK_ROUTE).unwrap();
+        // RTM_GETLINK, every interface.
+        let mut count = 0;
+        let question = NetlinkRequest {
+            message_type: 18,
+            dump: true,
+            payload: &[0; 16],
+        };
+        netlink
+            .ask(question, &mut |_| {
+                count += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert!(count > 0, "loopback at least");
+    }
 }

@@ -183,7 +183,7 @@ fn protected_sockets(list: &[Process], spared: &SparedSockets) -> BTreeSet<u32> 
     };
     list.iter()
         .filter(|process| must_live(process))
-        .flat_map(|process| process_table::sockets_of(process.identity))
+        .flat_map(|process| process_table::sockets_of(process.identity).flatten())
         .collect()
 }
 
@@ -208,14 +208,18 @@ fn holders<'a>(sockets: &[LiveSocket], processes: &'a [Process]) -> BTreeMap<u32
     let mut newest: Vec<&Process> = processes.iter().collect();
     newest.sort_unstable_by_key(|process| std::cmp::Reverse(process.identity.start_ticks));
     let (mut found, began) = (BTreeMap::new(), thread_time());
-    for process in newest {
-        if wanted.is_empty() || thread_time().saturating_sub(began) >= NAMING_LIMIT {
-            break;
-        }
-        for inode in process_table::sockets_of(process.identity) {
+    let sockets = |process: &'a Process| {
+        let pieces = process_table::sockets_of(process.identity);
+        pieces.map(move |inodes| (process, inodes))
+    };
+    for (process, inodes) in newest.into_iter().flat_map(sockets) {
+        for inode in inodes {
             if wanted.remove(&inode) {
                 found.insert(inode, process);
             }
+        }
+        if wanted.is_empty() || thread_time().saturating_sub(began) >= NAMING_LIMIT {
+            break;
         }
     }
     found
@@ -249,7 +253,7 @@ mod tests {
             .spawn()
             .unwrap();
         let process = process_table::read(program.id()).unwrap();
-        let inodes = process_table::sockets_of(process.identity);
+        let inodes: Vec<u32> = process_table::sockets_of(process.identity).flatten().collect();
         assert!(!inodes.is_empty(), "control: it holds the socket");
         let spared = |start_ticks| {
             let nucleus = ProcessId {

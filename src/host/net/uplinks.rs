@@ -60,7 +60,8 @@ fn socket_inodes(nucleus: Option<ProcessId>) -> BTreeSet<u32> {
         .into_iter()
         .filter(|process| process.cgroup.as_deref().is_some_and(is_nucleus_service));
     let holders: BTreeSet<ProcessId> = services.map(|process| process.identity).chain(nucleus).collect();
-    holders.into_iter().flat_map(process_table::sockets_of).collect()
+    let pieces = holders.into_iter().flat_map(process_table::sockets_of);
+    pieces.flatten().collect()
 }
 
 #[cfg(test)]

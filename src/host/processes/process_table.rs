@@ -7,10 +7,12 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::os::unix::net::UnixStream;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::descriptors;
 use crate::process::{Process, ProcessId, Workload};
 
 /// Processes listed at most; the kernel's default pid_max is 32,768 on small machines and 4 million on large ones.
@@ -73,6 +75,12 @@ pub(crate) fn read(pid: u32) -> Option<Process> {
     })
 }
 
+/// Who listens at the other end of a Unix socket; none when that is not known in this pid namespace.
+pub(crate) fn peer(stream: &UnixStream) -> Option<u32> {
+    let credentials = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0)
+}
+
 /// Start time of a living process in clock ticks after boot.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_ticks)
@@ -97,35 +105,13 @@ fn number(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// Inodes of the sockets a process holds; none when it may not be looked into, or has ended: then its number may be
-/// another's.
-pub(crate) fn sockets_of(id: ProcessId) -> Vec<u32> {
-    let pid = id.pid;
-    let files = fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let inodes = files
-        .take(MAX_FILES)
-        .filter_map(|file| socket_inode(&file.path()))
-        .collect();
-    // Compared last: nobody had the number before who was not there still.
-    if start_ticks(pid) == Some(id.start_ticks) {
-        inodes
-    } else {
-        Vec::new()
-    }
-}
-
-/// The number in a link target like `socket:[12345]`.
-pub(crate) fn socket_inode(path: &Path) -> Option<u32> {
-    let target = fs::read_link(path).ok()?;
-    target
-        .to_str()?
-        .strip_prefix("socket:[")?
-        .strip_suffix(']')?
-        .parse()
-        .ok()
+/// Inodes of the sockets a process holds, piece by piece: whoever counts the time may stop between two. None when it may
+/// not be looked into, or has ended: then its number may be another's.
+pub(crate) fn sockets_of(id: ProcessId) -> impl Iterator<Item = Vec<u32>> {
+    let pieces = descriptors::pieces(id.pid, MAX_FILES);
+    let inodes = pieces.map(|sockets| sockets.into_iter().map(|(_, inode)| inode).collect());
+    // Compared after each was read: nobody had the number before who has it still.
+    inodes.take_while(move |_| start_ticks(id.pid) == Some(id.start_ticks))
 }
 
 fn stat(pid: u32) -> Option<ProcessStat> {
@@ -158,7 +144,15 @@ pub(crate) fn thaw(id: ProcessId) -> Result<(), SignalError> {
     signal(id, Signal::CONT)
 }
 
-/// Ends it (SIGKILL).
+/// Asks it to end (SIGTERM). A stopped one hears that when it goes on.
+///
+/// # Errors
+/// [`SignalError`].
+pub(crate) fn terminate(id: ProcessId) -> Result<(), SignalError> {
+    signal(id, Signal::TERM)
+}
+
+/// Ends it (SIGKILL), also a stopped one.
 ///
 /// # Errors
 /// [`SignalError`].
@@ -214,15 +208,12 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{clock, files};
+    use crate::host::clock;
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
     fn state_of(pid: u32) -> char {
-        let stat = files::read_foreign(Path::new(&format!("/proc/{pid}/stat")))
-            .unwrap()
-            .unwrap();
-        let text = String::from_utf8(stat).unwrap();
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         text.rsplit_once(')')
             .unwrap()
             .1
@@ -271,12 +262,12 @@ mod tests {
     fn sockets_are_those_of_just_this_process() {
         let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
         let own = read(std::process::id()).unwrap().identity;
-        assert!(!sockets_of(own).is_empty(), "control: {socket:?} is open");
+        assert!(sockets_of(own).flatten().count() > 0, "control: {socket:?} is open");
         let earlier = ProcessId {
             start_ticks: own.start_ticks - 1,
             ..own
         };
-        assert_eq!(sockets_of(earlier), [0; 0]);
+        assert_eq!(sockets_of(earlier).count(), 0);
     }
 
     #[test]

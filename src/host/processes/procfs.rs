@@ -10,8 +10,10 @@
 //! on stays with the old holder while that keeps it open too; nobody outside can tell which of the two uses it.
 //!
 //! Cost, whatever happens: looks at few processes take at most 100 ms of processor time a second and walks at most 50
-//! ms, and 100 ms more of each after a quiet time (`host::processes::pace`). Both only for unknown inodes; to confirm a
-//! known one takes some 10 microseconds.
+//! ms, and 100 ms more of each after a quiet time (`host::processes::pace`); a walk that is wanted whole, as when an
+//! interval closes, ends after a time of its own. Both only for unknown inodes; to confirm a known one takes some 10
+//! microseconds. Files are looked at in pieces, large processes after all others, so that one with very many files
+//! hides only itself. What was not come to has no holder: never a guessed one.
 //!
 //! Absent: other pid namespaces' own numbering; processes are named as this namespace sees them.
 
@@ -19,12 +21,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::descriptors::{piece, socket_at};
 use super::pace::{Pace, thread_time};
-use super::process_table::{is_process, newest, read, socket_inode, start_ticks};
+use super::process_table::{is_process, newest, read, start_ticks};
 use crate::observe::sockets::{HolderLookup, ProcessTable};
 use crate::process::{Process, ProcessId};
 
@@ -50,10 +52,17 @@ const UNSETTLED_NUMBERS: u32 = 8;
 const MAX_RECENT: usize = 8;
 /// Files looked at of each of these few; a process with more is left to the walk.
 const MAX_FEW_FILES: usize = 1_024;
+/// A look at few processes that takes longer on the processor ends: each may have as many files as are looked at.
+const FEW_SLICE: Duration = Duration::from_millis(20);
 /// Processes looked at in one walk.
 const MAX_PROCESSES: usize = 32_768;
-/// Open files looked at per process.
-const MAX_FILES: usize = 262_144;
+/// Files of a process looked at before others have their turn: more than a busy server has, some 8 ms.
+const FIRST_FILES: usize = 4_096;
+/// Files of a large process looked at from one look at the time to the next, some 2 ms.
+const MORE_FILES: usize = 1_024;
+/// A walk wanted whole when an interval closes ends after so long on the processor: some 100,000 files, and the
+/// accounts wait for it, while others may open as many files as they like.
+pub(crate) const WHOLE_WALK: Duration = Duration::from_millis(200);
 /// Sockets in the index: 10 MiB.
 const MAX_INODES: usize = 131_072;
 /// Inodes without holder that are remembered, so that they do not cause a walk each.
@@ -75,8 +84,17 @@ impl SocketDescriptor {
             pid,
             start_ticks: start,
         } = self.process.identity;
-        socket_inode(&descriptor_path(pid, self.descriptor)) == Some(inode) && start_ticks(pid) == Some(start)
+        socket_at(pid, self.descriptor) == Some(inode) && start_ticks(pid) == Some(start)
     }
+}
+
+/// What was seen of a process.
+#[derive(Default)]
+struct Look {
+    /// Whether it holds any socket, among the files looked at.
+    any: bool,
+    /// Where the files begin that were not looked at.
+    more: Option<u64>,
 }
 
 /// Who holds which socket, by inode.
@@ -86,8 +104,12 @@ pub(crate) struct ProcessIndex {
     walks: Pace,
     /// Processes that the walk under way has not come to, newest last.
     left: Vec<u32>,
-    /// The next walk is not to be cut into slices.
-    unhurried: bool,
+    /// Processes with more files than are looked at first, with where to go on.
+    large: VecDeque<(u32, u64)>,
+    /// The next slice is for the large ones alone, however many others there are.
+    turn_of_large: bool,
+    /// The next walk is not to be cut into slices, and may take so long.
+    unhurried: Option<Duration>,
     few: Pace,
     /// Processes that were asked for last, latest first.
     recent: VecDeque<u32>,
@@ -105,7 +127,9 @@ impl Default for ProcessIndex {
             walks: Pace::new(WALK_PAUSE, WALK_SHARE),
             few: Pace::new(FEW_PAUSE, FEW_SHARE),
             left: Vec::new(),
-            unhurried: false,
+            large: VecDeque::new(),
+            turn_of_large: false,
+            unhurried: None,
             recent: VecDeque::new(),
             young: VecDeque::new(),
             newest: 0,
@@ -149,10 +173,7 @@ impl ProcessTable for ProcessIndex {
     }
 
     fn look_again(&mut self) {
-        self.walks = Pace::new(WALK_PAUSE, WALK_SHARE);
-        self.few = Pace::new(FEW_PAUSE, FEW_SHARE);
-        self.unhurried = true;
-        self.orphans.clear();
+        self.look_again_for(WHOLE_WALK);
     }
 
     fn forget_gone(&mut self, _now: Instant) {
@@ -164,11 +185,24 @@ impl ProcessTable for ProcessIndex {
                 .or_insert_with(|| start_ticks(identity.pid) == Some(identity.start_ticks))
         });
         self.orphans.clear();
-        self.unhurried = false;
+        self.unhurried = None;
     }
 }
 
 impl ProcessIndex {
+    /// As [`ProcessTable::look_again`]; the next walk may take so long on the processor.
+    pub(crate) fn look_again_for(&mut self, limit: Duration) {
+        self.walks = Pace::new(WALK_PAUSE, WALK_SHARE);
+        self.few = Pace::new(FEW_PAUSE, FEW_SHARE);
+        self.unhurried = Some(limit);
+        self.orphans.clear();
+    }
+
+    /// Whether no walk was cut before it had looked into every process and all of its files.
+    pub(crate) fn has_seen_all(&self) -> bool {
+        self.left.is_empty() && self.large.is_empty()
+    }
+
     /// The holder in the index, if it holds the socket still.
     fn known(&mut self, inode: u32) -> Option<Arc<Process>> {
         let held = self.holders.get(&inode)?;
@@ -190,10 +224,14 @@ impl ProcessIndex {
     /// question is about them. Then the others.
     fn look_at_newest(&mut self, inode: u32) -> Option<Arc<Process>> {
         self.note_newest();
+        let began = thread_time();
         for had_sockets in [false, true] {
             let mut young = std::mem::take(&mut self.young);
             for (pid, has_sockets) in young.iter_mut().rev().filter(|(_, has)| *has == had_sockets) {
-                *has_sockets |= self.look_into(*pid, MAX_FEW_FILES);
+                *has_sockets |= self.look_into(*pid, 0, MAX_FEW_FILES).any;
+                if thread_time().saturating_sub(began) >= FEW_SLICE {
+                    break;
+                }
             }
             self.young = young;
             if let Some(process) = self.known(inode) {
@@ -226,66 +264,77 @@ impl ProcessIndex {
 
     fn look_at_recent(&mut self, inode: u32) -> Option<Arc<Process>> {
         for pid in self.recent.clone() {
-            self.look_into(pid, MAX_FEW_FILES);
+            self.look_into(pid, 0, MAX_FEW_FILES);
         }
         self.known(inode)
     }
 
     /// Looks into all processes, newest first, or into those that the last walk did not come to; true if into all.
     fn walk(&mut self, began: Duration) -> bool {
-        let unhurried = std::mem::take(&mut self.unhurried);
-        let whole = unhurried || self.left.is_empty();
-        if whole {
+        let unhurried = self.unhurried.take();
+        if unhurried.is_some() {
+            self.left.clear();
+            self.large.clear();
+        }
+        let large_only =
+            std::mem::take(&mut self.turn_of_large) && self.left.is_empty() && !self.large.is_empty();
+        let whole = self.left.is_empty() && self.large.is_empty();
+        if self.left.is_empty() && !large_only {
             self.left = list();
         }
-        while let Some(pid) = self.left.pop() {
-            self.look_into(pid, MAX_FILES);
-            if !unhurried && thread_time().saturating_sub(began) >= WALK_SLICE {
+        loop {
+            if let Some(pid) = self.left.pop() {
+                let more = self.look_into(pid, 0, FIRST_FILES).more;
+                let more = more.filter(|_| self.large.iter().all(|(known, _)| *known != pid));
+                self.large.extend(more.map(|place| (pid, place)));
+            } else if let Some((pid, place)) = self.large.pop_front() {
+                let more = self.look_into(pid, place, MORE_FILES).more;
+                self.large.extend(more.map(|place| (pid, place)));
+            } else {
+                break;
+            }
+            if thread_time().saturating_sub(began) >= unhurried.unwrap_or(WALK_SLICE) {
                 break;
             }
         }
-        whole && self.left.is_empty()
+        self.turn_of_large = !large_only;
+        whole && self.left.is_empty() && self.large.is_empty()
     }
 
-    /// Enters the sockets that the process is not known to hold; true if it holds any.
-    fn look_into(&mut self, pid: u32, limit: usize) -> bool {
-        let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-            return false;
+    /// Enters the sockets, among so many files from a place on, that the process is not known to hold.
+    fn look_into(&mut self, pid: u32, place: u64, limit: usize) -> Look {
+        // A kernel thread has no files and is cheap to pass over.
+        let Some(piece) = piece(pid, place, limit).filter(|piece| piece.files > 0) else {
+            return Look::default();
         };
-        let mut descriptors = files
-            .flatten()
-            .take(limit)
-            .filter_map(|file| file.file_name().to_str()?.parse::<u32>().ok())
-            .peekable();
-        // A kernel thread has none and is cheap to pass over.
-        if descriptors.peek().is_none() {
-            return false;
+        let more = piece.next;
+        if piece.sockets.is_empty() {
+            return Look { any: false, more };
         }
+        let all = Look { any: true, more };
         let Some(start_ticks) = start_ticks(pid) else {
-            return false;
+            return Look::default();
         };
         let identity = ProcessId { pid, start_ticks };
-        let mut any = false;
-        let unknown: Vec<(u32, u32)> = descriptors
-            .filter_map(|descriptor| Some((descriptor, socket_inode(&descriptor_path(pid, descriptor))?)))
-            .inspect(|_| any = true)
-            .filter(|(_, inode)| {
-                let known = self.holders.get(inode);
-                known.is_none_or(|held| held.process.identity != identity)
-            })
-            .collect();
+        let is_unknown = |inode: &u32| {
+            let known = self.holders.get(inode);
+            known.is_none_or(|held| held.process.identity != identity)
+        };
+        let unknown = piece.sockets.iter().filter(|(_, inode)| is_unknown(inode));
+        let unknown: Vec<(u32, u32)> = unknown.copied().collect();
         if unknown.is_empty() {
-            return any;
+            return all;
         }
-        // The links were read between two looks at the start time; the number may have changed hands.
-        let Some(process) = read(pid).filter(|process| process.identity == identity) else {
-            return false;
+        // The number may have changed hands since the links were read.
+        let is_same = |process: &Process| process.identity == identity && piece.is_of_living();
+        let Some(process) = read(pid).filter(is_same) else {
+            return Look::default();
         };
         let process = Arc::new(process);
         for (descriptor, inode) in unknown {
             self.enter(inode, descriptor, &process);
         }
-        true
+        all
     }
 
     fn enter(&mut self, inode: u32, descriptor: u32, process: &Arc<Process>) {
@@ -310,10 +359,6 @@ fn list() -> Vec<u32> {
         .collect();
     pids.sort_unstable();
     pids
-}
-
-fn descriptor_path(pid: u32, descriptor: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/fd/{descriptor}"))
 }
 
 fn is_later(process: &Process, known: &Process) -> bool {

@@ -27,7 +27,7 @@ fn holder_of(socket: &TcpListener) -> Child {
 /// An index whose first walk is not cut short: the machine may run many processes.
 fn index() -> ProcessIndex {
     let mut index = ProcessIndex::default();
-    index.look_again();
+    index.look_again_for(Duration::from_secs(60));
     index
 }
 
@@ -52,7 +52,7 @@ fn an_unknown_inode_causes_one_walk_and_then_waits() {
     assert_eq!(index.holder(0, now), HolderLookup::Nobody, "remembered");
     assert_eq!(index.holder(u32::MAX, now), HolderLookup::AskLater);
     let later = now + Duration::from_secs(60);
-    index.unhurried = true;
+    index.unhurried = Some(WHOLE_WALK);
     assert_eq!(index.holder(u32::MAX, later), HolderLookup::Nobody);
 }
 
@@ -124,4 +124,82 @@ fn a_walk_that_takes_long_goes_on_later() {
         index.known(inode).map(|process| process.identity.pid),
         Some(std::process::id())
     );
+}
+
+/// So many copies of one open file, which is no socket. The limit of this process is raised for them.
+fn hoard(files: usize) -> Vec<OwnedFd> {
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limits.maximum,
+        ..limits
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+    let one = nix::unistd::pipe().unwrap().0;
+    (0..files).map(|_| one.try_clone().unwrap()).collect()
+}
+
+#[test]
+fn a_process_with_very_many_files_hides_nobody_else_and_is_seen_in_the_end() {
+    let (early, inode) = listen();
+    let mut child = holder_of(&early);
+    drop(early);
+    let _hoard = hoard(FIRST_FILES + 3 * MORE_FILES);
+    let (late, own) = listen();
+    let _behind_the_hoard = rustix::io::fcntl_dupfd_cloexec(&late, 15_000).unwrap();
+    drop(late);
+    let mut index = ProcessIndex {
+        left: vec![child.id(), std::process::id()],
+        ..ProcessIndex::default()
+    };
+    // Every walk has used up its time before it begins, and takes one step all the same.
+    let spent = || {
+        while thread_time() < WALK_SLICE {
+            std::hint::spin_loop();
+        }
+        Duration::ZERO
+    };
+    assert!(!index.walk(spent()));
+    assert_eq!(index.left, [child.id()]);
+    assert!(!index.has_seen_all());
+    assert!(!index.walk(spent()));
+    assert_eq!(
+        pid_of_known(&mut index, inode),
+        Some(child.id()),
+        "behind the hoard"
+    );
+    assert_eq!(pid_of_known(&mut index, own), None, "control: not come to yet");
+    let seen = (0..1_000).any(|_| {
+        index.walk(thread_time());
+        index.holders.contains_key(&own)
+    });
+    assert!(seen);
+    assert_eq!(pid_of_known(&mut index, own), Some(std::process::id()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_walk_that_is_wanted_whole_ends_when_its_time_is_over() {
+    let _hoard = hoard(FIRST_FILES + 2 * MORE_FILES);
+    let mut index = ProcessIndex::default();
+    index.look_again_for(Duration::ZERO);
+    index.left = vec![std::process::id()];
+    let now = clock::instant();
+    assert_eq!(
+        index.holder(u32::MAX, now),
+        HolderLookup::AskLater,
+        "not known, not denied"
+    );
+    assert!(!index.has_seen_all());
+    index.look_again_for(Duration::from_secs(60));
+    assert_eq!(
+        index.holder(u32::MAX, now),
+        HolderLookup::Nobody,
+        "control: all was seen"
+    );
+    assert!(index.has_seen_all());
+}
+
+fn pid_of_known(index: &mut ProcessIndex, inode: u32) -> Option<u32> {
+    index.known(inode).map(|process| process.identity.pid)
 }

@@ -3,16 +3,14 @@
 pub(crate) mod agent;
 pub(crate) mod broker;
 pub(crate) mod gateway;
-pub(crate) mod nft_script;
 pub(crate) mod packet;
-pub(crate) mod preload;
 pub(crate) mod programs;
 #[path = "../../shared/random.rs"]
 mod random;
 
 use std::time::Duration;
 
-use edgewarden_lab::stage::{Stage, StageOptions};
+use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use serde_json::{Value, json};
 
 pub(crate) use random::random;
@@ -24,7 +22,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) fn options() -> StageOptions {
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipe.yaml");
     StageOptions {
-        turns: true,
+        turns: Turns::Checked,
         ..StageOptions::new(env!("CARGO_BIN_EXE_edgewarden"), recipe)
     }
 }

@@ -36,9 +36,16 @@ fn goes_on(stage: &mut Stage) {
 
 /// The agent with its output through a piece of shell, and with much to say.
 fn with_output(redirection: &str) {
+    with_script(&format!("exec \"$@\" {redirection}"));
+}
+
+fn with_script(script: &str) {
     let mut stage = ready(options());
-    let script = format!("exec \"$@\" {redirection}");
-    restart_as(&mut stage, "env", &["EDGEWARDEN_LOG=trace", "bash", "-c", &script, "bash"]);
+    restart_as(
+        &mut stage,
+        "env",
+        &["EDGEWARDEN_LOG=trace", "bash", "-c", script, "bash"],
+    );
     goes_on(&mut stage);
 }
 
@@ -49,7 +56,8 @@ lab_test!(a_log_that_nobody_reads_stops_no_task, || {
 
 lab_test!(a_log_that_is_full_holds_nothing_up, || {
     // The reader lives and does not read: a nucleus that is stopped, or swapped out.
-    with_output("> >(exec sleep 600) 2>&1");
+    let fill = "exec 3> >(exec sleep 600); timeout 1 cat /dev/zero >&3; exec \"$@\" >&3 2>&1 3>&-";
+    with_script(fill);
 });
 
 lab_test!(a_log_that_is_closed_holds_nothing_up, || {

@@ -1,11 +1,15 @@
 //! The device around the agent: it boots, is installed, crashes, fills up, and lacks what the agent needs.
 
 mod boot;
+mod chaos;
+mod cheap_questions;
 mod crash;
+mod foreign_files;
 mod history;
 mod hostile_log;
 mod hostile_nft;
 mod install;
 mod slow_disk;
 mod surroundings;
+mod takeover;
 mod watchdog;

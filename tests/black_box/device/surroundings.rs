@@ -134,6 +134,19 @@ lab_test!(without_the_capability_it_is_named, || {
     reports(&stage, &json!(false));
     assert!(!stage.has_table().unwrap());
     said_once(&mut stage, "CAP_NET_ADMIN is missing");
+    // What cannot be watched says so where an operator looks, and is tried again soon at first.
+    let told = |s: &Value| {
+        s["tasks"].as_array().is_some_and(|tasks| {
+            tasks.iter().any(|task| {
+                let why = task["why"].as_str().unwrap_or_default();
+                let refused = why.contains("found by the timer only") && why.contains("not permitted");
+                task["name"] == "packet-filter-watch" && refused && task["restarts"].as_u64() >= Some(3)
+            })
+        })
+    };
+    stage
+        .wait_status(LIMIT, "the watch says why it cannot", told)
+        .unwrap();
 
     restart(&mut stage);
     stage.wait_phase(LIMIT, "enforced").unwrap();

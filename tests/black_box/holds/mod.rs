@@ -4,6 +4,7 @@
 //! `EDGEWARDEN_HOLDS_SEED` repeats the random choices of a run; the seed is printed. Random orders against a model of the
 //! rules are in tests/library/model.rs.
 
+mod forged;
 mod journal;
 mod kills;
 mod picture;
@@ -65,4 +66,9 @@ lab_test!(tables_of_others_stay_byte_for_byte, tables::stay_as_they_are);
 lab_test!(
     every_edit_of_every_table_of_ours_is_undone_within_a_second,
     tampering::is_undone
+);
+
+lab_test!(
+    a_program_that_speaks_in_the_kernels_place_makes_up_no_hand,
+    forged::names_nobody
 );

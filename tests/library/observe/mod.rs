@@ -5,6 +5,7 @@
 
 mod attribution;
 mod brief;
+mod hoards;
 mod measure;
 mod receivers;
 mod site;

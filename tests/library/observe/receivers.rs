@@ -1,4 +1,8 @@
-//! The ring and pnet's receiver count the same, and neither makes an interface promiscuous unless asked.
+//! The ring and pnet's receiver count the same, and neither makes an interface promiscuous unless asked. A thread that fails
+//! is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgewarden::agent::observer::ObserveSettings;
 use edgewarden::host::capture::Receiver;
@@ -7,7 +11,7 @@ use edgewarden_lab::lab_test;
 
 use super::UDP4;
 use super::measure::{begin, check_conservation, close, neighbour, of, remote, start_with};
-use super::site::{Program, UDP_DATAGRAMS, UDP_PAYLOAD, in_own_namespace, now, wait_until};
+use super::site::{Program, UDP_DATAGRAMS, UDP_PAYLOAD, in_own_namespace, now, run, wait_until};
 
 /// How many ask the kernel for frames of other hardware on this interface.
 fn promiscuity(interface: &str) -> u32 {
@@ -63,4 +67,26 @@ lab_test!(promiscuous_only_when_asked, in_own_namespace, || {
             wait_until("promiscuity ends with capture", || promiscuity("up0") == 0);
         }
     }
+});
+
+lab_test!(a_capture_thread_that_fails_is_told, in_own_namespace, || {
+    let _peer = neighbour("up0");
+    let fails = Arc::new(AtomicBool::new(false));
+    let shared = Arc::clone(&fails);
+    let settings = ObserveSettings {
+        wanted: Arc::new(move |_| {
+            assert!(!shared.load(Ordering::Relaxed), "on purpose");
+            true
+        }),
+        ..ObserveSettings::all_interfaces(now())
+    };
+    let observer = start_with(settings, &["up0"]);
+    fails.store(true, Ordering::Relaxed);
+    // It looks at the interfaces when one changes.
+    run("ip", &["link", "set", "up0", "mtu", "1400"]);
+    let told = |fault: &String| fault.contains("the capture thread has failed");
+    wait_until("the fault is told", || {
+        observer.status().faults().iter().any(told)
+    });
+    assert!(observer.status().interfaces.is_empty(), "nothing is claimed");
 });

@@ -123,8 +123,13 @@ impl Neighbour {
     }
 
     pub(super) fn ip(&self, arguments: &[&str]) {
+        self.run("ip", arguments);
+    }
+
+    /// Runs a program there to its end.
+    pub(super) fn run(&self, program: &str, arguments: &[&str]) {
         let net = format!("--net=/proc/{}/ns/net", self.holder.id());
-        let all: Vec<&str> = [net.as_str(), "ip"].iter().chain(arguments).copied().collect();
+        let all: Vec<&str> = [net.as_str(), program].iter().chain(arguments).copied().collect();
         run("nsenter", &all);
     }
 

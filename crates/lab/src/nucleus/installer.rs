@@ -34,7 +34,7 @@ pub(super) async fn install(
         return Ok(true);
     };
     for attempt in 1..=ATTEMPTS {
-        let mut child = launcher::shell(nucleus, launch, script)?.spawn()?;
+        let (mut child, output) = launcher::step(nucleus, launch, script)?;
         let group = launcher::group(&child);
         let by_itself = tokio::select! {
             status = child.wait() => Some(status?),
@@ -45,6 +45,7 @@ pub(super) async fn install(
             Some(status) => status,
             None => launcher::end(nucleus, child, group).await?,
         };
+        output.drain().await;
         if by_itself.is_some_and(|status| status.success()) {
             emit(&json!({ "event": "component", "state": "installed", "attempt": attempt }));
             return Ok(true);

@@ -5,6 +5,7 @@
 //! starts, either way. The install step comes first (`installer`).
 //! Deliberately absent: the component's own user (`RequiresPrivilege` makes no difference here), cgroups, systemd.
 
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::component::Wish;
 use super::events::emit;
@@ -29,6 +32,9 @@ const START_LIMIT: usize = 3;
 const START_PERIOD: Duration = Duration::from_secs(3600);
 /// Lite's RestartSec.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long what a step has written may take to the log once it has ended.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// A component to run.
 pub(super) struct Launch {
@@ -103,7 +109,7 @@ async fn run_once(
     script: &Script,
     wishes: &mut watch::Receiver<Wish>,
 ) -> std::io::Result<End> {
-    let mut child = shell(nucleus, launch, script)?.spawn()?;
+    let (mut child, output) = step(nucleus, launch, script)?;
     let (pid, group) = (child.id(), group(&child));
     if let Some(group) = group {
         nucleus.component_process.started(group);
@@ -118,6 +124,7 @@ async fn run_once(
         None => end(nucleus, child, group).await?,
     };
     nucleus.component_process.ended();
+    output.drain().await;
     let (code, signal) = (status.code(), status.signal());
     emit(&json!({ "event": "component", "state": "exited", "pid": pid, "code": code, "signal": signal }));
     Ok(match by_itself {
@@ -127,17 +134,66 @@ async fn run_once(
     })
 }
 
+/// Starts a step; what it writes goes to the component's log by the way this nucleus has for it.
+pub(super) fn step(
+    nucleus: &Nucleus,
+    launch: &Launch,
+    script: &Script,
+) -> std::io::Result<(Child, StepOutput)> {
+    let log = open_log(nucleus)?;
+    let mut shell = shell(nucleus, launch, script)?;
+    let by_pipe = nucleus.personality.reads_output();
+    if by_pipe {
+        shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+    } else {
+        shell.stdout(log.try_clone()?).stderr(log.try_clone()?);
+    }
+    let mut child = shell.spawn()?;
+    let mut output = StepOutput(JoinSet::new());
+    if let Some(said) = child.stdout.take() {
+        output.0.spawn(copy(said, log.try_clone()?));
+    }
+    if let Some(said) = child.stderr.take() {
+        output.0.spawn(copy(said, log));
+    }
+    Ok((child, output))
+}
+
+/// What reads a step's output, where the nucleus does.
+pub(super) struct StepOutput(JoinSet<()>);
+
+impl StepOutput {
+    /// Waits until all of it is in the log. What the step left running may hold its pipes for ever.
+    pub(super) async fn drain(mut self) {
+        let all = async { while self.0.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(DRAIN_LIMIT, all).await;
+        self.0.detach_all();
+    }
+}
+
+async fn copy(mut said: impl AsyncRead + Unpin, mut log: std::fs::File) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = said.read(&mut buffer).await {
+        if log.write_all(&buffer[..length]).is_err() {
+            return;
+        }
+    }
+}
+
+fn open_log(nucleus: &Nucleus) -> std::io::Result<std::fs::File> {
+    let logs = nucleus.root.join("logs");
+    std::fs::create_dir_all(&logs)?;
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(logs.join(format!("{}.log", nucleus.component)))
+}
+
 /// The shell that runs a step, as leader of a process group, in the component's work folder.
-pub(super) fn shell(nucleus: &Nucleus, launch: &Launch, script: &Script) -> std::io::Result<Command> {
+fn shell(nucleus: &Nucleus, launch: &Launch, script: &Script) -> std::io::Result<Command> {
     let mut variables = launch.variables.clone();
     variables.configuration = nucleus.configurations().own.clone();
     std::fs::create_dir_all(&variables.work)?;
-    let logs = nucleus.root.join("logs");
-    std::fs::create_dir_all(&logs)?;
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(logs.join(format!("{}.log", nucleus.component)))?;
     let own = script
         .environment
         .iter()
@@ -150,8 +206,6 @@ pub(super) fn shell(nucleus: &Nucleus, launch: &Launch, script: &Script) -> std:
         .envs(nucleus.component_environment())
         .envs(own)
         .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
         .process_group(0)
         .kill_on_drop(true);
     Ok(shell)

@@ -22,7 +22,7 @@
 //! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again and deploys it, for which
 //! components that subscribed are asked first and may defer or refuse; USR1 does what a restart of lite's ggipcd does:
 //! every connection ends, every token becomes invalid, the component lives on. KILL leaves the component running, as
-//! the end of a real nucleus' process may.
+//! the end of a real nucleus' process may; what it writes then meets a broken pipe on the classic one.
 //!
 //! Deliberately absent: deployments of anything but configuration, other components, secrets, client devices, TLS;
 //! lite's stalling of all clients by one that does not read; lite's limits on sizes of configuration values; lite's

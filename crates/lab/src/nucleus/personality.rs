@@ -159,6 +159,13 @@ impl Personality {
         Duration::from_secs(15)
     }
 
+    /// Whether the component writes into pipes that the nucleus reads, which break when it dies. Lite's components write
+    /// to journald, which outlives it.
+    #[must_use]
+    pub fn reads_output(self) -> bool {
+        !self.is_lite()
+    }
+
     /// The answer to an operation this stand-in does not serve.
     #[must_use]
     pub fn unsupported(self, operation: &str) -> Refusal {

@@ -23,6 +23,7 @@ mod network;
 mod ping;
 mod probe;
 mod running;
+pub mod silent_fs;
 mod tools;
 mod wait;
 

@@ -7,7 +7,9 @@
 //! documented command line, nothing else.
 
 mod ask;
+pub mod nft_script;
 pub mod paths;
+pub mod preload;
 mod turns;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use serde_json::{Value, json};
 use crate::nucleus::personality::Personality;
 use crate::site::{BROKER_PORT, INTERNET_V4, Ns, Running, Site, SiteError, SpawnSpec, lab_program};
 use turns::TurnCheck;
+pub use turns::Turns;
 
 /// How long a part may take to come up; a machine with two busy cores needs seconds, not tens of them.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,8 +54,8 @@ pub struct StageOptions {
     pub online: bool,
     /// The lab's own program; the one beside the running program when none.
     pub lab: Option<PathBuf>,
-    /// Whether the agent tells its long turns, and the stage fails when one was too long.
-    pub turns: bool,
+    /// What becomes of the turns of the agent's deciding thread.
+    pub turns: Turns,
 }
 
 impl StageOptions {
@@ -69,7 +72,7 @@ impl StageOptions {
             launch: false,
             online: true,
             lab: None,
-            turns: false,
+            turns: Turns::Unmeasured,
         }
     }
 
@@ -89,7 +92,7 @@ pub struct Stage {
     pub cloud: Option<Running>,
     /// The broker, once it runs.
     pub broker: Option<Running>,
-    turns: Option<TurnCheck>,
+    _turns: Option<TurnCheck>,
     /// The network.
     pub site: Site,
     options: StageOptions,
@@ -121,7 +124,7 @@ impl Stage {
             })?;
         }
         Ok(Self {
-            turns: options.turns.then(|| TurnCheck(site.directory().join(TURNS))),
+            _turns: (options.turns == Turns::Checked).then(|| TurnCheck(site.directory().join(TURNS))),
             agent: None,
             nucleus,
             cloud,
@@ -165,8 +168,9 @@ impl Stage {
         spec.args = args;
         spec.env = self.component_environment()?;
         spec.env.push(("EDGEWARDEN_DEVELOPMENT".into(), "1".into()));
-        if let Some(turns) = &self.turns {
-            spec.env.push(("EDGEWARDEN_TURNS".into(), turns.0.clone().into()));
+        if self.options.turns != Turns::Unmeasured {
+            spec.env
+                .push(("EDGEWARDEN_TURNS".into(), self.turns_file().into()));
         }
         // As the nucleus starts a component: in a folder of its own.
         make_own_directory(&self.state_directory())?;
@@ -274,7 +278,7 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
     if options.launch {
         spec.args
             .extend(["--launch", "--set-env", "EDGEWARDEN_DEVELOPMENT=1"].map(Into::into));
-        if options.turns {
+        if options.turns != Turns::Unmeasured {
             let file = site.directory().join(TURNS);
             let variable = format!("EDGEWARDEN_TURNS={}", file.display());
             spec.args.extend(["--set-env".into(), variable.into()]);

@@ -10,6 +10,17 @@ const LIMIT_MS: u64 = 100;
 /// How the agent begins such a line.
 const WORDS: &str = "a long turn of";
 
+/// What becomes of the agent's turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turns {
+    /// They are not measured: that costs some processor time.
+    Unmeasured,
+    /// The agent tells the long ones in [`super::Stage::turns_file`].
+    Told,
+    /// And the stage fails when one was too long.
+    Checked,
+}
+
 /// Looks at the file when it is dropped.
 #[derive(Debug)]
 pub(super) struct TurnCheck(pub(super) PathBuf);
@@ -44,6 +55,9 @@ mod tests {
     fn the_agents_own_line_is_read() {
         let line = "a long turn of enforcer: held_ms=120 waited_ms=3";
         assert_eq!(held(line), Some(120));
-        assert_eq!(held("turns: probes=200 late_5ms=1 late_50ms=0 latest_us=5100"), None);
+        assert_eq!(
+            held("turns: probes=200 late_5ms=1 late_50ms=0 latest_us=5100"),
+            None
+        );
     }
 }

@@ -29,6 +29,9 @@ pub struct FloodArgs {
     /// Where to send, ADDR:PORT (an IPv6 address in brackets).
     #[arg(long)]
     pub remote: SocketAddr,
+    /// What each datagram says, two hexadecimal digits a byte, in place of `--size` bytes without meaning.
+    #[arg(long, value_parser = payload)]
+    pub payload: Option<Payload>,
     /// Bytes in each datagram.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
     pub size: u16,
@@ -43,6 +46,19 @@ pub struct FloodArgs {
     pub flows: u16,
 }
 
+/// The content of a datagram.
+#[derive(Debug, Clone)]
+pub struct Payload(pub Vec<u8>);
+
+fn payload(text: &str) -> Result<Payload, String> {
+    let pairs = text.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = pairs.map(byte).collect();
+    bytes
+        .map(Payload)
+        .ok_or_else(|| "expected hexadecimal digits".to_owned())
+}
+
 /// Sends and tells.
 ///
 /// # Errors
@@ -53,7 +69,7 @@ pub fn run(args: &FloodArgs) -> Result<(), Box<dyn std::error::Error + Send + Sy
     lines::print(&json!({
         "event": "flooded",
         "packets": packets,
-        "bytes": packets * u64::from(args.size),
+        "bytes": packets * args.payload.as_ref().map_or(args.size.into(), |payload| payload.0.len() as u64),
         "millis": u64::try_from(begin.elapsed().as_millis())?,
     }))?;
     Ok(())
@@ -63,7 +79,10 @@ pub fn run(args: &FloodArgs) -> Result<(), Box<dyn std::error::Error + Send + Sy
 pub(super) fn flood(args: &FloodArgs) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
     let sockets = (0..args.flows).map(|_| open(args.remote));
     let sockets = sockets.collect::<std::io::Result<Vec<_>>>()?;
-    let payload = vec![b'f'; usize::from(args.size)];
+    let payload = match &args.payload {
+        Some(Payload(bytes)) => bytes.clone(),
+        None => vec![b'f'; usize::from(args.size)],
+    };
     let begin = Instant::now();
     let end = begin + Duration::from_millis(args.millis);
     let mut packets = 0;
@@ -133,6 +152,7 @@ mod tests {
         taker.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let args = FloodArgs {
             remote: taker.local_addr().unwrap(),
+            payload: None,
             size: 100,
             rate: Some(2_000),
             millis: 50,

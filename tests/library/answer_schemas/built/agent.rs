@@ -17,6 +17,7 @@ pub(super) fn status(phase: Phase) -> Status {
         version: "0.1.0".to_owned(),
         thing: Some("gw-1".to_owned()),
         started: Some(time()),
+        predecessor: Some("the agent before, process 7, gave no answer; it was killed".to_owned()),
         mode: "observe".to_owned(),
         enforcement: state(phase),
         configuration: ConfigurationStatus {

@@ -148,6 +148,7 @@ pub(super) fn sockets() -> SocketList {
     SocketList {
         open: 12,
         matching: 11,
+        every_process_seen: false,
         connections,
     }
 }

@@ -6,14 +6,15 @@
 //! Invariants: an answer counts only if its question was seen leaving shortly before, with the same transaction,
 //! client, name and type, on the same interface, and it comes from the resolver that was asked, which the host's
 //! configuration names; each question is answered once. An answer gives addresses of the name that was asked only,
-//! through its own aliases. Everything is bounded; what makes no sense is passed over.
+//! through its own aliases. Everything is bounded; what makes no sense is passed over. A message is read whole only when
+//! it answers a question that waits, and only so many in a second: to read one costs as much as its sender likes.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, ResourceRecord, TYPE};
+use simple_dns::{CLASS, Name, Packet, RCODE, ResourceRecord};
 
 use super::lifeline::{Endpoint, LifelineTarget};
 
@@ -31,6 +32,14 @@ const MAX_RECORDS: usize = 64;
 const MAX_ALIASES: usize = 8;
 /// Addresses taken of one answer.
 const MAX_ADDRESSES: usize = 32;
+/// Bytes before the question, the two flags looked at in them, and what one of them must say (RFC 1035, 4.1.1).
+const HEADER: usize = 12;
+const IS_ANSWER: u16 = 0x8000;
+const OPERATION: u16 = 0x7800;
+const STANDARD_QUERY: u16 = 0;
+/// Longest part of a name and longest name (RFC 1035, 2.3.4).
+const MAX_LABEL: u8 = 63;
+const MAX_NAME: usize = 255;
 
 /// Which answers matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,13 +118,27 @@ struct DnsQuestion {
     resolver: SocketAddr,
     interface: u32,
     name: String,
-    kind: QTYPE,
+    kind: QuestionKind,
 }
+
+/// Which addresses are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum QuestionKind {
+    V4,
+    V6,
+}
+
+/// Messages read whole within [`BUDGET_SPAN`]: the worst one costs some milliseconds, and a machine that asks for its
+/// lifelines' names asks for a few in a minute.
+const MAX_WHOLE: u32 = 32;
+/// After this time as many may be read again.
+const BUDGET_SPAN: Duration = Duration::from_secs(1);
 
 /// Questions that were seen and wait for their answers.
 #[derive(Debug, Default)]
 pub struct DnsAnswers {
     waiting: VecDeque<(Duration, DnsQuestion)>,
+    budget: ReadBudget,
 }
 
 impl DnsAnswers {
@@ -128,37 +151,34 @@ impl DnsAnswers {
         {
             self.waiting.pop_front();
         }
-        let Some((packet, question)) = read(datagram) else {
+        let Some((is_answer, question)) = glance(datagram, watched) else {
             return Vec::new();
         };
-        if watched.targets(&question.name).next().is_none()
-            || question.resolver.port() != PORT
-            || !watched.nameservers.contains(&question.resolver.ip())
-        {
-            return Vec::new();
+        if is_answer {
+            return self.take_answer(datagram, &question, watched, now);
         }
-        let is_answer = packet.has_flags(PacketFlag::RESPONSE);
-        match datagram.way {
-            DatagramDirection::Sent if is_answer => Vec::new(),
-            DatagramDirection::Received if !is_answer => Vec::new(),
-            _ if is_answer => self.take_answer(&packet, &question, watched),
-            _ => {
-                if self.waiting.len() >= MAX_QUESTIONS {
-                    self.waiting.pop_front();
-                }
-                self.waiting.push_back((now, question));
-                Vec::new()
-            }
+        if self.waiting.len() >= MAX_QUESTIONS {
+            self.waiting.pop_front();
         }
+        self.waiting.push_back((now, question));
+        Vec::new()
     }
 
     fn take_answer(
         &mut self,
-        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
         question: &DnsQuestion,
         watched: &WatchedNames,
+        now: Duration,
     ) -> Vec<Endpoint> {
         let Some(position) = self.waiting.iter().position(|(_, asked)| asked == question) else {
+            return Vec::new();
+        };
+        // Our own look-ups find what is passed over here.
+        if !self.budget.allows(now) {
+            return Vec::new();
+        }
+        let Ok(packet) = Packet::parse(datagram.payload) else {
             return Vec::new();
         };
         self.waiting.remove(position);
@@ -173,39 +193,93 @@ impl DnsAnswers {
     }
 }
 
-/// The message, and the question that it asks or answers.
-fn read<'a>(datagram: &Datagram<'a>) -> Option<(Packet<'a>, DnsQuestion)> {
-    // The parser makes room for as many records as the header announces, so that is bounded before.
-    let counts = datagram.payload.get(4..12)?;
-    let most = counts
-        .chunks(2)
-        .filter_map(|count| Some(u16::from_be_bytes(count.try_into().ok()?)))
-        .max()?;
-    if datagram.payload.len() > MAX_MESSAGE || usize::from(most) > MAX_RECORDS {
-        return None;
+/// How many messages may be read whole: whoever answers can make each as dear as there is room in it.
+#[derive(Debug, Default)]
+struct ReadBudget {
+    began: Duration,
+    used: u32,
+}
+
+impl ReadBudget {
+    fn allows(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.began) >= BUDGET_SPAN {
+            *self = Self { began: now, used: 0 };
+        }
+        self.used = self.used.saturating_add(1);
+        self.used <= MAX_WHOLE
     }
-    let packet = Packet::parse(datagram.payload).ok()?;
-    let [asked] = packet.questions.as_slice() else {
-        return None;
-    };
-    if packet.opcode() != OPCODE::StandardQuery || asked.qclass != QCLASS::CLASS(CLASS::IN) {
-        return None;
+}
+
+/// What a message is about, if it can matter: whether it answers, and its question. Looks at what costs nothing first,
+/// and at nothing behind the question: anybody on this machine can send any number of messages.
+fn glance(datagram: &Datagram<'_>, watched: &WatchedNames) -> Option<(bool, DnsQuestion)> {
+    let message = datagram.payload;
+    let header = message.get(..HEADER)?;
+    let word = |at: usize| Some(u16::from_be_bytes([*header.get(at)?, *header.get(at + 1)?]));
+    let flags = word(2)?;
+    let is_answer = flags & IS_ANSWER != 0;
+    match datagram.way {
+        DatagramDirection::Sent if is_answer => return None,
+        DatagramDirection::Received if !is_answer => return None,
+        _ => {}
     }
-    let (client, resolver) = if packet.has_flags(PacketFlag::RESPONSE) {
+    let (client, resolver) = if is_answer {
         (datagram.destination, datagram.source)
     } else {
         (datagram.source, datagram.destination)
     };
+    if resolver.port() != PORT || !watched.nameservers.contains(&resolver.ip()) {
+        return None;
+    }
+    // The parser makes room for as many records as the header announces, so that is bounded before.
+    let most = word(6)?.max(word(8)?).max(word(10)?);
+    if message.len() > MAX_MESSAGE
+        || usize::from(most) > MAX_RECORDS
+        || flags & OPERATION != STANDARD_QUERY
+        || word(4)? != 1
+    {
+        return None;
+    }
+    let (name, kind) = question_of(message.get(HEADER..)?)?;
+    watched.targets(&name).next()?;
     let question = DnsQuestion {
-        id: packet.id(),
+        id: word(0)?,
         client,
         resolver,
         interface: datagram.interface,
-        name: name_of(&asked.qname),
-        kind: asked.qtype,
+        name,
+        kind,
     };
-    let for_addresses = [QTYPE::TYPE(TYPE::A), QTYPE::TYPE(TYPE::AAAA)].contains(&question.kind);
-    for_addresses.then_some((packet, question))
+    Some((is_answer, question))
+}
+
+/// The name as it is compared, and the type, of a question for addresses. Names of lifelines are made of letters,
+/// digits, `-` and `_`; anything else is none of them, and the first name of a message has nothing to point to.
+fn question_of(mut bytes: &[u8]) -> Option<(String, QuestionKind)> {
+    let mut name = String::new();
+    loop {
+        let (length, rest) = bytes.split_first()?;
+        if *length == 0 {
+            bytes = rest;
+            break;
+        }
+        let (label, rest) = rest.split_at_checked(usize::from(*length))?;
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-' || *byte == b'_';
+        if *length > MAX_LABEL || name.len() > MAX_NAME || !label.iter().all(is_plain) {
+            return None;
+        }
+        if !name.is_empty() {
+            name.push('.');
+        }
+        name.extend(label.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
+        bytes = rest;
+    }
+    let kind = match bytes.get(..4)? {
+        [0, 1, 0, 1] => QuestionKind::V4,
+        [0, 28, 0, 1] => QuestionKind::V6,
+        _ => return None,
+    };
+    Some((name, kind))
 }
 
 /// The addresses that `records` give to `name`, through aliases among them.

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use simple_dns::rdata::{A, AAAA, CNAME};
+use simple_dns::{QCLASS, QTYPE, TYPE};
 
 use super::*;
 use crate::quarantine::lifelines::lifeline::{Lifelines, Purpose, Surroundings, targets};
@@ -292,7 +293,8 @@ fn a_header_that_announces_more_than_is_taken_is_not_read() {
     ask(&mut answers, 7, ENDPOINT);
     let mut payload = message(7, ENDPOINT, true, &[(ENDPOINT, "192.0.2.1")]);
     payload[10..12].copy_from_slice(&[0xff, 0xff]);
-    assert!(read(&datagram(&payload, RESOLVER, CLIENT, DatagramDirection::Received)).is_none());
+    let seen = datagram(&payload, RESOLVER, CLIENT, DatagramDirection::Received);
+    assert!(glance(&seen, &watched()).is_none());
 }
 
 proptest! {
@@ -317,5 +319,80 @@ proptest! {
             payload[at] = byte;
         }
         prop_assert!(answer(&mut answers, &payload).len() <= MAX_ADDRESSES);
+    }
+}
+
+#[test]
+fn what_follows_the_question_is_not_read_unless_it_is_the_answer_to_one_that_waits() {
+    let mut answers = DnsAnswers::default();
+    // As many records as may be announced, none of which can be read.
+    let garbled = |id, name, response| {
+        let mut payload = message(id, name, response, &[]);
+        payload[6..8].copy_from_slice(&u16::try_from(MAX_RECORDS).unwrap().to_be_bytes());
+        payload.extend([0xff; 500]);
+        assert!(
+            Packet::parse(&payload).is_err(),
+            "control: it cannot be read whole"
+        );
+        payload
+    };
+    let question = garbled(7, ENDPOINT, false);
+    let sent = datagram(&question, CLIENT, RESOLVER, DatagramDirection::Sent);
+    answers.see(&sent, &watched(), Duration::ZERO);
+    assert_eq!(answers.waiting.len(), 1, "its question is all that counts");
+    for (id, name) in [(8, ENDPOINT), (7, "www.example")] {
+        assert_eq!(answer(&mut answers, &garbled(id, name, true)), [""; 0]);
+    }
+    assert_eq!(answers.budget.used, 0, "nothing was read whole");
+    assert_eq!(answer(&mut answers, &garbled(7, ENDPOINT, true)), [""; 0]);
+    assert_eq!(answers.budget.used, 1);
+    let good = message(7, ENDPOINT, true, &[(ENDPOINT, "192.0.2.1")]);
+    assert_eq!(
+        answer(&mut answers, &good),
+        ["192.0.2.1"],
+        "the question still waits"
+    );
+}
+
+#[test]
+fn only_so_many_answers_are_read_whole_in_a_second() {
+    let mut answers = DnsAnswers::default();
+    let revealed = |answers: &mut DnsAnswers, now| {
+        let ids = 0..2 * u16::try_from(MAX_WHOLE).unwrap();
+        let tell = |id: u16| {
+            let payload = message(id, ENDPOINT, true, &[(ENDPOINT, "192.0.2.1")]);
+            let answer = datagram(&payload, RESOLVER, CLIENT, DatagramDirection::Received);
+            !answers.see(&answer, &watched(), now).is_empty()
+        };
+        u32::try_from(ids.map(tell).filter(|told| *told).count()).unwrap()
+    };
+    for id in 0..2 * u16::try_from(MAX_WHOLE).unwrap() {
+        ask(&mut answers, id, ENDPOINT);
+    }
+    let now = Duration::from_secs(5);
+    assert_eq!(revealed(&mut answers, now), MAX_WHOLE);
+    assert_eq!(
+        revealed(&mut answers, now),
+        0,
+        "what is over the budget is dropped"
+    );
+    assert_eq!(
+        revealed(&mut answers, now + BUDGET_SPAN),
+        MAX_WHOLE,
+        "and counts later"
+    );
+}
+
+proptest! {
+    /// The name of a question is read as the parser of the whole message reads it.
+    #[test]
+    fn a_question_read_alone_says_what_the_whole_message_says(
+        name in "[a-zA-Z0-9_-]{1,63}(\\.[a-zA-Z0-9_-]{1,40}){0,4}", id in any::<u16>(),
+    ) {
+        let payload = message(id, &name, false, &[]);
+        let whole = Packet::parse(&payload).unwrap();
+        let (alone, kind) = question_of(&payload[HEADER..]).unwrap();
+        prop_assert_eq!(alone, name_of(&whole.questions[0].qname));
+        prop_assert_eq!(kind, QuestionKind::V4);
     }
 }

@@ -277,10 +277,29 @@ impl Order {
     /// operator can write only the beginning.
     #[must_use]
     pub fn for_show(&self) -> Self {
-        let mut shown = self.clone();
-        shown.block.omitted = shown.block.remotes.len().saturating_sub(MAX_BLOCKS);
-        shown.block.remotes.truncate(MAX_BLOCKS);
-        shown
+        let Block {
+            remotes,
+            ports,
+            omitted: _,
+        } = &self.block;
+        // Not cut from a copy of all of it: there may be a hundred thousand.
+        let block = Block {
+            remotes: remotes.iter().take(MAX_BLOCKS).copied().collect(),
+            ports: ports.clone(),
+            omitted: remotes.len().saturating_sub(MAX_BLOCKS),
+        };
+        Self {
+            id: self.id.clone(),
+            authority: self.authority,
+            posture: self.posture,
+            reason: self.reason.clone(),
+            issued: self.issued,
+            expires: self.expires,
+            allow: self.allow.clone(),
+            block,
+            limit: self.limit,
+            processes: self.processes.clone(),
+        }
     }
 
     /// Whether the order has ended by itself.
@@ -290,10 +309,21 @@ impl Order {
 
     /// Whether both say the same, whenever they were learned.
     pub fn same_wish(&self, other: &Self) -> bool {
-        Self {
-            issued: other.issued,
-            ..self.clone()
-        } == *other
+        let Self {
+            id,
+            authority,
+            posture,
+            reason,
+            issued: _,
+            expires,
+            allow,
+            block,
+            limit,
+            processes,
+        } = self;
+        (id, authority, posture, reason) == (&other.id, &other.authority, &other.posture, &other.reason)
+            && (expires, allow, limit) == (&other.expires, &other.allow, &other.limit)
+            && (block, processes) == (&other.block, &other.processes)
     }
 
     /// Whether this order in the place of `held` closes more and lets nothing go that `held` cuts or stops. Only a plain
