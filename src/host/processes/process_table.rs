@@ -262,7 +262,10 @@ mod tests {
     fn sockets_are_those_of_just_this_process() {
         let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
         let own = read(std::process::id()).unwrap().identity;
-        assert!(sockets_of(own).flatten().count() > 0, "control: {socket:?} is open");
+        assert!(
+            sockets_of(own).flatten().count() > 0,
+            "control: {socket:?} is open"
+        );
         let earlier = ProcessId {
             start_ticks: own.start_ticks - 1,
             ..own
