@@ -1,6 +1,7 @@
 //! Processes, as enforcement asks for them ([`hands`]): the table of them and signals to the right one
-//! ([`process_table`]), who holds which socket ([`procfs`]), and how eagerly our own threads run ([`pace`]).
+//! ([`process_table`]), those that we stopped ([`frozen`]), who holds which socket ([`procfs`]), and how eagerly our own threads run ([`pace`]).
 
+pub(crate) mod frozen;
 pub(crate) mod hands;
 pub(crate) mod pace;
 pub(crate) mod process_table;
