@@ -488,6 +488,20 @@ fn sequences_that_once_failed() {
             Happening::Passes(4),
             Happening::Step(Step::Says(1, Said::Isolate)),
         ],
+        // A process that was frozen, and a restart with a journal that does not say so.
+        vec![
+            Happening::Fails(Failure::JournalFails, 20),
+            isolate(),
+            Happening::Step(Step::Restart),
+        ],
+        // The same, and the processes cannot be listed or signalled at first.
+        vec![
+            Happening::Fails(Failure::JournalFails, 20),
+            isolate(),
+            Happening::Fails(Failure::NoProcesses, 2),
+            Happening::Fails(Failure::SignalRefused, 2),
+            Happening::Step(Step::Restart),
+        ],
     ] {
         runtime.block_on(sequence(&happenings, &tally)).unwrap();
     }
