@@ -75,7 +75,10 @@ fn outcome(state: &State, freed: usize) -> Result<String, String> {
     if freed > 0 {
         text.push_str(&format!("; frozen processes that run again: {freed}"));
     }
-    let amiss = state.obstacles.iter().filter(|obstacle| obstacle.is_of_processes());
+    let amiss = state
+        .obstacles
+        .iter()
+        .filter(|obstacle| obstacle.is_of_processes());
     let amiss: Vec<String> = amiss
         .map(|obstacle| format!("{obstacle}; {}", obstacle.next_step()))
         .collect();

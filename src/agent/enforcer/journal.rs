@@ -57,7 +57,9 @@ impl<S: JournalStore> JournalKeeper<S> {
                     return (Self::new(store, saved), JournalFound::Whole(Box::new(found)));
                 }
                 Err(damage) => {
-                    let stopped = journal::stopped_in(&bytes).into_iter().map(|known| known.identity);
+                    let stopped = journal::stopped_in(&bytes)
+                        .into_iter()
+                        .map(|known| known.identity);
                     (damage.to_string(), damage.says_live, stopped.collect())
                 }
             },

@@ -28,7 +28,9 @@ pub(super) struct Roll {
 impl Roll {
     /// As the journal remembers it.
     pub(super) fn restore(stopped: &[StoppedProcess]) -> Self {
-        let frozen = stopped.iter().filter(|known| known.action == ProcessAction::Freeze);
+        let frozen = stopped
+            .iter()
+            .filter(|known| known.action == ProcessAction::Freeze);
         Self {
             unproven: frozen.map(|known| known.identity).collect(),
             stopped: stopped.to_vec(),
@@ -172,7 +174,10 @@ mod tests {
         roll.prove(id, false);
         assert_eq!((pids(roll.all()), roll.proven()), (vec![10], vec![]));
         assert!(roll.adopt(&process(10), true, AT) && roll.adopt(&process(11), true, AT));
-        assert_eq!((pids(roll.all()), pids(&roll.proven())), (vec![10, 11], vec![10, 11]));
+        assert_eq!(
+            (pids(roll.all()), pids(&roll.proven())),
+            (vec![10, 11], vec![10, 11])
+        );
         roll.strike(id);
         assert_eq!(pids(roll.all()), [11]);
     }
@@ -204,6 +209,9 @@ mod tests {
             assert!(roll.adopt(&process(pid), true, AT), "{pid}");
         }
         assert!(!roll.adopt(&process(most + room), true, AT));
-        assert!(roll.adopt(&process(0), true, AT), "whom it knows already needs no room");
+        assert!(
+            roll.adopt(&process(0), true, AT),
+            "whom it knows already needs no room"
+        );
     }
 }

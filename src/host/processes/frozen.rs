@@ -33,7 +33,9 @@ pub(crate) struct Marks {
 impl Marks {
     /// The directory need not be there.
     pub(crate) fn of(state_directory: &Path) -> Self {
-        let above = state_directory.parent().and_then(|above| above.canonicalize().ok());
+        let above = state_directory
+            .parent()
+            .and_then(|above| above.canonicalize().ok());
         let place = match (above, state_directory.file_name()) {
             (Some(above), Some(name)) => above.join(name),
             _ => std::path::absolute(state_directory).unwrap_or_else(|_| state_directory.to_owned()),
@@ -81,7 +83,9 @@ impl Marks {
 fn set_limit(id: ProcessId, limit: Rlimit) -> io::Result<()> {
     let is_there = process_table::start_ticks(id.pid) == Some(id.start_ticks);
     // No number would mean ourselves.
-    let pid = number(id.pid).filter(|_| is_there).ok_or(io::ErrorKind::NotFound)?;
+    let pid = number(id.pid)
+        .filter(|_| is_there)
+        .ok_or(io::ErrorKind::NotFound)?;
     prlimit(Some(pid), Resource::Locks, limit)?;
     Ok(())
 }
@@ -171,7 +175,8 @@ mod tests {
 
     fn found(marks: Marks, suspected: &[ProcessId], id: ProcessId) -> bool {
         let list = list(marks, suspected).unwrap();
-        list.iter().any(|(process, stopped)| process.identity == id && *stopped)
+        list.iter()
+            .any(|(process, stopped)| process.identity == id && *stopped)
     }
 
     #[test]
@@ -184,7 +189,10 @@ mod tests {
         process_table::freeze(others).unwrap();
         wait("both are stopped", || is_stopped(id) && is_stopped(others));
         assert!(found(marks, &[], id));
-        assert!(!found(marks, &[], others), "whom somebody else stopped is not ours");
+        assert!(
+            !found(marks, &[], others),
+            "whom somebody else stopped is not ours"
+        );
         assert!(found(marks, &[others], others), "unless we remember it");
         let elsewhere = Marks::of(Path::new("/nonexistent/theirs"));
         assert!(!found(elsewhere, &[], id), "another agent's is not ours");

@@ -86,7 +86,11 @@ fn program(pid: u32, stat: &ProcessStat) -> Option<PathBuf> {
 
 fn threads(pid: u32) -> impl Iterator<Item = PathBuf> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
-    threads.flatten().flatten().take(MAX_THREADS).map(|thread| thread.path())
+    threads
+        .flatten()
+        .flatten()
+        .take(MAX_THREADS)
+        .map(|thread| thread.path())
 }
 
 /// Whether that very process is stopped by a signal, or by a debugger.

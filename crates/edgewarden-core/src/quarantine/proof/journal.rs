@@ -144,8 +144,8 @@ fn says_live(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quarantine::orders::document::Wish;
     use crate::process::ProcessId;
+    use crate::quarantine::orders::document::Wish;
     use crate::quarantine::orders::order::{Authority, Order, ProcessAction};
 
     fn live() -> Journal<'static> {
@@ -218,7 +218,10 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[index] = 0xff;
             let found = pids(&bytes);
-            assert!(found.contains(&10) || found.contains(&11), "byte {index}: {found:?}");
+            assert!(
+                found.contains(&10) || found.contains(&11),
+                "byte {index}: {found:?}"
+            );
             assert!(!found.contains(&9), "byte {index}: {found:?}");
         }
         let second = whole.windows(STOPPED.len()).rposition(|window| window == STOPPED);
