@@ -50,7 +50,7 @@ pub(super) fn thaw(state: &Path) -> Vec<String> {
         }
     }
     if running > 0 {
-        say(&format!("{running} frozen processes run again"));
+        say(&format!("frozen processes that run again: {running}"));
     }
     if !is_certain && failures.is_empty() {
         tell_the_others();

@@ -2,6 +2,7 @@
 
 mod boot;
 mod crash;
+mod frozen;
 mod history;
 mod install;
 mod slow_disk;
