@@ -8,6 +8,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -15,6 +16,10 @@ use super::enforcer::{Enforcer, EnforcerCommand, EnforcerSettings, Handle, HostM
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::proof::state::State;
+
+/// A free device is looked at every minute, and what a pass waits for has limits of some seconds each: ten of them, one
+/// after the other, are within this.
+const STUCK: Duration = Duration::from_secs(240);
 
 /// Talks to the enforcer that runs.
 #[derive(Debug, Clone)]
@@ -103,7 +108,12 @@ impl EnforcerTask {
             Some(enforcer) => enforcer,
             None => self.rebuild().await,
         };
-        enforcer.run().await;
+        tokio::select! {
+            () = enforcer.run() => {}
+            () = stuck(self.mailbox.states()) => {
+                tracing::error!("the enforcer has said nothing for {} s: it begins anew", STUCK.as_secs());
+            }
+        }
     }
 
     async fn rebuild(&self) -> Enforcer {
@@ -116,6 +126,11 @@ impl EnforcerTask {
         enforcer.obey([EnforcerCommand::Channel { works }]).await;
         enforcer
     }
+}
+
+/// Ends when the enforcer has published no state for longer than its work and its rest can take.
+async fn stuck(mut states: watch::Receiver<State>) {
+    while let Ok(Ok(())) = tokio::time::timeout(STUCK, states.changed()).await {}
 }
 
 /// Takes back what an enforcer claimed when it ends, however it ends.

@@ -22,6 +22,7 @@ mod enforcement;
 pub mod enforcer;
 mod names;
 pub mod observer;
+mod pulse;
 mod reporter;
 mod shadow;
 mod start;

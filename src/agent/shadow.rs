@@ -19,6 +19,7 @@ use crate::cloud::topics::ShadowTopics;
 use crate::document::fault::Fault;
 use crate::host::clock;
 use crate::host::net::uplinks::Uplink;
+use crate::host::turns::timed;
 use crate::quarantine::orders::document::{self, Wish};
 use crate::quarantine::orders::order::Authority;
 use crate::quarantine::proof::state::State;
@@ -169,10 +170,11 @@ impl ShadowTask {
     fn publish(&self, topic: String, payload: &Value, publishes: &mut Publishes) {
         let nucleus = self.connected.nucleus.clone();
         let payload = payload.to_string();
-        publishes.spawn(async move {
+        let publish = async move {
             let handed = nucleus.publish(&topic, payload.as_bytes()).await;
             handed.map_err(|error| format!("could not publish to {topic}: {}", crate::error_text(&error)))
-        });
+        };
+        publishes.spawn(timed("a shadow publish", Box::pin(publish)));
     }
 
     async fn obey(&self, desired: Option<&Value>) {

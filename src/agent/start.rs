@@ -16,7 +16,7 @@ use super::observer::intervals::Intervals;
 use super::observer::{ObserveSettings, Observer};
 use super::reporter::{Reporter, memory, questions};
 use super::supervisor::Supervisor;
-use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches};
+use super::{Start, addresses, configuration, detector, dns_feed, pulse, shadow, watches};
 use crate::cloud::link::Nucleus;
 use crate::config::{CaptureConfig, Config};
 use crate::host::capture::Receiver;
@@ -33,6 +33,7 @@ pub(super) struct Local {
 
 /// Starts what needs no nucleus.
 pub(super) fn local(start: &Start, config: &Config, context: &Context, supervisor: &mut Supervisor) -> Local {
+    supervisor.start("pulse", pulse::run);
     let enforcer = context.enforcer.clone();
     supervisor.start("packet-filter-watch", move || {
         watches::packet_filter(enforcer.clone())

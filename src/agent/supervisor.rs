@@ -6,7 +6,6 @@
 //! Absent: whatever a task knew when it ended. What must outlive it is in what the closure holds.
 
 use std::any::Any;
-use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
@@ -15,6 +14,7 @@ use tokio::time::Instant;
 use super::board::Board;
 use crate::control::status::TaskStatus;
 use crate::host::clock;
+use crate::host::turns::{Timed, timed};
 
 /// Before a task is started again for the first time: what failed it may be over by then, and little is missed.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -25,7 +25,7 @@ const STEADY: Duration = Duration::from_secs(300);
 /// Longest reason in characters; a panic may carry anything.
 const MAX_WHY: usize = 256;
 
-type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Running = Timed<dyn Future<Output = ()> + Send>;
 
 /// Every task, and those that run.
 pub(super) struct Supervisor {
@@ -66,7 +66,7 @@ impl Supervisor {
         });
         let mut task = Task {
             name,
-            make: Box::new(move || Box::pin(make())),
+            make: Box::new(move || timed(name, Box::pin(make()))),
             id: None,
             begun: Instant::now(),
             pause: FIRST_PAUSE,

@@ -2,10 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "the environment is read here, once")]
 
+use std::path::PathBuf;
+
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::config::document::Development;
+use crate::host::log::{LogGuard, LogStream, LogWriter};
 
 /// A variable that is set to something.
 pub(super) fn lookup(name: &str) -> Option<String> {
@@ -20,18 +22,25 @@ pub(super) fn development() -> Development {
     }
 }
 
-/// Logs what `EDGEWARDEN_LOG` asks for, or else from `level` on.
-pub(super) fn log(level: &str, writer: BoxMakeWriter) {
+/// Logs what `EDGEWARDEN_LOG` asks for, or else from `level` on; a panic too. The log ends with what is given.
+#[must_use]
+pub(super) fn log(level: &str, stream: LogStream) -> LogGuard {
     let filter = EnvFilter::try_new(lookup("EDGEWARDEN_LOG").as_deref().unwrap_or(level));
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(level));
+    let (writer, guard) = LogWriter::start(stream);
     // It ends up in a log; colours would be noise there.
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
         .with_target(false)
         .with_writer(writer)
-        // A log that cannot be written, because whoever read it is gone, would be told on standard error, which has often
-        // gone with it: that panics in whatever task had something to say.
-        .log_internal_errors(false)
         .init();
+    // The standard library's own words go to standard error at once, and wait there for as long as that is full.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    guard
+}
+
+/// Where every long turn of the thread that decides is to be told, if anywhere: a switch for tests and measurements.
+pub(super) fn turns_file() -> Option<PathBuf> {
+    lookup("EDGEWARDEN_TURNS").map(PathBuf::from)
 }

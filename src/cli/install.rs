@@ -45,8 +45,6 @@ fn tell(places: &BootServicePaths) -> Result<Option<String>, Failure> {
     if !places.is_live() {
         return Ok(None);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(&error))?;
-    let told = runtime.block_on(systemctl::daemon_reload());
+    let told = systemctl::daemon_reload();
     Ok(told.err().map(|error| crate::error_text(&error)))
 }

@@ -6,14 +6,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
-
 use super::{Failure, environment, out, place, safe};
 use crate::agent::configuration;
 use crate::agent::enforcer::Enforcer;
 use crate::config::document::Development;
 use crate::host::files;
 use crate::host::files::state_directory::LOCK;
+use crate::host::log::LogStream;
 use crate::quarantine::proof::state::{Phase, State};
 
 /// A second is enough for a killed process to be gone, and little at boot.
@@ -27,7 +26,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    environment::log("warn", BoxMakeWriter::new(std::io::stderr));
+    let _log = environment::log("warn", LogStream::Error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(&error))?;
     let line = runtime.block_on(restore(&arguments.state.path, environment::development()))?;

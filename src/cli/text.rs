@@ -124,6 +124,9 @@ fn headline(state: &State) -> String {
             verb(state.posture)
         ),
         Phase::Failed => match state.posture {
+            Some(posture) if posture == state.wanted => {
+                format!("FAILED: {posture} is proven as it was before, not as it is wanted")
+            }
             Some(posture) => format!("FAILED: {} is wanted, {posture} is proven", state.wanted),
             None => format!(
                 "FAILED: {} is wanted, what the kernel holds is not known",

@@ -8,15 +8,17 @@ use crate::host::boot::systemctl;
 use crate::host::boot::unit;
 use crate::host::files;
 use crate::host::files::append_file;
+use crate::host::files::journal_file::TIME_NAME;
 use crate::host::files::state_directory::{self, LOCK};
 use crate::host::netfilter::kernel::NftKernel;
-use crate::host::netfilter::nft;
+use crate::host::netfilter::nft::Nft;
 use crate::quarantine::history;
 use crate::quarantine::ruleset;
 
 /// What the agent keeps in the state directory; the lock last, because it is held.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "journal",
+    TIME_NAME,
     "journal.damaged",
     "configuration.json",
     "last-report.json",
@@ -39,18 +41,16 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             code: 1,
         });
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(&error))?;
     let mut failures = Vec::new();
     // Below another root there is another system, which does not run.
     if arguments.installation.root.is_none() {
         failures.extend(thaw::thaw(&state));
-        match runtime.block_on(remove_rules()) {
+        match remove_rules() {
             Ok(()) => say("removed the tables edgewarden, if they were there"),
             Err(problem) => failures.push(problem),
         }
     }
-    failures.extend(runtime.block_on(forget_unit(&places)));
+    failures.extend(forget_unit(&places));
     if failures.is_empty() {
         failures.extend(remove_state(&state));
         if arguments.installation.root.is_none() {
@@ -71,28 +71,28 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Why it could not, for people.
-async fn remove_rules() -> Result<(), String> {
+fn remove_rules() -> Result<(), String> {
     let tables = NftKernel::open().and_then(|mut kernel| kernel.tables());
     let tables = tables.map_err(|error| crate::error_text(&error))?;
     if tables.is_empty() {
         return Ok(());
     }
-    let removed = nft::load(&ruleset::remove(&tables)).await;
+    let removed = Nft::default().load(&ruleset::remove(&tables));
     removed.map_err(|error| crate::error_text(&error))
 }
 
 /// Removes the unit and the copy of this program; gives what is still there.
-async fn forget_unit(places: &BootServicePaths) -> Vec<String> {
+fn forget_unit(places: &BootServicePaths) -> Vec<String> {
     if places.is_live() && places.unit().exists() {
         // It did its work at boot; one that was never started is not there to be stopped.
-        let _not_started = systemctl::stop(unit::NAME).await;
+        let _not_started = systemctl::stop(unit::NAME);
     }
     match places.remove() {
         Err(failures) => failures.iter().map(|error| crate::error_text(error)).collect(),
         Ok(true) => {
             say(&format!("removed {}", unit::NAME));
             if places.is_live()
-                && let Err(error) = systemctl::daemon_reload().await
+                && let Err(error) = systemctl::daemon_reload()
             {
                 say(&format!(
                     "{}; it forgets the unit at the next boot",

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::priority::Priority;
 use crate::lock;
 
 /// Pieces of work that may wait behind the one that is under way: as many as the control socket serves at once. Elsewhere
@@ -56,6 +57,7 @@ pub(crate) enum WorkerError {
 pub(crate) struct Worker<S = ()> {
     name: &'static str,
     limit: Duration,
+    priority: Priority,
     jobs: Arc<Mutex<Option<SyncSender<Job<S>>>>>,
     /// Pieces of work that were given and have not come to an end.
     under_way: Arc<AtomicUsize>,
@@ -66,6 +68,7 @@ impl<S> Clone for Worker<S> {
         Self {
             name: self.name,
             limit: self.limit,
+            priority: self.priority,
             jobs: Arc::clone(&self.jobs),
             under_way: Arc::clone(&self.under_way),
         }
@@ -95,8 +98,17 @@ impl<S: Default + 'static> Worker<S> {
         Self {
             name,
             limit,
+            priority: Priority::Ordinary,
             jobs: Arc::default(),
             under_way: Arc::default(),
+        }
+    }
+
+    /// As [`Worker::new`], for what an order waits for: it runs with the priority of the thread that decides.
+    pub(crate) fn urgent(name: &'static str, limit: Duration) -> Self {
+        Self {
+            priority: Priority::Deciding,
+            ..Self::new(name, limit)
         }
     }
 
@@ -179,7 +191,10 @@ impl<S: Default + 'static> Worker<S> {
         let (sender, received) = sync_channel::<Job<S>>(WAITING);
         // Weak: the thread must end when nobody can give work any more.
         let home = Arc::downgrade(&self.jobs);
+        let priority = self.priority;
         let work = move || {
+            // Whoever asked first may have another.
+            priority.take();
             let mut own = S::default();
             while let Some(job) = next_job(&received, &home) {
                 job(&mut own);

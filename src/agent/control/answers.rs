@@ -25,6 +25,7 @@ use crate::observe::Interval;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::Authority;
 use crate::quarantine::plan::preview::PlanPreview;
+use crate::quarantine::proof::obstacle::Obstacle;
 use crate::report::last::LastReport;
 
 /// How long a status waits for a fresh look at the kernel.
@@ -39,8 +40,16 @@ impl Answers<GetStatus> for Server {
     async fn answer(&self, _: GetStatus) -> Result<Status, String> {
         // Fresh counters; a packet filter that hangs must not keep anybody from seeing the rest.
         let look = self.enforcer.ask(EnforcerCommand::Look);
-        let _stale = tokio::time::timeout(LOOK_LIMIT, look).await;
-        Ok(self.status())
+        let looked = tokio::time::timeout(LOOK_LIMIT, look).await;
+        let mut status = self.status();
+        if looked.is_err() {
+            // What it said last was true then.
+            let seconds = LOOK_LIMIT.as_secs();
+            status
+                .enforcement
+                .claim_nothing(Obstacle::EnforcerSilent { seconds });
+        }
+        Ok(status)
     }
 }
 

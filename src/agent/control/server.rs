@@ -25,6 +25,7 @@ use crate::control::protocol::{
 use crate::control::question::{ReportRequest, Request};
 use crate::error_text;
 use crate::host::files;
+use crate::host::turns::timed;
 use crate::host::worker::Worker;
 
 /// Connections served at once.
@@ -81,10 +82,11 @@ impl Server {
                 continue;
             };
             let server = Arc::clone(&self);
-            tokio::spawn(async move {
+            let serve = async move {
                 let _ = tokio::time::timeout(LIMIT, server.serve(stream)).await;
                 drop(place);
-            });
+            };
+            tokio::spawn(timed("a control connection", Box::pin(serve)));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::ports::FilterChange;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::proof::state::{Phase, State};
+use crate::quarantine::proof::state::State;
 
 /// Commands waiting; senders wait when it is full, so nothing is lost.
 const QUEUE: usize = 64;
@@ -97,8 +97,8 @@ pub(super) struct Commands {
 }
 
 impl Commands {
-    /// Waits until a command is there or `wake` has come, and takes in everything that waits. `false`: nobody can send any
-    /// more.
+    /// Waits until a command is there or `wake` has come, and takes in everything that waits; cancel-safe. `false`: nobody
+    /// can send any more.
     pub(super) async fn arrive(&mut self, wake: Instant) -> bool {
         if self.arrived.is_empty() {
             match tokio::time::timeout_at(wake, self.arriving.recv()).await {
@@ -145,15 +145,15 @@ pub fn mailbox() -> (Handle, Mailbox) {
 }
 
 impl Mailbox {
+    /// What is said of enforcement, and its changes.
+    pub(crate) fn states(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
     /// No enforcer runs: whatever the last one had proven is not known any more.
     pub(crate) fn claim_nothing(&self) {
-        self.state.send_modify(|state| {
-            let obstacle = Obstacle::EnforcerFailed;
-            state.phase = Phase::Failed;
-            state.posture = None;
-            state.faults = vec![obstacle.to_string()];
-            state.obstacles = vec![obstacle];
-        });
+        self.state
+            .send_modify(|state| state.claim_nothing(Obstacle::EnforcerFailed));
     }
 }
 

@@ -3,8 +3,11 @@
 //! In: the parts' states, lent. Out: the journal's file, written when something changed, and what stands in the way.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::process::ProcessId;
+use crate::quarantine::orders::order::Order;
+use crate::quarantine::orders::trusted_time::KeptTime;
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
 use crate::quarantine::proof::journal::{self, Journal};
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -13,9 +16,11 @@ use crate::quarantine::proof::obstacle::Obstacle;
 pub(super) struct JournalKeeper<S> {
     store: S,
     /// As it is on disk, as far as that is known.
-    saved: Option<Journal<'static>>,
+    saved: Option<Arc<Journal<'static>>>,
     /// As it will be on disk when the disk answers.
-    late: Option<Journal<'static>>,
+    late: Option<Arc<Journal<'static>>>,
+    /// The newest time that is kept, in the journal or beside it.
+    time: Option<KeptTime>,
 }
 
 /// What was found at the start.
@@ -36,10 +41,11 @@ pub(super) enum JournalFound {
 }
 
 impl<S: JournalStore> JournalKeeper<S> {
-    const fn new(store: S, saved: Option<Journal<'static>>) -> Self {
+    fn new(store: S, saved: Option<Journal<'static>>) -> Self {
         Self {
             store,
-            saved,
+            time: saved.as_ref().and_then(|saved| saved.clock.clone()),
+            saved: saved.map(Arc::new),
             late: None,
         }
     }
@@ -52,7 +58,12 @@ impl<S: JournalStore> JournalKeeper<S> {
                 return (Self::new(store, saved), JournalFound::Whole(Box::default()));
             }
             Ok(Some(bytes)) => match journal::decode(&bytes) {
-                Ok(found) => {
+                Ok(mut found) => {
+                    let beside = store.read_time().await;
+                    let newer = |kept: &KeptTime| found.clock.as_ref().is_none_or(|old| kept.time > old.time);
+                    if let Some(kept) = beside.filter(newer) {
+                        found.clock = Some(kept);
+                    }
                     let saved = Some(found.clone());
                     return (Self::new(store, saved), JournalFound::Whole(Box::new(found)));
                 }
@@ -79,12 +90,12 @@ impl<S: JournalStore> JournalKeeper<S> {
         (Self::new(store, None), found)
     }
 
-    /// Writes the journal if it changed. While nothing is ordered, time alone is not worth a write. While a write is late
-    /// nothing else is written: what changed meanwhile is, once the disk has answered.
+    /// Writes the journal if it changed. That time goes by is kept beside it, and only while something ends by time. While a
+    /// write is late nothing else is written: what changed meanwhile is, once the disk has answered.
     ///
     /// # Errors
     /// [`Obstacle::JournalNotWritten`]: what is enforced then does not survive a restart.
-    pub(super) async fn save(&mut self, mut journal: Journal<'_>) -> Result<(), Obstacle> {
+    pub(super) async fn save(&mut self, journal: Journal<'_>) -> Result<(), Obstacle> {
         let failed = |why| Err(Obstacle::JournalNotWritten { why });
         if let Some(late) = self.late.take() {
             match self.store.late_outcome() {
@@ -96,24 +107,16 @@ impl<S: JournalStore> JournalKeeper<S> {
                 }
             }
         }
-        let saved_time = self.saved.as_ref().and_then(|saved| saved.clock.as_ref());
-        let is_later = match (&journal.clock, saved_time) {
-            (Some(kept), Some(old)) => kept.is_news(old),
-            (kept, _) => kept.is_some(),
-        };
-        let changed = self.saved.as_ref().is_none_or(|saved| differs(saved, &journal));
-        let time_is_worth_it = is_later && !journal.book.orders().is_empty();
-        if !changed && !time_is_worth_it {
+        if !self.saved.as_ref().is_none_or(|saved| differs(saved, &journal)) {
+            self.keep_time(&journal);
             return Ok(());
         }
-        if !is_later {
-            journal.clock = saved_time.cloned();
-        }
-        let outcome = self.store.replace(journal::encode(&journal)).await;
+        self.time.clone_from(&journal.clock);
         let mut written = journal.into_owned();
         written.standing = Cow::Owned(written.standing.remembered());
+        let written = Arc::new(written);
         self.saved = None;
-        match outcome {
+        match self.store.replace(Arc::clone(&written)).await {
             WriteOutcome::Done => {
                 self.saved = Some(written);
                 Ok(())
@@ -126,6 +129,22 @@ impl<S: JournalStore> JournalKeeper<S> {
             WriteOutcome::Failed(why) => failed(why),
         }
     }
+
+    /// Time alone is not worth the whole journal, and nothing while nothing ends by it.
+    fn keep_time(&mut self, journal: &Journal<'_>) {
+        let Some(time) = &journal.clock else { return };
+        let is_later = self.time.as_ref().is_none_or(|kept| time.is_news(kept));
+        if is_later && ends_by_time(journal) {
+            self.store.keep_time(time);
+            self.time = Some(time.clone());
+        }
+    }
+}
+
+/// Whether an order, or a part of one, ends or begins anew at a time.
+fn ends_by_time(journal: &Journal<'_>) -> bool {
+    let orders = journal.book.orders();
+    orders.iter().any(Order::depends_on_time)
 }
 
 /// Whether `journal` says something else than the disk, the trusted time left aside.

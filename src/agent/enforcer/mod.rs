@@ -76,7 +76,19 @@ impl<M: Machine> Enforcer<M> {
         let commands = Arc::clone(&self.mailbox.commands);
         let mut commands = commands.lock().await;
         let mut wake = Instant::now();
-        while commands.arrive(wake).await {
+        loop {
+            tokio::select! {
+                // Orders first.
+                biased;
+                open = commands.arrive(wake) => if !open {
+                    return;
+                },
+                () = self.history.written() => {
+                    self.tell_history();
+                    self.history.record(self.clock.now());
+                    continue;
+                }
+            }
             // One pass for everything that waits.
             let mut replies = Vec::new();
             while let Some((command, reply)) = commands.arrived.pop_front() {
@@ -88,7 +100,7 @@ impl<M: Machine> Enforcer<M> {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.state.clone());
             }
-            self.record().await;
+            self.history.record(self.clock.now());
         }
     }
 
@@ -98,7 +110,7 @@ impl<M: Machine> Enforcer<M> {
             self.take(command).await;
         }
         let wake = self.pass().await;
-        self.record().await;
+        self.history.record(self.clock.now());
         wake
     }
 
@@ -169,11 +181,8 @@ impl<M: Machine> Enforcer<M> {
         self.settings = settings;
     }
 
-    /// Writes what happened into the history, after everybody who waits for it was told.
-    async fn record(&mut self) {
-        tokio::task::yield_now().await;
-        let now = self.clock.now();
-        self.history.record(now).await;
+    /// Tells where the history ends, and what stands in its way.
+    fn tell_history(&mut self) {
         let (end, fault) = (self.history.end(), self.history.fault());
         if self.state.history != end || self.state.history_fault != fault {
             self.state.history = end;

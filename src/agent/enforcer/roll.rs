@@ -114,7 +114,10 @@ impl Roll {
             );
             self.add(process, ProcessAction::Freeze, at);
         }
-        self.prove(process.identity, stopped);
+        // One that was to be killed lives.
+        let id = process.identity;
+        let killed = |known: &StoppedProcess| known.identity == id && known.action == ProcessAction::Kill;
+        self.prove(id, stopped && !self.stopped.iter().any(killed));
         true
     }
 
@@ -194,6 +197,15 @@ mod tests {
         roll.prove(process(5).identity, true);
         assert_eq!(roll.note(&process(most), ProcessAction::Kill, AT), Ok(true));
         assert!(!roll.knows(process(5).identity) && roll.knows(process(0).identity));
+        let mut restored = Roll::restore(roll.all());
+        for pid in (0..=most).filter(|pid| *pid != 5) {
+            assert!(restored.adopt(&process(pid), true, AT));
+        }
+        assert!(
+            restored.note(&process(99), ProcessAction::Kill, AT).is_err(),
+            "they live"
+        );
+        assert_eq!(restored.proven(), [], "nobody was killed");
     }
 
     #[test]

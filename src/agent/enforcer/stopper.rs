@@ -176,11 +176,13 @@ impl<P: Processes> Stopper<P> {
     pub(super) async fn stop(&mut self, to_stop: ToStop) -> Vec<Obstacle> {
         let mut obstacles = to_stop.obstacles;
         for (process, action, first) in to_stop.processes {
-            let outcome = self.stop_one(process.identity, action).await;
-            self.roll.prove(process.identity, outcome.is_ok());
+            let id = process.identity;
+            let outcome = self.stop_one(id, action).await;
+            self.roll.prove(id, outcome.is_ok());
             match outcome {
                 Ok(()) if first => self.note_stopped(&process, action),
-                Ok(()) | Err(SignalFailure::Gone) => {}
+                Ok(()) => {}
+                Err(SignalFailure::Gone) => self.roll.strike(id),
                 Err(SignalFailure::Refused(what)) => obstacles.push(Obstacle::ProcessRuns { what }),
             }
         }

@@ -16,7 +16,7 @@ use crate::host::clock::instant;
 use crate::host::net::links;
 use crate::host::net::netlink::NetlinkError;
 use crate::host::net::sock_diag::{KernelSockets, SockDiag};
-use crate::host::processes::pace::hurry;
+use crate::host::priority::Priority;
 use crate::host::processes::procfs::ProcessIndex;
 use crate::lock;
 use crate::observe::accounts::Accounts;
@@ -175,13 +175,14 @@ impl Observer {
 }
 
 impl Drop for Observer {
+    /// Ends all threads; whoever drops it does not wait for them.
     fn drop(&mut self) {
-        self.stop();
+        self.capture.end();
     }
 }
 
 fn account(received: &Receiver<CaptureEvent>, accounts: &Mutex<Accounts<KernelSockets, ProcessIndex>>) {
-    hurry();
+    Priority::Accounting.take();
     let mut patience = None;
     loop {
         let event = match patience {

@@ -3,16 +3,11 @@
 //! In: which. Out: done, or why not. Absent on purpose: enabling and disabling, which are links that
 //! [`boot_service`](super::boot_service) makes itself; whether systemd runs, which is known there too.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "host is a door: one of the two places that run a program"
-)]
-
 use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
+use crate::host::program::{self, ProgramLimits, Programs};
 
 /// A systemd that is busy booting may take a while; an install step has two minutes.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -50,35 +45,41 @@ pub(crate) enum SystemctlError {
 ///
 /// # Errors
 /// [`SystemctlError`]; the next boot reads them anyway.
-pub(crate) async fn daemon_reload() -> Result<(), SystemctlError> {
-    run(&["daemon-reload"]).await
+pub(crate) fn daemon_reload() -> Result<(), SystemctlError> {
+    run(&["daemon-reload"])
 }
 
 /// Ends a unit that is to be removed.
 ///
 /// # Errors
 /// [`SystemctlError`], also when there is no such unit.
-pub(crate) async fn stop(unit: &str) -> Result<(), SystemctlError> {
-    run(&["stop", unit]).await
+pub(crate) fn stop(unit: &str) -> Result<(), SystemctlError> {
+    run(&["stop", unit])
 }
 
-async fn run(arguments: &[&str]) -> Result<(), SystemctlError> {
+fn run(arguments: &[&str]) -> Result<(), SystemctlError> {
     let action = arguments.join(" ");
-    let child = Command::new("systemctl")
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .output();
-    match tokio::time::timeout(LIMIT, child).await {
-        Err(_) => Err(SystemctlError::Timeout { action }),
-        Ok(Err(source)) => Err(SystemctlError::Run { action, source }),
-        Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => Err(SystemctlError::Refused {
+    let failed = |source| SystemctlError::Run {
+        action: action.clone(),
+        source,
+    };
+    let missing = || failed(io::ErrorKind::NotFound.into());
+    let program = program::find("systemctl").ok_or_else(missing)?;
+    let limits = ProgramLimits {
+        time: LIMIT,
+        output: 0,
+    };
+    let mut programs = Programs::default();
+    let running = programs.start(&program, arguments, Stdio::null(), limits);
+    match running
+        .and_then(|running| programs.finish(running))
+        .map_err(failed)?
+    {
+        None => Err(SystemctlError::Timeout { action }),
+        Some(ended) if ended.status.success() => Ok(()),
+        Some(ended) => Err(SystemctlError::Refused {
             action,
-            complaint: String::from_utf8_lossy(&output.stderr)
+            complaint: String::from_utf8_lossy(&ended.complaint)
                 .trim()
                 .chars()
                 .take(MAX_COMPLAINT)

@@ -150,9 +150,14 @@ impl Capture {
         lock(&self.status).clone()
     }
 
+    /// Has every thread end.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Ends every thread and waits for them; less than a second.
     pub fn stop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.end();
         if let Some(supervisor) = self.supervisor.take() {
             // A thread that panicked has nothing left to stop.
             let _ended = supervisor.join();
@@ -162,7 +167,7 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        self.stop();
+        self.end();
     }
 }
 

@@ -11,7 +11,7 @@ use packet_ring::{Frame, FrameKind, PacketRing, RingControl, RingOptions};
 
 use super::{CaptureState, ReaderContext};
 use crate::host::net::links::link_kind;
-use crate::host::processes::pace::hurry;
+use crate::host::priority::Priority;
 use crate::lock;
 use crate::observe::link::Link;
 use crate::observe::meter::CapturedFrame;
@@ -93,7 +93,7 @@ impl Ring {
 
 /// Reads until told to stop or the socket fails; returns why it ended.
 fn read(mut ring: PacketRing, work: &ReaderContext) -> String {
-    hurry();
+    Priority::Accounting.take();
     while !work.is_stopped() {
         // Taken at the first frame of a block: while the thread waits, nobody else has to.
         let mut meter = None;

@@ -14,6 +14,7 @@ use super::{CaptureEvent, CaptureHealth, CaptureSettings, CaptureState, ReaderCo
 use crate::host::clock::{self, instant};
 use crate::host::net::link_watch::LinkWatch;
 use crate::host::net::links::links;
+use crate::host::priority::Priority;
 use crate::lock;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
@@ -66,6 +67,8 @@ impl Supervisor {
     }
 
     pub(super) fn run(mut self) {
+        // The thread that decides started this one.
+        Priority::Ordinary.take();
         self.watch = LinkWatch::open()
             .inspect_err(|error| tracing::warn!(%error, "interfaces that come are noticed late"))
             .ok();

@@ -4,6 +4,7 @@
 //! now, and later what became of it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -12,10 +13,14 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::{FileError, read, replace, set_aside};
 use crate::error_text;
 use crate::host::worker::{Worker, WorkerError};
+use crate::quarantine::orders::trusted_time::KeptTime;
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
+use crate::quarantine::proof::journal::{self, Journal};
 
 /// Name of the file in the state directory.
 const NAME: &str = "journal";
+/// Name of the file beside it with the newest trusted time, some hundred bytes.
+pub(crate) const TIME_NAME: &str = "time";
 /// A flash card that tidies up answers within a second or two. What is ordered does not wait longer for it.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
 /// At boot the disk may have to be checked first; a journal that is not read in that time isolates the device.
@@ -41,7 +46,7 @@ impl JournalFile {
 
     /// The thread that writes.
     pub(crate) fn disk() -> Worker {
-        Worker::new("journal", WRITE_LIMIT)
+        Worker::urgent("journal", WRITE_LIMIT)
     }
 
     async fn ask<T: Send + 'static>(
@@ -74,9 +79,12 @@ impl JournalStore for JournalFile {
         self.ask(READ_LIMIT, read).await
     }
 
-    async fn replace(&mut self, bytes: Vec<u8>) -> WriteOutcome {
+    async fn replace(&mut self, journal: Arc<Journal<'static>>) -> WriteOutcome {
         let path = self.path.clone();
-        let mut answer = match self.disk.begin(move |()| replace(&path, &bytes)) {
+        let mut answer = match self
+            .disk
+            .begin(move |()| replace(&path, &journal::encode(&journal)))
+        {
             Ok(answer) => answer,
             Err(error) => return WriteOutcome::Failed(self.about(&error)),
         };
@@ -106,6 +114,28 @@ impl JournalStore for JournalFile {
     async fn set_aside(&mut self) -> Result<PathBuf, String> {
         self.ask(WRITE_LIMIT, set_aside).await
     }
+
+    async fn read_time(&mut self) -> Option<KeptTime> {
+        let found = self.ask(READ_LIMIT, |path| read(&beside(path))).await;
+        // What cannot be read is no newer time.
+        serde_json::from_slice(&found.ok()??).ok()
+    }
+
+    fn keep_time(&mut self, time: &KeptTime) {
+        let (path, time) = (beside(&self.path), time.clone());
+        // A minute later there is another one.
+        let _unknown = self.disk.begin(move |()| {
+            let text = serde_json::to_vec(&time).unwrap_or_default();
+            if let Err(error) = replace(&path, &text) {
+                tracing::debug!("{}", error_text(&error));
+            }
+        });
+    }
+}
+
+/// Where the newest time is kept.
+fn beside(journal: &Path) -> PathBuf {
+    journal.with_file_name(TIME_NAME)
 }
 
 fn outcome<E>(answer: Result<Result<(), FileError>, E>) -> WriteOutcome {

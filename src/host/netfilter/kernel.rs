@@ -162,6 +162,11 @@ impl NftKernel {
     }
 }
 
+/// The table that a notification is about: all of them name it alike.
+pub(super) fn named_table(message: &[u8]) -> Option<&str> {
+    text(message, TABLE_NAME)
+}
+
 /// Reads a message that tells of a generation.
 pub(super) fn change(message: &[u8]) -> Option<FilterChange> {
     Some(FilterChange {

@@ -5,5 +5,6 @@
 pub(crate) mod canary;
 pub(crate) mod filter;
 pub(crate) mod kernel;
+mod load_watch;
 pub(crate) mod nft;
 pub(crate) mod watch;

@@ -15,7 +15,7 @@ use super::kernel::{NEW_GENERATION, change};
 use crate::quarantine::ports::FilterChange;
 
 /// The kernel's multicast group of nftables changes (`NFNLGRP_NFTABLES`).
-const GROUP: u32 = 7;
+pub(super) const GROUP: u32 = 7;
 /// Notifications read at once; the kernel's are a few hundred bytes each.
 const BUFFER: usize = 64 * 1024;
 /// The thread only waits and wakes.

@@ -30,7 +30,7 @@ impl HostProcesses {
     /// Whoever has the same state directory finds whom we froze.
     pub(crate) fn new(state_directory: &Path) -> Self {
         Self {
-            walks: Worker::new("processes", LIST_LIMIT),
+            walks: Worker::urgent("processes", LIST_LIMIT),
             marks: Marks::of(state_directory),
             said_unmarked: false,
         }

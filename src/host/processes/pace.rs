@@ -1,4 +1,4 @@
-//! How often something may be done whose cost others can drive, and how soon what must not wait is done.
+//! How often something may be done whose cost others can drive.
 //!
 //! In: what it took on the processor, `now`. Out: whether it may be done now. Absent: the doing.
 
@@ -44,16 +44,6 @@ impl Pace {
         self.last = Some(now);
         let from = self.even.map_or(now, |even| even.max(now));
         self.even = Some(from + took.saturating_mul(self.share));
-    }
-}
-
-/// Lets the calling thread run before others: a process that lives for 20 ms is found while it lives or never. The
-/// thread's own work is bounded, so nobody starves. Without the right to do so everything works, only later.
-pub(crate) fn hurry() {
-    /// Half of the way to the highest.
-    const NICENESS: i32 = -10;
-    if let Err(errno) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%errno, "short-lived processes may be missed: no right to a higher priority");
     }
 }
 

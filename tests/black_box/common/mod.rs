@@ -3,7 +3,9 @@
 pub(crate) mod agent;
 pub(crate) mod broker;
 pub(crate) mod gateway;
+pub(crate) mod nft_script;
 pub(crate) mod packet;
+pub(crate) mod preload;
 pub(crate) mod programs;
 #[path = "../../shared/random.rs"]
 mod random;
@@ -21,7 +23,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// A lab as shipped, with a report every two seconds.
 pub(crate) fn options() -> StageOptions {
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipe.yaml");
-    StageOptions::new(env!("CARGO_BIN_EXE_edgewarden"), recipe)
+    StageOptions {
+        turns: true,
+        ..StageOptions::new(env!("CARGO_BIN_EXE_edgewarden"), recipe)
+    }
 }
 
 /// A running lab whose agent is connected and released: the control case of every test.

@@ -1,70 +1,31 @@
 //! A disk that does not answer: orders are carried out all the same, that is told, and what was late is on disk later.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
+use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::Stage;
 use serde_json::{Value, json};
 
-use crate::common::agent::{restart, restart_as};
+use crate::common::agent::restart;
+use crate::common::preload::Hang;
 use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release};
 
-/// While a file is there, whoever syncs waits for it to go: 30 seconds at most, longer than any order may take.
+/// Whoever syncs waits.
 const HANGING_SYNC: &str = r#"
-#include <dlfcn.h>
-#include <stdlib.h>
-#include <unistd.h>
-static void wait_for_disk(void) {
-    const char *hangs = getenv("DISK_HANGS");
-    for (int tenths = 0; hangs && tenths < 300 && access(hangs, F_OK) == 0; tenths++) usleep(100000);
-}
 int fsync(int fd) {
-    wait_for_disk();
+    wait_here();
     return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
 }
 int fdatasync(int fd) {
-    wait_for_disk();
+    wait_here();
     return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
 }
 "#;
 
-/// A disk of the agent's own that can be made to hang.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn hang(&self) {
-        std::fs::write(&self.0, "").unwrap();
-    }
-
-    fn answer(&self) {
-        std::fs::remove_file(&self.0).unwrap();
-    }
-}
-
-/// The library that makes it hang; built by the compiler that Rust links with.
-fn library(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("disk.c"), folder.join("disk.so"));
-    std::fs::write(&source, HANGING_SYNC).unwrap();
-    let status = Command::new("cc")
-        .args(["-D_GNU_SOURCE", "-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source)
-        .arg("-ldl")
-        .status()
-        .unwrap();
-    assert!(status.success(), "cc: {status}");
-    library
-}
-
 /// The stage with its agent on such a disk.
-fn on_a_disk_that_hangs(stage: &mut Stage) -> Disk {
-    let folder = stage.site.directory();
-    let disk = Disk(folder.join("disk-hangs"));
-    let preload = format!("LD_PRELOAD={}", library(folder).display());
-    let hangs = format!("DISK_HANGS={}", disk.0.display());
-    restart_as(stage, "env", &[&preload, &hangs]);
+fn on_a_disk_that_hangs(stage: &mut Stage) -> Hang {
+    let disk = Hang::start(stage, HANGING_SYNC);
     connected_and_released(stage);
     disk
 }
@@ -84,7 +45,7 @@ lab_test!(a_disk_that_does_not_answer_holds_no_order_up, || {
         "control: a disk that answers"
     );
 
-    disk.hang();
+    disk.begin();
     let began = Instant::now();
     stage.desire(&json!({"quarantine": true})).unwrap();
     let isolated = |s: &Value| s["enforcement"]["posture"] == "isolate";
@@ -100,7 +61,7 @@ lab_test!(a_disk_that_does_not_answer_holds_no_order_up, || {
     assert!(page.contains("would not survive a restart"), "{page}");
     assert!(page.contains("make room on, or remount"), "the next step: {page}");
 
-    disk.answer();
+    disk.end();
     let kept = |s: &Value| !told(s, "journalNotWritten") && s["enforcement"]["phase"] == "enforced";
     stage
         .wait_status(LIMIT, "what was late is on disk", kept)
@@ -117,7 +78,7 @@ lab_test!(
     || {
         let mut stage = ready(options());
         let disk = on_a_disk_that_hangs(&mut stage);
-        disk.hang();
+        disk.begin();
         stage.desire(&json!({"quarantine": true})).unwrap();
         let posture = |wanted: &'static str| move |s: &Value| s["enforcement"]["posture"] == wanted;
         stage
@@ -132,7 +93,7 @@ lab_test!(
             "control: the order is still on its way"
         );
 
-        disk.answer();
+        disk.end();
         let settled = |s: &Value| !told(s, "journalNotWritten") && s["enforcement"]["phase"] == "released";
         stage
             .wait_status(LIMIT, "the release is on disk", settled)
@@ -143,3 +104,35 @@ lab_test!(
         assert!(!stage.has_table().unwrap());
     }
 );
+
+lab_test!(a_disk_that_does_not_answer_keeps_no_rule_away, || {
+    let mut stage = ready(options());
+    let disk = on_a_disk_that_hangs(&mut stage);
+    isolate(&stage);
+    disk.begin();
+    // Whatever happens from now on waits for the history and the journal.
+    for _ in 0..4 {
+        stage.nft(&["flush", "ruleset"]).unwrap();
+        let gone = Instant::now();
+        wait_until(LIMIT, "the table is back", || stage.has_table().unwrap()).unwrap();
+        let took = gone.elapsed();
+        assert!(
+            took < Duration::from_secs(1),
+            "{took:?}: the rules waited for the disk"
+        );
+        let counted = |s: &Value| s["enforcement"]["phase"] == "enforced";
+        stage.wait_status(LIMIT, "proven", counted).unwrap();
+    }
+    let behind = |s: &Value| {
+        s["enforcement"]["historyFault"]
+            .as_str()
+            .is_some_and(|why| why.contains("recorded later"))
+    };
+    stage.wait_status(LIMIT, "the history is behind", behind).unwrap();
+    disk.end();
+    let recorded = |s: &Value| s["enforcement"]["historyFault"].is_null();
+    stage
+        .wait_status(LIMIT, "the history is on disk", recorded)
+        .unwrap();
+    release(&stage);
+});

@@ -268,18 +268,3 @@ lab_test!(
         assert_eq!(stage.status()["enforcement"]["orders"], json!([]));
     }
 );
-
-lab_test!(a_log_that_nobody_reads_stops_no_task, || {
-    let mut stage = ready(options());
-    // The reader takes the first line and is gone: every line after it meets a broken pipe.
-    let script = "exec \"$@\" > >(head -n 1 > /dev/null) 2>&1";
-    restart_as(&mut stage, "bash", &["-c", script, "bash"]);
-    let works = |s: &Value| s["cloud"]["channelWorks"] == true;
-    stage.wait_status(LIMIT, "the channel works", works).unwrap();
-    isolate(&stage);
-    release(&stage);
-    let status = stage.status();
-    let tasks = status["tasks"].as_array().unwrap();
-    assert!(tasks.iter().any(|task| task["name"] == "enforcer"), "{status}");
-    assert!(tasks.iter().all(|task| task["restarts"] == 0), "{status}");
-});

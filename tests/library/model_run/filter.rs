@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use edgewarden::observe::decode::LinkKind;
 use edgewarden::observe::interval::Counters;
@@ -13,7 +14,7 @@ use edgewarden::observe::link::Link;
 use edgewarden::observe::way::InterfaceKind;
 use edgewarden::quarantine::ports::{CanaryFate, PacketFilter};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
-use edgewarden::quarantine::ruleset::verify::Listings;
+use edgewarden::quarantine::ruleset::verify::{Comparison, Listings, compare};
 use edgewarden::quarantine::ruleset::{
     CarriedCounters, Chain, EgressDevice, Layer, Ruleset, SetElements, TABLE,
 };
@@ -45,6 +46,8 @@ pub(super) struct FakeKernel {
     pub(super) generation: u32,
     /// Somebody else edited our tables, and no pass has begun since.
     pub(super) is_edited: bool,
+    /// Somebody else edited our tables since they were loaded.
+    is_touched: bool,
     tables: BTreeMap<Layer, HeldTable>,
 }
 
@@ -138,6 +141,7 @@ impl FakeKernel {
             };
             self.tables.insert(table.layer, held);
         }
+        self.is_touched = false;
         self.changed();
         Ok(())
     }
@@ -169,7 +173,21 @@ impl FakeKernel {
         if done {
             self.changed();
             self.is_edited = true;
+            self.is_touched = true;
         }
+    }
+
+    /// The first rule of what leaves lets everything pass, under its old comment.
+    fn open_quietly(&mut self) {
+        let chains = self.tables.values_mut().flat_map(|table| &mut table.chains);
+        let rules = chains
+            .filter(|chain| chain.hook == "output")
+            .flat_map(|chain| &mut chain.rules);
+        for (_, statement) in rules.take(1) {
+            *statement = "accept".to_owned();
+            self.is_touched = true;
+        }
+        self.changed();
     }
 
     /// Whether a UDP datagram of ours leaves to there.
@@ -267,7 +285,21 @@ impl PacketFilter for FakeFilter {
         self.ask(|world| world.kernel.tables.keys().copied().collect())
     }
 
-    async fn list(&mut self, layers: &BTreeSet<Layer>) -> Result<Listings, Obstacle> {
+    async fn try_out(&mut self) -> Result<(), Obstacle> {
+        let mut world = self.0.lock().unwrap();
+        if world.fails(Failure::NftMissing) {
+            return Err(Obstacle::NftMissing);
+        }
+        Ok(())
+    }
+
+    async fn compare(
+        &mut self,
+        layers: &BTreeSet<Layer>,
+        wanted: &Arc<Ruleset>,
+        also: Option<&Arc<Ruleset>>,
+        now: Timestamp,
+    ) -> Result<Comparison, Obstacle> {
         let mut world = self.0.lock().unwrap();
         if world.fails(Failure::NftMissing) {
             return Err(Obstacle::NftMissing);
@@ -276,23 +308,25 @@ impl PacketFilter for FakeFilter {
             let why = "on purpose".into();
             return Err(Obstacle::NftUnreadable { why });
         }
-        let now = world.now().wall;
+        let clock = world.now().wall;
         let tables = world
             .kernel
             .tables
             .iter()
             .filter(|(layer, _)| layers.contains(layer));
-        let listings = tables.map(|(layer, table)| (*layer, table.listed(now))).collect();
+        let listings: Listings = tables
+            .map(|(layer, table)| (*layer, table.listed(clock)))
+            .collect();
         // Somebody edits after the reader has read.
         if world.fails(Failure::EditedWhileRead) {
             world.kernel.other_hand(3);
         }
-        Ok(listings)
+        Ok(compare(wanted, listings, also.map(|also| &**also), now))
     }
 
     async fn load(
         &mut self,
-        ruleset: &Ruleset,
+        ruleset: &Arc<Ruleset>,
         present: &BTreeSet<Layer>,
         _counted: &CarriedCounters,
         _now: Timestamp,
@@ -318,13 +352,20 @@ impl PacketFilter for FakeFilter {
         if world.fails(Failure::Elsewhere) {
             world.kernel.changed();
         }
+        if world.fails(Failure::EditedAfterLoad) {
+            world.kernel.open_quietly();
+        }
         Ok(())
+    }
+
+    async fn only_ours(&mut self, _generation: u32) -> Result<bool, Obstacle> {
+        self.ask(|world| !world.kernel.is_touched)
     }
 
     async fn change(
         &mut self,
-        ruleset: &Ruleset,
-        _held: &SetElements,
+        ruleset: &Arc<Ruleset>,
+        _held: &Arc<Ruleset>,
         _now: Timestamp,
     ) -> Result<(), Obstacle> {
         let mut world = self.0.lock().unwrap();

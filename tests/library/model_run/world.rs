@@ -9,11 +9,13 @@ use edgewarden::moment::Now;
 use edgewarden::process::{Process, ProcessId};
 use edgewarden::quarantine::history::Event;
 use edgewarden::quarantine::orders::order::Order;
+use edgewarden::quarantine::orders::trusted_time::KeptTime;
 use edgewarden::quarantine::plan::Plan;
 use edgewarden::quarantine::ports::{
     Clock, HistoryStore, JournalStore, Machine, Parts, Processes, Signal, SignalFailure, Sockets,
     SocketsClosed, SparedSockets, WriteOutcome,
 };
+use edgewarden::quarantine::proof::journal::{self, Journal};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::proof::state::HistoryEnd;
 use jiff::{SignedDuration, Timestamp};
@@ -37,6 +39,8 @@ pub(super) enum Failure {
     HalfReported,
     /// Somebody else changes something of their own right after our load: a generation is skipped.
     Elsewhere,
+    /// Somebody rewrites a rule of ours right after our load, and keeps its comment.
+    EditedAfterLoad,
     /// Somebody edits our table right after it was listed.
     EditedWhileRead,
     /// The canary leaves although it must not.
@@ -52,7 +56,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Silent,
         Self::NftMissing,
         Self::Unlistable,
@@ -60,6 +64,7 @@ impl Failure {
         Self::Refused,
         Self::HalfReported,
         Self::Elsewhere,
+        Self::EditedAfterLoad,
         Self::EditedWhileRead,
         Self::CanaryLeaves,
         Self::JournalFails,
@@ -86,6 +91,8 @@ pub(super) struct World {
     pub(super) journal: Option<Vec<u8>>,
     /// What the disk has taken and not written yet; a crash loses it.
     pub(super) late_journal: Option<Vec<u8>>,
+    /// Beside the journal.
+    kept_time: Option<KeptTime>,
     /// Whether the only other process is stopped.
     pub(super) rogue_frozen: bool,
 }
@@ -107,6 +114,7 @@ impl World {
             failures: BTreeMap::new(),
             journal: None,
             late_journal: None,
+            kept_time: None,
             rogue_frozen: false,
         }
     }
@@ -198,7 +206,8 @@ impl JournalStore for FakeDisk {
         Ok(self.0.lock().unwrap().journal.clone())
     }
 
-    async fn replace(&mut self, bytes: Vec<u8>) -> WriteOutcome {
+    async fn replace(&mut self, journal: Arc<Journal<'static>>) -> WriteOutcome {
+        let bytes = journal::encode(&journal);
         let mut world = self.0.lock().unwrap();
         assert!(
             world.late_journal.is_none(),
@@ -226,6 +235,14 @@ impl JournalStore for FakeDisk {
 
     async fn set_aside(&mut self) -> Result<PathBuf, String> {
         Ok(PathBuf::from("journal.damaged"))
+    }
+
+    async fn read_time(&mut self) -> Option<KeptTime> {
+        self.0.lock().unwrap().kept_time.clone()
+    }
+
+    fn keep_time(&mut self, time: &KeptTime) {
+        self.0.lock().unwrap().kept_time = Some(time.clone());
     }
 }
 
@@ -305,7 +322,11 @@ impl HistoryStore for NoHistory {
 
     fn note_proof(&mut self, _: Now, _: &Plan, _: bool) {}
 
-    async fn record(&mut self, _: Now) {}
+    fn record(&mut self, _: Now) {}
+
+    async fn written(&mut self) {
+        std::future::pending().await
+    }
 
     fn end(&self) -> Option<HistoryEnd> {
         None

@@ -8,16 +8,19 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::history::Event;
 use super::orders::order::Order;
+use super::orders::trusted_time::KeptTime;
 use super::plan::Plan;
+use super::proof::journal::Journal;
 use super::proof::obstacle::Obstacle;
 use super::proof::state::HistoryEnd;
-use super::ruleset::verify::Listings;
-use super::ruleset::{CarriedCounters, Layer, Ruleset, SetElements};
+use super::ruleset::verify::Comparison;
+use super::ruleset::{CarriedCounters, Layer, Ruleset};
 use crate::moment::Now;
 use crate::observe::link::Link;
 use crate::process::{Process, ProcessId};
@@ -54,25 +57,39 @@ pub trait PacketFilter: Send {
     /// In which families our table exists.
     fn tables(&mut self) -> impl Future<Output = Result<BTreeSet<Layer>, Obstacle>> + Send;
 
-    /// The listings of our tables in these families; one that does not exist is left out. [`Obstacle::Refused`] when a table
-    /// is there and cannot be listed.
-    fn list(&mut self, layers: &BTreeSet<Layer>) -> impl Future<Output = Result<Listings, Obstacle>> + Send;
+    /// Whether rules could be loaded; nothing is changed.
+    fn try_out(&mut self) -> impl Future<Output = Result<(), Obstacle>> + Send;
+
+    /// Compares the listings of our tables in these families with `wanted`; one that does not exist is left out. Of `also`,
+    /// which was loaded before, elements that have just ended may still be there. [`Obstacle::Refused`] when a table is there
+    /// and cannot be listed. The work grows with the elements, so it is done where it holds nobody up.
+    fn compare(
+        &mut self,
+        layers: &BTreeSet<Layer>,
+        wanted: &Arc<Ruleset>,
+        also: Option<&Arc<Ruleset>>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Comparison, Obstacle>> + Send;
 
     /// Replaces the tables that are `present` by those of `ruleset`, whose counters go on from `counted`: one transaction,
     /// all of it or nothing.
     fn load(
         &mut self,
-        ruleset: &Ruleset,
+        ruleset: &Arc<Ruleset>,
         present: &BTreeSet<Layer>,
         counted: &CarriedCounters,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
-    /// Turns the `held` elements of our tables into those of `ruleset`, which differs in nothing else: one transaction.
+    /// Whether the newest load is the only transaction since it began that touched our tables, up to that generation.
+    fn only_ours(&mut self, generation: u32) -> impl Future<Output = Result<bool, Obstacle>> + Send;
+
+    /// Turns the elements of our tables, which hold those of `held` that have not ended, into those of `ruleset`, which
+    /// differs in nothing else: one transaction.
     fn change(
         &mut self,
-        ruleset: &Ruleset,
-        held: &SetElements,
+        ruleset: &Arc<Ruleset>,
+        held: &Arc<Ruleset>,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
@@ -186,14 +203,20 @@ pub trait JournalStore: Send {
     /// The bytes; `None` when there is no journal. A sentence when there is one that cannot be read.
     fn read(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>, String>> + Send;
 
-    /// Replaces them, durable when it returns. Not to be called while a write is late.
-    fn replace(&mut self, bytes: Vec<u8>) -> impl Future<Output = WriteOutcome> + Send;
+    /// Replaces them by those of `journal`, durable when it returns. Not to be called while a write is late.
+    fn replace(&mut self, journal: Arc<Journal<'static>>) -> impl Future<Output = WriteOutcome> + Send;
 
     /// What became of the write that was late; [`WriteOutcome::Late`] while it is still under way.
     fn late_outcome(&mut self) -> WriteOutcome;
 
     /// Puts a journal that cannot be read aside and says where it is, or why it is not.
     fn set_aside(&mut self) -> impl Future<Output = Result<PathBuf, String>> + Send;
+
+    /// The newest time that was kept beside the journal, if there is one.
+    fn read_time(&mut self) -> impl Future<Output = Option<KeptTime>> + Send;
+
+    /// Keeps a newer time beside the journal, which may be large; nothing waits for it.
+    fn keep_time(&mut self, time: &KeptTime);
 }
 
 /// Where the history is kept.
@@ -207,8 +230,11 @@ pub trait HistoryStore: Send {
     /// Notes whether the kernel holds `plan`; only news counts.
     fn note_proof(&mut self, then: Now, plan: &Plan, proven: bool);
 
-    /// Writes what was noted, as far as the disk answers in time; what it does not wait for is written later.
-    fn record(&mut self, now: Now) -> impl Future<Output = ()> + Send;
+    /// Has what was noted written; nothing waits for it.
+    fn record(&mut self, now: Now);
+
+    /// Waits until [`HistoryStore::end`] or [`HistoryStore::fault`] may say something else than before; cancel-safe.
+    fn written(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Where the history ends on disk.
     fn end(&self) -> Option<HistoryEnd>;

@@ -8,6 +8,7 @@
 
 mod ask;
 pub mod paths;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,12 +18,15 @@ use serde_json::{Value, json};
 
 use crate::nucleus::personality::Personality;
 use crate::site::{BROKER_PORT, INTERNET_V4, Ns, Running, Site, SiteError, SpawnSpec, lab_program};
+use turns::TurnCheck;
 
 /// How long a part may take to come up; a machine with two busy cores needs seconds, not tens of them.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The thing of the lab.
 pub const THING: &str = "gateway-01";
 const COMPONENT: &str = "io.edgewarden.Agent";
+/// Name of the file in which the agent tells its turns.
+const TURNS: &str = "turns.log";
 
 /// What a stage is made of.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub struct StageOptions {
     pub online: bool,
     /// The lab's own program; the one beside the running program when none.
     pub lab: Option<PathBuf>,
+    /// Whether the agent tells its long turns, and the stage fails when one was too long.
+    pub turns: bool,
 }
 
 impl StageOptions {
@@ -63,6 +69,7 @@ impl StageOptions {
             launch: false,
             online: true,
             lab: None,
+            turns: false,
         }
     }
 
@@ -82,6 +89,7 @@ pub struct Stage {
     pub cloud: Option<Running>,
     /// The broker, once it runs.
     pub broker: Option<Running>,
+    turns: Option<TurnCheck>,
     /// The network.
     pub site: Site,
     options: StageOptions,
@@ -113,6 +121,7 @@ impl Stage {
             })?;
         }
         Ok(Self {
+            turns: options.turns.then(|| TurnCheck(site.directory().join(TURNS))),
             agent: None,
             nucleus,
             cloud,
@@ -156,6 +165,9 @@ impl Stage {
         spec.args = args;
         spec.env = self.component_environment()?;
         spec.env.push(("EDGEWARDEN_DEVELOPMENT".into(), "1".into()));
+        if let Some(turns) = &self.turns {
+            spec.env.push(("EDGEWARDEN_TURNS".into(), turns.0.clone().into()));
+        }
         // As the nucleus starts a component: in a folder of its own.
         make_own_directory(&self.state_directory())?;
         spec.directory = Some(self.state_directory());
@@ -196,6 +208,11 @@ impl Stage {
     /// The agent's output.
     pub fn agent_log(&self) -> PathBuf {
         self.root().join("logs").join(format!("{COMPONENT}.log"))
+    }
+
+    /// Where the agent tells its turns, if it was asked to.
+    pub fn turns_file(&self) -> PathBuf {
+        self.site.directory().join(TURNS)
     }
 
     /// The agent's program, as the nucleus installed it.
@@ -257,6 +274,11 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
     if options.launch {
         spec.args
             .extend(["--launch", "--set-env", "EDGEWARDEN_DEVELOPMENT=1"].map(Into::into));
+        if options.turns {
+            let file = site.directory().join(TURNS);
+            let variable = format!("EDGEWARDEN_TURNS={}", file.display());
+            spec.args.extend(["--set-env".into(), variable.into()]);
+        }
     }
     spec.args.extend(options.nucleus.iter().map(Into::into));
     Ok(spec)

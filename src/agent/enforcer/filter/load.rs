@@ -1,28 +1,49 @@
 //! A load: one transaction, if need be without the layers that this kernel refuses, then read back.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::{CarriedCounters, FilterKeeper, HeldRules, Hooks, Layer, Mission, Ruleset, SetElements, one};
+use super::{CarriedCounters, FilterKeeper, HeldRules, Hooks, Layer, Mission, Ruleset, one};
 use crate::moment::Now;
 use crate::quarantine::history::Event;
 use crate::quarantine::ports::PacketFilter;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::render;
-use crate::quarantine::ruleset::verify::{Listings, fingerprint, verify};
+
+/// Loads in a row that somebody else may interfere with.
+const TRIES: usize = 4;
 
 impl<F: PacketFilter> FilterKeeper<F> {
-    /// Loads the tables whole and compares what the kernel lists.
+    /// Loads the tables whole and compares what the kernel lists. What was listed counts only if nobody else has touched our
+    /// tables since the load began: an edit in between would be taken for ours ever after.
     ///
     /// # Errors
     /// What stands in the way. The kernel then holds what it held before, or what could not be read back.
     pub(super) async fn load(
         &mut self,
-        ruleset: Ruleset,
+        ruleset: Arc<Ruleset>,
         hooks: Hooks,
         mission: &Mission,
         now: Now,
     ) -> Result<(), Vec<Obstacle>> {
+        for _ in 0..TRIES {
+            if self.load_once(&ruleset, &hooks, mission, now).await? {
+                return Ok(());
+            }
+            self.note_tampering("somebody changed our tables while they were loaded");
+        }
+        Err(vec![Obstacle::Unsettled])
+    }
+
+    /// `false`: somebody else touched our tables meanwhile, so that nothing is proven.
+    async fn load_once(
+        &mut self,
+        ruleset: &Arc<Ruleset>,
+        hooks: &Hooks,
+        mission: &Mission,
+        now: Now,
+    ) -> Result<bool, Vec<Obstacle>> {
         let counted = self.carried_over(mission).await;
+        let before = self.kernel.generation().await.map_err(one)?;
         let taken = self
             .load_what_is_taken(ruleset, hooks, mission, &counted, now)
             .await;
@@ -44,49 +65,46 @@ impl<F: PacketFilter> FilterKeeper<F> {
         });
         self.posture = None;
         self.held = None;
-        let generation = self.kernel.generation().await.ok();
+        let generation = self.kernel.generation().await.map_err(one)?;
         let present = self.kernel.tables().await.map_err(one)?;
-        let listings = self.read_back(&ruleset, &present, now).await?;
+        let found = self.kernel.compare(&present, &ruleset, None, now.wall).await;
+        let found = found.map_err(one)?;
+        let after = self.kernel.generation().await.map_err(one)?;
+        // One more than before: there was no other transaction at all.
+        let alone = after == before.wrapping_add(1) || self.kernel.only_ours(after).await.map_err(one)?;
+        if !alone {
+            return Ok(false);
+        }
+        let differs = |difference| Obstacle::Differs { difference };
+        if !found.differences.is_empty() {
+            return Err(found.differences.into_iter().map(differs).collect());
+        }
         if !self.devices_hold(&ruleset).await {
             return Err(vec![Obstacle::EgressDiffers]);
         }
-        let unchanged = self.kernel.generation().await.ok() == generation;
         self.posture = Some(mission.posture());
         self.held = Some(HeldRules {
-            fingerprint: fingerprint(listings),
-            generation: generation.filter(|_| unchanged),
+            fingerprint: found.fingerprint,
+            generation: (generation == after).then_some(generation),
             listed: now.uptime,
             posture: mission.posture(),
             ruleset,
         });
-        Ok(())
-    }
-
-    async fn read_back(
-        &mut self,
-        ruleset: &Ruleset,
-        present: &BTreeSet<Layer>,
-        now: Now,
-    ) -> Result<Listings, Vec<Obstacle>> {
-        let listings = self.kernel.list(present).await.map_err(one)?;
-        let differs = |difference| Obstacle::Differs { difference };
-        verify(ruleset, &listings, &SetElements::default(), now.wall)
-            .map_err(|differences| differences.into_iter().map(differs).collect::<Vec<_>>())?;
-        Ok(listings)
+        Ok(true)
     }
 
     /// Loads, if need be without the layers that this kernel refuses; gives what was loaded.
     async fn load_what_is_taken(
         &mut self,
-        ruleset: Ruleset,
-        hooks: Hooks,
+        ruleset: &Arc<Ruleset>,
+        hooks: &Hooks,
         mission: &Mission,
         counted: &CarriedCounters,
         now: Now,
-    ) -> Result<Ruleset, Vec<Obstacle>> {
+    ) -> Result<Arc<Ruleset>, Vec<Obstacle>> {
         let present = self.kernel.tables().await.map_err(one)?;
-        let refusal = match self.kernel.load(&ruleset, &present, counted, now.wall).await {
-            Ok(()) => return Ok(ruleset),
+        let refusal = match self.kernel.load(ruleset, &present, counted, now.wall).await {
+            Ok(()) => return Ok(Arc::clone(ruleset)),
             Err(refusal @ Obstacle::Refused { .. }) => refusal,
             Err(obstacle) => return Err(vec![obstacle]),
         };
@@ -104,10 +122,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
             (Hooks::default(), &[Layer::Netdev, Layer::Bridge]),
         ];
         for (fewer, lacking) in fallbacks {
-            if fewer == hooks {
+            if fewer == *hooks {
                 continue;
             }
-            let ruleset = render(&mission.plan, &fewer, mission.effect);
+            let ruleset = Arc::new(render(&mission.plan, &fewer, mission.effect));
             match self.kernel.load(&ruleset, &present, counted, now.wall).await {
                 Ok(()) => {}
                 Err(Obstacle::Refused { .. }) => continue,

@@ -13,6 +13,7 @@ mod load;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::IsolationConfig;
@@ -24,8 +25,7 @@ use crate::quarantine::ports::{FilterChange, PacketFilter};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::{CutTotals, QuotaUse, State};
-use crate::quarantine::ruleset::verify::{fingerprint, verify};
-use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, SetElements, render};
+use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, render};
 use layers::Layers;
 
 /// How often the rules are listed although the generation says that nobody touched them.
@@ -62,7 +62,7 @@ impl Mission {
 
 /// What the kernel was last seen to hold.
 struct HeldRules {
-    ruleset: Ruleset,
+    ruleset: Arc<Ruleset>,
     fingerprint: String,
     /// The generation at which it was read back; `None` when somebody changed something meanwhile.
     generation: Option<u32>,
@@ -167,14 +167,14 @@ impl<F: PacketFilter> FilterKeeper<F> {
         mission: &Mission,
         isolation: &IsolationConfig,
         now: Now,
-    ) -> (Ruleset, Hooks) {
+    ) -> (Arc<Ruleset>, Hooks) {
         let hooks = if mission.plan.is_normal() {
             Hooks::default()
         } else {
             let interfaces = self.kernel.interfaces().await;
             self.layers.hooks(interfaces, isolation, now.uptime)
         };
-        (render(&mission.plan, &hooks, mission.effect), hooks)
+        (Arc::new(render(&mission.plan, &hooks, mission.effect)), hooks)
     }
 
     /// What this kernel cannot cut, each a sentence.
@@ -256,7 +256,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     }
 
     /// Changes elements alone where that is all that differs; gives the generation afterwards.
-    async fn change_elements(&mut self, ruleset: &Ruleset, generation: u32, now: Now) -> Option<u32> {
+    async fn change_elements(&mut self, ruleset: &Arc<Ruleset>, generation: u32, now: Now) -> Option<u32> {
         let held = self.held.as_ref()?;
         if held.generation != Some(generation) || !held.ruleset.same_structure(ruleset) {
             return None;
@@ -265,7 +265,8 @@ impl<F: PacketFilter> FilterKeeper<F> {
         if ruleset.tables.is_empty() || before == ruleset.elements {
             return None;
         }
-        if let Err(obstacle) = self.kernel.change(ruleset, &before, now.wall).await {
+        let held = Arc::clone(&held.ruleset);
+        if let Err(obstacle) = self.kernel.change(ruleset, &held, now.wall).await {
             // An element may have ended a moment before the plan's time; the whole load that follows settles it.
             tracing::debug!("elements alone could not be changed: {obstacle}");
             return None;
@@ -277,13 +278,18 @@ impl<F: PacketFilter> FilterKeeper<F> {
     /// Lists, and compares with what was loaded; notes tampering.
     ///
     /// # Errors
-    /// The kernel cannot be read back.
-    async fn is_as_held(&mut self, ruleset: &Ruleset, generation: u32, now: Now) -> Result<bool, Obstacle> {
+    /// The kernel cannot be read back, or could not be told anything.
+    async fn is_as_held(
+        &mut self,
+        ruleset: &Arc<Ruleset>,
+        generation: u32,
+        now: Now,
+    ) -> Result<bool, Obstacle> {
         let tables = self.kernel.tables().await?;
-        // One is listed in any case: that shows whether nft works.
-        let listed = tables.iter().copied().chain([Layer::Inet]).collect();
-        let listings = match self.kernel.list(&listed).await {
-            Ok(listings) => listings,
+        let held = self.held.as_ref().map(|held| Arc::clone(&held.ruleset));
+        let compared = self.kernel.compare(&tables, ruleset, held.as_ref(), now.wall);
+        let found = match compared.await {
+            Ok(found) => found,
             Err(obstacle) if obstacle.blinds() => {
                 if let Some(held) = &mut self.held {
                     held.generation = None;
@@ -296,26 +302,26 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 return Ok(false);
             }
         };
-        let held = self.held.as_ref();
-        let same = held.is_some_and(|held| held.ruleset.same_structure(ruleset));
-        let known = if self.held.is_some() {
+        self.posture = self.seen(&tables, &found.fingerprint);
+        if tables.is_empty() {
+            // Nothing was listed, so nothing has shown yet that an order could be carried out.
+            self.kernel.try_out().await?;
+        }
+        let same = held.as_ref().is_some_and(|held| held.same_structure(ruleset));
+        let known = if held.is_some() {
             same && self.devices_hold(ruleset).await
         } else {
             ruleset.tables.is_empty()
         };
-        let none = SetElements::default();
-        let also = self.held.as_ref().map_or(&none, |held| &held.ruleset.elements);
-        let fits = verify(ruleset, &listings, also, now.wall);
-        let listed = fingerprint(listings);
-        self.posture = self.seen(&tables, &listed);
+        let fits = found.differences.is_empty();
         let held = self.held.as_ref();
-        let untouched = held.is_none_or(|held| held.fingerprint == listed);
-        if known && untouched && fits.is_ok() {
+        let untouched = held.is_none_or(|held| held.fingerprint == found.fingerprint);
+        if known && untouched && fits {
             let posture = held.map_or(Posture::Normal, |held| held.posture);
             let unchanged = self.kernel.generation().await.ok() == Some(generation);
             self.held = Some(HeldRules {
-                ruleset: ruleset.clone(),
-                fingerprint: listed,
+                ruleset: Arc::clone(ruleset),
+                fingerprint: found.fingerprint,
                 generation: unchanged.then_some(generation),
                 listed: now.uptime,
                 posture,
@@ -323,9 +329,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
             return Ok(true);
         }
         if same && !ruleset.tables.is_empty() {
-            let what = fits
-                .err()
-                .map_or_else(|| "a rule was rewritten".to_owned(), |all| all.join("; "));
+            let what = if fits {
+                "a rule was rewritten".to_owned()
+            } else {
+                found.differences.join("; ")
+            };
             self.note_tampering(&what);
         }
         Ok(false)

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
 use crate::host::worker::Worker;
 use crate::lock;
 use crate::moment::Now;
@@ -21,7 +24,7 @@ use crate::quarantine::ports::HistoryStore;
 use crate::quarantine::proof::state::HistoryEnd;
 use log::{HistoryLog, MAX_WAITING};
 
-/// What a disk takes for a line; nobody waits longer to be told that the history is behind.
+/// What a disk takes for a line; a history that is further behind is told.
 const LIMIT: Duration = Duration::from_secs(2);
 /// The nucleus kills a component that does not end; the last record is worth half a second of that time.
 const LAST_LIMIT: Duration = Duration::from_millis(500);
@@ -85,8 +88,23 @@ pub struct HistoryKeeper {
     news: NewsFilter,
     inbox: Arc<Mutex<UnwrittenEvents>>,
     disk: Worker<HistoryDisk>,
+    under_way: Option<HistoryWrite>,
     end: Option<HistoryEnd>,
     fault: Option<String>,
+}
+
+/// Where the history ends on disk, and what stands in its way.
+type Written = (Option<HistoryEnd>, Option<String>);
+
+/// A write that has not ended.
+struct HistoryWrite {
+    answer: oneshot::Receiver<Option<Written>>,
+    /// When that it takes long is told; `None` once it was.
+    late: Option<Instant>,
+}
+
+fn behind(why: &str) -> String {
+    format!("the disk: {why}: what happens is recorded later")
 }
 
 impl HistoryKeeper {
@@ -97,6 +115,7 @@ impl HistoryKeeper {
             news: NewsFilter::new(),
             inbox: Arc::default(),
             disk,
+            under_way: None,
             end: None,
             fault: None,
         }
@@ -105,6 +124,14 @@ impl HistoryKeeper {
     /// The thread that writes.
     pub(super) fn disk() -> Worker<HistoryDisk> {
         Worker::new("history", LIMIT)
+    }
+
+    /// A write has ended; nothing is known of one whose thread failed, and the next write tells.
+    fn take(&mut self, written: Option<Written>) {
+        self.under_way = None;
+        if let Some(written) = written {
+            (self.end, self.fault) = written;
+        }
     }
 
     /// Takes what was noted into the log.
@@ -144,23 +171,41 @@ impl HistoryStore for HistoryKeeper {
         }
     }
 
-    async fn record(&mut self, now: Now) {
+    fn record(&mut self, now: Now) {
+        if self.under_way.is_some() {
+            return;
+        }
         let take = self.taken();
-        let written = self.disk.ask(move |disk| {
+        let work = move |disk: &mut HistoryDisk| {
             take(disk);
             let log = disk.0.as_mut()?;
             log.flush(now);
             Some((log.end(), log.fault()))
-        });
-        match written.await {
-            Ok(Some(written)) => (self.end, self.fault) = written,
-            Ok(None) => {}
-            Err(error) => {
-                let why = crate::error_text(&error);
-                let fault = format!("the disk: {why}: what happens is recorded later");
-                self.fault = Some(fault);
+        };
+        match self.disk.begin(work) {
+            Ok(answer) => {
+                let late = Some(Instant::now() + LIMIT);
+                self.under_way = Some(HistoryWrite { answer, late });
             }
+            Err(error) => self.fault = Some(behind(&crate::error_text(&error))),
         }
+    }
+
+    async fn written(&mut self) {
+        let Some(write) = &mut self.under_way else {
+            return std::future::pending().await;
+        };
+        if let Some(late) = write.late {
+            let Ok(answer) = tokio::time::timeout_at(late, &mut write.answer).await else {
+                write.late = None;
+                let why = format!("it has not answered for {} s", LIMIT.as_secs());
+                self.fault = Some(behind(&why));
+                return;
+            };
+            return self.take(answer.ok().flatten());
+        }
+        let answer = (&mut write.answer).await;
+        self.take(answer.ok().flatten());
     }
 
     fn end(&self) -> Option<HistoryEnd> {

@@ -249,6 +249,14 @@ pub struct Order {
 }
 
 impl Order {
+    /// Whether it, or a part of it, ends or begins anew at a time.
+    pub fn depends_on_time(&self) -> bool {
+        let remotes = &self.block.remotes;
+        self.expires.is_some()
+            || self.limit.is_some_and(|limit| limit.quota_bytes.is_some())
+            || remotes.iter().any(|blocked| blocked.expires.is_some())
+    }
+
     /// An order to isolate with the configured defaults, as the shadow's `true` means it.
     pub fn isolate(authority: Authority, id: &str, reason: Option<String>, issued: Timestamp) -> Self {
         Self {

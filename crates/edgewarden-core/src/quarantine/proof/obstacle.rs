@@ -47,6 +47,9 @@ pub enum Obstacle {
         /// One difference.
         difference: String,
     },
+    /// Each load of ours was followed by somebody else's change before it could be read back.
+    #[error("somebody changes our tables while they are loaded: what the kernel holds is not proven")]
+    Unsettled,
     /// The egress chain is on other interfaces.
     #[error("the kernel filters the egress of other interfaces than it was told")]
     EgressDiffers,
@@ -90,6 +93,12 @@ pub enum Obstacle {
         /// Why.
         why: String,
     },
+    /// The task that enforces was asked how things stand, and has not said.
+    #[error("the task that enforces has not answered for {seconds} s; what the kernel holds is not known")]
+    EnforcerSilent {
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The task that enforces ended and is started again.
     #[error("the task that enforces has failed and is started again; what the kernel holds is not known")]
     EnforcerFailed,
@@ -126,7 +135,7 @@ impl Obstacle {
             Self::Refused { .. } => {
                 "load `edgewarden plan --nft` by hand with `nft -c -f -` to see what this kernel refuses"
             }
-            Self::Differs { .. } | Self::EgressDiffers => {
+            Self::Differs { .. } | Self::EgressDiffers | Self::Unsettled => {
                 "find who else writes nftables (`edgewarden history` names the process); ours are put back meanwhile"
             }
             Self::CanaryLeft { .. } => {
@@ -139,6 +148,9 @@ impl Obstacle {
             Self::ProcessesUnknown { .. } => "look whether /proc is mounted and answers",
             Self::ProcessRuns { .. } => {
                 "stop it by hand if it must not run, or name it more narrowly in the order"
+            }
+            Self::EnforcerSilent { .. } => {
+                "ask again; if it stays silent `nft list ruleset` shows what the kernel holds, and the agent's log what it waits for"
             }
             Self::EnforcerFailed => {
                 "look into the agent's log for what failed; `nft list ruleset` shows what the kernel holds"

@@ -212,6 +212,14 @@ pub struct HistoryEnd {
 }
 
 impl State {
+    /// Takes back what was proven: nobody knows whether it still is.
+    pub fn claim_nothing(&mut self, because: Obstacle) {
+        self.phase = Phase::Failed;
+        self.posture = None;
+        self.faults = vec![because.to_string()];
+        self.obstacles = vec![because];
+    }
+
     /// Whether something is, or may be, cut.
     pub fn may_cut(&self) -> bool {
         self.posture != Some(Posture::Normal)

@@ -22,6 +22,25 @@ const SLACK: SignedDuration = SignedDuration::from_secs(5);
 /// The listings of our tables that exist.
 pub type Listings = BTreeMap<Layer, Value>;
 
+/// What listings say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// What differs from what was wanted, each a sentence.
+    pub differences: Vec<String>,
+    /// What identifies the tables beyond that, see [`fingerprint`].
+    pub fingerprint: String,
+}
+
+/// Compares listings with what is wanted; as [`verify`].
+pub fn compare(wanted: &Ruleset, listings: Listings, also: Option<&Ruleset>, now: Timestamp) -> Comparison {
+    let none = SetElements::default();
+    let also = also.map_or(&none, |also| &also.elements);
+    Comparison {
+        differences: verify(wanted, &listings, also, now).err().unwrap_or_default(),
+        fingerprint: fingerprint(listings),
+    }
+}
+
 /// Checks listings. `also` is what was loaded before: what of it has just ended may still be there.
 ///
 /// # Errors

@@ -1,0 +1,67 @@
+//! A deciding thread that hangs where nobody expected it: the agent ends, and the next one takes over.
+
+use std::time::Duration;
+
+use edgewarden_lab::lab_test;
+use serde_json::Value;
+
+use crate::common::agent::restart;
+use crate::common::preload::Hang;
+use crate::common::{LIMIT, connected_and_released, isolate, options, ready, release};
+
+/// The runtime waits for everything in one call.
+const HANGING_RUNTIME: &str = r#"
+int epoll_wait(int fd, struct epoll_event *events, int most, int timeout) {
+    wait_here();
+    return ((int (*)(int, struct epoll_event *, int, int))dlsym(RTLD_NEXT, "epoll_wait"))(fd, events, most, timeout);
+}
+"#;
+
+/// The watchdog waits for half a minute.
+const BARKS_WITHIN: Duration = Duration::from_secs(50);
+
+lab_test!(a_deciding_thread_that_hangs_ends_the_agent, || {
+    let mut stage = ready(options());
+    let runtime = Hang::start(&mut stage, HANGING_RUNTIME);
+    connected_and_released(&stage);
+    isolate(&stage);
+    runtime.begin();
+    let agent = stage.agent.as_mut().unwrap();
+    let status = agent.wait_exit(BARKS_WITHIN).unwrap();
+    assert!(!status.success(), "{status}");
+    assert!(stage.has_table().unwrap(), "the rules stay");
+    let log = stage.agent_output();
+    assert!(log.contains("has held the thread that decides for 30 s"), "{log}");
+    runtime.end();
+    restart(&mut stage);
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    release(&stage);
+});
+
+/// The niceness of each thread, by name.
+fn niceness(pid: u32) -> Vec<(String, i64)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    stats
+        .filter_map(|stat| {
+            let (before, after) = stat.rsplit_once(')')?;
+            let name = before.split_once('(')?.1.to_owned();
+            Some((name, after.split_ascii_whitespace().nth(16)?.parse().ok()?))
+        })
+        .collect()
+}
+
+lab_test!(no_thread_runs_before_the_one_that_decides, || {
+    let stage = ready(options());
+    isolate(&stage);
+    let pid = stage.agent.as_ref().unwrap().pid();
+    let threads = niceness(pid);
+    let accounting = threads.iter().find(|(name, _)| name == "accounting");
+    let main = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    let decides = threads.iter().find(|(name, _)| name == main.trim()).unwrap().1;
+    assert!(accounting.is_some(), "control: {threads:?}");
+    assert!(threads.iter().all(|(_, nice)| *nice >= decides), "{threads:?}");
+    let status: Value = stage.status();
+    assert_eq!(status["enforcement"]["phase"], "enforced");
+    release(&stage);
+});
