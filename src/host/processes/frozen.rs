@@ -7,8 +7,6 @@
 //! process it is (by the state directory) and which one: a child inherits the number, and it is none of ours by it.
 //! Processes of other users cannot be marked without `CAP_SYS_RESOURCE`; those only the journal knows.
 
-#![expect(clippy::disallowed_methods, reason = "host is a door: /proc and limits")]
-
 use std::io;
 use std::path::Path;
 
@@ -154,6 +152,8 @@ pub(crate) fn stopped() -> io::Result<Vec<Process>> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "stops programs of its own")]
+
     use super::*;
     use crate::host::clock;
     use std::process::{Child, Command};
