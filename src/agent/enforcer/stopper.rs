@@ -33,6 +33,8 @@ pub(super) struct Stopper<P> {
     names_some: bool,
     /// Processes let go since the start.
     freed: usize,
+    /// Why the rest of this pass sends no signal: one had no answer, and each would be waited for in vain.
+    silence: Option<String>,
     news: Vec<Event>,
 }
 
@@ -56,6 +58,7 @@ impl<P: Processes> Stopper<P> {
             left_running: Vec::new(),
             names_some: false,
             freed: 0,
+            silence: None,
             news: Vec::new(),
         }
     }
@@ -112,9 +115,16 @@ impl<P: Processes> Stopper<P> {
     ) -> ToStop {
         self.spared.clear();
         self.left_running.clear();
+        self.silence = None;
         self.names_some = !plan.processes.is_empty();
         let mut to_stop = ToStop::default();
-        to_stop.obstacles.extend(self.search(now).await.err());
+        if let Err(obstacle) = self.search(now).await {
+            to_stop.obstacles.push(obstacle);
+            if self.names_some {
+                // They cannot be listed: the next look would wait as long.
+                return to_stop;
+            }
+        }
         if !self.names_some && self.roll.is_empty() {
             return to_stop;
         }
@@ -184,6 +194,10 @@ impl<P: Processes> Stopper<P> {
                 Ok(()) => {}
                 Err(SignalFailure::Gone) => self.roll.strike(id),
                 Err(SignalFailure::Refused(what)) => obstacles.push(Obstacle::ProcessRuns { what }),
+                Err(SignalFailure::Unanswered(why)) => {
+                    let what = format!("process {} ({}) may run: {why}", id.pid, process.name);
+                    obstacles.push(Obstacle::ProcessRuns { what });
+                }
             }
         }
         let running = obstacles.iter().filter(|obstacle| {
@@ -200,11 +214,22 @@ impl<P: Processes> Stopper<P> {
     /// Freezes first, so that it does nothing more while it is being killed; again at every check, in case somebody let it
     /// run.
     async fn stop_one(&mut self, id: ProcessId, action: ProcessAction) -> Result<(), SignalFailure> {
-        self.processes.signal(id, Signal::Freeze).await?;
+        self.send(id, Signal::Freeze).await?;
         match action {
             ProcessAction::Freeze => Ok(()),
-            ProcessAction::Kill => self.processes.signal(id, Signal::Kill).await,
+            ProcessAction::Kill => self.send(id, Signal::Kill).await,
         }
+    }
+
+    async fn send(&mut self, id: ProcessId, signal: Signal) -> Result<(), SignalFailure> {
+        if let Some(why) = &self.silence {
+            return Err(SignalFailure::Unanswered(why.clone()));
+        }
+        let outcome = self.processes.signal(id, signal).await;
+        if let Err(SignalFailure::Unanswered(why)) = &outcome {
+            self.silence = Some(why.clone());
+        }
+        outcome
     }
 
     fn note_stopped(&mut self, process: &Process, action: ProcessAction) {
@@ -227,7 +252,7 @@ impl<P: Processes> Stopper<P> {
             }
             // Also one that was to be killed: it may have been frozen on the way and no more. The dead are gone.
             let signal = if keeps { Signal::Freeze } else { Signal::Thaw };
-            match self.processes.signal(id, signal).await {
+            match self.send(id, signal).await {
                 Ok(()) if keeps => self.roll.prove(id, true),
                 Ok(()) => {
                     tracing::info!(pid = id.pid, name = %stopped.name, "process runs again");
@@ -237,11 +262,11 @@ impl<P: Processes> Stopper<P> {
                     self.news.push(Event::ProcessFreed { pid, name });
                 }
                 Err(SignalFailure::Gone) => self.roll.strike(id),
-                Err(SignalFailure::Refused(what)) if keeps => {
+                Err(SignalFailure::Refused(what) | SignalFailure::Unanswered(what)) if keeps => {
                     self.roll.prove(id, false);
                     obstacles.push(Obstacle::ProcessRuns { what });
                 }
-                Err(SignalFailure::Refused(why)) => {
+                Err(SignalFailure::Refused(why) | SignalFailure::Unanswered(why)) => {
                     let (pid, name) = (id.pid, stopped.name);
                     obstacles.push(Obstacle::ProcessStaysFrozen { pid, name, why });
                 }
@@ -257,3 +282,7 @@ impl<P: Processes> Stopper<P> {
         state.left_running.clone_from(&self.left_running);
     }
 }
+
+#[cfg(test)]
+#[path = "stopper_tests.rs"]
+mod tests;

@@ -85,12 +85,7 @@ impl Processes for HostProcesses {
             }
             Ok(Err(SignalError::Gone(_))) => Err(SignalFailure::Gone),
             Ok(Err(error @ SignalError::Refused { .. })) => Err(SignalFailure::Refused(error_text(&error))),
-            // It may still be done: whoever asked remembers the process and asks again.
-            Err(error) => Err(SignalFailure::Refused(format!(
-                "process {}: {}",
-                to.pid,
-                error_text(&error)
-            ))),
+            Err(error) => Err(SignalFailure::Unanswered(error_text(&error))),
         }
     }
 

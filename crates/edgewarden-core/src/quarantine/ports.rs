@@ -111,8 +111,10 @@ pub trait PacketFilter: Send {
 pub enum SignalFailure {
     /// That very process has ended.
     Gone,
-    /// The kernel refused, or nobody knows whether it was sent in the end: a sentence that names the process.
+    /// The kernel refused: a sentence that names the process.
     Refused(String),
+    /// There was no answer in time, and it may still be done: a sentence. Whoever asks for the next one waits as long.
+    Unanswered(String),
 }
 
 /// What is done to a process.
