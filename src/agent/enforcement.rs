@@ -100,6 +100,11 @@ impl Enforcement {
 }
 
 impl EnforcerTask {
+    /// Waits, after the end of the enforcer, until what it had to record last is on disk, but not for long.
+    pub(crate) async fn last_words(&self) {
+        self.machine.last_words().await;
+    }
+
     /// Runs until the enforcer ends. Each call after the first begins with the journal.
     pub(crate) async fn run(self) {
         let _claims_nothing_after = Gone(&self.mailbox);

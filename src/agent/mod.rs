@@ -43,6 +43,7 @@ use crate::host::{clock, files};
 use board::Board;
 use channel::{Channel, ChannelState};
 use context::Context;
+use enforcement::EnforcerTask;
 use supervisor::Supervisor;
 
 /// How the agent is started.
@@ -69,13 +70,17 @@ pub async fn run(start: Start, lookup: impl Fn(&str) -> Option<String>) -> std::
     let mut supervisor = Supervisor::new(board.clone());
     // Held until every task has ended: a successor must not begin while we still write.
     let mut lock = None;
+    let mut ended = None;
     tokio::select! {
-        () = serve(&start, lookup, cell, board, &mut supervisor, &mut lock) => {}
+        () = serve(&start, lookup, cell, board, &mut supervisor, &mut lock, &mut ended) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping; the rules in the kernel stay as they are");
     supervisor.stop().await;
+    if let Some(enforcer) = ended {
+        enforcer.last_words().await;
+    }
     drop(lock);
     Ok(())
 }
@@ -87,6 +92,7 @@ async fn serve(
     board: Board,
     supervisor: &mut Supervisor,
     lock: &mut Option<files::FileLock>,
+    ended: &mut Option<EnforcerTask>,
 ) {
     let directory = &start.state_directory;
     *lock = own(directory).await;
@@ -101,6 +107,7 @@ async fn serve(
     });
     let settings = configuration::settings(&config, None);
     let (enforcer, enforcement) = enforcement::restore(directory, settings).await;
+    *ended = Some(enforcer.clone());
     supervisor.start("enforcer", move || enforcer.clone().run());
 
     let (publish, configs) = watch::channel(config.clone());

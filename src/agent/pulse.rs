@@ -37,7 +37,5 @@ async fn probe() {
     }
     let [some, very] = late;
     let latest = latest.as_micros();
-    turns::tell(&format!(
-        "turns: probes={PROBES} late_5ms={some} late_50ms={very} latest_us={latest}"
-    ));
+    turns::tell(&format!("turns: probes={PROBES} late_5ms={some} late_50ms={very} latest_us={latest}"));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Failure, environment, out, place, safe};
 use crate::agent::configuration;
-use crate::agent::enforcer::Enforcer;
+use crate::agent::enforcer::{Enforcer, HostMachine, mailbox};
 use crate::config::document::Development;
 use crate::host::files;
 use crate::host::files::state_directory::LOCK;
@@ -48,8 +48,12 @@ async fn restore(directory: &Path, development: Development) -> Result<String, F
     };
     let last_good = configuration::last_good(directory, development);
     let settings = configuration::settings(&last_good.config, None);
-    let (enforcer, _handle) = Enforcer::restore(directory, settings).await;
-    outcome(enforcer.state(), enforcer.freed()).map_err(|text| Failure { text, code: 1 })
+    let (machine, (_handle, mailbox)) = (HostMachine::new(directory), mailbox());
+    let enforcer = Enforcer::restore_on(machine.clone(), settings, mailbox).await;
+    let told = outcome(enforcer.state(), enforcer.freed());
+    drop(enforcer);
+    machine.last_words().await;
+    told.map_err(|text| Failure { text, code: 1 })
 }
 
 /// The lock; `None` when an agent holds it and does not let go. One that was killed holds it until its last thread is gone.

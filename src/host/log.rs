@@ -110,7 +110,12 @@ impl Drop for LogGuard {
 
 /// Writes until nobody has anything to say any more. A stream that cannot be written is tried again with the next line: a
 /// reader may come back.
-fn write_all(received: &Receiver<Entry>, waiting: &AtomicUsize, lost: &AtomicU64, stream: &mut dyn Write) {
+fn write_all(
+    received: &Receiver<Entry>,
+    waiting: &AtomicUsize,
+    lost: &AtomicU64,
+    stream: &mut dyn Write,
+) {
     loop {
         let mut write = |line: &[u8]| drop(stream.write_all(line).and_then(|()| stream.flush()));
         match received.recv_timeout(TELL_LOST) {

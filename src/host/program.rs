@@ -80,9 +80,9 @@ fn find_in(path: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
         .chain(known())
         .map(|directory| directory.join(name))
         .find(|program| {
-            program.metadata().is_ok_and(|found| {
-                found.is_file() && found.mode() & 0o111 != 0 && found.mode() & OTHERS_WRITE == 0
-            })
+            program
+                .metadata()
+                .is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0 && found.mode() & OTHERS_WRITE == 0)
         })
 }
 
@@ -118,13 +118,10 @@ impl Programs {
         input: Stdio,
         limits: ProgramLimits,
     ) -> io::Result<Running> {
-        self.stuck
-            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.stuck.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         if let Some(stuck) = self.stuck.first() {
             let pid = stuck.id();
-            return Err(io::Error::other(format!(
-                "an earlier one (process {pid}) hangs and cannot be killed"
-            )));
+            return Err(io::Error::other(format!("an earlier one (process {pid}) hangs and cannot be killed")));
         }
         let end = clock::instant() + limits.time;
         let child = Command::new(program)
@@ -151,11 +148,7 @@ impl Programs {
         if let Ok(Some((output, complaint))) = said {
             if has_ended(&running.child, running.end)? {
                 let status = running.child.wait()?;
-                return Ok(Some(Ended {
-                    output,
-                    complaint,
-                    status,
-                }));
+                return Ok(Some(Ended { output, complaint, status }));
             }
         } else if let Err(error) = said {
             self.kill(running.child);
@@ -166,8 +159,7 @@ impl Programs {
     }
 
     fn kill(&mut self, mut child: Child) {
-        let killed =
-            child.kill().is_ok() && has_ended(&child, clock::instant() + KILL_LIMIT).unwrap_or(false);
+        let killed = child.kill().is_ok() && has_ended(&child, clock::instant() + KILL_LIMIT).unwrap_or(false);
         if killed {
             // It is dead: this does not wait.
             let _status = child.wait();
@@ -189,13 +181,7 @@ fn listen(running: &mut Running) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
         let Some(left) = left(running.end) else {
             return Ok(None);
         };
-        let asked = |open| {
-            if open {
-                PollFlags::POLLIN
-            } else {
-                PollFlags::empty()
-            }
-        };
+        let asked = |open| if open { PollFlags::POLLIN } else { PollFlags::empty() };
         let mut polled = [
             PollFd::new(stdout.as_fd(), asked(open[0])),
             PollFd::new(stderr.as_fd(), asked(open[1])),
@@ -276,19 +262,9 @@ mod tests {
         assert_eq!(ended.output.len(), LIMITS.output);
         let environment = String::from_utf8(ended.complaint).unwrap();
         assert!(environment.contains("LC_ALL=C"), "{environment}");
-        let ours = |line: &str| {
-            std::env::vars().any(|(name, _)| name != "PWD" && line.starts_with(&format!("{name}=")))
-        };
-        let handed: Vec<&str> = environment
-            .lines()
-            .filter(|line| ours(line) && !line.starts_with("LC_ALL="))
-            .collect();
-        assert!(
-            handed
-                .iter()
-                .all(|line| line.starts_with("SHLVL=") || line.starts_with("_=")),
-            "{handed:?}"
-        );
+        let ours = |line: &str| std::env::vars().any(|(name, _)| name != "PWD" && line.starts_with(&format!("{name}=")));
+        let handed: Vec<&str> = environment.lines().filter(|line| ours(line) && !line.starts_with("LC_ALL=")).collect();
+        assert!(handed.iter().all(|line| line.starts_with("SHLVL=") || line.starts_with("_=")), "{handed:?}");
     }
 
     #[test]
@@ -320,9 +296,6 @@ mod tests {
         for element in ["", ".", "bin"] {
             assert_eq!(found(Path::new(element)), None, "{element:?}");
         }
-        assert!(
-            find_in(std::iter::empty(), "sh").is_some(),
-            "control: without any PATH"
-        );
+        assert!(find_in(std::iter::empty(), "sh").is_some(), "control: without any PATH");
     }
 }

@@ -44,10 +44,7 @@ pub(crate) fn holder() -> Option<&'static str> {
 ///
 /// # Errors
 /// The file cannot be made.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "host is a door: a file of measurements, which whoever measures names"
-)]
+#[expect(clippy::disallowed_methods, reason = "host is a door: a file of measurements, which whoever measures names")]
 pub(crate) fn measure(file: &Path) -> io::Result<()> {
     let file = File::options().append(true).create(true).open(file)?;
     let _measured_already = (QUEUE.set(RunQueue::open()), TOLD.set(file));
@@ -129,10 +126,7 @@ impl Drop for Turn {
 struct RunQueue(Option<File>);
 
 impl RunQueue {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "host is a door: the kernel's word about our own thread"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "host is a door: the kernel's word about our own thread")]
     fn open() -> Self {
         Self(File::open("/proc/thread-self/schedstat").ok())
     }

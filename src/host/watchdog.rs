@@ -22,9 +22,7 @@ const STACK: usize = 64 * 1024;
 
 /// Watches for the life of the process.
 pub(crate) fn start() {
-    let builder = thread::Builder::new()
-        .name("watchdog".to_owned())
-        .stack_size(STACK);
+    let builder = thread::Builder::new().name("watchdog".to_owned()).stack_size(STACK);
     if let Err(error) = builder.spawn(watch) {
         tracing::warn!("nobody watches the thread that decides: {error}");
     }
@@ -40,9 +38,7 @@ fn watch() {
         if idle >= PATIENCE {
             let holder = turns::holder().unwrap_or("the runtime");
             let seconds = (PERIOD * PATIENCE).as_secs();
-            tracing::error!(
-                "{holder} has held the thread that decides for {seconds} s: the agent ends, to be started again"
-            );
+            tracing::error!("{holder} has held the thread that decides for {seconds} s: the agent ends, to be started again");
             clock::pause(LAST_WORDS);
             // Nothing that could hang as well: no destructors, no last writes.
             let _dead = kill_process(getpid(), Signal::KILL);

@@ -164,20 +164,6 @@ impl<S: Default + 'static> Worker<S> {
         Ok(answer)
     }
 
-    /// Has a last piece of work done and waits for it on this very thread, at most that long: for what ends.
-    pub(crate) fn finish(&self, limit: Duration, work: impl FnOnce(&mut S) + Send + 'static) {
-        let (reply, done) = sync_channel(1);
-        let last = move |own: &mut S| {
-            work(own);
-            // Whoever waits may have given up.
-            let _ = reply.send(());
-        };
-        if self.send(Box::new(last)).is_ok() {
-            // Late or not: there is nothing more to do.
-            let _ = done.recv_timeout(limit);
-        }
-    }
-
     fn send(&self, mut job: Job<S>) -> Result<(), WorkerError> {
         let name = self.name;
         let mut jobs = lock(&self.jobs);

@@ -20,6 +20,7 @@ mod model;
 mod program;
 mod quarantine;
 mod report;
+mod stall;
 mod traffic;
 mod usage;
 
@@ -61,6 +62,8 @@ enum Name {
     Report(device_report::DeviceReport),
     /// From an order to rules in the kernel, proven and reported; restart, tampering, idling, 100,000 remotes; against nft
     Quarantine(quarantine::Quarantine),
+    /// How long the thread that decides does not turn: broken logs, hanging disks, hostile files, floods
+    Stall(stall::Stall),
     /// The enforcer on a fake machine: random orders, failures and restarts against the reference model
     Model(model::Model),
 }
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Name::Traffic(bench) => run(bench, quiet),
         Name::Report(bench) => run(bench, quiet),
         Name::Quarantine(bench) => run(bench, quiet),
+        Name::Stall(bench) => run(bench, quiet),
         Name::Model(bench) => run(bench, quiet),
     };
     match report {

@@ -1,6 +1,7 @@
 //! The machine that enforcement works on: the kernel and disk behind `host/`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::history::{HistoryDisk, HistoryKeeper};
 use crate::host::clock::HostClock;
@@ -10,6 +11,9 @@ use crate::host::netfilter::filter::KernelFilter;
 use crate::host::processes::hands::HostProcesses;
 use crate::host::worker::Worker;
 use crate::quarantine::ports::{Machine, Parts};
+
+/// The nucleus kills a component that does not end; the last record is worth half a second of that time.
+const LAST_LIMIT: Duration = Duration::from_millis(500);
 
 /// This device, with its state directory. Clones share the threads that write: what a successor writes comes after what its
 /// predecessor wrote.
@@ -28,6 +32,12 @@ impl HostMachine {
             journal: JournalFile::disk(),
             history: HistoryKeeper::disk(),
         }
+    }
+
+    /// Waits until the last record of an enforcer that has ended is on disk, but not for long.
+    pub async fn last_words(&self) {
+        // Late or not: there is nothing more to do.
+        let _late = self.history.ask_within(LAST_LIMIT, |_| ()).await;
     }
 }
 

@@ -16,7 +16,7 @@ use crate::host::files::drop_directory::{self, MetricFiles};
 use crate::report::custom::collect::{MetricInputs, collect};
 use crate::report::custom::traffic::TrafficTotals;
 use crate::report::custom::{CustomMetric, MAX_METRICS, dropped};
-use crate::report::document::{Report, ReportInput, build};
+use crate::report::document::{BuildError, Report, ReportInput, build};
 
 /// A dropped file counts for this many intervals: one may be late.
 const FRESH_INTERVALS: u32 = 2;
@@ -105,11 +105,11 @@ impl Reporter {
         })
     }
 
-    /// Makes a report.
+    /// Makes a report, of tens of thousands of connections perhaps: it is written beside the thread that decides.
     ///
     /// # Errors
     /// A sentence for the status.
-    pub(super) fn compose(
+    pub(super) async fn compose(
         &self,
         material: &Material,
         occasion: Occasion<'_>,
@@ -144,16 +144,19 @@ impl Reporter {
         let limit = reporting
             .max_bytes
             .min(self.connected.nucleus.max_payload(&topic));
-        let input = ReportInput {
-            report_id,
-            network,
-            sockets: observation.sockets.as_ref().ok(),
-            custom: &metrics,
+        let (observation, encoding) = (Arc::clone(observation), reporting.encoding);
+        let write = move || {
+            let input = ReportInput {
+                report_id,
+                network,
+                sockets: observation.sockets.as_ref().ok(),
+                custom: &metrics,
+            };
+            let report = build(&input, encoding, limit, fastrand::u64(..))?;
+            let payload = report.encode(encoding)?;
+            Ok((report, payload))
         };
-        let report = build(&input, reporting.encoding, limit, fastrand::u64(..));
-        let failed = |error| format!("the report could not be built: {}", crate::error_text(&error));
-        let report = report.map_err(failed)?;
-        let payload = report.encode(reporting.encoding).map_err(failed)?;
+        let (report, payload) = self.written(write).await?;
         let unfit = report.unfit.iter();
         left_out.extend(unfit.map(|name| format!("{name}: does not fit into {limit} bytes")));
         left_out.truncate(MAX_REASONS);
@@ -164,6 +167,20 @@ impl Reporter {
             limit,
             left_out,
         })
+    }
+
+    /// Has something written beside the thread that decides.
+    ///
+    /// # Errors
+    /// A sentence for the status.
+    pub(super) async fn written<T: Send + 'static>(
+        &self,
+        write: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
+    ) -> Result<T, String> {
+        let failed = |why: String| format!("the report could not be built: {why}");
+        let written = self.writer.run(write).await;
+        let written = written.map_err(|error| failed(crate::error_text(&error)))?;
+        written.map_err(|error| failed(crate::error_text(&error)))
     }
 
     /// Configured metrics, then dropped ones; every name once, and none that the service refuses.

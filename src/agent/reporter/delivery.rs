@@ -39,7 +39,7 @@ impl Reporter {
         let last_id = memory.last.as_ref().map(|last| last.report_id);
         let report_id = report_id::next(last_id, clock::now().wall);
         let occasion = memory.occasion(thing, config, report_id);
-        let composed = self.compose(&material, occasion, &mut memory.ledgers);
+        let composed = self.compose(&material, occasion, &mut memory.ledgers).await;
         // From here on the ledgers know it.
         memory.untold = None;
         match composed {

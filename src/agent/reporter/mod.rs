@@ -29,6 +29,8 @@ use memory::ReporterMemory;
 
 /// How long the disk may take to keep what became of a report.
 const DISK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a report may take to be written: 50,000 connections take some tens of milliseconds.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the directory of other programs' metrics may take to be read; it may lie on anything.
 const METRICS_LIMIT: Duration = Duration::from_secs(5);
 
@@ -42,6 +44,8 @@ pub(crate) struct Reporter {
     disk: Worker,
     /// Reads other programs' metrics.
     metrics: Worker,
+    /// Writes reports.
+    writer: Worker,
 }
 
 /// What the reporter has for the time of one thing and one task.
@@ -60,6 +64,7 @@ impl Reporter {
             questions,
             disk: Worker::new("last-report", DISK_LIMIT),
             metrics: Worker::new("metrics", METRICS_LIMIT),
+            writer: Worker::new("reports", WRITE_LIMIT),
         }
     }
 

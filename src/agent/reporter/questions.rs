@@ -112,13 +112,13 @@ impl Reporter {
         let occasion = memory.occasion(thing, config, report_id);
         // Copies: nothing that is shown has been told.
         let mut ledgers = memory.ledgers.clone();
-        let composed = self.compose(&material, occasion, &mut ledgers)?;
+        let composed = self.compose(&material, occasion, &mut ledgers).await?;
         let readable = Encoding {
             names: config.reporting.encoding.names,
             ..Encoding::PLAIN
         };
-        let document = composed.report.encode(readable);
-        let document = document.map_err(|error| crate::error_text(&error))?;
+        let report = composed.report;
+        let document = self.written(move || report.encode(readable)).await?;
         let wait = self.intervals.next().saturating_duration_since(clock::instant());
         Ok(ReportPreview {
             topic: composed.topic,

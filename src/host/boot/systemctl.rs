@@ -71,10 +71,7 @@ fn run(arguments: &[&str]) -> Result<(), SystemctlError> {
     };
     let mut programs = Programs::default();
     let running = programs.start(&program, arguments, Stdio::null(), limits);
-    match running
-        .and_then(|running| programs.finish(running))
-        .map_err(failed)?
-    {
+    match running.and_then(|running| programs.finish(running)).map_err(failed)? {
         None => Err(SystemctlError::Timeout { action }),
         Some(ended) if ended.status.success() => Ok(()),
         Some(ended) => Err(SystemctlError::Refused {

@@ -81,10 +81,7 @@ impl JournalStore for JournalFile {
 
     async fn replace(&mut self, journal: Arc<Journal<'static>>) -> WriteOutcome {
         let path = self.path.clone();
-        let mut answer = match self
-            .disk
-            .begin(move |()| replace(&path, &journal::encode(&journal)))
-        {
+        let mut answer = match self.disk.begin(move |()| replace(&path, &journal::encode(&journal))) {
             Ok(answer) => answer,
             Err(error) => return WriteOutcome::Failed(self.about(&error)),
         };

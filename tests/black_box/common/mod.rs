@@ -3,9 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod broker;
 pub(crate) mod gateway;
-pub(crate) mod nft_script;
 pub(crate) mod packet;
-pub(crate) mod preload;
 pub(crate) mod programs;
 #[path = "../../shared/random.rs"]
 mod random;

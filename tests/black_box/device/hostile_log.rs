@@ -38,11 +38,7 @@ fn goes_on(stage: &mut Stage) {
 fn with_output(redirection: &str) {
     let mut stage = ready(options());
     let script = format!("exec \"$@\" {redirection}");
-    restart_as(
-        &mut stage,
-        "env",
-        &["EDGEWARDEN_LOG=trace", "bash", "-c", &script, "bash"],
-    );
+    restart_as(&mut stage, "env", &["EDGEWARDEN_LOG=trace", "bash", "-c", &script, "bash"]);
     goes_on(&mut stage);
 }
 

@@ -5,30 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
 use edgewarden_lab::stage::Stage;
+use edgewarden_lab::stage::nft_script::{EDIT_AFTER_LOAD, NftScript};
 use serde_json::{Value, json};
 
 use crate::common::agent::{joined, restart_as};
-use crate::common::nft_script::NftScript;
 use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release, reports};
-
-/// Lets everything leave under the comment of our first rule, after each load that a file counts.
-const EDIT_AFTER_LOAD: &str = r#"
-if [ "$1" = -f ]; then
-  "$real" "$@" || exit 1
-  "$real" -a list chain inet edgewarden output 2>/dev/null | while read -r line; do
-    case "$line" in
-      *'comment "ew:loopback'*)
-        handle=${line##*handle }
-        comment=${line##*comment \"}
-        comment=${comment%%\"*}
-        "$real" replace rule inet edgewarden output handle "$handle" accept comment "\"$comment\"" && echo edited >> "$folder/edits"
-        ;;
-    esac
-  done
-  if [ -e "$folder/once" ]; then rm "$folder/active"; fi
-  exit 0
-fi
-"#;
 
 /// Whether a datagram of the gateway's arrives at a host of the attacker's.
 fn leaves(stage: &Stage) -> bool {
@@ -40,7 +21,7 @@ fn leaves(stage: &Stage) -> bool {
 
 lab_test!(an_edit_between_load_and_listing_is_not_taken_for_ours, || {
     let mut stage = ready(options());
-    let script = NftScript::start(&mut stage, EDIT_AFTER_LOAD);
+    let script = NftScript::start(&mut stage, EDIT_AFTER_LOAD).unwrap();
     connected_and_released(&stage);
     assert!(leaves(&stage), "control: it arrives before");
     isolate(&stage);
@@ -48,7 +29,7 @@ lab_test!(an_edit_between_load_and_listing_is_not_taken_for_ours, || {
     release(&stage);
 
     // After every load.
-    script.activate();
+    script.activate().unwrap();
     stage.desire(&json!({"quarantine": true})).unwrap();
     let told = |s: &Value| joined(&s["enforcement"]["faults"]).contains("somebody changes our tables");
     let status = stage.wait_status(LIMIT, "the edits are told", told).unwrap();
@@ -58,7 +39,7 @@ lab_test!(an_edit_between_load_and_listing_is_not_taken_for_ours, || {
     reports(&stage, &json!(false));
 
     // The next load is left alone.
-    script.deactivate();
+    script.deactivate().unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     reports(&stage, &json!(true));
     assert!(!leaves(&stage), "and nothing leaves");
@@ -67,18 +48,15 @@ lab_test!(an_edit_between_load_and_listing_is_not_taken_for_ours, || {
 
 lab_test!(one_edit_between_load_and_listing_is_undone, || {
     let mut stage = ready(options());
-    let script = NftScript::start(&mut stage, EDIT_AFTER_LOAD);
+    let script = NftScript::start(&mut stage, EDIT_AFTER_LOAD).unwrap();
     connected_and_released(&stage);
     std::fs::write(stage.site.directory().join("nft-script/once"), "").unwrap();
-    script.activate();
+    script.activate().unwrap();
     isolate(&stage);
     assert_eq!(script.written("edits").as_deref(), Some("edited\n"), "control");
     assert!(!leaves(&stage));
     let status = stage.status();
-    assert!(
-        status["enforcement"]["reasserted"].as_u64() >= Some(1),
-        "{status}"
-    );
+    assert!(status["enforcement"]["reasserted"].as_u64() >= Some(1), "{status}");
     release(&stage);
 });
 
@@ -88,10 +66,10 @@ lab_test!(an_nft_whose_library_is_missing_proves_nothing, || {
 echo "nft: error while loading shared libraries: libnftables.so.1: cannot open shared object file: No such file or directory" >&2
 exit 127
 "#;
-    let script = NftScript::start(&mut stage, broken);
+    let script = NftScript::start(&mut stage, broken).unwrap();
     connected_and_released(&stage);
     isolate(&stage);
-    script.activate();
+    script.activate().unwrap();
     // Isolated, and nobody can list the rules: what holds is not known as soon as somebody changes anything.
     stage.nft(&["add", "table", "inet", "other"]).unwrap();
     let told = |s: &Value| joined(&s["enforcement"]["faults"]).contains("libnftables");
@@ -99,34 +77,31 @@ exit 127
     assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
     assert_eq!(status["enforcement"]["posture"], Value::Null, "{status}");
     assert!(stage.has_table().unwrap(), "and the rules stay");
-    script.deactivate();
+    script.deactivate().unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);
 
     // Free: an order could not be carried out, and that is told before there is one.
-    script.activate();
+    script.activate().unwrap();
     stage.nft(&["delete", "table", "inet", "other"]).unwrap();
     let status = stage.wait_status(LIMIT, "the fault", told).unwrap();
     assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
     assert_eq!(status["enforcement"]["posture"], Value::Null, "{status}");
     let page = done(&stage, &["status"]);
-    assert!(
-        page.contains("FAILED: normal is wanted, what the kernel holds is not known"),
-        "{page}"
-    );
+    assert!(page.contains("FAILED: normal is wanted, what the kernel holds is not known"), "{page}");
     stage.desire(&json!({"quarantine": true})).unwrap();
     let wanted = |s: &Value| s["enforcement"]["wanted"] == "isolate" && s["enforcement"]["phase"] == "failed";
     stage.wait_status(LIMIT, "isolation is wanted", wanted).unwrap();
-    script.deactivate();
+    script.deactivate().unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);
 });
 
 lab_test!(an_nft_that_hangs_is_told_and_the_agent_goes_on, || {
     let mut stage = ready(options());
-    let script = NftScript::start(&mut stage, "exec sleep 60");
+    let script = NftScript::start(&mut stage, "exec sleep 60").unwrap();
     connected_and_released(&stage);
-    script.activate();
+    script.activate().unwrap();
     stage.desire(&json!({"quarantine": true})).unwrap();
     let silent = |s: &Value| {
         let obstacles = s["enforcement"]["obstacles"].as_array().unwrap();
@@ -137,88 +112,60 @@ lab_test!(an_nft_that_hangs_is_told_and_the_agent_goes_on, || {
         .unwrap();
     assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
     assert_eq!(status["enforcement"]["posture"], Value::Null, "{status}");
-    assert_eq!(
-        status["cloud"]["channelWorks"], true,
-        "everything else goes on: {status}"
-    );
+    assert_eq!(status["cloud"]["channelWorks"], true, "everything else goes on: {status}");
     let page = done(&stage, &["status"]);
     assert!(page.contains("has not answered for"), "{page}");
-    script.deactivate();
+    script.deactivate().unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);
 });
 
-lab_test!(
-    no_program_of_the_working_directory_is_run_and_none_gets_our_credential,
-    || {
-        let mut stage = ready(options());
-        let folder = stage.state_directory();
-        let (foreign, ran) = (folder.join("nft"), folder.join("ran"));
-        std::fs::write(
-            &foreign,
-            format!(
-                "#!/bin/sh\necho ran > {}\nexec /usr/sbin/nft \"$@\"\n",
-                ran.display()
-            ),
-        )
-        .unwrap();
-        std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).unwrap();
-        for path in [
-            "PATH=:/usr/sbin:/usr/bin:/sbin:/bin",
-            "PATH=.:/usr/sbin:/usr/bin:/sbin:/bin",
-        ] {
-            restart_as(&mut stage, "env", &[path]);
-            connected_and_released(&stage);
-            isolate(&stage);
-            release(&stage);
-            assert!(
-                !ran.exists(),
-                "{path}: the program of the working directory was run"
-            );
-        }
-        std::fs::remove_file(&foreign).unwrap();
-
-        let script = NftScript::start(&mut stage, "env > \"$folder/environment\"");
+lab_test!(no_program_of_the_working_directory_is_run_and_none_gets_our_credential, || {
+    let mut stage = ready(options());
+    let folder = stage.state_directory();
+    let (foreign, ran) = (folder.join("nft"), folder.join("ran"));
+    std::fs::write(&foreign, format!("#!/bin/sh\necho ran > {}\nexec /usr/sbin/nft \"$@\"\n", ran.display())).unwrap();
+    std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for path in ["PATH=:/usr/sbin:/usr/bin:/sbin:/bin", "PATH=.:/usr/sbin:/usr/bin:/sbin:/bin"] {
+        restart_as(&mut stage, "env", &[path]);
         connected_and_released(&stage);
-        script.activate();
         isolate(&stage);
-        wait_until(LIMIT, "nft was run", || script.written("environment").is_some()).unwrap();
-        let environment = script.written("environment").unwrap();
-        assert!(environment.contains("LC_ALL=C"), "control: {environment}");
-        for ours in ["SVCUID", "NUCLEUS", "EDGEWARDEN"] {
-            assert!(!environment.contains(ours), "{ours}: {environment}");
-        }
+        release(&stage);
+        assert!(!ran.exists(), "{path}: the program of the working directory was run");
+    }
+    std::fs::remove_file(&foreign).unwrap();
+
+    let script = NftScript::start(&mut stage, "env > \"$folder/environment\"").unwrap();
+    connected_and_released(&stage);
+    script.activate().unwrap();
+    isolate(&stage);
+    wait_until(LIMIT, "nft was run", || script.written("environment").is_some()).unwrap();
+    let environment = script.written("environment").unwrap();
+    assert!(environment.contains("LC_ALL=C"), "control: {environment}");
+    for ours in ["SVCUID", "NUCLEUS", "EDGEWARDEN"] {
+        assert!(!environment.contains(ours), "{ours}: {environment}");
+    }
+    release(&stage);
+});
+
+lab_test!(a_busy_packet_filter_of_others_does_not_keep_an_order_from_being_proven, || {
+    let stage = ready(options());
+    let (stop, busy) = (stage.site.directory().join("stop"), "control: others change the packet filter");
+    let text = format!(
+        "while [ ! -e {} ]; do /usr/sbin/nft add table inet other; /usr/sbin/nft delete table inet other; done",
+        stop.display()
+    );
+    let log = stage.site.directory().join("busy.log");
+    let mut others = stage.site.spawn(Ns::Gateway, "/bin/sh", &["-c", &text], &[], log).unwrap();
+    let seen = || stage.nft(&["list", "tables"]).unwrap().1.contains("other");
+    wait_until(LIMIT, busy, seen).unwrap();
+    for _ in 0..5 {
+        isolate(&stage);
         release(&stage);
     }
-);
-
-lab_test!(
-    a_busy_packet_filter_of_others_does_not_keep_an_order_from_being_proven,
-    || {
-        let stage = ready(options());
-        let (stop, busy) = (
-            stage.site.directory().join("stop"),
-            "control: others change the packet filter",
-        );
-        let text = format!(
-            "while [ ! -e {} ]; do /usr/sbin/nft add table inet other; /usr/sbin/nft delete table inet other; done",
-            stop.display()
-        );
-        let log = stage.site.directory().join("busy.log");
-        let mut others = stage
-            .site
-            .spawn(Ns::Gateway, "/bin/sh", &["-c", &text], &[], log)
-            .unwrap();
-        let seen = || stage.nft(&["list", "tables"]).unwrap().1.contains("other");
-        wait_until(LIMIT, busy, seen).unwrap();
-        for _ in 0..5 {
-            isolate(&stage);
-            release(&stage);
-        }
-        assert!(others.is_running(), "{busy}");
-        std::fs::write(stop, "").unwrap();
-        others.wait_exit(LIMIT).unwrap();
-        let log = stage.agent_output();
-        assert!(!log.contains("somebody changes our tables"), "{log}");
-    }
-);
+    assert!(others.is_running(), "{busy}");
+    std::fs::write(stop, "").unwrap();
+    others.wait_exit(LIMIT).unwrap();
+    let log = stage.agent_output();
+    assert!(!log.contains("somebody changes our tables"), "{log}");
+});

@@ -1,6 +1,7 @@
 //! The device around the agent: it boots, is installed, crashes, fills up, and lacks what the agent needs.
 
 mod boot;
+mod chaos;
 mod crash;
 mod frozen;
 mod history;

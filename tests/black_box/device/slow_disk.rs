@@ -5,27 +5,15 @@ use std::time::{Duration, Instant};
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::Stage;
+use edgewarden_lab::stage::preload::{HANGING_SYNC, Hang};
 use serde_json::{Value, json};
 
 use crate::common::agent::restart;
-use crate::common::preload::Hang;
-use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release};
-
-/// Whoever syncs waits.
-const HANGING_SYNC: &str = r#"
-int fsync(int fd) {
-    wait_here();
-    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
-}
-int fdatasync(int fd) {
-    wait_here();
-    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
-}
-"#;
+use crate::common::{LIMIT, connected_and_released, isolate, done, options, ready, release};
 
 /// The stage with its agent on such a disk.
 fn on_a_disk_that_hangs(stage: &mut Stage) -> Hang {
-    let disk = Hang::start(stage, HANGING_SYNC);
+    let disk = Hang::start(stage, HANGING_SYNC).unwrap();
     connected_and_released(stage);
     disk
 }
@@ -45,7 +33,7 @@ lab_test!(a_disk_that_does_not_answer_holds_no_order_up, || {
         "control: a disk that answers"
     );
 
-    disk.begin();
+    disk.begin().unwrap();
     let began = Instant::now();
     stage.desire(&json!({"quarantine": true})).unwrap();
     let isolated = |s: &Value| s["enforcement"]["posture"] == "isolate";
@@ -61,7 +49,7 @@ lab_test!(a_disk_that_does_not_answer_holds_no_order_up, || {
     assert!(page.contains("would not survive a restart"), "{page}");
     assert!(page.contains("make room on, or remount"), "the next step: {page}");
 
-    disk.end();
+    disk.end().unwrap();
     let kept = |s: &Value| !told(s, "journalNotWritten") && s["enforcement"]["phase"] == "enforced";
     stage
         .wait_status(LIMIT, "what was late is on disk", kept)
@@ -78,7 +66,7 @@ lab_test!(
     || {
         let mut stage = ready(options());
         let disk = on_a_disk_that_hangs(&mut stage);
-        disk.begin();
+        disk.begin().unwrap();
         stage.desire(&json!({"quarantine": true})).unwrap();
         let posture = |wanted: &'static str| move |s: &Value| s["enforcement"]["posture"] == wanted;
         stage
@@ -93,7 +81,7 @@ lab_test!(
             "control: the order is still on its way"
         );
 
-        disk.end();
+        disk.end().unwrap();
         let settled = |s: &Value| !told(s, "journalNotWritten") && s["enforcement"]["phase"] == "released";
         stage
             .wait_status(LIMIT, "the release is on disk", settled)
@@ -109,30 +97,21 @@ lab_test!(a_disk_that_does_not_answer_keeps_no_rule_away, || {
     let mut stage = ready(options());
     let disk = on_a_disk_that_hangs(&mut stage);
     isolate(&stage);
-    disk.begin();
+    disk.begin().unwrap();
     // Whatever happens from now on waits for the history and the journal.
     for _ in 0..4 {
         stage.nft(&["flush", "ruleset"]).unwrap();
         let gone = Instant::now();
         wait_until(LIMIT, "the table is back", || stage.has_table().unwrap()).unwrap();
         let took = gone.elapsed();
-        assert!(
-            took < Duration::from_secs(1),
-            "{took:?}: the rules waited for the disk"
-        );
+        assert!(took < Duration::from_secs(1), "{took:?}: the rules waited for the disk");
         let counted = |s: &Value| s["enforcement"]["phase"] == "enforced";
         stage.wait_status(LIMIT, "proven", counted).unwrap();
     }
-    let behind = |s: &Value| {
-        s["enforcement"]["historyFault"]
-            .as_str()
-            .is_some_and(|why| why.contains("recorded later"))
-    };
+    let behind = |s: &Value| s["enforcement"]["historyFault"].as_str().is_some_and(|why| why.contains("recorded later"));
     stage.wait_status(LIMIT, "the history is behind", behind).unwrap();
-    disk.end();
+    disk.end().unwrap();
     let recorded = |s: &Value| s["enforcement"]["historyFault"].is_null();
-    stage
-        .wait_status(LIMIT, "the history is on disk", recorded)
-        .unwrap();
+    stage.wait_status(LIMIT, "the history is on disk", recorded).unwrap();
     release(&stage);
 });

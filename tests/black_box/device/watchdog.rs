@@ -3,36 +3,28 @@
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
+use edgewarden_lab::stage::preload::{HANGING_RUNTIME, Hang};
 use serde_json::Value;
 
 use crate::common::agent::restart;
-use crate::common::preload::Hang;
 use crate::common::{LIMIT, connected_and_released, isolate, options, ready, release};
-
-/// The runtime waits for everything in one call.
-const HANGING_RUNTIME: &str = r#"
-int epoll_wait(int fd, struct epoll_event *events, int most, int timeout) {
-    wait_here();
-    return ((int (*)(int, struct epoll_event *, int, int))dlsym(RTLD_NEXT, "epoll_wait"))(fd, events, most, timeout);
-}
-"#;
 
 /// The watchdog waits for half a minute.
 const BARKS_WITHIN: Duration = Duration::from_secs(50);
 
 lab_test!(a_deciding_thread_that_hangs_ends_the_agent, || {
     let mut stage = ready(options());
-    let runtime = Hang::start(&mut stage, HANGING_RUNTIME);
+    let runtime = Hang::start(&mut stage, HANGING_RUNTIME).unwrap();
     connected_and_released(&stage);
     isolate(&stage);
-    runtime.begin();
+    runtime.begin().unwrap();
     let agent = stage.agent.as_mut().unwrap();
     let status = agent.wait_exit(BARKS_WITHIN).unwrap();
     assert!(!status.success(), "{status}");
     assert!(stage.has_table().unwrap(), "the rules stay");
     let log = stage.agent_output();
     assert!(log.contains("has held the thread that decides for 30 s"), "{log}");
-    runtime.end();
+    runtime.end().unwrap();
     restart(&mut stage);
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);

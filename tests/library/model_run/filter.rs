@@ -180,9 +180,7 @@ impl FakeKernel {
     /// The first rule of what leaves lets everything pass, under its old comment.
     fn open_quietly(&mut self) {
         let chains = self.tables.values_mut().flat_map(|table| &mut table.chains);
-        let rules = chains
-            .filter(|chain| chain.hook == "output")
-            .flat_map(|chain| &mut chain.rules);
+        let rules = chains.filter(|chain| chain.hook == "output").flat_map(|chain| &mut chain.rules);
         for (_, statement) in rules.take(1) {
             *statement = "accept".to_owned();
             self.is_touched = true;
@@ -314,9 +312,7 @@ impl PacketFilter for FakeFilter {
             .tables
             .iter()
             .filter(|(layer, _)| layers.contains(layer));
-        let listings: Listings = tables
-            .map(|(layer, table)| (*layer, table.listed(clock)))
-            .collect();
+        let listings: Listings = tables.map(|(layer, table)| (*layer, table.listed(clock))).collect();
         // Somebody edits after the reader has read.
         if world.fails(Failure::EditedWhileRead) {
             world.kernel.other_hand(3);

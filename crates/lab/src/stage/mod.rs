@@ -7,7 +7,9 @@
 //! documented command line, nothing else.
 
 mod ask;
+pub mod nft_script;
 pub mod paths;
+pub mod preload;
 mod turns;
 
 use std::path::{Path, PathBuf};

@@ -44,9 +44,6 @@ mod tests {
     fn the_agents_own_line_is_read() {
         let line = "a long turn of enforcer: held_ms=120 waited_ms=3";
         assert_eq!(held(line), Some(120));
-        assert_eq!(
-            held("turns: probes=200 late_5ms=1 late_50ms=0 latest_us=5100"),
-            None
-        );
+        assert_eq!(held("turns: probes=200 late_5ms=1 late_50ms=0 latest_us=5100"), None);
     }
 }

@@ -26,8 +26,6 @@ use log::{HistoryLog, MAX_WAITING};
 
 /// What a disk takes for a line; a history that is further behind is told.
 const LIMIT: Duration = Duration::from_secs(2);
-/// The nucleus kills a component that does not end; the last record is worth half a second of that time.
-const LAST_LIMIT: Duration = Duration::from_millis(500);
 
 /// Which events are news, so that each change has one record.
 #[derive(Debug)]
@@ -218,11 +216,13 @@ impl HistoryStore for HistoryKeeper {
 }
 
 impl Drop for HistoryKeeper {
-    /// The agent stops, or failed: the last record. What is aborted by a signal ends here too.
+    /// The agent stops, or failed: the last record. What is aborted by a signal ends here too. Who ends the process waits for
+    /// it ([`super::HostMachine::last_words`]).
     fn drop(&mut self) {
         let take = self.taken();
         let failed = std::thread::panicking();
-        self.disk.finish(LAST_LIMIT, move |disk| {
+        // A disk that is that far behind has no place for it either.
+        let _unwritten = self.disk.begin(move |disk| {
             take(disk);
             if failed && let Some(log) = &mut disk.0 {
                 log.end_silently();

@@ -32,7 +32,12 @@ pub struct Comparison {
 }
 
 /// Compares listings with what is wanted; as [`verify`].
-pub fn compare(wanted: &Ruleset, listings: Listings, also: Option<&Ruleset>, now: Timestamp) -> Comparison {
+pub fn compare(
+    wanted: &Ruleset,
+    listings: Listings,
+    also: Option<&Ruleset>,
+    now: Timestamp,
+) -> Comparison {
     let none = SetElements::default();
     let also = also.map_or(&none, |also| &also.elements);
     Comparison {
