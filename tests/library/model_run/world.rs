@@ -325,7 +325,7 @@ impl HistoryStore for NoHistory {
     fn record(&mut self, _: Now) {}
 
     async fn written(&mut self) {
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 
     fn end(&self) -> Option<HistoryEnd> {
