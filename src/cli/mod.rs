@@ -24,6 +24,7 @@ mod schema;
 mod screen;
 mod status;
 mod text;
+mod thaw;
 mod top;
 mod traffic;
 mod traffic_page;

@@ -48,11 +48,12 @@ async fn restore(directory: &Path, development: Development) -> Result<String, F
     };
     let last_good = configuration::last_good(directory, development);
     let settings = configuration::settings(&last_good.config, None);
-    let (machine, (handle, mailbox)) = (HostMachine::new(directory), mailbox());
-    drop(Enforcer::restore_on(machine.clone(), settings, mailbox).await);
+    let (machine, (_handle, mailbox)) = (HostMachine::new(directory), mailbox());
+    let enforcer = Enforcer::restore_on(machine.clone(), settings, mailbox).await;
+    let told = outcome(enforcer.state(), enforcer.freed());
+    drop(enforcer);
     machine.last_words().await;
-    let state = handle.state().borrow().clone();
-    sentence(&state).map_err(|text| Failure { text, code: 1 })
+    told.map_err(|text| Failure { text, code: 1 })
 }
 
 /// The lock; `None` when an agent holds it and does not let go. One that was killed holds it until its last thread is gone.
@@ -69,6 +70,28 @@ async fn lock(directory: &Path) -> Result<Option<files::FileLock>, files::FileEr
 }
 
 /// How it went, for the boot's log.
+///
+/// # Errors
+/// The same for rules or processes that are not as ordered.
+fn outcome(state: &State, freed: usize) -> Result<String, String> {
+    let mut text = sentence(state)?;
+    if freed > 0 {
+        text.push_str(&format!("; frozen processes that run again: {freed}"));
+    }
+    let amiss = state
+        .obstacles
+        .iter()
+        .filter(|obstacle| obstacle.is_of_processes());
+    let amiss: Vec<String> = amiss
+        .map(|obstacle| format!("{obstacle}; {}", obstacle.next_step()))
+        .collect();
+    if amiss.is_empty() {
+        return Ok(text);
+    }
+    Err(format!("{text}; but {}", amiss.join("; ")))
+}
+
+/// How it went with the rules.
 ///
 /// # Errors
 /// The sentence for a kernel that was not proven to hold what is ordered.
@@ -102,6 +125,27 @@ fn sentence(state: &State) -> Result<String, String> {
 mod tests {
     use super::*;
     use crate::quarantine::orders::order::Posture;
+    use crate::quarantine::proof::obstacle::Obstacle;
+
+    #[test]
+    fn a_process_that_stays_frozen_is_a_failure_with_its_next_step() {
+        let mut state = State {
+            phase: Phase::Released,
+            ..State::default()
+        };
+        let text = outcome(&state, 2).unwrap();
+        assert!(text.ends_with("; frozen processes that run again: 2"), "{text}");
+        state.obstacles.push(Obstacle::ProcessStaysFrozen {
+            pid: 7,
+            name: "rogue".into(),
+            why: "refused".into(),
+        });
+        let text = outcome(&state, 0).unwrap_err();
+        assert!(
+            text.contains("7 (rogue) stays frozen") && text.contains("kill -CONT"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn only_a_kernel_that_is_not_proven_is_a_failure() {

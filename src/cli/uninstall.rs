@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Failure, place, safe, screen};
+use super::{Failure, place, safe, screen, thaw};
 use crate::host::boot::boot_service::BootServicePaths;
 use crate::host::boot::systemctl;
 use crate::host::boot::unit;
@@ -12,9 +12,7 @@ use crate::host::files::journal_file::TIME_NAME;
 use crate::host::files::state_directory::{self, LOCK};
 use crate::host::netfilter::kernel::NftKernel;
 use crate::host::netfilter::nft::Nft;
-use crate::host::processes::process_table;
 use crate::quarantine::history;
-use crate::quarantine::proof::journal;
 use crate::quarantine::ruleset;
 
 /// What the agent keeps in the state directory; the lock last, because it is held.
@@ -46,7 +44,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let mut failures = Vec::new();
     // Below another root there is another system, which does not run.
     if arguments.installation.root.is_none() {
-        thaw(&state);
+        failures.extend(thaw::thaw(&state));
         match remove_rules() {
             Ok(()) => say("removed the tables edgewarden, if they were there"),
             Err(problem) => failures.push(problem),
@@ -128,20 +126,7 @@ fn remove_state(state: &Path) -> Vec<String> {
     failures
 }
 
-fn thaw(state_directory: &Path) {
-    let journal = files::read(&state_directory.join("journal")).ok().flatten();
-    let Some(journal) = journal.and_then(|bytes| journal::decode(&bytes).ok()) else {
-        return;
-    };
-    // Also whom an order killed: one that could only be frozen on the way would stay so for ever.
-    for stopped in journal.stopped.iter() {
-        if process_table::thaw(stopped.identity).is_ok() {
-            say(&format!("{} ({}) runs again", stopped.name, stopped.identity.pid));
-        }
-    }
-}
-
 /// What is removed is removed, whether or not anybody can be told.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _untold = screen::write(&format!("{}\n", safe::safe(text)));
 }

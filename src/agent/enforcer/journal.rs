@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::process::ProcessId;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::orders::trusted_time::KeptTime;
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
@@ -34,6 +35,8 @@ pub(super) enum JournalFound {
         aside: String,
         /// Whether an order may have been live.
         says_live: bool,
+        /// The stopped processes that can still be read in it.
+        stopped: Vec<ProcessId>,
     },
 }
 
@@ -49,7 +52,7 @@ impl<S: JournalStore> JournalKeeper<S> {
 
     /// Reads the journal. One that cannot be read is set aside.
     pub(super) async fn open(mut store: S) -> (Self, JournalFound) {
-        let (what, says_live) = match store.read().await {
+        let (what, says_live, stopped) = match store.read().await {
             Ok(None) => {
                 let saved = Some(Journal::default());
                 return (Self::new(store, saved), JournalFound::Whole(Box::default()));
@@ -64,10 +67,15 @@ impl<S: JournalStore> JournalKeeper<S> {
                     let saved = Some(found.clone());
                     return (Self::new(store, saved), JournalFound::Whole(Box::new(found)));
                 }
-                Err(damage) => (damage.to_string(), damage.says_live),
+                Err(damage) => {
+                    let stopped = journal::stopped_in(&bytes)
+                        .into_iter()
+                        .map(|known| known.identity);
+                    (damage.to_string(), damage.says_live, stopped.collect())
+                }
             },
             // It is there and cannot be read: it may say anything.
-            Err(why) => (why, true),
+            Err(why) => (why, true, Vec::new()),
         };
         let aside = match store.set_aside().await {
             Ok(path) => path.display().to_string(),
@@ -77,6 +85,7 @@ impl<S: JournalStore> JournalKeeper<S> {
             what,
             aside,
             says_live,
+            stopped,
         };
         (Self::new(store, None), found)
     }

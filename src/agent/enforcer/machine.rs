@@ -52,7 +52,7 @@ impl Machine for HostMachine {
     fn parts(self) -> Parts<Self> {
         Parts {
             filter: KernelFilter::default(),
-            processes: HostProcesses::default(),
+            processes: HostProcesses::new(&self.state_directory),
             sockets: HostSockets::default(),
             journal: JournalFile::new(&self.state_directory, self.journal),
             history: HistoryKeeper::new(&self.state_directory, self.history),

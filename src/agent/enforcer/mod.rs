@@ -26,6 +26,7 @@ mod orders;
 mod pass;
 mod preview;
 mod restore;
+mod roll;
 mod severing;
 mod stopper;
 
@@ -121,6 +122,11 @@ impl<M: Machine> Enforcer<M> {
     /// Where confirm-or-roll-back stands.
     pub const fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// How many processes were let go since the start.
+    pub const fn freed(&self) -> usize {
+        self.stopper.freed()
     }
 
     /// What a command changes; its effect comes with the pass that follows.

@@ -8,7 +8,7 @@ use super::filter::{KernelTouch, Mission};
 use crate::config::Mode;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
-use crate::quarantine::orders::order::Order;
+use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::plan::{Plan, Scope, fold};
 use crate::quarantine::ports::{Clock, HistoryStore, Machine, SparedSockets};
 use crate::quarantine::proof::journal::Journal;
@@ -182,7 +182,10 @@ impl<M: Machine> Enforcer<M> {
     /// Whom the plan names is in the journal before anybody is touched, all at once, because each write waits for the disk.
     async fn bring_processes(&mut self, plan: &Plan, now: Now) -> Vec<Obstacle> {
         let protected = self.protected();
-        let to_stop = self.stopper.choose(plan, &protected, now).await;
+        // A damaged journal may have lost the order that named who is stopped.
+        let recovers = |order: &Order| order.authority == Authority::Recovery;
+        let keeps = self.settings.mode == Mode::Enforce && self.orders.orders().iter().any(recovers);
+        let to_stop = self.stopper.choose(plan, &protected, keeps, now).await;
         let _told_by_the_pass = self.save().await;
         let obstacles = self.stopper.stop(to_stop).await;
         self.note_news(self.clock.now());

@@ -50,6 +50,10 @@ impl<M: Machine> Enforcer<M> {
             },
         );
         let (journal, found) = JournalKeeper::open(journal).await;
+        let suspected = match &found {
+            JournalFound::Damaged { stopped, .. } => stopped.clone(),
+            JournalFound::Whole(_) => Vec::new(),
+        };
         let (remembered, damage) = match found {
             JournalFound::Whole(remembered) => (remembered, None),
             damaged @ JournalFound::Damaged { .. } => (Box::<Journal>::default(), Some(damaged)),
@@ -62,7 +66,7 @@ impl<M: Machine> Enforcer<M> {
             standing: remembered.standing.clone().into_owned(),
             trusted_clock: TrustedClock::start(now, &clock.boot(), remembered.clock.as_ref()),
             filter: FilterKeeper::restore(filter, &remembered),
-            stopper: Stopper::restore(processes, &remembered),
+            stopper: Stopper::restore(processes, &remembered, suspected),
             severing: Severing::new(sockets),
             journal,
             history,
@@ -74,6 +78,7 @@ impl<M: Machine> Enforcer<M> {
             what,
             aside,
             says_live,
+            ..
         }) = damage
         {
             enforcer.assume(what, &aside, says_live, now).await;

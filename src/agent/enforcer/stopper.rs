@@ -1,36 +1,40 @@
 //! The processes that a plan names: freeze, kill, thaw.
 //!
 //! In: the plan, who is protected. Out: stopped processes, remembered before they are touched, and what goes on running.
-//! A process that cannot be let go again stays remembered, and is told.
+//! A process that cannot be let go again stays remembered, and is told. One that an earlier life of ours stopped and that
+//! the journal does not name is found by its mark: before whatever else is done with processes, nobody is forgotten.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::roll::Roll;
 use crate::moment::Now;
 use crate::process::{Process, ProcessId};
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::{ProcessAction, ProcessRule};
 use crate::quarantine::plan::Plan;
-use crate::quarantine::plan::processes::{ProcessSelection, ProtectedProcesses, StoppedProcess, select};
+use crate::quarantine::plan::processes::{ProcessSelection, ProtectedProcesses, select};
 use crate::quarantine::ports::{Processes, Signal, SignalFailure};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::{MAX_SHOWN, State};
 
-/// Frozen processes at most: each must be remembered, or it would stay frozen after release. More than this at once is
-/// a rule that fits too much.
-const MAX_FROZEN: usize = 256;
-/// Killed processes kept for display, the newest. A supervisor may start a killed one again for ever.
-const MAX_KILLED: usize = 32;
-
 /// Stops and lets go.
 pub(super) struct Stopper<P> {
     processes: P,
-    stopped: Vec<StoppedProcess>,
+    roll: Roll,
+    /// Named by a journal that was damaged: ours if they are stopped.
+    suspected: Vec<ProcessId>,
+    /// Nobody is stopped by us whom the roll does not name.
+    searched: bool,
     spared: Vec<String>,
     left_running: Vec<String>,
     /// The plan names processes, which may start at any time.
     names_some: bool,
+    /// Processes let go since the start.
+    freed: usize,
+    /// Why the rest of this pass sends no signal: one had no answer, and each would be waited for in vain.
+    silence: Option<String>,
     news: Vec<Event>,
 }
 
@@ -43,21 +47,25 @@ pub(super) struct ToStop {
 }
 
 impl<P: Processes> Stopper<P> {
-    /// As the journal remembers it.
-    pub(super) fn restore(processes: P, journal: &Journal<'_>) -> Self {
+    /// As the journal remembers it; `suspected` is what is left of one that was damaged.
+    pub(super) fn restore(processes: P, journal: &Journal<'_>, suspected: Vec<ProcessId>) -> Self {
         Self {
             processes,
-            stopped: journal.stopped.clone().into_owned(),
+            roll: Roll::restore(&journal.stopped),
+            suspected,
+            searched: false,
             spared: Vec::new(),
             left_running: Vec::new(),
             names_some: false,
+            freed: 0,
+            silence: None,
             news: Vec::new(),
         }
     }
 
     /// Lends the journal what it must remember.
     pub(super) fn lend<'a>(&'a self, journal: &mut Journal<'a>) {
-        journal.stopped = Cow::Borrowed(&self.stopped);
+        journal.stopped = Cow::Borrowed(self.roll.all());
     }
 
     /// What is worth a record since the last call.
@@ -68,6 +76,11 @@ impl<P: Processes> Stopper<P> {
     /// Whether processes must be looked for closely.
     pub(super) const fn names_some(&self) -> bool {
         self.names_some
+    }
+
+    /// How many processes were let go since the start.
+    pub(super) const fn freed(&self) -> usize {
+        self.freed
     }
 
     /// Our own process.
@@ -91,21 +104,35 @@ impl<P: Processes> Stopper<P> {
     }
 
     /// Lets go whom the plan names no longer, and remembers whom it names; nobody is stopped yet. What is remembered must be
-    /// on disk before [`Stopper::stop`], so that a crash in between cannot leave anybody frozen for ever.
-    pub(super) async fn choose(&mut self, plan: &Plan, protected: &ProtectedProcesses, now: Now) -> ToStop {
+    /// on disk before [`Stopper::stop`], so that a crash in between cannot leave anybody frozen for ever. While `keeps`,
+    /// whoever is stopped stays so, as long as anything is ordered.
+    pub(super) async fn choose(
+        &mut self,
+        plan: &Plan,
+        protected: &ProtectedProcesses,
+        keeps: bool,
+        now: Now,
+    ) -> ToStop {
         self.spared.clear();
         self.left_running.clear();
+        self.silence = None;
         self.names_some = !plan.processes.is_empty();
-        if !self.names_some && self.stopped.is_empty() {
-            return ToStop::default();
+        let mut to_stop = ToStop::default();
+        if let Err(obstacle) = self.search(now).await {
+            to_stop.obstacles.push(obstacle);
+            if self.names_some {
+                // They cannot be listed: the next look would wait as long.
+                return to_stop;
+            }
+        }
+        if !self.names_some && self.roll.is_empty() {
+            return to_stop;
         }
         let selection = match self.select(&plan.processes, protected).await {
             Ok(selection) => selection,
             Err(obstacle) => {
-                return ToStop {
-                    processes: Vec::new(),
-                    obstacles: vec![obstacle],
-                };
+                to_stop.obstacles.push(obstacle);
+                return to_stop;
             }
         };
         let told = selection.spared.iter().take(MAX_SHOWN);
@@ -122,12 +149,12 @@ impl<P: Processes> Stopper<P> {
             .iter()
             .map(|(process, _)| process.identity)
             .collect();
-        let mut to_stop = ToStop {
-            processes: Vec::new(),
-            obstacles: self.let_go(&meant, plan.is_normal()).await,
-        };
+        let keeps = keeps && !plan.is_normal();
+        to_stop
+            .obstacles
+            .extend(self.let_go(&meant, plan.is_normal(), keeps).await);
         for (process, action) in selection.act {
-            match self.remember(&process, action, now) {
+            match self.roll.note(&process, action, now.wall) {
                 Ok(first) => to_stop.processes.push((process, action, first)),
                 Err(what) => to_stop.obstacles.push(Obstacle::ProcessRuns { what }),
             }
@@ -135,14 +162,42 @@ impl<P: Processes> Stopper<P> {
         to_stop
     }
 
+    /// Looks for whom an earlier life of ours stopped: the journal may be gone, damaged or older than the kernel.
+    ///
+    /// # Errors
+    /// The processes cannot be listed; the next pass looks again.
+    async fn search(&mut self, now: Now) -> Result<(), Obstacle> {
+        if self.searched {
+            return Ok(());
+        }
+        let remembered = self.roll.all().iter().map(|known| known.identity);
+        let suspected = remembered.chain(self.suspected.iter().copied()).collect();
+        let found = self.processes.frozen(suspected).await?;
+        let adopted = found
+            .iter()
+            .filter(|(process, stopped)| self.roll.adopt(process, *stopped, now.wall))
+            .count();
+        // Who finds no room is looked for again when others were let go.
+        self.searched = adopted == found.len();
+        Ok(())
+    }
+
     /// Stops whom [`Stopper::choose`] chose; gives what stands in the way.
     pub(super) async fn stop(&mut self, to_stop: ToStop) -> Vec<Obstacle> {
         let mut obstacles = to_stop.obstacles;
         for (process, action, first) in to_stop.processes {
-            match self.stop_one(process.identity, action).await {
+            let id = process.identity;
+            let outcome = self.stop_one(id, action).await;
+            self.roll.prove(id, outcome.is_ok());
+            match outcome {
                 Ok(()) if first => self.note_stopped(&process, action),
-                Ok(()) | Err(SignalFailure::Gone) => {}
+                Ok(()) => {}
+                Err(SignalFailure::Gone) => self.roll.strike(id),
                 Err(SignalFailure::Refused(what)) => obstacles.push(Obstacle::ProcessRuns { what }),
+                Err(SignalFailure::Unanswered(why)) => {
+                    let what = format!("process {} ({}) may run: {why}", id.pid, process.name);
+                    obstacles.push(Obstacle::ProcessRuns { what });
+                }
             }
         }
         let running = obstacles.iter().filter(|obstacle| {
@@ -159,11 +214,22 @@ impl<P: Processes> Stopper<P> {
     /// Freezes first, so that it does nothing more while it is being killed; again at every check, in case somebody let it
     /// run.
     async fn stop_one(&mut self, id: ProcessId, action: ProcessAction) -> Result<(), SignalFailure> {
-        self.processes.signal(id, Signal::Freeze).await?;
+        self.send(id, Signal::Freeze).await?;
         match action {
             ProcessAction::Freeze => Ok(()),
-            ProcessAction::Kill => self.processes.signal(id, Signal::Kill).await,
+            ProcessAction::Kill => self.send(id, Signal::Kill).await,
         }
+    }
+
+    async fn send(&mut self, id: ProcessId, signal: Signal) -> Result<(), SignalFailure> {
+        if let Some(why) = &self.silence {
+            return Err(SignalFailure::Unanswered(why.clone()));
+        }
+        let outcome = self.processes.signal(id, signal).await;
+        if let Err(SignalFailure::Unanswered(why)) = &outcome {
+            self.silence = Some(why.clone());
+        }
+        outcome
     }
 
     fn note_stopped(&mut self, process: &Process, action: ProcessAction) {
@@ -177,70 +243,46 @@ impl<P: Processes> Stopper<P> {
         });
     }
 
-    async fn let_go(&mut self, meant: &BTreeSet<ProcessId>, released: bool) -> Vec<Obstacle> {
+    async fn let_go(&mut self, meant: &BTreeSet<ProcessId>, released: bool, keeps: bool) -> Vec<Obstacle> {
         let mut obstacles = Vec::new();
-        for stopped in std::mem::take(&mut self.stopped) {
-            if meant.contains(&stopped.identity) || (stopped.action == ProcessAction::Kill && !released) {
-                self.stopped.push(stopped);
+        for stopped in self.roll.all().to_vec() {
+            let id = stopped.identity;
+            if meant.contains(&id) || (stopped.action == ProcessAction::Kill && !released) {
                 continue;
             }
             // Also one that was to be killed: it may have been frozen on the way and no more. The dead are gone.
-            let pid = stopped.identity.pid;
-            match self.processes.signal(stopped.identity, Signal::Thaw).await {
+            let signal = if keeps { Signal::Freeze } else { Signal::Thaw };
+            match self.send(id, signal).await {
+                Ok(()) if keeps => self.roll.prove(id, true),
                 Ok(()) => {
-                    tracing::info!(pid, name = %stopped.name, "process runs again");
-                    let name = stopped.name;
+                    tracing::info!(pid = id.pid, name = %stopped.name, "process runs again");
+                    self.roll.strike(id);
+                    self.freed += 1;
+                    let (pid, name) = (id.pid, stopped.name);
                     self.news.push(Event::ProcessFreed { pid, name });
                 }
-                Err(SignalFailure::Gone) => {}
-                Err(SignalFailure::Refused(why)) => {
-                    let name = stopped.name.clone();
+                Err(SignalFailure::Gone) => self.roll.strike(id),
+                Err(SignalFailure::Refused(what) | SignalFailure::Unanswered(what)) if keeps => {
+                    self.roll.prove(id, false);
+                    obstacles.push(Obstacle::ProcessRuns { what });
+                }
+                Err(SignalFailure::Refused(why) | SignalFailure::Unanswered(why)) => {
+                    let (pid, name) = (id.pid, stopped.name);
                     obstacles.push(Obstacle::ProcessStaysFrozen { pid, name, why });
-                    self.stopped.push(stopped);
                 }
             }
         }
         obstacles
     }
 
-    /// Notes a process; gives whether it is news.
-    ///
-    /// # Errors
-    /// A sentence: it would be frozen and could not be remembered.
-    fn remember(&mut self, process: &Process, action: ProcessAction, now: Now) -> Result<bool, String> {
-        let stopped = &mut self.stopped;
-        if stopped.iter().any(|known| known.identity == process.identity) {
-            return Ok(false);
-        }
-        let alike = stopped.iter().filter(|known| known.action == action).count();
-        match action {
-            ProcessAction::Freeze if alike >= MAX_FROZEN => {
-                return Err(format!(
-                    "{MAX_FROZEN} processes are frozen already, {} is left running",
-                    process.name
-                ));
-            }
-            ProcessAction::Kill if alike >= MAX_KILLED => {
-                if let Some(oldest) = stopped.iter().position(|known| known.action == action) {
-                    stopped.remove(oldest);
-                }
-            }
-            _ => {}
-        }
-        stopped.push(StoppedProcess {
-            identity: process.identity,
-            name: process.name.clone(),
-            exe: process.exe.clone(),
-            action,
-            at: now.wall,
-        });
-        Ok(true)
-    }
-
     /// What may be said of it.
     pub(super) fn show(&self, state: &mut State) {
-        state.stopped.clone_from(&self.stopped);
+        state.stopped = self.roll.proven();
         state.spared.clone_from(&self.spared);
         state.left_running.clone_from(&self.left_running);
     }
 }
+
+#[cfg(test)]
+#[path = "stopper_tests.rs"]
+mod tests;

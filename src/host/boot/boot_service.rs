@@ -13,7 +13,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -147,11 +147,13 @@ impl BootServicePaths {
         let changed = is_there(&wanted) || (is_there(&unit) && !masked);
         let mut paths = vec![files::temporary(&wanted), wanted, files::temporary(&unit)];
         paths.extend((!masked).then_some(unit));
-        paths.extend([files::temporary(&program), program]);
-        let failures: Vec<BootServiceError> = paths
-            .iter()
-            .filter_map(|path| Some(files::remove(path).err()?.into()))
-            .collect();
+        // Behind a link there are somebody else's files.
+        let stranger = state_directory::check(&self.state()).err();
+        if stranger.is_none() {
+            paths.extend([files::temporary(&program), program]);
+        }
+        let failures = paths.iter().filter_map(|path| files::remove(path).err());
+        let failures: Vec<BootServiceError> = stranger.into_iter().chain(failures).map(Into::into).collect();
         if !failures.is_empty() {
             return Err(failures);
         }
@@ -193,7 +195,9 @@ fn copy_program(path: &Path) -> Result<bool, BootServiceError> {
         source,
     };
     let own = File::open(OWN_PROGRAM).map_err(failed)?;
-    if is_same(&own, path, 0o700).map_err(failed)? {
+    if let Some(copy) = files::open_as_written(path, 0o700)?
+        && is_same(&own, &copy).map_err(failed)?
+    {
         return Ok(false);
     }
     files::replace_with(path, 0o700, |copy| {
@@ -203,14 +207,8 @@ fn copy_program(path: &Path) -> Result<bool, BootServiceError> {
     Ok(true)
 }
 
-/// Whether `path` is a file with these permissions and the content of `own`.
-fn is_same(own: &File, path: &Path, mode: u32) -> io::Result<bool> {
-    let copy = match path.symlink_metadata() {
-        Ok(found) if found.is_file() && found.mode() & 0o7777 == mode => File::open(path)?,
-        Ok(_) => return Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
+/// Whether both have the same content.
+fn is_same(own: &File, copy: &File) -> io::Result<bool> {
     if own.metadata()?.len() != copy.metadata()?.len() {
         return Ok(false);
     }
@@ -219,7 +217,7 @@ fn is_same(own: &File, path: &Path, mode: u32) -> io::Result<bool> {
         one.clear();
         other.clear();
         own.take(CHUNK as u64).read_to_end(&mut one)?;
-        (&copy).take(CHUNK as u64).read_to_end(&mut other)?;
+        copy.take(CHUNK as u64).read_to_end(&mut other)?;
         if one != other {
             return Ok(false);
         }
@@ -230,7 +228,14 @@ fn is_same(own: &File, path: &Path, mode: u32) -> io::Result<bool> {
 }
 
 fn write_unit(path: &Path, text: &str) -> Result<bool, BootServiceError> {
-    if files::read(path).is_ok_and(|found| found.as_deref() == Some(text.as_bytes())) {
+    let is_same = |found: File| {
+        let mut content = Vec::with_capacity(text.len());
+        // One byte more than there should be shows whatever follows.
+        let read = found.take(text.len() as u64 + 1).read_to_end(&mut content);
+        read.is_ok() && content == text.as_bytes()
+    };
+    // What cannot be read is written anew.
+    if files::open_as_written(path, 0o644).is_ok_and(|found| found.is_some_and(is_same)) {
         return Ok(false);
     }
     make_unit_directory(path)?;
@@ -241,10 +246,13 @@ fn write_unit(path: &Path, text: &str) -> Result<bool, BootServiceError> {
 /// Enables the unit; gives whether it was not.
 fn link(path: &Path) -> Result<bool, BootServiceError> {
     let target = Path::new("..").join(unit::NAME);
-    if fs::read_link(path).is_ok_and(|found| found == target) {
+    make_unit_directory(path)?;
+    // Whoever can change the directory can disable the unit.
+    state_directory::check(path.parent().unwrap_or(path))?;
+    let is_ours = state_directory::check_link(path).is_ok();
+    if is_ours && fs::read_link(path).is_ok_and(|found| found == target) {
         return Ok(false);
     }
-    make_unit_directory(path)?;
     let temporary = files::temporary(path);
     files::remove(&temporary)?;
     symlink(&target, &temporary)

@@ -9,8 +9,8 @@
 //!   is no loop.
 //! * `TimeoutStartSec=`: a boot that hangs would be a lock-out; an agent that starts later tries again.
 //! * The sandbox leaves what `nft`, the canary and the stopping of processes need: netlink and IP sockets,
-//!   `CAP_NET_ADMIN`, `CAP_KILL` and `CAP_SYS_PTRACE` (which process runs which program). The kernel loads modules of
-//!   the packet filter by itself.
+//!   `CAP_NET_ADMIN`, `CAP_KILL`, `CAP_SYS_PTRACE` (which process runs which program) and `CAP_SYS_RESOURCE` (the mark
+//!   on a stopped process). The kernel loads modules of the packet filter by itself.
 
 pub(crate) const NAME: &str = "edgewarden-restore.service";
 /// The target that starts it, as an `[Install]` section would say.
@@ -42,7 +42,7 @@ ProtectSystem=strict
 ReadWritePaths={state}
 ProtectHome=yes
 NoNewPrivileges=yes
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_KILL CAP_SYS_PTRACE
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_KILL CAP_SYS_PTRACE CAP_SYS_RESOURCE
 RestrictAddressFamilies=AF_NETLINK AF_INET AF_INET6 AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes

@@ -50,6 +50,9 @@ impl AppendFile {
             if !found.is_file() || found.nlink() != 1 {
                 return Err(io::Error::other("it is no regular file with this name alone"));
             }
+            if let Some(why) = state_directory::distrust_user(&found) {
+                return Err(io::Error::other(why.to_string()));
+            }
             if found.mode() & 0o777 != MODE {
                 file.set_permissions(fs::Permissions::from_mode(MODE))?;
             }

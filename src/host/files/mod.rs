@@ -17,7 +17,7 @@ pub(crate) mod state_directory;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use state_directory::Distrust;
@@ -62,12 +62,20 @@ pub(crate) enum FileError {
     },
 }
 
-/// The content of one of our own files, or `None` when there is no such file. A link, a pipe or a file of somebody
-/// else is none of ours; no kind of file is waited for.
+/// The content of one of our own files, or `None` when there is no such file.
 ///
 /// # Errors
-/// [`FileError::Read`], [`FileError::TooLarge`] and [`FileError::Untrusted`].
+/// [`FileError::TooLarge`], and as [`open`].
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    open(path)?.map(|file| take(file, path)).transpose()
+}
+
+/// One of our own files, to be read, or `None` when there is no such file. A link, a pipe or a file of somebody else is
+/// none of ours; no kind of file is waited for.
+///
+/// # Errors
+/// [`FileError::Read`] and [`FileError::Untrusted`].
+pub(crate) fn open(path: &Path) -> Result<Option<File>, FileError> {
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -82,7 +90,21 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     if let Some(why) = state_directory::distrust_file(&found) {
         return Err(untrusted(path, why));
     }
-    take(file, path).map(Some)
+    Ok(Some(file))
+}
+
+/// One of our own files if it is as [`replace_with`] leaves it: with these permissions, and under this name alone.
+///
+/// # Errors
+/// [`FileError::Read`].
+pub(crate) fn open_as_written(path: &Path, mode: u32) -> Result<Option<File>, FileError> {
+    let file = match open(path) {
+        Ok(Some(file)) => file,
+        Ok(None) | Err(FileError::Untrusted { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let found = file.metadata().map_err(unread(path))?;
+    Ok((found.mode() & 0o7777 == mode && found.nlink() == 1).then_some(file))
 }
 
 fn take(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
@@ -239,6 +261,11 @@ pub(crate) fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
         opened => opened,
     };
     let file = opened.map_err(unwritten(path))?;
+    // Whoever else can open it can hold it.
+    let found = file.metadata().map_err(unwritten(path))?;
+    if let Some(why) = state_directory::distrust_file(&found) {
+        return Err(untrusted(path, why));
+    }
     match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(FileLock(lock))),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
@@ -332,6 +359,60 @@ mod tests {
         fs::remove_file(dir.path().join("journal.damaged")).unwrap();
         fs::create_dir(&path).unwrap();
         refused(Distrust::NoFile);
+    }
+
+    /// Makes a file into one that is not as it was written.
+    type Spoil = fn(&Path) -> io::Result<()>;
+
+    const SPOILED: [Spoil; 6] = [
+        |path| fs::set_permissions(path, fs::Permissions::from_mode(0o600)),
+        |path| fs::set_permissions(path, fs::Permissions::from_mode(0o4700)),
+        |path| fs::hard_link(path, path.with_extension("other")),
+        |path| std::os::unix::fs::chown(path, Some(65_534), None),
+        |path| {
+            fs::rename(path, path.with_extension("elsewhere"))?;
+            std::os::unix::fs::symlink(path.with_extension("elsewhere"), path)
+        },
+        |path| {
+            fs::remove_file(path)?;
+            nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).map_err(io::Error::from)
+        },
+    ];
+
+    #[test]
+    fn only_a_file_that_nobody_touched_is_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        assert!(open_as_written(&path, 0o700).unwrap().is_none());
+        for (number, spoil) in SPOILED.iter().enumerate() {
+            replace_with(&path, 0o700, |file| file.write_all(b"same")).unwrap();
+            assert!(open_as_written(&path, 0o700).unwrap().is_some(), "control");
+            if let Err(error) = spoil(&path) {
+                // Without real root there is nobody else to give it to.
+                println!("SKIPPED {number}: {error}");
+                continue;
+            }
+            assert!(open_as_written(&path, 0o700).unwrap().is_none(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_lock_that_others_could_hold_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        drop(lock(&path).unwrap().unwrap());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap();
+        assert!(matches!(lock(&path), Err(FileError::Untrusted { .. })));
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _reader = open_pipe(&path);
+        assert!(matches!(lock(&path), Err(FileError::Untrusted { .. })));
+    }
+
+    /// So that it can be opened to be written.
+    fn open_pipe(path: &Path) -> File {
+        let flags = nix::libc::O_NONBLOCK;
+        File::options().read(true).custom_flags(flags).open(path).unwrap()
     }
 
     #[test]

@@ -147,11 +147,23 @@ pub(super) fn distrust_file(found: &Metadata) -> Option<Distrust> {
 }
 
 fn distrust_owner(found: &Metadata) -> Option<Distrust> {
-    if found.uid() != own_uid() {
-        return Some(Distrust::Owner { uid: found.uid() });
-    }
     let mode = found.mode() & 0o7777;
-    (mode & OTHERS_WRITE != 0).then_some(Distrust::Writable { mode })
+    distrust_user(found).or_else(|| (mode & OTHERS_WRITE != 0).then_some(Distrust::Writable { mode }))
+}
+
+/// Why the owner of a file is not believed, whatever its permissions are.
+pub(super) fn distrust_user(found: &Metadata) -> Option<Distrust> {
+    (found.uid() != own_uid()).then_some(Distrust::Owner { uid: found.uid() })
+}
+
+/// Refuses a link that is not our own user's; what it leads to is not looked at.
+///
+/// # Errors
+/// [`FileError::Untrusted`].
+pub(crate) fn check_link(path: &Path) -> Result<(), FileError> {
+    let found = fs::symlink_metadata(path).ok();
+    let why = found.and_then(|found| distrust_user(&found));
+    why.map_or(Ok(()), |why| Err(untrusted(path, why)))
 }
 
 fn own_uid() -> u32 {

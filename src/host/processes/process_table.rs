@@ -8,6 +8,7 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -22,6 +23,8 @@ const MAX_PROCESSES: usize = 65_536;
 const MAX_FILES: usize = 262_144;
 /// `/proc` files read here are lines; a longer one is cut.
 const MAX_TEXT: u64 = 4_096;
+/// Threads of one process looked at where its first one has ended.
+const MAX_THREADS: usize = 64;
 
 /// Why a process could not be signalled.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +57,7 @@ pub(crate) fn list() -> io::Result<Vec<Process>> {
 /// One process, if it runs.
 pub(crate) fn read(pid: u32) -> Option<Process> {
     let stat = stat(pid)?;
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| {
+    let exe = program(pid, &stat).map(|path| {
         let path = path.to_string_lossy();
         // A program that deleted its own file is still that program.
         path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
@@ -81,6 +84,33 @@ pub(crate) fn peer(stream: &UnixStream) -> Option<u32> {
     u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0)
 }
 
+/// The program's file. A process whose first thread has ended goes on with the others: they know it still.
+fn program(pid: u32, stat: &ProcessStat) -> Option<PathBuf> {
+    let own = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    own.or_else(|| {
+        let mut threads = stat.outlived_by_threads().then(|| threads(pid))?;
+        threads.find_map(|thread| fs::read_link(thread.join("exe")).ok())
+    })
+}
+
+fn threads(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    threads
+        .flatten()
+        .flatten()
+        .take(MAX_THREADS)
+        .map(|thread| thread.path())
+}
+
+/// Whether that very process is stopped by a signal, or by a debugger.
+pub(crate) fn is_stopped(id: ProcessId) -> bool {
+    let Some(stat) = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks) else {
+        return false;
+    };
+    let others_are = || threads(id.pid).any(|thread| stat_at(&thread).is_some_and(|stat| stat.is_stopped()));
+    stat.is_stopped() || (stat.outlived_by_threads() && others_are())
+}
+
 /// Start time of a living process in clock ticks after boot.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_ticks)
@@ -101,7 +131,7 @@ pub(crate) fn is_process(pid: u32) -> bool {
     number(pid).is_some_and(|pid| pidfd_open(pid, PidfdFlags::empty()).is_ok())
 }
 
-fn number(pid: u32) -> Option<Pid> {
+pub(super) fn number(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
@@ -115,10 +145,14 @@ pub(crate) fn sockets_of(id: ProcessId) -> impl Iterator<Item = Vec<u32>> {
 }
 
 fn stat(pid: u32) -> Option<ProcessStat> {
-    parse_stat(&read_text(&format!("/proc/{pid}/stat"))?)
+    stat_at(Path::new(&format!("/proc/{pid}")))
 }
 
-fn read_text(path: &str) -> Option<String> {
+fn stat_at(place: &Path) -> Option<ProcessStat> {
+    parse_stat(&read_text(place.join("stat").to_str()?)?)
+}
+
+pub(super) fn read_text(path: &str) -> Option<String> {
     let mut bytes = Vec::new();
     fs::File::open(path)
         .ok()?
@@ -171,8 +205,9 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
     let pid = number(id.pid).ok_or(SignalError::Gone(id.pid))?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
     // The handle pins the process; if its start time is the one we know, the signal reaches it and nobody else.
-    match start_ticks(id.pid) {
-        Some(ticks) if ticks == id.start_ticks => {}
+    match stat(id.pid) {
+        // One that nobody has buried yet takes signals, and nothing comes of them.
+        Some(stat) if stat.start_ticks == id.start_ticks && !stat.has_ended() => {}
         // It is there, and cannot be looked at.
         None if !fs::exists(format!("/proc/{}", id.pid)).is_ok_and(|there| !there) => {
             return Err(refused(rustix::io::Errno::AGAIN));
@@ -184,8 +219,30 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
 
 struct ProcessStat {
     name: String,
+    /// The letter of its state; of its first thread, where it has several.
+    state: char,
     parent: u32,
+    threads: u32,
     start_ticks: u64,
+}
+
+impl ProcessStat {
+    fn is_stopped(&self) -> bool {
+        "Tt".contains(self.state)
+    }
+
+    /// Its first thread has ended.
+    fn is_dead(&self) -> bool {
+        "ZXx".contains(self.state)
+    }
+
+    fn outlived_by_threads(&self) -> bool {
+        self.is_dead() && self.threads > 1
+    }
+
+    fn has_ended(&self) -> bool {
+        self.is_dead() && !self.outlived_by_threads()
+    }
 }
 
 /// Reads `/proc/<pid>/stat`. The name may hold spaces and parentheses, so it ends at the last one.
@@ -200,7 +257,9 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
     let fields: Vec<&str> = after.split_ascii_whitespace().collect();
     Some(ProcessStat {
         name,
+        state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
+        threads: fields.get(17)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
     })
 }
@@ -271,6 +330,44 @@ mod tests {
             ..own
         };
         assert_eq!(sockets_of(earlier).count(), 0);
+    }
+
+    #[test]
+    fn a_process_that_ended_and_was_not_buried_is_gone() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let id = ProcessId {
+            pid: child.id(),
+            start_ticks: start_ticks(child.id()).unwrap(),
+        };
+        wait_for(child.id(), "Z");
+        for outcome in [thaw(id), freeze(id), kill(id)] {
+            assert!(matches!(outcome, Err(SignalError::Gone(_))), "{outcome:?}");
+        }
+        child.wait().unwrap();
+    }
+
+    /// Its first thread ends; the other one sleeps on.
+    const HEADLESS: &str = "import threading, time, ctypes\n\
+        threading.Thread(target=time.sleep, args=(60,)).start()\n\
+        ctypes.CDLL(None).pthread_exit(0)";
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_still_that_program_and_is_stopped() {
+        let mut child = Command::new("python3").args(["-c", HEADLESS]).spawn().unwrap();
+        let pid = child.id();
+        wait_for(pid, "Z");
+        let process = read(pid).unwrap();
+        let exe = process.exe.unwrap();
+        assert!(exe.contains("python"), "{exe}");
+        assert!(!is_stopped(process.identity), "control: it runs");
+        freeze(process.identity).unwrap();
+        let end = clock::instant() + Duration::from_secs(10);
+        while !is_stopped(process.identity) {
+            assert!(clock::instant() < end, "it was never stopped");
+            clock::pause(Duration::from_millis(1));
+        }
+        kill(process.identity).unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -118,6 +118,74 @@ fn install_writes_its_three_files_once_and_uninstall_leaves_nothing_of_them() {
     assert_eq!(names(root), [Path::new(STATE).join("notes")]);
 }
 
+/// Puts something of somebody else's in place of what was installed.
+type Replace = fn(&Path) -> std::io::Result<()>;
+
+const REPLACED: [(&str, Replace); 5] = [
+    ("another owner's", |path| {
+        std::os::unix::fs::lchown(path, Some(65_534), None)
+    }),
+    ("under another name too", |path| {
+        fs::hard_link(path, path.with_extension("other"))
+    }),
+    ("a link to the same", |path| {
+        let elsewhere = path.with_extension("elsewhere");
+        fs::rename(path, &elsewhere)?;
+        symlink(elsewhere, path)
+    }),
+    ("writable by others", |path| {
+        let mode = fs::metadata(path)?.mode() | 0o022;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }),
+    ("run as its owner", |path| {
+        let mode = fs::metadata(path)?.mode() | 0o4000;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }),
+];
+
+#[test]
+fn install_writes_anew_what_is_not_as_it_left_it_although_it_says_the_same() {
+    for (name, (what, replace)) in [COPY, UNIT, WANTED]
+        .iter()
+        .flat_map(|name| REPLACED.iter().map(move |replaced| (name, replaced)))
+    {
+        // The link's target is the unit, which has its own turns.
+        if *name == WANTED && !what.starts_with("another owner") {
+            continue;
+        }
+        let root = root(true);
+        let path = root.path().join(name);
+        said(&edgewarden("install", root.path(), &[]));
+        let again = said(&edgewarden("install", root.path(), &[]));
+        assert!(again.ends_with("(nothing to change)\n"), "control: {again}");
+        let before = fs::symlink_metadata(&path).unwrap();
+        if let Err(error) = replace(&path) {
+            // Without real root there is nobody else to give it to.
+            println!("SKIPPED {name} {what}: {error}");
+            continue;
+        }
+        let text = said(&edgewarden("install", root.path(), &[]));
+        assert!(text.ends_with("(written)\n"), "{name} {what}: {text}");
+        let after = fs::symlink_metadata(&path).unwrap();
+        let kind = |found: &fs::Metadata| (found.file_type(), found.mode(), found.uid(), found.nlink());
+        assert_eq!(kind(&after), kind(&before), "{name} {what}");
+    }
+}
+
+#[test]
+fn uninstall_removes_no_program_behind_a_link() {
+    let root = root(true);
+    said(&edgewarden("install", root.path(), &[]));
+    let (state, elsewhere) = (root.path().join(STATE), root.path().join("elsewhere"));
+    fs::rename(&state, &elsewhere).unwrap();
+    symlink(&elsewhere, &state).unwrap();
+    let output = edgewarden("uninstall", root.path(), &[]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("is not trusted: it is a symbolic link"), "{text}");
+    assert!(elsewhere.join("edgewarden").exists(), "not ours to remove");
+}
+
 #[test]
 fn install_says_where_it_cannot_restore_before_the_network() {
     let plain = root(false);

@@ -5,6 +5,7 @@ mod chaos;
 mod cheap_questions;
 mod crash;
 mod foreign_files;
+mod frozen;
 mod history;
 mod hostile_log;
 mod hostile_nft;

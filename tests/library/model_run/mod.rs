@@ -281,6 +281,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Nobody stays frozen whom nothing orders to be, whatever became of the journal.
+    fn nobody_is_left_frozen(&self) -> Result<(), TestCaseError> {
+        let state = self.enforcer.state();
+        let frozen = self.world.lock().unwrap().rogue_frozen;
+        let may_be = state.posture == Some(Posture::Isolate);
+        prop_assert!(!frozen || may_be, "left frozen: {:?}", state);
+        prop_assert_eq!(frozen, !state.stopped.is_empty(), "said of it: {:?}", state);
+        Ok(())
+    }
+
     /// What holds while nothing fails and nothing is given up: the kernel and the processes are as the reference says.
     fn world_is_the_references(&self, state: &State) -> Result<(), TestCaseError> {
         if self.forgotten {
@@ -325,6 +335,7 @@ impl<'a> Run<'a> {
             self.pass(7 * WINDOW.as_secs() + 5).await;
             self.is_truthful()?;
         }
+        self.nobody_is_left_frozen()?;
         let state = self.enforcer.state().clone();
         let silenced = self.known_to_work && state.phase == Phase::Provisional;
         prop_assert!(!silenced || self.channel_works(), "locked out: {:?}", state);
@@ -476,6 +487,20 @@ fn sequences_that_once_failed() {
             isolate(),
             Happening::Passes(4),
             Happening::Step(Step::Says(1, Said::Isolate)),
+        ],
+        // A process that was frozen, and a restart with a journal that does not say so.
+        vec![
+            Happening::Fails(Failure::JournalFails, 20),
+            isolate(),
+            Happening::Step(Step::Restart),
+        ],
+        // The same, and the processes cannot be listed or signalled at first.
+        vec![
+            Happening::Fails(Failure::JournalFails, 20),
+            isolate(),
+            Happening::Fails(Failure::NoProcesses, 2),
+            Happening::Fails(Failure::SignalRefused, 2),
+            Happening::Step(Step::Restart),
         ],
     ] {
         runtime.block_on(sequence(&happenings, &tally)).unwrap();

@@ -251,23 +251,36 @@ pub(super) struct FakeProcesses(Shared);
 /// The process that every isolation freezes.
 pub(super) const ROGUE: &str = "/usr/bin/rogue";
 
+fn rogue() -> Process {
+    Process {
+        identity: ProcessId {
+            pid: 4_000,
+            start_ticks: 7,
+        },
+        parent: 1,
+        name: "rogue".into(),
+        exe: Some(ROGUE.into()),
+        cgroup: None,
+        workload: None,
+    }
+}
+
 impl Processes for FakeProcesses {
     async fn list(&mut self) -> Result<Vec<Process>, Obstacle> {
         if self.0.lock().unwrap().fails(Failure::NoProcesses) {
             let why = "on purpose".into();
             return Err(Obstacle::ProcessesUnknown { why });
         }
-        Ok(vec![Process {
-            identity: ProcessId {
-                pid: 4_000,
-                start_ticks: 7,
-            },
-            parent: 1,
-            name: "rogue".into(),
-            exe: Some(ROGUE.into()),
-            cgroup: None,
-            workload: None,
-        }])
+        Ok(vec![rogue()])
+    }
+
+    async fn frozen(&mut self, _: Vec<ProcessId>) -> Result<Vec<(Process, bool)>, Obstacle> {
+        let mut world = self.0.lock().unwrap();
+        if world.fails(Failure::NoProcesses) {
+            let why = "on purpose".into();
+            return Err(Obstacle::ProcessesUnknown { why });
+        }
+        Ok(world.rogue_frozen.then(|| (rogue(), true)).into_iter().collect())
     }
 
     async fn signal(&mut self, to: ProcessId, signal: Signal) -> Result<(), SignalFailure> {
@@ -312,7 +325,7 @@ impl HistoryStore for NoHistory {
     fn record(&mut self, _: Now) {}
 
     async fn written(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn end(&self) -> Option<HistoryEnd> {

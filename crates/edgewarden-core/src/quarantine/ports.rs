@@ -113,14 +113,16 @@ pub enum SignalFailure {
     Gone,
     /// The kernel refused: a sentence that names the process.
     Refused(String),
+    /// There was no answer in time, and it may still be done: a sentence. Whoever asks for the next one waits as long.
+    Unanswered(String),
 }
 
 /// What is done to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Stops it; it can go on later.
+    /// Marks it, where that is possible, and stops it; it can go on later.
     Freeze,
-    /// Lets a stopped one go on.
+    /// Lets a stopped one go on, without its mark.
     Thaw,
     /// Ends it.
     Kill,
@@ -130,6 +132,14 @@ pub enum Signal {
 pub trait Processes: Send {
     /// All that run now; an obstacle when they are not listed in time.
     fn list(&mut self) -> impl Future<Output = Result<Vec<Process>, Obstacle>> + Send;
+
+    /// Those that carry the mark which [`Signal::Freeze`] puts on them, and those among `suspected` that are stopped; each
+    /// with whether it is stopped. An obstacle when they are not listed in time. The mark lives in the kernel as long as the
+    /// process does; one that could not be marked is found as a suspect only.
+    fn frozen(
+        &mut self,
+        suspected: Vec<ProcessId>,
+    ) -> impl Future<Output = Result<Vec<(Process, bool)>, Obstacle>> + Send;
 
     /// Sends a signal to just this process, never to another one that took its number.
     fn signal(

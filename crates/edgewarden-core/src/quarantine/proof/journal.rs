@@ -21,6 +21,11 @@ const MAGIC: &str = "edgewarden-journal 1 ";
 /// How the content begins while no order is live.
 const NO_ORDERS: &[u8] = b"{\"book\":{\"orders\":[]}";
 
+/// How each stopped process begins; in a text of somebody else's the quotes are escaped.
+const STOPPED: &[u8] = b"{\"pid\":";
+/// Stopped processes read from a damaged journal; the enforcer remembers fewer.
+const MAX_STOPPED: usize = 1_024;
+
 /// Orders that the operator ended against their authority's will.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorOverride {
@@ -145,6 +150,20 @@ pub fn decode(bytes: &[u8]) -> Result<Journal<'static>, JournalDamage> {
     serde_json::from_str(body).map_err(|e| damage(format!("its content is not a journal ({e})")))
 }
 
+/// The stopped processes that can be read in a damaged journal, wherever the damage is. They are a hint: whoever is not
+/// stopped is none of them.
+pub fn stopped_in(damaged: &[u8]) -> Vec<StoppedProcess> {
+    let starts = damaged
+        .windows(STOPPED.len())
+        .enumerate()
+        .filter_map(|(at, window)| (window == STOPPED).then_some(at));
+    let read = |at: usize| {
+        let text = serde_json::Deserializer::from_slice(damaged.get(at..)?);
+        text.into_iter().next()?.ok()
+    };
+    starts.filter_map(read).take(MAX_STOPPED).collect()
+}
+
 fn says_live(bytes: &[u8]) -> bool {
     // What is cut off or overwritten may have been an order. Some filesystems leave an empty file, or one of zeros, of
     // a file that was being written at a power cut.
@@ -155,8 +174,9 @@ fn says_live(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::ProcessId;
     use crate::quarantine::orders::document::Wish;
-    use crate::quarantine::orders::order::{Authority, Order};
+    use crate::quarantine::orders::order::{Authority, Order, ProcessAction};
 
     fn live() -> Journal<'static> {
         let mut journal = Journal::default();
@@ -224,6 +244,39 @@ mod tests {
             flipped[index] ^= 0x20;
             assert!(decode(&flipped).is_err(), "byte {index}");
         }
+    }
+
+    #[test]
+    fn the_stopped_are_read_wherever_the_damage_is() {
+        let stopped = |pid| StoppedProcess {
+            identity: ProcessId { pid, start_ticks: 7 },
+            name: "{\"pid\":9".into(),
+            exe: Some("/opt/{\"pid\":9,\"startTicks\":7}".into()),
+            action: ProcessAction::Freeze,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let mut journal = live();
+        journal.stopped = Cow::Owned(vec![stopped(10), stopped(11)]);
+        let whole = encode(&journal);
+        let pids = |bytes: &[u8]| {
+            let found = stopped_in(bytes).into_iter();
+            found.map(|known| known.identity.pid).collect::<Vec<_>>()
+        };
+        assert_eq!(stopped_in(&whole), *journal.stopped);
+        for index in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[index] = 0xff;
+            let found = pids(&bytes);
+            assert!(
+                found.contains(&10) || found.contains(&11),
+                "byte {index}: {found:?}"
+            );
+            assert!(!found.contains(&9), "byte {index}: {found:?}");
+        }
+        let second = whole.windows(STOPPED.len()).rposition(|window| window == STOPPED);
+        assert_eq!(pids(&whole[..second.unwrap()]), [10], "cut off");
+        assert_eq!(pids(&whole[second.unwrap()..]), [11], "the beginning lost");
+        assert!(pids(&[0; 300]).is_empty());
     }
 
     #[test]

@@ -113,6 +113,14 @@ impl Obstacle {
         )
     }
 
+    /// Whether a process is not as ordered, or nobody knows.
+    pub const fn is_of_processes(&self) -> bool {
+        matches!(
+            self,
+            Self::ProcessesUnknown { .. } | Self::ProcessRuns { .. } | Self::ProcessStaysFrozen { .. }
+        )
+    }
+
     /// What a person at the device can do.
     pub const fn next_step(&self) -> &'static str {
         match self {

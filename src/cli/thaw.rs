@@ -1,0 +1,99 @@
+//! Letting go everybody whom Edgewarden froze, for `uninstall`: no agent will do it later.
+//!
+//! In: the state directory. Out: processes that run again, and what could not be done, each a sentence with its next step.
+//! Who is meant stands in the journal, in one that was damaged and set aside, and in the kernel, by the mark that the agent
+//! leaves. Whoever was stopped by somebody else stays so.
+
+use std::path::Path;
+
+use super::uninstall::say;
+use crate::error_text;
+use crate::host::files;
+use crate::host::processes::frozen::{self, Marks};
+use crate::host::processes::process_table::SignalError;
+use crate::process::{Process, ProcessId};
+use crate::quarantine::proof::journal;
+use crate::quarantine::proof::obstacle::Obstacle;
+
+/// Where stopped processes are named.
+const JOURNALS: [&str; 2] = ["journal", "journal.damaged"];
+/// Processes shown that somebody stopped; more of them are counted.
+const MAX_SHOWN: usize = 8;
+
+/// Lets everybody go; gives what could not be done.
+pub(super) fn thaw(state: &Path) -> Vec<String> {
+    let (named, is_certain) = named(state);
+    let marks = Marks::of(state);
+    let found = match frozen::list(marks, &named) {
+        Ok(found) => found,
+        Err(error) => {
+            let why = error_text(&error);
+            let unknown = Obstacle::ProcessesUnknown { why };
+            return vec![format!("{unknown}; {}", unknown.next_step())];
+        }
+    };
+    let (mut running, mut failures) = (0_u32, Vec::new());
+    for (process, is_stopped) in found {
+        let Process { identity, name, .. } = process;
+        match frozen::thaw(identity, marks) {
+            Ok(()) if !is_stopped => {}
+            Ok(()) => {
+                running += 1;
+                say(&format!("{name} ({}) runs again", identity.pid));
+            }
+            Err(SignalError::Gone(_)) => {}
+            Err(error @ SignalError::Refused { .. }) => {
+                let (pid, why) = (identity.pid, error_text(&error));
+                let stays = Obstacle::ProcessStaysFrozen { pid, name, why };
+                failures.push(format!("{stays}; {}", stays.next_step()));
+            }
+        }
+    }
+    if running > 0 {
+        say(&format!("frozen processes that run again: {running}"));
+    }
+    if !is_certain && failures.is_empty() {
+        tell_the_others();
+    }
+    failures
+}
+
+/// Whom the journals name, and whether they say all.
+fn named(state: &Path) -> (Vec<ProcessId>, bool) {
+    let (mut named, mut is_certain) = (Vec::new(), true);
+    for name in JOURNALS {
+        let path = state.join(name);
+        let stopped = match files::read(&path) {
+            Ok(None) => continue,
+            Ok(Some(bytes)) => match journal::decode(&bytes) {
+                Ok(journal) => journal.stopped.into_owned(),
+                Err(damage) => {
+                    is_certain = false;
+                    say(&format!("{}: {damage}", path.display()));
+                    journal::stopped_in(&bytes)
+                }
+            },
+            Err(error) => {
+                is_certain = false;
+                say(&error_text(&error));
+                continue;
+            }
+        };
+        named.extend(stopped.into_iter().map(|known| known.identity));
+    }
+    (named, is_certain)
+}
+
+/// Whom somebody stopped. We may have been it, where processes could not be marked and the journal cannot be read.
+fn tell_the_others() {
+    let others = frozen::stopped().unwrap_or_default();
+    for process in others.iter().take(MAX_SHOWN) {
+        let (name, pid) = (&process.name, process.identity.pid);
+        say(&format!(
+            "{name} ({pid}) is stopped, and nothing says that it was Edgewarden: `kill -CONT {pid}` lets it go on"
+        ));
+    }
+    if let Some(more) = others.len().checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
+        say(&format!("and {more} more are stopped"));
+    }
+}
