@@ -6,8 +6,10 @@
 /// What a thread is for. The deciding thread and those it waits for come first, or traffic could keep an order waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Priority {
-    /// Decides, or does what an order waits for.
+    /// Decides.
     Deciding,
+    /// Does what an order waits for; what it computes must not keep the one that decides from its next turn.
+    Serving,
     /// Finds a process that lives for 20 ms while it lives. Its work is bounded, so nobody starves.
     Accounting,
     /// Everything else.
@@ -17,7 +19,8 @@ pub(crate) enum Priority {
 impl Priority {
     const fn niceness(self) -> i32 {
         match self {
-            Self::Deciding => -12,
+            Self::Deciding => -15,
+            Self::Serving => -12,
             Self::Accounting => -10,
             Self::Ordinary => 0,
         }

@@ -104,10 +104,10 @@ impl<S: Default + 'static> Worker<S> {
         }
     }
 
-    /// As [`Worker::new`], for what an order waits for: it runs with the priority of the thread that decides.
+    /// As [`Worker::new`], for what an order waits for: it runs before everything but the thread that decides.
     pub(crate) fn urgent(name: &'static str, limit: Duration) -> Self {
         Self {
-            priority: Priority::Deciding,
+            priority: Priority::Serving,
             ..Self::new(name, limit)
         }
     }
