@@ -83,9 +83,11 @@ impl<M: Machine> Enforcer<M> {
                 open = commands.arrive(wake) => if !open {
                     return;
                 },
-                () = self.history.written() => {
+                more = self.history.written() => {
                     self.tell_history();
-                    self.history.record(self.clock.now());
+                    if more {
+                        self.history.record(self.clock.now());
+                    }
                     continue;
                 }
             }

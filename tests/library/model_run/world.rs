@@ -324,8 +324,8 @@ impl HistoryStore for NoHistory {
 
     fn record(&mut self, _: Now) {}
 
-    async fn written(&mut self) {
-        std::future::pending::<()>().await;
+    async fn written(&mut self) -> bool {
+        std::future::pending().await
     }
 
     fn end(&self) -> Option<HistoryEnd> {

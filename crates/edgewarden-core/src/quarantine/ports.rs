@@ -235,8 +235,9 @@ pub trait HistoryStore: Send {
     /// Has what was noted written; nothing waits for it.
     fn record(&mut self, now: Now);
 
-    /// Waits until [`HistoryStore::end`] or [`HistoryStore::fault`] may say something else than before; cancel-safe.
-    fn written(&mut self) -> impl Future<Output = ()> + Send;
+    /// Waits until [`HistoryStore::end`] or [`HistoryStore::fault`] may say something else than before; gives whether something
+    /// was noted meanwhile. Cancel-safe.
+    fn written(&mut self) -> impl Future<Output = bool> + Send;
 
     /// Where the history ends on disk.
     fn end(&self) -> Option<HistoryEnd>;

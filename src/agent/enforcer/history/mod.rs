@@ -124,14 +124,6 @@ impl HistoryKeeper {
         Worker::new("history", LIMIT)
     }
 
-    /// A write has ended; nothing is known of one whose thread failed, and the next write tells.
-    fn take(&mut self, written: Option<Written>) {
-        self.under_way = None;
-        if let Some(written) = written {
-            (self.end, self.fault) = written;
-        }
-    }
-
     /// Takes what was noted into the log.
     fn taken(&self) -> impl FnOnce(&mut HistoryDisk) + Send + 'static {
         let (directory, inbox) = (self.directory.clone(), Arc::clone(&self.inbox));
@@ -189,21 +181,28 @@ impl HistoryStore for HistoryKeeper {
         }
     }
 
-    async fn written(&mut self) {
+    async fn written(&mut self) -> bool {
         let Some(write) = &mut self.under_way else {
             return std::future::pending().await;
         };
-        if let Some(late) = write.late {
-            let Ok(answer) = tokio::time::timeout_at(late, &mut write.answer).await else {
-                write.late = None;
-                let why = format!("it has not answered for {} s", LIMIT.as_secs());
-                self.fault = Some(behind(&why));
-                return;
-            };
-            return self.take(answer.ok().flatten());
+        let answer = match write.late {
+            Some(late) => match tokio::time::timeout_at(late, &mut write.answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    write.late = None;
+                    let why = format!("it has not answered for {} s", LIMIT.as_secs());
+                    self.fault = Some(behind(&why));
+                    return false;
+                }
+            },
+            None => (&mut write.answer).await,
+        };
+        self.under_way = None;
+        // Nothing is known of one whose thread failed; the next write tells.
+        if let Ok(Some(written)) = answer {
+            (self.end, self.fault) = written;
         }
-        let answer = (&mut write.answer).await;
-        self.take(answer.ok().flatten());
+        !lock(&self.inbox).events.is_empty()
     }
 
     fn end(&self) -> Option<HistoryEnd> {
