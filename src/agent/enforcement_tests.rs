@@ -76,3 +76,17 @@ fn an_enforcer_that_ended_claims_nothing_and_its_successor_holds_the_order() {
         },
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_enforcer_that_says_nothing_for_long_is_stuck_and_one_that_speaks_is_not() {
+    let (say, states) = watch::channel(State::default());
+    let stuck = stuck(states);
+    tokio::pin!(stuck);
+    for _ in 0..5 {
+        let quiet = tokio::time::timeout(STUCK - Duration::from_secs(1), &mut stuck).await;
+        assert!(quiet.is_err(), "it has spoken a moment ago");
+        say.send_replace(State::default());
+    }
+    let ended = tokio::time::timeout(STUCK + Duration::from_secs(1), &mut stuck).await;
+    assert!(ended.is_ok(), "it has not spoken since");
+}

@@ -5,7 +5,6 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use jiff::Timestamp;
 
@@ -61,7 +60,6 @@ impl ObserveSettings {
 pub struct Observer {
     capture: Capture,
     accounts: Arc<Mutex<Accounts<KernelSockets, ProcessIndex>>>,
-    accountant: Option<JoinHandle<()>>,
     begun: Mutex<IntervalStart>,
 }
 
@@ -88,15 +86,13 @@ impl Observer {
             events,
         });
         let shared = Arc::clone(&accounts);
-        let accountant = std::thread::Builder::new()
+        // It ends with the last sender. Without it the channel is closed and capture ends at once, which the status tells.
+        let _accountant = std::thread::Builder::new()
             .name("accounting".to_owned())
             .spawn(move || account(&received, &shared));
-        // Without this thread the channel is closed and capture ends at once; the status then has no interface.
-        let accountant = accountant.ok();
         Self {
             capture,
             accounts,
-            accountant,
             begun: Mutex::new(IntervalStart {
                 at: settings.started,
                 kernel,
@@ -162,22 +158,6 @@ impl Observer {
     #[must_use]
     pub fn status(&self) -> CaptureHealth {
         self.capture.status()
-    }
-
-    /// Ends all threads and waits for them; less than a second.
-    pub fn stop(&mut self) {
-        self.capture.stop();
-        if let Some(accountant) = self.accountant.take() {
-            // Ends with the last sender; if it panicked there is nothing left to stop.
-            let _ended = accountant.join();
-        }
-    }
-}
-
-impl Drop for Observer {
-    /// Ends all threads; whoever drops it does not wait for them.
-    fn drop(&mut self) {
-        self.capture.end();
     }
 }
 

@@ -162,25 +162,12 @@ impl Capture {
         }
         status.clone()
     }
-
-    /// Has every thread end.
-    pub fn end(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Ends every thread and waits for them; less than a second.
-    pub fn stop(&mut self) {
-        self.end();
-        if let Some(supervisor) = self.supervisor.take() {
-            // A thread that panicked has nothing left to stop.
-            let _ended = supervisor.join();
-        }
-    }
 }
 
 impl Drop for Capture {
+    /// Has every thread end within a second; nobody waits for them.
     fn drop(&mut self) {
-        self.end();
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
