@@ -107,11 +107,13 @@ impl<S: JournalStore> JournalKeeper<S> {
                 }
             }
         }
-        if !self.saved.as_ref().is_none_or(|saved| differs(saved, &journal)) {
+        let is_news = |saved: &Arc<Journal<'_>>| differs(saved, &journal) || went_back(saved, &journal);
+        if !self.saved.as_ref().is_none_or(is_news) {
             self.keep_time(&journal);
             return Ok(());
         }
-        self.time.clone_from(&journal.clock);
+        self.time = None;
+        self.keep_time(&journal);
         let mut written = journal.into_owned();
         written.standing = Cow::Owned(written.standing.remembered());
         let written = Arc::new(written);
@@ -141,6 +143,14 @@ impl<S: JournalStore> JournalKeeper<S> {
     }
 }
 
+/// Whether the trusted time was set back: of both that are kept the later one counts, so neither may lie ahead.
+fn went_back(saved: &Journal<'_>, journal: &Journal<'_>) -> bool {
+    let (Some(old), Some(new)) = (&saved.clock, &journal.clock) else {
+        return false;
+    };
+    new.time < old.time
+}
+
 /// Whether an order, or a part of one, ends or begins anew at a time.
 fn ends_by_time(journal: &Journal<'_>) -> bool {
     let orders = journal.book.orders();
@@ -157,3 +167,7 @@ fn differs(saved: &Journal<'_>, journal: &Journal<'_>) -> bool {
         || saved.addresses != journal.addresses
         || saved.shadow != journal.shadow
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;
