@@ -18,10 +18,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use edgewarden::agent::configuration;
-use edgewarden::agent::enforcer::{Enforcer, EnforcerCommand, EnforcerSettings, mailbox};
+use edgewarden::agent::enforcer::{Enforcer, EnforcerCommand};
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
-use edgewarden::quarantine::orders::order::{Posture, ProcessAction, ProcessMatch, ProcessRule, Protocol};
+use edgewarden::quarantine::orders::order::{Posture, Protocol};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::proof::standing::Standing;
 use edgewarden::quarantine::proof::state::{Phase, State};
@@ -29,9 +28,9 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, check, config, wish};
+use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, check, wish};
 use happenings::{ChannelLife, Happening, happening};
-use world::{Failure, FakeMachine, ROGUE, Shared, World};
+use world::{Failure, FakeMachine, Shared, WINDOW, World, settings, start};
 
 /// Longest sequence before the machine heals.
 const MAX_EVENTS: usize = 12;
@@ -39,9 +38,6 @@ const MAX_EVENTS: usize = 12;
 const MAX_SHRINKS: u32 = 3_000;
 /// Sequences in the test suite, which runs without optimisation.
 const SEQUENCES: u32 = 2_000;
-/// How long the control channel may be silent.
-const WINDOW: Duration = Duration::from_secs(5);
-
 /// What came up in all sequences; a run that never saw anything happen would prove nothing.
 #[derive(Debug, Default)]
 struct Tally {
@@ -66,24 +62,6 @@ struct Run<'a> {
     /// The first thing that was said and was not so, right after a pass.
     lie: Option<TestCaseError>,
     tally: &'a RefCell<Tally>,
-}
-
-fn settings(model: &Model) -> EnforcerSettings {
-    let mut config = config(model);
-    config.isolation.confirm = WINDOW;
-    config.isolation.settings.processes = vec![ProcessRule {
-        matches: ProcessMatch {
-            exe: Some(ROGUE.into()),
-            name: None,
-        },
-        action: ProcessAction::Freeze,
-    }];
-    configuration::settings(&config, None)
-}
-
-async fn start(world: &Shared, model: &Model) -> Enforcer<FakeMachine> {
-    let (_, mailbox) = mailbox();
-    Enforcer::restore_on(FakeMachine(Arc::clone(world)), settings(model), mailbox).await
 }
 
 impl<'a> Run<'a> {

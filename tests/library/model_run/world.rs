@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use edgewarden::agent::configuration;
+use edgewarden::agent::enforcer::{Enforcer, EnforcerSettings, mailbox};
 use edgewarden::moment::Now;
 use edgewarden::process::{Process, ProcessId};
 use edgewarden::quarantine::history::Event;
-use edgewarden::quarantine::orders::order::Order;
+use edgewarden::quarantine::orders::order::{Order, ProcessAction, ProcessMatch, ProcessRule};
 use edgewarden::quarantine::orders::trusted_time::KeptTime;
 use edgewarden::quarantine::plan::Plan;
 use edgewarden::quarantine::ports::{
@@ -21,6 +23,10 @@ use edgewarden::quarantine::proof::state::HistoryEnd;
 use jiff::{SignedDuration, Timestamp};
 
 use super::filter::{FakeFilter, FakeKernel};
+use crate::reference::{Model, config};
+
+/// How long the control channel may be silent.
+pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
 /// What can go wrong; each as often as it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -335,4 +341,24 @@ impl HistoryStore for NoHistory {
     fn fault(&self) -> Option<String> {
         None
     }
+}
+
+/// The configuration as the model has it, with a short window, and a rule for the rogue.
+pub(super) fn settings(model: &Model) -> EnforcerSettings {
+    let mut config = config(model);
+    config.isolation.confirm = WINDOW;
+    config.isolation.settings.processes = vec![ProcessRule {
+        matches: ProcessMatch {
+            exe: Some(ROGUE.into()),
+            name: None,
+        },
+        action: ProcessAction::Freeze,
+    }];
+    configuration::settings(&config, None)
+}
+
+/// An enforcer on that machine, restored from its journal.
+pub(super) async fn start(world: &Shared, model: &Model) -> Enforcer<FakeMachine> {
+    let (_, mailbox) = mailbox();
+    Enforcer::restore_on(FakeMachine(Arc::clone(world)), settings(model), mailbox).await
 }
