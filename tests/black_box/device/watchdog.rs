@@ -1,6 +1,6 @@
 //! A deciding thread that hangs where nobody expected it: the agent ends, and the next one takes over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::stage::preload::{HANGING_RUNTIME, Hang};
@@ -28,6 +28,29 @@ lab_test!(a_deciding_thread_that_hangs_ends_the_agent, || {
     restart(&mut stage);
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);
+});
+
+/// Processor time that a process has taken, in clock ticks of ten milliseconds.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, after) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = after.split_ascii_whitespace().collect();
+    [11, 12].map(|at: usize| fields[at].parse::<u64>().unwrap()).iter().sum()
+}
+
+lab_test!(an_agent_that_has_nothing_to_do_takes_no_time, || {
+    let stage = ready(options());
+    isolate(&stage);
+    release(&stage);
+    let pid = stage.agent.as_ref().unwrap().pid();
+    let (before, began) = (ticks(pid), Instant::now());
+    assert!(before > 0, "control: it took some");
+    while began.elapsed() < Duration::from_secs(3) {
+        assert!(!stage.has_table().unwrap());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let took = ticks(pid) - before;
+    assert!(took < 100, "{took} ticks in {:?}", began.elapsed());
 });
 
 /// The niceness of each thread, by name.

@@ -324,6 +324,10 @@ impl HistoryStore for NoHistory {
 
     fn record(&mut self, _: Now) {}
 
+    fn has_unwritten(&self) -> bool {
+        false
+    }
+
     async fn written(&mut self) {
         std::future::pending::<()>().await;
     }

@@ -235,6 +235,9 @@ pub trait HistoryStore: Send {
     /// Has what was noted written; nothing waits for it.
     fn record(&mut self, now: Now);
 
+    /// Whether something was noted that no write has taken.
+    fn has_unwritten(&self) -> bool;
+
     /// Waits until [`HistoryStore::end`] or [`HistoryStore::fault`] may say something else than before; cancel-safe.
     fn written(&mut self) -> impl Future<Output = ()> + Send;
 

@@ -189,6 +189,11 @@ impl HistoryStore for HistoryKeeper {
         }
     }
 
+    fn has_unwritten(&self) -> bool {
+        let inbox = lock(&self.inbox);
+        !inbox.events.is_empty() || inbox.overflowed > 0
+    }
+
     async fn written(&mut self) {
         let Some(write) = &mut self.under_way else {
             return std::future::pending().await;
