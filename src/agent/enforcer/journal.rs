@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::process::ProcessId;
 use crate::quarantine::orders::order::Order;
-use crate::quarantine::orders::trusted_time::KeptTime;
+use crate::quarantine::orders::trusted_time::{KeptTime, TimeBeside};
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
 use crate::quarantine::proof::journal::{self, Journal};
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -60,12 +60,12 @@ impl<S: JournalStore> JournalKeeper<S> {
             Ok(Some(bytes)) => match journal::decode(&bytes) {
                 Ok(mut found) => {
                     let beside = store.read_time().await;
-                    let newer = |kept: &KeptTime| found.clock.as_ref().is_none_or(|old| kept.time > old.time);
-                    if let Some(kept) = beside.filter(newer) {
+                    let mut keeper = Self::new(store, Some(found.clone()));
+                    if let Some(kept) = beside.and_then(|beside| beside.newer_than(found.clock.as_ref())) {
                         found.clock = Some(kept);
+                        keeper.time.clone_from(&found.clock);
                     }
-                    let saved = Some(found.clone());
-                    return (Self::new(store, saved), JournalFound::Whole(Box::new(found)));
+                    return (keeper, JournalFound::Whole(Box::new(found)));
                 }
                 Err(damage) => {
                     let stopped = journal::stopped_in(&bytes)
@@ -135,7 +135,10 @@ impl<S: JournalStore> JournalKeeper<S> {
         let Some(time) = &journal.clock else { return };
         let is_later = self.time.as_ref().is_none_or(|kept| time.is_news(kept));
         if is_later && ends_by_time(journal) {
-            self.store.keep_time(time);
+            self.store.keep_time(TimeBeside {
+                kept: time.clone(),
+                journal: self.saved.as_ref().and_then(|saved| saved.clock.clone()),
+            });
             self.time = Some(time.clone());
         }
     }
@@ -155,4 +158,75 @@ fn differs(saved: &Journal<'_>, journal: &Journal<'_>) -> bool {
         || saved.quotas != journal.quotas
         || saved.stopped != journal.stopped
         || saved.addresses != journal.addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::host::files::journal_file::JournalFile;
+    use crate::quarantine::orders::document::Wish;
+    use crate::quarantine::orders::order::Authority;
+
+    fn kept(time: &str, uptime: u64) -> KeptTime {
+        KeptTime {
+            time: time.parse().unwrap(),
+            uptime,
+            boot: "boot".into(),
+        }
+    }
+
+    /// With an order that ends, of this name.
+    fn journal(id: &str, clock: KeptTime) -> Journal<'static> {
+        let mut order = Order::isolate(Authority::Shadow, id, None, Timestamp::UNIX_EPOCH);
+        order.expires = Some(Timestamp::UNIX_EPOCH + Duration::from_secs(3600));
+        let mut journal = Journal::default();
+        journal
+            .book
+            .to_mut()
+            .set(Authority::Shadow, Wish::Order(Box::new(order)));
+        journal.clock = Some(clock);
+        journal
+    }
+
+    /// What a restart finds.
+    async fn found(directory: &Path) -> (JournalKeeper<JournalFile>, Option<KeptTime>) {
+        let disk = JournalFile::disk();
+        let (keeper, found) = JournalKeeper::open(JournalFile::new(directory, disk)).await;
+        let JournalFound::Whole(found) = found else {
+            panic!("it was written whole");
+        };
+        (keeper, found.clock)
+    }
+
+    #[tokio::test]
+    async fn the_time_that_was_kept_last_counts_whatever_it_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let (forged, later) = (kept("2030-01-01T00:00:00Z", 1), kept("2030-01-01T00:01:00Z", 2));
+        let (honest, minute) = (kept("2026-01-01T00:00:00Z", 3), kept("2026-01-01T00:01:00Z", 4));
+        // Beside the journal, then in it, then beside it again.
+        let kept = [("a", &forged), ("a", &later), ("b", &honest), ("b", &minute)];
+        let (mut keeper, none) = found(directory.path()).await;
+        assert_eq!(none, None);
+        for (id, clock) in kept {
+            keeper.save(journal(id, clock.clone())).await.unwrap();
+            // Whatever was begun is on disk when the next thing is.
+            keeper.store.read_time().await;
+            let (restarted, clock_found) = found(directory.path()).await;
+            assert_eq!(clock_found.as_ref(), Some(clock), "{id}");
+            drop(restarted);
+        }
+        // The service moves time back, and nothing else changes.
+        keeper.save(journal("b", honest.clone())).await.unwrap();
+        keeper.store.read_time().await;
+        let (mut restarted, clock_found) = found(directory.path()).await;
+        assert_eq!(clock_found, Some(honest));
+        restarted.save(journal("b", minute.clone())).await.unwrap();
+        restarted.store.read_time().await;
+        assert_eq!(found(directory.path()).await.1, Some(minute));
+    }
 }

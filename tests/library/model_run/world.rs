@@ -9,7 +9,7 @@ use edgewarden::moment::Now;
 use edgewarden::process::{Process, ProcessId};
 use edgewarden::quarantine::history::Event;
 use edgewarden::quarantine::orders::order::Order;
-use edgewarden::quarantine::orders::trusted_time::KeptTime;
+use edgewarden::quarantine::orders::trusted_time::TimeBeside;
 use edgewarden::quarantine::plan::Plan;
 use edgewarden::quarantine::ports::{
     Clock, HistoryStore, JournalStore, Machine, Parts, Processes, Signal, SignalFailure, Sockets,
@@ -92,7 +92,7 @@ pub(super) struct World {
     /// What the disk has taken and not written yet; a crash loses it.
     pub(super) late_journal: Option<Vec<u8>>,
     /// Beside the journal.
-    kept_time: Option<KeptTime>,
+    kept_time: Option<TimeBeside>,
     /// Whether the only other process is stopped.
     pub(super) rogue_frozen: bool,
 }
@@ -237,12 +237,12 @@ impl JournalStore for FakeDisk {
         Ok(PathBuf::from("journal.damaged"))
     }
 
-    async fn read_time(&mut self) -> Option<KeptTime> {
+    async fn read_time(&mut self) -> Option<TimeBeside> {
         self.0.lock().unwrap().kept_time.clone()
     }
 
-    fn keep_time(&mut self, time: &KeptTime) {
-        self.0.lock().unwrap().kept_time = Some(time.clone());
+    fn keep_time(&mut self, time: TimeBeside) {
+        self.0.lock().unwrap().kept_time = Some(time);
     }
 }
 

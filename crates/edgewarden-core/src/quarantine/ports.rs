@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::history::Event;
 use super::orders::order::Order;
-use super::orders::trusted_time::KeptTime;
+use super::orders::trusted_time::TimeBeside;
 use super::plan::Plan;
 use super::proof::journal::Journal;
 use super::proof::obstacle::Obstacle;
@@ -215,10 +215,10 @@ pub trait JournalStore: Send {
     fn set_aside(&mut self) -> impl Future<Output = Result<PathBuf, String>> + Send;
 
     /// The newest time that was kept beside the journal, if there is one.
-    fn read_time(&mut self) -> impl Future<Output = Option<KeptTime>> + Send;
+    fn read_time(&mut self) -> impl Future<Output = Option<TimeBeside>> + Send;
 
     /// Keeps a newer time beside the journal, which may be large; nothing waits for it.
-    fn keep_time(&mut self, time: &KeptTime);
+    fn keep_time(&mut self, time: TimeBeside);
 }
 
 /// Where the history is kept.
