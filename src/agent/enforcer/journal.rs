@@ -13,12 +13,14 @@ use crate::quarantine::proof::journal::{self, Journal};
 use crate::quarantine::proof::obstacle::Obstacle;
 
 /// The journal and what of it is on disk.
-pub(super) struct JournalKeeper<S> {
+pub(super) struct JournalKeeper<S: JournalStore> {
     store: S,
     /// As it is on disk, as far as that is known.
     saved: Option<Arc<Journal<'static>>>,
     /// As it will be on disk when the disk answers.
     late: Option<Arc<Journal<'static>>>,
+    /// What is to follow a write that is late.
+    next: Option<Arc<Journal<'static>>>,
     /// The newest time that is kept, in the journal or beside it.
     time: Option<KeptTime>,
 }
@@ -47,6 +49,7 @@ impl<S: JournalStore> JournalKeeper<S> {
             time: saved.as_ref().and_then(|saved| saved.clock.clone()),
             saved: saved.map(Arc::new),
             late: None,
+            next: None,
         }
     }
 
@@ -102,20 +105,22 @@ impl<S: JournalStore> JournalKeeper<S> {
                 WriteOutcome::Done => self.saved = Some(late),
                 WriteOutcome::Failed(_) => self.saved = None,
                 WriteOutcome::Late(why) => {
+                    if differs(self.next.as_ref().unwrap_or(&late), &journal) {
+                        self.next = Some(remembered(journal));
+                    }
                     self.late = Some(late);
                     return failed(why);
                 }
             }
         }
         if !self.saved.as_ref().is_none_or(|saved| differs(saved, &journal)) {
+            self.next = None;
             self.keep_time(&journal);
             return Ok(());
         }
         self.time.clone_from(&journal.clock);
-        let mut written = journal.into_owned();
-        written.standing = Cow::Owned(written.standing.remembered());
-        let written = Arc::new(written);
-        self.saved = None;
+        let written = remembered(journal);
+        (self.saved, self.next) = (None, None);
         match self.store.replace(Arc::clone(&written)).await {
             WriteOutcome::Done => {
                 self.saved = Some(written);
@@ -142,6 +147,22 @@ impl<S: JournalStore> JournalKeeper<S> {
             self.time = Some(time.clone());
         }
     }
+}
+
+impl<S: JournalStore> Drop for JournalKeeper<S> {
+    /// The agent stops, or failed: what was late must not be the last word, if there was a later one.
+    fn drop(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.store.leave(next);
+        }
+    }
+}
+
+/// What of it is written.
+fn remembered(journal: Journal<'_>) -> Arc<Journal<'static>> {
+    let mut written = journal.into_owned();
+    written.standing = Cow::Owned(written.standing.remembered());
+    Arc::new(written)
 }
 
 /// Whether an order, or a part of one, ends or begins anew at a time.

@@ -111,6 +111,16 @@ impl JournalStore for JournalFile {
         }
     }
 
+    fn leave(&mut self, journal: Arc<Journal<'static>>) {
+        let path = self.path.clone();
+        // A disk that is that far behind has no place for it either.
+        let _unwritten = self.disk.begin(move |()| {
+            if let Err(error) = replace(&path, &journal::encode(&journal)) {
+                tracing::error!("{}", error_text(&error));
+            }
+        });
+    }
+
     async fn set_aside(&mut self) -> Result<PathBuf, String> {
         self.ask(WRITE_LIMIT, set_aside).await
     }

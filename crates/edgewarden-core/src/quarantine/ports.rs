@@ -211,6 +211,9 @@ pub trait JournalStore: Send {
     /// What became of the write that was late; [`WriteOutcome::Late`] while it is still under way.
     fn late_outcome(&mut self) -> WriteOutcome;
 
+    /// Has a last journal written after the write that is late; nothing waits for it.
+    fn leave(&mut self, journal: Arc<Journal<'static>>);
+
     /// Puts a journal that cannot be read aside and says where it is, or why it is not.
     fn set_aside(&mut self) -> impl Future<Output = Result<PathBuf, String>> + Send;
 
