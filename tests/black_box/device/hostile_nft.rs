@@ -63,6 +63,28 @@ lab_test!(one_edit_between_load_and_listing_is_undone, || {
     release(&stage);
 });
 
+lab_test!(a_load_of_nothing_is_nobodys_edit, || {
+    let mut stage = ready(options());
+    let broken = "echo 'nft: error while loading shared libraries' >&2; exit 127";
+    let script = NftScript::start(&mut stage, broken).unwrap();
+    connected_and_released(&stage);
+    isolate(&stage);
+    // Released while the rules are gone and cannot be put back: then there is nothing to be loaded, and nothing to be removed.
+    script.activate().unwrap();
+    stage.nft(&["flush", "ruleset"]).unwrap();
+    let told = |s: &Value| joined(&s["enforcement"]["faults"]).contains("shared libraries");
+    stage.wait_status(LIMIT, "the fault", told).unwrap();
+    let before = stage.status()["enforcement"]["reasserted"].clone();
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    let wanted = |s: &Value| s["enforcement"]["wanted"] == "normal";
+    stage.wait_status(LIMIT, "the release has come", wanted).unwrap();
+    script.deactivate().unwrap();
+    let status = stage.wait_phase(LIMIT, "released").unwrap();
+    let log = stage.agent_output();
+    assert!(!log.contains("while they were loaded"), "{log}");
+    assert_eq!(status["enforcement"]["reasserted"], before, "{status}");
+});
+
 lab_test!(an_nft_whose_library_is_missing_proves_nothing, || {
     let mut stage = ready(options());
     let broken = r#"
