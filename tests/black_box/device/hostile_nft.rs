@@ -218,6 +218,24 @@ lab_test!(
             isolate(&stage);
             release(&stage);
         }
+        // Other hosts are blocked, one after the other: only elements of sets change.
+        for last in 1..=8 {
+            let remotes: Vec<String> = (1..=last).map(|host| format!("203.0.113.{host}")).collect();
+            let order = json!({"posture": "restrict", "block": {"remotes": remotes}});
+            stage.desire(&json!({"quarantine": order})).unwrap();
+            let held = |s: &Value| {
+                let blocked = s["enforcement"]["orders"][0]["block"]["remotes"].as_array();
+                blocked.is_some_and(|blocked| blocked.len() == last)
+                    && s["enforcement"]["phase"] == "enforced"
+            };
+            stage.wait_status(LIMIT, "blocked", held).unwrap();
+        }
+        release(&stage);
+        assert_eq!(
+            stage.status()["enforcement"]["reasserted"],
+            0,
+            "nobody touched ours"
+        );
         assert!(others.is_running(), "{busy}");
         std::fs::write(stop, "").unwrap();
         others.wait_exit(LIMIT).unwrap();
