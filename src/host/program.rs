@@ -8,7 +8,7 @@
     reason = "host is a door: this is the one place that runs a program"
 )]
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -32,6 +32,8 @@ const MAX_COMPLAINT: usize = 64 * 1024;
 const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// Write permission for group and others.
 const OTHERS_WRITE: u32 = 0o022;
+/// Names belong to whoever made them.
+const STICKY: u32 = 0o1000;
 
 /// What a program did.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ pub(crate) struct Programs {
 }
 
 /// The program of that name in PATH or [`DIRECTORIES`]. Elements of PATH that are no absolute path, or where others than
-/// root and we could put a program, are passed over.
+/// root and we could put a program, are passed over; so is a program that others could write.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     find_in(std::env::split_paths(&path), name)
@@ -73,25 +75,48 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 fn find_in(path: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
     // The well-known ones are root's wherever there is one; who that is cannot be seen from inside a user namespace.
     let known = || DIRECTORIES.iter().map(PathBuf::from);
-    let chosen = path.filter(|directory| {
-        directory.is_absolute() && (known().any(|known| known == *directory) || only_ours(directory))
-    });
+    let chosen = path
+        .filter(|directory| directory.is_absolute())
+        .filter_map(|directory| {
+            if known().any(|known| known == directory) {
+                return Some(directory.join(name)).filter(|program| is_program(program, |_| true));
+            }
+            // Where it is, not how it was written: a link on the way could lead elsewhere a moment later. The program keeps
+            // its name, which some of them go by.
+            let directory = directory.canonicalize().ok()?;
+            let program = directory.join(name);
+            let file = program.canonicalize().ok()?;
+            let is_safe = only_ours(&directory) && only_ours(file.parent()?) && is_program(&file, is_ours);
+            is_safe.then_some(program)
+        });
+    let known = known().map(|directory| directory.join(name));
     chosen
-        .chain(known())
-        .map(|directory| directory.join(name))
-        .find(|program| {
-            program.metadata().is_ok_and(|found| {
-                found.is_file() && found.mode() & 0o111 != 0 && found.mode() & OTHERS_WRITE == 0
-            })
-        })
+        .chain(known.filter(|program| is_program(program, |_| true)))
+        .next()
 }
 
-/// Whether nobody but root and we can change what is in a directory.
-fn only_ours(directory: &Path) -> bool {
+fn is_program(path: &Path, owner: impl Fn(&Metadata) -> bool) -> bool {
+    path.metadata().is_ok_and(|found| {
+        found.is_file() && found.mode() & 0o111 != 0 && found.mode() & OTHERS_WRITE == 0 && owner(&found)
+    })
+}
+
+/// Root's or our own user's; or whoever's the root directory is, as root is seen from inside a user namespace.
+fn is_ours(found: &Metadata) -> bool {
+    let above_all = Path::new("/").metadata().map(|root| root.uid());
     let own = nix::unistd::geteuid().as_raw();
-    directory
-        .metadata()
-        .is_ok_and(|found| [0, own].contains(&found.uid()) && found.mode() & OTHERS_WRITE == 0)
+    [0, own].contains(&found.uid()) || above_all.is_ok_and(|uid| uid == found.uid())
+}
+
+/// Whether nobody but root and we can change what is in a directory, or put another in its place; without links in it.
+fn only_ours(directory: &Path) -> bool {
+    directory.ancestors().enumerate().all(|(above, directory)| {
+        directory.metadata().is_ok_and(|found| {
+            // In a directory like /tmp everybody has names of his own, and none of anybody else's.
+            let is_shared = above > 0 && found.mode() & STICKY != 0;
+            is_ours(&found) && (found.mode() & OTHERS_WRITE == 0 || is_shared)
+        })
+    })
 }
 
 /// Input that is there whole before anybody reads it: of a pipe whose writer is killed a program would take what has come
@@ -317,6 +342,27 @@ mod tests {
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o775)).unwrap();
         assert_eq!(found(place.path()), None, "the group may write it");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let above = place.path().join("above");
+        let inner = above.join("bin");
+        fs::create_dir_all(&inner).unwrap();
+        let moved = inner.join("edgewarden-test-program");
+        fs::rename(&program, &moved).unwrap();
+        assert_eq!(found(&inner), Some(moved.clone()), "control");
+        fs::set_permissions(&above, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(found(&inner), None, "another directory may be put in its place");
+        fs::set_permissions(&above, fs::Permissions::from_mode(0o755)).unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(&inner, &link).unwrap();
+        assert_eq!(
+            found(&link),
+            Some(moved.clone()),
+            "what a link leads to, not the link"
+        );
+        // Without real root there is nobody else to give it to.
+        if nix::unistd::geteuid().is_root() && std::os::unix::fs::chown(&moved, Some(65_534), None).is_ok() {
+            assert_eq!(found(&inner), None, "its owner may write it");
+        }
         for element in ["", ".", "bin"] {
             assert_eq!(found(Path::new(element)), None, "{element:?}");
         }

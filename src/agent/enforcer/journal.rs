@@ -7,18 +7,20 @@ use std::sync::Arc;
 
 use crate::process::ProcessId;
 use crate::quarantine::orders::order::Order;
-use crate::quarantine::orders::trusted_time::KeptTime;
+use crate::quarantine::orders::trusted_time::{KeptTime, TimeBeside};
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
 use crate::quarantine::proof::journal::{self, Journal};
 use crate::quarantine::proof::obstacle::Obstacle;
 
 /// The journal and what of it is on disk.
-pub(super) struct JournalKeeper<S> {
+pub(super) struct JournalKeeper<S: JournalStore> {
     store: S,
     /// As it is on disk, as far as that is known.
     saved: Option<Arc<Journal<'static>>>,
     /// As it will be on disk when the disk answers.
     late: Option<Arc<Journal<'static>>>,
+    /// What is to follow a write that is late.
+    next: Option<Arc<Journal<'static>>>,
     /// The newest time that is kept, in the journal or beside it.
     time: Option<KeptTime>,
 }
@@ -47,6 +49,7 @@ impl<S: JournalStore> JournalKeeper<S> {
             time: saved.as_ref().and_then(|saved| saved.clock.clone()),
             saved: saved.map(Arc::new),
             late: None,
+            next: None,
         }
     }
 
@@ -60,12 +63,12 @@ impl<S: JournalStore> JournalKeeper<S> {
             Ok(Some(bytes)) => match journal::decode(&bytes) {
                 Ok(mut found) => {
                     let beside = store.read_time().await;
-                    let newer = |kept: &KeptTime| found.clock.as_ref().is_none_or(|old| kept.time > old.time);
-                    if let Some(kept) = beside.filter(newer) {
+                    let mut keeper = Self::new(store, Some(found.clone()));
+                    if let Some(kept) = beside.and_then(|beside| beside.newer_than(found.clock.as_ref())) {
                         found.clock = Some(kept);
+                        keeper.time.clone_from(&found.clock);
                     }
-                    let saved = Some(found.clone());
-                    return (Self::new(store, saved), JournalFound::Whole(Box::new(found)));
+                    return (keeper, JournalFound::Whole(Box::new(found)));
                 }
                 Err(damage) => {
                     let stopped = journal::stopped_in(&bytes)
@@ -102,6 +105,9 @@ impl<S: JournalStore> JournalKeeper<S> {
                 WriteOutcome::Done => self.saved = Some(late),
                 WriteOutcome::Failed(_) => self.saved = None,
                 WriteOutcome::Late(why) => {
+                    if differs(self.next.as_ref().unwrap_or(&late), &journal) {
+                        self.next = Some(remembered(journal));
+                    }
                     self.late = Some(late);
                     return failed(why);
                 }
@@ -109,15 +115,13 @@ impl<S: JournalStore> JournalKeeper<S> {
         }
         let is_news = |saved: &Arc<Journal<'_>>| differs(saved, &journal) || went_back(saved, &journal);
         if !self.saved.as_ref().is_none_or(is_news) {
+            self.next = None;
             self.keep_time(&journal);
             return Ok(());
         }
-        self.time = None;
-        self.keep_time(&journal);
-        let mut written = journal.into_owned();
-        written.standing = Cow::Owned(written.standing.remembered());
-        let written = Arc::new(written);
-        self.saved = None;
+        self.time.clone_from(&journal.clock);
+        let written = remembered(journal);
+        (self.saved, self.next) = (None, None);
         match self.store.replace(Arc::clone(&written)).await {
             WriteOutcome::Done => {
                 self.saved = Some(written);
@@ -137,18 +141,37 @@ impl<S: JournalStore> JournalKeeper<S> {
         let Some(time) = &journal.clock else { return };
         let is_later = self.time.as_ref().is_none_or(|kept| time.is_news(kept));
         if is_later && ends_by_time(journal) {
-            self.store.keep_time(time);
+            self.store.keep_time(TimeBeside {
+                kept: time.clone(),
+                journal: self.saved.as_ref().and_then(|saved| saved.clock.clone()),
+            });
             self.time = Some(time.clone());
         }
     }
 }
 
-/// Whether the trusted time was set back: of both that are kept the later one counts, so neither may lie ahead.
+impl<S: JournalStore> Drop for JournalKeeper<S> {
+    /// The agent stops, or failed: what was late must not be the last word, if there was a later one.
+    fn drop(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.store.leave(next);
+        }
+    }
+}
+
+/// What of it is written.
+fn remembered(journal: Journal<'_>) -> Arc<Journal<'static>> {
+    let mut written = journal.into_owned();
+    written.standing = Cow::Owned(written.standing.remembered());
+    Arc::new(written)
+}
+
+/// Whether the trusted time was set back while nothing ends by it: then it is kept nowhere else.
 fn went_back(saved: &Journal<'_>, journal: &Journal<'_>) -> bool {
     let (Some(old), Some(new)) = (&saved.clock, &journal.clock) else {
         return false;
     };
-    new.time < old.time
+    new.time < old.time && !ends_by_time(journal)
 }
 
 /// Whether an order, or a part of one, ends or begins anew at a time.

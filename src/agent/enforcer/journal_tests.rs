@@ -1,112 +1,115 @@
-//! What is written when, by a store that counts.
+//! What is written when, into real files.
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::*;
+use crate::host::files::journal_file::JournalFile;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::Authority;
 
-#[derive(Default)]
-struct CountingStore {
-    bytes: Option<Vec<u8>>,
-    written: usize,
-    time: Option<KeptTime>,
-}
-
-impl JournalStore for &mut CountingStore {
-    async fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
-        Ok(self.bytes.clone())
-    }
-
-    async fn replace(&mut self, journal: Arc<Journal<'static>>) -> WriteOutcome {
-        self.bytes = Some(journal::encode(&journal));
-        self.written += 1;
-        WriteOutcome::Done
-    }
-
-    fn late_outcome(&mut self) -> WriteOutcome {
-        WriteOutcome::Failed("nothing is late".into())
-    }
-
-    async fn set_aside(&mut self) -> Result<PathBuf, String> {
-        Err("nothing is damaged".into())
-    }
-
-    async fn read_time(&mut self) -> Option<KeptTime> {
-        self.time.clone()
-    }
-
-    fn keep_time(&mut self, time: &KeptTime) {
-        self.time = Some(time.clone());
-    }
-}
-
-fn minute(number: i64) -> KeptTime {
+fn kept(time: &str, uptime: u64) -> KeptTime {
     KeptTime {
-        time: Timestamp::from_second(1_800_000_000 + 60 * number).unwrap(),
-        uptime: 0,
+        time: time.parse().unwrap(),
+        uptime,
         boot: "boot".into(),
     }
 }
 
-/// A journal with an isolation, at that minute.
-fn isolated(until: Option<Timestamp>, at: i64) -> Journal<'static> {
+/// With an order that ends, of this name.
+fn journal(id: &str, clock: KeptTime) -> Journal<'static> {
+    let mut order = Order::isolate(Authority::Shadow, id, None, Timestamp::UNIX_EPOCH);
+    order.expires = Some(Timestamp::UNIX_EPOCH + Duration::from_secs(3600));
     let mut journal = Journal::default();
-    let mut order = Order::isolate(Authority::Operator, "test", None, minute(0).time);
-    order.expires = until;
-    let wish = Wish::Order(Box::new(order));
-    journal.book.to_mut().set(Authority::Operator, wish);
-    journal.clock = Some(minute(at));
+    journal
+        .book
+        .to_mut()
+        .set(Authority::Shadow, Wish::Order(Box::new(order)));
+    journal.clock = Some(clock);
     journal
 }
 
-/// Saves an hour of minutes; gives how often the journal was written, and the time kept beside it.
-async fn an_hour(until: Option<Timestamp>) -> (usize, Option<KeptTime>) {
-    let mut store = CountingStore::default();
-    let (mut keeper, _) = JournalKeeper::open(&mut store).await;
-    for number in 0..60 {
-        keeper.save(isolated(until, number)).await.unwrap();
+/// What a restart finds.
+async fn found(directory: &Path) -> (JournalKeeper<JournalFile>, Option<KeptTime>) {
+    let disk = JournalFile::disk();
+    let (keeper, found) = JournalKeeper::open(JournalFile::new(directory, disk)).await;
+    let JournalFound::Whole(found) = found else {
+        panic!("it was written whole");
+    };
+    (keeper, found.clock)
+}
+
+#[tokio::test]
+async fn the_time_that_was_kept_last_counts_whatever_it_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let (forged, later) = (kept("2030-01-01T00:00:00Z", 1), kept("2030-01-01T00:01:00Z", 2));
+    let (honest, minute) = (kept("2026-01-01T00:00:00Z", 3), kept("2026-01-01T00:01:00Z", 4));
+    // Beside the journal, then in it, then beside it again.
+    let kept = [("a", &forged), ("a", &later), ("b", &honest), ("b", &minute)];
+    let (mut keeper, none) = found(directory.path()).await;
+    assert_eq!(none, None);
+    for (id, clock) in kept {
+        keeper.save(journal(id, clock.clone())).await.unwrap();
+        // Whatever was begun is on disk when the next thing is.
+        keeper.store.read_time().await;
+        let (restarted, clock_found) = found(directory.path()).await;
+        assert_eq!(clock_found.as_ref(), Some(clock), "{id}");
+        drop(restarted);
     }
-    (store.written, store.time)
+    // The service moves time back, and nothing else changes.
+    keeper.save(journal("b", honest.clone())).await.unwrap();
+    keeper.store.read_time().await;
+    let (mut restarted, clock_found) = found(directory.path()).await;
+    assert_eq!(clock_found, Some(honest));
+    restarted.save(journal("b", minute.clone())).await.unwrap();
+    restarted.store.read_time().await;
+    assert_eq!(found(directory.path()).await.1, Some(minute));
 }
 
 #[tokio::test]
 async fn that_time_goes_by_does_not_write_the_journal() {
-    assert_eq!(an_hour(None).await, (1, None), "nothing ends by time");
-    let end = minute(0).time + SignedDuration::from_hours(9);
-    assert_eq!(an_hour(Some(end)).await, (1, Some(minute(59))));
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    // Each writing makes another file.
+    let file = || directory.path().join("journal").metadata().unwrap().ino();
+    let (mut keeper, _) = found(directory.path()).await;
+    keeper
+        .save(journal("a", kept("2026-01-01T00:00:00Z", 0)))
+        .await
+        .unwrap();
+    let first = file();
+    let mut last = None;
+    for minute in 1..60 {
+        let clock = kept(&format!("2026-01-01T00:{minute:02}:00Z"), minute);
+        keeper.save(journal("a", clock.clone())).await.unwrap();
+        keeper.store.read_time().await;
+        last = Some(clock);
+    }
+    assert_eq!(file(), first);
+    assert_eq!(found(directory.path()).await.1, last);
+    keeper
+        .save(journal("b", kept("2026-01-01T01:00:00Z", 60)))
+        .await
+        .unwrap();
+    assert_ne!(file(), first, "control: an order is news");
 }
 
 #[tokio::test]
-async fn a_time_that_was_set_back_is_in_both_places() {
-    let mut store = CountingStore::default();
-    let (mut keeper, _) = JournalKeeper::open(&mut store).await;
-    let end = minute(0).time + SignedDuration::from_hours(9);
-    for at in [100, 101, 3] {
-        keeper.save(isolated(Some(end), at)).await.unwrap();
-    }
-    drop(keeper);
-    assert_eq!(store.time, Some(minute(3)));
-    let (_, JournalFound::Whole(journal)) = JournalKeeper::open(&mut store).await else {
-        panic!("it was written whole");
+async fn a_time_that_was_set_back_is_remembered_while_nothing_ends_by_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut keeper, _) = found(directory.path()).await;
+    let lasting = |clock: &KeptTime| {
+        let mut journal = Journal::default();
+        let order = Order::isolate(Authority::Shadow, "a", None, Timestamp::UNIX_EPOCH);
+        let wish = Wish::Order(Box::new(order));
+        journal.book.to_mut().set(Authority::Shadow, wish);
+        journal.clock = Some(clock.clone());
+        journal
     };
-    assert_eq!(journal.clock, Some(minute(3)));
-}
-
-#[tokio::test]
-async fn the_newer_of_both_times_is_found_again() {
-    for (beside, found) in [(None, 1), (Some(minute(0)), 1), (Some(minute(7)), 7)] {
-        let mut store = CountingStore {
-            bytes: Some(journal::encode(&isolated(None, 1))),
-            written: 0,
-            time: beside,
-        };
-        let (_, opened) = JournalKeeper::open(&mut store).await;
-        let JournalFound::Whole(journal) = opened else {
-            panic!("it was written whole");
-        };
-        assert_eq!(journal.clock, Some(minute(found)));
-    }
+    let (forged, honest) = (kept("2030-01-01T00:00:00Z", 1), kept("2026-01-01T00:00:00Z", 2));
+    keeper.save(lasting(&forged)).await.unwrap();
+    keeper.save(lasting(&honest)).await.unwrap();
+    assert_eq!(found(directory.path()).await.1, Some(honest));
 }

@@ -15,6 +15,9 @@ use crate::quarantine::ports::{Machine, Parts};
 /// The nucleus kills a component that does not end; the last record is worth half a second of that time.
 const LAST_LIMIT: Duration = Duration::from_millis(500);
 
+/// What is ordered is worth more: without its journal it ends with the agent, and a disk that tidies up takes a while.
+const LAST_JOURNAL_LIMIT: Duration = Duration::from_secs(3);
+
 /// This device, with its state directory. Clones share the threads that write: what a successor writes comes after what its
 /// predecessor wrote.
 #[derive(Clone)]
@@ -34,10 +37,11 @@ impl HostMachine {
         }
     }
 
-    /// Waits until the last record of an enforcer that has ended is on disk, but not for long.
+    /// Waits until the journal and the last record of an enforcer that has ended are on disk, but not for long.
     pub async fn last_words(&self) {
+        let journal = self.journal.ask_within(LAST_JOURNAL_LIMIT, |()| ());
         // Late or not: there is nothing more to do.
-        let _late = self.history.ask_within(LAST_LIMIT, |_| ()).await;
+        let _late = tokio::join!(journal, self.history.ask_within(LAST_LIMIT, |_| ()));
     }
 }
 

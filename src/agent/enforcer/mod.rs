@@ -83,9 +83,10 @@ impl<M: Machine> Enforcer<M> {
                 open = commands.arrive(wake) => if !open {
                     return;
                 },
-                more = self.history.written() => {
+                () = self.history.written() => {
                     self.tell_history();
-                    if more {
+                    // Only what came meanwhile: each write ends here, and what could not be written is the next pass's.
+                    if self.history.has_unwritten() {
                         self.history.record(self.clock.now());
                     }
                     continue;

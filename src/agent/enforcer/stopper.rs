@@ -19,6 +19,10 @@ use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::{MAX_SHOWN, State};
 
+/// Searches that may find more than there is room for: some thousand processes, and an agent freezes some hundred. The mark
+/// is no secret, and whoever puts it on his own processes again and again would have them let go and recorded for ever.
+const MAX_OVERFULL: u32 = 8;
+
 /// Stops and lets go.
 pub(super) struct Stopper<P> {
     processes: P,
@@ -27,6 +31,8 @@ pub(super) struct Stopper<P> {
     suspected: Vec<ProcessId>,
     /// Nobody is stopped by us whom the roll does not name.
     searched: bool,
+    /// Searches that found more than there is room for.
+    overfull: u32,
     spared: Vec<String>,
     left_running: Vec<String>,
     /// The plan names processes, which may start at any time.
@@ -54,6 +60,7 @@ impl<P: Processes> Stopper<P> {
             roll: Roll::restore(&journal.stopped),
             suspected,
             searched: false,
+            overfull: 0,
             spared: Vec::new(),
             left_running: Vec::new(),
             names_some: false,
@@ -173,12 +180,23 @@ impl<P: Processes> Stopper<P> {
         let remembered = self.roll.all().iter().map(|known| known.identity);
         let suspected = remembered.chain(self.suspected.iter().copied()).collect();
         let found = self.processes.frozen(suspected).await?;
+        let known = self.roll.all().len();
         let adopted = found
             .iter()
             .filter(|(process, stopped)| self.roll.adopt(process, *stopped, now.wall))
             .count();
         // Who finds no room is looked for again when others were let go.
         self.searched = adopted == found.len();
+        if !self.searched && self.roll.all().len() > known {
+            self.overfull += 1;
+        }
+        if self.overfull >= MAX_OVERFULL {
+            let left = found.len() - adopted;
+            tracing::error!(
+                "{left} more processes carry our mark than we ever freeze: somebody else puts it on them"
+            );
+            self.searched = true;
+        }
         Ok(())
     }
 

@@ -173,3 +173,19 @@ async fn who_was_found_stays_stopped_while_a_lost_order_may_have_named_him() {
     assert_eq!(bring(&mut successor, &plan(false, None), true).await, []);
     assert_eq!((shown(&successor), successor.freed()), (0, 1));
 }
+
+#[tokio::test]
+async fn somebody_elses_marks_are_looked_for_a_few_times_only() {
+    let fake = Fake::default();
+    let mut stopper = started(&fake);
+    let mut freed = Vec::new();
+    for _ in 0..100 {
+        // They put it on again, whatever is done.
+        fake.0.lock().unwrap().running.clear();
+        fake.0.lock().unwrap().stopped.extend(2_000..2_400);
+        bring(&mut stopper, &plan(false, None), false).await;
+        freed.push(stopper.freed());
+    }
+    assert!(freed[0] > 0, "control: found, and let go");
+    assert_eq!(freed[7], freed[99], "{freed:?}");
+}

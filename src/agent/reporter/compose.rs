@@ -4,7 +4,9 @@
 //! for everything left out. It only writes into the ledgers it is given, so that a copy shows what would be sent.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Reporter;
 use super::memory::{Ledgers, ReporterMemory};
@@ -12,7 +14,7 @@ use crate::agent::observer::intervals::Observation;
 use crate::cloud::topics;
 use crate::config::Config;
 use crate::host::clock;
-use crate::host::files::drop_directory::{self, MetricFiles};
+use crate::host::files::drop_directory;
 use crate::report::custom::collect::{MetricInputs, collect};
 use crate::report::custom::traffic::TrafficTotals;
 use crate::report::custom::{CustomMetric, MAX_METRICS, dropped};
@@ -26,7 +28,14 @@ const MAX_REASONS: usize = 16;
 /// What there is to report.
 pub(super) struct Material {
     pub(super) observation: Arc<Observation>,
-    pub(super) found: MetricFiles,
+    pub(super) dropped: DroppedMetrics,
+}
+
+/// Metrics of other programs, and why others are none.
+#[derive(Default)]
+pub(super) struct DroppedMetrics {
+    pub(super) metrics: Vec<CustomMetric>,
+    pub(super) faults: Vec<String>,
 }
 
 /// For whom a report is made, and with what it may be filled.
@@ -51,19 +60,6 @@ pub(super) struct ReportDraft {
 }
 
 impl Material {
-    /// Metrics of other programs, and why others are none.
-    pub(super) fn dropped(&self, config: &Config) -> (Vec<CustomMetric>, Vec<String>) {
-        let fresh = config.reporting.interval * FRESH_INTERVALS;
-        let (mut metrics, mut faults) = (Vec::new(), self.found.faults.clone());
-        for file in &self.found.files {
-            match dropped::read(file, fresh) {
-                Ok(metric) => metrics.extend(metric),
-                Err(why) => faults.push(why),
-            }
-        }
-        (metrics, faults)
-    }
-
     /// Traffic that was not told before.
     fn traffic(&self, untold: Option<TrafficTotals>) -> TrafficTotals {
         let newest = TrafficTotals::from(&self.observation.interval);
@@ -74,6 +70,21 @@ impl Material {
                 sum
             }
         }
+    }
+}
+
+impl DroppedMetrics {
+    /// Reads and parses them: some megabytes of whatever others wrote.
+    fn read(directory: &Path, fresh: Duration) -> Self {
+        let found = drop_directory::read(directory, clock::now().wall);
+        let (mut metrics, mut faults) = (Vec::new(), found.faults);
+        for file in &found.files {
+            match dropped::read(file, fresh) {
+                Ok(metric) => metrics.extend(metric),
+                Err(why) => faults.push(why),
+            }
+        }
+        Self { metrics, faults }
     }
 }
 
@@ -93,16 +104,16 @@ impl ReporterMemory {
 impl Reporter {
     /// Reads what other programs want reported. A directory that does not answer is left out, and no report waits for it
     /// a second time: what was last read of it may be wrong by now.
-    pub(super) async fn found(&self, config: &Config) -> MetricFiles {
+    pub(super) async fn dropped(&self, config: &Config) -> DroppedMetrics {
         let Some(path) = config.reporting.metrics_directory.clone() else {
-            return MetricFiles::default();
+            return DroppedMetrics::default();
         };
-        let source = path.clone();
-        let read = move || drop_directory::read(path.as_ref(), clock::now().wall);
+        let (source, fresh) = (path.clone(), config.reporting.interval * FRESH_INTERVALS);
+        let read = move || DroppedMetrics::read(path.as_ref(), fresh);
         let mut metrics = self.metrics.lock().await;
         let found = metrics.read(source.clone(), read).await;
-        found.unwrap_or_else(|why| MetricFiles {
-            files: Vec::new(),
+        found.unwrap_or_else(|why| DroppedMetrics {
+            metrics: Vec::new(),
             faults: vec![format!("{}: {why}", source.display())],
         })
     }
@@ -207,9 +218,8 @@ impl Reporter {
             metrics = collected.metrics;
             left_out.extend(collected.missing);
         }
-        let (found, faults) = material.dropped(occasion.config);
-        metrics.extend(found);
-        left_out.extend(faults);
+        metrics.extend(material.dropped.metrics.iter().cloned());
+        left_out.extend(material.dropped.faults.iter().cloned());
         one_of_each_name(&mut metrics, left_out);
         if !occasion.custom && !metrics.is_empty() {
             left_out.push("custom metrics: the service refused a report with them as invalid".to_owned());

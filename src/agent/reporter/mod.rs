@@ -157,10 +157,10 @@ impl Reporter {
             newest = next;
         }
         if work.config.reporting.enabled {
-            let found = self.found(&work.config).await;
+            let dropped = self.dropped(&work.config).await;
             let material = Material {
                 observation: newest,
-                found,
+                dropped,
             };
             self.report(material, work).await;
         } else {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::compose::Material;
+use super::compose::{DroppedMetrics, Material};
 use super::{Reporter, Work};
 use crate::agent::observer::intervals::NotEarly;
 use crate::config::Config;
@@ -95,7 +95,7 @@ impl Reporter {
         let observation = observation.map_err(|error| crate::error_text(&error))?;
         Ok(Material {
             observation: Arc::new(observation),
-            found: self.found(config).await,
+            dropped: self.dropped(config).await,
         })
     }
 
@@ -162,7 +162,10 @@ impl Reporter {
         for (name, kind) in own.flat_map(|setting| settings::metrics(setting, &interfaces)) {
             metrics.metrics.push((name, kind.metric_type().to_owned()));
         }
-        let (files, faults) = material.dropped(config);
+        let DroppedMetrics {
+            metrics: files,
+            faults,
+        } = material.dropped;
         for metric in files {
             let name = metric.name;
             if metrics.metrics.iter().any(|(known, _)| *known == name) {

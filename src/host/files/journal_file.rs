@@ -13,7 +13,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::{FileError, read, replace, set_aside};
 use crate::error_text;
 use crate::host::worker::{Worker, WorkerError};
-use crate::quarantine::orders::trusted_time::KeptTime;
+use crate::quarantine::orders::trusted_time::TimeBeside;
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
 use crate::quarantine::proof::journal::{self, Journal};
 
@@ -111,18 +111,28 @@ impl JournalStore for JournalFile {
         }
     }
 
+    fn leave(&mut self, journal: Arc<Journal<'static>>) {
+        let path = self.path.clone();
+        // A disk that is that far behind has no place for it either.
+        let _unwritten = self.disk.begin(move |()| {
+            if let Err(error) = replace(&path, &journal::encode(&journal)) {
+                tracing::error!("{}", error_text(&error));
+            }
+        });
+    }
+
     async fn set_aside(&mut self) -> Result<PathBuf, String> {
         self.ask(WRITE_LIMIT, set_aside).await
     }
 
-    async fn read_time(&mut self) -> Option<KeptTime> {
+    async fn read_time(&mut self) -> Option<TimeBeside> {
         let found = self.ask(READ_LIMIT, |path| read(&beside(path))).await;
         // What cannot be read is no newer time.
         serde_json::from_slice(&found.ok()??).ok()
     }
 
-    fn keep_time(&mut self, time: &KeptTime) {
-        let (path, time) = (beside(&self.path), time.clone());
+    fn keep_time(&mut self, time: TimeBeside) {
+        let path = beside(&self.path);
         // A minute later there is another one.
         let _unknown = self.disk.begin(move |()| {
             let text = serde_json::to_vec(&time).unwrap_or_default();

@@ -20,6 +20,7 @@ use pnet::packet::ipv6::Ipv6Packet;
 use pnet::packet::udp::UdpPacket;
 use tokio::sync::mpsc;
 
+use crate::host::priority::Priority;
 use crate::quarantine::lifelines::dns_answers::{Datagram, DatagramDirection, MAX_MESSAGE, PORT};
 
 /// Headers before the longest message: 60 bytes of IPv4 with all its options, 8 of UDP.
@@ -99,6 +100,8 @@ impl DnsTap {
         let (stop, stopped) = UnixStream::pair()?;
         let (tell, found) = mpsc::channel(1);
         let read = move || {
+            // The thread that decides started this one, and others decide how much there is to read.
+            Priority::Ordinary.take();
             if let Err(error) = self.read_until(&stopped, &mut look, &tell) {
                 // Nobody may listen any more.
                 let _ = tell.blocking_send(Err(error));

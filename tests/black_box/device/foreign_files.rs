@@ -291,3 +291,26 @@ lab_test!(a_source_on_a_file_system_that_hangs_holds_up_nothing, || {
     orders_are_obeyed(&stage);
     stops_in_time(&mut stage);
 });
+
+lab_test!(
+    metrics_as_large_as_they_may_be_are_read_beside_the_thread_that_decides,
+    || {
+        let mut stage = ready(options());
+        let metrics = stage.site.directory().join("large");
+        std::fs::create_dir(&metrics).unwrap();
+        // Valid, and one for each place there is: 6 MB to be parsed, longer than any turn may take.
+        let list = vec!["1"; 32_000].join(",");
+        for number in 0..100 {
+            let file = metrics.join(format!("large{number}.json"));
+            std::fs::write(file, format!("{{\"number_list\":[{list}]}}")).unwrap();
+        }
+        look_around(&mut stage, 0, &metrics);
+        let read = |s: &Value| joined(&s["reports"]["leftOut"]).contains("large");
+        stage
+            .wait_status(LIMIT, "read, and too large to be reported", read)
+            .unwrap();
+        orders_are_obeyed(&stage);
+        // The stage looks at the turns when it ends.
+        stops_in_time(&mut stage);
+    }
+);

@@ -63,6 +63,28 @@ lab_test!(one_edit_between_load_and_listing_is_undone, || {
     release(&stage);
 });
 
+lab_test!(a_load_of_nothing_is_nobodys_edit, || {
+    let mut stage = ready(options());
+    let broken = "echo 'nft: error while loading shared libraries' >&2; exit 127";
+    let script = NftScript::start(&mut stage, broken).unwrap();
+    connected_and_released(&stage);
+    isolate(&stage);
+    // Released while the rules are gone and cannot be put back: then there is nothing to be loaded, and nothing to be removed.
+    script.activate().unwrap();
+    stage.nft(&["flush", "ruleset"]).unwrap();
+    let told = |s: &Value| joined(&s["enforcement"]["faults"]).contains("shared libraries");
+    stage.wait_status(LIMIT, "the fault", told).unwrap();
+    let before = stage.status()["enforcement"]["reasserted"].clone();
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    let wanted = |s: &Value| s["enforcement"]["wanted"] == "normal";
+    stage.wait_status(LIMIT, "the release has come", wanted).unwrap();
+    script.deactivate().unwrap();
+    let status = stage.wait_phase(LIMIT, "released").unwrap();
+    let log = stage.agent_output();
+    assert!(!log.contains("while they were loaded"), "{log}");
+    assert_eq!(status["enforcement"]["reasserted"], before, "{status}");
+});
+
 lab_test!(an_nft_whose_library_is_missing_proves_nothing, || {
     let mut stage = ready(options());
     let broken = r#"
@@ -196,6 +218,24 @@ lab_test!(
             isolate(&stage);
             release(&stage);
         }
+        // Other hosts are blocked, one after the other: only elements of sets change.
+        for last in 1..=8 {
+            let remotes: Vec<String> = (1..=last).map(|host| format!("203.0.113.{host}")).collect();
+            let order = json!({"posture": "restrict", "block": {"remotes": remotes}});
+            stage.desire(&json!({"quarantine": order})).unwrap();
+            let held = |s: &Value| {
+                let blocked = s["enforcement"]["orders"][0]["block"]["remotes"].as_array();
+                blocked.is_some_and(|blocked| blocked.len() == last)
+                    && s["enforcement"]["phase"] == "enforced"
+            };
+            stage.wait_status(LIMIT, "blocked", held).unwrap();
+        }
+        release(&stage);
+        assert_eq!(
+            stage.status()["enforcement"]["reasserted"],
+            0,
+            "nobody touched ours"
+        );
         assert!(others.is_running(), "{busy}");
         std::fs::write(stop, "").unwrap();
         others.wait_exit(LIMIT).unwrap();

@@ -8,7 +8,7 @@ use edgewarden_lab::stage::Stage;
 use edgewarden_lab::stage::preload::{HANGING_SYNC, Hang};
 use serde_json::{Value, json};
 
-use crate::common::agent::restart;
+use crate::common::agent::{restart, restart_as};
 use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release};
 
 /// The stage with its agent on such a disk.
@@ -123,4 +123,35 @@ lab_test!(a_disk_that_does_not_answer_keeps_no_rule_away, || {
         .wait_status(LIMIT, "the history is on disk", recorded)
         .unwrap();
     release(&stage);
+});
+
+lab_test!(an_agent_that_ends_waits_a_while_for_what_is_late_on_disk, || {
+    let mut stage = ready(options());
+    let disk = on_a_disk_that_hangs(&mut stage);
+    let orders: [(&str, &[&str]); 2] = [("isolate", &[]), ("normal", &["release"])];
+    for (posture, then) in orders {
+        disk.begin().unwrap();
+        // Of the operator, whom nobody asks again.
+        done(&stage, &["quarantine", "--reason", posture]);
+        let late = |s: &Value| s["enforcement"]["posture"] == "isolate" && told(s, "journalNotWritten");
+        stage
+            .wait_status(LIMIT, "in force, and not on disk", late)
+            .unwrap();
+        // What was late before must not be the last word.
+        if !then.is_empty() {
+            done(&stage, then);
+        }
+        let agent = stage.agent.as_mut().unwrap();
+        agent.terminate().unwrap();
+        // As long as a flash card goes on to tidy up.
+        std::thread::sleep(Duration::from_millis(1_500));
+        disk.end().unwrap();
+        agent.wait_exit(LIMIT).unwrap();
+        let [preload, switch] = disk.environment();
+        restart_as(&mut stage, "env", &[&preload, &switch]);
+        let survived =
+            |s: &Value| s["enforcement"]["posture"] == posture && s["cloud"]["channelWorks"] == true;
+        stage.wait_status(LIMIT, "as it was", survived).unwrap();
+        assert_eq!(stage.has_table().unwrap(), posture == "isolate");
+    }
 });

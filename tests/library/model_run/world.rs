@@ -11,7 +11,7 @@ use edgewarden::moment::Now;
 use edgewarden::process::{Process, ProcessId};
 use edgewarden::quarantine::history::Event;
 use edgewarden::quarantine::orders::order::{Order, ProcessAction, ProcessMatch, ProcessRule};
-use edgewarden::quarantine::orders::trusted_time::KeptTime;
+use edgewarden::quarantine::orders::trusted_time::TimeBeside;
 use edgewarden::quarantine::plan::Plan;
 use edgewarden::quarantine::ports::{
     Clock, HistoryStore, JournalStore, Machine, Parts, Processes, Signal, SignalFailure, Sockets,
@@ -98,7 +98,7 @@ pub(super) struct World {
     /// What the disk has taken and not written yet; a crash loses it.
     pub(super) late_journal: Option<Vec<u8>>,
     /// Beside the journal.
-    kept_time: Option<KeptTime>,
+    kept_time: Option<TimeBeside>,
     /// Whether the only other process is stopped.
     pub(super) rogue_frozen: bool,
 }
@@ -239,16 +239,20 @@ impl JournalStore for FakeDisk {
         WriteOutcome::Done
     }
 
+    fn leave(&mut self, _: Arc<Journal<'static>>) {
+        // Whoever ends here crashes.
+    }
+
     async fn set_aside(&mut self) -> Result<PathBuf, String> {
         Ok(PathBuf::from("journal.damaged"))
     }
 
-    async fn read_time(&mut self) -> Option<KeptTime> {
+    async fn read_time(&mut self) -> Option<TimeBeside> {
         self.0.lock().unwrap().kept_time.clone()
     }
 
-    fn keep_time(&mut self, time: &KeptTime) {
-        self.0.lock().unwrap().kept_time = Some(time.clone());
+    fn keep_time(&mut self, time: TimeBeside) {
+        self.0.lock().unwrap().kept_time = Some(time);
     }
 }
 
@@ -330,8 +334,12 @@ impl HistoryStore for NoHistory {
 
     fn record(&mut self, _: Now) {}
 
-    async fn written(&mut self) -> bool {
-        std::future::pending().await
+    fn has_unwritten(&self) -> bool {
+        false
+    }
+
+    async fn written(&mut self) {
+        std::future::pending::<()>().await;
     }
 
     fn end(&self) -> Option<HistoryEnd> {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::history::Event;
 use super::orders::order::Order;
-use super::orders::trusted_time::KeptTime;
+use super::orders::trusted_time::TimeBeside;
 use super::plan::Plan;
 use super::proof::journal::Journal;
 use super::proof::obstacle::Obstacle;
@@ -211,14 +211,17 @@ pub trait JournalStore: Send {
     /// What became of the write that was late; [`WriteOutcome::Late`] while it is still under way.
     fn late_outcome(&mut self) -> WriteOutcome;
 
+    /// Has a last journal written after the write that is late; nothing waits for it.
+    fn leave(&mut self, journal: Arc<Journal<'static>>);
+
     /// Puts a journal that cannot be read aside and says where it is, or why it is not.
     fn set_aside(&mut self) -> impl Future<Output = Result<PathBuf, String>> + Send;
 
     /// The newest time that was kept beside the journal, if there is one.
-    fn read_time(&mut self) -> impl Future<Output = Option<KeptTime>> + Send;
+    fn read_time(&mut self) -> impl Future<Output = Option<TimeBeside>> + Send;
 
     /// Keeps a newer time beside the journal, which may be large; nothing waits for it.
-    fn keep_time(&mut self, time: &KeptTime);
+    fn keep_time(&mut self, time: TimeBeside);
 }
 
 /// Where the history is kept.
@@ -235,9 +238,11 @@ pub trait HistoryStore: Send {
     /// Has what was noted written; nothing waits for it.
     fn record(&mut self, now: Now);
 
-    /// Waits until [`HistoryStore::end`] or [`HistoryStore::fault`] may say something else than before; gives whether something
-    /// was noted meanwhile. Cancel-safe.
-    fn written(&mut self) -> impl Future<Output = bool> + Send;
+    /// Whether something was noted that no write has taken.
+    fn has_unwritten(&self) -> bool;
+
+    /// Waits until [`HistoryStore::end`] or [`HistoryStore::fault`] may say something else than before; cancel-safe.
+    fn written(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Where the history ends on disk.
     fn end(&self) -> Option<HistoryEnd>;

@@ -70,7 +70,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let found = self.kernel.compare(&present, &ruleset, None, now.wall).await;
         let found = found.map_err(one)?;
         let after = self.kernel.generation().await.map_err(one)?;
-        // One more than before, or none where nothing had to be removed: there was no other transaction at all.
+        // As before: there was nothing to load. One more: there was no other transaction at all.
         let alone = [before, before.wrapping_add(1)].contains(&after)
             || self.kernel.only_ours(after).await.map_err(one)?;
         if !alone {

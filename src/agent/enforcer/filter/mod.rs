@@ -242,7 +242,6 @@ impl<F: PacketFilter> FilterKeeper<F> {
 
     fn is_untouched(&self, ruleset: &Ruleset, generation: u32, now: Now) -> bool {
         self.held.as_ref().is_some_and(|held| {
-            let live = || held.ruleset.elements.clone().live(now.wall);
             let every = if ruleset.tables.is_empty() {
                 TRY_EVERY
             } else {
@@ -251,8 +250,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             held.generation == Some(generation)
                 && held.ruleset.same_structure(ruleset)
                 && now.uptime.saturating_sub(held.listed) < every
-                && (held.ruleset.elements == ruleset.elements || live() == ruleset.elements)
-        })
+        }) && self.is_same_order(ruleset, now)
     }
 
     /// Changes elements alone where that is all that differs; gives the generation afterwards.
@@ -328,7 +326,9 @@ impl<F: PacketFilter> FilterKeeper<F> {
             });
             return Ok(true);
         }
-        if same && !ruleset.tables.is_empty() {
+        // Elements that were ordered since are missing by nobody's doing.
+        let as_ordered = self.is_same_order(ruleset, now);
+        if same && !ruleset.tables.is_empty() && (as_ordered || !untouched) {
             let what = if fits {
                 "a rule was rewritten".to_owned()
             } else {
@@ -337,6 +337,14 @@ impl<F: PacketFilter> FilterKeeper<F> {
             self.note_tampering(&what);
         }
         Ok(false)
+    }
+
+    /// Whether the kernel should hold the elements that it was told to hold last.
+    fn is_same_order(&self, ruleset: &Ruleset, now: Now) -> bool {
+        self.held.as_ref().is_some_and(|held| {
+            let elements = &held.ruleset.elements;
+            *elements == ruleset.elements || elements.clone().live(now.wall) == ruleset.elements
+        })
     }
 
     fn note_tampering(&mut self, what: &str) {

@@ -181,7 +181,12 @@ impl HistoryStore for HistoryKeeper {
         }
     }
 
-    async fn written(&mut self) -> bool {
+    fn has_unwritten(&self) -> bool {
+        let inbox = lock(&self.inbox);
+        !inbox.events.is_empty() || inbox.overflowed > 0
+    }
+
+    async fn written(&mut self) {
         let Some(write) = &mut self.under_way else {
             return std::future::pending().await;
         };
@@ -192,7 +197,7 @@ impl HistoryStore for HistoryKeeper {
                     write.late = None;
                     let why = format!("it has not answered for {} s", LIMIT.as_secs());
                     self.fault = Some(behind(&why));
-                    return false;
+                    return;
                 }
             },
             None => (&mut write.answer).await,
@@ -202,7 +207,6 @@ impl HistoryStore for HistoryKeeper {
         if let Ok(Some(written)) = answer {
             (self.end, self.fault) = written;
         }
-        !lock(&self.inbox).events.is_empty()
     }
 
     fn end(&self) -> Option<HistoryEnd> {

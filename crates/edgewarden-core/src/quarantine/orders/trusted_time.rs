@@ -38,6 +38,24 @@ impl KeptTime {
     }
 }
 
+/// The trusted time as it is kept beside a journal that need not be written again for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeBeside {
+    /// The newest trusted time.
+    #[serde(flatten)]
+    pub kept: KeptTime,
+    /// What the journal says that it was kept beside.
+    pub journal: Option<KeptTime>,
+}
+
+impl TimeBeside {
+    /// The time, if it is newer than what this journal says. The later one of two is no sign of that: the service's time
+    /// moves it back, too.
+    pub fn newer_than(self, journal: Option<&KeptTime>) -> Option<KeptTime> {
+        (self.journal.as_ref() == journal).then_some(self.kept)
+    }
+}
+
 /// A time that is trusted, and the uptime at which it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedClock {
