@@ -90,6 +90,11 @@ impl Enforcement {
         self.handle.shadow_heard().await
     }
 
+    /// How long ago the newest state was published.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.handle.silent_for()
+    }
+
     /// The newest state, and its changes.
     pub(crate) fn state(&self) -> watch::Receiver<State> {
         self.handle.state()

@@ -172,22 +172,21 @@ impl Programs {
     /// # Errors
     /// It cannot be talked to.
     pub(crate) fn finish(&mut self, mut running: Running) -> io::Result<Option<Ended>> {
-        let said = listen(&mut running);
-        if let Ok(Some((output, complaint))) = said {
-            if has_ended(&running.child, running.end)? {
-                let status = running.child.wait()?;
-                return Ok(Some(Ended {
-                    output,
-                    complaint,
-                    status,
-                }));
-            }
-        } else if let Err(error) = said {
+        let said = listen(&mut running).and_then(|said| {
+            let ended = said.is_some() && has_ended(&running.child, running.end)?;
+            Ok(said.filter(|_| ended))
+        });
+        // Whatever else happened, it is not left to itself.
+        let Ok(Some((output, complaint))) = said else {
             self.kill(running.child);
-            return Err(error);
-        }
-        self.kill(running.child);
-        Ok(None)
+            return said.map(|_| None);
+        };
+        let status = running.child.wait()?;
+        Ok(Some(Ended {
+            output,
+            complaint,
+            status,
+        }))
     }
 
     fn kill(&mut self, mut child: Child) {

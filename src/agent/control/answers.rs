@@ -42,9 +42,10 @@ impl Answers<GetStatus> for Server {
         let look = self.enforcer.ask(EnforcerCommand::Look);
         let looked = tokio::time::timeout(LOOK_LIMIT, look).await;
         let mut status = self.status();
-        if looked.is_err() {
-            // What it said last was true then.
-            let seconds = LOOK_LIMIT.as_secs();
+        // One that has said something meanwhile is busy, not silent: its state is fresh.
+        let silent = self.enforcer.silent_for();
+        if looked.is_err() && silent >= LOOK_LIMIT {
+            let seconds = silent.as_secs();
             status
                 .enforcement
                 .claim_nothing(Obstacle::EnforcerSilent { seconds });

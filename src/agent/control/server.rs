@@ -5,6 +5,7 @@
 //! is answered ([`super::answers`]).
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +59,7 @@ impl Server {
         let server = Arc::new(self);
         let mut warned = false;
         loop {
-            match listen(&server.socket) {
+            match server.listen().await {
                 Ok(listener) => Arc::clone(&server).accept(listener).await,
                 Err(error) if !warned => {
                     tracing::warn!("no control socket: {error}");
@@ -68,6 +69,13 @@ impl Server {
             }
             tokio::time::sleep(LIMIT).await;
         }
+    }
+
+    /// Makes the socket, where its file system answers.
+    async fn listen(&self) -> Result<UnixListener, String> {
+        let socket = self.socket.clone();
+        let made = beside(&self.lines, move || make_socket(&socket)).await?;
+        UnixListener::from_std(made).map_err(|error| error.to_string())
     }
 
     async fn accept(self: Arc<Self>, listener: UnixListener) {
@@ -155,14 +163,15 @@ pub(super) async fn beside<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(format!("no answer could be made: {}", error_text(&error))))
 }
 
-fn listen(socket: &Path) -> Result<UnixListener, String> {
+fn make_socket(socket: &Path) -> Result<StdListener, String> {
     if let Some(directory) = socket.parent() {
         files::make_directory(directory).map_err(|error| error_text(&error))?;
     }
     // A socket left by an agent that was killed.
     files::remove(socket).map_err(|error| error_text(&error))?;
     let failed = |error: std::io::Error| format!("{}: {error}", socket.display());
-    let listener = UnixListener::bind(socket).map_err(failed)?;
+    let listener = StdListener::bind(socket).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(listener)
 }

@@ -1,7 +1,7 @@
 //! What can be asked of enforcement, and how: a mailbox that outlives the task that empties it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -102,6 +102,8 @@ pub(super) type Envelope = (EnforcerCommand, Option<oneshot::Sender<State>>);
 pub struct Handle {
     commands: mpsc::Sender<Envelope>,
     state: watch::Receiver<State>,
+    /// When the newest state was published.
+    spoke: Arc<StdMutex<Instant>>,
 }
 
 /// Commands on their way.
@@ -138,7 +140,8 @@ impl Commands {
 pub struct Mailbox {
     /// Locked by the task that empties it; free again when that ends, however it ends.
     pub(super) commands: Arc<Mutex<Commands>>,
-    pub(super) state: watch::Sender<State>,
+    state: watch::Sender<State>,
+    spoke: Arc<StdMutex<Instant>>,
 }
 
 /// A handle and its mailbox.
@@ -146,21 +149,30 @@ pub struct Mailbox {
 pub fn mailbox() -> (Handle, Mailbox) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (publish, state) = watch::channel(State::default());
+    let spoke = Arc::new(StdMutex::new(Instant::now()));
     let mailbox = Mailbox {
         commands: Arc::new(Mutex::new(Commands {
             arriving: receiver,
             arrived: VecDeque::new(),
         })),
         state: publish,
+        spoke: Arc::clone(&spoke),
     };
     let handle = Handle {
         commands: sender,
         state,
+        spoke,
     };
     (handle, mailbox)
 }
 
 impl Mailbox {
+    /// Says what may be said of enforcement now.
+    pub(super) fn publish(&self, state: State) {
+        *crate::lock(&self.spoke) = Instant::now();
+        self.state.send_replace(state);
+    }
+
     /// What is said of enforcement, and its changes.
     pub(crate) fn states(&self) -> watch::Receiver<State> {
         self.state.subscribe()
@@ -200,6 +212,11 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(EnforcerCommand::ShadowHeard { reply }).await;
         answer.await
+    }
+
+    /// How long ago the newest state was published.
+    pub fn silent_for(&self) -> Duration {
+        crate::lock(&self.spoke).elapsed()
     }
 
     /// The newest state, and its changes.

@@ -196,7 +196,7 @@ impl<M: Machine> Enforcer<M> {
         if self.state.history != end || self.state.history_fault != fault {
             self.state.history = end;
             self.state.history_fault = fault;
-            self.mailbox.state.send_replace(self.state.clone());
+            self.mailbox.publish(self.state.clone());
         }
     }
 

@@ -251,7 +251,7 @@ impl<M: Machine> Enforcer<M> {
                 .note(self.clock.now(), Event::Failed { faults: news });
         }
         self.state = state;
-        self.mailbox.state.send_replace(self.state.clone());
+        self.mailbox.publish(self.state.clone());
     }
 
     /// Confirms, widens, gives up or puts back; gives how long until the next pass is wanted, at once after such a turn.

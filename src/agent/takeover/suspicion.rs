@@ -15,8 +15,10 @@ use crate::process::ProcessId;
 const MUTE: Duration = Duration::from_secs(10);
 /// Its socket is not there: it may be starting, and the journal alone may take 60 s of that, the rest of the start 20.
 const UNREACHABLE: Duration = Duration::from_secs(90);
-/// Its enforcer does not answer: longer than all the limits together that a pass may wait for (netlink, processes, sockets,
-/// journal), so that one whose kernel is slow is not taken for dead.
+/// Seconds for which its enforcer has said nothing: one that is slow (a busy kernel, an nft that takes its time) says
+/// something within a pass, and one that is stuck begins anew by itself after four minutes. This one has not.
+const SILENT: u64 = 300;
+/// Its enforcer has failed, and no other one has begun by then, or says nothing.
 const ENFORCER: Duration = Duration::from_secs(30);
 /// Its nucleus takes us, and not it: its client tries again after ten seconds at most, so it was refused at least once while
 /// we were taken. A nucleus that merely restarts takes nobody meanwhile, and begins this time anew.
@@ -68,12 +70,14 @@ pub(super) enum Said {
 /// Reads the status of an agent, which may be of another version.
 pub(super) fn said(status: &Value) -> Said {
     let obstacles = status.pointer("/enforcement/obstacles").and_then(Value::as_array);
-    let kinds = obstacles
-        .into_iter()
-        .flatten()
-        .filter_map(|obstacle| obstacle["kind"].as_str());
-    for kind in kinds {
-        if matches!(kind, "enforcerSilent" | "enforcerFailed") {
+    for obstacle in obstacles.into_iter().flatten() {
+        let kind = obstacle["kind"].as_str().unwrap_or_default();
+        let gone = match kind {
+            "enforcerFailed" => true,
+            "enforcerSilent" => obstacle["seconds"].as_u64() >= Some(SILENT),
+            _ => false,
+        };
+        if gone {
             return Said::EnforcerGone(format!("says of its enforcer: {kind}"));
         }
     }
@@ -203,10 +207,12 @@ mod tests {
         assert_eq!(status("connected", json!([])), Said::Connected);
         let other = json!([{"kind": "journalNotWritten", "why": "x"}]);
         assert_eq!(status("connected", other), Said::Connected);
-        for kind in ["enforcerSilent", "enforcerFailed"] {
-            let obstacles = json!([{"kind": kind}]);
+        let silent = |seconds: u64| json!([{"kind": "enforcerSilent", "seconds": seconds}]);
+        for obstacles in [json!([{"kind": "enforcerFailed"}]), silent(SILENT)] {
             assert!(matches!(status("connected", obstacles), Said::EnforcerGone(_)));
         }
+        let slow = status("connected", silent(SILENT - 1));
+        assert_eq!(slow, Said::Connected, "it is slow, or begins anew");
         let refused = "not connected: the nucleus refused us";
         assert_eq!(status(refused, json!([])), Said::Away(refused.to_owned()));
         assert!(matches!(said(&Value::Null), Said::Away(_)));

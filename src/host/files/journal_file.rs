@@ -126,7 +126,8 @@ impl JournalStore for JournalFile {
     }
 
     async fn read_time(&mut self) -> Option<TimeBeside> {
-        let found = self.ask(READ_LIMIT, |path| read(&beside(path))).await;
+        // The journal was read a moment ago; without this an order ends late at worst.
+        let found = self.ask(WRITE_LIMIT, |path| read(&beside(path))).await;
         // What cannot be read is no newer time.
         serde_json::from_slice(&found.ok()??).ok()
     }

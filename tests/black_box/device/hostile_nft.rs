@@ -145,7 +145,7 @@ lab_test!(an_nft_that_hangs_is_told_and_the_agent_goes_on, || {
         "everything else goes on: {status}"
     );
     let page = done(&stage, &["status"]);
-    assert!(page.contains("has not answered for"), "{page}");
+    assert!(page.contains("has said nothing for"), "{page}");
     script.deactivate().unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);

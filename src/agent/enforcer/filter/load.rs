@@ -80,7 +80,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         if !found.differences.is_empty() {
             return Err(found.differences.into_iter().map(differs).collect());
         }
-        if !self.devices_hold(&ruleset).await {
+        if !self.devices_hold(&ruleset).await.map_err(one)? {
             return Err(vec![Obstacle::EgressDiffers]);
         }
         self.posture = Some(mission.posture());

@@ -220,7 +220,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let (ruleset, hooks) = self.rules(mission, isolation, now).await;
         let generation = self.kernel.generation().await.map_err(one)?;
         // An interface that leaves takes its hook with it, without any transaction.
-        if self.is_untouched(&ruleset, generation, now) && self.devices_hold(&ruleset).await {
+        if self.is_untouched(&ruleset, generation, now) && self.devices_hold(&ruleset).await.map_err(one)? {
             // A kernel that did not answer in between has done nothing in between.
             self.posture = self.held.as_ref().map(|held| held.posture);
             return Ok(KernelTouch::AsBefore);
@@ -307,7 +307,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         }
         let same = held.as_ref().is_some_and(|held| held.same_structure(ruleset));
         let known = if held.is_some() {
-            same && self.devices_hold(ruleset).await
+            same && self.devices_hold(ruleset).await?
         } else {
             ruleset.tables.is_empty()
         };
@@ -376,16 +376,16 @@ impl<F: PacketFilter> FilterKeeper<F> {
     }
 
     /// Whether the egress chain is on just the interfaces it should be on.
-    async fn devices_hold(&mut self, ruleset: &Ruleset) -> bool {
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    async fn devices_hold(&mut self, ruleset: &Ruleset) -> Result<bool, Obstacle> {
         let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
         let wanted: BTreeSet<String> = chains
             .flat_map(|chain| &chain.devices)
             .map(|device| device.name.clone())
             .collect();
-        self.kernel
-            .egress_devices()
-            .await
-            .is_ok_and(|found| found == wanted)
+        Ok(self.kernel.egress_devices().await? == wanted)
     }
 
     /// What may be said of it.

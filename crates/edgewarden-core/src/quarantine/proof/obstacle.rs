@@ -94,9 +94,9 @@ pub enum Obstacle {
         why: String,
     },
     /// The task that enforces was asked how things stand, and has not said.
-    #[error("the task that enforces has not answered for {seconds} s; what the kernel holds is not known")]
+    #[error("the task that enforces has said nothing for {seconds} s; what the kernel holds is not known")]
     EnforcerSilent {
-        /// How long it was waited for.
+        /// Since its newest word.
         seconds: u64,
     },
     /// The task that enforces ended and is started again.
