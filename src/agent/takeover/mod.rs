@@ -5,8 +5,8 @@
 //! that is stopped, hangs, or was left behind by a nucleus that died holds the lock for ever and obeys nobody: it is told to
 //! end, and then made to. The journal says what goes on, as after any end.
 //! Invariants: nothing here blocks the thread; only an agent is signalled, through its pidfd and start time (`holder`); it
-//! was found deaf by every look for a stated time (`suspicion`); whoever takes over is not deaf in the same way, so two
-//! agents never end each other in turn.
+//! was found deaf by every look for a stated time (`suspicion`); whoever takes over for want of a nucleus has one, so two
+//! agents do not end each other in turn. Absent: a cure for an enforcer that fails in each of them alike.
 
 mod holder;
 mod predecessor;
