@@ -40,8 +40,14 @@ pub const PACKAGES: &[Package] = &[
         reason: "the lab's broker, in place of AWS IoT Core",
     },
     Package {
+        name: "e2fsprogs",
+        programs: &["mkfs.ext4"],
+        probe: &[],
+        reason: "the tests freeze a file system of their own under the agent",
+    },
+    Package {
         name: "util-linux",
-        programs: &["unshare", "nsenter"],
+        programs: &["unshare", "nsenter", "fsfreeze"],
         probe: &[],
         reason: "the tests enter namespaces of their own with it",
     },

@@ -6,6 +6,7 @@ mod cheap_questions;
 mod crash;
 mod foreign_files;
 mod frozen;
+mod frozen_disk;
 mod history;
 mod hostile_log;
 mod hostile_nft;
