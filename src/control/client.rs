@@ -147,13 +147,25 @@ fn exchange<T: DeserializeOwned>(
 fn talk(stream: &mut UnixStream, request: &Request, limit: Duration) -> io::Result<String> {
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    stream.write_all(request_line(request)?.as_bytes())?;
+    let request = request_line(request)?;
+    let written = stream.write_all(request.as_bytes());
+    written.map_err(|error| silence(error, limit))?;
     let mut answer = String::new();
-    BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;
+    let read = BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer);
+    read.map_err(|error| silence(error, limit))?;
     if answer.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(answer)
+}
+
+/// A limit that has passed, in words: the kernel's own are "Resource temporarily unavailable".
+fn silence(error: io::Error, limit: Duration) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        let text = format!("it said nothing within {} s", limit.as_secs());
+        return io::Error::new(io::ErrorKind::TimedOut, text);
+    }
+    error
 }
 
 #[cfg(test)]
@@ -201,6 +213,16 @@ mod tests {
         let error = ask(&socket, GetStatus {}).unwrap_err();
         assert_eq!(agent.join().unwrap(), "{\"protocol\":1,\"command\":\"status\"}\n");
         error
+    }
+
+    #[test]
+    fn silence_is_told_in_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let _nobody_reads = UnixListener::bind(&socket).unwrap();
+        let asked = ask_json_within(&socket, GetStatus {}, Duration::from_secs(1), |_| Ok(()));
+        let text = crate::error_text(&asked.unwrap_err());
+        assert!(text.ends_with("it said nothing within 1 s"), "{text}");
     }
 
     #[test]

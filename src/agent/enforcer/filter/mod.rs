@@ -301,8 +301,8 @@ impl<F: PacketFilter> FilterKeeper<F> {
             }
         };
         self.posture = self.seen(&tables, &found.fingerprint);
-        if tables.is_empty() {
-            // Nothing was listed, so nothing has shown yet that an order could be carried out.
+        if tables.is_empty() && ruleset.tables.is_empty() {
+            // Nothing was listed and nothing will be loaded: nothing has shown yet that an order could be carried out.
             self.kernel.try_out().await?;
         }
         let same = held.as_ref().is_some_and(|held| held.same_structure(ruleset));
