@@ -13,9 +13,10 @@ use std::time::Duration;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::watch;
 
-use super::enforcer::{Enforcer, EnforcerCommand, EnforcerSettings, Handle, HostMachine, Mailbox, mailbox};
+use super::enforcer::{
+    Enforcer, EnforcerCommand, EnforcerSettings, Handle, HostMachine, Mailbox, UnwrittenPreview, mailbox,
+};
 use crate::quarantine::orders::order::Order;
-use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::proof::journal::ShadowVersion;
 use crate::quarantine::proof::state::State;
 
@@ -81,7 +82,7 @@ impl Enforcement {
     }
 
     /// What is done, or would be if the operator gave `order`; `None` when the enforcer failed meanwhile.
-    pub(crate) async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<PlanPreview>> {
+    pub(crate) async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<UnwrittenPreview>> {
         self.handle.plan(order).await
     }
 

@@ -132,7 +132,7 @@ impl Answers<PreviewPlan> for Server {
         };
         let order = beside(&self.lines, read).await?;
         let preview = self.enforcer.plan(order).await.ok_or_else(stopping)?;
-        Ok(*preview)
+        beside(&self.lines, move || Ok(preview.write())).await
     }
 }
 

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::preview::UnwrittenPreview;
 use crate::config::{IsolationConfig, Mode};
 use crate::document::fault::Fault;
 use crate::process::ProcessId;
 use crate::quarantine::lifelines::lifeline::Endpoint;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
-use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::ports::FilterChange;
 use crate::quarantine::proof::journal::ShadowVersion;
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -68,7 +68,7 @@ pub enum EnforcerCommand {
         /// The order, if there is one.
         order: Option<Box<Order>>,
         /// Who asks.
-        reply: oneshot::Sender<Box<PlanPreview>>,
+        reply: oneshot::Sender<Box<UnwrittenPreview>>,
     },
     /// The configuration changed.
     Settings(Box<EnforcerSettings>),
@@ -200,7 +200,7 @@ impl Handle {
     }
 
     /// What is done now, or would be if the operator gave `order`; `None` when the agent is stopping.
-    pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<PlanPreview>> {
+    pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<UnwrittenPreview>> {
         let (reply, answer) = oneshot::channel();
         self.send(EnforcerCommand::Plan { order, reply }).await;
         answer.await.ok()

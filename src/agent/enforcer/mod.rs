@@ -33,6 +33,7 @@ mod stopper;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::moment::Now;
@@ -51,6 +52,7 @@ use stopper::Stopper;
 
 pub use command::{EnforcerCommand, EnforcerSettings, Handle, Mailbox, mailbox};
 pub use machine::HostMachine;
+pub use preview::UnwrittenPreview;
 
 /// The task's own things.
 pub struct Enforcer<M: Machine = HostMachine> {
@@ -98,6 +100,7 @@ impl<M: Machine> Enforcer<M> {
                 self.take(command).await;
                 replies.extend(reply);
             }
+            yield_now().await;
             wake = Instant::now() + self.pass().await;
             for reply in replies {
                 // Whoever asked may have gone.

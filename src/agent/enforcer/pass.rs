@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use tokio::task::yield_now;
+
 use super::Enforcer;
 use super::filter::{KernelTouch, Mission};
 use crate::config::Mode;
@@ -32,12 +34,15 @@ impl<M: Machine> Enforcer<M> {
         let now = self.now();
         self.orders.expire(now);
         let wanted = self.wanted(now);
+        // Each of these steps takes some milliseconds with a hundred thousand remotes: others get a turn between them.
+        yield_now().await;
         let mission = self.mission(&wanted, now);
         let held_back = self.held_back(&wanted, &mission);
         let raw = self.clock.now();
         self.note_news(raw);
         self.history
             .note_plan(raw, &wanted, self.orders.orders(), held_back);
+        yield_now().await;
         // Of three tries to save, the last one tells.
         let _told_below = self.save().await;
         let mut obstacles: Vec<Obstacle> = self.doubted_clock().into_iter().collect();

@@ -1,18 +1,46 @@
 //! What the enforcer would do, without doing it: the same fold, the same text, no effect.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
 use super::Enforcer;
 use super::filter::Mission;
 use crate::config::Mode;
 use crate::moment::Now;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::plan::Plan;
-use crate::quarantine::plan::preview::{PlanPreview, effects};
+use crate::quarantine::plan::preview::{PlanEffects, PlanPreview, effects};
 use crate::quarantine::ports::Machine;
-use crate::quarantine::ruleset::{CarriedCounters, CutAction};
+use crate::quarantine::ruleset::{CarriedCounters, CutAction, Layer, Ruleset};
+
+/// A preview whose text is not written: that takes some tens of milliseconds for a hundred thousand remotes, and belongs
+/// beside the thread that decides.
+#[derive(Debug)]
+pub struct UnwrittenPreview {
+    ruleset: Arc<Ruleset>,
+    present: BTreeSet<Layer>,
+    now: Timestamp,
+    plan: PlanEffects,
+}
+
+impl UnwrittenPreview {
+    /// Writes it.
+    #[must_use]
+    pub fn write(self) -> PlanPreview {
+        PlanPreview {
+            text: self
+                .ruleset
+                .load(&self.present, &CarriedCounters::default(), self.now),
+            plan: self.plan,
+        }
+    }
+}
 
 impl<M: Machine> Enforcer<M> {
     /// What is done now, or would be if the operator gave `order`.
-    pub(super) async fn preview(&mut self, order: Option<Box<Order>>, now: Now) -> PlanPreview {
+    pub(super) async fn preview(&mut self, order: Option<Box<Order>>, now: Now) -> UnwrittenPreview {
         let is_new = order.is_some();
         let book = self.orders.with(order, now);
         let plan = self.plan_of(book.orders(), now);
@@ -36,8 +64,10 @@ impl<M: Machine> Enforcer<M> {
         let mut shown = effects(plan, book.orders(), self.not_done(plan, is_new), &selection);
         shown.layers = ruleset.tables.iter().map(|table| table.layer).collect();
         shown.gaps = self.filter.gaps(plan);
-        PlanPreview {
-            text: ruleset.load(&present, &CarriedCounters::default(), now.wall),
+        UnwrittenPreview {
+            ruleset,
+            present,
+            now: now.wall,
             plan: shown,
         }
     }

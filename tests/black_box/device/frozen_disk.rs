@@ -5,49 +5,67 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::wait_until;
+use edgewarden_lab::site::{Running, wait_until};
 use edgewarden_lab::stage::Stage;
 use serde_json::{Value, json};
 
-use crate::common::agent::restart;
+use crate::common::agent::restart_behind;
 use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release};
 
-/// The state directory's file system. It thaws when this is dropped: the agent could not be ended before.
-struct Disk(PathBuf);
+/// The state directory's file system, in the agent's own view of files. It thaws when this is dropped: the agent could not be
+/// ended before.
+struct Disk {
+    image: PathBuf,
+    place: PathBuf,
+    agent: Option<u32>,
+}
 
 impl Disk {
-    /// Mounts one of its own over the state directory; `None`, with a printed reason, where that is not permitted.
-    fn mount(stage: &Stage) -> Option<Self> {
-        let (image, place) = (stage.site.directory().join("disk"), stage.state_directory());
+    /// Makes it; `None`, with a printed reason, where none can be mounted.
+    fn make(stage: &Stage) -> Option<Self> {
+        let image = stage.site.directory().join("disk");
         std::fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
-        let made = run("mkfs.ext4", &["-q", image.to_str().unwrap()]);
-        assert!(made.is_ok(), "{made:?}");
-        let mounted = run(
-            "mount",
-            &["-o", "loop", image.to_str().unwrap(), place.to_str().unwrap()],
-        );
-        if let Err(why) = mounted {
-            assert!(std::env::var_os("CI").is_none() || !is_root(), "{why}");
-            println!("SKIPPED: no file system can be mounted here: {why}");
-            return None;
+        run("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]).unwrap();
+        let disk = Self {
+            image,
+            place: stage.state_directory(),
+            agent: None,
+        };
+        let tried = ["--mount", "--propagation", "private", "sh", "-c", &disk.mount()];
+        match run("unshare", &tried) {
+            Ok(()) => Some(disk),
+            Err(why) => {
+                assert!(std::env::var_os("CI").is_none() || !is_root(), "{why}");
+                println!("SKIPPED: no file system can be mounted here: {why}");
+                None
+            }
         }
-        std::fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        Some(Self(place))
     }
 
-    fn freeze(&self) {
-        run("fsfreeze", &["-f", self.0.to_str().unwrap()]).unwrap();
+    fn mount(&self) -> String {
+        let (image, place) = (self.image.display(), self.place.display());
+        format!("mount -o loop {image} {place} && chmod 700 {place}")
     }
 
-    fn thaw(&self) -> Result<(), String> {
-        run("fsfreeze", &["-u", self.0.to_str().unwrap()])
+    /// Starts the agent with its state there.
+    fn start(&mut self, stage: &mut Stage) {
+        restart_behind(stage, &self.mount());
+        self.agent = stage.agent.as_ref().map(Running::pid);
+    }
+
+    /// Runs a program where the agent sees files.
+    fn there(&self, words: &[&str]) -> Result<(), String> {
+        let agent = self.agent.ok_or("there is no agent")?;
+        let view = format!("--mount=/proc/{agent}/ns/mnt");
+        let place = self.place.to_str().unwrap();
+        run("nsenter", &[&[view.as_str()], words, &[place]].concat())
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         // It may have been thawed.
-        let _thawed = self.thaw();
+        let _thawed = self.there(&["fsfreeze", "-u"]);
     }
 }
 
@@ -69,20 +87,21 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
 
 lab_test!(a_file_system_that_is_frozen_holds_no_order_up, || {
     let mut stage = ready(options());
-    stage.agent = None;
-    let Some(disk) = Disk::mount(&stage) else {
+    let Some(mut disk) = Disk::make(&stage) else {
         return;
     };
-    restart(&mut stage);
+    disk.start(&mut stage);
     connected_and_released(&stage);
     isolate(&stage);
     release(&stage);
-    assert!(
-        stage.state_directory().join("journal").exists(),
+    disk.there(&["mountpoint", "-q"]).unwrap();
+    assert_eq!(
+        stage.status()["enforcement"]["obstacles"],
+        json!([]),
         "control: it is written there"
     );
 
-    disk.freeze();
+    disk.there(&["fsfreeze", "-f"]).unwrap();
     let ordered = Instant::now();
     stage.desire(&json!({"quarantine": true})).unwrap();
     let isolated = |s: &Value| s["enforcement"]["posture"] == "isolate";
@@ -101,7 +120,7 @@ lab_test!(a_file_system_that_is_frozen_holds_no_order_up, || {
     wait_until(LIMIT, "the table is back", || stage.has_table().unwrap()).unwrap();
     assert!(gone.elapsed() < Duration::from_secs(1), "{:?}", gone.elapsed());
 
-    disk.thaw().unwrap();
+    disk.there(&["fsfreeze", "-u"]).unwrap();
     let kept =
         |s: &Value| s["enforcement"]["phase"] == "enforced" && s["enforcement"]["obstacles"] == json!([]);
     stage
@@ -109,7 +128,7 @@ lab_test!(a_file_system_that_is_frozen_holds_no_order_up, || {
         .unwrap();
     stage.agent.as_mut().unwrap().kill9().unwrap();
     stage.nft(&["flush", "ruleset"]).unwrap();
-    restart(&mut stage);
+    disk.start(&mut stage);
     stage.wait_status(LIMIT, "the order survived", isolated).unwrap();
     release(&stage);
 });
