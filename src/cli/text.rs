@@ -123,7 +123,7 @@ fn headline(state: &State) -> String {
             )
         }
         Phase::Enforced => format!(
-            "{}: proven, and the control channel works through it",
+            "{}: proven; the control channel has worked through it",
             verb(state.posture)
         ),
         Phase::Failed => match state.posture {

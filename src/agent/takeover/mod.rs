@@ -81,7 +81,7 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
                     if !self.predecessor.is_told_to_end() {
                         let (path, pid) = (self.path(), note.process.pid);
                         self.say(format!(
-                            "another agent holds {}, process {pid}: waiting until it ends",
+                            "another agent holds {}, process {pid}: waiting until it ends, or is found deaf",
                             path.display()
                         ));
                     }
