@@ -91,6 +91,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             posture: mission.posture(),
             ruleset,
         });
+        self.is_recorded = false;
         Ok(true)
     }
 

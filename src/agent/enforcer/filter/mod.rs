@@ -95,6 +95,8 @@ pub(super) struct FilterKeeper<F> {
     /// The newest changes of the packet filter.
     changes: VecDeque<FilterChange>,
     reasserted: u64,
+    /// That our rules were changed is recorded, and they have not been proven since.
+    is_recorded: bool,
     /// Who made our rules to be put back last.
     changed_by: Option<String>,
     blocked: CutTotals,
@@ -116,6 +118,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             last_canary: None,
             changes: VecDeque::new(),
             reasserted: 0,
+            is_recorded: false,
             changed_by: None,
             blocked: CutTotals::default(),
             quotas: Vec::new(),
@@ -324,6 +327,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 listed: now.uptime,
                 posture,
             });
+            self.is_recorded = false;
             return Ok(true);
         }
         // Elements that were ordered since are missing by nobody's doing.
@@ -349,6 +353,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
 
     fn note_tampering(&mut self, what: &str) {
         self.posture = None;
+        // Found again at every try to put them back.
+        if std::mem::replace(&mut self.is_recorded, true) {
+            return;
+        }
         self.reasserted += 1;
         let since = self.held.as_ref().and_then(|held| held.generation);
         let by = self
