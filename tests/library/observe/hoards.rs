@@ -13,7 +13,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::time::{ClockId, clock_gettime};
 
 use super::measure::{begin, start, upstream};
-use super::site::{PORT, in_own_namespace, now, wait_until};
+use super::site::{PORT, alone_in_own_namespace, now, wait_until};
 
 /// Processes that hoard, and files of each: an ordinary user may have as many.
 const HOARDS: usize = 40;
@@ -66,7 +66,7 @@ fn held_by_nobody(address: &str) -> (UnixDatagram, UnixDatagram) {
 
 lab_test!(
     very_many_open_files_of_others_do_not_hold_up_the_close_of_an_interval,
-    in_own_namespace,
+    alone_in_own_namespace,
     || {
         let peer = upstream();
         let _away = held_by_nobody("192.0.2.1");

@@ -3,8 +3,10 @@
 //! Every program is this test binary again, told by [`ROLE`] what to be.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -34,8 +36,27 @@ pub(super) fn in_own_namespace(test: &str, body: impl FnOnce()) {
         Ok("sender") => sender(),
         Ok("observer") => observer(),
         Ok(other) => panic!("unknown role {other}"),
-        Err(_) => in_lab(test, body),
+        Err(_) => in_lab(test, || {
+            let _with_others = machine(File::lock_shared);
+            body();
+        }),
     }
+}
+
+/// As [`in_own_namespace`], for a test that takes the whole machine: labs share its processes.
+pub(super) fn alone_in_own_namespace(test: &str, body: impl FnOnce()) {
+    in_lab(test, || {
+        let _without_others = machine(File::lock);
+        body();
+    });
+}
+
+/// The machine, for as long as the file is kept.
+fn machine(lock: impl FnOnce(&File) -> std::io::Result<()>) -> File {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("observe.lock");
+    let file = File::create(path).unwrap();
+    lock(&file).unwrap();
+    file
 }
 
 pub(super) fn now() -> Timestamp {
