@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use edgewarden_lab::site::{Running, wait_until};
 use edgewarden_lab::stage::Stage;
 use serde_json::Value;
+
+use super::LIMIT;
 
 /// The agent lives, and its log has exactly one line with `text`.
 pub(crate) fn said_once(stage: &mut Stage, text: &str) {
@@ -37,4 +40,17 @@ pub(crate) fn restart_behind(stage: &mut Stage, mounts: &str) {
     let script = format!("{mounts} && exec \"$@\"");
     let wrapper = ["--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
     restart_as(stage, "unshare", &wrapper);
+}
+
+/// Starts a second agent beside the isolating one of the stage, and waits until it waits; gives the first, and when that was
+/// started.
+pub(crate) fn second_beside_the_first(stage: &mut Stage) -> (Running, Value) {
+    let first = stage.agent.take().unwrap();
+    let started = stage.status()["started"].clone();
+    stage.start_agent().unwrap();
+    wait_until(LIMIT, "the second says that it waits", || {
+        stage.agent_output().contains("another agent holds")
+    })
+    .unwrap();
+    (first, started)
 }

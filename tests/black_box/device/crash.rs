@@ -6,6 +6,7 @@ use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::Value;
 
+use crate::common::agent::second_beside_the_first;
 use crate::common::broker::{broker_down, broker_up};
 use crate::common::{LIMIT, isolate, options, ready, release};
 
@@ -176,13 +177,7 @@ lab_test!(an_orderly_stop_leaves_the_rules, || {
 lab_test!(a_second_agent_waits_until_the_first_one_ends, || {
     let mut stage = ready(options());
     isolate(&stage);
-    let mut first = stage.agent.take().unwrap();
-    let started = stage.status()["started"].clone();
-    stage.start_agent().unwrap();
-    wait_until(LIMIT, "the second says that it waits", || {
-        stage.agent_output().contains("another agent holds")
-    })
-    .unwrap();
+    let (mut first, started) = second_beside_the_first(&mut stage);
     assert!(first.is_running());
     assert_eq!(stage.status()["started"], started, "the first one answers");
     release(&stage);

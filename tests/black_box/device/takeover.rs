@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::common::agent::second_beside_the_first;
 use crate::common::programs::{state_of, wait_state};
 use crate::common::{LIMIT, done, isolate, options, ready, release, reports};
 
@@ -138,13 +139,7 @@ lab_test!(
     || {
         let mut stage = ready(options());
         isolate(&stage);
-        let mut first = stage.agent.take().unwrap();
-        let started = stage.status()["started"].clone();
-        stage.start_agent().unwrap();
-        wait_until(LIMIT, "the second waits", || {
-            stage.agent_output().contains("another agent holds")
-        })
-        .unwrap();
+        let (mut first, started) = second_beside_the_first(&mut stage);
         // A new one knows neither token.
         stage.nucleus.restart().unwrap();
         let away = |s: &Value| {
