@@ -105,6 +105,12 @@ pub const ACCEPTANCE_PACKAGES: &[Package] = &[
         probe: &[],
         reason: "the acceptance makes keys and certificates of its own",
     },
+    Package {
+        name: "tinyproxy-bin",
+        programs: &["tinyproxy"],
+        probe: &[],
+        reason: "one of its nuclei is behind a proxy",
+    },
 ];
 
 /// A program that cargo builds from crates.io: the distribution has none, or not this version.

@@ -161,12 +161,13 @@ fn setup_of(arguments: &Arguments, folder: &Path) -> Result<Setup, Trouble> {
         user: "root:root".to_owned(),
         nucleus: json!({}),
         deployed: true,
+        proxy: false,
     })
 }
 
 /// Every scenario that is wanted, on one nucleus.
 fn on_one(kind: Kind, arguments: &Arguments, folder: &Path, table: &mut Table) -> Result<(), Trouble> {
-    let wanted: Vec<_> = scenarios::ALL
+    let (own, shared): (Vec<_>, Vec<_>) = scenarios::ALL
         .iter()
         .enumerate()
         .filter(|(_, scenario)| scenario.beds.contains(&kind))
@@ -174,53 +175,66 @@ fn on_one(kind: Kind, arguments: &Arguments, folder: &Path, table: &mut Table) -
             let is = |only: &String| scenario.name.contains(only) || scenario.fact == only;
             arguments.only.as_ref().is_none_or(is)
         })
-        .collect();
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let book = Arc::new(Mutex::new(Book::default()));
+        .partition(|(_, scenario)| scenario.own.is_some());
     let setup = setup_of(arguments, &folder.join("real"))?;
-    let mut bed: Box<dyn Bed> = match kind {
+    if !shared.is_empty() {
+        let mut bed = make_bed(kind, setup.clone())?;
+        for (index, scenario) in shared {
+            for round_trip in round_trips(scenario, arguments) {
+                let cell = play(scenario, round_trip, bed.as_mut());
+                tell(kind, scenario, round_trip, &cell);
+                table.put(index, round_trip, kind, cell);
+            }
+        }
+        sum_up(bed.as_mut());
+    }
+    for (index, scenario) in own {
+        let mut setup = setup.clone();
+        if let Some(otherwise) = scenario.own {
+            otherwise(&mut setup);
+        }
+        let mut bed = make_bed(kind, setup)?;
+        let cell = play(scenario, None, bed.as_mut());
+        tell(kind, scenario, None, &cell);
+        table.put(index, None, kind, cell);
+    }
+    Ok(())
+}
+
+fn make_bed(kind: Kind, setup: Setup) -> Result<Box<dyn Bed>, Trouble> {
+    let book = Arc::new(Mutex::new(Book::default()));
+    Ok(match kind {
         Kind::Real => Box::new(Real::start(setup, book)?),
         Kind::StandIn => {
-            let recipe = setup
-                .artifacts
-                .join(format!("recipes/{COMPONENT}-{}.yaml", workspace::version()?));
-            Box::new(StandIn::start(
-                bed::packaged_program(&setup.artifacts)?,
-                recipe,
-                book,
-            )?)
+            let name = format!("recipes/{COMPONENT}-{}.yaml", workspace::version()?);
+            let program = bed::packaged_program(&setup.artifacts)?;
+            Box::new(StandIn::start(program, setup.artifacts.join(name), book)?)
         }
-    };
-    for (index, scenario) in wanted {
-        let round_trips: Vec<_> = match scenario.every_round_trip {
-            true => arguments
-                .round_trips
-                .iter()
-                .map(|millis| Some(Duration::from_millis(*millis)))
-                .collect(),
-            false => vec![None],
-        };
-        for round_trip in round_trips {
-            let cell = play(scenario, round_trip, bed.as_mut());
-            println!(
-                "{kind:?}: {} at {} ms: {}",
-                scenario.name,
-                round_trip.unwrap_or_default().as_millis(),
-                cell.text()
-            );
-            table.put(index, round_trip, kind, cell);
-        }
+    })
+}
+
+fn round_trips(scenario: &Scenario, arguments: &Arguments) -> Vec<Option<Duration>> {
+    if !scenario.every_round_trip {
+        return vec![None];
     }
+    let times = arguments.round_trips.iter();
+    times.map(|millis| Some(Duration::from_millis(*millis))).collect()
+}
+
+fn tell(kind: Kind, scenario: &Scenario, round_trip: Option<Duration>, cell: &Cell) {
+    let millis = round_trip.unwrap_or_default().as_millis();
+    println!("{kind:?}: {} at {millis} ms: {}", scenario.name, cell.text());
+}
+
+fn sum_up(bed: &mut dyn Bed) {
     let memory = bed.agent().and_then(processes::resident).unwrap_or_default();
     let (breaches, guarded) = bed.prober().breaches();
     println!(
-        "{kind:?}: agent {memory} KB; isolated and watched for {} s, open meanwhile: {breaches}; SIGKILLs {}",
+        "{:?}: agent {memory} KB; isolated and watched for {} s, open meanwhile: {breaches}; SIGKILLs {}",
+        bed.kind(),
         guarded.as_secs(),
         bed.kills()
     );
-    Ok(())
 }
 
 /// One scenario at one round trip. What stops it is told in its row; the next begins from the beginning.
@@ -233,7 +247,13 @@ fn play(scenario: &Scenario, round_trip: Option<Duration>, bed: &mut dyn Bed) ->
         round_trip,
         limit,
     };
-    let seen = scene.ready().and_then(|()| (scenario.run)(&mut scene));
+    // A nucleus of its own is as it was set up, perhaps without an agent.
+    let ready = if scenario.own.is_some() {
+        Ok(())
+    } else {
+        scene.ready()
+    };
+    let seen = ready.and_then(|()| (scenario.run)(&mut scene));
     bed.prober().unguard();
     let cell = Cell {
         seen: seen.map_err(|trouble| error_text(&trouble)),
@@ -241,7 +261,7 @@ fn play(scenario: &Scenario, round_trip: Option<Duration>, bed: &mut dyn Bed) ->
         breaches: bed.prober().breaches().0 - breaches,
         kills: bed.kills() - kills,
     };
-    if cell.held() {
+    if cell.held() || scenario.own.is_some() {
         return cell;
     }
     let again = bed.fresh();

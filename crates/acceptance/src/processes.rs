@@ -3,7 +3,6 @@
 //! In: /proc. Out: pids of the gateway's network namespace, which no other run on this machine shares.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,17 +20,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The program's file name.
-    fn program(&self) -> &str {
-        self.words
-            .first()
-            .map_or("", |word| word.rsplit('/').next().unwrap_or(word))
-    }
-
+    /// By the file that it runs: whoever starts it may call it as he likes.
     fn is_agent(&self) -> bool {
-        self.program().starts_with("edgewarden-")
+        let program = std::fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let foreign = ["edgewarden-lab", "edgewarden-acceptance"];
+        name.starts_with("edgewarden")
+            && !foreign.iter().any(|foreign| name.starts_with(foreign))
             && self.words.get(1).is_some_and(|word| word == "run")
-            && !self.program().starts_with("edgewarden-lab")
     }
 }
 
@@ -92,11 +88,6 @@ pub(crate) fn resident(pid: i32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-/// The file that a process runs.
-pub(crate) fn program_of(pid: i32) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/exe"))
 }
 
 /// Sends a signal.

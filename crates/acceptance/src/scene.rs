@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use edgewarden_lab::site::wait_until;
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::bed::{Bed, PATIENCE};
+use crate::bed::{Bed, PATIENCE, Real};
 use crate::error::Trouble;
 use crate::processes;
 
@@ -157,6 +157,14 @@ impl Scene<'_> {
         None
     }
 
+    /// The real nucleus, for what the stand-in is not asked.
+    pub(crate) fn real(&mut self) -> Result<&mut Real, Trouble> {
+        self.bed.real().ok_or_else(|| Trouble::Nucleus {
+            operation: "what only the real one is asked".to_owned(),
+            answer: "this is the stand-in".to_owned(),
+        })
+    }
+
     /// The agent that runs; waits for it.
     pub(crate) fn agent(&mut self) -> Result<i32, Trouble> {
         self.wait("one agent", PATIENCE, |bed| bed.agent().is_some())?;
@@ -207,10 +215,5 @@ impl Scene<'_> {
             operation: format!("edgewarden {}", arguments.join(" ")),
             answer: errors.trim().to_owned(),
         })
-    }
-
-    /// A part of the agent's status.
-    pub(crate) fn status(&self, pointer: &str) -> Value {
-        self.bed.status().pointer(pointer).cloned().unwrap_or_default()
     }
 }

@@ -15,6 +15,7 @@ use edgewarden_lab::site::{Ns, Site, lab_program};
 use serde_json::{Value, json};
 
 pub(crate) use real::{Real, Setup};
+pub(crate) use services::PROXY_PORT;
 pub(crate) use stand_in::StandIn;
 
 use crate::error::{Trouble, io};
@@ -51,6 +52,10 @@ pub(crate) fn packaged_program(artifacts: &Path) -> Result<PathBuf, Trouble> {
 /// The agent on a nucleus.
 pub(crate) trait Bed {
     fn kind(&self) -> Kind;
+    /// The real one, for what the stand-in is not asked.
+    fn real(&mut self) -> Option<&mut Real> {
+        None
+    }
     fn site(&self) -> &Site;
     fn prober(&self) -> &Prober;
     /// The relay that delays, swallows and cuts.
@@ -80,8 +85,6 @@ pub(crate) trait Bed {
     fn fresh(&mut self) -> Result<(), Trouble>;
     /// How often the nucleus had to kill a process of ours, as its log says.
     fn kills(&self) -> usize;
-    /// Counts of the cloud's events of one kind.
-    fn cloud_events(&self, event: &str) -> Vec<Value>;
 
     /// Publishes as a cloud application would.
     fn publish(&self, topic: &str, payload: &str) -> Result<(), Trouble> {

@@ -25,8 +25,9 @@ use crate::prober::{Book, Prober};
 use crate::processes;
 
 const THING: &str = "gateway";
-/// Where the agent keeps its state and its socket; both are the lab's own here.
-const STATE: [&str; 2] = ["/var/lib/edgewarden", "/run/edgewarden"];
+/// Where the agent keeps its state, and where its socket is; both are the lab's own here.
+const STATE: &str = "/var/lib/edgewarden";
+const RUN: &str = "/run/edgewarden";
 /// What the nucleus writes when a process outlived SIGTERM.
 const KILLED: &str = "did not respond to interruption within timeout";
 
@@ -45,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) nucleus: Value,
     /// Whether the agent is deployed at the beginning.
     pub(crate) deployed: bool,
+    /// Whether a proxy runs.
+    pub(crate) proxy: bool,
 }
 
 /// A real nucleus.
@@ -71,7 +74,7 @@ impl Real {
         workspace::make_folder(folder)?;
         let keys = Keys::make(&folder.join("keys"))?;
         let site = Site::new()?;
-        let services = Services::start(&site, folder, &keys)?;
+        let services = Services::start(&site, folder, &keys, setup.proxy)?;
         workspace::write(
             &folder.join("init.json"),
             &first_configuration(&setup, &keys).to_string(),
@@ -129,8 +132,14 @@ impl Real {
             self.run_loader()?;
             self.wait_up()?;
             self.deploy_agent()?;
-            self.stop()?;
+            wait_until(PATIENCE, "the agent's channel", || self.channel_works())
+                .map_err(|_| self.late("the agent's channel"))?;
         }
+        self.stop()?;
+        if !Path::new(STATE).exists() {
+            workspace::make_folder(Path::new(STATE))?;
+        }
+        copy(Path::new(STATE), &self.template().with_extension("state"))?;
         copy(&self.root(), &self.template())
     }
 
@@ -155,17 +164,23 @@ impl Real {
 
     /// Deploys what `cargo xtask package` built; gives the nucleus' word on it.
     pub(crate) fn deploy_agent(&self) -> Result<String, Trouble> {
-        self.deploy(json!({"rootComponentVersionsToAdd": {COMPONENT: self.version}}))
+        let request = self.request(&json!({"rootComponentVersionsToAdd": {COMPONENT: self.version}}));
+        ipc::deploy(&self.root(), request)
     }
 
-    /// Deploys with the recipes and artifacts of the package; `more` says what.
-    pub(crate) fn deploy(&self, more: Value) -> Result<String, Trouble> {
+    /// A deployment with the recipes and artifacts of the package; `more` says what of, and what else.
+    pub(crate) fn request(&self, more: &Value) -> Value {
         let mut request = json!({
             "recipeDirectoryPath": self.setup.artifacts.join("recipes"),
             "artifactsDirectoryPath": self.setup.artifacts,
         });
-        merge(&mut request, &more);
-        ipc::deploy(&self.root(), request)
+        merge(&mut request, more);
+        request
+    }
+
+    /// What `cargo xtask package` laid out.
+    pub(crate) fn artifacts(&self) -> &Path {
+        &self.setup.artifacts
     }
 
     /// Ends everything of the gateway at once, as a power cut does.
@@ -179,6 +194,11 @@ impl Real {
             left.is_empty()
         });
         killed.map_err(|_| self.late("the end of the gateway's processes"))
+    }
+
+    /// Whether the broker runs.
+    pub(crate) fn broker_runs(&mut self) -> bool {
+        self.services.broker.is_running()
     }
 
     /// Its folder.
@@ -205,6 +225,10 @@ impl Real {
 impl Bed for Real {
     fn kind(&self) -> Kind {
         Kind::Real
+    }
+
+    fn real(&mut self) -> Option<&mut Self> {
+        Some(self)
     }
 
     fn site(&self) -> &Site {
@@ -293,8 +317,9 @@ impl Bed for Real {
         self.prober.unguard();
         self.stop()?;
         self.kills_before += self.logs().matches(KILLED).count();
-        copy(&self.template(), &self.root())?;
         clear_state()?;
+        copy(&self.template(), &self.root())?;
+        copy(&self.template().with_extension("state"), Path::new(STATE))?;
         self.site
             .run_in(Ns::Gateway, || {
                 Command::new("/usr/sbin/nft").args(["flush", "ruleset"]).status()
@@ -310,12 +335,6 @@ impl Bed for Real {
 
     fn kills(&self) -> usize {
         self.kills_before + self.logs().matches(KILLED).count()
-    }
-
-    fn cloud_events(&self, event: &str) -> Vec<Value> {
-        let mut events = self.services.cloud.events();
-        events.retain(|line| line["event"] == event);
-        events
     }
 }
 
@@ -359,7 +378,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Trouble> {
 }
 
 fn clear_state() -> Result<(), Trouble> {
-    for folder in STATE.map(Path::new) {
+    for folder in [STATE, RUN].map(Path::new) {
         if folder.exists() {
             std::fs::remove_dir_all(folder).map_err(workspace::file("clear", folder))?;
         }

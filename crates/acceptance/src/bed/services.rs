@@ -21,6 +21,8 @@ use crate::keys::Keys;
 /// Where mosquitto listens, without TLS, for the cloud and the relay.
 pub(crate) const PLAIN_PORT: u16 = 1_883;
 const POLICY_PORT: u16 = 1_884;
+/// Where the proxy listens.
+pub(crate) const PROXY_PORT: u16 = 3_128;
 const TLS_PORT: u16 = 18_883;
 
 /// The running services; they end when dropped, the nearest to the nucleus first.
@@ -29,12 +31,13 @@ pub(crate) struct Services {
     pub(crate) way: Front,
     _tls: Running,
     pub(crate) policy: Front,
-    pub(crate) cloud: Running,
+    _cloud: Running,
     pub(crate) broker: Running,
+    _proxy: Option<Running>,
 }
 
 impl Services {
-    pub(crate) fn start(site: &Site, folder: &Path, keys: &Keys) -> Result<Self, Trouble> {
+    pub(crate) fn start(site: &Site, folder: &Path, keys: &Keys, with_proxy: bool) -> Result<Self, Trouble> {
         let broker = broker(site, folder)?;
         let lab = lab_program()?;
         let inside = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -65,8 +68,9 @@ impl Services {
             way,
             _tls: tls,
             policy,
-            cloud,
+            _cloud: cloud,
             broker,
+            _proxy: with_proxy.then(|| proxy(site, folder)).transpose()?,
         })
     }
 }
@@ -108,5 +112,17 @@ fn tls(site: &Site, folder: &Path, keys: &Keys) -> Result<Running, Trouble> {
     let mut spec = SpawnSpec::new("/usr/bin/stunnel4", folder.join("stunnel.log"));
     spec.args = vec![file.into()];
     spec.ready_port = Some(TLS_PORT);
+    Ok(site.spawn_with(Ns::Internet, spec)?)
+}
+
+/// An HTTP proxy that takes CONNECT to the endpoint.
+fn proxy(site: &Site, folder: &Path) -> Result<Running, Trouble> {
+    let text = format!(
+        "Port {PROXY_PORT}\nListen {INTERNET_V4}\nTimeout 3600\nMaxClients 50\nConnectPort {BROKER_PORT}\nLogLevel Info\n"
+    );
+    let file = folder.join("tinyproxy.conf");
+    workspace::write(&file, &text)?;
+    let mut spec = SpawnSpec::new("/usr/bin/tinyproxy", folder.join("tinyproxy.log"));
+    spec.args = vec!["-d".into(), "-c".into(), file.into()];
     Ok(site.spawn_with(Ns::Internet, spec)?)
 }

@@ -153,15 +153,4 @@ impl Bed for StandIn {
     fn kills(&self) -> usize {
         0
     }
-
-    fn cloud_events(&self, event: &str) -> Vec<Value> {
-        let mut events = self
-            .stage()
-            .cloud
-            .as_ref()
-            .map(edgewarden_lab::site::Running::events)
-            .unwrap_or_default();
-        events.retain(|line| line["event"] == event);
-        events
-    }
 }

@@ -6,12 +6,13 @@
 mod channel;
 mod deaths;
 mod denied;
+mod installs;
 mod orders;
 mod stops;
 
 use std::time::Duration;
 
-use crate::bed::Kind;
+use crate::bed::{Kind, Setup};
 use crate::error::Trouble;
 use crate::scene::{Scene, Seen};
 
@@ -41,6 +42,8 @@ pub(crate) struct Scenario {
     pub(crate) every_round_trip: bool,
     pub(crate) beds: &'static [Kind],
     pub(crate) run: fn(&mut Scene<'_>) -> Result<Seen, Trouble>,
+    /// How its own nucleus is set up otherwise; none where it shares one.
+    pub(crate) own: Option<fn(&mut Setup)>,
 }
 
 const BOTH: &[Kind] = &[Kind::StandIn, Kind::Real];
@@ -59,6 +62,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: true,
         beds: BOTH,
         run: orders::by_shadow,
+        own: None,
     },
     Scenario {
         name: "orders by local deployment: true, false",
@@ -67,6 +71,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: orders::by_deployment,
+        own: None,
     },
     Scenario {
         name: "orders at the device: quarantine, release",
@@ -75,6 +80,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: orders::by_operator,
+        own: None,
     },
     Scenario {
         name: "a Defender report is sent and accepted",
@@ -83,6 +89,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: orders::report,
+        own: None,
     },
     Scenario {
         name: "a key left out of a merge stays; `false` ends it",
@@ -91,6 +98,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: orders::merge_without_key,
+        own: None,
     },
     Scenario {
         name: "agent killed, order 0, 1 and 3 s after its successor's start",
@@ -99,6 +107,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: true,
         beds: BOTH,
         run: deaths::agent_killed,
+        own: None,
     },
     Scenario {
         name: "shadow.refreshSeconds changed by a deployment, then an order",
@@ -107,6 +116,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: true,
         beds: BOTH,
         run: channel::refresh_changed,
+        own: None,
     },
     Scenario {
         name: "nucleus killed by signal 9 while isolated, order when the new one is up",
@@ -115,6 +125,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: true,
         beds: BOTH,
         run: deaths::nucleus_killed,
+        own: None,
     },
     Scenario {
         name: "nucleus stopped and started again while isolated",
@@ -123,6 +134,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: REAL,
         run: deaths::nucleus_restarted,
+        own: None,
     },
     Scenario {
         name: "three deaths of the agent within an hour, then an order",
@@ -131,6 +143,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: deaths::three_deaths,
+        own: None,
     },
     Scenario {
         name: "component stopped while names do not resolve: seconds until its process is gone",
@@ -139,6 +152,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: REAL,
         run: stops::names_do_not_resolve,
+        own: None,
     },
     Scenario {
         name: "broker away for 20 s, order at its return",
@@ -147,6 +161,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: channel::broker_away,
+        own: None,
     },
     Scenario {
         name: "broker back without its memory, order at its return",
@@ -155,6 +170,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: channel::broker_forgets,
+        own: None,
     },
     Scenario {
         name: "black hole of 20 s, order within it",
@@ -163,6 +179,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: channel::black_hole,
+        own: None,
     },
     Scenario {
         name: "our client id taken by another client 12 times, order meanwhile",
@@ -171,6 +188,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: channel::id_taken,
+        own: None,
     },
     Scenario {
         name: "publish to shadow/get denied: disconnects in 60 s",
@@ -179,6 +197,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: |scene| denied::topic(scene, "$aws/things/+/shadow/get"),
+        own: None,
     },
     Scenario {
         name: "publish to shadow/update denied: disconnects in 60 s",
@@ -187,6 +206,7 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: |scene| denied::topic(scene, "$aws/things/+/shadow/update"),
+        own: None,
     },
     Scenario {
         name: "publish of reports denied: disconnects in 60 s",
@@ -195,5 +215,42 @@ pub(crate) const ALL: &[Scenario] = &[
         every_round_trip: false,
         beds: BOTH,
         run: |scene| denied::topic(scene, "$aws/things/+/defender/metrics/json"),
+        own: None,
+    },
+    Scenario {
+        name: "first deployment: from its end until the channel works",
+        fact: "demo",
+        limit: Limit::Fixed(Duration::from_secs(5)),
+        every_round_trip: false,
+        beds: REAL,
+        run: installs::first_deployment,
+        own: Some(installs::empty),
+    },
+    Scenario {
+        name: "first deployment rolled back while the shadow says `true`; then `false`, else release at the device",
+        fact: "C5",
+        limit: LINK_BACK,
+        every_round_trip: false,
+        beds: REAL,
+        run: installs::first_rolled_back,
+        own: Some(installs::empty),
+    },
+    Scenario {
+        name: "component user changes the artifact: is its program run as root?",
+        fact: "C6",
+        limit: LINK_BACK,
+        every_round_trip: false,
+        beds: REAL,
+        run: installs::artifact_replaced,
+        own: Some(installs::component_user),
+    },
+    Scenario {
+        name: "behind a proxy: orders, and the endpoint's own address closed",
+        fact: "C13",
+        limit: Limit::RoundTrips,
+        every_round_trip: false,
+        beds: REAL,
+        run: installs::behind_proxy,
+        own: Some(installs::through_proxy),
     },
 ];
