@@ -17,6 +17,7 @@ mod chaos;
 mod error;
 mod ipc;
 mod keys;
+mod mqtt;
 mod own_files;
 mod prober;
 mod processes;
@@ -64,6 +65,9 @@ struct Arguments {
     /// Only scenarios whose name or fact contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// How often each scenario is played
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    times: u32,
     /// Only this nucleus
     #[arg(long, value_name = "stand-in|real", value_parser = kind)]
     on: Option<Kind>,
@@ -181,9 +185,11 @@ fn on_one(kind: Kind, arguments: &Arguments, folder: &Path, table: &mut Table) -
         let mut bed = make_bed(kind, setup.clone())?;
         for (index, scenario) in shared {
             for round_trip in round_trips(scenario, arguments) {
-                let cell = play(scenario, round_trip, bed.as_mut());
-                tell(kind, scenario, round_trip, &cell);
-                table.put(index, round_trip, kind, cell);
+                for _ in 0..arguments.times {
+                    let cell = play(scenario, round_trip, bed.as_mut());
+                    tell(kind, scenario, round_trip, &cell);
+                    table.put(index, round_trip, kind, cell);
+                }
             }
         }
         sum_up(bed.as_mut());

@@ -37,6 +37,16 @@ impl Seen {
         }
     }
 
+    /// What two plays of the same scenario saw.
+    pub(crate) fn and(mut self, later: Self) -> Self {
+        self.times.extend(later.times);
+        self.faults.extend(later.faults);
+        Self {
+            note: later.note,
+            ..self
+        }
+    }
+
     pub(crate) fn fault(mut self, is: bool, what: impl Into<String>) -> Self {
         if is {
             self.faults.push(what.into());
@@ -102,7 +112,7 @@ impl Scene<'_> {
 
     /// Orders isolation and waits until it stands and is confirmed; gives how long it took.
     pub(crate) fn isolate(&mut self) -> Result<Duration, Trouble> {
-        self.isolate_by(|bed| bed.desire(&json!({"quarantine": true})))
+        self.isolate_by(|bed| bed.desire(&json!({"quarantine": true})).map(drop))
     }
 
     /// As [`Scene::isolate`], ordered in another way.
@@ -131,7 +141,7 @@ impl Scene<'_> {
 
     /// Ends the order of the shadow and gives when the way opened; none if it did not.
     pub(crate) fn release(&mut self) -> Result<Option<Duration>, Trouble> {
-        self.release_by(|bed| bed.desire(&json!({"quarantine": false})))
+        self.release_by(|bed| bed.desire(&json!({"quarantine": false})).map(drop))
     }
 
     /// As [`Scene::release`], ordered in another way.

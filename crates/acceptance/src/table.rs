@@ -33,6 +33,20 @@ impl Cell {
                 .is_ok_and(|seen| seen.faults.is_empty() && seen.times.iter().all(in_time))
     }
 
+    /// Both in one; the later one's note stays.
+    fn and(self, later: Self) -> Self {
+        let seen = match (self.seen, later.seen) {
+            (Ok(before), Ok(after)) => Ok(before.and(after)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        Self {
+            seen,
+            limit: later.limit,
+            breaches: self.breaches + later.breaches,
+            kills: self.kills + later.kills,
+        }
+    }
+
     /// The cell's text.
     pub(crate) fn text(&self) -> String {
         let text = match &self.seen {
@@ -81,10 +95,12 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn put(&mut self, scenario: usize, round_trip: Option<Duration>, kind: Kind, cell: Cell) {
-        self.rows
-            .entry((scenario, round_trip))
-            .or_default()
-            .insert(kind, cell);
+        let row = self.rows.entry((scenario, round_trip)).or_default();
+        let whole = match row.remove(&kind) {
+            Some(before) => before.and(cell),
+            None => cell,
+        };
+        row.insert(kind, whole);
     }
 
     /// Whether every row held.

@@ -8,10 +8,10 @@ mod stand_in;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use edgewarden_lab::front::Front;
-use edgewarden_lab::site::{Ns, Site, lab_program};
+use edgewarden_lab::site::{Ns, Site};
 use serde_json::{Value, json};
 
 pub(crate) use real::{Real, Setup};
@@ -19,6 +19,7 @@ pub(crate) use services::PROXY_PORT;
 pub(crate) use stand_in::StandIn;
 
 use crate::error::{Trouble, io};
+use crate::mqtt;
 use crate::prober::Prober;
 use crate::processes;
 
@@ -83,36 +84,21 @@ pub(crate) trait Bed {
     fn start_broker(&mut self, forget: bool) -> Result<(), Trouble>;
     /// Everything from the beginning: free, deployed, connected, without delay.
     fn fresh(&mut self) -> Result<(), Trouble>;
+    /// What the component has written.
+    fn component_log(&self) -> String;
     /// How often the nucleus had to kill a process of ours, as its log says.
     fn kills(&self) -> usize;
 
-    /// Publishes as a cloud application would.
-    fn publish(&self, topic: &str, payload: &str) -> Result<(), Trouble> {
-        let broker = format!("127.0.0.1:{}", self.broker_port());
-        let arguments = [
-            "mqtt",
-            "--broker",
-            &broker,
-            "publish",
-            "--topic",
-            topic,
-            "--payload",
-            payload,
-        ];
-        let program = lab_program()?;
-        let output = self
-            .site()
-            .run_in(Ns::Internet, || Command::new(&program).args(arguments).output())?
-            .map_err(io("start the lab's console"))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        Err(io(format!("publish to {topic}"))(std::io::Error::other(errors)))
+    /// Publishes as a cloud application would; gives the moment at which the message set out.
+    fn publish(&self, topic: &str, payload: &str) -> Result<SystemTime, Trouble> {
+        let port = self.broker_port();
+        self.site()
+            .run_in(Ns::Internet, || mqtt::publish(port, topic, payload))?
+            .map_err(io(format!("publish to {topic}")))
     }
 
     /// Writes `desired` of the classic shadow.
-    fn desire(&self, desired: &Value) -> Result<(), Trouble> {
+    fn desire(&self, desired: &Value) -> Result<SystemTime, Trouble> {
         let document = json!({"state": {"desired": desired}}).to_string();
         self.publish(&format!("$aws/things/{}/shadow/update", self.thing()), &document)
     }

@@ -210,13 +210,15 @@ impl Real {
         self.setup.folder.join("template")
     }
 
-    /// What the nucleus and the component wrote to their logs.
-    fn logs(&self) -> String {
+    /// What is in its logs whose name begins so.
+    fn logs(&self, beginning: &str) -> String {
         let Ok(entries) = std::fs::read_dir(self.root().join("logs")) else {
             return String::new();
         };
         entries
-            .filter_map(|entry| std::fs::read(entry.ok()?.path()).ok())
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(beginning))
+            .filter_map(|entry| std::fs::read(entry.path()).ok())
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .collect()
     }
@@ -316,7 +318,7 @@ impl Bed for Real {
     fn fresh(&mut self) -> Result<(), Trouble> {
         self.prober.unguard();
         self.stop()?;
-        self.kills_before += self.logs().matches(KILLED).count();
+        self.kills_before += self.logs("").matches(KILLED).count();
         clear_state()?;
         copy(&self.template(), &self.root())?;
         copy(&self.template().with_extension("state"), Path::new(STATE))?;
@@ -333,8 +335,12 @@ impl Bed for Real {
         self.wait_up()
     }
 
+    fn component_log(&self) -> String {
+        self.logs(COMPONENT)
+    }
+
     fn kills(&self) -> usize {
-        self.kills_before + self.logs().matches(KILLED).count()
+        self.kills_before + self.logs("").matches(KILLED).count()
     }
 }
 

@@ -150,6 +150,10 @@ impl Bed for StandIn {
         })
     }
 
+    fn component_log(&self) -> String {
+        self.stage().agent_output()
+    }
+
     fn kills(&self) -> usize {
         0
     }

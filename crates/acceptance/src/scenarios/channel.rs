@@ -1,13 +1,12 @@
 //! The way to the cloud: subscriptions rebuilt, broker away, links dead, sessions lost.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::site::Ns;
 use serde_json::json;
 
 use crate::error::{Trouble, io};
+use crate::mqtt;
 use crate::scene::{Scene, Seen};
 
 /// How long broker and link are away: longer than keep-alives of the lab, shorter than the nucleus' longest back-off.
@@ -109,32 +108,12 @@ pub(super) fn id_taken(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     )))
 }
 
-/// Connects as the thing with a session of its own, waits for the broker's word, and leaves.
+/// Connects as the thing with a session of its own, and leaves.
 fn take_id(scene: &Scene<'_>) -> Result<(), Trouble> {
-    let (thing, port) = (scene.bed.thing().to_owned(), scene.bed.broker_port());
-    let taken = scene.bed.site().run_in(Ns::Internet, || {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let length = u8::try_from(thing.len()).unwrap_or(u8::MAX);
-        // MQTT 3.1.1, clean session, keep alive 30 s.
-        let head = [
-            0x10,
-            12 + length,
-            0,
-            4,
-            b'M',
-            b'Q',
-            b'T',
-            b'T',
-            4,
-            2,
-            0,
-            30,
-            0,
-            length,
-        ];
-        stream.write_all(&[&head, thing.as_bytes()].concat())?;
-        stream.read_exact(&mut [0; 4])
-    })?;
-    taken.map_err(io("take the client id"))
+    let (thing, port) = (scene.bed.thing(), scene.bed.broker_port());
+    let taken = scene
+        .bed
+        .site()
+        .run_in(Ns::Internet, || mqtt::connect(port, thing))?;
+    taken.map(drop).map_err(io("take the client id"))
 }

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::bed::Kind;
 use crate::error::Trouble;
 use crate::processes;
 use crate::scene::{Scene, Seen};
 
 /// When after its successor's start an order comes: with its first question, and when only subscriptions can bring it.
 const ORDERED_AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
+
+/// The death after which a nucleus starts a component no more.
+const LAST_DEATH: u32 = 3;
 
 /// The agent dies while isolated, and its successor is told to release.
 pub(super) fn agent_killed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
@@ -61,9 +63,7 @@ pub(super) fn nucleus_restarted(scene: &mut Scene<'_>) -> Result<Seen, Trouble> 
 /// The third death is the last that a nucleus mends.
 pub(super) fn three_deaths(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     scene.isolate()?;
-    // The stand-in's first start counts as well.
-    let deaths = if scene.bed.kind() == Kind::Real { 3 } else { 2 };
-    for _ in 1..deaths {
+    for _ in 1..LAST_DEATH {
         scene.kill_agent()?;
         scene.wait("the agent's answer", crate::bed::PATIENCE, |bed| {
             bed.status()["enforcement"]["phase"] == "enforced"

@@ -45,7 +45,7 @@ fn counted(scene: &mut Scene<'_>, filter: &str, before: usize, agent: i32) -> Re
         .collect();
     let names_it = scene.bed.status().to_string().contains("denied")
         || scene.bed.edgewarden(&["status"])?.1.contains("iot:Publish");
-    let closed = scene.isolate_by(|bed| bed.desire(&json!({"quarantine": true})));
+    let closed = scene.isolate_by(|bed| bed.desire(&json!({"quarantine": true})).map(drop));
     let seen =
         Seen::times([closed.ok()]).note(format!("{} disconnects, gaps {} s", times.len(), gaps.join(" ")));
     Ok(seen
