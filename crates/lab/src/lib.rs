@@ -2,12 +2,14 @@
 //!
 //! * [`nucleus`]: a Greengrass IPC server bridged to a real MQTT broker
 //! * [`cloud`]: Device Shadow, Device Defender ingest, Detect and the alarm Lambda as MQTT client
+//! * [`front`]: a relay before the broker: delay, black hole, cuts, denied topics
 //! * [`names`]: a name server
 //! * [`site`]: network namespaces, processes in them, probes
 //! * [`traffic`]: the well-behaved sensor and the rogue
 //! * [`stage`]: all of it in one piece, with the agent
 
 pub mod cloud;
+pub mod front;
 pub mod names;
 pub mod nucleus;
 pub mod site;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use edgewarden_lab::{cloud, error_text, names, nucleus, site, traffic};
+use edgewarden_lab::{cloud, error_text, front, names, nucleus, site, traffic};
 
 /// Stand-ins for the demo and the tests of Edgewarden.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ enum Program {
     Nucleus(Box<nucleus::NucleusArgs>),
     /// AWS IoT: shadow service, Device Defender ingest, Detect, alarm Lambda.
     Cloud(cloud::CloudArgs),
+    /// A relay before the broker: delay, black hole, cuts, denied topics.
+    Front(front::FrontArgs),
     /// A well-behaved telemetry process.
     Sensor(traffic::sensor::SensorArgs),
     /// A process that sends far too much.
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
                     match arguments.program {
                         Program::Nucleus(args) => nucleus::run(*args).await,
                         Program::Cloud(args) => cloud::run(args).await,
+                        Program::Front(args) => front::run(args).await,
                         Program::Sensor(args) => traffic::sensor::run(args).await,
                         Program::Rogue(args) => traffic::rogue::run(args).await,
                         Program::Flood(args) => traffic::flood::run(&args),

@@ -52,7 +52,7 @@ mod shadow_store;
 mod spool;
 mod state;
 mod subscriptions;
-mod topics;
+pub(crate) mod topics;
 mod variables;
 
 use std::collections::BTreeMap;

@@ -18,9 +18,21 @@ impl Site {
     /// # Errors
     /// Without mosquitto, or when it does not listen in time.
     pub fn mosquitto(&self) -> Result<Running, SiteError> {
+        self.mosquitto_with(CONFIGURATION)
+    }
+
+    /// As [`Site::mosquitto`], on the loopback of `internet` only: what stands before it has its addresses.
+    ///
+    /// # Errors
+    /// As [`Site::mosquitto`].
+    pub fn mosquitto_inside(&self) -> Result<Running, SiteError> {
+        self.mosquitto_with(&on_loopback(BROKER_PORT))
+    }
+
+    fn mosquitto_with(&self, configuration: &str) -> Result<Running, SiteError> {
         let program = tools::require("mosquitto")?;
         let file = self.directory().join("mosquitto.conf");
-        std::fs::write(&file, CONFIGURATION).map_err(|source| SiteError::File {
+        std::fs::write(&file, configuration).map_err(|source| SiteError::File {
             path: file.clone(),
             source,
         })?;
@@ -29,6 +41,13 @@ impl Site {
         spec.ready_port = Some(BROKER_PORT);
         self.spawn_with(Ns::Internet, spec)
     }
+}
+
+/// The configuration of a broker that only its own namespace reaches.
+fn on_loopback(port: u16) -> String {
+    CONFIGURATION
+        .replace("8883 0.0.0.0", &format!("{port} 127.0.0.1"))
+        .replace("8883 ::", &format!("{port} ::1"))
 }
 
 /// Tries to find a free port and get it before somebody else does.
@@ -65,10 +84,7 @@ impl LoopbackBroker {
     /// Also when somebody else has the port.
     pub fn start_on(directory: &Path, port: u16) -> Result<Self, SiteError> {
         let file = directory.join("mosquitto.conf");
-        let text = CONFIGURATION
-            .replace("8883 0.0.0.0", &format!("{port} 127.0.0.1"))
-            .replace("8883 ::", &format!("{port} ::1"));
-        std::fs::write(&file, text).map_err(|source| SiteError::File {
+        std::fs::write(&file, on_loopback(port)).map_err(|source| SiteError::File {
             path: file.clone(),
             source,
         })?;

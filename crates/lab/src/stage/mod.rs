@@ -12,12 +12,14 @@ pub mod paths;
 pub mod preload;
 mod turns;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::front::Front;
 use crate::nucleus::personality::Personality;
 use crate::site::{BROKER_PORT, INTERNET_V4, Ns, Running, Site, SiteError, SpawnSpec, lab_program};
 use turns::TurnCheck;
@@ -56,6 +58,8 @@ pub struct StageOptions {
     pub lab: Option<PathBuf>,
     /// What becomes of the turns of the agent's deciding thread.
     pub turns: Turns,
+    /// Whether a relay ([`crate::front`]) stands before the broker at its address.
+    pub front: bool,
 }
 
 impl StageOptions {
@@ -73,6 +77,7 @@ impl StageOptions {
             online: true,
             lab: None,
             turns: Turns::Unmeasured,
+            front: false,
         }
     }
 
@@ -90,6 +95,7 @@ pub struct Stage {
     pub nucleus: Running,
     /// The cloud, once it runs.
     pub cloud: Option<Running>,
+    front: Option<Front>,
     /// The broker, once it runs.
     pub broker: Option<Running>,
     _turns: Option<TurnCheck>,
@@ -112,8 +118,9 @@ impl Stage {
             options.configuration.to_string().as_bytes(),
         )?;
         let (mut broker, mut cloud) = (None, None);
+        let front = options.front.then(|| start_front(&site, &options)).transpose()?;
         if options.online {
-            broker = Some(site.mosquitto()?);
+            broker = Some(start_broker(&site, &options)?);
             cloud = Some(start_cloud(&site, &options)?);
         }
         let mut nucleus = site.spawn_with(Ns::Gateway, nucleus_spec(&site, &options, &artifacts)?)?;
@@ -128,6 +135,7 @@ impl Stage {
             agent: None,
             nucleus,
             cloud,
+            front,
             broker,
             site,
             options,
@@ -139,9 +147,17 @@ impl Stage {
     /// # Errors
     /// When one does not come up.
     pub fn go_online(&mut self) -> Result<(), SiteError> {
-        self.broker = Some(self.site.mosquitto()?);
+        self.broker = Some(start_broker(&self.site, &self.options)?);
         self.cloud = Some(start_cloud(&self.site, &self.options)?);
         Ok(())
+    }
+
+    /// The relay before the broker.
+    ///
+    /// # Panics
+    /// When the stage was not asked for one ([`StageOptions::front`]).
+    pub fn front(&self) -> &Front {
+        self.front.as_ref().expect("a stage with `front: true`")
     }
 
     /// Starts the agent with the environment the nucleus gives to components; does not wait.
@@ -242,6 +258,23 @@ fn artifact_name() -> String {
         other => other,
     };
     format!("edgewarden-{architecture}")
+}
+
+fn start_broker(site: &Site, options: &StageOptions) -> Result<Running, SiteError> {
+    if options.front {
+        site.mosquitto_inside()
+    } else {
+        site.mosquitto()
+    }
+}
+
+/// At the broker's address, so that whoever goes to the broker goes through it; the cloud's own programs do not.
+fn start_front(site: &Site, options: &StageOptions) -> Result<Front, SiteError> {
+    let ends = (
+        SocketAddr::new(INTERNET_V4, BROKER_PORT),
+        (Ipv4Addr::LOCALHOST, BROKER_PORT).into(),
+    );
+    Front::start(site, Ns::Internet, &options.lab_program()?, "front", ends)
 }
 
 fn start_cloud(site: &Site, options: &StageOptions) -> Result<Running, SiteError> {
