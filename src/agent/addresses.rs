@@ -1,7 +1,7 @@
 //! Keeps the addresses of the lifelines fresh.
 //!
-//! In: the configuration, the nucleus' endpoints, the host's resolvers and time servers, the nucleus' open connections,
-//! whether the control channel works. Out: addresses for the enforcer, what to watch for in DNS answers
+//! In: the configuration, the nucleus' endpoints, the host's resolvers and time servers, whether the
+//! control channel works. Out: addresses for the enforcer, what to watch for in DNS answers
 //! ([`super::dns_feed`]), and what did not resolve for the board. When what is looked up is `quarantine::lifelines::lookups`'.
 
 use std::time::Duration;
@@ -13,17 +13,16 @@ use super::context::Connected;
 use super::enforcer::EnforcerCommand;
 use super::host_reader::HostReader;
 use super::names::Names;
+use super::nucleus_watch::{ControlPorts, NucleusSigns};
 use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
 use crate::config::Config;
 use crate::control::status::LifelineStatus;
 use crate::host::clock;
-use crate::host::net::uplinks::{self, Uplink};
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
-use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
+use crate::quarantine::lifelines::lifeline::{Surroundings, control_ports, targets};
 use crate::quarantine::lifelines::lookups::Lookups;
-use crate::quarantine::orders::order::Protocol;
 
 /// From one look at the nucleus' and the host's configuration to the next.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
@@ -41,15 +40,15 @@ pub(super) struct Resolver {
     pub(super) region: Option<String>,
     /// What answers of others are watched for.
     pub(super) watched: watch::Sender<WatchedNames>,
-    /// Where the nucleus is connected: a change means that messages may have been missed.
-    pub(super) uplinks: watch::Sender<Vec<Uplink>>,
+    /// Which of the nucleus' connections are the control channel's.
+    pub(super) ports: watch::Sender<Option<ControlPorts>>,
+    /// What is seen of the nucleus.
+    pub(super) signs: watch::Receiver<NucleusSigns>,
     /// Told when the control channel was looked up for the first time.
     pub(super) looked_up: watch::Sender<bool>,
     pub(super) host: HostReader,
     /// Whom the host is configured to talk to, as it said last.
     pub(super) configured: HostSettings,
-    /// Why it is not known where the nucleus is connected.
-    pub(super) unseen: Option<String>,
 }
 
 impl Resolver {
@@ -59,6 +58,7 @@ impl Resolver {
         let mut states = self.connected.context.enforcer.state();
         let mut channel = self.connected.context.channel.watch();
         let mut config = self.connected.context.config.clone();
+        let (mut signs, mut unseen) = (self.signs.clone(), None);
         let mut asked = EndpointsQuestion::default();
         let mut looked = None;
         loop {
@@ -98,13 +98,19 @@ impl Resolver {
                     Err(_) => return,
                 },
                 Ok(()) = channel.changed() => {}
+                Ok(()) = signs.changed() => {
+                    if signs.borrow_and_update().unseen != unseen {
+                        unseen.clone_from(&signs.borrow().unseen);
+                        self.tell(&lookups, &asked.endpoints);
+                    }
+                }
                 Ok(()) = states.changed() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
     }
 
-    /// Reads what may have changed around us: which names to look up, and where the nucleus is connected.
+    /// Reads what may have changed around us: which names to look up, and on which ports the nucleus is connected.
     async fn look_around(
         &mut self,
         config: &Config,
@@ -119,11 +125,14 @@ impl Resolver {
         self.watched
             .send_replace(WatchedNames::new(&targets, nameservers));
         lookups.set(targets);
-        if lifelines.data_endpoint {
-            self.look_at_uplinks(control_ports(&around)).await;
-        } else {
-            self.unseen = None;
-        }
+        let ports = ControlPorts {
+            all: control_ports(&around),
+            mqtt: around.mqtt_port,
+            proxy: around.proxy.is_some(),
+            lifeline: lifelines.data_endpoint,
+        };
+        self.ports
+            .send_if_modified(|known| known.replace(ports.clone()).as_ref() != Some(&ports));
     }
 
     fn surroundings(&self, config: &Config, endpoints: &nucleus::NucleusEndpoints) -> Surroundings {
@@ -147,8 +156,10 @@ impl Resolver {
     fn tell(&self, lookups: &Lookups, endpoints: &nucleus::NucleusEndpoints) {
         let mut unresolved = lookups.unresolved();
         unresolved.extend(self.configured.problems());
-        unresolved.extend(self.unseen.clone());
         let isolation = &self.connected.context.config.borrow().isolation;
+        if isolation.settings.lifelines.data_endpoint {
+            unresolved.extend(self.signs.borrow().unseen.clone());
+        }
         let known = endpoints.data.is_some() || isolation.data_endpoint.is_some();
         if isolation.settings.lifelines.data_endpoint && !known {
             unresolved
@@ -165,36 +176,6 @@ impl Resolver {
                 unresolved,
             };
         });
-    }
-
-    /// Where the nucleus is connected right now: DNS may already name other addresses.
-    async fn look_at_uplinks(&mut self, ports: Vec<u16>) {
-        let nucleus = self.connected.nucleus_process();
-        let look = move || uplinks::of_nucleus(nucleus, &ports);
-        let found = match self.host.look(look).await {
-            Ok(found) => found,
-            Err(why) => {
-                // The addresses known are kept; nobody is told of a change that was not seen.
-                self.unseen = Some(why);
-                return;
-            }
-        };
-        self.unseen = None;
-        let endpoint = |uplink: &Uplink| Endpoint {
-            purpose: Purpose::DataEndpoint,
-            address: uplink.remote.ip(),
-            protocol: Protocol::Tcp,
-            port: uplink.remote.port(),
-        };
-        let away = found.iter().filter(|uplink| !uplink.remote.ip().is_loopback());
-        let endpoints = away.map(endpoint).collect();
-        self.uplinks.send_if_modified(|known| {
-            let changed = *known != found;
-            *known = found;
-            changed
-        });
-        let enforcer = &self.connected.context.enforcer;
-        enforcer.send(EnforcerCommand::Addresses(endpoints)).await;
     }
 }
 

@@ -34,7 +34,7 @@ impl Board {
     pub(crate) fn read(&self) -> Status {
         let mut status = crate::lock(&self.status).clone();
         let channel = self.channel.borrow();
-        status.cloud.channel_works = channel.works;
+        status.cloud.channel_works = channel.works_for_people();
         status.cloud.last_round_trip = channel.last_round_trip;
         status.cloud.last_error = channel.complaint();
         status

@@ -1,4 +1,5 @@
-//! Whether the control channel works: one cell that the shadow session writes and everybody else reads.
+//! Whether the control channel works: one cell that the shadow session writes and everybody else reads; and beside it, for
+//! people only, what is known of the nucleus' own connection.
 //!
 //! In: answered requests and failures of the shadow session. Out: [`ChannelState`] for whoever watches, and the same word
 //! for the enforcer, in the order in which the shadow session says everything else to it.
@@ -22,12 +23,31 @@ pub(crate) struct ChannelState {
     pub(crate) problem: Option<String>,
     /// What is wrong although it may work: a report that is refused, a topic that is not heard.
     pub(crate) trouble: Option<String>,
+    /// Since when the nucleus has been seen to be without any connection to the cloud. A round trip is as good a proof.
+    pub(crate) away: Option<Timestamp>,
+    /// What AWS IoT does not allow this device, one sentence.
+    pub(crate) denied: Option<String>,
 }
 
 impl ChannelState {
+    /// What people are told: a question may be on its way for as long as it takes to notice that nothing comes back.
+    pub(crate) const fn works_for_people(&self) -> bool {
+        self.works && self.away.is_none()
+    }
+
     /// What to tell first.
     pub(crate) fn complaint(&self) -> Option<String> {
-        self.problem.clone().or_else(|| self.trouble.clone())
+        let away = || {
+            let since = self.away?;
+            Some(format!(
+                "the nucleus has had no connection to the cloud since {since:.0}"
+            ))
+        };
+        let denied = self.denied.clone();
+        denied
+            .or_else(away)
+            .or_else(|| self.problem.clone())
+            .or_else(|| self.trouble.clone())
     }
 }
 
@@ -56,6 +76,7 @@ impl Channel {
             state.works = true;
             state.last_round_trip = Some(clock::now().wall);
             state.problem = None;
+            state.away = None;
         });
         self.enforcer.send(EnforcerCommand::RoundTrip { sent }).await;
     }
@@ -70,6 +91,33 @@ impl Channel {
                 }
                 state.trouble = why.map(str::to_owned);
             }
+            news
+        });
+    }
+
+    /// Since when the nucleus has no connection to the cloud, as far as is seen. The enforcer is not told: only a question's
+    /// fate tells what rules of ours do to the channel, and connections come and go without them.
+    pub(crate) fn nucleus_away(&self, since: Option<Timestamp>) {
+        self.cell.send_if_modified(|state| {
+            // An answer came through it since: there is one that is not seen.
+            let since = since.filter(|since| state.last_round_trip.is_none_or(|trip| trip <= *since));
+            let news = state.away != since;
+            if let Some(since) = since.filter(|_| news) {
+                tracing::info!("the nucleus has had no connection to the cloud since {since:.0}");
+            }
+            state.away = since;
+            news
+        });
+    }
+
+    /// What AWS IoT does not allow this device.
+    pub(crate) fn denied(&self, what: Option<String>) {
+        self.cell.send_if_modified(|state| {
+            let news = state.denied != what;
+            if news && what.is_none() {
+                tracing::info!("AWS IoT takes every publish again");
+            }
+            state.denied = what;
             news
         });
     }

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use super::context::Connected;
 use super::enforcer::{EnforcerCommand, EnforcerSettings};
+use super::nucleus_watch::NucleusSigns;
+use crate::cloud::nucleus::ConfigurationUpdates;
 use crate::config::document::{self, Development};
 use crate::config::{Config, Mode};
 use crate::document::fault::join;
@@ -24,8 +26,9 @@ use crate::quarantine::orders::order::Authority;
 
 /// The last good document, in the state directory.
 const FILE: &str = "configuration.json";
-/// Asks again this often: subscriptions can die without a word.
-const REFRESH: Duration = Duration::from_secs(600);
+/// Reads the configuration this often, whether or not a change was told: nucleus lite tells nothing of a key that is removed,
+/// and subscriptions die there without a word. It is a question to a process on the same machine.
+const REFRESH: Duration = Duration::from_secs(20);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(3);
 /// How long the disk may take to keep a document.
@@ -51,6 +54,14 @@ impl LastGood {
 
 /// The source of a configuration that nobody chose, as the status has it.
 pub(super) const DEFAULTS: &str = "defaults";
+
+/// Waits for a change of the configuration, if changes are told at all; cancel-safe. `false`: they are not any more.
+async fn changed(updates: &mut Option<ConfigurationUpdates>) -> bool {
+    match updates {
+        Some(updates) => updates.changed().await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Reads what was last good, for the time before the nucleus answers.
 pub(crate) fn last_good(state_directory: &Path, development: Development) -> LastGood {
@@ -97,6 +108,8 @@ pub(super) struct ConfigFollower {
     pub(super) connected: Connected,
     /// Where valid configurations go.
     pub(super) publish: watch::Sender<Config>,
+    /// What is seen of the nucleus: a process of it that was restarted may have forgotten who listens.
+    pub(super) signs: watch::Receiver<NucleusSigns>,
     /// Whether what was published last was read from a document; what nobody chose is replaced also by the same.
     pub(super) is_chosen: AtomicBool,
     /// Whether development keys are taken.
@@ -107,19 +120,33 @@ pub(super) struct ConfigFollower {
 
 impl ConfigFollower {
     pub(super) async fn run(self) {
+        let mut signs = self.signs.clone();
+        let mut updates = None;
+        // Which restarts of the nucleus' processes the subscription is younger than.
+        let mut renewed = None;
         loop {
-            match self.connected.nucleus.configuration_updates().await {
-                Ok(mut updates) => loop {
-                    let wait = if self.fetch().await { REFRESH } else { RETRY };
-                    if let Ok(false) = tokio::time::timeout(wait, updates.changed()).await {
-                        break;
+            let restarted = signs.borrow_and_update().restarted;
+            if updates.is_none() || renewed != Some(restarted) {
+                match self.connected.nucleus.configuration_updates().await {
+                    // The one before ends only when this one stands: nothing is missed in between.
+                    Ok(subscribed) => (updates, renewed) = (Some(subscribed), Some(restarted)),
+                    Err(error) => {
+                        tracing::debug!("no configuration updates yet: {}", crate::error_text(&error));
                     }
-                },
-                Err(error) => {
-                    tracing::debug!("no configuration updates yet: {}", crate::error_text(&error));
-                    self.fetch().await;
-                    tokio::time::sleep(RETRY).await;
                 }
+            }
+            let stands = renewed == Some(restarted);
+            let wait = if self.fetch().await && stands {
+                REFRESH
+            } else {
+                RETRY
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                there = changed(&mut updates) => if !there {
+                    updates = None;
+                },
+                Ok(()) = signs.changed() => {}
             }
         }
     }

@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, watch};
 use super::board::Board;
 use super::channel::Channel;
 use super::enforcement::Enforcement;
+use super::publishing::Publishing;
 use crate::cloud::link::Nucleus;
 use crate::config::Config;
 use crate::process::ProcessId;
@@ -34,6 +35,8 @@ pub(crate) struct Context {
 pub(crate) struct Connected {
     pub(crate) context: Context,
     pub(crate) nucleus: Nucleus,
+    /// The way to the cloud, for every message.
+    pub(crate) publishing: Publishing,
     pub(crate) thing: ThingName,
 }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::context::Connected;
 use super::enforcer::EnforcerCommand;
+use super::nucleus_watch::NucleusSigns;
 use crate::cloud::inbox::{Inbox, InboxEvent};
 use crate::cloud::link::LinkState;
 use crate::cloud::shadow_message;
@@ -19,7 +20,6 @@ use crate::cloud::shadow_session::{SessionEffect, ShadowSession};
 use crate::cloud::topics::ShadowTopics;
 use crate::document::fault::Fault;
 use crate::host::clock;
-use crate::host::net::uplinks::Uplink;
 use crate::host::turns::timed;
 use crate::quarantine::orders::document::{self, Wish};
 use crate::quarantine::orders::order::Authority;
@@ -39,8 +39,8 @@ type ShadowName<'a> = (&'a str, Option<&'a str>);
 /// Runs the session for ever.
 pub(super) struct ShadowTask {
     pub(super) connected: Connected,
-    /// Where the nucleus is connected.
-    pub(super) uplinks: watch::Receiver<Vec<Uplink>>,
+    /// What is seen of the nucleus.
+    pub(super) signs: watch::Receiver<NucleusSigns>,
 }
 
 impl ShadowTask {
@@ -91,8 +91,8 @@ impl ShadowTask {
         );
         let mut link = self.connected.nucleus.link();
         let mut states = self.connected.context.enforcer.state();
-        let mut uplinks = self.uplinks.clone();
-        uplinks.mark_unchanged();
+        let mut signs = self.signs.clone();
+        let mut connections = signs.borrow_and_update().connected;
         // Publishes run beside the loop: a nucleus that stalls must not delay an order that arrives meanwhile.
         let mut publishes = JoinSet::new();
         loop {
@@ -116,8 +116,9 @@ impl ShadowTask {
                     self.carry_out(effects, &session, of, &mut publishes).await;
                 }
                 _ = states.changed() => {}
-                Ok(()) = uplinks.changed() => {
-                    if !uplinks.borrow_and_update().is_empty() {
+                Ok(()) = signs.changed() => {
+                    let connected = signs.borrow_and_update().connected;
+                    if std::mem::replace(&mut connections, connected) != connected {
                         session.reconnected(clock::now().uptime);
                     }
                 }
@@ -146,6 +147,7 @@ impl ShadowTask {
             InboxEvent::Refused { topic, why } => return session.refused(&topic, &why, now),
             InboxEvent::Message { topic, payload } => (topic, payload),
         };
+        self.connected.publishing.heard(&topic);
         let Some(suffix) = topics.suffix(&topic) else {
             return Vec::new();
         };
@@ -219,10 +221,10 @@ impl ShadowTask {
     }
 
     fn publish(&self, topic: String, token: String, payload: &Value, publishes: &mut Publishes) {
-        let nucleus = self.connected.nucleus.clone();
+        let publishing = self.connected.publishing.clone();
         let payload = payload.to_string();
         let publish = async move {
-            let handed = nucleus.publish(&topic, payload.as_bytes()).await;
+            let handed = publishing.publish(&topic, payload.as_bytes()).await;
             handed.map_err(|error| {
                 let why = format!("could not publish to {topic}: {}", crate::error_text(&error));
                 (token, why)

@@ -13,8 +13,10 @@ use super::context::{Connected, Context, ThingName};
 use super::control;
 use super::control::server::Server;
 use super::host_reader::HostReader;
+use super::nucleus_watch::{NucleusSigns, NucleusWatch};
 use super::observer::intervals::Intervals;
 use super::observer::{ObserveSettings, Observer};
+use super::publishing::Publishing;
 use super::reporter::{Reporter, memory, questions};
 use super::supervisor::Supervisor;
 use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches};
@@ -22,7 +24,6 @@ use crate::cloud::link::Nucleus;
 use crate::config::{CaptureConfig, Config};
 use crate::host::capture::Receiver;
 use crate::host::clock;
-use crate::host::net::uplinks::Uplink;
 use crate::host::worker::Worker;
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
@@ -86,6 +87,7 @@ pub(super) fn connected(
 ) {
     let (looked_up, first) = watch::channel(false);
     let connected = Connected {
+        publishing: Publishing::new(nucleus.clone(), context.channel.clone()),
         context,
         nucleus,
         thing: ThingName {
@@ -97,24 +99,25 @@ pub(super) fn connected(
     let link = connected.clone();
     supervisor.start("nucleus-link", move || watches::nucleus_link(link.clone()));
 
-    let (shared, development) = (connected.clone(), start.development);
+    let signs = lifelines(&connected, region, looked_up, supervisor);
+    let (shared, development, restarts) = (connected.clone(), start.development, signs.clone());
     let keeper = Worker::new("configuration", configuration::KEEP_LIMIT);
     supervisor.start("configuration", move || {
         let follower = configuration::ConfigFollower {
             connected: shared.clone(),
             publish: publish.clone(),
+            signs: restarts.clone(),
             is_chosen: AtomicBool::new(shared.context.is_configured),
             development,
             keeper: keeper.clone(),
         };
         follower.run()
     });
-    let uplinks = lifelines(&connected, region, looked_up, supervisor);
     let shared = connected.clone();
     supervisor.start("shadow", move || {
         let shadow = shadow::ShadowTask {
             connected: shared.clone(),
-            uplinks: uplinks.clone(),
+            signs: signs.clone(),
         };
         shadow.run()
     });
@@ -122,26 +125,35 @@ pub(super) fn connected(
     supervisor.start("reporter", move || reporter.clone().run());
 }
 
-/// Starts what keeps the lifelines' addresses fresh; gives where the nucleus is connected.
+/// Starts what keeps the lifelines' addresses fresh and watches the nucleus; gives what is seen of it.
 fn lifelines(
     connected: &Connected,
     region: Option<String>,
     looked_up: watch::Sender<bool>,
     supervisor: &mut Supervisor,
-) -> watch::Receiver<Vec<Uplink>> {
+) -> watch::Receiver<NucleusSigns> {
     let (watched, names) = watch::channel(WatchedNames::default());
-    let (uplinks, connections) = watch::channel(Vec::new());
-    let (shared, host) = (connected.clone(), HostReader::new());
+    let (ports, control) = watch::channel(None);
+    let (signs, seen) = watch::channel(NucleusSigns::default());
+    let host = HostReader::new();
+    let nucleus = NucleusWatch {
+        connected: connected.clone(),
+        ports: control,
+        signs: Arc::new(signs),
+        host: host.clone(),
+    };
+    supervisor.start("nucleus-watch", move || nucleus.clone().run());
+    let (shared, signs) = (connected.clone(), seen.clone());
     supervisor.start("addresses", move || {
         let resolver = addresses::Resolver {
             connected: shared.clone(),
             region: region.clone(),
             watched: watched.clone(),
-            uplinks: uplinks.clone(),
+            ports: ports.clone(),
+            signs: signs.clone(),
             looked_up: looked_up.clone(),
             host: host.clone(),
             configured: HostSettings::default(),
-            unseen: None,
         };
         resolver.run()
     });
@@ -153,7 +165,7 @@ fn lifelines(
         };
         feed.run()
     });
-    connections
+    seen
 }
 
 fn observation(capture: &CaptureConfig) -> ObserveSettings {

@@ -1,12 +1,14 @@
 //! The door to the cloud: everything that goes through the Greengrass IPC.
 //!
 //! In: the nucleus' socket. Out: shadow messages, answers to reports, configuration; and publishes.
-//! Topics, documents and the shadow session's decisions are pure. [`link`], [`nucleus`], [`publish`] and [`inbox`] are the
+//! Topics, documents, the shadow session's decisions and [`offence`] are pure. [`link`], [`nucleus`], [`publish`] and [`inbox`] are the
 //! shell around the `greengrass-ipc` client, which nobody outside this folder may name.
 
+pub(crate) mod connection_status;
 pub(crate) mod inbox;
 pub(crate) mod link;
 pub(crate) mod nucleus;
+pub(crate) mod offence;
 pub(crate) mod publish;
 pub(crate) mod shadow_message;
 mod shadow_request;

@@ -72,7 +72,7 @@ impl Reporter {
         // QoS 0: a spooled report would arrive late and pollute the series (docs/reference/device-defender.md#rates).
         let sent = self
             .connected
-            .nucleus
+            .publishing
             .publish(&last.topic, &composed.payload)
             .await;
         if let Err(error) = sent {
@@ -108,6 +108,7 @@ impl Reporter {
                 self.failed(&format!("the subscription to {topic} was refused: {why}"));
             }
             InboxEvent::Message { topic, payload } => {
+                self.connected.publishing.heard(&topic);
                 let Some(outcome) = reply::outcome_of(&topic) else {
                     return;
                 };

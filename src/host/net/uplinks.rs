@@ -1,67 +1,133 @@
 //! Where the nucleus is connected right now.
 //!
 //! In: the nucleus' process, the control channel's ports. Out: both ends of its established connections on these
-//! ports. The endpoint's name may resolve to other addresses by now; the open connection must survive all the same.
+//! ports, and how those that are known are doing. The endpoint's name may resolve to other addresses by now; the open
+//! connection must survive all the same.
 //! Only connections of the nucleus count, so no other program can make itself a lifeline, also not one that got the
 //! nucleus' number after it: while the nucleus is not known only lite's services count, which go by their cgroup.
+//!
+//! Three questions, the dearest last: how known connections are (one socket each), which connections its processes have
+//! (their descriptors, and all sockets only if these changed), which processes it has (a walk of /proc).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::sock_diag::SockDiag;
+use super::netlink::NetlinkError;
+use super::sock_diag::{SockDiag, TcpCondition};
 use crate::host::processes::process_table;
 use crate::process::ProcessId;
 use crate::quarantine::plan::processes::is_nucleus_service;
 
 /// Uplinks taken; the nucleus has one or two.
 const MAX_UPLINKS: usize = 16;
+/// So often in a row the same is sent again before a connection counts as dead for the moment: some seconds. One or two
+/// are everyday loss.
+const DEAD_AFTER: u8 = 3;
 
-/// One connection; another one to the same remote has another local end.
+/// One connection; another one to the same remote has another local end, or another socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Uplink {
     /// The nucleus' end.
     pub local: SocketAddr,
     /// The cloud's end, or the proxy's.
     pub remote: SocketAddr,
+    /// Of its socket.
+    pub inode: u32,
 }
 
-/// Its connections, sorted; empty when nothing can be learned.
-pub(crate) fn of_nucleus(nucleus: Option<ProcessId>, ports: &[u16]) -> Vec<Uplink> {
-    let inodes = socket_inodes(nucleus);
-    if inodes.is_empty() {
-        return Vec::new();
+/// How a known connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UplinkState {
+    /// It stands.
+    Alive,
+    /// It stands, and the other end acknowledges nothing.
+    Dead,
+    /// It is closed, by whomever.
+    Ended,
+}
+
+/// The nucleus' sockets as they were looked at last; they tell whether anything can have changed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SeenSockets {
+    inodes: BTreeSet<u32>,
+    /// One of them was a connection on its way.
+    pending: bool,
+}
+
+impl SeenSockets {
+    /// Whether everything that these sockets can be was seen then.
+    fn tell(&self, inodes: &BTreeSet<u32>) -> bool {
+        !self.pending && inodes.is_subset(&self.inodes)
     }
-    let Ok(snapshot) = SockDiag::open().and_then(|mut diag| diag.snapshot()) else {
-        return Vec::new();
-    };
-    let own = snapshot
-        .established
-        .iter()
-        .filter(|socket| inodes.contains(&socket.owner.inode));
-    let mut uplinks: Vec<Uplink> = own
-        .filter_map(|socket| {
-            let remote = socket.remote.filter(|remote| ports.contains(&remote.port()))?;
-            Some(Uplink {
-                local: socket.local,
-                remote,
-            })
-        })
-        .take(MAX_UPLINKS)
-        .collect();
-    uplinks.sort_unstable();
-    uplinks
 }
 
-/// Sockets of the nucleus: of the process that serves the IPC (classic is one process), and of lite's own services
-/// (the MQTT connection belongs to another of them).
-fn socket_inodes(nucleus: Option<ProcessId>) -> BTreeSet<u32> {
+/// How each of these is doing, in their order.
+///
+/// # Errors
+/// If the kernel cannot be asked.
+pub(crate) fn states_of(uplinks: &[Uplink]) -> Result<Vec<UplinkState>, NetlinkError> {
+    let mut diag = SockDiag::open()?;
+    let states = uplinks.iter().map(|uplink| {
+        let found = diag.condition(uplink.local, uplink.remote)?;
+        Ok(match found.filter(|(inode, _)| *inode == uplink.inode) {
+            Some((_, TcpCondition::Established { retransmits })) if retransmits >= DEAD_AFTER => {
+                UplinkState::Dead
+            }
+            Some((_, TcpCondition::Established { .. })) => UplinkState::Alive,
+            Some((_, TcpCondition::Other)) | None => UplinkState::Ended,
+        })
+    });
+    states.collect()
+}
+
+/// Who may hold the nucleus' connections: the process that serves the IPC (classic is one process), and lite's own
+/// services (the MQTT connection belongs to one of them).
+pub(crate) fn holders(nucleus: Option<ProcessId>) -> BTreeSet<ProcessId> {
     let services = process_table::list()
         .unwrap_or_default()
         .into_iter()
         .filter(|process| process.cgroup.as_deref().is_some_and(is_nucleus_service));
-    let holders: BTreeSet<ProcessId> = services.map(|process| process.identity).chain(nucleus).collect();
-    let pieces = holders.into_iter().flat_map(process_table::sockets_of);
-    pieces.flatten().collect()
+    let runs = |id: &ProcessId| process_table::start_ticks(id.pid) == Some(id.start_ticks);
+    services
+        .map(|process| process.identity)
+        .chain(nucleus.filter(runs))
+        .collect()
+}
+
+/// The connections of these processes to these ports, sorted; none when no socket came since `seen` and none was on its
+/// way then: the connections are those of then. Empty also when nothing can be learned.
+pub(crate) fn of(
+    holders: &BTreeSet<ProcessId>,
+    ports: &[u16],
+    seen: &mut SeenSockets,
+) -> Option<Vec<Uplink>> {
+    let pieces = holders.iter().copied().flat_map(process_table::sockets_of);
+    let inodes: BTreeSet<u32> = pieces.flatten().collect();
+    if seen.tell(&inodes) {
+        return None;
+    }
+    let (mut uplinks, mut pending) = (Vec::new(), false);
+    let listed = SockDiag::open().and_then(|mut diag| {
+        diag.connections(&mut |socket, stands| {
+            let remote = socket.remote.filter(|remote| ports.contains(&remote.port()));
+            let (Some(remote), true) = (remote, inodes.contains(&socket.owner.inode)) else {
+                return;
+            };
+            pending |= !stands;
+            if stands && uplinks.len() < MAX_UPLINKS {
+                uplinks.push(Uplink {
+                    local: socket.local,
+                    remote,
+                    inode: socket.owner.inode,
+                });
+            }
+        })
+    });
+    // What could not be listed is looked at again.
+    pending |= listed.is_err();
+    *seen = SeenSockets { inodes, pending };
+    uplinks.sort_unstable();
+    Some(uplinks)
 }
 
 #[cfg(test)]
@@ -69,21 +135,81 @@ mod tests {
     use super::*;
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
+    struct Own {
+        listener: TcpListener,
+        process: ProcessId,
+    }
+
+    impl Own {
+        fn new() -> Self {
+            Self {
+                listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+                process: process_table::read(std::process::id()).unwrap().identity,
+            }
+        }
+
+        fn remote(&self) -> SocketAddr {
+            self.listener.local_addr().unwrap()
+        }
+
+        #[expect(clippy::disallowed_methods, reason = "a connection of our own")]
+        fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.remote()).unwrap()
+        }
+
+        fn look(&self, process: ProcessId) -> Vec<Uplink> {
+            let holders = BTreeSet::from([process]);
+            of(&holders, &[self.remote().port()], &mut SeenSockets::default()).unwrap_or_default()
+        }
+    }
+
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a connection of our own")]
     fn connections_of_a_program_that_got_the_nucleus_number_are_no_lifelines() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let remote = listener.local_addr().unwrap();
-        let stream = TcpStream::connect(remote).unwrap();
-        let uplink = Uplink {
-            local: stream.local_addr().unwrap(),
-            remote,
+        let own = Own::new();
+        let stream = own.connect();
+        let start_ticks = own.process.start_ticks;
+        let nucleus = |start_ticks| ProcessId {
+            start_ticks,
+            ..own.process
         };
-        let own = process_table::read(std::process::id()).unwrap().identity;
-        let nucleus = |start_ticks| Some(ProcessId { start_ticks, ..own });
-        let ports = [remote.port()];
-        assert_eq!(of_nucleus(nucleus(own.start_ticks), &ports), [uplink], "control");
-        assert_eq!(of_nucleus(nucleus(own.start_ticks - 1), &ports), []);
-        assert_eq!(of_nucleus(None, &ports), []);
+        let found = own.look(nucleus(start_ticks));
+        assert_eq!(found.len(), 1, "control: {found:?}");
+        assert_eq!(found[0].local, stream.local_addr().unwrap());
+        assert_eq!(found[0].remote, own.remote());
+        assert_eq!(own.look(nucleus(start_ticks - 1)), []);
+        assert!(!holders(None).contains(&own.process));
+        assert!(holders(Some(own.process)).contains(&own.process));
+    }
+
+    #[test]
+    fn a_known_connection_that_ended_is_seen_and_so_is_one_that_took_its_place() {
+        let own = Own::new();
+        let stream = own.connect();
+        let (accepted, _) = own.listener.accept().unwrap();
+        let uplinks = own.look(own.process);
+        assert_eq!(states_of(&uplinks).unwrap(), [UplinkState::Alive], "control");
+        let other_socket = uplinks.iter().map(|uplink| Uplink {
+            inode: uplink.inode + 1,
+            ..*uplink
+        });
+        let other_socket: Vec<Uplink> = other_socket.collect();
+        assert_eq!(states_of(&other_socket).unwrap(), [UplinkState::Ended]);
+        // Closed by the cloud: the nucleus may not have noticed yet.
+        drop(accepted);
+        assert_eq!(states_of(&uplinks).unwrap(), [UplinkState::Ended]);
+        drop(stream);
+        assert_eq!(states_of(&uplinks).unwrap(), [UplinkState::Ended]);
+    }
+
+    #[test]
+    fn sockets_are_listed_only_when_one_came_or_a_connection_was_on_its_way() {
+        let seen = |pending| SeenSockets {
+            inodes: BTreeSet::from([1, 2]),
+            pending,
+        };
+        assert!(seen(false).tell(&BTreeSet::from([1])));
+        assert!(!seen(false).tell(&BTreeSet::from([2, 3])));
+        assert!(!seen(true).tell(&BTreeSet::from([1])));
+        assert!(!SeenSockets::default().tell(&BTreeSet::from([1])));
     }
 }

@@ -1,8 +1,9 @@
 //! Processes, as enforcement asks for them ([`hands`]): the table of them and signals to the right one
 //! ([`process_table`]), those that we stopped ([`frozen`]), who holds which socket ([`procfs`], from their [`descriptors`]),
-//! and how often what others can drive is done ([`pace`]).
+//! the end of one as an event ([`exits`]), and how often what others can drive is done ([`pace`]).
 
 mod descriptors;
+pub(crate) mod exits;
 pub(crate) mod frozen;
 pub(crate) mod hands;
 pub(crate) mod pace;

@@ -1,9 +1,11 @@
 //! Isolation and the control channel: rules that cut it, a network that ends just then, and a wrong address.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use edgewarden_lab::front::Front;
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{INTERNET_V4, Ns};
+use edgewarden_lab::site::{BROKER_PORT, INTERNET_V4, Ns, lab_program};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
 
@@ -93,14 +95,15 @@ lab_test!(an_outage_does_not_open_the_device_for_long, || {
     reports(&stage, &json!(true));
 });
 
-/// An isolated lab whose rules cut the channel: the agent was told a wrong address before the nucleus was connected.
-fn wrong_endpoint() -> Stage {
-    let mut stage = Stage::start(StageOptions {
+/// A lab whose agent was told a wrong address before the nucleus was connected, and hears the shadow.
+fn wrong_endpoint(broker: Option<String>) -> Stage {
+    let options = StageOptions {
         configuration: json!({"isolation": {"confirmSeconds": 20, "dataEndpoint": "192.0.2.99"}}),
         online: false,
         ..options()
-    })
-    .unwrap();
+    };
+    let broker = broker.unwrap_or_else(|| options.broker.clone());
+    let mut stage = Stage::start(StageOptions { broker, ..options }).unwrap();
     stage.start_agent().unwrap();
     let looked =
         |s: &Value| s["lifelines"]["addresses"].as_u64() > Some(0) && s["cloud"]["lastError"].is_string();
@@ -108,23 +111,21 @@ fn wrong_endpoint() -> Stage {
         .wait_status(LIMIT, "addresses were looked up", looked)
         .unwrap();
     stage.go_online().unwrap();
+    stage
+}
+
+fn hears(stage: &Stage) {
     let works = |s: &Value| s["cloud"]["channelWorks"] == true;
     stage.wait_status(LIMIT, "the channel works", works).unwrap();
-    stage.desire(&json!({"quarantine": true})).unwrap();
-    let status = stage.wait_phase(LIMIT, "provisional").unwrap();
-    assert_eq!(status["enforcement"]["scope"], "pinned", "control: {status}");
-    assert!(
-        !stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8883).unwrap(),
-        "control: the rules cut the channel"
-    );
-    stage
 }
 
 lab_test!(
     a_wrong_endpoint_is_made_up_for_by_the_nucleus_own_connection,
     || {
-        let stage = wrong_endpoint();
-        let status = stage.wait_phase(TWO_WINDOWS, "enforced").unwrap();
+        let stage = wrong_endpoint(None);
+        hears(&stage);
+        stage.desire(&json!({"quarantine": true})).unwrap();
+        let status = stage.wait_phase(LIMIT, "enforced").unwrap();
         assert_eq!(status["enforcement"]["scope"], "pinned", "{status}");
         assert!(stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8883).unwrap());
         reports(&stage, &json!(true));
@@ -133,14 +134,18 @@ lab_test!(
 );
 
 lab_test!(a_wrong_endpoint_is_made_up_for_by_wider_lifelines, || {
-    let stage = wrong_endpoint();
-    // Without a connection of the nucleus nothing tells the right address.
-    let remote = INTERNET_V4.to_string();
-    run(
-        &stage,
-        Ns::Gateway,
-        "ss",
-        &["-K", "dst", &remote, "dport", "=", "8883"],
+    // The nucleus goes through a program of its own on the way to its broker, so no connection of it tells the right address.
+    let detour = SocketAddr::from((Ipv4Addr::LOCALHOST, 18_883));
+    let stage = wrong_endpoint(Some(detour.to_string()));
+    let ends = (detour, SocketAddr::new(INTERNET_V4, BROKER_PORT));
+    let _way = Front::start(&stage.site, Ns::Gateway, &lab_program().unwrap(), "detour", ends).unwrap();
+    hears(&stage);
+    stage.desire(&json!({"quarantine": true})).unwrap();
+    let status = stage.wait_phase(LIMIT, "provisional").unwrap();
+    assert_eq!(status["enforcement"]["scope"], "pinned", "control: {status}");
+    assert!(
+        !stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8883).unwrap(),
+        "control: the rules cut the channel"
     );
     let wide = |s: &Value| s["enforcement"]["scope"] == "wide";
     stage.wait_status(TWO_WINDOWS, "widened", wide).unwrap();

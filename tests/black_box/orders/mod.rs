@@ -3,9 +3,11 @@
 mod authorities;
 mod bad_input;
 mod channel;
+mod denied;
 mod lifelines;
 mod old_messages;
 mod plan_cli;
 mod postures;
+mod reconnects;
 mod severed;
 mod whole_loop;

@@ -12,7 +12,9 @@ use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_sock_diag::constants::{
     self, AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SOCK_DIAG_BY_FAMILY,
 };
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
+use netlink_packet_sock_diag::inet::{
+    ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags, Timer,
+};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use nix::errno::Errno;
 
@@ -34,6 +36,18 @@ pub struct SocketDetail {
     pub state: u8,
     /// Index of the interface the socket is bound to, 0 for none.
     pub bound_to: u32,
+}
+
+/// How a TCP connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TcpCondition {
+    /// It stands.
+    Established {
+        /// How often in a row what is under way was sent again; 0 when everything was acknowledged, or nothing is late.
+        retransmits: u8,
+    },
+    /// It is being made or ended.
+    Other,
 }
 
 /// An open netlink socket.
@@ -60,37 +74,85 @@ impl SockDiag {
         let Some(protocol) = number_of(flow.protocol) else {
             return Ok(None);
         };
-        let local = (flow.local, flow.local_port);
-        let remote = (flow.remote, flow.remote_port);
+        let local = SocketAddr::new(flow.local, flow.local_port);
+        let remote = SocketAddr::new(flow.remote, flow.remote_port);
         // The kernel's UDP lookup takes the ends as an incoming packet has them, its TCP lookup as a socket has them.
-        let (source, destination) = if protocol == IPPROTO_UDP {
+        let ends = if protocol == IPPROTO_UDP {
             (remote, local)
         } else {
             (local, remote)
         };
-        let family = if flow.local.is_ipv4() { AF_INET } else { AF_INET6 };
+        let mut found = None;
+        self.ask_for_one(protocol, ends, interface, &mut |answer| {
+            found = Some(owner_of(answer, protocol));
+        })?;
+        Ok(found)
+    }
+
+    /// How the connection between these ends is, its socket's inode first; none when there is no socket of that kind. A
+    /// question for one socket costs the same however many there are.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub(crate) fn condition(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<Option<(u32, TcpCondition)>, NetlinkError> {
+        let mut found = None;
+        self.ask_for_one(IPPROTO_TCP, (local, remote), 0, &mut |answer| {
+            let retransmits = match answer.timer {
+                Some(Timer::Retransmit(_, times)) => times,
+                _ => 0,
+            };
+            let established = answer.state == constants::TCP_ESTABLISHED;
+            let condition = established.then_some(TcpCondition::Established { retransmits });
+            found = Some((answer.inode, condition.unwrap_or(TcpCondition::Other)));
+        })?;
+        Ok(found)
+    }
+
+    /// One socket; `each` is not called when there is none.
+    fn ask_for_one(
+        &mut self,
+        protocol: u8,
+        (source, destination): (SocketAddr, SocketAddr),
+        interface: u32,
+        each: &mut dyn FnMut(&InetResponseHeader),
+    ) -> Result<(), NetlinkError> {
         let request = InetRequest {
-            family,
+            family: if source.is_ipv4() { AF_INET } else { AF_INET6 },
             protocol,
             extensions: ExtensionFlags::empty(),
             states: StateFlags::all(),
             socket_id: SocketId {
-                source_port: source.1,
-                destination_port: destination.1,
-                source_address: source.0,
-                destination_address: destination.0,
+                source_port: source.port(),
+                destination_port: destination.port(),
+                source_address: source.ip(),
+                destination_address: destination.ip(),
                 interface_id: interface,
                 cookie: NO_COOKIE,
             },
         };
-        let mut found = None;
-        let asked = self.request(&request, false, &mut |answer| {
-            found = Some(owner_of(answer, protocol));
-        });
-        match asked {
-            Err(error) if error.refusal() == Some(Errno::ENOENT) => Ok(None),
-            asked => asked.map(|()| found),
+        match self.request(&request, false, each) {
+            Err(error) if error.refusal() == Some(Errno::ENOENT) => Ok(()),
+            asked => asked,
         }
+    }
+
+    /// Calls `each` for every TCP connection that stands (`true`) or is being made (`false`).
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub(crate) fn connections(&mut self, each: &mut dyn FnMut(OpenSocket, bool)) -> Result<(), NetlinkError> {
+        let states = StateFlags::ESTABLISHED | StateFlags::SYN_SENT;
+        for family in [AF_INET, AF_INET6] {
+            self.dump(family, IPPROTO_TCP, states.clone(), &mut |answer| {
+                let stands = answer.state == constants::TCP_ESTABLISHED;
+                each(open_socket(answer, IPPROTO_TCP), stands);
+            })?;
+        }
+        Ok(())
     }
 
     /// Calls `each` for every socket of one family and protocol in one of `states`.

@@ -1,0 +1,253 @@
+//! Watches the nucleus from outside: its connection to the cloud, and its processes. What it does not say itself, because
+//! subscriptions die without a word, is seen there.
+//!
+//! In: the control channel's ports, the nucleus' process; its sockets, its processes' ends, its own word where it gives one.
+//! Out: [`NucleusSigns`] for whoever must ask again, addresses for the enforcer, what people are told of the connection, and
+//! its end for [`super::publishing`]. Decisions are [`outlook`]'s and [`processes`]'. Absent: anything that the enforcer would
+//! take for the fate of the channel.
+
+mod outlook;
+mod processes;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::context::Connected;
+use super::enforcer::EnforcerCommand;
+use super::host_reader::HostReader;
+use crate::cloud::connection_status::ConnectionStatus;
+use crate::host::clock;
+use crate::host::net::uplinks::{self, SeenSockets, Uplink, UplinkState};
+use crate::host::processes::pace::{Pace, thread_time};
+use crate::process::ProcessId;
+use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use crate::quarantine::orders::order::Protocol;
+use outlook::{News, Outlook};
+use processes::NucleusProcesses;
+
+/// From one question to the next how the known connections are.
+const ASK: Duration = Duration::from_secs(1);
+/// The nucleus' descriptors are looked at for one part in so many of a core's time, while its connection is looked for.
+const SEARCH_SHARE: u32 = 500;
+/// From one walk to the next while the control channel is broken behind our rules: the nucleus may be connected somewhere new.
+const URGENT: Duration = Duration::from_secs(10);
+
+/// Which of the nucleus' connections are the control channel's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ControlPorts {
+    /// Every port that it may go to.
+    pub(super) all: Vec<u16>,
+    /// The port of MQTT, where the nucleus has another than the usual one.
+    pub(super) mqtt: Option<u16>,
+    /// Whether it goes through a proxy, with everything else.
+    pub(super) proxy: bool,
+    /// Whether its remotes are lifelines.
+    pub(super) lifeline: bool,
+}
+
+/// What is seen of the nucleus; whoever waits for a sign compares the count with the one that it knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct NucleusSigns {
+    /// How often it came to be connected to the cloud anew, or its connection lived again.
+    pub(super) connected: u64,
+    /// How often a process of it was started in place of another, or beside others.
+    pub(super) restarted: u64,
+    /// Why its connections cannot be seen.
+    pub(super) unseen: Option<String>,
+}
+
+/// What it is made from.
+#[derive(Clone)]
+pub(super) struct NucleusWatch {
+    pub(super) connected: Connected,
+    /// None until the nucleus' endpoints were asked for.
+    pub(super) ports: watch::Receiver<Option<ControlPorts>>,
+    pub(super) signs: Arc<watch::Sender<NucleusSigns>>,
+    pub(super) host: HostReader,
+}
+
+/// What it knows while it runs.
+struct Watched {
+    outlook: Outlook,
+    processes: NucleusProcesses,
+    seen: SeenSockets,
+    pace: Pace,
+}
+
+/// What one visit to the host gives.
+struct Sighting {
+    states: Option<Vec<UplinkState>>,
+    holders: BTreeSet<ProcessId>,
+    found: Option<Vec<Uplink>>,
+    seen: SeenSockets,
+    took: Duration,
+}
+
+impl NucleusWatch {
+    /// Watches for ever.
+    pub(super) async fn run(self) {
+        let mut watched = Watched {
+            outlook: Outlook::default(),
+            processes: NucleusProcesses::default(),
+            seen: SeenSockets::default(),
+            pace: Pace::new(ASK, SEARCH_SHARE),
+        };
+        let mut ports = self.ports.clone();
+        let mut link = self.connected.nucleus.link();
+        let mut status = Box::pin(ConnectionStatus::of(&self.connected.nucleus).next());
+        loop {
+            let known = ports.borrow_and_update().clone();
+            if let Some(ports) = known {
+                self.look(&mut watched, &ports).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(ASK) => {}
+                id = watched.processes.ended() => watched.processes.forget(id, clock::now().uptime),
+                Ok(()) = ports.changed() => {
+                    watched.seen = SeenSockets::default();
+                    watched.processes.hasten(Duration::ZERO);
+                }
+                (teller, told) = &mut status => {
+                    status = Box::pin(teller.next());
+                    let now = clock::now().wall;
+                    let news = told.map(|connected| watched.outlook.told(connected, now));
+                    if news.is_none() {
+                        watched.outlook.untold();
+                    }
+                    self.tell(news.unwrap_or_default(), &watched.outlook);
+                }
+                there = link.changed() => if !there {
+                    return;
+                },
+            }
+        }
+    }
+
+    /// Asks what is due, cheap questions first.
+    async fn look(&self, watched: &mut Watched, ports: &ControlPorts) {
+        let now = clock::now();
+        let nucleus = self.connected.nucleus_process();
+        if nucleus.is_some_and(|nucleus| !watched.processes.known().contains(&nucleus)) {
+            // Another process serves the IPC.
+            watched.processes.hasten(Duration::ZERO);
+        }
+        let due = watched.processes.is_walk_due(now.uptime);
+        let search = due || (watched.outlook.known().is_empty() && watched.pace.is_due(clock::instant()));
+        let (known, holders) = (
+            watched.outlook.known().to_vec(),
+            watched.processes.known().clone(),
+        );
+        if known.is_empty() && !search {
+            return;
+        }
+        let (wanted, mut seen) = (ports.all.clone(), watched.seen.clone());
+        let look = move || {
+            let begun = thread_time();
+            let states = (!known.is_empty())
+                .then(|| uplinks::states_of(&known).ok())
+                .flatten();
+            let holders = if due { uplinks::holders(nucleus) } else { holders };
+            let lost = states.iter().flatten().any(|state| *state == UplinkState::Ended);
+            if due {
+                // Also what was seen before is told again, so that its addresses stay.
+                seen = SeenSockets::default();
+            }
+            let found = (search || lost)
+                .then(|| uplinks::of(&holders, &wanted, &mut seen))
+                .flatten();
+            Sighting {
+                states,
+                holders,
+                found,
+                seen,
+                took: thread_time().saturating_sub(begun),
+            }
+        };
+        match self.host.look(look).await {
+            Ok(sighting) => self.take(sighting, watched, ports, due).await,
+            // What was known stays; nobody is told of a change that was not seen.
+            Err(why) => self.unseen(Some(why)),
+        }
+    }
+
+    async fn take(&self, sighting: Sighting, watched: &mut Watched, ports: &ControlPorts, walked: bool) {
+        let now = clock::now();
+        self.unseen(None);
+        watched.seen = sighting.seen;
+        watched.pace.done(clock::instant(), sighting.took);
+        if walked {
+            if watched.processes.found(sighting.holders, now.uptime) {
+                self.signs.send_modify(|signs| signs.restarted += 1);
+            }
+            if self.is_urgent() {
+                watched.processes.hasten(now.uptime + URGENT);
+            }
+        }
+        if watched.processes.known().is_empty() {
+            watched.outlook.blind();
+        }
+        let outlook = &mut watched.outlook;
+        let mut news = News::default();
+        if let Some(states) = sighting.states {
+            news = outlook.asked(&states, ports, now.wall);
+        }
+        if let Some(found) = sighting.found {
+            if ports.lifeline {
+                self.tell_addresses(&found).await;
+            }
+            let found = outlook.found(found, ports, now.wall);
+            news = News {
+                ended: news.ended || found.ended,
+                back: news.back || found.back,
+            };
+        }
+        self.tell(news, outlook);
+    }
+
+    fn tell(&self, news: News, outlook: &Outlook) {
+        let Connected {
+            context, publishing, ..
+        } = &self.connected;
+        if news.ended {
+            publishing.connection_ended();
+        } else if outlook.is_dead() {
+            publishing.connection_is_dead();
+        } else if outlook.away().is_none() {
+            publishing.connection_stands();
+        }
+        context.channel.nucleus_away(outlook.away());
+        if news.back {
+            tracing::debug!("the nucleus is connected to the cloud anew");
+            self.signs.send_modify(|signs| signs.connected += 1);
+        }
+    }
+
+    fn unseen(&self, why: Option<String>) {
+        self.signs.send_if_modified(|signs| {
+            let news = signs.unseen != why;
+            signs.unseen = why;
+            news
+        });
+    }
+
+    fn is_urgent(&self) -> bool {
+        let context = &self.connected.context;
+        context.enforcer.state().borrow().may_cut() && !context.channel.watch().borrow().works
+    }
+
+    /// Where the nucleus is connected is a lifeline: DNS may already name other addresses.
+    async fn tell_addresses(&self, found: &[Uplink]) {
+        let away = found.iter().filter(|uplink| !uplink.remote.ip().is_loopback());
+        let endpoints = away.map(|uplink| Endpoint {
+            purpose: Purpose::DataEndpoint,
+            address: uplink.remote.ip(),
+            protocol: Protocol::Tcp,
+            port: uplink.remote.port(),
+        });
+        let command = EnforcerCommand::Addresses(endpoints.collect());
+        self.connected.context.enforcer.send(command).await;
+    }
+}

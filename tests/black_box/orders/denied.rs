@@ -1,0 +1,120 @@
+//! A core device whose IoT policy lacks a right: AWS IoT ends the connection at such a publish, for every component.
+//!
+//! The relay before the broker does what AWS IoT does. The rest of the device must stay connected, the missing right must have
+//! a name, and orders must come by every other way.
+
+use std::time::{Duration, Instant};
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::nucleus::personality::Personality;
+use edgewarden_lab::site::wait_until;
+use edgewarden_lab::stage::{Stage, StageOptions, THING};
+use serde_json::{Value, json};
+
+use crate::common::agent::restart;
+use crate::common::{LIMIT, done, isolate, options, ready, release};
+
+/// The third try comes half a minute after the second; a fourth is five minutes away.
+const WATCHED: Duration = Duration::from_secs(75);
+
+fn fronted(personality: Personality) -> StageOptions {
+    StageOptions {
+        personality,
+        front: true,
+        ..options()
+    }
+}
+
+fn topic(of: &str) -> String {
+    format!("$aws/things/{THING}/{of}")
+}
+
+fn denials(stage: &Stage) -> usize {
+    stage.front().told("denied").len()
+}
+
+/// Waits until the status names the missing right, and gives how often the connection was ended until then.
+fn named(stage: &Stage, topic: &str) -> usize {
+    let right = format!("iot:Publish on topic/{topic}");
+    let named = |s: &Value| {
+        s["cloud"]["lastError"]
+            .as_str()
+            .is_some_and(|why| why.contains(&right))
+    };
+    stage
+        .wait_status(LIMIT, "the missing right has a name", named)
+        .unwrap();
+    assert!(stage.agent_output().contains(&right), "also in the log");
+    assert!(done(stage, &["status"]).contains(&right));
+    denials(stage)
+}
+
+/// The nucleus is connected and stays so for this long.
+fn stays_connected(stage: &Stage, time: Duration, known: usize) {
+    let begun = Instant::now();
+    let _ = wait_until(time, "a connection that is ended", || denials(stage) > known);
+    assert!(begun.elapsed() >= time, "ended again after {:?}", begun.elapsed());
+}
+
+lab_test!(
+    a_denied_question_ends_the_connection_ever_more_seldom_and_orders_come_by_delta,
+    || {
+        let mut stage = ready(fronted(Personality::Classic));
+        let get = topic("shadow/get");
+        stage.front().deny([get.as_str()]).unwrap();
+        // A start asks for the shadow.
+        let begun = Instant::now();
+        restart(&mut stage);
+        let known = named(&stage, &get);
+        assert_eq!(known, 2, "twice in a row is proof");
+        stage.desire(&json!({"quarantine": true})).unwrap();
+        wait_until(LIMIT, "the order comes by delta", || stage.has_table().unwrap()).unwrap();
+        let _ = wait_until(WATCHED.saturating_sub(begun.elapsed()), "a fourth end", || {
+            denials(&stage) > 3
+        });
+        assert_eq!(
+            denials(&stage),
+            3,
+            "tries grow apart: {:?}",
+            stage.front().told("denied")
+        );
+        assert!(stage.has_table().unwrap());
+        // The right is given: the next try finds out, and the operator need not wait for it.
+        stage.front().deny([]).unwrap();
+        done(&stage, &["release", "--reason", "by hand"]);
+        assert!(!stage.has_table().unwrap());
+    }
+);
+
+lab_test!(
+    a_denied_report_of_the_state_leaves_orders_and_the_rest_alone,
+    || {
+        let stage = ready(fronted(Personality::Classic));
+        let update = topic("shadow/update");
+        stage.front().deny([update.as_str()]).unwrap();
+        stage.desire(&json!({"quarantine": true})).unwrap();
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        let known = named(&stage, &update);
+        assert!(known <= 3, "{known}");
+        stays_connected(&stage, Duration::from_secs(15), known);
+        stage.desire(&json!({"quarantine": false})).unwrap();
+        stage.wait_phase(LIMIT, "released").unwrap();
+    }
+);
+
+lab_test!(a_denied_defender_report_leaves_orders_and_the_rest_alone, || {
+    let stage = ready(fronted(Personality::Lite));
+    let metrics = topic("defender/metrics/json");
+    stage.front().deny([metrics.as_str()]).unwrap();
+    let known = named(&stage, &metrics);
+    assert!(known <= 3, "{known}");
+    stays_connected(&stage, Duration::from_secs(15), known);
+    isolate(&stage);
+    release(&stage);
+    let status = stage.status();
+    let held = status["reports"]["lastError"].as_str().unwrap_or_default();
+    assert!(
+        held.contains("iot:Publish"),
+        "the reports' own line says so, too: {status}"
+    );
+});
