@@ -24,8 +24,6 @@ use super::subscriptions::Subscriptions;
 const REQUEST_QUEUE: usize = 4_096;
 /// As the real nuclei's client does.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// First pause after a lost connection; doubles up to the configured maximum.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// A broker that does not answer the connection attempt within this many seconds is not there.
 const CONNECT_SECONDS: u64 = 5;
 
@@ -35,6 +33,8 @@ pub(super) struct BridgeOptions {
     pub(super) thing: String,
     pub(super) host: String,
     pub(super) port: u16,
+    /// After a lost connection; doubles up to `max_pause`.
+    pub(super) first_pause: Duration,
     pub(super) max_pause: Duration,
     pub(super) personality: Personality,
     /// Print every message, with its time.
@@ -153,6 +153,15 @@ impl Bridge {
         let _ = self.client.try_disconnect();
     }
 
+    /// What a restart of lite's `iotcored` leaves: a connection that is made anew, and no subscription.
+    pub(super) fn forget_everything(&self) {
+        let mut state = self.state();
+        state.filters.clear();
+        state.granted.clear();
+        state.waiters.clear();
+        let _ = self.client.try_disconnect();
+    }
+
     /// Subscribes at the broker, or counts one more user of a filter that is there.
     pub(super) fn subscribe(&self, filter: &str, qos: QoS) -> Result<Subscribed, Refusal> {
         let mut state = self.state();
@@ -254,13 +263,13 @@ pub(super) async fn drive(
     bridge: Arc<Bridge>,
     subscriptions: Arc<Subscriptions>,
     mut events: EventLoop,
-    max_pause: Duration,
+    (first_pause, max_pause): (Duration, Duration),
 ) {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = first_pause;
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                pause = FIRST_PAUSE;
+                pause = first_pause;
                 bridge.connected();
                 subscriptions.connection_changed(true);
                 emit(&json!({ "event": "mqtt", "state": "connected" }));

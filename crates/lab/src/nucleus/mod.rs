@@ -18,10 +18,12 @@
 //! | `message` | with `--tell-messages`: `to` (`component`, `cloud`), `topic`, `payload`, `monotonicNanoseconds` |
 //! | `metrics` | `component`, `metrics`: what PutComponentMetric said |
 //! | `restarted` | after SIGUSR1 |
+//! | `command` | after SIGUSR2: `done`, or `error` |
 //!
 //! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again and deploys it, for which
 //! components that subscribed are asked first and may defer or refuse; USR1 does what a restart of lite's ggipcd does:
-//! every connection ends, every token becomes invalid, the component lives on. KILL leaves the component running, as
+//! every connection ends, every token becomes invalid, the component lives on; USR2 does what the file `command` under the root
+//! says ([`command`]). KILL leaves the component running, as
 //! the end of a real nucleus' process may; what it writes then meets a broken pipe on the classic one.
 //!
 //! Deliberately absent: deployments of anything but configuration, other components, secrets, client devices, TLS;
@@ -31,6 +33,7 @@
 
 mod ancestry;
 mod bridge;
+mod command;
 mod component;
 mod configuration_file;
 mod connection;
@@ -106,6 +109,10 @@ pub struct NucleusArgs {
     /// Longest pause between connection attempts to the broker. The real nuclei wait up to 300 s; tests cannot.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     pub mqtt_backoff_max_seconds: u64,
+    /// First pause after a lost connection, which doubles. Lite waits 5 s, classic 1 s; tests that wait for something else
+    /// need not.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 200)]
+    pub mqtt_backoff_first_milliseconds: u64,
     /// Longest wait of a deployment for a component's answer. The classic nucleus waits 20 s for a validity report and
     /// by default 60 s for a deferral.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]

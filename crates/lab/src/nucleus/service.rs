@@ -23,7 +23,7 @@ use super::settings::{Nulls, merge};
 use super::state::{Configurations, Nucleus, new_token};
 use super::subscriptions::Subscriptions;
 use super::variables::Variables;
-use super::{NucleusArgs, NucleusError, configuration_file, connection, deployment};
+use super::{NucleusArgs, NucleusError, command, configuration_file, connection, deployment};
 
 /// Port of the Greengrass data plane, as both nuclei have it by default.
 const DATA_PLANE_PORT: u16 = 8443;
@@ -49,6 +49,7 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
         thing: args.thing.clone(),
         host: host.clone(),
         port,
+        first_pause: Duration::from_millis(args.mqtt_backoff_first_milliseconds),
         max_pause: Duration::from_secs(args.mqtt_backoff_max_seconds),
         personality: args.personality,
         tell_messages: args.tell_messages,
@@ -64,7 +65,8 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
         "event": "listening", "socket": socket, "component": recipe.name, "version": recipe.version,
     }));
     let (bridge, subscriptions) = (Arc::clone(&nucleus.bridge), Arc::clone(&nucleus.subscriptions));
-    tokio::spawn(drive(bridge, subscriptions, events, options.max_pause));
+    let pauses = (options.first_pause, options.max_pause);
+    tokio::spawn(drive(bridge, subscriptions, events, pauses));
     tokio::spawn(accept(listener, Arc::clone(&nucleus)));
     let (deploy, documents) = mpsc::channel(deployment::QUEUED_DEPLOYMENTS);
     let limit = Duration::from_secs(args.answer_limit_seconds);
@@ -109,12 +111,14 @@ async fn react(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
     let mut user = signal(SignalKind::user_defined1()).map_err(failed)?;
+    let mut command = signal(SignalKind::user_defined2()).map_err(failed)?;
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => deploy(deployments, configuration),
             _ = user.recv() => restart_ipc(nucleus)?,
+            _ = command.recv() => command::obey(nucleus),
         }
     }
 }

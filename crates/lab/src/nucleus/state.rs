@@ -14,7 +14,7 @@ use super::bridge::Bridge;
 use super::component::Component;
 use super::deployment::Deployments;
 use super::personality::Personality;
-use super::settings::changed_leaves;
+use super::settings::{at, changed_leaves};
 use super::shadow_store::ShadowStore;
 use super::subscriptions::Subscriptions;
 
@@ -63,13 +63,15 @@ impl Nucleus {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes the component's configuration and tells who watches it.
+    /// Changes the component's configuration and tells who watches it; lite tells nothing of what is gone.
     pub(super) fn change_configuration(&self, change: impl FnOnce(&mut Configurations)) {
         let changed = {
             let mut configurations = self.configurations();
             let before = configurations.own.clone();
             change(&mut configurations);
-            changed_leaves(&before, &configurations.own)
+            let mut changed = changed_leaves(&before, &configurations.own);
+            changed.retain(|path| !self.personality.is_lite() || at(&configurations.own, path).is_some());
+            changed
         };
         for path in changed {
             self.subscriptions.configuration_changed(&self.component, &path);

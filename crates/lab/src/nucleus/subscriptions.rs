@@ -181,6 +181,16 @@ impl Subscriptions {
         self.extract(|entry| entry.client == client)
     }
 
+    /// Nobody hears the cloud any more, and nobody is told.
+    pub(super) fn forget_iot_core(&self) {
+        self.extract(|entry| matches!(entry.interest, Interest::IotCore { .. }));
+    }
+
+    /// Nobody hears of configurations any more, and nobody is told.
+    pub(super) fn forget_configurations(&self) {
+        self.extract(|entry| matches!(entry.interest, Interest::Configuration { .. }));
+    }
+
     fn extract(&self, gone: impl Fn(&Subscription) -> bool) -> Vec<Interest> {
         self.list()
             .extract_if(.., |entry| gone(entry))

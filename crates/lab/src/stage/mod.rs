@@ -207,6 +207,17 @@ impl Stage {
         self.nucleus.signal(nix::sys::signal::Signal::SIGHUP)
     }
 
+    /// Has a part of the nucleus do something, e.g. `restart-iotcored`, and waits until it is done.
+    ///
+    /// # Errors
+    /// When the nucleus does not know the command, or is gone.
+    pub fn command_nucleus(&mut self, command: &str) -> Result<(), SiteError> {
+        write(&self.root().join("command"), command.as_bytes())?;
+        self.nucleus.signal(nix::sys::signal::Signal::SIGUSR2)?;
+        let done = |event: &Value| event["event"] == "command" && event["done"] == command;
+        self.nucleus.wait_event(PATIENCE, done).map(drop)
+    }
+
     /// Where the agent keeps its journal: the recipe's place, or one of the stage's own.
     pub fn state_directory(&self) -> PathBuf {
         if self.options.launch {
