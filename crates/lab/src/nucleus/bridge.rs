@@ -291,7 +291,9 @@ pub(super) async fn drive(
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(accepted))) => {
                 pause = first_pause;
-                events.options.set_clean_start(!bridge.personality.keeps_session());
+                events
+                    .options
+                    .set_clean_start(!bridge.personality.keeps_session());
                 bridge.connected(accepted.session_present);
                 subscriptions.connection_changed(true);
                 emit(&json!({ "event": "mqtt", "state": "connected" }));
@@ -307,7 +309,9 @@ pub(super) async fn drive(
             Ok(Event::Incoming(Packet::SubAck(answer))) => bridge.answered(&answer),
             Ok(Event::Incoming(Packet::UnsubAck(answer))) => bridge.ended(answer.pkid),
             Ok(Event::Outgoing(rumqttc::Outgoing::Subscribe(packet_id))) => bridge.numbered(packet_id),
-            Ok(Event::Outgoing(rumqttc::Outgoing::Unsubscribe(packet_id))) => bridge.ending_numbered(packet_id),
+            Ok(Event::Outgoing(rumqttc::Outgoing::Unsubscribe(packet_id))) => {
+                bridge.ending_numbered(packet_id)
+            }
             Ok(_) => {}
             Err(error) => {
                 // What was not sent is the bridge's to repeat: it knows what is still wanted.

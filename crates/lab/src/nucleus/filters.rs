@@ -55,7 +55,10 @@ impl Filters {
     /// One user more.
     pub fn enter(&mut self, filter: &str, qos: QoS) -> Entry {
         self.used.entry(filter.to_owned()).or_insert((qos, 0)).1 += 1;
-        let mut covering = self.at_broker.iter().filter(|(wide, _)| self.serves(wide, filter));
+        let mut covering = self
+            .at_broker
+            .iter()
+            .filter(|(wide, _)| self.serves(wide, filter));
         if covering.clone().any(|(_, life)| *life != Life::Asked) {
             return Entry::Stands;
         }
@@ -171,7 +174,11 @@ mod tests {
         let mut filters = Filters::new(true);
         granted(&mut filters, "s/get/accepted");
         assert_eq!(filters.leave("s/get/accepted"), ["s/get/accepted"]);
-        assert_eq!(filters.enter("s/get/accepted", QOS), Entry::Stands, "answered at once");
+        assert_eq!(
+            filters.enter("s/get/accepted", QOS),
+            Entry::Stands,
+            "answered at once"
+        );
         filters.ended("s/get/accepted");
         assert!(filters.at_broker.is_empty(), "the broker sends nothing");
         assert_eq!(filters.connected(true), [], "and a session remembers that");
