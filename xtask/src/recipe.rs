@@ -74,12 +74,19 @@ pub fn reduce(mut recipe: Value, built: &[Built]) -> Result<Reduced, Failure> {
         .ok_or_else(|| content("expected Manifests, a list".to_owned()))?;
     manifests.retain(|manifest| {
         let files = files(manifest);
-        !files.is_empty() && files.iter().all(|file| built.iter().any(|built| built.name == *file))
+        !files.is_empty()
+            && files
+                .iter()
+                .all(|file| built.iter().any(|built| built.name == *file))
     });
     if manifests.is_empty() {
         return Err(content(format!(
             "no manifest is satisfied by the built files {}",
-            built.iter().map(|built| built.name.as_str()).collect::<Vec<_>>().join(", ")
+            built
+                .iter()
+                .map(|built| built.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         )));
     }
     let files: Vec<String> = manifests.iter().flat_map(files).map(str::to_owned).collect();
@@ -232,7 +239,10 @@ mod tests {
                 assert_eq!(step["RequiresPrivilege"], true);
                 let script = step["Script"].as_str().unwrap();
                 assert!(script.contains(&format!("edgewarden-{name}")), "{step:?}");
-                assert!(script.contains(&format!("{PLACEHOLDER}edgewarden-{name}")), "{step:?}");
+                assert!(
+                    script.contains(&format!("{PLACEHOLDER}edgewarden-{name}")),
+                    "{step:?}"
+                );
                 assert!(
                     !script.contains("{work:path}"),
                     "others may write there: {step:?}"
@@ -273,7 +283,11 @@ mod tests {
     #[test]
     fn a_reduced_recipe_keeps_only_what_was_built_and_is_otherwise_the_same() {
         let (_, recipe) = ours();
-        let reduced = reduce(recipe.clone(), &built(&["edgewarden-arm", "other", "edgewarden-a"])).unwrap();
+        let reduced = reduce(
+            recipe.clone(),
+            &built(&["edgewarden-arm", "other", "edgewarden-a"]),
+        )
+        .unwrap();
         assert_eq!(reduced.files, ["edgewarden-arm"]);
         let text = reduced.text;
         let reduced = parse(&text).unwrap();

@@ -171,7 +171,10 @@ impl BootServicePaths {
             None => copies::remove(&self.state()).err().unwrap_or_default(),
             Some(_) => Vec::new(),
         };
-        let failures = stranger.into_iter().chain(failures.collect::<Vec<_>>()).chain(copies);
+        let failures = stranger
+            .into_iter()
+            .chain(failures.collect::<Vec<_>>())
+            .chain(copies);
         let failures: Vec<BootServiceError> = failures.map(Into::into).collect();
         if !failures.is_empty() {
             return Err(failures);

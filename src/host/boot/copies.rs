@@ -67,7 +67,11 @@ pub(super) fn remove(state: &Path) -> Result<(), Vec<FileError>> {
     let removed = removed.chain(others).filter_map(Result::err);
     let mut failures: Vec<FileError> = removed.collect();
     failures.extend(files::remove_directory(&folder).err());
-    if failures.is_empty() { Ok(()) } else { Err(failures) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(failures)
+    }
 }
 
 /// The digest that names the copy's folder.
@@ -97,7 +101,11 @@ fn copies(folder: &Path) -> Vec<(String, PathBuf)> {
 fn remove_copy(copy: &Path) -> Result<(), FileError> {
     let entries = fs::read_dir(copy).into_iter().flatten().take(MAX_ENTRIES);
     for entry in entries.filter_map(Result::ok) {
-        if entry.file_name().as_encoded_bytes().starts_with(PROGRAM.as_bytes()) {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PROGRAM.as_bytes())
+        {
             files::remove(&entry.path())?;
         }
     }
@@ -132,7 +140,14 @@ mod tests {
     #[test]
     fn the_one_that_runs_and_the_one_before_it_stay_whatever_the_clock_says() {
         let state = State(tempfile::tempdir().unwrap());
-        for (digit, there) in [('c', "c"), ('a', "ac"), ('b', "ab"), ('b', "ab"), ('a', "ab"), ('d', "ad")] {
+        for (digit, there) in [
+            ('c', "c"),
+            ('a', "ac"),
+            ('b', "ab"),
+            ('b', "ab"),
+            ('a', "ab"),
+            ('d', "ad"),
+        ] {
             state.install(digit);
             assert_eq!(state.there(), there, "after {digit}");
         }
@@ -144,7 +159,11 @@ mod tests {
         assert!(!half.parent().unwrap().exists());
         let elsewhere = state.0.path().join("edgewarden");
         keep(state.0.path(), &elsewhere).unwrap();
-        assert_eq!(state.there(), "ad", "a program that is no copy says nothing of them");
+        assert_eq!(
+            state.there(),
+            "ad",
+            "a program that is no copy says nothing of them"
+        );
 
         remove(state.0.path()).unwrap();
         assert!(!state.0.path().join(FOLDER).exists());
@@ -155,7 +174,10 @@ mod tests {
     fn what_is_not_ours_stays() {
         let state = State(tempfile::tempdir().unwrap());
         state.install('a');
-        let (notes, more) = (state.copy('a').with_file_name("notes"), state.0.path().join("bin/more"));
+        let (notes, more) = (
+            state.copy('a').with_file_name("notes"),
+            state.0.path().join("bin/more"),
+        );
         fs::write(&notes, "").unwrap();
         fs::create_dir(&more).unwrap();
         remove(state.0.path()).unwrap();

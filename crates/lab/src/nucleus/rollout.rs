@@ -21,12 +21,12 @@ use tokio::task::JoinHandle;
 use super::NucleusArgs;
 use super::component::Wish;
 use super::events::emit;
+use super::installer;
 use super::launcher::{self, Launch};
 use super::recipe::Recipe;
 use super::state::Nucleus;
 use super::store::Store;
 use super::variables::Variables;
-use super::installer;
 
 /// Name of a request in the nucleus' root.
 const REQUEST: &str = "rollout.json";
@@ -50,7 +50,12 @@ enum Request {
 /// # Errors
 /// When the store or the log cannot be written, or the shell cannot be started.
 pub(super) async fn run(nucleus: Arc<Nucleus>, args: NucleusArgs) -> io::Result<()> {
-    let store = Store::new(&nucleus.root, &nucleus.component, args.personality, args.component_user);
+    let store = Store::new(
+        &nucleus.root,
+        &nucleus.component,
+        args.personality,
+        args.component_user,
+    );
     let mut rollout = Rollout {
         nucleus,
         args,

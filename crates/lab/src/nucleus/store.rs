@@ -49,9 +49,15 @@ impl Store {
         let folder = self.version(version);
         fs::create_dir_all(&folder)?;
         if self.personality.is_lite() {
-            let output = Command::new("cp").arg("-RP").arg(from.join(".")).arg(&folder).output()?;
+            let output = Command::new("cp")
+                .arg("-RP")
+                .arg(from.join("."))
+                .arg(&folder)
+                .output()?;
             if !output.status.success() {
-                return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+                return Err(io::Error::other(
+                    String::from_utf8_lossy(&output.stderr).into_owned(),
+                ));
             }
         }
         for entry in fs::read_dir(from)? {
@@ -90,8 +96,9 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -107,7 +114,10 @@ mod tests {
             let store = Store::new(&root, "component", personality, None);
             store.put("1.0.0", &from).unwrap();
             let program = store.version("1.0.0").join("program");
-            assert_eq!(fs::metadata(&program).unwrap().permissions().mode() & 0o7777, PROGRAM);
+            assert_eq!(
+                fs::metadata(&program).unwrap().permissions().mode() & 0o7777,
+                PROGRAM
+            );
             let mut running = Command::new(&program).arg("60").spawn().unwrap();
             let again = store.put("1.0.0", &from);
             let here = fs::read_link(format!("/proc/{}/exe", running.id())).unwrap();

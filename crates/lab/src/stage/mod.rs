@@ -12,6 +12,7 @@ pub mod packaged;
 pub mod paths;
 pub mod preload;
 mod turns;
+pub mod versions;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
