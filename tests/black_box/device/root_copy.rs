@@ -4,7 +4,7 @@
 //! down as whom it runs.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -80,6 +80,7 @@ fn events(stage: &Stage, state: &str) -> Vec<Value> {
 fn agent(stage: &Stage) -> (Pid, PathBuf) {
     let mut found = None;
     wait_until(LIMIT, "the agent runs", || {
+        not_as_root(stage, "instead of the agent");
         let pid = events(stage, "started")
             .last()
             .and_then(|event| event["pid"].as_i64());
@@ -172,14 +173,22 @@ fn rewritten_at_any_moment(personality: Personality) {
     }
     let mut stage = shipped(personality, &[]);
     let right = stage.copy_of(&stage.artifact()).unwrap();
+    let owner = fs::metadata(stage.stored_artifact(FIRST)).unwrap().uid();
+    assert_eq!(owner, USER, "control: it is his");
+
+    stage.nucleus.terminate().unwrap();
+    stage.nucleus.wait_exit(LIMIT).unwrap();
+    rewrite(&stage);
+    let started = events(&stage, "started").len();
+    stage.nucleus.restart().unwrap();
+    wait_until(LIMIT, "started again", || {
+        not_as_root(&stage, "rewritten before a start of the nucleus");
+        events(&stage, "started").len() > started
+    })
+    .unwrap();
     let (pid, program) = agent(&stage);
     assert_eq!(program, right);
-    let owner = fs::metadata(stage.stored_artifact(FIRST)).unwrap();
-    assert_eq!(
-        std::os::unix::fs::MetadataExt::uid(&owner),
-        USER,
-        "control: it is his"
-    );
+    works(&stage);
 
     rewrite(&stage);
     isolate(&stage);
@@ -192,13 +201,8 @@ fn rewritten_at_any_moment(personality: Personality) {
     assert_eq!(agent(&stage).1, right, "before a start of the component");
     stage.wait_phase(LIMIT, "enforced").unwrap();
     works(&stage);
-    not_as_root(&stage, "rewritten while the agent runs");
-
-    restart_nucleus(&mut stage);
-    assert_eq!(agent(&stage).1, right, "before a start of the nucleus");
-    works(&stage);
     release(&stage);
-    not_as_root(&stage, "rewritten before a start of the nucleus");
+    not_as_root(&stage, "rewritten while the agent runs");
 
     // Nobody but root could do this, and then there is no right program left.
     stage.nucleus.terminate().unwrap();
