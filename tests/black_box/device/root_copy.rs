@@ -237,7 +237,7 @@ type Replace = fn(artifact: &Path, evil: &Path);
 const REPLACED: [(&str, Replace); 6] = [
     ("a link to it", |artifact, evil| symlink(evil, artifact).unwrap()),
     ("a hard link to it", |artifact, evil| {
-        fs::hard_link(evil, artifact).unwrap()
+        fs::hard_link(evil, artifact).unwrap();
     }),
     ("a pipe", |artifact, _| {
         nix::unistd::mkfifo(artifact, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -380,8 +380,24 @@ fn freed_by_hand(stage: &Stage) {
         !stage.stored_artifact(FIRST).exists(),
         "control: the program went with its artifacts"
     );
+    let mut powerless = Command::new("setpriv");
+    powerless.args([
+        "--bounding-set",
+        "-net_admin",
+        "--inh-caps",
+        "-net_admin",
+        OWN,
+        "uninstall",
+    ]);
+    let failed = stage.site.run_in(Ns::Gateway, || powerless.output().unwrap());
+    let failed = failed.unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(
+        stage.has_table().unwrap(),
+        "what cannot be undone is not forgotten"
+    );
     let output = own(stage, &["uninstall"]);
-    assert!(output.status.success(), "{output:?}");
+    assert!(output.status.success(), "tried again: {output:?}");
     assert!(!stage.has_table().unwrap());
     assert!(!Path::new(STATE).exists());
 }
