@@ -1,5 +1,6 @@
-//! `edgewarden install`: the state directory, and isolation that is restored before the network. The recipe's install
-//! step runs it at every start of the nucleus.
+//! `edgewarden install`: the state directory, the operator's copy of this program, and isolation that is restored before the
+//! network. The recipe's install step runs it from its own copy: on classic at every start of the nucleus, on lite at
+//! deployments.
 
 use super::{Failure, out, place};
 use crate::host::boot::boot_service::{BootServicePaths, InstallOutcome};

@@ -50,7 +50,10 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             Err(problem) => failures.push(problem),
         }
     }
-    failures.extend(forget_unit(&places));
+    // Until then the program stays: with it goes the way to try again.
+    if failures.is_empty() {
+        failures.extend(forget_unit(&places));
+    }
     if failures.is_empty() {
         failures.extend(remove_state(&state));
         if arguments.installation.root.is_none() {
@@ -81,7 +84,7 @@ fn remove_rules() -> Result<(), String> {
     removed.map_err(|error| crate::error_text(&error))
 }
 
-/// Removes the unit and the copy of this program; gives what is still there.
+/// Removes the unit and the copies of this program; gives what is still there.
 fn forget_unit(places: &BootServicePaths) -> Vec<String> {
     if places.is_live() && places.unit().exists() {
         // It did its work at boot; one that was never started is not there to be stopped.

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use edgewarden_lab::stage::packaged;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -36,7 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     make_folder(&folder)?;
     install(&program, &folder.join(format!("edgewarden-{architecture}")))?;
 
-    let reduced = recipe::reduce(source, &names(&folder)?)?;
+    let reduced = recipe::reduce(source, &built(&folder)?)?;
     let target = root()
         .join("artifacts/recipes")
         .join(format!("{COMPONENT}-{version}.yaml"));
@@ -87,6 +88,17 @@ fn install(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::set_permissions(&part, mode).map_err(file("make executable", &part))?;
     fs::rename(&part, to).map_err(file("put in place", to))?;
     show(to)
+}
+
+/// The files in a folder, by name.
+fn built(folder: &Path) -> Result<Vec<recipe::Built>, Failure> {
+    let names = names(folder)?.into_iter();
+    let built = names.map(|name| {
+        let path = folder.join(&name);
+        let digest = packaged::digest(&path).map_err(file("read", &path))?;
+        Ok(recipe::Built { name, digest })
+    });
+    built.collect()
 }
 
 /// Names of the files in a folder, sorted.
@@ -147,6 +159,21 @@ mod tests {
         );
         assert_eq!(program_in(messages), Some(PathBuf::from("/t/edgewarden")));
         assert_eq!(program_in(""), None);
+    }
+
+    #[test]
+    fn the_packaged_recipe_has_the_digest_of_the_file_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("edgewarden-amd64"), "abc").unwrap();
+        let source = recipe::parse(&read(&root().join(recipe::PATH)).unwrap()).unwrap();
+        let reduced = recipe::reduce(source, &built(folder.path()).unwrap()).unwrap();
+        // FIPS 180-2, appendix B.1.
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let recipe = recipe::parse(&reduced.text).unwrap();
+        for (_, step) in recipe["Manifests"][0]["Lifecycle"].as_mapping().unwrap() {
+            assert!(step["Script"].as_str().unwrap().contains(digest), "{step:?}");
+        }
+        assert!(!reduced.text.contains(packaged::PLACEHOLDER));
     }
 
     #[test]

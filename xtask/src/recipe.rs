@@ -1,8 +1,10 @@
 //! Reads the recipe and reduces it to what was built.
 //!
-//! In: the recipe's text, the names of the built files. Out: a recipe that asks for no other file. Pure.
+//! In: the recipe's text, names and digests of the built files. Out: a recipe that asks for no other file, and runs none but
+//! these very ones. Pure.
 //! A recipe that names a file nobody has makes the service refuse the component, hence the reduction.
 
+use edgewarden_lab::stage::packaged::{self, PLACEHOLDER};
 use serde_norway::Value;
 
 use crate::failure::Failure;
@@ -47,6 +49,14 @@ pub fn expect_identity(recipe: &Value, component: &str, version: &str) -> Result
     Ok(())
 }
 
+/// A file that was built.
+#[derive(Debug)]
+pub struct Built {
+    pub name: String,
+    /// SHA-256, as `sha256sum` writes it.
+    pub digest: String,
+}
+
 /// A recipe for what was built.
 #[derive(Debug)]
 pub struct Reduced {
@@ -56,23 +66,30 @@ pub struct Reduced {
     pub files: Vec<String>,
 }
 
-/// The recipe with only those manifests whose every file is among `built`.
-pub fn reduce(mut recipe: Value, built: &[String]) -> Result<Reduced, Failure> {
+/// The recipe with only those manifests whose every file is among `built`, and with these files' digests.
+pub fn reduce(mut recipe: Value, built: &[Built]) -> Result<Reduced, Failure> {
     let manifests = recipe
         .get_mut("Manifests")
         .and_then(Value::as_sequence_mut)
         .ok_or_else(|| content("expected Manifests, a list".to_owned()))?;
     manifests.retain(|manifest| {
         let files = files(manifest);
-        !files.is_empty() && files.iter().all(|file| built.iter().any(|name| name == file))
+        !files.is_empty()
+            && files
+                .iter()
+                .all(|file| built.iter().any(|built| built.name == *file))
     });
     if manifests.is_empty() {
         return Err(content(format!(
             "no manifest is satisfied by the built files {}",
-            built.join(", ")
+            built
+                .iter()
+                .map(|built| built.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         )));
     }
-    let files = manifests.iter().flat_map(files).map(str::to_owned).collect();
+    let files: Vec<String> = manifests.iter().flat_map(files).map(str::to_owned).collect();
     let text = serde_norway::to_string(&recipe).map_err(|error| Failure::Parse {
         subject: PATH.to_owned(),
         format: "YAML that can be written",
@@ -80,6 +97,16 @@ pub fn reduce(mut recipe: Value, built: &[String]) -> Result<Reduced, Failure> {
     })?;
     // Readers of YAML 1.1, GDK's among them, take the bare value for a date; the writer knows 1.2 only.
     let text = text.replacen("FormatVersion: 2020-01-25\n", "FormatVersion: '2020-01-25'\n", 1);
+    // Of those alone: another file's name may be the beginning of one of theirs.
+    let named = built.iter().filter(|built| files.contains(&built.name));
+    let text = named.fold(text, |text, built| {
+        packaged::with_digest(&text, &built.name, &built.digest)
+    });
+    if text.contains(PLACEHOLDER) {
+        return Err(content(format!(
+            "{PLACEHOLDER} stands before a name that is no file of its manifest"
+        )));
+    }
     Ok(Reduced {
         text: format!("{NOTICE}{text}"),
         files,
@@ -112,6 +139,40 @@ mod tests {
         let text = workspace::read(&workspace::root().join(PATH)).unwrap();
         let recipe = parse(&text).unwrap();
         (text, recipe)
+    }
+
+    const DIGEST: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+    fn built(names: &[&str]) -> Vec<Built> {
+        let built = names.iter().map(|name| Built {
+            name: (*name).to_owned(),
+            digest: DIGEST.to_owned(),
+        });
+        built.collect()
+    }
+
+    /// Lite reads a recipe's file up to here, and the service adds each artifact's digest and the real bucket's name.
+    const LITE_FILE: usize = 8_196;
+    const ADDED_BY_SERVICE: usize = 160;
+
+    #[test]
+    fn a_recipe_for_all_processors_fits_into_what_lite_reads() {
+        let names = ["edgewarden-amd64", "edgewarden-aarch64", "edgewarden-arm"];
+        let text = reduce(ours().1, &built(&names)).unwrap().text;
+        let json = serde_json::to_string(&parse(&text).unwrap()).unwrap();
+        for text in [&text, &json] {
+            let length = text.len() + names.len() * ADDED_BY_SERVICE;
+            assert!(length < LITE_FILE, "{length}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_digest_of_no_file_is_refused() {
+        let mut recipe = ours().1;
+        let script = &mut recipe["Manifests"][0]["Lifecycle"]["run"]["Script"];
+        *script = Value::from("exec /SHA256_OF_edgewarden-amd46/x");
+        let failure = reduce(recipe, &built(&["edgewarden-amd64"])).unwrap_err();
+        assert!(failure.to_string().contains(PLACEHOLDER), "{failure}");
     }
 
     fn map(value: &Value) -> Vec<(&str, &Value)> {
@@ -177,12 +238,17 @@ mod tests {
             for (key, step) in lifecycle {
                 assert_eq!(step["RequiresPrivilege"], true);
                 let script = step["Script"].as_str().unwrap();
-                let wanted = format!("{{artifacts:path}}/edgewarden-{name} {key}");
-                assert!(script.contains(&wanted), "{step:?}");
+                assert!(script.contains(&format!("edgewarden-{name}")), "{step:?}");
+                assert!(
+                    script.contains(&format!("{PLACEHOLDER}edgewarden-{name}")),
+                    "{step:?}"
+                );
                 assert!(
                     !script.contains("{work:path}"),
                     "others may write there: {step:?}"
                 );
+                let other = script.replace("{artifacts:path}", "");
+                assert!(!other.contains(['{', '}']), "lite refuses other braces: {step:?}");
             }
         }
         assert_eq!(manifests.len(), 3);
@@ -217,13 +283,19 @@ mod tests {
     #[test]
     fn a_reduced_recipe_keeps_only_what_was_built_and_is_otherwise_the_same() {
         let (_, recipe) = ours();
-        let reduced = reduce(recipe.clone(), &["edgewarden-arm".to_owned(), "other".to_owned()]).unwrap();
+        let reduced = reduce(
+            recipe.clone(),
+            &built(&["edgewarden-arm", "other", "edgewarden-a"]),
+        )
+        .unwrap();
         assert_eq!(reduced.files, ["edgewarden-arm"]);
         let text = reduced.text;
         let reduced = parse(&text).unwrap();
         let manifests = reduced["Manifests"].as_sequence().unwrap();
         assert_eq!(manifests.len(), 1);
-        assert_eq!(manifests[0], recipe["Manifests"][2]);
+        let source = serde_norway::to_string(&recipe["Manifests"][2]).unwrap();
+        let wanted = parse(&source.replace("SHA256_OF_edgewarden-arm", DIGEST)).unwrap();
+        assert_eq!(manifests[0], wanted);
         assert_eq!(
             reduced["ComponentConfiguration"],
             recipe["ComponentConfiguration"]
@@ -248,7 +320,7 @@ mod tests {
             failure.contains("ComponentVersion is ") && failure.contains("expected 9.9.9"),
             "{failure}"
         );
-        let failure = reduce(recipe, &["edgewarden-mips".to_owned()])
+        let failure = reduce(recipe, &built(&["edgewarden-mips"]))
             .unwrap_err()
             .to_string();
         assert!(

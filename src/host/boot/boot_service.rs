@@ -1,5 +1,5 @@
-//! Isolation before the network: a copy of this program in the state directory, and a systemd unit that runs its
-//! `restore` at boot, whether or not Greengrass ever starts.
+//! What outlives the component: a copy of this program in the state directory, which the operator runs, and a systemd unit
+//! that runs its `restore` at boot, before the network, whether or not Greengrass ever starts.
 //!
 //! In: the state directory, and for tests and images another root directory. Out: files that are there or gone.
 //! Everything can be repeated: what is as it should be is not written again. The unit is enabled by the link that
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::unit;
+use super::{copies, unit};
 use crate::host::files::state_directory;
 use crate::host::files::{self, FileError};
 
@@ -26,7 +26,8 @@ use crate::host::files::{self, FileError};
 const UNITS: &str = "/etc/systemd/system";
 /// Exists when systemd is the running service manager (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";
-/// Name of the copy of this program; the artifact's folder may be gone or not mounted at boot.
+/// Name of the copy of this program; the artifact's folder may be gone, or not mounted at boot, and the copy that runs
+/// changes its place with each version.
 const PROGRAM: &str = "edgewarden";
 /// This program, even when its file was removed.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -112,12 +113,25 @@ impl BootServicePaths {
         self.root.is_none() && self.has_systemd()
     }
 
-    /// Makes the state directory and, where systemd runs, the copy of this program and the enabled unit.
+    /// Makes the state directory and the copy of this program and, where systemd runs, the enabled unit; removes copies of
+    /// versions that nobody goes back to.
     ///
     /// # Errors
     /// The first thing that could not be done; all that was there before still is.
     pub(crate) fn install(&self) -> Result<InstallOutcome, BootServiceError> {
-        state_directory::prepare(&self.state())?;
+        let state = self.state();
+        state_directory::prepare(&state)?;
+        let kept = copies::keep(&state, &fs::read_link(OWN_PROGRAM).unwrap_or_default());
+        let outcome = self.install_service(&state)?;
+        // An old copy that cannot be removed is in nobody's way.
+        kept?;
+        Ok(outcome)
+    }
+
+    /// The copy of this program and, where systemd runs, the enabled unit.
+    fn install_service(&self, state: &Path) -> Result<InstallOutcome, BootServiceError> {
+        let is_noexec = statvfs(state).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC));
+        let mut changed = !is_noexec && copy_program(&state.join(PROGRAM))?;
         if !self.has_systemd() {
             return Ok(InstallOutcome::NoSystemd);
         }
@@ -126,16 +140,16 @@ impl BootServicePaths {
         if fs::read_link(&unit).is_ok_and(|target| target == Path::new("/dev/null")) {
             return Ok(InstallOutcome::Masked);
         }
-        if statvfs(&self.state()).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC)) {
-            return Err(BootServiceError::NoExec { path: self.state() });
+        if is_noexec {
+            let path = state.to_owned();
+            return Err(BootServiceError::NoExec { path });
         }
-        let mut changed = copy_program(&self.state().join(PROGRAM))?;
         changed |= write_unit(&unit, &text)?;
         changed |= link(&self.wanted())?;
         Ok(InstallOutcome::Ready { changed })
     }
 
-    /// Removes the unit, its link and the copy of the program; gives whether systemd's files changed. A mask of the
+    /// Removes the unit, its link and the copies of the program; gives whether systemd's files changed. A mask of the
     /// administrator stays.
     ///
     /// # Errors
@@ -153,7 +167,15 @@ impl BootServicePaths {
             paths.extend([files::temporary(&program), program]);
         }
         let failures = paths.iter().filter_map(|path| files::remove(path).err());
-        let failures: Vec<BootServiceError> = stranger.into_iter().chain(failures).map(Into::into).collect();
+        let copies = match &stranger {
+            None => copies::remove(&self.state()).err().unwrap_or_default(),
+            Some(_) => Vec::new(),
+        };
+        let failures = stranger
+            .into_iter()
+            .chain(failures.collect::<Vec<_>>())
+            .chain(copies);
+        let failures: Vec<BootServiceError> = failures.map(Into::into).collect();
         if !failures.is_empty() {
             return Err(failures);
         }

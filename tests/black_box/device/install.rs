@@ -194,7 +194,9 @@ fn install_says_where_it_cannot_restore_before_the_network() {
         text.contains("systemd does not run here") && text.contains("when Greengrass starts"),
         "{text}"
     );
-    assert!(names(plain.path()).is_empty() && plain.path().join(STATE).is_dir());
+    assert_eq!(names(plain.path()), [Path::new(COPY)], "for its operator");
+    said(&edgewarden("uninstall", plain.path(), &[]));
+    assert!(names(plain.path()).is_empty() && !plain.path().join(STATE).exists());
 
     let masked = root(true);
     let unit = masked.path().join(UNIT);
@@ -202,7 +204,7 @@ fn install_says_where_it_cannot_restore_before_the_network() {
     symlink("/dev/null", &unit).unwrap();
     let text = said(&edgewarden("install", masked.path(), &[]));
     assert!(text.contains("is masked"), "{text}");
-    assert_eq!(names(masked.path()), [Path::new(UNIT)]);
+    assert_eq!(names(masked.path()), [UNIT, COPY].map(PathBuf::from));
     said(&edgewarden("uninstall", masked.path(), &[]));
     assert_eq!(
         names(masked.path()),

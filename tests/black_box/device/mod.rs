@@ -11,6 +11,7 @@ mod history;
 mod hostile_log;
 mod hostile_nft;
 mod install;
+mod root_copy;
 mod slow_disk;
 mod surroundings;
 mod takeover;

@@ -105,6 +105,11 @@ impl Component {
         self.paused.store(false, Ordering::Relaxed);
     }
 
+    /// Whether a process of it runs that the nucleus launched.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(*self.process(), Process::Group(_))
+    }
+
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }

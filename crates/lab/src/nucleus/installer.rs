@@ -1,4 +1,4 @@
-//! The recipe's install step, before the component runs: at every start of the nucleus, as both real ones do.
+//! The recipe's install step, before the component runs; when that is, `rollout` knows.
 //!
 //! In: the step and what is wished of the component. Out: whether the component may run; `installed`, `installFailed`
 //! and `broken` events. Lite tries three times; the classic nucleus declares BROKEN at the third error.

@@ -2,7 +2,7 @@
 //!
 //! In: the run script and what is wished of the component. Out: a process, `started`, `exited` and `broken` events. Lite's
 //! unit has StartLimitBurst=3 in 3600 s, the classic nucleus declares BROKEN at the third error within an hour: three
-//! starts, either way. The install step comes first (`installer`).
+//! starts, either way. The install step came before (`rollout`, `installer`).
 //! Deliberately absent: the component's own user (`RequiresPrivilege` makes no difference here), cgroups, systemd.
 
 use std::io::Write;
@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 
 use super::component::Wish;
 use super::events::emit;
-use super::installer;
 use super::recipe::{Recipe, Script};
 use super::state::Nucleus;
 use super::variables::Variables;
@@ -62,9 +61,6 @@ pub(super) async fn run(nucleus: Arc<Nucleus>, launch: Launch) -> std::io::Resul
         return Ok(());
     };
     let mut wishes = nucleus.component_process.wishes();
-    if !installer::install(&nucleus, &launch, &mut wishes).await? {
-        return Ok(());
-    }
     let mut starts: Vec<Instant> = Vec::new();
     let mut last_wish = Wish::Rest;
     loop {

@@ -11,6 +11,7 @@
 //! | `component` | `state`: `started` (`pid`), `exited` (`pid`, `code`, `signal`), `broken` (`starts`), `absent` |
 //! | `component` | `state`: `installed` (`attempt`), `installFailed` (`attempt`, `code`, `signal`) |
 //! | `component` | `component`, and `state`: `paused`, `resumed`, `restarting`, `stopping`, as was asked of it |
+//! | `rollout` | `state`: `deployed` (`version`), `failed`, `refused` (`reason`), `rolledBack` (`version`), `removed` |
 //! | `state` | `component`, `state`: what UpdateState said |
 //! | `denied` | `operation`, and `resource` or (for `connect`) `pid` |
 //! | `configuration` | `deployment` and `state`: `deferred` (`milliseconds`), `deployed`, `rejected` (`reason`) |
@@ -26,7 +27,9 @@
 //! says ([`command`]). KILL leaves the component running, as
 //! the end of a real nucleus' process may; what it writes then meets a broken pipe on the classic one.
 //!
-//! Deliberately absent: deployments of anything but configuration, other components, secrets, client devices, TLS;
+//! Versions come and go by requests in the root (`rollout`).
+//!
+//! Deliberately absent: other components, secrets, client devices, TLS;
 //! lite's stalling of all clients by one that does not read; lite's limits on sizes of configuration values; lite's
 //! restart of a component whose configuration a deployment changed. Where lite asks systemd whose process a client is,
 //! this asks whether the nucleus started it.
@@ -50,11 +53,13 @@ mod policy;
 mod properties;
 mod recipe;
 mod refusal;
+mod rollout;
 mod service;
 mod settings;
 mod shadow_store;
 mod spool;
 mod state;
+mod store;
 mod subscriptions;
 pub(crate) mod topics;
 mod variables;
@@ -86,7 +91,7 @@ pub struct NucleusArgs {
     /// The component's recipe, YAML or JSON.
     #[arg(long, value_name = "FILE")]
     pub recipe: PathBuf,
-    /// Folder of the component's artifacts, for {artifacts:path}.
+    /// Folder of the component's artifacts, which the nucleus copies into its store for {artifacts:path}.
     #[arg(long, value_name = "DIR")]
     pub artifacts: PathBuf,
     /// JSON merged over the recipe's default configuration (null removes); read again at SIGHUP.
@@ -95,6 +100,12 @@ pub struct NucleusArgs {
     /// Run the component as its recipe says.
     #[arg(long)]
     pub launch: bool,
+    /// User of all components, by number, to whom the artifacts belong; nobody but us when not given.
+    #[arg(long, value_name = "UID")]
+    pub component_user: Option<u32>,
+    /// Run no uninstall step, as the classic nucleus before 2.17; lite never does.
+    #[arg(long)]
+    pub no_uninstall_step: bool,
     /// Added to the component's environment.
     #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
     pub set_env: Vec<String>,

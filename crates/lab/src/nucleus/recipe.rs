@@ -1,8 +1,8 @@
 //! The component's recipe: what is needed to configure and start it. Pure over text.
 //!
 //! In: YAML (or JSON, which is YAML), operating system, architecture, personality. Out: name, version, default
-//! configuration, the install and run steps of the first manifest that fits. Deliberately absent: artifacts and their
-//! digests, startup and the other lifecycle steps, platform regular expressions.
+//! configuration, the install, run and uninstall steps of the first manifest that fits. Deliberately absent: artifacts and
+//! their digests, startup and the other lifecycle steps, platform regular expressions.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,8 @@ pub struct Recipe {
     pub install: Option<Script>,
     /// Lifecycle.run of the manifest.
     pub run: Option<Script>,
+    /// Lifecycle.uninstall of the manifest.
+    pub uninstall: Option<Script>,
 }
 
 /// One step of the lifecycle, before substitution.
@@ -97,6 +99,7 @@ struct Manifest {
 struct Lifecycle {
     install: Option<Step>,
     run: Option<Step>,
+    uninstall: Option<Step>,
     #[serde(default, rename = "Setenv", alias = "setenv")]
     environment: BTreeMap<String, String>,
 }
@@ -165,6 +168,7 @@ impl Recipe {
             default_configuration,
             install: lifecycle.install.map(script),
             run: lifecycle.run.map(script),
+            uninstall: lifecycle.uninstall.map(script),
         })
     }
 }

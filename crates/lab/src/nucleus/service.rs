@@ -16,14 +16,12 @@ use super::bridge::{Bridge, BridgeOptions, drive};
 use super::component::Component;
 use super::deployment::Deployments;
 use super::events::emit;
-use super::launcher::{self, Launch};
 use super::personality::Personality;
 use super::recipe::Recipe;
 use super::settings::{Nulls, merge};
 use super::state::{Configurations, Nucleus, new_token};
 use super::subscriptions::Subscriptions;
-use super::variables::Variables;
-use super::{NucleusArgs, NucleusError, command, configuration_file, connection, deployment};
+use super::{NucleusArgs, NucleusError, command, configuration_file, connection, deployment, rollout};
 
 /// Port of the Greengrass data plane, as both nuclei have it by default.
 const DATA_PLANE_PORT: u16 = 8443;
@@ -71,7 +69,7 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
     let (deploy, documents) = mpsc::channel(deployment::QUEUED_DEPLOYMENTS);
     let limit = Duration::from_secs(args.answer_limit_seconds);
     tokio::spawn(deployment::run(Arc::clone(&nucleus), documents, limit));
-    let component = tokio::spawn(run_component(Arc::clone(&nucleus), args.clone(), recipe));
+    let component = tokio::spawn(run_component(Arc::clone(&nucleus), args.clone()));
     let outcome = react(&nucleus, args.configuration.as_deref(), &deploy).await;
     nucleus.component_process.end();
     let _ = component.await;
@@ -79,19 +77,12 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
     outcome
 }
 
-async fn run_component(nucleus: Arc<Nucleus>, args: NucleusArgs, recipe: Recipe) {
+async fn run_component(nucleus: Arc<Nucleus>, args: NucleusArgs) {
     if !args.launch {
         return;
     }
-    let variables = Variables {
-        artifacts: args.artifacts.canonicalize().unwrap_or(args.artifacts),
-        work: nucleus.root.join("work").join(&nucleus.component),
-        root: nucleus.root.clone(),
-        thing: nucleus.thing.clone(),
-        configuration: Value::Null,
-    };
     let component = nucleus.component.clone();
-    if let Err(source) = launcher::run(nucleus, Launch { recipe, variables }).await {
+    if let Err(source) = rollout::run(nucleus, args).await {
         let error = NucleusError::Component { component, source };
         emit(&json!({ "event": "component", "state": "broken", "error": crate::error_text(&error) }));
     }

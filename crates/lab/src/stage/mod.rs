@@ -8,9 +8,11 @@
 
 mod ask;
 pub mod nft_script;
+pub mod packaged;
 pub mod paths;
 pub mod preload;
 mod turns;
+pub mod versions;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -32,6 +34,8 @@ pub const THING: &str = "gateway-01";
 const COMPONENT: &str = "io.edgewarden.Agent";
 /// Name of the file in which the agent tells its turns.
 const TURNS: &str = "turns.log";
+/// Name of the recipe as a package has it.
+const RECIPE: &str = "recipe.yaml";
 
 /// What a stage is made of.
 #[derive(Clone, Debug)]
@@ -113,6 +117,10 @@ impl Stage {
         let site = Site::new()?;
         let artifacts = site.directory().join("artifacts");
         install(&options.agent, &artifacts)?;
+        write(
+            &site.directory().join(RECIPE),
+            packaged_recipe(&options.recipe, &artifacts.join(artifact_name()))?.as_bytes(),
+        )?;
         write(
             &site.directory().join("configuration.json"),
             options.configuration.to_string().as_bytes(),
@@ -311,7 +319,7 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
         .collect();
     for (flag, path) in [
         ("--root", root.as_path()),
-        ("--recipe", options.recipe.as_path()),
+        ("--recipe", &site.directory().join(RECIPE)),
         ("--artifacts", artifacts),
         ("--configuration", &site.directory().join("configuration.json")),
     ] {
@@ -336,6 +344,20 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
 fn install(agent: &Path, artifacts: &Path) -> Result<(), SiteError> {
     make_directory(artifacts)?;
     copy_program(agent, &artifacts.join(artifact_name()))
+}
+
+/// The recipe for this program, which has the name that the recipe gives it.
+///
+/// # Errors
+/// When one of the two cannot be read.
+pub fn packaged_recipe(recipe: &Path, program: &Path) -> Result<String, SiteError> {
+    let file = |path: &Path| {
+        let path = path.to_owned();
+        move |source| SiteError::File { path, source }
+    };
+    let text = std::fs::read_to_string(recipe).map_err(file(recipe))?;
+    let digest = packaged::digest(program).map_err(file(program))?;
+    Ok(packaged::with_digest(&text, &artifact_name(), &digest))
 }
 
 /// Copies a program; a name of its own makes it another program to rules that go by path.
