@@ -1,7 +1,7 @@
 //! Follows the component configuration.
 //!
 //! In: the nucleus' configuration and its changes. Out: a watch channel of valid [`Config`]s; settings and the
-//! deployment's wish for the enforcer. The last good document is kept on disk: isolation is restored with it, and the
+//! deployment's wish for the enforcer, once that can be no half-written one ([`super::settling`]). The last good document is kept on disk: isolation is restored with it, and the
 //! detector watches with it, before the nucleus is asked.
 
 use std::path::Path;
@@ -13,14 +13,16 @@ use tokio::sync::watch;
 
 use super::context::Connected;
 use super::enforcer::{EnforcerCommand, EnforcerSettings};
+use super::settling::Settling;
 use crate::config::document::{self, Development};
 use crate::config::{Config, Mode};
-use crate::document::fault::join;
+use crate::document::fault::{Fault, join};
 use crate::host::worker::Worker;
 use crate::host::{clock, files};
 use crate::process::ProcessId;
 use crate::quarantine::orders;
-use crate::quarantine::orders::order::Authority;
+use crate::quarantine::orders::document::Wish;
+use crate::quarantine::orders::order::{Authority, Order};
 
 /// The last good document, in the state directory.
 const FILE: &str = "configuration.json";
@@ -103,35 +105,36 @@ pub(super) struct ConfigFollower {
     pub(super) development: Development,
     /// Keeps the last good document.
     pub(super) keeper: Worker,
+    /// The deployment's order as it was read last.
+    pub(super) settling: Settling,
 }
 
 impl ConfigFollower {
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         loop {
             match self.connected.nucleus.configuration_updates().await {
                 Ok(mut updates) => loop {
-                    let wait = if self.fetch().await { REFRESH } else { RETRY };
+                    let wait = self.fetch().await;
                     if let Ok(false) = tokio::time::timeout(wait, updates.changed()).await {
                         break;
                     }
                 },
                 Err(error) => {
                     tracing::debug!("no configuration updates yet: {}", crate::error_text(&error));
-                    self.fetch().await;
-                    tokio::time::sleep(RETRY).await;
+                    let wait = self.fetch().await.min(RETRY);
+                    tokio::time::sleep(wait).await;
                 }
             }
         }
     }
 
-    /// Asks the nucleus; whether it answered.
-    async fn fetch(&self) -> bool {
+    /// Asks the nucleus; how long until it is to be asked again.
+    async fn fetch(&mut self) -> Duration {
         let board = &self.connected.context.board;
         match self.connected.nucleus.configuration().await {
             Ok(document) => {
                 board.update(|status| status.configuration.problem = None);
-                self.take(&document).await;
-                true
+                self.take(&document).await.unwrap_or(REFRESH)
             }
             Err(error) => {
                 let why = format!(
@@ -142,12 +145,13 @@ impl ConfigFollower {
                     tracing::warn!("{why}");
                 }
                 board.update(|status| status.configuration.problem = Some(why));
-                false
+                RETRY
             }
         }
     }
 
-    async fn take(&self, document: &Value) {
+    /// How long until what it says of an order counts, if it does not yet.
+    async fn take(&mut self, document: &Value) -> Option<Duration> {
         let board = &self.connected.context.board;
         match document::read(document, self.development) {
             Err(faults) => {
@@ -159,6 +163,7 @@ impl ConfigFollower {
                     );
                 }
                 board.update(|status| status.configuration.faults = faults);
+                None
             }
             Ok(config) => {
                 board.update(|status| {
@@ -166,30 +171,53 @@ impl ConfigFollower {
                     status.configuration.source = "nucleus".into();
                     status.mode = mode(&config);
                 });
-                self.apply(config, document).await;
+                self.apply(config, document).await
             }
         }
     }
 
-    async fn apply(&self, config: Config, document: &Value) {
+    /// Hands on what the deployment orders; how long until it counts, if it does not yet.
+    async fn order(&mut self, config: &Config) -> Option<Duration> {
+        let now = clock::now();
+        let written = config.quarantine.as_ref();
+        let wish = orders::document::read(written, Authority::Deployment, now.wall);
+        let left = self.settling.note(written.unwrap_or(&Value::Null), now.uptime);
+        let at_once = self.only_closes(&wish);
+        if left.is_none() || at_once {
+            let authority = Authority::Deployment;
+            let enforcer = &self.connected.context.enforcer;
+            enforcer.send(EnforcerCommand::Wish { authority, wish }).await;
+        }
+        left
+    }
+
+    /// Whether a wish of the deployment lets nothing go and does not touch what the operator ended, whatever it may be half
+    /// of.
+    fn only_closes(&self, wish: &Result<Wish, Vec<Fault>>) -> bool {
+        let state = self.connected.context.enforcer.state();
+        let state = state.borrow();
+        let is_deployments = |order: &&Order| order.authority == Authority::Deployment;
+        let mut ended = state.overridden.iter().flat_map(|ended| &ended.orders);
+        let Ok(Wish::Order(order)) = wish else {
+            return false;
+        };
+        !ended.any(|order| is_deployments(&order))
+            && order.only_closes(state.orders.iter().find(is_deployments))
+    }
+
+    async fn apply(&mut self, config: Config, document: &Value) -> Option<Duration> {
         let enforcer = &self.connected.context.enforcer;
         let settings = settings(&config, self.connected.nucleus_process());
         enforcer.send(EnforcerCommand::Settings(Box::new(settings))).await;
-        let now = clock::now().wall;
-        let wish = orders::document::read(config.quarantine.as_ref(), Authority::Deployment, now);
-        enforcer
-            .send(EnforcerCommand::Wish {
-                authority: Authority::Deployment,
-                wish,
-            })
-            .await;
+        let unsettled = self.order(&config).await;
         let was_chosen = self.is_chosen.swap(true, Ordering::Relaxed);
         if was_chosen && *self.publish.borrow() == config {
-            return;
+            return unsettled;
         }
         tracing::info!("new configuration");
         self.keep(document).await;
         self.publish.send_replace(config);
+        unsettled
     }
 
     async fn keep(&self, document: &Value) {

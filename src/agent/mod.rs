@@ -25,6 +25,7 @@ mod names;
 pub mod observer;
 mod pulse;
 mod reporter;
+mod settling;
 mod shadow;
 mod start;
 mod supervisor;

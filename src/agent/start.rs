@@ -16,6 +16,7 @@ use super::host_reader::HostReader;
 use super::observer::intervals::Intervals;
 use super::observer::{ObserveSettings, Observer};
 use super::reporter::{Reporter, memory, questions};
+use super::settling::Settling;
 use super::supervisor::Supervisor;
 use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches};
 use crate::cloud::link::Nucleus;
@@ -106,6 +107,7 @@ pub(super) fn connected(
             is_chosen: AtomicBool::new(shared.context.is_configured),
             development,
             keeper: keeper.clone(),
+            settling: Settling::default(),
         };
         follower.run()
     });

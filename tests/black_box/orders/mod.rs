@@ -3,6 +3,7 @@
 mod authorities;
 mod bad_input;
 mod channel;
+mod deployments;
 mod lifelines;
 mod old_messages;
 mod plan_cli;

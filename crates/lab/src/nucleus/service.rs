@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -67,8 +67,11 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
     tokio::spawn(drive(bridge, subscriptions, events, options.max_pause));
     tokio::spawn(accept(listener, Arc::clone(&nucleus)));
     let (deploy, documents) = mpsc::channel(deployment::QUEUED_DEPLOYMENTS);
-    let limit = Duration::from_secs(args.answer_limit_seconds);
-    tokio::spawn(deployment::run(Arc::clone(&nucleus), documents, limit));
+    let pace = deployment::Pace {
+        answer_limit: Duration::from_secs(args.answer_limit_seconds),
+        step: Duration::from_millis(args.configuration_step_millis),
+    };
+    tokio::spawn(deployment::run(Arc::clone(&nucleus), documents, pace));
     let component = tokio::spawn(run_component(Arc::clone(&nucleus), args.clone(), recipe));
     let outcome = react(&nucleus, args.configuration.as_deref(), &deploy).await;
     nucleus.component_process.end();
@@ -209,6 +212,8 @@ fn assemble(
         root,
         token: Mutex::new(token),
         configurations: Mutex::new(configurations),
+        endpoint_asked: OnceLock::new(),
+        endpoint_late: Duration::from_millis(args.endpoint_late_millis),
         subscriptions: Arc::new(Subscriptions::new(args.personality)),
         bridge: Arc::new(bridge),
         component_process: Component::new(args.launch),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +15,7 @@ use super::bridge::Bridge;
 use super::component::Component;
 use super::deployment::Deployments;
 use super::personality::Personality;
-use super::settings::changed_leaves;
+use super::settings::{at, changed_leaves};
 use super::shadow_store::ShadowStore;
 use super::subscriptions::Subscriptions;
 
@@ -29,6 +30,9 @@ pub(super) struct Nucleus {
     pub(super) environment: BTreeMap<String, String>,
     pub(super) token: Mutex<String>,
     pub(super) configurations: Mutex<Configurations>,
+    /// When a component asked for the nucleus' own configuration first, and how long after that the endpoint is told.
+    pub(super) endpoint_asked: OnceLock<Instant>,
+    pub(super) endpoint_late: Duration,
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) bridge: Arc<Bridge>,
     pub(super) component_process: Component,
@@ -63,16 +67,26 @@ impl Nucleus {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes the component's configuration and tells who watches it.
+    /// Changes the component's configuration and tells who watches it: lite nobody of a key that went, classic twice of one
+    /// that came.
     pub(super) fn change_configuration(&self, change: impl FnOnce(&mut Configurations)) {
-        let changed = {
+        let lite = self.personality.is_lite();
+        let told: Vec<(Vec<String>, usize)> = {
             let mut configurations = self.configurations();
             let before = configurations.own.clone();
             change(&mut configurations);
-            changed_leaves(&before, &configurations.own)
+            let times = |path: &Vec<String>| match (at(&before, path), at(&configurations.own, path)) {
+                (_, None) if lite => 0,
+                (None, Some(_)) if !lite => 2,
+                _ => 1,
+            };
+            let changed = changed_leaves(&before, &configurations.own).into_iter();
+            changed.map(|path| (path.clone(), times(&path))).collect()
         };
-        for path in changed {
-            self.subscriptions.configuration_changed(&self.component, &path);
+        for (path, times) in told {
+            for _ in 0..times {
+                self.subscriptions.configuration_changed(&self.component, &path);
+            }
         }
     }
 
