@@ -23,12 +23,17 @@ use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
 use crate::quarantine::lifelines::lookups::Lookups;
+use crate::quarantine::lifelines::proxy::ProxyUse;
 use crate::quarantine::orders::order::Protocol;
 
 /// From one look at the nucleus' and the host's configuration to the next.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
 /// The same while the nucleus has not told its endpoint.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The same for the question alone at first: a nucleus that starts tells its endpoint a little later than the rest.
+const ASK_SOON: Duration = Duration::from_secs(1);
+/// How long it may take before somebody is told that it is missing; both nuclei need a tenth of a second.
+const ENDPOINT_LATE: Duration = Duration::from_secs(10);
 /// The same while the control channel is broken behind our rules: the nucleus may be connected somewhere new.
 const LOOK_URGENT: Duration = Duration::from_secs(10);
 /// How long the nucleus may take to tell its endpoints; names must not wait for it longer.
@@ -50,6 +55,10 @@ pub(super) struct Resolver {
     pub(super) configured: HostSettings,
     /// Why it is not known where the nucleus is connected.
     pub(super) unseen: Option<String>,
+    /// Whether the nucleus was seen to go through its proxy.
+    pub(super) proxy: ProxyUse,
+    /// It was seen on another way than before, whose addresses are still kept.
+    pub(super) other_way: bool,
 }
 
 impl Resolver {
@@ -64,11 +73,11 @@ impl Resolver {
         loop {
             let urgent = states.borrow_and_update().may_cut() && !channel.borrow_and_update().works;
             let now = clock::now().uptime;
-            asked.ask_when_due(&self.connected.nucleus, now);
+            asked.ask_when_due(&self.connected.nucleus, urgent, now);
             if wait(looked, asked.pause(urgent), now).is_zero() {
                 let config = config.borrow_and_update().clone();
                 self.look_around(&config, &asked.endpoints, &mut lookups).await;
-                self.tell(&lookups, &asked.endpoints);
+                self.tell(&lookups, &asked);
                 looked = Some(now);
             }
             lookups
@@ -80,7 +89,7 @@ impl Resolver {
                     .send_if_modified(|done| !std::mem::replace(done, true));
             }
             let look = wait(looked, asked.pause(urgent), now);
-            let sleep = lookups.wait(urgent, now).min(look);
+            let sleep = lookups.wait(urgent, now).min(look).min(asked.due(urgent, now));
             tokio::select! {
                 Some(Ok(outcome)) = asked.running.join_next() => if asked.take(outcome) {
                     looked = None;
@@ -90,7 +99,10 @@ impl Resolver {
                     if !found.is_empty() {
                         self.connected.context.enforcer.send(EnforcerCommand::Addresses(found)).await;
                     }
-                    self.tell(&lookups, &asked.endpoints);
+                    if self.judge_way(&lookups, false) {
+                        looked = None;
+                    }
+                    self.tell(&lookups, &asked);
                 }
                 changed = config.changed() => match changed {
                     Ok(()) => looked = None,
@@ -112,18 +124,35 @@ impl Resolver {
         lookups: &mut Lookups,
     ) {
         self.configured = self.host.read_files().await;
+        self.proxy.note_setting(endpoints.proxy.as_ref());
+        let around = self.want(config, endpoints, lookups);
+        if config.isolation.settings.lifelines.data_endpoint {
+            let changed = self.look_at_uplinks(control_ports(&around)).await;
+            if self.judge_way(lookups, changed) {
+                self.want(config, endpoints, lookups);
+            }
+            if std::mem::take(&mut self.other_way) {
+                self.confine(lookups).await;
+            }
+        } else {
+            self.unseen = None;
+        }
+    }
+
+    /// Sets which names are wanted.
+    fn want(
+        &self,
+        config: &Config,
+        endpoints: &nucleus::NucleusEndpoints,
+        lookups: &mut Lookups,
+    ) -> Surroundings {
         let around = self.surroundings(config, endpoints);
-        let lifelines = &config.isolation.settings.lifelines;
-        let targets = targets(lifelines, &around);
+        let targets = targets(&config.isolation.settings.lifelines, &around);
         let nameservers = self.configured.nameservers();
         self.watched
             .send_replace(WatchedNames::new(&targets, nameservers));
         lookups.set(targets);
-        if lifelines.data_endpoint {
-            self.look_at_uplinks(control_ports(&around)).await;
-        } else {
-            self.unseen = None;
-        }
+        around
     }
 
     fn surroundings(&self, config: &Config, endpoints: &nucleus::NucleusEndpoints) -> Surroundings {
@@ -135,6 +164,8 @@ impl Resolver {
             data_endpoint: configured.or(endpoints.data),
             mqtt_port: endpoints.mqtt_port,
             proxy: endpoints.proxy,
+            proxy_exceptions: endpoints.proxy_exceptions,
+            proxy_alone: self.proxy.is_alone(),
             region: endpoints.region.or_else(|| self.region.clone()),
             credentials: endpoints.credentials,
             data_plane_is_iotdata: endpoints.data_plane_is_iotdata,
@@ -144,13 +175,37 @@ impl Resolver {
         }
     }
 
-    fn tell(&self, lookups: &Lookups, endpoints: &nucleus::NucleusEndpoints) {
+    /// Follows the nucleus to its proxy, and away from it; whether that is news.
+    fn judge_way(&mut self, lookups: &Lookups, changed: bool) -> bool {
+        let uplinks = self.uplinks.borrow();
+        let connected: Vec<_> = uplinks.iter().map(|uplink| uplink.remote).collect();
+        let alone = self.proxy.is_alone();
+        let other_way = self.proxy.see(&connected, changed, &lookups.control());
+        self.other_way |= other_way;
+        other_way || alone != self.proxy.is_alone()
+    }
+
+    /// Has the addresses forgotten to which the nucleus does not go any more.
+    async fn confine(&self, lookups: &Lookups) {
+        let purposes = [Purpose::DataEndpoint, Purpose::Deployments, Purpose::Storage];
+        let kept = purposes.into_iter().filter_map(|purpose| {
+            let mut kept = lookups.wanted(purpose)?;
+            if purpose == Purpose::DataEndpoint {
+                kept.extend(endpoints_of(&self.uplinks.borrow()));
+            }
+            Some((purpose, kept))
+        });
+        let enforcer = &self.connected.context.enforcer;
+        enforcer.send(EnforcerCommand::Confine(kept.collect())).await;
+    }
+
+    fn tell(&self, lookups: &Lookups, asked: &EndpointsQuestion) {
         let mut unresolved = lookups.unresolved();
         unresolved.extend(self.configured.problems());
         unresolved.extend(self.unseen.clone());
         let isolation = &self.connected.context.config.borrow().isolation;
-        let known = endpoints.data.is_some() || isolation.data_endpoint.is_some();
-        if isolation.settings.lifelines.data_endpoint && !known {
+        let missing = asked.misses_endpoint(clock::now().uptime) && isolation.data_endpoint.is_none();
+        if isolation.settings.lifelines.data_endpoint && missing {
             unresolved
                 .push("the nucleus tells no iotDataEndpoint and isolation.dataEndpoint is empty".into());
         }
@@ -167,8 +222,8 @@ impl Resolver {
         });
     }
 
-    /// Where the nucleus is connected right now: DNS may already name other addresses.
-    async fn look_at_uplinks(&mut self, ports: Vec<u16>) {
+    /// Where the nucleus is connected right now: DNS may already name other addresses. Whether that changed.
+    async fn look_at_uplinks(&mut self, ports: Vec<u16>) -> bool {
         let nucleus = self.connected.nucleus_process();
         let look = move || uplinks::of_nucleus(nucleus, &ports);
         let found = match self.host.look(look).await {
@@ -176,26 +231,32 @@ impl Resolver {
             Err(why) => {
                 // The addresses known are kept; nobody is told of a change that was not seen.
                 self.unseen = Some(why);
-                return;
+                return false;
             }
         };
         self.unseen = None;
-        let endpoint = |uplink: &Uplink| Endpoint {
-            purpose: Purpose::DataEndpoint,
-            address: uplink.remote.ip(),
-            protocol: Protocol::Tcp,
-            port: uplink.remote.port(),
-        };
-        let away = found.iter().filter(|uplink| !uplink.remote.ip().is_loopback());
-        let endpoints = away.map(endpoint).collect();
-        self.uplinks.send_if_modified(|known| {
+        let endpoints = endpoints_of(&found);
+        let changed = self.uplinks.send_if_modified(|known| {
             let changed = *known != found;
             *known = found;
             changed
         });
         let enforcer = &self.connected.context.enforcer;
         enforcer.send(EnforcerCommand::Addresses(endpoints)).await;
+        changed
     }
+}
+
+/// The lifelines that connections of the nucleus are.
+fn endpoints_of(uplinks: &[Uplink]) -> Vec<Endpoint> {
+    let endpoint = |uplink: &Uplink| Endpoint {
+        purpose: Purpose::DataEndpoint,
+        address: uplink.remote.ip(),
+        protocol: Protocol::Tcp,
+        port: uplink.remote.port(),
+    };
+    let away = uplinks.iter().filter(|uplink| !uplink.remote.ip().is_loopback());
+    away.map(endpoint).collect()
 }
 
 /// What the nucleus told last. It is asked beside everything else: a nucleus that is not there holds up nothing.
@@ -205,15 +266,18 @@ struct EndpointsQuestion {
     /// Whether a first question has ended.
     answered: bool,
     when: Option<Duration>,
+    /// When the first question was sent.
+    first: Option<Duration>,
     running: JoinSet<Option<nucleus::NucleusEndpoints>>,
 }
 
 impl EndpointsQuestion {
-    fn ask_when_due(&mut self, nucleus: &Nucleus, now: Duration) {
-        if !self.running.is_empty() || !wait(self.when, self.pause(false), now).is_zero() {
+    fn ask_when_due(&mut self, nucleus: &Nucleus, urgent: bool, now: Duration) {
+        if !self.due(urgent, now).is_zero() {
             return;
         }
         self.when = Some(now);
+        self.first.get_or_insert(now);
         let nucleus = nucleus.clone();
         self.running.spawn(async move {
             let answer = tokio::time::timeout(NUCLEUS_LIMIT, nucleus.endpoints()).await;
@@ -239,6 +303,22 @@ impl EndpointsQuestion {
             }
             _ => first,
         }
+    }
+
+    /// How long until the next question; the one under way has its own limit.
+    fn due(&self, urgent: bool, now: Duration) -> Duration {
+        if !self.running.is_empty() {
+            return NUCLEUS_LIMIT;
+        }
+        let soon = self.endpoints.data.is_none() && !self.misses_endpoint(now);
+        let pause = if soon { ASK_SOON } else { self.pause(urgent) };
+        wait(self.when, pause, now)
+    }
+
+    /// Whether the nucleus has told no data endpoint for longer than one takes that starts.
+    fn misses_endpoint(&self, now: Duration) -> bool {
+        let late = self.first.is_some_and(|first| now >= first + ENDPOINT_LATE);
+        self.endpoints.data.is_none() && late
     }
 
     /// From one look around to the next.

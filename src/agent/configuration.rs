@@ -1,7 +1,7 @@
 //! Follows the component configuration.
 //!
 //! In: the nucleus' configuration and its changes. Out: a watch channel of valid [`Config`]s; settings and the
-//! deployment's wish for the enforcer, once that can be no half-written one ([`super::settling`]). The last good document is kept on disk: isolation is restored with it, and the
+//! deployment's wish for the enforcer, once they can be no half-written ones ([`super::settling`]). The last good document is kept on disk: isolation is restored with it, and the
 //! detector watches with it, before the nucleus is asked.
 
 use std::path::Path;
@@ -105,7 +105,7 @@ pub(super) struct ConfigFollower {
     pub(super) development: Development,
     /// Keeps the last good document.
     pub(super) keeper: Worker,
-    /// The deployment's order as it was read last.
+    /// The document as it was read last.
     pub(super) settling: Settling,
 }
 
@@ -150,45 +150,42 @@ impl ConfigFollower {
         }
     }
 
-    /// How long until what it says of an order counts, if it does not yet.
+    /// How long until it counts, if it does not yet: it may be half of what a deployment writes.
     async fn take(&mut self, document: &Value) -> Option<Duration> {
-        let board = &self.connected.context.board;
+        let unsettled = self.settling.note(document, clock::now().uptime);
         match document::read(document, self.development) {
-            Err(faults) => {
-                let known = board.read().configuration.faults == faults;
-                if !known {
-                    tracing::warn!(
-                        "the configuration is refused, the last good one stays: {}",
-                        join(&faults)
-                    );
-                }
-                board.update(|status| status.configuration.faults = faults);
-                None
-            }
+            Err(faults) if unsettled.is_none() => self.refuse(faults),
+            Err(_) => {}
             Ok(config) => {
-                board.update(|status| {
-                    status.configuration.faults.clear();
-                    status.configuration.source = "nucleus".into();
-                    status.mode = mode(&config);
-                });
-                self.apply(config, document).await
+                if unsettled.is_none() || !self.is_chosen.load(Ordering::Relaxed) {
+                    self.apply(&config, document).await;
+                }
+                self.order(&config, unsettled.is_none()).await;
             }
         }
+        unsettled
     }
 
-    /// Hands on what the deployment orders; how long until it counts, if it does not yet.
-    async fn order(&mut self, config: &Config) -> Option<Duration> {
-        let now = clock::now();
-        let written = config.quarantine.as_ref();
-        let wish = orders::document::read(written, Authority::Deployment, now.wall);
-        let left = self.settling.note(written.unwrap_or(&Value::Null), now.uptime);
-        let at_once = self.only_closes(&wish);
-        if left.is_none() || at_once {
+    fn refuse(&self, faults: Vec<Fault>) {
+        let board = &self.connected.context.board;
+        if board.read().configuration.faults != faults {
+            tracing::warn!(
+                "the configuration is refused, the last good one stays: {}",
+                join(&faults)
+            );
+        }
+        board.update(|status| status.configuration.faults = faults);
+    }
+
+    /// Hands on what the deployment orders, if it is known to be all of it or closes in any case.
+    async fn order(&self, config: &Config, settled: bool) {
+        let now = clock::now().wall;
+        let wish = orders::document::read(config.quarantine.as_ref(), Authority::Deployment, now);
+        if settled || self.only_closes(&wish) {
             let authority = Authority::Deployment;
             let enforcer = &self.connected.context.enforcer;
             enforcer.send(EnforcerCommand::Wish { authority, wish }).await;
         }
-        left
     }
 
     /// Whether a wish of the deployment lets nothing go and does not touch what the operator ended, whatever it may be half
@@ -205,19 +202,22 @@ impl ConfigFollower {
             && order.only_closes(state.orders.iter().find(is_deployments))
     }
 
-    async fn apply(&mut self, config: Config, document: &Value) -> Option<Duration> {
+    async fn apply(&self, config: &Config, document: &Value) {
+        self.connected.context.board.update(|status| {
+            status.configuration.faults.clear();
+            status.configuration.source = "nucleus".into();
+            status.mode = mode(config);
+        });
         let enforcer = &self.connected.context.enforcer;
-        let settings = settings(&config, self.connected.nucleus_process());
+        let settings = settings(config, self.connected.nucleus_process());
         enforcer.send(EnforcerCommand::Settings(Box::new(settings))).await;
-        let unsettled = self.order(&config).await;
         let was_chosen = self.is_chosen.swap(true, Ordering::Relaxed);
-        if was_chosen && *self.publish.borrow() == config {
-            return unsettled;
+        if was_chosen && *self.publish.borrow() == *config {
+            return;
         }
         tracing::info!("new configuration");
         self.keep(document).await;
-        self.publish.send_replace(config);
-        unsettled
+        self.publish.send_replace(config.clone());
     }
 
     async fn keep(&self, document: &Value) {

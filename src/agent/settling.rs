@@ -1,17 +1,17 @@
-//! When the order that a deployment's configuration shows is believed.
+//! When a configuration that was read is believed.
 //!
-//! In: what the configuration says each time it is read, as it is written there; uptime. Out: whether that may be carried
-//! out, or how long until it is to be read again. Nuclei write a deployment key by key, and the classic one takes a key away
-//! before it writes one of another type: who reads in between sees half an order, or none. Half of an order must not let
-//! anybody go, nor be refused, so what was read counts when it is still the same a while later. What only closes is not
-//! held up; that is the caller's to judge.
+//! In: the document each time it is read; uptime. Out: whether it counts, or how long until it is to be read again. Nuclei
+//! write a deployment key by key, and the classic one takes a key away before it writes one of another type: who reads in
+//! between sees half an order, or none. Half of an order must let nobody go, and half of a configuration is not to be
+//! refused, so a document counts when it is still the same a while later. What only closes is not held up; that is the
+//! caller's to judge.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long a value has to stay. Nuclei write a whole deployment within milliseconds, on a busy device within tenths of a
-/// second; a release by deployment comes this much later.
+/// How long a document has to stay. Nuclei write a whole deployment within milliseconds, on a busy device within tenths of
+/// a second; a release by deployment comes this much later.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// What was read last, and since when it is the same.
@@ -22,11 +22,11 @@ pub(super) struct Settling {
 
 impl Settling {
     /// Takes what was read at `now`; how much longer it has to stay, nothing when it counts.
-    pub(super) fn note(&mut self, value: &Value, now: Duration) -> Option<Duration> {
+    pub(super) fn note(&mut self, document: &Value, now: Duration) -> Option<Duration> {
         let since = match &self.seen {
-            Some((seen, since)) if seen == value => *since,
+            Some((seen, since)) if seen == document => *since,
             _ => {
-                self.seen = Some((value.clone(), now));
+                self.seen = Some((document.clone(), now));
                 now
             }
         };

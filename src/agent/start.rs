@@ -27,6 +27,7 @@ use crate::host::net::uplinks::Uplink;
 use crate::host::worker::Worker;
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
+use crate::quarantine::lifelines::proxy::ProxyUse;
 use crate::report::last::LastReport;
 
 /// What the tasks that talk to the nucleus take over from those that do not.
@@ -144,6 +145,8 @@ fn lifelines(
             host: host.clone(),
             configured: HostSettings::default(),
             unseen: None,
+            proxy: ProxyUse::default(),
+            other_way: false,
         };
         resolver.run()
     });

@@ -10,6 +10,7 @@
 pub mod cloud;
 pub mod names;
 pub mod nucleus;
+pub mod proxy;
 pub mod site;
 pub mod stage;
 pub mod traffic;

@@ -12,7 +12,7 @@ use super::preview::UnwrittenPreview;
 use crate::config::{IsolationConfig, Mode};
 use crate::document::fault::Fault;
 use crate::process::ProcessId;
-use crate::quarantine::lifelines::lifeline::Endpoint;
+use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::ports::FilterChange;
@@ -74,6 +74,8 @@ pub enum EnforcerCommand {
     Settings(Box<EnforcerSettings>),
     /// Lifeline addresses were seen.
     Addresses(Vec<Endpoint>),
+    /// The nucleus' way has changed: of these purposes only these addresses are lifelines.
+    Confine(Vec<(Purpose, Vec<Endpoint>)>),
     /// Whether the control channel works.
     Channel {
         /// It does.

@@ -201,7 +201,11 @@ lab_test!(a_change_of_the_orders_type_never_opens_the_device, || {
         }
         stage.wait_phase(LIMIT, "enforced").unwrap();
     }
-    let page = done(&stage, &["history", "--json"]);
+    let state = stage.state_directory();
+    let page = done(
+        &stage,
+        &["history", "--json", "--state-dir", state.to_str().unwrap()],
+    );
     let count = |what: &str| page.lines().filter(|line| line.contains(what)).count();
     assert_eq!(count("\"released\""), 0, "{page}");
     assert_eq!(count("\"refused\""), 0, "half an order is no refused one: {page}");

@@ -228,7 +228,7 @@ lab_test!(leases_are_asked_for_and_renewed_while_isolated, || {
 });
 
 /// What an isolation would let pass now, as address and port.
-fn planned(stage: &Stage) -> Vec<(String, u64)> {
+pub(super) fn planned(stage: &Stage) -> Vec<(String, u64)> {
     let path = stage.site.directory().join("order.json");
     std::fs::write(&path, json!({"posture": "isolate"}).to_string()).unwrap();
     let args = ["plan", "--order", path.to_str().unwrap(), "--json"];

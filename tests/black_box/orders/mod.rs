@@ -8,5 +8,6 @@ mod lifelines;
 mod old_messages;
 mod plan_cli;
 mod postures;
+mod proxy;
 mod severed;
 mod whole_loop;

@@ -54,6 +54,7 @@ mod spool;
 mod state;
 mod subscriptions;
 mod topics;
+mod uplink;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -105,6 +106,10 @@ pub struct NucleusArgs {
     /// JSON merged over the nucleus' own configuration, e.g. its network proxy.
     #[arg(long, value_name = "JSON", value_parser = json)]
     pub nucleus_configuration: Option<serde_json::Value>,
+    /// File with the URL of the HTTP proxy that it goes through and tells as `networkProxy`, read for every connection and
+    /// every question; empty: none.
+    #[arg(long, value_name = "FILE")]
+    pub proxy_file: Option<PathBuf>,
     /// Longest pause between connection attempts to the broker. The real nuclei wait up to 300 s; tests cannot.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     pub mqtt_backoff_max_seconds: u64,

@@ -23,7 +23,7 @@ use super::settings::{Nulls, merge};
 use super::state::{Configurations, Nucleus, new_token};
 use super::subscriptions::Subscriptions;
 use super::variables::Variables;
-use super::{NucleusArgs, NucleusError, configuration_file, connection, deployment};
+use super::{NucleusArgs, NucleusError, configuration_file, connection, deployment, uplink};
 
 /// Port of the Greengrass data plane, as both nuclei have it by default.
 const DATA_PLANE_PORT: u16 = 8443;
@@ -45,10 +45,17 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
         .map_err(file_error("find root", &args.root))?;
     let recipe = read_recipe(&args)?;
     let (host, port) = host_and_port(&args.broker)?;
+    let way = match &args.proxy_file {
+        Some(file) => uplink::open(file.clone(), args.broker.clone())
+            .await
+            .map(|port| ("127.0.0.1".to_owned(), port))
+            .map_err(file_error("listen for the proxy of", file))?,
+        None => (host.clone(), port),
+    };
     let options = BridgeOptions {
         thing: args.thing.clone(),
-        host: host.clone(),
-        port,
+        host: way.0,
+        port: way.1,
         max_pause: Duration::from_secs(args.mqtt_backoff_max_seconds),
         personality: args.personality,
         tell_messages: args.tell_messages,
@@ -212,6 +219,7 @@ fn assemble(
         root,
         token: Mutex::new(token),
         configurations: Mutex::new(configurations),
+        proxy_file: args.proxy_file.clone(),
         endpoint_asked: OnceLock::new(),
         endpoint_late: Duration::from_millis(args.endpoint_late_millis),
         subscriptions: Arc::new(Subscriptions::new(args.personality)),

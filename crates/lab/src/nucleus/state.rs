@@ -30,6 +30,8 @@ pub(super) struct Nucleus {
     pub(super) environment: BTreeMap<String, String>,
     pub(super) token: Mutex<String>,
     pub(super) configurations: Mutex<Configurations>,
+    /// Where the URL of its proxy is.
+    pub(super) proxy_file: Option<PathBuf>,
     /// When a component asked for the nucleus' own configuration first, and how long after that the endpoint is told.
     pub(super) endpoint_asked: OnceLock<Instant>,
     pub(super) endpoint_late: Duration,

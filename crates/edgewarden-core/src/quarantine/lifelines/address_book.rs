@@ -57,6 +57,12 @@ impl AddressBook {
         self.seen.retain(|endpoint, _| keep(endpoint.purpose));
     }
 
+    /// Forgets all addresses of `purpose` but `kept`: its names lead somewhere else.
+    pub fn confine(&mut self, purpose: Purpose, kept: &[Endpoint]) {
+        self.seen
+            .retain(|endpoint, _| endpoint.purpose != purpose || kept.contains(endpoint));
+    }
+
     fn forget(&mut self, now: Timestamp) {
         let mut newest: BTreeMap<Purpose, Timestamp> = BTreeMap::new();
         for (endpoint, seen) in &self.seen {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::lifeline::{Endpoint, LifelineTarget, Weight};
+use super::lifeline::{Endpoint, LifelineTarget, Purpose, Weight};
 
 /// From one look-up of a name to the next. IoT endpoints have a time to live of a minute.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -36,12 +36,19 @@ struct NameLookup {
     running: bool,
     /// When the last look-up ended, and with how many endpoints or why not.
     last: Option<(Duration, Result<usize, String>)>,
+    /// What the last look-up gave that was not in vain.
+    addresses: Vec<IpAddr>,
 }
 
 impl NameLookup {
     fn weight(&self) -> Weight {
         let weights = self.targets.iter().map(|target| target.weight);
         weights.min().unwrap_or(Weight::Optional)
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
+        let of = |target: &LifelineTarget| target.endpoints(self.addresses.iter().copied());
+        self.targets.iter().flat_map(of)
     }
 
     fn due(&self, urgent: bool) -> Duration {
@@ -70,12 +77,14 @@ impl Lookups {
                 targets: Vec::new(),
                 running: false,
                 last: None,
+                addresses: Vec::new(),
             });
             name.targets.push(target);
         }
         for (host, name) in &mut self.names {
             if let Some(known) = before.remove(host) {
                 name.running = known.running;
+                name.addresses = known.addresses;
                 // What is wanted of it besides has no address yet.
                 name.last = known.last.filter(|_| known.targets == name.targets);
             }
@@ -102,8 +111,11 @@ impl Lookups {
         };
         name.running = false;
         let endpoints = outcome.map(|addresses| {
-            let of = |target: &LifelineTarget| target.endpoints(addresses.iter().copied());
-            name.targets.iter().flat_map(of).collect::<Vec<_>>()
+            if addresses.is_empty() {
+                return Vec::new();
+            }
+            name.addresses = addresses;
+            name.endpoints().collect()
         });
         let found = match endpoints {
             Ok(found) if found.is_empty() => Err(format!("{host} has no address")),
@@ -129,6 +141,26 @@ impl Lookups {
         control.all(|name| name.last.is_some())
     }
 
+    /// Where the control channel is, as its names resolved last.
+    pub fn control(&self) -> Vec<Endpoint> {
+        let names = self.names.values();
+        let control = names.filter(|name| name.weight() == Weight::Control);
+        let endpoints = control.flat_map(NameLookup::endpoints);
+        endpoints
+            .filter(|endpoint| endpoint.purpose == Purpose::DataEndpoint)
+            .collect()
+    }
+
+    /// All that is wanted for `purpose`, as it resolved last; nothing while a name of it has not resolved.
+    pub fn wanted(&self, purpose: Purpose) -> Option<Vec<Endpoint>> {
+        let is_for = |name: &&NameLookup| name.targets.iter().any(|target| target.purpose == purpose);
+        let names = || self.names.values().filter(is_for);
+        let endpoints = names().flat_map(NameLookup::endpoints);
+        names()
+            .all(|name| !name.addresses.is_empty())
+            .then(|| endpoints.filter(|endpoint| endpoint.purpose == purpose).collect())
+    }
+
     /// How many endpoints the last look-ups gave.
     pub fn endpoints(&self) -> usize {
         let outcomes = self.names.values().filter_map(|name| name.last.as_ref());
@@ -147,7 +179,6 @@ impl Lookups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quarantine::lifelines::lifeline::Purpose;
     use crate::quarantine::orders::order::Protocol;
 
     fn target(purpose: Purpose, weight: Weight, host: &str) -> LifelineTarget {

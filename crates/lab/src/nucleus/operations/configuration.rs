@@ -11,6 +11,7 @@ use crate::nucleus::refusal::Refusal;
 use crate::nucleus::settings::{Nulls, at, at_any_case, merge, nest, numbers_as_doubles};
 use crate::nucleus::state::Nucleus;
 use crate::nucleus::subscriptions::Interest;
+use crate::nucleus::uplink;
 
 /// `keyPath` and `componentName`, which may be absent but not null.
 fn target(nucleus: &Nucleus, request: &Value) -> Result<(String, Vec<String>), Refusal> {
@@ -77,6 +78,10 @@ fn of_nucleus(nucleus: &Nucleus, tree: &Value) -> Value {
         && let Some(map) = tree.as_object_mut()
     {
         map.remove("iotDataEndpoint");
+    }
+    if let Some(url) = nucleus.proxy_file.as_deref().and_then(uplink::url) {
+        let proxy = json!({ "networkProxy": { "proxy": { "url": url } } });
+        merge(&mut tree, proxy, Nulls::Keep);
     }
     tree
 }
