@@ -187,16 +187,13 @@ impl Resolver {
 
     /// Has the addresses forgotten to which the nucleus does not go any more.
     async fn confine(&self, lookups: &Lookups) {
-        let purposes = [Purpose::DataEndpoint, Purpose::Deployments, Purpose::Storage];
-        let kept = purposes.into_iter().filter_map(|purpose| {
-            let mut kept = lookups.wanted(purpose)?;
-            if purpose == Purpose::DataEndpoint {
-                kept.extend(endpoints_of(&self.uplinks.borrow()));
-            }
-            Some((purpose, kept))
-        });
+        tracing::debug!("the nucleus goes another way: addresses of the one before are forgotten");
+        let mut control = lookups.confinement(Purpose::DataEndpoint);
+        control.kept.extend(endpoints_of(&self.uplinks.borrow()));
+        let others = [Purpose::Deployments, Purpose::Storage].map(|purpose| lookups.confinement(purpose));
+        let all = std::iter::once(control).chain(others).collect();
         let enforcer = &self.connected.context.enforcer;
-        enforcer.send(EnforcerCommand::Confine(kept.collect())).await;
+        enforcer.send(EnforcerCommand::Confine(all)).await;
     }
 
     fn tell(&self, lookups: &Lookups, asked: &EndpointsQuestion) {

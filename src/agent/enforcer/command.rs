@@ -12,7 +12,8 @@ use super::preview::UnwrittenPreview;
 use crate::config::{IsolationConfig, Mode};
 use crate::document::fault::Fault;
 use crate::process::ProcessId;
-use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use crate::quarantine::lifelines::address_book::Confinement;
+use crate::quarantine::lifelines::lifeline::Endpoint;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::ports::FilterChange;
@@ -74,8 +75,8 @@ pub enum EnforcerCommand {
     Settings(Box<EnforcerSettings>),
     /// Lifeline addresses were seen.
     Addresses(Vec<Endpoint>),
-    /// The nucleus' way has changed: of these purposes only these addresses are lifelines.
-    Confine(Vec<(Purpose, Vec<Endpoint>)>),
+    /// The nucleus was seen to go another way: what is known of these purposes besides is no lifeline.
+    Confine(Vec<Confinement>),
     /// Whether the control channel works.
     Channel {
         /// It does.

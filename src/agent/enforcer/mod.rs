@@ -171,11 +171,7 @@ impl<M: Machine> Enforcer<M> {
                     tracing::debug!("lifeline addresses changed");
                 }
             }
-            EnforcerCommand::Confine(kept) => {
-                tracing::debug!("lifeline addresses of another way of the nucleus are forgotten");
-                kept.into_iter()
-                    .for_each(|(purpose, kept)| self.addresses.confine(purpose, &kept));
-            }
+            EnforcerCommand::Confine(to) => to.iter().for_each(|to| self.addresses.confine(to)),
             EnforcerCommand::KernelChanged(change) => self.filter.note_change(change),
             // Nothing to note: the pass that follows every command looks at everything.
             EnforcerCommand::LinksChanged | EnforcerCommand::Look => {}

@@ -71,6 +71,17 @@ fn replaced_and_merged(personality: Personality) {
     assert!(page.contains(&line), "{page}");
 
     let next = json!({"id": "b", "posture": "isolate"});
+    let file = stage.site.directory().join("order.json");
+    std::fs::write(&file, next.to_string()).unwrap();
+    let printed = done(
+        &stage,
+        &["deployment", "--order", file.to_str().unwrap(), "--local"],
+    );
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(
+        printed["io.edgewarden.Agent"]["MERGE"],
+        json!({"quarantine": [next]})
+    );
     deploy(&mut stage, &json!({"quarantine": [next]}), "deployed");
     wait_order(&stage, "b");
     assert!(!reaches(&stage), "nothing of order a is left");
@@ -88,10 +99,8 @@ fn replaced_and_merged(personality: Personality) {
     wait_released(&stage);
 
     // As objects, each key by itself.
-    if personality.is_lite() {
-        deploy(&mut stage, &json!({"RESET": ["/quarantine"]}), "deployed");
-    }
-    deploy(&mut stage, &json!({"quarantine": allowing("a")}), "deployed");
+    let object = json!({"RESET": ["/quarantine"], "MERGE": {"quarantine": allowing("a")}});
+    deploy(&mut stage, &object, "deployed");
     wait_order(&stage, "a");
     deploy(&mut stage, &json!({"quarantine": next}), "deployed");
     wait_order(&stage, "b");
@@ -100,16 +109,16 @@ fn replaced_and_merged(personality: Personality) {
     assert!(page.contains("(b)") && page.contains(&line), "{page}");
     let log = stage.agent_output();
     assert!(log.contains("isolate (b), with 1 allowance"), "{log}");
-    if personality.is_lite() {
-        // It makes no value of an object; only a reset ends this one.
-        deploy(&mut stage, &json!({"quarantine": false}), "rejected");
-        deploy(&mut stage, &json!({"RESET": ["/quarantine"]}), "deployed");
-        // Told by no event: the agent has to look by itself.
-        stage.agent = None;
-        stage.start_agent().unwrap();
+    // Lite makes no value of an object: only what resets the key ends this order there.
+    let outcome = if personality.is_lite() {
+        "rejected"
     } else {
-        deploy(&mut stage, &json!({"quarantine": false}), "deployed");
-    }
+        "deployed"
+    };
+    deploy(&mut stage, &json!({"quarantine": false}), outcome);
+    let printed = done(&stage, &["deployment", "--release", "--local"]);
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    deploy(&mut stage, &printed["io.edgewarden.Agent"], "deployed");
     wait_released(&stage);
 }
 
@@ -124,30 +133,32 @@ lab_test!(
     }
 );
 
+/// Waits until the agent has taken so many configurations.
+fn wait_taken(stage: &Stage, count: usize) {
+    wait_until(LIMIT, "the configuration is taken", || {
+        stage.agent_output().matches("new configuration").count() >= count
+    })
+    .unwrap();
+}
+
 lab_test!(
     a_deployment_without_the_key_ends_no_order_and_a_reset_does,
     || {
         let mut stage = ready(on(Personality::Classic, &[]));
+        wait_taken(&stage, 1);
         deploy(&mut stage, &json!({"quarantine": true}), "deployed");
         wait_order(&stage, "deployment");
+        wait_taken(&stage, 2);
         deploy(
             &mut stage,
-            &json!({"mode": "enforce", "shadow": {"refreshSeconds": 800}}),
+            &json!({"shadow": {"refreshSeconds": 800}}),
             "deployed",
         );
-        let taken = |s: &Value| s["configuration"]["source"] == "nucleus";
-        stage.wait_status(LIMIT, "taken", taken).unwrap();
-        wait_until(LIMIT, "the other setting", || {
-            stage.agent_output().matches("new configuration").count() >= 3
-        })
-        .unwrap();
+        wait_taken(&stage, 3);
         assert_eq!(authorities(&stage.status()), ["deployment"]);
         assert!(stage.has_table().unwrap());
-        deploy(
-            &mut stage,
-            &json!({"RESET": ["/quarantine"], "MERGE": {}}),
-            "deployed",
-        );
+        let reset = json!({"RESET": ["/quarantine"], "MERGE": {}});
+        deploy(&mut stage, &reset, "deployed");
         wait_released(&stage);
     }
 );

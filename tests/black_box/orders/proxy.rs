@@ -70,6 +70,23 @@ impl Behind {
         behind
     }
 
+    /// The proxy is gone, and the nucleus goes the way that the file names.
+    fn leave_for(&mut self, port: Option<u16>) {
+        name(&self.file, port);
+        self.proxy = None;
+        let mqtt = |state: &'static str| {
+            move |event: &serde_json::Value| event["event"] == "mqtt" && event["state"] == state
+        };
+        self.stage
+            .nucleus
+            .wait_event(LIMIT, mqtt("disconnected"))
+            .unwrap();
+        self.stage
+            .nucleus
+            .wait_event(FOLLOWED, mqtt("connected"))
+            .unwrap();
+    }
+
     /// An order that is given now can only have come the way that the nucleus goes now.
     fn hears(&self, id: &str) {
         self.stage
@@ -78,7 +95,7 @@ impl Behind {
         let came = |s: &serde_json::Value| {
             s["enforcement"]["phase"] == "enforced" && s["enforcement"]["orders"][0]["id"] == id
         };
-        self.stage.wait_status(FOLLOWED, id, came).unwrap();
+        self.stage.wait_status(LIMIT, id, came).unwrap();
     }
 }
 
@@ -108,8 +125,7 @@ lab_test!(another_proxy_is_followed_while_isolated, || {
     let mut behind = Behind::isolated();
     let _second = proxy(&behind.stage, SECOND);
     assert!(!behind.reaches(ATTACKER_V4, SECOND), "control: not a lifeline");
-    name(&behind.file, Some(SECOND));
-    behind.proxy = None;
+    behind.leave_for(Some(SECOND));
     behind.hears("moved");
     assert!(behind.reaches(ATTACKER_V4, SECOND));
     let _left = behind.stage.site.echo_server(Ns::Internet, FIRST).unwrap();
@@ -122,8 +138,7 @@ lab_test!(another_proxy_is_followed_while_isolated, || {
 
 lab_test!(a_proxy_that_is_taken_out_locks_nobody_out, || {
     let mut behind = Behind::isolated();
-    name(&behind.file, None);
-    behind.proxy = None;
+    behind.leave_for(None);
     behind.hears("direct");
     assert!(behind.reaches(INTERNET_V4, BROKER_PORT));
     let _left = behind.stage.site.echo_server(Ns::Internet, FIRST).unwrap();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::address_book::Confinement;
 use super::lifeline::{Endpoint, LifelineTarget, Purpose, Weight};
 
 /// From one look-up of a name to the next. IoT endpoints have a time to live of a minute.
@@ -151,14 +152,24 @@ impl Lookups {
             .collect()
     }
 
-    /// All that is wanted for `purpose`, as it resolved last; nothing while a name of it has not resolved.
-    pub fn wanted(&self, purpose: Purpose) -> Option<Vec<Endpoint>> {
-        let is_for = |name: &&NameLookup| name.targets.iter().any(|target| target.purpose == purpose);
-        let names = || self.names.values().filter(is_for);
-        let endpoints = names().flat_map(NameLookup::endpoints);
-        names()
-            .all(|name| !name.addresses.is_empty())
-            .then(|| endpoints.filter(|endpoint| endpoint.purpose == purpose).collect())
+    /// All that is wanted for `purpose`, as far as it has resolved.
+    pub fn confinement(&self, purpose: Purpose) -> Confinement {
+        let mut confinement = Confinement {
+            purpose,
+            kept: Vec::new(),
+            ports: Vec::new(),
+        };
+        for name in self.names.values() {
+            let targets = name.targets.iter().filter(|target| target.purpose == purpose);
+            for target in targets {
+                if name.addresses.is_empty() {
+                    confinement.ports.extend(&target.ports);
+                }
+                let endpoints = target.endpoints(name.addresses.iter().copied());
+                confinement.kept.extend(endpoints);
+            }
+        }
+        confinement
     }
 
     /// How many endpoints the last look-ups gave.
@@ -220,6 +231,21 @@ mod tests {
 
     fn address() -> Result<Vec<IpAddr>, String> {
         Ok(vec!["192.0.2.1".parse().unwrap()])
+    }
+
+    #[test]
+    fn a_name_that_never_resolved_keeps_what_is_known_at_its_ports() {
+        let mut lookups = Lookups::default();
+        lookups.set(three());
+        lookups.done("control", address(), s(0));
+        lookups.done("control", Err("dead".into()), s(9));
+        let control = lookups.confinement(Purpose::DataEndpoint);
+        assert_eq!((control.kept.len(), control.ports.len()), (1, 0), "{control:?}");
+        assert_eq!(control.kept, lookups.control());
+        let logs = lookups.confinement(Purpose::Logs);
+        assert_eq!((logs.kept.len(), logs.ports), (0, vec![(Protocol::Tcp, 443)]));
+        let storage = lookups.confinement(Purpose::Storage);
+        assert!(storage.kept.is_empty() && storage.ports.is_empty());
     }
 
     #[test]
