@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{Failure, order_file, out, safe};
-use crate::document::fault::join;
 use crate::host::clock;
 use crate::quarantine::orders::document::read;
 use crate::quarantine::orders::order::Authority;
@@ -51,8 +50,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// What the order means, as a list.
 fn list(order: Value) -> Result<Value, Failure> {
-    read(Some(&order), Authority::Deployment, clock::now().wall)
-        .map_err(|faults| Failure::from(format!("a deployment would be refused: {}", join(&faults))))?;
+    if let Err(faults) = read(Some(&order), Authority::Deployment, clock::now().wall) {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        return Err(format!("a deployment would be refused: {}", faults.join("; ")).into());
+    }
     Ok(match order {
         Value::Bool(true) => json!([{ "posture": "isolate" }]),
         Value::Object(_) => json!([order]),

@@ -87,6 +87,16 @@ impl Behind {
             .unwrap();
     }
 
+    /// Seen in the nucleus' connections.
+    fn gives_up_the_first(&self) {
+        let _left = self.stage.site.echo_server(Ns::Internet, FIRST).unwrap();
+        let cut = wait_until(FOLLOWED, "the proxy of before is given up", || {
+            !self.reaches(ATTACKER_V4, FIRST)
+        });
+        let planned = planned(&self.stage);
+        assert!(cut.is_ok(), "{planned:?} in\n{}", self.stage.agent_output());
+    }
+
     /// An order that is given now can only have come the way that the nucleus goes now.
     fn hears(&self, id: &str) {
         self.stage
@@ -128,11 +138,7 @@ lab_test!(another_proxy_is_followed_while_isolated, || {
     behind.leave_for(Some(SECOND));
     behind.hears("moved");
     assert!(behind.reaches(ATTACKER_V4, SECOND));
-    let _left = behind.stage.site.echo_server(Ns::Internet, FIRST).unwrap();
-    wait_until(FOLLOWED, "the proxy of before is given up", || {
-        !behind.reaches(ATTACKER_V4, FIRST)
-    })
-    .unwrap();
+    behind.gives_up_the_first();
     release(&behind.stage);
 });
 
@@ -141,10 +147,6 @@ lab_test!(a_proxy_that_is_taken_out_locks_nobody_out, || {
     behind.leave_for(None);
     behind.hears("direct");
     assert!(behind.reaches(INTERNET_V4, BROKER_PORT));
-    let _left = behind.stage.site.echo_server(Ns::Internet, FIRST).unwrap();
-    wait_until(FOLLOWED, "the proxy of before is given up", || {
-        !behind.reaches(ATTACKER_V4, FIRST)
-    })
-    .unwrap();
+    behind.gives_up_the_first();
     release(&behind.stage);
 });

@@ -62,7 +62,7 @@ fn canonical(at: &SocketAddr) -> IpAddr {
 pub(super) fn is_exempt(host: &str, exceptions: &[String]) -> bool {
     exceptions.iter().any(|exception| {
         let domain = exception.trim_start_matches('*').trim_start_matches('.');
-        let below = host.len().checked_sub(domain.len()).unwrap_or_default();
+        let below = host.len().saturating_sub(domain.len());
         let is_below = || {
             host.is_char_boundary(below)
                 && host[below..].eq_ignore_ascii_case(domain)
