@@ -34,7 +34,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const ASK_SOON: Duration = Duration::from_secs(1);
 /// How long it may take before somebody is told that it is missing; both nuclei need a tenth of a second.
 const ENDPOINT_LATE: Duration = Duration::from_secs(10);
-/// The same while the control channel is broken behind our rules: the nucleus may be connected somewhere new.
+/// The same while the control channel is broken behind our rules, or another way is expected: the nucleus may be connected
+/// somewhere new.
 const LOOK_URGENT: Duration = Duration::from_secs(10);
 /// How long the nucleus may take to tell its endpoints; names must not wait for it longer.
 const NUCLEUS_LIMIT: Duration = Duration::from_secs(10);
@@ -74,7 +75,8 @@ impl Resolver {
             let urgent = states.borrow_and_update().may_cut() && !channel.borrow_and_update().works;
             let now = clock::now().uptime;
             asked.ask_when_due(&self.connected.nucleus, urgent, now);
-            if wait(looked, asked.pause(urgent), now).is_zero() {
+            let soon = urgent || self.proxy.is_awaited(now);
+            if wait(looked, asked.pause(soon), now).is_zero() {
                 let config = config.borrow_and_update().clone();
                 self.look_around(&config, &asked.endpoints, &mut lookups).await;
                 self.tell(&lookups, &asked);
@@ -88,7 +90,8 @@ impl Resolver {
                 self.looked_up
                     .send_if_modified(|done| !std::mem::replace(done, true));
             }
-            let look = wait(looked, asked.pause(urgent), now);
+            let soon = urgent || self.proxy.is_awaited(now);
+            let look = wait(looked, asked.pause(soon), now);
             let sleep = lookups.wait(urgent, now).min(look).min(asked.due(urgent, now));
             tokio::select! {
                 Some(Ok(outcome)) = asked.running.join_next() => if asked.take(outcome) {
@@ -124,7 +127,8 @@ impl Resolver {
         lookups: &mut Lookups,
     ) {
         self.configured = self.host.read_files().await;
-        self.proxy.note_setting(endpoints.proxy.as_ref());
+        self.proxy
+            .note_setting(endpoints.proxy.as_ref(), clock::now().uptime);
         let around = self.want(config, endpoints, lookups);
         if config.isolation.settings.lifelines.data_endpoint {
             let changed = self.look_at_uplinks(control_ports(&around)).await;

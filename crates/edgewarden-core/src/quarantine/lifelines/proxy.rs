@@ -7,8 +7,13 @@
 //! and come back when it is seen somewhere else and not there. Pure.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::lifeline::Endpoint;
+
+/// How long after another setting the nucleus is expected on its new way: it starts again, or connects again, which the classic
+/// one tries every two minutes at least.
+const AWAITED: Duration = Duration::from_secs(300);
 
 /// Host and port.
 pub type Place = (String, u16);
@@ -17,16 +22,19 @@ pub type Place = (String, u16);
 #[derive(Debug, Default)]
 pub struct ProxyUse {
     setting: Option<Place>,
+    /// Uptime at which it was another one last.
+    since: Duration,
     alone: bool,
     /// Addresses from before another setting or connection are still kept.
     stale: bool,
 }
 
 impl ProxyUse {
-    /// Takes what the nucleus' configuration says.
-    pub fn note_setting(&mut self, setting: Option<&Place>) {
+    /// Takes what the nucleus' configuration says at `now`.
+    pub fn note_setting(&mut self, setting: Option<&Place>, now: Duration) {
         if self.setting.as_ref() != setting {
             self.setting = setting.cloned();
+            self.since = now;
             self.alone = false;
             self.stale = true;
         }
@@ -46,6 +54,11 @@ impl ProxyUse {
             self.alone = seen || (self.alone && !away);
         }
         seen && std::mem::take(&mut self.stale)
+    }
+
+    /// Whether the nucleus may go another way at any moment, which is to be seen soon.
+    pub fn is_awaited(&self, now: Duration) -> bool {
+        self.stale && now < self.since + AWAITED
     }
 
     /// Whether the nucleus goes through its proxy, and nowhere else.
@@ -78,6 +91,8 @@ mod tests {
     use super::*;
     use crate::quarantine::orders::order::Protocol;
 
+    const NOW: Duration = Duration::from_secs(9);
+
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
@@ -99,20 +114,21 @@ mod tests {
     #[test]
     fn a_setting_alone_proves_nothing() {
         let mut way = ProxyUse::default();
-        way.note_setting(Some(&proxy()));
+        way.note_setting(Some(&proxy()), NOW);
         assert!(!way.see(&[], false, &control("192.0.2.1:3128")) && !way.is_alone());
         assert!(!way.see(&[at("192.0.2.9:8883")], true, &control("192.0.2.1:3128")));
         assert!(!way.is_alone(), "it is connected directly");
+        assert!(way.is_awaited(NOW) && !way.is_awaited(NOW + AWAITED));
     }
 
     #[test]
     fn who_is_seen_at_the_proxy_has_no_other_way_until_seen_elsewhere() {
         let mut way = ProxyUse::default();
-        way.note_setting(Some(&proxy()));
+        way.note_setting(Some(&proxy()), NOW);
         let lines = control("192.0.2.1:3128");
         let there = [at("[::ffff:192.0.2.1]:3128"), at("127.0.0.1:8883")];
         assert!(way.see(&there, true, &lines) && way.is_alone());
-        assert!(!way.see(&there, false, &lines), "once");
+        assert!(!way.see(&there, false, &lines) && !way.is_awaited(NOW), "once");
         assert!(
             !way.see(&[], true, &lines) && way.is_alone(),
             "an outage proves nothing"
@@ -127,16 +143,16 @@ mod tests {
     #[test]
     fn another_setting_is_followed_once_it_is_seen() {
         let mut way = ProxyUse::default();
-        way.note_setting(Some(&proxy()));
+        way.note_setting(Some(&proxy()), NOW);
         assert!(way.see(&[at("192.0.2.1:3128")], true, &control("192.0.2.1:3128")));
-        way.note_setting(None);
+        way.note_setting(None, NOW);
         assert!(!way.is_alone());
         assert!(!way.see(&[at("192.0.2.1:3128")], false, &control("192.0.2.9:8883")));
         assert!(way.see(&[at("192.0.2.9:8883")], true, &control("192.0.2.9:8883")));
         assert!(!way.see(&[at("192.0.2.9:8883")], true, &control("192.0.2.9:8883")));
         // Never with a proxy: rotating addresses are kept.
         let mut direct = ProxyUse::default();
-        direct.note_setting(None);
+        direct.note_setting(None, NOW);
         assert!(!direct.see(&[at("192.0.2.9:8883")], true, &control("192.0.2.9:8883")));
     }
 
