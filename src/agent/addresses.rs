@@ -13,22 +13,28 @@ use super::context::Connected;
 use super::enforcer::EnforcerCommand;
 use super::host_reader::HostReader;
 use super::names::Names;
-use super::nucleus_watch::{ControlPorts, NucleusSigns};
+use super::nucleus_watch::{ControlPorts, NucleusSigns, lifelines_of};
 use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
 use crate::config::Config;
 use crate::control::status::LifelineStatus;
 use crate::host::clock;
+use crate::host::net::uplinks::Uplink;
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
-use crate::quarantine::lifelines::lifeline::{Surroundings, control_ports, targets};
+use crate::quarantine::lifelines::lifeline::{Purpose, Surroundings, control_ports, targets};
 use crate::quarantine::lifelines::lookups::Lookups;
+use crate::quarantine::lifelines::proxy::ProxyUse;
 
 /// From one look at the nucleus' and the host's configuration to the next.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
 /// The same while the nucleus has not told its endpoint.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// The same while the control channel is broken behind our rules: the nucleus may be connected somewhere new.
+/// The same for the question alone at first: a nucleus that starts tells its endpoint a little later than the rest.
+const ASK_SOON: Duration = Duration::from_secs(1);
+/// How long it may take before somebody is told that it is missing; both nuclei need a tenth of a second.
+const ENDPOINT_LATE: Duration = Duration::from_secs(10);
+/// The same while the control channel is broken behind our rules: what is configured may be new.
 const LOOK_URGENT: Duration = Duration::from_secs(10);
 /// How long the nucleus may take to tell its endpoints; names must not wait for it longer.
 const NUCLEUS_LIMIT: Duration = Duration::from_secs(10);
@@ -49,6 +55,12 @@ pub(super) struct Resolver {
     pub(super) host: HostReader,
     /// Whom the host is configured to talk to, as it said last.
     pub(super) configured: HostSettings,
+    /// Where the nucleus is connected, as was seen last.
+    pub(super) connections: Vec<Uplink>,
+    /// Whether the nucleus was seen to go through its proxy.
+    pub(super) proxy: ProxyUse,
+    /// It was seen on another way than before, whose addresses are still kept.
+    pub(super) other_way: bool,
 }
 
 impl Resolver {
@@ -64,11 +76,11 @@ impl Resolver {
         loop {
             let urgent = states.borrow_and_update().may_cut() && !channel.borrow_and_update().works;
             let now = clock::now().uptime;
-            asked.ask_when_due(&self.connected.nucleus, now);
+            asked.ask_when_due(&self.connected.nucleus, urgent, now);
             if wait(looked, asked.pause(urgent), now).is_zero() {
                 let config = config.borrow_and_update().clone();
                 self.look_around(&config, &asked.endpoints, &mut lookups).await;
-                self.tell(&lookups, &asked.endpoints);
+                self.tell(&lookups, &asked);
                 looked = Some(now);
             }
             lookups
@@ -80,7 +92,7 @@ impl Resolver {
                     .send_if_modified(|done| !std::mem::replace(done, true));
             }
             let look = wait(looked, asked.pause(urgent), now);
-            let sleep = lookups.wait(urgent, now).min(look);
+            let sleep = lookups.wait(urgent, now).min(look).min(asked.due(urgent, now));
             tokio::select! {
                 Some(Ok(outcome)) = asked.running.join_next() => if asked.take(outcome) {
                     looked = None;
@@ -90,7 +102,10 @@ impl Resolver {
                     if !found.is_empty() {
                         self.connected.context.enforcer.send(EnforcerCommand::Addresses(found)).await;
                     }
-                    self.tell(&lookups, &asked.endpoints);
+                    if self.judge_way(&lookups, false) {
+                        looked = None;
+                    }
+                    self.tell(&lookups, &asked);
                 }
                 changed = config.changed() => match changed {
                     Ok(()) => looked = None,
@@ -99,9 +114,16 @@ impl Resolver {
                 },
                 Ok(()) = channel.changed() => {}
                 Ok(()) = signs.changed() => {
-                    if signs.borrow_and_update().unseen != unseen {
-                        unseen.clone_from(&signs.borrow().unseen);
-                        self.tell(&lookups, &asked.endpoints);
+                    let seen = signs.borrow_and_update().clone();
+                    if seen.connections != self.connections {
+                        self.connections = seen.connections;
+                        if self.judge_way(&lookups, true) {
+                            looked = None;
+                        }
+                    }
+                    if seen.unseen != unseen {
+                        unseen = seen.unseen;
+                        self.tell(&lookups, &asked);
                     }
                 }
                 Ok(()) = states.changed() => {}
@@ -118,9 +140,22 @@ impl Resolver {
         lookups: &mut Lookups,
     ) {
         self.configured = self.host.read_files().await;
+        self.proxy.note_setting(endpoints.proxy.as_ref());
+        self.want(config, endpoints, lookups);
+        if config.isolation.settings.lifelines.data_endpoint {
+            if self.judge_way(lookups, false) {
+                self.want(config, endpoints, lookups);
+            }
+            if std::mem::take(&mut self.other_way) {
+                self.confine(lookups).await;
+            }
+        }
+    }
+
+    /// Sets which names are wanted, and which of the nucleus' connections are the control channel's.
+    fn want(&self, config: &Config, endpoints: &nucleus::NucleusEndpoints, lookups: &mut Lookups) {
         let around = self.surroundings(config, endpoints);
-        let lifelines = &config.isolation.settings.lifelines;
-        let targets = targets(lifelines, &around);
+        let targets = targets(&config.isolation.settings.lifelines, &around);
         let nameservers = self.configured.nameservers();
         self.watched
             .send_replace(WatchedNames::new(&targets, nameservers));
@@ -129,7 +164,7 @@ impl Resolver {
             all: control_ports(&around),
             mqtt: around.mqtt_port,
             proxy: around.proxy.is_some(),
-            lifeline: lifelines.data_endpoint,
+            lifeline: config.isolation.settings.lifelines.data_endpoint,
         };
         self.ports
             .send_if_modified(|known| known.replace(ports.clone()).as_ref() != Some(&ports));
@@ -144,6 +179,8 @@ impl Resolver {
             data_endpoint: configured.or(endpoints.data),
             mqtt_port: endpoints.mqtt_port,
             proxy: endpoints.proxy,
+            proxy_exceptions: endpoints.proxy_exceptions,
+            proxy_alone: self.proxy.is_alone(),
             region: endpoints.region.or_else(|| self.region.clone()),
             credentials: endpoints.credentials,
             data_plane_is_iotdata: endpoints.data_plane_is_iotdata,
@@ -153,15 +190,35 @@ impl Resolver {
         }
     }
 
-    fn tell(&self, lookups: &Lookups, endpoints: &nucleus::NucleusEndpoints) {
+    /// Follows the nucleus to its proxy, and away from it; whether that is news.
+    fn judge_way(&mut self, lookups: &Lookups, changed: bool) -> bool {
+        let connected: Vec<_> = self.connections.iter().map(|uplink| uplink.remote).collect();
+        let alone = self.proxy.is_alone();
+        let other_way = self.proxy.see(&connected, changed, &lookups.control());
+        self.other_way |= other_way;
+        other_way || alone != self.proxy.is_alone()
+    }
+
+    /// Has the addresses forgotten to which the nucleus does not go any more.
+    async fn confine(&self, lookups: &Lookups) {
+        tracing::debug!("the nucleus goes another way: addresses of the one before are forgotten");
+        let mut control = lookups.confinement(Purpose::DataEndpoint);
+        control.kept.extend(lifelines_of(&self.connections));
+        let others = [Purpose::Deployments, Purpose::Storage].map(|purpose| lookups.confinement(purpose));
+        let all = std::iter::once(control).chain(others).collect();
+        let enforcer = &self.connected.context.enforcer;
+        enforcer.send(EnforcerCommand::Confine(all)).await;
+    }
+
+    fn tell(&self, lookups: &Lookups, asked: &EndpointsQuestion) {
         let mut unresolved = lookups.unresolved();
         unresolved.extend(self.configured.problems());
         let isolation = &self.connected.context.config.borrow().isolation;
         if isolation.settings.lifelines.data_endpoint {
             unresolved.extend(self.signs.borrow().unseen.clone());
         }
-        let known = endpoints.data.is_some() || isolation.data_endpoint.is_some();
-        if isolation.settings.lifelines.data_endpoint && !known {
+        let missing = asked.misses_endpoint(clock::now().uptime) && isolation.data_endpoint.is_none();
+        if isolation.settings.lifelines.data_endpoint && missing {
             unresolved
                 .push("the nucleus tells no iotDataEndpoint and isolation.dataEndpoint is empty".into());
         }
@@ -186,15 +243,18 @@ struct EndpointsQuestion {
     /// Whether a first question has ended.
     answered: bool,
     when: Option<Duration>,
+    /// When the first question was sent.
+    first: Option<Duration>,
     running: JoinSet<Option<nucleus::NucleusEndpoints>>,
 }
 
 impl EndpointsQuestion {
-    fn ask_when_due(&mut self, nucleus: &Nucleus, now: Duration) {
-        if !self.running.is_empty() || !wait(self.when, self.pause(false), now).is_zero() {
+    fn ask_when_due(&mut self, nucleus: &Nucleus, urgent: bool, now: Duration) {
+        if !self.due(urgent, now).is_zero() {
             return;
         }
         self.when = Some(now);
+        self.first.get_or_insert(now);
         let nucleus = nucleus.clone();
         self.running.spawn(async move {
             let answer = tokio::time::timeout(NUCLEUS_LIMIT, nucleus.endpoints()).await;
@@ -220,6 +280,22 @@ impl EndpointsQuestion {
             }
             _ => first,
         }
+    }
+
+    /// How long until the next question; the one under way has its own limit.
+    fn due(&self, urgent: bool, now: Duration) -> Duration {
+        if !self.running.is_empty() {
+            return NUCLEUS_LIMIT;
+        }
+        let soon = self.endpoints.data.is_none() && !self.misses_endpoint(now);
+        let pause = if soon { ASK_SOON } else { self.pause(urgent) };
+        wait(self.when, pause, now)
+    }
+
+    /// Whether the nucleus has told no data endpoint for longer than one takes that starts.
+    fn misses_endpoint(&self, now: Duration) -> bool {
+        let late = self.first.is_some_and(|first| now >= first + ENDPOINT_LATE);
+        self.endpoints.data.is_none() && late
     }
 
     /// From one look around to the next.

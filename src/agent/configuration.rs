@@ -1,7 +1,7 @@
 //! Follows the component configuration.
 //!
 //! In: the nucleus' configuration and its changes. Out: a watch channel of valid [`Config`]s; settings and the
-//! deployment's wish for the enforcer. The last good document is kept on disk: isolation is restored with it, and the
+//! deployment's wish for the enforcer, once they can be no half-written ones ([`super::settling`]). The last good document is kept on disk: isolation is restored with it, and the
 //! detector watches with it, before the nucleus is asked.
 
 use std::path::Path;
@@ -14,15 +14,17 @@ use tokio::sync::watch;
 use super::context::Connected;
 use super::enforcer::{EnforcerCommand, EnforcerSettings};
 use super::nucleus_watch::NucleusSigns;
+use super::settling::Settling;
 use crate::cloud::nucleus::ConfigurationUpdates;
 use crate::config::document::{self, Development};
 use crate::config::{Config, Mode};
-use crate::document::fault::join;
+use crate::document::fault::{Fault, join};
 use crate::host::worker::Worker;
 use crate::host::{clock, files};
 use crate::process::ProcessId;
 use crate::quarantine::orders;
-use crate::quarantine::orders::order::Authority;
+use crate::quarantine::orders::document::Wish;
+use crate::quarantine::orders::order::{Authority, Order};
 
 /// The last good document, in the state directory.
 const FILE: &str = "configuration.json";
@@ -116,10 +118,12 @@ pub(super) struct ConfigFollower {
     pub(super) development: Development,
     /// Keeps the last good document.
     pub(super) keeper: Worker,
+    /// The document as it was read last.
+    pub(super) settling: Settling,
 }
 
 impl ConfigFollower {
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut signs = self.signs.clone();
         let mut updates = None;
         // Which restarts of the nucleus' processes the subscription is younger than.
@@ -136,11 +140,10 @@ impl ConfigFollower {
                 }
             }
             let stands = renewed == Some(restarted);
-            let wait = if self.fetch().await && stands {
-                REFRESH
-            } else {
-                RETRY
-            };
+            let mut wait = self.fetch().await;
+            if !stands {
+                wait = wait.min(RETRY);
+            }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 there = changed(&mut updates) => if !there {
@@ -151,14 +154,13 @@ impl ConfigFollower {
         }
     }
 
-    /// Asks the nucleus; whether it answered.
-    async fn fetch(&self) -> bool {
+    /// Asks the nucleus; how long until it is to be asked again.
+    async fn fetch(&mut self) -> Duration {
         let board = &self.connected.context.board;
         match self.connected.nucleus.configuration().await {
             Ok(document) => {
                 board.update(|status| status.configuration.problem = None);
-                self.take(&document).await;
-                true
+                self.take(&document).await.unwrap_or(REFRESH)
             }
             Err(error) => {
                 let why = format!(
@@ -169,54 +171,79 @@ impl ConfigFollower {
                     tracing::warn!("{why}");
                 }
                 board.update(|status| status.configuration.problem = Some(why));
-                false
+                RETRY
             }
         }
     }
 
-    async fn take(&self, document: &Value) {
-        let board = &self.connected.context.board;
+    /// How long until it counts, if it does not yet: it may be half of what a deployment writes.
+    async fn take(&mut self, document: &Value) -> Option<Duration> {
+        let unsettled = self.settling.note(document, clock::now().uptime);
         match document::read(document, self.development) {
-            Err(faults) => {
-                let known = board.read().configuration.faults == faults;
-                if !known {
-                    tracing::warn!(
-                        "the configuration is refused, the last good one stays: {}",
-                        join(&faults)
-                    );
-                }
-                board.update(|status| status.configuration.faults = faults);
-            }
+            Err(faults) if unsettled.is_none() => self.refuse(faults),
+            Err(_) => {}
             Ok(config) => {
-                board.update(|status| {
-                    status.configuration.faults.clear();
-                    status.configuration.source = "nucleus".into();
-                    status.mode = mode(&config);
-                });
-                self.apply(config, document).await;
+                if unsettled.is_none() || !self.is_chosen.load(Ordering::Relaxed) {
+                    self.apply(&config, document).await;
+                }
+                self.order(&config, unsettled.is_none()).await;
             }
         }
+        unsettled
     }
 
-    async fn apply(&self, config: Config, document: &Value) {
-        let enforcer = &self.connected.context.enforcer;
-        let settings = settings(&config, self.connected.nucleus_process());
-        enforcer.send(EnforcerCommand::Settings(Box::new(settings))).await;
+    fn refuse(&self, faults: Vec<Fault>) {
+        let board = &self.connected.context.board;
+        if board.read().configuration.faults != faults {
+            tracing::warn!(
+                "the configuration is refused, the last good one stays: {}",
+                join(&faults)
+            );
+        }
+        board.update(|status| status.configuration.faults = faults);
+    }
+
+    /// Hands on what the deployment orders, if it is known to be all of it or closes in any case.
+    async fn order(&self, config: &Config, settled: bool) {
         let now = clock::now().wall;
         let wish = orders::document::read(config.quarantine.as_ref(), Authority::Deployment, now);
-        enforcer
-            .send(EnforcerCommand::Wish {
-                authority: Authority::Deployment,
-                wish,
-            })
-            .await;
+        if settled || self.only_closes(&wish) {
+            let authority = Authority::Deployment;
+            let enforcer = &self.connected.context.enforcer;
+            enforcer.send(EnforcerCommand::Wish { authority, wish }).await;
+        }
+    }
+
+    /// Whether a wish of the deployment lets nothing go and does not touch what the operator ended, whatever it may be half
+    /// of.
+    fn only_closes(&self, wish: &Result<Wish, Vec<Fault>>) -> bool {
+        let state = self.connected.context.enforcer.state();
+        let state = state.borrow();
+        let is_deployments = |order: &&Order| order.authority == Authority::Deployment;
+        let mut ended = state.overridden.iter().flat_map(|ended| &ended.orders);
+        let Ok(Wish::Order(order)) = wish else {
+            return false;
+        };
+        !ended.any(|order| is_deployments(&order))
+            && order.only_closes(state.orders.iter().find(is_deployments))
+    }
+
+    async fn apply(&self, config: &Config, document: &Value) {
+        self.connected.context.board.update(|status| {
+            status.configuration.faults.clear();
+            status.configuration.source = "nucleus".into();
+            status.mode = mode(config);
+        });
+        let enforcer = &self.connected.context.enforcer;
+        let settings = settings(config, self.connected.nucleus_process());
+        enforcer.send(EnforcerCommand::Settings(Box::new(settings))).await;
         let was_chosen = self.is_chosen.swap(true, Ordering::Relaxed);
-        if was_chosen && *self.publish.borrow() == config {
+        if was_chosen && *self.publish.borrow() == *config {
             return;
         }
         tracing::info!("new configuration");
         self.keep(document).await;
-        self.publish.send_replace(config);
+        self.publish.send_replace(config.clone());
     }
 
     async fn keep(&self, document: &Value) {

@@ -27,6 +27,7 @@ pub mod observer;
 mod publishing;
 mod pulse;
 mod reporter;
+mod settling;
 mod shadow;
 mod start;
 mod supervisor;

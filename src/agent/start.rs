@@ -18,6 +18,7 @@ use super::observer::intervals::Intervals;
 use super::observer::{ObserveSettings, Observer};
 use super::publishing::Publishing;
 use super::reporter::{Reporter, memory, questions};
+use super::settling::Settling;
 use super::supervisor::Supervisor;
 use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches};
 use crate::cloud::link::Nucleus;
@@ -27,6 +28,7 @@ use crate::host::clock;
 use crate::host::worker::Worker;
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
+use crate::quarantine::lifelines::proxy::ProxyUse;
 use crate::report::last::LastReport;
 
 /// What the tasks that talk to the nucleus take over from those that do not.
@@ -110,6 +112,7 @@ pub(super) fn connected(
             is_chosen: AtomicBool::new(shared.context.is_configured),
             development,
             keeper: keeper.clone(),
+            settling: Settling::default(),
         };
         follower.run()
     });
@@ -154,6 +157,9 @@ fn lifelines(
             looked_up: looked_up.clone(),
             host: host.clone(),
             configured: HostSettings::default(),
+            connections: Vec::new(),
+            proxy: ProxyUse::default(),
+            other_way: false,
         };
         resolver.run()
     });

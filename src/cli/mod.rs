@@ -6,6 +6,7 @@
 
 mod cells;
 mod connections;
+mod deployment;
 mod environment;
 mod history;
 mod install;
@@ -75,6 +76,8 @@ enum CliCommand {
     Quarantine(quarantine::Arguments),
     /// End the operator's order; with --override every order.
     Release(release::Arguments),
+    /// Print what a deployment has to say to give or to end an order; needs no agent.
+    Deployment(deployment::Arguments),
     /// Have isolation restored before the network at boot, where systemd runs. The recipe's install step does this.
     Install(install::Arguments),
     /// Make the kernel hold what was ordered, without agent, cloud and network. The installed unit does this at boot.
@@ -144,6 +147,7 @@ pub fn main() -> ExitCode {
         CliCommand::Plan(arguments) => plan::run(&arguments, &socket),
         CliCommand::Quarantine(arguments) => quarantine::run(arguments, &socket),
         CliCommand::Release(arguments) => release::run(arguments, &socket),
+        CliCommand::Deployment(arguments) => deployment::run(&arguments),
         CliCommand::Install(arguments) => install::run(&arguments),
         CliCommand::Restore(arguments) => restore::run(&arguments),
         CliCommand::Schema(arguments) => schema::run(&arguments),

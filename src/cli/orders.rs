@@ -1,11 +1,11 @@
-//! `edgewarden orders`: who wants what.
+//! `edgewarden orders`: who wants what, and what each order lets through.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::{Failure, out, out_json, safe, text};
+use super::{Failure, out, out_json, plan_page, safe, text};
 use crate::control::client::ask;
 use crate::control::question::GetStatus;
 use crate::control::status::OrderList;
@@ -29,6 +29,17 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     }
     for order in &list.orders {
         let _ = writeln!(page, "{}", safe::safe(&text::order_line(order)));
+        let mut part = |label: &str, value: String| {
+            let _ = writeln!(page, "{label:<14}{}", safe::safe(&value));
+        };
+        let carries = order.carries();
+        if !carries.is_empty() {
+            part("  carries", carries);
+        }
+        order
+            .allow
+            .iter()
+            .for_each(|allowance| part("  allowed", plan_page::allowance_line(allowance)));
     }
     text::rejections(&list.rejected, &mut |label, value| {
         let _ = writeln!(page, "{label:<14}{}", safe::safe(&value));

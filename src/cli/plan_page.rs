@@ -131,7 +131,7 @@ fn addresses(endpoints: &[Endpoint], purpose: Purpose) -> Vec<String> {
         .collect()
 }
 
-fn allowance_line(allowance: &Allowance) -> String {
+pub(super) fn allowance_line(allowance: &Allowance) -> String {
     let Allowance {
         remote,
         protocol,

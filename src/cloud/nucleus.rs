@@ -2,7 +2,7 @@
 //!
 //! In: the link. Out: JSON as the nucleus gives it and a wake-up when it changed, and [`NucleusEndpoints`]. Shapes:
 //! docs/reference/ipc-wire.md#operations and docs/reference/ipc-wire.md#configuration-values.
-//! Absent: the proxy's exceptions (`noProxyAddresses`); the data endpoint stays a lifeline besides the proxy.
+//! What the proxy means for lifelines is `quarantine::lifelines::proxy`'s to say.
 
 use std::net::Ipv6Addr;
 
@@ -16,6 +16,9 @@ const NUCLEI: [&str; 2] = ["aws.greengrass.NucleusLite", "aws.greengrass.Nucleus
 
 /// Longest URL of a proxy that is read; user and password included.
 const MAX_URL: usize = 2_048;
+/// Exceptions from the proxy that are read, and the longest list of them.
+const MAX_EXCEPTIONS: usize = 64;
+const MAX_EXCEPTIONS_TEXT: usize = 16_384;
 /// Longest name of a Region; AWS' are half as long.
 const MAX_REGION: usize = 32;
 
@@ -28,6 +31,8 @@ pub(crate) struct NucleusEndpoints {
     pub(crate) mqtt_port: Option<u16>,
     /// Host and port of its HTTP proxy.
     pub(crate) proxy: Option<(String, u16)>,
+    /// Hosts and domains that it reaches without the proxy.
+    pub(crate) proxy_exceptions: Vec<String>,
     /// The AWS Region.
     pub(crate) region: Option<String>,
     /// Host name of the credentials endpoint.
@@ -89,10 +94,12 @@ impl Nucleus {
 async fn endpoints(client: &Client, nucleus: &str) -> Result<NucleusEndpoints, IpcError> {
     let leaf = async |path: &[&str]| leaf(client, nucleus, path).await;
     let proxy_url = leaf(&["networkProxy", "proxy", "url"]).await?;
+    let no_proxy = leaf(&["networkProxy", "noProxyAddresses"]).await?;
     Ok(NucleusEndpoints {
         data: leaf(&["iotDataEndpoint"]).await?.as_str().and_then(host),
         mqtt_port: port(&leaf(&["mqtt", "port"]).await?),
         proxy: proxy_url.as_str().and_then(proxy),
+        proxy_exceptions: no_proxy.as_str().map(exceptions).unwrap_or_default(),
         region: leaf(&["awsRegion"]).await?.as_str().and_then(region),
         credentials: leaf(&["iotCredEndpoint"]).await?.as_str().and_then(host),
         data_plane_is_iotdata: leaf(&["greengrassDataPlaneEndpoint"]).await? == "iotdata",
@@ -145,6 +152,16 @@ pub(crate) fn region(text: &str) -> Option<String> {
     plain.then(|| text.to_owned())
 }
 
+/// Hosts, domains and addresses between commas. What is none of these exempts nothing.
+fn exceptions(text: &str) -> Vec<String> {
+    if text.len() > MAX_EXCEPTIONS_TEXT {
+        return Vec::new();
+    }
+    let each = text.split(',').map(str::trim);
+    let plain = each.filter(|one| *one == "*" || host(one.trim_start_matches('*')).is_some());
+    plain.take(MAX_EXCEPTIONS).map(str::to_owned).collect()
+}
+
 /// Host and port of a proxy's URL: `scheme://[user@]host[:port]`. Who logs in there is nothing to us.
 fn proxy(url: &str) -> Option<(String, u16)> {
     if url.len() > MAX_URL {
@@ -192,6 +209,16 @@ mod tests {
         assert_eq!(host("2001:db8::1"), Some("2001:db8::1".into()));
         assert_eq!(host("a b; rm"), None);
         assert_eq!(host(""), None);
+    }
+
+    #[test]
+    fn exceptions_from_the_proxy_are_bounded_and_nonsense_is_none() {
+        assert_eq!(
+            exceptions(" a.example,*.b.example , 192.0.2.1,,x y,*"),
+            ["a.example", "*.b.example", "192.0.2.1", "*"]
+        );
+        assert_eq!(exceptions(&"a,".repeat(200)).len(), MAX_EXCEPTIONS);
+        assert!(exceptions(&"a,".repeat(MAX_EXCEPTIONS_TEXT)).is_empty());
     }
 
     #[test]

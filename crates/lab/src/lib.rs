@@ -12,6 +12,7 @@ pub mod cloud;
 pub mod front;
 pub mod names;
 pub mod nucleus;
+pub mod proxy;
 pub mod site;
 pub mod stage;
 pub mod traffic;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use edgewarden_lab::{cloud, error_text, front, names, nucleus, site, traffic};
+use edgewarden_lab::{cloud, error_text, front, names, nucleus, proxy, site, traffic};
 
 /// Stand-ins for the demo and the tests of Edgewarden.
 #[derive(Parser)]
@@ -37,6 +37,8 @@ enum Program {
     SilentFs(site::silent_fs::SilentFsArgs),
     /// A name server that answers from a file.
     Dns(names::DnsArgs),
+    /// An HTTP proxy that tunnels.
+    Proxy(proxy::ProxyArgs),
     /// A console on the broker: publish, read a shadow.
     Mqtt(cloud::mqtt::MqttArgs),
 }
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
                         Program::Hoard(args) => traffic::hoard::run(args).await,
                         Program::SilentFs(args) => site::silent_fs::run(args).await,
                         Program::Dns(args) => names::run(&args),
+                        Program::Proxy(args) => proxy::run(args).await,
                         Program::Mqtt(args) => cloud::mqtt::run(args).await,
                     }
                 })

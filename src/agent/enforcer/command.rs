@@ -12,6 +12,7 @@ use super::preview::UnwrittenPreview;
 use crate::config::{IsolationConfig, Mode};
 use crate::document::fault::Fault;
 use crate::process::ProcessId;
+use crate::quarantine::lifelines::address_book::Confinement;
 use crate::quarantine::lifelines::lifeline::Endpoint;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
@@ -74,6 +75,8 @@ pub enum EnforcerCommand {
     Settings(Box<EnforcerSettings>),
     /// Lifeline addresses were seen.
     Addresses(Vec<Endpoint>),
+    /// The nucleus was seen to go another way: what is known of these purposes besides is no lifeline.
+    Confine(Vec<Confinement>),
     /// Whether the control channel works.
     Channel {
         /// It does.

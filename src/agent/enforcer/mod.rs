@@ -171,6 +171,7 @@ impl<M: Machine> Enforcer<M> {
                     tracing::debug!("lifeline addresses changed");
                 }
             }
+            EnforcerCommand::Confine(to) => to.iter().for_each(|to| self.addresses.confine(to)),
             EnforcerCommand::KernelChanged(change) => self.filter.note_change(change),
             // Nothing to note: the pass that follows every command looks at everything.
             EnforcerCommand::LinksChanged | EnforcerCommand::Look => {}

@@ -149,7 +149,12 @@ impl OrderDesk {
     pub(super) fn set(&mut self, authority: Authority, wish: Wish, by: Authority) -> bool {
         let held = self.orders().iter().find(|order| order.authority == authority);
         let (text, event) = match &wish {
-            Wish::Order(order) => (format!("{} ({})", order.posture, order.id), Event::ordered(order)),
+            Wish::Order(order) => {
+                let carries = order.carries();
+                let with = if carries.is_empty() { "" } else { ", with " };
+                let text = format!("{} ({}){with}{carries}", order.posture, order.id);
+                (text, Event::ordered(order))
+            }
             Wish::Release => {
                 let order = held.map(|order| order.id.clone()).unwrap_or_default();
                 let event = Event::Released { authority, order, by };

@@ -55,6 +55,8 @@ pub(super) struct NucleusSigns {
     pub(super) connected: u64,
     /// How often a process of it was started in place of another, or beside others.
     pub(super) restarted: u64,
+    /// Its connections to the cloud, as they were seen last.
+    pub(super) connections: Vec<Uplink>,
     /// Why its connections cannot be seen.
     pub(super) unseen: Option<String>,
 }
@@ -219,6 +221,13 @@ impl NucleusWatch {
             publishing.connection_stands();
         }
         context.channel.nucleus_away(outlook.away());
+        self.signs.send_if_modified(|signs| {
+            let news = signs.connections != outlook.known();
+            if news {
+                signs.connections = outlook.known().to_vec();
+            }
+            news
+        });
         if news.back {
             tracing::debug!("the nucleus is connected to the cloud anew");
             self.signs.send_modify(|signs| signs.connected += 1);
@@ -240,14 +249,21 @@ impl NucleusWatch {
 
     /// Where the nucleus is connected is a lifeline: DNS may already name other addresses.
     async fn tell_addresses(&self, found: &[Uplink]) {
-        let away = found.iter().filter(|uplink| !uplink.remote.ip().is_loopback());
-        let endpoints = away.map(|uplink| Endpoint {
-            purpose: Purpose::DataEndpoint,
-            address: uplink.remote.ip(),
-            protocol: Protocol::Tcp,
-            port: uplink.remote.port(),
-        });
-        let command = EnforcerCommand::Addresses(endpoints.collect());
+        let command = EnforcerCommand::Addresses(lifelines_of(found));
         self.connected.context.enforcer.send(command).await;
     }
+}
+
+/// The lifelines that connections of the nucleus are.
+pub(super) fn lifelines_of(connections: &[Uplink]) -> Vec<Endpoint> {
+    let away = connections
+        .iter()
+        .filter(|uplink| !uplink.remote.ip().is_loopback());
+    let endpoint = |uplink: &Uplink| Endpoint {
+        purpose: Purpose::DataEndpoint,
+        address: uplink.remote.ip(),
+        protocol: Protocol::Tcp,
+        port: uplink.remote.port(),
+    };
+    away.map(endpoint).collect()
 }

@@ -139,7 +139,7 @@ lab_test!(a_deployment_isolates_and_releases, || {
         stage.wait_phase(LIMIT, "enforced").unwrap();
         assert!(stage.has_table().unwrap());
         reports(&stage, &json!(true));
-        stage.deploy(&json!({})).unwrap();
+        stage.deploy(&json!({"quarantine": false})).unwrap();
         wait_authorities(&stage, &[]);
         stage.wait_phase(LIMIT, "released").unwrap();
         assert!(!stage.has_table().unwrap());

@@ -189,7 +189,9 @@ lab_test!(
             }
         }
 
-        stage.deploy(&json!({"mode": "enforce"})).unwrap();
+        stage
+            .deploy(&json!({"RESET": [""], "MERGE": {"mode": "enforce", "development": {"reportIntervalSeconds": 2}}}))
+            .unwrap();
         let status = stage.wait_status(LIMIT, "mode enforce", mode("enforce")).unwrap();
         assert_eq!(status["configuration"]["faults"], json!([]), "{status}");
         isolate(&stage);

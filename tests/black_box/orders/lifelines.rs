@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
+use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::site::{
     ATTACKER_V4, ATTACKER_V6, GATEWAY_WAN_V4, INTERNET_V4, Ns, Running, ask_name_servers, wait_until,
 };
@@ -228,7 +229,7 @@ lab_test!(leases_are_asked_for_and_renewed_while_isolated, || {
 });
 
 /// What an isolation would let pass now, as address and port.
-fn planned(stage: &Stage) -> Vec<(String, u64)> {
+pub(super) fn planned(stage: &Stage) -> Vec<(String, u64)> {
     let path = stage.site.directory().join("order.json");
     std::fs::write(&path, json!({"posture": "isolate"}).to_string()).unwrap();
     let args = ["plan", "--order", path.to_str().unwrap(), "--json"];
@@ -242,6 +243,37 @@ fn planned(stage: &Stage) -> Vec<(String, u64)> {
         })
         .collect()
 }
+
+lab_test!(an_endpoint_told_late_is_no_fault_and_one_never_told_is, || {
+    let with = |personality, arguments: [&str; 2]| {
+        let nucleus = arguments.map(str::to_owned).to_vec();
+        ready(StageOptions {
+            personality,
+            nucleus,
+            ..options()
+        })
+    };
+    let told = |stage: &Stage| {
+        let text = "the nucleus tells no iotDataEndpoint";
+        let status = stage.status()["lifelines"]["unresolved"].to_string();
+        (stage.agent_output().contains(text), status.contains(text))
+    };
+    for personality in [Personality::Lite, Personality::Classic] {
+        let stage = with(personality, ["--endpoint-late-millis", "1500"]);
+        // Its connection has another port.
+        let of_endpoint = (INTERNET_V4.to_string(), 443);
+        wait_until(LIMIT, "the endpoint is told", || {
+            planned(&stage).contains(&of_endpoint)
+        })
+        .unwrap();
+        assert_eq!(told(&stage), (false, false), "{}", stage.agent_output());
+    }
+    let stage = with(Personality::Lite, ["--data-endpoint", ""]);
+    wait_until(LIMIT, "control: an endpoint that is never told is", || {
+        told(&stage) == (true, true)
+    })
+    .unwrap();
+});
 
 lab_test!(the_nucleus_proxy_and_chosen_groups_are_lifelines, || {
     let proxy = json!({"networkProxy": {"proxy": {"url": "http://user@proxy.example:3128"}}});

@@ -198,13 +198,15 @@ pub(crate) const KEYS: &[Key] = &[
         "isolation.lifelines.dataEndpoint",
         KeyType::Flag,
         "true",
-        "Keep the IoT data endpoint (8883, 8443, 443), or the proxy of the nucleus' `networkProxy`.",
+        "Keep the IoT data endpoint (8883, 8443, 443). Where the nucleus has a `networkProxy` and was seen to go through it, \
+         only the proxy, and hosts that `noProxyAddresses` names.",
     ),
     key(
         "isolation.lifelines.deployments",
         KeyType::Flag,
         "true",
-        "Keep what a deployment needs: the Greengrass data plane (8443, 443), the credentials endpoint and S3 (443). On, \
+        "Keep what a deployment needs: the Greengrass data plane (8443, 443), the credentials endpoint and S3 (443), or the \
+         proxy in their place. On, \
          because an order that came by deployment can only be ended by another one. S3 is shared: with it anybody's \
          bucket can be reached.",
     ),
@@ -281,10 +283,11 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         "quarantine",
-        KeyType::Document("true, false or an order"),
+        KeyType::Document("list of one order or none, true, false, or an order"),
         "null",
         "The deployment's own order: a thing group with such a deployment quarantines its members, offline ones \
-         as soon as they are back.",
+         as soon as they are back. A list is replaced as a whole; an object is merged with the one before \
+         ([orders.md](orders.md#by-deployment)). A deployment without the key leaves it as it was.",
     ),
     key(
         "development.reportIntervalSeconds",

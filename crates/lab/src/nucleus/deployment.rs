@@ -1,7 +1,7 @@
 //! What a deployment does to a component that does not restart: asks, changes its configuration, tells.
 //!
-//! In: a configuration document, one at a time; answers of components. Out: pre-update events until nobody defers,
-//! a request to validate the new configuration, the change itself, post-update events, `configuration` lines. Who has
+//! In: what is reset and merged, one deployment at a time; answers of components. Out: pre-update events until nobody defers,
+//! a request to validate the new configuration, the change itself step by step, post-update events, `configuration` lines. Who has
 //! not subscribed is not asked, so on lite, which has neither subscription, nothing waits. One answer counts for the
 //! component, however many of its streams were asked. Deliberately absent: versions, artifacts, rollback.
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::events::emit;
-use super::settings::{Nulls, merge};
+use super::merging::{ConfigurationUpdate, steps};
 use super::state::Nucleus;
 use super::subscriptions::Interest;
 
@@ -35,6 +35,15 @@ type Question<T> = Option<(String, oneshot::Sender<T>)>;
 struct Open {
     deferral: Question<Duration>,
     verdict: Question<Verdict>,
+}
+
+/// How a deployment goes, as the command line says it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Bounds every wait for an answer.
+    pub(super) answer_limit: Duration,
+    /// Between two steps of a change, in which readers see half of it.
+    pub(super) step: Duration,
 }
 
 /// The questions under way.
@@ -71,14 +80,14 @@ fn answer<T>(question: &mut Question<T>, deployment: &str, answer: T) -> bool {
         .is_some_and(|(_, sender)| sender.send(answer).is_ok())
 }
 
-/// Carries out deployments in the order of their documents; `limit` bounds every wait for an answer.
-pub(super) async fn run(nucleus: Arc<Nucleus>, mut documents: mpsc::Receiver<Value>, limit: Duration) {
+/// Carries out deployments in the order of their documents.
+pub(super) async fn run(nucleus: Arc<Nucleus>, mut documents: mpsc::Receiver<Value>, pace: Pace) {
     let mut number = 0_u64;
     while let Some(document) = documents.recv().await {
         number += 1;
         let id = format!("deployment-{number}");
-        wait_for_consent(&nucleus, &id, limit).await;
-        let outcome = deploy(&nucleus, &id, document, limit).await;
+        wait_for_consent(&nucleus, &id, pace.answer_limit).await;
+        let outcome = deploy(&nucleus, &id, document, pace).await;
         let told = json!({ "postUpdateEvent": { "deploymentId": id } });
         nucleus.subscriptions.tell(&Interest::ComponentUpdates, &told);
         emit(&match outcome {
@@ -114,18 +123,28 @@ async fn wait_for_consent(nucleus: &Nucleus, id: &str, limit: Duration) {
     }
 }
 
-/// The recipe's defaults with `document` merged over them, if the component accepts it.
-async fn deploy(nucleus: &Nucleus, id: &str, document: Value, limit: Duration) -> Result<(), String> {
-    let (current, mut proposed) = {
+/// Changes what runs as `document` says, if the component accepts it. What the nucleus refuses in the middle has changed
+/// what came before it.
+async fn deploy(nucleus: &Nucleus, id: &str, document: Value, pace: Pace) -> Result<(), String> {
+    let update = ConfigurationUpdate::read(document);
+    let (trees, refused) = {
         let configurations = nucleus.configurations();
-        (configurations.own.clone(), configurations.default.clone())
+        let (own, default) = (&configurations.own, &configurations.default);
+        let steps = steps(own, default, &update, nucleus.personality);
+        (steps.trees, steps.refused)
     };
-    merge(&mut proposed, document, Nulls::Remove);
-    if proposed != current {
-        validate(nucleus, id, &proposed, limit).await?;
+    if let Some(proposed) = trees.last()
+        && *proposed != nucleus.configurations().own
+    {
+        validate(nucleus, id, &proposed.clone(), pace.answer_limit).await?;
     }
-    nucleus.change_configuration(|configurations| configurations.own = proposed);
-    Ok(())
+    for (index, tree) in trees.into_iter().enumerate() {
+        if index > 0 {
+            tokio::time::sleep(pace.step).await;
+        }
+        nucleus.change_configuration(|configurations| configurations.own = tree);
+    }
+    refused.map_or(Ok(()), Err)
 }
 
 /// Silence is no consent here.

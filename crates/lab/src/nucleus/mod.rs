@@ -21,17 +21,17 @@
 //! | `restarted` | after SIGUSR1 |
 //! | `command` | after SIGUSR2: `done`, or `error` |
 //!
-//! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again and deploys it, for which
-//! components that subscribed are asked first and may defer or refuse; USR1 does what a restart of lite's ggipcd does:
-//! every connection ends, every token becomes invalid, the component lives on; USR2 does what the file `command` under the root
-//! says ([`command`]). KILL leaves the component running, as
+//! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again and deploys it over what runs, as
+//! [`merging`] says: what it leaves out stays. Components that subscribed are asked first and may defer or refuse; USR1 does
+//! what a restart of lite's ggipcd does: every connection ends, every token becomes invalid, the component lives on; USR2 does
+//! what the file `command` under the root says ([`command`]). KILL leaves the component running, as
 //! the end of a real nucleus' process may; what it writes then meets a broken pipe on the classic one.
 //!
 //! Versions come and go by requests in the root (`rollout`).
 //!
 //! Deliberately absent: other components, secrets, client devices, TLS;
-//! lite's stalling of all clients by one that does not read; lite's limits on sizes of configuration values; lite's
-//! restart of a component whose configuration a deployment changed. Where lite asks systemd whose process a client is,
+//! lite's stalling of all clients by one that does not read; lite's limit on the size of an answer with configuration; lite's
+//! restart of a component whose configuration a job's deployment changed (those here are local ones). Where lite asks systemd whose process a client is,
 //! this asks whether the nucleus started it.
 
 mod ancestry;
@@ -46,6 +46,7 @@ mod filters;
 mod installer;
 mod launcher;
 mod loopback;
+mod merging;
 pub mod official_client;
 mod operations;
 pub mod personality;
@@ -62,6 +63,7 @@ mod state;
 mod store;
 mod subscriptions;
 pub(crate) mod topics;
+mod uplink;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -94,7 +96,8 @@ pub struct NucleusArgs {
     /// Folder of the component's artifacts, which the nucleus copies into its store for {artifacts:path}.
     #[arg(long, value_name = "DIR")]
     pub artifacts: PathBuf,
-    /// JSON merged over the recipe's default configuration (null removes); read again at SIGHUP.
+    /// JSON merged over the recipe's default configuration (null removes); read again at SIGHUP and then merged over what
+    /// runs, or `{"MERGE": {…}, "RESET": ["/key"]}`.
     #[arg(long, value_name = "FILE")]
     pub configuration: Option<PathBuf>,
     /// Run the component as its recipe says.
@@ -118,6 +121,10 @@ pub struct NucleusArgs {
     /// JSON merged over the nucleus' own configuration, e.g. its network proxy.
     #[arg(long, value_name = "JSON", value_parser = json)]
     pub nucleus_configuration: Option<serde_json::Value>,
+    /// File with the URL of the HTTP proxy that it goes through and tells as `networkProxy`, read for every connection and
+    /// every question; empty: none.
+    #[arg(long, value_name = "FILE")]
+    pub proxy_file: Option<PathBuf>,
     /// Longest pause between connection attempts to the broker. The real nuclei wait up to 300 s; tests cannot.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     pub mqtt_backoff_max_seconds: u64,
@@ -129,6 +136,12 @@ pub struct NucleusArgs {
     /// by default 60 s for a deferral.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub answer_limit_seconds: u64,
+    /// Between two steps of a change of configuration, in which readers see half of it.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
+    pub configuration_step_millis: u64,
+    /// Tell iotDataEndpoint only so long after the first question for it, as both real nuclei do.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 50)]
+    pub endpoint_late_millis: u64,
     /// Serve SubscribeToIoTCoreConnectionStatus, as nuclei newer than those imitated do.
     #[arg(long)]
     pub connection_status: bool,

@@ -24,6 +24,8 @@ const LITE_MAX_OUTBOUND_FRAME: usize = 10_000;
 const CLASSIC_MAX_FRAME: usize = 24 * 1024 * 1024;
 /// Lite announces this as MQTT Maximum Packet Size; the broker silently withholds what is larger.
 const LITE_MAX_MQTT_PACKET: u32 = 5_000;
+/// Longest value of configuration that lite keeps, as JSON; a whole list is one value (docs/reference/ipc-wire.md).
+const LITE_MAX_CONFIGURATION_LEAF: usize = 1_024;
 /// The broker of AWS IoT carries 128 KB payloads; topic and headers come on top.
 const CLASSIC_MAX_MQTT_PACKET: u32 = 256 * 1024;
 
@@ -151,6 +153,12 @@ impl Personality {
     #[must_use]
     pub fn keeps_session(self) -> bool {
         !self.is_lite()
+    }
+
+    /// Longest value of configuration as JSON, where there is a limit.
+    #[must_use]
+    pub fn max_configuration_leaf(self) -> Option<usize> {
+        self.is_lite().then_some(LITE_MAX_CONFIGURATION_LEAF)
     }
 
     /// Clients at a time; one more is disconnected. The classic nucleus has no such limit; a bound is needed anyway.

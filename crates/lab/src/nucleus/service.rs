@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -21,7 +21,9 @@ use super::recipe::Recipe;
 use super::settings::{Nulls, merge};
 use super::state::{Configurations, Nucleus, new_token};
 use super::subscriptions::Subscriptions;
-use super::{NucleusArgs, NucleusError, command, configuration_file, connection, deployment, rollout};
+use super::{
+    NucleusArgs, NucleusError, command, configuration_file, connection, deployment, rollout, uplink,
+};
 
 /// Port of the Greengrass data plane, as both nuclei have it by default.
 const DATA_PLANE_PORT: u16 = 8443;
@@ -43,10 +45,17 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
         .map_err(file_error("find root", &args.root))?;
     let recipe = read_recipe(&args)?;
     let (host, port) = host_and_port(&args.broker)?;
+    let way = match &args.proxy_file {
+        Some(file) => uplink::open(file.clone(), args.broker.clone())
+            .await
+            .map(|port| ("127.0.0.1".to_owned(), port))
+            .map_err(file_error("listen for the proxy of", file))?,
+        None => (host.clone(), port),
+    };
     let options = BridgeOptions {
         thing: args.thing.clone(),
-        host: host.clone(),
-        port,
+        host: way.0,
+        port: way.1,
         first_pause: Duration::from_millis(args.mqtt_backoff_first_milliseconds),
         max_pause: Duration::from_secs(args.mqtt_backoff_max_seconds),
         personality: args.personality,
@@ -67,8 +76,11 @@ pub(super) async fn run(args: NucleusArgs) -> Result<(), NucleusError> {
     tokio::spawn(drive(bridge, subscriptions, events, pauses));
     tokio::spawn(accept(listener, Arc::clone(&nucleus)));
     let (deploy, documents) = mpsc::channel(deployment::QUEUED_DEPLOYMENTS);
-    let limit = Duration::from_secs(args.answer_limit_seconds);
-    tokio::spawn(deployment::run(Arc::clone(&nucleus), documents, limit));
+    let pace = deployment::Pace {
+        answer_limit: Duration::from_secs(args.answer_limit_seconds),
+        step: Duration::from_millis(args.configuration_step_millis),
+    };
+    tokio::spawn(deployment::run(Arc::clone(&nucleus), documents, pace));
     let component = tokio::spawn(run_component(Arc::clone(&nucleus), args.clone()));
     let outcome = react(&nucleus, args.configuration.as_deref(), &deploy).await;
     nucleus.component_process.end();
@@ -204,6 +216,9 @@ fn assemble(
         root,
         token: Mutex::new(token),
         configurations: Mutex::new(configurations),
+        proxy_file: args.proxy_file.clone(),
+        endpoint_asked: OnceLock::new(),
+        endpoint_late: Duration::from_millis(args.endpoint_late_millis),
         subscriptions: Arc::new(Subscriptions::new(args.personality)),
         bridge: Arc::new(bridge),
         component_process: Component::new(args.launch),

@@ -18,6 +18,31 @@ pub fn at<'a>(tree: &'a Value, path: &[String]) -> Option<&'a Value> {
         .try_fold(tree, |value, key| value.as_object()?.get(key))
 }
 
+/// The same where keys are found in any case, as the classic nucleus does.
+#[must_use]
+pub fn at_any_case<'a>(tree: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(tree, |value, key| {
+        let mut children = value.as_object()?.iter();
+        children
+            .find(|(name, _)| name.eq_ignore_ascii_case(key))
+            .map(|(_, child)| child)
+    })
+}
+
+/// Numbers as doubles, the way classic hands out what came as JSON.
+#[must_use]
+pub fn numbers_as_doubles(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().map_or(Value::Null, Value::from),
+        Value::Array(list) => list.into_iter().map(numbers_as_doubles).collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, value)| (key, numbers_as_doubles(value)))
+            .collect(),
+        other => other,
+    }
+}
+
 /// Merges `patch` into `tree`, map by map; anything else replaces.
 pub fn merge(tree: &mut Value, patch: Value, nulls: Nulls) {
     let Value::Object(patch) = patch else {
@@ -149,6 +174,18 @@ mod tests {
             [path("a/b"), path("a/gone"), path("a/new/deep"), path("leaf/x")]
         );
         assert!(changed_leaves(&after, &after).is_empty());
+    }
+
+    #[test]
+    fn classic_hands_out_doubles_of_keys_in_any_case() {
+        let typed = json!({"n": 300, "l": [1], "b": true});
+        assert_eq!(
+            numbers_as_doubles(typed).to_string(),
+            r#"{"b":true,"l":[1.0],"n":300.0}"#
+        );
+        let tree = json!({"a": {"B": 1}});
+        assert_eq!(at_any_case(&tree, &path("A/b")), Some(&json!(1)));
+        assert_eq!(at_any_case(&tree, &path("A/c")), None);
     }
 
     #[test]

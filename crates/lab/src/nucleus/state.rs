@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -29,6 +30,11 @@ pub(super) struct Nucleus {
     pub(super) environment: BTreeMap<String, String>,
     pub(super) token: Mutex<String>,
     pub(super) configurations: Mutex<Configurations>,
+    /// Where the URL of its proxy is.
+    pub(super) proxy_file: Option<PathBuf>,
+    /// When a component asked for the nucleus' own configuration first, and how long after that the endpoint is told.
+    pub(super) endpoint_asked: OnceLock<Instant>,
+    pub(super) endpoint_late: Duration,
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) bridge: Arc<Bridge>,
     pub(super) component_process: Component,
@@ -63,18 +69,26 @@ impl Nucleus {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes the component's configuration and tells who watches it; lite tells nothing of what is gone.
+    /// Changes the component's configuration and tells who watches it: lite nobody of a key that went, classic twice of one
+    /// that came.
     pub(super) fn change_configuration(&self, change: impl FnOnce(&mut Configurations)) {
-        let changed = {
+        let lite = self.personality.is_lite();
+        let told: Vec<(Vec<String>, usize)> = {
             let mut configurations = self.configurations();
             let before = configurations.own.clone();
             change(&mut configurations);
-            let mut changed = changed_leaves(&before, &configurations.own);
-            changed.retain(|path| !self.personality.is_lite() || at(&configurations.own, path).is_some());
-            changed
+            let times = |path: &Vec<String>| match (at(&before, path), at(&configurations.own, path)) {
+                (_, None) if lite => 0,
+                (None, Some(_)) if !lite => 2,
+                _ => 1,
+            };
+            let changed = changed_leaves(&before, &configurations.own).into_iter();
+            changed.map(|path| (path.clone(), times(&path))).collect()
         };
-        for path in changed {
-            self.subscriptions.configuration_changed(&self.component, &path);
+        for (path, times) in told {
+            for _ in 0..times {
+                self.subscriptions.configuration_changed(&self.component, &path);
+            }
         }
     }
 

@@ -203,7 +203,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Deploys another configuration: what is given is merged over the recipe's defaults.
+    /// Deploys configuration: what is given is merged over what runs, where what it leaves out stays; or
+    /// `{"MERGE": {…}, "RESET": ["/key"]}`.
     ///
     /// # Errors
     /// When the file cannot be written or the nucleus is gone.

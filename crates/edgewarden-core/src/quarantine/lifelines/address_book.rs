@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::lifeline::{Endpoint, Purpose};
+use crate::quarantine::orders::order::Protocol;
 
 /// Endpoint addresses kept for each purpose, so that none can push out another's. AWS answers with up to eight
 /// addresses a name and there are four ports; this bounds the set and the journal.
@@ -25,6 +26,16 @@ const REMEMBER: SignedDuration = SignedDuration::from_hours(24);
 #[serde(from = "Vec<(Endpoint, Timestamp)>", into = "Vec<(Endpoint, Timestamp)>")]
 pub struct AddressBook {
     seen: BTreeMap<Endpoint, Timestamp>,
+}
+
+/// What is left of a purpose when the nucleus is seen to go another way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    pub purpose: Purpose,
+    /// Where its names lead.
+    pub kept: Vec<Endpoint>,
+    /// Ports of its names that have not resolved: what is known there may be theirs.
+    pub ports: Vec<(Protocol, u16)>,
 }
 
 impl From<Vec<(Endpoint, Timestamp)>> for AddressBook {
@@ -55,6 +66,15 @@ impl AddressBook {
     /// Forgets purposes that are switched off.
     pub fn keep_purposes(&mut self, keep: impl Fn(Purpose) -> bool) {
         self.seen.retain(|endpoint, _| keep(endpoint.purpose));
+    }
+
+    /// Forgets the addresses of a purpose that are not within `to`.
+    pub fn confine(&mut self, to: &Confinement) {
+        self.seen.retain(|endpoint, _| {
+            endpoint.purpose != to.purpose
+                || to.kept.contains(endpoint)
+                || to.ports.contains(&(endpoint.protocol, endpoint.port))
+        });
     }
 
     fn forget(&mut self, now: Timestamp) {
@@ -99,7 +119,6 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::quarantine::orders::order::Protocol;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -145,6 +164,27 @@ mod tests {
             );
         }
         assert_eq!(book.endpoints().len(), MAX_ENDPOINTS);
+    }
+
+    #[test]
+    fn what_is_on_another_way_is_forgotten() {
+        let mut book = AddressBook::default();
+        let logs = Endpoint {
+            purpose: Purpose::Logs,
+            ..endpoint("192.0.2.3")
+        };
+        let known = [endpoint("192.0.2.1"), endpoint("192.0.2.2"), logs];
+        book.note(known, at("2026-01-01T00:00:00Z"));
+        let mut confinement = Confinement {
+            purpose: Purpose::DataEndpoint,
+            kept: vec![endpoint("192.0.2.1")],
+            ports: vec![(Protocol::Tcp, 8883)],
+        };
+        book.confine(&confinement);
+        assert_eq!(book.endpoints().len(), 3, "they may be an unresolved name's");
+        confinement.ports.clear();
+        book.confine(&confinement);
+        assert_eq!(book.endpoints(), [endpoint("192.0.2.1"), logs]);
     }
 
     #[test]

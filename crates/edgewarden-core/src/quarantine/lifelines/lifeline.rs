@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::proxy::{Place, is_exempt};
 use crate::quarantine::orders::order::Protocol;
 
 /// Which lifelines are on.
@@ -160,7 +161,11 @@ pub struct Surroundings {
     /// An MQTT port of the nucleus other than 8883, if it has one.
     pub mqtt_port: Option<u16>,
     /// Host and port of the HTTP proxy through which the nucleus reaches its cloud.
-    pub proxy: Option<(String, u16)>,
+    pub proxy: Option<Place>,
+    /// Hosts and domains that it reaches without the proxy.
+    pub proxy_exceptions: Vec<String>,
+    /// Whether the nucleus was seen to go through the proxy alone ([`super::proxy`]).
+    pub proxy_alone: bool,
     /// The AWS Region, which is part of the other names.
     pub region: Option<String>,
     /// The credentials endpoint's name.
@@ -238,7 +243,15 @@ fn optional(purpose: Purpose, host: String, ports: impl IntoIterator<Item = u16>
     }
 }
 
-/// The proxy, and the data endpoint: a nucleus may have exceptions from its proxy, which are not read.
+impl Surroundings {
+    /// Whether the nucleus reaches `host` by itself.
+    fn is_direct(&self, host: &str) -> bool {
+        let behind = self.proxy.is_some() && self.proxy_alone;
+        !behind || is_exempt(host, &self.proxy_exceptions)
+    }
+}
+
+/// The proxy, or the data endpoint; both until the nucleus was seen at the proxy, and where the endpoint is an exception.
 fn control(around: &Surroundings) -> Vec<LifelineTarget> {
     let mut targets = Vec::new();
     if let Some((host, port)) = &around.proxy {
@@ -247,7 +260,11 @@ fn control(around: &Surroundings) -> Vec<LifelineTarget> {
             ..optional(Purpose::DataEndpoint, host.clone(), [*port])
         });
     }
-    if let Some(host) = &around.data_endpoint {
+    if let Some(host) = around
+        .data_endpoint
+        .as_ref()
+        .filter(|host| around.is_direct(host))
+    {
         let ports = DATA_ENDPOINT_PORTS.into_iter().chain(around.mqtt_port);
         targets.push(LifelineTarget {
             // Behind a proxy it is the proxy that resolves names; the device often cannot.
@@ -291,6 +308,14 @@ fn deployments(around: &Surroundings) -> Vec<LifelineTarget> {
             });
         }
     }
+    targets.retain(|target| around.is_direct(&target.host));
+    // What is behind the proxy is reached there.
+    targets.extend(
+        around
+            .proxy
+            .as_ref()
+            .map(|(host, port)| of(host.clone(), vec![*port])),
+    );
     targets
 }
 

@@ -108,6 +108,41 @@ fn a_proxy_is_the_control_channel_and_the_endpoint_need_not_resolve() {
 }
 
 #[test]
+fn who_was_seen_at_the_proxy_has_no_lifeline_but_it_and_the_exceptions() {
+    let lifelines = only(|l| (l.data_endpoint, l.deployments, l.logs) = (true, true, true));
+    let mut around = Surroundings {
+        proxy: Some(("proxy.example".into(), 3128)),
+        proxy_alone: true,
+        ..around()
+    };
+    let logs = "logs.eu-west-1.amazonaws.com 443";
+    assert_eq!(
+        named(&lifelines, &around),
+        ["proxy.example 3128", "proxy.example 3128", logs]
+    );
+    around.proxy_exceptions = vec![
+        "s3.amazonaws.com".into(),
+        "x-ats.iot.eu-west-1.amazonaws.com".into(),
+    ];
+    assert_eq!(
+        named(&lifelines, &around),
+        [
+            "proxy.example 3128",
+            "x-ats.iot.eu-west-1.amazonaws.com 443,8443,8883,8884",
+            "s3.amazonaws.com 443",
+            "proxy.example 3128",
+            logs
+        ]
+    );
+    around.proxy_alone = false;
+    assert_eq!(
+        named(&lifelines, &around).len(),
+        8,
+        "until it was seen all are open"
+    );
+}
+
+#[test]
 fn names_in_china_have_their_domain() {
     let around = Surroundings {
         data_endpoint: Some("x.ats.iot.cn-north-1.amazonaws.com.cn".into()),

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::lifeline::{Endpoint, LifelineTarget, Weight};
+use super::address_book::Confinement;
+use super::lifeline::{Endpoint, LifelineTarget, Purpose, Weight};
 
 /// From one look-up of a name to the next. IoT endpoints have a time to live of a minute.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -36,12 +37,19 @@ struct NameLookup {
     running: bool,
     /// When the last look-up ended, and with how many endpoints or why not.
     last: Option<(Duration, Result<usize, String>)>,
+    /// What the last look-up gave that was not in vain.
+    addresses: Vec<IpAddr>,
 }
 
 impl NameLookup {
     fn weight(&self) -> Weight {
         let weights = self.targets.iter().map(|target| target.weight);
         weights.min().unwrap_or(Weight::Optional)
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
+        let of = |target: &LifelineTarget| target.endpoints(self.addresses.iter().copied());
+        self.targets.iter().flat_map(of)
     }
 
     fn due(&self, urgent: bool) -> Duration {
@@ -70,12 +78,14 @@ impl Lookups {
                 targets: Vec::new(),
                 running: false,
                 last: None,
+                addresses: Vec::new(),
             });
             name.targets.push(target);
         }
         for (host, name) in &mut self.names {
             if let Some(known) = before.remove(host) {
                 name.running = known.running;
+                name.addresses = known.addresses;
                 // What is wanted of it besides has no address yet.
                 name.last = known.last.filter(|_| known.targets == name.targets);
             }
@@ -102,8 +112,11 @@ impl Lookups {
         };
         name.running = false;
         let endpoints = outcome.map(|addresses| {
-            let of = |target: &LifelineTarget| target.endpoints(addresses.iter().copied());
-            name.targets.iter().flat_map(of).collect::<Vec<_>>()
+            if addresses.is_empty() {
+                return Vec::new();
+            }
+            name.addresses = addresses;
+            name.endpoints().collect()
         });
         let found = match endpoints {
             Ok(found) if found.is_empty() => Err(format!("{host} has no address")),
@@ -129,6 +142,36 @@ impl Lookups {
         control.all(|name| name.last.is_some())
     }
 
+    /// Where the control channel is, as its names resolved last.
+    pub fn control(&self) -> Vec<Endpoint> {
+        let names = self.names.values();
+        let control = names.filter(|name| name.weight() == Weight::Control);
+        let endpoints = control.flat_map(NameLookup::endpoints);
+        endpoints
+            .filter(|endpoint| endpoint.purpose == Purpose::DataEndpoint)
+            .collect()
+    }
+
+    /// All that is wanted for `purpose`, as far as it has resolved.
+    pub fn confinement(&self, purpose: Purpose) -> Confinement {
+        let mut confinement = Confinement {
+            purpose,
+            kept: Vec::new(),
+            ports: Vec::new(),
+        };
+        for name in self.names.values() {
+            let targets = name.targets.iter().filter(|target| target.purpose == purpose);
+            for target in targets {
+                if name.addresses.is_empty() {
+                    confinement.ports.extend(&target.ports);
+                }
+                let endpoints = target.endpoints(name.addresses.iter().copied());
+                confinement.kept.extend(endpoints);
+            }
+        }
+        confinement
+    }
+
     /// How many endpoints the last look-ups gave.
     pub fn endpoints(&self) -> usize {
         let outcomes = self.names.values().filter_map(|name| name.last.as_ref());
@@ -147,7 +190,6 @@ impl Lookups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quarantine::lifelines::lifeline::Purpose;
     use crate::quarantine::orders::order::Protocol;
 
     fn target(purpose: Purpose, weight: Weight, host: &str) -> LifelineTarget {
@@ -189,6 +231,21 @@ mod tests {
 
     fn address() -> Result<Vec<IpAddr>, String> {
         Ok(vec!["192.0.2.1".parse().unwrap()])
+    }
+
+    #[test]
+    fn a_name_that_never_resolved_keeps_what_is_known_at_its_ports() {
+        let mut lookups = Lookups::default();
+        lookups.set(three());
+        lookups.done("control", address(), s(0));
+        lookups.done("control", Err("dead".into()), s(9));
+        let control = lookups.confinement(Purpose::DataEndpoint);
+        assert_eq!((control.kept.len(), control.ports.len()), (1, 0), "{control:?}");
+        assert_eq!(control.kept, lookups.control());
+        let logs = lookups.confinement(Purpose::Logs);
+        assert_eq!((logs.kept.len(), logs.ports), (0, vec![(Protocol::Tcp, 443)]));
+        let storage = lookups.confinement(Purpose::Storage);
+        assert!(storage.kept.is_empty() && storage.ports.is_empty());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reads a quarantine wish as an authority wrote it: a boolean, an object, or nothing.
+//! Reads a quarantine wish as an authority wrote it: a boolean, an object, or nothing; a deployment may also write a list.
 //!
 //! In: a JSON value from the shadow, the deployment or the CLI; all of it hostile. Out: a [`Wish`], or every fault.
 //! An invalid document changes nothing; that is the caller's rule, kept by getting no wish from here.
@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::deployed;
 use super::order::{
     Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, ProcessAction,
     ProcessMatch, ProcessRule, Protocol,
@@ -71,6 +72,9 @@ pub fn read(value: Option<&Value>, authority: Authority, now: Timestamp) -> Resu
     match value {
         None | Some(Value::Null) => Ok(Wish::Release),
         Some(value) if value.is_object() => read_object(value, authority, scalars, now),
+        Some(Value::Array(orders)) if authority == Authority::Deployment => {
+            deployed::read_list(orders, scalars, now)
+        }
         Some(value) => match read_flag(value, scalars) {
             Some(true) => Ok(Wish::Order(Box::new(Order::isolate(
                 authority,
@@ -81,13 +85,20 @@ pub fn read(value: Option<&Value>, authority: Authority, now: Timestamp) -> Resu
             Some(false) => Ok(Wish::Release),
             None => Err(vec![Fault::new(
                 "quarantine",
-                format!("is {}, expected true, false or an order object", quote(value)),
+                format!("is {}, expected {}", quote(value), expected(authority)),
             )]),
         },
     }
 }
 
-fn read_object(
+fn expected(authority: Authority) -> &'static str {
+    match authority {
+        Authority::Deployment => "true, false, a list of at most one order, or an order object",
+        _ => "true, false or an order object",
+    }
+}
+
+pub(super) fn read_object(
     value: &Value,
     authority: Authority,
     scalars: Scalars,

@@ -2,6 +2,7 @@
 //! ([`book`]), and the time they end by ([`trusted_time`]).
 
 pub mod book;
+mod deployed;
 pub mod document;
 pub mod order;
 pub mod trusted_time;

@@ -273,6 +273,23 @@ impl Order {
         }
     }
 
+    /// What it carries besides its posture, counted; nothing for a plain isolation. A nucleus that merges deployments may have
+    /// left parts of an earlier order in it.
+    pub fn carries(&self) -> String {
+        let remotes = self.block.remotes.len() + self.block.omitted;
+        let limits = usize::from(self.limit.is_some());
+        let counts = [
+            (self.allow.len(), "allowance"),
+            (remotes, "blocked remote"),
+            (self.block.ports.len(), "blocked port"),
+            (limits, "limit"),
+            (self.processes.len(), "process rule"),
+        ];
+        let told = counts.into_iter().filter(|(count, _)| *count > 0);
+        let each = told.map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
+        each.collect::<Vec<_>>().join(", ")
+    }
+
     /// A copy for people and for the wire: of a list of blocked remotes that is longer than any authority but the
     /// operator can write only the beginning.
     #[must_use]
@@ -355,6 +372,24 @@ mod tests {
         order.expires = Some(t("2026-02-01T00:00:00Z"));
         assert!(!order.expired(t("2026-01-31T23:59:59Z")));
         assert!(order.expired(t("2026-02-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn what_an_order_carries_is_counted() {
+        let issued: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut order = Order::isolate(Authority::Deployment, "b", None, issued);
+        assert_eq!(order.carries(), "");
+        order.allow.push(Allowance {
+            remote: "192.0.2.1/32".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            ports: vec![22],
+            direction: Direction::In,
+        });
+        let block: IpNet = "203.0.113.0/24".parse().unwrap();
+        order.block.remotes.push(block.into());
+        order.block.omitted = 4;
+        order.limit = Some(Limit::default());
+        assert_eq!(order.carries(), "1 allowance, 5 blocked remotes, 1 limit");
     }
 
     #[test]

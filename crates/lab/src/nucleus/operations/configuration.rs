@@ -1,12 +1,17 @@
 //! Component configuration: reading it, changing it, and whose changes a subscription is about.
+//!
+//! As the nuclei give it: classic finds keys in any case and gives numbers as doubles; the data endpoint is told late.
+
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::BAD_PARAMETERS;
 use crate::nucleus::refusal::Refusal;
-use crate::nucleus::settings::{Nulls, at, merge, nest};
+use crate::nucleus::settings::{Nulls, at, at_any_case, merge, nest, numbers_as_doubles};
 use crate::nucleus::state::Nucleus;
 use crate::nucleus::subscriptions::Interest;
+use crate::nucleus::uplink;
 
 /// `keyPath` and `componentName`, which may be absent but not null.
 fn target(nucleus: &Nucleus, request: &Value) -> Result<(String, Vec<String>), Refusal> {
@@ -41,19 +46,44 @@ fn target(nucleus: &Nucleus, request: &Value) -> Result<(String, Vec<String>), R
 pub(super) fn get(nucleus: &Nucleus, request: &Value) -> Result<Value, Refusal> {
     let (component, path) = target(nucleus, request)?;
     let configurations = nucleus.configurations();
+    let told;
     let tree = if component == nucleus.component {
         &configurations.own
     } else if component == nucleus.personality.nucleus_component() {
-        &configurations.nucleus
+        told = of_nucleus(nucleus, &configurations.nucleus);
+        &told
     } else {
         return Err(Refusal::no_key());
     };
-    let value = at(tree, &path).ok_or_else(Refusal::no_key)?;
+    let lite = nucleus.personality.is_lite();
+    let found = if lite {
+        at(tree, &path)
+    } else {
+        at_any_case(tree, &path)
+    };
+    let value = found.cloned().ok_or_else(Refusal::no_key)?;
+    let value = if lite { value } else { numbers_as_doubles(value) };
     let value = match path.last() {
         Some(leaf) if !value.is_object() => json!({ leaf: value }),
-        _ => value.clone(),
+        _ => value,
     };
     Ok(json!({ "componentName": component, "value": value }))
+}
+
+/// The nucleus' own configuration, as far as it is told.
+fn of_nucleus(nucleus: &Nucleus, tree: &Value) -> Value {
+    let asked = nucleus.endpoint_asked.get_or_init(Instant::now);
+    let mut tree = tree.clone();
+    if asked.elapsed() < nucleus.endpoint_late
+        && let Some(map) = tree.as_object_mut()
+    {
+        map.remove("iotDataEndpoint");
+    }
+    if let Some(url) = nucleus.proxy_file.as_deref().and_then(uplink::url) {
+        let proxy = json!({ "networkProxy": { "proxy": { "url": url } } });
+        merge(&mut tree, proxy, Nulls::Keep);
+    }
+    tree
 }
 
 pub(super) fn update(nucleus: &Nucleus, request: &Value) -> Result<(), Refusal> {
