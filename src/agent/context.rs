@@ -35,6 +35,8 @@ pub(crate) struct Connected {
     pub(crate) context: Context,
     pub(crate) nucleus: Nucleus,
     pub(crate) thing: ThingName,
+    /// Whether the guard started us, and no nucleus.
+    pub(crate) is_stand_in: bool,
 }
 
 /// Who we are to the cloud: known once the configuration was read, for it may name another thing than the environment.

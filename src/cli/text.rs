@@ -26,6 +26,17 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(predecessor) = &status.predecessor {
         line("Took over", predecessor.clone());
     }
+    if let Some(since) = status.guarded {
+        let heard = if status.cloud.channel_works {
+            "orders from the cloud are heard"
+        } else {
+            "orders from the cloud are NOT heard, only those of this command line"
+        };
+        line(
+            "Guarded",
+            format!("the component does NOT run (since {}); {heard}", time(Some(since))),
+        );
+    }
     enforcement(&status.enforcement, &mut line);
     let channel = if status.cloud.channel_works {
         "works"

@@ -7,6 +7,7 @@ mod crash;
 mod foreign_files;
 mod frozen;
 mod frozen_disk;
+mod guard;
 mod history;
 mod hostile_log;
 mod hostile_nft;

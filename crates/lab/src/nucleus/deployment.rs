@@ -125,6 +125,9 @@ async fn deploy(nucleus: &Nucleus, id: &str, document: Value, limit: Duration) -
         validate(nucleus, id, &proposed, limit).await?;
     }
     nucleus.change_configuration(|configurations| configurations.own = proposed);
+    if nucleus.personality.revives_at_deployments() {
+        nucleus.component_process.revive();
+    }
     Ok(())
 }
 

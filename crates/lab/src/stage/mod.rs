@@ -56,6 +56,8 @@ pub struct StageOptions {
     pub lab: Option<PathBuf>,
     /// What becomes of the turns of the agent's deciding thread.
     pub turns: Turns,
+    /// Whether a guard stands by for the agent, as shipped. It outlives agent and nucleus, so whoever wants it ends it.
+    pub guard: bool,
 }
 
 impl StageOptions {
@@ -73,6 +75,7 @@ impl StageOptions {
             online: true,
             lab: None,
             turns: Turns::Unmeasured,
+            guard: false,
         }
     }
 
@@ -168,6 +171,9 @@ impl Stage {
         spec.args = args;
         spec.env = self.component_environment()?;
         spec.env.push(("EDGEWARDEN_DEVELOPMENT".into(), "1".into()));
+        if !self.options.guard {
+            spec.env.push(("EDGEWARDEN_GUARD".into(), "off".into()));
+        }
         if self.options.turns != Turns::Unmeasured {
             spec.env
                 .push(("EDGEWARDEN_TURNS".into(), self.turns_file().into()));
@@ -278,6 +284,9 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
     if options.launch {
         spec.args
             .extend(["--launch", "--set-env", "EDGEWARDEN_DEVELOPMENT=1"].map(Into::into));
+        if !options.guard {
+            spec.args.extend(["--set-env", "EDGEWARDEN_GUARD=off"].map(Into::into));
+        }
         if options.turns != Turns::Unmeasured {
             let file = site.directory().join(TURNS);
             let variable = format!("EDGEWARDEN_TURNS={}", file.display());
