@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::clock;
 
 /// A component that is told to stop ends within a second, with what the log still needs.
-const LIMIT: Duration = Duration::from_millis(850);
+const LIMIT: Duration = Duration::from_millis(700);
 /// The thread only waits.
 const STACK: usize = 64 * 1024;
 

@@ -13,8 +13,8 @@ use crate::host::processes::hands::HostProcesses;
 use crate::host::worker::Worker;
 use crate::quarantine::ports::{Machine, Parts};
 
-/// A component that is told to stop ends within a second; what is late on disk is worth half of that.
-const LAST_LIMIT: Duration = Duration::from_millis(500);
+/// A component that is told to stop ends within a second; what is late on disk is worth less than half of that.
+const LAST_LIMIT: Duration = Duration::from_millis(400);
 
 /// This device, with its state directory. Clones share the threads that write: what a successor writes comes after what its
 /// predecessor wrote.

@@ -129,6 +129,25 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_with(path, 0o600, |file| file.write_all(bytes))
 }
 
+/// Replaces `path` by `bytes`, for as long as the machine runs: whole at any moment, and not waited for on a disk.
+///
+/// # Errors
+/// As [`replace`].
+pub(crate) fn replace_in_memory(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    state_directory::check(directory_of(path))?;
+    let temporary = temporary(path);
+    let _left_behind = fs::remove_file(&temporary);
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary);
+    let written = file
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(unwritten(path))
+}
+
 /// Replaces `path` by what `write` writes, with these permissions; otherwise as [`replace`].
 ///
 /// # Errors

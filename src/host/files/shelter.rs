@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{FileError, read, remove, replace};
+use super::{FileError, read, remove, replace_in_memory};
 use crate::lock;
 use crate::quarantine::proof::journal::{self, Journal};
 
@@ -84,7 +84,7 @@ impl Shelter {
         let (Some(journal), Some(path)) = (journal, &self.path) else {
             return Ok(false);
         };
-        replace(path, &journal::encode(&journal))?;
+        replace_in_memory(path, &journal::encode(&journal))?;
         Ok(true)
     }
 }

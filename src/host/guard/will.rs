@@ -73,7 +73,7 @@ impl Will {
         if let Some(directory) = path.parent() {
             files::make_directory(directory)?;
         }
-        files::replace(&path, &serde_json::to_vec(self).unwrap_or_default())
+        files::replace_in_memory(&path, &serde_json::to_vec(self).unwrap_or_default())
     }
 
     /// What was left; none when nothing was, or it cannot be read.

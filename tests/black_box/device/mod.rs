@@ -13,6 +13,7 @@ mod hostile_log;
 mod hostile_nft;
 mod install;
 mod slow_disk;
+mod stop;
 mod surroundings;
 mod takeover;
 mod watchdog;
