@@ -19,6 +19,7 @@ mod context;
 mod control;
 mod detector;
 mod dns_feed;
+mod endpoints_memory;
 mod enforcement;
 pub mod enforcer;
 mod host_reader;
@@ -34,6 +35,7 @@ mod takeover;
 mod watches;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
@@ -102,7 +104,7 @@ struct Left {
     lock: Option<files::FileLock>,
     enforcer: Option<EnforcerTask>,
     /// The state of enforcement, and what the guard is left.
-    guarded: Option<(Enforcement, stand_by::Testament)>,
+    guarded: Option<(Enforcement, Arc<stand_by::Testament>)>,
 }
 
 impl Left {
@@ -130,8 +132,7 @@ async fn serve(
         return;
     };
     left.lock = owned.lock;
-    let testament = stand_by::Testament::new(start, &lookup);
-    testament.leave();
+    let testament = Arc::new(stand_by::Testament::new(start, &lookup));
     let last_good = last_good(start, &disk).await;
     let config = last_good.config;
     let is_configured = last_good.source != configuration::DEFAULTS;
@@ -146,8 +147,11 @@ async fn serve(
     let settings = configuration::settings(&config, None);
     let (enforcer, enforcement) = enforcement::restore(directory, &start.control_socket, settings).await;
     left.enforcer = Some(enforcer.clone());
-    left.guarded = Some((enforcement.clone(), testament));
+    left.guarded = Some((enforcement.clone(), Arc::clone(&testament)));
     supervisor.start("enforcer", move || enforcer.clone().run());
+    if start.has_guard {
+        supervisor.start("guard", move || Arc::clone(&testament).keep_guard());
+    }
 
     let (publish, configs) = watch::channel(config.clone());
     let context = Context {
@@ -164,6 +168,7 @@ async fn serve(
     let is_done = start
         .guarded
         .map(|_| stand_by::until_done(context.enforcer.clone(), context.board.clone()));
+    let lookup = |name: &str| lookup(name).or_else(|| start.guarded.and_then(|_| stand_by::no_nucleus(name, start)));
     match Nucleus::connect(lookup) {
         Ok(nucleus) => start::connected(start, context, nucleus, region, publish, local, supervisor),
         Err(error) => {

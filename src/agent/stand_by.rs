@@ -3,22 +3,39 @@
 //! In: how we were started; the state of enforcement. Out: the will, a guard that stands by, the end of a stand-in. Absent: the
 //! guard's own life; who makes room for whom (`takeover`).
 
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Start;
+use super::{Start, takeover};
 use super::board::Board;
 use super::enforcement::Enforcement;
 use super::watches::CONNECTED;
 use crate::host::guard::{self, GuardPlaces, Will};
-use crate::host::worker::Worker;
+use crate::host::worker::{Worker, WorkerError};
 use crate::quarantine::proof::state::{Phase, State};
 
 /// How long leaving a will and starting a guard may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long a stand-in without orders and without nucleus stays: a nucleus that restarts is back by then.
 const IDLE: Duration = Duration::from_secs(60);
+/// From one look at the guard to the next: it may be ended by whoever tidies up.
+const CHECK: Duration = Duration::from_secs(60);
 /// From one look to the next.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// What a stand-in to whom nobody has left an environment has in its place: a nucleus that is never there. All that needs none,
+/// the lifelines above all, goes on.
+pub(super) fn no_nucleus(name: &str, start: &Start) -> Option<String> {
+    match name {
+        "SVCUID" => Some("none".to_owned()),
+        takeover::NUCLEUS_SOCKET => {
+            let nowhere = start.control_socket.with_file_name("no-nucleus");
+            Some(nowhere.to_str()?.to_owned())
+        }
+        _ => None,
+    }
+}
 
 /// What is left to the guard.
 pub(super) struct Testament {
@@ -39,22 +56,28 @@ impl Testament {
         }
     }
 
-    /// Leaves the will and sees to it that a guard stands by, beside the thread that decides. A stand-in has found both.
-    pub(super) fn leave(&self) {
+    /// Leaves the will, and sees to it for ever that a guard stands by. A stand-in has found both.
+    pub(super) async fn keep_guard(self: Arc<Self>) {
         let Some(will) = self.will.clone().filter(|_| !self.is_stand_in) else {
-            return;
+            return std::future::pending().await;
         };
+        let disk = Worker::new("guard", LIMIT);
         let places = self.places.clone();
-        let work = move || {
-            if let Err(error) = will.leave(&places) {
-                tracing::warn!("{}: the guard will not know of us", crate::error_text(&error));
+        let left = disk.run(move || will.leave(&places)).await;
+        if let Some(why) = problem(left) {
+            tracing::warn!("{why}: the guard will not know of us");
+        }
+        let mut told = None;
+        loop {
+            let places = self.places.clone();
+            let why = problem(disk.run(move || guard::ensure(&places)).await);
+            // Told once, as long as it is the same.
+            if let Some(why) = why.as_ref().filter(|_| why != told) {
+                tracing::warn!("{why}: nobody stands by for us");
             }
-            if let Err(error) = guard::ensure(&places) {
-                tracing::warn!("{}: nobody stands by for us", crate::error_text(&error));
-            }
-        };
-        // Nobody waits for it.
-        let _begun = Worker::new("guard", LIMIT).begin(move |()| work());
+            told = why;
+            tokio::time::sleep(CHECK).await;
+        }
     }
 
     /// Says that nobody is to follow us. On a file system in memory: this does not wait.
@@ -64,6 +87,14 @@ impl Testament {
         {
             tracing::warn!("{}", crate::error_text(&error));
         }
+    }
+}
+
+fn problem<E: Error>(outcome: Result<Result<(), E>, WorkerError>) -> Option<String> {
+    match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(crate::error_text(&error)),
+        Err(error) => Some(crate::error_text(&error)),
     }
 }
 

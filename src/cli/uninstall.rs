@@ -18,12 +18,13 @@ use crate::quarantine::history;
 use crate::quarantine::ruleset;
 
 /// What the agent keeps in the state directory; the lock last, because it is held.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "journal",
     TIME_NAME,
     "journal.damaged",
     "configuration.json",
     "last-report.json",
+    "endpoints.json",
     LOCK,
 ];
 

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The same while the disk does not answer.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// The variables by which a nucleus tells a component whose it is.
-const NUCLEUS_SOCKET: &str = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT";
+pub(super) const NUCLEUS_SOCKET: &str = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT";
 
 /// What was had of the state directory.
 pub(super) struct Owned {
@@ -98,6 +98,11 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
     async fn wait(&mut self) -> Outcome {
         loop {
             let pause = match self.attempt().await {
+                // One that could not have the lock, because its disk hung, is there all the same.
+                Ok(Attempt::Ours(_)) if self.guarded && self.is_answered().await => {
+                    tracing::info!("an agent answers: no other one is needed");
+                    return Outcome::NotNeeded;
+                }
                 Ok(Attempt::Ours(lock)) => return Outcome::Ours(lock),
                 Ok(Attempt::Held(Holder::Agent(note))) if self.guarded && !note.guarded => {
                     tracing::info!("process {} is an agent: no other one is needed", note.process.pid);
@@ -149,6 +154,14 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
             };
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether an agent answers where we would.
+    async fn is_answered(&self) -> bool {
+        !matches!(
+            self.predecessor.ask(self.control_socket, None).await,
+            Answer::None { .. }
+        )
     }
 
     async fn attempt(&mut self) -> Result<Attempt, String> {

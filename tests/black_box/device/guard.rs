@@ -1,11 +1,12 @@
 //! Nobody starts the agent any more: the guard does, and gives way to whoever a nucleus starts.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
-use edgewarden_lab::site::{Ns, wait_until};
+use edgewarden_lab::site::{ATTACKER_V4, INTERNET_V4, Ns, ask_name_servers, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,6 +17,8 @@ use crate::common::{LIMIT, done, isolate, options, release, reports};
 
 /// What an order takes once somebody hears it, on a machine that does much else.
 const OBEYED: Duration = Duration::from_secs(5);
+/// A guard that finds no will waits a minute for a nucleus.
+const AFTER_A_BOOT: Duration = Duration::from_secs(90);
 
 fn signal(pid: u32, signal: Signal) {
     let _gone = kill(Pid::from_raw(pid.cast_signed()), signal);
@@ -231,4 +234,108 @@ lab_test!(an_orderly_stop_without_orders_leaves_the_guard_at_rest, || {
     assert_eq!(guarded.guard(), Some(guard));
     isolate(&guarded.stage);
     reports(&guarded.stage, &json!(true));
+});
+
+lab_test!(a_guard_of_another_program_or_none_is_replaced, || {
+    let mut guarded = Guarded::start(Personality::Classic);
+    let first = guarded.guard().unwrap();
+    // As an upgrade does: unlinked and made anew.
+    let artifact = guarded.stage.artifact();
+    let program = std::fs::read(&artifact).unwrap();
+    std::fs::remove_file(&artifact).unwrap();
+    std::fs::write(&artifact, program).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&artifact, executable).unwrap();
+    guarded.stage.nucleus.terminate().unwrap();
+    guarded.stage.nucleus.wait_exit(LIMIT).unwrap();
+    guarded.stage.nucleus.restart().unwrap();
+    wait_until(LIMIT, "a guard of the program that runs", || {
+        guarded.guard().is_some_and(|pid| pid != first)
+    })
+    .unwrap();
+    let second = guarded.guard().unwrap();
+    assert!(!lives(first));
+    let works = |s: &Value| s["cloud"]["channelWorks"] == true;
+    guarded.stage.wait_status(LIMIT, "started anew", works).unwrap();
+
+    // Whoever tidies up ends it: the next agent has another one.
+    signal(second, Signal::SIGKILL);
+    signal(guarded.agent().unwrap(), Signal::SIGKILL);
+    wait_until(LIMIT, "another guard", || {
+        guarded.guard().is_some_and(|pid| pid != second)
+    })
+    .unwrap();
+});
+
+const ENDPOINT: &str = "a1b2c3-ats.iot.example";
+
+lab_test!(the_guards_agent_keeps_the_lifelines_of_the_nucleus_fresh, || {
+    ask_name_servers(&[INTERNET_V4]).unwrap();
+    let mut stage = Stage::start(StageOptions {
+        broker: format!("{ENDPOINT}:8883"),
+        online: false,
+        launch: true,
+        guard: true,
+        ..options()
+    })
+    .unwrap();
+    let names = |address: IpAddr| json!({ENDPOINT: [address.to_string()]});
+    stage.site.set_names(&names(INTERNET_V4)).unwrap();
+    let _servers =
+        [INTERNET_V4, ATTACKER_V4].map(|address| stage.site.name_server(Ns::Internet, address).unwrap());
+    stage.go_online().unwrap();
+    let state = stage.state_directory();
+    let mut guarded = Guarded { stage, state };
+    let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "released";
+    guarded.stage.wait_status(LIMIT, "control: released", works).unwrap();
+    isolate(&guarded.stage);
+    let is_open = |guarded: &Guarded, address: IpAddr| {
+        let (_, rules, _) = guarded.stage.nft(&["list", "ruleset"]).unwrap();
+        rules.contains(&format!("{address} . "))
+    };
+    wait_until(LIMIT, "control: where the endpoint is", || is_open(&guarded, INTERNET_V4)).unwrap();
+    assert!(!is_open(&guarded, ATTACKER_V4), "control");
+
+    // The component is dropped and nobody starts it again; the nucleus' endpoint moves.
+    guarded.stage.nucleus.terminate().unwrap();
+    guarded.stage.nucleus.wait_exit(LIMIT).unwrap();
+    guarded.wait_stand_in();
+    guarded.stage.site.set_names(&names(ATTACKER_V4)).unwrap();
+    let moved = Instant::now();
+    guarded.stays_closed_until("the lifeline follows", || is_open(&guarded, ATTACKER_V4));
+    println!("the lifeline follows {:?} after the name", moved.elapsed());
+});
+
+lab_test!(after_a_boot_without_component_somebody_obeys, || {
+    let mut guarded = Guarded::start(Personality::Classic);
+    isolate(&guarded.stage);
+    // What a boot leaves: the disk. The guard is started by systemd, a nucleus starts nothing of ours.
+    let program = format!("/proc/{}/exe", guarded.guard().unwrap());
+    let copy = guarded.stage.site.directory().join("edgewarden");
+    std::fs::copy(&program, &copy).unwrap();
+    signal(guarded.guard().unwrap(), Signal::SIGKILL);
+    guarded.stage.nucleus.terminate().unwrap();
+    guarded.stage.nucleus.wait_exit(LIMIT).unwrap();
+    std::fs::remove_dir_all("/run/edgewarden").unwrap();
+    let guard = guarded
+        .stage
+        .site
+        .spawn(Ns::Gateway, &copy, &["guard"], &[], guarded.stage.site.directory().join("guard.log"))
+        .unwrap();
+    let status = guarded
+        .stage
+        .wait_status(AFTER_A_BOOT, "a stand-in without environment", |s| {
+            // The addresses are of the endpoint that the nucleus told an earlier agent.
+            s["guarded"].is_string()
+                && s["enforcement"]["phase"] == "enforced"
+                && s["lifelines"]["addresses"].as_u64() > Some(0)
+        })
+        .unwrap();
+    assert_eq!(status["cloud"]["channelWorks"], false, "{status}");
+    done(&guarded.stage, &["release", "--override", "--reason", "by hand"]);
+    guarded.stage.wait_phase(LIMIT, "released").unwrap();
+    // Ends its agent with it.
+    let agent = guarded.agent().unwrap();
+    drop(guard);
+    wait_until(LIMIT, "the stand-in ends with its guard", || !lives(agent)).unwrap();
 });
