@@ -44,7 +44,10 @@ impl EndpointsMemory {
         if endpoints.data.is_none() {
             return;
         }
-        let (path, text) = (self.path.clone(), serde_json::to_vec(endpoints).unwrap_or_default());
+        let (path, text) = (
+            self.path.clone(),
+            serde_json::to_vec(endpoints).unwrap_or_default(),
+        );
         let _written_later = self.disk.begin(move |()| {
             let is_known = files::read(&path).is_ok_and(|found| found.as_ref() == Some(&text));
             if !is_known && let Err(error) = files::replace(&path, &text) {

@@ -73,11 +73,7 @@ pub struct Start {
 }
 
 /// Runs the agent until it is told to end, or stands in for one that is there. `lookup` reads the environment.
-pub async fn run(
-    start: Start,
-    lookup: impl Fn(&str) -> Option<String>,
-    told_to_end: oneshot::Receiver<()>,
-) {
+pub async fn run(start: Start, lookup: impl Fn(&str) -> Option<String>, told_to_end: oneshot::Receiver<()>) {
     let (cell, channel) = watch::channel(ChannelState::default());
     let board = Board::new(channel);
     let mut supervisor = Supervisor::new(board.clone());
@@ -168,7 +164,8 @@ async fn serve(
     let is_done = start
         .guarded
         .map(|_| stand_by::until_done(context.enforcer.clone(), context.board.clone()));
-    let lookup = |name: &str| lookup(name).or_else(|| start.guarded.and_then(|_| stand_by::no_nucleus(name, start)));
+    let lookup =
+        |name: &str| lookup(name).or_else(|| start.guarded.and_then(|_| stand_by::no_nucleus(name, start)));
     match Nucleus::connect(lookup) {
         Ok(nucleus) => start::connected(start, context, nucleus, region, publish, local, supervisor),
         Err(error) => {

@@ -7,10 +7,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Start, takeover};
 use super::board::Board;
 use super::enforcement::Enforcement;
 use super::watches::CONNECTED;
+use super::{Start, takeover};
 use crate::host::guard::{self, GuardPlaces, Will};
 use crate::host::worker::{Worker, WorkerError};
 use crate::quarantine::proof::state::{Phase, State};

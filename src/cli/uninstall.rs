@@ -65,7 +65,11 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     if failures.is_empty() {
         failures.extend(remove_state(&state));
         if is_here {
-            failures.extend(shelter::clear(socket).err().map(|error| crate::error_text(&error)));
+            failures.extend(
+                shelter::clear(socket)
+                    .err()
+                    .map(|error| crate::error_text(&error)),
+            );
             failures.extend(files::remove(socket).err().map(|error| crate::error_text(&error)));
         }
     }

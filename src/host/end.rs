@@ -4,7 +4,10 @@
 //! nucleus gives a component five seconds or more and then kills it, which it counts and tells. Absent: what is to be done
 //! before the end.
 
-#![expect(clippy::disallowed_methods, reason = "ends a process that does not end by itself")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "ends a process that does not end by itself"
+)]
 
 use std::io;
 use std::thread;

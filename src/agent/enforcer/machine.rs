@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::history::{HistoryDisk, HistoryKeeper};
 use crate::host::clock::HostClock;
-use crate::host::files::shelter::Shelter;
 use crate::host::files::journal_file::JournalFile;
+use crate::host::files::shelter::Shelter;
 use crate::host::net::severing::HostSockets;
 use crate::host::netfilter::filter::KernelFilter;
 use crate::host::processes::hands::HostProcesses;

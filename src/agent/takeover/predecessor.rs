@@ -199,7 +199,9 @@ impl<L: Fn(&str) -> Option<String>> Predecessor<L> {
             while link.state() != LinkState::Connected && link.changed().await {}
             link.state() == LinkState::Connected
         };
-        tokio::time::timeout(ACCEPT_LIMIT, accepted).await.unwrap_or(false)
+        tokio::time::timeout(ACCEPT_LIMIT, accepted)
+            .await
+            .unwrap_or(false)
     }
 
     async fn tell_to_end(&mut self, note: &Note, why: String) {

@@ -118,9 +118,8 @@ impl BootServicePaths {
             return Ok(InstallOutcome::NoSystemd);
         }
         let state = self.state_in_a_unit()?;
-        let is_masked = |unit| {
-            fs::read_link(self.unit(unit)).is_ok_and(|target| target == Path::new("/dev/null"))
-        };
+        let is_masked =
+            |unit| fs::read_link(self.unit(unit)).is_ok_and(|target| target == Path::new("/dev/null"));
         if is_masked(unit::RESTORE) {
             return Ok(InstallOutcome::Masked);
         }

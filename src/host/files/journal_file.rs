@@ -95,7 +95,12 @@ impl JournalFile {
 impl JournalStore for JournalFile {
     async fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
         let shelter = self.shelter.clone();
-        let Some(kept) = self.ask(WRITE_LIMIT, move |_| Ok(shelter.found())).await.ok().flatten() else {
+        let Some(kept) = self
+            .ask(WRITE_LIMIT, move |_| Ok(shelter.found()))
+            .await
+            .ok()
+            .flatten()
+        else {
             return self.ask(READ_LIMIT, read).await;
         };
         let (path, shelter, written) = (self.path.clone(), self.shelter.clone(), kept.clone());

@@ -106,7 +106,10 @@ pub(crate) fn end(state: &Path) -> Result<(), GuardError> {
 
 /// Whether the lock was signed by an agent that the guard started.
 pub(crate) fn is_guarded(state: &Path) -> bool {
-    let bytes = files::read(&state.join(state_directory::LOCK)).ok().flatten().unwrap_or_default();
+    let bytes = files::read(&state.join(state_directory::LOCK))
+        .ok()
+        .flatten()
+        .unwrap_or_default();
     let note: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
     note["guarded"] == true
 }

@@ -47,7 +47,11 @@ pub(crate) fn stand(places: &GuardPlaces) -> Result<(), GuardError> {
             clock::pause(REST);
             continue;
         }
-        clock::pause(if will.is_some() { grace } else { BOOT_GRACE.max(grace) });
+        clock::pause(if will.is_some() {
+            grace
+        } else {
+            BOOT_GRACE.max(grace)
+        });
         // Whoever has come meanwhile has left another will, or holds the lock.
         if Will::read(places) != will || !is_free(places) {
             grace = GRACE;
@@ -57,7 +61,11 @@ pub(crate) fn stand(places: &GuardPlaces) -> Result<(), GuardError> {
         let will = will.unwrap_or_else(Will::unknown);
         let status = agent(places, &will, &since.to_string())?;
         let is_well = status.success() || begun.elapsed() >= STEADY;
-        grace = if is_well { GRACE } else { (grace * 2).min(LONGEST_GRACE) };
+        grace = if is_well {
+            GRACE
+        } else {
+            (grace * 2).min(LONGEST_GRACE)
+        };
     }
 }
 
@@ -116,7 +124,8 @@ pub(crate) fn detach(places: &GuardPlaces) -> Result<(), GuardError> {
 
 /// Has this process told to end when its parent ends.
 pub(crate) fn end_with_parent() {
-    if let Err(errno) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)) {
+    if let Err(errno) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+    {
         tracing::debug!(%errno, "the end of the guard will not be heard");
     }
 }

@@ -354,7 +354,13 @@ mod tests {
         let own = read(std::process::id()).unwrap().identity;
         assert!(!has_ended(own), "control");
         let earlier = own.start_ticks - 1;
-        assert!(has_ended(ProcessId { start_ticks: earlier, ..own }), "its number is another's");
+        assert!(
+            has_ended(ProcessId {
+                start_ticks: earlier,
+                ..own
+            }),
+            "its number is another's"
+        );
     }
 
     /// Its first thread ends; the other one sleeps on.

@@ -81,7 +81,11 @@ impl Guarded {
             })
             .unwrap();
             known = self.agent().unwrap();
-            assert_ne!(note(&self.state.join("lock")).unwrap()["guarded"], true, "death {death}");
+            assert_ne!(
+                note(&self.state.join("lock")).unwrap()["guarded"],
+                true,
+                "death {death}"
+            );
             signal(known, Signal::SIGKILL);
         }
         let broken = |event: &Value| event["event"] == "component" && event["state"] == "broken";
@@ -89,9 +93,11 @@ impl Guarded {
     }
 
     fn wait_stand_in(&self) -> Value {
-        let stands_in =
-            |s: &Value| s["guarded"].is_string() && s["enforcement"]["phase"] == "enforced";
-        let status = self.stage.wait_status(LIMIT, "the guard's agent", stands_in).unwrap();
+        let stands_in = |s: &Value| s["guarded"].is_string() && s["enforcement"]["phase"] == "enforced";
+        let status = self
+            .stage
+            .wait_status(LIMIT, "the guard's agent", stands_in)
+            .unwrap();
         assert!(self.stage.has_table().unwrap());
         status
     }
@@ -124,7 +130,10 @@ lab_test!(a_broken_component_still_obeys_on_classic, || {
     guarded.break_the_component();
     let broken = Instant::now();
     guarded.wait_stand_in();
-    println!("the guard's agent enforces {:?} after the last death", broken.elapsed());
+    println!(
+        "the guard's agent enforces {:?} after the last death",
+        broken.elapsed()
+    );
     // The token is the service's, which lives on.
     let hears = |s: &Value| s["cloud"]["channelWorks"] == true;
     guarded.stage.wait_status(LIMIT, "it hears", hears).unwrap();
@@ -144,12 +153,23 @@ lab_test!(a_broken_component_still_obeys_on_classic, || {
     let configuration = json!({"development": {"reportIntervalSeconds": 3}});
     guarded.stage.deploy(&configuration).unwrap();
     guarded.stays_closed_until("the stand-in makes room", || !lives(stand_in));
-    println!("the stand-in is gone {:?} after the deployment", deployed.elapsed());
+    println!(
+        "the stand-in is gone {:?} after the deployment",
+        deployed.elapsed()
+    );
     let own = |s: &Value| {
-        s["guarded"].is_null() && s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "enforced"
+        s["guarded"].is_null()
+            && s["cloud"]["channelWorks"] == true
+            && s["enforcement"]["phase"] == "enforced"
     };
-    guarded.stage.wait_status(LIMIT, "the component's own", own).unwrap();
-    println!("the component's own hears {:?} after the deployment", deployed.elapsed());
+    guarded
+        .stage
+        .wait_status(LIMIT, "the component's own", own)
+        .unwrap();
+    println!(
+        "the component's own hears {:?} after the deployment",
+        deployed.elapsed()
+    );
     release(&guarded.stage);
 });
 
@@ -181,7 +201,10 @@ lab_test!(a_component_that_is_gone_leaves_somebody_who_obeys, || {
         let program = format!("/proc/{guard}/exe");
         let run = || std::process::Command::new(&program).args(args).output();
         let output = guarded.stage.site.run_in(Ns::Gateway, run).unwrap().unwrap();
-        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
     };
     wait_until(LIMIT, "status says so", || {
         let (_, page) = ask(&["status"]);
@@ -213,7 +236,11 @@ lab_test!(an_orderly_stop_without_orders_leaves_the_guard_at_rest, || {
     }
     let kilobytes = |name: &str| {
         let text = std::fs::read_to_string(format!("/proc/{guard}/status")).unwrap();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap()
+            .to_owned();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
     let stat = std::fs::read_to_string(format!("/proc/{guard}/stat")).unwrap();
@@ -287,13 +314,19 @@ lab_test!(the_guards_agent_keeps_the_lifelines_of_the_nucleus_fresh, || {
     let state = stage.state_directory();
     let mut guarded = Guarded { stage, state };
     let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "released";
-    guarded.stage.wait_status(LIMIT, "control: released", works).unwrap();
+    guarded
+        .stage
+        .wait_status(LIMIT, "control: released", works)
+        .unwrap();
     isolate(&guarded.stage);
     let is_open = |guarded: &Guarded, address: IpAddr| {
         let (_, rules, _) = guarded.stage.nft(&["list", "ruleset"]).unwrap();
         rules.contains(&format!("{address} . "))
     };
-    wait_until(LIMIT, "control: where the endpoint is", || is_open(&guarded, INTERNET_V4)).unwrap();
+    wait_until(LIMIT, "control: where the endpoint is", || {
+        is_open(&guarded, INTERNET_V4)
+    })
+    .unwrap();
     assert!(!is_open(&guarded, ATTACKER_V4), "control");
 
     // The component is dropped and nobody starts it again; the nucleus' endpoint moves.
@@ -320,7 +353,13 @@ lab_test!(after_a_boot_without_component_somebody_obeys, || {
     let guard = guarded
         .stage
         .site
-        .spawn(Ns::Gateway, &copy, &["guard"], &[], guarded.stage.site.directory().join("guard.log"))
+        .spawn(
+            Ns::Gateway,
+            &copy,
+            &["guard"],
+            &[],
+            guarded.stage.site.directory().join("guard.log"),
+        )
         .unwrap();
     let status = guarded
         .stage

@@ -49,7 +49,10 @@ lab_test!(a_resolver_that_is_silent_does_not_delay_a_stop, || {
     let file = stage.site.directory().join("resolv.conf");
     let text = format!("nameserver {INTERNET_V4}\noptions timeout:30 attempts:3\n");
     std::fs::write(&file, text).unwrap();
-    restart_behind(&mut stage, &format!("mount --bind {} /etc/resolv.conf", file.display()));
+    restart_behind(
+        &mut stage,
+        &format!("mount --bind {} /etc/resolv.conf", file.display()),
+    );
     connected_and_released(&stage);
     let configuration = json!({"isolation": {"timeServers": ["silent.example"]}});
     stage.deploy(&configuration).unwrap();
@@ -73,13 +76,19 @@ lab_test!(a_disk_that_hangs_does_not_delay_a_stop_and_loses_no_order, || {
     let late = |s: &Value| {
         let obstacles = s["enforcement"]["obstacles"].as_array().unwrap();
         s["enforcement"]["posture"] == "isolate"
-            && obstacles.iter().any(|obstacle| obstacle["kind"] == "journalNotWritten")
+            && obstacles
+                .iter()
+                .any(|obstacle| obstacle["kind"] == "journalNotWritten")
     };
     stage
         .wait_status(LIMIT, "control: in force, and not on disk", late)
         .unwrap();
     stops_within_a_second(&mut stage, "a disk that hangs");
-    assert!(stage.agent_output().contains("it is kept in memory for the next agent"));
+    assert!(
+        stage
+            .agent_output()
+            .contains("it is kept in memory for the next agent")
+    );
 
     // As after a flush by somebody: what holds is what the next agent knows. The disk still hangs.
     stage.nft(&["flush", "ruleset"]).unwrap();

@@ -120,7 +120,10 @@ lab_test!(
         // The way out for who stands before the device.
         done(&stage, &["quarantine", "--reason", "nobody hears the cloud"]);
         done(&stage, &["release"]);
-        assert!(orphan.lives() && stage.has_table().unwrap(), "the shadow's order holds");
+        assert!(
+            orphan.lives() && stage.has_table().unwrap(),
+            "the shadow's order holds"
+        );
 
         stage.desire(&json!({"quarantine": false})).unwrap();
         stage.nucleus.restart().unwrap();
@@ -130,7 +133,9 @@ lab_test!(
         let gone = started.elapsed();
         let status = waits_for_release(&stage);
         let obeyed = started.elapsed();
-        println!("the orphan is gone {gone:?} after its successor's start, the order is obeyed after {obeyed:?}");
+        println!(
+            "the orphan is gone {gone:?} after its successor's start, the order is obeyed after {obeyed:?}"
+        );
         assert!(gone < AT_ONCE && obeyed < OBEYED, "{gone:?}, {obeyed:?}");
         let told = status["predecessor"].as_str().unwrap_or_default();
         assert!(

@@ -32,7 +32,12 @@ pub(super) fn descendants(of: i32) -> Vec<i32> {
     let mut found = vec![of];
     let mut looked_at = 0;
     while let Some(&parent) = found.get(looked_at) {
-        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, of)| *of == parent)
+                .map(|(pid, _)| *pid),
+        );
         looked_at += 1;
     }
     found.split_off(1)
@@ -41,7 +46,8 @@ pub(super) fn descendants(of: i32) -> Vec<i32> {
 /// Whether a process is there and not only waits to be buried.
 pub(super) fn lives(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 #[cfg(test)]

@@ -169,7 +169,11 @@ impl Personality {
     /// The pause before a component that failed is started again: lite's RestartSec.
     #[must_use]
     pub fn restart_pause(self) -> Duration {
-        if self.is_lite() { Duration::from_secs(1) } else { Duration::ZERO }
+        if self.is_lite() {
+            Duration::from_secs(1)
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Whether what counts against a component are errors that follow each other within an hour, not starts within the last.

@@ -285,7 +285,8 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
         spec.args
             .extend(["--launch", "--set-env", "EDGEWARDEN_DEVELOPMENT=1"].map(Into::into));
         if !options.guard {
-            spec.args.extend(["--set-env", "EDGEWARDEN_GUARD=off"].map(Into::into));
+            spec.args
+                .extend(["--set-env", "EDGEWARDEN_GUARD=off"].map(Into::into));
         }
         if options.turns != Turns::Unmeasured {
             let file = site.directory().join(TURNS);
