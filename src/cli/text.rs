@@ -19,7 +19,10 @@ fn guarded(since: Timestamp, hears: bool) -> String {
     } else {
         "orders from the cloud are NOT heard, only those of this command line"
     };
-    format!("the component does NOT run (since {}); {heard}", time(Some(since)))
+    format!(
+        "the component does NOT run (since {}); {heard}",
+        time(Some(since))
+    )
 }
 
 /// The status page.
