@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::context::Connected;
+use super::endpoints_memory::EndpointsMemory;
 use super::enforcer::EnforcerCommand;
 use super::host_reader::HostReader;
 use super::names::Names;
@@ -71,7 +72,8 @@ impl Resolver {
         let mut channel = self.connected.context.channel.watch();
         let mut config = self.connected.context.config.clone();
         let (mut signs, mut unseen) = (self.signs.clone(), None);
-        let mut asked = EndpointsQuestion::default();
+        let memory = EndpointsMemory::new(&self.connected.context.state_directory);
+        let mut asked = EndpointsQuestion::remembering(memory.recall().await);
         let mut looked = None;
         loop {
             let urgent = states.borrow_and_update().may_cut() && !channel.borrow_and_update().works;
@@ -95,6 +97,7 @@ impl Resolver {
             let sleep = lookups.wait(urgent, now).min(look).min(asked.due(urgent, now));
             tokio::select! {
                 Some(Ok(outcome)) = asked.running.join_next() => if asked.take(outcome) {
+                    memory.keep(&asked.endpoints);
                     looked = None;
                 },
                 Some((host, outcome)) = names.next() => {
@@ -242,6 +245,8 @@ struct EndpointsQuestion {
     endpoints: nucleus::NucleusEndpoints,
     /// Whether a first question has ended.
     answered: bool,
+    /// Whether they are what the nucleus told an agent before us, and it has not told us.
+    is_memory: bool,
     when: Option<Duration>,
     /// When the first question was sent.
     first: Option<Duration>,
@@ -249,6 +254,14 @@ struct EndpointsQuestion {
 }
 
 impl EndpointsQuestion {
+    fn remembering(endpoints: Option<nucleus::NucleusEndpoints>) -> Self {
+        Self {
+            is_memory: endpoints.is_some(),
+            endpoints: endpoints.unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
     fn ask_when_due(&mut self, nucleus: &Nucleus, urgent: bool, now: Duration) {
         if !self.due(urgent, now).is_zero() {
             return;
@@ -273,12 +286,15 @@ impl EndpointsQuestion {
     /// Takes the outcome; whether that is news.
     fn take(&mut self, outcome: Option<nucleus::NucleusEndpoints>) -> bool {
         let first = !std::mem::replace(&mut self.answered, true);
-        match outcome {
-            Some(endpoints) if endpoints != self.endpoints => {
+        // A nucleus that tells nothing, or is not there, takes nothing back.
+        match outcome.filter(|told| !self.is_memory || told.data.is_some()) {
+            Some(endpoints) => {
+                self.is_memory = false;
+                let is_news = endpoints != self.endpoints;
                 self.endpoints = endpoints;
-                true
+                is_news || first
             }
-            _ => first,
+            None => first,
         }
     }
 
@@ -300,7 +316,7 @@ impl EndpointsQuestion {
 
     /// From one look around to the next.
     fn pause(&self, urgent: bool) -> Duration {
-        if self.endpoints.data.is_none() {
+        if self.endpoints.data.is_none() || self.is_memory {
             LOOK_AGAIN
         } else if urgent {
             LOOK_URGENT

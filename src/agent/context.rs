@@ -38,6 +38,8 @@ pub(crate) struct Connected {
     /// The way to the cloud, for every message.
     pub(crate) publishing: Publishing,
     pub(crate) thing: ThingName,
+    /// Whether the guard started us, and no nucleus.
+    pub(crate) is_stand_in: bool,
 }
 
 /// Who we are to the cloud: known once the configuration was read, for it may name another thing than the environment.

@@ -51,10 +51,11 @@ pub(crate) struct EnforcerTask {
 /// Enforces what the journal says; only then is anything else to be started.
 pub(crate) async fn restore(
     state_directory: &Path,
+    control_socket: &Path,
     settings: EnforcerSettings,
 ) -> (EnforcerTask, Enforcement) {
     let (handle, mailbox) = mailbox();
-    let machine = HostMachine::new(state_directory);
+    let machine = HostMachine::new(state_directory).sheltered(control_socket);
     let enforcer = Enforcer::restore_on(machine.clone(), settings.clone(), mailbox.clone()).await;
     let told = Arc::new(Mutex::new(Told {
         settings,

@@ -27,7 +27,8 @@ fn tables() -> usize {
 async fn a_rebuilt_enforcer_holds_what_was_ordered() {
     let directory = tempfile::tempdir().unwrap();
     let settings = configuration::settings(&Config::defaults(), None);
-    let (task, enforcement) = restore(directory.path(), settings).await;
+    let (task, enforcement) =
+        restore(directory.path(), &directory.path().join("control.sock"), settings).await;
     let mut running = JoinSet::new();
     running.spawn(task.clone().run());
     let order = Order::isolate(Authority::Operator, "test", None, clock::now().wall);

@@ -8,7 +8,8 @@
 //! Everything that goes on is a task of the `supervisor`, made from what is shared (`context`).
 //!
 //! Invariants: no failure after step 1 ends the process, because the nucleus rations exits (three an hour); no task is
-//! silently gone; stopping leaves the kernel's rules as they are; a disk that does not answer is not waited for.
+//! silently gone; stopping leaves the kernel's rules as they are and takes less than a second, whatever hangs; a disk that
+//! does not answer is not waited for.
 
 mod addresses;
 mod board;
@@ -18,6 +19,7 @@ mod context;
 mod control;
 mod detector;
 mod dns_feed;
+mod endpoints_memory;
 mod enforcement;
 pub mod enforcer;
 mod host_reader;
@@ -29,15 +31,17 @@ mod pulse;
 mod reporter;
 mod settling;
 mod shadow;
+mod stand_by;
 mod start;
 mod supervisor;
 mod takeover;
 mod watches;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use jiff::Timestamp;
+use tokio::sync::{oneshot, watch};
 
 use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
@@ -49,7 +53,7 @@ use board::Board;
 use channel::{Channel, ChannelState};
 use configuration::LastGood;
 use context::Context;
-use enforcement::EnforcerTask;
+use enforcement::{Enforcement, EnforcerTask};
 use supervisor::Supervisor;
 
 /// How the agent is started.
@@ -63,34 +67,54 @@ pub struct Start {
     pub development: Development,
     /// Thing name as the nucleus gives it to components.
     pub thing: Option<String>,
+    /// Since when nobody else runs, where the guard started us; absent where a nucleus did.
+    pub guarded: Option<Timestamp>,
+    /// Our working directory, from which the nucleus may name its socket.
+    pub directory: Option<PathBuf>,
+    /// Whether a guard is to stand by.
+    pub has_guard: bool,
 }
 
-/// Runs the agent until SIGTERM or SIGINT. `lookup` reads the environment.
-///
-/// # Errors
-/// Only when signals cannot be received at all.
-pub async fn run(start: Start, lookup: impl Fn(&str) -> Option<String>) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+/// Runs the agent until it is told to end, or stands in for one that is there. `lookup` reads the environment.
+pub async fn run(start: Start, lookup: impl Fn(&str) -> Option<String>, told_to_end: oneshot::Receiver<()>) {
     let (cell, channel) = watch::channel(ChannelState::default());
     let board = Board::new(channel);
     let mut supervisor = Supervisor::new(board.clone());
-    // Held until every task has ended: a successor must not begin while we still write.
-    let mut lock = None;
-    let mut ended = None;
+    let mut left = Left::default();
     tokio::select! {
-        () = serve(&start, lookup, cell, board, &mut supervisor, &mut lock, &mut ended) => {}
+        () = serve(&start, lookup, cell, board, &mut supervisor, &mut left) => {}
         // From the first moment: what is waited for at the start may take longer than the watchdog's patience.
         () = pulse::run() => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = told_to_end => {}
     }
     tracing::info!("stopping; the rules in the kernel stay as they are");
+    left.rest();
     supervisor.stop().await;
-    if let Some(enforcer) = ended {
+    if let Some(enforcer) = left.enforcer {
         enforcer.last_words().await;
     }
-    drop(lock);
-    Ok(())
+    // The kernel lets it go when the process has ended: a successor must not begin while a thread of ours still writes.
+    std::mem::forget(left.lock);
+}
+
+/// What is left to do, and to leave, once everything has stopped.
+#[derive(Default)]
+struct Left {
+    lock: Option<files::FileLock>,
+    enforcer: Option<EnforcerTask>,
+    /// The state of enforcement, and what the guard is left.
+    guarded: Option<(Enforcement, Arc<stand_by::Testament>)>,
+}
+
+impl Left {
+    /// Tells the guard to rest where nothing is ordered.
+    fn rest(&self) {
+        if let Some((enforcement, testament)) = &self.guarded
+            && stand_by::is_done(&enforcement.state().borrow())
+        {
+            testament.rest();
+        }
+    }
 }
 
 async fn serve(
@@ -99,13 +123,15 @@ async fn serve(
     cell: watch::Sender<ChannelState>,
     board: Board,
     supervisor: &mut Supervisor,
-    lock: &mut Option<files::FileLock>,
-    ended: &mut Option<EnforcerTask>,
+    left: &mut Left,
 ) {
     let directory = &start.state_directory;
     let disk = Worker::new("state-directory", takeover::DISK_LIMIT);
-    let owned = takeover::own(start, &lookup, &disk).await;
-    *lock = owned.lock;
+    let Some(owned) = takeover::own(start, &lookup, &disk).await else {
+        return;
+    };
+    left.lock = owned.lock;
+    let testament = Arc::new(stand_by::Testament::new(start, &lookup));
     let last_good = last_good(start, &disk).await;
     let config = last_good.config;
     let is_configured = last_good.source != configuration::DEFAULTS;
@@ -113,13 +139,18 @@ async fn serve(
         status.version = env!("CARGO_PKG_VERSION").into();
         status.started = Some(clock::now().wall);
         status.predecessor = owned.predecessor;
+        status.guarded = start.guarded;
         status.configuration.source = last_good.source.into();
         status.mode = configuration::mode(&config);
     });
     let settings = configuration::settings(&config, None);
-    let (enforcer, enforcement) = enforcement::restore(directory, settings).await;
-    *ended = Some(enforcer.clone());
+    let (enforcer, enforcement) = enforcement::restore(directory, &start.control_socket, settings).await;
+    left.enforcer = Some(enforcer.clone());
+    left.guarded = Some((enforcement.clone(), Arc::clone(&testament)));
     supervisor.start("enforcer", move || enforcer.clone().run());
+    if start.has_guard {
+        supervisor.start("guard", move || Arc::clone(&testament).keep_guard());
+    }
 
     let (publish, configs) = watch::channel(config.clone());
     let context = Context {
@@ -133,6 +164,11 @@ async fn serve(
     let last = last_report(start, &disk).await;
     let local = start::local(start, &config, last.as_ref(), &context, supervisor);
     let region = lookup("AWS_REGION").as_deref().and_then(nucleus::region);
+    let is_done = start
+        .guarded
+        .map(|_| stand_by::until_done(context.enforcer.clone(), context.board.clone()));
+    let lookup =
+        |name: &str| lookup(name).or_else(|| start.guarded.and_then(|_| stand_by::no_nucleus(name, start)));
     match Nucleus::connect(lookup) {
         Ok(nucleus) => start::connected(start, context, nucleus, region, publish, local, supervisor),
         Err(error) => {
@@ -141,7 +177,13 @@ async fn serve(
             context.board.update(|status| status.cloud.ipc = why);
         }
     }
-    supervisor.run().await;
+    match is_done {
+        None => supervisor.run().await,
+        Some(is_done) => tokio::select! {
+            () = supervisor.run() => {}
+            () = is_done => tracing::info!("nothing is ordered and no nucleus takes us: nothing is left to stand in for"),
+        },
+    }
 }
 
 /// The last good configuration, or the defaults while the disk does not answer.

@@ -97,6 +97,7 @@ pub(super) fn connected(
             looked_up: first,
             name: Arc::new(OnceCell::new()),
         },
+        is_stand_in: start.guarded.is_some(),
     };
     let link = connected.clone();
     supervisor.start("nucleus-link", move || watches::nucleus_link(link.clone()));

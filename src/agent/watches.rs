@@ -7,14 +7,23 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::time::Duration;
 
 use super::board::Board;
 use super::context::Connected;
 use super::enforcement::Enforcement;
 use super::enforcer::EnforcerCommand;
-use crate::cloud::link::{LinkState, LinkWatch};
+use crate::cloud::link::{LinkState, Nucleus, ServerProcess};
 use crate::host::net::link_watch::LinkWatch as InterfaceWatch;
 use crate::host::netfilter::watch as nft_watch;
+use crate::host::processes::process_table;
+use crate::process::ProcessId;
+
+/// What the board says of a link that stands.
+pub(super) const CONNECTED: &str = "connected";
+/// From one look to the next whether the nucleus' process has ended, while it is not connected: a large one takes some
+/// tenths of a second to be gone.
+const BURIAL: Duration = Duration::from_millis(200);
 
 /// Has the kernel compared whenever somebody changed the packet filter, so that a flushed table is back at once; gives why it
 /// has ended.
@@ -58,31 +67,69 @@ fn found_late(what: &str, ended: io::Result<Infallible>) -> String {
 pub(super) async fn nucleus_link(connected: Connected) -> String {
     let introduce = async {
         connected.thing().await;
+        if connected.is_stand_in {
+            // The component is in a state that is the nucleus' own word: broken, or gone.
+            return;
+        }
         // Both nuclei take RUNNING; one that does not knows that we run anyway.
         if let Err(error) = connected.nucleus.say_running().await {
             let why = crate::error_text(&error);
             tracing::debug!("the nucleus did not take our state: {why}");
         }
     };
-    tokio::join!(
-        introduce,
-        show(connected.nucleus.link(), &connected.context.board)
-    );
+    tokio::join!(introduce, show(&connected.nucleus, &connected.context.board));
     "the client of the nucleus' IPC is gone".to_owned()
 }
 
-async fn show(mut link: LinkWatch, board: &Board) {
+async fn show(nucleus: &Nucleus, board: &Board) {
+    let mut link = nucleus.link();
+    let mut server = None;
     loop {
         let text = match link.state() {
-            LinkState::Connected => "connected".to_owned(),
+            LinkState::Connected => {
+                server = nucleus.server();
+                CONNECTED.to_owned()
+            }
             LinkState::Away { why: None } => "connecting".to_owned(),
             LinkState::Away { why: Some(why) } => format!("not connected: {why}"),
         };
-        board.update(|status| status.cloud.ipc = text);
-        if !link.changed().await {
+        let is_away = link.state() != LinkState::Connected;
+        board.update(|status| {
+            status.cloud.ipc = text;
+            status.cloud.orphan.take_if(|_| !is_away);
+        });
+        let change = tokio::select! {
+            change = link.changed() => change,
+            // Shown until something changes.
+            () = tell_orphan(server.filter(|_| is_away), board) => link.changed().await,
+        };
+        if !change {
             // What it said last is true no more, and nobody will say anything else.
             board.update(|status| status.cloud.ipc = "not connected: the client is gone".to_owned());
             return;
         }
+    }
+}
+
+/// Says on the board that the nucleus' process has ended, once it has; nothing where it is not known or lives. Its
+/// connections end before it does, and its number may be kept for a while by who does not bury it. The first process serves
+/// the socket where systemd listens for the nucleus, and never ends.
+async fn tell_orphan(server: Option<ServerProcess>, board: &Board) {
+    let Some(server) = server else {
+        return std::future::pending().await;
+    };
+    let process = ProcessId {
+        pid: server.pid,
+        start_ticks: server.start_ticks,
+    };
+    while !process_table::has_ended(process) {
+        tokio::time::sleep(BURIAL).await;
+    }
+    let text = format!("process {} of the nucleus that started us has ended", process.pid);
+    let mut known = None;
+    board.update(|status| known = status.cloud.orphan.replace(text.clone()));
+    // Each try to connect leads here anew.
+    if known.as_ref() != Some(&text) {
+        tracing::warn!("{text}: who is started by the next one takes over");
     }
 }

@@ -40,6 +40,12 @@ pub(super) fn log(level: &str, stream: LogStream) -> LogGuard {
     guard
 }
 
+/// Whether a guard is to stand by: for whoever a nucleus started, but where `EDGEWARDEN_GUARD=off` says that something else
+/// starts an agent again.
+pub(super) fn has_guard() -> bool {
+    lookup("SVCUID").is_some() && lookup("EDGEWARDEN_GUARD").as_deref() != Some("off")
+}
+
 /// Where every long turn of the thread that decides is to be told, if anywhere: a switch for tests and measurements.
 pub(super) fn turns_file() -> Option<PathBuf> {
     lookup("EDGEWARDEN_TURNS").map(PathBuf::from)

@@ -8,6 +8,7 @@ mod cells;
 mod connections;
 mod deployment;
 mod environment;
+mod guard;
 mod history;
 mod install;
 mod order_file;
@@ -82,6 +83,9 @@ enum CliCommand {
     Install(install::Arguments),
     /// Make the kernel hold what was ordered, without agent, cloud and network. The installed unit does this at boot.
     Restore(restore::Arguments),
+    /// Stand by: where nobody has run the agent for some seconds although one should be there, run it in place of the
+    /// component. `run` and the installed unit start this.
+    Guard(guard::Arguments),
     /// Print the JSON Schema of an order, or of what a command prints with --json.
     Schema(schema::Arguments),
     /// Remove everything Edgewarden left on this device: rules, frozen processes, the unit, state.
@@ -149,7 +153,8 @@ pub fn main() -> ExitCode {
         CliCommand::Release(arguments) => release::run(arguments, &socket),
         CliCommand::Deployment(arguments) => deployment::run(&arguments),
         CliCommand::Install(arguments) => install::run(&arguments),
-        CliCommand::Restore(arguments) => restore::run(&arguments),
+        CliCommand::Restore(arguments) => restore::run(&arguments, &socket),
+        CliCommand::Guard(arguments) => guard::run(&arguments, &socket),
         CliCommand::Schema(arguments) => schema::run(&arguments),
         CliCommand::Uninstall(arguments) => uninstall::run(&arguments, &socket),
     };

@@ -25,15 +25,15 @@ pub(super) struct Arguments {
     state: place::StateDirectory,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let _log = environment::log("warn", LogStream::Error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(&error))?;
-    let line = runtime.block_on(restore(&arguments.state.path, environment::development()))?;
+    let line = runtime.block_on(restore(&arguments.state.path, socket, environment::development()))?;
     out(&format!("{}\n", safe::safe(&line)))
 }
 
-async fn restore(directory: &Path, development: Development) -> Result<String, Failure> {
+async fn restore(directory: &Path, socket: &Path, development: Development) -> Result<String, Failure> {
     // Held to the end: an agent that starts meanwhile waits for it.
     let _lock = match lock(directory).await {
         Ok(Some(lock)) => Some(lock),
@@ -48,7 +48,7 @@ async fn restore(directory: &Path, development: Development) -> Result<String, F
     };
     let last_good = configuration::last_good(directory, development);
     let settings = configuration::settings(&last_good.config, None);
-    let (machine, (_handle, mailbox)) = (HostMachine::new(directory), mailbox());
+    let (machine, (_handle, mailbox)) = (HostMachine::new(directory).sheltered(socket), mailbox());
     let enforcer = Enforcer::restore_on(machine.clone(), settings, mailbox).await;
     let told = outcome(enforcer.state(), enforcer.freed());
     drop(enforcer);

@@ -12,6 +12,19 @@ use crate::quarantine::plan::Scope;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::{CutBecause, Phase, QuotaUse, Rejection, State};
 
+/// That nobody but the guard runs an agent, and whom it hears.
+fn guarded(since: Timestamp, hears: bool) -> String {
+    let heard = if hears {
+        "orders from the cloud are heard"
+    } else {
+        "orders from the cloud are NOT heard, only those of this command line"
+    };
+    format!(
+        "the component does NOT run (since {}); {heard}",
+        time(Some(since))
+    )
+}
+
 /// The status page.
 pub(super) fn status(status: &Status) -> String {
     let mut text = String::new();
@@ -25,6 +38,9 @@ pub(super) fn status(status: &Status) -> String {
     );
     if let Some(predecessor) = &status.predecessor {
         line("Took over", predecessor.clone());
+    }
+    if let Some(since) = status.guarded {
+        line("Guarded", guarded(since, status.cloud.channel_works));
     }
     enforcement(&status.enforcement, &mut line);
     let channel = if status.cloud.channel_works {

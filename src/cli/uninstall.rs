@@ -9,19 +9,22 @@ use crate::host::boot::unit;
 use crate::host::files;
 use crate::host::files::append_file;
 use crate::host::files::journal_file::TIME_NAME;
+use crate::host::files::shelter;
 use crate::host::files::state_directory::{self, LOCK};
+use crate::host::guard;
 use crate::host::netfilter::kernel::NftKernel;
 use crate::host::netfilter::nft::Nft;
 use crate::quarantine::history;
 use crate::quarantine::ruleset;
 
 /// What the agent keeps in the state directory; the lock last, because it is held.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "journal",
     TIME_NAME,
     "journal.damaged",
     "configuration.json",
     "last-report.json",
+    "endpoints.json",
     LOCK,
 ];
 
@@ -34,7 +37,16 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let places = arguments.installation.places();
     let state = places.state();
-    let lock = files::lock(&state.join(LOCK));
+    // Below another root there is another system, which does not run.
+    let is_here = arguments.installation.root.is_none();
+    let mut lock = files::lock(&state.join(LOCK));
+    // One that a nucleus started keeps its guard.
+    if is_here && (!matches!(lock, Ok(None)) || guard::is_guarded(&state)) {
+        guard::end(&state).map_err(|error| Failure::new(&error))?;
+        if matches!(lock, Ok(None)) {
+            lock = files::lock(&state.join(LOCK));
+        }
+    }
     if matches!(lock, Ok(None)) {
         return Err(Failure {
             text: "the agent is running: stop it first, or it puts its rules back".into(),
@@ -42,8 +54,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         });
     }
     let mut failures = Vec::new();
-    // Below another root there is another system, which does not run.
-    if arguments.installation.root.is_none() {
+    if is_here {
         failures.extend(thaw::thaw(&state));
         match remove_rules() {
             Ok(()) => say("removed the tables edgewarden, if they were there"),
@@ -56,7 +67,12 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     }
     if failures.is_empty() {
         failures.extend(remove_state(&state));
-        if arguments.installation.root.is_none() {
+        if is_here {
+            failures.extend(
+                shelter::clear(socket)
+                    .err()
+                    .map(|error| crate::error_text(&error)),
+            );
             failures.extend(files::remove(socket).err().map(|error| crate::error_text(&error)));
         }
     }
@@ -86,7 +102,7 @@ fn remove_rules() -> Result<(), String> {
 
 /// Removes the unit and the copies of this program; gives what is still there.
 fn forget_unit(places: &BootServicePaths) -> Vec<String> {
-    if places.is_live() && places.unit().exists() {
+    if places.is_live() && places.unit(unit::RESTORE).exists() {
         // It did its work at boot; one that was never started is not there to be stopped.
         let _not_started = systemctl::stop(unit::NAME);
     }

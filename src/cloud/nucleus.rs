@@ -7,6 +7,7 @@
 use std::net::Ipv6Addr;
 
 use greengrass_ipc::{Client, ConfigurationUpdate, IpcError, Subscription};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::link::{CloudError, Nucleus};
@@ -23,7 +24,8 @@ const MAX_EXCEPTIONS_TEXT: usize = 16_384;
 const MAX_REGION: usize = 32;
 
 /// Endpoints of the nucleus' own configuration. What it does not tell, or tells so that it makes no sense, is left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct NucleusEndpoints {
     /// Host name of the IoT data endpoint.
     pub(crate) data: Option<String>,

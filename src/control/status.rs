@@ -25,6 +25,10 @@ pub struct ConfigurationStatus {
 pub struct CloudStatus {
     /// `connected`, or why not.
     pub ipc: String,
+    /// Why the nucleus that started this agent will never speak with it again: its process has ended. Whoever is started
+    /// by another one takes over at once. Absent while that is not known.
+    #[serde(default)]
+    pub orphan: Option<String>,
     /// Whether the last shadow request was answered.
     pub channel_works: bool,
     /// When it last was.
@@ -116,6 +120,9 @@ pub struct Status {
     /// What became of an agent that was deaf and held the state directory; absent where there was none.
     #[serde(default)]
     pub predecessor: Option<String>,
+    /// Since when the component does not run, and the guard's agent answers in its place; absent where a nucleus started it.
+    #[serde(default)]
+    pub guarded: Option<Timestamp>,
     /// `enforce` or `observe`.
     pub mode: String,
     /// Orders and what the kernel was proven to do about them.

@@ -5,7 +5,9 @@
 pub(crate) mod boot;
 pub mod capture;
 pub(crate) mod clock;
+pub(crate) mod end;
 pub(crate) mod files;
+pub(crate) mod guard;
 pub(crate) mod log;
 pub mod net;
 pub(crate) mod netfilter;

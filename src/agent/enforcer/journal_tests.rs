@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::host::files::journal_file::JournalFile;
+use crate::host::files::shelter::Shelter;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::Authority;
 
@@ -34,7 +35,7 @@ fn journal(id: &str, clock: KeptTime) -> Journal<'static> {
 /// What a restart finds.
 async fn found(directory: &Path) -> (JournalKeeper<JournalFile>, Option<KeptTime>) {
     let disk = JournalFile::disk();
-    let (keeper, found) = JournalKeeper::open(JournalFile::new(directory, disk)).await;
+    let (keeper, found) = JournalKeeper::open(JournalFile::new(directory, disk, Shelter::default())).await;
     let JournalFound::Whole(found) = found else {
         panic!("it was written whole");
     };

@@ -6,17 +6,15 @@ use std::time::Duration;
 use super::history::{HistoryDisk, HistoryKeeper};
 use crate::host::clock::HostClock;
 use crate::host::files::journal_file::JournalFile;
+use crate::host::files::shelter::Shelter;
 use crate::host::net::severing::HostSockets;
 use crate::host::netfilter::filter::KernelFilter;
 use crate::host::processes::hands::HostProcesses;
 use crate::host::worker::Worker;
 use crate::quarantine::ports::{Machine, Parts};
 
-/// The nucleus kills a component that does not end; the last record is worth half a second of that time.
-const LAST_LIMIT: Duration = Duration::from_millis(500);
-
-/// What is ordered is worth more: without its journal it ends with the agent, and a disk that tidies up takes a while.
-const LAST_JOURNAL_LIMIT: Duration = Duration::from_secs(3);
+/// A component that is told to stop ends within a second; what is late on disk is worth less than half of that.
+const LAST_LIMIT: Duration = Duration::from_millis(400);
 
 /// This device, with its state directory. Clones share the threads that write: what a successor writes comes after what its
 /// predecessor wrote.
@@ -25,6 +23,7 @@ pub struct HostMachine {
     state_directory: PathBuf,
     journal: Worker,
     history: Worker<HistoryDisk>,
+    shelter: Shelter,
 }
 
 impl HostMachine {
@@ -34,14 +33,34 @@ impl HostMachine {
             state_directory: state_directory.to_owned(),
             journal: JournalFile::disk(),
             history: HistoryKeeper::disk(),
+            shelter: Shelter::default(),
         }
     }
 
-    /// Waits until the journal and the last record of an enforcer that has ended are on disk, but not for long.
+    /// The same, with a place for a journal that is late when the process ends: beside the control socket.
+    #[must_use]
+    pub fn sheltered(self, control_socket: &Path) -> Self {
+        Self {
+            shelter: Shelter::beside(control_socket),
+            ..self
+        }
+    }
+
+    /// Waits until the journal and the last record of an enforcer that has ended are on disk, but not for long. A journal that
+    /// is late is kept in memory for whoever comes next.
     pub async fn last_words(&self) {
-        let journal = self.journal.ask_within(LAST_JOURNAL_LIMIT, |()| ());
-        // Late or not: there is nothing more to do.
+        let journal = self.journal.ask_within(LAST_LIMIT, |()| ());
         let _late = tokio::join!(journal, self.history.ask_within(LAST_LIMIT, |_| ()));
+        match self.shelter.keep() {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("the disk is late with the journal: it is kept in memory for the next agent");
+            }
+            Err(error) => tracing::error!(
+                "{}: what was ordered last does not survive a restart",
+                crate::error_text(&error)
+            ),
+        }
     }
 }
 
@@ -58,7 +77,7 @@ impl Machine for HostMachine {
             filter: KernelFilter::default(),
             processes: HostProcesses::new(&self.state_directory),
             sockets: HostSockets::default(),
-            journal: JournalFile::new(&self.state_directory, self.journal),
+            journal: JournalFile::new(&self.state_directory, self.journal, self.shelter),
             history: HistoryKeeper::new(&self.state_directory, self.history),
             clock: HostClock,
         }

@@ -23,6 +23,9 @@ pub(super) struct Note {
     pub(super) control_socket: PathBuf,
     /// The socket of the nucleus that started it; absent when none did.
     pub(super) nucleus: Option<PathBuf>,
+    /// Whether the guard started it, in place of one that no nucleus starts.
+    #[serde(default)]
+    pub(super) guarded: bool,
 }
 
 /// Who holds the lock.
@@ -66,6 +69,7 @@ pub(super) fn sign(
     directory: &Path,
     control_socket: PathBuf,
     nucleus: Option<PathBuf>,
+    guarded: bool,
 ) -> Result<(), String> {
     let pid = std::process::id();
     let start_ticks = process_table::start_ticks(pid).ok_or("our own process cannot be seen in /proc")?;
@@ -73,6 +77,7 @@ pub(super) fn sign(
         process: ProcessId { pid, start_ticks },
         control_socket,
         nucleus,
+        guarded,
     };
     let bytes = serde_json::to_vec(&note).map_err(|error| crate::error_text(&error))?;
     files::overwrite(&directory.join(state_directory::LOCK), &bytes)
@@ -125,7 +130,7 @@ mod tests {
             "not signed"
         );
         let socket = PathBuf::from("/run/control.sock");
-        sign(directory.path(), socket.clone(), None).unwrap();
+        sign(directory.path(), socket.clone(), None, false).unwrap();
         let Holder::Agent(note) = held() else {
             panic!("signed");
         };

@@ -5,8 +5,9 @@
 //! that is stopped, hangs, or was left behind by a nucleus that died holds the lock for ever and obeys nobody: it is told to
 //! end, and then made to. The journal says what goes on, as after any end.
 //! Invariants: nothing here blocks the thread; only an agent is signalled, through its pidfd and start time (`holder`); it
-//! was found deaf by every look for a stated time (`suspicion`); whoever takes over for want of a nucleus has one, so two
-//! agents do not end each other in turn. Absent: a cure for an enforcer that fails in each of them alike.
+//! was found deaf by every look for a stated time (`suspicion`), or says itself that its nucleus has ended; whoever takes
+//! over for want of a nucleus has one, so two agents do not end each other in turn. One that the guard started
+//! (`host::guard`) makes room for whoever a nucleus starts, at once, and takes over from nobody else. Absent: a cure for an enforcer that fails in each of them alike.
 
 mod holder;
 mod predecessor;
@@ -30,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The same while the disk does not answer.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// The variables by which a nucleus tells a component whose it is.
-const NUCLEUS_SOCKET: &str = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT";
+pub(super) const NUCLEUS_SOCKET: &str = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT";
 
 /// What was had of the state directory.
 pub(super) struct Owned {
@@ -40,30 +41,51 @@ pub(super) struct Owned {
     pub(super) predecessor: Option<String>,
 }
 
-/// Waits until the directory is ours, or cannot be. `disk` is where whatever blocks is done.
-pub(super) async fn own(start: &Start, lookup: impl Fn(&str) -> Option<String>, disk: &Worker) -> Owned {
+/// Waits until the directory is ours, or cannot be; none when we are the guard's, and another agent is there. `disk` is where
+/// whatever blocks is done.
+pub(super) async fn own(
+    start: &Start,
+    lookup: impl Fn(&str) -> Option<String>,
+    disk: &Worker,
+) -> Option<Owned> {
     let nucleus = lookup(NUCLEUS_SOCKET).map(PathBuf::from);
     let mut successor = Successor {
         directory: &start.state_directory,
         control_socket: &start.control_socket,
+        guarded: start.guarded.is_some(),
         disk,
         predecessor: Predecessor::new(lookup),
         silent: None,
         said: None,
     };
-    let lock = successor.wait().await;
+    let lock = match successor.wait().await {
+        Outcome::Ours(lock) => Some(lock),
+        Outcome::WithoutLock => None,
+        Outcome::NotNeeded => return None,
+    };
     if lock.is_some() {
         successor.sign(nucleus).await;
     }
-    Owned {
+    Some(Owned {
         lock,
         predecessor: successor.predecessor.epitaph(),
-    }
+    })
+}
+
+/// What the wait came to.
+enum Outcome {
+    Ours(FileLock),
+    /// It cannot be had, and nobody is known to have it.
+    WithoutLock,
+    /// We stand in for an agent, and one is there.
+    NotNeeded,
 }
 
 struct Successor<'a, L> {
     directory: &'a Path,
     control_socket: &'a Path,
+    /// Whether we only stand in for an agent that a nucleus starts.
+    guarded: bool,
     disk: &'a Worker,
     predecessor: Predecessor<L>,
     /// Since when the disk has not answered.
@@ -73,11 +95,23 @@ struct Successor<'a, L> {
 }
 
 impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
-    async fn wait(&mut self) -> Option<FileLock> {
+    async fn wait(&mut self) -> Outcome {
         loop {
             let pause = match self.attempt().await {
-                Ok(Attempt::Ours(lock)) => return Some(lock),
+                // One that could not have the lock, because its disk hung, is there all the same.
+                Ok(Attempt::Ours(_)) if self.guarded && self.is_answered().await => {
+                    tracing::info!("an agent answers: no other one is needed");
+                    return Outcome::NotNeeded;
+                }
+                Ok(Attempt::Ours(lock)) => return Outcome::Ours(lock),
+                Ok(Attempt::Held(Holder::Agent(note))) if self.guarded && !note.guarded => {
+                    tracing::info!("process {} is an agent: no other one is needed", note.process.pid);
+                    return Outcome::NotNeeded;
+                }
                 Ok(Attempt::Held(Holder::Agent(note))) => {
+                    if note.guarded && !self.guarded {
+                        self.predecessor.relieve(&note).await;
+                    }
                     if !self.predecessor.is_told_to_end() {
                         let (path, pid) = (self.path(), note.process.pid);
                         self.say(format!(
@@ -91,7 +125,7 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
                              do nothing any more; going on without the lock",
                             note.process.pid
                         );
-                        return None;
+                        return Outcome::WithoutLock;
                     }
                     PAUSE
                 }
@@ -105,21 +139,29 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
                 }
                 Ok(Attempt::NoPlace(error)) => {
                     tracing::error!("{}: orders will not survive a restart", crate::error_text(&error));
-                    return None;
+                    return Outcome::WithoutLock;
                 }
                 Ok(Attempt::NoLock(error)) => {
                     tracing::error!("{}", crate::error_text(&error));
-                    return None;
+                    return Outcome::WithoutLock;
                 }
                 Err(why) => {
                     if self.is_given_up() && self.is_alone(&why).await {
-                        return None;
+                        return Outcome::WithoutLock;
                     }
                     LONG_PAUSE
                 }
             };
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether an agent answers where we would.
+    async fn is_answered(&self) -> bool {
+        !matches!(
+            self.predecessor.ask(self.control_socket, None).await,
+            Answer::None { .. }
+        )
     }
 
     async fn attempt(&mut self) -> Result<Attempt, String> {
@@ -166,9 +208,10 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
 
     async fn sign(&self, nucleus: Option<PathBuf>) {
         let (directory, socket) = (self.directory.to_owned(), self.control_socket.to_owned());
+        let guarded = self.guarded;
         let signed = self
             .disk
-            .run(move || holder::sign(&directory, socket, nucleus))
+            .run(move || holder::sign(&directory, socket, nucleus, guarded))
             .await;
         let signed = signed.unwrap_or_else(|error| Err(crate::error_text(&error)));
         if let Err(why) = signed {

@@ -25,6 +25,9 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 /// The same with connecting, which has no limit of its own.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// How long a nucleus that has just started us usually takes to accept us, with room for a busy one; later is seen at the
+/// next look.
+const ACCEPT_LIMIT: Duration = Duration::from_millis(500);
 /// How long it may take to end orderly.
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// How long a killed process may take to be gone; longer is one that hangs in the kernel.
@@ -103,6 +106,18 @@ impl<L: Fn(&str) -> Option<String>> Predecessor<L> {
         Some(text)
     }
 
+    /// Tells one that stands in for us to make room, unless that was done.
+    pub(super) async fn relieve(&mut self, note: &Note) {
+        let is_told = self
+            .ending
+            .as_ref()
+            .is_some_and(|ending| ending.process == note.process);
+        if !is_told {
+            self.tell_to_end(note, "stood in for the component".to_owned())
+                .await;
+        }
+    }
+
     /// Looks at it when that is due, and does what follows.
     pub(super) async fn face(&mut self, note: &Note) -> Verdict {
         if self
@@ -141,7 +156,11 @@ impl<L: Fn(&str) -> Option<String>> Predecessor<L> {
                 kind: Deafness::Enforcer,
                 why,
             },
-            Said::Away(_) if !self.nucleus_takes_us() => Look::Hears,
+            Said::Away(_) | Said::Orphan(_) if !self.nucleus_takes_us().await => Look::Hears,
+            Said::Orphan(why) => Look::Deaf {
+                kind: Deafness::Abandoned,
+                why: format!("hears nothing of the nucleus that takes us ({why})"),
+            },
             Said::Away(ipc) => Look::Deaf {
                 kind: Deafness::Orphan,
                 why: format!("hears nothing of the nucleus that takes us ({ipc})"),
@@ -166,13 +185,23 @@ impl<L: Fn(&str) -> Option<String>> Predecessor<L> {
         })
     }
 
-    /// Whether a nucleus started us, and has accepted us on a connection of our own, which is begun by the first question.
-    fn nucleus_takes_us(&mut self) -> bool {
+    /// Whether a nucleus started us, and has accepted us on a connection of our own, which is begun by the first question
+    /// and waited for a little.
+    async fn nucleus_takes_us(&mut self) -> bool {
         if self.nucleus.is_none() {
             self.nucleus = Nucleus::connect(&self.lookup).ok();
         }
-        let nucleus = self.nucleus.as_ref();
-        nucleus.is_some_and(|nucleus| nucleus.link().state() == LinkState::Connected)
+        let Some(nucleus) = &self.nucleus else {
+            return false;
+        };
+        let mut link = nucleus.link();
+        let accepted = async {
+            while link.state() != LinkState::Connected && link.changed().await {}
+            link.state() == LinkState::Connected
+        };
+        tokio::time::timeout(ACCEPT_LIMIT, accepted)
+            .await
+            .unwrap_or(false)
     }
 
     async fn tell_to_end(&mut self, note: &Note, why: String) {

@@ -44,6 +44,8 @@ pub(super) enum Deafness {
     Unreachable,
     Enforcer,
     Orphan,
+    /// The nucleus that started it has ended, and the next one takes us.
+    Abandoned,
 }
 
 impl Deafness {
@@ -53,6 +55,8 @@ impl Deafness {
             Self::Unreachable => UNREACHABLE,
             Self::Enforcer => ENFORCER,
             Self::Orphan => ORPHAN,
+            // Nothing is in doubt: who waited would only leave the device deaf.
+            Self::Abandoned => Duration::ZERO,
         }
     }
 }
@@ -63,6 +67,8 @@ pub(super) enum Said {
     Connected,
     /// Its link to the nucleus is away, for this reason.
     Away(String),
+    /// The same, and for good: the nucleus' process has ended.
+    Orphan(String),
     /// Its enforcer does not do its work, in its own words.
     EnforcerGone(String),
 }
@@ -83,8 +89,14 @@ pub(super) fn said(status: &Value) -> Said {
     }
     match status.pointer("/cloud/ipc").and_then(Value::as_str) {
         Some("connected") => Said::Connected,
+        _ if let Some(why) = orphan(status) => Said::Orphan(why),
         other => Said::Away(other.unwrap_or("nothing").to_owned()),
     }
+}
+
+fn orphan(status: &Value) -> Option<String> {
+    let why = status.pointer("/cloud/orphan")?.as_str()?;
+    Some(why.to_owned())
 }
 
 /// What the looks so far come to.
@@ -155,6 +167,7 @@ mod tests {
     #[test]
     fn each_reason_has_its_patience_and_the_most_patient_counts() {
         let always = |kind| verdict(std::iter::repeat_n(deaf(kind), 200));
+        assert_eq!(always(Deafness::Abandoned), Some(0), "at the first look");
         assert_eq!(always(Deafness::Mute), Some(10));
         assert_eq!(always(Deafness::Orphan), Some(15));
         assert_eq!(always(Deafness::Enforcer), Some(30));
@@ -216,5 +229,8 @@ mod tests {
         let refused = "not connected: the nucleus refused us";
         assert_eq!(status(refused, json!([])), Said::Away(refused.to_owned()));
         assert!(matches!(said(&Value::Null), Said::Away(_)));
+        let orphan = |ipc: &str| said(&json!({"cloud": {"ipc": ipc, "orphan": "process 7 has ended"}}));
+        assert_eq!(orphan(refused), Said::Orphan("process 7 has ended".to_owned()));
+        assert_eq!(orphan("connected"), Said::Connected);
     }
 }

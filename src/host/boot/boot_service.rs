@@ -18,14 +18,11 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::{copies, unit};
+use super::copies;
+use super::unit::{self, BOOTED, UNITS, Unit};
 use crate::host::files::state_directory;
 use crate::host::files::{self, FileError};
 
-/// Where systemd looks for the administrator's units.
-const UNITS: &str = "/etc/systemd/system";
-/// Exists when systemd is the running service manager (`sd_booted(3)`).
-const BOOTED: &str = "/run/systemd/system";
 /// Name of the copy of this program; the artifact's folder may be gone, or not mounted at boot, and the copy that runs
 /// changes its place with each version.
 const PROGRAM: &str = "edgewarden";
@@ -104,8 +101,8 @@ impl BootServicePaths {
         self.real(&self.state)
     }
 
-    pub(crate) fn unit(&self) -> PathBuf {
-        self.real(&Path::new(UNITS).join(unit::NAME))
+    pub(crate) fn unit(&self, unit: Unit) -> PathBuf {
+        self.real(&Path::new(UNITS).join(unit.name))
     }
 
     /// Whether systemd runs here, so that it must be told of changes.
@@ -135,17 +132,20 @@ impl BootServicePaths {
         if !self.has_systemd() {
             return Ok(InstallOutcome::NoSystemd);
         }
-        let text = self.unit_text()?;
-        let unit = self.unit();
-        if fs::read_link(&unit).is_ok_and(|target| target == Path::new("/dev/null")) {
+        let place = self.state_in_a_unit()?;
+        let is_masked =
+            |unit| fs::read_link(self.unit(unit)).is_ok_and(|target| target == Path::new("/dev/null"));
+        if is_masked(unit::RESTORE) {
             return Ok(InstallOutcome::Masked);
         }
         if is_noexec {
             let path = state.to_owned();
             return Err(BootServiceError::NoExec { path });
         }
-        changed |= write_unit(&unit, &text)?;
-        changed |= link(&self.wanted())?;
+        for unit in unit::ALL.into_iter().filter(|unit| !is_masked(*unit)) {
+            changed |= write_unit(&self.unit(unit), &(unit.text)(place))?;
+            changed |= link(&self.wanted(unit), unit)?;
+        }
         Ok(InstallOutcome::Ready { changed })
     }
 
@@ -156,11 +156,15 @@ impl BootServicePaths {
     /// Everything that could not be removed.
     pub(crate) fn remove(&self) -> Result<bool, Vec<BootServiceError>> {
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
-        let (unit, wanted, program) = (self.unit(), self.wanted(), self.state().join(PROGRAM));
-        let masked = fs::read_link(&unit).is_ok();
-        let changed = is_there(&wanted) || (is_there(&unit) && !masked);
-        let mut paths = vec![files::temporary(&wanted), wanted, files::temporary(&unit)];
-        paths.extend((!masked).then_some(unit));
+        let program = self.state().join(PROGRAM);
+        let (mut changed, mut paths) = (false, Vec::new());
+        for unit in unit::ALL {
+            let (wanted, unit) = (self.wanted(unit), self.unit(unit));
+            let masked = fs::read_link(&unit).is_ok();
+            changed |= is_there(&wanted) || (is_there(&unit) && !masked);
+            paths.extend([files::temporary(&wanted), wanted, files::temporary(&unit)]);
+            paths.extend((!masked).then_some(unit));
+        }
         // Behind a link there are somebody else's files.
         let stranger = state_directory::check(&self.state()).err();
         if stranger.is_none() {
@@ -179,21 +183,23 @@ impl BootServicePaths {
         if !failures.is_empty() {
             return Err(failures);
         }
-        if let Some(directory) = self.wanted().parent().filter(|_| changed) {
-            // Ours if it is empty now; with other units in it, theirs.
-            let _in_use = files::remove_directory(directory);
+        for wanted in unit::ALL.map(|unit| self.wanted(unit)) {
+            if let Some(directory) = wanted.parent().filter(|_| changed) {
+                // Ours if it is empty now; with other units in it, theirs.
+                let _in_use = files::remove_directory(directory);
+            }
         }
         Ok(changed)
     }
 
-    fn wanted(&self) -> PathBuf {
-        let directory = format!("{}.wants", unit::WANTED_BY);
-        self.real(&Path::new(UNITS).join(directory).join(unit::NAME))
+    fn wanted(&self, unit: Unit) -> PathBuf {
+        let directory = format!("{}.wants", unit.wanted_by);
+        self.real(&Path::new(UNITS).join(directory).join(unit.name))
     }
 
-    fn unit_text(&self) -> Result<String, BootServiceError> {
+    fn state_in_a_unit(&self) -> Result<&str, BootServiceError> {
         let state = self.state.to_str().filter(|path| unit::is_plain(path));
-        state.map(unit::text).ok_or_else(|| BootServiceError::Path {
+        state.ok_or_else(|| BootServiceError::Path {
             path: self.state.clone(),
         })
     }
@@ -266,8 +272,8 @@ fn write_unit(path: &Path, text: &str) -> Result<bool, BootServiceError> {
 }
 
 /// Enables the unit; gives whether it was not.
-fn link(path: &Path) -> Result<bool, BootServiceError> {
-    let target = Path::new("..").join(unit::NAME);
+fn link(path: &Path, unit: Unit) -> Result<bool, BootServiceError> {
+    let target = Path::new("..").join(unit.name);
     make_unit_directory(path)?;
     // Whoever can change the directory can disable the unit.
     state_directory::check(path.parent().unwrap_or(path))?;

@@ -49,6 +49,14 @@ pub(crate) fn daemon_reload() -> Result<(), SystemctlError> {
     run(&["daemon-reload"])
 }
 
+/// Starts a unit without waiting until it runs.
+///
+/// # Errors
+/// [`SystemctlError`], also when there is no such unit or it is masked.
+pub(crate) fn start(unit: &str) -> Result<(), SystemctlError> {
+    run(&["start", "--no-block", unit])
+}
+
 /// Ends a unit that is to be removed.
 ///
 /// # Errors

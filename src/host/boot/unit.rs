@@ -1,6 +1,6 @@
-//! The text of the unit that restores isolation before the network comes up. Pure.
+//! The texts of our units: isolation that is restored before the network comes up, and the guard.
 //!
-//! In: the state directory. Out: a systemd unit. Why each line is there:
+//! In: the state directory. Out: systemd units. Why each line of the first is there:
 //!
 //! * `DefaultDependencies=no`, `Before=network-pre.target`: network managers order themselves after that target, so no
 //!   interface is up before the rules are. `Wants=` because nothing else may pull it in.
@@ -12,12 +12,81 @@
 //!   `CAP_NET_ADMIN`, `CAP_KILL`, `CAP_SYS_PTRACE` (which process runs which program) and `CAP_SYS_RESOURCE` (the mark
 //!   on a stopped process). The kernel loads modules of the packet filter by itself.
 
+use std::path::Path;
+
 pub(crate) const NAME: &str = "edgewarden-restore.service";
+pub(crate) const GUARD_NAME: &str = "edgewarden-guard.service";
+/// Where systemd looks for the administrator's units.
+pub(crate) const UNITS: &str = "/etc/systemd/system";
+/// Exists when systemd is the running service manager (`sd_booted(3)`).
+pub(crate) const BOOTED: &str = "/run/systemd/system";
 /// The target that starts it, as an `[Install]` section would say.
-pub(crate) const WANTED_BY: &str = "sysinit.target";
+const WANTED_BY: &str = "sysinit.target";
+/// The same for the guard, which wants nothing of the boot.
+const GUARD_WANTED_BY: &str = "multi-user.target";
+
+/// A unit of ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unit {
+    pub(crate) name: &'static str,
+    /// The target that starts it, as an `[Install]` section would say.
+    pub(crate) wanted_by: &'static str,
+    pub(crate) text: fn(state: &str) -> String,
+}
+
+/// Restores isolation before the network.
+pub(crate) const RESTORE: Unit = Unit {
+    name: NAME,
+    wanted_by: WANTED_BY,
+    text,
+};
+/// Stands by while no nucleus starts an agent. Of no sandbox: the agent that it starts is the component's.
+pub(crate) const GUARD: Unit = Unit {
+    name: GUARD_NAME,
+    wanted_by: GUARD_WANTED_BY,
+    text: guard_text,
+};
+/// All of them.
+pub(crate) const ALL: [Unit; 2] = [RESTORE, GUARD];
+
+/// Whether the running systemd has a unit for the guard that may be started.
+pub(crate) fn guard_is_installed() -> bool {
+    let unit = Path::new(UNITS).join(GUARD_NAME);
+    Path::new(BOOTED).is_dir() && unit.symlink_metadata().is_ok_and(|found| found.is_file())
+}
+
+/// The guard's unit. It is outside the component's cgroup, which both nuclei end with the component, and comes back whatever
+/// ends it.
+fn guard_text(state: &str) -> String {
+    format!(
+        "\
+# Written by `edgewarden install`, which the component's install step runs; removed by `edgewarden uninstall`.
+# Masking it (systemctl mask {GUARD_NAME}) is respected; an edit is not.
+[Unit]
+Description=Edgewarden: obeys and keeps lifelines fresh while the component does not run
+RequiresMountsFor={state}
+ConditionFileIsExecutable={state}/edgewarden
+After={NAME}
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={state}/edgewarden guard --state-dir {state}
+Restart=always
+RestartSec=3
+TimeoutStopSec=10
+UMask=0077
+NoNewPrivileges=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+
+[Install]
+WantedBy={GUARD_WANTED_BY}
+"
+    )
+}
 
 /// The unit for this state directory, whose characters need no quoting.
-pub(crate) fn text(state: &str) -> String {
+fn text(state: &str) -> String {
     format!(
         "\
 # Written by `edgewarden install`, which the component's install step runs; removed by `edgewarden uninstall`.
@@ -79,6 +148,15 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}");
         }
         assert!(!text.contains("/var/lib"));
+        let guard = guard_text("/data/edge");
+        for line in [
+            "ConditionFileIsExecutable=/data/edge/edgewarden",
+            "ExecStart=/data/edge/edgewarden guard --state-dir /data/edge",
+            "Restart=always",
+        ] {
+            assert!(guard.lines().any(|found| found == line), "{line}");
+        }
+        assert!(!guard.contains("/var/lib"));
     }
 
     #[test]

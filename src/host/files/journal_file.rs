@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
+use super::shelter::Shelter;
 use super::{FileError, read, replace, set_aside};
 use crate::error_text;
 use crate::host::worker::{Worker, WorkerError};
@@ -30,16 +31,19 @@ const READ_LIMIT: Duration = Duration::from_secs(60);
 pub struct JournalFile {
     path: PathBuf,
     disk: Worker,
+    /// Where the newest is kept when it is late at the end.
+    shelter: Shelter,
     /// The answer of the write that was late.
     late: Option<oneshot::Receiver<Result<(), FileError>>>,
 }
 
 impl JournalFile {
     /// Nothing is touched before the first question. Whoever has the same `disk` writes after what was written before.
-    pub(crate) fn new(state_directory: &Path, disk: Worker) -> Self {
+    pub(crate) fn new(state_directory: &Path, disk: Worker, shelter: Shelter) -> Self {
         Self {
             path: state_directory.join(NAME),
             disk,
+            shelter,
             late: None,
         }
     }
@@ -65,6 +69,20 @@ impl JournalFile {
         format!("{}: {}", self.path.display(), error_text(error))
     }
 
+    /// Writes, and tells the shelter when that is done.
+    fn writing(
+        &self,
+        journal: Arc<Journal<'static>>,
+    ) -> impl FnOnce(&mut ()) -> Result<(), FileError> + Send + use<> {
+        let (path, shelter) = (self.path.clone(), self.shelter.clone());
+        let number = shelter.begin(&journal);
+        move |()| {
+            replace(&path, &journal::encode(&journal))?;
+            shelter.done(number);
+            Ok(())
+        }
+    }
+
     fn late(&self) -> WriteOutcome {
         WriteOutcome::Late(format!(
             "{}: the disk has not answered within {} s",
@@ -76,15 +94,26 @@ impl JournalFile {
 
 impl JournalStore for JournalFile {
     async fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
-        self.ask(READ_LIMIT, read).await
+        let shelter = self.shelter.clone();
+        let Some(kept) = self
+            .ask(WRITE_LIMIT, move |_| Ok(shelter.found()))
+            .await
+            .ok()
+            .flatten()
+        else {
+            return self.ask(READ_LIMIT, read).await;
+        };
+        let (path, shelter, written) = (self.path.clone(), self.shelter.clone(), kept.clone());
+        // Later writes come after it, and nothing that is ordered waits for it.
+        let _written_later = self.disk.begin(move |()| match replace(&path, &written) {
+            Ok(()) => shelter.forget(),
+            Err(error) => tracing::error!("{}", error_text(&error)),
+        });
+        Ok(Some(kept))
     }
 
     async fn replace(&mut self, journal: Arc<Journal<'static>>) -> WriteOutcome {
-        let path = self.path.clone();
-        let mut answer = match self
-            .disk
-            .begin(move |()| replace(&path, &journal::encode(&journal)))
-        {
+        let mut answer = match self.disk.begin(self.writing(journal)) {
             Ok(answer) => answer,
             Err(error) => return WriteOutcome::Failed(self.about(&error)),
         };
@@ -112,10 +141,10 @@ impl JournalStore for JournalFile {
     }
 
     fn leave(&mut self, journal: Arc<Journal<'static>>) {
-        let path = self.path.clone();
+        let write = self.writing(journal);
         // A disk that is that far behind has no place for it either.
         let _unwritten = self.disk.begin(move |()| {
-            if let Err(error) = replace(&path, &journal::encode(&journal)) {
+            if let Err(error) = write(&mut ()) {
                 tracing::error!("{}", error_text(&error));
             }
         });

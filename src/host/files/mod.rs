@@ -13,6 +13,7 @@ pub(crate) mod drop_directory;
 pub(crate) mod foreign;
 pub(crate) mod journal_file;
 pub(crate) mod lock_holder;
+pub(crate) mod shelter;
 pub(crate) mod state_directory;
 
 use std::fs::{self, File, OpenOptions};
@@ -126,6 +127,25 @@ fn take(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
 /// [`FileError::Write`] and [`FileError::Untrusted`]; the old content is then still there.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_with(path, 0o600, |file| file.write_all(bytes))
+}
+
+/// Replaces `path` by `bytes`, for as long as the machine runs: whole at any moment, and not waited for on a disk.
+///
+/// # Errors
+/// As [`replace`].
+pub(crate) fn replace_in_memory(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    state_directory::check(directory_of(path))?;
+    let temporary = temporary(path);
+    let _left_behind = fs::remove_file(&temporary);
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary);
+    let written = file
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(unwritten(path))
 }
 
 /// Replaces `path` by what `write` writes, with these permissions; otherwise as [`replace`].
@@ -247,6 +267,36 @@ pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not used")] nix::
 /// # Errors
 /// [`FileError::Write`] and [`FileError::Untrusted`].
 pub(crate) fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
+    let file = open_lock(path, true)?;
+    match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(FileLock(lock))),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(unwritten(path)(error.into())),
+    }
+}
+
+/// Waits until nobody holds a file locked, for as long as that takes. Nothing is made where there is none.
+///
+/// # Errors
+/// [`FileError::Write`] and [`FileError::Untrusted`].
+pub(crate) fn wait_for_lock(path: &Path) -> Result<(), FileError> {
+    let mut file = open_lock(path, false)?;
+    loop {
+        match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive) {
+            Ok(_free) => return Ok(()),
+            Err((again, nix::errno::Errno::EINTR)) => file = again,
+            Err((_, error)) => return Err(unwritten(path)(error.into())),
+        }
+    }
+}
+
+/// Whether both are the same file, under whatever names.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+fn open_lock(path: &Path, make: bool) -> Result<File, FileError> {
     state_directory::check(directory_of(path))?;
     let mut options = OpenOptions::new();
     options
@@ -255,7 +305,7 @@ pub(crate) fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     let opened = match options.open(path) {
         // Only then: on a frozen file system the word alone would wait.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
             options.create(true).truncate(false).open(path)
         }
         opened => opened,
@@ -266,11 +316,7 @@ pub(crate) fn lock(path: &Path) -> Result<Option<FileLock>, FileError> {
     if let Some(why) = state_directory::distrust_file(&found) {
         return Err(untrusted(path, why));
     }
-    match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(FileLock(lock))),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, error)) => Err(unwritten(path)(error.into())),
-    }
+    Ok(file)
 }
 
 /// Writes over what stands in a file that is there. A note for as long as the machine runs: neither whole after a crash nor

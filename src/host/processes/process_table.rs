@@ -116,6 +116,11 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_ticks)
 }
 
+/// Whether that very process has ended: it is gone, is not buried yet, or its number is another's.
+pub(crate) fn has_ended(id: ProcessId) -> bool {
+    stat(id.pid).is_none_or(|stat| stat.start_ticks != id.start_ticks || stat.has_ended())
+}
+
 /// The number given last in this pid namespace, to a process or a thread.
 pub(crate) fn newest() -> Option<u32> {
     read_text("/proc/loadavg")?
@@ -343,7 +348,19 @@ mod tests {
         for outcome in [thaw(id), freeze(id), kill(id)] {
             assert!(matches!(outcome, Err(SignalError::Gone(_))), "{outcome:?}");
         }
+        assert!(has_ended(id));
         child.wait().unwrap();
+        assert!(has_ended(id));
+        let own = read(std::process::id()).unwrap().identity;
+        assert!(!has_ended(own), "control");
+        let earlier = own.start_ticks - 1;
+        assert!(
+            has_ended(ProcessId {
+                start_ticks: earlier,
+                ..own
+            }),
+            "its number is another's"
+        );
     }
 
     /// Its first thread ends; the other one sleeps on.

@@ -13,6 +13,10 @@ use crate::common::{LIMIT, isolate, options, ready, release};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_edgewarden");
 const UNIT: &str = "etc/systemd/system/edgewarden-restore.service";
 const WANTED: &str = "etc/systemd/system/sysinit.target.wants/edgewarden-restore.service";
+const GUARD: &str = "etc/systemd/system/edgewarden-guard.service";
+const GUARD_WANTED: &str = "etc/systemd/system/multi-user.target.wants/edgewarden-guard.service";
+/// What is there after an install, by name.
+const INSTALLED: [&str; 5] = [GUARD, UNIT, GUARD_WANTED, WANTED, COPY];
 const STATE: &str = "var/lib/edgewarden";
 const COPY: &str = "var/lib/edgewarden/edgewarden";
 
@@ -70,12 +74,16 @@ fn install_writes_its_three_files_once_and_uninstall_leaves_nothing_of_them() {
         "edgewarden-restore.service restores isolation before the network (written)\n"
     );
     let written = files(root);
-    assert_eq!(names(root), [UNIT, WANTED, COPY].map(PathBuf::from));
+    assert_eq!(names(root), INSTALLED.map(PathBuf::from));
     let mode = |name: &str| fs::symlink_metadata(root.join(name)).unwrap().mode() & 0o7777;
     assert_eq!((mode(UNIT), mode(COPY), mode(STATE)), (0o644, 0o700, 0o700));
     assert_eq!(
         fs::read(root.join(WANTED)).unwrap(),
         fs::read(root.join(UNIT)).unwrap()
+    );
+    assert_eq!(
+        fs::read(root.join(GUARD_WANTED)).unwrap(),
+        fs::read(root.join(GUARD)).unwrap()
     );
     let copy = Command::new(root.join(COPY)).arg("--version").output().unwrap();
     assert!(said(&copy).starts_with("edgewarden "), "{copy:?}");
@@ -87,12 +95,13 @@ fn install_writes_its_three_files_once_and_uninstall_leaves_nothing_of_them() {
     // An upgrade finds another program, another unit and a loose mode.
     fs::write(root.join(COPY), "older").unwrap();
     fs::write(root.join(UNIT), "[Unit]\n").unwrap();
+    fs::write(root.join(GUARD), "[Unit]\n").unwrap();
     fs::set_permissions(root.join(STATE), fs::Permissions::from_mode(0o755)).unwrap();
     let text = said(&edgewarden("install", root, &[]));
     assert!(text.ends_with("(written)\n"), "{text}");
     assert_eq!(fs::read(root.join(COPY)).unwrap(), fs::read(PROGRAM).unwrap());
     assert_eq!((mode(UNIT), mode(COPY), mode(STATE)), (0o644, 0o700, 0o700));
-    assert_eq!(names(root), [UNIT, WANTED, COPY].map(PathBuf::from));
+    assert_eq!(names(root), INSTALLED.map(PathBuf::from));
 
     // What the agent adds, and what a kill in the middle of a write leaves.
     for name in ["journal", "journal.new", "lock", "edgewarden.new"] {
@@ -103,7 +112,10 @@ fn install_writes_its_three_files_once_and_uninstall_leaves_nothing_of_them() {
         "removed edgewarden-restore.service\n"
     );
     assert!(names(root).is_empty(), "{:?}", names(root));
-    assert!(!root.join(STATE).exists() && !root.join(WANTED).parent().unwrap().exists());
+    assert!(!root.join(STATE).exists());
+    for wanted in [WANTED, GUARD_WANTED] {
+        assert!(!root.join(wanted).parent().unwrap().exists(), "{wanted}");
+    }
     assert_eq!(
         said(&edgewarden("uninstall", root, &[])),
         "",
@@ -286,6 +298,20 @@ lab_test!(systemd_takes_the_unit_and_finds_no_loop, || {
     );
     let (good, text) = verify("network-pre.target");
     assert!(good, "with {wanted}:\n{text}");
+    let guard = || {
+        let output = Command::new("systemd-analyze")
+            .args(["verify", "edgewarden-guard.service"])
+            .output();
+        let output = output.unwrap();
+        (output.status.success() && output.stderr.is_empty(), output)
+    };
+    let (good, output) = guard();
+    assert!(good, "{output:?}");
+    let unit = Path::new("/").join(GUARD);
+    let text = fs::read_to_string(&unit).unwrap();
+    fs::write(&unit, text.replace("Restart=always", "Restart=sometimes")).unwrap();
+    let (good, output) = guard();
+    assert!(!good, "control: a mistake is found: {output:?}");
 });
 
 /// Makes the state directory into something that others could change.

@@ -19,6 +19,10 @@ use crate::common::{LIMIT, done, isolate, options, ready, release, reports};
 
 /// For a takeover: the longest patience tried here (15 s), the five seconds of an orderly end, and a busy machine.
 const TAKEOVER: Duration = Duration::from_secs(60);
+/// For the end of one that says itself that its nucleus is gone.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// For an order that waits for a nucleus that is started anew.
+const OBEYED: Duration = Duration::from_secs(5);
 /// Longer than the patience with an orphan: who would be ended, would be by then.
 const LONGER_THAN_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -111,19 +115,33 @@ lab_test!(
         let orphan = Orphan(pid_of_component(&stage, 0));
         stage.nucleus.kill9().unwrap();
         assert!(orphan.lives(), "control: a nucleus that dies kills nobody");
-        stage.nucleus.restart().unwrap();
-        let successor = pid_of_component(&stage, orphan.0);
-        let refused =
-            |event: &Value| event["event"] == "denied" && event["pid"].as_u64() == Some(orphan.0.into());
-        stage.nucleus.find_event(LIMIT, refused).unwrap();
-        assert!(orphan.lives() && stage.has_table().unwrap());
+        let knows = |s: &Value| s["cloud"]["orphan"].is_string() && s["cloud"]["channelWorks"] == false;
+        stage.wait_status(LIMIT, "it says what it is", knows).unwrap();
+        // The way out for who stands before the device.
+        done(&stage, &["quarantine", "--reason", "nobody hears the cloud"]);
+        done(&stage, &["release"]);
+        assert!(
+            orphan.lives() && stage.has_table().unwrap(),
+            "the shadow's order holds"
+        );
 
         stage.desire(&json!({"quarantine": false})).unwrap();
+        stage.nucleus.restart().unwrap();
+        let successor = pid_of_component(&stage, orphan.0);
+        let started = Instant::now();
         wait_until(TAKEOVER, "the orphan has ended", || !orphan.lives()).unwrap();
+        let gone = started.elapsed();
         let status = waits_for_release(&stage);
+        let obeyed = started.elapsed();
+        println!(
+            "the orphan is gone {gone:?} after its successor's start, the order is obeyed after {obeyed:?}"
+        );
+        assert!(gone < AT_ONCE && obeyed < OBEYED, "{gone:?}, {obeyed:?}");
         let told = status["predecessor"].as_str().unwrap_or_default();
         assert!(
-            told.contains(&orphan.0.to_string()) && told.contains("the nucleus that takes us"),
+            told.contains(&orphan.0.to_string())
+                && told.contains("the nucleus that takes us")
+                && told.contains("has ended"),
             "{status}"
         );
         assert!(

@@ -41,6 +41,7 @@ pub(super) struct Component {
     process: Mutex<Process>,
     /// Ends with the run it is about.
     paused: AtomicBool,
+    broken: AtomicBool,
 }
 
 impl Component {
@@ -56,6 +57,7 @@ impl Component {
             restarts: AtomicU64::new(0),
             process: Mutex::new(process),
             paused: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -69,6 +71,18 @@ impl Component {
         let earlier = self.restarts.fetch_add(1, Ordering::Relaxed);
         self.paused.store(false, Ordering::Relaxed);
         self.wish.send_replace(Wish::Run(earlier + 1));
+    }
+
+    /// Whether it may not be started any more, until somebody asks for a restart.
+    pub(super) fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::Relaxed);
+    }
+
+    /// Begins another run of one that is broken.
+    pub(super) fn revive(&self) {
+        if self.broken.swap(false, Ordering::Relaxed) {
+            self.restart();
+        }
     }
 
     /// Ends the run that there is.

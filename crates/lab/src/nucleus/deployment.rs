@@ -144,6 +144,9 @@ async fn deploy(nucleus: &Nucleus, id: &str, document: Value, pace: Pace) -> Res
         }
         nucleus.change_configuration(|configurations| configurations.own = tree);
     }
+    if nucleus.personality.revives_at_deployments() {
+        nucleus.component_process.revive();
+    }
     refused.map_or(Ok(()), Err)
 }
 

@@ -1,8 +1,7 @@
 //! Runs the component as its recipe says, and rations its restarts as both nuclei do.
 //!
-//! In: the run script and what is wished of the component. Out: a process, `started`, `exited` and `broken` events. Lite's
-//! unit has StartLimitBurst=3 in 3600 s, the classic nucleus declares BROKEN at the third error within an hour: three
-//! starts, either way. The install step came before (`rollout`, `installer`).
+//! In: the run script and what is wished of the component. Out: a process, `started`, `exited`, `killed` and `broken` events.
+//! How often it may fail is [`Ration`]'s; the install step came before (`rollout`, `installer`).
 //! Deliberately absent: the component's own user (`RequiresPrivilege` makes no difference here), cgroups, systemd.
 
 use std::io::Write;
@@ -11,7 +10,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -19,18 +18,16 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::ancestry;
 use super::component::Wish;
 use super::events::emit;
+use super::ration::Ration;
 use super::recipe::{Recipe, Script};
 use super::state::Nucleus;
 use super::variables::Variables;
 
-/// Starts allowed within [`START_PERIOD`].
-const START_LIMIT: usize = 3;
-/// Lite's StartLimitIntervalSec and the classic nucleus' error reset time.
-const START_PERIOD: Duration = Duration::from_secs(3600);
-/// Lite's RestartSec.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// From one look to the next whether a process has ended.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How long what a step has written may take to the log once it has ended.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
@@ -61,19 +58,19 @@ pub(super) async fn run(nucleus: Arc<Nucleus>, launch: Launch) -> std::io::Resul
         return Ok(());
     };
     let mut wishes = nucleus.component_process.wishes();
-    let mut starts: Vec<Instant> = Vec::new();
+    let mut ration = Ration::new(nucleus.personality.errors_chain());
     let mut last_wish = Wish::Rest;
     loop {
         let wish = *wishes.borrow_and_update();
         if wish != last_wish {
             // Asked for, so it does not count as a failure.
-            starts.clear();
+            ration.clear();
             last_wish = wish;
         }
         let end = match wish {
             Wish::End => return Ok(()),
             Wish::Rest => End::Finished,
-            Wish::Run(_) if may_start(&mut starts) => {
+            Wish::Run(_) if may_start(&nucleus, &mut ration) => {
                 run_once(&nucleus, &launch, &script, &mut wishes).await?
             }
             Wish::Run(_) => End::Finished,
@@ -81,22 +78,23 @@ pub(super) async fn run(nucleus: Arc<Nucleus>, launch: Launch) -> std::io::Resul
         let otherwise = wishes.changed();
         match end {
             End::Interrupted => {}
-            End::Failed => drop(tokio::time::timeout(RESTART_PAUSE, otherwise).await),
+            End::Failed => {
+                ration.failed(Instant::now());
+                drop(tokio::time::timeout(nucleus.personality.restart_pause(), otherwise).await);
+            }
             End::Finished => drop(otherwise.await),
         }
     }
 }
 
 /// Counts a start, or says that there were too many.
-fn may_start(starts: &mut Vec<Instant>) -> bool {
-    let now = Instant::now();
-    starts.retain(|start| now.duration_since(*start) < START_PERIOD);
-    if starts.len() >= START_LIMIT {
-        emit(&json!({ "event": "component", "state": "broken", "starts": starts.len() }));
-        return false;
+fn may_start(nucleus: &Nucleus, ration: &mut Ration) -> bool {
+    let started = ration.start(Instant::now());
+    nucleus.component_process.set_broken(started.is_err());
+    if let Err(starts) = started {
+        emit(&json!({ "event": "component", "state": "broken", "starts": starts }));
     }
-    starts.push(now);
-    true
+    started.is_ok()
 }
 
 async fn run_once(
@@ -213,19 +211,47 @@ pub(super) fn group(child: &Child) -> Option<Pid> {
     pid.map(Pid::from_raw)
 }
 
-/// Asks the component's process group to end and then makes it. A paused one has to go on to hear it.
+/// Asks the component's processes to end and then makes them, as this nucleus does. What had to be killed is told.
 pub(super) async fn end(
     nucleus: &Nucleus,
     mut child: Child,
     group: Option<Pid>,
 ) -> std::io::Result<ExitStatus> {
+    if nucleus.personality.stops_one_by_one()
+        && let Some(own) = group
+    {
+        for pid in ancestry::descendants(own.as_raw()) {
+            end_one(nucleus, pid).await;
+        }
+        end_one(nucleus, own.as_raw()).await;
+        return child.wait().await;
+    }
     let tell = |signal| group.map(|group| killpg(group, signal));
     tell(Signal::SIGTERM);
+    // A paused one has to go on to hear it; systemd sees to that.
     tell(Signal::SIGCONT);
     let ended = tokio::time::timeout(nucleus.personality.stop_limit(), child.wait()).await;
     tell(Signal::SIGKILL);
     match ended {
         Ok(status) => status,
-        Err(_) => child.wait().await,
+        Err(_) => {
+            emit(&json!({ "event": "component", "state": "killed", "pid": child.id() }));
+            child.wait().await
+        }
+    }
+}
+
+/// Asks one process to end, and kills it when it does not in time.
+async fn end_one(nucleus: &Nucleus, pid: i32) {
+    let limit = nucleus.personality.stop_limit();
+    let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    let ended = async {
+        while ancestry::lives(pid) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    if tokio::time::timeout(limit, ended).await.is_err() {
+        let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        emit(&json!({ "event": "component", "state": "killed", "pid": pid }));
     }
 }

@@ -9,6 +9,7 @@
 //! | `mqtt` | `state`: `connected`, `disconnected` (`reason`) |
 //! | `client` | `id`, and `pid` and `state`: `connected`, or `fault` |
 //! | `component` | `state`: `started` (`pid`), `exited` (`pid`, `code`, `signal`), `broken` (`starts`), `absent` |
+//! | `component` | `state`: `killed` (`pid`): a process that was told to stop and did not in time |
 //! | `component` | `state`: `installed` (`attempt`), `installFailed` (`attempt`, `code`, `signal`) |
 //! | `component` | `component`, and `state`: `paused`, `resumed`, `restarting`, `stopping`, as was asked of it |
 //! | `rollout` | `state`: `deployed` (`version`), `failed`, `refused` (`reason`), `rolledBack` (`version`), `removed` |
@@ -52,6 +53,7 @@ mod operations;
 pub mod personality;
 mod policy;
 mod properties;
+mod ration;
 mod recipe;
 mod refusal;
 mod rollout;

@@ -173,11 +173,40 @@ impl Personality {
         if self.is_lite() { 100 } else { 10_000 }
     }
 
-    /// How long a stopping component may take before SIGKILL; the classic nucleus' default serves for both, since a
-    /// test has no use for systemd's 120 s.
+    /// How long a process of a stopping component may take before SIGKILL: what the classic nucleus gives to each; systemd
+    /// gives all of them together 120 s, for which a test has no use.
     #[must_use]
     pub fn stop_limit(self) -> Duration {
-        Duration::from_secs(15)
+        Duration::from_secs(if self.is_lite() { 15 } else { 5 })
+    }
+
+    /// Whether a component is stopped process by process, descendants first, and a stopped one is not told to go on;
+    /// otherwise all processes of its cgroup hear at once.
+    #[must_use]
+    pub fn stops_one_by_one(self) -> bool {
+        !self.is_lite()
+    }
+
+    /// The pause before a component that failed is started again: lite's RestartSec.
+    #[must_use]
+    pub fn restart_pause(self) -> Duration {
+        if self.is_lite() {
+            Duration::from_secs(1)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Whether what counts against a component are errors that follow each other within an hour, not starts within the last.
+    #[must_use]
+    pub fn errors_chain(self) -> bool {
+        !self.is_lite()
+    }
+
+    /// Whether any deployment starts a broken component again, whatever it deploys.
+    #[must_use]
+    pub fn revives_at_deployments(self) -> bool {
+        !self.is_lite()
     }
 
     /// Whether the component writes into pipes that the nucleus reads, which break when it dies. Lite's components write

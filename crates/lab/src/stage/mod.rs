@@ -64,6 +64,8 @@ pub struct StageOptions {
     pub turns: Turns,
     /// Whether a relay ([`crate::front`]) stands before the broker at its address.
     pub front: bool,
+    /// Whether a guard stands by for the agent, as shipped. It outlives agent and nucleus, so whoever wants it ends it.
+    pub guard: bool,
 }
 
 impl StageOptions {
@@ -82,6 +84,7 @@ impl StageOptions {
             lab: None,
             turns: Turns::Unmeasured,
             front: false,
+            guard: false,
         }
     }
 
@@ -192,6 +195,9 @@ impl Stage {
         spec.args = args;
         spec.env = self.component_environment()?;
         spec.env.push(("EDGEWARDEN_DEVELOPMENT".into(), "1".into()));
+        if !self.options.guard {
+            spec.env.push(("EDGEWARDEN_GUARD".into(), "off".into()));
+        }
         if self.options.turns != Turns::Unmeasured {
             spec.env
                 .push(("EDGEWARDEN_TURNS".into(), self.turns_file().into()));
@@ -331,6 +337,10 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
     if options.launch {
         spec.args
             .extend(["--launch", "--set-env", "EDGEWARDEN_DEVELOPMENT=1"].map(Into::into));
+        if !options.guard {
+            spec.args
+                .extend(["--set-env", "EDGEWARDEN_GUARD=off"].map(Into::into));
+        }
         if options.turns != Turns::Unmeasured {
             let file = site.directory().join(TURNS);
             let variable = format!("EDGEWARDEN_TURNS={}", file.display());

@@ -18,6 +18,7 @@ pub(super) fn status(phase: Phase) -> Status {
         thing: Some("gw-1".to_owned()),
         started: Some(time()),
         predecessor: Some("the agent before, process 7, gave no answer; it was killed".to_owned()),
+        guarded: Some(time()),
         mode: "observe".to_owned(),
         enforcement: state(phase),
         configuration: ConfigurationStatus {
@@ -31,6 +32,7 @@ pub(super) fn status(phase: Phase) -> Status {
             last_round_trip: Some(time()),
             last_error: Some("timeout".to_owned()),
             shadow_version: Some(7),
+            orphan: Some("process 7 of the nucleus that started us has ended".to_owned()),
         },
         lifelines: LifelineStatus {
             addresses: 4,

@@ -1,0 +1,148 @@
+//! The guard's own life: wait for the lock, wait a little more, start an agent, wait for its end.
+//!
+//! In: the places. Out: agents, one at a time. Everything blocks, on one thread that has nothing else to do.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "host is a door: the guard starts this very program again"
+)]
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::post::Post;
+use super::{GuardError, GuardPlaces, Will};
+use crate::host::clock;
+use crate::host::files::{self, FileError};
+
+/// How long nobody may hold the lock before the guard steps in: both nuclei start a component that died within a second or
+/// two.
+const GRACE: Duration = Duration::from_secs(3);
+/// The same where nobody has left a will: the machine was started, and the nucleus with it.
+const BOOT_GRACE: Duration = Duration::from_secs(60);
+/// The grace doubles up to this while the agents of the guard end by a fault.
+const LONGEST_GRACE: Duration = Duration::from_secs(60);
+/// An agent that ran for this long had no fault that comes back at once.
+const STEADY: Duration = Duration::from_secs(300);
+/// From one look to the next while no agent is wanted: a look is one system call and a file in memory.
+const REST: Duration = Duration::from_secs(2);
+
+/// Stands guard until the state directory is gone, or another guard is there.
+///
+/// # Errors
+/// [`GuardError`], when the post cannot be had at all.
+pub(crate) fn stand(places: &GuardPlaces) -> Result<(), GuardError> {
+    let Some(_post) = Post::take(places)? else {
+        return Ok(());
+    };
+    let mut grace = GRACE;
+    loop {
+        if !is_left_alone(places) {
+            return Ok(());
+        }
+        let since = clock::now().wall;
+        let will = Will::read(places);
+        if will.as_ref().is_some_and(|will| !will.is_wanted()) {
+            clock::pause(REST);
+            continue;
+        }
+        clock::pause(if will.is_some() {
+            grace
+        } else {
+            BOOT_GRACE.max(grace)
+        });
+        // Whoever has come meanwhile has left another will, or holds the lock.
+        if Will::read(places) != will || !is_free(places) {
+            grace = GRACE;
+            continue;
+        }
+        let begun = clock::instant();
+        let will = will.unwrap_or_else(Will::unknown);
+        let status = agent(places, &will, &since.to_string())?;
+        let is_well = status.success() || begun.elapsed() >= STEADY;
+        grace = if is_well {
+            GRACE
+        } else {
+            (grace * 2).min(LONGEST_GRACE)
+        };
+    }
+}
+
+/// Waits until nobody holds the lock; `false`: there is no directory any more.
+fn is_left_alone(places: &GuardPlaces) -> bool {
+    match files::wait_for_lock(&places.lock()) {
+        Ok(()) => true,
+        // What hangs or refuses for a while is no reason to go; what was removed is.
+        Err(_) if places.post().exists() => {
+            clock::pause(GRACE);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn is_free(places: &GuardPlaces) -> bool {
+    let tried: Result<_, FileError> = files::lock(&places.lock());
+    matches!(tried, Ok(Some(_)))
+}
+
+/// Runs an agent to its end.
+fn agent(places: &GuardPlaces, will: &Will, since: &str) -> Result<ExitStatus, GuardError> {
+    let mut command = Command::new(places.program());
+    command
+        .arg0("edgewarden")
+        .args(["run", "--guarded-since", since, "--state-dir"])
+        .arg(&places.state)
+        .arg("--control-socket")
+        .arg(&places.control_socket)
+        .env_clear()
+        .envs(&will.environment)
+        .stdin(Stdio::null());
+    // The folder goes with the component.
+    let directory = will.directory.as_ref().filter(|directory| directory.is_dir());
+    command.current_dir(directory.map_or(std::path::Path::new("/"), |directory| directory));
+    command.status().map_err(|source| GuardError::Start {
+        what: "an agent",
+        source,
+    })
+}
+
+/// Starts a guard that is nobody's child and of no terminal, for whoever would take it along when it ends.
+///
+/// # Errors
+/// [`GuardError::Start`].
+pub(crate) fn detach(places: &GuardPlaces) -> Result<(), GuardError> {
+    // Refused for one that leads a group already, which is as well.
+    let _led_already = rustix::process::setsid();
+    let started = command(places).spawn();
+    started.map(drop).map_err(|source| GuardError::Start {
+        what: "the guard",
+        source,
+    })
+}
+
+/// Has this process told to end when its parent ends.
+pub(crate) fn end_with_parent() {
+    if let Err(errno) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+    {
+        tracing::debug!(%errno, "the end of the guard will not be heard");
+    }
+}
+
+/// The guard's own command line; nothing of our environment but where programs are.
+pub(super) fn command(places: &GuardPlaces) -> Command {
+    let mut command = Command::new(places.program());
+    command
+        .arg0("edgewarden")
+        .args(["guard", "--state-dir"])
+        .arg(&places.state)
+        .arg("--control-socket")
+        .arg(&places.control_socket)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
