@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::context::Connected;
 use super::enforcer::EnforcerCommand;
 use super::nucleus_watch::NucleusSigns;
+use super::publishing::PublishError;
 use crate::cloud::inbox::{Inbox, InboxEvent, InboxTopics};
 use crate::cloud::link::LinkState;
 use crate::cloud::shadow_message;
@@ -32,7 +33,16 @@ const ENFORCER_RETRY: Duration = Duration::from_secs(1);
 
 /// Publishes under way; the session has one request of each kind at most, so there are few. One that failed says whose
 /// token it carried, and why.
-type Publishes = JoinSet<Result<(), (String, String)>>;
+type Publishes = JoinSet<Result<(), NotPublished>>;
+
+/// A request that was not handed over.
+struct NotPublished {
+    topic: String,
+    token: String,
+    why: String,
+    /// How long its topic is left alone, if that is the reason.
+    left_alone: Option<Duration>,
+}
 
 /// Thing, and name of its shadow unless it is the classic one.
 type ShadowName<'a> = (&'a str, Option<&'a str>);
@@ -156,8 +166,13 @@ impl ShadowTask {
                         self.carry_out(effects, session, of, &mut publishes).await;
                     }
                 },
-                Some(Ok(Err((token, why)))) = publishes.join_next() => {
-                    let effects = session.publish_failed(&token, why, clock::now().uptime);
+                Some(Ok(Err(request))) = publishes.join_next() => {
+                    let NotPublished { topic, token, why, left_alone } = request;
+                    let now = clock::now().uptime;
+                    let effects = match left_alone {
+                        Some(wait) => session.left_alone(&token, &topic, wait, why, now),
+                        None => session.publish_failed(&token, why, now),
+                    };
                     self.carry_out(effects, session, of, &mut publishes).await;
                 }
                 _ = states.changed() => {}
@@ -294,8 +309,19 @@ impl ShadowTask {
         let publish = async move {
             let handed = publishing.publish(&topic, payload.as_bytes()).await;
             handed.map_err(|error| {
-                let why = format!("could not publish to {topic}: {}", crate::error_text(&error));
-                (token, why)
+                let (why, left_alone) = match &error {
+                    PublishError::Held(hold) => (hold.to_string(), Some(hold.wait())),
+                    PublishError::Nucleus(_) => (
+                        format!("could not publish to {topic}: {}", crate::error_text(&error)),
+                        None,
+                    ),
+                };
+                NotPublished {
+                    topic,
+                    token,
+                    why,
+                    left_alone,
+                }
             })
         };
         publishes.spawn(timed("a shadow publish", Box::pin(publish)));

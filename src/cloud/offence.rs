@@ -68,6 +68,15 @@ impl fmt::Display for Offence {
     }
 }
 
+impl Hold {
+    /// How long the topic is left alone.
+    pub(crate) const fn wait(&self) -> Duration {
+        match self {
+            Self::Denied { wait, .. } | Self::Trial { wait } => *wait,
+        }
+    }
+}
+
 impl fmt::Display for Hold {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -193,7 +193,9 @@ impl ShadowSession {
     pub(crate) fn narrowed(&mut self, wide: &str, why: &str) {
         self.liveness.narrow();
         self.narrowed = Some(format!(
-            "one subscription for all answers was refused, single ones stand instead ({why}); it needs              aws.greengrass#SubscribeToIoTCore on {wide} in accessControl, and iot:Subscribe on topicfilter/{wide} in the core              device's IoT policy"
+            "one subscription for all answers was refused, single ones stand instead ({why}); it needs \
+             aws.greengrass#SubscribeToIoTCore on {wide} in accessControl, and iot:Subscribe on topicfilter/{wide} in the core \
+             device's IoT policy"
         ));
     }
 
@@ -204,6 +206,27 @@ impl ShadowSession {
         } else if topic == self.topics.update() {
             self.update.hold(until, why);
         }
+    }
+
+    /// The request with this token was not handed over because its topic is left alone for `wait`; why, a sentence. That
+    /// proves nothing of the channel, unless nothing can be asked in any way.
+    pub(crate) fn left_alone(
+        &mut self,
+        token: &str,
+        topic: &str,
+        wait: Duration,
+        why: String,
+        now: Duration,
+    ) -> Vec<SessionEffect> {
+        self.get.take_unsent(token);
+        self.update.take_unsent(token);
+        self.hold(topic, now.saturating_add(wait), why.clone());
+        self.by_report |= topic == self.topics.get();
+        let is_mute = self.get.is_held(now) && self.update.is_held(now);
+        is_mute
+            .then_some(SessionEffect::Broken(why))
+            .into_iter()
+            .collect()
     }
 
     /// Whether anything was proven since the last call.
