@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{ATTACKER_V4, BROKER_PORT, INTERNET_V4, Ns, Running, lab_program, wait_until};
@@ -16,6 +16,8 @@ const FIRST: u16 = 3128;
 const SECOND: u16 = 3129;
 /// What the nucleus' configuration says is looked at every minute.
 const FOLLOWED: Duration = Duration::from_secs(90);
+/// How long what is cut is looked at.
+const STAYS: Duration = Duration::from_secs(6);
 
 /// A connected lab whose nucleus goes through the proxy that the file names; the file, and the proxy.
 struct Behind {
@@ -30,7 +32,15 @@ impl Behind {
         name(&file, Some(FIRST));
         let mut stage = Stage::start(StageOptions {
             online: false,
-            nucleus: vec!["--proxy-file".into(), file.display().to_string()],
+            // The endpoint is known from the beginning, so that it would be a lifeline at once.
+            nucleus: [
+                "--endpoint-late-millis",
+                "0",
+                "--proxy-file",
+                &file.display().to_string(),
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             ..options()
         })
         .unwrap();
@@ -62,10 +72,14 @@ impl Behind {
         })
         .unwrap();
         isolate(&behind.stage);
-        assert!(
-            !behind.reaches(INTERNET_V4, BROKER_PORT),
-            "the endpoint's own address"
-        );
+        // Longer than from one question to the nucleus to the next.
+        let since = Instant::now();
+        while since.elapsed() < STAYS {
+            assert!(
+                !behind.reaches(INTERNET_V4, BROKER_PORT),
+                "the endpoint's own address"
+            );
+        }
         assert!(behind.reaches(ATTACKER_V4, FIRST), "the proxy");
         behind
     }
