@@ -238,7 +238,11 @@ mod tests {
             for (key, step) in lifecycle {
                 assert_eq!(step["RequiresPrivilege"], true);
                 let script = step["Script"].as_str().unwrap();
-                assert!(script.contains(&format!("edgewarden-{name}")), "{step:?}");
+                let runs = match key {
+                    "uninstall" => format!("/edgewarden-{name} {key}\n"),
+                    _ => format!("$p {key}\n"),
+                };
+                assert!(script.contains(&runs), "{step:?}");
                 assert!(
                     script.contains(&format!("{PLACEHOLDER}edgewarden-{name}")),
                     "{step:?}"
