@@ -214,7 +214,7 @@ fn rewritten_at_any_moment(personality: Personality) {
     let said = match personality {
         Personality::Classic => "has this version's SHA-256",
         // It is not installed again.
-        Personality::Lite => "is not this version's program: deploy it again",
+        Personality::Lite => "is not this version's, or not root's alone: deploy it again",
     };
     let log = stage.agent_output();
     assert!(log.contains(said), "{log}");
@@ -230,6 +230,43 @@ lab_test!(
     an_artifact_rewritten_by_the_component_user_never_runs_as_root_on_lite,
     || rewritten_at_any_moment(Personality::Lite)
 );
+
+/// Lets others than root change what root runs.
+type Open = fn(copy: &Path);
+
+const OPENED: [Open; 4] = [
+    |copy| chown(copy, Some(USER), None).unwrap(),
+    |copy| fs::set_permissions(copy, fs::Permissions::from_mode(0o770)).unwrap(),
+    |copy| chown(copy.parent().unwrap(), Some(USER), None).unwrap(),
+    |_| fs::set_permissions(STATE, fs::Permissions::from_mode(0o707)).unwrap(),
+];
+
+lab_test!(a_copy_that_others_could_change_is_not_run, || {
+    if !is_root() {
+        return;
+    }
+    let mut stage = shipped(Personality::Lite, &[]);
+    let copy = stage.copy_of(&stage.artifact()).unwrap();
+    for (number, open) in OPENED.iter().enumerate() {
+        stage.nucleus.terminate().unwrap();
+        stage.nucleus.wait_exit(LIMIT).unwrap();
+        open(&copy);
+        fs::write(stage.agent_log(), "").unwrap();
+        stage.nucleus.restart().unwrap();
+        wait_broken(&mut stage);
+        let log = stage.agent_output();
+        assert!(
+            log.contains("not root's alone: deploy it again"),
+            "{number}: {log}"
+        );
+        for path in [copy.as_path(), copy.parent().unwrap(), Path::new(STATE)] {
+            chown(path, Some(0), Some(0)).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        restart_nucleus(&mut stage);
+        works(&stage);
+    }
+});
 
 /// Puts something else in place of the artifact; gets a program of the user's.
 type Replace = fn(artifact: &Path, evil: &Path);

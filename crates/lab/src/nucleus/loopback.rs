@@ -25,8 +25,11 @@ pub struct LoopbackNucleus {
     pub socket: PathBuf,
 }
 
+/// Folder of the component's artifacts in the folder of a [`LoopbackNucleus`].
+const ARTIFACTS: &str = "artifacts";
+
 impl LoopbackNucleus {
-    /// Starts both in `folder`. The broker is looked for at `host`, a loopback address; `more` are further arguments of
+    /// Starts both in `folder`, whose folder `artifacts` is the component's. The broker is looked for at `host`, a loopback address; `more` are further arguments of
     /// `edgewarden-lab nucleus`.
     ///
     /// # Errors
@@ -40,13 +43,18 @@ impl LoopbackNucleus {
     ) -> Result<Self, SiteError> {
         let broker = LoopbackBroker::start(folder)?;
         let root = folder.join("root");
+        let artifacts = folder.join(ARTIFACTS);
+        std::fs::create_dir_all(&artifacts).map_err(|source| SiteError::File {
+            path: artifacts.clone(),
+            source,
+        })?;
         let mut spec = SpawnSpec::new(program, folder.join("nucleus.log"));
         let fixed = [
             "nucleus",
             "--recipe",
             "recipe.yaml",
             "--artifacts",
-            ".",
+            ARTIFACTS,
             "--personality",
         ];
         spec.args = fixed

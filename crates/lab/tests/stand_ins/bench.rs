@@ -90,6 +90,7 @@ impl Bench {
     fn assemble(personality: &str, host: &str, more: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("recipe.yaml"), RECIPE).unwrap();
+        std::fs::create_dir(folder.path().join("artifacts")).unwrap();
         prepare(folder.path());
         let nucleus = LoopbackNucleus::start(
             Path::new(env!("CARGO_BIN_EXE_edgewarden-lab")),

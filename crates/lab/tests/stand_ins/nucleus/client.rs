@@ -115,7 +115,7 @@ fn a_component_gets_back_in_by_name_when_its_token_is_forgotten() {
         "lite",
         &["--launch", "--set-env", "EDGEWARDEN_PLAYED=1"],
         |folder| {
-            std::fs::write(folder.join("component.sh"), script).unwrap();
+            std::fs::write(folder.join("artifacts/component.sh"), script).unwrap();
         },
     );
     let pid = bench

@@ -12,7 +12,7 @@ fn target() -> Value {
 
 fn launched(personality: &str) -> Bench {
     Bench::start_with(personality, &["--launch"], |folder| {
-        std::fs::write(folder.join("component.sh"), "exec sleep 1000").unwrap();
+        std::fs::write(folder.join("artifacts/component.sh"), "exec sleep 1000").unwrap();
     })
 }
 
