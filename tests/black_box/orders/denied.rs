@@ -112,7 +112,9 @@ lab_test!(a_denied_defender_report_leaves_orders_and_the_rest_alone, || {
     isolate(&stage);
     release(&stage);
     // Where alarms go: the history, and the reported state.
-    assert!(done(&stage, &["history"]).contains("iot:Publish"));
+    let directory = stage.state_directory();
+    let history = done(&stage, &["history", "--state-dir", directory.to_str().unwrap()]);
+    assert!(history.contains("iot:Publish"), "{history}");
     let told = |shadow: &Value| shadow["state"]["reported"].to_string().contains("iot:Publish");
     stage.wait_shadow(LIMIT, "the cloud is told", told).unwrap();
     let status = stage.status();
