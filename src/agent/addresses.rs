@@ -51,7 +51,7 @@ pub(super) struct Resolver {
     pub(super) ports: watch::Sender<Option<ControlPorts>>,
     /// What is seen of the nucleus.
     pub(super) signs: watch::Receiver<NucleusSigns>,
-    /// Told when the control channel was looked up for the first time.
+    /// Told when the control channel was looked up for the first time, and where the nucleus is connected to it.
     pub(super) looked_up: watch::Sender<bool>,
     pub(super) host: HostReader,
     /// Whom the host is configured to talk to, as it said last.
@@ -89,7 +89,7 @@ impl Resolver {
                 .start(urgent, now)
                 .into_iter()
                 .for_each(|host| names.look_up(host));
-            if asked.answered && lookups.control_was_tried() {
+            if asked.answered && lookups.control_was_tried() && self.signs.borrow().looked {
                 self.looked_up
                     .send_if_modified(|done| !std::mem::replace(done, true));
             }

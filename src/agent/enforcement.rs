@@ -36,6 +36,7 @@ pub(crate) struct Enforcement {
 struct Told {
     settings: EnforcerSettings,
     channel_works: bool,
+    denied: Option<String>,
 }
 
 /// Runs the enforcer, and rebuilds it.
@@ -60,6 +61,7 @@ pub(crate) async fn restore(
     let told = Arc::new(Mutex::new(Told {
         settings,
         channel_works: false,
+        denied: None,
     }));
     let task = EnforcerTask {
         machine,
@@ -108,6 +110,7 @@ impl Enforcement {
             EnforcerCommand::Settings(settings) => told.settings = (**settings).clone(),
             EnforcerCommand::Channel { works } => told.channel_works = *works,
             EnforcerCommand::RoundTrip { .. } => told.channel_works = true,
+            EnforcerCommand::Denied(what) => told.denied.clone_from(what),
             _ => {}
         }
     }
@@ -136,13 +139,17 @@ impl EnforcerTask {
     }
 
     async fn rebuild(&self) -> Enforcer {
-        let (settings, works) = {
+        let (settings, works, denied) = {
             let told = crate::lock(&self.told);
-            (told.settings.clone(), told.channel_works)
+            (told.settings.clone(), told.channel_works, told.denied.clone())
         };
         let machine = self.machine.clone();
         let mut enforcer = Enforcer::restore_on(machine, settings, self.mailbox.clone()).await;
-        enforcer.obey([EnforcerCommand::Channel { works }]).await;
+        let told = [
+            EnforcerCommand::Channel { works },
+            EnforcerCommand::Denied(denied),
+        ];
+        enforcer.obey(told).await;
         enforcer
     }
 }

@@ -82,6 +82,8 @@ pub enum EnforcerCommand {
         /// It does.
         works: bool,
     },
+    /// What the cloud does not allow this device, if anything: told with everything else, and no reason to do anything.
+    Denied(Option<String>),
     /// Somebody changed the packet filter, perhaps us; who, if the kernel told.
     KernelChanged(Option<FilterChange>),
     /// An interface came, went or changed.

@@ -60,6 +60,7 @@ pub struct Enforcer<M: Machine = HostMachine> {
     orders: OrderDesk,
     addresses: AddressBook,
     channel: ControlChannel,
+    denied: Option<String>,
     standing: Standing,
     trusted_clock: TrustedClock,
     filter: FilterKeeper<M::Filter>,
@@ -176,6 +177,7 @@ impl<M: Machine> Enforcer<M> {
             // Nothing to note: the pass that follows every command looks at everything.
             EnforcerCommand::LinksChanged | EnforcerCommand::Look => {}
             EnforcerCommand::Channel { works } => self.channel.note(works),
+            EnforcerCommand::Denied(what) => self.denied = what,
             EnforcerCommand::ServiceTime(time) => self.trusted_clock.service(now, time),
             EnforcerCommand::RoundTrip { sent } => {
                 self.channel.note_round_trip(sent);

@@ -45,7 +45,8 @@ impl<M: Machine> Enforcer<M> {
         yield_now().await;
         // Of three tries to save, the last one tells.
         let _told_below = self.save().await;
-        let mut obstacles: Vec<Obstacle> = self.doubted_clock().into_iter().collect();
+        let denied = self.denied.clone().map(|what| Obstacle::NotAllowed { what });
+        let mut obstacles: Vec<Obstacle> = self.doubted_clock().into_iter().chain(denied).collect();
         let brought = self.filter.bring(&mission, &self.settings.isolation, now).await;
         self.note_news(self.clock.now());
         self.history
@@ -311,7 +312,14 @@ impl<M: Machine> Enforcer<M> {
             _ => CHECK_CUT,
         };
         let obstacles = self.state.obstacles.iter();
-        let retry = obstacles.filter(|obstacle| !matches!(obstacle, Obstacle::ClockDoubted { .. }));
+        // What only others can mend is not looked at more often.
+        let of_others = |obstacle: &&Obstacle| {
+            matches!(
+                obstacle,
+                Obstacle::ClockDoubted { .. } | Obstacle::NotAllowed { .. }
+            )
+        };
+        let retry = obstacles.filter(|obstacle| !of_others(obstacle));
         let check = retry.fold(check, |check, _| check.min(RETRY));
         self.orders.next_end(now).map_or(check, |end| end.min(check))
     }

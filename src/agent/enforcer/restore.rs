@@ -63,6 +63,7 @@ impl<M: Machine> Enforcer<M> {
             orders: OrderDesk::restore(&remembered),
             addresses: remembered.addresses.clone().into_owned(),
             channel: ControlChannel::default(),
+            denied: None,
             standing: remembered.standing.clone().into_owned(),
             trusted_clock: TrustedClock::start(now, &clock.boot(), remembered.clock.as_ref()),
             filter: FilterKeeper::restore(filter, &remembered),

@@ -55,8 +55,13 @@ pub(super) struct NucleusSigns {
     pub(super) connected: u64,
     /// How often a process of it was started in place of another, or beside others.
     pub(super) restarted: u64,
+<<<<<<< HEAD
     /// Its connections to the cloud, as they were seen last.
     pub(super) connections: Vec<Uplink>,
+=======
+    /// Whether its connections were looked at, with whatever result.
+    pub(super) looked: bool,
+>>>>>>> i14-watch
     /// Why its connections cannot be seen.
     pub(super) unseen: Option<String>,
 }
@@ -77,6 +82,8 @@ struct Watched {
     processes: NucleusProcesses,
     seen: SeenSockets,
     pace: Pace,
+    /// What the enforcer was told that the cloud does not allow.
+    denied: Option<String>,
 }
 
 /// What one visit to the host gives.
@@ -96,6 +103,7 @@ impl NucleusWatch {
             processes: NucleusProcesses::default(),
             seen: SeenSockets::default(),
             pace: Pace::new(ASK, SEARCH_SHARE),
+            denied: None,
         };
         let mut ports = self.ports.clone();
         let mut link = self.connected.nucleus.link();
@@ -177,7 +185,6 @@ impl NucleusWatch {
 
     async fn take(&self, sighting: Sighting, watched: &mut Watched, ports: &ControlPorts, walked: bool) {
         let now = clock::now();
-        self.unseen(None);
         watched.seen = sighting.seen;
         watched.pace.done(clock::instant(), sighting.took);
         if walked {
@@ -207,6 +214,8 @@ impl NucleusWatch {
             };
         }
         self.tell(news, outlook);
+        self.unseen(None);
+        self.tell_denied(watched).await;
     }
 
     fn tell(&self, news: News, outlook: &Outlook) {
@@ -234,10 +243,20 @@ impl NucleusWatch {
         }
     }
 
+    /// A missing right is recorded and reported like everything that stands in the way.
+    async fn tell_denied(&self, watched: &mut Watched) {
+        let denied = self.connected.context.channel.watch().borrow().denied.clone();
+        if watched.denied != denied {
+            watched.denied.clone_from(&denied);
+            let command = EnforcerCommand::Denied(denied);
+            self.connected.context.enforcer.send(command).await;
+        }
+    }
+
     fn unseen(&self, why: Option<String>) {
         self.signs.send_if_modified(|signs| {
-            let news = signs.unseen != why;
-            signs.unseen = why;
+            let news = signs.unseen != why || !signs.looked;
+            (signs.looked, signs.unseen) = (true, why);
             news
         });
     }

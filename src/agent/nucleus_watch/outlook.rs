@@ -181,6 +181,7 @@ mod tests {
             local: ([192, 0, 2, 1], 40_000).into(),
             remote: ([198, 51, 100, 1], port).into(),
             inode,
+            bound_to: 0,
         }
     }
 

@@ -12,6 +12,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use netlink_packet_sock_diag::constants::TCP_ESTABLISHED;
+
 use super::netlink::NetlinkError;
 use super::sock_diag::{SockDiag, TcpCondition};
 use crate::host::processes::process_table;
@@ -33,6 +35,8 @@ pub(crate) struct Uplink {
     pub remote: SocketAddr,
     /// Of its socket.
     pub inode: u32,
+    /// Index of the interface that it is bound to, 0 for none; the kernel finds it by that only.
+    pub bound_to: u32,
 }
 
 /// How a known connection is doing.
@@ -68,7 +72,7 @@ impl SeenSockets {
 pub(crate) fn states_of(uplinks: &[Uplink]) -> Result<Vec<UplinkState>, NetlinkError> {
     let mut diag = SockDiag::open()?;
     let states = uplinks.iter().map(|uplink| {
-        let found = diag.condition(uplink.local, uplink.remote)?;
+        let found = diag.condition(uplink.local, uplink.remote, uplink.bound_to)?;
         Ok(match found.filter(|(inode, _)| *inode == uplink.inode) {
             Some((_, TcpCondition::Established { retransmits })) if retransmits >= DEAD_AFTER => {
                 UplinkState::Dead
@@ -108,17 +112,19 @@ pub(crate) fn of(
     }
     let (mut uplinks, mut pending) = (Vec::new(), false);
     let listed = SockDiag::open().and_then(|mut diag| {
-        diag.connections(&mut |socket, stands| {
+        diag.connections(&mut |socket, detail| {
             let remote = socket.remote.filter(|remote| ports.contains(&remote.port()));
             let (Some(remote), true) = (remote, inodes.contains(&socket.owner.inode)) else {
                 return;
             };
+            let stands = detail.state == TCP_ESTABLISHED;
             pending |= !stands;
             if stands && uplinks.len() < MAX_UPLINKS {
                 uplinks.push(Uplink {
                     local: socket.local,
                     remote,
                     inode: socket.owner.inode,
+                    bound_to: detail.bound_to,
                 });
             }
         })

@@ -81,7 +81,7 @@ lab_test!(
         assert!(stage.has_table().unwrap());
         // The right is given: the next try finds out, and the operator need not wait for it.
         stage.front().deny([]).unwrap();
-        done(&stage, &["release", "--reason", "by hand"]);
+        done(&stage, &["release", "--override", "--reason", "by hand"]);
         assert!(!stage.has_table().unwrap());
     }
 );
@@ -111,6 +111,12 @@ lab_test!(a_denied_defender_report_leaves_orders_and_the_rest_alone, || {
     stays_connected(&stage, Duration::from_secs(15), known);
     isolate(&stage);
     release(&stage);
+    // Where alarms go: the history, and the reported state.
+    let directory = stage.state_directory();
+    let history = done(&stage, &["history", "--state-dir", directory.to_str().unwrap()]);
+    assert!(history.contains("iot:Publish"), "{history}");
+    let told = |shadow: &Value| shadow["state"]["reported"].to_string().contains("iot:Publish");
+    stage.wait_shadow(LIMIT, "the cloud is told", told).unwrap();
     let status = stage.status();
     let held = status["reports"]["lastError"].as_str().unwrap_or_default();
     assert!(

@@ -89,8 +89,8 @@ impl SockDiag {
         Ok(found)
     }
 
-    /// How the connection between these ends is, its socket's inode first; none when there is no socket of that kind. A
-    /// question for one socket costs the same however many there are.
+    /// How the connection between these ends is, its socket's inode first; none when there is no such socket. `bound_to`: index of
+    /// the interface that the socket is bound to, 0 for none. A question for one socket costs the same however many there are.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -98,9 +98,10 @@ impl SockDiag {
         &mut self,
         local: SocketAddr,
         remote: SocketAddr,
+        bound_to: u32,
     ) -> Result<Option<(u32, TcpCondition)>, NetlinkError> {
         let mut found = None;
-        self.ask_for_one(IPPROTO_TCP, (local, remote), 0, &mut |answer| {
+        self.ask_for_one(IPPROTO_TCP, (local, remote), bound_to, &mut |answer| {
             let retransmits = match answer.timer {
                 Some(Timer::Retransmit(_, times)) => times,
                 _ => 0,
@@ -140,16 +141,18 @@ impl SockDiag {
         }
     }
 
-    /// Calls `each` for every TCP connection that stands (`true`) or is being made (`false`).
+    /// Calls `each` for every TCP connection that stands or is being made.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub(crate) fn connections(&mut self, each: &mut dyn FnMut(OpenSocket, bool)) -> Result<(), NetlinkError> {
+    pub(crate) fn connections(
+        &mut self,
+        each: &mut dyn FnMut(OpenSocket, SocketDetail),
+    ) -> Result<(), NetlinkError> {
         let states = StateFlags::ESTABLISHED | StateFlags::SYN_SENT;
         for family in [AF_INET, AF_INET6] {
             self.dump(family, IPPROTO_TCP, states.clone(), &mut |answer| {
-                let stands = answer.state == constants::TCP_ESTABLISHED;
-                each(open_socket(answer, IPPROTO_TCP), stands);
+                each(open_socket(answer, IPPROTO_TCP), detail_of(answer));
             })?;
         }
         Ok(())
@@ -192,11 +195,7 @@ impl SockDiag {
             };
             for family in [AF_INET, AF_INET6] {
                 self.dump(family, protocol, states.clone(), &mut |answer| {
-                    let detail = SocketDetail {
-                        state: answer.state,
-                        bound_to: answer.socket_id.interface_id,
-                    };
-                    each(open_socket(answer, protocol), detail);
+                    each(open_socket(answer, protocol), detail_of(answer));
                 })?;
             }
         }
@@ -293,6 +292,13 @@ fn owner_of(header: &InetResponseHeader, protocol: u8) -> SocketOwner {
         inode: header.inode,
         uid: header.uid,
         listening,
+    }
+}
+
+fn detail_of(answer: &InetResponseHeader) -> SocketDetail {
+    SocketDetail {
+        state: answer.state,
+        bound_to: answer.socket_id.interface_id,
     }
 }
 

@@ -156,6 +156,7 @@ fn obstacles() -> Vec<Obstacle> {
         },
         Obstacle::JournalNotWritten { why: why() },
         Obstacle::ClockDoubted { how: why() },
+        Obstacle::NotAllowed { what: why() },
         Obstacle::ProcessesUnknown { why: why() },
         Obstacle::ProcessRuns { what: why() },
         Obstacle::ProcessStaysFrozen {

@@ -71,6 +71,12 @@ pub enum Obstacle {
         /// By how much, in which direction.
         how: String,
     },
+    /// The cloud does not allow the device something that it needs.
+    #[error("{what}")]
+    NotAllowed {
+        /// Which right is missing, and how that was noticed.
+        what: String,
+    },
     /// The processes cannot be listed: nobody knows whether the named ones run.
     #[error("the processes cannot be listed: {why}")]
     ProcessesUnknown {
@@ -145,6 +151,9 @@ impl Obstacle {
                 "make room on, or remount, the file system of the state directory"
             }
             Self::ClockDoubted { .. } => "set the clock, or wait until the shadow service tells the time",
+            Self::NotAllowed { .. } => {
+                "give the core device's IoT policy the right that is named; it is tried again by itself within the hour"
+            }
             Self::ProcessesUnknown { .. } => "look whether /proc is mounted and answers",
             Self::ProcessRuns { .. } => {
                 "stop it by hand if it must not run, or name it more narrowly in the order"
