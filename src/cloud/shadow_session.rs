@@ -102,6 +102,8 @@ pub(crate) struct ShadowSession {
     pub(super) by_report: bool,
     /// Uptime of the question under way for which a report asks as well.
     pub(super) reported_for: Option<Duration>,
+    /// Uptime of the report under way that a question was asked about.
+    pub(super) asked_for: Option<Duration>,
     /// Uptime of the last report that was answered.
     pub(super) last_answered_report: Option<Duration>,
     /// Questions in a row that were not answered although later reports were.
@@ -137,6 +139,7 @@ impl ShadowSession {
             echo: Echo::default(),
             by_report: false,
             reported_for: None,
+            asked_for: None,
             last_answered_report: None,
             lost_answers: 0,
             unheard_versions: None,
@@ -306,10 +309,7 @@ impl ShadowSession {
         if asks {
             effects.extend(self.ask(now, jitter));
         }
-        if self.report_asks_at().is_some_and(|at| at <= now) {
-            self.reported_for = self.get.sent();
-            self.by_report = true;
-        }
+        self.look_after_late(now);
         effects.extend(self.report(state, now));
         effects
     }
@@ -327,10 +327,32 @@ impl ShadowSession {
         Some(effect)
     }
 
-    /// When the question under way has been without an answer for so long that a report asks the same.
-    fn report_asks_at(&self) -> Option<Duration> {
-        let sent = self.get.sent().filter(|sent| self.reported_for != Some(*sent))?;
-        Some(self.liveness.late_at(sent).max(sent + REPORT_ASKS_AFTER))
+    /// A question that is not answered soon is asked by a report as well, and behind other subscriptions; a report that is not
+    /// is followed by a question. None of them counts as lost yet.
+    fn look_after_late(&mut self, now: Duration) {
+        if let Some((sent, _)) = self
+            .late(&self.get, self.reported_for)
+            .filter(|(_, at)| *at <= now)
+        {
+            self.reported_for = Some(sent);
+            self.by_report = true;
+            if !self.liveness.is_doubted() {
+                self.liveness.changed(now, true);
+            }
+        }
+        if let Some((sent, _)) = self
+            .late(&self.update, self.asked_for)
+            .filter(|(_, at)| *at <= now)
+        {
+            self.asked_for = Some(sent);
+            self.look_into_it(now);
+        }
+    }
+
+    /// When the oldest request of a kind was sent, and when its answer is late, unless that was `seen`.
+    fn late(&self, requests: &Requests, seen: Option<Duration>) -> Option<(Duration, Duration)> {
+        let sent = requests.sent().filter(|sent| seen != Some(*sent))?;
+        Some((sent, self.liveness.late_at(sent).max(sent + REPORT_ASKS_AFTER)))
     }
 
     /// How long nothing is due.
@@ -348,7 +370,11 @@ impl ShadowSession {
         }
         if self.ready {
             due.extend(self.liveness.wake_at());
-            due.extend(self.report_asks_at());
+            let late = [
+                self.late(&self.get, self.reported_for),
+                self.late(&self.update, self.asked_for),
+            ];
+            due.extend(late.into_iter().flatten().map(|(_, at)| at));
         }
         due.into_iter()
             .min()

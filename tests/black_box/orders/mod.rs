@@ -8,4 +8,5 @@ mod old_messages;
 mod plan_cli;
 mod postures;
 mod severed;
+mod subscriptions;
 mod whole_loop;
