@@ -118,15 +118,8 @@ impl ShadowTask {
         }
     }
 
-    async fn converse(&self, conversation: Conversation<'_>) -> Ended {
-        let Conversation {
-            session,
-            inbox,
-            mut before,
-            config,
-            topics,
-            of,
-        } = conversation;
+    async fn converse(&self, mut talk: Conversation<'_>) -> Ended {
+        let of = talk.of;
         let mut link = self.connected.nucleus.link();
         let mut states = self.connected.context.enforcer.state();
         let mut uplinks = self.uplinks.clone();
@@ -134,25 +127,14 @@ impl ShadowTask {
         // Publishes run beside the loop: a nucleus that stalls must not delay an order that arrives meanwhile.
         let mut publishes = JoinSet::new();
         loop {
-            let now = clock::now().uptime;
             let state: State = states.borrow_and_update().clone();
-            if session.take_proof() {
-                inbox.settle();
-                drop(before.take());
-            }
-            let effects = session.tick(&state, now, fastrand::f64());
-            if effects.contains(&SessionEffect::Resubscribe) {
-                inbox.renew();
-            }
-            self.carry_out(effects, session, of, &mut publishes).await;
-            let wake = session
-                .next_wake(&state, clock::now().uptime)
-                .max(Duration::from_millis(5));
+            let wake = self.attend(&mut talk, &state, &mut publishes).await;
+            let session = &mut *talk.session;
             tokio::select! {
-                event = inbox.next() => match event {
+                event = talk.inbox.next() => match event {
                     None => return Ended::Inbox,
                     Some(event) => {
-                        let effects = self.take(event, session, topics).await;
+                        let effects = self.take(event, session, talk.topics).await;
                         self.carry_out(effects, session, of, &mut publishes).await;
                     }
                 },
@@ -161,8 +143,8 @@ impl ShadowTask {
                     self.carry_out(effects, session, of, &mut publishes).await;
                 }
                 _ = states.changed() => {}
-                Ok(()) = config.changed() => {
-                    let shadow = config.borrow_and_update().shadow.clone();
+                Ok(()) = talk.config.changed() => {
+                    let shadow = talk.config.borrow_and_update().shadow.clone();
                     if shadow.name.as_deref() != of.1 {
                         return Ended::OtherShadow;
                     }
@@ -182,6 +164,26 @@ impl ShadowTask {
                 () = tokio::time::sleep(wake) => {}
             }
         }
+    }
+
+    /// Does what is due; how long nothing else is.
+    async fn attend(
+        &self,
+        talk: &mut Conversation<'_>,
+        state: &State,
+        publishes: &mut Publishes,
+    ) -> Duration {
+        if talk.session.take_proof() {
+            talk.inbox.settle();
+            drop(talk.before.take());
+        }
+        let effects = talk.session.tick(state, clock::now().uptime, fastrand::f64());
+        if effects.contains(&SessionEffect::Resubscribe) {
+            talk.inbox.renew();
+        }
+        self.carry_out(effects, talk.session, talk.of, publishes).await;
+        let wake = talk.session.next_wake(state, clock::now().uptime);
+        wake.max(Duration::from_millis(5))
     }
 
     async fn take(
