@@ -30,6 +30,9 @@ use crate::quarantine::proof::state::State;
 /// The enforcer is rebuilt in less, unless it fails again and again.
 const ENFORCER_RETRY: Duration = Duration::from_secs(1);
 
+/// Shadows before this one that are still subscribed while it is not proven.
+const SHADOWS_BEFORE: usize = 2;
+
 /// Publishes under way; the session has one request of each kind at most, so there are few. One that failed says whose
 /// token it carried, and why.
 type Publishes = JoinSet<Result<(), (String, String)>>;
@@ -41,8 +44,8 @@ type ShadowName<'a> = (&'a str, Option<&'a str>);
 struct Conversation<'a> {
     session: &'a mut ShadowSession,
     inbox: &'a mut Inbox,
-    /// What is subscribed of the shadow before this one.
-    before: Option<Inbox>,
+    /// What is subscribed of the shadows before this one.
+    before: &'a mut Vec<Inbox>,
     config: &'a mut watch::Receiver<Config>,
     topics: &'a ShadowTopics,
     of: ShadowName<'a>,
@@ -68,8 +71,8 @@ impl ShadowTask {
     pub(super) async fn run(self) {
         let thing = self.connected.thing().await;
         let mut config = self.connected.context.config.clone();
-        // What is subscribed of the shadow before is given up when the one after it was proven.
-        let mut before = None;
+        // What is subscribed of the shadow before is given up when the one after it was proven: that may be the same again.
+        let mut before = Vec::new();
         loop {
             let shadow = config.borrow_and_update().shadow.clone();
             let topics = ShadowTopics::new(&thing, shadow.name.as_deref());
@@ -80,18 +83,19 @@ impl ShadowTask {
                 .on_lite(self.connected.nucleus.is_lite())
                 .resume(heard.map(|heard| heard.version));
             let mut inbox = self.listen(&topics);
+            before.drain(..before.len().saturating_sub(SHADOWS_BEFORE));
             let of = (thing.as_str(), name);
             let conversation = Conversation {
                 session: &mut session,
                 inbox: &mut inbox,
-                before,
+                before: &mut before,
                 config: &mut config,
                 topics: &topics,
                 of,
             };
             match self.converse(conversation).await {
                 Ended::Inbox => return,
-                Ended::OtherShadow => before = Some(inbox),
+                Ended::OtherShadow => before.push(inbox),
             }
         }
     }
@@ -175,7 +179,7 @@ impl ShadowTask {
     ) -> Duration {
         if talk.session.take_proof() {
             talk.inbox.settle();
-            drop(talk.before.take());
+            talk.before.clear();
         }
         let effects = talk.session.tick(state, clock::now().uptime, fastrand::f64());
         if effects.contains(&SessionEffect::Resubscribe) {
