@@ -16,6 +16,7 @@
 //! |---|---|
 //! | an answer with a token of ours, of any kind and code | the channel works: the service had the request, and we its answer |
 //! | a `get` is not answered, or not taken by the nucleus | it does not: nobody can order through it |
+//! | a `get` is not taken again, and a report since the last time was answered | the channel works by reports |
 //! | a `get` is not answered, and a report that was sent later is | the channel works, and the shadow does not fit through it |
 //! | a subscription or connection was made anew | nothing that was proven before holds |
 //! | no nucleus, or answers cannot be subscribed and so nothing is asked | the same |
@@ -106,6 +107,8 @@ pub(crate) struct ShadowSession {
     pub(super) asked_for: Option<Duration>,
     /// Uptime of the last report that was answered.
     pub(super) last_answered_report: Option<Duration>,
+    /// Uptime at which the nucleus last did not take a question.
+    pub(super) question_refused: Option<Duration>,
     /// Questions in a row that were not answered although later reports were.
     pub(super) lost_answers: u32,
     /// Which versions did not reach us, where no question tells.
@@ -141,6 +144,7 @@ impl ShadowSession {
             reported_for: None,
             asked_for: None,
             last_answered_report: None,
+            question_refused: None,
             lost_answers: 0,
             unheard_versions: None,
             narrowed: None,
@@ -260,6 +264,13 @@ impl ShadowSession {
     pub(crate) fn publish_failed(&mut self, token: &str, why: String, now: Duration) -> Vec<SessionEffect> {
         if self.get.take_unsent(token).is_some() {
             self.get.failed(why.clone(), now);
+            self.by_report = true;
+            let refused_before = self.question_refused.replace(now);
+            let answered = |before| self.last_answered_report.is_some_and(|sent| sent >= before);
+            if refused_before.is_some_and(answered) {
+                // The report that asked instead was answered.
+                return Vec::new();
+            }
             return vec![SessionEffect::Broken(why)];
         }
         if self.update.take_unsent(token).is_some() {
