@@ -31,6 +31,9 @@ use crate::quarantine::proof::state::State;
 /// The enforcer is rebuilt in less, unless it fails again and again.
 const ENFORCER_RETRY: Duration = Duration::from_secs(1);
 
+/// Shadows before this one that are still subscribed while it is not proven.
+const SHADOWS_BEFORE: usize = 2;
+
 /// Publishes under way; the session has one request of each kind at most, so there are few. One that failed says whose
 /// token it carried, and why.
 type Publishes = JoinSet<Result<(), NotPublished>>;
@@ -51,8 +54,8 @@ type ShadowName<'a> = (&'a str, Option<&'a str>);
 struct Conversation<'a> {
     session: &'a mut ShadowSession,
     inbox: &'a mut Inbox,
-    /// What is subscribed of the shadow before this one.
-    before: Option<Inbox>,
+    /// What is subscribed of the shadows before this one.
+    before: &'a mut Vec<Inbox>,
     config: &'a mut watch::Receiver<Config>,
     topics: &'a ShadowTopics,
     of: ShadowName<'a>,
@@ -78,8 +81,8 @@ impl ShadowTask {
     pub(super) async fn run(self) {
         let thing = self.connected.thing().await;
         let mut config = self.connected.context.config.clone();
-        // What is subscribed of the shadow before is given up when the one after it was proven.
-        let mut before = None;
+        // What is subscribed of the shadow before is given up when the one after it was proven: that may be the same again.
+        let mut before = Vec::new();
         loop {
             let shadow = config.borrow_and_update().shadow.clone();
             let topics = ShadowTopics::new(&thing, shadow.name.as_deref());
@@ -90,18 +93,19 @@ impl ShadowTask {
                 .on_lite(self.connected.nucleus.is_lite())
                 .resume(heard.map(|heard| heard.version));
             let mut inbox = self.listen(&topics);
+            before.drain(..before.len().saturating_sub(SHADOWS_BEFORE));
             let of = (thing.as_str(), name);
             let conversation = Conversation {
                 session: &mut session,
                 inbox: &mut inbox,
-                before,
+                before: &mut before,
                 config: &mut config,
                 topics: &topics,
                 of,
             };
             match self.converse(conversation).await {
                 Ended::Inbox => return,
-                Ended::OtherShadow => before = Some(inbox),
+                Ended::OtherShadow => before.push(inbox),
             }
         }
     }
@@ -128,15 +132,8 @@ impl ShadowTask {
         }
     }
 
-    async fn converse(&self, conversation: Conversation<'_>) -> Ended {
-        let Conversation {
-            session,
-            inbox,
-            mut before,
-            config,
-            topics,
-            of,
-        } = conversation;
+    async fn converse(&self, mut talk: Conversation<'_>) -> Ended {
+        let of = talk.of;
         let mut link = self.connected.nucleus.link();
         let mut states = self.connected.context.enforcer.state();
         let mut signs = self.signs.clone();
@@ -144,25 +141,14 @@ impl ShadowTask {
         // Publishes run beside the loop: a nucleus that stalls must not delay an order that arrives meanwhile.
         let mut publishes = JoinSet::new();
         loop {
-            let now = clock::now().uptime;
             let state: State = states.borrow_and_update().clone();
-            if session.take_proof() {
-                inbox.settle();
-                drop(before.take());
-            }
-            let effects = session.tick(&state, now, fastrand::f64());
-            if effects.contains(&SessionEffect::Resubscribe) {
-                inbox.renew();
-            }
-            self.carry_out(effects, session, of, &mut publishes).await;
-            let wake = session
-                .next_wake(&state, clock::now().uptime)
-                .max(Duration::from_millis(5));
+            let wake = self.attend(&mut talk, &state, &mut publishes).await;
+            let session = &mut *talk.session;
             tokio::select! {
-                event = inbox.next() => match event {
+                event = talk.inbox.next() => match event {
                     None => return Ended::Inbox,
                     Some(event) => {
-                        let effects = self.take(event, session, topics).await;
+                        let effects = self.take(event, session, talk.topics).await;
                         self.carry_out(effects, session, of, &mut publishes).await;
                     }
                 },
@@ -176,8 +162,8 @@ impl ShadowTask {
                     self.carry_out(effects, session, of, &mut publishes).await;
                 }
                 _ = states.changed() => {}
-                Ok(()) = config.changed() => {
-                    let shadow = config.borrow_and_update().shadow.clone();
+                Ok(()) = talk.config.changed() => {
+                    let shadow = talk.config.borrow_and_update().shadow.clone();
                     if shadow.name.as_deref() != of.1 {
                         return Ended::OtherShadow;
                     }
@@ -198,6 +184,26 @@ impl ShadowTask {
                 () = tokio::time::sleep(wake) => {}
             }
         }
+    }
+
+    /// Does what is due; how long nothing else is.
+    async fn attend(
+        &self,
+        talk: &mut Conversation<'_>,
+        state: &State,
+        publishes: &mut Publishes,
+    ) -> Duration {
+        if talk.session.take_proof() {
+            talk.inbox.settle();
+            talk.before.clear();
+        }
+        let effects = talk.session.tick(state, clock::now().uptime, fastrand::f64());
+        if effects.contains(&SessionEffect::Resubscribe) {
+            talk.inbox.renew();
+        }
+        self.carry_out(effects, talk.session, talk.of, publishes).await;
+        let wake = talk.session.next_wake(state, clock::now().uptime);
+        wake.max(Duration::from_millis(5))
     }
 
     async fn take(

@@ -9,15 +9,15 @@
 //! stream ends, so the last one never ends before another stands.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use greengrass_ipc::{Client, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::link::{LinkWatch, Nucleus};
-use crate::host::clock;
 
 /// Messages waiting for the agent. Beyond this the client's own bounded queues drop the oldest and say so.
 const QUEUE: usize = 64;
@@ -141,7 +141,7 @@ impl Inbox {
             rounds: Vec::new(),
             last_round: 0,
             epoch: None,
-            opened: clock::instant(),
+            opened: Instant::now(),
             settling: false,
             waiting: VecDeque::new(),
             refused: None,
@@ -257,7 +257,7 @@ impl Inbox {
         if std::mem::replace(&mut self.epoch, epoch) == epoch && !again {
             self.waiting.push_back(InboxEvent::Renewed);
         } else {
-            let took = clock::instant().saturating_duration_since(self.opened);
+            let took = self.opened.elapsed();
             self.waiting.push_back(InboxEvent::Ready { took });
         }
         let refused = |round: &Round| round.wide && !round.stands();

@@ -137,3 +137,22 @@ impl LinkWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lite_is_known_before_the_first_frame() {
+        for (socket, lite, limit) in [
+            ("/run/greengrass/gg-ipc.socket", true, LITE_MAX_FRAME_BYTES),
+            ("/greengrass/v2/ipc.socket", false, MAX_FRAME),
+            ("../../ipc.socket", false, MAX_FRAME),
+        ] {
+            let lookup = |name: &str| Some(if name == "SVCUID" { "token" } else { socket }.to_owned());
+            let nucleus = Nucleus::connect(lookup).unwrap();
+            assert_eq!(nucleus.is_lite(), lite, "{socket}");
+            assert_eq!(nucleus.client.max_frame_bytes(), limit, "{socket}");
+        }
+    }
+}

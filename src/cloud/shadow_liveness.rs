@@ -71,6 +71,8 @@ pub(super) struct Liveness {
     narrow: bool,
     /// Uptime of one more subscription after a proof that was narrow.
     again: Option<Duration>,
+    /// Uptime of the last subscription beside others that nothing was proven behind.
+    beside: Option<Duration>,
     /// A proof that nobody has taken.
     news: bool,
 }
@@ -89,6 +91,7 @@ impl Liveness {
             round_trip: Duration::ZERO,
             narrow: false,
             again: None,
+            beside: None,
             news: false,
         }
     }
@@ -132,6 +135,7 @@ impl Liveness {
     /// A question or report that was sent at this uptime was answered.
     pub(super) fn answered(&mut self, sent: Duration, now: Duration) {
         self.round_trip = now.saturating_sub(sent).min(LONGEST_TRIP);
+        self.news |= self.beside.take_if(|beside| sent >= *beside).is_some();
         if self.changed.is_none_or(|changed| sent < changed) {
             return;
         }
@@ -168,24 +172,32 @@ impl Liveness {
             self.begun = now;
             self.step = if self.lite { NOT_ON_LITE } else { 0 };
             self.bursts = self.bursts.saturating_add(1);
-            return Some(if doubtful { Due::Both } else { Due::Ask });
+            if doubtful {
+                self.beside = Some(now);
+                return Some(Due::Both);
+            }
+            return Some(Due::Ask);
         }
         if self.behind.take_if(|at| *at <= now).is_some() {
             return Some(Due::Ask);
         }
         if self.again.take_if(|at| *at <= now).is_some() {
-            self.behind = Some(now + BEHIND);
-            return Some(Due::Subscribe);
+            return Some(self.subscribe(now));
         }
         if self.step_at().is_some_and(|at| at <= now) {
             // After a pause of ours one is as good as all of them.
             while self.step_at().is_some_and(|at| at <= now) {
                 self.step += 1;
             }
-            self.behind = Some(now + BEHIND);
-            return Some(Due::Subscribe);
+            return Some(self.subscribe(now));
         }
         None
+    }
+
+    fn subscribe(&mut self, now: Duration) -> Due {
+        self.beside = Some(now);
+        self.behind = Some(now + BEHIND);
+        Due::Subscribe
     }
 
     /// Uptime at which something is due.

@@ -128,6 +128,8 @@ fn a_proof_of_some_filters_is_followed_by_another_subscription_to_all_once() {
         "two round trips of 1.2 s later"
     );
     assert_eq!(liveness.due(ms(4_650)), Some(Due::Ask));
+    assert!(liveness.take_proof());
     liveness.answered(ms(4_650), ms(5_850));
+    assert!(liveness.take_proof(), "the earlier ones may end");
     assert_eq!(liveness.wake_at(), None);
 }

@@ -216,3 +216,52 @@ fn another_refresh_changes_only_when_the_next_question_is_due() {
     assert!(!format!("{:?}", session.tick(&released(), s(31), 0.5)).contains("shadow/get"));
     token(&session.tick(&released(), s(32), 0.5), "/get");
 }
+
+#[test]
+fn a_question_that_the_nucleus_does_not_take_is_asked_by_a_report_and_the_channel_works() {
+    let mut session = session();
+    let (mut version, mut all) = (3, Vec::new());
+    for now in 1..200 {
+        for effect in session.tick(&enforced(), s(now), 0.5) {
+            let SessionEffect::Publish { topic, token, .. } = effect else {
+                continue;
+            };
+            if topic.ends_with("/get") {
+                all.push((now, session.publish_failed(&token, "not allowed".into(), s(now))));
+                continue;
+            }
+            version += 1;
+            session.receive(delta(version, false), s(now));
+            let accepted = ShadowMessage::Updated {
+                token: Some(token),
+                version,
+                desired: None,
+            };
+            all.push((now, session.receive(accepted, s(now))));
+        }
+    }
+    let released = all
+        .iter()
+        .find(|(_, effects)| effects.contains(&SessionEffect::Desired(Some(json!(false)))));
+    assert!(released.is_some_and(|(now, _)| *now <= 2), "{released:?}");
+    let broken = all.iter().filter(|(_, effects)| breaks(effects)).count();
+    assert!(
+        (1..=2).contains(&broken),
+        "{broken}: at first, while nothing else is known"
+    );
+    assert_eq!(session.trouble(), Some("not allowed"));
+    // Without an answer to the reports it is broken.
+    let silent: Vec<SessionEffect> = (200..400)
+        .flat_map(|now| {
+            let effects = session.tick(&enforced(), s(now), 0.5);
+            let asked = effects.iter().find_map(|effect| match effect {
+                SessionEffect::Publish { topic, token, .. } if topic.ends_with("/get") => Some(token.clone()),
+                _ => None,
+            });
+            asked.map_or(effects, |asked| {
+                session.publish_failed(&asked, "not allowed".into(), s(now))
+            })
+        })
+        .collect();
+    assert!(breaks(&silent), "{silent:?}");
+}

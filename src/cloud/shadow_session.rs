@@ -16,6 +16,7 @@
 //! |---|---|
 //! | an answer with a token of ours, of any kind and code | the channel works: the service had the request, and we its answer |
 //! | a `get` is not answered, or not taken by the nucleus | it does not: nobody can order through it |
+//! | a `get` is not taken again, and a report since the last time was answered | the channel works by reports |
 //! | a `get` is not answered, and a report that was sent later is | the channel works, and the shadow does not fit through it |
 //! | a subscription or connection was made anew | nothing that was proven before holds |
 //! | no nucleus, or answers cannot be subscribed and so nothing is asked | the same |
@@ -102,8 +103,12 @@ pub(crate) struct ShadowSession {
     pub(super) by_report: bool,
     /// Uptime of the question under way for which a report asks as well.
     pub(super) reported_for: Option<Duration>,
+    /// Uptime of the report under way that a question was asked about.
+    pub(super) asked_for: Option<Duration>,
     /// Uptime of the last report that was answered.
     pub(super) last_answered_report: Option<Duration>,
+    /// Uptime at which the nucleus last did not take a question.
+    pub(super) question_refused: Option<Duration>,
     /// Questions in a row that were not answered although later reports were.
     pub(super) lost_answers: u32,
     /// Which versions did not reach us, where no question tells.
@@ -137,7 +142,9 @@ impl ShadowSession {
             echo: Echo::default(),
             by_report: false,
             reported_for: None,
+            asked_for: None,
             last_answered_report: None,
+            question_refused: None,
             lost_answers: 0,
             unheard_versions: None,
             narrowed: None,
@@ -280,6 +287,13 @@ impl ShadowSession {
     pub(crate) fn publish_failed(&mut self, token: &str, why: String, now: Duration) -> Vec<SessionEffect> {
         if self.get.take_unsent(token).is_some() {
             self.get.failed(why.clone(), now);
+            self.by_report = true;
+            let refused_before = self.question_refused.replace(now);
+            let answered = |before| self.last_answered_report.is_some_and(|sent| sent >= before);
+            if refused_before.is_some_and(answered) {
+                // The report that asked instead was answered.
+                return Vec::new();
+            }
             return vec![SessionEffect::Broken(why)];
         }
         if self.update.take_unsent(token).is_some() {
@@ -329,10 +343,7 @@ impl ShadowSession {
         if asks {
             effects.extend(self.ask(now, jitter));
         }
-        if self.report_asks_at().is_some_and(|at| at <= now) {
-            self.reported_for = self.get.sent();
-            self.by_report = true;
-        }
+        self.look_after_late(now);
         effects.extend(self.report(state, now));
         effects
     }
@@ -350,10 +361,32 @@ impl ShadowSession {
         Some(effect)
     }
 
-    /// When the question under way has been without an answer for so long that a report asks the same.
-    fn report_asks_at(&self) -> Option<Duration> {
-        let sent = self.get.sent().filter(|sent| self.reported_for != Some(*sent))?;
-        Some(self.liveness.late_at(sent).max(sent + REPORT_ASKS_AFTER))
+    /// A question that is not answered soon is asked by a report as well, and behind other subscriptions; a report that is not
+    /// is followed by a question. None of them counts as lost yet.
+    fn look_after_late(&mut self, now: Duration) {
+        if let Some((sent, _)) = self
+            .late(&self.get, self.reported_for)
+            .filter(|(_, at)| *at <= now)
+        {
+            self.reported_for = Some(sent);
+            self.by_report = true;
+            if !self.liveness.is_doubted() {
+                self.liveness.changed(now, true);
+            }
+        }
+        if let Some((sent, _)) = self
+            .late(&self.update, self.asked_for)
+            .filter(|(_, at)| *at <= now)
+        {
+            self.asked_for = Some(sent);
+            self.look_into_it(now);
+        }
+    }
+
+    /// When the oldest request of a kind was sent, and when its answer is late, unless that was `seen`.
+    fn late(&self, requests: &Requests, seen: Option<Duration>) -> Option<(Duration, Duration)> {
+        let sent = requests.sent().filter(|sent| seen != Some(*sent))?;
+        Some((sent, self.liveness.late_at(sent).max(sent + REPORT_ASKS_AFTER)))
     }
 
     /// How long nothing is due.
@@ -371,7 +404,11 @@ impl ShadowSession {
         }
         if self.ready {
             due.extend(self.liveness.wake_at());
-            due.extend(self.report_asks_at());
+            let late = [
+                self.late(&self.get, self.reported_for),
+                self.late(&self.update, self.asked_for),
+            ];
+            due.extend(late.into_iter().flatten().map(|(_, at)| at));
         }
         due.into_iter()
             .min()

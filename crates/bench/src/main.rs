@@ -15,6 +15,7 @@ mod chaos;
 mod device_report;
 mod error;
 mod figure;
+mod hearing;
 mod ipc;
 mod machine;
 mod model;
@@ -67,6 +68,8 @@ enum Name {
     Stall(stall::Stall),
     /// Minutes of random faults of all kinds while orders go on; afterwards all must be well
     Chaos(chaos::Chaos),
+    /// How soon an order is obeyed after a start, a crash, a rebuilt session, a reconnect, at round trips of 5 to 1,200 ms
+    Hearing(hearing::Hearing),
     /// The enforcer on a fake machine: random orders, failures and restarts against the reference model
     Model(model::Model),
 }
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Name::Quarantine(bench) => run(bench, quiet),
         Name::Stall(bench) => run(bench, quiet),
         Name::Chaos(bench) => run(bench, quiet),
+        Name::Hearing(bench) => run(bench, quiet),
         Name::Model(bench) => run(bench, quiet),
     };
     match report {

@@ -12,4 +12,5 @@ mod postures;
 mod proxy;
 mod reconnects;
 mod severed;
+mod subscriptions;
 mod whole_loop;

@@ -1,0 +1,207 @@
+//! Subscriptions that die without a word, on slow ways: the agent hears again by asking, not by being told.
+//!
+//! The classic nucleus gives a good answer to whoever subscribes before the end of an earlier subscription is confirmed, and
+//! that one dies with it; lite's die with its MQTT service, and lite drops what is longer than 5,000 bytes.
+
+use std::time::{Duration, Instant};
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::nucleus::personality::Personality;
+use edgewarden_lab::site::wait_until;
+use edgewarden_lab::stage::{Stage, StageOptions, THING};
+use serde_json::{Value, json};
+
+use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, reports};
+
+/// Round trips of the worst way, and the time that a busy machine needs to start a program and to look.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A stage of a classic nucleus behind a way of this round trip, its agent connected and free.
+fn classic(round_trip: u64) -> Stage {
+    classic_with(round_trip, json!({}))
+}
+
+fn classic_with(round_trip: u64, configuration: Value) -> Stage {
+    let mut stage = Stage::start(StageOptions {
+        personality: Personality::Classic,
+        front: true,
+        configuration,
+        ..options()
+    })
+    .unwrap();
+    stage
+        .front()
+        .delay(Duration::from_millis(round_trip / 2))
+        .unwrap();
+    stage.start_agent().unwrap();
+    connected_and_released(&stage);
+    stage
+}
+
+/// The shadow orders, and the agent is there in time.
+fn obeys_soon(stage: &Stage, quarantine: bool, what: &str) {
+    stage.desire(&json!({ "quarantine": quarantine })).unwrap();
+    let begun = Instant::now();
+    let phase = if quarantine { "enforced" } else { "released" };
+    stage
+        .wait_status(SOON, what, |s| s["enforcement"]["phase"] == phase)
+        .unwrap();
+    println!("{what}: obeyed after {:?}", begun.elapsed());
+}
+
+fn killed_and_started_again(round_trip: u64) {
+    let mut stage = classic(round_trip);
+    isolate(&stage);
+    for quarantine in [false, true] {
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        stage.start_agent().unwrap();
+        obeys_soon(
+            &stage,
+            quarantine,
+            &format!("{quarantine} after a crash at {round_trip} ms"),
+        );
+    }
+    let works = |s: &Value| s["cloud"]["channelWorks"] == true;
+    stage.wait_status(SOON, "the channel works", works).unwrap();
+}
+
+lab_test!(a_killed_agent_hears_again_at_300_ms, || killed_and_started_again(
+    300
+));
+
+lab_test!(
+    a_killed_agent_hears_again_at_1200_ms,
+    || killed_and_started_again(1_200)
+);
+
+/// Whether the agent's configuration has this in it.
+fn is_configured(stage: &Stage, text: &str) -> bool {
+    let file = stage.state_directory().join("configuration.json");
+    std::fs::read_to_string(file).is_ok_and(|document| document.contains(text))
+}
+
+fn configured(stage: &Stage, text: &str) {
+    wait_until(LIMIT, text, || is_configured(stage, text)).unwrap();
+}
+
+lab_test!(another_refresh_makes_nobody_deaf, || {
+    let mut stage = classic(100);
+    isolate(&stage);
+    for (refresh, quarantine) in [("3601", false), ("3602", true), ("3603", false)] {
+        stage
+            .deploy(&json!({"shadow": {"refreshSeconds": refresh}}))
+            .unwrap();
+        configured(&stage, refresh);
+        obeys_soon(
+            &stage,
+            quarantine,
+            &format!("{quarantine} with refreshSeconds {refresh}"),
+        );
+    }
+});
+
+lab_test!(another_shadow_and_back_makes_nobody_deaf, || {
+    let mut stage = classic(1_200);
+    for (round, quarantine) in [(0, true), (1, false)] {
+        let name = format!("edge-{round}");
+        let named = json!({"shadow": {"name": name, "refreshSeconds": "3601"}});
+        stage.deploy(&named).unwrap();
+        configured(&stage, &name);
+        // Back before the end of what was subscribed can have been confirmed.
+        stage
+            .deploy(&json!({"shadow": {"refreshSeconds": "3601"}}))
+            .unwrap();
+        wait_until(LIMIT, "the first shadow again", || !is_configured(&stage, &name)).unwrap();
+        obeys_soon(&stage, quarantine, "the first shadow again");
+    }
+});
+
+lab_test!(
+    without_the_right_to_one_filter_single_ones_serve_and_it_is_told,
+    || {
+        let narrow = json!({"io.edgewarden.Agent:mqttproxy:3": null});
+        let mut stage = classic_with(
+            100,
+            json!({"accessControl": {"aws.greengrass.ipc.mqttproxy": narrow}}),
+        );
+        let filter = format!("$aws/things/{THING}/shadow/+/+");
+        let told = |s: &Value| {
+            let why = s["cloud"]["lastError"].as_str();
+            why.is_some_and(|why| why.contains("single ones stand instead") && why.contains(&filter))
+        };
+        stage
+            .wait_status(LIMIT, "the missing right is told", told)
+            .unwrap();
+        obeys_soon(&stage, true, "true by single topics");
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        stage.start_agent().unwrap();
+        obeys_soon(&stage, false, "false by single topics, after a crash");
+    }
+);
+
+lab_test!(
+    what_lites_mqtt_service_forgot_is_subscribed_again_without_a_new_connection,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        let connections = |stage: &Stage| {
+            let events = stage.nucleus.events();
+            let connected = |event: &&Value| event["event"] == "client" && event["state"] == "connected";
+            events.iter().filter(connected).count()
+        };
+        let before = connections(&stage);
+        stage.command_nucleus("restart-iotcored").unwrap();
+        let back = |event: &Value| event["event"] == "mqtt" && event["state"] == "connected";
+        stage.nucleus.wait_event(LIMIT, back).unwrap();
+        // A report that is not answered gives reason to ask.
+        done(&stage, &["quarantine", "--reason", "too much"]);
+        done(&stage, &["release"]);
+        let trip = stage.status()["cloud"]["lastRoundTrip"].clone();
+        let again = |s: &Value| s["cloud"]["channelWorks"] == true && s["cloud"]["lastRoundTrip"] != trip;
+        stage.wait_status(2 * SOON, "heard again", again).unwrap();
+        obeys_soon(&stage, true, "true after it was heard again");
+        assert_eq!(
+            connections(&stage),
+            before,
+            "the connection to the nucleus is the same"
+        );
+    }
+);
+
+/// Enough foreign keys that a whole document with its times is longer than 5,000 bytes, and what differs is not.
+fn large() -> Value {
+    let keys = (0..40).map(|key| (format!("someone-elses-setting-{key:02}"), json!("a value")));
+    Value::Object(keys.collect())
+}
+
+lab_test!(
+    a_shadow_too_large_for_lite_leaves_nobody_isolated_against_false,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        let mut desired = large();
+        stage.desire(&desired).unwrap();
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        desired["quarantine"] = json!(false);
+        stage.desire(&desired).unwrap();
+        stage.start_agent().unwrap();
+        stage.wait_phase(SOON, "released").unwrap();
+        reports(&stage, &json!(false));
+        let told = |s: &Value| {
+            let why = s["cloud"]["lastError"].as_str();
+            why.is_some_and(|why| why.contains("5,000 bytes") && why.contains("shadow.name"))
+                && s["cloud"]["channelWorks"] == true
+        };
+        stage
+            .wait_status(LIMIT, "it is told, and the channel works", told)
+            .unwrap();
+        // Orders of every kind are obeyed all the same.
+        obeys_soon(&stage, true, "true in a shadow that is too large");
+        obeys_soon(&stage, false, "false in a shadow that is too large");
+        stage
+            .desire(&json!({"quarantine": {"posture": "isolate", "id": "a"}}))
+            .unwrap();
+        stage.wait_phase(SOON, "enforced").unwrap();
+        obeys_soon(&stage, false, "false after an object");
+    }
+);
