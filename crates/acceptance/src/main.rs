@@ -108,7 +108,13 @@ fn accept(arguments: &Arguments) -> Result<bool, Trouble> {
     }
     enter_or_reexec(std::env::args_os().skip(1))?;
     let folder = workspace::target().join("acceptance");
-    own_files::mount_over(&folder.join("etc"))?;
+    // A chaos run may go on beside the scenarios, which change these files.
+    let etc = if arguments.chaos.is_some() {
+        "etc-of-chaos"
+    } else {
+        "etc"
+    };
+    own_files::mount_over(&folder.join(etc))?;
     if let Some(minutes) = arguments.chaos {
         let setup = setup_of(arguments, &folder.join("chaos"))?;
         let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));

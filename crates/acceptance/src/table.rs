@@ -82,6 +82,9 @@ fn told(seen: &Seen, limit: Duration) -> String {
     if !seen.note.is_empty() {
         parts.push(seen.note.clone());
     }
+    if parts.is_empty() {
+        parts.push("held".to_owned());
+    }
     parts.join("; ").replace('|', "/")
 }
 

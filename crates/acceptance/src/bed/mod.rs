@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use edgewarden_lab::front::Front;
-use edgewarden_lab::site::{Ns, Site};
+use edgewarden_lab::site::{Ns, Running, Site, wait_until};
 use serde_json::{Value, json};
 
 pub(crate) use real::{Real, Setup};
@@ -50,6 +50,21 @@ pub(crate) fn packaged_program(artifacts: &Path) -> Result<PathBuf, Trouble> {
     })
 }
 
+/// How often the cloud's services have connected to the broker.
+fn connected(cloud: &Running) -> usize {
+    let is = |event: &Value| event["event"] == "connected";
+    cloud.events().iter().filter(|event| is(event)).count()
+}
+
+/// Waits until they have once more: what is published before that, no shadow service hears.
+fn wait_for_cloud(cloud: &Running, before: usize) -> Result<(), Trouble> {
+    let back = wait_until(PATIENCE, "the cloud's services", || connected(cloud) > before);
+    back.map_err(|_| Trouble::Late {
+        what: "the cloud's services".to_owned(),
+        seconds: PATIENCE.as_secs(),
+    })
+}
+
 /// The agent on a nucleus.
 pub(crate) trait Bed {
     fn kind(&self) -> Kind;
@@ -80,7 +95,7 @@ pub(crate) trait Bed {
     fn restart_component(&mut self) -> Result<(), Trouble>;
     /// The broker ends without a word.
     fn kill_broker(&mut self) -> Result<(), Trouble>;
-    /// It comes back; without its memory when `forget`.
+    /// It comes back, without its memory when `forget`, and with the cloud's own services.
     fn start_broker(&mut self, forget: bool) -> Result<(), Trouble>;
     /// Everything from the beginning: free, deployed, connected, without delay.
     fn fresh(&mut self) -> Result<(), Trouble>;

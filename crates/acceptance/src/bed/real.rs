@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use xtask::{run, workspace};
 
 use super::services::{self, PLAIN_PORT, Services};
-use super::{Bed, COMPONENT, Kind, PATIENCE, packaged_program};
+use super::{Bed, COMPONENT, Kind, PATIENCE, connected, packaged_program, wait_for_cloud};
 use crate::error::{Trouble, io};
 use crate::ipc;
 use crate::keys::Keys;
@@ -312,7 +312,9 @@ impl Bed for Real {
             std::fs::remove_dir_all(&memory).map_err(workspace::file("clear", &memory))?;
             workspace::make_folder(&memory)?;
         }
-        Ok(self.services.broker.restart()?)
+        let before = connected(&self.services.cloud);
+        self.services.broker.restart()?;
+        wait_for_cloud(&self.services.cloud, before)
     }
 
     fn fresh(&mut self) -> Result<(), Trouble> {

@@ -31,7 +31,7 @@ pub(crate) struct Services {
     pub(crate) way: Front,
     _tls: Running,
     pub(crate) policy: Front,
-    _cloud: Running,
+    pub(crate) cloud: Running,
     pub(crate) broker: Running,
     _proxy: Option<Running>,
 }
@@ -68,7 +68,7 @@ impl Services {
             way,
             _tls: tls,
             policy,
-            _cloud: cloud,
+            cloud,
             broker,
             _proxy: with_proxy.then(|| proxy(site, folder)).transpose()?,
         })

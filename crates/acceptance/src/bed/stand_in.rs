@@ -10,7 +10,7 @@ use edgewarden_lab::stage::{Stage, StageOptions, THING};
 use serde_json::{Value, json};
 
 use super::real::merge;
-use super::{Bed, Kind, PATIENCE};
+use super::{Bed, Kind, PATIENCE, connected, wait_for_cloud};
 use crate::error::Trouble;
 use crate::prober::{Book, Prober};
 
@@ -121,10 +121,15 @@ impl Bed for StandIn {
 
     /// The stage's broker never remembers anything.
     fn start_broker(&mut self, _forget: bool) -> Result<(), Trouble> {
-        if let Some(broker) = &mut self.stage_mut().broker {
+        let before = self.stage().cloud.as_ref().map_or(0, connected);
+        let stage = self.stage_mut();
+        if let Some(broker) = &mut stage.broker {
             broker.restart()?;
         }
-        Ok(())
+        stage
+            .cloud
+            .as_ref()
+            .map_or(Ok(()), |cloud| wait_for_cloud(cloud, before))
     }
 
     fn fresh(&mut self) -> Result<(), Trouble> {

@@ -54,9 +54,6 @@ fn broker(scene: &mut Scene<'_>, away: Duration, forget: bool) -> Result<Seen, T
 
 /// Orders release, and counts from the nucleus' own recovery.
 fn order_until_recovered(scene: &mut Scene<'_>, sessions: usize) -> Result<Seen, Trouble> {
-    scene.wait("the cloud's own services", crate::bed::PATIENCE, |bed| {
-        bed.desire(&json!({"quarantine": true})).is_ok()
-    })?;
     scene.bed.prober().unguard();
     let ordered = Instant::now();
     scene.bed.desire(&json!({"quarantine": false}))?;

@@ -86,5 +86,7 @@ pub(super) fn three_deaths(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
             None => "another deployment does not help either".to_owned(),
         });
     }
+    // Whoever runs then was started by nobody's component; the next scenario needs one.
+    scene.bed.fresh()?;
     Ok(seen)
 }

@@ -138,6 +138,10 @@ pub(super) fn artifact_replaced(scene: &mut Scene<'_>) -> Result<Seen, Trouble> 
         .join("packages/artifacts")
         .join(COMPONENT)
         .join(workspace::version()?);
+    // A file that runs cannot be written to.
+    let agent = scene.agent()?;
+    ipc::call(&root, "StopComponent", json!({"componentName": COMPONENT}))?;
+    scene.wait("the end of the component", PATIENCE, |_| !processes::lives(agent))?;
     let mut tried = 0;
     for file in files(&artifacts)
         .into_iter()
@@ -146,7 +150,6 @@ pub(super) fn artifact_replaced(scene: &mut Scene<'_>) -> Result<Seen, Trouble> 
         tried += 1;
         as_component_user(&script, &file)?;
     }
-    let agent = scene.agent()?;
     scene.bed.restart_component()?;
     // It may refuse to run what was changed: then nobody runs, and that is right.
     let again = scene.successor(agent).is_ok();
