@@ -25,6 +25,8 @@ const BOOT_GRACE: Duration = Duration::from_secs(60);
 const LONGEST_GRACE: Duration = Duration::from_secs(60);
 /// An agent that ran for this long had no fault that comes back at once.
 const STEADY: Duration = Duration::from_secs(300);
+/// How long a guard stays that has found another one at the post.
+const TAKEN: Duration = Duration::from_secs(30);
 /// From one look to the next while no agent is wanted: a look is one system call and a file in memory.
 const REST: Duration = Duration::from_secs(2);
 
@@ -34,6 +36,8 @@ const REST: Duration = Duration::from_secs(2);
 /// [`GuardError`], when the post cannot be had at all.
 pub(crate) fn stand(places: &GuardPlaces) -> Result<(), GuardError> {
     let Some(_post) = Post::take(places)? else {
+        // Whoever starts us again does not do so for ever at once.
+        clock::pause(TAKEN);
         return Ok(());
     };
     let mut grace = GRACE;

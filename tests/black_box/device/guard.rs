@@ -113,14 +113,15 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        if let Some(guard) = self.guard() {
-            signal(guard, Signal::SIGKILL);
-        }
-        // A real one of the nucleus too: the nucleus is killed with the stage, and kills nobody.
+        // A killed nucleus kills nobody, and nobody of ours may be left on this machine.
         let _gone = self.stage.nucleus.kill9();
-        if let Some(agent) = self.agent() {
-            signal(agent, Signal::SIGKILL);
-        }
+        let _left = wait_until(LIMIT, "nobody is left", || {
+            let left = [self.agent(), self.guard()];
+            left.into_iter()
+                .flatten()
+                .for_each(|pid| signal(pid, Signal::SIGKILL));
+            left == [None, None]
+        });
     }
 }
 
@@ -266,22 +267,28 @@ lab_test!(an_orderly_stop_without_orders_leaves_the_guard_at_rest, || {
 lab_test!(a_guard_of_another_program_or_none_is_replaced, || {
     let mut guarded = Guarded::start(Personality::Classic);
     let first = guarded.guard().unwrap();
-    // As an upgrade does: unlinked and made anew.
-    let artifact = guarded.stage.artifact();
-    let program = std::fs::read(&artifact).unwrap();
-    std::fs::remove_file(&artifact).unwrap();
-    std::fs::write(&artifact, program).unwrap();
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&artifact, executable).unwrap();
-    guarded.stage.nucleus.terminate().unwrap();
-    guarded.stage.nucleus.wait_exit(LIMIT).unwrap();
-    guarded.stage.nucleus.restart().unwrap();
-    wait_until(LIMIT, "a guard of the program that runs", || {
-        guarded.guard().is_some_and(|pid| pid != first)
+    // One of before an upgrade: the same text in another file.
+    let copy = guarded.stage.site.directory().join("edgewarden");
+    std::fs::copy(format!("/proc/{first}/exe"), &copy).unwrap();
+    signal(first, Signal::SIGKILL);
+    wait_until(LIMIT, "it has left its post", || guarded.guard().is_none()).unwrap();
+    let log = guarded.stage.site.directory().join("guard.log");
+    let mut old = guarded
+        .stage
+        .site
+        .spawn(Ns::Gateway, &copy, &["guard"], &[], log)
+        .unwrap();
+    wait_until(LIMIT, "control: the old one stands there", || {
+        guarded.guard() == Some(old.pid())
     })
     .unwrap();
+    signal(guarded.agent().unwrap(), Signal::SIGKILL);
+    wait_until(LIMIT, "a guard of the program that runs", || {
+        guarded.guard().is_some_and(|pid| pid != old.pid())
+    })
+    .unwrap();
+    old.wait_exit(LIMIT).unwrap();
     let second = guarded.guard().unwrap();
-    assert!(!lives(first));
     let works = |s: &Value| s["cloud"]["channelWorks"] == true;
     guarded.stage.wait_status(LIMIT, "started anew", works).unwrap();
 
