@@ -265,7 +265,7 @@ lab_test!(an_orderly_stop_without_orders_leaves_the_guard_at_rest, || {
 });
 
 lab_test!(a_guard_of_another_program_or_none_is_replaced, || {
-    let mut guarded = Guarded::start(Personality::Classic);
+    let guarded = Guarded::start(Personality::Classic);
     let first = guarded.guard().unwrap();
     // One of before an upgrade: the same text in another file.
     let copy = guarded.stage.site.directory().join("edgewarden");
