@@ -6,11 +6,19 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::safe::safe;
-use crate::control::status::{CaptureStatus, ReportStatus, Status, TaskStatus};
+use crate::control::status::{CaptureStatus, CloudStatus, ReportStatus, Status, TaskStatus};
 use crate::quarantine::orders::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::{CutBecause, Phase, QuotaUse, Rejection, State};
+
+/// Whether the nucleus speaks with us, and whether it ever will.
+fn nucleus(cloud: &CloudStatus) -> String {
+    match &cloud.orphan {
+        Some(why) => format!("{}; {why}: the next one's agent takes over", cloud.ipc),
+        None => cloud.ipc.clone(),
+    }
+}
 
 /// That nobody but the guard runs an agent, and whom it hears.
 fn guarded(since: Timestamp, hears: bool) -> String {
@@ -55,7 +63,7 @@ pub(super) fn status(status: &Status) -> String {
             time(status.cloud.last_round_trip)
         ),
     );
-    line("Nucleus", status.cloud.ipc.clone());
+    line("Nucleus", nucleus(&status.cloud));
     if let Some(error) = &status.cloud.last_error {
         line("  problem", error.clone());
     }

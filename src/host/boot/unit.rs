@@ -55,8 +55,8 @@ pub(crate) fn guard_is_installed() -> bool {
     Path::new(BOOTED).is_dir() && unit.symlink_metadata().is_ok_and(|found| found.is_file())
 }
 
-/// The guard's unit. It is outside the component's cgroup, which both nuclei end with the component, and comes back whatever
-/// ends it.
+/// The guard's unit. It is outside the component's cgroup, which both nuclei end with the component. It ends when nobody is
+/// wanted, and comes back whatever else ends it: by systemd, or by the agent that looks for it.
 fn guard_text(state: &str) -> String {
     format!(
         "\
@@ -71,7 +71,7 @@ StartLimitIntervalSec=0
 
 [Service]
 ExecStart={state}/edgewarden guard --state-dir {state}
-Restart=always
+Restart=on-failure
 RestartSec=3
 TimeoutStopSec=10
 UMask=0077
@@ -152,7 +152,7 @@ mod tests {
         for line in [
             "ConditionFileIsExecutable=/data/edge/edgewarden",
             "ExecStart=/data/edge/edgewarden guard --state-dir /data/edge",
-            "Restart=always",
+            "Restart=on-failure",
         ] {
             assert!(guard.lines().any(|found| found == line), "{line}");
         }

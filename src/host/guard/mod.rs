@@ -9,7 +9,8 @@
 //! In: the places; what the last agent left behind ([`will`]). Out: an agent that runs while nobody else's does, with the
 //! environment of the last one, whose token the classic nucleus takes for as long as it lives. Invariants: one guard for a
 //! state directory (a lock of its own); an agent that a nucleus starts gets the directory from the guard's at once; an agent
-//! that fails again and again is started once a minute; no runtime, no timer but while nobody holds the lock.
+//! that fails again and again is started once a minute; no runtime, no timer but while nobody holds the lock; nothing is left
+//! where the component was stopped in order and nothing was ordered.
 //! Absent: whatever decides. Whether there is anything left to do the agent itself finds out, and says so in the will.
 
 mod post;

@@ -25,15 +25,19 @@ const BOOT_GRACE: Duration = Duration::from_secs(60);
 const LONGEST_GRACE: Duration = Duration::from_secs(60);
 /// An agent that ran for this long had no fault that comes back at once.
 const STEADY: Duration = Duration::from_secs(300);
-/// From one look to the next while no agent is wanted: a look is one system call and a file in memory.
+/// How long a guard stays that has found another one at the post.
+const TAKEN: Duration = Duration::from_secs(30);
+/// How long a guard stays that is not needed: a component that is only started anew has left its will by then.
 const REST: Duration = Duration::from_secs(2);
 
-/// Stands guard until the state directory is gone, or another guard is there.
+/// Stands guard until nobody is wanted, the state directory is gone, or another guard is there.
 ///
 /// # Errors
 /// [`GuardError`], when the post cannot be had at all.
 pub(crate) fn stand(places: &GuardPlaces) -> Result<(), GuardError> {
     let Some(_post) = Post::take(places)? else {
+        // Whoever starts us again does not do so for ever at once.
+        clock::pause(TAKEN);
         return Ok(());
     };
     let mut grace = GRACE;
@@ -45,6 +49,10 @@ pub(crate) fn stand(places: &GuardPlaces) -> Result<(), GuardError> {
         let will = Will::read(places);
         if will.as_ref().is_some_and(|will| !will.is_wanted()) {
             clock::pause(REST);
+            // Whoever is started next leaves another will, and starts another guard where there is none.
+            if Will::read(places) == will {
+                return Ok(());
+            }
             continue;
         }
         clock::pause(if will.is_some() {

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::common::programs::state_of;
-use crate::common::{LIMIT, done, isolate, options, release, reports};
+use crate::common::{LIMIT, done, isolate, options, release};
 
 /// What an order takes once somebody hears it, on a machine that does much else.
 const OBEYED: Duration = Duration::from_secs(5);
@@ -113,14 +113,15 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        if let Some(guard) = self.guard() {
-            signal(guard, Signal::SIGKILL);
-        }
-        // A real one of the nucleus too: the nucleus is killed with the stage, and kills nobody.
+        // A killed nucleus kills nobody, and nobody of ours may be left on this machine.
         let _gone = self.stage.nucleus.kill9();
-        if let Some(agent) = self.agent() {
-            signal(agent, Signal::SIGKILL);
-        }
+        let _left = wait_until(LIMIT, "nobody is left", || {
+            let left = [self.agent(), self.guard()];
+            left.into_iter()
+                .flatten()
+                .for_each(|pid| signal(pid, Signal::SIGKILL));
+            left == [None, None]
+        });
     }
 }
 
@@ -223,65 +224,82 @@ lab_test!(a_component_that_is_gone_leaves_somebody_who_obeys, || {
     wait_until(LIMIT, "nobody is left", || !lives(guard) && !state.exists()).unwrap();
 });
 
-lab_test!(an_orderly_stop_without_orders_leaves_the_guard_at_rest, || {
-    let mut guarded = Guarded::start(Personality::Classic);
-    let guard = guarded.guard().unwrap();
-    guarded.stage.nucleus.terminate().unwrap();
-    guarded.stage.nucleus.wait_exit(LIMIT).unwrap();
-    let ended = Instant::now();
-    // Twice the grace, and a look more.
-    while ended.elapsed() < Duration::from_secs(9) {
-        assert!(guarded.agent().is_none(), "nothing is ordered: nobody is wanted");
-        std::thread::sleep(Duration::from_millis(200));
+lab_test!(
+    a_guard_costs_next_to_nothing_and_ends_with_an_orderly_stop,
+    || {
+        let mut guarded = Guarded::start(Personality::Classic);
+        let guard = guarded.guard().unwrap();
+        let kilobytes = |name: &str| {
+            let text = std::fs::read_to_string(format!("/proc/{guard}/status")).unwrap();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap()
+                .to_owned();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        let ticks = || {
+            let stat = std::fs::read_to_string(format!("/proc/{guard}/stat")).unwrap();
+            let fields: Vec<String> = stat
+                .rsplit_once(") ")
+                .unwrap()
+                .1
+                .split(' ')
+                .map(str::to_owned)
+                .collect();
+            fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+        };
+        let before = ticks();
+        isolate(&guarded.stage);
+        release(&guarded.stage);
+        println!(
+            "the guard: RSS {} KB, of that its own {} KB, {} threads, {} ticks of a processor",
+            kilobytes("VmRSS"),
+            kilobytes("RssAnon"),
+            kilobytes("Threads"),
+            ticks() - before
+        );
+        assert!(kilobytes("RssAnon") < 2_048 && kilobytes("Threads") == 1);
+        assert_eq!(ticks(), before, "it only waits");
+
+        guarded.stage.nucleus.terminate().unwrap();
+        guarded.stage.nucleus.wait_exit(LIMIT).unwrap();
+        wait_until(LIMIT, "nothing is ordered: nobody is wanted", || !lives(guard)).unwrap();
+        assert!(guarded.agent().is_none());
+        // The next start has another one.
+        guarded.stage.nucleus.restart().unwrap();
+        wait_until(LIMIT, "a guard again", || guarded.guard().is_some()).unwrap();
+        let works = |s: &Value| s["cloud"]["channelWorks"] == true;
+        guarded.stage.wait_status(LIMIT, "started anew", works).unwrap();
+        isolate(&guarded.stage);
     }
-    let kilobytes = |name: &str| {
-        let text = std::fs::read_to_string(format!("/proc/{guard}/status")).unwrap();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with(name))
-            .unwrap()
-            .to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
-    };
-    let stat = std::fs::read_to_string(format!("/proc/{guard}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    println!(
-        "the guard: RSS {} KB, of that its own {} KB, {} threads, {ticks} ticks of a processor",
-        kilobytes("VmRSS"),
-        kilobytes("RssAnon"),
-        kilobytes("Threads")
-    );
-    assert!(kilobytes("RssAnon") < 2_048 && kilobytes("Threads") == 1);
-    assert!(ticks <= 5, "{ticks}");
-    // The next start finds it standing.
-    guarded.stage.nucleus.restart().unwrap();
-    let works = |s: &Value| s["cloud"]["channelWorks"] == true;
-    guarded.stage.wait_status(LIMIT, "started anew", works).unwrap();
-    assert_eq!(guarded.guard(), Some(guard));
-    isolate(&guarded.stage);
-    reports(&guarded.stage, &json!(true));
-});
+);
 
 lab_test!(a_guard_of_another_program_or_none_is_replaced, || {
-    let mut guarded = Guarded::start(Personality::Classic);
+    let guarded = Guarded::start(Personality::Classic);
     let first = guarded.guard().unwrap();
-    // As an upgrade does: unlinked and made anew.
-    let artifact = guarded.stage.artifact();
-    let program = std::fs::read(&artifact).unwrap();
-    std::fs::remove_file(&artifact).unwrap();
-    std::fs::write(&artifact, program).unwrap();
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&artifact, executable).unwrap();
-    guarded.stage.nucleus.terminate().unwrap();
-    guarded.stage.nucleus.wait_exit(LIMIT).unwrap();
-    guarded.stage.nucleus.restart().unwrap();
-    wait_until(LIMIT, "a guard of the program that runs", || {
-        guarded.guard().is_some_and(|pid| pid != first)
+    // One of before an upgrade: the same text in another file.
+    let copy = guarded.stage.site.directory().join("edgewarden");
+    std::fs::copy(format!("/proc/{first}/exe"), &copy).unwrap();
+    signal(first, Signal::SIGKILL);
+    wait_until(LIMIT, "it has left its post", || guarded.guard().is_none()).unwrap();
+    let log = guarded.stage.site.directory().join("guard.log");
+    let mut old = guarded
+        .stage
+        .site
+        .spawn(Ns::Gateway, &copy, &["guard"], &[], log)
+        .unwrap();
+    wait_until(LIMIT, "control: the old one stands there", || {
+        guarded.guard() == Some(old.pid())
     })
     .unwrap();
+    signal(guarded.agent().unwrap(), Signal::SIGKILL);
+    wait_until(LIMIT, "a guard of the program that runs", || {
+        guarded.guard().is_some_and(|pid| pid != old.pid())
+    })
+    .unwrap();
+    old.wait_exit(LIMIT).unwrap();
     let second = guarded.guard().unwrap();
-    assert!(!lives(first));
     let works = |s: &Value| s["cloud"]["channelWorks"] == true;
     guarded.stage.wait_status(LIMIT, "started anew", works).unwrap();
 
