@@ -55,13 +55,10 @@ pub(super) struct NucleusSigns {
     pub(super) connected: u64,
     /// How often a process of it was started in place of another, or beside others.
     pub(super) restarted: u64,
-<<<<<<< HEAD
     /// Its connections to the cloud, as they were seen last.
     pub(super) connections: Vec<Uplink>,
-=======
     /// Whether its connections were looked at, with whatever result.
     pub(super) looked: bool,
->>>>>>> i14-watch
     /// Why its connections cannot be seen.
     pub(super) unseen: Option<String>,
 }
