@@ -4,18 +4,15 @@
 //! control channel works. Out: addresses for the enforcer, what to watch for in DNS answers
 //! ([`super::dns_feed`]), and what did not resolve for the board. When what is looked up is `quarantine::lifelines::lookups`'.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::context::Connected;
 use super::endpoints_memory::EndpointsMemory;
+use super::endpoints_question::{EndpointsQuestion, wait};
 use super::enforcer::EnforcerCommand;
 use super::host_reader::HostReader;
 use super::names::Names;
 use super::nucleus_watch::{ControlPorts, NucleusSigns, lifelines_of};
-use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
 use crate::config::Config;
 use crate::control::status::LifelineStatus;
@@ -23,22 +20,9 @@ use crate::host::clock;
 use crate::host::net::uplinks::Uplink;
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
-use crate::quarantine::lifelines::lifeline::{Purpose, Surroundings, control_ports, targets};
+use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
 use crate::quarantine::lifelines::lookups::Lookups;
 use crate::quarantine::lifelines::proxy::ProxyUse;
-
-/// From one look at the nucleus' and the host's configuration to the next.
-const LOOK_AROUND: Duration = Duration::from_secs(60);
-/// The same while the nucleus has not told its endpoint.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// The same for the question alone at first: a nucleus that starts tells its endpoint a little later than the rest.
-const ASK_SOON: Duration = Duration::from_secs(1);
-/// How long it may take before somebody is told that it is missing; both nuclei need a tenth of a second.
-const ENDPOINT_LATE: Duration = Duration::from_secs(10);
-/// The same while the control channel is broken behind our rules: what is configured may be new.
-const LOOK_URGENT: Duration = Duration::from_secs(10);
-/// How long the nucleus may take to tell its endpoints; names must not wait for it longer.
-const NUCLEUS_LIMIT: Duration = Duration::from_secs(10);
 
 /// Resolves for ever.
 pub(super) struct Resolver {
@@ -58,6 +42,8 @@ pub(super) struct Resolver {
     pub(super) configured: HostSettings,
     /// Where the nucleus is connected, as was seen last.
     pub(super) connections: Vec<Uplink>,
+    /// Why that cannot be seen.
+    pub(super) unseen: Option<String>,
     /// Whether the nucleus was seen to go through its proxy.
     pub(super) proxy: ProxyUse,
     /// It was seen on another way than before, whose addresses are still kept.
@@ -71,7 +57,7 @@ impl Resolver {
         let mut states = self.connected.context.enforcer.state();
         let mut channel = self.connected.context.channel.watch();
         let mut config = self.connected.context.config.clone();
-        let (mut signs, mut unseen) = (self.signs.clone(), None);
+        let mut signs = self.signs.clone();
         let memory = EndpointsMemory::new(&self.connected.context.state_directory);
         let mut asked = EndpointsQuestion::remembering(memory.recall().await);
         let mut looked = None;
@@ -89,10 +75,7 @@ impl Resolver {
                 .start(urgent, now)
                 .into_iter()
                 .for_each(|host| names.look_up(host));
-            if asked.answered && lookups.control_was_tried() && self.signs.borrow().looked {
-                self.looked_up
-                    .send_if_modified(|done| !std::mem::replace(done, true));
-            }
+            self.tell_the_first(&lookups, &asked);
             let look = wait(looked, asked.pause(urgent), now);
             let sleep = lookups.wait(urgent, now).min(look).min(asked.due(urgent, now));
             tokio::select! {
@@ -102,13 +85,9 @@ impl Resolver {
                 },
                 Some((host, outcome)) = names.next() => {
                     let found = lookups.done(&host, outcome, clock::now().uptime);
-                    if !found.is_empty() {
-                        self.connected.context.enforcer.send(EnforcerCommand::Addresses(found)).await;
-                    }
-                    if self.judge_way(&lookups, false) {
+                    if self.take(found, &lookups, &asked).await {
                         looked = None;
                     }
-                    self.tell(&lookups, &asked);
                 }
                 changed = config.changed() => match changed {
                     Ok(()) => looked = None,
@@ -118,21 +97,44 @@ impl Resolver {
                 Ok(()) = channel.changed() => {}
                 Ok(()) = signs.changed() => {
                     let seen = signs.borrow_and_update().clone();
-                    if seen.connections != self.connections {
-                        self.connections = seen.connections;
-                        if self.judge_way(&lookups, true) {
-                            looked = None;
-                        }
-                    }
-                    if seen.unseen != unseen {
-                        unseen = seen.unseen;
-                        self.tell(&lookups, &asked);
+                    if self.see(seen, &lookups, &asked) {
+                        looked = None;
                     }
                 }
                 Ok(()) = states.changed() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Tells once that the control channel was looked up and looked for.
+    fn tell_the_first(&self, lookups: &Lookups, asked: &EndpointsQuestion) {
+        if asked.answered && lookups.control_was_tried() && self.signs.borrow().looked {
+            self.looked_up
+                .send_if_modified(|done| !std::mem::replace(done, true));
+        }
+    }
+
+    /// Takes the addresses of a name; whether what is around us must be looked at again.
+    async fn take(&mut self, found: Vec<Endpoint>, lookups: &Lookups, asked: &EndpointsQuestion) -> bool {
+        if !found.is_empty() {
+            let command = EnforcerCommand::Addresses(found);
+            self.connected.context.enforcer.send(command).await;
+        }
+        let other_way = self.judge_way(lookups, false);
+        self.tell(lookups, asked);
+        other_way
+    }
+
+    /// Takes what is seen of the nucleus; whether what is around us must be looked at again.
+    fn see(&mut self, seen: NucleusSigns, lookups: &Lookups, asked: &EndpointsQuestion) -> bool {
+        let moved = self.connections != seen.connections;
+        self.connections = seen.connections;
+        if self.unseen != seen.unseen {
+            self.unseen = seen.unseen;
+            self.tell(lookups, asked);
+        }
+        moved && self.judge_way(lookups, true)
     }
 
     /// Reads what may have changed around us: which names to look up, and on which ports the nucleus is connected.
@@ -218,7 +220,7 @@ impl Resolver {
         unresolved.extend(self.configured.problems());
         let isolation = &self.connected.context.config.borrow().isolation;
         if isolation.settings.lifelines.data_endpoint {
-            unresolved.extend(self.signs.borrow().unseen.clone());
+            unresolved.extend(self.unseen.clone());
         }
         let missing = asked.misses_endpoint(clock::now().uptime) && isolation.data_endpoint.is_none();
         if isolation.settings.lifelines.data_endpoint && missing {
@@ -237,96 +239,4 @@ impl Resolver {
             };
         });
     }
-}
-
-/// What the nucleus told last. It is asked beside everything else: a nucleus that is not there holds up nothing.
-#[derive(Default)]
-struct EndpointsQuestion {
-    endpoints: nucleus::NucleusEndpoints,
-    /// Whether a first question has ended.
-    answered: bool,
-    /// Whether they are what the nucleus told an agent before us, and it has not told us.
-    is_memory: bool,
-    when: Option<Duration>,
-    /// When the first question was sent.
-    first: Option<Duration>,
-    running: JoinSet<Option<nucleus::NucleusEndpoints>>,
-}
-
-impl EndpointsQuestion {
-    fn remembering(endpoints: Option<nucleus::NucleusEndpoints>) -> Self {
-        Self {
-            is_memory: endpoints.is_some(),
-            endpoints: endpoints.unwrap_or_default(),
-            ..Self::default()
-        }
-    }
-
-    fn ask_when_due(&mut self, nucleus: &Nucleus, urgent: bool, now: Duration) {
-        if !self.due(urgent, now).is_zero() {
-            return;
-        }
-        self.when = Some(now);
-        self.first.get_or_insert(now);
-        let nucleus = nucleus.clone();
-        self.running.spawn(async move {
-            let answer = tokio::time::timeout(NUCLEUS_LIMIT, nucleus.endpoints()).await;
-            let error = match answer.ok()? {
-                Ok(endpoints) => return Some(endpoints),
-                Err(error) => error,
-            };
-            tracing::debug!(
-                "the nucleus does not tell its endpoints: {}",
-                crate::error_text(&error)
-            );
-            None
-        });
-    }
-
-    /// Takes the outcome; whether that is news.
-    fn take(&mut self, outcome: Option<nucleus::NucleusEndpoints>) -> bool {
-        let first = !std::mem::replace(&mut self.answered, true);
-        // A nucleus that tells nothing, or is not there, takes nothing back.
-        match outcome.filter(|told| !self.is_memory || told.data.is_some()) {
-            Some(endpoints) => {
-                self.is_memory = false;
-                let is_news = endpoints != self.endpoints;
-                self.endpoints = endpoints;
-                is_news || first
-            }
-            None => first,
-        }
-    }
-
-    /// How long until the next question; the one under way has its own limit.
-    fn due(&self, urgent: bool, now: Duration) -> Duration {
-        if !self.running.is_empty() {
-            return NUCLEUS_LIMIT;
-        }
-        let soon = self.endpoints.data.is_none() && !self.misses_endpoint(now);
-        let pause = if soon { ASK_SOON } else { self.pause(urgent) };
-        wait(self.when, pause, now)
-    }
-
-    /// Whether the nucleus has told no data endpoint for longer than one takes that starts.
-    fn misses_endpoint(&self, now: Duration) -> bool {
-        let late = self.first.is_some_and(|first| now >= first + ENDPOINT_LATE);
-        self.endpoints.data.is_none() && late
-    }
-
-    /// From one look around to the next.
-    fn pause(&self, urgent: bool) -> Duration {
-        if self.endpoints.data.is_none() || self.is_memory {
-            LOOK_AGAIN
-        } else if urgent {
-            LOOK_URGENT
-        } else {
-            LOOK_AROUND
-        }
-    }
-}
-
-/// How long until `pause` after `last` is over; not at all when there was no last time.
-fn wait(last: Option<Duration>, pause: Duration, now: Duration) -> Duration {
-    last.map_or(Duration::ZERO, |last| (last + pause).saturating_sub(now))
 }

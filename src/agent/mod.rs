@@ -20,6 +20,7 @@ mod control;
 mod detector;
 mod dns_feed;
 mod endpoints_memory;
+mod endpoints_question;
 mod enforcement;
 pub mod enforcer;
 mod host_reader;

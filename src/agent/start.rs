@@ -159,6 +159,7 @@ fn lifelines(
             host: host.clone(),
             configured: HostSettings::default(),
             connections: Vec::new(),
+            unseen: None,
             proxy: ProxyUse::default(),
             other_way: false,
         };
