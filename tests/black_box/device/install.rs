@@ -64,6 +64,19 @@ fn names(root: &Path) -> Vec<PathBuf> {
     files(root).into_iter().map(|(name, ..)| name).collect()
 }
 
+fn links_lead_to_units(root: &Path) {
+    for (link, unit) in [(WANTED, UNIT), (GUARD_WANTED, GUARD)] {
+        let read = |name: &str| fs::read(root.join(name)).unwrap();
+        assert_eq!(read(link), read(unit), "{link}");
+    }
+}
+
+fn no_link_is_left(root: &Path) {
+    for link in [WANTED, GUARD_WANTED] {
+        assert!(!root.join(link).parent().unwrap().exists(), "{link}");
+    }
+}
+
 #[test]
 fn install_writes_its_three_files_once_and_uninstall_leaves_nothing_of_them() {
     let root = root(true);
@@ -77,14 +90,7 @@ fn install_writes_its_three_files_once_and_uninstall_leaves_nothing_of_them() {
     assert_eq!(names(root), INSTALLED.map(PathBuf::from));
     let mode = |name: &str| fs::symlink_metadata(root.join(name)).unwrap().mode() & 0o7777;
     assert_eq!((mode(UNIT), mode(COPY), mode(STATE)), (0o644, 0o700, 0o700));
-    assert_eq!(
-        fs::read(root.join(WANTED)).unwrap(),
-        fs::read(root.join(UNIT)).unwrap()
-    );
-    assert_eq!(
-        fs::read(root.join(GUARD_WANTED)).unwrap(),
-        fs::read(root.join(GUARD)).unwrap()
-    );
+    links_lead_to_units(root);
     let copy = Command::new(root.join(COPY)).arg("--version").output().unwrap();
     assert!(said(&copy).starts_with("edgewarden "), "{copy:?}");
 
@@ -113,9 +119,7 @@ fn install_writes_its_three_files_once_and_uninstall_leaves_nothing_of_them() {
     );
     assert!(names(root).is_empty(), "{:?}", names(root));
     assert!(!root.join(STATE).exists());
-    for wanted in [WANTED, GUARD_WANTED] {
-        assert!(!root.join(wanted).parent().unwrap().exists(), "{wanted}");
-    }
+    no_link_is_left(root);
     assert_eq!(
         said(&edgewarden("uninstall", root, &[])),
         "",
