@@ -16,7 +16,7 @@ use crate::host::clock;
 /// What is known of the control channel.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ChannelState {
-    /// Whether the last shadow request was answered.
+    /// Whether the last shadow request was answered, and nothing was subscribed or connected anew since it was sent.
     pub(crate) works: bool,
     pub(crate) last_round_trip: Option<Timestamp>,
     /// Why it does not work.
@@ -79,6 +79,18 @@ impl Channel {
             state.away = None;
         });
         self.enforcer.send(EnforcerCommand::RoundTrip { sent }).await;
+    }
+
+    /// Why what was proven does not hold at this moment, if so. The enforcer is not told: nothing has failed.
+    pub(crate) fn doubted(&self, why: Option<&str>) {
+        self.cell.send_if_modified(|state| {
+            let news = why.is_some() && state.works;
+            if let Some(why) = why.filter(|_| news) {
+                state.works = false;
+                state.problem = Some(why.to_owned());
+            }
+            news
+        });
     }
 
     /// What is wrong besides, as it is at this moment. The enforcer is not told: it proves nothing of the channel.

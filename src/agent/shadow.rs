@@ -13,11 +13,12 @@ use tokio::task::JoinSet;
 use super::context::Connected;
 use super::enforcer::EnforcerCommand;
 use super::nucleus_watch::NucleusSigns;
-use crate::cloud::inbox::{Inbox, InboxEvent};
+use crate::cloud::inbox::{Inbox, InboxEvent, InboxTopics};
 use crate::cloud::link::LinkState;
 use crate::cloud::shadow_message;
 use crate::cloud::shadow_session::{SessionEffect, ShadowSession};
 use crate::cloud::topics::ShadowTopics;
+use crate::config::Config;
 use crate::document::fault::Fault;
 use crate::host::clock;
 use crate::host::turns::timed;
@@ -36,6 +37,25 @@ type Publishes = JoinSet<Result<(), (String, String)>>;
 /// Thing, and name of its shadow unless it is the classic one.
 type ShadowName<'a> = (&'a str, Option<&'a str>);
 
+/// What one shadow is talked of with.
+struct Conversation<'a> {
+    session: &'a mut ShadowSession,
+    inbox: &'a mut Inbox,
+    /// What is subscribed of the shadow before this one.
+    before: Option<Inbox>,
+    config: &'a mut watch::Receiver<Config>,
+    topics: &'a ShadowTopics,
+    of: ShadowName<'a>,
+}
+
+/// Why it ended.
+enum Ended {
+    /// A subscription has failed.
+    Inbox,
+    /// The configuration names another shadow.
+    OtherShadow,
+}
+
 /// Runs the session for ever.
 pub(super) struct ShadowTask {
     pub(super) connected: Connected,
@@ -48,28 +68,43 @@ impl ShadowTask {
     pub(super) async fn run(self) {
         let thing = self.connected.thing().await;
         let mut config = self.connected.context.config.clone();
+        // What is subscribed of the shadow before is given up when the one after it was proven.
+        let mut before = None;
         loop {
             let shadow = config.borrow_and_update().shadow.clone();
             let topics = ShadowTopics::new(&thing, shadow.name.as_deref());
             let seed = format!("ew-{:08x}", fastrand::u32(..));
             let name = shadow.name.as_deref();
             let heard = self.heard().await.filter(|heard| heard.is_of(&thing, name));
-            let session = ShadowSession::new(topics.clone(), shadow.refresh, &seed)
+            let mut session = ShadowSession::new(topics.clone(), shadow.refresh, &seed)
+                .on_lite(self.connected.nucleus.is_lite())
                 .resume(heard.map(|heard| heard.version));
+            let mut inbox = self.listen(&topics);
             let of = (thing.as_str(), name);
-            let changed = async {
-                while config.changed().await.is_ok() {
-                    if config.borrow_and_update().shadow != shadow {
-                        return;
-                    }
-                }
-                std::future::pending::<()>().await;
+            let conversation = Conversation {
+                session: &mut session,
+                inbox: &mut inbox,
+                before,
+                config: &mut config,
+                topics: &topics,
+                of,
             };
-            tokio::select! {
-                () = self.converse(session, topics, of) => return,
-                () = changed => {}
+            match self.converse(conversation).await {
+                Ended::Inbox => return,
+                Ended::OtherShadow => before = Some(inbox),
             }
         }
+    }
+
+    fn listen(&self, topics: &ShadowTopics) -> Inbox {
+        let nucleus = &self.connected.nucleus;
+        // On lite two whole documents, which the wide filter brings, do not fit a packet.
+        let listened = InboxTopics {
+            wide: (!nucleus.is_lite()).then(|| topics.wide()),
+            topics: topics.subscriptions(),
+            required: ShadowTopics::REQUIRED,
+        };
+        Inbox::open(nucleus, listened)
     }
 
     /// How far a shadow was heard in this life or an earlier one.
@@ -83,12 +118,15 @@ impl ShadowTask {
         }
     }
 
-    async fn converse(&self, mut session: ShadowSession, topics: ShadowTopics, of: ShadowName<'_>) {
-        let mut inbox = Inbox::open(
-            &self.connected.nucleus,
-            topics.subscriptions(),
-            ShadowTopics::REQUIRED,
-        );
+    async fn converse(&self, conversation: Conversation<'_>) -> Ended {
+        let Conversation {
+            session,
+            inbox,
+            mut before,
+            config,
+            topics,
+            of,
+        } = conversation;
         let mut link = self.connected.nucleus.link();
         let mut states = self.connected.context.enforcer.state();
         let mut signs = self.signs.clone();
@@ -98,24 +136,39 @@ impl ShadowTask {
         loop {
             let now = clock::now().uptime;
             let state: State = states.borrow_and_update().clone();
+            if session.take_proof() {
+                inbox.settle();
+                drop(before.take());
+            }
             let effects = session.tick(&state, now, fastrand::f64());
-            self.carry_out(effects, &session, of, &mut publishes).await;
+            if effects.contains(&SessionEffect::Resubscribe) {
+                inbox.renew();
+            }
+            self.carry_out(effects, session, of, &mut publishes).await;
             let wake = session
                 .next_wake(&state, clock::now().uptime)
                 .max(Duration::from_millis(5));
             tokio::select! {
                 event = inbox.next() => match event {
-                    None => return,
+                    None => return Ended::Inbox,
                     Some(event) => {
-                        let effects = self.take(event, &mut session, &topics).await;
-                        self.carry_out(effects, &session, of, &mut publishes).await;
+                        let effects = self.take(event, session, topics).await;
+                        self.carry_out(effects, session, of, &mut publishes).await;
                     }
                 },
                 Some(Ok(Err((token, why)))) = publishes.join_next() => {
                     let effects = session.publish_failed(&token, why, clock::now().uptime);
-                    self.carry_out(effects, &session, of, &mut publishes).await;
+                    self.carry_out(effects, session, of, &mut publishes).await;
                 }
                 _ = states.changed() => {}
+                Ok(()) = config.changed() => {
+                    let shadow = config.borrow_and_update().shadow.clone();
+                    if shadow.name.as_deref() != of.1 {
+                        return Ended::OtherShadow;
+                    }
+                    // A number that changes is no reason to subscribe anew.
+                    session.refresh_every(shadow.refresh, clock::now().uptime);
+                }
                 Ok(()) = signs.changed() => {
                     let connected = signs.borrow_and_update().connected;
                     if std::mem::replace(&mut connections, connected) != connected {
@@ -125,7 +178,7 @@ impl ShadowTask {
                 _ = link.changed() => if let LinkState::Away { why } = link.state() {
                     let why = why.unwrap_or_else(|| "the nucleus closed the connection".into());
                     let effects = session.disconnected(&why);
-                    self.carry_out(effects, &session, of, &mut publishes).await;
+                    self.carry_out(effects, session, of, &mut publishes).await;
                 },
                 () = tokio::time::sleep(wake) => {}
             }
@@ -140,8 +193,20 @@ impl ShadowTask {
     ) -> Vec<SessionEffect> {
         let now = clock::now().uptime;
         let (topic, payload) = match event {
-            InboxEvent::Ready => {
-                session.subscribed(now);
+            InboxEvent::Ready { took } => {
+                session.subscribed(took, now);
+                return Vec::new();
+            }
+            InboxEvent::Renewed => {
+                session.renewed(now);
+                return Vec::new();
+            }
+            InboxEvent::Lost => {
+                session.lost(now);
+                return Vec::new();
+            }
+            InboxEvent::Narrowed { why } => {
+                session.narrowed(&topics.wide(), &why);
                 return Vec::new();
             }
             InboxEvent::Refused { topic, why } => return session.refused(&topic, &why, now),
@@ -209,6 +274,8 @@ impl ShadowTask {
                 SessionEffect::Heard(desired) => self.obey(Some(&desired), heard(), false).await,
                 SessionEffect::RoundTrip(sent) => channel.round_trip(sent).await,
                 SessionEffect::Broken(why) => channel.broken(&why).await,
+                // Done by whoever holds the inbox, before anything is published.
+                SessionEffect::Resubscribe => {}
                 SessionEffect::Reconnect => self
                     .connected
                     .nucleus
@@ -216,6 +283,7 @@ impl ShadowTask {
             }
         }
         channel.trouble(session.trouble());
+        channel.doubted(session.doubt());
         let board = &self.connected.context.board;
         board.update(|status| status.cloud.shadow_version = session.version());
     }

@@ -3,16 +3,21 @@
 //! In: the link and topics. Out: [`InboxEvent`]s. Each topic is subscribed for as long as the inbox lives: nucleus
 //! lite refuses subscriptions while it is offline, classic answers them only once it is online, and both may refuse
 //! them for want of rights; none of that ends the agent.
+//!
+//! What is subscribed at one time is a *round*. Another round is opened beside the one there is ([`Inbox::renew`]), and closes
+//! the earlier ones when it has brought something ([`Inbox::settle`]): the nucleus forgets a topic at the broker when its last
+//! stream ends, so the last one never ends before another stands.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use greengrass_ipc::{Client, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::link::{LinkWatch, Nucleus};
+use crate::host::clock;
 
 /// Messages waiting for the agent. Beyond this the client's own bounded queues drop the oldest and say so.
 const QUEUE: usize = 64;
@@ -25,8 +30,20 @@ const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(60);
 /// What comes out of the queue.
 #[derive(Debug)]
 pub(crate) enum InboxEvent {
-    /// Every required topic is subscribed, for the first time or again after a reconnect; or messages were lost.
-    Ready,
+    /// Every required topic is subscribed, for the first time or again after a reconnect.
+    Ready {
+        /// How long the nucleus took to say so, the first time.
+        took: Duration,
+    },
+    /// What was subscribed beside the rest stands.
+    Renewed,
+    /// Messages were lost.
+    Lost,
+    /// The filter that stands for all topics is refused while the topics themselves stand.
+    Narrowed {
+        /// A sentence for the operator.
+        why: String,
+    },
     Message {
         topic: String,
         payload: Bytes,
@@ -40,6 +57,16 @@ pub(crate) enum InboxEvent {
     },
 }
 
+/// What an inbox listens to.
+#[derive(Debug, Clone)]
+pub(crate) struct InboxTopics {
+    /// A filter that stands for all of them, to be tried first.
+    pub(crate) wide: Option<String>,
+    pub(crate) topics: Vec<String>,
+    /// How many of them, from the first, must stand for [`InboxEvent::Ready`].
+    pub(crate) required: usize,
+}
+
 enum SubscriptionNews {
     Subscribed(usize),
     Lost(u64),
@@ -50,100 +77,232 @@ enum SubscriptionNews {
 /// The queue; dropping it unsubscribes.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    raw: mpsc::Receiver<SubscriptionNews>,
-    required: usize,
+    client: Client,
     link: LinkWatch,
-    /// The connection that `subscribed` speaks of.
+    topics: InboxTopics,
+    sender: mpsc::Sender<(u64, SubscriptionNews)>,
+    raw: mpsc::Receiver<(u64, SubscriptionNews)>,
+    /// The oldest first; at most two but for a moment.
+    rounds: Vec<Round>,
+    last_round: u64,
+    /// The connection of which [`InboxEvent::Ready`] was told.
     epoch: Option<u64>,
-    /// Topics subscribed on this connection.
-    subscribed: BTreeSet<usize>,
+    opened: Instant,
+    /// The newest round takes over once it brings something.
+    settling: bool,
+    /// What else there is to tell.
+    waiting: VecDeque<InboxEvent>,
     /// Why a topic was last refused, until every topic is subscribed.
     refused: Option<String>,
     forwarders: JoinSet<()>,
 }
 
+/// What was subscribed at one time.
+#[derive(Debug)]
+struct Round {
+    number: u64,
+    wide: bool,
+    required: usize,
+    /// The connection that `subscribed` speaks of.
+    epoch: Option<u64>,
+    /// Topics subscribed on this connection.
+    subscribed: BTreeSet<usize>,
+    forwarders: Vec<AbortHandle>,
+}
+
+impl Round {
+    fn is_complete(&self) -> bool {
+        (0..self.required).all(|index| self.subscribed.contains(&index))
+    }
+
+    /// Whether it hears: it was answered.
+    fn stands(&self) -> bool {
+        !self.subscribed.is_empty() && self.is_complete()
+    }
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        for forwarder in &self.forwarders {
+            forwarder.abort();
+        }
+    }
+}
+
 impl Inbox {
-    /// Subscribes to `topics` with QoS 1; only the first `required` of them must stand for [`InboxEvent::Ready`].
-    pub(crate) fn open(nucleus: &Nucleus, topics: Vec<String>, required: usize) -> Self {
+    /// Subscribes with QoS 1.
+    pub(crate) fn open(nucleus: &Nucleus, topics: InboxTopics) -> Self {
         let (sender, raw) = mpsc::channel(QUEUE);
-        let mut forwarders = JoinSet::new();
-        for (index, topic) in topics.into_iter().enumerate() {
-            forwarders.spawn(forward(nucleus.client.clone(), topic, index, sender.clone()));
-        }
-        Self {
-            raw,
-            required,
+        let mut inbox = Self {
+            client: nucleus.client.clone(),
             link: nucleus.link(),
+            sender,
+            raw,
+            rounds: Vec::new(),
+            last_round: 0,
             epoch: None,
-            subscribed: BTreeSet::new(),
+            opened: clock::instant(),
+            settling: false,
+            waiting: VecDeque::new(),
             refused: None,
-            forwarders,
+            forwarders: JoinSet::new(),
+            topics,
+        };
+        inbox.begin_round(inbox.topics.wide.is_some());
+        inbox
+    }
+
+    /// Subscribes once more, beside what there is; not while an earlier one is still unanswered, which is the same.
+    pub(crate) fn renew(&mut self) {
+        let Some(newest) = self.rounds.last().filter(|round| round.stands()) else {
+            return;
+        };
+        self.begin_round(newest.wide);
+        while self.rounds.len() > 2 {
+            // The first one was proven, or is as good as those after it.
+            self.rounds.remove(1);
         }
+    }
+
+    /// What is subscribed was proven: the newest round is enough once it has brought something.
+    pub(crate) fn settle(&mut self) {
+        self.settling = self.rounds.len() > 1;
     }
 
     /// The next event; cancel-safe. `None` when a topic is no longer listened to: its task does not end by itself, so it
     /// has failed, and the inbox must be opened anew.
     pub(crate) async fn next(&mut self) -> Option<InboxEvent> {
         loop {
-            let raw = tokio::select! {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            let (round, news) = tokio::select! {
                 raw = self.raw.recv() => raw?,
                 Some(ended) = self.forwarders.join_next() => {
+                    if ended.as_ref().is_err_and(tokio::task::JoinError::is_cancelled) {
+                        continue;
+                    }
                     tracing::error!("the task that listens to a topic has ended: {ended:?}");
                     return None;
                 }
             };
-            match raw {
-                SubscriptionNews::Message(message) => {
-                    return Some(InboxEvent::Message {
-                        topic: message.topic,
-                        payload: message.payload,
-                    });
-                }
-                SubscriptionNews::Refused(topic, error) => {
-                    let why = crate::error_text(&error);
-                    if self.refused.as_ref() == Some(&why) {
-                        tracing::debug!("{topic} was refused as well: {why}");
-                        continue;
-                    }
-                    self.refused = Some(why.clone());
-                    return Some(InboxEvent::Refused { topic, why });
-                }
-                SubscriptionNews::Lost(count) => {
-                    tracing::warn!(count, "messages were lost because they came too fast");
-                    return Some(InboxEvent::Ready);
-                }
-                SubscriptionNews::Subscribed(index) => {
-                    if self.is_complete_with(index) {
-                        self.refused = None;
-                        return Some(InboxEvent::Ready);
-                    }
-                }
+            // A round that is gone has nothing to say.
+            if let Some(place) = self.rounds.iter().position(|known| known.number == round) {
+                self.take(place, news);
             }
         }
     }
-}
 
-impl Inbox {
-    /// Notes a subscribed topic; on a new connection all must come again before anything is complete.
-    fn is_complete_with(&mut self, index: usize) -> bool {
-        let epoch = self.link.epoch();
-        if epoch != self.epoch {
-            self.epoch = epoch;
-            self.subscribed.clear();
+    fn begin_round(&mut self, wide: bool) {
+        let filter = self.topics.wide.clone().filter(|_| wide);
+        let (topics, required) = match filter {
+            Some(filter) => (vec![filter], 1),
+            None => (self.topics.topics.clone(), self.topics.required),
+        };
+        self.last_round += 1;
+        let number = self.last_round;
+        let forwarders = topics.into_iter().enumerate().map(|(index, topic)| {
+            let sender = self.sender.clone();
+            let forwarder = forward(self.client.clone(), topic, (number, index), sender);
+            self.forwarders.spawn(forwarder)
+        });
+        let forwarders = forwarders.collect();
+        self.rounds.push(Round {
+            number,
+            wide,
+            required,
+            epoch: None,
+            subscribed: BTreeSet::new(),
+            forwarders,
+        });
+    }
+
+    fn take(&mut self, place: usize, news: SubscriptionNews) {
+        match news {
+            SubscriptionNews::Message(message) => {
+                let is_newest = place + 1 == self.rounds.len();
+                if is_newest && std::mem::take(&mut self.settling) {
+                    self.rounds.drain(..place);
+                }
+                self.waiting.push_back(InboxEvent::Message {
+                    topic: message.topic,
+                    payload: message.payload,
+                });
+            }
+            SubscriptionNews::Refused(topic, error) => self.refuse(place, topic, &error),
+            SubscriptionNews::Lost(count) => {
+                tracing::warn!(count, "messages were lost because they came too fast");
+                self.waiting.push_back(InboxEvent::Lost);
+            }
+            SubscriptionNews::Subscribed(index) => self.subscribed(place, index),
         }
-        self.subscribed.insert(index);
-        index < self.required && (0..self.required).all(|index| self.subscribed.contains(&index))
+    }
+
+    /// Notes a subscribed topic; on a new connection all of a round must come again before it is complete.
+    fn subscribed(&mut self, place: usize, index: usize) {
+        let epoch = self.link.epoch();
+        let Some(round) = self.rounds.get_mut(place) else {
+            return;
+        };
+        if epoch != round.epoch {
+            round.epoch = epoch;
+            round.subscribed.clear();
+        }
+        let again = !round.subscribed.insert(index);
+        if index >= round.required || !round.is_complete() {
+            return;
+        }
+        self.refused = None;
+        let wide = round.wide;
+        if std::mem::replace(&mut self.epoch, epoch) == epoch && !again {
+            self.waiting.push_back(InboxEvent::Renewed);
+        } else {
+            let took = clock::instant().saturating_duration_since(self.opened);
+            self.waiting.push_back(InboxEvent::Ready { took });
+        }
+        let refused = |round: &Round| round.wide && !round.stands();
+        if !wide && self.rounds.iter().any(refused) {
+            // It was refused, perhaps only because nobody was connected: this tells.
+            self.rounds.retain(|round| !refused(round));
+            self.begin_round(true);
+        }
+    }
+
+    fn refuse(&mut self, place: usize, topic: String, error: &IpcError) {
+        let why = crate::error_text(error);
+        if self.rounds.get(place).is_some_and(|round| round.wide) && error.code().is_some() {
+            if self.rounds.iter().any(|round| !round.wide && round.stands()) {
+                self.rounds.remove(place);
+                self.waiting.push_back(InboxEvent::Narrowed { why });
+                return;
+            }
+            if self.rounds.iter().all(|round| round.wide) {
+                self.begin_round(false);
+            }
+        }
+        if self.refused.as_ref() == Some(&why) {
+            tracing::debug!("{topic} was refused as well: {why}");
+            return;
+        }
+        self.refused = Some(why.clone());
+        self.waiting.push_back(InboxEvent::Refused { topic, why });
     }
 }
 
-async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Sender<SubscriptionNews>) {
+async fn forward(
+    client: Client,
+    topic: String,
+    (round, index): (u64, usize),
+    sender: mpsc::Sender<(u64, SubscriptionNews)>,
+) {
     let mut pause = FIRST_PAUSE;
     loop {
         match client.subscribe_to_iot_core(&topic, Qos::AtLeastOnce).await {
             Ok(subscription) => {
                 pause = FIRST_PAUSE;
-                if sender.send(SubscriptionNews::Subscribed(index)).await.is_err()
-                    || drain(subscription, index, &sender).await.is_none()
+                let stands = SubscriptionNews::Subscribed(index);
+                if sender.send((round, stands)).await.is_err()
+                    || drain(subscription, (round, index), &sender).await.is_none()
                 {
                     return;
                 }
@@ -154,11 +313,8 @@ async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Send
                 } else {
                     pause
                 };
-                if sender
-                    .send(SubscriptionNews::Refused(topic.clone(), error))
-                    .await
-                    .is_err()
-                {
+                let refused = SubscriptionNews::Refused(topic.clone(), error);
+                if sender.send((round, refused)).await.is_err() {
                     return;
                 }
                 tokio::time::sleep(wait.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
@@ -171,8 +327,8 @@ async fn forward(client: Client, topic: String, index: usize, sender: mpsc::Send
 /// Forwards until the subscription ends (`Some`) or nobody listens any more (`None`).
 async fn drain(
     mut subscription: Subscription<IotCoreMessage>,
-    index: usize,
-    sender: &mpsc::Sender<SubscriptionNews>,
+    (round, index): (u64, usize),
+    sender: &mpsc::Sender<(u64, SubscriptionNews)>,
 ) -> Option<()> {
     while let Some(event) = subscription.next().await {
         let raw = match event {
@@ -182,7 +338,7 @@ async fn drain(
             // What a later client may tell besides is no message.
             _ => continue,
         };
-        sender.send(raw).await.ok()?;
+        sender.send((round, raw)).await.ok()?;
     }
     Some(())
 }

@@ -4,13 +4,17 @@
 //! everything is asked and told; [`LinkWatch`]. The other files of this folder give it its questions.
 //! Absent: giving up. The client connects for ever, and a nucleus that is not there is a state, not a failure.
 
-use greengrass_ipc::{Client, ClientOptions, ComponentState, ConnectionState, EnvironmentError, IpcError};
+use greengrass_ipc::{
+    Client, ClientOptions, ComponentState, ConnectionState, EnvironmentError, IpcError, LITE_MAX_FRAME_BYTES,
+};
 use tokio::sync::watch;
 
 /// The component's name: the nucleus knows us by it when it must authenticate us again.
 const COMPONENT: &str = "io.edgewarden.Agent";
-/// Longest frame for the nucleus in bytes: a report of 128 KB in base64 and its request. Lite takes less; the client
-/// finds that out by two lost connections, the first time a report is larger.
+/// File name of lite's socket; the classic nucleus' is `ipc.socket` (docs/reference/ipc-wire.md#connecting).
+const LITE_SOCKET: &str = "gg-ipc.socket";
+/// Longest frame for the classic nucleus in bytes: a report of 128 KB in base64 and its request. Lite takes less and says
+/// nothing of it but the end of the connection; one whose socket has another name is known by that.
 const MAX_FRAME: usize = 131_072 / 3 * 4 + 4_096;
 
 /// The environment does not say where the nucleus is: we were not started by one.
@@ -27,6 +31,7 @@ pub(crate) struct CloudError(#[from] IpcError);
 #[derive(Debug, Clone)]
 pub(crate) struct Nucleus {
     pub(super) client: Client,
+    lite: bool,
 }
 
 /// The nucleus' process as it was when it accepted us; one that has its number later was started later.
@@ -61,9 +66,15 @@ impl Nucleus {
     pub(crate) fn connect(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, NoNucleus> {
         let mut options = ClientOptions::from_lookup(lookup)?;
         options.component_name = Some(COMPONENT.into());
-        options.max_frame_bytes = MAX_FRAME;
+        let lite = options.socket.file_name().is_some_and(|name| name == LITE_SOCKET);
+        options.max_frame_bytes = if lite { LITE_MAX_FRAME_BYTES } else { MAX_FRAME };
         let client = Client::start(options);
-        Ok(Self { client })
+        Ok(Self { client, lite })
+    }
+
+    /// Whether it is nucleus lite, as far as its socket tells.
+    pub(crate) fn is_lite(&self) -> bool {
+        self.lite
     }
 
     /// Follows the link from what it is at this moment.

@@ -12,7 +12,7 @@ fn both_under_way() -> (ShadowSession, String, String) {
     (session, token(&effects, "/get"), token(&effects, "/update"))
 }
 
-fn breaks(effects: &[SessionEffect]) -> bool {
+pub(super) fn breaks(effects: &[SessionEffect]) -> bool {
     effects
         .iter()
         .any(|effect| matches!(effect, SessionEffect::Broken(_)))

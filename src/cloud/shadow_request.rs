@@ -13,10 +13,14 @@ use super::shadow_session::SessionEffect;
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Pause after the first failure; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Longest pause after failures.
+/// Longest pause after failures that the nucleus itself, or the service, has told.
 pub(super) const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Longest pause after silence: each question costs somebody's link, and what ends a silence is noticed otherwise.
+pub(super) const MAX_SILENT_PAUSE: Duration = Duration::from_secs(3_600);
 /// Doublings after which the longest pause is reached for certain.
-const MAX_DOUBLINGS: u32 = 10;
+const MAX_DOUBLINGS: u32 = 13;
+/// Copies of one question that are under way at a time; the service refuses more than ten.
+const MAX_UNDER_WAY: usize = 9;
 /// Longest seed in characters; the service takes tokens of 64 bytes, a counter has 20 of them.
 const MAX_SEED: usize = 40;
 
@@ -68,10 +72,13 @@ impl Tokens {
     }
 }
 
-/// Requests of one kind, one after the other.
+/// Requests of one kind, one after the other; of a question there may be several, of which any answer is as good.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    under_way: Option<ShadowRequest>,
+    /// The oldest first.
+    under_way: Vec<ShadowRequest>,
+    /// Uptime until which none may be sent.
+    held: Option<Duration>,
     /// Uptime at which another one may be sent.
     pub(super) next: Duration,
     /// Refused or lost since the last one that was answered as it should be.
@@ -82,7 +89,23 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) const fn is_idle(&self) -> bool {
-        self.under_way.is_none()
+        self.under_way.is_empty()
+    }
+
+    /// Uptime at which the oldest one under way was sent.
+    pub(super) fn sent(&self) -> Option<Duration> {
+        self.under_way.first().map(|request| request.sent)
+    }
+
+    /// None may be sent before `until`; why, a sentence.
+    pub(super) fn hold(&mut self, until: Duration, why: String) {
+        self.held = Some(until);
+        self.trouble = Some(why);
+    }
+
+    /// Whether none may be sent.
+    pub(super) fn is_held(&self, now: Duration) -> bool {
+        self.held.is_some_and(|until| now < until)
     }
 
     /// Whether the last one failed.
@@ -95,31 +118,46 @@ impl Requests {
     }
 
     pub(super) fn send(&mut self, request: ShadowRequest) {
-        self.under_way = Some(request);
+        if self.under_way.len() >= MAX_UNDER_WAY {
+            // The oldest says since when an answer is waited for.
+            self.under_way.remove(1);
+        }
+        self.under_way.push(request);
     }
 
-    /// Takes the request that carries this token; an answer to another one, or to somebody else's, takes none.
+    /// Takes the request that carries this token, and forgets those asked beside it; an answer to another one, or to somebody
+    /// else's, takes none.
     pub(super) fn take(&mut self, token: Option<&str>) -> Option<ShadowRequest> {
-        self.under_way
-            .take_if(|request| token == Some(request.token.as_str()))
+        let place = self.place(token)?;
+        self.under_way.drain(..).nth(place)
     }
 
-    /// Takes a request that was not answered in time.
+    /// Takes the request that carries this token if it is the last one under way; `None` if others may still be answered.
+    pub(super) fn take_unsent(&mut self, token: &str) -> Option<ShadowRequest> {
+        let place = self.place(Some(token))?;
+        let request = self.under_way.remove(place);
+        self.under_way.is_empty().then_some(request)
+    }
+
+    fn place(&self, token: Option<&str>) -> Option<usize> {
+        let token = token?;
+        self.under_way.iter().position(|request| request.token == token)
+    }
+
+    /// Takes those that were not answered in time, and gives the oldest.
     pub(super) fn take_late(&mut self, now: Duration) -> Option<ShadowRequest> {
-        self.under_way
-            .take_if(|request| now.saturating_sub(request.sent) >= ANSWER_LIMIT)
+        self.late_at().filter(|at| *at <= now)?;
+        self.under_way.drain(..).next()
     }
 
-    /// Uptime at which the one under way counts as lost.
+    /// Uptime at which what is under way counts as lost.
     pub(super) fn late_at(&self) -> Option<Duration> {
-        self.under_way
-            .as_ref()
-            .map(|request| request.sent.saturating_add(ANSWER_LIMIT))
+        self.sent().map(|sent| sent.saturating_add(ANSWER_LIMIT))
     }
 
-    /// Forgets the one under way: nobody hears its answer.
+    /// Forgets what is under way: nobody hears its answer.
     pub(super) fn forget(&mut self) {
-        self.under_way = None;
+        self.under_way.clear();
     }
 
     /// Another one may be sent at `at`, if not earlier.
@@ -129,7 +167,16 @@ impl Requests {
 
     /// One failed: the next waits, longer each time.
     pub(super) fn failed(&mut self, why: String, now: Duration) {
-        self.next = now.saturating_add(self.pause());
+        self.failed_within(why, now, MAX_PAUSE);
+    }
+
+    /// The same of one that nobody answered.
+    pub(super) fn unanswered(&mut self, why: String, now: Duration) {
+        self.failed_within(why, now, MAX_SILENT_PAUSE);
+    }
+
+    fn failed_within(&mut self, why: String, now: Duration, longest: Duration) {
+        self.next = now.saturating_add(self.pause_within(longest));
         self.failures = self.failures.saturating_add(1);
         self.trouble = Some(why);
     }
@@ -137,6 +184,7 @@ impl Requests {
     /// One was answered as it should be.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
+        self.held = None;
         self.trouble = None;
     }
 
@@ -148,7 +196,11 @@ impl Requests {
 
     /// How long to wait after a failure.
     pub(super) fn pause(&self) -> Duration {
+        self.pause_within(MAX_PAUSE)
+    }
+
+    fn pause_within(&self, longest: Duration) -> Duration {
         let doubled = 2u32.saturating_pow(self.failures.min(MAX_DOUBLINGS));
-        FIRST_PAUSE.saturating_mul(doubled).min(MAX_PAUSE)
+        FIRST_PAUSE.saturating_mul(doubled).min(longest)
     }
 }

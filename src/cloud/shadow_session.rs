@@ -5,7 +5,10 @@
 //! Invariants: silence never means "not quarantined"; a message older than the newest one seen changes nothing, also over
 //! a restart, except an answer to our own `get`, which is the truth of that moment (versions restart when a shadow is
 //! deleted); while anything may have been missed, a message lets nobody go before that answer; `desired` is never written;
-//! one request of each kind is under way at most.
+//! one report is under way at most, and of a question a few copies.
+//!
+//! What each message means is in [`super::shadow_answers`], when to subscribe anew in [`super::shadow_liveness`], how a report
+//! asks in [`super::shadow_echo`].
 //!
 //! Only a question tells whether the control channel works, because nothing but the channel stands in its way:
 //!
@@ -13,6 +16,8 @@
 //! |---|---|
 //! | an answer with a token of ours, of any kind and code | the channel works: the service had the request, and we its answer |
 //! | a `get` is not answered, or not taken by the nucleus | it does not: nobody can order through it |
+//! | a `get` is not answered, and a report that was sent later is | the channel works, and the shadow does not fit through it |
+//! | a subscription or connection was made anew | nothing that was proven before holds |
 //! | no nucleus, or answers cannot be subscribed and so nothing is asked | the same |
 //! | a report is not answered, or not taken | nothing: it may be too large, forbidden, or lost alone. So a question follows |
 //! | a topic is refused while others are heard | nothing: the next question tells |
@@ -21,9 +26,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::shadow_message::ShadowMessage;
-use super::shadow_request::{ANSWER_LIMIT, MAX_PAUSE, Requests, ShadowRequest, Tokens};
+use super::shadow_echo::Echo;
+use super::shadow_liveness::{Due, Liveness};
+use super::shadow_request::{ANSWER_LIMIT, MAX_PAUSE, Requests, Tokens};
 use super::topics::ShadowTopics;
+use crate::quarantine::orders::order::Posture;
 use crate::quarantine::proof::reported::{reported, same_news, with_removals};
 use crate::quarantine::proof::state::{Phase, State};
 
@@ -32,8 +39,13 @@ use crate::quarantine::proof::state::{Phase, State};
 const RECONNECT_AFTER: u32 = 3;
 /// From one `get` to the next while a plan waits for its confirmation.
 const CONFIRM_EVERY: Duration = Duration::from_secs(1);
-/// From a report that the service had no time for to the next one, at least.
-const BUSY_PAUSE: Duration = Duration::from_secs(2);
+/// A question that is not answered for this long, or for two round trips, is followed by a report that asks the same.
+const REPORT_ASKS_AFTER: Duration = Duration::from_secs(2);
+/// Questions in a row that were not answered although later reports were, after which the question is left alone for a while.
+const LOST_ANSWERS: u32 = 2;
+/// For how long: doubles with each further one, up to the longest.
+const LEFT_ALONE: Duration = Duration::from_secs(600);
+const LONGEST_LEFT_ALONE: Duration = Duration::from_secs(3_600);
 
 /// What the session wants done.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +64,8 @@ pub(crate) enum SessionEffect {
     RoundTrip(Duration),
     /// The control channel does not work; why.
     Broken(String),
+    /// Subscribe beside what there is, which may be dead.
+    Resubscribe,
     /// Connect to the nucleus anew and subscribe again.
     Reconnect,
 }
@@ -59,29 +73,44 @@ pub(crate) enum SessionEffect {
 /// The session's memory.
 #[derive(Debug)]
 pub(crate) struct ShadowSession {
-    topics: ShadowTopics,
-    refresh: Duration,
-    tokens: Tokens,
-    ready: bool,
-    version: Option<u64>,
+    pub(super) topics: ShadowTopics,
+    pub(super) refresh: Duration,
+    pub(super) tokens: Tokens,
+    pub(super) ready: bool,
+    pub(super) version: Option<u64>,
     /// `desired.quarantine` as last heard; the outer `None` means never heard.
-    desired: Option<Option<Value>>,
+    pub(super) desired: Option<Option<Value>>,
     /// Uptime at which a message last told the version.
-    told: Option<Duration>,
-    get: Requests,
-    update: Requests,
-    last_get: Duration,
+    pub(super) told: Option<Duration>,
+    pub(super) get: Requests,
+    pub(super) update: Requests,
+    pub(super) last_get: Duration,
     /// Questions without an answer in a row.
-    silent: u32,
+    pub(super) silent: u32,
     /// Which topic is not heard and why, although it was.
-    unheard: Option<String>,
+    pub(super) unheard: Option<String>,
     /// The last answer was older than what is known.
-    doubted: bool,
-    accepted: Option<Value>,
+    pub(super) doubted: bool,
+    pub(super) accepted: Option<Value>,
     /// The service's `reported.quarantine` is known to be no object.
-    plain_reported: bool,
+    pub(super) plain_reported: bool,
     /// Something was not heard since the last whole document.
-    missed: bool,
+    pub(super) missed: bool,
+    pub(super) liveness: Liveness,
+    pub(super) echo: Echo,
+    /// The next report asks what is desired.
+    pub(super) by_report: bool,
+    /// Uptime of the question under way for which a report asks as well.
+    pub(super) reported_for: Option<Duration>,
+    /// Uptime of the last report that was answered.
+    pub(super) last_answered_report: Option<Duration>,
+    /// Questions in a row that were not answered although later reports were.
+    pub(super) lost_answers: u32,
+    /// Which versions did not reach us, where no question tells.
+    pub(super) unheard_versions: Option<String>,
+    /// Which right is missing that would make one subscription stand for all.
+    pub(super) narrowed: Option<String>,
+    pub(super) lite: bool,
 }
 
 impl ShadowSession {
@@ -104,7 +133,23 @@ impl ShadowSession {
             accepted: None,
             plain_reported: false,
             missed: true,
+            liveness: Liveness::new(false),
+            echo: Echo::default(),
+            by_report: false,
+            reported_for: None,
+            last_answered_report: None,
+            lost_answers: 0,
+            unheard_versions: None,
+            narrowed: None,
+            lite: false,
         }
+    }
+
+    /// The same on nucleus lite.
+    pub(crate) fn on_lite(mut self, lite: bool) -> Self {
+        self.lite = lite;
+        self.liveness = Liveness::new(lite);
+        self
     }
 
     /// The same, with the version that was heard before: older messages are not new because nobody remembers them.
@@ -113,16 +158,63 @@ impl ShadowSession {
         self
     }
 
-    /// Every topic is subscribed, for the first time or anew, or messages were lost: ask for the document. What is under way
-    /// is asked again, because its answer may be among what nobody heard.
-    pub(crate) fn subscribed(&mut self, now: Duration) {
+    /// The shadow is asked for this often when nothing else gives reason to.
+    pub(crate) fn refresh_every(&mut self, refresh: Duration, now: Duration) {
+        self.refresh = refresh;
+        self.get.hasten(now + refresh);
+    }
+
+    /// Every topic is subscribed, for the first time or anew: ask for the document. What is under way is asked again, because
+    /// its answer may be among what nobody heard. The nucleus took `took` to say so.
+    pub(crate) fn subscribed(&mut self, took: Duration, now: Duration) {
         self.ready = true;
         self.missed = true;
         self.unheard = None;
+        self.liveness.subscribed_after(took);
+        self.liveness.changed(now, false);
         for requests in [&mut self.get, &mut self.update] {
             requests.forget();
             requests.next = now;
         }
+    }
+
+    /// What was subscribed beside the rest stands.
+    pub(crate) fn renewed(&mut self, now: Duration) {
+        self.liveness.renewed(now);
+    }
+
+    /// Messages were lost on the way to us: ask for the document.
+    pub(crate) fn lost(&mut self, now: Duration) {
+        self.missed = true;
+        self.get.hasten(now);
+    }
+
+    /// One subscription for all answers is refused; single ones stand instead.
+    pub(crate) fn narrowed(&mut self, wide: &str, why: &str) {
+        self.liveness.narrow();
+        self.narrowed = Some(format!(
+            "one subscription for all answers was refused, single ones stand instead ({why}); it needs              aws.greengrass#SubscribeToIoTCore on {wide} in accessControl, and iot:Subscribe on topicfilter/{wide} in the core              device's IoT policy"
+        ));
+    }
+
+    /// Nothing may be published to `topic` before `until`; why, a sentence. Where it is the question's, reports ask instead.
+    pub(crate) fn hold(&mut self, topic: &str, until: Duration, why: String) {
+        if topic == self.topics.get() {
+            self.get.hold(until, why);
+        } else if topic == self.topics.update() {
+            self.update.hold(until, why);
+        }
+    }
+
+    /// Whether anything was proven since the last call.
+    pub(crate) fn take_proof(&mut self) -> bool {
+        self.liveness.take_proof()
+    }
+
+    /// Why what was proven before does not hold, until it is proven again.
+    pub(crate) fn doubt(&self) -> Option<&'static str> {
+        let doubted = self.ready && self.liveness.is_doubted();
+        doubted.then_some("subscribed or connected anew; the shadow service has not answered since")
     }
 
     /// A topic was refused; it is tried again.
@@ -141,10 +233,10 @@ impl ShadowSession {
         Vec::new()
     }
 
-    /// The nucleus is connected to the cloud anew: what was said meanwhile was missed.
+    /// The nucleus is connected to the cloud anew: what was said meanwhile was missed, and what was subscribed may be dead.
     pub(crate) fn reconnected(&mut self, now: Duration) {
         self.missed = true;
-        self.get.hasten(now);
+        self.liveness.changed(now, true);
     }
 
     /// There is no connection to the nucleus; nothing is asked until [`ShadowSession::subscribed`]. The way from the nucleus
@@ -153,6 +245,7 @@ impl ShadowSession {
     pub(crate) fn disconnected(&mut self, why: &str) -> Vec<SessionEffect> {
         self.ready = false;
         self.missed = true;
+        self.liveness.nothing_to_ask();
         self.get.forget();
         self.update.forget();
         vec![SessionEffect::Broken(format!(
@@ -162,11 +255,11 @@ impl ShadowSession {
 
     /// The request with this token could not be handed to the nucleus. The other one under way is none of its business.
     pub(crate) fn publish_failed(&mut self, token: &str, why: String, now: Duration) -> Vec<SessionEffect> {
-        if self.get.take(Some(token)).is_some() {
+        if self.get.take_unsent(token).is_some() {
             self.get.failed(why.clone(), now);
             return vec![SessionEffect::Broken(why)];
         }
-        if self.update.take(Some(token)).is_some() {
+        if self.update.take_unsent(token).is_some() {
             self.update.failed(why, now);
             self.look_into_it(now);
         }
@@ -174,7 +267,7 @@ impl ShadowSession {
     }
 
     /// Something failed that proves nothing of the channel: a question tells, unless questions fail as well.
-    fn look_into_it(&mut self, now: Duration) {
+    pub(super) fn look_into_it(&mut self, now: Duration) {
         if !self.get.fails() {
             self.get.hasten(now);
         }
@@ -183,62 +276,14 @@ impl ShadowSession {
     /// What is wrong besides the channel, or although it works.
     pub(crate) fn trouble(&self) -> Option<&str> {
         let of_requests = || self.get.trouble().or_else(|| self.update.trouble());
-        self.unheard.as_deref().or_else(of_requests)
+        let others = [&self.unheard_versions, &self.narrowed];
+        let of_others = || others.into_iter().find_map(Option::as_deref);
+        self.unheard.as_deref().or_else(of_requests).or_else(of_others)
     }
 
     /// The shadow's version as last heard.
     pub(crate) fn version(&self) -> Option<u64> {
         self.version
-    }
-
-    /// Takes one message.
-    pub(crate) fn receive(&mut self, message: ShadowMessage, now: Duration) -> Vec<SessionEffect> {
-        match message {
-            ShadowMessage::Got {
-                token,
-                version,
-                desired,
-                reported,
-            } => self.got(token.as_deref(), version, desired, reported, now),
-            ShadowMessage::GetRejected { token, code } => self.get_rejected(token.as_deref(), code, now),
-            ShadowMessage::Delta { version, quarantine } if self.is_whole(version, quarantine.as_ref()) => {
-                let mut effects = self
-                    .news(version, quarantine.clone().map(Some), now)
-                    .unwrap_or_default();
-                effects.extend(self.learn(quarantine));
-                effects
-            }
-            ShadowMessage::Delta { version, quarantine } => {
-                self.news(version, quarantine.map(Some), now).unwrap_or_default()
-            }
-            ShadowMessage::Updated {
-                token,
-                version,
-                desired,
-            } => self.updated(token.as_deref(), version, desired, now),
-            ShadowMessage::UpdateRejected { token, code, message } => {
-                self.update_rejected(token.as_deref(), code, &message, now)
-            }
-            ShadowMessage::Deleted => {
-                self.accepted = None;
-                self.missed = true;
-                // The message may be late, so the version stays: a shadow that is gone or made anew says so to the next
-                // questions.
-                self.get.next = now;
-                Vec::new()
-            }
-        }
-    }
-
-    /// Whether a delta carries an order whole: it names what differs from what is reported, and as long as that is no
-    /// object, everything in the order differs. The order is asked for all the same; this only saves a round trip.
-    fn is_whole(&self, version: u64, quarantine: Option<&Value>) -> bool {
-        let nothing_missed = !self.missed
-            && self
-                .version
-                .is_some_and(|known| known <= version && follows(known, version));
-        let says_posture = quarantine.is_some_and(|value| value.get("posture").is_some());
-        self.plain_reported && nothing_missed && says_posture
     }
 
     /// Sends what is due.
@@ -251,15 +296,41 @@ impl ShadowSession {
             Phase::Provisional => self.get.next.min(self.last_get + CONFIRM_EVERY),
             _ => self.get.next,
         };
-        if self.get.is_idle() && due <= now {
-            self.get.next = now + self.refresh.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
-            self.last_get = now;
-            let request = self.tokens.request(now, json!({}));
-            effects.push(request.publish(self.topics.get()));
-            self.get.send(request);
+        let mut asks = self.get.is_idle() && due <= now;
+        while let Some(due) = self.liveness.due(now) {
+            asks |= due != Due::Subscribe;
+            if due != Due::Ask {
+                effects.push(SessionEffect::Resubscribe);
+            }
+        }
+        if asks {
+            effects.extend(self.ask(now, jitter));
+        }
+        if self.report_asks_at().is_some_and(|at| at <= now) {
+            self.reported_for = self.get.sent();
+            self.by_report = true;
         }
         effects.extend(self.report(state, now));
         effects
+    }
+
+    fn ask(&mut self, now: Duration, jitter: f64) -> Option<SessionEffect> {
+        self.get.next = now + self.refresh.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
+        self.last_get = now;
+        if self.get.is_held(now) {
+            self.by_report = true;
+            return None;
+        }
+        let request = self.tokens.request(now, json!({}));
+        let effect = request.publish(self.topics.get());
+        self.get.send(request);
+        Some(effect)
+    }
+
+    /// When the question under way has been without an answer for so long that a report asks the same.
+    fn report_asks_at(&self) -> Option<Duration> {
+        let sent = self.get.sent().filter(|sent| self.reported_for != Some(*sent))?;
+        Some(self.liveness.late_at(sent).max(sent + REPORT_ASKS_AFTER))
     }
 
     /// How long nothing is due.
@@ -275,193 +346,40 @@ impl ShadowSession {
         if self.ready && self.update.is_idle() && self.update.next > now {
             due.push(self.update.next);
         }
+        if self.ready {
+            due.extend(self.liveness.wake_at());
+            due.extend(self.report_asks_at());
+        }
         due.into_iter()
             .min()
             .map_or(MAX_PAUSE, |at| at.saturating_sub(now))
     }
 
-    fn got(
-        &mut self,
-        token: Option<&str>,
-        version: u64,
-        desired: Option<Value>,
-        reported: Value,
-        now: Duration,
-    ) -> Vec<SessionEffect> {
-        let Some(ShadowRequest { sent, .. }) = self.get.take(token) else {
-            // Somebody else's question. Its answer is as whole as ours would be, but ours says when it was asked.
-            if self.version.is_none_or(|known| version > known) {
-                self.get.hasten(now);
-            }
-            return Vec::new();
-        };
-        self.answered(now);
-        // Topics have no order between them: an answer may be older than a delta that came before it. Versions also
-        // fall when a shadow is deleted and made anew; then the next answer says the same.
-        if self.version.is_some_and(|known| version < known) && !self.doubted {
-            return self.doubt(sent, now);
-        }
-        self.doubted = false;
-        self.version = Some(version);
-        self.plain_reported = !reported["quarantine"].is_object();
-        self.missed = false;
-        self.accepted = Some(reported);
-        let mut effects = vec![SessionEffect::RoundTrip(sent)];
-        effects.extend(self.learn(desired));
-        effects
-    }
-
-    /// An answer may be older than what is known: it proves the channel, and the next one is believed.
-    fn doubt(&mut self, sent: Duration, now: Duration) -> Vec<SessionEffect> {
-        self.doubted = true;
-        self.get.next = now;
-        vec![SessionEffect::RoundTrip(sent)]
-    }
-
-    /// The service is heard again: what was to be reported need not wait for the end of its pause.
-    fn answered(&mut self, now: Duration) {
-        if self.get.fails() {
-            self.update.hasten(now);
-        }
-        self.get.succeeded();
-        self.silent = 0;
-    }
-
-    fn get_rejected(&mut self, token: Option<&str>, code: u64, now: Duration) -> Vec<SessionEffect> {
-        let Some(ShadowRequest { sent, .. }) = self.get.take(token) else {
-            return Vec::new();
-        };
-        if code == 404 {
-            self.answered(now);
-            // Formed before a message that came meanwhile and spoke of a shadow?
-            if self.told.is_some_and(|told| told >= sent) && !self.doubted {
-                return self.doubt(sent, now);
-            }
-            self.doubted = false;
-            self.version = None;
-            self.told = None;
-            self.accepted = None;
-            // Whatever is heard next may be of the shadow that is gone, until an answer tells.
-            self.missed = true;
-            let mut effects = vec![SessionEffect::RoundTrip(sent)];
-            effects.extend(self.learn(None));
-            return effects;
-        }
-        // Busy, broken or not allowed to: the service says so itself, so the channel works. What is ordered is not known.
-        self.silent = 0;
-        self.get.failed(
-            format!("the shadow service refused to give the shadow (code {code})"),
-            now,
-        );
-        vec![SessionEffect::RoundTrip(sent)]
-    }
-
-    fn updated(
-        &mut self,
-        token: Option<&str>,
-        version: u64,
-        desired: Option<Option<Value>>,
-        now: Duration,
-    ) -> Vec<SessionEffect> {
-        let mut effects = Vec::new();
-        if let Some(request) = self.update.take(token) {
-            let reported = &request.body["state"]["reported"];
-            if let Some(quarantine) = reported.get("quarantine") {
-                self.plain_reported = !quarantine.is_object();
-            }
-            self.accepted = Some(reported.clone());
-            self.update.succeeded();
-            effects.push(SessionEffect::RoundTrip(request.sent));
-        }
-        effects.extend(self.news(version, desired, now).unwrap_or_default());
-        effects
-    }
-
-    fn update_rejected(
-        &mut self,
-        token: Option<&str>,
-        code: u64,
-        message: &str,
-        now: Duration,
-    ) -> Vec<SessionEffect> {
-        let Some(request) = self.update.take(token) else {
-            return Vec::new();
-        };
-        let why = format!("the shadow service refused our report (code {code}): {message}");
-        if matches!(code, 409 | 429 | 500..) {
-            self.update.failed(why, now);
-            self.update.next = self.update.next.max(now + BUSY_PAUSE);
-        } else {
-            // A document that was refused is refused again; the next change is another document.
-            self.update.refused_for_good(why);
-            self.accepted = Some(request.body["state"]["reported"].clone());
-        }
-        vec![SessionEffect::RoundTrip(request.sent)]
-    }
-
-    /// Takes what somebody wrote, unless it is older than what is known; `None` when it is.
-    fn news(
-        &mut self,
-        version: u64,
-        desired: Option<Option<Value>>,
-        now: Duration,
-    ) -> Option<Vec<SessionEffect>> {
-        if self.version.is_some_and(|known| version < known) {
-            // Late, or of a shadow that was made anew unseen: the answer to a question of our own tells.
-            self.get.hasten(now + self.get.pause());
-            return None;
-        }
-        if self.version.is_some_and(|known| !follows(known, version)) {
-            // Something in between was lost, or it is of a shadow that was deleted and had counted further.
-            self.missed = true;
-            self.get.hasten(now);
-        }
-        self.version = Some(version);
-        self.told = Some(now);
-        match desired {
-            // Deltas and updates carry only what differs or was written: a piece of an order is no order.
-            Some(Some(Value::Object(_))) => {
-                self.get.hasten(now);
-                Some(Vec::new())
-            }
-            Some(desired) if self.missed => {
-                // The answer to a question under way is enough: if it is older than this, another one follows.
-                if self.get.is_idle() {
-                    self.look_into_it(now);
-                }
-                Some(desired.map(SessionEffect::Heard).into_iter().collect())
-            }
-            Some(desired) => Some(self.learn(desired)),
-            None => Some(Vec::new()),
-        }
-    }
-
-    fn learn(&mut self, desired: Option<Value>) -> Vec<SessionEffect> {
-        self.desired = Some(desired.clone());
-        vec![SessionEffect::Desired(desired)]
-    }
-
     fn report(&mut self, state: &State, now: Duration) -> Option<SessionEffect> {
-        let desired = self.desired.clone()?;
-        if !self.update.is_idle() || self.update.next > now || state.phase == Phase::Starting {
+        if !self.update.is_idle() || self.update.is_held(now) || state.phase == Phase::Starting {
             return None;
         }
-        let body = reported(state, desired.as_ref());
-        if self
-            .accepted
-            .as_ref()
-            .is_some_and(|accepted| same_news(accepted, &body))
-        {
+        let asks = self.by_report;
+        if !asks && (self.update.next > now || self.desired.is_none()) {
+            return None;
+        }
+        let mut body = reported(state, self.desired.as_ref().and_then(Option::as_ref));
+        if (asks || self.get.is_held(now)) && body["quarantine"].is_object() {
+            // While no order is reported, the next delta has the desired one whole.
+            body["quarantine"] = json!(state.posture == Some(Posture::Isolate));
+        }
+        let known = self.accepted.as_ref();
+        if !asks && known.is_some_and(|accepted| same_news(accepted, &body)) {
             return None;
         }
         // Only the echoed order can leave something behind; the status names every key of its own.
-        let mut body = body;
         if let (Some(own), Some(known)) = (
             body.get("quarantine"),
-            self.accepted.as_ref().and_then(|a| a.get("quarantine")),
+            known.and_then(|accepted| accepted.get("quarantine")),
         ) {
             body["quarantine"] = with_removals(own.clone(), known);
         }
+        self.by_report = false;
         let request = self.tokens.request(now, json!({ "state": { "reported": body } }));
         let effect = request.publish(self.topics.update());
         self.update.send(request);
@@ -472,14 +390,21 @@ impl ShadowSession {
         let seconds = ANSWER_LIMIT.as_secs();
         if self.update.take_late(now).is_some() {
             let why = format!("the shadow service did not answer to our report within {seconds} s");
-            self.update.failed(why, now);
+            self.update.unanswered(why, now);
             self.look_into_it(now);
         }
-        if self.get.take_late(now).is_none() {
+        let Some(question) = self.get.take_late(now) else {
+            return Vec::new();
+        };
+        if self
+            .last_answered_report
+            .is_some_and(|sent| sent >= question.sent)
+        {
+            self.answer_lost(now);
             return Vec::new();
         }
         let why = format!("the shadow service did not answer within {seconds} s");
-        self.get.failed(why.clone(), now);
+        self.get.unanswered(why.clone(), now);
         self.silent = self.silent.saturating_add(1);
         let mut effects = vec![SessionEffect::Broken(why)];
         if self.silent.is_multiple_of(RECONNECT_AFTER) {
@@ -487,12 +412,25 @@ impl ShadowSession {
         }
         effects
     }
-}
 
-/// Whether nothing can have been said between two versions, the second not older than the first.
-const fn follows(known: u64, version: u64) -> bool {
-    // The service counts, and what it sends may be any number.
-    version <= known.saturating_add(1)
+    /// The service answers, but not this question: its answer does not come through. Reports ask meanwhile.
+    fn answer_lost(&mut self, now: Duration) {
+        let why = if self.lite {
+            "the shadow service answers our reports, but the shadow itself does not come through: it is probably larger than \
+             the 5,000 bytes that nucleus lite takes. true and false are obeyed, a removed key or a large order may not be: \
+             use a named shadow for orders (shadow.name), or remove what else is in this one"
+        } else {
+            "the shadow service answers our reports, but not the question for the shadow: the answer does not come through"
+        };
+        self.get.unanswered(why.to_owned(), now);
+        self.lost_answers = self.lost_answers.saturating_add(1);
+        if let Some(more) = self.lost_answers.checked_sub(LOST_ANSWERS) {
+            let alone = LEFT_ALONE
+                .saturating_mul(2u32.saturating_pow(more))
+                .min(LONGEST_LEFT_ALONE);
+            self.hold(&self.topics.get(), now + alone, why.to_owned());
+        }
+    }
 }
 
 #[cfg(test)]

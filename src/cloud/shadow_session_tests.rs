@@ -1,6 +1,7 @@
 //! The session against the situations of docs/reference/shadow.md#catching-up and docs/reference/shadow.md#vectors.
 
 use super::*;
+use crate::cloud::shadow_message::ShadowMessage;
 use crate::quarantine::orders::order::{Authority, Order, Posture};
 
 const REFRESH: Duration = Duration::from_secs(600);
@@ -11,7 +12,7 @@ fn s(seconds: u64) -> Duration {
 
 fn session() -> ShadowSession {
     let mut session = ShadowSession::new(ShadowTopics::new("gw", None), REFRESH, "seed");
-    session.subscribed(s(1));
+    session.subscribed(Duration::ZERO, s(1));
     session
 }
 
@@ -70,7 +71,7 @@ fn answer(
 fn nothing_is_asked_before_every_topic_is_subscribed() {
     let mut session = ShadowSession::new(ShadowTopics::new("gw", None), REFRESH, "seed");
     assert!(session.tick(&released(), s(5), 0.5).is_empty());
-    session.subscribed(s(6));
+    session.subscribed(Duration::ZERO, s(6));
     token(&session.tick(&released(), s(6), 0.5), "/get");
 }
 
@@ -382,7 +383,7 @@ fn after_lost_messages_nobody_is_let_go_unasked() {
     let mut session = session();
     let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
     answer(&mut session, asked, 7, Some(json!(true)), 1);
-    session.subscribed(s(2));
+    session.subscribed(Duration::ZERO, s(2));
     let heard = SessionEffect::Heard(json!(false));
     assert_eq!(session.receive(delta(8, false), s(2)), [heard]);
     token(&session.tick(&enforced(), s(2), 0.5), "/get");
@@ -438,3 +439,5 @@ fn a_version_may_be_any_number() {
 
 #[path = "shadow_evidence_tests.rs"]
 mod evidence;
+#[path = "shadow_question_tests.rs"]
+mod questions;

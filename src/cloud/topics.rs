@@ -1,5 +1,15 @@
 //! Topic names (docs/reference/shadow.md#topics, docs/reference/device-defender.md#topics). Pure.
 
+/// Topics on which the service says something to us; the session cannot do without the first [`ShadowTopics::REQUIRED`].
+const SUFFIXES: [&str; 6] = [
+    "get/accepted",
+    "get/rejected",
+    "update/accepted",
+    "update/rejected",
+    "update/delta",
+    "delete/accepted",
+];
+
 /// Topics of one shadow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShadowTopics {
@@ -25,20 +35,16 @@ impl ShadowTopics {
         format!("{}/update", self.prefix)
     }
 
-    /// What must be subscribed. Exact topics: overlapping filters multiply deliveries on nucleus lite, and AWS advises
-    /// against `shadow/#`. `update/documents` is left out: two whole documents would not pass lite's 5,000 bytes.
+    /// One filter for all answers: its life is proven by any of them. It also brings `update/documents`, with two whole
+    /// documents, which would not pass nucleus lite's 5,000 bytes.
+    pub(crate) fn wide(&self) -> String {
+        format!("{}/+/+", self.prefix)
+    }
+
+    /// The same one by one, for lite, and for rights that do not reach further.
     pub(crate) fn subscriptions(&self) -> Vec<String> {
-        [
-            "get/accepted",
-            "get/rejected",
-            "update/accepted",
-            "update/rejected",
-            "update/delta",
-            "delete/accepted",
-        ]
-        .iter()
-        .map(|suffix| format!("{}/{suffix}", self.prefix))
-        .collect()
+        let topics = SUFFIXES.iter();
+        topics.map(|suffix| format!("{}/{suffix}", self.prefix)).collect()
     }
 
     /// How many of them the session cannot do without: a deletion is also noticed by the next `get`.
@@ -46,15 +52,18 @@ impl ShadowTopics {
 
     /// Whether `topic` is one of these.
     pub(crate) fn requires(&self, topic: &str) -> bool {
-        self.subscriptions()
-            .iter()
-            .take(Self::REQUIRED)
-            .any(|required| required == topic)
+        topic == self.wide()
+            || self
+                .subscriptions()
+                .iter()
+                .take(Self::REQUIRED)
+                .any(|required| required == topic)
     }
 
-    /// The part behind the prefix.
+    /// The part behind the prefix, of a topic that says something to us.
     pub(crate) fn suffix<'a>(&self, topic: &'a str) -> Option<&'a str> {
-        topic.strip_prefix(self.prefix.as_str())?.strip_prefix('/')
+        let suffix = topic.strip_prefix(self.prefix.as_str())?.strip_prefix('/')?;
+        SUFFIXES.contains(&suffix).then_some(suffix)
     }
 }
 
@@ -76,6 +85,8 @@ mod tests {
             Some("update/delta")
         );
         assert_eq!(classic.suffix("$aws/things/gw2/shadow/update/delta"), None);
+        assert_eq!(classic.suffix("$aws/things/gw/shadow/update/documents"), None);
+        assert_eq!(classic.wide(), "$aws/things/gw/shadow/+/+");
         assert!(classic.requires("$aws/things/gw/shadow/update/delta"));
         assert!(!classic.requires("$aws/things/gw/shadow/delete/accepted"));
         let named = ShadowTopics::new("gw", Some("edge"));

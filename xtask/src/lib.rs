@@ -4,6 +4,7 @@
 //! Each verb is one file. Public is what `crates/bench` uses too: where the workspace is, how programs are run and
 //! installed. Deliberately absent: anything the shipped program needs; the benches themselves.
 
+mod acceptance;
 mod bench;
 mod demo;
 mod deny;
@@ -42,6 +43,8 @@ enum Verb {
     Setup,
     /// Measure; needs a quiet machine, changes nothing
     Bench(bench::Arguments),
+    /// Show the agent on a real classic nucleus, scenario by scenario; not part of CI
+    Acceptance(acceptance::Arguments),
     /// Build the component for this machine's architecture into artifacts/
     Package(package::Arguments),
 }
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Verb::Test => test::run(),
         Verb::Setup => setup::run(),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Acceptance(arguments) => acceptance::run(&arguments),
         Verb::Package(arguments) => package::run(&arguments),
     };
     match outcome {

@@ -85,6 +85,28 @@ pub const BENCH_PACKAGES: &[Package] = &[Package {
     reason: "bench traffic compares with it",
 }];
 
+/// What `cargo xtask acceptance` runs, beside the nucleus itself, which no package has.
+pub const ACCEPTANCE_PACKAGES: &[Package] = &[
+    Package {
+        name: "openjdk-17-jre-headless",
+        programs: &["java"],
+        probe: &[],
+        reason: "the classic nucleus is a Java program",
+    },
+    Package {
+        name: "stunnel4",
+        programs: &["stunnel4"],
+        probe: &[],
+        reason: "it ends the nucleus' TLS before the relay that reads topics",
+    },
+    Package {
+        name: "openssl",
+        programs: &["openssl"],
+        probe: &[],
+        reason: "the acceptance makes keys and certificates of its own",
+    },
+];
+
 /// A program that cargo builds from crates.io: the distribution has none, or not this version.
 pub struct Tool {
     /// The crate, and the program it brings.
@@ -171,6 +193,7 @@ mod tests {
             PACKAGES
                 .iter()
                 .chain(BENCH_PACKAGES)
+                .chain(ACCEPTANCE_PACKAGES)
                 .all(|package| !package.programs.is_empty() && !package.reason.is_empty())
         );
     }

@@ -103,7 +103,10 @@ impl Reporter {
     /// An event of the answers' topics.
     pub(super) async fn take(&self, event: InboxEvent, memory: &mut ReporterMemory) {
         match event {
-            InboxEvent::Ready => {}
+            InboxEvent::Ready { .. }
+            | InboxEvent::Renewed
+            | InboxEvent::Lost
+            | InboxEvent::Narrowed { .. } => {}
             InboxEvent::Refused { topic, why } => {
                 self.failed(&format!("the subscription to {topic} was refused: {why}"));
             }

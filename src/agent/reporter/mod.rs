@@ -20,7 +20,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::context::Connected;
 use super::observer::intervals::{Closed, Intervals, Observation};
-use crate::cloud::inbox::Inbox;
+use crate::cloud::inbox::{Inbox, InboxTopics};
 use crate::cloud::topics;
 use crate::config::Config;
 use crate::host::sources::ForeignSources;
@@ -129,8 +129,12 @@ impl Reporter {
     fn answers(&self, work: &Work) -> Inbox {
         let format = work.config.reporting.encoding.format.name();
         let reserved = topics::metrics(&work.thing, format);
-        let answers = vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")];
-        Inbox::open(&self.connected.nucleus, answers, 0)
+        let answers = InboxTopics {
+            wide: None,
+            topics: vec![format!("{reserved}/accepted"), format!("{reserved}/rejected")],
+            required: 0,
+        };
+        Inbox::open(&self.connected.nucleus, answers)
     }
 
     async fn reconfigure(&self, before: &Config, work: &mut Work) {

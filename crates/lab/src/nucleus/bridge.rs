@@ -2,9 +2,10 @@
 //!
 //! In: publishes and subscriptions of components, packets of the broker. Out: packets to the broker, messages to
 //! [`super::subscriptions`]. MQTT 5 over plain TCP, client id = thing, clean start, keep alive 30 s; after a reconnect
-//! every filter is subscribed anew. Deliberately absent: TLS, topic aliases.
+//! every filter is subscribed anew. The classic nucleus starts clean once and joins its session at every later connection.
+//! Deliberately absent: TLS, topic aliases.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::events::{Nanoseconds, To, emit, emit_message};
+use super::filters::{Entry, Filters};
 use super::personality::Personality;
 use super::refusal::Refusal;
 use super::spool::{Outgoing, Spool};
@@ -24,6 +26,8 @@ use super::subscriptions::Subscriptions;
 const REQUEST_QUEUE: usize = 4_096;
 /// As the real nuclei's client does.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long the broker keeps a session whose connection has ended.
+const SESSION_SECONDS: u32 = 3_600;
 /// A broker that does not answer the connection attempt within this many seconds is not there.
 const CONNECT_SECONDS: u64 = 5;
 
@@ -59,14 +63,15 @@ pub(super) struct Bridge {
 
 struct State {
     spool: Spool,
-    /// Filters at the broker, with their QoS and how many subscriptions use them.
-    filters: BTreeMap<String, (QoS, usize)>,
+    filters: Filters,
     /// Filters handed to the MQTT client, in order, until it tells their packet id.
     handed_over: VecDeque<String>,
     unanswered: HashMap<u16, String>,
+    /// The same of those that are to end.
+    ending: VecDeque<String>,
+    not_ended: HashMap<u16, String>,
+    /// Who waits for the broker's answer to a filter.
     waiters: HashMap<String, Vec<oneshot::Sender<Result<(), Refusal>>>>,
-    /// Filters the broker has granted.
-    granted: BTreeSet<String>,
 }
 
 fn no_subscription() -> Refusal {
@@ -87,14 +92,18 @@ impl Bridge {
             .set_keep_alive(KEEP_ALIVE)
             .set_connection_timeout(CONNECT_SECONDS);
         mqtt.set_max_packet_size(Some(options.personality.max_mqtt_packet()));
+        if options.personality.keeps_session() {
+            mqtt.set_session_expiry_interval(Some(SESSION_SECONDS));
+        }
         let (client, events) = AsyncClient::new(mqtt, REQUEST_QUEUE);
         let state = State {
             spool: Spool::new(options.personality),
-            filters: BTreeMap::new(),
+            filters: Filters::new(options.personality.shares_subscriptions()),
             handed_over: VecDeque::new(),
             unanswered: HashMap::new(),
+            ending: VecDeque::new(),
+            not_ended: HashMap::new(),
             waiters: HashMap::new(),
-            granted: BTreeSet::new(),
         };
         (
             Self {
@@ -156,8 +165,7 @@ impl Bridge {
     /// What a restart of lite's `iotcored` leaves: a connection that is made anew, and no subscription.
     pub(super) fn forget_everything(&self) {
         let mut state = self.state();
-        state.filters.clear();
-        state.granted.clear();
+        state.filters.forget();
         state.waiters.clear();
         let _ = self.client.try_disconnect();
     }
@@ -169,19 +177,23 @@ impl Bridge {
         if self.personality.is_lite() && !connected {
             return Err(no_subscription());
         }
-        if let Some((_, users)) = state.filters.get_mut(filter) {
-            *users += 1;
-        } else {
-            if connected {
-                self.request(&mut state, filter, qos)?;
+        let wide = match state.filters.enter(filter, qos) {
+            Entry::Stands => return Ok(Subscribed::Now),
+            Entry::Waits(wide) => wide,
+            Entry::Asks => {
+                if connected {
+                    self.request(&mut state, filter, qos).inspect_err(|_| {
+                        state.filters.leave(filter);
+                    })?;
+                }
+                filter.to_owned()
             }
-            state.filters.insert(filter.to_owned(), (qos, 1));
-        }
-        if self.personality.is_lite() || state.granted.contains(filter) {
+        };
+        if self.personality.is_lite() {
             return Ok(Subscribed::Now);
         }
         let (sender, receiver) = oneshot::channel();
-        state.waiters.entry(filter.to_owned()).or_default().push(sender);
+        state.waiters.entry(wide).or_default().push(sender);
         Ok(Subscribed::Later(receiver))
     }
 
@@ -189,6 +201,7 @@ impl Bridge {
         self.client
             .try_subscribe(filter, qos)
             .map_err(|_| no_subscription())?;
+        state.filters.asked(filter);
         state.handed_over.push_back(filter.to_owned());
         Ok(())
     }
@@ -196,25 +209,19 @@ impl Bridge {
     /// One user of a filter less; the last one unsubscribes.
     pub(super) fn unsubscribe(&self, filter: &str) {
         let mut state = self.state();
-        let Some((_, users)) = state.filters.get_mut(filter) else {
-            return;
-        };
-        *users -= 1;
-        if *users == 0 {
-            state.filters.remove(filter);
-            state.granted.remove(filter);
-            let _ = self.client.try_unsubscribe(filter);
+        for filter in state.filters.leave(filter) {
+            let asked = state.spool.is_connected() && self.client.try_unsubscribe(filter.as_str()).is_ok();
+            if asked && self.personality.shares_subscriptions() {
+                state.ending.push_back(filter);
+            } else {
+                state.filters.ended(&filter);
+            }
         }
     }
 
-    fn connected(&self) {
+    fn connected(&self, session: bool) {
         let mut state = self.state();
-        let filters: Vec<_> = state
-            .filters
-            .iter()
-            .map(|(filter, (qos, _))| (filter.clone(), *qos))
-            .collect();
-        for (filter, qos) in filters {
+        for (filter, qos) in state.filters.connected(session) {
             let _ = self.request(&mut state, &filter, qos);
         }
         for message in state.spool.connected() {
@@ -229,6 +236,8 @@ impl Bridge {
         state.spool.disconnected();
         state.handed_over.clear();
         state.unanswered.clear();
+        state.ending.clear();
+        state.not_ended.clear();
         was
     }
 
@@ -242,9 +251,7 @@ impl Bridge {
             .iter()
             .all(|code| matches!(code, SubscribeReasonCode::Success(_)));
         let outcome = if granted { Ok(()) } else { Err(no_subscription()) };
-        if granted {
-            state.granted.insert(filter.clone());
-        }
+        state.filters.answered(&filter, granted);
         for waiter in state.waiters.remove(&filter).unwrap_or_default() {
             let _ = waiter.send(outcome.clone());
         }
@@ -254,6 +261,20 @@ impl Bridge {
         let mut state = self.state();
         if let Some(filter) = state.handed_over.pop_front() {
             state.unanswered.insert(packet_id, filter);
+        }
+    }
+
+    fn ending_numbered(&self, packet_id: u16) {
+        let mut state = self.state();
+        if let Some(filter) = state.ending.pop_front() {
+            state.not_ended.insert(packet_id, filter);
+        }
+    }
+
+    fn ended(&self, packet_id: u16) {
+        let mut state = self.state();
+        if let Some(filter) = state.not_ended.remove(&packet_id) {
+            state.filters.ended(&filter);
         }
     }
 }
@@ -268,9 +289,12 @@ pub(super) async fn drive(
     let mut pause = first_pause;
     loop {
         match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+            Ok(Event::Incoming(Packet::ConnAck(accepted))) => {
                 pause = first_pause;
-                bridge.connected();
+                events
+                    .options
+                    .set_clean_start(!bridge.personality.keeps_session());
+                bridge.connected(accepted.session_present);
                 subscriptions.connection_changed(true);
                 emit(&json!({ "event": "mqtt", "state": "connected" }));
             }
@@ -283,9 +307,15 @@ pub(super) async fn drive(
             }
             Ok(Event::Incoming(Packet::PubAck(_))) => bridge.state().spool.acknowledged(),
             Ok(Event::Incoming(Packet::SubAck(answer))) => bridge.answered(&answer),
+            Ok(Event::Incoming(Packet::UnsubAck(answer))) => bridge.ended(answer.pkid),
             Ok(Event::Outgoing(rumqttc::Outgoing::Subscribe(packet_id))) => bridge.numbered(packet_id),
+            Ok(Event::Outgoing(rumqttc::Outgoing::Unsubscribe(packet_id))) => {
+                bridge.ending_numbered(packet_id)
+            }
             Ok(_) => {}
             Err(error) => {
+                // What was not sent is the bridge's to repeat: it knows what is still wanted.
+                events.pending.clear();
                 if bridge.disconnected() {
                     subscriptions.connection_changed(false);
                     emit(&json!({ "event": "mqtt", "state": "disconnected", "reason": error.to_string() }));

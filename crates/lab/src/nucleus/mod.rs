@@ -39,6 +39,7 @@ mod configuration_file;
 mod connection;
 mod deployment;
 mod events;
+mod filters;
 mod installer;
 mod launcher;
 mod loopback;

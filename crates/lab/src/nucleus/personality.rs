@@ -140,6 +140,19 @@ impl Personality {
         }
     }
 
+    /// Whether one subscription at the broker serves all whom its filter covers, and is forgotten only when the broker has
+    /// confirmed its end: whoever subscribes before that is answered at once and hears nothing.
+    #[must_use]
+    pub fn shares_subscriptions(self) -> bool {
+        !self.is_lite()
+    }
+
+    /// Whether a later connection to the broker goes on with the session of the one before.
+    #[must_use]
+    pub fn keeps_session(self) -> bool {
+        !self.is_lite()
+    }
+
     /// Clients at a time; one more is disconnected. The classic nucleus has no such limit; a bound is needed anyway.
     #[must_use]
     pub fn max_clients(self) -> usize {

@@ -1,0 +1,368 @@
+//! The classic nucleus itself, with its Cli plugin, in the gateway.
+//!
+//! In: the folder with its jars, the artifacts of `cargo xtask package`. Out: a nucleus that its loader starts again and
+//! again, as systemd and the loader do on a device. It is set up once: first start, deployment, stop; that root folder is
+//! copied for each beginning. Deliberately absent: any file of the nucleus in this repository.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use edgewarden_lab::front::Front;
+use edgewarden_lab::site::{Ns, Running, Site, SpawnSpec, wait_until};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use xtask::{run, workspace};
+
+use super::services::{self, PLAIN_PORT, Services};
+use super::{Bed, COMPONENT, Kind, PATIENCE, packaged_program};
+use crate::error::{Trouble, io};
+use crate::ipc;
+use crate::keys::Keys;
+use crate::own_files::ENDPOINT;
+use crate::prober::{Book, Prober};
+use crate::processes;
+
+const THING: &str = "gateway";
+/// Where the agent keeps its state and its socket; both are the lab's own here.
+const STATE: [&str; 2] = ["/var/lib/edgewarden", "/run/edgewarden"];
+/// What the nucleus writes when a process outlived SIGTERM.
+const KILLED: &str = "did not respond to interruption within timeout";
+
+/// What the nucleus is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Folder with `nucleus/lib/Greengrass.jar` and `CliServer.jar`.
+    pub(crate) classic: PathBuf,
+    /// What `cargo xtask package` laid out.
+    pub(crate) artifacts: PathBuf,
+    /// Where everything of the run goes.
+    pub(crate) folder: PathBuf,
+    /// Default user of components, USER:GROUP.
+    pub(crate) user: String,
+    /// Merged into the nucleus' own configuration.
+    pub(crate) nucleus: Value,
+    /// Whether the agent is deployed at the beginning.
+    pub(crate) deployed: bool,
+}
+
+/// A real nucleus.
+#[derive(Debug)]
+pub(crate) struct Real {
+    loader: Option<Running>,
+    prober: Prober,
+    services: Services,
+    setup: Setup,
+    version: String,
+    program: PathBuf,
+    /// SIGKILLs in logs that are gone.
+    kills_before: usize,
+    site: Site,
+}
+
+impl Real {
+    /// Sets it up and starts it.
+    pub(crate) fn start(setup: Setup, book: Arc<Mutex<Book>>) -> Result<Self, Trouble> {
+        let folder = &setup.folder;
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).map_err(workspace::file("clear", folder))?;
+        }
+        workspace::make_folder(folder)?;
+        let keys = Keys::make(&folder.join("keys"))?;
+        let site = Site::new()?;
+        let services = Services::start(&site, folder, &keys)?;
+        workspace::write(
+            &folder.join("init.json"),
+            &first_configuration(&setup, &keys).to_string(),
+        )?;
+        let prober = Prober::start(&site, book)?;
+        let mut real = Self {
+            loader: None,
+            prober,
+            services,
+            program: packaged_program(&setup.artifacts)?,
+            setup,
+            version: workspace::version()?,
+            kills_before: 0,
+            site,
+        };
+        real.set_up()?;
+        real.fresh()?;
+        Ok(real)
+    }
+
+    /// The first start writes the distribution that the loader starts from then on.
+    fn set_up(&mut self) -> Result<(), Trouble> {
+        clear_state()?;
+        let folder = &self.setup.folder;
+        let jar = |name: &str| self.setup.classic.join(name).display().to_string();
+        let mut spec = SpawnSpec::new("java", folder.join("first.log"));
+        spec.args = [
+            "-Dlog.store=FILE".to_owned(),
+            format!("-Droot={}", self.root().display()),
+            "-jar".into(),
+            jar("nucleus/lib/Greengrass.jar"),
+            "--init-config".into(),
+            folder.join("init.json").display().to_string(),
+            "--component-default-user".into(),
+            self.setup.user.clone(),
+            "--trusted-plugin".into(),
+            jar("CliServer.jar"),
+            "--setup-system-service".into(),
+            "false".into(),
+            "--start".into(),
+            "true".into(),
+        ]
+        .map(Into::into)
+        .to_vec();
+        let mut first = self.site.spawn_with(Ns::Gateway, spec)?;
+        let token = self.root().join("cli_ipc_info/user-0");
+        let waited = wait_until(PATIENCE * 2, "the nucleus' first start", || {
+            token.exists() && ipc::answers(&self.root())
+        });
+        waited.map_err(|_| self.late("the nucleus' first start"))?;
+        first.terminate()?;
+        first.wait_exit(PATIENCE)?;
+        drop(first);
+        if self.setup.deployed {
+            self.run_loader()?;
+            self.wait_up()?;
+            self.deploy_agent()?;
+            self.stop()?;
+        }
+        copy(&self.root(), &self.template())
+    }
+
+    fn late(&self, what: &str) -> Trouble {
+        Trouble::Late {
+            what: format!("{what} (logs in {})", self.setup.folder.display()),
+            seconds: PATIENCE.as_secs() * 2,
+        }
+    }
+
+    fn run_loader(&mut self) -> Result<(), Trouble> {
+        let loader = self.root().join("alts/current/distro/bin/loader");
+        let spec = SpawnSpec::new(loader, self.setup.folder.join("loader.log"));
+        self.loader = Some(self.site.spawn_with(Ns::Gateway, spec)?);
+        Ok(())
+    }
+
+    fn wait_up(&self) -> Result<(), Trouble> {
+        wait_until(PATIENCE * 2, "the nucleus", || ipc::answers(&self.root()))
+            .map_err(|_| self.late("the nucleus"))
+    }
+
+    /// Deploys what `cargo xtask package` built; gives the nucleus' word on it.
+    pub(crate) fn deploy_agent(&self) -> Result<String, Trouble> {
+        self.deploy(json!({"rootComponentVersionsToAdd": {COMPONENT: self.version}}))
+    }
+
+    /// Deploys with the recipes and artifacts of the package; `more` says what.
+    pub(crate) fn deploy(&self, more: Value) -> Result<String, Trouble> {
+        let mut request = json!({
+            "recipeDirectoryPath": self.setup.artifacts.join("recipes"),
+            "artifactsDirectoryPath": self.setup.artifacts,
+        });
+        merge(&mut request, &more);
+        ipc::deploy(&self.root(), request)
+    }
+
+    /// Ends everything of the gateway at once, as a power cut does.
+    fn stop(&mut self) -> Result<(), Trouble> {
+        self.loader = None;
+        let killed = wait_until(PATIENCE, "the end of the gateway's processes", || {
+            let left = processes::of_gateway();
+            for process in &left {
+                let _ = processes::signal(process.pid, Signal::SIGKILL);
+            }
+            left.is_empty()
+        });
+        killed.map_err(|_| self.late("the end of the gateway's processes"))
+    }
+
+    /// Its folder.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.setup.folder.join("gg")
+    }
+
+    fn template(&self) -> PathBuf {
+        self.setup.folder.join("template")
+    }
+
+    /// What the nucleus and the component wrote to their logs.
+    fn logs(&self) -> String {
+        let Ok(entries) = std::fs::read_dir(self.root().join("logs")) else {
+            return String::new();
+        };
+        entries
+            .filter_map(|entry| std::fs::read(entry.ok()?.path()).ok())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .collect()
+    }
+}
+
+impl Bed for Real {
+    fn kind(&self) -> Kind {
+        Kind::Real
+    }
+
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn prober(&self) -> &Prober {
+        &self.prober
+    }
+
+    fn way(&self) -> &Front {
+        &self.services.way
+    }
+
+    fn policy(&self) -> &Front {
+        &self.services.policy
+    }
+
+    fn broker_port(&self) -> u16 {
+        PLAIN_PORT
+    }
+
+    fn thing(&self) -> &'static str {
+        THING
+    }
+
+    fn artifact(&self) -> PathBuf {
+        self.program.clone()
+    }
+
+    fn nucleus(&mut self) -> Option<i32> {
+        let root = format!("-Droot={}", self.root().display());
+        let own = |process: &processes::Process| process.words.contains(&root);
+        processes::of_gateway()
+            .iter()
+            .find(|process| own(process))
+            .map(|process| process.pid)
+    }
+
+    fn keep_nucleus(&mut self) -> Result<(), Trouble> {
+        if self.loader.as_mut().is_some_and(Running::is_running) {
+            return Ok(());
+        }
+        self.run_loader()
+    }
+
+    fn interface_is_up(&self) -> bool {
+        ipc::is_up(&self.root())
+    }
+
+    fn configure(&mut self, merge: &Value) -> Result<(), Trouble> {
+        let request = json!({"componentToConfiguration": {COMPONENT: {"MERGE": merge}}});
+        match ipc::deploy(&self.root(), request)?.as_str() {
+            "SUCCEEDED" => Ok(()),
+            word => Err(Trouble::Nucleus {
+                operation: "a deployment of configuration".to_owned(),
+                answer: word.to_owned(),
+            }),
+        }
+    }
+
+    fn restart_component(&mut self) -> Result<(), Trouble> {
+        ipc::call(
+            &self.root(),
+            "RestartComponent",
+            json!({"componentName": COMPONENT}),
+        )
+        .map(drop)
+    }
+
+    fn kill_broker(&mut self) -> Result<(), Trouble> {
+        self.services.broker.kill9()?;
+        Ok(())
+    }
+
+    fn start_broker(&mut self, forget: bool) -> Result<(), Trouble> {
+        let memory = services::memory(&self.setup.folder);
+        if forget {
+            std::fs::remove_dir_all(&memory).map_err(workspace::file("clear", &memory))?;
+            workspace::make_folder(&memory)?;
+        }
+        Ok(self.services.broker.restart()?)
+    }
+
+    fn fresh(&mut self) -> Result<(), Trouble> {
+        self.prober.unguard();
+        self.stop()?;
+        self.kills_before += self.logs().matches(KILLED).count();
+        copy(&self.template(), &self.root())?;
+        clear_state()?;
+        self.site
+            .run_in(Ns::Gateway, || {
+                Command::new("/usr/sbin/nft").args(["flush", "ruleset"]).status()
+            })?
+            .map_err(io("clear the gateway's rules"))?;
+        self.way().delay(Duration::ZERO)?;
+        self.way().black_hole(false)?;
+        self.policy().deny([])?;
+        self.publish(&format!("$aws/things/{THING}/shadow/delete"), "{}")?;
+        self.run_loader()?;
+        self.wait_up()
+    }
+
+    fn kills(&self) -> usize {
+        self.kills_before + self.logs().matches(KILLED).count()
+    }
+
+    fn cloud_events(&self, event: &str) -> Vec<Value> {
+        let mut events = self.services.cloud.events();
+        events.retain(|line| line["event"] == event);
+        events
+    }
+}
+
+/// What the nucleus is told before its first start.
+fn first_configuration(setup: &Setup, keys: &Keys) -> Value {
+    let mut own = json!({
+        "awsRegion": "eu-central-1", "iotDataEndpoint": ENDPOINT, "iotCredEndpoint": "cred.lab", "iotRoleAlias": "none",
+        "greengrassDataPlaneEndpoint": "iotdata", "mqtt": {"port": 8883},
+        "runWithDefault": {"posixUser": setup.user}, "deploymentPollingFrequencySeconds": 1,
+        "logging": {"level": "INFO"},
+    });
+    merge(&mut own, &setup.nucleus);
+    json!({
+        "system": {
+            "certificateFilePath": keys.certificate("gateway"), "privateKeyPath": keys.key("gateway"),
+            "rootCaPath": keys.authority(), "rootpath": setup.folder.join("gg"), "thingName": THING,
+        },
+        "services": {"aws.greengrass.Nucleus": {"componentType": "NUCLEUS", "configuration": own}},
+    })
+}
+
+/// Puts the keys of `more` into `document`, objects within objects too.
+pub(crate) fn merge(document: &mut Value, more: &Value) {
+    match (document, more) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (place, value) => place.clone_from(value),
+    }
+}
+
+/// Replaces a folder by a copy of another, owners and modes included.
+fn copy(from: &Path, to: &Path) -> Result<(), Trouble> {
+    if to.exists() {
+        std::fs::remove_dir_all(to).map_err(workspace::file("clear", to))?;
+    }
+    run::run(Command::new("cp").arg("-a").arg(from).arg(to))?;
+    Ok(())
+}
+
+fn clear_state() -> Result<(), Trouble> {
+    for folder in STATE.map(Path::new) {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).map_err(workspace::file("clear", folder))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! `cargo xtask acceptance`: the agent on a real classic nucleus, beside the stand-in.
+//!
+//! In: a folder with the nucleus (CONTRIBUTING.md says where one comes from), what `cargo xtask package` builds. Out: a
+//! Markdown table, one scenario and round trip a row; the exit code says whether every row held.
+//!
+//! ```text
+//! scenarios    what is shown                      table     rows and verdicts
+//! scene        the verbs scenarios are made of    prober    whether a way that no lifeline covers is open
+//! bed          stand-in or real nucleus, broker, TLS, the way in between
+//! chaos        minutes of random faults
+//! ```
+//!
+//! Everything runs in network and mount namespaces of its own. Deliberately absent: any file of the nucleus.
+
+mod bed;
+mod chaos;
+mod error;
+mod ipc;
+mod keys;
+mod own_files;
+mod prober;
+mod processes;
+mod scenarios;
+mod scene;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use edgewarden_lab::error_text;
+use edgewarden_lab::site::{IN_LAB, enter_or_reexec};
+use serde_json::json;
+use xtask::packages::{ACCEPTANCE_PACKAGES, PACKAGES};
+use xtask::{run, setup, workspace};
+
+use bed::{Bed, COMPONENT, Kind, Real, Setup, StandIn};
+use error::Trouble;
+use prober::Book;
+use scenarios::Scenario;
+use scene::Scene;
+use table::{Cell, Table};
+
+#[derive(Parser)]
+#[command(
+    name = "acceptance",
+    bin_name = "cargo xtask acceptance",
+    about = "Show the agent on a real classic nucleus; not part of CI"
+)]
+struct Arguments {
+    /// Folder with nucleus/lib/Greengrass.jar and CliServer.jar
+    #[arg(long, value_name = "FOLDER")]
+    classic: PathBuf,
+    /// Round trips between nucleus and broker, in milliseconds
+    #[arg(
+        long,
+        value_name = "MS",
+        value_delimiter = ',',
+        default_value = "5,100,300,1200"
+    )]
+    round_trips: Vec<u64>,
+    /// Only scenarios whose name or fact contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Only this nucleus
+    #[arg(long, value_name = "stand-in|real", value_parser = kind)]
+    on: Option<Kind>,
+    /// Another folder as `cargo xtask package` fills it, e.g. an older version's
+    #[arg(long, value_name = "FOLDER")]
+    artifacts: Option<PathBuf>,
+    /// Instead of the scenarios: so many minutes of random faults on the real nucleus
+    #[arg(long, value_name = "MINUTES")]
+    chaos: Option<u64>,
+    /// Seed of the faults; a run prints its own
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    match text {
+        "stand-in" => Ok(Kind::StandIn),
+        "real" => Ok(Kind::Real),
+        _ => Err("neither `stand-in` nor `real`".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    match accept(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(trouble) => {
+            eprintln!("\nxtask: the acceptance could not run: {}", error_text(&trouble));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything held.
+fn accept(arguments: &Arguments) -> Result<bool, Trouble> {
+    if std::env::var_os(IN_LAB).is_none() {
+        prepare(arguments)?;
+    }
+    enter_or_reexec(std::env::args_os().skip(1))?;
+    let folder = workspace::target().join("acceptance");
+    own_files::mount_over(&folder.join("etc"))?;
+    if let Some(minutes) = arguments.chaos {
+        let setup = setup_of(arguments, &folder.join("chaos"))?;
+        let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
+        return chaos::run(setup, Duration::from_secs(60 * minutes), seed);
+    }
+    let mut table = Table::default();
+    let began = Instant::now();
+    for kind in [Kind::StandIn, Kind::Real] {
+        if arguments.on.is_none_or(|only| only == kind) {
+            on_one(kind, arguments, &folder, &mut table)?;
+        }
+    }
+    println!("\n{}", table.markdown(scenarios::ALL));
+    println!("{} s in all", began.elapsed().as_secs());
+    Ok(table.held())
+}
+
+/// What must be there, while there is a network to get it from.
+fn prepare(arguments: &Arguments) -> Result<(), Trouble> {
+    for missing in ["nucleus/lib/Greengrass.jar", "CliServer.jar"] {
+        if !arguments.classic.join(missing).is_file() {
+            let folder = arguments.classic.clone();
+            return Err(Trouble::NoNucleus { folder, missing });
+        }
+    }
+    setup::ensure(PACKAGES)?;
+    setup::ensure(ACCEPTANCE_PACKAGES)?;
+    run::run(&mut workspace::cargo(&[
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "edgewarden-lab",
+    ]))?;
+    if arguments.artifacts.is_none() {
+        run::run(&mut workspace::cargo(&["xtask", "package"]))?;
+    }
+    Ok(())
+}
+
+fn setup_of(arguments: &Arguments, folder: &Path) -> Result<Setup, Trouble> {
+    let whole = |path: &Path| {
+        path.canonicalize()
+            .map_err(error::io(format!("find {}", path.display())))
+    };
+    let artifacts = arguments
+        .artifacts
+        .clone()
+        .unwrap_or_else(|| workspace::root().join("artifacts"));
+    Ok(Setup {
+        classic: whole(&arguments.classic)?,
+        artifacts: whole(&artifacts)?,
+        folder: folder.to_owned(),
+        user: "root:root".to_owned(),
+        nucleus: json!({}),
+        deployed: true,
+    })
+}
+
+/// Every scenario that is wanted, on one nucleus.
+fn on_one(kind: Kind, arguments: &Arguments, folder: &Path, table: &mut Table) -> Result<(), Trouble> {
+    let wanted: Vec<_> = scenarios::ALL
+        .iter()
+        .enumerate()
+        .filter(|(_, scenario)| scenario.beds.contains(&kind))
+        .filter(|(_, scenario)| {
+            let is = |only: &String| scenario.name.contains(only) || scenario.fact == only;
+            arguments.only.as_ref().is_none_or(is)
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let book = Arc::new(Mutex::new(Book::default()));
+    let setup = setup_of(arguments, &folder.join("real"))?;
+    let mut bed: Box<dyn Bed> = match kind {
+        Kind::Real => Box::new(Real::start(setup, book)?),
+        Kind::StandIn => {
+            let recipe = setup
+                .artifacts
+                .join(format!("recipes/{COMPONENT}-{}.yaml", workspace::version()?));
+            Box::new(StandIn::start(
+                bed::packaged_program(&setup.artifacts)?,
+                recipe,
+                book,
+            )?)
+        }
+    };
+    for (index, scenario) in wanted {
+        let round_trips: Vec<_> = match scenario.every_round_trip {
+            true => arguments
+                .round_trips
+                .iter()
+                .map(|millis| Some(Duration::from_millis(*millis)))
+                .collect(),
+            false => vec![None],
+        };
+        for round_trip in round_trips {
+            let cell = play(scenario, round_trip, bed.as_mut());
+            println!(
+                "{kind:?}: {} at {} ms: {}",
+                scenario.name,
+                round_trip.unwrap_or_default().as_millis(),
+                cell.text()
+            );
+            table.put(index, round_trip, kind, cell);
+        }
+    }
+    let memory = bed.agent().and_then(processes::resident).unwrap_or_default();
+    let (breaches, guarded) = bed.prober().breaches();
+    println!(
+        "{kind:?}: agent {memory} KB; isolated and watched for {} s, open meanwhile: {breaches}; SIGKILLs {}",
+        guarded.as_secs(),
+        bed.kills()
+    );
+    Ok(())
+}
+
+/// One scenario at one round trip. What stops it is told in its row; the next begins from the beginning.
+fn play(scenario: &Scenario, round_trip: Option<Duration>, bed: &mut dyn Bed) -> Cell {
+    let round_trip = round_trip.unwrap_or_default();
+    let limit = scenario.limit.at(round_trip);
+    let (kills, breaches) = (bed.kills(), bed.prober().breaches().0);
+    let mut scene = Scene {
+        bed,
+        round_trip,
+        limit,
+    };
+    let seen = scene.ready().and_then(|()| (scenario.run)(&mut scene));
+    bed.prober().unguard();
+    let cell = Cell {
+        seen: seen.map_err(|trouble| error_text(&trouble)),
+        limit,
+        breaches: bed.prober().breaches().0 - breaches,
+        kills: bed.kills() - kills,
+    };
+    if cell.held() {
+        return cell;
+    }
+    let again = bed.fresh();
+    match (cell.seen, again) {
+        (Ok(seen), Err(trouble)) => Cell {
+            seen: Ok(seen.fault(true, format!("no new beginning: {}", error_text(&trouble)))),
+            ..cell
+        },
+        (seen, _) => Cell { seen, ..cell },
+    }
+}

@@ -1,0 +1,140 @@
+//! The way to the cloud: subscriptions rebuilt, broker away, links dead, sessions lost.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
+
+use edgewarden_lab::site::Ns;
+use serde_json::json;
+
+use crate::error::{Trouble, io};
+use crate::scene::{Scene, Seen};
+
+/// How long broker and link are away: longer than keep-alives of the lab, shorter than the nucleus' longest back-off.
+const AWAY: Duration = Duration::from_secs(20);
+/// How often somebody else takes the connection.
+const TAKEN: u32 = 12;
+
+/// A number is changed that must not cost the shadow session.
+pub(super) fn refresh_changed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    let mut times = Vec::new();
+    for seconds in ["901", "902", "903"] {
+        scene.isolate()?;
+        scene
+            .bed
+            .configure(&json!({"shadow": {"refreshSeconds": seconds}}))?;
+        // The race is over when the broker has answered everything that a changed session asks of it.
+        scene.pass(Duration::from_secs(1) + scene.round_trip * 3)?;
+        let released = scene.release()?;
+        times.push(released);
+        if released.is_none() {
+            break;
+        }
+    }
+    Ok(Seen::times(times))
+}
+
+/// The broker ends and comes back; the order is there before the nucleus is.
+pub(super) fn broker_away(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    broker(scene, AWAY, false)
+}
+
+/// The broker comes back at once and knows nobody.
+pub(super) fn broker_forgets(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    broker(scene, Duration::from_secs(1), true)
+}
+
+fn broker(scene: &mut Scene<'_>, away: Duration, forget: bool) -> Result<Seen, Trouble> {
+    scene.isolate()?;
+    let sessions = scene.bed.sessions();
+    scene.bed.kill_broker()?;
+    scene.pass(away)?;
+    scene.bed.start_broker(forget)?;
+    order_until_recovered(scene, sessions)
+}
+
+/// Orders release, and counts from the nucleus' own recovery.
+fn order_until_recovered(scene: &mut Scene<'_>, sessions: usize) -> Result<Seen, Trouble> {
+    scene.wait("the cloud's own services", crate::bed::PATIENCE, |bed| {
+        bed.desire(&json!({"quarantine": true})).is_ok()
+    })?;
+    scene.bed.prober().unguard();
+    let ordered = Instant::now();
+    scene.bed.desire(&json!({"quarantine": false}))?;
+    scene.recovered(sessions)?;
+    let recovered = ordered.elapsed();
+    let open = scene
+        .open_since(ordered)
+        .map(|took| took.saturating_sub(recovered));
+    Ok(Seen::times([open]).note(format!(
+        "nucleus back {} ms after the order",
+        recovered.as_millis()
+    )))
+}
+
+/// Nothing arrives for a while; connections stay open.
+pub(super) fn black_hole(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    scene.isolate()?;
+    scene.bed.way().black_hole(true)?;
+    scene.pass(AWAY / 2)?;
+    scene.bed.prober().unguard();
+    scene.bed.desire(&json!({"quarantine": false}))?;
+    scene.pass(AWAY / 2)?;
+    let back = Instant::now();
+    scene.bed.way().black_hole(false)?;
+    Ok(Seen::times([scene.open_since(back)]))
+}
+
+/// Another client connects with our nucleus' id, again and again: each takes the other's connection.
+pub(super) fn id_taken(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    scene.isolate()?;
+    let sessions = scene.bed.sessions();
+    for _ in 0..TAKEN {
+        take_id(scene)?;
+        scene.pass(Duration::from_millis(500))?;
+    }
+    scene.bed.prober().unguard();
+    let ordered = Instant::now();
+    scene.bed.desire(&json!({"quarantine": false}))?;
+    take_id(scene)?;
+    let before = scene.bed.sessions().max(sessions);
+    scene.recovered(before)?;
+    let recovered = ordered.elapsed();
+    let open = scene
+        .open_since(ordered)
+        .map(|took| took.saturating_sub(recovered));
+    Ok(Seen::times([open]).note(format!(
+        "nucleus back {} ms after the order",
+        recovered.as_millis()
+    )))
+}
+
+/// Connects as the thing with a session of its own, waits for the broker's word, and leaves.
+fn take_id(scene: &Scene<'_>) -> Result<(), Trouble> {
+    let (thing, port) = (scene.bed.thing().to_owned(), scene.bed.broker_port());
+    let taken = scene.bed.site().run_in(Ns::Internet, || {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let length = u8::try_from(thing.len()).unwrap_or(u8::MAX);
+        // MQTT 3.1.1, clean session, keep alive 30 s.
+        let head = [
+            0x10,
+            12 + length,
+            0,
+            4,
+            b'M',
+            b'Q',
+            b'T',
+            b'T',
+            4,
+            2,
+            0,
+            30,
+            0,
+            length,
+        ];
+        stream.write_all(&[&head, thing.as_bytes()].concat())?;
+        stream.read_exact(&mut [0; 4])
+    })?;
+    taken.map_err(io("take the client id"))
+}

@@ -1,0 +1,199 @@
+//! What is shown, one scenario a row and round trip.
+//!
+//! In: a [`Scene`]. Out: [`Seen`]. The names of facts (C1 …) are those of the classic nucleus' list in the issue; `demo` is
+//! what `cargo xtask demo` tells.
+
+mod channel;
+mod deaths;
+mod denied;
+mod orders;
+mod stops;
+
+use std::time::Duration;
+
+use crate::bed::Kind;
+use crate::error::Trouble;
+use crate::scene::{Scene, Seen};
+
+/// Within which an order has to be obeyed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    /// Two round trips and a second.
+    RoundTrips,
+    Fixed(Duration),
+}
+
+impl Limit {
+    pub(crate) fn at(self, round_trip: Duration) -> Duration {
+        match self {
+            Self::RoundTrips => Scene::two_round_trips(round_trip),
+            Self::Fixed(limit) => limit,
+        }
+    }
+}
+
+/// One row of the table, or one a round trip.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) fact: &'static str,
+    pub(crate) limit: Limit,
+    /// Whether the round trip matters.
+    pub(crate) every_round_trip: bool,
+    pub(crate) beds: &'static [Kind],
+    pub(crate) run: fn(&mut Scene<'_>) -> Result<Seen, Trouble>,
+}
+
+const BOTH: &[Kind] = &[Kind::StandIn, Kind::Real];
+const REAL: &[Kind] = &[Kind::Real];
+/// After a dead nucleus.
+const DEAD_NUCLEUS: Limit = Limit::Fixed(Duration::from_secs(5));
+/// After a link or a broker is back, counted from the nucleus' own recovery.
+const LINK_BACK: Limit = Limit::Fixed(Duration::from_secs(10));
+
+/// All of them, in the order in which they run.
+pub(crate) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "orders by shadow: true, false, object, null, delete",
+        fact: "demo",
+        limit: Limit::RoundTrips,
+        every_round_trip: true,
+        beds: BOTH,
+        run: orders::by_shadow,
+    },
+    Scenario {
+        name: "orders by local deployment: true, false",
+        fact: "demo",
+        limit: Limit::RoundTrips,
+        every_round_trip: false,
+        beds: BOTH,
+        run: orders::by_deployment,
+    },
+    Scenario {
+        name: "orders at the device: quarantine, release",
+        fact: "demo",
+        limit: Limit::RoundTrips,
+        every_round_trip: false,
+        beds: BOTH,
+        run: orders::by_operator,
+    },
+    Scenario {
+        name: "a Defender report is sent and accepted",
+        fact: "demo",
+        limit: Limit::Fixed(Duration::from_secs(10)),
+        every_round_trip: false,
+        beds: BOTH,
+        run: orders::report,
+    },
+    Scenario {
+        name: "a key left out of a merge stays; `false` ends it",
+        fact: "C7",
+        limit: Limit::RoundTrips,
+        every_round_trip: false,
+        beds: BOTH,
+        run: orders::merge_without_key,
+    },
+    Scenario {
+        name: "agent killed, order 0, 1 and 3 s after its successor's start",
+        fact: "C2",
+        limit: Limit::RoundTrips,
+        every_round_trip: true,
+        beds: BOTH,
+        run: deaths::agent_killed,
+    },
+    Scenario {
+        name: "shadow.refreshSeconds changed by a deployment, then an order",
+        fact: "C3",
+        limit: Limit::RoundTrips,
+        every_round_trip: true,
+        beds: BOTH,
+        run: channel::refresh_changed,
+    },
+    Scenario {
+        name: "nucleus killed by signal 9 while isolated, order when the new one is up",
+        fact: "C1",
+        limit: DEAD_NUCLEUS,
+        every_round_trip: true,
+        beds: BOTH,
+        run: deaths::nucleus_killed,
+    },
+    Scenario {
+        name: "nucleus stopped and started again while isolated",
+        fact: "demo",
+        limit: DEAD_NUCLEUS,
+        every_round_trip: false,
+        beds: REAL,
+        run: deaths::nucleus_restarted,
+    },
+    Scenario {
+        name: "three deaths of the agent within an hour, then an order",
+        fact: "C9",
+        limit: DEAD_NUCLEUS,
+        every_round_trip: false,
+        beds: BOTH,
+        run: deaths::three_deaths,
+    },
+    Scenario {
+        name: "component stopped while names do not resolve: seconds until its process is gone",
+        fact: "C4",
+        limit: Limit::Fixed(Duration::from_secs(1)),
+        every_round_trip: false,
+        beds: REAL,
+        run: stops::names_do_not_resolve,
+    },
+    Scenario {
+        name: "broker away for 20 s, order at its return",
+        fact: "C10",
+        limit: LINK_BACK,
+        every_round_trip: false,
+        beds: BOTH,
+        run: channel::broker_away,
+    },
+    Scenario {
+        name: "broker back without its memory, order at its return",
+        fact: "C10",
+        limit: LINK_BACK,
+        every_round_trip: false,
+        beds: BOTH,
+        run: channel::broker_forgets,
+    },
+    Scenario {
+        name: "black hole of 20 s, order within it",
+        fact: "C10",
+        limit: LINK_BACK,
+        every_round_trip: false,
+        beds: BOTH,
+        run: channel::black_hole,
+    },
+    Scenario {
+        name: "our client id taken by another client 12 times, order meanwhile",
+        fact: "C10",
+        limit: LINK_BACK,
+        every_round_trip: false,
+        beds: BOTH,
+        run: channel::id_taken,
+    },
+    Scenario {
+        name: "publish to shadow/get denied: disconnects in 60 s",
+        fact: "C14",
+        limit: denied::LIMIT,
+        every_round_trip: false,
+        beds: BOTH,
+        run: |scene| denied::topic(scene, "$aws/things/+/shadow/get"),
+    },
+    Scenario {
+        name: "publish to shadow/update denied: disconnects in 60 s",
+        fact: "C14",
+        limit: denied::LIMIT,
+        every_round_trip: false,
+        beds: BOTH,
+        run: |scene| denied::topic(scene, "$aws/things/+/shadow/update"),
+    },
+    Scenario {
+        name: "publish of reports denied: disconnects in 60 s",
+        fact: "C14",
+        limit: denied::LIMIT,
+        every_round_trip: false,
+        beds: BOTH,
+        run: |scene| denied::topic(scene, "$aws/things/+/defender/metrics/json"),
+    },
+];

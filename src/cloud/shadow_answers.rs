@@ -1,0 +1,289 @@
+//! What the session makes of each message.
+//!
+//! In: [`ShadowMessage`]s. Out: what was learnt, and what the channel was proven by. Pure. Absent: when to ask and to report,
+//! which is [`super::shadow_session`]'s.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::shadow_message::ShadowMessage;
+use super::shadow_request::ShadowRequest;
+use super::shadow_session::{SessionEffect, ShadowSession};
+
+/// From a report that the service had no time for to the next one, at least.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
+
+impl ShadowSession {
+    /// Takes one message.
+    pub(crate) fn receive(&mut self, message: ShadowMessage, now: Duration) -> Vec<SessionEffect> {
+        match message {
+            ShadowMessage::Got {
+                token,
+                version,
+                desired,
+                reported,
+            } => self.got(token.as_deref(), version, desired, reported, now),
+            ShadowMessage::GetRejected { token, code } => self.get_rejected(token.as_deref(), code, now),
+            ShadowMessage::Delta { version, quarantine } => self.delta(version, quarantine, now),
+            ShadowMessage::Updated {
+                token,
+                version,
+                desired,
+            } => self.updated(token.as_deref(), version, desired, now),
+            ShadowMessage::UpdateRejected { token, code, message } => {
+                self.update_rejected(token.as_deref(), code, &message, now)
+            }
+            ShadowMessage::Deleted => {
+                self.accepted = None;
+                self.missed = true;
+                // The message may be late, so the version stays: a shadow that is gone or made anew says so to the next
+                // questions.
+                self.get.next = now;
+                Vec::new()
+            }
+        }
+    }
+
+    fn delta(&mut self, version: u64, quarantine: Option<Value>, now: Duration) -> Vec<SessionEffect> {
+        self.echo.heard(version, quarantine.as_ref(), now);
+        let is_whole = self.is_whole(version, quarantine.as_ref());
+        let mut effects = self
+            .news(version, quarantine.clone().map(Some), now)
+            .unwrap_or_default();
+        if is_whole {
+            effects.extend(self.learn(quarantine));
+        }
+        effects.extend(self.conclude());
+        effects
+    }
+
+    /// What an accepted report and its delta say together, when something may have been missed.
+    fn conclude(&mut self) -> Vec<SessionEffect> {
+        let Some(told) = self.echo.conclude() else {
+            return Vec::new();
+        };
+        if !self.missed || self.version != Some(told.version) {
+            return Vec::new();
+        }
+        self.missed = false;
+        self.plain_reported = told.plain;
+        self.unheard_versions = None;
+        self.learn(Some(told.desired))
+    }
+
+    /// Whether a delta carries an order whole: it names what differs from what is reported, and as long as that is no
+    /// object, everything in the order differs. The order is asked for all the same; this only saves a round trip.
+    fn is_whole(&self, version: u64, quarantine: Option<&Value>) -> bool {
+        let nothing_missed = !self.missed
+            && self
+                .version
+                .is_some_and(|known| known <= version && follows(known, version));
+        let says_posture = quarantine.is_some_and(|value| value.get("posture").is_some());
+        self.plain_reported && nothing_missed && says_posture
+    }
+
+    fn got(
+        &mut self,
+        token: Option<&str>,
+        version: u64,
+        desired: Option<Value>,
+        reported: Value,
+        now: Duration,
+    ) -> Vec<SessionEffect> {
+        let Some(ShadowRequest { sent, .. }) = self.get.take(token) else {
+            // Somebody else's question. Its answer is as whole as ours would be, but ours says when it was asked.
+            if self.version.is_none_or(|known| version > known) {
+                self.get.hasten(now);
+            }
+            return Vec::new();
+        };
+        self.answered(sent, now);
+        // Topics have no order between them: an answer may be older than a delta that came before it. Versions also
+        // fall when a shadow is deleted and made anew; then the answer to a question that was asked after that delta says the
+        // same.
+        if self.version.is_some_and(|known| version < known) && (!self.doubted || self.was_told_since(sent)) {
+            return self.doubt_answer(sent, now);
+        }
+        self.doubted = false;
+        self.version = Some(version);
+        self.plain_reported = !reported["quarantine"].is_object();
+        self.missed = false;
+        self.accepted = Some(reported);
+        let mut effects = vec![SessionEffect::RoundTrip(sent)];
+        effects.extend(self.learn(desired));
+        effects
+    }
+
+    /// Whether a message told of the shadow after a question was asked, whose answer may have been formed before it.
+    fn was_told_since(&self, sent: Duration) -> bool {
+        self.told.is_some_and(|told| told > sent)
+    }
+
+    /// An answer may be older than what is known: it proves the channel, and the next one is believed.
+    fn doubt_answer(&mut self, sent: Duration, now: Duration) -> Vec<SessionEffect> {
+        self.doubted = true;
+        self.get.next = now;
+        vec![SessionEffect::RoundTrip(sent)]
+    }
+
+    /// The service is heard again: what was to be reported need not wait for the end of its pause.
+    fn answered(&mut self, sent: Duration, now: Duration) {
+        if self.get.fails() {
+            self.update.hasten(now);
+        }
+        self.get.succeeded();
+        self.liveness.answered(sent, now);
+        self.silent = 0;
+        self.lost_answers = 0;
+        self.unheard_versions = None;
+    }
+
+    fn get_rejected(&mut self, token: Option<&str>, code: u64, now: Duration) -> Vec<SessionEffect> {
+        let Some(ShadowRequest { sent, .. }) = self.get.take(token) else {
+            return Vec::new();
+        };
+        if code == 404 {
+            self.answered(sent, now);
+            // Formed before a message that came meanwhile and spoke of a shadow?
+            if self.was_told_since(sent) {
+                return self.doubt_answer(sent, now);
+            }
+            self.doubted = false;
+            self.version = None;
+            self.told = None;
+            self.accepted = None;
+            // Whatever is heard next may be of the shadow that is gone, until an answer tells.
+            self.missed = true;
+            let mut effects = vec![SessionEffect::RoundTrip(sent)];
+            effects.extend(self.learn(None));
+            return effects;
+        }
+        // Busy, broken or not allowed to: the service says so itself, so the channel works. What is ordered is not known.
+        self.silent = 0;
+        self.liveness.answered(sent, now);
+        self.get.failed(
+            format!("the shadow service refused to give the shadow (code {code})"),
+            now,
+        );
+        vec![SessionEffect::RoundTrip(sent)]
+    }
+
+    fn updated(
+        &mut self,
+        token: Option<&str>,
+        version: u64,
+        desired: Option<Option<Value>>,
+        now: Duration,
+    ) -> Vec<SessionEffect> {
+        let mut effects = Vec::new();
+        if let Some(request) = self.update.take(token) {
+            let reported = &request.body["state"]["reported"];
+            if let Some(quarantine) = reported.get("quarantine") {
+                self.plain_reported = !quarantine.is_object();
+            }
+            self.accepted = Some(reported.clone());
+            self.echo
+                .accepted(version, request.sent, reported.get("quarantine"));
+            self.update.succeeded();
+            self.report_answered(request.sent, now);
+            self.note_unheard(version);
+            effects.push(SessionEffect::RoundTrip(request.sent));
+        }
+        effects.extend(self.news(version, desired, now).unwrap_or_default());
+        effects.extend(self.conclude());
+        effects
+    }
+
+    /// The service had a report, and we its answer.
+    fn report_answered(&mut self, sent: Duration, now: Duration) {
+        self.last_answered_report = Some(sent);
+        self.liveness.answered(sent, now);
+        self.silent = 0;
+    }
+
+    /// Where no question is answered, versions that nobody heard of may hold an order that does not come through.
+    fn note_unheard(&mut self, version: u64) {
+        let waits = self.reported_for.is_some() && self.reported_for == self.get.sent();
+        let lost = self.lost_answers > 0 || waits;
+        if let Some(known) = self.version.filter(|known| lost && !follows(*known, version)) {
+            self.unheard_versions = Some(format!(
+                "versions {} to {} of the shadow did not reach this device: an order among them may be too large for it",
+                known + 1,
+                version - 1
+            ));
+        }
+    }
+
+    fn update_rejected(
+        &mut self,
+        token: Option<&str>,
+        code: u64,
+        message: &str,
+        now: Duration,
+    ) -> Vec<SessionEffect> {
+        let Some(request) = self.update.take(token) else {
+            return Vec::new();
+        };
+        let why = format!("the shadow service refused our report (code {code}): {message}");
+        if matches!(code, 409 | 429 | 500..) {
+            self.update.failed(why, now);
+            self.update.next = self.update.next.max(now + BUSY_PAUSE);
+        } else {
+            // A document that was refused is refused again; the next change is another document.
+            self.update.refused_for_good(why);
+            self.accepted = Some(request.body["state"]["reported"].clone());
+        }
+        self.report_answered(request.sent, now);
+        vec![SessionEffect::RoundTrip(request.sent)]
+    }
+
+    /// Takes what somebody wrote, unless it is older than what is known; `None` when it is.
+    fn news(
+        &mut self,
+        version: u64,
+        desired: Option<Option<Value>>,
+        now: Duration,
+    ) -> Option<Vec<SessionEffect>> {
+        if self.version.is_some_and(|known| version < known) {
+            // Late, or of a shadow that was made anew unseen: the answer to a question of our own tells.
+            self.get.hasten(now + self.get.pause());
+            return None;
+        }
+        if self.version.is_some_and(|known| !follows(known, version)) {
+            // Something in between was lost, or it is of a shadow that was deleted and had counted further.
+            self.missed = true;
+            self.get.hasten(now);
+        }
+        self.version = Some(version);
+        self.told = Some(now);
+        match desired {
+            // Deltas and updates carry only what differs or was written: a piece of an order is no order.
+            Some(Some(Value::Object(_))) => {
+                self.get.hasten(now);
+                Some(Vec::new())
+            }
+            Some(desired) if self.missed => {
+                // The answer to a question under way is enough: if it is older than this, another one follows.
+                if self.get.is_idle() {
+                    self.look_into_it(now);
+                }
+                Some(desired.map(SessionEffect::Heard).into_iter().collect())
+            }
+            Some(desired) => Some(self.learn(desired)),
+            None => Some(Vec::new()),
+        }
+    }
+
+    /// What is desired is known, and nothing newer.
+    fn learn(&mut self, desired: Option<Value>) -> Vec<SessionEffect> {
+        self.desired = Some(desired.clone());
+        vec![SessionEffect::Desired(desired)]
+    }
+}
+
+/// Whether nothing can have been said between two versions, the second not older than the first.
+const fn follows(known: u64, version: u64) -> bool {
+    // The service counts, and what it sends may be any number.
+    version <= known.saturating_add(1)
+}

@@ -1,0 +1,146 @@
+//! A report as a question: what its acceptance and the delta of the same version say together.
+//!
+//! In: our accepted reports and the deltas heard. Out: `desired.quarantine` as it was at that moment, where that can be told.
+//! Pure.
+//!
+//! The service sends a delta with every update after which desired and reported differ, so one that has the version of an
+//! update of ours is as fresh as an answer to a `get`. That is how an order is known where no `get` comes through: a shadow
+//! above 5,000 bytes on nucleus lite, a topic that is left alone.
+//!
+//! | the delta says | and the report had said | so desired is |
+//! |---|---|---|
+//! | true, false or text | anything | that |
+//! | an object | true or false | that, whole |
+//! | an object | an order | not known: it may be a piece |
+//! | nothing of quarantine | false | false or absent, which mean the same |
+//! | nothing of quarantine | true | true or absent: not known |
+//! | there is no delta | anything | not known: it may be lost |
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// The newest of both.
+#[derive(Debug, Default)]
+pub(super) struct Echo {
+    own: Option<OwnReport>,
+    delta: Option<HeardDelta>,
+}
+
+#[derive(Debug)]
+struct OwnReport {
+    version: u64,
+    /// Uptime.
+    sent: Duration,
+    /// What it said of `quarantine`, if that is no order.
+    plain: Option<bool>,
+}
+
+#[derive(Debug)]
+struct HeardDelta {
+    version: u64,
+    quarantine: Option<Value>,
+    /// Uptime.
+    at: Duration,
+}
+
+impl Echo {
+    /// A report of ours became this version; `said` is its `quarantine`.
+    pub(super) fn accepted(&mut self, version: u64, sent: Duration, said: Option<&Value>) {
+        let plain = said.and_then(Value::as_bool);
+        self.own = Some(OwnReport { version, sent, plain });
+    }
+
+    /// A delta was heard.
+    pub(super) fn heard(&mut self, version: u64, quarantine: Option<&Value>, now: Duration) {
+        self.delta = Some(HeardDelta {
+            version,
+            quarantine: quarantine.cloned(),
+            at: now,
+        });
+    }
+
+    /// What is desired, and of which version; told once. `plain`: whether the report had said no order.
+    pub(super) fn conclude(&mut self) -> Option<Conclusion> {
+        let (own, delta) = (self.own.as_ref()?, self.delta.as_ref()?);
+        if own.version != delta.version || delta.at < own.sent {
+            return None;
+        }
+        let desired = match (&delta.quarantine, own.plain) {
+            (Some(Value::Object(_)), None) | (None, Some(true) | None) => return None,
+            (Some(desired), _) => desired.clone(),
+            (None, Some(false)) => json!(false),
+        };
+        let concluded = Conclusion {
+            version: own.version,
+            desired,
+            plain: own.plain.is_some(),
+        };
+        self.own = None;
+        Some(concluded)
+    }
+}
+
+/// What is known of one version of the shadow.
+#[derive(Debug, PartialEq)]
+pub(super) struct Conclusion {
+    pub(super) version: u64,
+    /// `desired.quarantine`.
+    pub(super) desired: Value,
+    /// Whether `reported.quarantine` is no order.
+    pub(super) plain: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conclusion(said: &Value, delta: Option<&Value>) -> Option<Value> {
+        let s = Duration::from_secs;
+        // Topics have no order between them.
+        let told = [true, false].map(|acceptance_first| {
+            let mut echo = Echo::default();
+            if acceptance_first {
+                echo.accepted(7, s(1), Some(said));
+            }
+            echo.heard(7, delta, s(2));
+            if !acceptance_first {
+                echo.accepted(7, s(1), Some(said));
+            }
+            let told = echo.conclude();
+            assert_eq!(echo.conclude(), None, "once");
+            told.map(|told| told.desired)
+        });
+        assert_eq!(told[0], told[1]);
+        told[0].clone()
+    }
+
+    #[test]
+    fn what_is_desired_is_told_where_the_delta_must_name_it() {
+        let order = json!({"posture": "isolate"});
+        for said in [json!(true), json!(false)] {
+            for desired in [json!(true), json!(false), order.clone()] {
+                assert_eq!(conclusion(&said, Some(&desired)), Some(desired), "{said}");
+            }
+        }
+        assert_eq!(conclusion(&order, Some(&json!(false))), Some(json!(false)));
+        assert_eq!(conclusion(&order, Some(&order)), None, "it may be a piece");
+        assert_eq!(conclusion(&json!(false), None), Some(json!(false)));
+        assert_eq!(conclusion(&json!(true), None), None, "absent, or the same");
+        assert_eq!(conclusion(&order, None), None);
+    }
+
+    #[test]
+    fn another_version_or_an_earlier_delta_says_nothing() {
+        let s = Duration::from_secs;
+        let mut echo = Echo::default();
+        echo.heard(7, Some(&json!(false)), s(1));
+        assert_eq!(echo.conclude(), None);
+        echo.accepted(7, s(2), Some(&json!(true)));
+        assert_eq!(echo.conclude(), None, "of an earlier shadow with the same count");
+        echo.heard(8, Some(&json!(false)), s(3));
+        assert_eq!(echo.conclude(), None, "somebody wrote meanwhile");
+        echo.accepted(8, s(2), Some(&json!(true)));
+        assert_eq!(echo.conclude().map(|told| told.desired), Some(json!(false)));
+    }
+}

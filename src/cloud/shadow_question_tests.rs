@@ -1,0 +1,218 @@
+//! Questions whose answers do not come through, and reports that ask instead.
+
+use super::evidence::breaks;
+use super::*;
+
+/// One second of a service that answers reports only, as for a shadow that is too large for nucleus lite; how many of both.
+fn answers_reports_only(
+    session: &mut ShadowSession,
+    version: &mut u64,
+    desired: &Value,
+    now: u64,
+) -> (u32, u32, Vec<SessionEffect>) {
+    let (mut questions, mut reports, mut told) = (0, 0, Vec::new());
+    for effect in session.tick(&enforced(), s(now), 0.5) {
+        match effect {
+            SessionEffect::Publish {
+                topic,
+                token,
+                payload,
+            } if topic.ends_with("/update") => {
+                reports += 1;
+                *version += 1;
+                let said = payload["state"]["reported"]["quarantine"].clone();
+                told.extend(session.receive(
+                    ShadowMessage::Updated {
+                        token: Some(token),
+                        version: *version,
+                        desired: None,
+                    },
+                    s(now),
+                ));
+                let differs = (said != *desired).then(|| desired.clone());
+                told.extend(session.receive(
+                    ShadowMessage::Delta {
+                        version: *version,
+                        quarantine: differs,
+                    },
+                    s(now),
+                ));
+            }
+            SessionEffect::Publish { .. } => questions += 1,
+            other => told.push(other),
+        }
+    }
+    (questions, reports, told)
+}
+
+fn lite() -> ShadowSession {
+    let topics = ShadowTopics::new("gw", None);
+    let mut session = ShadowSession::new(topics, REFRESH, "seed")
+        .on_lite(true)
+        .resume(Some(40));
+    session.subscribed(Duration::ZERO, s(1));
+    session
+}
+
+#[test]
+fn a_shadow_that_does_not_come_through_leaves_nobody_isolated_against_false() {
+    let mut session = lite();
+    let mut version = 50;
+    let released = (1..6).find(|now| {
+        let (.., told) = answers_reports_only(&mut session, &mut version, &json!(false), *now);
+        told.contains(&SessionEffect::Desired(Some(json!(false))))
+    });
+    assert_eq!(released, Some(3), "two seconds after the question");
+}
+
+#[test]
+fn it_is_told_the_channel_works_and_the_question_is_left_alone() {
+    let mut session = lite();
+    let (mut version, mut questions, mut reports, mut all) = (50, 0, 0, Vec::new());
+    for now in 1..3_600 {
+        let (asked, reported, told) = answers_reports_only(&mut session, &mut version, &json!(true), now);
+        questions += asked;
+        reports += reported;
+        all.extend(told);
+    }
+    assert!(!breaks(&all), "{all:?}");
+    assert!(!all.contains(&SessionEffect::Reconnect));
+    assert!(
+        all.iter()
+            .any(|effect| matches!(effect, SessionEffect::RoundTrip(_)))
+    );
+    assert!(
+        session
+            .trouble()
+            .is_some_and(|why| why.contains("5,000 bytes") && why.contains("shadow.name"))
+    );
+    assert!(questions <= 12, "{questions} in an hour");
+    assert!((5..20).contains(&reports), "{reports} in an hour");
+    // It fits again: the next try is answered, and all is as before.
+    let asked = (3_600..20_000).find_map(|now| {
+        let effects = session.tick(&enforced(), s(now), 0.5);
+        let asks = |effect: &SessionEffect| matches!(effect, SessionEffect::Publish { topic, .. } if topic.ends_with("/get"));
+        effects.iter().any(asks).then(|| (token(&effects, "/get"), now))
+    });
+    let (asked, now) = asked.unwrap();
+    answer(&mut session, asked, 900, Some(json!(true)), now);
+    assert!(!session.trouble().unwrap_or_default().contains("5,000 bytes"));
+}
+
+#[test]
+fn an_order_that_does_not_come_through_is_told() {
+    let mut session = lite();
+    let mut version = 50;
+    let mut now = 1;
+    while session.trouble().is_none() {
+        answers_reports_only(&mut session, &mut version, &json!(true), now);
+        now += 1;
+    }
+    // Somebody writes an order; neither its delta nor its acceptance reaches us.
+    version += 1;
+    session.reconnected(s(now));
+    answers_reports_only(&mut session, &mut version, &json!(true), now);
+    let told = session.unheard_versions.as_deref().unwrap_or_default();
+    assert!(told.contains("did not reach this device"), "{told}");
+}
+
+#[test]
+fn where_the_question_may_not_be_published_a_report_asks() {
+    let mut session = session();
+    session.hold("$aws/things/gw/shadow/get", s(1_000), "denied".into());
+    let mut version = 3;
+    let (questions, reports, told) = answers_reports_only(&mut session, &mut version, &json!(false), 1);
+    assert_eq!((questions, reports), (0, 1));
+    assert!(
+        told.contains(&SessionEffect::Desired(Some(json!(false)))),
+        "{told:?}"
+    );
+    assert_eq!(session.trouble(), Some("denied"));
+    // Control: afterwards the question is asked again.
+    let (questions, ..) = answers_reports_only(&mut session, &mut version, &json!(false), 1_300);
+    assert_eq!(questions, 1);
+    session.hold("$aws/things/gw/shadow/update", s(2_000), "denied".into());
+    session.lost(s(1_311));
+    let all: Vec<SessionEffect> = (1_311..1_330)
+        .flat_map(|now| session.tick(&released(), s(now), 0.5))
+        .collect();
+    assert!(!format!("{all:?}").contains("shadow/update"), "{all:?}");
+}
+
+#[test]
+fn an_answer_formed_before_what_was_heard_is_never_believed_however_often() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 1);
+    session.lost(s(2));
+    // Orders come faster than answers: each answer is one version behind the delta that came before it.
+    let mut version = 8;
+    for now in 2..20 {
+        let asked = token(&session.tick(&enforced(), s(now), 0.5), "/get");
+        version += 1;
+        session.receive(delta(version, false), s(now + 1));
+        let effects = answer(&mut session, asked, version - 1, Some(json!(true)), now + 1);
+        assert_eq!(
+            effects,
+            [SessionEffect::RoundTrip(s(now))],
+            "version {}",
+            version - 1
+        );
+        assert_eq!(session.version(), Some(version));
+    }
+    let asked = token(&session.tick(&enforced(), s(20), 0.5), "/get");
+    let effects = answer(&mut session, asked, version, Some(json!(false)), 21);
+    assert!(
+        effects.contains(&SessionEffect::Desired(Some(json!(false)))),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn a_reconnect_is_asked_about_at_once_beside_another_subscription_and_proves_nothing_of_before() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 1);
+    assert!(session.doubt().is_none() && session.take_proof());
+    session.reconnected(s(5));
+    assert!(session.doubt().is_some());
+    let effects = session.tick(&released(), s(5), 0.5);
+    assert!(effects.contains(&SessionEffect::Resubscribe), "{effects:?}");
+    let first = token(&effects, "/get");
+    // Not answered: another one behind another subscription, and any answer is as good.
+    let effects = session.tick(&released(), s(6), 0.5);
+    assert_eq!(effects, [SessionEffect::Resubscribe]);
+    let second = token(&session.tick(&released(), s(7), 0.5), "/get");
+    assert_ne!(first, second);
+    assert!(session.doubt().is_some());
+    let effects = answer(&mut session, first, 7, None, 8);
+    assert!(effects.contains(&SessionEffect::RoundTrip(s(5))), "{effects:?}");
+    assert!(session.doubt().is_none() && session.take_proof());
+}
+
+#[test]
+fn an_unanswered_question_is_asked_ever_less_often_and_a_hint_hastens_it() {
+    let mut session = session();
+    let mut asked_at = Vec::new();
+    for now in 1..40_000 {
+        let effects = session.tick(&released(), s(now), 0.5);
+        if format!("{effects:?}").contains("shadow/get") {
+            asked_at.push(now);
+        }
+    }
+    let late = asked_at.iter().filter(|at| **at > 10_000).count();
+    assert!((5..=12).contains(&late), "in eight hours: {asked_at:?}");
+    session.reconnected(s(40_000));
+    token(&session.tick(&released(), s(40_000), 0.5), "/get");
+}
+
+#[test]
+fn another_refresh_changes_only_when_the_next_question_is_due() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 1);
+    session.refresh_every(s(30), s(2));
+    assert!(session.doubt().is_none());
+    assert!(!format!("{:?}", session.tick(&released(), s(31), 0.5)).contains("shadow/get"));
+    token(&session.tick(&released(), s(32), 0.5), "/get");
+}
