@@ -21,6 +21,8 @@ fn fronted(personality: Personality) -> StageOptions {
     StageOptions {
         personality,
         front: true,
+        // A real nucleus does not come back within the second either.
+        nucleus: vec!["--mqtt-backoff-first-milliseconds".into(), "1000".into()],
         ..options()
     }
 }
