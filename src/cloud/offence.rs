@@ -18,12 +18,11 @@ use std::time::Duration;
 /// How long after a publish the connection's end may be its doing: two round trips of the worst link, and the time until
 /// the end is seen.
 const SOON: Duration = Duration::from_secs(6);
-/// How long a topic is left alone after so many strikes in a row; the last one counts for all further ones. In any hour
-/// that makes five tries at most.
-const HOLDS: [Duration; 5] = [
+/// How long a topic is left alone after so many strikes in a row; the last one counts for all further ones. In an hour that makes two tries
+/// after a topic is known, and a few before.
+const HOLDS: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_secs(30),
-    Duration::from_secs(300),
     Duration::from_secs(1_200),
     Duration::from_secs(3_600),
 ];
