@@ -107,9 +107,19 @@ impl Resolver {
         }
     }
 
-    /// Tells once that the control channel was looked up and looked for.
+    /// Tells once that the control channel was looked up and looked for. A nucleus that starts tells its endpoint a little later
+    /// than the rest; without it lifelines would be wide for whoever orders at once.
     fn tell_the_first(&self, lookups: &Lookups, asked: &EndpointsQuestion) {
-        if asked.answered && lookups.control_was_tried() && self.signs.borrow().looked {
+        let is_configured = self
+            .connected
+            .context
+            .config
+            .borrow()
+            .isolation
+            .data_endpoint
+            .is_some();
+        let named = is_configured || asked.is_settled(clock::now().uptime);
+        if named && lookups.control_was_tried() && self.signs.borrow().looked {
             self.looked_up
                 .send_if_modified(|done| !std::mem::replace(done, true));
         }

@@ -13,8 +13,9 @@ use crate::cloud::nucleus::NucleusEndpoints;
 const LOOK_AROUND: Duration = Duration::from_secs(60);
 /// The same while the nucleus has not told its endpoint.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// The same for the question alone at first: a nucleus that starts tells its endpoint a little later than the rest.
-const ASK_SOON: Duration = Duration::from_secs(1);
+/// The same for the question alone at first: a nucleus that starts tells its endpoint a little later than the rest. The pause
+/// grows with the time that it has taken.
+const ASK_SOON: Duration = Duration::from_millis(50);
 /// How long it may take before somebody is told that it is missing; both nuclei need a tenth of a second.
 const ENDPOINT_LATE: Duration = Duration::from_secs(10);
 /// The same while the control channel is broken behind our rules: what is configured may be new.
@@ -87,8 +88,20 @@ impl EndpointsQuestion {
             return NUCLEUS_LIMIT;
         }
         let soon = self.endpoints.data.is_none() && !self.misses_endpoint(now);
-        let pause = if soon { ASK_SOON } else { self.pause(urgent) };
+        let pause = if soon {
+            let took = self
+                .first
+                .map_or(Duration::ZERO, |first| now.saturating_sub(first));
+            ASK_SOON.max(took)
+        } else {
+            self.pause(urgent)
+        };
         wait(self.when, pause, now)
+    }
+
+    /// Whether the data endpoint is known, or will hardly be.
+    pub(super) fn is_settled(&self, now: Duration) -> bool {
+        self.answered && (self.endpoints.data.is_some() || self.misses_endpoint(now))
     }
 
     /// Whether the nucleus has told no data endpoint for longer than one takes that starts.

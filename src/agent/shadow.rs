@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::context::Connected;
 use super::enforcer::EnforcerCommand;
-use super::nucleus_watch::NucleusSigns;
+use super::nucleus_watch::{NucleusSigns, Reconnects};
 use super::publishing::PublishError;
 use crate::cloud::inbox::{Inbox, InboxEvent, InboxTopics};
 use crate::cloud::link::LinkState;
@@ -136,8 +136,7 @@ impl ShadowTask {
         let of = talk.of;
         let mut link = self.connected.nucleus.link();
         let mut states = self.connected.context.enforcer.state();
-        let mut signs = self.signs.clone();
-        let mut connections = signs.borrow_and_update().connected;
+        let mut connections = Reconnects::after(&self.signs);
         // Publishes run beside the loop: a nucleus that stalls must not delay an order that arrives meanwhile.
         let mut publishes = JoinSet::new();
         loop {
@@ -170,12 +169,7 @@ impl ShadowTask {
                     // A number that changes is no reason to subscribe anew.
                     session.refresh_every(shadow.refresh, clock::now().uptime);
                 }
-                Ok(()) = signs.changed() => {
-                    let connected = signs.borrow_and_update().connected;
-                    if std::mem::replace(&mut connections, connected) != connected {
-                        session.reconnected(clock::now().uptime);
-                    }
-                }
+                () = connections.next() => session.reconnected(clock::now().uptime),
                 _ = link.changed() => if let LinkState::Away { why } = link.state() {
                     let why = why.unwrap_or_else(|| "the nucleus closed the connection".into());
                     let effects = session.disconnected(&why);

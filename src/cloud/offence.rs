@@ -18,12 +18,11 @@ use std::time::Duration;
 /// How long after a publish the connection's end may be its doing: two round trips of the worst link, and the time until
 /// the end is seen.
 const SOON: Duration = Duration::from_secs(6);
-/// How long a topic is left alone after so many strikes in a row; the last one counts for all further ones. In any hour
-/// that makes five tries at most.
-const HOLDS: [Duration; 5] = [
+/// How long a topic is left alone after so many strikes in a row; the last one counts for all further ones. In an hour that makes two tries
+/// after a topic is known, and a few before.
+const HOLDS: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_secs(30),
-    Duration::from_secs(300),
     Duration::from_secs(1_200),
     Duration::from_secs(3_600),
 ];
@@ -42,7 +41,7 @@ pub(crate) enum Hold {
         /// The complaint.
         offence: Offence,
     },
-    /// Another one is being tried, and must be tried alone.
+    /// One that the connection ended after is being tried, this one or another, and must be tried alone.
     Trial {
         /// How long that takes.
         wait: Duration,
@@ -62,8 +61,8 @@ impl fmt::Display for Offence {
         let Self { topic, strikes } = self;
         write!(
             out,
-            "AWS IoT ended the nucleus' connection after each of the last {strikes} publishes to {topic}: the core device's IoT \
-             policy seems to lack iot:Publish on topic/{topic}; tries grow apart to an hour"
+            "the core device's IoT policy seems to lack iot:Publish on topic/{topic}: AWS IoT ended the nucleus' connection after \
+             each of the last {strikes} publishes to it; tries grow apart to an hour"
         )
     }
 }
@@ -83,7 +82,7 @@ impl fmt::Display for Hold {
             // Without the time that is left: the sentence stays the same, and is news once.
             Self::Denied { offence, .. } => offence.fmt(out),
             Self::Trial { .. } => {
-                out.write_str("another topic is being tried alone, because the connection ended after both")
+                out.write_str("a topic that the connection ended after before is being tried alone")
             }
         }
     }
@@ -96,6 +95,8 @@ struct Record {
     until: Duration,
     /// Uptime of the newest publish whose fate is not known.
     under_way: Option<Duration>,
+    /// The one before it, which counts again if the newest one was not handed over.
+    before: Option<Duration>,
 }
 
 /// What is known of the topics of our publishes.
@@ -122,14 +123,18 @@ impl Offences {
                 offence: Offence { topic, strikes },
             });
         }
-        let others = self.topics.iter().filter(|(other, _)| *other != topic);
-        let trials = others.filter(|(_, other)| is_suspect && other.strikes > 0);
-        if let Some(begun) = trials.filter_map(|(_, other)| other.under_way).max() {
+        // Also of the topic itself: until its fate is known, another try would only end another connection.
+        let suspects = self
+            .topics
+            .values()
+            .filter(|other| is_suspect && other.strikes > 0);
+        if let Some(begun) = suspects.filter_map(|other| other.under_way).max() {
             let wait = (begun + SOON).saturating_sub(now);
             return Err(Hold::Trial { wait });
         }
         if self.topics.len() < MAX_TOPICS || self.topics.contains_key(topic) {
-            self.topics.entry(topic.to_owned()).or_default().under_way = Some(now);
+            let record = self.topics.entry(topic.to_owned()).or_default();
+            record.before = record.under_way.replace(now);
         }
         Ok(())
     }
@@ -137,7 +142,7 @@ impl Offences {
     /// The publish that was noted last was not handed over: nothing can follow from it.
     pub(crate) fn not_published(&mut self, topic: &str) {
         if let Some(record) = self.topics.get_mut(topic) {
-            record.under_way = None;
+            record.under_way = record.before.take();
         }
         self.forget_innocent();
     }
@@ -165,7 +170,7 @@ impl Offences {
             .any(|record| under_way(record) && record.strikes > 0);
         let mut known = Vec::new();
         for (topic, record) in self.topics.iter_mut().filter(|(_, record)| under_way(record)) {
-            record.under_way = None;
+            (record.under_way, record.before) = (None, None);
             if suspected && record.strikes == 0 {
                 continue;
             }
@@ -189,7 +194,7 @@ impl Offences {
     pub(crate) fn excused(&mut self) {
         self.topics
             .values_mut()
-            .for_each(|record| record.under_way = None);
+            .for_each(|record| (record.under_way, record.before) = (None, None));
         self.forget_innocent();
     }
 

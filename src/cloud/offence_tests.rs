@@ -166,3 +166,17 @@ fn of_several_before_one_end_the_guilty_one_is_found_by_trying_each_alone() {
     offences.publish(UPDATE, 20 * SECOND).unwrap();
     offences.publish(REPORT, 20 * SECOND).unwrap();
 }
+
+#[test]
+fn a_publish_that_the_nucleus_refuses_while_it_is_away_does_not_hide_the_one_that_ended_the_connection() {
+    let mut offences = Offences::default();
+    for now in [SECOND, 5 * SECOND] {
+        offences.publish(GET, now).unwrap();
+        // AWS IoT has ended the connection by then, and nobody has seen it yet; whoever asks again is refused.
+        if offences.publish(GET, now + SECOND / 2).is_ok() {
+            offences.not_published(GET);
+        }
+        offences.connection_ended(now + SECOND);
+    }
+    assert_eq!(offences.offences().count(), 1);
+}

@@ -63,6 +63,34 @@ pub(super) struct NucleusSigns {
     pub(super) unseen: Option<String>,
 }
 
+/// Waits for the nucleus to be connected to the cloud anew.
+pub(super) struct Reconnects {
+    signs: watch::Receiver<NucleusSigns>,
+    /// Those that were told.
+    known: u64,
+}
+
+impl Reconnects {
+    /// Those that are still to come.
+    pub(super) fn after(signs: &watch::Receiver<NucleusSigns>) -> Self {
+        let signs = signs.clone();
+        let known = signs.borrow().connected;
+        Self { signs, known }
+    }
+
+    /// The next one; cancel-safe. Several that nobody waited for are one.
+    pub(super) async fn next(&mut self) {
+        let known = self.known;
+        let next = self.signs.wait_for(|signs| signs.connected != known).await;
+        let next = next.map(|signs| signs.connected);
+        match next {
+            Ok(connected) => self.known = connected,
+            // The agent is stopping.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
 /// What it is made from.
 #[derive(Clone)]
 pub(super) struct NucleusWatch {

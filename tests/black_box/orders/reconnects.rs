@@ -131,3 +131,19 @@ lab_test!(
         release(&stage);
     }
 );
+
+lab_test!(
+    an_order_is_obeyed_soon_after_lite_forgot_who_listens_to_the_cloud,
+    || {
+        let mut stage = ready(patient(Personality::Lite, 1_000));
+        isolate(&stage);
+        stage.command_nucleus("restart-iotcored").unwrap();
+        wait_mqtt(&mut stage, "connected");
+        // Whether it is given before or after the agent noticed: nobody would tell it.
+        stage.desire(&json!({"quarantine": false})).unwrap();
+        stage.wait_phase(RECOVERED, "released").unwrap();
+        // And what is given later is heard as well.
+        isolate(&stage);
+        release(&stage);
+    }
+);

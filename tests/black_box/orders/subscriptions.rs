@@ -119,7 +119,16 @@ lab_test!(another_shadow_and_back_makes_nobody_deaf, || {
 lab_test!(
     without_the_right_to_one_filter_single_ones_serve_and_it_is_told,
     || {
-        let narrow = json!({"io.edgewarden.Agent:mqttproxy:3": null});
+        // What a recipe of before left, whose lists an update does not touch.
+        let single =
+            ["get/+", "update/+", "delete/accepted"].map(|end| format!("$aws/things/+/shadow/{end}"));
+        let narrow = json!({
+            "io.edgewarden.Agent:mqttproxy:2": {
+                "operations": ["aws.greengrass#SubscribeToIoTCore"],
+                "resources": single,
+            },
+            "io.edgewarden.Agent:mqttproxy:3": null,
+        });
         let mut stage = classic_with(
             100,
             json!({"accessControl": {"aws.greengrass.ipc.mqttproxy": narrow}}),
