@@ -34,7 +34,7 @@ const ENFORCER_RETRY: Duration = Duration::from_secs(1);
 /// Shadows before this one that are still subscribed while it is not proven.
 const SHADOWS_BEFORE: usize = 2;
 
-/// Publishes under way; the session has one request of each kind at most, so there are few. One that failed says whose
+/// Publishes under way; the session bounds its requests, so there are few. One that failed says whose
 /// token it carried, and why.
 type Publishes = JoinSet<Result<(), NotPublished>>;
 

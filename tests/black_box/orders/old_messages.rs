@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
+use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::{Stage, StageOptions, THING};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -91,9 +92,13 @@ lab_test!(a_session_that_is_begun_anew_does_not_obey_an_old_order, || {
     let old = version(&stage);
     release(&stage);
     service_answers(&mut stage, false);
-    stage
-        .deploy(&json!({"shadow": {"refreshSeconds": "300"}}))
-        .unwrap();
+    // Another shadow, and this one again.
+    let file = stage.state_directory().join("configuration.json");
+    let is_of_other = || std::fs::read_to_string(&file).is_ok_and(|document| document.contains("other"));
+    for (shadow, other) in [(json!({"shadow": {"name": "other"}}), true), (json!({}), false)] {
+        stage.deploy(&shadow).unwrap();
+        wait_until(LIMIT, "the configuration is taken", || is_of_other() == other).unwrap();
+    }
     is_told_old_from_new(&mut stage, old);
 });
 
