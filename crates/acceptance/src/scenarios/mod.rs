@@ -240,9 +240,9 @@ pub(crate) const ALL: &[Scenario] = &[
         fact: "C14",
         limit: denied::LIMIT,
         every_round_trip: false,
-        beds: BOTH,
-        run: |scene| denied::topic(scene, "$aws/things/+/defender/metrics/json"),
-        own: None,
+        beds: REAL,
+        run: |scene| denied::reports(scene, "$aws/things/+/defender/metrics/+"),
+        own: Some(installs::empty),
     },
     Scenario {
         name: "first deployment: from its end until the channel works",
