@@ -95,7 +95,8 @@ lab_test!(a_session_that_is_begun_anew_does_not_obey_an_old_order, || {
     // Another shadow, and this one again.
     let file = stage.state_directory().join("configuration.json");
     let is_of_other = || std::fs::read_to_string(&file).is_ok_and(|document| document.contains("other"));
-    for (shadow, other) in [(json!({"shadow": {"name": "other"}}), true), (json!({}), false)] {
+    let to_other = json!({"shadow": {"name": "other"}});
+    for (shadow, other) in [(to_other, true), (json!({"RESET": ["/shadow/name"]}), false)] {
         stage.deploy(&shadow).unwrap();
         wait_until(LIMIT, "the configuration is taken", || is_of_other() == other).unwrap();
     }

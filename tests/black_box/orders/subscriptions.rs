@@ -108,9 +108,7 @@ lab_test!(another_shadow_and_back_makes_nobody_deaf, || {
         stage.deploy(&named).unwrap();
         configured(&stage, &name);
         // Back before the end of what was subscribed can have been confirmed.
-        stage
-            .deploy(&json!({"shadow": {"refreshSeconds": "3601"}}))
-            .unwrap();
+        stage.deploy(&json!({"RESET": ["/shadow/name"]})).unwrap();
         wait_until(LIMIT, "the first shadow again", || !is_configured(&stage, &name)).unwrap();
         obeys_soon(&stage, quarantine, "the first shadow again");
     }
