@@ -71,7 +71,7 @@ impl Publishing {
 
     /// The nucleus' connection stands.
     pub(crate) fn connection_stands(&self) {
-        lock(&self.offences).survived(uptime());
+        lock(&self.offences).stands(uptime());
         self.tell();
     }
 

@@ -26,6 +26,11 @@ const HOLDS: [Duration; 4] = [
     Duration::from_secs(1_200),
     Duration::from_secs(3_600),
 ];
+/// After an end a topic with a strike waits until the next connection has been seen: one that it ended before would not count.
+/// Longer than this it does not wait; the next connection may be one that cannot be seen.
+const UNSEEN: Duration = Duration::from_secs(60);
+/// From one look at the connection to the next, or a little more.
+const LOOK: Duration = Duration::from_secs(1);
 /// Strikes from which a topic is known to end the connection.
 const KNOWN: u32 = 2;
 /// Topics with strikes that are remembered; the agent publishes to three. More come only by configurations that change.
@@ -103,6 +108,8 @@ struct Record {
 #[derive(Debug, Default)]
 pub(crate) struct Offences {
     topics: BTreeMap<String, Record>,
+    /// Uptime at which the connection ended, until the next one has been seen.
+    ended: Option<Duration>,
 }
 
 impl Offences {
@@ -122,6 +129,10 @@ impl Offences {
                 wait,
                 offence: Offence { topic, strikes },
             });
+        }
+        let unseen = self.ended.is_some_and(|ended| now.saturating_sub(ended) < UNSEEN);
+        if is_suspect && unseen {
+            return Err(Hold::Trial { wait: LOOK });
         }
         // Also of the topic itself: until its fate is known, another try would only end another connection.
         let suspects = self
@@ -163,6 +174,7 @@ impl Offences {
     /// The connection ended; gives those topics that are known by that to end it.
     pub(crate) fn connection_ended(&mut self, now: Duration) -> Vec<Offence> {
         self.survived(now);
+        self.ended = Some(now);
         let under_way = |record: &Record| record.under_way.is_some();
         let suspected = self
             .topics
@@ -207,8 +219,14 @@ impl Offences {
         })
     }
 
+    /// The connection is seen to stand.
+    pub(crate) fn stands(&mut self, now: Duration) {
+        self.ended = None;
+        self.survived(now);
+    }
+
     /// What the connection has survived did not end it.
-    pub(crate) fn survived(&mut self, now: Duration) {
+    fn survived(&mut self, now: Duration) {
         for record in self.topics.values_mut() {
             if record.under_way.is_some_and(|at| now.saturating_sub(at) > SOON) {
                 *record = Record::default();

@@ -28,6 +28,7 @@ impl Hour {
             if now < back {
                 continue;
             }
+            hour.offences.stands(now);
             // Every second for the questions and answers of a shadow that finds no peace; a report as often as can be.
             let report = (now.as_secs() % 300 == 0).then_some(REPORT);
             for topic in [GET, UPDATE].into_iter().chain(report) {
@@ -102,6 +103,7 @@ fn a_connection_that_ends_of_itself_is_not_ours_for_good() {
     // A link that breaks within a second of each question, an hour long: what is blamed wrongly is tried again.
     let mut tries = 0;
     for now in (0..3_600).map(Duration::from_secs) {
+        offences.stands(now);
         if offences.publish(GET, now).is_ok() {
             tries += 1;
             offences.connection_ended(now + SECOND);
@@ -110,6 +112,7 @@ fn a_connection_that_ends_of_itself_is_not_ours_for_good() {
     assert!((2..=5).contains(&tries), "{tries}");
     // The link is good: the first try that is answered clears it.
     let later = Duration::from_secs(7_300);
+    offences.stands(later);
     offences.publish(GET, later).unwrap();
     offences.heard(&format!("{GET}/accepted"));
     assert_eq!(offences.offences().count(), 0);
@@ -120,7 +123,7 @@ fn a_connection_that_ends_of_itself_is_not_ours_for_good() {
 fn what_was_answered_survived_or_was_excused_bears_no_strike() {
     for innocent in [
         |offences: &mut Offences| offences.heard(&format!("{GET}/rejected")),
-        |offences: &mut Offences| offences.survived(20 * SECOND),
+        |offences: &mut Offences| offences.stands(20 * SECOND),
         Offences::excused,
         |offences: &mut Offences| offences.not_published(GET),
     ] {
@@ -134,6 +137,7 @@ fn what_was_answered_survived_or_was_excused_bears_no_strike() {
     }
     let mut offences = Offences::default();
     for now in [SECOND, 3 * SECOND] {
+        offences.stands(now);
         offences.publish(GET, now).unwrap();
         offences.heard(&format!("{GET}/accepted/more"));
         offences.connection_ended(now + SECOND);
@@ -151,6 +155,12 @@ fn of_several_before_one_end_the_guilty_one_is_found_by_trying_each_alone() {
     offences.publish(UPDATE, SECOND).unwrap();
     offences.publish(GET, SECOND).unwrap();
     assert_eq!(offences.connection_ended(2 * SECOND), [], "once proves nothing");
+    let hold = offences.publish(GET, 3 * SECOND).unwrap_err();
+    assert!(
+        matches!(hold, Hold::Trial { wait: LOOK }),
+        "the next connection was not seen yet: {hold:?}"
+    );
+    offences.stands(4 * SECOND);
     offences.publish(GET, 4 * SECOND).unwrap();
     let hold = offences.publish(UPDATE, 4 * SECOND).unwrap_err();
     assert!(matches!(hold, Hold::Trial { wait } if wait <= SOON), "{hold:?}");
@@ -159,10 +169,11 @@ fn of_several_before_one_end_the_guilty_one_is_found_by_trying_each_alone() {
     let known = offences.connection_ended(5 * SECOND);
     assert_eq!(known.len(), 1);
     assert_eq!((known[0].topic.as_str(), known[0].strikes), (GET, 2));
+    offences.stands(6 * SECOND);
     let hold = offences.publish(GET, 6 * SECOND).unwrap_err();
     assert!(matches!(hold, Hold::Denied { .. }), "{hold:?}");
     offences.publish(UPDATE, 6 * SECOND).unwrap();
-    offences.survived(20 * SECOND);
+    offences.stands(20 * SECOND);
     offences.publish(UPDATE, 20 * SECOND).unwrap();
     offences.publish(REPORT, 20 * SECOND).unwrap();
 }
@@ -171,6 +182,7 @@ fn of_several_before_one_end_the_guilty_one_is_found_by_trying_each_alone() {
 fn a_publish_that_the_nucleus_refuses_while_it_is_away_does_not_hide_the_one_that_ended_the_connection() {
     let mut offences = Offences::default();
     for now in [SECOND, 5 * SECOND] {
+        offences.stands(now);
         offences.publish(GET, now).unwrap();
         // AWS IoT has ended the connection by then, and nobody has seen it yet; whoever asks again is refused.
         if offences.publish(GET, now + SECOND / 2).is_ok() {
@@ -179,4 +191,14 @@ fn a_publish_that_the_nucleus_refuses_while_it_is_away_does_not_hide_the_one_tha
         offences.connection_ended(now + SECOND);
     }
     assert_eq!(offences.offences().count(), 1);
+}
+
+#[test]
+fn a_topic_does_not_wait_for_ever_for_a_connection_that_nobody_sees() {
+    let mut offences = Offences::default();
+    offences.publish(GET, SECOND).unwrap();
+    offences.connection_ended(2 * SECOND);
+    assert!(offences.publish(GET, 30 * SECOND).is_err(), "control");
+    offences.publish(GET, 2 * SECOND + UNSEEN).unwrap();
+    offences.publish(UPDATE, 3 * SECOND).unwrap();
 }
