@@ -89,10 +89,8 @@ impl EndpointsQuestion {
         }
         let soon = self.endpoints.data.is_none() && !self.misses_endpoint(now);
         let pause = if soon {
-            let took = self
-                .first
-                .map_or(Duration::ZERO, |first| now.saturating_sub(first));
-            ASK_SOON.max(took)
+            let asked_for = self.when.zip(self.first);
+            ASK_SOON.max(asked_for.map_or(Duration::ZERO, |(when, first)| when.saturating_sub(first)))
         } else {
             self.pause(urgent)
         };

@@ -2,6 +2,7 @@
 //!
 //! In: the tree. Out: success, or the first step that failed. Cheap steps come first.
 
+use std::num::NonZero;
 use std::process::Command;
 use std::time::Instant;
 
@@ -100,18 +101,19 @@ fn tests() -> Result<(), Failure> {
         "--bins",
         "--examples",
     ]))?;
+    let threads = at_once().to_string();
     if run::succeeds(&mut cargo(&["nextest", "--version"])) {
-        return run::run(&mut cargo(&["nextest", "run", "--workspace", "--locked"]));
+        let nextest = ["nextest", "run", "--workspace", "--locked", "--test-threads"];
+        return run::run(cargo(&nextest).arg(threads));
     }
     println!("cargo-nextest is not installed; cargo's own runner does the same, one program after the other");
-    run::run(&mut cargo(&[
-        "test",
-        "--workspace",
-        "--locked",
-        "--lib",
-        "--bins",
-        "--tests",
-    ]))
+    let test = ["test", "--workspace", "--locked", "--lib", "--bins", "--tests"];
+    run::run(cargo(&test).env("RUST_TEST_THREADS", threads))
+}
+
+/// How many tests run at once: those in namespaces wait most of their time.
+fn at_once() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Adds a component of the Rust toolchain when it is not there.

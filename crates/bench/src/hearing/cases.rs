@@ -89,7 +89,7 @@ fn other_shadow(stage: &mut Stage, quarantine: bool, run: u16) -> Result<Instant
         status["cloud"]["channelWorks"] == true && status["cloud"]["lastRoundTrip"] != before
     };
     stage.wait_status(super::DEAF, "heard through the other shadow", another)?;
-    stage.deploy(&json!({}))?;
+    stage.deploy(&json!({"RESET": ["/shadow/name"]}))?;
     deployed(stage)?;
     let begun = Instant::now();
     order(stage, quarantine)?;
