@@ -23,9 +23,9 @@
 //! | `command` | after SIGUSR2: `done`, or `error` |
 //!
 //! Signals: TERM and INT stop it (and the component); HUP reads `--configuration` again and deploys it over what runs, as
-//! [`merging`] says: what it leaves out stays. Components that subscribed are asked first and may defer or refuse; USR1 does
+//! `merging` says: what it leaves out stays. Components that subscribed are asked first and may defer or refuse; USR1 does
 //! what a restart of lite's ggipcd does: every connection ends, every token becomes invalid, the component lives on; USR2 does
-//! what the file `command` under the root says ([`command`]). KILL leaves the component running, as
+//! what the file `command` under the root says (`command.rs`). KILL leaves the component running, as
 //! the end of a real nucleus' process may; what it writes then meets a broken pipe on the classic one.
 //!
 //! Versions come and go by requests in the root (`rollout`).
