@@ -1,3 +1,5 @@
+//! What ends the connection is found among what was published, and left alone ever longer.
+
 use super::*;
 
 const GET: &str = "$aws/things/gw/shadow/get";
