@@ -52,13 +52,13 @@ fn a_validator_decides_whether_a_configuration_comes_into_force() {
     validator
         .call("SubscribeToValidateConfigurationUpdates", &json!({}))
         .unwrap();
-    for (status, state, interval) in [("REJECTED", "rejected", 300), ("ACCEPTED", "deployed", 5)] {
+    for (status, state, interval) in [("REJECTED", "rejected", 300.0), ("ACCEPTED", "deployed", 5.0)] {
         deploy(&mut bench, &json!({ "interval": 5 }));
         let (id, proposed) = asked_to_validate(&mut validator);
         assert_eq!(proposed["interval"], 5);
         assert_eq!(
             ipc.get(&["interval"]).unwrap()["value"]["interval"],
-            300,
+            300.0,
             "not before the verdict"
         );
         assert_eq!(
@@ -129,11 +129,11 @@ fn an_update_waits_while_the_component_defers_it() {
     defer(&mut ipc, &id, 50).unwrap();
     assert_eq!(outcome(&mut bench)["state"], "deferred");
     assert_eq!(asked(&mut component), id, "asked again");
-    assert_eq!(ipc.get(&["interval"]).unwrap()["value"]["interval"], 300);
+    assert_eq!(ipc.get(&["interval"]).unwrap()["value"]["interval"], 300.0);
     defer(&mut ipc, &id, 0).unwrap();
     let (_, event) = component.event("ComponentUpdatePolicyEvents");
     assert_eq!(event["postUpdateEvent"], json!({ "deploymentId": id }));
-    assert_eq!(ipc.get(&["interval"]).unwrap()["value"]["interval"], 5);
+    assert_eq!(ipc.get(&["interval"]).unwrap()["value"]["interval"], 5.0);
 }
 
 #[test]
