@@ -16,6 +16,8 @@ use super::{Ns, Site, SiteError, ping};
 
 /// A probe's whole patience: one TCP SYN retransmission (after 1 s) fits, so a single lost packet is not "blocked".
 const PROBE_LIMIT: Duration = Duration::from_millis(1500);
+/// The same for a connection that has to come about: two retransmissions more.
+const OPEN_LIMIT: Duration = Duration::from_secs(8);
 /// Datagrams are repeated at this pace within the limit.
 const UDP_REPEAT: Duration = Duration::from_millis(100);
 /// How soon an echo server notices that it should stop.
@@ -42,7 +44,7 @@ impl Site {
             source,
         };
         let stream = self
-            .run_in(ns, || TcpStream::connect_timeout(&to, PROBE_LIMIT))?
+            .run_in(ns, || TcpStream::connect_timeout(&to, OPEN_LIMIT))?
             .map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         stream.set_write_timeout(Some(PROBE_LIMIT)).map_err(failed)?;
