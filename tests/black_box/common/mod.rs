@@ -10,6 +10,7 @@ mod random;
 
 use std::time::Duration;
 
+use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use serde_json::{Value, json};
 
@@ -89,4 +90,18 @@ pub(crate) fn authorities(status: &Value) -> Vec<String> {
         .flatten()
         .filter_map(|order| order["authority"].as_str());
     names.map(str::to_owned).collect()
+}
+
+/// An isolated device whose agent was started by its nucleus, as its recipe says.
+pub(crate) fn isolated_as_shipped(personality: Personality) -> Stage {
+    let stage = Stage::start(StageOptions {
+        personality,
+        launch: true,
+        ..options()
+    })
+    .unwrap();
+    let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "released";
+    stage.wait_status(LIMIT, "control: released", works).unwrap();
+    isolate(&stage);
+    stage
 }

@@ -3,12 +3,12 @@
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::site::wait_until;
-use edgewarden_lab::stage::{Stage, StageOptions};
+use edgewarden_lab::stage::Stage;
 use serde_json::Value;
 
 use crate::common::agent::second_beside_the_first;
 use crate::common::broker::{broker_down, broker_up};
-use crate::common::{LIMIT, isolate, options, ready, release};
+use crate::common::{LIMIT, isolate, isolated_as_shipped, options, ready, release};
 
 /// What one `nft -j list ruleset` says of our chains: none (false), or all three, closed (true).
 ///
@@ -82,20 +82,6 @@ lab_test!(isolation_is_restored_before_the_cloud_is_there, || {
         "enforced first:\n{life}"
     );
 });
-
-/// An isolated device whose agent was started by its nucleus, as its recipe says.
-fn isolated_as_shipped(personality: Personality) -> Stage {
-    let stage = Stage::start(StageOptions {
-        personality,
-        launch: true,
-        ..options()
-    })
-    .unwrap();
-    let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "released";
-    stage.wait_status(LIMIT, "control: released", works).unwrap();
-    isolate(&stage);
-    stage
-}
 
 fn last_round_trip(status: &Value) -> Value {
     status["cloud"]["lastRoundTrip"].clone()

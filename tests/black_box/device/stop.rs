@@ -13,7 +13,9 @@ use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use serde_json::{Value, json};
 
 use crate::common::agent::{restart_as, restart_behind};
-use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, reports};
+use crate::common::{
+    LIMIT, connected_and_released, done, isolate, isolated_as_shipped, options, ready, reports,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -129,15 +131,7 @@ lab_test!(a_deciding_thread_that_hangs_does_not_delay_a_stop, || {
 });
 
 lab_test!(the_nucleus_has_to_kill_nobody, || {
-    let mut stage = Stage::start(StageOptions {
-        personality: Personality::Classic,
-        launch: true,
-        ..options()
-    })
-    .unwrap();
-    let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "released";
-    stage.wait_status(LIMIT, "control: released", works).unwrap();
-    isolate(&stage);
+    let mut stage = isolated_as_shipped(Personality::Classic);
     reports(&stage, &json!(true));
     let told = Instant::now();
     stage.nucleus.terminate().unwrap();

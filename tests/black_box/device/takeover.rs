@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::site::{Ns, wait_until};
-use edgewarden_lab::stage::{Stage, StageOptions};
+use edgewarden_lab::stage::Stage;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::common::agent::second_beside_the_first;
 use crate::common::programs::{state_of, wait_state};
-use crate::common::{LIMIT, done, isolate, options, ready, release, reports};
+use crate::common::{LIMIT, done, isolate, isolated_as_shipped, options, ready, release, reports};
 
 /// For a takeover: the longest patience tried here (15 s), the five seconds of an orderly end, and a busy machine.
 const TAKEOVER: Duration = Duration::from_secs(60);
@@ -103,15 +103,7 @@ lab_test!(a_stopped_agent_is_taken_over_and_the_device_obeys_again, || {
 lab_test!(
     the_orphan_of_a_classic_nucleus_that_was_killed_is_taken_over,
     || {
-        let mut stage = Stage::start(StageOptions {
-            personality: Personality::Classic,
-            launch: true,
-            ..options()
-        })
-        .unwrap();
-        let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "released";
-        stage.wait_status(LIMIT, "control: released", works).unwrap();
-        isolate(&stage);
+        let mut stage = isolated_as_shipped(Personality::Classic);
         let orphan = Orphan(pid_of_component(&stage, 0));
         stage.nucleus.kill9().unwrap();
         assert!(orphan.lives(), "control: a nucleus that dies kills nobody");

@@ -57,6 +57,11 @@ fn order_until_recovered(scene: &mut Scene<'_>, sessions: usize) -> Result<Seen,
     scene.bed.prober().unguard();
     let ordered = Instant::now();
     scene.bed.desire(&json!({"quarantine": false}))?;
+    from_recovery(scene, ordered, sessions)
+}
+
+/// Waits for the nucleus' own recovery, and counts what the order took from there.
+fn from_recovery(scene: &mut Scene<'_>, ordered: Instant, sessions: usize) -> Result<Seen, Trouble> {
     scene.recovered(sessions)?;
     let recovered = ordered.elapsed();
     let open = scene
@@ -94,15 +99,7 @@ pub(super) fn id_taken(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     scene.bed.desire(&json!({"quarantine": false}))?;
     take_id(scene)?;
     let before = scene.bed.sessions().max(sessions);
-    scene.recovered(before)?;
-    let recovered = ordered.elapsed();
-    let open = scene
-        .open_since(ordered)
-        .map(|took| took.saturating_sub(recovered));
-    Ok(Seen::times([open]).note(format!(
-        "nucleus back {} ms after the order",
-        recovered.as_millis()
-    )))
+    from_recovery(scene, ordered, before)
 }
 
 /// Connects as the thing with a session of its own, and leaves.
