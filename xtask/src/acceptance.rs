@@ -3,10 +3,9 @@
 //! In: the words behind `acceptance`. Out: this process becomes that program; its output and exit code are the verb's.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 
 use crate::failure::Failure;
-use crate::{run, workspace};
+use crate::run;
 
 /// Arguments of the verb. They are the other program's to read, `--help` included.
 #[derive(clap::Args)]
@@ -19,19 +18,8 @@ pub struct Arguments {
 
 /// Does not return when the program could be started.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let build = [
-        "run",
-        "--quiet",
-        "--release",
-        "--locked",
-        "--package",
-        "edgewarden-acceptance",
-        "--",
-    ];
-    let mut command = workspace::cargo(&build);
-    let source = command.args(&arguments.words).exec();
-    Err(Failure::Start {
-        command: run::line(&command),
-        source,
-    })
+    run::hand_over(
+        &["--release", "--package", "edgewarden-acceptance"],
+        &arguments.words,
+    )
 }

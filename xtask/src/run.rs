@@ -2,11 +2,13 @@
 //!
 //! In: a prepared command. Out: success, its output, or a failure that names the whole command line.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
+use crate::workspace::cargo;
 
 /// The command line as a reader would type it (without quoting: for messages only).
 pub fn line(command: &Command) -> String {
@@ -31,7 +33,18 @@ pub fn run(command: &mut Command) -> Result<(), Failure> {
     expect(&title, command)
 }
 
-/// The same, but everything goes to standard error: standard output is somebody's who reads it.
+/// Becomes the program of a package of ours, which is built then; does not return when it could be started. `choice` is how
+/// cargo finds and builds it, `words` are the program's.
+pub fn hand_over(choice: &[&str], words: &[OsString]) -> Result<(), Failure> {
+    let mut command = cargo(&["run", "--quiet", "--locked"]);
+    let source = command.args(choice).arg("--").args(words).exec();
+    Err(Failure::Start {
+        command: line(&command),
+        source,
+    })
+}
+
+/// The same as [`run`], but everything goes to standard error: standard output is somebody's who reads it.
 pub fn run_aside(command: &mut Command) -> Result<(), Failure> {
     run_aside_titled(&line(command), command)
 }
