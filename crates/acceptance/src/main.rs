@@ -80,6 +80,9 @@ struct Arguments {
     /// Seed of the faults; a run prints its own
     #[arg(long)]
     seed: Option<u64>,
+    /// Where everything of the run goes; runs at the same time need one each
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
@@ -107,14 +110,11 @@ fn accept(arguments: &Arguments) -> Result<bool, Trouble> {
         prepare(arguments)?;
     }
     enter_or_reexec(std::env::args_os().skip(1))?;
-    let folder = workspace::target().join("acceptance");
-    // A chaos run may go on beside the scenarios, which change these files.
-    let etc = if arguments.chaos.is_some() {
-        "etc-of-chaos"
-    } else {
-        "etc"
-    };
-    own_files::mount_over(&folder.join(etc))?;
+    let folder = arguments
+        .folder
+        .clone()
+        .unwrap_or_else(|| workspace::target().join("acceptance"));
+    own_files::mount_over(&folder.join("etc"))?;
     if let Some(minutes) = arguments.chaos {
         let setup = setup_of(arguments, &folder.join("chaos"))?;
         let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));

@@ -1,8 +1,9 @@
 //! When a predecessor is deaf for good. Pure: looks at it, in order, and a verdict.
 //!
 //! In: what each look found. Out: whether to go on waiting. Deaf is only who was found deaf by every look for as long as
-//! the most patient of the reasons asks; a single good answer begins everything anew. Time in which nobody looked (this
-//! process or the whole machine stood still) counts as one look.
+//! the most patient of the reasons asks; a single good answer begins everything anew. A reason that leaves no doubt needs no
+//! patience, whatever was seen before. Time in which nobody looked (this process or the whole machine stood still) counts as
+//! one look.
 
 use std::time::Duration;
 
@@ -55,9 +56,13 @@ impl Deafness {
             Self::Unreachable => UNREACHABLE,
             Self::Enforcer => ENFORCER,
             Self::Orphan => ORPHAN,
-            // Nothing is in doubt: who waited would only leave the device deaf.
             Self::Abandoned => Duration::ZERO,
         }
+    }
+
+    /// Nothing is in doubt: who waited would only leave the device deaf.
+    const fn is_certain(self) -> bool {
+        matches!(self, Self::Abandoned)
     }
 }
 
@@ -127,7 +132,8 @@ impl Suspicion {
         }
         self.last = Some(now);
         self.patience = self.patience.max(kind.patience());
-        (self.deaf >= self.patience).then_some(self.deaf)
+        // An agent learns of its nucleus' end up to a second after it, and is found an orphan until then.
+        (kind.is_certain() || self.deaf >= self.patience).then_some(self.deaf)
     }
 
     /// Begins anew.
@@ -174,6 +180,8 @@ mod tests {
         assert_eq!(always(Deafness::Unreachable), Some(90));
         let mixed = [Deafness::Mute, Deafness::Orphan].map(deaf);
         assert_eq!(verdict(mixed.into_iter().cycle().take(200)), Some(15));
+        let soon_certain = [Deafness::Orphan, Deafness::Abandoned].map(deaf);
+        assert_eq!(verdict(soon_certain), Some(1), "certainty waits for no patience");
     }
 
     #[test]

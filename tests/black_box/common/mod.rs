@@ -94,10 +94,17 @@ pub(crate) fn authorities(status: &Value) -> Vec<String> {
 
 /// An isolated device whose agent was started by its nucleus, as its recipe says.
 pub(crate) fn isolated_as_shipped(personality: Personality) -> Stage {
-    let stage = Stage::start(StageOptions {
+    isolated_as_shipped_with(StageOptions {
         personality,
-        launch: true,
         ..options()
+    })
+}
+
+/// As [`isolated_as_shipped`], on a stage of its own kind.
+pub(crate) fn isolated_as_shipped_with(options: StageOptions) -> Stage {
+    let stage = Stage::start(StageOptions {
+        launch: true,
+        ..options
     })
     .unwrap();
     let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "released";

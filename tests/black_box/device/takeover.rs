@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::site::{Ns, wait_until};
-use edgewarden_lab::stage::Stage;
+use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::common::agent::second_beside_the_first;
 use crate::common::programs::{state_of, wait_state};
-use crate::common::{LIMIT, done, isolate, isolated_as_shipped, options, ready, release, reports};
+use crate::common::{
+    LIMIT, done, isolate, isolated_as_shipped, isolated_as_shipped_with, options, ready, release, reports,
+};
 
 /// For a takeover: the longest patience tried here (15 s), the five seconds of an orderly end, and a busy machine.
 const TAKEOVER: Duration = Duration::from_secs(60);
@@ -26,12 +28,19 @@ const OBEYED: Duration = Duration::from_secs(5);
 /// Longer than the patience with an orphan: who would be ended, would be by then.
 const LONGER_THAN_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Within which a successor has looked at its predecessor, and got no answer (4 s).
+const LOOKED: Duration = Duration::from_secs(6);
+
 /// A process that nobody waits for; gone with the test.
 struct Orphan(u32);
 
 impl Orphan {
     fn lives(&self) -> bool {
         state_of(self.0).is_some_and(|state| state != 'Z')
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.cast_signed()), signal).unwrap();
     }
 }
 
@@ -62,11 +71,14 @@ fn waits_for_release(stage: &Stage) -> Value {
     status
 }
 
-fn pid_of_component(stage: &Stage, but: u32) -> u32 {
+/// The first that the nucleus started and that is not known yet.
+fn pid_of_component(stage: &Stage, known: &[u32]) -> u32 {
     let started = |event: &Value| {
         event["event"] == "component"
             && event["state"] == "started"
-            && event["pid"].as_u64() != Some(but.into())
+            && !known
+                .iter()
+                .any(|pid| event["pid"].as_u64() == Some((*pid).into()))
     };
     let event = stage.nucleus.find_event(LIMIT, started).unwrap();
     u32::try_from(event["pid"].as_u64().unwrap()).unwrap()
@@ -104,7 +116,7 @@ lab_test!(
     the_orphan_of_a_classic_nucleus_that_was_killed_is_taken_over,
     || {
         let mut stage = isolated_as_shipped(Personality::Classic);
-        let orphan = Orphan(pid_of_component(&stage, 0));
+        let orphan = Orphan(pid_of_component(&stage, &[]));
         stage.nucleus.kill9().unwrap();
         assert!(orphan.lives(), "control: a nucleus that dies kills nobody");
         let knows = |s: &Value| s["cloud"]["orphan"].is_string() && s["cloud"]["channelWorks"] == false;
@@ -119,7 +131,7 @@ lab_test!(
 
         stage.desire(&json!({"quarantine": false})).unwrap();
         stage.nucleus.restart().unwrap();
-        let successor = pid_of_component(&stage, orphan.0);
+        let successor = pid_of_component(&stage, &[orphan.0]);
         let started = Instant::now();
         wait_until(TAKEOVER, "the orphan has ended", || !orphan.lives()).unwrap();
         let gone = started.elapsed();
@@ -143,6 +155,34 @@ lab_test!(
         isolate(&stage);
     }
 );
+
+lab_test!(what_leaves_no_doubt_waits_for_no_patience, || {
+    // A stopped process is late with every turn.
+    let mut stage = isolated_as_shipped_with(StageOptions {
+        personality: Personality::Classic,
+        turns: Turns::Unmeasured,
+        ..options()
+    });
+    let orphan = Orphan(pid_of_component(&stage, &[]));
+    stage.nucleus.kill9().unwrap();
+    // Doubt first: one that is stopped gives no answer, and may give one again. (Stopped before, it would be sent SIGHUP.)
+    orphan.signal(Signal::SIGSTOP);
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    stage.nucleus.restart().unwrap();
+    let successor = Orphan(pid_of_component(&stage, &[orphan.0]));
+    holds(LOOKED, "control: doubt has its patience", || {
+        orphan.lives() && stage.has_table().unwrap()
+    });
+    // Then it says itself that its nucleus has ended.
+    orphan.signal(Signal::SIGCONT);
+    let goes_on = Instant::now();
+    waits_for_release(&stage);
+    let obeyed = goes_on.elapsed();
+    println!("obeyed {obeyed:?} after it went on");
+    assert!(obeyed < OBEYED, "{obeyed:?}");
+    assert!(successor.lives() && !orphan.lives());
+    isolate(&stage);
+});
 
 lab_test!(
     an_agent_without_nucleus_stays_while_its_successor_has_none_either,

@@ -145,6 +145,7 @@ impl Bed for StandIn {
             configuration: json!({}),
             launch: true,
             front: true,
+            guard: true,
             ..StageOptions::new(&self.agent, &self.recipe)
         })?;
         self.prober = Some(Prober::start(&stage.site, Arc::clone(&self.book))?);

@@ -33,6 +33,35 @@ pub(super) fn refresh_changed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     Ok(Seen::times(times))
 }
 
+/// The agent's topics change with the shadow's name: its session is built anew, and orders come at once, soon and later.
+pub(super) fn shadow_renamed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    let mut times = Vec::new();
+    for (name, after) in [("first", 0), ("second", 1), ("third", 3)] {
+        scene.bed.configure(&json!({"shadow": {"name": name}}))?;
+        scene.pass(Duration::from_secs(after))?;
+        let topic = format!("$aws/things/{}/shadow/name/{name}/update", scene.bed.thing());
+        let order = |isolate: bool| json!({"state": {"desired": {"quarantine": isolate}}}).to_string();
+        let (on, off) = (order(true), order(false));
+        times.push(Some(scene.isolate_by(|bed| bed.publish(&topic, &on).map(drop))?));
+        scene.release_by(|bed| bed.publish(&topic, &off).map(drop))?;
+    }
+    scene.bed.configure(&json!({"shadow": {"name": ""}}))?;
+    Ok(Seen::times(times))
+}
+
+/// The nucleus' connection is cut; it joins its session again by itself, and the order comes as soon as it has.
+pub(super) fn link_cut(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        scene.isolate()?;
+        let sessions = scene.bed.sessions();
+        scene.bed.way().cut()?;
+        scene.recovered(sessions)?;
+        times.push(scene.release()?);
+    }
+    Ok(Seen::times(times))
+}
+
 /// The broker ends and comes back; the order is there before the nucleus is.
 pub(super) fn broker_away(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     broker(scene, AWAY, false)

@@ -30,6 +30,20 @@ pub(super) fn agent_killed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     Ok(Seen::times(times))
 }
 
+/// The component is stopped in order while isolated and started again, as by a deployment.
+pub(super) fn component_restarted(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    let mut times = Vec::new();
+    for after in ORDERED_AFTER {
+        scene.isolate()?;
+        let agent = scene.agent()?;
+        scene.bed.restart_component()?;
+        scene.successor(agent)?;
+        scene.pass(after)?;
+        times.push(scene.release()?);
+    }
+    Ok(Seen::times(times))
+}
+
 /// The nucleus dies without a word. What it leaves behind is deaf.
 pub(super) fn nucleus_killed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     scene.isolate()?;

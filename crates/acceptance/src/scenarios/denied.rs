@@ -48,6 +48,7 @@ fn counted(scene: &mut Scene<'_>, before: usize) -> Result<Seen, Trouble> {
     let gaps: Vec<String> = times.windows(2).map(seconds).collect();
     // One connection may end for any reason; the second tells why.
     let names_it = scene.bed.edgewarden(&["status"])?.1.contains("iot:Publish");
+    let was_open = scene.bed.prober().is_open();
     let began = Instant::now();
     scene.bed.desire(&json!({"quarantine": true}))?;
     let closed = scene.closed_since(began);
@@ -57,6 +58,7 @@ fn counted(scene: &mut Scene<'_>, before: usize) -> Result<Seen, Trouble> {
             times.len(),
             gaps.join(" ")
         ))
+        .fault(!was_open, "the way was closed before the order")
         .fault(times.is_empty(), "nothing was published there")
         .fault(times.len() > ALLOWED, "more than an hour's in a minute")
         .fault(
