@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use edgewarden_lab::site::Ns;
 use serde_json::json;
 
+use crate::bed::{Bed, PATIENCE};
 use crate::error::{Trouble, io};
 use crate::mqtt;
 use crate::scene::{Scene, Seen};
@@ -33,11 +34,20 @@ pub(super) fn refresh_changed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     Ok(Seen::times(times))
 }
 
-/// The agent's topics change with the shadow's name: its session is built anew, and orders come at once, soon and later.
+/// What the agent logs when it goes over to a configuration.
+const NEW_CONFIGURATION: &str = "new configuration";
+
+/// The agent's topics change with the shadow's name: its session is built anew, and orders come at once, soon and later. A
+/// deployment counts for the agent once it has stayed the same for two seconds, and its session is built anew then.
 pub(super) fn shadow_renamed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     let mut times = Vec::new();
     for (name, after) in [("first", 0), ("second", 1), ("third", 3)] {
+        let read = |bed: &dyn Bed| bed.component_log().matches(NEW_CONFIGURATION).count();
+        let before = read(scene.bed);
         scene.bed.configure(&json!({"shadow": {"name": name}}))?;
+        scene.wait("the agent's new configuration", PATIENCE, |bed| {
+            read(bed) > before
+        })?;
         scene.pass(Duration::from_secs(after))?;
         let topic = format!("$aws/things/{}/shadow/name/{name}/update", scene.bed.thing());
         let order = |isolate: bool| json!({"state": {"desired": {"quarantine": isolate}}}).to_string();

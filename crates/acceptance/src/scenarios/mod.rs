@@ -155,7 +155,7 @@ pub(crate) const ALL: &[Scenario] = &[
         own: None,
     },
     Scenario {
-        name: "shadow renamed by a deployment, order 0, 1 and 3 s after it",
+        name: "shadow renamed by a deployment, order 0, 1 and 3 s after the agent took it over",
         fact: "C3",
         limit: Limit::RoundTrips,
         every_round_trip: true,
