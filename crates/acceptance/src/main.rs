@@ -235,7 +235,17 @@ fn round_trips(scenario: &Scenario, arguments: &Arguments) -> Vec<Option<Duratio
 
 fn tell(kind: Kind, scenario: &Scenario, round_trip: Option<Duration>, cell: &Cell) {
     let millis = round_trip.unwrap_or_default().as_millis();
-    println!("{kind:?}: {} at {millis} ms: {}", scenario.name, cell.text());
+    let times = cell.seen.as_ref().map_or(&[][..], |seen| &seen.times);
+    let each: Vec<_> = times
+        .iter()
+        .map(|time| time.map_or_else(|| "unheard".to_owned(), |time| time.as_millis().to_string()))
+        .collect();
+    println!(
+        "{kind:?}: {} at {millis} ms: {} [{}]",
+        scenario.name,
+        cell.text(),
+        each.join(" ")
+    );
 }
 
 fn sum_up(bed: &mut dyn Bed) {
