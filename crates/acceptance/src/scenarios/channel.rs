@@ -42,12 +42,7 @@ const NEW_CONFIGURATION: &str = "new configuration";
 pub(super) fn shadow_renamed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     let mut times = Vec::new();
     for (name, after) in [("first", 0), ("second", 1), ("third", 3)] {
-        let read = |bed: &dyn Bed| bed.component_log().matches(NEW_CONFIGURATION).count();
-        let before = read(scene.bed);
-        scene.bed.configure(&json!({"shadow": {"name": name}}))?;
-        scene.wait("the agent's new configuration", PATIENCE, |bed| {
-            read(bed) > before
-        })?;
+        rename(scene, name)?;
         scene.pass(Duration::from_secs(after))?;
         let topic = format!("$aws/things/{}/shadow/name/{name}/update", scene.bed.thing());
         let order = |isolate: bool| json!({"state": {"desired": {"quarantine": isolate}}}).to_string();
@@ -55,8 +50,18 @@ pub(super) fn shadow_renamed(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
         times.push(Some(scene.isolate_by(|bed| bed.publish(&topic, &on).map(drop))?));
         scene.release_by(|bed| bed.publish(&topic, &off).map(drop))?;
     }
-    scene.bed.configure(&json!({"shadow": {"name": ""}}))?;
+    rename(scene, "")?;
     Ok(Seen::times(times))
+}
+
+/// Deploys another name and waits until the agent goes over to it.
+fn rename(scene: &mut Scene<'_>, name: &str) -> Result<(), Trouble> {
+    let read = |bed: &dyn Bed| bed.component_log().matches(NEW_CONFIGURATION).count();
+    let before = read(scene.bed);
+    scene.bed.configure(&json!({"shadow": {"name": name}}))?;
+    scene.wait("the agent's new configuration", PATIENCE, |bed| {
+        read(bed) > before
+    })
 }
 
 /// The nucleus' connection is cut; it joins its session again by itself, and the order comes as soon as it has.
