@@ -29,7 +29,8 @@ pub struct CloudStatus {
     /// by another one takes over at once. Absent while that is not known.
     #[serde(default)]
     pub orphan: Option<String>,
-    /// Whether the last shadow request was answered.
+    /// Whether the shadow service has answered since anything was subscribed or connected anew, and the nucleus is not known
+    /// to be without the cloud.
     pub channel_works: bool,
     /// When it last was.
     pub last_round_trip: Option<Timestamp>,
