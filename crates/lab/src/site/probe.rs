@@ -5,8 +5,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -192,21 +192,22 @@ impl Drop for EchoServer {
 }
 
 fn serve(listener: &TcpListener, stopped: &AtomicBool) {
-    let mut open = Vec::new();
+    let mut open: Vec<Weak<TcpStream>> = Vec::new();
     while !stopped.load(Ordering::Relaxed) {
-        if let Ok((stream, _)) = listener.accept()
-            && let Ok(copy) = stream.try_clone()
-        {
-            open.push(copy);
-            std::thread::spawn(move || echo(stream));
+        if let Ok((stream, _)) = listener.accept() {
+            let stream = Arc::new(stream);
+            // A prober that connects for an hour must not use up this process' files.
+            open.retain(|stream| stream.strong_count() > 0);
+            open.push(Arc::downgrade(&stream));
+            std::thread::spawn(move || echo(&stream));
         }
     }
-    for stream in open {
+    for stream in open.iter().filter_map(Weak::upgrade) {
         let _ = stream.shutdown(Shutdown::Both);
     }
 }
 
-fn echo(mut stream: TcpStream) {
+fn echo(mut stream: &TcpStream) {
     // The listener's short receive timeout is inherited; a connection may be silent for as long as it likes.
     if stream.set_read_timeout(None).is_err() || stream.set_nodelay(true).is_err() {
         return;
