@@ -31,6 +31,9 @@ const FILE: &str = "configuration.json";
 /// Reads the configuration this often, whether or not a change was told: nucleus lite tells nothing of a key that is removed,
 /// and subscriptions die there without a word. It is a question to a process on the same machine.
 const REFRESH: Duration = Duration::from_secs(20);
+/// What it means that the nucleus knows no configuration of ours.
+const NOT_DEPLOYED: &str = "the nucleus knows no configuration of this component, which is not deployed (any more): the last good one stays, and so does \
+     what it ordered";
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(3);
 /// How long the disk may take to keep a document.
@@ -158,22 +161,31 @@ impl ConfigFollower {
     async fn fetch(&mut self) -> Duration {
         let board = &self.connected.context.board;
         match self.connected.nucleus.configuration().await {
-            Ok(document) => {
+            Ok(Some(document)) => {
                 board.update(|status| status.configuration.problem = None);
                 self.take(&document).await.unwrap_or(REFRESH)
             }
+            Ok(None) => {
+                self.miss(NOT_DEPLOYED.to_owned());
+                REFRESH
+            }
             Err(error) => {
-                let why = format!(
+                self.miss(format!(
                     "the nucleus did not give the configuration: {}",
                     crate::error_text(&error)
-                );
-                if board.read().configuration.problem.as_ref() != Some(&why) {
-                    tracing::warn!("{why}");
-                }
-                board.update(|status| status.configuration.problem = Some(why));
+                ));
                 RETRY
             }
         }
+    }
+
+    /// There is no document. Nobody has taken anything back by that: the last good one and its order stay.
+    fn miss(&self, why: String) {
+        let board = &self.connected.context.board;
+        if board.read().configuration.problem.as_ref() != Some(&why) {
+            tracing::warn!("{why}");
+        }
+        board.update(|status| status.configuration.problem = Some(why));
     }
 
     /// How long until it counts, if it does not yet: it may be half of what a deployment writes.

@@ -58,15 +58,18 @@ impl ConfigurationUpdates {
 }
 
 impl Nucleus {
-    /// Our whole configuration, as deployed; none at all is an empty one (`null`).
+    /// Our whole configuration, as deployed. None where the nucleus knows of none: the component is not deployed (any more),
+    /// since a deployed one has at least its recipe's defaults.
     ///
     /// # Errors
     /// The nucleus' refusal, or no connection.
-    pub(crate) async fn configuration(&self) -> Result<Value, CloudError> {
-        match self.client.get_configuration(None, &[]).await {
-            Err(error) if error.is_not_found() => Ok(Value::Null),
-            answer => Ok(answer?),
-        }
+    pub(crate) async fn configuration(&self) -> Result<Option<Value>, CloudError> {
+        let document = match self.client.get_configuration(None, &[]).await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            answer => answer?,
+        };
+        let is_empty = document.is_null() || document.as_object().is_some_and(serde_json::Map::is_empty);
+        Ok(Some(document).filter(|_| !is_empty))
     }
 
     /// Subscribes to changes of our configuration.

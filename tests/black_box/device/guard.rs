@@ -17,6 +17,8 @@ use crate::common::{LIMIT, done, isolate, options, release};
 
 /// What an order takes once somebody hears it, on a machine that does much else.
 const OBEYED: Duration = Duration::from_secs(5);
+/// Longer than the two seconds after which a configuration counts.
+const SETTLED: Duration = Duration::from_secs(6);
 /// A guard that finds no will waits a minute for a nucleus.
 const AFTER_A_BOOT: Duration = Duration::from_secs(90);
 
@@ -396,3 +398,43 @@ lab_test!(after_a_boot_without_component_somebody_obeys, || {
     drop(guard);
     wait_until(LIMIT, "the stand-in ends with its guard", || !lives(agent)).unwrap();
 });
+
+lab_test!(
+    a_deployments_order_outlives_the_deployment_that_was_rolled_back,
+    || {
+        let mut guarded = Guarded::start(Personality::Classic);
+        let stage = &mut guarded.stage;
+        stage.deploy(&json!({"quarantine": true})).unwrap();
+        let isolated =
+            |s: &Value| s["enforcement"]["phase"] == "enforced" && s["enforcement"]["posture"] == "isolate";
+        stage
+            .wait_status(LIMIT, "control: isolated by the deployment", isolated)
+            .unwrap();
+        stage.ask_nucleus(&json!({"fail": true})).unwrap();
+        stage.wait_rollout(LIMIT, "rolledBack").unwrap();
+        guarded.wait_stand_in();
+        // Control: it was told that there is no configuration.
+        let told = |s: &Value| {
+            let problem = s["configuration"]["problem"].as_str().unwrap_or_default();
+            problem.contains("knows no configuration")
+        };
+        guarded
+            .stage
+            .wait_status(LIMIT, "the guard's agent asked for it", told)
+            .unwrap();
+        let asked = Instant::now();
+        guarded.stays_closed_until("longer than a configuration takes to count", || {
+            asked.elapsed() > SETTLED
+        });
+        let status = guarded.stage.status();
+        assert_eq!(
+            status["enforcement"]["orders"][0]["authority"], "deployment",
+            "{status}"
+        );
+        done(
+            &guarded.stage,
+            &["release", "--override", "--reason", "the deployment is gone"],
+        );
+        wait_until(LIMIT, "released", || !guarded.stage.has_table().unwrap()).unwrap();
+    }
+);

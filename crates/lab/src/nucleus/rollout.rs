@@ -6,7 +6,7 @@
 //! runs is remembered over a restart of the nucleus.
 //! As the nuclei do: the install step runs at each deployment, on classic also at each start of the nucleus. A deployment that
 //! fails is rolled back on classic: to the version before, whose install step runs again; a first one leaves nothing of the
-//! component, without its uninstall step. That step runs at a removal, on classic from 2.17 on. Lite does not roll back.
+//! component, nor of its configuration and rights, without its uninstall step. That step runs at a removal, on classic from 2.17 on. Lite does not roll back.
 //! Deliberately absent: configuration (`deployment`), other components.
 
 use std::io;
@@ -180,6 +180,7 @@ impl Rollout {
             output.drain().await;
         }
         self.before = None;
+        self.nucleus.forget_configuration();
         self.remember()?;
         emit(&json!({ "event": "rollout", "state": "removed", "uninstall": code }));
         Ok(())
@@ -188,8 +189,10 @@ impl Rollout {
     /// Installs if it is to be, and launches; whether the component may run.
     async fn start(&mut self, install: bool) -> io::Result<bool> {
         let Some(text) = &self.current else {
+            self.nucleus.forget_configuration();
             return Ok(false);
         };
+        self.nucleus.restore_configuration();
         let launch = self.launch(text).map_err(io::Error::other)?;
         let mut wishes = self.nucleus.component_process.wishes();
         if install && !installer::install(&self.nucleus, &launch, &mut wishes).await? {

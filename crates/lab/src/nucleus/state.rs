@@ -92,6 +92,19 @@ impl Nucleus {
         }
     }
 
+    /// The component is gone, and its configuration with it: whoever asks for it is told that there is none.
+    pub(super) fn forget_configuration(&self) {
+        self.configurations().own = Value::Null;
+    }
+
+    /// It is deployed again, as its recipe has it.
+    pub(super) fn restore_configuration(&self) {
+        let mut configurations = self.configurations();
+        if configurations.own.is_null() {
+            configurations.own = configurations.default.clone();
+        }
+    }
+
     /// The component's environment, token included.
     pub(super) fn component_environment(&self) -> BTreeMap<String, String> {
         let mut environment = self.environment.clone();

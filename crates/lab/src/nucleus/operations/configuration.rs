@@ -48,6 +48,9 @@ pub(super) fn get(nucleus: &Nucleus, request: &Value) -> Result<Value, Refusal> 
     let configurations = nucleus.configurations();
     let told;
     let tree = if component == nucleus.component {
+        if configurations.own.is_null() {
+            return Err(Refusal::no_key());
+        }
         &configurations.own
     } else if component == nucleus.personality.nucleus_component() {
         told = of_nucleus(nucleus, &configurations.nucleus);
