@@ -63,7 +63,12 @@ impl<S: JournalStore> JournalKeeper<S> {
             Ok(Some(bytes)) => match journal::decode(&bytes) {
                 Ok(mut found) => {
                     let beside = store.read_time().await;
+                    let is_on_disk = store.is_on_disk();
                     let mut keeper = Self::new(store, Some(found.clone()));
+                    if !is_on_disk {
+                        // A restart of the machine would forget it: the first pass writes it, or says so.
+                        keeper.saved = None;
+                    }
                     if let Some(kept) = beside.and_then(|beside| beside.newer_than(found.clock.as_ref())) {
                         found.clock = Some(kept);
                         keeper.time.clone_from(&found.clock);

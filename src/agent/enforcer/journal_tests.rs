@@ -114,3 +114,45 @@ async fn a_time_that_was_set_back_is_remembered_while_nothing_ends_by_it() {
     keeper.save(lasting(&honest)).await.unwrap();
     assert_eq!(found(directory.path()).await.1, Some(honest));
 }
+
+#[tokio::test]
+async fn what_was_kept_in_memory_is_told_as_forgettable_until_it_is_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let socket = folder.path().join("run/control.sock");
+    std::fs::create_dir_all(folder.path().join("run")).unwrap();
+    // The disk takes nothing: a folder is in the way.
+    let wall = state.join("journal.new");
+    std::fs::create_dir_all(&wall).unwrap();
+    let ordered = || journal("second", kept("2026-01-01T00:00:00Z", 1));
+    let store = |shelter: &Shelter| JournalFile::new(&state, JournalFile::disk(), shelter.clone());
+
+    let shelter = Shelter::beside(&socket);
+    let (mut first, _) = JournalKeeper::open(store(&shelter)).await;
+    assert!(
+        first.save(ordered()).await.is_err(),
+        "control: told as forgettable"
+    );
+    drop(first);
+    assert!(shelter.keep().unwrap(), "control: kept in memory");
+
+    let shelter = Shelter::beside(&socket);
+    let (mut second, found) = JournalKeeper::open(store(&shelter)).await;
+    assert!(
+        matches!(found, JournalFound::Whole(found) if found.book.orders().len() == 1),
+        "control: found there"
+    );
+    assert!(
+        second.save(ordered()).await.is_err(),
+        "a reboot would still forget it"
+    );
+    std::fs::remove_dir(&wall).unwrap();
+    second.save(ordered()).await.unwrap();
+    drop(second);
+    assert!(!shelter.keep().unwrap(), "nothing is late");
+    let (_, found) = JournalKeeper::open(store(&Shelter::default())).await;
+    assert!(
+        matches!(found, JournalFound::Whole(found) if found.book.orders().len() == 1),
+        "on disk"
+    );
+}

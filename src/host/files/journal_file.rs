@@ -33,6 +33,8 @@ pub struct JournalFile {
     disk: Worker,
     /// Where the newest is kept when it is late at the end.
     shelter: Shelter,
+    /// Whether what was read is there only.
+    is_sheltered: bool,
     /// The answer of the write that was late.
     late: Option<oneshot::Receiver<Result<(), FileError>>>,
 }
@@ -44,6 +46,7 @@ impl JournalFile {
             path: state_directory.join(NAME),
             disk,
             shelter,
+            is_sheltered: false,
             late: None,
         }
     }
@@ -103,13 +106,12 @@ impl JournalStore for JournalFile {
         else {
             return self.ask(READ_LIMIT, read).await;
         };
-        let (path, shelter, written) = (self.path.clone(), self.shelter.clone(), kept.clone());
-        // Later writes come after it, and nothing that is ordered waits for it.
-        let _written_later = self.disk.begin(move |()| match replace(&path, &written) {
-            Ok(()) => shelter.forget(),
-            Err(error) => tracing::error!("{}", error_text(&error)),
-        });
+        self.is_sheltered = true;
         Ok(Some(kept))
+    }
+
+    fn is_on_disk(&self) -> bool {
+        !self.is_sheltered
     }
 
     async fn replace(&mut self, journal: Arc<Journal<'static>>) -> WriteOutcome {

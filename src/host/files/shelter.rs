@@ -69,7 +69,7 @@ impl Shelter {
     }
 
     /// What is kept is on disk.
-    pub(super) fn forget(&self) {
+    fn forget(&self) {
         if let Some(Err(error)) = self.path.as_ref().map(|path| remove(path)) {
             tracing::warn!("{}", crate::error_text(&error));
         }

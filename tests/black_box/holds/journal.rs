@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::Stage;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::picture::picture;
@@ -253,6 +254,15 @@ fn unwritable(break_disk: &dyn Fn(), mend_disk: &dyn Fn()) {
     };
     stage.wait_shadow(LIMIT, "the cloud is told", told).unwrap();
     assert!(!journal_on_disk().contains("second"), "control: not written");
+
+    // Restarted in order, as at any deployment: the next agent finds the order in memory, and says as much.
+    let mut agent = stage.agent.take().unwrap();
+    agent.signal(Signal::SIGTERM).unwrap();
+    agent.wait_exit(LIMIT).unwrap();
+    start_on_disk(&mut stage);
+    stage
+        .wait_status(LIMIT, "its successor tells it as forgettable, too", late)
+        .unwrap();
 
     mend_disk();
     let whole =

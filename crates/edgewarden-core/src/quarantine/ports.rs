@@ -205,6 +205,12 @@ pub trait JournalStore: Send {
     /// The bytes; `None` when there is no journal. A sentence when there is one that cannot be read.
     fn read(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>, String>> + Send;
 
+    /// Whether what was read survives a restart of the machine. An agent that ended while its disk did not answer left its
+    /// journal elsewhere.
+    fn is_on_disk(&self) -> bool {
+        true
+    }
+
     /// Replaces them by those of `journal`, durable when it returns. Not to be called while a write is late.
     fn replace(&mut self, journal: Arc<Journal<'static>>) -> impl Future<Output = WriteOutcome> + Send;
 

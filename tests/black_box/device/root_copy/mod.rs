@@ -3,6 +3,7 @@
 //! The artifact belongs to the user of all components here, as the classic nucleus has it. What he puts in its place writes
 //! down as whom it runs.
 
+mod path;
 mod versions;
 
 use std::fs;
