@@ -20,7 +20,7 @@ use super::publishing::Publishing;
 use super::reporter::{Reporter, memory, questions};
 use super::settling::Settling;
 use super::supervisor::Supervisor;
-use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches};
+use super::{Start, addresses, configuration, detector, dns_feed, shadow, stand_by, watches};
 use crate::cloud::link::Nucleus;
 use crate::config::{CaptureConfig, Config};
 use crate::host::capture::Receiver;
@@ -75,6 +75,14 @@ pub(super) fn local(
     let (closing, configs) = (intervals.clone(), context.config.clone());
     supervisor.start("intervals", move || closing.clone().run(configs.clone()));
     Local { intervals, questions }
+}
+
+/// Starts what only an agent does that the guard has started; none where no nucleus can be tried.
+pub(super) fn stand_in(context: &Context, nucleus: Option<&Nucleus>, supervisor: &mut Supervisor) {
+    let (shared, link) = (context.clone(), nucleus.map(Nucleus::link));
+    supervisor.start("release-without-nucleus", move || {
+        stand_by::release_without_nucleus(shared.clone(), link.clone())
+    });
 }
 
 /// Starts what talks to the nucleus.

@@ -33,6 +33,15 @@ fn guarded(since: Timestamp, hears: bool) -> String {
     )
 }
 
+/// That the device waits for nobody for ever.
+fn opens(at: Timestamp) -> String {
+    format!(
+        "the orders of shadow and deployment END BY THEMSELVES at {}, unless a nucleus takes this agent before \
+         (isolation.releaseWithoutNucleusSeconds)",
+        time(Some(at))
+    )
+}
+
 /// The status page.
 pub(super) fn status(status: &Status) -> String {
     let mut text = String::new();
@@ -49,6 +58,9 @@ pub(super) fn status(status: &Status) -> String {
     }
     if let Some(since) = status.guarded {
         line("Guarded", guarded(since, status.cloud.channel_works));
+    }
+    if let Some(at) = status.releases_at {
+        line("  opens", opens(at));
     }
     enforcement(&status.enforcement, &mut line);
     let channel = if status.cloud.channel_works {
@@ -204,6 +216,13 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
                 overridden.orders.len(),
                 overridden.at
             ),
+        );
+    }
+    if let Some(release) = &state.released_without_nucleus {
+        let orders = release.orders.join(", ");
+        line(
+            "  opened",
+            format!("BY ITSELF at {}: {orders}: {}", release.at, release.why),
         );
     }
     rejections(&state.rejected, line);
