@@ -37,6 +37,7 @@ mod start;
 mod supervisor;
 mod takeover;
 mod watches;
+mod without_nucleus;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -171,9 +172,7 @@ async fn serve(
     let lookup =
         |name: &str| lookup(name).or_else(|| start.guarded.and_then(|_| stand_by::no_nucleus(name, start)));
     let nucleus = Nucleus::connect(lookup);
-    if start.guarded.is_some() {
-        start::stand_in(&context, nucleus.as_ref().ok(), supervisor);
-    }
+    start::with_or_without(start, &context, nucleus.as_ref().ok(), supervisor);
     match nucleus {
         Ok(nucleus) => start::connected(start, context, nucleus, region, publish, local, supervisor),
         Err(error) => {

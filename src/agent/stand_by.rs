@@ -1,26 +1,18 @@
 //! The agent and its guard (`host::guard`): what is left to it, and when one that it started has nothing left to do.
 //!
-//! In: how we were started; the state of enforcement; the link to a nucleus. Out: the will, a guard that stands by, the end of a
-//! stand-in, and of orders that nobody is left to take back where the owner wants that. Absent: the guard's own life; who makes
-//! room for whom (`takeover`).
+//! In: how we were started; the state of enforcement. Out: the will, a guard that stands by, the end of a stand-in. Absent: the
+//! guard's own life; who makes room for whom (`takeover`).
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::board::Board;
-use super::context::Context;
 use super::enforcement::Enforcement;
-use super::enforcer::EnforcerCommand;
 use super::watches::CONNECTED;
 use super::{Start, takeover};
-use crate::cloud::link::{LinkState, LinkWatch};
-use crate::host::clock;
 use crate::host::guard::{self, GuardPlaces, Will};
 use crate::host::worker::{Worker, WorkerError};
-use crate::quarantine::orders::solitude::Solitude;
 use crate::quarantine::proof::state::{Phase, State};
 
 /// How long leaving a will and starting a guard may take.
@@ -118,56 +110,5 @@ pub(super) async fn until_done(enforcement: Enforcement, board: Board) {
         tokio::time::sleep(LOOK).await;
         let is_idle = is_done(&enforcement.state().borrow()) && board.read().cloud.ipc != CONNECTED;
         idle = if is_idle { idle + LOOK } else { Duration::ZERO };
-    }
-}
-
-/// Ends, for ever, what came through a nucleus when none has taken us for as long as the owner has configured: whoever gave it
-/// cannot take it back. `link` is none where no nucleus can be tried.
-pub(super) async fn release_without_nucleus(context: Context, mut link: Option<LinkWatch>) -> String {
-    let mut solitude = Solitude::begin(clock::now().uptime);
-    loop {
-        let now = clock::now();
-        let taken = link.as_mut().map(LinkWatch::state) == Some(LinkState::Connected);
-        solitude.note(taken, now.uptime);
-        let after = context.config.borrow().isolation.release_without_nucleus;
-        let left = solitude.left(after, &context.enforcer.state().borrow().orders);
-        tell_end(
-            &context.board,
-            left.and_then(|left| now.wall.checked_add(left).ok()),
-        );
-        if let (Some(Duration::ZERO), Some(after)) = (left, after) {
-            let seconds = after.as_secs();
-            let why = format!(
-                "no nucleus has taken this device's agent for {seconds} s (isolation.releaseWithoutNucleusSeconds)"
-            );
-            // Its answer is waited for: an enforcer that is late is asked once. One that has failed is asked again.
-            let command = EnforcerCommand::ReleaseWithoutNucleus { why };
-            context.enforcer.ask(command).await;
-        }
-        let changed = async {
-            match &mut link {
-                Some(link) => link.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            there = changed => if !there {
-                return "the client of the nucleus' IPC is gone".to_owned();
-            },
-        }
-    }
-}
-
-/// Shows when orders end by themselves, and logs that they will, or do not after all.
-fn tell_end(board: &Board, at: Option<Timestamp>) {
-    let mut before = None;
-    board.update(|status| before = std::mem::replace(&mut status.releases_at, at));
-    match (before, at) {
-        (None, Some(at)) => tracing::warn!(
-            "no nucleus takes us: the orders of shadow and deployment end by themselves at {at}, unless one does before"
-        ),
-        (Some(_), None) => tracing::info!("no order ends by itself for want of a nucleus"),
-        _ => {}
     }
 }

@@ -20,7 +20,8 @@ use super::publishing::Publishing;
 use super::reporter::{Reporter, memory, questions};
 use super::settling::Settling;
 use super::supervisor::Supervisor;
-use super::{Start, addresses, configuration, detector, dns_feed, shadow, stand_by, watches};
+use super::without_nucleus::NucleusLook;
+use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches, without_nucleus};
 use crate::cloud::link::Nucleus;
 use crate::config::{CaptureConfig, Config};
 use crate::host::capture::Receiver;
@@ -77,11 +78,17 @@ pub(super) fn local(
     Local { intervals, questions }
 }
 
-/// Starts what only an agent does that the guard has started; none where no nucleus can be tried.
-pub(super) fn stand_in(context: &Context, nucleus: Option<&Nucleus>, supervisor: &mut Supervisor) {
-    let (shared, link) = (context.clone(), nucleus.map(Nucleus::link));
-    supervisor.start("release-without-nucleus", move || {
-        stand_by::release_without_nucleus(shared.clone(), link.clone())
+/// Starts what counts the time without a nucleus; none where no nucleus can be tried.
+pub(super) fn with_or_without(
+    start: &Start,
+    context: &Context,
+    nucleus: Option<&Nucleus>,
+    supervisor: &mut Supervisor,
+) {
+    let (shared, nucleus, is_stand_in) = (context.clone(), nucleus.cloned(), start.guarded.is_some());
+    supervisor.start("without-nucleus", move || {
+        let look = NucleusLook::new(nucleus.clone(), is_stand_in);
+        without_nucleus::release(shared.clone(), look)
     });
 }
 

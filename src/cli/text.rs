@@ -375,6 +375,28 @@ fn time(time: Option<Timestamp>) -> String {
 mod tests {
     use super::*;
     use crate::quarantine::orders::order::Authority;
+    use crate::quarantine::proof::journal::ReleaseWithoutNucleus;
+
+    #[test]
+    fn the_page_says_when_the_device_opens_by_itself_and_that_it_did() {
+        let mut page = Status::default();
+        assert!(!status(&page).contains("THEMSELVES"));
+        let at: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        page.releases_at = Some(at);
+        let text = status(&page);
+        assert!(
+            text.contains("END BY THEMSELVES at 2026-01-01 00:00:00 UTC"),
+            "{text}"
+        );
+        page.enforcement.released_without_nucleus = Some(ReleaseWithoutNucleus {
+            at,
+            why: "no nucleus for 3600 s".into(),
+            orders: vec!["shadow inc-1".into()],
+        });
+        let text = status(&page);
+        let opened = "BY ITSELF at 2026-01-01T00:00:00Z: shadow inc-1: no nucleus for 3600 s";
+        assert!(text.contains(opened), "{text}");
+    }
 
     #[test]
     fn the_page_says_whether_the_device_obeys() {

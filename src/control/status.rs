@@ -123,8 +123,8 @@ pub struct Status {
     /// Since when the component does not run, and the guard's agent answers in its place; absent where a nucleus started it.
     #[serde(default)]
     pub guarded: Option<Timestamp>,
-    /// When the orders of shadow and deployment end by themselves, if no nucleus takes the guard's agent before; absent where
-    /// they do not.
+    /// When the orders of shadow and deployment end by themselves, if no nucleus takes the agent before; absent where they do
+    /// not.
     #[serde(default)]
     pub releases_at: Option<Timestamp>,
     /// `enforce` or `observe`.

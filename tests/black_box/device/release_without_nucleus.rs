@@ -202,3 +202,35 @@ lab_test!(
         .unwrap();
     }
 );
+
+lab_test!(
+    an_orphan_that_nobody_succeeds_opens_where_the_owner_wants_it,
+    || {
+        let mut guarded = Guarded::start_with(StageOptions {
+            personality: Personality::Classic,
+            configuration: configured(SOON),
+            ..options()
+        });
+        isolate(&guarded.stage);
+        stays_closed_for(&guarded, "control: its nucleus is there", SOON * 2);
+        let own = guarded.stage.status();
+        assert_eq!(own["releasesAt"], Value::Null, "{own}");
+
+        // The component's agent lives on, and no nucleus comes after this one.
+        let gone = Timestamp::now();
+        guarded.stage.nucleus.kill9().unwrap();
+        let counts = |s: &Value| s["releasesAt"].is_string() && s["cloud"]["orphan"].is_string();
+        let status = guarded.stage.wait_status(LIMIT, "an orphan", counts).unwrap();
+        assert_eq!(
+            (&status["guarded"], &status["started"]),
+            (&Value::Null, &own["started"]),
+            "control: the same agent, of the component"
+        );
+        let lasted = opened(&guarded).duration_since(gone);
+        assert!(
+            Duration::try_from(lasted).unwrap() >= SOON,
+            "too early: {lasted:?}"
+        );
+        println!("opened {lasted:?} after the nucleus' end");
+    }
+);

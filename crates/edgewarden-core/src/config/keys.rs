@@ -200,12 +200,11 @@ pub(crate) const KEYS: &[Key] = &[
             max: 2_592_000,
         },
         "0",
-        "After how long without any nucleus the orders of shadow and deployment end as if they had been taken back. It counts \
-         while only the guard runs the agent (the component is broken, removed or rolled back, or a boot did not start it) \
-         and no nucleus takes that agent; a nucleus that does, and every start of that agent (a boot too), begin it anew. \
-         Nothing else ends: orders of operator and detector stay. An order that is still there when a nucleus is back \
-         counts again. Never, because whoever can keep every nucleus away for that long gets the device out of its \
-         quarantine; set it where a device that nobody reaches any more has to work rather than stay cut off \
+        "After how long without any nucleus the orders of shadow and deployment end as if they had been taken back; other \
+         orders stay. It counts while no nucleus takes the agent, and only the guard runs it (the component is broken, \
+         removed or rolled back, or a boot did not start it) or the nucleus that started it has ended. Never by default: \
+         whoever can keep every nucleus away for that long gets the device out of its quarantine. For devices that have to \
+         work rather than stay cut off when nobody reaches them any more \
          ([orders.md](orders.md#nobody-left-to-end-an-order)).",
     ),
     key(

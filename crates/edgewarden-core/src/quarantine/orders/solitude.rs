@@ -1,9 +1,8 @@
-//! When orders end because those who gave them can no longer take them back: nobody but the guard runs the agent, and no nucleus
-//! takes it.
+//! When orders end because those who gave them cannot take them back: there is no nucleus.
 //!
-//! In: looks at the link to the nucleus, each with its uptime; the live orders; how long the owner has configured. Out: how long
-//! until the orders that come through a nucleus end. Pure. Invariants: without the owner's word never; a nucleus that takes the
-//! agent, and each start of the agent, begin the time anew; the wall clock has no say; time in which nobody looked (this process
+//! In: whether there is one, at each look with its uptime; the live orders; how long the owner has configured. Out: how long
+//! until the orders that come through a nucleus end. Pure. Invariants: without the owner's word never; a nucleus that is there,
+//! and each start of the agent, begin the time anew; the wall clock has no say; time in which nobody looked (this process
 //! or the whole machine stood still) counts as one look. Absent: ending them, which is the enforcer's.
 
 use std::time::Duration;
@@ -13,41 +12,41 @@ use super::order::Order;
 /// Most that one look counts for. They come every few seconds; on a busy machine one may be late by some more.
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
-/// For how long no nucleus has taken an agent that none started.
+/// For how long there has been no nucleus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Solitude {
     lasts: Duration,
     /// Uptime of the last look.
     looked: Duration,
-    taken: bool,
+    there: bool,
 }
 
 impl Solitude {
-    /// Of an agent that the guard starts at this uptime.
+    /// Of an agent that starts at this uptime. Until the first look nobody knows.
     pub fn begin(uptime: Duration) -> Self {
         Self {
             lasts: Duration::ZERO,
             looked: uptime,
-            taken: false,
+            there: true,
         }
     }
 
-    /// Notes whether a nucleus takes us at this uptime.
-    pub fn note(&mut self, taken: bool, uptime: Duration) {
+    /// Notes whether there is a nucleus at this uptime.
+    pub fn note(&mut self, there: bool, uptime: Duration) {
         let look = uptime.saturating_sub(self.looked).min(LONGEST_LOOK);
-        self.lasts = if taken {
+        self.lasts = if there {
             Duration::ZERO
         } else {
             self.lasts.saturating_add(look)
         };
-        (self.looked, self.taken) = (uptime, taken);
+        (self.looked, self.there) = (uptime, there);
     }
 
     /// How long until those of `orders` end that come through a nucleus, when the owner has configured `after`; nothing where
     /// none of them will.
     pub fn left(&self, after: Option<Duration>, orders: &[Order]) -> Option<Duration> {
         let ends = orders.iter().any(|order| order.authority.needs_nucleus());
-        let after = after.filter(|_| ends && !self.taken)?;
+        let after = after.filter(|_| ends && !self.there)?;
         Some(after.saturating_sub(self.lasts))
     }
 }
@@ -82,6 +81,8 @@ mod tests {
     fn an_hour_without_a_nucleus_is_an_hour_and_never_is_never() {
         let shadow = of(&[Authority::Shadow]);
         let mut solitude = Solitude::begin(BEGIN);
+        assert_eq!(solitude.left(Some(HOUR), &shadow), None, "nobody has looked");
+        solitude.note(false, BEGIN);
         assert_eq!(solitude.left(Some(HOUR), &shadow), Some(HOUR));
         let almost = HOUR - Duration::from_secs(2);
         let uptime = alone_for(&mut solitude, BEGIN, almost);
@@ -115,7 +116,8 @@ mod tests {
 
     #[test]
     fn only_what_comes_through_a_nucleus_ends() {
-        let solitude = Solitude::begin(BEGIN);
+        let mut solitude = Solitude::begin(BEGIN);
+        solitude.note(false, BEGIN);
         let stay = [Authority::Detector, Authority::Operator, Authority::Recovery];
         assert_eq!(solitude.left(Some(HOUR), &of(&stay)), None);
         assert_eq!(solitude.left(Some(HOUR), &[]), None);
