@@ -34,7 +34,8 @@ impl Solitude {
     /// Notes whether there is a nucleus at this uptime.
     pub fn note(&mut self, there: bool, uptime: Duration) {
         let look = uptime.saturating_sub(self.looked).min(LONGEST_LOOK);
-        self.lasts = if there {
+        // Nobody looks while one is there: it may have been until a moment ago.
+        self.lasts = if there || self.there {
             Duration::ZERO
         } else {
             self.lasts.saturating_add(look)
@@ -101,12 +102,16 @@ mod tests {
         assert_eq!(solitude.left(Some(HOUR), &shadow), None, "it can be released");
         solitude.note(false, uptime + Duration::from_secs(1));
         assert_eq!(solitude.left(Some(HOUR), &shadow), Some(HOUR));
+        solitude.note(true, uptime + HOUR);
+        solitude.note(false, uptime + HOUR * 2);
+        assert_eq!(solitude.left(Some(HOUR), &shadow), Some(HOUR));
     }
 
     #[test]
     fn a_machine_that_slept_has_waited_for_one_look() {
         let shadow = of(&[Authority::Shadow]);
         let mut solitude = Solitude::begin(BEGIN);
+        solitude.note(false, BEGIN);
         solitude.note(false, BEGIN + HOUR * 100);
         assert_eq!(solitude.left(Some(HOUR), &shadow), Some(HOUR - LONGEST_LOOK));
         // An uptime that went back is none, and counts for nothing.
