@@ -91,6 +91,7 @@ pub(super) async fn release(context: Context, mut look: NucleusLook) -> String {
             // Its answer is waited for: an enforcer that is late is asked once. One that has failed is asked again.
             let command = EnforcerCommand::ReleaseWithoutNucleus { why };
             context.enforcer.ask(command).await;
+            context.board.update(|status| status.releases_at = None);
         }
         // Where nothing can end there is nothing to look for.
         let is_needed = after.is_some() && !look.is_connected;
