@@ -37,6 +37,7 @@ mod start;
 mod supervisor;
 mod takeover;
 mod watches;
+mod without_nucleus;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -170,7 +171,9 @@ async fn serve(
         .map(|_| stand_by::until_done(context.enforcer.clone(), context.board.clone()));
     let lookup =
         |name: &str| lookup(name).or_else(|| start.guarded.and_then(|_| stand_by::no_nucleus(name, start)));
-    match Nucleus::connect(lookup) {
+    let nucleus = Nucleus::connect(lookup);
+    start::with_or_without(start, &context, nucleus.as_ref().ok(), supervisor);
+    match nucleus {
         Ok(nucleus) => start::connected(start, context, nucleus, region, publish, local, supervisor),
         Err(error) => {
             let why = crate::error_text(&error);
@@ -178,6 +181,11 @@ async fn serve(
             context.board.update(|status| status.cloud.ipc = why);
         }
     }
+    go_on(supervisor, is_done).await;
+}
+
+/// Runs for ever, or until a stand-in is done.
+async fn go_on(supervisor: &mut Supervisor, is_done: Option<impl Future<Output = ()>>) {
     match is_done {
         None => supervisor.run().await,
         Some(is_done) => tokio::select! {

@@ -20,7 +20,8 @@ use super::publishing::Publishing;
 use super::reporter::{Reporter, memory, questions};
 use super::settling::Settling;
 use super::supervisor::Supervisor;
-use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches};
+use super::without_nucleus::NucleusLook;
+use super::{Start, addresses, configuration, detector, dns_feed, shadow, watches, without_nucleus};
 use crate::cloud::link::Nucleus;
 use crate::config::{CaptureConfig, Config};
 use crate::host::capture::Receiver;
@@ -75,6 +76,20 @@ pub(super) fn local(
     let (closing, configs) = (intervals.clone(), context.config.clone());
     supervisor.start("intervals", move || closing.clone().run(configs.clone()));
     Local { intervals, questions }
+}
+
+/// Starts what counts the time without a nucleus; none where no nucleus can be tried.
+pub(super) fn with_or_without(
+    start: &Start,
+    context: &Context,
+    nucleus: Option<&Nucleus>,
+    supervisor: &mut Supervisor,
+) {
+    let (shared, nucleus, is_stand_in) = (context.clone(), nucleus.cloned(), start.guarded.is_some());
+    supervisor.start("without-nucleus", move || {
+        let look = NucleusLook::new(nucleus.clone(), is_stand_in);
+        without_nucleus::release(shared.clone(), look)
+    });
 }
 
 /// Starts what talks to the nucleus.

@@ -33,6 +33,15 @@ fn guarded(since: Timestamp, hears: bool) -> String {
     )
 }
 
+/// That the device waits for nobody for ever.
+fn opens(at: Timestamp) -> String {
+    format!(
+        "the orders of shadow and deployment END BY THEMSELVES at {}, unless a nucleus takes this agent before \
+         (isolation.releaseWithoutNucleusSeconds)",
+        time(Some(at))
+    )
+}
+
 /// The status page.
 pub(super) fn status(status: &Status) -> String {
     let mut text = String::new();
@@ -49,6 +58,9 @@ pub(super) fn status(status: &Status) -> String {
     }
     if let Some(since) = status.guarded {
         line("Guarded", guarded(since, status.cloud.channel_works));
+    }
+    if let Some(at) = status.releases_at {
+        line("  opens", opens(at));
     }
     enforcement(&status.enforcement, &mut line);
     let channel = if status.cloud.channel_works {
@@ -206,6 +218,13 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
             ),
         );
     }
+    if let Some(release) = &state.released_without_nucleus {
+        let orders = release.orders.join(", ");
+        line(
+            "  opened",
+            format!("BY ITSELF at {}: {orders}: {}", release.at, release.why),
+        );
+    }
     rejections(&state.rejected, line);
     effects(state, line);
     coverage(state, line);
@@ -356,6 +375,28 @@ fn time(time: Option<Timestamp>) -> String {
 mod tests {
     use super::*;
     use crate::quarantine::orders::order::Authority;
+    use crate::quarantine::proof::journal::ReleaseWithoutNucleus;
+
+    #[test]
+    fn the_page_says_when_the_device_opens_by_itself_and_that_it_did() {
+        let mut page = Status::default();
+        assert!(!status(&page).contains("THEMSELVES"));
+        let at: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        page.releases_at = Some(at);
+        let text = status(&page);
+        assert!(
+            text.contains("END BY THEMSELVES at 2026-01-01 00:00:00 UTC"),
+            "{text}"
+        );
+        page.enforcement.released_without_nucleus = Some(ReleaseWithoutNucleus {
+            at,
+            why: "no nucleus for 3600 s".into(),
+            orders: vec!["shadow inc-1".into()],
+        });
+        let text = status(&page);
+        let opened = "BY ITSELF at 2026-01-01T00:00:00Z: shadow inc-1: no nucleus for 3600 s";
+        assert!(text.contains(opened), "{text}");
+    }
 
     #[test]
     fn the_page_says_whether_the_device_obeys() {

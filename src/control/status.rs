@@ -124,6 +124,10 @@ pub struct Status {
     /// Since when the component does not run, and the guard's agent answers in its place; absent where a nucleus started it.
     #[serde(default)]
     pub guarded: Option<Timestamp>,
+    /// When the orders of shadow and deployment end by themselves, if no nucleus takes the agent before; absent where they do
+    /// not.
+    #[serde(default)]
+    pub releases_at: Option<Timestamp>,
     /// `enforce` or `observe`.
     pub mode: String,
     /// Orders and what the kernel was proven to do about them.

@@ -57,6 +57,7 @@ async fn carry_out(real: Real, step: &Step, model: &Model, directory: &Path) -> 
         Step::Says(who, said) => wish(*who, said, Timestamp::now()),
         Step::Repeats(who) => wish(*who, &model.last(*who), Timestamp::now()),
         Step::Override => EnforcerCommand::Override { reason: "r".into() },
+        Step::WithoutNucleus => EnforcerCommand::ReleaseWithoutNucleus { why: "w".into() },
         Step::Observe(_) | Step::Standing(_) => EnforcerCommand::Settings(Box::new(settings(model))),
         Step::Addresses => EnforcerCommand::Addresses(vec![Endpoint {
             purpose: Purpose::DataEndpoint,

@@ -50,6 +50,8 @@ pub(super) enum Step {
     /// Shadow and deployment are read again, and say what they said last.
     Repeats(usize),
     Override,
+    /// No nucleus was there for as long as the owner allows.
+    WithoutNucleus,
     Observe(bool),
     /// A standing allowance for the third remote's second port.
     Standing(bool),
@@ -101,6 +103,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         12 => (0..AUTHORITIES.len(), said()).prop_map(|(who, said)| Step::Says(who, said)),
         4 => (0..2usize).prop_map(Step::Repeats),
         4 => Just(Step::Override),
+        2 => Just(Step::WithoutNucleus),
         1 => any::<bool>().prop_map(Step::Observe),
         1 => any::<bool>().prop_map(Step::Standing),
         3 => Just(Step::Restart),
@@ -129,6 +132,8 @@ impl Model {
                 self.says(*who, said);
             }
             Step::Repeats(who) => self.says(*who, &self.last(*who)),
+            // What shadow and deployment repeat counts again.
+            Step::WithoutNucleus => self.live.retain(|who, _| *who >= 2),
             Step::Override => {
                 let ended = std::mem::take(&mut self.live).into_iter();
                 // Shadow and deployment say the same again and again; detector and operator speak once.

@@ -64,6 +64,11 @@ pub enum EnforcerCommand {
         /// Why.
         reason: String,
     },
+    /// Nobody is left to take back what came through a nucleus: it ends.
+    ReleaseWithoutNucleus {
+        /// How long nobody was there, and who wanted it so: a sentence.
+        why: String,
+    },
     /// What is done, or would be with this order of the operator; changes nothing.
     Plan {
         /// The order, if there is one.

@@ -163,6 +163,11 @@ impl<M: Machine> Enforcer<M> {
                 self.orders.override_all(reason, now);
                 self.standing.on_another_chance();
             }
+            EnforcerCommand::ReleaseWithoutNucleus { why } => {
+                if self.orders.release_without_nucleus(why, now) {
+                    self.standing.on_another_chance();
+                }
+            }
             EnforcerCommand::Plan { order, reply } => {
                 drop(reply.send(Box::new(self.preview(order, now).await)));
             }

@@ -1,4 +1,5 @@
-//! What the authorities want: the live orders, what the operator ended against their will, and what was refused.
+//! What the authorities want: the live orders, what the operator ended against their will, what ended for want of a nucleus, and
+//! what was refused.
 //!
 //! In: wishes. Out: the orders that live, and what of it is worth a record. No effects.
 
@@ -12,7 +13,7 @@ use crate::quarantine::history::{self, Event};
 use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
-use crate::quarantine::proof::journal::{Journal, OperatorOverride, ShadowVersion};
+use crate::quarantine::proof::journal::{Journal, OperatorOverride, ReleaseWithoutNucleus, ShadowVersion};
 use crate::quarantine::proof::state::{MAX_SHOWN, Rejection, State};
 
 /// The desk at which wishes arrive.
@@ -20,6 +21,7 @@ use crate::quarantine::proof::state::{MAX_SHOWN, Rejection, State};
 pub(super) struct OrderDesk {
     book: OrderBook,
     overridden: Option<OperatorOverride>,
+    released_without_nucleus: Option<ReleaseWithoutNucleus>,
     /// How far the shadow was heard.
     heard: Option<ShadowVersion>,
     /// The same when its wish was last news: only then the journal is written for it.
@@ -34,6 +36,7 @@ impl OrderDesk {
         Self {
             book: journal.book.clone().into_owned(),
             overridden: journal.overridden.clone().into_owned(),
+            released_without_nucleus: journal.released_without_nucleus.clone().into_owned(),
             heard: journal.shadow.clone().into_owned(),
             kept: journal.shadow.clone().into_owned(),
             ..Self::default()
@@ -44,6 +47,7 @@ impl OrderDesk {
     pub(super) fn lend<'a>(&'a self, journal: &mut Journal<'a>) {
         journal.book = Cow::Borrowed(&self.book);
         journal.overridden = Cow::Borrowed(&self.overridden);
+        journal.released_without_nucleus = Cow::Borrowed(&self.released_without_nucleus);
         journal.shadow = Cow::Borrowed(&self.kept);
     }
 
@@ -163,6 +167,10 @@ impl OrderDesk {
         };
         let news = self.book.set(authority, wish);
         if news {
+            if authority.needs_nucleus() && matches!(event, Event::Released { .. }) {
+                // Whoever takes an order back has read what became of the one before.
+                self.released_without_nucleus = None;
+            }
             tracing::info!(%authority, "new wish: {text}");
             self.news.push(event);
         }
@@ -175,7 +183,7 @@ impl OrderDesk {
             return false;
         };
         // Shadow and deployment are read again and again; the others speak once, so what they say is always news.
-        let repeats = matches!(authority, Authority::Shadow | Authority::Deployment);
+        let repeats = authority.needs_nucleus();
         let same = |order: &Order| matches!(wish, Wish::Order(wanted) if repeats && order.authority == authority && order.same_wish(wanted));
         if overridden.orders.iter().any(same) {
             return true;
@@ -213,8 +221,34 @@ impl OrderDesk {
         self.rejected.truncate(MAX_SHOWN);
     }
 
+    /// Ends what came through a nucleus, as if its authorities had taken it back; gives whether there was anything. What the
+    /// operator ended before stays ended; what is still wanted when a nucleus is back counts again.
+    pub(super) fn release_without_nucleus(&mut self, why: String, now: Now) -> bool {
+        let through = |order: &&Order| order.authority.needs_nucleus();
+        let ended: Vec<Order> = self.orders().iter().filter(through).cloned().collect();
+        if ended.is_empty() {
+            return false;
+        }
+        for order in &ended {
+            self.book.set(order.authority, Wish::Release);
+            tracing::warn!(order = %order.id, authority = %order.authority, "THE ORDER ENDS BY ITSELF: {why}");
+        }
+        let orders = history::names(&ended);
+        self.news.push(Event::ReleasedWithoutNucleus {
+            why: why.clone(),
+            orders: orders.clone(),
+        });
+        self.released_without_nucleus = Some(ReleaseWithoutNucleus {
+            at: now.wall,
+            why,
+            orders,
+        });
+        true
+    }
+
     /// The operator ends every order.
     pub(super) fn override_all(&mut self, reason: String, now: Now) {
+        self.released_without_nucleus = None;
         let mut orders = self.book.clear();
         for order in &orders {
             tracing::warn!(order = %order.id, authority = %order.authority, "ended by the operator: {reason}");
@@ -244,6 +278,9 @@ impl OrderDesk {
         state.orders = self.orders().iter().map(Order::for_show).collect();
         state.rejected.clone_from(&self.rejected);
         state.overridden.clone_from(&self.overridden);
+        state
+            .released_without_nucleus
+            .clone_from(&self.released_without_nucleus);
     }
 }
 
@@ -312,6 +349,68 @@ mod tests {
         // The cloud's own word ends the override: a message from before that must stay old.
         desk.take_shadow(Wish::Release, version(6), true, now());
         assert_eq!((desk.overridden.is_some(), kept(&desk)), (false, Some(6)));
+    }
+
+    fn operators() -> Wish {
+        let order = Order::isolate(Authority::Operator, "operator", None, now().wall);
+        Wish::Order(Box::new(order))
+    }
+
+    fn told(desk: &OrderDesk) -> Option<ReleaseWithoutNucleus> {
+        let mut state = State::default();
+        desk.show(&mut state);
+        state.released_without_nucleus
+    }
+
+    #[test]
+    fn what_came_through_a_nucleus_ends_without_one_and_counts_again_when_it_is_said_again() {
+        let mut desk = OrderDesk::default();
+        assert!(
+            !desk.release_without_nucleus("alone".into(), now()),
+            "nothing ends"
+        );
+        assert_eq!(told(&desk), None);
+        desk.take_shadow(isolate(), version(3), true, now());
+        desk.take(Authority::Operator, operators(), now());
+        assert!(desk.release_without_nucleus("alone".into(), now()));
+        let who =
+            |desk: &OrderDesk| -> Vec<_> { desk.orders().iter().map(|order| order.authority).collect() };
+        assert_eq!(who(&desk), [Authority::Operator]);
+        // It survives a restart: the cloud has not read it.
+        let mut journal = Journal::default();
+        desk.lend(&mut journal);
+        let mut desk = OrderDesk::restore(&journal);
+        assert_eq!(told(&desk).unwrap().orders, ["shadow shadow"]);
+        // An empty shadow of the time meanwhile is no news, and nobody has read anything by it.
+        desk.take_shadow(Wish::Release, version(3), true, now());
+        assert!(told(&desk).is_some());
+
+        assert!(
+            desk.take_shadow(isolate(), version(3), true, now()),
+            "the same wish"
+        );
+        assert_eq!(who(&desk), [Authority::Shadow, Authority::Operator]);
+        assert_eq!(told(&desk).unwrap().why, "alone");
+        desk.take_shadow(Wish::Release, version(4), true, now());
+        assert_eq!((who(&desk), told(&desk)), (vec![Authority::Operator], None));
+    }
+
+    #[test]
+    fn what_the_operator_ended_stays_ended_without_a_nucleus_and_ends_the_telling() {
+        let mut desk = OrderDesk::default();
+        desk.take_shadow(isolate(), version(3), true, now());
+        desk.override_all("mine".into(), now());
+        assert!(!desk.release_without_nucleus("alone".into(), now()));
+        assert!(!desk.take_shadow(isolate(), version(3), true, now()), "held back");
+        let other = Order::isolate(Authority::Deployment, "inc-2", None, now().wall);
+        desk.take(Authority::Deployment, Wish::Order(Box::new(other)), now());
+        assert!(desk.release_without_nucleus("alone".into(), now()));
+        assert!(
+            !desk.take_shadow(isolate(), version(3), true, now()),
+            "still held back"
+        );
+        desk.override_all("read".into(), now());
+        assert_eq!(told(&desk), None);
     }
 
     #[test]

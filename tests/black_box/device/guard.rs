@@ -41,18 +41,25 @@ fn pid_in(lock: &Path) -> Option<u32> {
 }
 
 /// A stage whose agent has a guard; both end with it.
-struct Guarded {
-    stage: Stage,
-    state: PathBuf,
+pub(super) struct Guarded {
+    pub(super) stage: Stage,
+    pub(super) state: PathBuf,
 }
 
 impl Guarded {
     fn start(personality: Personality) -> Self {
-        let stage = Stage::start(StageOptions {
+        Self::start_with(StageOptions {
             personality,
+            ..options()
+        })
+    }
+
+    /// As [`Guarded::start`], on a stage of its own kind.
+    pub(super) fn start_with(options: StageOptions) -> Self {
+        let stage = Stage::start(StageOptions {
             launch: true,
             guard: true,
-            ..options()
+            ..options
         })
         .unwrap();
         let state = stage.state_directory();
@@ -75,7 +82,7 @@ impl Guarded {
     }
 
     /// The component's agent dies until its nucleus starts no other.
-    fn break_the_component(&mut self) {
+    pub(super) fn break_the_component(&mut self) {
         let mut known = 0;
         for death in 1..=3 {
             wait_until(LIMIT, "an agent of the component", || {
@@ -94,7 +101,7 @@ impl Guarded {
         self.stage.nucleus.find_event(LIMIT, broken).unwrap();
     }
 
-    fn wait_stand_in(&self) -> Value {
+    pub(super) fn wait_stand_in(&self) -> Value {
         let stands_in = |s: &Value| s["guarded"].is_string() && s["enforcement"]["phase"] == "enforced";
         let status = self
             .stage
@@ -104,7 +111,7 @@ impl Guarded {
         status
     }
 
-    fn stays_closed_until(&self, what: &str, mut so: impl FnMut() -> bool) {
+    pub(super) fn stays_closed_until(&self, what: &str, mut so: impl FnMut() -> bool) {
         wait_until(LIMIT, what, || {
             assert!(self.stage.has_table().unwrap(), "open before: {what}");
             so()

@@ -12,6 +12,7 @@ mod history;
 mod hostile_log;
 mod hostile_nft;
 mod install;
+mod release_without_nucleus;
 mod root_copy;
 mod slow_disk;
 mod stop;

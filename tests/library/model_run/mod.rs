@@ -191,6 +191,7 @@ impl<'a> Run<'a> {
             Step::Says(who, said) => wish(*who, said, now),
             Step::Repeats(who) => wish(*who, &self.model.last(*who), now),
             Step::Override => EnforcerCommand::Override { reason: "r".into() },
+            Step::WithoutNucleus => EnforcerCommand::ReleaseWithoutNucleus { why: "w".into() },
             Step::Observe(_) | Step::Standing(_) => {
                 EnforcerCommand::Settings(Box::new(settings(&self.model)))
             }

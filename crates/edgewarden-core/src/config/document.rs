@@ -27,6 +27,8 @@ const FOREIGN: [&str; 1] = ["accessControl"];
 const MAX_ITEMS: usize = 64;
 /// Groups nest at most this deep; deeper is a mistake and ends the descent.
 const MAX_DEPTH: usize = 4;
+/// How the keys begin that are for laboratories only.
+const DEVELOPMENT: &str = "development.";
 const SCALARS: Scalars = Scalars::StringsToo;
 
 /// Whether keys of the `development` group are taken.
@@ -54,12 +56,12 @@ pub fn read(document: &Value, development: Development) -> Result<Config, Vec<Fa
             format!("the configuration is {}, expected an object", quote(other)),
         ),
     }
-    if development == Development::Refused && values.integer("development.reportIntervalSeconds") != 0 {
-        push(
-            &mut faults,
-            "development.reportIntervalSeconds",
-            "is for laboratories and refused here (EDGEWARDEN_DEVELOPMENT=1 is not set)",
-        );
+    if development == Development::Refused {
+        let of_laboratories = KEYS.iter().filter(|key| key.path.starts_with(DEVELOPMENT));
+        for key in of_laboratories.filter(|key| values.integer(key.path) != 0) {
+            let why = "is for laboratories and refused here (EDGEWARDEN_DEVELOPMENT=1 is not set)";
+            push(&mut faults, key.path, why);
+        }
     }
     let config = mean(&values, &mut faults);
     if faults.is_empty() {
@@ -147,6 +149,12 @@ fn check(key: &Key, value: &Value, faults: &mut Vec<Fault>) -> Option<Value> {
                 .filter(|n| (min..=max).contains(n))
                 .map(Value::from),
             format!("a whole number from {min} to {max}"),
+        ),
+        KeyType::NeverOr { min, max } => (
+            read_integer(value, SCALARS)
+                .filter(|n| *n == 0 || (min..=max).contains(n))
+                .map(Value::from),
+            format!("0 (never), or a whole number from {min} to {max}"),
         ),
         KeyType::Flag => (read_flag(value, SCALARS).map(Value::from), "true or false".into()),
         KeyType::Text(max) => (
@@ -270,6 +278,13 @@ fn isolation(values: &ConfigValues, faults: &mut Vec<Fault>) -> IsolationConfig 
             ),
         },
         confirm: values.seconds("isolation.confirmSeconds"),
+        release_without_nucleus: [
+            "development.releaseWithoutNucleusSeconds",
+            "isolation.releaseWithoutNucleusSeconds",
+        ]
+        .map(|path| values.seconds(path))
+        .into_iter()
+        .find(|after| !after.is_zero()),
         data_endpoint: values.text("isolation.dataEndpoint"),
         time_servers: values.texts("isolation.timeServers"),
         protected: values.texts("isolation.protected"),
@@ -431,6 +446,42 @@ mod tests {
         assert_eq!(faults[0].path, "development.reportIntervalSeconds");
         let lab = read(&document, Development::Allowed).unwrap();
         assert_eq!(lab.reporting.interval, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn orders_end_without_a_nucleus_only_after_a_time_that_the_owner_has_set() {
+        let after = |seconds: Value| {
+            let config = ship(&json!({"isolation": {"releaseWithoutNucleusSeconds": seconds}}));
+            config.map(|config| config.isolation.release_without_nucleus)
+        };
+        assert_eq!(Config::defaults().isolation.release_without_nucleus, None);
+        assert_eq!(after(json!(0)), Ok(None));
+        assert_eq!(after(json!("0")), Ok(None));
+        assert_eq!(after(json!(3_600)), Ok(Some(Duration::from_secs(3_600))));
+        assert_eq!(after(json!("2592000")), Ok(Some(Duration::from_secs(2_592_000))));
+        for wrong in [
+            json!(1),
+            json!(3_599),
+            json!(2_592_001),
+            json!("soon"),
+            json!(-1),
+            json!(true),
+        ] {
+            let faults = after(wrong.clone()).unwrap_err();
+            assert_eq!(
+                faults[0].path, "isolation.releaseWithoutNucleusSeconds",
+                "{wrong}"
+            );
+            assert!(faults[0].problem.contains("0 (never)"), "{faults:?}");
+        }
+        let document = json!({"development": {"releaseWithoutNucleusSeconds": 5}});
+        let faults = ship(&document).unwrap_err();
+        assert_eq!(faults[0].path, "development.releaseWithoutNucleusSeconds");
+        let lab = read(&document, Development::Allowed).unwrap();
+        assert_eq!(
+            lab.isolation.release_without_nucleus,
+            Some(Duration::from_secs(5))
+        );
     }
 
     #[test]

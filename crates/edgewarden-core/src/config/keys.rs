@@ -13,6 +13,11 @@ pub enum KeyType {
         min: u64,
         max: u64,
     },
+    /// Nought for "never", or a whole number in a range.
+    NeverOr {
+        min: u64,
+        max: u64,
+    },
     Flag,
     /// A text of 1 to this many characters, or empty for "not set".
     Text(usize),
@@ -189,6 +194,20 @@ pub(crate) const KEYS: &[Key] = &[
          they are released. Nucleus lite needs up to 45 s to notice a dead connection.",
     ),
     key(
+        "isolation.releaseWithoutNucleusSeconds",
+        KeyType::NeverOr {
+            min: 3_600,
+            max: 2_592_000,
+        },
+        "0",
+        "After how long without any nucleus the orders of shadow and deployment end as if they had been taken back; other \
+         orders stay. It counts while no nucleus takes the agent, and only the guard runs it (the component is broken, \
+         removed or rolled back, or a boot did not start it) or the nucleus that started it has ended. Never by default: \
+         whoever can keep every nucleus away for that long gets the device out of its quarantine. For devices that have to \
+         work rather than stay cut off when nobody reaches them any more \
+         ([orders.md](orders.md#nobody-left-to-end-an-order)).",
+    ),
+    key(
         "isolation.dataEndpoint",
         KeyType::Text(253),
         "\"\"",
@@ -296,6 +315,12 @@ pub(crate) const KEYS: &[Key] = &[
         "Overrides `reporting.intervalSeconds` in a laboratory. Refused unless the agent was started with \
          `EDGEWARDEN_DEVELOPMENT=1`, which the shipped recipe does not set.",
     ),
+    key(
+        "development.releaseWithoutNucleusSeconds",
+        KeyType::Integer { min: 1, max: 300 },
+        "0",
+        "Overrides `isolation.releaseWithoutNucleusSeconds` in a laboratory. Refused as the other one is.",
+    ),
 ];
 
 /// `docs/configuration.md`.
@@ -310,6 +335,7 @@ pub fn markdown() -> String {
     for key in KEYS {
         let kind = match key.kind {
             KeyType::Integer { min, max } => format!("{min} to {max}"),
+            KeyType::NeverOr { min, max } => format!("0 (never), or {min} to {max}"),
             KeyType::Flag => "true or false".into(),
             KeyType::Text(max) => format!("text, at most {max}"),
             KeyType::Choice(words) => words.join(" or "),

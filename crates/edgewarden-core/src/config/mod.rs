@@ -82,6 +82,8 @@ pub struct IsolationConfig {
     pub settings: IsolationSettings,
     /// How long the control channel may stay silent behind new rules.
     pub confirm: Duration,
+    /// After how long without any nucleus the orders end that come through one; none: never.
+    pub release_without_nucleus: Option<Duration>,
     /// The data endpoint, when the nucleus does not tell it or tells a wrong one.
     pub data_endpoint: Option<String>,
     /// Time servers besides those of the host.

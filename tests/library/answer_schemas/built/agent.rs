@@ -19,6 +19,7 @@ pub(super) fn status(phase: Phase) -> Status {
         started: Some(time()),
         predecessor: Some("the agent before, process 7, gave no answer; it was killed".to_owned()),
         guarded: Some(time()),
+        releases_at: Some(time()),
         mode: "observe".to_owned(),
         enforcement: state(phase),
         configuration: ConfigurationStatus {

@@ -10,7 +10,7 @@ use edgewarden::quarantine::orders::order::{
 use edgewarden::quarantine::plan::preview::{LimitLine, OrderLine, PlanEffects, PlanPreview, ProcessLine};
 use edgewarden::quarantine::plan::processes::StoppedProcess;
 use edgewarden::quarantine::plan::{PlanId, Scope};
-use edgewarden::quarantine::proof::journal::OperatorOverride;
+use edgewarden::quarantine::proof::journal::{OperatorOverride, ReleaseWithoutNucleus};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::proof::standing::RolledBack;
 use edgewarden::quarantine::proof::state::{
@@ -187,6 +187,11 @@ pub(super) fn state(phase: Phase) -> State {
             proven: true,
         }),
         overridden: Some(overridden()),
+        released_without_nucleus: Some(ReleaseWithoutNucleus {
+            at: time(),
+            why: "no nucleus".to_owned(),
+            orders: vec!["shadow inc-1".to_owned()],
+        }),
         stopped: vec![StoppedProcess {
             identity: id(),
             name: "rogue".to_owned(),

@@ -65,6 +65,13 @@ pub enum Event {
         /// Which, each with its authority.
         orders: Vec<String>,
     },
+    /// Orders ended because no nucleus was there through which they could have been taken back.
+    ReleasedWithoutNucleus {
+        /// How long nobody was there, and who wanted it so.
+        why: String,
+        /// Which, each with its authority.
+        orders: Vec<String>,
+    },
     /// Another plan follows from the orders.
     Planned {
         plan: PlanId,
@@ -215,7 +222,8 @@ impl fmt::Display for Event {
             | Self::Refused { .. }
             | Self::Released { .. }
             | Self::Expired { .. }
-            | Self::Overridden { .. } => self.of_orders(f),
+            | Self::Overridden { .. }
+            | Self::ReleasedWithoutNucleus { .. } => self.of_orders(f),
             _ => self.of_plans(f),
         }
     }
@@ -249,6 +257,9 @@ impl Event {
             Self::Expired { authority, order } => write!(f, "order {order} of {authority} expired"),
             Self::Overridden { reason, orders } => {
                 write!(f, "operator ended every order ({}): {reason}", orders.join(", "))
+            }
+            Self::ReleasedWithoutNucleus { why, orders } => {
+                write!(f, "ORDERS ENDED BY THEMSELVES ({}): {why}", orders.join(", "))
             }
             _ => Ok(()),
         }

@@ -1,8 +1,9 @@
 //! What authorities want: an order as they write it ([`document`]) and as it is meant ([`order`]), all live ones
-//! ([`book`]), and the time they end by ([`trusted_time`]).
+//! ([`book`]), the time they end by ([`trusted_time`]), and their end where nobody is left to end them ([`solitude`]).
 
 pub mod book;
 mod deployed;
 pub mod document;
 pub mod order;
+pub mod solitude;
 pub mod trusted_time;

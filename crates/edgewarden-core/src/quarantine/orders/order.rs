@@ -28,6 +28,13 @@ pub enum Authority {
     Recovery,
 }
 
+impl Authority {
+    /// Whether it speaks through a nucleus, and again and again; the others speak at the device, and once.
+    pub const fn needs_nucleus(self) -> bool {
+        matches!(self, Self::Shadow | Self::Deployment)
+    }
+}
+
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -37,6 +37,17 @@ pub struct OperatorOverride {
     pub orders: Vec<Order>,
 }
 
+/// Orders that ended because no nucleus was there through which they could have been taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseWithoutNucleus {
+    /// When.
+    pub at: Timestamp,
+    /// How long nobody was there, and who wanted it so: a sentence.
+    pub why: String,
+    /// Which, each with its authority.
+    pub orders: Vec<String>,
+}
+
 /// How far a shadow was heard: messages below `version` are older than what was obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShadowVersion {
@@ -69,6 +80,10 @@ pub struct Journal<'a> {
     /// The operator's override, while it holds.
     #[serde(default)]
     pub overridden: Cow<'a, Option<OperatorOverride>>,
+    /// Orders that ended for want of a nucleus: the cloud is told when one is back. Absent until that happens, as in the
+    /// journals of older agents.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub released_without_nucleus: Cow<'a, Option<ReleaseWithoutNucleus>>,
     /// The newest time that was trusted.
     #[serde(default)]
     pub clock: Option<KeptTime>,
@@ -88,8 +103,8 @@ pub struct Journal<'a> {
 }
 
 #[expect(clippy::ptr_arg, reason = "serde calls it with a reference to the field")]
-fn is_none(version: &Cow<'_, Option<ShadowVersion>>) -> bool {
-    version.is_none()
+fn is_none<T: Clone>(value: &Cow<'_, Option<T>>) -> bool {
+    value.is_none()
 }
 
 impl Journal<'_> {
@@ -100,6 +115,7 @@ impl Journal<'_> {
             book: Cow::Owned(self.book.into_owned()),
             standing: Cow::Owned(self.standing.into_owned()),
             overridden: Cow::Owned(self.overridden.into_owned()),
+            released_without_nucleus: Cow::Owned(self.released_without_nucleus.into_owned()),
             clock: self.clock,
             quotas: Cow::Owned(self.quotas.into_owned()),
             stopped: Cow::Owned(self.stopped.into_owned()),

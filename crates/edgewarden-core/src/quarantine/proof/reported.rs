@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::journal::ReleaseWithoutNucleus;
 use super::state::{Phase, State};
 use crate::quarantine::orders::document::{self, Wish};
 use crate::quarantine::orders::order::{Authority, Order, Posture};
@@ -157,6 +158,7 @@ fn status(state: &State) -> Value {
         "faults": if faults.is_empty() { Value::Null } else { json!(faults) },
         "rejected": rejected,
         "overridden": state.overridden.as_ref().map(|o| o.reason.chars().take(MAX_FAULT_TEXT).collect::<String>()),
+        "releasedWithoutNucleus": state.released_without_nucleus.as_ref().map(without_nucleus),
         "rolledBack": state.rolled_back.as_ref().map(|r| r.why.chars().take(MAX_FAULT_TEXT).collect::<String>()),
         "stopped": if state.stopped.is_empty() { Value::Null } else { json!(state.stopped.len()) },
         "blocked": blocked,
@@ -166,6 +168,13 @@ fn status(state: &State) -> Value {
         "changedBy": state.changed_by.as_ref().map(|by| by.chars().take(MAX_FAULT_TEXT).collect::<String>()),
         "severed": if state.severed == 0 { Value::Null } else { json!(state.severed) },
     })
+}
+
+/// When, what and why: which orders first, because the reason may be cut off.
+fn without_nucleus(release: &ReleaseWithoutNucleus) -> String {
+    let ReleaseWithoutNucleus { at, why, orders } = release;
+    let text = format!("{at}: {}: {why}", orders.join(", "));
+    text.chars().take(MAX_FAULT_TEXT).collect()
 }
 
 #[cfg(test)]
@@ -279,6 +288,21 @@ mod tests {
     }
 
     #[test]
+    fn orders_that_ended_for_want_of_a_nucleus_are_named_also_once_they_count_again() {
+        let mut again = state(Phase::Enforced, Posture::Isolate);
+        let said = |state: &State| {
+            reported(state, Some(&json!(true)))["quarantineStatus"]["releasedWithoutNucleus"].clone()
+        };
+        assert_eq!(said(&again), Value::Null);
+        again.released_without_nucleus = Some(ReleaseWithoutNucleus {
+            at: at(),
+            why: "no nucleus".into(),
+            orders: vec!["shadow inc-17".into()],
+        });
+        assert_eq!(said(&again), "2026-01-01T00:00:00Z: shadow inc-17: no nucleus");
+    }
+
+    #[test]
     fn an_isolation_of_another_authority_is_not_hidden() {
         let mut other = state(Phase::Enforced, Posture::Isolate);
         other.orders[0].authority = Authority::Operator;
@@ -326,6 +350,11 @@ mod tests {
             faults,
         }];
         one.uncovered = one.faults.clone();
+        one.released_without_nucleus = Some(ReleaseWithoutNucleus {
+            at: at(),
+            why: "z".repeat(5000),
+            orders: one.faults.clone(),
+        });
         assert!(reported(&one, None).to_string().len() < 2500);
     }
 }

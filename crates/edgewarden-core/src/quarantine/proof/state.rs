@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::journal::OperatorOverride;
+use super::journal::{OperatorOverride, ReleaseWithoutNucleus};
 use super::obstacle::Obstacle;
 use super::standing::RolledBack;
 use crate::document::fault::Fault;
@@ -170,6 +170,9 @@ pub struct State {
     pub rolled_back: Option<RolledBack>,
     /// The operator's override, while it holds.
     pub overridden: Option<OperatorOverride>,
+    /// Orders that ended for want of a nucleus, until shadow or deployment takes an order back, or the operator ends all.
+    #[serde(default)]
+    pub released_without_nucleus: Option<ReleaseWithoutNucleus>,
     /// Stopped processes.
     pub stopped: Vec<StoppedProcess>,
     /// Processes an order named that could not be stopped, with the reason.
