@@ -85,14 +85,8 @@ pub const BENCH_PACKAGES: &[Package] = &[Package {
     reason: "bench traffic compares with it",
 }];
 
-/// What `cargo xtask acceptance` runs, beside the nucleus itself, which no package has.
+/// What `cargo xtask acceptance` runs, beside the nuclei themselves, which no package has.
 pub const ACCEPTANCE_PACKAGES: &[Package] = &[
-    Package {
-        name: "openjdk-17-jre-headless",
-        programs: &["java"],
-        probe: &[],
-        reason: "the classic nucleus is a Java program",
-    },
     Package {
         name: "stunnel4",
         programs: &["stunnel4"],
@@ -112,6 +106,22 @@ pub const ACCEPTANCE_PACKAGES: &[Package] = &[
         reason: "one of its nuclei is behind a proxy",
     },
 ];
+
+/// What the classic nucleus needs beside that.
+pub const CLASSIC_PACKAGES: &[Package] = &[Package {
+    name: "openjdk-17-jre-headless",
+    programs: &["java"],
+    probe: &[],
+    reason: "the classic nucleus is a Java program",
+}];
+
+/// What nucleus lite needs beside that and its own libraries.
+pub const LITE_PACKAGES: &[Package] = &[Package {
+    name: "dbus",
+    programs: &["dbus-daemon"],
+    probe: &[],
+    reason: "lite's daemons ask systemd over it",
+}];
 
 /// A program that cargo builds from crates.io: the distribution has none, or not this version.
 pub struct Tool {
@@ -200,6 +210,8 @@ mod tests {
                 .iter()
                 .chain(BENCH_PACKAGES)
                 .chain(ACCEPTANCE_PACKAGES)
+                .chain(CLASSIC_PACKAGES)
+                .chain(LITE_PACKAGES)
                 .all(|package| !package.programs.is_empty() && !package.reason.is_empty())
         );
     }

@@ -7,6 +7,8 @@ use edgewarden_lab::front::FrontError;
 use edgewarden_lab::site::SiteError;
 use xtask::failure::Failure;
 
+use crate::bed::Kind;
+
 /// What stopped a run or a scenario.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Trouble {
@@ -22,9 +24,17 @@ pub(crate) enum Trouble {
     /// The relay before the broker.
     #[error("the way to the broker could not be changed")]
     Front(#[from] FrontError),
+    /// A nucleus is wanted of which no folder was given.
+    #[error(
+        "--on names a nucleus ({kind:?}) whose folder is not given; --classic or --lite says where it is"
+    )]
+    NoFolder { kind: Kind },
     /// The folder of the nucleus is not what it should be.
     #[error("{folder} holds no classic nucleus: {missing} is missing. CONTRIBUTING.md says where one comes from", folder = folder.display())]
     NoNucleus { folder: PathBuf, missing: &'static str },
+    /// Lite, or what it needs of this machine, is not what it should be.
+    #[error("nucleus lite of {folder} cannot be run: {missing}. CONTRIBUTING.md says where one comes from", folder = folder.display())]
+    NoLite { folder: PathBuf, missing: String },
     /// A file or process.
     #[error("could not {action}")]
     Io {

@@ -3,7 +3,8 @@
 //! In: the nucleus' root folder, with the token that the Cli plugin writes there. Out: the answers. One connection a call:
 //! a nucleus that was away between two calls makes no difference.
 
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use greengrass_ipc::{Client, ClientOptions};
@@ -20,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Whether the nucleus takes connections.
 pub(crate) fn is_up(root: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(root.join("ipc.socket")).is_ok()
+    UnixStream::connect(root.join("ipc.socket")).is_ok()
 }
 
 /// Whether it answers the command line, whose token is written anew at each start.
@@ -28,14 +29,37 @@ pub(crate) fn answers(root: &Path) -> bool {
     is_up(root) && call(root, "ListComponents", json!({})).is_ok()
 }
 
-/// One call.
+/// One call of the command line.
 pub(crate) fn call(root: &Path, operation: &str, request: Value) -> Result<Value, Trouble> {
+    let access = Access {
+        socket: root.join("ipc.socket"),
+        token: token(root)?,
+    };
+    ask(&access, operation, request)
+}
+
+/// How somebody speaks with the nucleus.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    pub(crate) socket: PathBuf,
+    /// What proves who it is.
+    pub(crate) token: String,
+}
+
+impl Access {
+    /// Whether the nucleus takes connections.
+    pub(crate) fn is_up(&self) -> bool {
+        UnixStream::connect(&self.socket).is_ok()
+    }
+}
+
+/// One call.
+pub(crate) fn ask(access: &Access, operation: &str, request: Value) -> Result<Value, Trouble> {
     let failed = |answer: String| Trouble::Nucleus {
         operation: operation.to_owned(),
         answer,
     };
-    let token = token(root)?;
-    let mut options = ClientOptions::new(root.join("ipc.socket"), token);
+    let mut options = ClientOptions::new(access.socket.clone(), access.token.clone());
     options.request_timeout = CALL_LIMIT;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

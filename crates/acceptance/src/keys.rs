@@ -8,7 +8,7 @@ use std::process::Command;
 use xtask::workspace;
 
 use crate::error::{Trouble, io};
-use crate::own_files::ENDPOINT;
+use crate::own_files::{CREDENTIALS, ENDPOINT};
 
 /// Longer than any run, and useless soon after.
 const DAYS: &str = "1";
@@ -51,7 +51,7 @@ impl Keys {
         let extensions = format!("{name}.ext");
         workspace::write(
             &self.folder.join(&extensions),
-            &format!("subjectAltName=DNS:{host}\n"),
+            &format!("subjectAltName=DNS:{host},DNS:{CREDENTIALS}\n"),
         )?;
         self.openssl(&[
             "req",
@@ -95,6 +95,10 @@ impl Keys {
         Err(io(format!("run openssl {}", arguments.join(" ")))(
             std::io::Error::other(errors),
         ))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn authority(&self) -> PathBuf {

@@ -1,12 +1,12 @@
-//! `cargo xtask acceptance`: the agent on a real classic nucleus, beside the stand-in.
+//! `cargo xtask acceptance`: the agent on real nuclei, classic and lite, beside the stand-in.
 //!
-//! In: a folder with the nucleus (CONTRIBUTING.md says where one comes from), what `cargo xtask package` builds. Out: a
+//! In: a folder with a nucleus (CONTRIBUTING.md says where one comes from), what `cargo xtask package` builds. Out: a
 //! Markdown table, one scenario and round trip a row; the exit code says whether every row held.
 //!
 //! ```text
 //! scenarios    what is shown                      table     rows and verdicts
 //! scene        the verbs scenarios are made of    prober    whether a way that no lifeline covers is open
-//! bed          stand-in or real nucleus, broker, TLS, the way in between
+//! bed          stand-in, classic nucleus or lite, broker, TLS, the way in between
 //! chaos        minutes of random faults
 //! ```
 //!
@@ -30,14 +30,14 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use edgewarden_lab::error_text;
 use edgewarden_lab::site::{IN_LAB, enter_or_reexec};
 use serde_json::json;
-use xtask::packages::{ACCEPTANCE_PACKAGES, PACKAGES};
+use xtask::packages::{ACCEPTANCE_PACKAGES, CLASSIC_PACKAGES, LITE_PACKAGES, PACKAGES};
 use xtask::{run, setup, workspace};
 
-use bed::{Bed, COMPONENT, Kind, Real, Setup, StandIn};
+use bed::{Bed, COMPONENT, Kind, Lite, Real, Setup, StandIn};
 use error::Trouble;
 use prober::Book;
 use scenarios::Scenario;
@@ -48,12 +48,16 @@ use table::{Cell, Table};
 #[command(
     name = "acceptance",
     bin_name = "cargo xtask acceptance",
-    about = "Show the agent on a real classic nucleus; not part of CI"
+    about = "Show the agent on real nuclei; not part of CI",
+    group(ArgGroup::new("nuclei").required(true).multiple(true).args(["classic", "lite"]))
 )]
 struct Arguments {
     /// Folder with nucleus/lib/Greengrass.jar and CliServer.jar
     #[arg(long, value_name = "FOLDER")]
-    classic: PathBuf,
+    classic: Option<PathBuf>,
+    /// Folder as `DESTDIR=FOLDER cmake --install` writes it for the prefix /usr
+    #[arg(long, value_name = "FOLDER")]
+    lite: Option<PathBuf>,
     /// Round trips between nucleus and broker, in milliseconds
     #[arg(
         long,
@@ -69,13 +73,13 @@ struct Arguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     times: u32,
     /// Only this nucleus
-    #[arg(long, value_name = "stand-in|real", value_parser = kind)]
+    #[arg(long, value_name = "stand-in|real|lite", value_parser = kind)]
     on: Option<Kind>,
     /// Another folder as `cargo xtask package` fills it, e.g. an older version's
     #[arg(long, value_name = "FOLDER")]
     artifacts: Option<PathBuf>,
-    /// Instead of the scenarios: so many minutes of random faults on the real nucleus
-    #[arg(long, value_name = "MINUTES")]
+    /// Instead of the scenarios: so many minutes of random faults on the classic nucleus
+    #[arg(long, value_name = "MINUTES", requires = "classic")]
     chaos: Option<u64>,
     /// Seed of the faults; a run prints its own
     #[arg(long)]
@@ -89,7 +93,8 @@ fn kind(text: &str) -> Result<Kind, String> {
     match text {
         "stand-in" => Ok(Kind::StandIn),
         "real" => Ok(Kind::Real),
-        _ => Err("neither `stand-in` nor `real`".to_owned()),
+        "lite" => Ok(Kind::Lite),
+        _ => Err("none of `stand-in`, `real`, `lite`".to_owned()),
     }
 }
 
@@ -116,14 +121,15 @@ fn accept(arguments: &Arguments) -> Result<bool, Trouble> {
         .unwrap_or_else(|| workspace::target().join("acceptance"));
     own_files::mount_over(&folder.join("etc"))?;
     if let Some(minutes) = arguments.chaos {
-        let setup = setup_of(arguments, &folder.join("chaos"))?;
+        let setup = setup_of(Kind::Real, arguments, &folder.join("chaos"))?;
         let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
         return chaos::run(setup, Duration::from_secs(60 * minutes), seed);
     }
     let mut table = Table::default();
     let began = Instant::now();
-    for kind in [Kind::StandIn, Kind::Real] {
-        if arguments.on.is_none_or(|only| only == kind) {
+    for kind in [Kind::StandIn, Kind::Real, Kind::Lite] {
+        let is_there = kind == Kind::StandIn || nucleus_folder(kind, arguments).is_some();
+        if is_there && arguments.on.is_none_or(|only| only == kind) {
             on_one(kind, arguments, &folder, &mut table)?;
         }
     }
@@ -134,14 +140,32 @@ fn accept(arguments: &Arguments) -> Result<bool, Trouble> {
 
 /// What must be there, while there is a network to get it from.
 fn prepare(arguments: &Arguments) -> Result<(), Trouble> {
-    for missing in ["nucleus/lib/Greengrass.jar", "CliServer.jar"] {
-        if !arguments.classic.join(missing).is_file() {
-            let folder = arguments.classic.clone();
-            return Err(Trouble::NoNucleus { folder, missing });
+    match arguments.on {
+        Some(kind) if kind != Kind::StandIn && nucleus_folder(kind, arguments).is_none() => {
+            return Err(Trouble::NoFolder { kind });
+        }
+        _ => {}
+    }
+    if let Some(classic) = &arguments.classic {
+        for missing in ["nucleus/lib/Greengrass.jar", "CliServer.jar"] {
+            if !classic.join(missing).is_file() {
+                let folder = classic.clone();
+                return Err(Trouble::NoNucleus { folder, missing });
+            }
         }
     }
     setup::ensure(PACKAGES)?;
     setup::ensure(ACCEPTANCE_PACKAGES)?;
+    if arguments.classic.is_some() {
+        setup::ensure(CLASSIC_PACKAGES)?;
+    }
+    if let Some(lite) = &arguments.lite {
+        setup::ensure(LITE_PACKAGES)?;
+        if let Some(missing) = bed::missing_of_lite(lite) {
+            let folder = lite.clone();
+            return Err(Trouble::NoLite { folder, missing });
+        }
+    }
     run::run(&mut workspace::cargo(&[
         "build",
         "--locked",
@@ -155,7 +179,16 @@ fn prepare(arguments: &Arguments) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn setup_of(arguments: &Arguments, folder: &Path) -> Result<Setup, Trouble> {
+/// The folder of a nucleus; the stand-in has none.
+fn nucleus_folder(kind: Kind, arguments: &Arguments) -> Option<&PathBuf> {
+    match kind {
+        Kind::StandIn => None,
+        Kind::Real => arguments.classic.as_ref(),
+        Kind::Lite => arguments.lite.as_ref(),
+    }
+}
+
+fn setup_of(kind: Kind, arguments: &Arguments, folder: &Path) -> Result<Setup, Trouble> {
     let whole = |path: &Path| {
         path.canonicalize()
             .map_err(error::io(format!("find {}", path.display())))
@@ -165,7 +198,10 @@ fn setup_of(arguments: &Arguments, folder: &Path) -> Result<Setup, Trouble> {
         .clone()
         .unwrap_or_else(|| workspace::root().join("artifacts"));
     Ok(Setup {
-        classic: whole(&arguments.classic)?,
+        nucleus_folder: nucleus_folder(kind, arguments)
+            .map(|path| whole(path))
+            .transpose()?
+            .unwrap_or_default(),
         artifacts: whole(&artifacts)?,
         folder: folder.to_owned(),
         user: "root:root".to_owned(),
@@ -186,7 +222,8 @@ fn on_one(kind: Kind, arguments: &Arguments, folder: &Path, table: &mut Table) -
             arguments.only.as_ref().is_none_or(is)
         })
         .partition(|(_, scenario)| scenario.own.is_some());
-    let setup = setup_of(arguments, &folder.join("real"))?;
+    let own_folder = if kind == Kind::Lite { "lite" } else { "real" };
+    let setup = setup_of(kind, arguments, &folder.join(own_folder))?;
     if !shared.is_empty() {
         let mut bed = make_bed(kind, setup.clone())?;
         for (index, scenario) in shared {
@@ -217,6 +254,7 @@ fn make_bed(kind: Kind, setup: Setup) -> Result<Box<dyn Bed>, Trouble> {
     let book = Arc::new(Mutex::new(Book::default()));
     Ok(match kind {
         Kind::Real => Box::new(Real::start(setup, book)?),
+        Kind::Lite => Box::new(Lite::start(setup, book)?),
         Kind::StandIn => {
             let name = format!("recipes/{COMPONENT}-{}.yaml", workspace::version()?);
             let program = bed::packaged_program(&setup.artifacts)?;

@@ -13,6 +13,8 @@ use crate::error::{Trouble, io};
 
 /// The endpoint's name, which the broker's certificate carries.
 pub(crate) const ENDPOINT: &str = "iot.lab";
+/// The name of the endpoint for credentials.
+pub(crate) const CREDENTIALS: &str = "cred.lab";
 /// The default user of the usual installation.
 pub(crate) const COMPONENT_USER: &str = "ggc_user";
 /// Its group.
@@ -74,7 +76,7 @@ pub(crate) fn know_endpoint(known: bool) -> Result<(), Trouble> {
 }
 
 fn endpoint_line() -> String {
-    format!("{INTERNET_V4} {ENDPOINT} cred.lab\n")
+    format!("{INTERNET_V4} {ENDPOINT} {CREDENTIALS}\n")
 }
 
 fn machine(name: &str) -> Result<String, Trouble> {

@@ -9,7 +9,7 @@ use edgewarden_lab::site::wait_until;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::bed::{Bed, PATIENCE, Real};
+use crate::bed::{Bed, Lite, PATIENCE, Real};
 use crate::error::Trouble;
 use crate::processes;
 
@@ -167,12 +167,14 @@ impl Scene<'_> {
         None
     }
 
-    /// The real nucleus, for what the stand-in is not asked.
+    /// The classic nucleus, for what the others are not asked.
     pub(crate) fn real(&mut self) -> Result<&mut Real, Trouble> {
-        self.bed.real().ok_or_else(|| Trouble::Nucleus {
-            operation: "what only the real one is asked".to_owned(),
-            answer: "this is the stand-in".to_owned(),
-        })
+        self.bed.real().ok_or_else(|| another("the classic nucleus"))
+    }
+
+    /// Lite, for what the others are not asked.
+    pub(crate) fn lite(&mut self) -> Result<&mut Lite, Trouble> {
+        self.bed.lite().ok_or_else(|| another("nucleus lite"))
     }
 
     /// The agent that runs; waits for it.
@@ -225,5 +227,12 @@ impl Scene<'_> {
             operation: format!("edgewarden {}", arguments.join(" ")),
             answer: errors.trim().to_owned(),
         })
+    }
+}
+
+fn another(wanted: &str) -> Trouble {
+    Trouble::Nucleus {
+        operation: format!("what only {wanted} is asked"),
+        answer: "this is another one".to_owned(),
     }
 }

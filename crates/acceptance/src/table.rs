@@ -1,4 +1,4 @@
-//! The table at the end: scenario, round trip, stand-in, real, ever open.
+//! The table at the end: scenario, round trip, stand-in, real, lite, ever open.
 //!
 //! In: what each scenario saw on each nucleus. Out: Markdown, and whether everything held. What did not hold is bold.
 
@@ -113,7 +113,7 @@ impl Table {
 
     /// Markdown.
     pub(crate) fn markdown(&self, scenarios: &[Scenario]) -> String {
-        let mut text = "| fact | scenario | round trip | limit | stand-in | real | ever open | SIGKILL |\n|---|---|---|---|---|---|---|---|\n".to_owned();
+        let mut text = "| fact | scenario | round trip | limit | stand-in | real | lite | ever open | SIGKILL |\n|---|---|---|---|---|---|---|---|---|\n".to_owned();
         for ((index, round_trip), cells) in &self.rows {
             let scenario = &scenarios[*index];
             let cell = |kind| cells.get(&kind).map_or_else(|| "-".to_owned(), Cell::text);
@@ -126,12 +126,13 @@ impl Table {
                 round_trip.map_or_else(|| "-".to_owned(), |time| format!("{} ms", time.as_millis()));
             let _ = writeln!(
                 text,
-                "| {} | {} | {round_trip} | {:.1} s | {} | {} | {} | {} |",
+                "| {} | {} | {round_trip} | {:.1} s | {} | {} | {} | {} | {} |",
                 scenario.fact,
                 scenario.name,
                 limit.as_secs_f64(),
                 cell(Kind::StandIn),
                 cell(Kind::Real),
+                cell(Kind::Lite),
                 sum(|cell| cell.breaches),
                 sum(|cell| cell.kills),
             );

@@ -1,20 +1,26 @@
 //! What a scenario acts on: the agent on a nucleus, with the cloud behind a way that can be changed.
 //!
-//! In: [`StandIn`] or [`Real`]. Out: the same verbs for both, so that one scenario shows what each does.
+//! In: [`StandIn`], [`Real`] or [`Lite`]. Out: the same verbs for all, so that one scenario shows what each does.
 
+mod lite;
+mod machine;
 mod real;
 mod services;
 mod stand_in;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use edgewarden_lab::front::Front;
 use edgewarden_lab::site::{Ns, Running, Site, wait_until};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use xtask::workspace;
 
-pub(crate) use real::{Real, Setup};
+pub(crate) use lite::{Lite, unit as lite_unit};
+pub(crate) use machine::missing_of_lite;
+pub(crate) use real::Real;
 pub(crate) use services::PROXY_PORT;
 pub(crate) use stand_in::StandIn;
 
@@ -24,7 +30,7 @@ use crate::prober::Prober;
 use crate::processes;
 
 /// The component.
-pub(crate) const COMPONENT: &str = xtask::workspace::COMPONENT;
+pub(crate) const COMPONENT: &str = workspace::COMPONENT;
 /// How long something that must come before a scenario can begin may take, on a machine that does other things too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,12 +38,33 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     StandIn,
+    /// The classic one.
     Real,
+    Lite,
+}
+
+/// What the nucleus is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Where it is: with `nucleus/lib/Greengrass.jar` and `CliServer.jar`, or a tree as lite's `cmake --install` writes it.
+    pub(crate) nucleus_folder: PathBuf,
+    /// What `cargo xtask package` laid out.
+    pub(crate) artifacts: PathBuf,
+    /// Where everything of the run goes.
+    pub(crate) folder: PathBuf,
+    /// Default user of components, USER:GROUP.
+    pub(crate) user: String,
+    /// Merged into the nucleus' own configuration.
+    pub(crate) nucleus: Value,
+    /// Whether the agent is deployed at the beginning.
+    pub(crate) deployed: bool,
+    /// Whether a proxy runs.
+    pub(crate) proxy: bool,
 }
 
 /// The program among artifacts as `cargo xtask package` lays them out.
 pub(crate) fn packaged_program(artifacts: &Path) -> Result<PathBuf, Trouble> {
-    let folder = artifacts.join(COMPONENT).join(xtask::workspace::version()?);
+    let folder = artifacts.join(COMPONENT).join(workspace::version()?);
     let entries = std::fs::read_dir(&folder).map_err(io(format!("list {}", folder.display())))?;
     let mut programs = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -65,11 +92,66 @@ fn wait_for_cloud(cloud: &Running, before: usize) -> Result<(), Trouble> {
     })
 }
 
+/// Puts the keys of `more` into `document`, objects within objects too.
+pub(crate) fn merge(document: &mut Value, more: &Value) {
+    match (document, more) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (place, value) => place.clone_from(value),
+    }
+}
+
+/// Removes a folder, if it is there.
+fn clear(folder: &Path) -> Result<(), Trouble> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).map_err(workspace::file("clear", folder))?;
+    }
+    Ok(())
+}
+
+/// Ends everything of the gateway at once, as a power cut does.
+fn end_processes() -> Result<(), Trouble> {
+    let what = "the end of the gateway's processes";
+    let ended = wait_until(PATIENCE, what, || {
+        let left = processes::of_gateway();
+        for process in &left {
+            let _ = processes::signal(process.pid, Signal::SIGKILL);
+        }
+        left.is_empty()
+    });
+    ended.map_err(|_| Trouble::Late {
+        what: what.to_owned(),
+        seconds: PATIENCE.as_secs(),
+    })
+}
+
+/// Takes every rule out of the gateway's kernel.
+fn clear_rules(site: &Site) -> Result<(), Trouble> {
+    site.run_in(Ns::Gateway, || {
+        Command::new("/usr/sbin/nft").args(["flush", "ruleset"]).status()
+    })?
+    .map(drop)
+    .map_err(io("clear the gateway's rules"))
+}
+
+/// Exit code, output, errors.
+fn told(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
 /// The agent on a nucleus.
 pub(crate) trait Bed {
     fn kind(&self) -> Kind;
-    /// The real one, for what the stand-in is not asked.
+    /// The classic one, for what the others are not asked.
     fn real(&mut self) -> Option<&mut Real> {
+        None
+    }
+    /// Lite, for what the others are not asked.
+    fn lite(&mut self) -> Option<&mut Lite> {
         None
     }
     fn site(&self) -> &Site;
@@ -91,6 +173,13 @@ pub(crate) trait Bed {
     fn interface_is_up(&self) -> bool;
     /// Merges into the component's configuration by a deployment, and waits for its end.
     fn configure(&mut self, merge: &Value) -> Result<(), Trouble>;
+    /// Deploys what `cargo xtask package` built; gives the nucleus' word on it, SUCCEEDED or FAILED.
+    fn deploy_agent(&mut self) -> Result<String, Trouble> {
+        Err(Trouble::Nucleus {
+            operation: "a deployment of the package".to_owned(),
+            answer: "the stand-in begins with the agent".to_owned(),
+        })
+    }
     /// Stops the component in order and starts it again; deaths before that no longer count.
     fn restart_component(&mut self) -> Result<(), Trouble>;
     /// The broker ends without a word.
@@ -125,8 +214,16 @@ pub(crate) trait Bed {
             .site()
             .run_in(Ns::Gateway, || Command::new(&program).args(arguments).output())?
             .map_err(io(format!("start {}", program.display())))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+        Ok(told(&output))
+    }
+
+    /// The way as it was at the beginning, and no order in the shadow.
+    fn forget_orders(&self) -> Result<(), Trouble> {
+        self.way().delay(Duration::ZERO)?;
+        self.way().black_hole(false)?;
+        self.policy().deny([])?;
+        let topic = format!("$aws/things/{}/shadow/delete", self.thing());
+        self.publish(&topic, "{}").map(drop)
     }
 
     /// `edgewarden status --json`; null while nobody answers.

@@ -7,48 +7,28 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use edgewarden_lab::front::Front;
 use edgewarden_lab::site::{Ns, Running, Site, SpawnSpec, wait_until};
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use xtask::{run, workspace};
 
-use super::services::{self, PLAIN_PORT, Services};
-use super::{Bed, COMPONENT, Kind, PATIENCE, connected, packaged_program, wait_for_cloud};
-use crate::error::{Trouble, io};
+use super::services::{PLAIN_PORT, Services, THING};
+use super::{
+    Bed, COMPONENT, Kind, PATIENCE, Setup, clear, clear_rules, end_processes, merge, packaged_program,
+};
+use crate::error::Trouble;
 use crate::ipc;
 use crate::keys::Keys;
-use crate::own_files::ENDPOINT;
+use crate::own_files::{CREDENTIALS, ENDPOINT};
 use crate::prober::{Book, Prober};
 use crate::processes;
 
-const THING: &str = "gateway";
 /// Where the agent keeps its state, and where its socket is; both are the lab's own here.
 const STATE: &str = "/var/lib/edgewarden";
 const RUN: &str = "/run/edgewarden";
 /// What the nucleus writes when a process outlived SIGTERM.
 const KILLED: &str = "did not respond to interruption within timeout";
-
-/// What the nucleus is made of.
-#[derive(Clone, Debug)]
-pub(crate) struct Setup {
-    /// Folder with `nucleus/lib/Greengrass.jar` and `CliServer.jar`.
-    pub(crate) classic: PathBuf,
-    /// What `cargo xtask package` laid out.
-    pub(crate) artifacts: PathBuf,
-    /// Where everything of the run goes.
-    pub(crate) folder: PathBuf,
-    /// Default user of components, USER:GROUP.
-    pub(crate) user: String,
-    /// Merged into the nucleus' own configuration.
-    pub(crate) nucleus: Value,
-    /// Whether the agent is deployed at the beginning.
-    pub(crate) deployed: bool,
-    /// Whether a proxy runs.
-    pub(crate) proxy: bool,
-}
 
 /// A real nucleus.
 #[derive(Debug)]
@@ -68,9 +48,7 @@ impl Real {
     /// Sets it up and starts it.
     pub(crate) fn start(setup: Setup, book: Arc<Mutex<Book>>) -> Result<Self, Trouble> {
         let folder = &setup.folder;
-        if folder.exists() {
-            std::fs::remove_dir_all(folder).map_err(workspace::file("clear", folder))?;
-        }
+        clear(folder)?;
         workspace::make_folder(folder)?;
         let keys = Keys::make(&folder.join("keys"))?;
         let site = Site::new()?;
@@ -99,7 +77,7 @@ impl Real {
     fn set_up(&mut self) -> Result<(), Trouble> {
         clear_state()?;
         let folder = &self.setup.folder;
-        let jar = |name: &str| self.setup.classic.join(name).display().to_string();
+        let jar = |name: &str| self.setup.nucleus_folder.join(name).display().to_string();
         let mut spec = SpawnSpec::new("java", folder.join("first.log"));
         spec.args = [
             "-Dlog.store=FILE".to_owned(),
@@ -162,12 +140,6 @@ impl Real {
             .map_err(|_| self.late("the nucleus"))
     }
 
-    /// Deploys what `cargo xtask package` built; gives the nucleus' word on it.
-    pub(crate) fn deploy_agent(&self) -> Result<String, Trouble> {
-        let request = self.request(&json!({"rootComponentVersionsToAdd": {COMPONENT: self.version}}));
-        ipc::deploy(&self.root(), request)
-    }
-
     /// A deployment with the recipes and artifacts of the package; `more` says what of, and what else.
     pub(crate) fn request(&self, more: &Value) -> Value {
         let mut request = json!({
@@ -186,14 +158,7 @@ impl Real {
     /// Ends everything of the gateway at once, as a power cut does.
     fn stop(&mut self) -> Result<(), Trouble> {
         self.loader = None;
-        let killed = wait_until(PATIENCE, "the end of the gateway's processes", || {
-            let left = processes::of_gateway();
-            for process in &left {
-                let _ = processes::signal(process.pid, Signal::SIGKILL);
-            }
-            left.is_empty()
-        });
-        killed.map_err(|_| self.late("the end of the gateway's processes"))
+        end_processes()
     }
 
     /// Whether the broker runs.
@@ -292,6 +257,11 @@ impl Bed for Real {
         }
     }
 
+    fn deploy_agent(&mut self) -> Result<String, Trouble> {
+        let request = self.request(&json!({"rootComponentVersionsToAdd": {COMPONENT: self.version}}));
+        ipc::deploy(&self.root(), request)
+    }
+
     fn restart_component(&mut self) -> Result<(), Trouble> {
         ipc::call(
             &self.root(),
@@ -302,19 +272,11 @@ impl Bed for Real {
     }
 
     fn kill_broker(&mut self) -> Result<(), Trouble> {
-        self.services.broker.kill9()?;
-        Ok(())
+        self.services.kill_broker()
     }
 
     fn start_broker(&mut self, forget: bool) -> Result<(), Trouble> {
-        let memory = services::memory(&self.setup.folder);
-        if forget {
-            std::fs::remove_dir_all(&memory).map_err(workspace::file("clear", &memory))?;
-            workspace::make_folder(&memory)?;
-        }
-        let before = connected(&self.services.cloud);
-        self.services.broker.restart()?;
-        wait_for_cloud(&self.services.cloud, before)
+        self.services.start_broker(&self.setup.folder, forget)
     }
 
     fn fresh(&mut self) -> Result<(), Trouble> {
@@ -324,15 +286,8 @@ impl Bed for Real {
         clear_state()?;
         copy(&self.template(), &self.root())?;
         copy(&self.template().with_extension("state"), Path::new(STATE))?;
-        self.site
-            .run_in(Ns::Gateway, || {
-                Command::new("/usr/sbin/nft").args(["flush", "ruleset"]).status()
-            })?
-            .map_err(io("clear the gateway's rules"))?;
-        self.way().delay(Duration::ZERO)?;
-        self.way().black_hole(false)?;
-        self.policy().deny([])?;
-        self.publish(&format!("$aws/things/{THING}/shadow/delete"), "{}")?;
+        clear_rules(&self.site)?;
+        self.forget_orders()?;
         self.run_loader()?;
         self.wait_up()
     }
@@ -349,7 +304,7 @@ impl Bed for Real {
 /// What the nucleus is told before its first start.
 fn first_configuration(setup: &Setup, keys: &Keys) -> Value {
     let mut own = json!({
-        "awsRegion": "eu-central-1", "iotDataEndpoint": ENDPOINT, "iotCredEndpoint": "cred.lab", "iotRoleAlias": "none",
+        "awsRegion": "eu-central-1", "iotDataEndpoint": ENDPOINT, "iotCredEndpoint": CREDENTIALS, "iotRoleAlias": "none",
         "greengrassDataPlaneEndpoint": "iotdata", "mqtt": {"port": 8883},
         "runWithDefault": {"posixUser": setup.user}, "deploymentPollingFrequencySeconds": 1,
         "logging": {"level": "INFO"},
@@ -364,32 +319,13 @@ fn first_configuration(setup: &Setup, keys: &Keys) -> Value {
     })
 }
 
-/// Puts the keys of `more` into `document`, objects within objects too.
-pub(crate) fn merge(document: &mut Value, more: &Value) {
-    match (document, more) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (place, value) => place.clone_from(value),
-    }
-}
-
 /// Replaces a folder by a copy of another, owners and modes included.
 fn copy(from: &Path, to: &Path) -> Result<(), Trouble> {
-    if to.exists() {
-        std::fs::remove_dir_all(to).map_err(workspace::file("clear", to))?;
-    }
+    clear(to)?;
     run::run(Command::new("cp").arg("-a").arg(from).arg(to))?;
     Ok(())
 }
 
 fn clear_state() -> Result<(), Trouble> {
-    for folder in [STATE, RUN].map(Path::new) {
-        if folder.exists() {
-            std::fs::remove_dir_all(folder).map_err(workspace::file("clear", folder))?;
-        }
-    }
-    Ok(())
+    [STATE, RUN].map(Path::new).into_iter().try_for_each(clear)
 }

@@ -1,4 +1,4 @@
-//! What the real nucleus finds in the internet: the endpoint with TLS, a way to it that can be changed, the cloud.
+//! What a real nucleus, classic or lite, finds in the internet: the endpoint with TLS, a way to it that can be changed, the cloud.
 //!
 //! ```text
 //! nucleus ── TLS ──► way (delay, hole, cut) ──► stunnel ──► policy (reads, denies) ──► mosquitto ◄── cloud
@@ -14,15 +14,19 @@ use edgewarden_lab::front::Front;
 use edgewarden_lab::site::{BROKER_PORT, INTERNET_V4, Ns, Running, Site, SpawnSpec, lab_program};
 use xtask::workspace;
 
-use super::PATIENCE;
+use super::{PATIENCE, clear, connected, wait_for_cloud};
 use crate::error::Trouble;
 use crate::keys::Keys;
 
+/// The device's name in the cloud.
+pub(crate) const THING: &str = "gateway";
 /// Where mosquitto listens, without TLS, for the cloud and the relay.
 pub(crate) const PLAIN_PORT: u16 = 1_883;
 const POLICY_PORT: u16 = 1_884;
 /// Where the proxy listens.
 pub(crate) const PROXY_PORT: u16 = 3_128;
+/// Credentials, and what lite asks about its groups.
+const HTTPS_PORTS: [u16; 2] = [443, 8_443];
 const TLS_PORT: u16 = 18_883;
 
 /// The running services; they end when dropped, the nearest to the nucleus first.
@@ -73,6 +77,24 @@ impl Services {
             _proxy: with_proxy.then(|| proxy(site, folder)).transpose()?,
         })
     }
+
+    /// The broker ends without a word.
+    pub(crate) fn kill_broker(&mut self) -> Result<(), Trouble> {
+        self.broker.kill9()?;
+        Ok(())
+    }
+
+    /// It comes back, and the cloud's services with it; `folder` is that of [`Services::start`].
+    pub(crate) fn start_broker(&mut self, folder: &Path, forget: bool) -> Result<(), Trouble> {
+        if forget {
+            let memory = memory(folder);
+            clear(&memory)?;
+            workspace::make_folder(&memory)?;
+        }
+        let before = connected(&self.cloud);
+        self.broker.restart()?;
+        wait_for_cloud(&self.cloud, before)
+    }
 }
 
 /// Sessions outlive a connection and, by persistence, the broker, as they do in AWS IoT.
@@ -93,7 +115,7 @@ fn broker(site: &Site, folder: &Path) -> Result<Running, Trouble> {
 }
 
 /// Where the broker remembers sessions.
-pub(crate) fn memory(folder: &Path) -> std::path::PathBuf {
+fn memory(folder: &Path) -> std::path::PathBuf {
     folder.join("broker")
 }
 
@@ -112,6 +134,29 @@ fn tls(site: &Site, folder: &Path, keys: &Keys) -> Result<Running, Trouble> {
     let mut spec = SpawnSpec::new("/usr/bin/stunnel4", folder.join("stunnel.log"));
     spec.args = vec![file.into()];
     spec.ready_port = Some(TLS_PORT);
+    Ok(site.spawn_with(Ns::Internet, spec)?)
+}
+
+/// Answers every request of HTTPS at the two ports of lite's deployments with 404, as for a role and groups that are not
+/// there: of a port that is closed, lite asks again and again, half a minute long in each deployment.
+pub(crate) fn https_without_content(site: &Site, folder: &Path, keys: &Keys) -> Result<Running, Trouble> {
+    let answer = "read line; printf 'HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n'";
+    let script = folder.join("https.sh");
+    workspace::write(&script, answer)?;
+    let mut text = "foreground = yes\npid =\nsyslog = no\ndebug = 4\n".to_owned();
+    for port in HTTPS_PORTS {
+        text += &format!(
+            "[https{port}]\naccept = {INTERNET_V4}:{port}\ncert = {}\nkey = {}\nexec = /bin/sh\nexecArgs = sh {}\n\
+             TIMEOUTclose = 0\n",
+            keys.certificate("endpoint").display(),
+            keys.key("endpoint").display(),
+            script.display(),
+        );
+    }
+    let file = folder.join("https.conf");
+    workspace::write(&file, &text)?;
+    let mut spec = SpawnSpec::new("/usr/bin/stunnel4", folder.join("https.log"));
+    spec.args = vec![file.into()];
     Ok(site.spawn_with(Ns::Internet, spec)?)
 }
 

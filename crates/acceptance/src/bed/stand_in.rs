@@ -9,8 +9,7 @@ use edgewarden_lab::site::{BROKER_PORT, Site, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions, THING};
 use serde_json::{Value, json};
 
-use super::real::merge;
-use super::{Bed, Kind, PATIENCE, connected, wait_for_cloud};
+use super::{Bed, Kind, PATIENCE, connected, merge, wait_for_cloud};
 use crate::error::Trouble;
 use crate::prober::{Book, Prober};
 

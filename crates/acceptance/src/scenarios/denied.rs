@@ -30,7 +30,7 @@ pub(super) fn topic(scene: &mut Scene<'_>, filter: &str) -> Result<Seen, Trouble
 /// Denies reports before the first deployment: the first one is asked for at once, later ones only come every five minutes.
 pub(super) fn reports(scene: &mut Scene<'_>, filter: &str) -> Result<Seen, Trouble> {
     scene.bed.policy().deny([filter])?;
-    scene.real()?.deploy_agent()?;
+    scene.bed.deploy_agent()?;
     scene.wait("the agent's channel", PATIENCE, |bed| bed.channel_works())?;
     // Refused where the agent has sent one by itself, which serves as well.
     let _ = scene.command(&["report", "send"]);

@@ -31,7 +31,7 @@ pub(super) fn empty(setup: &mut Setup) {
 /// From the deployment's end until the agent says that its channel works.
 pub(super) fn first_deployment(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     let began = Instant::now();
-    let word = scene.real()?.deploy_agent()?;
+    let word = scene.bed.deploy_agent()?;
     let deployed = Instant::now();
     scene.wait("the agent's channel", PATIENCE, |bed| bed.channel_works())?;
     Ok(Seen::times([Some(deployed.elapsed())])
