@@ -47,27 +47,10 @@ pub(super) fn first_deployment(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
 pub(super) fn first_rolled_back(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
     scene.bed.desire(&json!({"quarantine": true}))?;
     let both = failing(scene)?;
-    let root = scene.real()?.root();
-    let began = Instant::now();
-    let (word, closed) = std::thread::scope(|scope| {
-        let deployment = scope.spawn(|| ipc::deploy(&root, both));
-        // While the other component is still being tried.
-        let closed = scene.closed_since(began);
-        if closed.is_some() {
-            scene.bed.prober().guard();
-        }
-        let word = deployment
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (word, closed)
-    });
-    let word = word?;
+    let (word, closed) = rolled_back(scene, both)?;
     let rolled_back = word == "FAILED";
     if closed.is_none() {
-        return Ok(Seen::default().fault(
-            true,
-            format!("the device was never isolated; the deployment {word}"),
-        ));
+        return Ok(never_isolated(&word));
     }
     scene.pass(WATCHED)?;
     let left = processes::of_gateway()
@@ -97,6 +80,51 @@ pub(super) fn first_rolled_back(scene: &mut Scene<'_>) -> Result<Seen, Trouble> 
     Ok(Seen::times([by_shadow.or(by_operator)])
         .fault(!rolled_back, format!("the deployment {word}"))
         .note(note))
+}
+
+/// Deploys until the end; the nucleus' word, and when the way closed meanwhile: the other component is still being tried then.
+fn rolled_back(scene: &mut Scene<'_>, request: Value) -> Result<(String, Option<Duration>), Trouble> {
+    let root = scene.real()?.root();
+    let began = Instant::now();
+    let (word, closed) = std::thread::scope(|scope| {
+        let deployment = scope.spawn(|| ipc::deploy(&root, request));
+        let closed = scene.closed_since(began);
+        if closed.is_some() {
+            scene.bed.prober().guard();
+        }
+        let word = deployment
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (word, closed)
+    });
+    Ok((word?, closed))
+}
+
+fn never_isolated(word: &str) -> Seen {
+    Seen::default().fault(
+        true,
+        format!("the device was never isolated; the deployment {word}"),
+    )
+}
+
+/// The first deployment orders isolation itself, fails with another component's and is rolled back: nobody has taken the order
+/// back by that. Then the operator does.
+pub(super) fn order_rolled_back(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    let mut both = failing(scene)?;
+    both["componentToConfiguration"] = json!({COMPONENT: {"MERGE": {"quarantine": true}}});
+    let (word, closed) = rolled_back(scene, both)?;
+    if closed.is_none() {
+        return Ok(never_isolated(&word));
+    }
+    scene.pass(WATCHED)?;
+    let stays = scene.bed.prober().is_closed();
+    scene.bed.prober().unguard();
+    let began = Instant::now();
+    scene.command(&["release", "--override", "--reason", "acceptance"])?;
+    let open = scene.open_since(began);
+    Ok(Seen::times([open])
+        .fault(word != "FAILED", format!("the deployment {word}"))
+        .fault(!stays, "the rollback ended the order"))
 }
 
 /// Recipes and artifacts with one more component, which fails; the request that deploys both.

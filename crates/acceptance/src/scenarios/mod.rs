@@ -366,6 +366,15 @@ pub(crate) const ALL: &[Scenario] = &[
         own: Some(installs::empty),
     },
     Scenario {
+        name: "first deployment, which orders isolation, rolled back: stays isolated; then release at the device",
+        fact: "C5",
+        limit: LINK_BACK,
+        every_round_trip: false,
+        beds: REAL,
+        run: installs::order_rolled_back,
+        own: Some(installs::empty),
+    },
+    Scenario {
         name: "component user changes the artifact: is its program run as root?",
         fact: "C6",
         limit: LINK_BACK,
