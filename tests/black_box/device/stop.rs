@@ -13,9 +13,7 @@ use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use serde_json::{Value, json};
 
 use crate::common::agent::{restart_as, restart_behind};
-use crate::common::{
-    LIMIT, connected_and_released, done, isolate, isolated_as_shipped, options, ready, reports,
-};
+use crate::common::{LIMIT, connected_and_released, done, isolate, isolated_as_shipped_with, options, ready};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -47,7 +45,8 @@ lab_test!(a_resolver_that_is_silent_does_not_delay_a_stop, || {
     let silent = stage
         .site
         .run_in(Ns::Internet, || UdpSocket::bind((INTERNET_V4, 53)));
-    let _silent = silent.unwrap().unwrap();
+    let silent = silent.unwrap().unwrap();
+    silent.set_read_timeout(Some(LIMIT)).unwrap();
     let file = stage.site.directory().join("resolv.conf");
     let text = format!("nameserver {INTERNET_V4}\noptions timeout:30 attempts:3\n");
     std::fs::write(&file, text).unwrap();
@@ -58,11 +57,10 @@ lab_test!(a_resolver_that_is_silent_does_not_delay_a_stop, || {
     connected_and_released(&stage);
     let configuration = json!({"isolation": {"timeServers": ["silent.example"]}});
     stage.deploy(&configuration).unwrap();
-    let pid = stage.agent.as_ref().unwrap().pid();
-    wait_until(LIMIT, "control: a look-up hangs", || {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-        let mut names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        names.any(|name| name.trim() == "look-up")
+    wait_until(LIMIT, "control: a look-up waits for its answer", || {
+        let mut question = [0; 512];
+        let length = silent.recv(&mut question).unwrap();
+        question[..length].windows(6).any(|text| text == b"silent")
     })
     .unwrap();
     stops_within_a_second(&mut stage, "a silent resolver");
@@ -111,6 +109,16 @@ lab_test!(a_disk_that_hangs_does_not_delay_a_stop_and_loses_no_order, || {
     stage.wait_status(LIMIT, "from the disk", isolated).unwrap();
 });
 
+fn answers_nobody(stage: &Stage) {
+    wait_until(LIMIT, "control: it answers nobody", || {
+        let asked = std::os::unix::net::UnixStream::connect(stage.control_socket()).unwrap();
+        let _asked = (&asked).write_all(b"{\"protocol\":1,\"command\":\"status\"}\n");
+        asked.set_read_timeout(Some(SECOND)).unwrap();
+        !matches!((&asked).read(&mut [0; 16]), Ok(1..))
+    })
+    .unwrap();
+}
+
 lab_test!(a_deciding_thread_that_hangs_does_not_delay_a_stop, || {
     let mut stage = ready(StageOptions {
         turns: Turns::Unmeasured,
@@ -120,19 +128,23 @@ lab_test!(a_deciding_thread_that_hangs_does_not_delay_a_stop, || {
     connected_and_released(&stage);
     isolate(&stage);
     runtime.begin().unwrap();
-    wait_until(LIMIT, "control: it answers nobody", || {
-        let asked = std::os::unix::net::UnixStream::connect(stage.control_socket()).unwrap();
-        let _asked = (&asked).write_all(b"{\"protocol\":1,\"command\":\"status\"}\n");
-        asked.set_read_timeout(Some(SECOND)).unwrap();
-        !matches!((&asked).read(&mut [0; 16]), Ok(1..))
-    })
-    .unwrap();
+    answers_nobody(&stage);
     stops_within_a_second(&mut stage, "a thread that hangs");
 });
 
 lab_test!(the_nucleus_has_to_kill_nobody, || {
-    let mut stage = isolated_as_shipped(Personality::Classic);
-    reports(&stage, &json!(true));
+    // The worst that was met: one that hangs.
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = Hang::in_folder(folder.path(), HANGING_RUNTIME).unwrap();
+    let set = |variable| ["--set-env".to_owned(), variable];
+    let mut stage = isolated_as_shipped_with(StageOptions {
+        personality: Personality::Classic,
+        nucleus: runtime.environment().into_iter().flat_map(set).collect(),
+        turns: Turns::Unmeasured,
+        ..options()
+    });
+    runtime.begin().unwrap();
+    answers_nobody(&stage);
     let told = Instant::now();
     stage.nucleus.terminate().unwrap();
     stage.nucleus.wait_exit(LIMIT).unwrap();

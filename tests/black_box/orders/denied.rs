@@ -70,11 +70,19 @@ lab_test!(
         let known = named(&stage, &get);
         assert!(
             (2..=4).contains(&known),
-            "twice in a row is proof: {known}\n{}",
+            "twice in a row is proof: {known}\n{:?}\n{}",
+            stage.front().told("denied"),
             stage.agent_output()
         );
         stage.desire(&json!({"quarantine": true})).unwrap();
-        wait_until(LIMIT, "the order comes by delta", || stage.has_table().unwrap()).unwrap();
+        let came = wait_until(LIMIT, "the order comes by delta", || stage.has_table().unwrap());
+        assert!(
+            came.is_ok(),
+            "{came:?}: {}\n{:?}\n{}",
+            stage.status(),
+            stage.front().told("denied"),
+            stage.agent_output()
+        );
         let _ = wait_until(
             WATCHED.saturating_sub(begun.elapsed()),
             "ends without end",

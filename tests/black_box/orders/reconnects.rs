@@ -7,6 +7,7 @@ use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
 
+use crate::common::broker::broker_forgets;
 use crate::common::{LIMIT, isolate, options, ready, release, reports};
 
 /// From the nucleus' own recovery to an order that is obeyed.
@@ -34,7 +35,7 @@ fn wait_mqtt(stage: &mut Stage, state: &'static str) {
 }
 
 /// The link ends, an order is given that nobody hears, the link is back: obeyed soon after the nucleus is.
-fn heard_after_an_outage(personality: Personality) {
+fn heard_after_an_outage(personality: Personality, meanwhile: fn(&mut Stage)) {
     let mut stage = ready(patient(personality, 1_000));
     isolate(&stage);
     stage.front().refuse(true).unwrap();
@@ -51,6 +52,7 @@ fn heard_after_an_outage(personality: Personality) {
         status["enforcement"]["phase"], "enforced",
         "a link that ends opens nothing: {status}"
     );
+    meanwhile(&mut stage);
     stage.desire(&json!({"quarantine": false})).unwrap();
     assert!(stage.has_table().unwrap(), "control: not heard");
     stage.front().refuse(false).unwrap();
@@ -64,14 +66,22 @@ fn heard_after_an_outage(personality: Personality) {
 lab_test!(
     an_order_missed_by_classic_is_obeyed_when_it_is_connected_again,
     || {
-        heard_after_an_outage(Personality::Classic);
+        heard_after_an_outage(Personality::Classic, |_| {});
+    }
+);
+
+// Without its session nothing that was published meanwhile comes to the nucleus by itself.
+lab_test!(
+    an_order_missed_by_classic_is_obeyed_although_its_session_was_forgotten,
+    || {
+        heard_after_an_outage(Personality::Classic, broker_forgets);
     }
 );
 
 lab_test!(
     an_order_missed_by_lite_is_obeyed_when_it_is_connected_again,
     || {
-        heard_after_an_outage(Personality::Lite);
+        heard_after_an_outage(Personality::Lite, |_| {});
     }
 );
 

@@ -54,7 +54,14 @@ impl Hang {
     /// # Errors
     /// When they cannot be built.
     pub fn prepare(stage: &Stage, functions: &str) -> Result<Self, SiteError> {
-        let folder = stage.site.directory();
+        Self::in_folder(stage.site.directory(), functions)
+    }
+
+    /// As [`Hang::prepare`], before there is a stage; the folder lives as long as whoever uses the functions.
+    ///
+    /// # Errors
+    /// When they cannot be built.
+    pub fn in_folder(folder: &Path, functions: &str) -> Result<Self, SiteError> {
         Ok(Self {
             switch: folder.join("hangs"),
             library: library(folder, functions)?,

@@ -153,7 +153,9 @@ fn restart_nucleus(stage: &mut Stage) {
 
 fn wait_broken(stage: &mut Stage) {
     let broken = |event: &Value| event["state"] == "broken";
-    stage.nucleus.wait_event(LIMIT, broken).unwrap();
+    let waited = stage.nucleus.wait_event(LIMIT, broken);
+    not_as_root(stage, "instead of being broken");
+    waited.unwrap();
 }
 
 /// Programs in the folder of copies, whole or not.
@@ -249,7 +251,7 @@ lab_test!(a_copy_that_others_could_change_is_not_run, || {
         return;
     }
     let mut stage = shipped(Personality::Lite, &[]);
-    let copy = stage.copy_of(&stage.artifact()).unwrap();
+    let (_, copy) = agent(&stage);
     for (number, open) in OPENED.iter().enumerate() {
         stage.nucleus.terminate().unwrap();
         stage.nucleus.wait_exit(LIMIT).unwrap();
@@ -306,7 +308,7 @@ lab_test!(
         for (what, replace) in REPLACED {
             stage.nucleus.terminate().unwrap();
             stage.nucleus.wait_exit(LIMIT).unwrap();
-            fs::remove_dir_all(Path::new(STATE).join("bin")).unwrap();
+            let _copies = fs::remove_dir_all(Path::new(STATE).join("bin"));
             let _folder = fs::remove_dir_all(&artifact);
             let _file = fs::remove_file(&artifact);
             replace(&artifact, &own);
