@@ -115,6 +115,7 @@ async fn a_time_that_was_set_back_is_remembered_while_nothing_ends_by_it() {
     assert_eq!(found(directory.path()).await.1, Some(honest));
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test puts a folder in the disk's way")]
 #[tokio::test]
 async fn what_was_kept_in_memory_is_told_as_forgettable_until_it_is_on_disk() {
     let folder = tempfile::tempdir().unwrap();

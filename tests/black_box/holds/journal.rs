@@ -255,11 +255,7 @@ fn unwritable(break_disk: &dyn Fn(), mend_disk: &dyn Fn()) {
     stage.wait_shadow(LIMIT, "the cloud is told", told).unwrap();
     assert!(!journal_on_disk().contains("second"), "control: not written");
 
-    // Restarted in order, as at any deployment: the next agent finds the order in memory, and says as much.
-    let mut agent = stage.agent.take().unwrap();
-    agent.signal(Signal::SIGTERM).unwrap();
-    agent.wait_exit(LIMIT).unwrap();
-    start_on_disk(&mut stage);
+    restart_in_order(&mut stage);
     stage
         .wait_status(LIMIT, "its successor tells it as forgettable, too", late)
         .unwrap();
@@ -280,6 +276,14 @@ fn unwritable(break_disk: &dyn Fn(), mend_disk: &dyn Fn()) {
         !Path::new(DISK).join("journal.damaged").exists(),
         "never half a journal"
     );
+}
+
+/// As at any deployment: the next agent finds in memory what its disk did not take.
+fn restart_in_order(stage: &mut Stage) {
+    let mut agent = stage.agent.take().unwrap();
+    agent.signal(Signal::SIGTERM).unwrap();
+    agent.wait_exit(LIMIT).unwrap();
+    start_on_disk(stage);
 }
 
 /// The whole file system becomes read-only, as after an error of the disk.
