@@ -108,6 +108,11 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
                     tracing::info!("process {} is an agent: no other one is needed", note.process.pid);
                     return Outcome::NotNeeded;
                 }
+                // A command of ours, perhaps the one that removes everything. Our guard tries again.
+                Ok(Attempt::Held(Holder::Other(who))) if self.guarded => {
+                    tracing::info!("{who} holds the state directory: none of ours to wait for");
+                    return Outcome::NotNeeded;
+                }
                 Ok(Attempt::Held(Holder::Agent(note))) => {
                     if note.guarded && !self.guarded {
                         self.predecessor.relieve(&note).await;

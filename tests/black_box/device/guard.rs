@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
@@ -102,6 +103,14 @@ impl Guarded {
         status
     }
 
+    fn wait_another_guard(&self, than: u32) -> u32 {
+        wait_until(LIMIT, "another guard", || {
+            self.guard().is_some_and(|pid| pid != than)
+        })
+        .unwrap();
+        self.guard().unwrap()
+    }
+
     fn stays_closed_until(&self, what: &str, mut so: impl FnMut() -> bool) {
         wait_until(LIMIT, what, || {
             assert!(self.stage.has_table().unwrap(), "open before: {what}");
@@ -200,7 +209,7 @@ lab_test!(a_component_that_is_gone_leaves_somebody_who_obeys, || {
     let state = guarded.state.clone();
     let ask = |args: &[&str]| {
         let program = format!("/proc/{guard}/exe");
-        let run = || std::process::Command::new(&program).args(args).output();
+        let run = || Command::new(&program).args(args).output();
         let output = guarded.stage.site.run_in(Ns::Gateway, run).unwrap().unwrap();
         (
             output.status.success(),
@@ -391,8 +400,95 @@ lab_test!(after_a_boot_without_component_somebody_obeys, || {
     assert_eq!(status["cloud"]["channelWorks"], false, "{status}");
     done(&guarded.stage, &["release", "--override", "--reason", "by hand"]);
     guarded.stage.wait_phase(LIMIT, "released").unwrap();
-    // Ends its agent with it.
-    let agent = guarded.agent().unwrap();
+    // Nobody but its agent is left: no nucleus starts another guard.
+    let (agent, first) = (guarded.agent().unwrap(), guard.pid());
     drop(guard);
-    wait_until(LIMIT, "the stand-in ends with its guard", || !lives(agent)).unwrap();
+    guarded.wait_another_guard(first);
+    assert_eq!(guarded.agent(), Some(agent));
+});
+
+lab_test!(each_of_guard_and_stand_in_is_followed_by_another, || {
+    let mut guarded = Guarded::start(Personality::Classic);
+    isolate(&guarded.stage);
+    guarded.break_the_component();
+    guarded.wait_stand_in();
+    let (agent, guard) = (guarded.agent().unwrap(), guarded.guard().unwrap());
+    signal(guard, Signal::SIGKILL);
+    let second = guarded.wait_another_guard(guard);
+    assert_eq!(guarded.agent(), Some(agent), "who enforces lives on");
+    assert!(guarded.stage.has_table().unwrap());
+    // The other one knows what to do.
+    signal(agent, Signal::SIGKILL);
+    guarded.stays_closed_until("another stand-in", || {
+        guarded.agent().is_some_and(|pid| pid != agent)
+    });
+    guarded.wait_stand_in();
+    let hears = |s: &Value| s["cloud"]["channelWorks"] == true;
+    guarded.stage.wait_status(LIMIT, "it hears", hears).unwrap();
+
+    // A stopped one would start nobody.
+    signal(second, Signal::SIGSTOP);
+    let third = guarded.wait_another_guard(second);
+    wait_until(LIMIT, "the stopped one is gone", || !lives(second)).unwrap();
+    release(&guarded.stage);
+
+    // Uninstall ends both, whoever was started by whom.
+    let last = guarded.agent().unwrap();
+    done(&guarded.stage, &["uninstall"]);
+    wait_until(LIMIT, "nobody is left", || !lives(third) && !lives(last)).unwrap();
+    assert!(!guarded.state.exists());
+});
+
+/// A file from which nothing can be run for a while.
+struct NotRunnable(PathBuf);
+
+impl NotRunnable {
+    /// To be called before whoever is meant is started from it.
+    fn prepare(path: &Path) -> Self {
+        let own = Self(path.to_owned());
+        own.mount(&["--bind", path.to_str().unwrap()]);
+        own
+    }
+
+    fn set(&self, option: &str) {
+        self.mount(&["-o", &format!("remount,bind,{option}")]);
+    }
+
+    fn mount(&self, arguments: &[&str]) {
+        let mounted = Command::new("mount").args(arguments).arg(&self.0).status();
+        assert!(mounted.unwrap().success(), "{arguments:?}");
+    }
+}
+
+impl Drop for NotRunnable {
+    fn drop(&mut self) {
+        let _unmounted = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+lab_test!(a_guard_that_cannot_start_an_agent_tries_again, || {
+    let guarded = Guarded::start(Personality::Classic);
+    isolate(&guarded.stage);
+    let artifact = guarded.stage.artifact();
+    let program = NotRunnable::prepare(&artifact);
+    // Of the same file, and heard.
+    signal(guarded.guard().unwrap(), Signal::SIGKILL);
+    wait_until(LIMIT, "it has left its post", || guarded.guard().is_none()).unwrap();
+    let log = guarded.stage.site.directory().join("guard.log");
+    let guard = guarded
+        .stage
+        .site
+        .spawn(Ns::Gateway, &artifact, &["guard"], &[], log.clone())
+        .unwrap();
+    wait_until(LIMIT, "it stands by", || guarded.guard() == Some(guard.pid())).unwrap();
+    program.set("noexec");
+    signal(guarded.agent().unwrap(), Signal::SIGKILL);
+    guarded.stays_closed_until("it has tried", || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.contains("could not start an agent"))
+    });
+    assert!(guarded.agent().is_none(), "control: nobody could be started");
+    program.set("exec");
+    guarded.wait_stand_in();
+    assert_eq!(guarded.guard(), Some(guard.pid()));
+    done(&guarded.stage, &["release", "--override", "--reason", "by hand"]);
 });
