@@ -439,55 +439,41 @@ lab_test!(each_of_guard_and_stand_in_is_followed_by_another, || {
     assert!(!guarded.state.exists());
 });
 
-/// A file from which nothing can be run for a while.
-struct NotRunnable(PathBuf);
-
-impl NotRunnable {
-    /// To be called before whoever is meant is started from it.
-    fn prepare(path: &Path) -> Self {
-        let own = Self(path.to_owned());
-        own.mount(&["--bind", path.to_str().unwrap()]);
-        own
-    }
-
-    fn set(&self, option: &str) {
-        self.mount(&["-o", &format!("remount,bind,{option}")]);
-    }
-
-    fn mount(&self, arguments: &[&str]) {
-        let mounted = Command::new("mount").args(arguments).arg(&self.0).status();
-        assert!(mounted.unwrap().success(), "{arguments:?}");
-    }
-}
-
-impl Drop for NotRunnable {
-    fn drop(&mut self) {
-        let _unmounted = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
+/// In the mounts of that process, which has them for itself.
+fn remount_for(pid: u32, option: &str, file: &str) {
+    let (pid, options) = (pid.to_string(), format!("remount,bind,{option}"));
+    let output = Command::new("nsenter")
+        .args(["--mount", "--target", &pid, "mount", "-o", &options, file])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{options}: {output:?}");
 }
 
 lab_test!(a_guard_that_cannot_start_an_agent_tries_again, || {
-    let guarded = Guarded::start(Personality::Classic);
+    let mut guarded = Guarded::start(Personality::Classic);
     isolate(&guarded.stage);
-    let artifact = guarded.stage.artifact();
-    let program = NotRunnable::prepare(&artifact);
-    // Of the same file, and heard.
-    signal(guarded.guard().unwrap(), Signal::SIGKILL);
+    let first = guarded.guard().unwrap();
+    let program = std::fs::read_link(format!("/proc/{first}/exe")).unwrap();
+    let program = program.to_str().unwrap();
+    signal(first, Signal::SIGKILL);
     wait_until(LIMIT, "it has left its post", || guarded.guard().is_none()).unwrap();
+    // Another one of the same file, whose words are kept, and for whom alone nothing can be run for a while.
+    let begin = format!("mount --bind {program} {program} && exec {program} guard");
     let log = guarded.stage.site.directory().join("guard.log");
+    let arguments = ["--mount", "sh", "-c", &begin];
     let guard = guarded
         .stage
         .site
-        .spawn(Ns::Gateway, &artifact, &["guard"], &[], log.clone())
+        .spawn(Ns::Gateway, "unshare", &arguments, &[], &log)
         .unwrap();
     wait_until(LIMIT, "it stands by", || guarded.guard() == Some(guard.pid())).unwrap();
-    program.set("noexec");
-    signal(guarded.agent().unwrap(), Signal::SIGKILL);
+    remount_for(guard.pid(), "noexec", program);
+    guarded.break_the_component();
     guarded.stays_closed_until("it has tried", || {
         std::fs::read_to_string(&log).is_ok_and(|text| text.contains("could not start an agent"))
     });
     assert!(guarded.agent().is_none(), "control: nobody could be started");
-    program.set("exec");
+    remount_for(guard.pid(), "exec", program);
     guarded.wait_stand_in();
     assert_eq!(guarded.guard(), Some(guard.pid()));
     done(&guarded.stage, &["release", "--override", "--reason", "by hand"]);
