@@ -112,7 +112,7 @@ mod tests {
         let places = GuardPlaces::new(folder.path(), &folder.path().join("control.sock"));
         assert_eq!(places.program(), Path::new(OWN_PROGRAM), "none");
         let copy = folder.path().join(PROGRAM);
-        fs::write(&copy, "#!/bin/sh\n").unwrap();
+        crate::host::files::replace(&copy, b"#!/bin/sh\n").unwrap();
         fs::set_permissions(&copy, Permissions::from_mode(0o700)).unwrap();
         assert_eq!(places.program(), copy);
         fs::set_permissions(&copy, Permissions::from_mode(0o600)).unwrap();
