@@ -150,7 +150,8 @@ async fn serve(
     left.enforcer = Some(enforcer.clone());
     left.guarded = Some((enforcement.clone(), Arc::clone(&testament)));
     supervisor.start("enforcer", move || enforcer.clone().run());
-    if start.has_guard {
+    // One that a guard has started is told nothing of it after a boot.
+    if start.has_guard || start.guarded.is_some() {
         supervisor.start("guard", move || Arc::clone(&testament).keep_guard());
     }
 

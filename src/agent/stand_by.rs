@@ -21,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
 /// From one look at the guard to the next: it may be ended by whoever tidies up.
 const CHECK: Duration = Duration::from_secs(60);
+/// The same for the guard's own agent, which nobody else would follow.
+const STAND_IN_CHECK: Duration = Duration::from_secs(5);
 /// From one look to the next.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -56,27 +58,31 @@ impl Testament {
         }
     }
 
-    /// Leaves the will, and sees to it for ever that a guard stands by. A stand-in has found both.
+    /// Leaves the will, and sees to it for ever that a guard stands by. A stand-in has found the will, and any guard will do.
     pub(super) async fn keep_guard(self: Arc<Self>) {
-        let Some(will) = self.will.clone().filter(|_| !self.is_stand_in) else {
-            return std::future::pending().await;
-        };
         let disk = Worker::new("guard", LIMIT);
-        let places = self.places.clone();
-        let left = disk.run(move || will.leave(&places)).await;
-        if let Some(why) = problem(left) {
-            tracing::warn!("{why}: the guard will not know of us");
+        if let Some(will) = self.will.clone().filter(|_| !self.is_stand_in) {
+            let places = self.places.clone();
+            let left = disk.run(move || will.leave(&places)).await;
+            if let Some(why) = problem(left) {
+                tracing::warn!("{why}: the guard will not know of us");
+            }
         }
+        let (ensure, check): (fn(&GuardPlaces) -> _, _) = if self.is_stand_in {
+            (guard::ensure_any, STAND_IN_CHECK)
+        } else {
+            (guard::ensure, CHECK)
+        };
         let mut told = None;
         loop {
             let places = self.places.clone();
-            let why = problem(disk.run(move || guard::ensure(&places)).await);
+            let why = problem(disk.run(move || ensure(&places)).await);
             // Told once, as long as it is the same.
             if let Some(why) = why.as_ref().filter(|_| why != told) {
                 tracing::warn!("{why}: nobody stands by for us");
             }
             told = why;
-            tokio::time::sleep(CHECK).await;
+            tokio::time::sleep(check).await;
         }
     }
 

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use super::{Failure, environment, place};
 use crate::agent::{self, Start};
 use crate::host::end;
-use crate::host::guard;
 use crate::host::log::LogStream;
 use crate::host::priority::Priority;
 use crate::host::turns::{self, timed};
@@ -31,10 +30,6 @@ pub(super) fn run(arguments: Arguments, control_socket: PathBuf) -> Result<(), F
     }
     Priority::Deciding.take();
     watchdog::start();
-    if arguments.guarded_since.is_some() {
-        // Whoever ends the guard ends its agent.
-        guard::end_with_parent();
-    }
     let start = Start {
         state_directory: arguments.state.path,
         control_socket,

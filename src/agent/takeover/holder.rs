@@ -36,6 +36,24 @@ pub(super) enum Holder {
     Other(String),
 }
 
+impl Holder {
+    /// Whether an agent that the guard started does not wait for its end: an agent of the component, or a command of ours,
+    /// which may be the one that removes everything.
+    pub(super) const fn goes_before_stand_ins(&self) -> bool {
+        match self {
+            Self::Agent(note) => !note.guarded,
+            Self::Other(_) => true,
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Agent(note) => format!("process {} is an agent", note.process.pid),
+            Self::Other(who) => format!("{who} holds the state directory"),
+        }
+    }
+}
+
 /// What came of trying to have the directory for ourselves.
 #[derive(Debug)]
 pub(super) enum Attempt {

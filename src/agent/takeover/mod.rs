@@ -104,8 +104,9 @@ impl<L: Fn(&str) -> Option<String>> Successor<'_, L> {
                     return Outcome::NotNeeded;
                 }
                 Ok(Attempt::Ours(lock)) => return Outcome::Ours(lock),
-                Ok(Attempt::Held(Holder::Agent(note))) if self.guarded && !note.guarded => {
-                    tracing::info!("process {} is an agent: no other one is needed", note.process.pid);
+                // Our guard tries again once nobody does.
+                Ok(Attempt::Held(holder)) if self.guarded && holder.goes_before_stand_ins() => {
+                    tracing::info!("{}: no other one is needed", holder.words());
                     return Outcome::NotNeeded;
                 }
                 Ok(Attempt::Held(Holder::Agent(note))) => {

@@ -8,8 +8,9 @@
 //!
 //! In: the places; what the last agent left behind ([`will`]). Out: an agent that runs while nobody else's does, with the
 //! environment of the last one, whose token the classic nucleus takes for as long as it lives. Invariants: one guard for a
-//! state directory (a lock of its own); an agent that a nucleus starts gets the directory from the guard's at once; an agent
-//! that fails again and again is started once a minute; no runtime, no timer but while nobody holds the lock; nothing is left
+//! state directory (a lock of its own); each of the guard and its agent is followed by another when it is killed, and both end
+//! when systemd's unit or `uninstall` ends them; an agent that a nucleus starts gets the directory from the guard's at once; an
+//! agent that fails again and again, or cannot be started at all, is tried once a minute; no runtime, no timer but while nobody holds the lock; nothing is left
 //! where the component was stopped in order and nothing was ordered.
 //! Absent: whatever decides. Whether there is anything left to do the agent itself finds out, and says so in the will.
 
@@ -19,8 +20,8 @@ mod will;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use post::{end, ensure, is_guarded};
-pub(crate) use stand::{detach, end_with_parent, stand};
+pub(crate) use post::{end, ensure, ensure_any, is_guarded};
+pub(crate) use stand::{detach, stand};
 pub(crate) use will::Will;
 
 use super::files::{FileError, state_directory};
@@ -47,6 +48,9 @@ pub(crate) enum GuardError {
         #[source]
         source: std::io::Error,
     },
+    /// Nobody has come to the post after a guard was started.
+    #[error("no guard of {} has come to its post", state.display())]
+    Absent { state: PathBuf },
     /// It holds its post, and is not to be seen or signalled.
     #[error("the guard of {} cannot be ended: {why}", state.display())]
     Stays { state: PathBuf, why: String },
@@ -81,12 +85,37 @@ impl GuardPlaces {
         self.control_socket.with_file_name(WILL)
     }
 
-    /// What is to be started: never a file that somebody else may have written.
-    fn program(&self) -> PathBuf {
+    /// The program's copy, where it can be run; never a file that somebody else may have written.
+    fn copy(&self) -> Option<PathBuf> {
         let copy = self.state.join(PROGRAM);
-        match super::files::open(&copy) {
-            Ok(Some(_)) => copy,
-            _ => PathBuf::from(OWN_PROGRAM),
-        }
+        let is_ours = matches!(super::files::open(&copy), Ok(Some(_)));
+        // Also refused where the file system is mounted so that nothing on it is run.
+        (is_ours && rustix::fs::access(&copy, rustix::fs::Access::EXEC_OK).is_ok()).then_some(copy)
+    }
+
+    /// What is to be started.
+    fn program(&self) -> PathBuf {
+        self.copy().unwrap_or_else(|| PathBuf::from(OWN_PROGRAM))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_cannot_be_run_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = GuardPlaces::new(folder.path(), &folder.path().join("control.sock"));
+        assert_eq!(places.program(), Path::new(OWN_PROGRAM), "none");
+        let copy = folder.path().join(PROGRAM);
+        crate::host::files::replace(&copy, b"#!/bin/sh\n").unwrap();
+        fs::set_permissions(&copy, Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(places.program(), copy);
+        fs::set_permissions(&copy, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(places.program(), Path::new(OWN_PROGRAM), "not to be run");
     }
 }

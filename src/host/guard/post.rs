@@ -18,10 +18,13 @@ use crate::process::ProcessId;
 
 /// From one look to the next while somebody is to end.
 const PAUSE: Duration = Duration::from_millis(50);
-/// A guard ends at once; its agent takes a second.
+/// A guard ends and comes at once; its agent takes a second to end.
 const END_LOOKS: u32 = 60;
 /// After so many looks it is killed.
 const KILL_AFTER: u32 = 20;
+/// Whoever ends the guard and its agent together, as systemd and a shutdown do, has ended both by then: an agent that was
+/// told to end has 0.7 seconds.
+const ENDED_TOGETHER: Duration = Duration::from_secs(2);
 
 /// Who stands there.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,7 +42,13 @@ pub(super) struct Post(#[expect(dead_code, reason = "held, not used")] FileLock)
 impl Post {
     /// None when another guard has it.
     pub(super) fn take(places: &GuardPlaces) -> Result<Option<Self>, GuardError> {
-        let Some(lock) = files::lock(&places.post())? else {
+        let mut lock = files::lock(&places.post())?;
+        if lock.is_none() {
+            // Whoever only looks has it for a moment.
+            clock::pause(PAUSE);
+            lock = files::lock(&places.post())?;
+        }
+        let Some(lock) = lock else {
             return Ok(None);
         };
         let pid = std::process::id();
@@ -62,24 +71,73 @@ impl Post {
 /// [`GuardError`].
 pub(crate) fn ensure(places: &GuardPlaces) -> Result<(), GuardError> {
     if let Some(note) = standing(&places.state)? {
-        if note.version == env!("CARGO_PKG_VERSION") && runs_ours(&note, &places.program()) {
+        let is_ours = note.version == env!("CARGO_PKG_VERSION") && runs_ours(&note, &places.program());
+        if is_ours && !process_table::is_stopped(note.process) {
             return Ok(());
         }
-        end_process(&places.state, &note)?;
+        // A stopped one would do nothing when it is needed.
+        end_process(&places.state, note.process)?;
     }
-    // Where systemd has a unit for it the guard is no part of the component's own cgroup.
-    if unit::guard_is_installed() && systemctl::start(unit::GUARD_NAME).is_ok() {
+    start(places)
+}
+
+/// Sees to it that a guard of whatever program stands there: an agent that one started is no judge of its program. Blocks,
+/// for a few seconds where none does.
+///
+/// # Errors
+/// [`GuardError`].
+pub(crate) fn ensure_any(places: &GuardPlaces) -> Result<(), GuardError> {
+    if seems_to_stand(places) {
         return Ok(());
     }
-    let started = command(places).arg("--detach").status();
-    started.map(drop).map_err(|source| GuardError::Start {
-        what: "the guard",
-        source,
-    })
+    clock::pause(ENDED_TOGETHER);
+    if seems_to_stand(places) {
+        return Ok(());
+    }
+    if let Some(note) = standing(&places.state)? {
+        end_process(&places.state, note.process)?;
+    }
+    start(places)
+}
+
+/// Starts a guard, and waits until it stands there.
+fn start(places: &GuardPlaces) -> Result<(), GuardError> {
+    // Where systemd has a unit for it the guard is no part of the component's own cgroup. Without a copy the unit's condition
+    // fails, which systemctl does not tell.
+    let has_unit = unit::guard_is_installed() && places.copy().is_some();
+    if !(has_unit && systemctl::start(unit::GUARD_NAME).is_ok()) {
+        let started = command(places).arg("--detach").status();
+        let failed = |source| GuardError::Start {
+            what: "the guard",
+            source,
+        };
+        started.map_err(failed)?;
+    }
+    if looks(|| seems_to_stand(places)) {
+        Ok(())
+    } else {
+        Err(GuardError::Absent {
+            state: places.state.clone(),
+        })
+    }
+}
+
+/// Whether whoever signed the post last runs. Takes no lock: one that comes this very moment is not kept from its post.
+fn seems_to_stand(places: &GuardPlaces) -> bool {
+    let runs = |who| !process_table::has_ended(who) && !process_table::is_stopped(who);
+    note(&places.post()).is_some_and(|note| runs(note.process))
+}
+
+/// The agent that a guard has started, if it holds that state directory.
+fn stand_in(state: &Path) -> Option<ProcessId> {
+    let lock = state.join(state_directory::LOCK);
+    let agent: ProcessId = serde_json::from_slice(&files::read(&lock).ok()??).ok()?;
+    let holds = lock_holder::find(&lock, Some(agent.pid)) == Some(agent.pid);
+    (holds && is_guarded(state)).then_some(agent)
 }
 
 /// Ends the guard of that state directory with the agent that it may have started, and removes what it left; nothing where
-/// there is none. For `uninstall`, before the lock of the state directory is looked at. Blocks, for three seconds at most.
+/// there is none. For `uninstall`, before the lock of the state directory is looked at. Blocks, for three seconds at most for each of them.
 ///
 /// # Errors
 /// [`GuardError`].
@@ -90,12 +148,16 @@ pub(crate) fn end(state: &Path) -> Result<(), GuardError> {
     }
     let post = state.join(POST);
     let known = note(&post);
+    // First of all the agent, which would start another guard.
+    if let Some(agent) = stand_in(state) {
+        end_process(state, agent)?;
+    }
     if let Some(note) = standing(state)? {
-        end_process(state, &note)?;
-        // Its agent hears at once that the guard is gone.
-        let lock = state.join(state_directory::LOCK);
-        let is_free = || !is_guarded(state) || matches!(files::lock(&lock), Ok(Some(_)));
-        let _still_there = looks(is_free);
+        end_process(state, note.process)?;
+    }
+    // It may have started another one in between.
+    if let Some(agent) = stand_in(state) {
+        end_process(state, agent)?;
     }
     if let Some(note) = known {
         files::remove(&GuardPlaces::new(state, &note.control_socket).will())?;
@@ -141,12 +203,12 @@ fn runs_ours(note: &Note, program: &Path) -> bool {
     files::is_same_file(&theirs, program)
 }
 
-fn end_process(state: &Path, note: &Note) -> Result<(), GuardError> {
+fn end_process(state: &Path, process: ProcessId) -> Result<(), GuardError> {
     let stays = |error: SignalError| GuardError::Stays {
         state: state.to_owned(),
         why: crate::error_text(&error),
     };
-    let signal = |send: fn(ProcessId) -> Result<(), SignalError>| match send(note.process) {
+    let signal = |send: fn(ProcessId) -> Result<(), SignalError>| match send(process) {
         Ok(()) | Err(SignalError::Gone(_)) => Ok(()),
         Err(error) => Err(stays(error)),
     };
@@ -157,7 +219,7 @@ fn end_process(state: &Path, note: &Note) -> Result<(), GuardError> {
         if looked == KILL_AFTER {
             let _told_below = signal(process_table::kill);
         }
-        process_table::has_ended(note.process)
+        process_table::has_ended(process)
     });
     if ended {
         Ok(())

@@ -8,11 +8,12 @@
 )]
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::post::Post;
-use super::{GuardError, GuardPlaces, Will};
+use super::{GuardError, GuardPlaces, OWN_PROGRAM, Will};
 use crate::host::clock;
 use crate::host::files::{self, FileError};
 
@@ -21,7 +22,7 @@ use crate::host::files::{self, FileError};
 const GRACE: Duration = Duration::from_secs(3);
 /// The same where nobody has left a will: the machine was started, and the nucleus with it.
 const BOOT_GRACE: Duration = Duration::from_secs(60);
-/// The grace doubles up to this while the agents of the guard end by a fault.
+/// The grace doubles up to this while the agents of the guard end by a fault, or cannot be started.
 const LONGEST_GRACE: Duration = Duration::from_secs(60);
 /// An agent that ran for this long had no fault that comes back at once.
 const STEADY: Duration = Duration::from_secs(300);
@@ -30,11 +31,12 @@ const TAKEN: Duration = Duration::from_secs(30);
 /// How long a guard stays that is not needed: a component that is only started anew has left its will by then.
 const REST: Duration = Duration::from_secs(2);
 
-/// Stands guard until nobody is wanted, the state directory is gone, or another guard is there.
+/// Stands guard until nobody is wanted, the state directory is gone, or another guard is there. An agent that cannot be
+/// started is told, and tried again.
 ///
 /// # Errors
 /// [`GuardError`], when the post cannot be had at all.
-pub(crate) fn stand(places: &GuardPlaces) -> Result<(), GuardError> {
+pub(crate) fn stand(places: &GuardPlaces, tell: impl Fn(&GuardError)) -> Result<(), GuardError> {
     let Some(_post) = Post::take(places)? else {
         // Whoever starts us again does not do so for ever at once.
         clock::pause(TAKEN);
@@ -67,8 +69,14 @@ pub(crate) fn stand(places: &GuardPlaces) -> Result<(), GuardError> {
         }
         let begun = clock::instant();
         let will = will.unwrap_or_else(Will::unknown);
-        let status = agent(places, &will, &since.to_string())?;
-        let is_well = status.success() || begun.elapsed() >= STEADY;
+        let is_well = match agent(places, &will, &since.to_string()) {
+            Ok(status) => status.success() || begun.elapsed() >= STEADY,
+            // A machine without a free process, or without memory: that passes, and nobody else is left.
+            Err(error) => {
+                tell(&error);
+                false
+            }
+        };
         grace = if is_well {
             GRACE
         } else {
@@ -82,11 +90,13 @@ fn is_left_alone(places: &GuardPlaces) -> bool {
     match files::wait_for_lock(&places.lock()) {
         Ok(()) => true,
         // What hangs or refuses for a while is no reason to go; what was removed is.
-        Err(_) if places.post().exists() => {
-            clock::pause(GRACE);
-            true
+        Err(_) => {
+            let is_gone = matches!(places.post().try_exists(), Ok(false));
+            if !is_gone {
+                clock::pause(GRACE);
+            }
+            !is_gone
         }
-        Err(_) => false,
     }
 }
 
@@ -95,9 +105,23 @@ fn is_free(places: &GuardPlaces) -> bool {
     matches!(tried, Ok(Some(_)))
 }
 
-/// Runs an agent to its end.
+/// Runs an agent to its end: of the copy, or where that does not start of what we run ourselves.
 fn agent(places: &GuardPlaces, will: &Will, since: &str) -> Result<ExitStatus, GuardError> {
-    let mut command = Command::new(places.program());
+    let own = Path::new(OWN_PROGRAM);
+    let copy = places.copy().map(|copy| run(&copy, places, will, since).status());
+    let started = match copy {
+        Some(Ok(status)) => Ok(status),
+        Some(Err(_)) | None => run(own, places, will, since).status(),
+    };
+    started.map_err(|source| GuardError::Start {
+        what: "an agent",
+        source,
+    })
+}
+
+/// The command line of an agent that stands in.
+fn run(program: &Path, places: &GuardPlaces, will: &Will, since: &str) -> Command {
+    let mut command = Command::new(program);
     command
         .arg0("edgewarden")
         .args(["run", "--guarded-since", since, "--state-dir"])
@@ -108,12 +132,9 @@ fn agent(places: &GuardPlaces, will: &Will, since: &str) -> Result<ExitStatus, G
         .envs(&will.environment)
         .stdin(Stdio::null());
     // The folder goes with the component.
-    let directory = will.directory.as_ref().filter(|directory| directory.is_dir());
-    command.current_dir(directory.map_or(std::path::Path::new("/"), |directory| directory));
-    command.status().map_err(|source| GuardError::Start {
-        what: "an agent",
-        source,
-    })
+    let directory = will.directory.as_deref().filter(|directory| directory.is_dir());
+    command.current_dir(directory.unwrap_or_else(|| Path::new("/")));
+    command
 }
 
 /// Starts a guard that is nobody's child and of no terminal, for whoever would take it along when it ends.
@@ -128,14 +149,6 @@ pub(crate) fn detach(places: &GuardPlaces) -> Result<(), GuardError> {
         what: "the guard",
         source,
     })
-}
-
-/// Has this process told to end when its parent ends.
-pub(crate) fn end_with_parent() {
-    if let Err(errno) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
-    {
-        tracing::debug!(%errno, "the end of the guard will not be heard");
-    }
 }
 
 /// The guard's own command line; nothing of our environment but where programs are.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
@@ -22,11 +23,11 @@ const SETTLED: Duration = Duration::from_secs(6);
 /// A guard that finds no will waits a minute for a nucleus.
 const AFTER_A_BOOT: Duration = Duration::from_secs(90);
 
-fn signal(pid: u32, signal: Signal) {
+pub(super) fn signal(pid: u32, signal: Signal) {
     let _gone = kill(Pid::from_raw(pid.cast_signed()), signal);
 }
 
-fn lives(pid: u32) -> bool {
+pub(super) fn lives(pid: u32) -> bool {
     state_of(pid).is_some_and(|state| state != 'Z')
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// Waits for no guard: what a device without one does not do is for the tests to see.
-    fn start(personality: Personality) -> Self {
+    pub(super) fn start(personality: Personality) -> Self {
         Self::start_with(StageOptions {
             personality,
             ..options()
@@ -78,11 +79,11 @@ impl Guarded {
         self.guard().unwrap()
     }
 
-    fn guard(&self) -> Option<u32> {
+    pub(super) fn guard(&self) -> Option<u32> {
         pid_in(&self.state.join("guard"))
     }
 
-    fn agent(&self) -> Option<u32> {
+    pub(super) fn agent(&self) -> Option<u32> {
         pid_in(&self.state.join("lock"))
     }
 
@@ -114,6 +115,14 @@ impl Guarded {
             .unwrap();
         assert!(self.stage.has_table().unwrap());
         status
+    }
+
+    pub(super) fn wait_another_guard(&self, than: u32) -> u32 {
+        wait_until(LIMIT, "another guard", || {
+            self.guard().is_some_and(|pid| pid != than)
+        })
+        .unwrap();
+        self.guard().unwrap()
     }
 
     pub(super) fn stays_closed_until(&self, what: &str, mut so: impl FnMut() -> bool) {
@@ -215,7 +224,7 @@ lab_test!(a_component_that_is_gone_leaves_somebody_who_obeys, || {
     let state = guarded.state.clone();
     let ask = |args: &[&str]| {
         let program = format!("/proc/{guard}/exe");
-        let run = || std::process::Command::new(&program).args(args).output();
+        let run = || Command::new(&program).args(args).output();
         let output = guarded.stage.site.run_in(Ns::Gateway, run).unwrap().unwrap();
         (
             output.status.success(),
@@ -410,10 +419,11 @@ lab_test!(after_a_boot_without_component_somebody_obeys, || {
     assert_eq!(status["cloud"]["channelWorks"], false, "{status}");
     done(&guarded.stage, &["release", "--override", "--reason", "by hand"]);
     guarded.stage.wait_phase(LIMIT, "released").unwrap();
-    // Ends its agent with it.
-    let agent = guarded.agent().unwrap();
+    // Nobody but its agent is left: no nucleus starts another guard.
+    let (agent, first) = (guarded.agent().unwrap(), guard.pid());
     drop(guard);
-    wait_until(LIMIT, "the stand-in ends with its guard", || !lives(agent)).unwrap();
+    guarded.wait_another_guard(first);
+    assert_eq!(guarded.agent(), Some(agent));
 });
 
 lab_test!(

@@ -8,6 +8,7 @@ mod foreign_files;
 mod frozen;
 mod frozen_disk;
 mod guard;
+mod guard_succession;
 mod history;
 mod hostile_log;
 mod hostile_nft;
