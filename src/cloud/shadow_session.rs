@@ -230,6 +230,11 @@ impl ShadowSession {
         self.hold(topic, now.saturating_add(wait), why.clone());
         self.by_report |= topic == self.topics.get();
         let is_mute = self.get.is_held(now) && self.update.is_held(now);
+        if is_mute {
+            // Something may have been missed: whichever may be published first asks.
+            self.by_report = true;
+            self.get.hasten(now.saturating_add(wait));
+        }
         is_mute
             .then_some(SessionEffect::Broken(why))
             .into_iter()
