@@ -23,10 +23,10 @@ use std::time::Duration;
 /// How long after a publish the connection's end may be its doing: two round trips of the worst link, and the time until
 /// the end is seen.
 const SOON: Duration = Duration::from_secs(6);
-/// How long a topic is left alone after so many strikes; the last one counts for all further ones.
+/// How long a topic is left alone once it is known, and after each further end; the last one counts for all further ones.
 const HOLDS: [Duration; 4] = [
-    Duration::ZERO,
     Duration::from_secs(30),
+    Duration::from_secs(120),
     Duration::from_secs(1_200),
     Duration::from_secs(3_600),
 ];
@@ -151,9 +151,11 @@ impl Record {
         self.ends.truncate(ENDS);
         self.ends.push(now);
         if is_alone && self.on_calm {
-            let step = usize::try_from(self.strikes).unwrap_or(usize::MAX);
-            self.until = now + HOLDS[step.min(HOLDS.len() - 1)];
             self.strikes = self.strikes.saturating_add(1);
+            if let Some(further) = self.row.checked_sub(2) {
+                let step = usize::try_from(further).unwrap_or(usize::MAX);
+                self.until = now + HOLDS[step.min(HOLDS.len() - 1)];
+            }
         }
     }
 }
@@ -300,7 +302,7 @@ impl Offences {
     /// The link flaps, and may have done what topics are blamed for: one end of its own makes up for one that each of them bears.
     fn forgive(&mut self) {
         for record in self.topics.values_mut().filter(|record| record.strikes < SURE) {
-            (record.strikes, record.until) = (0, Duration::ZERO);
+            (record.row, record.strikes, record.until) = (record.row.min(1), 0, Duration::ZERO);
             record.ends = record.ends.split_off(record.ends.len().min(1));
         }
     }

