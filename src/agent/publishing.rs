@@ -1,6 +1,6 @@
 //! Publishing for everybody: one place that knows which topics end the nucleus' connection, and spares it.
 //!
-//! In: messages, what was heard, the end of the nucleus' connection. Out: messages for the nucleus, or why not; the complaint
+//! In: messages, what was answered, the end of the nucleus' connection. Out: messages for the nucleus, or why not; the complaint
 //! about what is not allowed, in status and log. Decisions are [`Offences`]'.
 
 use std::sync::{Arc, Mutex};
@@ -55,9 +55,9 @@ impl Publishing {
         Ok(handed?)
     }
 
-    /// Something was heard on this topic.
-    pub(crate) fn heard(&self, topic: &str) {
-        lock(&self.offences).heard(topic);
+    /// A publish of ours was answered on this topic; whose an answer is, its token or number says.
+    pub(crate) fn answered(&self, topic: &str) {
+        lock(&self.offences).answered(topic);
         self.tell();
     }
 

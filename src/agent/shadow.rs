@@ -227,7 +227,6 @@ impl ShadowTask {
             InboxEvent::Refused { topic, why } => return session.refused(&topic, &why, now),
             InboxEvent::Message { topic, payload } => (topic, payload),
         };
-        self.connected.publishing.heard(&topic);
         let Some(suffix) = topics.suffix(&topic) else {
             return Vec::new();
         };
@@ -238,6 +237,9 @@ impl ShadowTask {
                 return Vec::new();
             }
         };
+        if session.is_ours(&message) {
+            self.connected.publishing.answered(&topic);
+        }
         let effects = session.receive(message, now);
         // Only an answer to a question of our own is known to be fresh.
         let fresh = effects

@@ -1,39 +1,61 @@
 //! Which publishes of ours end the nucleus' connection to the cloud.
 //!
 //! AWS IoT answers a publish that the core device's policy does not allow by ending the connection, and with it that of every
-//! component (docs/reference/shadow.md). In: what was published, what was answered, when the connection ended, `now`
-//! (uptime). Out: whether a topic may be published to, and which topics end the connection. Pure.
+//! component (docs/reference/shadow.md). In: what was published, what was answered, when the connection stood and ended, `now`
+//! (uptime). Out: whether a topic may be published to, and which topics end the connection. Pure. Absent: whose an answer is.
+//!
+//! Connections also end for reasons that are none of ours, again and again. So blame needs a trial: one topic alone, on a
+//! connection that lives longer than those before it did.
 //!
 //! | what happens | what it means for a topic |
 //! |---|---|
-//! | the connection ends soon after a publish that was not answered | a strike |
-//! | a second strike in a row | it is held; tries grow apart to an hour |
-//! | a publish that was answered, or that the connection survived | no strikes: whatever ended the connection before, it was not this |
-//! | several publishes before one end | those with a strike bear it, or all; from then on each is tried alone |
+//! | the connection ends soon after a publish that was not answered | it is suspected: from then on only trials |
+//! | it ends soon after a trial | a strike; tries grow apart to an hour |
+//! | a publish that was answered, or that the connection survived | no suspicion: whatever ended the connection before, it was not this |
+//! | a young connection ends, and nothing of ours was under way | the link flaps: few strikes are forgiven, and one end |
+//! | several publishes before one end | the suspected ones bear it, or all; none of several was a trial |
+//! | six ends within an hour | nothing is published until the first is an hour ago |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 /// How long after a publish the connection's end may be its doing: two round trips of the worst link, and the time until
 /// the end is seen.
 const SOON: Duration = Duration::from_secs(6);
-/// How long a topic is left alone after so many strikes in a row; the last one counts for all further ones. In an hour that makes two tries
-/// after a topic is known, and a few before.
+/// How long a topic is left alone once it is known, and after each further end; the last one counts for all further ones.
 const HOLDS: [Duration; 4] = [
-    Duration::ZERO,
     Duration::from_secs(30),
+    Duration::from_secs(120),
     Duration::from_secs(1_200),
     Duration::from_secs(3_600),
 ];
-/// After an end a topic with a strike waits until the next connection has been seen: one that it ended before would not count.
+/// Strikes from which a link that flaps does not explain them: that many trials fell into its last moments by chance.
+const SURE: u32 = 3;
+/// The time in which ends are counted.
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Ends within it, of all topics together, that the device can bear.
+const ENDS: usize = 6;
+/// Of these a topic that is known to end the connection leaves one for each strike to others, and so many at most: they need
+/// two to become known.
+const ENDS_LEFT: u32 = 2;
+/// How long a connection stands, at least, before a trial.
+const CALM: Duration = Duration::from_secs(3);
+/// And at most: an order is obeyed ten seconds after the nucleus is back. Connections that live nearly as long have time to
+/// bring an answer.
+const LONGEST_CALM: Duration = Duration::from_secs(8);
+/// By how much it must outlive those before that flapped.
+const OUTLIVES: Duration = Duration::from_secs(1);
+/// A connection that ends younger than this flaps; nuclei keep theirs for days.
+const YOUNG: Duration = Duration::from_secs(60);
+/// After an end a suspected topic waits until the next connection has been seen: one that it ended before would not count.
 /// Longer than this it does not wait; the next connection may be one that cannot be seen.
 const UNSEEN: Duration = Duration::from_secs(60);
 /// From one look at the connection to the next, or a little more.
 const LOOK: Duration = Duration::from_secs(1);
-/// Strikes from which a topic is known to end the connection.
-const KNOWN: u32 = 2;
-/// Topics with strikes that are remembered; the agent publishes to three. More come only by configurations that change.
+/// A wait is looked at again after this long: what was blamed may be forgiven earlier.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Topics that are remembered; the agent publishes to three. More come only by configurations that change.
 const MAX_TOPICS: usize = 16;
 
 /// Why a topic is not published to at this moment.
@@ -41,14 +63,14 @@ const MAX_TOPICS: usize = 16;
 pub(crate) enum Hold {
     /// It ends the connection.
     Denied {
-        /// How long it is left alone.
+        /// When to ask again.
         wait: Duration,
         /// The complaint.
         offence: Offence,
     },
-    /// One that the connection ended after is being tried, this one or another, and must be tried alone.
+    /// The connection ended after it, or too often after others, and it must be tried alone on one that has proven calm.
     Trial {
-        /// How long that takes.
+        /// When to ask again.
         wait: Duration,
     },
 }
@@ -58,22 +80,22 @@ pub(crate) enum Hold {
 pub(crate) struct Offence {
     pub(crate) topic: String,
     /// Ends of the connection in a row that followed a publish to it.
-    pub(crate) strikes: u32,
+    pub(crate) ends: u32,
 }
 
 impl fmt::Display for Offence {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, strikes } = self;
+        let Self { topic, ends } = self;
         write!(
             out,
             "the core device's IoT policy seems to lack iot:Publish on topic/{topic}: AWS IoT ended the nucleus' connection after \
-             each of the last {strikes} publishes to it; tries grow apart to an hour"
+             each of the last {ends} publishes to it; tries grow apart to an hour"
         )
     }
 }
 
 impl Hold {
-    /// How long the topic is left alone.
+    /// After how long to ask again, which is soon.
     pub(crate) const fn wait(&self) -> Duration {
         match self {
             Self::Denied { wait, .. } | Self::Trial { wait } => *wait,
@@ -87,7 +109,9 @@ impl fmt::Display for Hold {
             // Without the time that is left: the sentence stays the same, and is news once.
             Self::Denied { offence, .. } => offence.fmt(out),
             Self::Trial { .. } => {
-                out.write_str("a topic that the connection ended after before is being tried alone")
+                out.write_str(
+                    "the nucleus' connection ended after publishes; the next one is tried alone once the connection lasts",
+                )
             }
         }
     }
@@ -95,21 +119,65 @@ impl fmt::Display for Hold {
 
 #[derive(Debug, Default)]
 struct Record {
+    /// Ends of the connection in a row after a publish to it.
+    row: u32,
+    /// Those of them that ended a trial, and were not forgiven.
     strikes: u32,
+    /// Uptimes of those within the hour.
+    ends: Vec<Duration>,
     /// Uptime until which it is left alone.
     until: Duration,
     /// Uptime of the newest publish whose fate is not known.
     under_way: Option<Duration>,
     /// The one before it, which counts again if the newest one was not handed over.
     before: Option<Duration>,
+    /// The newest one was published on a connection that had proven calm.
+    on_calm: bool,
+}
+
+impl Record {
+    const fn is_suspect(&self) -> bool {
+        self.row > 0
+    }
+
+    /// Twice in a row, and once in a trial.
+    const fn is_known(&self) -> bool {
+        self.row > 1 && self.strikes > 0
+    }
+
+    fn bear(&mut self, now: Duration, is_alone: bool) {
+        self.row = self.row.saturating_add(1);
+        self.ends.retain(|at| now.saturating_sub(*at) < HOUR);
+        self.ends.truncate(ENDS);
+        self.ends.push(now);
+        if is_alone && self.on_calm {
+            self.strikes = self.strikes.saturating_add(1);
+            if let Some(further) = self.row.checked_sub(2) {
+                let step = usize::try_from(further).unwrap_or(usize::MAX);
+                self.until = now + HOLDS[step.min(HOLDS.len() - 1)];
+            }
+        }
+    }
+}
+
+/// The nucleus' connection, as far as it was seen.
+#[derive(Debug, Default, Clone, Copy)]
+enum Connection {
+    #[default]
+    Unseen,
+    /// Since this uptime.
+    Stands(Duration),
+    /// At this uptime.
+    Ended(Duration),
 }
 
 /// What is known of the topics of our publishes.
 #[derive(Debug, Default)]
 pub(crate) struct Offences {
     topics: BTreeMap<String, Record>,
-    /// Uptime at which the connection ended, until the next one has been seen.
-    ended: Option<Duration>,
+    connection: Connection,
+    /// What age short connections in a row reached, and a little more; zero after one that lived long enough for an answer.
+    outlived: Duration,
 }
 
 impl Offences {
@@ -119,35 +187,56 @@ impl Offences {
     /// Not at this moment.
     pub(crate) fn publish(&mut self, topic: &str, now: Duration) -> Result<(), Hold> {
         self.survived(now);
-        let is_suspect = self.topics.get(topic).is_some_and(|record| record.strikes > 0);
-        if let Some(record) = self.topics.get(topic)
-            && record.until > now
-        {
-            let (wait, strikes) = (record.until - now, record.strikes);
-            let topic = topic.to_owned();
-            return Err(Hold::Denied {
-                wait,
-                offence: Offence { topic, strikes },
-            });
+        if let Some(hold) = self.hold(topic, now) {
+            return Err(hold);
         }
-        let unseen = self.ended.is_some_and(|ended| now.saturating_sub(ended) < UNSEEN);
-        if is_suspect && unseen {
-            return Err(Hold::Trial { wait: LOOK });
-        }
-        // Also of the topic itself: until its fate is known, another try would only end another connection.
-        let suspects = self
-            .topics
-            .values()
-            .filter(|other| is_suspect && other.strikes > 0);
-        if let Some(begun) = suspects.filter_map(|other| other.under_way).max() {
-            let wait = (begun + SOON).saturating_sub(now);
-            return Err(Hold::Trial { wait });
-        }
+        let on_calm = self.unproven(now).is_zero();
         if self.topics.len() < MAX_TOPICS || self.topics.contains_key(topic) {
             let record = self.topics.entry(topic.to_owned()).or_default();
             record.before = record.under_way.replace(now);
+            record.on_calm = on_calm;
         }
         Ok(())
+    }
+
+    fn hold(&self, topic: &str, now: Duration) -> Option<Hold> {
+        let record = self.topics.get(topic);
+        let known = record.filter(|record| record.is_known());
+        let strikes = known.map_or(0, |record| record.strikes.min(ENDS_LEFT));
+        let ends = ENDS.saturating_sub(usize::try_from(strikes).unwrap_or_default());
+        let alone = record.map_or(Duration::ZERO, |record| record.until.saturating_sub(now));
+        let wait = alone.max(self.spent(ends, now)).min(LONGEST_WAIT);
+        if !wait.is_zero() {
+            return Some(known.map_or(Hold::Trial { wait }, |record| Hold::Denied {
+                wait,
+                offence: offence(topic, record),
+            }));
+        }
+        record.filter(|record| record.is_suspect())?;
+        // Also of the topic itself: until its fate is known, another try would only end another connection.
+        let suspects = self.topics.values().filter(|other| other.is_suspect());
+        let tried = suspects.filter_map(|other| other.under_way).max();
+        let tried = tried.map_or(Duration::ZERO, |begun| (begun + SOON).saturating_sub(now));
+        let wait = tried.min(LONGEST_WAIT).max(self.unproven(now));
+        (!wait.is_zero()).then_some(Hold::Trial { wait })
+    }
+
+    /// How long until fewer than so many ends lie within the hour.
+    fn spent(&self, allowed: usize, now: Duration) -> Duration {
+        let all = self.topics.values().flat_map(|record| &record.ends);
+        let recent = all.filter(|at| now.saturating_sub(**at) < HOUR);
+        let ends: BTreeSet<Duration> = recent.copied().collect();
+        let first = ends.iter().nth_back(allowed.saturating_sub(1));
+        first.map_or(Duration::ZERO, |at| (*at + HOUR).saturating_sub(now))
+    }
+
+    /// How long until the connection has proven calm.
+    fn unproven(&self, now: Duration) -> Duration {
+        match self.connection {
+            Connection::Stands(since) => (since + CALM.max(self.outlived)).saturating_sub(now),
+            Connection::Ended(at) if now.saturating_sub(at) >= UNSEEN => Duration::ZERO,
+            Connection::Ended(_) | Connection::Unseen => LOOK,
+        }
     }
 
     /// The publish that was noted last was not handed over: nothing can follow from it.
@@ -158,13 +247,13 @@ impl Offences {
         self.forget_innocent();
     }
 
-    /// Something was heard on this topic: a publish to what it answers has arrived.
-    pub(crate) fn heard(&mut self, answer: &str) {
+    /// A publish of ours was answered on this topic. What answers others says nothing of ours.
+    pub(crate) fn answered(&mut self, answer: &str) {
         for (topic, record) in &mut self.topics {
             let answers = answer
                 .strip_prefix(topic.as_str())
                 .is_some_and(|rest| matches!(rest, "/accepted" | "/rejected"));
-            if answers && record.under_way.is_some() {
+            if answers {
                 *record = Record::default();
             }
         }
@@ -174,32 +263,48 @@ impl Offences {
     /// The connection ended; gives those topics that are known by that to end it.
     pub(crate) fn connection_ended(&mut self, now: Duration) -> Vec<Offence> {
         self.survived(now);
-        self.ended = Some(now);
-        let under_way = |record: &Record| record.under_way.is_some();
+        let lived = match self.connection {
+            Connection::Stands(since) => Some(now.saturating_sub(since)),
+            Connection::Unseen | Connection::Ended(_) => None,
+        };
+        if let Some(age) = lived.map(|lived| lived + OUTLIVES) {
+            let is_short = age <= LONGEST_CALM;
+            self.outlived = if is_short {
+                self.outlived.max(age)
+            } else {
+                Duration::ZERO
+            };
+        }
+        self.connection = Connection::Ended(now);
+        let under_way = |record: &&mut Record| record.under_way.is_some();
         let suspected = self
             .topics
-            .values()
-            .any(|record| under_way(record) && record.strikes > 0);
+            .values_mut()
+            .filter(under_way)
+            .any(|record| record.is_suspect());
+        let bears = |record: &Record| record.under_way.is_some() && (record.is_suspect() || !suspected);
+        let bearers = self.topics.values().filter(|record| bears(record)).count();
+        if bearers == 0 && lived.is_some_and(|lived| lived < YOUNG) {
+            self.forgive();
+        }
         let mut known = Vec::new();
-        for (topic, record) in self.topics.iter_mut().filter(|(_, record)| under_way(record)) {
+        for (topic, record) in &mut self.topics {
+            if bears(record) {
+                record.bear(now, bearers == 1);
+                known.extend(record.is_known().then(|| offence(topic, record)));
+            }
             (record.under_way, record.before) = (None, None);
-            if suspected && record.strikes == 0 {
-                continue;
-            }
-            record.strikes = record.strikes.saturating_add(1);
-            let step = usize::try_from(record.strikes)
-                .unwrap_or(usize::MAX)
-                .min(HOLDS.len());
-            record.until = now + HOLDS.get(step.saturating_sub(1)).copied().unwrap_or_default();
-            if record.strikes >= KNOWN {
-                known.push(Offence {
-                    topic: topic.clone(),
-                    strikes: record.strikes,
-                });
-            }
         }
         self.forget_innocent();
         known
+    }
+
+    /// The link flaps, and may have done what topics are blamed for: one end of its own makes up for one that each of them bears.
+    fn forgive(&mut self) {
+        for record in self.topics.values_mut().filter(|record| record.strikes < SURE) {
+            (record.row, record.strikes, record.until) = (record.row.min(1), 0, Duration::ZERO);
+            record.ends = record.ends.split_off(record.ends.len().min(1));
+        }
     }
 
     /// The connection is dead, or what ended it is known: nothing that was published lately had any part in it.
@@ -212,16 +317,15 @@ impl Offences {
 
     /// Those that end the connection.
     pub(crate) fn offences(&self) -> impl Iterator<Item = Offence> {
-        let known = self.topics.iter().filter(|(_, record)| record.strikes >= KNOWN);
-        known.map(|(topic, record)| Offence {
-            topic: topic.clone(),
-            strikes: record.strikes,
-        })
+        let known = self.topics.iter().filter(|(_, record)| record.is_known());
+        known.map(|(topic, record)| offence(topic, record))
     }
 
     /// The connection is seen to stand.
     pub(crate) fn stands(&mut self, now: Duration) {
-        self.ended = None;
+        if !matches!(self.connection, Connection::Stands(_)) {
+            self.connection = Connection::Stands(now);
+        }
         self.survived(now);
     }
 
@@ -237,7 +341,14 @@ impl Offences {
 
     fn forget_innocent(&mut self) {
         self.topics
-            .retain(|_, record| record.strikes > 0 || record.under_way.is_some());
+            .retain(|_, record| record.is_suspect() || record.under_way.is_some());
+    }
+}
+
+fn offence(topic: &str, record: &Record) -> Offence {
+    Offence {
+        topic: topic.to_owned(),
+        ends: record.row,
     }
 }
 

@@ -7,21 +7,32 @@ const UPDATE: &str = "$aws/things/gw/shadow/update";
 const REPORT: &str = "$aws/things/gw/defender/metrics/json";
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An hour as AWS IoT, a nucleus and the agent's parts make it, each as impatient as it may be.
+/// The connection stands for long enough.
+fn calm(offences: &mut Offences, now: Duration) {
+    offences.stands(now.saturating_sub(LONGEST_CALM));
+    offences.stands(now);
+}
+
+/// Hours as AWS IoT, a nucleus and the agent's parts make them, each as impatient as it may be.
 struct Hour {
     offences: Offences,
-    denied: &'static str,
-    /// Ends of the connection.
+    denied: Vec<&'static str>,
+    /// Ends of the connection that were our doing.
     ends: Vec<Duration>,
     answered: BTreeMap<&'static str, u32>,
 }
 
 /// What becomes of publishes within a second: the connection lasts, or ends and is made anew seconds later.
 impl Hour {
-    fn play(denied: &'static str, hours: u64) -> Self {
+    fn play(denied: &[&'static str], hours: u64) -> Self {
+        Self::on_a_link_that_ends(denied, hours, None)
+    }
+
+    /// The same, where every connection also ends by itself after so many seconds.
+    fn on_a_link_that_ends(denied: &[&'static str], hours: u64, lives: Option<u64>) -> Self {
         let mut hour = Self {
             offences: Offences::default(),
-            denied,
+            denied: denied.to_vec(),
             ends: Vec::new(),
             answered: BTreeMap::new(),
         };
@@ -31,23 +42,32 @@ impl Hour {
                 continue;
             }
             hour.offences.stands(now);
-            // Every second for the questions and answers of a shadow that finds no peace; a report as often as can be.
-            let report = (now.as_secs() % 300 == 0).then_some(REPORT);
-            for topic in [GET, UPDATE].into_iter().chain(report) {
-                if hour.offences.publish(topic, now).is_err() {
-                    continue;
-                }
-                if topic == hour.denied {
-                    hour.ends.push(now);
-                    hour.offences.connection_ended(now + SECOND);
-                    back = now + 3 * SECOND;
-                    break;
-                }
-                hour.offences.heard(&format!("{topic}/accepted"));
-                *hour.answered.entry(topic).or_default() += 1;
+            let ended = hour.publish_all(now);
+            let lived = (now - back).as_secs();
+            if ended || lives.is_some_and(|lives| lived >= lives) {
+                hour.offences.connection_ended(now + SECOND);
+                back = now + 3 * SECOND;
             }
         }
         hour
+    }
+
+    /// Whether the connection ends by it.
+    fn publish_all(&mut self, now: Duration) -> bool {
+        // Every second for the questions and answers of a shadow that finds no peace; a report as often as can be.
+        let report = now.as_secs().is_multiple_of(300).then_some(REPORT);
+        for topic in [GET, UPDATE].into_iter().chain(report) {
+            if self.offences.publish(topic, now).is_err() {
+                continue;
+            }
+            if self.denied.contains(&topic) {
+                self.ends.push(now);
+                return true;
+            }
+            self.offences.answered(&format!("{topic}/accepted"));
+            *self.answered.entry(topic).or_default() += 1;
+        }
+        false
     }
 
     fn most_ends_in_an_hour(&self) -> usize {
@@ -62,7 +82,7 @@ impl Hour {
 #[test]
 fn each_right_denied_in_turn_costs_six_connections_an_hour_at_most() {
     for denied in [GET, UPDATE, REPORT] {
-        let day = Hour::play(denied, 24);
+        let day = Hour::play(&[denied], 24);
         let most = day.most_ends_in_an_hour();
         assert!(
             (2..=6).contains(&most),
@@ -91,7 +111,7 @@ fn each_right_denied_in_turn_costs_six_connections_an_hour_at_most() {
                 .contains(&format!("iot:Publish on topic/{denied}"))
         );
     }
-    let nothing = Hour::play("$aws/things/gw/another", 1);
+    let nothing = Hour::play(&["$aws/things/gw/another"], 1);
     assert!(
         nothing.ends.is_empty(),
         "control: with every right nothing is held"
@@ -116,7 +136,7 @@ fn a_connection_that_ends_of_itself_is_not_ours_for_good() {
     let later = Duration::from_secs(7_300);
     offences.stands(later);
     offences.publish(GET, later).unwrap();
-    offences.heard(&format!("{GET}/accepted"));
+    offences.answered(&format!("{GET}/accepted"));
     assert_eq!(offences.offences().count(), 0);
     offences.publish(GET, later + SECOND).unwrap();
 }
@@ -124,7 +144,7 @@ fn a_connection_that_ends_of_itself_is_not_ours_for_good() {
 #[test]
 fn what_was_answered_survived_or_was_excused_bears_no_strike() {
     for innocent in [
-        |offences: &mut Offences| offences.heard(&format!("{GET}/rejected")),
+        |offences: &mut Offences| offences.answered(&format!("{GET}/rejected")),
         |offences: &mut Offences| offences.stands(20 * SECOND),
         Offences::excused,
         |offences: &mut Offences| offences.not_published(GET),
@@ -138,16 +158,16 @@ fn what_was_answered_survived_or_was_excused_bears_no_strike() {
         assert!(offences.topics.is_empty());
     }
     let mut offences = Offences::default();
-    for now in [SECOND, 3 * SECOND] {
-        offences.stands(now);
+    for now in [SECOND, 10 * SECOND] {
+        calm(&mut offences, now);
         offences.publish(GET, now).unwrap();
-        offences.heard(&format!("{GET}/accepted/more"));
+        offences.answered(&format!("{GET}/accepted/more"));
         offences.connection_ended(now + SECOND);
     }
     assert_eq!(
         offences.offences().count(),
         1,
-        "control: somebody else's answer is none"
+        "control: an answer of another kind is none"
     );
 }
 
@@ -163,28 +183,37 @@ fn of_several_before_one_end_the_guilty_one_is_found_by_trying_each_alone() {
         "the next connection was not seen yet: {hold:?}"
     );
     offences.stands(4 * SECOND);
-    offences.publish(GET, 4 * SECOND).unwrap();
-    let hold = offences.publish(UPDATE, 4 * SECOND).unwrap_err();
+    let hold = offences.publish(GET, 4 * SECOND).unwrap_err();
+    assert!(
+        matches!(hold, Hold::Trial { wait: CALM }),
+        "and may flap as well: {hold:?}"
+    );
+    offences.publish(GET, 7 * SECOND).unwrap();
+    let hold = offences.publish(UPDATE, 7 * SECOND).unwrap_err();
     assert!(matches!(hold, Hold::Trial { wait } if wait <= SOON), "{hold:?}");
     // A third one that nobody suspects is not held, and bears nothing.
-    offences.publish(REPORT, 4 * SECOND).unwrap();
-    let known = offences.connection_ended(5 * SECOND);
+    offences.publish(REPORT, 7 * SECOND).unwrap();
+    let known = offences.connection_ended(8 * SECOND);
     assert_eq!(known.len(), 1);
-    assert_eq!((known[0].topic.as_str(), known[0].strikes), (GET, 2));
-    offences.stands(6 * SECOND);
-    let hold = offences.publish(GET, 6 * SECOND).unwrap_err();
+    assert_eq!((known[0].topic.as_str(), known[0].ends), (GET, 2));
+    calm(&mut offences, 13 * SECOND);
+    offences.publish(UPDATE, 13 * SECOND).unwrap();
+    offences.stands(33 * SECOND);
+    offences.publish(UPDATE, 33 * SECOND).unwrap();
+    offences.publish(REPORT, 33 * SECOND).unwrap();
+    // Not even alone is the guilty one tried more often than it may be.
+    offences.publish(GET, 40 * SECOND).unwrap();
+    assert_eq!(offences.connection_ended(41 * SECOND).len(), 1);
+    calm(&mut offences, 60 * SECOND);
+    let hold = offences.publish(GET, 60 * SECOND).unwrap_err();
     assert!(matches!(hold, Hold::Denied { .. }), "{hold:?}");
-    offences.publish(UPDATE, 6 * SECOND).unwrap();
-    offences.stands(20 * SECOND);
-    offences.publish(UPDATE, 20 * SECOND).unwrap();
-    offences.publish(REPORT, 20 * SECOND).unwrap();
 }
 
 #[test]
 fn a_publish_that_the_nucleus_refuses_while_it_is_away_does_not_hide_the_one_that_ended_the_connection() {
     let mut offences = Offences::default();
-    for now in [SECOND, 5 * SECOND] {
-        offences.stands(now);
+    for now in [SECOND, 10 * SECOND] {
+        calm(&mut offences, now);
         offences.publish(GET, now).unwrap();
         // AWS IoT has ended the connection by then, and nobody has seen it yet; whoever asks again is refused.
         if offences.publish(GET, now + SECOND / 2).is_ok() {
@@ -203,4 +232,100 @@ fn a_topic_does_not_wait_for_ever_for_a_connection_that_nobody_sees() {
     assert!(offences.publish(GET, 30 * SECOND).is_err(), "control");
     offences.publish(GET, 2 * SECOND + UNSEEN).unwrap();
     offences.publish(UPDATE, 3 * SECOND).unwrap();
+}
+
+#[test]
+fn all_rights_missing_at_once_cost_six_connections_an_hour_at_most() {
+    for denied in [
+        &[GET, UPDATE, REPORT][..],
+        &[GET, UPDATE],
+        &[GET, REPORT],
+        &[UPDATE, REPORT],
+    ] {
+        for lives in [None, Some(0), Some(600)] {
+            let day = Hour::on_a_link_that_ends(denied, 24, lives);
+            let most = day.most_ends_in_an_hour();
+            assert!(
+                (1..=6).contains(&most),
+                "{denied:?}, {lives:?}: {most} in an hour: {:?}",
+                day.ends
+            );
+            if lives.is_none() {
+                let named: Vec<Offence> = day.offences.offences().collect();
+                assert_eq!(named.len(), denied.len(), "{named:?}");
+            }
+        }
+    }
+}
+
+/// For how long nothing may be asked in either way once a link is well that flapped before. `life` and `pause` are those of its
+/// connections, `trip` the time until a publish is answered, all in half seconds.
+fn deaf_after_flaps(minutes: u64, mut life: impl FnMut() -> u64, pause: u64, trip: u64) -> Duration {
+    let half = |number: u64| Duration::from_millis(500 * number);
+    let mut offences = Offences::default();
+    let (mut now, flaps) = (2, 120 * minutes);
+    while now < flaps {
+        let mut asked: Vec<(u64, &str)> = Vec::new();
+        let end = now + life();
+        while now < end {
+            offences.stands(half(now));
+            for (_, topic) in asked.extract_if(.., |(at, _)| *at + trip <= now) {
+                offences.answered(&format!("{topic}/accepted"));
+            }
+            // The session asks, and where it cannot, reports; the state is reported as well.
+            for topic in [GET, UPDATE] {
+                let is_idle = asked.iter().all(|(_, other)| *other != topic);
+                if is_idle && offences.publish(topic, half(now)).is_ok() {
+                    asked.push((now, topic));
+                }
+            }
+            now += 1;
+        }
+        offences.connection_ended(half(now));
+        now += pause;
+    }
+    let well = (now..now + 20_000).find(|after| {
+        offences.stands(half(*after));
+        [GET, UPDATE]
+            .iter()
+            .any(|topic| offences.publish(topic, half(*after)).is_ok())
+    });
+    half(well.unwrap() - now)
+}
+
+#[test]
+fn a_connection_that_flaps_leaves_nobody_deaf_after_it() {
+    for minutes in [1, 2, 5, 30] {
+        let deaf = deaf_after_flaps(minutes, || 2, 8, 100);
+        assert!(deaf <= CALM, "ends at once for {minutes} min: {deaf:?}");
+        for trip in [0, 1, 3, 5] {
+            for life in (1..40).step_by(3) {
+                let deaf = deaf_after_flaps(minutes, || life, 6, trip);
+                assert!(
+                    deaf <= LONGEST_CALM,
+                    "lives {life}, {trip}, {minutes} min: {deaf:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_flaps_at_random_leaves_hardly_anybody_deaf_after_it() {
+    let (mut deaf, mut all) = (0, 0);
+    for minutes in [1, 2, 5, 15] {
+        let mut random = fastrand::Rng::with_seed(minutes);
+        for (trip, longest) in [0, 1, 3, 5]
+            .into_iter()
+            .flat_map(|trip| (1..40).step_by(2).map(move |life| (trip, life)))
+        {
+            for _ in 0..2 {
+                let lives = || random.u64(1..=longest);
+                all += 1;
+                deaf += usize::from(deaf_after_flaps(minutes, lives, 6, trip) > LONGEST_CALM);
+            }
+        }
+    }
+    // By chance every trial, twice or six times, met the end of a connection, which is what a missing right looks like.
+    assert!(deaf * 40 < all, "{deaf} of {all}");
 }

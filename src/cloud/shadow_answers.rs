@@ -15,6 +15,11 @@ use super::shadow_session::{SessionEffect, ShadowSession};
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 impl ShadowSession {
+    /// Whether this answers a request of ours, also one that nobody waits for any more.
+    pub(crate) fn is_ours(&self, message: &ShadowMessage) -> bool {
+        message.token().is_some_and(|token| self.tokens.made(token))
+    }
+
     /// Takes one message.
     pub(crate) fn receive(&mut self, message: ShadowMessage, now: Duration) -> Vec<SessionEffect> {
         match message {

@@ -57,6 +57,19 @@ pub(crate) enum ShadowMessage {
     Deleted,
 }
 
+impl ShadowMessage {
+    /// Of whose request it is the answer; messages that answer none have none.
+    pub(crate) fn token(&self) -> Option<&str> {
+        match self {
+            Self::Got { token, .. }
+            | Self::GetRejected { token, .. }
+            | Self::Updated { token, .. }
+            | Self::UpdateRejected { token, .. } => token.as_deref(),
+            Self::Delta { .. } | Self::Deleted => None,
+        }
+    }
+}
+
 /// Reads a message; `suffix` is the topic behind the shadow's prefix.
 ///
 /// # Errors

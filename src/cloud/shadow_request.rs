@@ -59,6 +59,14 @@ impl Tokens {
         }
     }
 
+    /// Whether a request of ours carried this token, however long ago.
+    pub(super) fn made(&self, token: &str) -> bool {
+        let number = token
+            .strip_prefix(&self.seed)
+            .and_then(|rest| rest.strip_prefix('-'));
+        number.is_some_and(|number| number.parse::<u64>().is_ok_and(|number| number <= self.counter))
+    }
+
     /// `body` with the next token.
     pub(super) fn request(&mut self, now: Duration, mut body: Value) -> ShadowRequest {
         self.counter += 1;

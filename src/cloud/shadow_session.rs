@@ -229,11 +229,12 @@ impl ShadowSession {
         self.update.take_unsent(token);
         self.hold(topic, now.saturating_add(wait), why.clone());
         self.by_report |= topic == self.topics.get();
-        let is_mute = self.get.is_held(now) && self.update.is_held(now);
-        is_mute
-            .then_some(SessionEffect::Broken(why))
-            .into_iter()
-            .collect()
+        if !self.get.is_held(now) || !self.update.is_held(now) {
+            return Vec::new();
+        }
+        // Whichever may be published first asks.
+        (self.by_report, self.get.next) = (true, self.get.next.min(now + wait));
+        vec![SessionEffect::Broken(why)]
     }
 
     /// Whether anything was proven since the last call.

@@ -111,7 +111,6 @@ impl Reporter {
                 self.failed(&format!("the subscription to {topic} was refused: {why}"));
             }
             InboxEvent::Message { topic, payload } => {
-                self.connected.publishing.heard(&topic);
                 let Some(outcome) = reply::outcome_of(&topic) else {
                     return;
                 };
@@ -120,8 +119,11 @@ impl Reporter {
                     .waiting
                     .take_if(|waiting| reply.belongs_to(waiting.report_id) != ReplyMatch::Another)
                 {
-                    Some(waiting) => self.answered(&reply, &waiting, memory).await,
-                    None => self.belated(&reply, memory).await,
+                    Some(waiting) => {
+                        self.connected.publishing.answered(&topic);
+                        self.answered(&reply, &waiting, memory).await;
+                    }
+                    None => self.belated(&topic, &reply, memory).await,
                 }
             }
         }
@@ -171,11 +173,12 @@ impl Reporter {
 
     /// Nobody waits for it: late, twice, or to somebody else's report. Only the ledgers know their own, and only an
     /// acceptance is worth something.
-    async fn belated(&self, reply: &ReportReply, memory: &mut ReporterMemory) {
+    async fn belated(&self, topic: &str, reply: &ReportReply, memory: &mut ReporterMemory) {
         let (Some(report_id), ReplyOutcome::Accepted) = (reply.report_id, reply.outcome) else {
             return;
         };
         if memory.ledgers.baseline.accepted(report_id) {
+            self.connected.publishing.answered(topic);
             memory.ledgers.pending.settle(report_id);
             self.connected
                 .context

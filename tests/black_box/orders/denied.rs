@@ -140,3 +140,22 @@ lab_test!(a_denied_defender_report_leaves_orders_and_the_rest_alone, || {
         "the reports' own line says so, too: {status}"
     );
 });
+
+lab_test!(updates_of_others_do_not_hide_a_denied_report, || {
+    let stage = ready(fronted(Personality::Classic));
+    stage.front().delay(Duration::from_millis(150)).unwrap();
+    let update = topic("shadow/update");
+    stage.front().deny([update.as_str()]).unwrap();
+    stage.desire(&json!({"quarantine": true})).unwrap();
+    let begun = Instant::now();
+    let mut number = 0;
+    while begun.elapsed() < 2 * WATCHED {
+        // What an application of the owner does all day: telemetry in the same shadow.
+        number += 1;
+        let document = json!({"state": {"reported": {"temperature": number}}});
+        stage.publish(&update, &document.to_string()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let ends = denials(&stage);
+    assert!((2..=6).contains(&ends), "an hour's at most: {ends}");
+});

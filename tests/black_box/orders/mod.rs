@@ -5,6 +5,7 @@ mod bad_input;
 mod channel;
 mod denied;
 mod deployments;
+mod flapping;
 mod lifelines;
 mod old_messages;
 mod plan_cli;
