@@ -5,6 +5,7 @@
 
 pub mod document;
 pub mod keys;
+mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
