@@ -32,6 +32,8 @@ use processes::NucleusProcesses;
 const ASK: Duration = Duration::from_secs(1);
 /// The nucleus' descriptors are looked at for one part in so many of a core's time, while its connection is looked for.
 const SEARCH_SHARE: u32 = 500;
+/// And not less often than this, whatever it costs: an order is obeyed ten seconds after the nucleus is back.
+const SEARCH_WITHIN: Duration = Duration::from_secs(4);
 /// From one walk to the next while the control channel is broken behind our rules: the nucleus may be connected somewhere new.
 const URGENT: Duration = Duration::from_secs(10);
 
@@ -127,7 +129,7 @@ impl NucleusWatch {
             outlook: Outlook::default(),
             processes: NucleusProcesses::default(),
             seen: SeenSockets::default(),
-            pace: Pace::new(ASK, SEARCH_SHARE),
+            pace: Pace::new(ASK, SEARCH_SHARE).within(SEARCH_WITHIN),
             denied: None,
         };
         let mut ports = self.ports.clone();
@@ -180,12 +182,13 @@ impl NucleusWatch {
         }
         let (wanted, mut seen) = (ports.all.clone(), watched.seen.clone());
         let look = move || {
-            let begun = thread_time();
             let states = (!known.is_empty())
                 .then(|| uplinks::states_of(&known).ok())
                 .flatten();
             let holders = if due { uplinks::holders(nucleus) } else { holders };
             let lost = states.iter().flatten().any(|state| *state == UplinkState::Ended);
+            // Walks have their own times.
+            let begun = thread_time();
             if due {
                 // Also what was seen before is told again, so that its addresses stay.
                 seen = SeenSockets::default();

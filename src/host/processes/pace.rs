@@ -12,6 +12,7 @@ const MOST_SAVED: Duration = Duration::from_millis(100);
 /// A share of one core's time: what is not used is saved up to [`MOST_SAVED`], what was used too much is waited for.
 pub(crate) struct Pace {
     shortest: Duration,
+    longest: Option<Duration>,
     share: u32,
     /// When what was used will have been earned again; before it nothing is saved.
     even: Option<Instant>,
@@ -23,19 +24,27 @@ impl Pace {
     pub(crate) const fn new(shortest: Duration, share: u32) -> Self {
         Self {
             shortest,
+            longest: None,
             share,
             even: None,
             last: None,
         }
     }
 
+    /// The same, and never longer than `longest` from one to the next, whatever it costs: somebody waits for it.
+    pub(crate) const fn within(mut self, longest: Duration) -> Self {
+        self.longest = Some(longest);
+        self
+    }
+
     /// True if it may be done now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.last
-            .is_none_or(|last| now.saturating_duration_since(last) >= self.shortest)
-            && self.even.is_none_or(|even| {
-                even.saturating_duration_since(now) < MOST_SAVED.saturating_mul(self.share)
-            })
+        let Some(last) = self.last else { return true };
+        let since = now.saturating_duration_since(last);
+        let is_earned = self
+            .even
+            .is_none_or(|even| even.saturating_duration_since(now) < MOST_SAVED.saturating_mul(self.share));
+        since >= self.shortest && (is_earned || self.longest.is_some_and(|longest| since >= longest))
     }
 
     /// It was done at `now` and `took` as long on the processor: on a busy machine what is done waits itself, and
@@ -76,6 +85,24 @@ mod tests {
         let share = 10_000 * MILLI / 10;
         assert!(used >= share, "{used:?}");
         assert!(used <= share + MOST_SAVED + 3 * MILLI, "{used:?}");
+    }
+
+    #[test]
+    fn what_somebody_waits_for_is_done_in_time_whatever_it_costs() {
+        let (begin, second) = (clock::instant(), Duration::from_secs(1));
+        let times = |pace: &mut Pace| {
+            let due = (0..60).filter(|step| {
+                let now = begin + second * *step;
+                let due = pace.is_due(now);
+                if due {
+                    pace.done(now, 80 * MILLI);
+                }
+                due
+            });
+            due.count()
+        };
+        assert!(times(&mut Pace::new(second, 500)) < 4, "control");
+        assert!(times(&mut Pace::new(second, 500).within(4 * second)) >= 15);
     }
 
     #[test]
