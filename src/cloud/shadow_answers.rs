@@ -191,6 +191,8 @@ impl ShadowSession {
             self.echo
                 .accepted(version, request.sent, reported.get("quarantine"));
             self.update.succeeded();
+            // What changed since need not wait for the end of a pause from before.
+            self.update.hasten(now);
             self.report_answered(request.sent, now);
             self.note_unheard(version);
             effects.push(SessionEffect::RoundTrip(request.sent));

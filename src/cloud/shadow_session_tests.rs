@@ -333,6 +333,40 @@ fn a_refused_report_is_not_sent_again_unchanged() {
     token(&session.tick(&enforced(), s(5), 0.5), "/update");
 }
 
+#[test]
+fn news_after_an_accepted_report_wait_for_no_pause_from_before() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 1);
+    let mut provisional = enforced();
+    provisional.phase = Phase::Provisional;
+    // Neither questions nor reports get out, so each question is asked by a report as well.
+    let mut now = 2;
+    let accepted = loop {
+        let effects = session.tick(&provisional, s(now), 0.5);
+        let reports = effects
+            .iter()
+            .any(|effect| format!("{effect:?}").contains("/update\""));
+        if now > 30 && reports {
+            break token(&effects, "/update");
+        }
+        for effect in effects {
+            if let SessionEffect::Publish { token, .. } = effect {
+                session.publish_failed(&token, "offline".into(), s(now));
+            }
+        }
+        now += 1;
+        assert!(now < 200, "a report is tried again");
+    };
+    let answer = ShadowMessage::Updated {
+        token: Some(accepted),
+        version: 8,
+        desired: None,
+    };
+    session.receive(answer, s(now));
+    token(&session.tick(&enforced(), s(now + 1), 0.5), "/update");
+}
+
 fn delta(version: u64, quarantine: bool) -> ShadowMessage {
     ShadowMessage::Delta {
         version,
