@@ -192,7 +192,7 @@ impl ConfigFollower {
     async fn take(&mut self, document: &Value) -> Option<Duration> {
         let unsettled = self.settling.note(document, clock::now().uptime);
         match document::read(document, self.development) {
-            Err(faults) if unsettled.is_none() => self.refuse(faults),
+            Err(faults) if unsettled.is_none() => self.refuse(faults).await,
             Err(_) => {}
             Ok(config) => {
                 if unsettled.is_none() || !self.is_chosen.load(Ordering::Relaxed) {
@@ -204,15 +204,30 @@ impl ConfigFollower {
         unsettled
     }
 
-    fn refuse(&self, faults: Vec<Fault>) {
+    async fn refuse(&self, faults: Vec<Fault>) {
         let board = &self.connected.context.board;
-        if board.read().configuration.faults != faults {
-            tracing::warn!(
-                "the configuration is refused, the last good one stays: {}",
-                join(&faults)
-            );
+        if board.read().configuration.faults == faults {
+            return;
         }
-        board.update(|status| status.configuration.faults = faults);
+        tracing::warn!(
+            "the configuration is refused, the last good one stays: {}",
+            join(&faults)
+        );
+        let kept = self.kept().await;
+        let in_force = faults.iter().map(|fault| document::in_force(&kept, &fault.path));
+        let in_force = in_force.map(Option::unwrap_or_default).collect();
+        board.update(|status| {
+            status.configuration.faults = faults;
+            status.configuration.in_force = in_force;
+        });
+    }
+
+    /// The last good document; one without keys where none is kept, or the disk does not answer.
+    async fn kept(&self) -> Value {
+        let path = self.connected.context.state_directory.join(FILE);
+        let read = self.keeper.run(move || files::read(&path)).await;
+        let bytes = read.ok().and_then(Result::ok).flatten().unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
     /// Hands on what the deployment orders, if it is known to be all of it or closes in any case.
@@ -243,6 +258,7 @@ impl ConfigFollower {
     async fn apply(&self, config: &Config, document: &Value) {
         self.connected.context.board.update(|status| {
             status.configuration.faults.clear();
+            status.configuration.in_force.clear();
             status.configuration.source = "nucleus".into();
             status.mode = mode(config);
         });

@@ -24,6 +24,7 @@ use crate::document::fault::Fault;
 use crate::host::clock;
 use crate::host::turns::timed;
 use crate::quarantine::orders::document::{self, Wish};
+use crate::quarantine::orders::leftover::leftover;
 use crate::quarantine::orders::order::Authority;
 use crate::quarantine::proof::journal::ShadowVersion;
 use crate::quarantine::proof::state::State;
@@ -332,7 +333,8 @@ impl ShadowTask {
     async fn obey(&self, desired: Option<&Value>, heard: Option<ShadowVersion>, settled: bool) {
         let wish = match document::read(desired, Authority::Shadow, clock::now().wall) {
             Ok(wish) => wish,
-            Err(faults) => {
+            Err(mut faults) => {
+                faults.extend(desired.and_then(|desired| leftover(desired, &faults)));
                 self.refuse(faults).await;
                 return;
             }

@@ -4,14 +4,25 @@
 
 use std::path::PathBuf;
 
+use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
+use super::Failure;
 use crate::config::document::Development;
 use crate::host::log::{LogGuard, LogStream, LogWriter};
 
 /// A variable that is set to something.
 pub(super) fn lookup(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What carries out a command that waits for more than one thing.
+///
+/// # Errors
+/// The kernel gives no descriptors for it.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(&error))
 }
 
 /// Whether development keys of the configuration are taken.

@@ -1,14 +1,17 @@
 //! The command line: what was typed, then what it means. One file a command.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 the agent is not running.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 3 no agent answers.
 
 #![expect(clippy::print_stderr, reason = "a command line talks to people")]
 
+mod absent_page;
 mod cells;
 mod connections;
 mod deployment;
+mod done;
 mod environment;
 mod guard;
+mod headline;
 mod history;
 mod install;
 mod order_file;
@@ -31,18 +34,24 @@ mod top;
 mod traffic;
 mod traffic_page;
 mod uninstall;
+mod without_agent;
+
+#[cfg(test)]
+mod status_pages_tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::control::client::AskError;
 use crate::control::protocol::DEFAULT_SOCKET;
+use crate::control::status::Status;
 
 /// Exit code when nobody answers.
-const NOT_RUNNING: u8 = 3;
+const NO_AGENT: u8 = 3;
 
 /// Security for AWS IoT Greengrass v2 gateways: traffic reports, local detection, quarantine that holds.
 #[derive(Debug, Parser)]
@@ -128,7 +137,7 @@ impl From<String> for Failure {
 
 impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
-        let code = if error.is_nobody() { NOT_RUNNING } else { 1 };
+        let code = if error.is_nobody() { NO_AGENT } else { 1 };
         Self {
             code,
             ..Self::new(&error)
@@ -150,7 +159,7 @@ pub fn main() -> ExitCode {
         CliCommand::Report(arguments) => report::run(&arguments, &socket),
         CliCommand::Plan(arguments) => plan::run(&arguments, &socket),
         CliCommand::Quarantine(arguments) => quarantine::run(arguments, &socket),
-        CliCommand::Release(arguments) => release::run(arguments, &socket),
+        CliCommand::Release(arguments) => release::run(&arguments, &socket),
         CliCommand::Deployment(arguments) => deployment::run(&arguments),
         CliCommand::Install(arguments) => install::run(&arguments),
         CliCommand::Restore(arguments) => restore::run(&arguments, &socket),
@@ -167,6 +176,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The page of `edgewarden status`, for whoever checks what it says of a state.
+pub fn status_page(status: &Status, now: Timestamp) -> String {
+    text::status(status, now)
+}
+
 /// `docs/cli.md`: the help of every command.
 pub fn markdown() -> String {
     use clap::CommandFactory as _;
@@ -174,7 +188,7 @@ pub fn markdown() -> String {
     program.build();
     let mut text = String::from(
         "# Command line\n\n<!-- Written from src/cli by a test (tests/docs.rs); edit there. -->\n\n\
-         Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the agent is not running.\n",
+         Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent answers.\n",
     );
     let mut add = |name: &str, command: &mut clap::Command| {
         text.push_str(&format!(

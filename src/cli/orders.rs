@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Failure, out, out_json, plan_page, safe, text};
+use super::without_agent::WithoutAgent;
+use super::{Failure, out, out_json, place, plan_page, safe, text};
 use crate::control::client::ask;
 use crate::control::question::GetStatus;
 use crate::control::status::OrderList;
@@ -15,10 +16,21 @@ pub(super) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    state: place::StateDirectory,
 }
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
-    let list = OrderList::from(ask(socket, GetStatus {})?.enforcement);
+    match ask(socket, GetStatus {}) {
+        Ok(status) => show(arguments, &OrderList::from(status.enforcement)),
+        Err(error) => {
+            let without = WithoutAgent::after(error, &arguments.state, socket)?;
+            show(arguments, &OrderList::from(without.look()?)).and(Err(without.failure))
+        }
+    }
+}
+
+fn show(arguments: &Arguments, list: &OrderList) -> Result<(), Failure> {
     if arguments.json {
         // Members in the order of the alphabet, as those of every answer.
         return out_json(&json!(list));

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Failure, order_file, out, out_json, plan_page};
+use super::without_agent::WithoutAgent;
+use super::{Failure, order_file, out, out_json, place, plan_page};
 use crate::control::client::{ask, ask_json};
 use crate::control::question::PreviewPlan;
+use crate::quarantine::plan::preview::PlanPreview;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -17,15 +19,31 @@ pub(super) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    state: place::StateDirectory,
 }
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let order = arguments.order.as_deref().map(order_file::read).transpose()?;
-    let question = PreviewPlan { order };
-    if arguments.json {
-        return out_json(&ask_json(socket, question)?);
-    }
-    let preview = ask(socket, question)?;
+    let question = PreviewPlan { order: order.clone() };
+    let answer = if arguments.json {
+        ask_json(socket, question).map(|preview| out_json(&preview))
+    } else {
+        ask(socket, question).map(|preview| show(arguments, &preview))
+    };
+    answer.or_else(|error| {
+        let without = WithoutAgent::after(error, &arguments.state, socket)?;
+        let preview = without.plan(order.as_ref())?;
+        let shown = if arguments.json {
+            out_json(&preview)
+        } else {
+            show(arguments, &preview)
+        };
+        shown.and(Err(without.failure))
+    })?
+}
+
+fn show(arguments: &Arguments, preview: &PlanPreview) -> Result<(), Failure> {
     if arguments.nft {
         // Its words are ours: names of devices and of cgroups are checked before they get into it.
         return out(&preview.text);

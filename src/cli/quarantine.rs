@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Failure, order_file, out, text};
+use super::{Failure, done, order_file, out, text};
 use crate::control::client::ask;
 use crate::control::question::{GiveOrder, Isolate};
+use crate::host::clock;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -44,5 +45,6 @@ pub(super) fn run(arguments: Arguments, socket: &Path) -> Result<(), Failure> {
             },
         ),
     };
-    out(&text::status(&status?))
+    let state = status?.enforcement;
+    out(&text::after(&state, clock::now().wall)).and(done::order(&state).map_err(Failure::from))
 }

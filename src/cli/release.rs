@@ -1,10 +1,15 @@
-//! `edgewarden release`: the operator ends the quarantine.
+//! `edgewarden release`: the operator ends the quarantine, with an agent or without one.
 
 use std::path::Path;
 
-use super::{Failure, out, text};
-use crate::control::client::ask;
-use crate::control::question::ReleaseOrders;
+use super::without_agent::{Outcome, WithoutAgent};
+use super::{Failure, done, environment, out, place, safe, text};
+use crate::control::client::{AskError, ask};
+use crate::control::question::{GetStatus, ReleaseOrders};
+use crate::control::status::Status;
+use crate::host::clock;
+use crate::host::log::LogStream;
+use crate::quarantine::orders::order::Authority;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -14,12 +19,72 @@ pub(super) struct Arguments {
     /// Why; it is kept, shown and reported to the cloud.
     #[arg(long)]
     reason: Option<String>,
+    #[command(flatten)]
+    state: place::StateDirectory,
 }
 
-pub(super) fn run(arguments: Arguments, socket: &Path) -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let question = ReleaseOrders {
         everything: arguments.everything,
-        reason: arguments.reason,
+        reason: arguments.reason.clone(),
     };
-    out(&text::status(&ask(socket, question)?))
+    match asked(socket, &question) {
+        Ok(answered) => answered,
+        Err(error) => by_itself(arguments, socket, error, &question)?,
+    }
+}
+
+/// The agent is asked; an error is one of asking.
+fn asked(socket: &Path, question: &ReleaseOrders) -> Result<Result<(), Failure>, AskError> {
+    let before = ask(socket, GetStatus {})?;
+    let Status { enforcement, .. } = ask(socket, question.clone())?;
+    let mut held = before.enforcement.orders.iter();
+    let held_one = held.any(|order| order.authority == Authority::Operator);
+    let told = done::release(&enforcement, question.everything || held_one);
+    Ok(out(&text::after(&enforcement, clock::now().wall)).and(told.map_err(Failure::from)))
+}
+
+fn by_itself(
+    arguments: &Arguments,
+    socket: &Path,
+    error: AskError,
+    question: &ReleaseOrders,
+) -> Result<Result<(), Failure>, Failure> {
+    let _log = environment::log("off", LogStream::Error);
+    let without = WithoutAgent::after_release(error, &arguments.state, socket)?;
+    Ok(
+        match without.release(question.everything, question.reason.as_deref())? {
+            Outcome::Alive(socket) => asked(&socket, question)?,
+            Outcome::Nothing(orders) => Err(done::nothing_of_yours(&orders).into()),
+            Outcome::CarriedOut {
+                state,
+                found,
+                rival,
+                unknown_rules,
+            } => {
+                let told = done::release_alone(&state, rival.as_deref());
+                let mut page = format!("{}\n", safe::safe(&found));
+                if unknown_rules {
+                    page.push_str(&format!("{}\n", safe::safe(&elsewhere(&arguments.state.path))));
+                }
+                if state.orders.is_empty() {
+                    page.push_str(&text::after(&state, clock::now().wall));
+                } else {
+                    page.push_str("your order has ended; the kernel stays as it is until an agent is back, because others live:\n");
+                    for order in &state.orders {
+                        page.push_str(&format!("  {}\n", safe::safe(&text::order_line(order))));
+                    }
+                }
+                out(&page).and(told.map_err(Failure::from))
+            }
+        },
+    )
+}
+
+fn elsewhere(state: &Path) -> String {
+    format!(
+        "the journal in {} knew nothing of the kernel's rules: an agent that keeps its state elsewhere puts them back; name that \
+         place with --state-dir",
+        state.display()
+    )
 }

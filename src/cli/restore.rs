@@ -27,9 +27,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let _log = environment::log("warn", LogStream::Error);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(&error))?;
-    let line = runtime.block_on(restore(&arguments.state.path, socket, environment::development()))?;
+    let line = environment::runtime()?.block_on(restore(
+        &arguments.state.path,
+        socket,
+        environment::development(),
+    ))?;
     out(&format!("{}\n", safe::safe(&line)))
 }
 

@@ -1,57 +1,36 @@
-//! `edgewarden status`: what is going on.
+//! `edgewarden status`: what is going on, also where no agent answers.
 
 use std::path::Path;
 
-use super::{Failure, out, out_json, safe, text};
-use crate::control::client::{AskError, ask, ask_json};
+use super::without_agent::WithoutAgent;
+use super::{Failure, absent_page, out, out_json, place, text};
+use crate::control::client::{ask, ask_json};
 use crate::control::question::GetStatus;
-use crate::control::status::AbsentAgent;
-use crate::host::netfilter::kernel::NftKernel;
-use crate::quarantine::ruleset::TABLE;
+use crate::host::clock;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    state: place::StateDirectory,
 }
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let shown = if arguments.json {
         ask_json(socket, GetStatus {}).map(|status| out_json(&status))
     } else {
-        ask(socket, GetStatus {}).map(|status| out(&text::status(&status)))
+        ask(socket, GetStatus {}).map(|status| out(&text::status(&status, clock::now().wall)))
     };
-    shown.or_else(|error: AskError| {
-        if error.is_nobody() {
-            without_agent(arguments)?;
-        }
-        Err(Failure::from(error))
+    shown.or_else(|error| {
+        let without = WithoutAgent::after(error, &arguments.state, socket)?;
+        let status = without.look()?;
+        let shown = if arguments.json {
+            out_json(&status)
+        } else {
+            out(&absent_page::page(&status))
+        };
+        shown.and(Err(without.failure))
     })?
-}
-
-/// The kernel keeps the rules of an agent that is gone; say so.
-fn without_agent(arguments: &Arguments) -> Result<(), Failure> {
-    let kernel = match NftKernel::open().and_then(|mut kernel| kernel.tables()) {
-        Ok(tables) if tables.is_empty() => "the kernel holds no rules of Edgewarden".to_owned(),
-        Ok(tables) => {
-            let tables: Vec<String> = tables.iter().map(|layer| format!("{layer} {TABLE}")).collect();
-            format!(
-                "the kernel holds Edgewarden's rules (table {})",
-                tables.join(", ")
-            )
-        }
-        Err(error) => format!("the kernel's rules cannot be read: {}", crate::error_text(&error)),
-    };
-    if arguments.json {
-        out_json(&AbsentAgent {
-            agent: "not running".to_owned(),
-            kernel,
-        })
-    } else {
-        out(&format!(
-            "Agent         not running\nKernel        {}\n",
-            safe::safe(&kernel)
-        ))
-    }
 }

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::iter::repeat;
 
 use jiff::Timestamp;
 
+use super::headline::{because, channel, headline, next, since};
 use super::safe::safe;
 use crate::control::status::{CaptureStatus, CloudStatus, ReportStatus, Status, TaskStatus};
 use crate::quarantine::orders::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
+use crate::quarantine::plan::processes::StoppedProcess;
+use crate::quarantine::proof::journal::OperatorOverride;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::proof::state::{CutBecause, Phase, QuotaUse, Rejection, State};
+use crate::quarantine::proof::state::{CutBecause, CutTotals, Phase, QuotaUse, Rejection, State};
 
 /// Whether the nucleus speaks with us, and whether it ever will.
 fn nucleus(cloud: &CloudStatus) -> String {
@@ -43,7 +47,7 @@ fn opens(at: Timestamp) -> String {
 }
 
 /// The status page.
-pub(super) fn status(status: &Status) -> String {
+pub(super) fn status(status: &Status, now: Timestamp) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
         let _ = writeln!(text, "{label:<14}{}", safe(&value));
@@ -62,21 +66,17 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(at) = status.releases_at {
         line("  opens", opens(at));
     }
-    enforcement(&status.enforcement, &mut line);
-    let channel = if status.cloud.channel_works {
-        "works"
-    } else {
-        "does not work"
-    };
-    line(
-        "Channel",
-        format!(
-            "{channel}, last round trip {}",
-            time(status.cloud.last_round_trip)
-        ),
-    );
+    enforcement(&status.enforcement, Some(&status.cloud), now, &mut line);
+    line("Channel", channel(&status.cloud, now));
     line("Nucleus", nucleus(&status.cloud));
-    if let Some(error) = &status.cloud.last_error {
+    // What is missing is told once.
+    let known = &status.enforcement.faults;
+    if let Some(error) = status
+        .cloud
+        .last_error
+        .as_ref()
+        .filter(|error| !known.contains(error))
+    {
         line("  problem", error.clone());
     }
     line("Lifelines", format!("{} addresses", status.lifelines.addresses));
@@ -92,10 +92,26 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(problem) = &status.configuration.problem {
         line("  problem", problem.clone());
     }
-    for fault in &status.configuration.faults {
-        line("  fault", fault.to_string());
+    let in_force = status.configuration.in_force.iter().map(String::as_str);
+    let faults = status.configuration.faults.iter();
+    for (fault, value) in faults.zip(in_force.chain(repeat(""))) {
+        let stays = if value.is_empty() {
+            String::new()
+        } else {
+            format!("; {value} stays in force")
+        };
+        line("  fault", format!("{fault}{stays}"));
     }
     tasks(&status.tasks, &mut line);
+    text
+}
+
+/// How enforcement stands after an instruction.
+pub(super) fn after(state: &State, now: Timestamp) -> String {
+    let mut text = String::new();
+    enforcement(state, None, now, &mut |label, value| {
+        let _ = writeln!(text, "{label:<14}{}", safe(&value));
+    });
     text
 }
 
@@ -148,40 +164,21 @@ fn capture(capture: &CaptureStatus, line: &mut impl FnMut(&str, String)) {
     faults.iter().for_each(|fault| line("  problem", fault.clone()));
 }
 
-fn headline(state: &State) -> String {
-    match state.phase {
-        Phase::Starting => "starting".to_owned(),
-        Phase::Released => "normal: nothing is cut".to_owned(),
-        Phase::Provisional => {
-            format!(
-                "{}: in the kernel and proven; waiting for a shadow round trip",
-                verb(state.posture)
-            )
-        }
-        Phase::Enforced => format!(
-            "{}: proven; the control channel has worked through it",
-            verb(state.posture)
-        ),
-        Phase::Failed => match state.posture {
-            Some(posture) if posture == state.wanted => {
-                format!("FAILED: {posture} is proven as it was before, not as it is wanted")
-            }
-            Some(posture) => format!("FAILED: {} is wanted, {posture} is proven", state.wanted),
-            None => format!(
-                "FAILED: {} is wanted, what the kernel holds is not known",
-                state.wanted
-            ),
-        },
-        Phase::RolledBack => {
-            "ROLLED BACK: not isolated, because isolation cut the control channel".to_owned()
-        }
-        Phase::Observed => format!("observe only: {} is wanted, nothing is cut", state.wanted),
+/// What enforcement does, for whom, and what stands in its way; `channel` where it is known how that is doing now.
+fn enforcement(
+    state: &State,
+    channel: Option<&CloudStatus>,
+    now: Timestamp,
+    line: &mut impl FnMut(&str, String),
+) {
+    line("Enforcement", headline(state, channel, now));
+    line("  since", since(state.since, now));
+    if let Some(rolled_back) = &state.rolled_back {
+        line("  because", because(rolled_back));
     }
-}
-
-fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
-    line("Enforcement", headline(state));
-    line("  since", time(state.since));
+    if let Some(next) = next(state) {
+        line("  next", next);
+    }
     if state.scope == Scope::Wide && state.posture == Some(Posture::Isolate) {
         line(
             "  lifelines",
@@ -204,19 +201,8 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
     if let Some(fault) = &state.history_fault {
         line("  history", fault.clone());
     }
-    if let Some(rolled_back) = &state.rolled_back {
-        line("  gave up", format!("{} at {}", rolled_back.why, rolled_back.at));
-    }
     if let Some(overridden) = &state.overridden {
-        line(
-            "  override",
-            format!(
-                "{} ({} orders, {})",
-                overridden.reason,
-                overridden.orders.len(),
-                overridden.at
-            ),
-        );
+        line("  override", override_line(overridden));
     }
     if let Some(release) = &state.released_without_nucleus {
         let orders = release.orders.join(", ");
@@ -233,26 +219,12 @@ fn enforcement(state: &State, line: &mut impl FnMut(&str, String)) {
 /// What was cut and whom it hit.
 fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
     let observed = state.phase == Phase::Observed;
-    if state.may_cut() || observed {
-        let label = if observed { "  would block" } else { "  blocked" };
-        let blocked = &state.blocked;
-        let ways = [
-            (blocked.out, "out"),
-            (blocked.inbound, "in"),
-            (blocked.forward, "forwarded"),
-            (blocked.bridged, "bridged"),
-            (blocked.raw, "past the IP stack"),
-        ];
-        let ways = ways.map(|(cut, way)| format!("{} {way}", cut.packets));
-        line(label, format!("packets: {}", ways.join(", ")));
-        for because in &blocked.reasons {
-            let CutBecause { way, reason, cut } = because;
-            let reason = explain(reason);
-            line(
-                "",
-                format!("{way}: {} packets, {} bytes {reason}", cut.packets, cut.bytes),
-            );
-        }
+    // What the other mode has counted since the device was free stays true, and apart.
+    if (state.may_cut() && !observed) || !state.blocked.reasons.is_empty() {
+        totals("  blocked", &state.blocked, line);
+    }
+    if observed || !state.would_block.reasons.is_empty() {
+        totals("  would block", &state.would_block, line);
     }
     ended(state, line);
     state
@@ -267,6 +239,27 @@ fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
                 state.reasserted,
                 state.changed_by.as_deref().unwrap_or("nobody the kernel named")
             ),
+        );
+    }
+}
+
+/// Packets by the way they were on, and by the reason.
+fn totals(label: &str, totals: &CutTotals, line: &mut impl FnMut(&str, String)) {
+    let ways = [
+        (totals.out, "out"),
+        (totals.inbound, "in"),
+        (totals.forward, "forwarded"),
+        (totals.bridged, "bridged"),
+        (totals.raw, "past the IP stack"),
+    ];
+    let ways = ways.map(|(cut, way)| format!("{} {way}", cut.packets));
+    line(label, format!("packets: {}", ways.join(", ")));
+    for because in &totals.reasons {
+        let CutBecause { way, reason, cut } = because;
+        let reason = explain(reason);
+        line(
+            "",
+            format!("{way}: {} packets, {} bytes {reason}", cut.packets, cut.bytes),
         );
     }
 }
@@ -310,22 +303,41 @@ fn explain(reason: &str) -> &str {
 /// Sockets and processes that were ended.
 fn ended(state: &State, line: &mut impl FnMut(&str, String)) {
     if state.severed > 0 {
-        line(
-            "  closed",
-            format!("{} sockets of cut connections", state.severed),
-        );
+        line("  closed", closed(state));
     }
     if let Some(fault) = &state.severing {
         line("  sockets", fault.clone());
     }
     for stopped in &state.stopped {
-        let action = format!("{:?}", stopped.action).to_lowercase();
-        let exe = stopped.exe.as_deref().unwrap_or("?");
-        line(
-            "  stopped",
-            format!("{} ({}) {exe}: {action}", stopped.name, stopped.identity.pid),
-        );
+        line("  stopped", stopped_line(stopped));
     }
+}
+
+/// How many sockets, and for which live orders; one that several orders cut counts for each.
+fn closed(state: &State) -> String {
+    let all = format!(
+        "{} sockets of cut connections since the agent started",
+        state.severed
+    );
+    let orders = state.severed_by_order.iter();
+    let orders: Vec<String> = orders
+        .map(|by| format!("{} by {}", by.sockets, by.order))
+        .collect();
+    if orders.is_empty() {
+        return all;
+    }
+    format!("{all}; of live orders: {}", orders.join(", "))
+}
+
+pub(super) fn override_line(overridden: &OperatorOverride) -> String {
+    let OperatorOverride { reason, at, orders } = overridden;
+    format!("{reason} ({} orders, {at})", orders.len())
+}
+
+pub(super) fn stopped_line(stopped: &StoppedProcess) -> String {
+    let action = format!("{:?}", stopped.action).to_lowercase();
+    let exe = stopped.exe.as_deref().unwrap_or("?");
+    format!("{} ({}) {exe}: {action}", stopped.name, stopped.identity.pid)
 }
 
 /// Refused wishes, one line a fault.
@@ -355,16 +367,8 @@ pub(super) fn order_line(order: &Order) -> String {
     text
 }
 
-fn verb(posture: Option<Posture>) -> &'static str {
-    match posture.unwrap_or_default() {
-        Posture::Normal => "normal",
-        Posture::Restrict => "RESTRICTED",
-        Posture::Isolate => "ISOLATED",
-    }
-}
-
 /// A time to the second.
-fn time(time: Option<Timestamp>) -> String {
+pub(super) fn time(time: Option<Timestamp>) -> String {
     time.map_or_else(
         || "never".into(),
         |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
@@ -377,23 +381,26 @@ mod tests {
     use crate::quarantine::orders::order::Authority;
     use crate::quarantine::proof::journal::ReleaseWithoutNucleus;
 
+    fn at() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
     #[test]
     fn the_page_says_when_the_device_opens_by_itself_and_that_it_did() {
         let mut page = Status::default();
-        assert!(!status(&page).contains("THEMSELVES"));
-        let at: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        page.releases_at = Some(at);
-        let text = status(&page);
+        assert!(!status(&page, at()).contains("THEMSELVES"));
+        page.releases_at = Some(at());
+        let text = status(&page, at());
         assert!(
             text.contains("END BY THEMSELVES at 2026-01-01 00:00:00 UTC"),
             "{text}"
         );
         page.enforcement.released_without_nucleus = Some(ReleaseWithoutNucleus {
-            at,
+            at: at(),
             why: "no nucleus for 3600 s".into(),
             orders: vec!["shadow inc-1".into()],
         });
-        let text = status(&page);
+        let text = status(&page, at());
         let opened = "BY ITSELF at 2026-01-01T00:00:00Z: shadow inc-1: no nucleus for 3600 s";
         assert!(text.contains(opened), "{text}");
     }
@@ -410,14 +417,19 @@ mod tests {
             Some("bytes out".into()),
             issued,
         )];
-        let text = status(&page);
-        assert!(text.contains("ISOLATED: proven"), "{text}");
+        let text = status(&page, at());
+        assert!(
+            text.contains(
+                "ISOLATED: proven; the control channel worked behind the rules and does NOT work now"
+            ),
+            "{text}"
+        );
         assert!(
             text.contains("isolate by shadow (inc-1), since 2026-01-01T00:00:00Z: bytes out"),
             "{text}"
         );
         page.enforcement.phase = Phase::Failed;
         page.enforcement.posture = None;
-        assert!(status(&page).contains("FAILED: normal is wanted, what the kernel holds is not known"));
+        assert!(status(&page, at()).contains("FAILED: normal is wanted, what the kernel holds is not known"));
     }
 }

@@ -1,8 +1,14 @@
-//! `edgewarden uninstall`: leave nothing behind. The recipe's uninstall step runs it.
+//! `edgewarden uninstall`: leave nothing behind that acts. The recipe's uninstall step runs it.
+//!
+//! What was done on this device stays readable (the history, a damaged journal) until somebody purges it. Live orders keep it
+//! from being done: a removal of the component, or a deployment that is rolled back, must not open an isolated device.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Failure, place, safe, screen, thaw};
+use super::without_agent::{Closed, Outcome};
+use super::{Failure, done, environment, place, safe, screen, thaw};
+use crate::control::client::ask;
+use crate::control::question::ReleaseOrders;
 use crate::host::boot::boot_service::BootServicePaths;
 use crate::host::boot::systemctl;
 use crate::host::boot::unit;
@@ -12,26 +18,39 @@ use crate::host::files::journal_file::TIME_NAME;
 use crate::host::files::shelter;
 use crate::host::files::state_directory::{self, LOCK};
 use crate::host::guard;
+use crate::host::log::LogStream;
 use crate::host::netfilter::kernel::NftKernel;
 use crate::host::netfilter::nft::Nft;
 use crate::quarantine::history;
 use crate::quarantine::ruleset;
 
-/// What the agent keeps in the state directory; the lock last, because it is held.
-const FILES: [&str; 7] = [
+/// A journal that could not be read: evidence, as the history is.
+const DAMAGED: &str = "journal.damaged";
+/// What the agent keeps in the state directory and nobody needs afterwards; the lock last, because it is held.
+const FILES: [&str; 6] = [
     "journal",
     TIME_NAME,
-    "journal.damaged",
     "configuration.json",
     "last-report.json",
     "endpoints.json",
     LOCK,
 ];
 
+const RUNS: &str = "the agent is running: stop it first, or it puts its rules back";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     installation: place::Installation,
+    /// End every order first, whoever gave it. Without this nothing is removed while an order lives.
+    #[arg(long, requires = "reason")]
+    release: bool,
+    /// Why; it is kept in the history.
+    #[arg(long, requires = "release")]
+    reason: Option<String>,
+    /// Remove the audit history too, and a damaged journal that was kept.
+    #[arg(long)]
+    purge: bool,
 }
 
 pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
@@ -39,6 +58,9 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let state = places.state();
     // Below another root there is another system, which does not run.
     let is_here = arguments.installation.root.is_none();
+    if is_here {
+        end_orders(arguments, &state, socket)?;
+    }
     let mut lock = files::lock(&state.join(LOCK));
     // One that a nucleus started keeps its guard.
     if is_here && (!matches!(lock, Ok(None)) || guard::is_guarded(&state)) {
@@ -48,10 +70,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         }
     }
     if matches!(lock, Ok(None)) {
-        return Err(Failure {
-            text: "the agent is running: stop it first, or it puts its rules back".into(),
-            code: 1,
-        });
+        return Err(RUNS.to_owned().into());
     }
     let mut failures = Vec::new();
     if is_here {
@@ -66,7 +85,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         failures.extend(forget_unit(&places));
     }
     if failures.is_empty() {
-        failures.extend(remove_state(&state));
+        failures.extend(remove_state(&state, arguments.purge));
         if is_here {
             failures.extend(
                 shelter::clear(socket)
@@ -84,6 +103,43 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             code: 1,
         })
     }
+}
+
+/// Refuses while anything keeps the device closed, or ends that where the operator says so.
+fn end_orders(arguments: &Arguments, state: &Path, socket: &Path) -> Result<(), Failure> {
+    let _log = environment::log("off", LogStream::Error);
+    let closed = Closed::find(state, socket)?;
+    let names = closed.orders.join(", ");
+    let what = match (closed.orders.is_empty(), closed.tables) {
+        (true, 0) => return Ok(()),
+        (true, _) => format!(
+            "the kernel holds rules of Edgewarden of which the journal in {} knows nothing",
+            state.display()
+        ),
+        (false, _) => format!("orders live ({names})"),
+    };
+    if !arguments.release {
+        return Err(format!(
+            "{what}, and nothing is removed while they do: let them be taken back, or end them with `edgewarden uninstall \
+             --release --reason TEXT`"
+        )
+        .into());
+    }
+    match closed.end(arguments.reason.as_deref())? {
+        // One that a nucleus started is to be stopped first, as it puts its rules back.
+        Outcome::Alive(socket) if guard::is_guarded(state) => {
+            let question = ReleaseOrders {
+                everything: true,
+                reason: arguments.reason.clone(),
+            };
+            done::release(&ask(&socket, question)?.enforcement, true)?;
+        }
+        Outcome::Alive(_) => return Err(RUNS.to_owned().into()),
+        Outcome::Nothing(_) => {}
+        Outcome::CarriedOut { state, rival, .. } => done::release_alone(&state, rival.as_deref())?,
+    }
+    say(&format!("ended every order: {names}"));
+    Ok(())
 }
 
 /// Takes our tables out of the kernel.
@@ -124,21 +180,32 @@ fn forget_unit(places: &BootServicePaths) -> Vec<String> {
     }
 }
 
-/// Removes the agent's files, and the directory when nothing else is in it; gives what is still there.
-fn remove_state(state: &Path) -> Vec<String> {
+/// Removes the agent's files, and the directory when nothing else is in it; gives what is still there. Evidence stays unless it
+/// is to be purged.
+fn remove_state(state: &Path, purge: bool) -> Vec<String> {
     // Somebody else's files, perhaps: a link in our place leads anywhere.
     if let Err(error) = state_directory::check(state) {
         return vec![format!("{}: nothing in it is removed", crate::error_text(&error))];
     }
     let history = state.join(history::FILE);
-    let kept = (0..=history::KEPT).map(|age| append_file::aged(&history, age));
-    let paths = FILES.iter().map(|name| state.join(name)).chain(kept);
+    let evidence = (0..=history::KEPT).map(|age| append_file::aged(&history, age));
+    let evidence: Vec<PathBuf> = evidence.chain([state.join(DAMAGED)]).collect();
+    let purged = evidence.iter().filter(|_| purge).cloned();
+    let paths = FILES.iter().map(|name| state.join(name)).chain(purged);
     let mut failures: Vec<String> = paths
         .flat_map(|path| [files::remove(&files::temporary(&path)), files::remove(&path)])
         .filter_map(|removed| Some(crate::error_text(&removed.err()?)))
         .collect();
     match files::remove_directory(state) {
         Ok(true) => {}
+        Ok(false) if !purge && evidence.iter().any(|path| path.exists()) => {
+            let kept = evidence.iter().filter(|path| path.exists());
+            let kept: Vec<String> = kept.map(|path| path.display().to_string()).collect();
+            say(&format!(
+                "kept, as evidence of what was done on this device: {}; `edgewarden uninstall --purge` removes it",
+                kept.join(", ")
+            ));
+        }
         Ok(false) => say(&format!("{} stays: it holds other files", state.display())),
         Err(error) => failures.push(crate::error_text(&error)),
     }

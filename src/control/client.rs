@@ -4,16 +4,21 @@
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::protocol::{AnswerFault, Ask, MAX_ANSWER, read_answer, request_line};
-use super::question::Request;
+use super::question::{GetPulse, Pulse, Request};
 
 /// How long the agent may take; an instruction waits for the kernel.
 const LIMIT: Duration = Duration::from_secs(35);
+/// How long it may take to say that it is there at all: its thread that decides is never held up for a tenth of that, and who
+/// asks nothing is sent away after a second.
+pub const PULSE_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// Why the agent gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,15 @@ pub enum AskError {
         /// Where it should be.
         socket: PathBuf,
         /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody holds the socket and does not say a word.
+    #[error("the agent at {socket} does not answer: it is stopped, or it hangs")]
+    Silent {
+        /// Where it listens.
+        socket: PathBuf,
+        /// How its silence showed.
         #[source]
         source: io::Error,
     },
@@ -78,18 +92,22 @@ pub enum AskError {
 }
 
 impl AskError {
-    /// Whether there is nobody to ask.
+    /// Whether there is nobody who answers.
     #[must_use]
     pub const fn is_nobody(&self) -> bool {
-        matches!(self, Self::NoSocket { .. } | Self::NotRunning { .. })
+        matches!(
+            self,
+            Self::NoSocket { .. } | Self::NotRunning { .. } | Self::Silent { .. }
+        )
     }
 }
 
-/// Asks the agent; gives its answer.
+/// Asks the agent; gives its answer. One that does not say within [`PULSE_LIMIT`] that it is there is not waited for.
 ///
 /// # Errors
 /// [`AskError`].
 pub fn ask<Q: Ask>(socket: &Path, question: Q) -> Result<Q::Answer, AskError> {
+    feel_pulse(socket)?;
     exchange(socket, question, LIMIT, |_| Ok(()))
 }
 
@@ -98,7 +116,35 @@ pub fn ask<Q: Ask>(socket: &Path, question: Q) -> Result<Q::Answer, AskError> {
 /// # Errors
 /// [`AskError`].
 pub fn ask_json<Q: Ask>(socket: &Path, question: Q) -> Result<Value, AskError> {
+    feel_pulse(socket)?;
     exchange(socket, question, LIMIT, |_| Ok(()))
+}
+
+/// Whether somebody at the socket says that he is there. One who does not know the question says so.
+///
+/// # Errors
+/// [`AskError`] of one who does not, [`AskError::Silent`] where somebody is there and hangs.
+pub fn feel_pulse(socket: &Path) -> Result<(), AskError> {
+    let (tell, told) = mpsc::channel();
+    let place = socket.to_owned();
+    // Connecting to one that takes nobody out of its full queue has no end; this thread has one with its program.
+    thread::spawn(move || {
+        let felt = exchange::<Pulse>(&place, GetPulse {}, PULSE_LIMIT, |_| Ok(()));
+        // Whoever asked may have waited long enough.
+        let _ = tell.send(felt);
+    });
+    let silent = |source| AskError::Silent {
+        socket: socket.to_owned(),
+        source,
+    };
+    let Ok(felt) = told.recv_timeout(PULSE_LIMIT) else {
+        return Err(silent(silence(io::ErrorKind::WouldBlock.into(), PULSE_LIMIT)));
+    };
+    match felt {
+        Err(AskError::NoAnswer { source, .. }) => Err(silent(source)),
+        Err(error) if error.is_nobody() || matches!(error, AskError::NotPermitted { .. }) => Err(error),
+        Ok(Pulse {}) | Err(_) => Ok(()),
+    }
 }
 
 /// The same, of an agent that may be anything but well: `limit` is what each read or write may take (connecting to one
@@ -162,7 +208,7 @@ fn talk(stream: &mut UnixStream, request: &Request, limit: Duration) -> io::Resu
 /// A limit that has passed, in words: the kernel's own are "Resource temporarily unavailable".
 fn silence(error: io::Error, limit: Duration) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock {
-        let text = format!("it said nothing within {} s", limit.as_secs());
+        let text = format!("it said nothing within {} s", limit.as_secs_f64());
         return io::Error::new(io::ErrorKind::TimedOut, text);
     }
     error
@@ -201,17 +247,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("control.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let agent = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = String::new();
-            BufReader::new(stream.try_clone().unwrap())
-                .read_line(&mut request)
-                .unwrap();
-            stream.write_all(line.as_bytes()).unwrap();
-            request
+        let agent = thread::spawn(move || {
+            [(); 2].map(|()| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = String::new();
+                BufReader::new(stream.try_clone().unwrap())
+                    .read_line(&mut request)
+                    .unwrap();
+                stream.write_all(line.as_bytes()).unwrap();
+                request
+            })
         });
         let error = ask(&socket, GetStatus {}).unwrap_err();
-        assert_eq!(agent.join().unwrap(), "{\"protocol\":1,\"command\":\"status\"}\n");
+        let asked =
+            ["pulse", "status"].map(|command| format!("{{\"protocol\":1,\"command\":\"{command}\"}}\n"));
+        assert_eq!(agent.join().unwrap(), asked);
         error
     }
 
@@ -223,6 +273,10 @@ mod tests {
         let asked = ask_json_within(&socket, GetStatus {}, Duration::from_secs(1), |_| Ok(()));
         let text = crate::error_text(&asked.unwrap_err());
         assert!(text.ends_with("it said nothing within 1 s"), "{text}");
+        let silent = ask(&socket, GetStatus {}).unwrap_err();
+        assert!(silent.is_nobody(), "{silent}");
+        let text = crate::error_text(&silent);
+        assert!(text.contains("stopped, or it hangs"), "{text}");
     }
 
     #[test]

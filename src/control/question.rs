@@ -37,6 +37,8 @@ pub enum Request {
     Plan(PreviewPlan),
     /// `edgewarden release`.
     Release(ReleaseOrders),
+    /// Asked before any other: an agent that hangs is not waited for.
+    Pulse(GetPulse),
 }
 
 /// Any of the questions about reports.
@@ -132,6 +134,15 @@ pub struct ReleaseOrders {
     pub reason: Option<String>,
 }
 
+/// Whether the thread that decides still turns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetPulse {}
+
+/// The answer to [`GetPulse`]: that there is one says all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse {}
+
 impl Request {
     /// Whether it may be as long as [`super::protocol::MAX_ORDER_REQUEST`].
     #[must_use]
@@ -173,4 +184,5 @@ questions! {
     GiveOrder => Request::Order, Status;
     PreviewPlan => Request::Plan, PlanPreview;
     ReleaseOrders => Request::Release, Status;
+    GetPulse => Request::Pulse, Pulse;
 }

@@ -4,17 +4,23 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Fault;
-use crate::quarantine::orders::order::Order;
+use crate::quarantine::orders::order::{Order, Posture};
+use crate::quarantine::plan::processes::StoppedProcess;
 use crate::quarantine::proof::journal::OperatorOverride;
+use crate::quarantine::proof::standing::RolledBack;
 use crate::quarantine::proof::state::{Rejection, State};
 
 /// Which configuration is in force, and what is wrong with a newer one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ConfigurationStatus {
     /// `defaults`, `disk` (the last good one) or `nucleus`.
     pub source: String,
     /// Faults of the newest document; the one before stays in force.
     pub faults: Vec<Fault>,
+    /// For each fault the value that stays in force there, as JSON; empty where no key has that path.
+    #[serde(default)]
+    pub in_force: Vec<String>,
     /// Why the nucleus' document could not be had.
     pub problem: Option<String>,
 }
@@ -170,11 +176,41 @@ impl From<State> for OrderList {
     }
 }
 
+impl From<AbsentAgent> for OrderList {
+    fn from(absent: AbsentAgent) -> Self {
+        Self {
+            orders: absent.orders,
+            // They are not in the journal.
+            rejected: Vec::new(),
+            overridden: absent.overridden,
+        }
+    }
+}
+
 /// What `edgewarden status` says where no agent answers: the kernel keeps the rules of one that is gone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AbsentAgent {
-    /// Always `not running`.
+    /// `not running`, `stopped` or `not answering`; a sentence where none of them is known to be so.
     pub agent: String,
+    /// The process that should answer; absent where none runs.
+    pub pid: Option<u32>,
+    /// Since when that process runs; where none does, when the last one wrote its newest record.
+    pub since: Option<Timestamp>,
+    /// The guard's process, which starts an agent in place of the component's; absent where none stands by.
+    pub guard: Option<u32>,
     /// What the kernel holds of ours, in a sentence.
     pub kernel: String,
+    /// `enforce` or `observe`.
+    pub mode: String,
+    /// What the journal's orders want.
+    pub wanted: Posture,
+    /// The journal's live orders.
+    pub orders: Vec<Order>,
+    /// The operator's override, while it holds.
+    pub overridden: Option<OperatorOverride>,
+    /// A plan that was given up, and is not carried out although it is ordered.
+    pub rolled_back: Option<RolledBack>,
+    /// Processes that were stopped and not let go.
+    pub stopped: Vec<StoppedProcess>,
 }

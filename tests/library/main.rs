@@ -20,6 +20,8 @@ mod model;
 mod model_run;
 mod observe;
 mod order_schema;
+#[path = "../shared/page_rules.rs"]
+mod page_rules;
 #[path = "../shared/random.rs"]
 mod random;
 mod reference;

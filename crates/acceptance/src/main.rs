@@ -37,7 +37,7 @@ use serde_json::json;
 use xtask::packages::{ACCEPTANCE_PACKAGES, CLASSIC_PACKAGES, LITE_PACKAGES, PACKAGES};
 use xtask::{run, setup, workspace};
 
-use bed::{Bed, COMPONENT, Kind, Lite, Real, Setup, StandIn};
+use bed::{Bed, Kind, Lite, Real, Setup, StandIn};
 use error::Trouble;
 use prober::Book;
 use scenarios::Scenario;
@@ -255,11 +255,7 @@ fn make_bed(kind: Kind, setup: Setup) -> Result<Box<dyn Bed>, Trouble> {
     Ok(match kind {
         Kind::Real => Box::new(Real::start(setup, book)?),
         Kind::Lite => Box::new(Lite::start(setup, book)?),
-        Kind::StandIn => {
-            let name = format!("recipes/{COMPONENT}-{}.yaml", workspace::version()?);
-            let program = bed::packaged_program(&setup.artifacts)?;
-            Box::new(StandIn::start(program, setup.artifacts.join(name), book)?)
-        }
+        Kind::StandIn => Box::new(StandIn::start(setup.artifacts, book)?),
     })
 }
 

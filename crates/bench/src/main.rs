@@ -25,6 +25,7 @@ mod report;
 mod stall;
 mod traffic;
 mod usage;
+mod way_out;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,6 +71,8 @@ enum Name {
     Chaos(chaos::Chaos),
     /// How soon an order is obeyed after a start, a crash, a rebuilt session, a reconnect, at round trips of 5 to 1,200 ms
     Hearing(hearing::Hearing),
+    /// How long the operator waits for status and release with an agent that is well, dead, stopped or hanging
+    WayOut(way_out::WayOut),
     /// The enforcer on a fake machine: random orders, failures and restarts against the reference model
     Model(model::Model),
 }
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Name::Stall(bench) => run(bench, quiet),
         Name::Chaos(bench) => run(bench, quiet),
         Name::Hearing(bench) => run(bench, quiet),
+        Name::WayOut(bench) => run(bench, quiet),
         Name::Model(bench) => run(bench, quiet),
     };
     match report {

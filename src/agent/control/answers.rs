@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::operator::{self, check_reason};
+use super::operator;
 use super::server::{Server, beside};
 use super::socket_list::socket_list;
 use crate::agent::enforcer::EnforcerCommand;
@@ -14,8 +14,8 @@ use crate::agent::observer::Observer;
 use crate::agent::reporter::questions::PendingQuestion;
 use crate::control::protocol::Ask;
 use crate::control::question::{
-    GetLastReport, GetStatus, GetTraffic, GiveOrder, Isolate, ListMetrics, ListSockets, PreviewPlan,
-    PreviewReport, ReleaseOrders, SendReport,
+    GetLastReport, GetPulse, GetStatus, GetTraffic, GiveOrder, Isolate, ListMetrics, ListSockets,
+    PreviewPlan, PreviewReport, Pulse, ReleaseOrders, SendReport,
 };
 use crate::control::report::{CustomMetricNames, ReportPreview};
 use crate::control::sockets::SocketList;
@@ -28,6 +28,9 @@ use crate::quarantine::plan::preview::PlanPreview;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::report::last::LastReport;
 
+/// How often, and how far apart, an instruction is given to enforcers that fail: a new one is there within a second or two.
+const TRIES: usize = 15;
+const PAUSE: Duration = Duration::from_millis(200);
 /// How long a status waits for a fresh look at the kernel.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
@@ -51,6 +54,12 @@ impl Answers<GetStatus> for Server {
                 .claim_nothing(Obstacle::EnforcerSilent { seconds });
         }
         Ok(status)
+    }
+}
+
+impl Answers<GetPulse> for Server {
+    async fn answer(&self, _: GetPulse) -> Result<Pulse, String> {
+        Ok(Pulse {})
     }
 }
 
@@ -138,29 +147,31 @@ impl Answers<PreviewPlan> for Server {
 
 impl Answers<ReleaseOrders> for Server {
     async fn answer(&self, question: ReleaseOrders) -> Result<Status, String> {
-        if !question.everything {
-            return self.wish(Wish::Release).await;
-        }
-        let reason = question
-            .reason
-            .ok_or("ending every order needs a reason: the cloud is told")?;
-        let reason = check_reason(&reason)?;
-        self.instruct(EnforcerCommand::Override { reason }).await
+        let release = || operator::release(question.everything, question.reason.as_deref());
+        release()?;
+        // It was read a moment ago.
+        self.instruct(|| release().unwrap_or(EnforcerCommand::Look)).await
     }
 }
 
 impl Server {
     async fn wish(&self, wish: Wish) -> Result<Status, String> {
-        self.instruct(EnforcerCommand::Wish {
+        self.instruct(|| EnforcerCommand::Wish {
             authority: Authority::Operator,
-            wish: Ok(wish),
+            wish: Ok(wish.clone()),
         })
         .await
     }
 
-    async fn instruct(&self, command: EnforcerCommand) -> Result<Status, String> {
-        self.enforcer.ask(command).await.ok_or_else(stopping)?;
-        Ok(self.status())
+    /// Has an instruction carried out. What an enforcer that fails was told is lost with it, so the next one is told again.
+    async fn instruct(&self, command: impl Fn() -> EnforcerCommand) -> Result<Status, String> {
+        for _ in 0..TRIES {
+            if self.enforcer.ask(command()).await.is_some() {
+                return Ok(self.status());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(stopping())
     }
 
     fn status(&self) -> Status {

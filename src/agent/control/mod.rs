@@ -4,6 +4,6 @@
 //! `socket_list` lists the open sockets.
 
 mod answers;
-mod operator;
+pub(super) mod operator;
 pub(super) mod server;
 mod socket_list;

@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::agent::enforcer::EnforcerCommand;
 use crate::control::protocol::MAX_REASON;
 use crate::document::fault::join;
 use crate::quarantine::orders::document::{Wish, read};
@@ -62,7 +63,7 @@ pub(super) fn order(
 ///
 /// # Errors
 /// A sentence for the operator, with every fault of the document.
-pub(super) fn read_order(document: &Value, now: Timestamp) -> Result<Box<Order>, String> {
+pub(crate) fn read_order(document: &Value, now: Timestamp) -> Result<Box<Order>, String> {
     match read(Some(document), Authority::Operator, now) {
         Ok(Wish::Order(order)) => Ok(order),
         Ok(Wish::Release) => {
@@ -72,11 +73,25 @@ pub(super) fn read_order(document: &Value, now: Timestamp) -> Result<Box<Order>,
     }
 }
 
+/// The end of the operator's order, or of `everything`.
+///
+/// # Errors
+/// What is wrong with the reason, in a sentence for the operator.
+pub(crate) fn release(everything: bool, reason: Option<&str>) -> Result<EnforcerCommand, String> {
+    if !everything {
+        let (authority, wish) = (Authority::Operator, Ok(Wish::Release));
+        return Ok(EnforcerCommand::Wish { authority, wish });
+    }
+    let reason = reason.ok_or("ending every order needs a reason: the cloud is told")?;
+    let reason = check_reason(reason)?;
+    Ok(EnforcerCommand::Override { reason })
+}
+
 /// A reason that people can read.
 ///
 /// # Errors
 /// What is wrong with it, in a sentence for the operator.
-pub(super) fn check_reason(reason: &str) -> Result<String, String> {
+fn check_reason(reason: &str) -> Result<String, String> {
     let reason = reason.trim();
     let plain =
         !reason.is_empty() && reason.chars().count() <= MAX_REASON && !reason.chars().any(char::is_control);

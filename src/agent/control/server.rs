@@ -4,7 +4,7 @@
 //! connections at once, a few seconds each, so that a local process cannot hold the agent up. Deliberately absent: what
 //! is answered ([`super::answers`]).
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +30,11 @@ use crate::host::turns::timed;
 use crate::host::worker::Worker;
 
 /// Connections served at once.
-const MAX_CONNECTIONS: usize = 8;
+const MAX_CONNECTIONS: usize = 32;
+/// How long one may be there without having asked.
+const REQUEST_LIMIT: Duration = Duration::from_secs(1);
+/// From one look to the next whether the socket's file is still there.
+const CHECK: Duration = Duration::from_secs(2);
 /// How long one may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -60,7 +64,12 @@ impl Server {
         let mut warned = false;
         loop {
             match server.listen().await {
-                Ok(listener) => Arc::clone(&server).accept(listener).await,
+                Ok(listener) => {
+                    let file = server.file().await;
+                    Arc::clone(&server).accept(listener, file).await;
+                    tracing::warn!("the file of the control socket was taken away: it is made anew");
+                    continue;
+                }
                 Err(error) if !warned => {
                     tracing::warn!("no control socket: {error}");
                     warned = true;
@@ -78,13 +87,27 @@ impl Server {
         UnixListener::from_std(made).map_err(|error| error.to_string())
     }
 
-    async fn accept(self: Arc<Self>, listener: UnixListener) {
+    /// Which file the socket is; none when it is gone, or cannot be looked at.
+    async fn file(&self) -> Option<u64> {
+        let socket = self.socket.clone();
+        let look = move || Ok(std::fs::symlink_metadata(&socket).ok().map(|file| file.ino()));
+        beside(&self.lines, look).await.ok().flatten()
+    }
+
+    /// Serves until that file is gone.
+    async fn accept(self: Arc<Self>, listener: UnixListener, file: Option<u64>) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
             };
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok(accepted) = tokio::time::timeout(CHECK, listener.accept()).await else {
+                if self.file().await != file {
+                    return;
+                }
+                continue;
+            };
+            let Ok((stream, _)) = accepted else {
                 // Out of descriptors, for instance; others will be freed.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -105,7 +128,8 @@ impl Server {
             // Only root's may be long: others are here when the agent itself is not root.
             let limit = if user == 0 { MAX_ORDER_REQUEST } else { MAX_REQUEST };
             let mut line = String::new();
-            BufReader::new(read.take(limit)).read_line(&mut line).await?;
+            let mut reader = BufReader::new(read.take(limit));
+            tokio::time::timeout(REQUEST_LIMIT, reader.read_line(&mut line)).await??;
             self.answer_to(line, limit).await
         } else {
             // Nothing of a stranger's is read, not even which form they know.
@@ -132,6 +156,7 @@ impl Server {
             Ok(Request::Order(question)) => self.line(form, question).await,
             Ok(Request::Plan(question)) => self.line(form, question).await,
             Ok(Request::Release(question)) => self.line(form, question).await,
+            Ok(Request::Pulse(question)) => self.line(form, question).await,
             Err(problem) => self.written(form, Err::<(), _>(problem)).await,
         }
     }

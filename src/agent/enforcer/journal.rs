@@ -189,6 +189,7 @@ fn ends_by_time(journal: &Journal<'_>) -> bool {
 fn differs(saved: &Journal<'_>, journal: &Journal<'_>) -> bool {
     saved.book != journal.book
         || *saved.standing != journal.standing.remembered()
+        || saved.held != journal.held
         || saved.overridden != journal.overridden
         || saved.quotas != journal.quotas
         || saved.stopped != journal.stopped

@@ -21,6 +21,7 @@ mod command;
 mod filter;
 mod history;
 mod journal;
+mod look;
 mod machine;
 mod orders;
 mod pass;
@@ -41,6 +42,7 @@ use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::orders::trusted_time::TrustedClock;
 use crate::quarantine::plan::processes::ProtectedProcesses;
 use crate::quarantine::ports::{Clock, HistoryStore, Machine};
+use crate::quarantine::proof::journal::HeldPosture;
 use crate::quarantine::proof::standing::Standing;
 use crate::quarantine::proof::state::State;
 use channel::ControlChannel;
@@ -49,6 +51,8 @@ use journal::JournalKeeper;
 use orders::OrderDesk;
 use severing::Severing;
 use stopper::Stopper;
+
+pub(crate) use look::KernelLook;
 
 pub use command::{EnforcerCommand, EnforcerSettings, Handle, Mailbox, mailbox};
 pub use machine::HostMachine;
@@ -63,6 +67,8 @@ pub struct Enforcer<M: Machine = HostMachine> {
     denied: Option<String>,
     standing: Standing,
     trusted_clock: TrustedClock,
+    /// Since when the kernel holds what it holds; absent while that cuts nothing, or before it is known.
+    held: Option<HeldPosture>,
     filter: FilterKeeper<M::Filter>,
     stopper: Stopper<M::Processes>,
     severing: Severing<M::Sockets>,
@@ -121,6 +127,21 @@ impl<M: Machine> Enforcer<M> {
         wake
     }
 
+    /// Carries out a release where no agent does. Where orders are left only the journal is written: what they want of the
+    /// kernel, and who must not be stopped for it, is an agent's to know.
+    pub(crate) async fn release_alone(&mut self, release: EnforcerCommand) {
+        self.take(release).await;
+        if self.orders.orders().is_empty() {
+            self.pass().await;
+        } else {
+            let kept = self.save().await;
+            self.note_news(self.clock.now());
+            self.orders.show(&mut self.state);
+            self.state.obstacles.extend(kept.err());
+        }
+        self.history.record(self.clock.now());
+    }
+
     /// What may be said of enforcement now.
     pub const fn state(&self) -> &State {
         &self.state
@@ -169,7 +190,7 @@ impl<M: Machine> Enforcer<M> {
                 }
             }
             EnforcerCommand::Plan { order, reply } => {
-                drop(reply.send(Box::new(self.preview(order, now).await)));
+                drop(reply.send(Box::new(self.preview(order).await)));
             }
             EnforcerCommand::Settings(settings) => self.take_settings(*settings),
             EnforcerCommand::Addresses(endpoints) => {

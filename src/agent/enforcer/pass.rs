@@ -10,10 +10,10 @@ use super::filter::{KernelTouch, Mission};
 use crate::config::Mode;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
-use crate::quarantine::orders::order::{Authority, Order};
+use crate::quarantine::orders::order::{Authority, Order, Posture};
 use crate::quarantine::plan::{Plan, Scope, fold};
 use crate::quarantine::ports::{Clock, HistoryStore, Machine, SparedSockets};
-use crate::quarantine::proof::journal::Journal;
+use crate::quarantine::proof::journal::{HeldPosture, Journal};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::standing::{Carried, Look, Turn};
 use crate::quarantine::proof::state::{Phase, State};
@@ -21,7 +21,8 @@ use crate::quarantine::ruleset::CutAction;
 
 /// How often a device that is cut off is checked besides every change event: for changes whose event was lost.
 const CHECK_CUT: Duration = Duration::from_secs(5);
-/// The same while a plan waits for its confirmation or names processes, which may start at any time.
+/// The same while a plan waits for its confirmation, names processes, which may start at any time, or has a quota: what was
+/// used since the last look is lost when somebody deletes the table.
 const CHECK_CLOSELY: Duration = Duration::from_secs(1);
 /// How often a free device is checked for a table that should not be there.
 const CHECK_FREE: Duration = Duration::from_secs(60);
@@ -52,6 +53,7 @@ impl<M: Machine> Enforcer<M> {
         self.history
             .note_proof(self.clock.now(), &mission.plan, brought.is_ok());
         let proven = brought.is_ok();
+        self.note_held(now);
         match brought {
             Ok(held) => {
                 self.standing
@@ -73,7 +75,7 @@ impl<M: Machine> Enforcer<M> {
     }
 
     /// What the orders want, which confirm-or-roll-back hears of and draws the lines for.
-    fn wanted(&mut self, now: Now) -> Plan {
+    pub(super) fn wanted(&mut self, now: Now) -> Plan {
         let mut plan = self.plan_of(self.orders.orders(), now);
         let cuts = self.would_cut(&plan);
         if !cuts && self.standing.vouches() {
@@ -114,7 +116,7 @@ impl<M: Machine> Enforcer<M> {
     }
 
     /// What is really carried out: a plan that was given up is not, in mode observe it only counts.
-    fn mission(&self, wanted: &Plan, now: Now) -> Mission {
+    pub(super) fn mission(&self, wanted: &Plan, now: Now) -> Mission {
         if self.settings.mode == Mode::Observe {
             let mut plan = wanted.clone();
             plan.processes.clear();
@@ -149,11 +151,12 @@ impl<M: Machine> Enforcer<M> {
     ///
     /// # Errors
     /// What is enforced then does not survive a restart.
-    async fn save(&mut self) -> Result<(), Obstacle> {
+    pub(super) async fn save(&mut self) -> Result<(), Obstacle> {
         let mut journal = Journal {
             standing: Cow::Borrowed(&self.standing),
             addresses: Cow::Borrowed(&self.addresses),
             clock: Some(self.trusted_clock.keep(self.clock.now())),
+            held: self.held,
             ..Journal::default()
         };
         self.orders.lend(&mut journal);
@@ -162,8 +165,24 @@ impl<M: Machine> Enforcer<M> {
         self.journal.save(journal).await
     }
 
+    /// Remembers since when the kernel holds what it holds; what is not known changes nothing.
+    fn note_held(&mut self, now: Now) {
+        if self.filter.take_found_bare() {
+            self.held = None;
+        }
+        self.held = match self.filter.posture() {
+            None => self.held,
+            Some(Posture::Normal) => None,
+            Some(posture) => {
+                let since = now.wall;
+                let same = self.held.filter(|held| held.posture == posture);
+                same.or(Some(HeldPosture { posture, since }))
+            }
+        };
+    }
+
     /// Has what the parts did recorded.
-    fn note_news(&mut self, then: Now) {
+    pub(super) fn note_news(&mut self, then: Now) {
         let news = self.orders.take_news().into_iter();
         let news = news
             .chain(self.filter.take_news())
@@ -182,6 +201,11 @@ impl<M: Machine> Enforcer<M> {
         };
         self.severing
             .sever(&mission.plan, self.filter.reasserted(), &spared)
+            .await;
+        let settings = &self.settings.isolation.settings;
+        let orders = self.orders.orders();
+        self.severing
+            .attribute(orders, settings, self.clock.now().wall)
             .await;
     }
 
@@ -220,6 +244,7 @@ impl<M: Machine> Enforcer<M> {
             plan: (!plan.is_normal()).then(|| plan.id()),
             scope: plan.scope,
             rolled_back: self.standing.release().cloned(),
+            coming: self.standing.coming(self.settings.isolation.confirm, now),
             history: self.state.history.clone(),
             history_fault: self.state.history_fault.clone(),
             ..State::default()
@@ -233,13 +258,16 @@ impl<M: Machine> Enforcer<M> {
         self.orders.show(&mut state);
         self.filter.show(plan, &mut state);
         self.stopper.show(&mut state);
-        self.severing.show(&mut state);
+        self.severing.show(self.orders.orders(), &mut state);
         if phase != Phase::Failed {
             state.verified_at = Some(now.wall);
         }
         let posture = state.posture;
+        if posture != self.state.posture || state.since.is_none() {
+            let held = self.held.filter(|_| posture.is_some());
+            state.since = Some(held.map_or(now.wall, |held| held.since));
+        }
         if phase != self.state.phase || posture != self.state.posture || state.plan != self.state.plan {
-            state.since = Some(now.wall);
             tracing::info!(?phase, ?posture, wanted = %wanted.posture, "enforcement changed");
         }
         let is_new = |obstacle: &&Obstacle| !self.state.obstacles.contains(obstacle);
@@ -308,7 +336,7 @@ impl<M: Machine> Enforcer<M> {
             Phase::Observed | Phase::RolledBack => CHECK_CUT,
             _ if !self.filter.may_cut() => CHECK_FREE,
             Phase::Provisional => CHECK_CLOSELY,
-            _ if self.stopper.names_some() => CHECK_CLOSELY,
+            _ if self.stopper.names_some() || self.filter.spends_quota() => CHECK_CLOSELY,
             _ => CHECK_CUT,
         };
         let obstacles = self.state.obstacles.iter();

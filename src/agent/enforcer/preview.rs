@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use super::Enforcer;
 use super::filter::Mission;
 use crate::config::Mode;
-use crate::moment::Now;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::preview::{PlanEffects, PlanPreview, effects};
@@ -40,8 +39,8 @@ impl UnwrittenPreview {
 
 impl<M: Machine> Enforcer<M> {
     /// What is done now, or would be if the operator gave `order`.
-    pub(super) async fn preview(&mut self, order: Option<Box<Order>>, now: Now) -> UnwrittenPreview {
-        let is_new = order.is_some();
+    pub(crate) async fn preview(&mut self, order: Option<Box<Order>>) -> UnwrittenPreview {
+        let (is_new, now) = (order.is_some(), self.now());
         let book = self.orders.with(order, now);
         let plan = self.plan_of(book.orders(), now);
         let protected = self.protected();

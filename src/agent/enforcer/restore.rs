@@ -34,6 +34,22 @@ impl<M: Machine> Enforcer<M> {
     /// A missing journal means: never quarantined. A damaged one is set aside; the device then isolates itself until the
     /// shadow or an operator speaks, unless the damaged text says that there was no order and the kernel holds none.
     pub async fn restore_on(machine: M, settings: EnforcerSettings, mailbox: Mailbox) -> Self {
+        let begin = Event::Started {
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let mut enforcer = Self::assemble(machine, settings, mailbox, begin).await;
+        enforcer.pass().await;
+        enforcer.history.record(enforcer.clock.now());
+        enforcer
+    }
+
+    /// As [`Enforcer::restore_on`], and nothing is enforced yet. The history begins with `begin`.
+    pub(crate) async fn assemble(
+        machine: M,
+        settings: EnforcerSettings,
+        mailbox: Mailbox,
+        begin: Event,
+    ) -> Self {
         let Parts {
             filter,
             processes,
@@ -43,12 +59,7 @@ impl<M: Machine> Enforcer<M> {
             clock,
         } = machine.parts();
         let now = clock.now();
-        history.note(
-            now,
-            Event::Started {
-                version: env!("CARGO_PKG_VERSION").into(),
-            },
-        );
+        history.note(now, begin);
         let (journal, found) = JournalKeeper::open(journal).await;
         let suspected = match &found {
             JournalFound::Damaged { stopped, .. } => stopped.clone(),
@@ -65,6 +76,7 @@ impl<M: Machine> Enforcer<M> {
             channel: ControlChannel::default(),
             denied: None,
             standing: remembered.standing.clone().into_owned(),
+            held: remembered.held,
             trusted_clock: TrustedClock::start(now, &clock.boot(), remembered.clock.as_ref()),
             filter: FilterKeeper::restore(filter, &remembered),
             stopper: Stopper::restore(processes, &remembered, suspected),
@@ -84,8 +96,6 @@ impl<M: Machine> Enforcer<M> {
         {
             enforcer.assume(what, &aside, says_live, now).await;
         }
-        enforcer.pass().await;
-        enforcer.history.record(enforcer.clock.now());
         enforcer
     }
 

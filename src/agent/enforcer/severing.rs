@@ -1,12 +1,21 @@
 //! Other programs' sockets: what the rules cut is closed as well.
 //!
-//! In: a plan that the kernel was proven to enforce. Out: closed sockets, counted. What goes wrong here is told and fails
+//! In: a plan that the kernel was proven to enforce, the orders behind it. Out: closed sockets, counted, also for each live
+//! order. What goes wrong here is told and fails
 //! nothing: the rules cut all the same.
 
+use jiff::Timestamp;
+use tokio::task::yield_now;
+
 use crate::quarantine::lifelines::lifeline::Endpoint;
-use crate::quarantine::plan::{Plan, PlanId, Scope};
+use crate::quarantine::orders::order::Order;
+use crate::quarantine::plan::severed::{SocketEnds, cutters};
+use crate::quarantine::plan::{IsolationSettings, Plan, PlanId, Scope, fold};
 use crate::quarantine::ports::{Sockets, SparedSockets};
-use crate::quarantine::proof::state::State;
+use crate::quarantine::proof::state::{SeveredByOrder, State};
+
+/// Connections whose orders are found before others get a turn: one takes microseconds.
+const AT_A_TIME: usize = 1_000;
 
 /// What is told of a kernel that cannot close sockets.
 const UNSUPPORTED: &str = "unsupported: this kernel cannot close the sockets of cut connections \
@@ -22,6 +31,13 @@ struct RulesOrigin {
     reasserted: u64,
 }
 
+/// What one order closed. The time tells it from a later order that is called the same.
+struct OrderCount {
+    order: String,
+    issued: Timestamp,
+    sockets: u64,
+}
+
 /// Closes what is cut, and counts.
 pub(super) struct Severing<S> {
     sockets: S,
@@ -30,6 +46,10 @@ pub(super) struct Severing<S> {
     unsupported: bool,
     /// Since the agent started.
     count: u64,
+    /// Of live orders; there is one of each authority at most.
+    by_order: Vec<OrderCount>,
+    /// Closed, and not yet counted for an order.
+    fresh: Vec<SocketEnds>,
     fault: Option<String>,
 }
 
@@ -40,6 +60,8 @@ impl<S: Sockets> Severing<S> {
             done: None,
             unsupported: false,
             count: 0,
+            by_order: Vec::new(),
+            fresh: Vec::new(),
             fault: None,
         }
     }
@@ -63,7 +85,8 @@ impl<S: Sockets> Severing<S> {
         };
         let urgent = self.done.as_ref() != Some(&origin);
         let look = self.sockets.close_cut(plan, urgent, spared).await;
-        self.count += look.closed;
+        self.count += u64::try_from(look.closed.len()).unwrap_or(u64::MAX);
+        self.fresh = look.closed;
         self.unsupported = look.unsupported;
         let fault = look.unsupported.then(|| UNSUPPORTED.to_owned()).or(look.fault);
         match &fault {
@@ -76,9 +99,59 @@ impl<S: Sockets> Severing<S> {
         self.fault = fault;
     }
 
-    /// What may be said of it.
-    pub(super) fn show(&self, state: &mut State) {
+    /// Counts what was just closed for the orders that cut it.
+    pub(super) async fn attribute(&mut self, orders: &[Order], settings: &IsolationSettings, now: Timestamp) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let mut alone = Vec::new();
+        for order in orders {
+            // Lifelines are not among what was closed.
+            let only = std::slice::from_ref(order);
+            alone.push(fold(only, settings, Vec::new(), Scope::Pinned, now));
+            yield_now().await;
+        }
+        let mut counts = vec![0_u64; orders.len()];
+        for some in std::mem::take(&mut self.fresh).chunks(AT_A_TIME) {
+            let found = some.iter().flat_map(|connection| cutters(&alone, connection));
+            found.for_each(|index| counts[index] += 1);
+            yield_now().await;
+        }
+        for (order, sockets) in orders.iter().zip(counts) {
+            let known = self.by_order.iter_mut().find(|count| count.is_of(order));
+            match known {
+                Some(known) => known.sockets += sockets,
+                None => self.by_order.push(OrderCount {
+                    order: name(order),
+                    issued: order.issued,
+                    sockets,
+                }),
+            }
+        }
+    }
+
+    /// What may be said of it. Orders that have ended are forgotten.
+    pub(super) fn show(&mut self, orders: &[Order], state: &mut State) {
+        self.by_order
+            .retain(|count| orders.iter().any(|order| count.is_of(order)));
+        let closed = self.by_order.iter().filter(|count| count.sockets > 0);
+        state.severed_by_order = closed
+            .map(|count| SeveredByOrder {
+                order: count.order.clone(),
+                sockets: count.sockets,
+            })
+            .collect();
         state.severed = self.count;
         state.severing.clone_from(&self.fault);
     }
+}
+
+impl OrderCount {
+    fn is_of(&self, order: &Order) -> bool {
+        self.issued == order.issued && self.order == name(order)
+    }
+}
+
+fn name(order: &Order) -> String {
+    format!("{}:{}", order.authority, order.id)
 }

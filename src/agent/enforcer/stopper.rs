@@ -13,7 +13,7 @@ use crate::process::{Process, ProcessId};
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::{ProcessAction, ProcessRule};
 use crate::quarantine::plan::Plan;
-use crate::quarantine::plan::processes::{ProcessSelection, ProtectedProcesses, select};
+use crate::quarantine::plan::processes::{ProcessSelection, ProtectedProcesses, StoppedProcess, select};
 use crate::quarantine::ports::{Processes, Signal, SignalFailure};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -68,6 +68,11 @@ impl<P: Processes> Stopper<P> {
             silence: None,
             news: Vec::new(),
         }
+    }
+
+    /// Everybody who was stopped and not let go.
+    pub(super) fn remembered(&self) -> Vec<StoppedProcess> {
+        self.roll.all().to_vec()
     }
 
     /// Lends the journal what it must remember.

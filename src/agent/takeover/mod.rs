@@ -9,7 +9,6 @@
 //! over for want of a nucleus has one, so two agents do not end each other in turn. One that the guard started
 //! (`host::guard`) makes room for whoever a nucleus starts, at once, and takes over from nobody else. Absent: a cure for an enforcer that fails in each of them alike.
 
-mod holder;
 mod predecessor;
 mod suspicion;
 
@@ -19,9 +18,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Start;
+use super::holder::{self, Attempt, Holder};
 use crate::host::files::FileLock;
 use crate::host::worker::{Worker, WorkerError};
-use holder::{Attempt, Holder};
 use predecessor::{Answer, Predecessor, Verdict};
 
 /// How long the disk of the state directory may take before the agent goes on without what is on it.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::holder::Note;
 use super::suspicion::{Deafness, Look, Said, Suspicion, said};
+use crate::agent::holder::Note;
 use crate::cloud::link::{LinkState, Nucleus};
 use crate::control::client::{AskError, ask_json_within};
 use crate::control::question::GetStatus;

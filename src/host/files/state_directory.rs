@@ -166,6 +166,11 @@ pub(crate) fn check_link(path: &Path) -> Result<(), FileError> {
     why.map_or(Ok(()), |why| Err(untrusted(path, why)))
 }
 
+/// Whether we are root, who alone may read a state directory.
+pub(crate) fn is_root() -> bool {
+    own_uid() == 0
+}
+
 fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }

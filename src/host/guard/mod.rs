@@ -20,7 +20,7 @@ mod will;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use post::{end, ensure, ensure_any, is_guarded};
+pub(crate) use post::{end, ensure, ensure_any, is_guarded, standing_pid};
 pub(crate) use stand::{detach, stand};
 pub(crate) use will::Will;
 

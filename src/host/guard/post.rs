@@ -128,6 +128,14 @@ fn seems_to_stand(places: &GuardPlaces) -> bool {
     note(&places.post()).is_some_and(|note| runs(note.process))
 }
 
+/// The process that has the post, without trying to have it; none where nobody stands by, or only a stopped one.
+pub(crate) fn standing_pid(state: &Path) -> Option<u32> {
+    let post = state.join(POST);
+    let process = note(&post)?.process;
+    let holds = lock_holder::find(&post, Some(process.pid)) == Some(process.pid);
+    (holds && !process_table::is_stopped(process)).then_some(process.pid)
+}
+
 /// The agent that a guard has started, if it holds that state directory.
 fn stand_in(state: &Path) -> Option<ProcessId> {
     let lock = state.join(state_directory::LOCK);

@@ -1,6 +1,6 @@
 //! Other programs' sockets as enforcement asks for them: [`Sockets`]. What a plan cuts is closed as well.
 //!
-//! In: a plan that the kernel was proven to enforce. Out: closed sockets, counted; an attacker's program is told at once
+//! In: a plan that the kernel was proven to enforce. Out: the connections whose sockets were closed; an attacker's program is told at once
 //! instead of waiting for a time-out. All of it happens on a thread of its own: lists and walks take as long as others make
 //! them. Absent: sockets of other network namespaces (containers), which only the rules reach.
 
@@ -123,7 +123,7 @@ fn close_cut(
         BTreeMap::new()
     };
     let outcome = close(looks, &cut, urgent, &holders, permit, closed);
-    let count = closed.closed;
+    let count = closed.closed.len();
     if count > 0 && urgent {
         tracing::warn!("{count} sockets of cut connections were closed");
     } else if count > 0 {
@@ -146,7 +146,7 @@ fn close(
             return Ok(());
         }
         match looks.destroy(socket)? {
-            DestroyOutcome::Destroyed => closed.closed += 1,
+            DestroyOutcome::Destroyed => closed.closed.push(socket.connection),
             DestroyOutcome::Gone => continue,
             DestroyOutcome::Unsupported => {
                 closed.unsupported = true;

@@ -9,11 +9,13 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::descriptors;
+use crate::host::clock;
 use crate::process::{Process, ProcessId, Workload};
 
 /// Processes listed at most; the kernel's default pid_max is 32,768 on small machines and 4 million on large ones.
@@ -21,6 +23,8 @@ const MAX_PROCESSES: usize = 65_536;
 
 /// Open files of one process looked at.
 const MAX_FILES: usize = 262_144;
+/// What the kernel calls a clock tick, towards everybody.
+const TICK_MILLIS: u64 = 10;
 /// `/proc` files read here are lines; a longer one is cut.
 const MAX_TEXT: u64 = 4_096;
 /// Threads of one process looked at where its first one has ended.
@@ -109,6 +113,12 @@ pub(crate) fn is_stopped(id: ProcessId) -> bool {
     };
     let others_are = || threads(id.pid).any(|thread| stat_at(&thread).is_some_and(|stat| stat.is_stopped()));
     stat.is_stopped() || (stat.outlived_by_threads() && others_are())
+}
+
+/// How long that very process has been there; none when it has ended.
+pub(crate) fn age(id: ProcessId) -> Option<Duration> {
+    let began = Duration::from_millis(id.start_ticks.saturating_mul(TICK_MILLIS));
+    (!has_ended(id)).then(|| clock::now().uptime.saturating_sub(began))
 }
 
 /// Start time of a living process in clock ticks after boot.

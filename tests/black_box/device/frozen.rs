@@ -159,13 +159,15 @@ lab_test!(uninstall_lets_everybody_go_whatever_the_journal_says, || {
     // Not believed: anybody may have written it.
     std::fs::set_permissions(journal(&stage), PermissionsExt::from_mode(0o666)).unwrap();
     let state = stage.state_directory();
-    let text = done(&stage, &["uninstall", "--state-dir", state.to_str().unwrap()]);
+    let (code, _, errors) = stage.edgewarden(&["uninstall"]).unwrap();
+    assert_eq!(code, Some(1), "control: an order may live");
+    assert!(errors.contains("recovery journal-damaged"), "{errors}");
+    let text = done(&stage, &["uninstall", "--release", "--reason", "gone", "--purge"]);
     wait_state(&rogue, "SR");
     stays_stopped(&other);
     for told in [
-        format!("unread-rogue ({}) runs again", rogue.pid()),
-        "frozen processes that run again: 1\n".to_owned(),
-        format!("{} is not trusted", journal(&stage).display()),
+        "ended every order: recovery journal-damaged".to_owned(),
+        format!("{}.damaged is not trusted", journal(&stage).display()),
         "is stopped, and nothing says that it was Edgewarden".to_owned(),
     ] {
         assert!(text.contains(&told), "{told} in\n{text}");
@@ -243,7 +245,12 @@ lab_test!(who_cannot_be_let_go_is_told_and_remembered_until_he_can, || {
     let powerless = |s: &Value| is_told(s, "processRuns");
     let status = stage.wait_status(LIMIT, "it is refused", powerless).unwrap();
     assert!(!is_shown(&status, rogue.pid()), "nothing is claimed: {status}");
-    done(&stage, &["release"]);
+    let (code, _, errors) = stage.edgewarden(&["release"]).unwrap();
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(
+        errors.contains("stays frozen") && errors.contains("kill -CONT"),
+        "{errors}"
+    );
     stage.wait_status(LIMIT, "it stays frozen", stays).unwrap();
     // Also after a restart: it is in the journal still.
     restart_as(&mut stage, "setpriv", &POWERLESS);

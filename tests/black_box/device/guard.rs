@@ -243,7 +243,7 @@ lab_test!(a_component_that_is_gone_leaves_somebody_who_obeys, || {
     assert!(state.join("guard").exists());
 
     // Uninstall ends whoever is left.
-    let (gone, text) = ask(&["uninstall"]);
+    let (gone, text) = ask(&["uninstall", "--purge"]);
     assert!(gone, "{text}");
     wait_until(LIMIT, "nobody is left", || !lives(guard) && !state.exists()).unwrap();
 });

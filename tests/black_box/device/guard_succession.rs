@@ -38,7 +38,7 @@ lab_test!(each_of_guard_and_stand_in_is_followed_by_another, || {
 
     // Uninstall ends both, whoever was started by whom.
     let last = guarded.agent().unwrap();
-    done(&guarded.stage, &["uninstall"]);
+    done(&guarded.stage, &["uninstall", "--purge"]);
     wait_until(LIMIT, "nobody is left", || !lives(third) && !lives(last)).unwrap();
     assert!(!guarded.state.exists());
 });

@@ -20,3 +20,6 @@ mod stop;
 mod surroundings;
 mod takeover;
 mod watchdog;
+mod way_out;
+mod way_out_others;
+mod way_out_places;

@@ -111,8 +111,7 @@ pub(crate) fn stay_as_they_are() {
     assert_ne!(others(&stage), before);
     let before = others(&stage);
     stage.agent.as_mut().unwrap().kill9().unwrap();
-    let state = stage.state_directory();
-    done(&stage, &["uninstall", "--state-dir", state.to_str().unwrap()]);
+    done(&stage, &["uninstall", "--release", "--reason", "gone"]);
     assert_eq!(picture(&stage), None, "nothing of ours is left");
     assert_eq!(others(&stage), before, "uninstalled");
 }

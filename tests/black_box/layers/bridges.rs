@@ -53,7 +53,8 @@ fn frames() -> (Port, Ear, Vec<Frame>) {
     (left, Ear::open("right"), frames)
 }
 
-fn bridged(options: StageOptions) -> (Stage, Port, Ear, Vec<Frame>) {
+/// A bridge of the gateway that passes all of these frames on from left to right.
+pub(super) fn bridged(options: StageOptions) -> (Stage, Port, Ear, Vec<Frame>) {
     let stage = free(options);
     ip(&stage, ENDS);
     ip(&stage, BRIDGE);

@@ -5,6 +5,7 @@
 //! outside: asking the agent for its status makes it look at the kernel.
 
 mod bridges;
+mod counts;
 mod frames;
 mod limits;
 mod links;

@@ -235,10 +235,10 @@ lab_test!(mode_observe_cuts_nothing_and_says_so, || {
     let _paths = Paths::open(&stage.site).unwrap();
     assert!(Paths::look(&stage.site).unwrap().cut.is_empty());
     let counted = |status: &Value| {
-        let blocked = &status["enforcement"]["blocked"];
+        let would_block = &status["enforcement"]["wouldBlock"];
         ["out", "in", "forward"]
             .iter()
-            .all(|way| blocked[way]["packets"].as_u64() > Some(0))
+            .all(|way| would_block[way]["packets"].as_u64() > Some(0))
     };
     stage
         .wait_status(LIMIT, "what would have been cut is counted", counted)
@@ -274,6 +274,11 @@ lab_test!(uninstall_leaves_nothing, || {
 
     let state = stage.state_directory();
     let uninstall = ["uninstall", "--state-dir", state.to_str().unwrap()];
+    let (code, _, errors) = stage.edgewarden(&uninstall).unwrap();
+    assert_eq!(code, Some(1), "control: not while an order lives");
+    assert!(errors.contains("orders live (shadow shadow)"), "{errors}");
+    assert!(stage.has_table().unwrap());
+    let uninstall = [&uninstall[..], &["--release", "--reason", "gone", "--purge"]].concat();
     let (code, _, errors) = stage.edgewarden(&uninstall).unwrap();
     assert_eq!(code, Some(1), "control: not while the agent runs");
     assert!(errors.contains("the agent is running: stop it first"), "{errors}");

@@ -1,5 +1,6 @@
 //! Orders in the real binary: from each authority, of each kind, readable or not, and what lives through them.
 
+mod answers;
 mod authorities;
 mod bad_input;
 mod channel;

@@ -13,7 +13,7 @@ use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
 
 use crate::common::programs::start_named;
-use crate::common::{LIMIT, isolate, options, ready, release};
+use crate::common::{LIMIT, done, isolate, options, ready, release};
 
 /// How soon after the rules are in the kernel a socket must be closed.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -283,4 +283,85 @@ lab_test!(sockets_of_a_protected_program_are_spared, || {
     );
     release(&stage);
     assert!(stage.site.tcp_connects(Ns::Gateway, ATTACKER_V4, 4444).unwrap());
+});
+
+/// What an order closed, as the status says.
+fn closed_by(status: &Value, authority: &str) -> Option<u64> {
+    let orders = status["enforcement"]["severedByOrder"].as_array()?;
+    let is_of = |by: &&Value| {
+        let order = by["order"].as_str();
+        order.is_some_and(|order| order.starts_with(&format!("{authority}:")))
+    };
+    orders.iter().find(is_of)?["sockets"].as_u64()
+}
+
+lab_test!(closed_sockets_count_for_every_live_order_that_cuts_them, || {
+    // Both orders are given before anything is cut, so that one connection is cut by both.
+    let mut stage = ready(StageOptions {
+        configuration: json!({"mode": "observe"}),
+        ..options()
+    });
+    let _servers = [4444, 2323].map(|port| stage.site.echo_server(Ns::Internet, port).unwrap());
+    let open = |address, port| stage.site.open_connection(Ns::Gateway, address, port).unwrap();
+    let mut held = [
+        open(ATTACKER_V4, 4444),
+        open(INTERNET_V4, 2323),
+        open(ATTACKER_V4, 2323),
+        open(INTERNET_V4, 4444),
+    ];
+    let by_port = json!({"id": "by-port", "posture": "restrict", "reason": "test",
+        "block": {"ports": [{"protocol": "tcp", "port": 2323}]}});
+    let path = stage.site.directory().join("order.json");
+    std::fs::write(&path, by_port.to_string()).unwrap();
+    // It fails because nothing is cut.
+    let (_, _, errors) = stage
+        .edgewarden(&["quarantine", "--order", path.to_str().unwrap()])
+        .unwrap();
+    assert!(errors.contains("mode observe"), "{errors}");
+    let remotes = json!({"remotes": [ATTACKER_V4.to_string()]});
+    order(
+        &stage,
+        &json!({"id": "by-remote", "posture": "restrict", "block": remotes}),
+    );
+    let status = stage
+        .wait_status(LIMIT, "both orders", |s| {
+            s["enforcement"]["phase"] == "observed"
+                && s["enforcement"]["orders"].as_array().map(Vec::len) == Some(2)
+        })
+        .unwrap();
+    assert!(
+        held.iter_mut().all(OpenConnection::exchange),
+        "control: nothing is cut"
+    );
+    assert_eq!(status["enforcement"]["severedByOrder"], json!([]), "{status}");
+
+    stage.deploy(&json!({"mode": "enforce"})).unwrap();
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    let status = stage
+        .wait_status(LIMIT, "closed", |s| s["enforcement"]["severed"] == 3)
+        .unwrap();
+    assert_eq!(
+        held.each_mut().map(OpenConnection::exchange),
+        [false, false, false, true]
+    );
+    let closed = |status: &Value| ["operator", "shadow"].map(|authority| closed_by(status, authority));
+    assert_eq!(closed(&status), [Some(2), Some(2)], "{status}");
+    let page = done(&stage, &["status"]);
+    let line = "3 sockets of cut connections since the agent started; of live orders: ";
+    let line = page.lines().find(|found| found.contains(line));
+    assert!(
+        line.is_some_and(
+            |line| line.contains("2 by operator:by-port") && line.contains("2 by shadow:by-remote")
+        ),
+        "{page}"
+    );
+
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    let status = stage
+        .wait_status(LIMIT, "an order that has ended is forgotten", |s| {
+            closed(s)[1].is_none()
+        })
+        .unwrap();
+    assert_eq!(closed(&status), [Some(2), None], "{status}");
+    assert_eq!(status["enforcement"]["severed"], 3, "{status}");
 });

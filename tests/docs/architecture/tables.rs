@@ -108,8 +108,9 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         place: "src/cli",
         name: "cli",
-        what: "one file a command; knows the agent in `run` and `restore` only",
+        what: "one file a command; knows the agent in `run`, `restore` and `without_agent` only",
         knows: &[
+            "document",
             "process",
             "observe",
             "quarantine",
@@ -125,6 +126,11 @@ pub(super) const ROOMS: &[Room] = &[
 pub(super) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/cli/run.rs", "agent", "starts it"),
     ("src/cli/restore.rs", "agent", "does its first step at boot"),
+    (
+        "src/cli/without_agent.rs",
+        "agent",
+        "does what the operator wants where none answers",
+    ),
 ];
 
 /// A crate of others that leads outside.

@@ -4,7 +4,8 @@
 //! In: how many sequences (`EDGEWARDEN_SEQUENCES`, or a few thousand). Out: nothing, or the shortest sequence after which the
 //! enforcer said or did something else than the reference. `cargo xtask bench model` runs a hundred thousand.
 //!
-//! What holds at every moment, whatever fails: what is said to be proven is so in the kernel. What holds once nothing fails:
+//! What holds at every moment, whatever fails: what is said to be proven is so in the kernel, and no two lines of the status
+//! page disagree. What holds once nothing fails:
 //! orders, posture and every probe are the reference's, the rogue process is frozen or runs as ordered; an owner whose
 //! channel only the rules silence is not locked out, and an outage leaves nothing open that is ordered closed.
 
@@ -19,6 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use edgewarden::agent::enforcer::{Enforcer, EnforcerCommand};
+use edgewarden::cli::status_page;
+use edgewarden::control::status::Status;
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
 use edgewarden::quarantine::orders::order::{Posture, Protocol};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
@@ -28,6 +31,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
+use super::page_rules::disagreements;
 use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, check, wish};
 use happenings::{ChannelLife, Happening, happening};
 use world::{Failure, FakeMachine, Shared, WINDOW, World, settings, start};
@@ -237,6 +241,13 @@ impl<'a> Run<'a> {
                 );
             }
         }
+        let mut status = Status {
+            enforcement: state.clone(),
+            ..Status::default()
+        };
+        status.cloud.channel_works = self.known_to_work;
+        let page = status_page(&status, now);
+        prop_assert_eq!(disagreements(&page), Vec::<String>::new());
         let claims = matches!(state.phase, Phase::Enforced | Phase::Provisional);
         prop_assert!(!claims || state.posture == Some(state.wanted), "{:?}", state);
         Ok(())

@@ -7,6 +7,7 @@ mod machine;
 mod real;
 mod services;
 mod stand_in;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -23,6 +24,7 @@ pub(crate) use machine::missing_of_lite;
 pub(crate) use real::Real;
 pub(crate) use services::PROXY_PORT;
 pub(crate) use stand_in::StandIn;
+pub(crate) use versions::{FAILING, write_failing};
 
 use crate::error::{Trouble, io};
 use crate::mqtt;
@@ -63,7 +65,7 @@ pub(crate) struct Setup {
 }
 
 /// The program among artifacts as `cargo xtask package` lays them out.
-pub(crate) fn packaged_program(artifacts: &Path) -> Result<PathBuf, Trouble> {
+fn packaged_program(artifacts: &Path) -> Result<PathBuf, Trouble> {
     let folder = artifacts.join(COMPONENT).join(workspace::version()?);
     let entries = std::fs::read_dir(&folder).map_err(io(format!("list {}", folder.display())))?;
     let mut programs = entries
@@ -143,6 +145,14 @@ fn told(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
+/// What a nucleus is not asked here.
+fn not_asked(what: &str) -> Trouble {
+    Trouble::Nucleus {
+        operation: format!("what another one is asked: {what}"),
+        answer: "it is not asked here".to_owned(),
+    }
+}
+
 /// The agent on a nucleus.
 pub(crate) trait Bed {
     fn kind(&self) -> Kind;
@@ -169,6 +179,18 @@ pub(crate) trait Bed {
     fn nucleus(&mut self) -> Option<i32>;
     /// Sees to it that a nucleus that has ended is started again, as systemd does.
     fn keep_nucleus(&mut self) -> Result<(), Trouble>;
+    /// It dies, and nobody starts another one.
+    fn lose_nucleus(&mut self) -> Result<(), Trouble> {
+        Err(not_asked("to go for ever"))
+    }
+    /// Where it keeps artifacts, a folder for each component.
+    fn store(&self) -> PathBuf {
+        PathBuf::new()
+    }
+    /// Deploys this program as another version and waits for the end, which `fails` makes a rollback.
+    fn deploy_version(&mut self, _version: &str, _fails: bool) -> Result<(), Trouble> {
+        Err(not_asked("for another version"))
+    }
     /// Whether its interface takes connections.
     fn interface_is_up(&self) -> bool;
     /// Merges into the component's configuration by a deployment, and waits for its end.
@@ -209,10 +231,14 @@ pub(crate) trait Bed {
 
     /// Runs the agent's command line in the gateway: exit code, output, errors.
     fn edgewarden(&self, arguments: &[&str]) -> Result<(Option<i32>, String, String), Trouble> {
-        let program = self.artifact();
+        self.run(&self.artifact(), arguments)
+    }
+
+    /// Runs a program in the gateway: exit code, output, errors.
+    fn run(&self, program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String), Trouble> {
         let output = self
             .site()
-            .run_in(Ns::Gateway, || Command::new(&program).args(arguments).output())?
+            .run_in(Ns::Gateway, || Command::new(program).args(arguments).output())?
             .map_err(io(format!("start {}", program.display())))?;
         Ok(told(&output))
     }

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex};
 
 use edgewarden_lab::front::Front;
 use edgewarden_lab::site::{Ns, Running, Site, SpawnSpec, wait_until};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use xtask::{run, workspace};
 
 use super::services::{PLAIN_PORT, Services, THING};
+use super::versions::{FAILING, lay_out, write_failing};
 use super::{
     Bed, COMPONENT, Kind, PATIENCE, Setup, clear, clear_rules, end_processes, merge, packaged_program,
 };
@@ -240,6 +242,44 @@ impl Bed for Real {
             return Ok(());
         }
         self.run_loader()
+    }
+
+    /// Its loader first, which would start it again.
+    fn lose_nucleus(&mut self) -> Result<(), Trouble> {
+        if let Some(loader) = &mut self.loader {
+            loader.kill9()?;
+        }
+        self.nucleus()
+            .map_or(Ok(()), |nucleus| processes::signal(nucleus, Signal::SIGKILL))
+    }
+
+    fn store(&self) -> PathBuf {
+        self.root().join("packages/artifacts")
+    }
+
+    fn deploy_version(&mut self, version: &str, fails: bool) -> Result<(), Trouble> {
+        let package = self.root().with_extension(version);
+        clear(&package)?;
+        lay_out(&self.setup.artifacts, version, &package)?;
+        let recipes = package.join("recipes");
+        let mut request = json!({
+            "recipeDirectoryPath": recipes, "artifactsDirectoryPath": package,
+            "rootComponentVersionsToAdd": {COMPONENT: version},
+            "failureHandlingPolicy": "ROLLBACK",
+        });
+        if fails {
+            write_failing(&recipes)?;
+            request["rootComponentVersionsToAdd"][FAILING] = json!("1.0.0");
+        }
+        let wanted = if fails { "FAILED" } else { "SUCCEEDED" };
+        let word = ipc::deploy(&self.root(), request)?;
+        if word.starts_with(wanted) {
+            return Ok(());
+        }
+        Err(Trouble::Nucleus {
+            operation: format!("a deployment of version {version}, which should be {wanted}"),
+            answer: word,
+        })
     }
 
     fn interface_is_up(&self) -> bool {

@@ -8,8 +8,10 @@ use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::site::{BROKER_PORT, Site, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions, THING};
 use serde_json::{Value, json};
+use xtask::workspace;
 
-use super::{Bed, Kind, PATIENCE, connected, merge, wait_for_cloud};
+use super::versions::lay_out;
+use super::{Bed, COMPONENT, Kind, PATIENCE, connected, merge, packaged_program, wait_for_cloud};
 use crate::error::Trouble;
 use crate::prober::{Book, Prober};
 
@@ -18,6 +20,7 @@ use crate::prober::{Book, Prober};
 pub(crate) struct StandIn {
     agent: PathBuf,
     recipe: PathBuf,
+    artifacts: PathBuf,
     book: Arc<Mutex<Book>>,
     configuration: Value,
     prober: Option<Prober>,
@@ -25,10 +28,12 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
-    pub(crate) fn start(agent: PathBuf, recipe: PathBuf, book: Arc<Mutex<Book>>) -> Result<Self, Trouble> {
+    pub(crate) fn start(artifacts: PathBuf, book: Arc<Mutex<Book>>) -> Result<Self, Trouble> {
+        let name = format!("recipes/{COMPONENT}-{}.yaml", workspace::version()?);
         let mut bed = Self {
-            agent,
-            recipe,
+            agent: packaged_program(&artifacts)?,
+            recipe: artifacts.join(name),
+            artifacts,
             book,
             configuration: json!({}),
             prober: None,
@@ -89,6 +94,34 @@ impl Bed for StandIn {
         let nucleus = &mut self.stage_mut().nucleus;
         if !nucleus.is_running() {
             nucleus.restart()?;
+        }
+        Ok(())
+    }
+
+    fn lose_nucleus(&mut self) -> Result<(), Trouble> {
+        self.stage_mut().nucleus.kill9()?;
+        Ok(())
+    }
+
+    fn store(&self) -> PathBuf {
+        self.stage()
+            .site
+            .directory()
+            .join("greengrass/packages/artifacts")
+    }
+
+    fn deploy_version(&mut self, version: &str, fails: bool) -> Result<(), Trouble> {
+        let folder = self.stage().site.directory().join("versions");
+        let package = lay_out(&self.artifacts, version, &folder)?;
+        let stage = self.stage_mut();
+        stage.deploy_package(&package)?;
+        // The first version's deployment was told, too.
+        stage.nucleus.wait_event(PATIENCE, |event| {
+            event["event"] == "rollout" && event["version"] == version
+        })?;
+        if fails {
+            stage.ask_nucleus(&json!({"fail": true}))?;
+            stage.wait_rollout(PATIENCE, "rolledBack")?;
         }
         Ok(())
     }

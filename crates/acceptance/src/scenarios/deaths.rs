@@ -74,9 +74,8 @@ pub(super) fn nucleus_restarted(scene: &mut Scene<'_>) -> Result<Seen, Trouble> 
     Ok(Seen::times([scene.release()?]))
 }
 
-/// The third death is the last that a nucleus mends.
-pub(super) fn three_deaths(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
-    scene.isolate()?;
+/// The agent of an isolated device dies as often as a nucleus mends it, and once more.
+pub(super) fn until_the_last(scene: &mut Scene<'_>) -> Result<(), Trouble> {
     for _ in 1..LAST_DEATH {
         scene.kill_agent()?;
         scene.wait("the agent's answer", crate::bed::PATIENCE, |bed| {
@@ -84,7 +83,13 @@ pub(super) fn three_deaths(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
         })?;
     }
     let last = scene.agent()?;
-    processes::signal(last, Signal::SIGKILL)?;
+    processes::signal(last, Signal::SIGKILL)
+}
+
+/// The third death is the last that a nucleus mends.
+pub(super) fn three_deaths(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
+    scene.isolate()?;
+    until_the_last(scene)?;
     scene.pass(Duration::from_secs(1))?;
     let released = scene.release()?;
     let began = Instant::now();

@@ -11,15 +11,13 @@ use edgewarden_lab::site::{BROKER_PORT, INTERNET_V4, Ns};
 use serde_json::{Value, json};
 use xtask::workspace;
 
-use crate::bed::{COMPONENT, PATIENCE, PROXY_PORT, Setup};
+use crate::bed::{COMPONENT, FAILING, PATIENCE, PROXY_PORT, Setup, write_failing};
 use crate::error::{Trouble, io};
 use crate::ipc;
 use crate::own_files::{COMPONENT_GROUP, COMPONENT_UID, COMPONENT_USER};
 use crate::processes;
 use crate::scene::{Scene, Seen};
 
-/// A component that cannot be installed, and takes its time to say so.
-const FAILING: &str = "com.example.Failing";
 /// How long what was left by a rolled-back deployment is watched.
 const WATCHED: Duration = Duration::from_secs(10);
 
@@ -129,16 +127,9 @@ pub(super) fn order_rolled_back(scene: &mut Scene<'_>) -> Result<Seen, Trouble> 
 
 /// Recipes and artifacts with one more component, which fails; the request that deploys both.
 fn failing(scene: &mut Scene<'_>) -> Result<Value, Trouble> {
-    let recipe = json!({
-        "RecipeFormatVersion": "2020-01-25", "ComponentName": FAILING, "ComponentVersion": "1.0.0",
-        "Manifests": [{"Platform": {"os": "linux"}, "Lifecycle": {"install": "sleep 5; exit 1"}}],
-    });
     let real = scene.real()?;
     let recipes = real.root().with_extension("recipes");
-    workspace::write(
-        &recipes.join(format!("{FAILING}-1.0.0.json")),
-        &recipe.to_string(),
-    )?;
+    write_failing(&recipes)?;
     let name = format!("{COMPONENT}-{}.yaml", workspace::version()?);
     let ours = real.artifacts().join("recipes").join(&name);
     workspace::write(&recipes.join(&name), &workspace::read(&ours)?)?;
@@ -196,7 +187,7 @@ pub(super) fn artifact_replaced(scene: &mut Scene<'_>) -> Result<Seen, Trouble> 
 }
 
 /// The regular files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };

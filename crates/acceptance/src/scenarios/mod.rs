@@ -1,7 +1,7 @@
 //! What is shown, one scenario a row and round trip.
 //!
 //! In: a [`Scene`]. Out: [`Seen`]. The names of facts (C1 …) are those of the classic nucleus' list in the issue, N1 … those
-//! of lite's; `demo` is what `cargo xtask demo` tells.
+//! of lite's, I15 the way out; `demo` is what `cargo xtask demo` tells.
 
 mod channel;
 mod deaths;
@@ -10,6 +10,7 @@ mod installs;
 mod lite;
 mod orders;
 mod stops;
+mod way_out;
 
 use std::time::Duration;
 
@@ -391,5 +392,95 @@ pub(crate) const ALL: &[Scenario] = &[
         beds: REAL,
         run: installs::behind_proxy,
         own: Some(installs::through_proxy),
+    },
+    Scenario {
+        name: "agent killed; release at the device at once; again, by the shadow",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::agent_killed,
+        own: None,
+    },
+    Scenario {
+        name: "agent stopped by a signal; release at the device",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::agent_stopped,
+        own: None,
+    },
+    Scenario {
+        name: "agent hangs, its cgroup frozen; release at the device",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::agent_hangs,
+        own: None,
+    },
+    Scenario {
+        name: "nucleus gone for ever; release at the device",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::nucleus_gone,
+        own: None,
+    },
+    Scenario {
+        name: "broker gone; release at the device; again, by the shadow when it is back",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::broker_gone,
+        own: None,
+    },
+    Scenario {
+        name: "three deaths of the agent; release at the device at once; again, by the shadow",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::three_deaths,
+        own: None,
+    },
+    Scenario {
+        name: "artifact replaced, then agent killed; release at the device; again, by the shadow",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::artifact_replaced,
+        own: None,
+    },
+    Scenario {
+        name: "artifact gone, then agent killed; release at the device; again, by the shadow",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::artifact_gone,
+        own: None,
+    },
+    Scenario {
+        name: "an earlier version deployed; release at the device; again, by the shadow",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::downgrade,
+        own: None,
+    },
+    Scenario {
+        name: "deployment of a later version rolled back; release at the device; again, by the shadow",
+        fact: "I15",
+        limit: Limit::Fixed(way_out::LIMIT),
+        every_round_trip: false,
+        beds: BOTH,
+        run: way_out::rollback,
+        own: None,
     },
 ];

@@ -64,6 +64,20 @@ pub fn read(document: &Value, development: Development) -> Result<Config, Vec<Fa
     }
 }
 
+/// The value at a path in a valid document, or its default, as JSON that is cut where it is long; none where no key has that path, or an outer one.
+pub fn in_force(document: &Value, path: &str) -> Option<String> {
+    let key = KEYS.iter().find(|key| {
+        let rest = path.strip_prefix(key.path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })?;
+    let written = key
+        .path
+        .split('.')
+        .try_fold(document, |value, name| value.get(name));
+    let written = written.filter(|value| !value.is_null());
+    Some(written.map_or_else(|| key.default.to_owned(), quote))
+}
+
 /// The configuration of an empty document.
 pub fn defaults() -> Config {
     mean(&ConfigValues::defaults(), &mut Vec::new())
@@ -282,6 +296,17 @@ mod tests {
         mean(&ConfigValues::defaults(), &mut faults);
         assert!(faults.is_empty(), "{faults:?}");
         assert_eq!(ship(&json!({})).unwrap(), Config::defaults());
+    }
+
+    #[test]
+    fn what_stays_in_force_is_told_by_the_path_of_a_fault() {
+        let document = json!({"reporting": {"intervalSeconds": 600}, "isolation": {"allow": []}});
+        let told = |path| in_force(&document, path);
+        assert_eq!(told("reporting.intervalSeconds").as_deref(), Some("600"));
+        assert_eq!(told("mode").as_deref(), Some("\"enforce\""), "the default");
+        assert_eq!(told("isolation.allow[2].remote").as_deref(), Some("[]"));
+        assert_eq!(told("unknown.key"), None);
+        assert_eq!(told("modest"), None);
     }
 
     #[test]

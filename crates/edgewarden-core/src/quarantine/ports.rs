@@ -16,6 +16,7 @@ use super::history::Event;
 use super::orders::order::Order;
 use super::orders::trusted_time::TimeBeside;
 use super::plan::Plan;
+use super::plan::severed::SocketEnds;
 use super::proof::journal::Journal;
 use super::proof::obstacle::Obstacle;
 use super::proof::state::HistoryEnd;
@@ -164,8 +165,8 @@ pub struct SparedSockets {
 /// What a look for cut connections has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SocketsClosed {
-    /// Sockets closed.
-    pub closed: u64,
+    /// The connections whose sockets were closed; as many as a look finds at most.
+    pub closed: Vec<SocketEnds>,
     /// Whether all of them were looked at; what is left is for the next look.
     pub complete: bool,
     /// This kernel cannot close sockets.

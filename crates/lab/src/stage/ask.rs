@@ -8,8 +8,12 @@ use serde_json::{Value, json};
 use super::{Stage, THING, output_of};
 use crate::site::{BROKER_PORT, Ns, SiteError, wait_until};
 
+/// Commands that also look into the state directory.
+const WITH_STATE: [&str; 6] = ["status", "orders", "plan", "release", "history", "uninstall"];
+
 impl Stage {
-    /// Runs the agent's command line in the gateway: exit code, output, errors.
+    /// Runs the agent's command line in the gateway, told where this stage's agent listens and keeps its state: exit code,
+    /// output, errors.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -17,6 +21,10 @@ impl Stage {
         let socket = self.control_socket();
         let mut all = vec!["--control-socket", socket.to_str().unwrap_or_default()];
         all.extend(args);
+        let (state, command) = (self.state_directory(), args.first().copied().unwrap_or_default());
+        if WITH_STATE.contains(&command) && !args.contains(&"--state-dir") {
+            all.extend(["--state-dir", state.to_str().unwrap_or_default()]);
+        }
         output_of(&self.site, Ns::Gateway, &self.artifact(), &all)
     }
 

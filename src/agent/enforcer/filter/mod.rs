@@ -24,8 +24,9 @@ use crate::quarantine::plan::Plan;
 use crate::quarantine::ports::{FilterChange, PacketFilter};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::proof::state::{CutTotals, QuotaUse, State};
+use crate::quarantine::proof::state::State;
 use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, render};
+use counted::Tally;
 use layers::Layers;
 
 /// How often the rules are listed although the generation says that nobody touched them.
@@ -86,6 +87,8 @@ pub(super) enum KernelTouch {
 pub(super) struct FilterKeeper<F> {
     kernel: F,
     held: Option<HeldRules>,
+    /// The first look of this life found no rule of ours where there should have been some.
+    found_bare: bool,
     /// The kernel took rules that cut in the pass under way, whether or not they could be proven.
     took_cutting_rules: bool,
     /// What the kernel was last proven to enforce; `None` when that is not known.
@@ -99,10 +102,7 @@ pub(super) struct FilterKeeper<F> {
     is_recorded: bool,
     /// Who made our rules to be put back last.
     changed_by: Option<String>,
-    blocked: CutTotals,
-    quotas: Vec<QuotaUse>,
-    /// The quotas as a restart should know them: they advance in steps, or every packet would be written to disk.
-    kept_quotas: Vec<QuotaUse>,
+    tally: Tally,
     news: Vec<Event>,
 }
 
@@ -112,6 +112,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         Self {
             kernel,
             held: None,
+            found_bare: false,
             took_cutting_rules: false,
             posture: None,
             layers: Layers::default(),
@@ -120,16 +121,14 @@ impl<F: PacketFilter> FilterKeeper<F> {
             reasserted: 0,
             is_recorded: false,
             changed_by: None,
-            blocked: CutTotals::default(),
-            quotas: Vec::new(),
-            kept_quotas: journal.quotas.clone().into_owned(),
+            tally: Tally::restore(journal.quotas.clone().into_owned()),
             news: Vec::new(),
         }
     }
 
     /// Lends the journal what it must remember.
     pub(super) fn lend<'a>(&'a self, journal: &mut Journal<'a>) {
-        journal.quotas = Cow::Borrowed(&self.kept_quotas);
+        journal.quotas = Cow::Borrowed(&self.tally.kept);
     }
 
     /// What is worth a record since the last call.
@@ -152,9 +151,33 @@ impl<F: PacketFilter> FilterKeeper<F> {
         self.posture != Some(Posture::Normal)
     }
 
+    /// What the kernel was last proven to enforce; none while that is not known.
+    pub(super) const fn posture(&self) -> Option<Posture> {
+        self.posture
+    }
+
+    /// Whether the kernel was found without the rules that it should have held, since the last call.
+    pub(super) const fn take_found_bare(&mut self) -> bool {
+        std::mem::replace(&mut self.found_bare, false)
+    }
+
     /// Which of our tables the kernel has; none when it cannot be asked.
     pub(super) async fn tables(&mut self) -> BTreeSet<Layer> {
         self.kernel.tables().await.unwrap_or_default()
+    }
+
+    /// Our tables, and where they differ from `ruleset`; nothing is noted.
+    ///
+    /// # Errors
+    /// The kernel cannot be read.
+    pub(super) async fn look(
+        &mut self,
+        ruleset: &Arc<Ruleset>,
+        now: Now,
+    ) -> Result<(BTreeSet<Layer>, Vec<String>), Obstacle> {
+        let tables = self.kernel.tables().await?;
+        let compared = self.kernel.compare(&tables, ruleset, None, now.wall).await?;
+        Ok((tables, compared.differences))
     }
 
     /// Somebody changed the packet filter.
@@ -175,7 +198,8 @@ impl<F: PacketFilter> FilterKeeper<F> {
             Hooks::default()
         } else {
             let interfaces = self.kernel.interfaces().await;
-            self.layers.hooks(interfaces, isolation, now.uptime)
+            self.layers
+                .hooks(interfaces, isolation, mission.effect, now.uptime)
         };
         (Arc::new(render(&mission.plan, &hooks, mission.effect)), hooks)
     }
@@ -208,8 +232,14 @@ impl<F: PacketFilter> FilterKeeper<F> {
         {
             self.posture = None;
         }
-        let held = brought?;
-        self.note_counted(mission).await;
+        let mut held = brought?;
+        // No transaction, so nothing else shows it.
+        if self.note_counted(mission).await {
+            self.note_tampering("what our tables have counted was set back");
+            let (ruleset, hooks) = self.rules(mission, isolation, now).await;
+            self.load(ruleset, hooks, mission, now).await?;
+            held = KernelTouch::Loaded;
+        }
         self.prove(mission, now, held != KernelTouch::AsBefore).await?;
         Ok(held)
     }
@@ -287,6 +317,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         now: Now,
     ) -> Result<bool, Obstacle> {
         let tables = self.kernel.tables().await?;
+        self.found_bare |= self.held.is_none() && tables.is_empty() && !ruleset.tables.is_empty();
         let held = self.held.as_ref().map(|held| Arc::clone(&held.ruleset));
         let compared = self.kernel.compare(&tables, ruleset, held.as_ref(), now.wall);
         let found = match compared.await {
@@ -399,8 +430,8 @@ impl<F: PacketFilter> FilterKeeper<F> {
     /// What may be said of it.
     pub(super) fn show(&self, plan: &Plan, state: &mut State) {
         state.posture = self.posture;
-        state.blocked = self.blocked.clone();
-        state.quotas.clone_from(&self.quotas);
+        (state.blocked, state.would_block) = self.tally.totals();
+        state.quotas.clone_from(&self.tally.quotas);
         state.uncovered = self.gaps(plan);
         state.reasserted = self.reasserted;
         state.changed_by.clone_from(&self.changed_by);

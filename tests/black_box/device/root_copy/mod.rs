@@ -20,7 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::common::{LIMIT, isolate, options, release};
+use crate::common::{LIMIT, done, isolate, options, release};
 
 /// The user of all components; nobody else has this number.
 const USER: u32 = 64_321;

@@ -64,26 +64,66 @@ lab_test!(each_version_runs_its_own_copy_also_after_a_rollback, || {
 });
 
 lab_test!(
-    the_uninstall_step_works_without_its_artifact_and_leaves_nothing,
+    the_uninstall_step_works_without_its_artifact_and_leaves_the_history,
     || {
         let mut stage = shipped(Personality::Classic, &[]);
         isolate(&stage);
+        release(&stage);
         fs::remove_file(stage.stored_artifact(FIRST)).unwrap();
         stage.ask_nucleus(&json!({"remove": true})).unwrap();
         let removed = stage.wait_rollout(LIMIT, "removed").unwrap();
         assert_eq!(removed["uninstall"], 0, "{removed}: {}", stage.agent_output());
         assert!(!stage.has_table().unwrap());
-        assert!(!Path::new(STATE).exists());
-        let socket = stage.control_socket();
-        assert!(!socket.exists());
+        assert!(!stage.control_socket().exists());
+        assert_eq!(left_in(STATE), ["history"]);
+        let verified = done(&stage, &["history", "--verify"]);
+        assert!(verified.contains("the history is whole"), "{verified}");
     }
 );
+
+lab_test!(a_removal_while_an_order_lives_leaves_device_and_way_out, || {
+    let mut stage = shipped(Personality::Classic, &[]);
+    isolate(&stage);
+    stage.ask_nucleus(&json!({"remove": true})).unwrap();
+    let removed = stage.wait_rollout(LIMIT, "removed").unwrap();
+    assert_eq!(removed["uninstall"], 1, "{removed}: {}", stage.agent_output());
+    assert!(stage.agent_output().contains("orders live (shadow shadow)"));
+    assert!(stage.has_table().unwrap(), "a removal opens nothing");
+    let output = own(&stage, &["uninstall"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stage.has_table().unwrap());
+    let output = own(&stage, &GONE[..4]);
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        told.contains("ended every order: shadow shadow") && told.contains("kept, as evidence"),
+        "{told}"
+    );
+    assert!(!stage.has_table().unwrap());
+    assert_eq!(left_in(STATE), ["history"]);
+    let history = done(&stage, &["history"]);
+    assert!(
+        history.contains("operator ended every order (shadow shadow): gone"),
+        "{history}"
+    );
+});
+
+/// Names of what is in a folder.
+fn left_in(folder: &str) -> Vec<String> {
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).collect()
+}
 
 /// The operator's own program, in the gateway.
 fn own(stage: &Stage, arguments: &[&str]) -> Output {
     let run = || Command::new(OWN).args(arguments).output().unwrap();
     stage.site.run_in(Ns::Gateway, run).unwrap()
 }
+
+/// What removes everything, whatever is ordered.
+const GONE: [&str; 5] = ["uninstall", "--release", "--reason", "gone", "--purge"];
 
 /// Nobody of the component is left, and the device is as it was ordered; the operator's program frees it.
 fn freed_by_hand(stage: &Stage) {
@@ -93,14 +133,8 @@ fn freed_by_hand(stage: &Stage) {
         "control: the program went with its artifacts"
     );
     let mut powerless = Command::new("setpriv");
-    powerless.args([
-        "--bounding-set",
-        "-net_admin",
-        "--inh-caps",
-        "-net_admin",
-        OWN,
-        "uninstall",
-    ]);
+    powerless.args(["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", OWN]);
+    powerless.args(GONE);
     let failed = stage.site.run_in(Ns::Gateway, || powerless.output().unwrap());
     let failed = failed.unwrap();
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
@@ -108,7 +142,7 @@ fn freed_by_hand(stage: &Stage) {
         stage.has_table().unwrap(),
         "what cannot be undone is not forgotten"
     );
-    let output = own(stage, &["uninstall"]);
+    let output = own(stage, &GONE);
     assert!(output.status.success(), "tried again: {output:?}");
     assert!(!stage.has_table().unwrap());
     assert!(!Path::new(STATE).exists());

@@ -25,6 +25,7 @@ pub(super) fn status(phase: Phase) -> Status {
         configuration: ConfigurationStatus {
             source: "disk".to_owned(),
             faults: vec![fault()],
+            in_force: vec!["300".to_owned()],
             problem: Some("the nucleus does not answer".to_owned()),
         },
         cloud: CloudStatus {

@@ -12,9 +12,9 @@ use edgewarden::quarantine::plan::processes::StoppedProcess;
 use edgewarden::quarantine::plan::{PlanId, Scope};
 use edgewarden::quarantine::proof::journal::{OperatorOverride, ReleaseWithoutNucleus};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
-use edgewarden::quarantine::proof::standing::RolledBack;
+use edgewarden::quarantine::proof::standing::{Coming, ComingTurn, RolledBack};
 use edgewarden::quarantine::proof::state::{
-    CutBecause, CutTotals, CutTraffic, HistoryEnd, Phase, QuotaUse, Rejection, State,
+    CutBecause, CutTotals, CutTraffic, HistoryEnd, Phase, QuotaUse, Rejection, SeveredByOrder, State,
 };
 use edgewarden::quarantine::ruleset::Layer;
 
@@ -167,6 +167,13 @@ fn obstacles() -> Vec<Obstacle> {
     ]
 }
 
+fn coming() -> Coming {
+    Coming {
+        turn: ComingTurn::PutBack,
+        at: time(),
+    }
+}
+
 pub(super) fn state(phase: Phase) -> State {
     State {
         phase,
@@ -186,6 +193,7 @@ pub(super) fn state(phase: Phase) -> State {
             why: "silence".to_owned(),
             proven: true,
         }),
+        coming: Some(coming()),
         overridden: Some(overridden()),
         released_without_nucleus: Some(ReleaseWithoutNucleus {
             at: time(),
@@ -202,6 +210,7 @@ pub(super) fn state(phase: Phase) -> State {
         left_running: sentence(),
         spared: sentence(),
         blocked: blocked(),
+        would_block: blocked(),
         quotas: vec![QuotaUse {
             order: "shadow:inc-1".to_owned(),
             used: 1,
@@ -212,6 +221,10 @@ pub(super) fn state(phase: Phase) -> State {
         uncovered: sentence(),
         reasserted: 1,
         severed: 2,
+        severed_by_order: vec![SeveredByOrder {
+            order: "shadow:inc-1".to_owned(),
+            sockets: 2,
+        }],
         severing: Some("not permitted".to_owned()),
         changed_by: Some("nft (7)".to_owned()),
         history: Some(HistoryEnd {
@@ -271,6 +284,11 @@ pub(super) fn plan() -> PlanPreview {
     }
 }
 
+fn without_agent() -> Event {
+    let why = "no agent runs".to_owned();
+    Event::WithoutAgent { why }
+}
+
 /// Events with, between them, every member that events have.
 pub(super) fn events() -> Vec<Event> {
     let plan: PlanId = read("00ab12ef");
@@ -279,6 +297,7 @@ pub(super) fn events() -> Vec<Event> {
             version: "0.1.0".to_owned(),
         },
         Event::Stopped,
+        without_agent(),
         Event::ordered(&order(Authority::Shadow)),
         Event::ordered(&Order::isolate(Authority::Shadow, "shadow", None, time())),
         Event::Refused {

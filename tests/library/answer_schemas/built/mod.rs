@@ -10,6 +10,7 @@ use edgewarden::control::status::{AbsentAgent, OrderList};
 use edgewarden::observe::Interval;
 use edgewarden::process::ProcessId;
 use edgewarden::quarantine::history::{ChainHead, Event};
+use edgewarden::quarantine::orders::order::Posture;
 use edgewarden::quarantine::proof::state::{Phase, State};
 use edgewarden::report::last::{LastReport, ReportOutcome};
 use serde::Serialize;
@@ -58,6 +59,30 @@ fn sample(schema: &'static str, answer: impl Serialize) -> Sample {
     Sample::closed(schema, serde_json::to_value(answer).unwrap())
 }
 
+/// Where no agent answers, with all that there can be.
+fn absent() -> AbsentAgent {
+    let State {
+        orders,
+        overridden,
+        rolled_back,
+        stopped,
+        ..
+    } = state(Phase::RolledBack);
+    AbsentAgent {
+        agent: "stopped".to_owned(),
+        pid: Some(7),
+        since: Some(time()),
+        guard: Some(8),
+        kernel: "holds what is wanted: isolate (inet edgewarden)".to_owned(),
+        mode: "observe".to_owned(),
+        wanted: Posture::Isolate,
+        orders,
+        overridden,
+        rolled_back,
+        stopped,
+    }
+}
+
 /// All of them.
 pub(crate) fn answers() -> Vec<Sample> {
     let phases = [
@@ -83,9 +108,19 @@ pub(crate) fn answers() -> Vec<Sample> {
             "status",
             AbsentAgent {
                 agent: "not running".to_owned(),
-                kernel: "the kernel holds no rules of Edgewarden".to_owned(),
+                pid: None,
+                since: None,
+                guard: None,
+                kernel: "holds no rules of Edgewarden: nothing is cut".to_owned(),
+                mode: "enforce".to_owned(),
+                wanted: Posture::Normal,
+                orders: Vec::new(),
+                overridden: None,
+                rolled_back: None,
+                stopped: Vec::new(),
             },
         ),
+        sample("status", absent()),
         sample("orders", OrderList::from(state(Phase::Enforced))),
         sample("orders", OrderList::from(State::default())),
         sample("top", interval()),

@@ -27,6 +27,11 @@ pub enum Event {
     },
     /// The agent was told to stop; the kernel keeps what it has.
     Stopped,
+    /// A command of the operator was carried out by itself, because no agent answered.
+    WithoutAgent {
+        /// What was found in the agent's place, and what became of it.
+        why: String,
+    },
     /// The journal could not be read.
     JournalDamaged {
         /// What is wrong with it, and where it is kept.
@@ -195,6 +200,12 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { version } => write!(f, "agent {version} started"),
+            Self::WithoutAgent { why } => {
+                write!(
+                    f,
+                    "the command line carried out the operator's will without an agent: {why}"
+                )
+            }
             Self::Stopped => f.write_str("agent stopped; the kernel keeps its rules"),
             Self::JournalDamaged { what } => write!(f, "journal damaged: {what}"),
             Self::Torn { bytes, begin } => write!(

@@ -4,6 +4,7 @@
 pub mod book;
 mod deployed;
 pub mod document;
+pub mod leftover;
 pub mod order;
 pub mod solitude;
 pub mod trusted_time;

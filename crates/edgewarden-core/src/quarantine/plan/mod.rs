@@ -5,6 +5,7 @@
 //! when every isolating order grants it, standing allowances of the configuration always count.
 
 mod disjoint;
+pub mod overruled;
 pub mod preview;
 pub mod processes;
 pub mod severed;

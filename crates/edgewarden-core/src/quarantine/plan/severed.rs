@@ -38,6 +38,21 @@ pub fn is_cut(plan: &Plan, connection: &SocketEnds) -> bool {
     plan.posture == Posture::Isolate && !plan.allow.iter().any(|allowance| allows(allowance, connection))
 }
 
+/// Which of the orders behind a plan cut a connection that the plan cuts; `alone` are the plans of these orders, each by
+/// itself. Everyone that would cut it alone is named: ending another one would not have left it open. Where none would,
+/// because isolating orders grant different allowances, they cut it together.
+pub fn cutters<'a>(alone: &'a [Plan], connection: &'a SocketEnds) -> impl Iterator<Item = usize> + 'a {
+    let together = !alone.iter().any(|plan| is_cut(plan, connection));
+    let named = alone.iter().enumerate().filter(move |(_, plan)| {
+        if together {
+            plan.posture == Posture::Isolate
+        } else {
+            is_cut(plan, connection)
+        }
+    });
+    named.map(|(index, _)| index)
+}
+
 /// Whether a connection that is cut is left all the same: the other end is an address of this device, whose traffic
 /// never leaves it, or whoever holds the socket must live.
 pub fn is_spared(
@@ -236,6 +251,49 @@ mod tests {
             tcp("127.0.0.1:1", "127.0.0.1:23"),
         ];
         assert_eq!(kept.map(|connection| cut(&plan, &connection)), [false; 4]);
+    }
+
+    #[test]
+    fn every_order_is_named_that_would_cut_alone_and_those_that_only_cut_together() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let alone = |authority, change: &dyn Fn(&mut Order)| {
+            let mut order = Order::isolate(authority, "x", None, now);
+            change(&mut order);
+            fold(
+                &[order],
+                &IsolationSettings::default(),
+                Vec::new(),
+                Scope::Pinned,
+                now,
+            )
+        };
+        let ssh = |remote: &str| Allowance {
+            remote: remote.parse().unwrap(),
+            protocol: Protocol::Tcp,
+            ports: vec![22],
+            direction: Direction::In,
+        };
+        let alone = [
+            alone(Authority::Shadow, &|order| {
+                order.allow = vec![ssh("203.0.113.0/24")];
+            }),
+            alone(Authority::Operator, &|order| {
+                order.posture = Posture::Restrict;
+                order.block.remotes = vec![net("203.0.113.9/32")];
+            }),
+            alone(Authority::Deployment, &|order| {
+                order.allow = vec![ssh("203.0.113.1/32")];
+            }),
+        ];
+        let of = |remote| cutters(&alone, &tcp("198.51.100.2:22", remote)).collect::<Vec<_>>();
+        assert_eq!(of("192.0.2.1:50000"), [0, 2]);
+        assert_eq!(of("203.0.113.9:50000"), [1, 2]);
+        assert_eq!(of("203.0.113.2:50000"), [2]);
+        assert_eq!(
+            of("203.0.113.1:50000"),
+            [0, 2],
+            "neither grants the other's allowance"
+        );
     }
 
     #[test]

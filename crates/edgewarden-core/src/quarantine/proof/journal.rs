@@ -13,7 +13,7 @@ use super::standing::Standing;
 use super::state::QuotaUse;
 use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::orders::book::OrderBook;
-use crate::quarantine::orders::order::Order;
+use crate::quarantine::orders::order::{Order, Posture};
 use crate::quarantine::orders::trusted_time::KeptTime;
 use crate::quarantine::plan::processes::StoppedProcess;
 
@@ -48,6 +48,14 @@ pub struct ReleaseWithoutNucleus {
     pub orders: Vec<String>,
 }
 
+/// A posture that the kernel was proven to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPosture {
+    pub posture: Posture,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// How far a shadow was heard: messages below `version` are older than what was obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShadowVersion {
@@ -77,6 +85,9 @@ pub struct Journal<'a> {
     /// Where confirm-or-roll-back stands: the keys `confirmed`, `trial` and `rolledBack`.
     #[serde(flatten)]
     pub standing: Cow<'a, Standing>,
+    /// Since when the kernel holds a posture that cuts. Absent while it holds none, as in the journals of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldPosture>,
     /// The operator's override, while it holds.
     #[serde(default)]
     pub overridden: Cow<'a, Option<OperatorOverride>>,
@@ -114,6 +125,7 @@ impl Journal<'_> {
         Journal {
             book: Cow::Owned(self.book.into_owned()),
             standing: Cow::Owned(self.standing.into_owned()),
+            held: self.held,
             overridden: Cow::Owned(self.overridden.into_owned()),
             released_without_nucleus: Cow::Owned(self.released_without_nucleus.into_owned()),
             clock: self.clock,

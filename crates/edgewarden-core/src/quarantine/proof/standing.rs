@@ -24,6 +24,9 @@
 //! given up because of an outage comes back after four windows, so an outage that lasts opens no device for good. One that
 //! ends within those four windows looks like rules that had cut the channel, and they stay away.
 
+#[path = "standing_coming.rs"]
+mod coming;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,6 +35,8 @@ use serde::{Deserialize, Serialize};
 use super::standing_entry::Entry;
 use crate::moment::Now;
 use crate::quarantine::plan::{PlanId, Scope};
+
+pub use coming::{Coming, ComingTurn};
 
 /// Windows to wait for the channel after a release: the nucleus must notice its dead connection and make another.
 const AFTERMATH_WINDOWS: u32 = 4;

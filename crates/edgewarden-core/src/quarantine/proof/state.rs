@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{OperatorOverride, ReleaseWithoutNucleus};
 use super::obstacle::Obstacle;
-use super::standing::RolledBack;
+use super::standing::{Coming, RolledBack};
 use crate::document::fault::Fault;
 use crate::quarantine::history::ChainHead;
 use crate::quarantine::orders::order::{Authority, Order, Posture};
@@ -61,7 +61,7 @@ pub struct CutBecause {
     pub cut: CutTraffic,
 }
 
-/// What was cut since the device was last free; in mode `observe` what would have been.
+/// What was cut since the device was last free, or what would have been.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutTotals {
     /// Leaving this device.
@@ -128,6 +128,15 @@ pub struct QuotaUse {
     pub until: Timestamp,
 }
 
+/// Sockets that were closed because an order cuts their connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeveredByOrder {
+    /// The order: `authority:id`.
+    pub order: String,
+    /// Sockets closed since the order was given, or the agent started.
+    pub sockets: u64,
+}
+
 /// A wish that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
@@ -149,7 +158,7 @@ pub struct State {
     pub wanted: Posture,
     /// What the kernel was proven to enforce; `None` while that is not known, because it cannot be read back.
     pub posture: Option<Posture>,
-    /// Since when.
+    /// Since when the kernel holds that posture, over restarts of the agent too; while it is not known, since when that is so.
     pub since: Option<Timestamp>,
     /// When the kernel's listing was last compared.
     pub verified_at: Option<Timestamp>,
@@ -168,6 +177,9 @@ pub struct State {
     pub rejected: Vec<Rejection>,
     /// A plan that was given up.
     pub rolled_back: Option<RolledBack>,
+    /// What comes by itself unless the control channel answers before.
+    #[serde(default)]
+    pub coming: Option<Coming>,
     /// The operator's override, while it holds.
     pub overridden: Option<OperatorOverride>,
     /// Orders that ended for want of a nucleus, until shadow or deployment takes an order back, or the operator ends all.
@@ -181,6 +193,9 @@ pub struct State {
     pub spared: Vec<String>,
     /// What was cut.
     pub blocked: CutTotals,
+    /// What would have been cut while mode `observe` held; none of it is in `blocked`.
+    #[serde(default)]
+    pub would_block: CutTotals,
     /// How far quotas are used.
     #[serde(default)]
     pub quotas: Vec<QuotaUse>,
@@ -192,6 +207,9 @@ pub struct State {
     /// Sockets of cut connections that were closed since the agent started.
     #[serde(default)]
     pub severed: u64,
+    /// How many of them each live order cuts. One that several orders cut counts for each, so the sum may be larger.
+    #[serde(default)]
+    pub severed_by_order: Vec<SeveredByOrder>,
     /// Why sockets of cut connections stay open; the rules cut them all the same.
     #[serde(default)]
     pub severing: Option<String>,

@@ -27,6 +27,10 @@ use rules::RuleWriter;
 /// Our table's name in every family.
 pub const TABLE: &str = "edgewarden";
 
+/// What the names of counters begin with where nothing is dropped. Other names, so that neither goes on from the other's
+/// count when the mode changes.
+pub const WOULD_CUT: &str = "would_";
+
 /// A family in which we have a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -294,7 +298,7 @@ impl Ruleset {
 }
 
 impl Table {
-    /// Its counters, `<way>_<reason>`, each once.
+    /// Its counters, `<way>_<reason>`, behind [`WOULD_CUT`] where they only count; each once.
     pub fn counters(&self) -> BTreeSet<&str> {
         let rules = self.chains.iter().flat_map(|chain| &chain.rules);
         rules.filter_map(|rule| rule.counter.as_deref()).collect()

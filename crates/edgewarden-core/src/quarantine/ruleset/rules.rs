@@ -6,7 +6,7 @@
 
 use ipnet::IpNet;
 
-use super::{Chain, CutAction, Hooks, Rule, quota_name};
+use super::{Chain, CutAction, Hooks, Rule, WOULD_CUT, quota_name};
 use crate::quarantine::orders::order::{Allowance, Direction, Posture, Protocol};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::ruleset::SetElements;
@@ -51,6 +51,9 @@ const PPPOE: &str = "meta protocol { 0x8863, 0x8864 } @nh,0,8 0x11";
 /// ARP at the pace of a busy link, and small: more would be a way out to the next neighbour. By its header: it may be
 /// tagged for a VLAN, and an IP packet that is called ARP has other bytes there.
 const ARP: &str = "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 meta length <= 64 limit rate 100/second burst 200 packets";
+/// What the IP stack has sent, forwarded, or been shown by a bridge has a route, and its own hooks have counted it: where
+/// nothing is dropped it comes by again, and one packet must count once. Any realm will do, so this asks for the route.
+const ROUTED: &str = "meta rtclassid >= 0";
 
 /// The way that a hook watches, as counters name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,15 +118,18 @@ impl RuleWriter<'_> {
     }
 
     pub(super) fn bridge(&self) -> Vec<Chain> {
-        vec![self.chain("forward", HookPath::Bridged, self.blocks(HookPath::Bridged))]
+        let mut rules = self.counted_before();
+        rules.extend(self.blocks(HookPath::Bridged));
+        vec![self.chain("forward", HookPath::Bridged, rules)]
     }
 
     pub(super) fn netdev(&self) -> Vec<Chain> {
-        let mut rules = vec![
+        let mut rules = self.counted_before();
+        rules.extend([
             accept("link-groups", LINK_LOCAL_GROUPS),
             accept("link-keys", LINK_KEYS),
             accept("arp", ARP),
-        ];
+        ]);
         if self.hooks.pppoe {
             rules.push(accept("pppoe", PPPOE));
         }
@@ -134,6 +140,14 @@ impl RuleWriter<'_> {
         let mut chain = self.chain("egress", HookPath::Raw, rules);
         chain.devices.clone_from(&self.hooks.egress);
         vec![chain]
+    }
+
+    /// What a hook below the IP stack leaves alone where nothing was dropped above it.
+    fn counted_before(&self) -> Vec<Rule> {
+        match self.effect {
+            CutAction::Cut => Vec::new(),
+            CutAction::Count => vec![accept("routed", ROUTED)],
+        }
     }
 
     fn chain(&self, hook: &'static str, way: HookPath, mut rules: Vec<Rule>) -> Chain {
@@ -155,11 +169,11 @@ impl RuleWriter<'_> {
 
     /// A rule that counts and drops, or would.
     fn cut(&self, what: &str, condition: &str, way: HookPath, reason: &str) -> Rule {
-        let counter = format!("{}_{reason}", way.name());
-        let verdict = match self.effect {
-            CutAction::Cut => "drop",
-            CutAction::Count => "accept",
+        let (prefix, verdict) = match self.effect {
+            CutAction::Cut => ("", "drop"),
+            CutAction::Count => (WOULD_CUT, "accept"),
         };
+        let counter = format!("{prefix}{}_{reason}", way.name());
         let statement = format!("{condition} counter name {counter} {verdict}");
         Rule::new(what, statement.trim_start().to_owned(), Some(counter))
     }

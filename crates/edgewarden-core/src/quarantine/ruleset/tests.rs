@@ -210,8 +210,27 @@ fn observing_cuts_nothing() {
             CutAction::Count,
         ));
         assert!(!text.contains("drop"), "{text}");
-        assert!(text.contains("counter name out_"), "{text}");
+        assert!(text.contains("counter name would_out_"), "{text}");
+        assert!(
+            !text.contains("counter out_"),
+            "neither mode goes on from the other's count"
+        );
     }
+}
+
+#[test]
+fn what_the_ip_stack_has_counted_is_passed_over_below_it_only_where_nothing_is_dropped() {
+    let rules = |effect| {
+        let ruleset = render(&plan(isolation(Vec::new()), Scope::Pinned), &all_hooks(), effect);
+        let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
+        chains
+            .map(|chain| (chain.hook, chain.rules[0].statement.contains("rtclassid")))
+            .collect::<Vec<_>>()
+    };
+    let hooks = ["output", "input", "forward", "forward", "egress"];
+    let first = |asks: [bool; 5]| hooks.into_iter().zip(asks).collect::<Vec<_>>();
+    assert_eq!(rules(CutAction::Cut), first([false; 5]));
+    assert_eq!(rules(CutAction::Count), first([false, false, false, true, true]));
 }
 
 #[test]

@@ -102,9 +102,24 @@ pub(super) fn sign(
         .map_err(|error| crate::error_text(&error))
 }
 
+/// Who holds the directory's lock, without trying to have it; none where nobody does.
+pub(super) fn find(directory: &Path) -> Option<Holder> {
+    let path = directory.join(state_directory::LOCK);
+    let claimed = note(&path).map(|note| note.process.pid);
+    lock_holder::find(&path, claimed).map(|_| holder(&path))
+}
+
+/// Where whoever signed the lock last listens, or listened.
+pub(super) fn last_socket(directory: &Path) -> Option<PathBuf> {
+    Some(note(&directory.join(state_directory::LOCK))?.control_socket)
+}
+
+fn note(path: &Path) -> Option<Note> {
+    serde_json::from_slice(&files::read(path).ok()??).ok()
+}
+
 fn holder(path: &Path) -> Holder {
-    let bytes = files::read(path).ok().flatten().unwrap_or_default();
-    let note: Option<Note> = serde_json::from_slice(&bytes).ok();
+    let note = note(path);
     let claimed = note.as_ref().map(|note| note.process.pid);
     let Some(pid) = lock_holder::find(path, claimed) else {
         return Holder::Other("a process that cannot be seen from here".to_owned());

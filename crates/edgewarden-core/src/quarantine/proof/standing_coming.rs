@@ -1,0 +1,74 @@
+//! What comes next by itself, and when, as long as the control channel stays silent: for people.
+//!
+//! In: where confirm-or-roll-back stands, the window, `now`. Out: [`Coming`]. Pure; [`Standing::tick`] does it.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{AFTERMATH_WINDOWS, SILENT_WINDOWS, Standing};
+use crate::moment::Now;
+use crate::quarantine::plan::Scope;
+
+/// What happens unless the control channel answers before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComingTurn {
+    /// The lifelines are drawn wider.
+    Widen,
+    /// The rules are taken away.
+    GiveUp,
+    /// The rules that were taken away are put back.
+    PutBack,
+}
+
+/// A turn and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coming {
+    pub turn: ComingTurn,
+    /// By the wall clock of now.
+    pub at: Timestamp,
+}
+
+impl Standing {
+    /// The next turn, if one comes by itself.
+    pub fn coming(&self, window: Duration, now: Now) -> Option<Coming> {
+        let (turn, uptime) = match self {
+            Self::Trying {
+                lines,
+                since,
+                silent_since: Some(silent_since),
+                channel_worked: true,
+                spares_channel: true,
+                ..
+            } => {
+                let last = *silent_since + window.saturating_mul(SILENT_WINDOWS);
+                match since {
+                    // The kernel does not hold these lines yet.
+                    None => (ComingTurn::GiveUp, last),
+                    Some(since) => {
+                        let end = (*silent_since).max(since.began) + window;
+                        let turn = if lines.scope == Scope::Wide || last <= end {
+                            ComingTurn::GiveUp
+                        } else {
+                            ComingTurn::Widen
+                        };
+                        (turn, end.min(last))
+                    }
+                }
+            }
+            Self::GivenUp {
+                release,
+                since: Some(since),
+            } if !release.proven => {
+                let aftermath = window.saturating_mul(AFTERMATH_WINDOWS);
+                (ComingTurn::PutBack, *since + aftermath)
+            }
+            _ => return None,
+        };
+        let left = SignedDuration::try_from(uptime.saturating_sub(now.uptime)).ok()?;
+        let at = now.wall.checked_add(left).ok()?;
+        Some(Coming { turn, at })
+    }
+}

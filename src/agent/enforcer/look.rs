@@ -1,0 +1,49 @@
+//! How things stand, for whoever only looks: nothing is loaded, written, signalled or proven.
+
+use std::collections::BTreeSet;
+
+use super::Enforcer;
+use crate::config::Mode;
+use crate::quarantine::ports::Machine;
+use crate::quarantine::proof::state::State;
+use crate::quarantine::ruleset::Layer;
+
+/// What the kernel holds, beside what is to be carried out.
+#[derive(Debug)]
+pub(crate) struct KernelLook {
+    /// Our tables.
+    pub(crate) tables: BTreeSet<Layer>,
+    /// Where they differ from what is to be carried out.
+    pub(crate) differences: Vec<String>,
+}
+
+impl<M: Machine> Enforcer<M> {
+    /// Looks at orders and kernel; gives what the journal says, and what the kernel holds, or why that cannot be seen.
+    pub(crate) async fn look(&mut self) -> (State, Result<KernelLook, String>) {
+        let now = self.now();
+        self.orders.expire(now);
+        let wanted = self.wanted(now);
+        let mission = self.mission(&wanted, now);
+        let mut state = State {
+            wanted: wanted.posture,
+            plan: (!mission.plan.is_normal()).then(|| mission.plan.id()),
+            scope: mission.plan.scope,
+            rolled_back: self.standing.release().cloned(),
+            stopped: self.stopper.remembered(),
+            ..State::default()
+        };
+        self.orders.show(&mut state);
+        let (ruleset, _) = self.filter.rules(&mission, &self.settings.isolation, now).await;
+        let seen = self.filter.look(&ruleset, now).await;
+        let seen = seen.map(|(tables, differences)| KernelLook { tables, differences });
+        (
+            state,
+            seen.map_err(|obstacle| format!("{obstacle}; {}", obstacle.next_step())),
+        )
+    }
+
+    /// Whether orders are only counted.
+    pub(crate) fn observes(&self) -> bool {
+        self.settings.mode == Mode::Observe
+    }
+}

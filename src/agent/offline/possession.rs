@@ -1,0 +1,186 @@
+//! The state directory for a command of the operator, if need be against an agent that gives no sign of life.
+//!
+//! In: the places. Out: the lock and what was found in the agent's place, or the socket of an agent that is well.
+//! Invariants: only an agent (`holder`) is signalled, through its pidfd and start time, and only after it gave no sign of life
+//! for [`PULSE_LIMIT`]; all of it together, with what the command asked before, takes less than two seconds where an agent is
+//! dead, stopped or hangs. It is killed and not told to end: an orderly end would say to nucleus and guard that nobody has to
+//! follow.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{DISK_LIMIT, Places};
+use crate::agent::holder::{self, Attempt, Holder, Note};
+use crate::control::client::{AskError, PULSE_LIMIT, feel_pulse};
+use crate::host::files::FileLock;
+use crate::host::processes::process_table::{self, SignalError};
+use crate::host::worker::Worker;
+use crate::process::ProcessId;
+
+/// From one look to the next.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long a killed process may take to be gone; longer is one that hangs in the kernel, where it can do nothing any more.
+const KILL_LIMIT: Duration = Duration::from_millis(300);
+/// How long somebody who is no agent may hold the lock: another command of ours is done by then.
+const OTHERS_LIMIT: Duration = Duration::from_secs(5);
+/// An agent that is younger may not be the one that was asked and gave no sign of life just now.
+const ASKED: Duration = PULSE_LIMIT.saturating_add(Duration::from_millis(500));
+/// One that is younger may not listen yet: it carries out the journal first.
+pub(super) const YOUNG: Duration = Duration::from_secs(90);
+/// How long such a one may go on without listening while somebody waits.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// The same for one that is older: a socket whose file somebody removed is made anew in half of that.
+const UNHEARD_LIMIT: Duration = Duration::from_secs(5);
+
+/// What came of it.
+pub(super) enum Possession {
+    /// The directory is ours as far as it can be.
+    Ours {
+        lock: Option<FileLock>,
+        /// What was found in the agent's place, for people.
+        found: String,
+        /// Who may undo what is done, because the lock could not be had.
+        rival: Option<String>,
+    },
+    /// An agent is well, and listens there.
+    Alive(PathBuf),
+}
+
+/// Who was killed.
+struct Killed {
+    process: ProcessId,
+    at: Instant,
+}
+
+/// Has the directory, in any case.
+pub(super) async fn possess(places: &Places) -> Possession {
+    let disk = Worker::new("state-directory", DISK_LIMIT);
+    let begun = Instant::now();
+    let mut killed: Option<Killed> = None;
+    loop {
+        let state = places.state.clone();
+        let tried = disk.run(move || attempt(&state)).await;
+        let holder = match tried {
+            Ok(Seen::Ours(lock)) => return ours(Some(lock), killed.as_ref(), None),
+            Ok(Seen::Held(holder)) => holder,
+            // Nobody holds what cannot be locked.
+            Ok(Seen::Nobody(why)) => return ours(None, killed.as_ref(), None).because(&why),
+            Err(error) => {
+                let why = format!("{}: {}", places.state.display(), crate::error_text(&error));
+                return ours(None, killed.as_ref(), Some(why));
+            }
+        };
+        match holder {
+            Holder::Agent(note) => {
+                let is_killed = killed.as_ref().filter(|gone| gone.process == note.process);
+                match is_killed {
+                    // Without the lock, and with nobody who can do anything.
+                    Some(gone) if gone.at.elapsed() >= KILL_LIMIT => {
+                        return ours(None, killed.as_ref(), None);
+                    }
+                    Some(_) => {}
+                    None => match sign_of_life(&note, begun, places.silent.as_deref()) {
+                        Sign::Alive => return Possession::Alive(note.control_socket),
+                        Sign::Starting => {}
+                        Sign::None => killed = Some(kill(note.process)),
+                    },
+                }
+            }
+            Holder::Other(who) if begun.elapsed() >= OTHERS_LIMIT => {
+                return ours(None, killed.as_ref(), Some(who));
+            }
+            Holder::Other(_) => {}
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// What is seen of the directory and its lock.
+enum Seen {
+    Ours(FileLock),
+    Held(Holder),
+    /// It cannot be locked, and nobody holds it; why.
+    Nobody(String),
+}
+
+/// Tries to have the lock; who holds it is looked for also where it cannot be had at all.
+fn attempt(state: &Path) -> Seen {
+    match holder::attempt(state).0 {
+        Attempt::Ours(lock) => Seen::Ours(lock),
+        Attempt::Held(holder) => Seen::Held(holder),
+        Attempt::NoPlace(error) | Attempt::NoLock(error) => {
+            holder::find(state).map_or_else(|| Seen::Nobody(crate::error_text(&error)), Seen::Held)
+        }
+    }
+}
+
+/// What an agent that holds the lock gives.
+enum Sign {
+    Alive,
+    /// None yet: it may just be starting, or has just ended.
+    Starting,
+    None,
+}
+
+fn sign_of_life(note: &Note, since: Instant, silent: Option<&Path>) -> Sign {
+    let Some(age) = process_table::age(note.process) else {
+        return Sign::Starting;
+    };
+    let is_young = age < YOUNG;
+    // A second time would take the operator as long again.
+    if silent == Some(&note.control_socket) && age > ASKED {
+        return Sign::None;
+    }
+    let limit = if is_young { START_LIMIT } else { UNHEARD_LIMIT };
+    match feel_pulse(&note.control_socket) {
+        Ok(()) => Sign::Alive,
+        Err(AskError::Silent { .. }) => Sign::None,
+        // It listens a while after it has the lock.
+        Err(_) if !process_table::is_stopped(note.process) && since.elapsed() < limit => Sign::Starting,
+        Err(_) => Sign::None,
+    }
+}
+
+fn kill(process: ProcessId) -> Killed {
+    match process_table::kill(process) {
+        Ok(()) | Err(SignalError::Gone(_)) => {}
+        Err(error) => tracing::warn!("{}", crate::error_text(&error)),
+    }
+    Killed {
+        process,
+        at: Instant::now(),
+    }
+}
+
+fn ours(lock: Option<FileLock>, killed: Option<&Killed>, rival: Option<String>) -> Possession {
+    let found = match (killed, &rival) {
+        (Some(gone), _) => {
+            let (pid, limit) = (gone.process.pid, PULSE_LIMIT.as_millis());
+            let how = if process_table::has_ended(gone.process) || lock.is_some() {
+                "was killed"
+            } else {
+                "was killed and hangs in the kernel, where it can do nothing any more"
+            };
+            format!("the agent, process {pid}, gave no sign of life for {limit} ms; it {how}")
+        }
+        (None, Some(who)) => format!("{who} has the state directory"),
+        (None, None) => "no agent runs".to_owned(),
+    };
+    Possession::Ours { lock, found, rival }
+}
+
+impl Possession {
+    /// The same, with why the directory could not be locked.
+    fn because(self, why: &str) -> Self {
+        match self {
+            Self::Ours { lock, found, rival } => Self::Ours {
+                lock,
+                found: format!("{found}; {why}"),
+                rival,
+            },
+            alive @ Self::Alive(_) => alive,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The operator's release without an agent.
+//!
+//! A plain release touches nothing but what the journal knows as the operator's: where other orders live the kernel is left as
+//! it is, because only an agent knows the nucleus, which must not be stopped or cut, and hears whether the cloud still comes
+//! through. Where the journal knows nothing of the operator's, or cannot be read, nothing is done at all: the rules in the
+//! kernel may be somebody's whose state is elsewhere.
+
+use std::path::PathBuf;
+
+use super::possession::{Possession, possess};
+use super::{Places, look};
+use crate::agent::control::operator;
+use crate::agent::enforcer::HostMachine;
+use crate::control::status::AbsentAgent;
+use crate::quarantine::history::Event;
+use crate::quarantine::orders::order::{Authority, Order};
+use crate::quarantine::proof::state::State;
+
+/// What came of it.
+pub(crate) enum Outcome {
+    /// It was carried out as far as it could be.
+    CarriedOut {
+        /// How things stand now.
+        state: Box<State>,
+        /// What was found in the agent's place, for people.
+        found: String,
+        /// Who may undo it, because the lock could not be had.
+        rival: Option<String>,
+        /// The kernel held rules of ours of which the journal knew nothing: their agent's state may be elsewhere.
+        unknown_rules: bool,
+    },
+    /// Nothing was done: the journal knows no order of the operator's. What it does know.
+    Nothing(Vec<Order>),
+    /// An agent is well, and is to be asked there.
+    Alive(PathBuf),
+}
+
+/// Ends the operator's order, or `everything`, which the next agent tells the cloud.
+///
+/// # Errors
+/// What is wrong with the reason, in a sentence for the operator.
+pub(crate) async fn release(
+    places: &Places,
+    everything: bool,
+    reason: Option<&str>,
+) -> Result<Outcome, String> {
+    let command = operator::release(everything, reason)?;
+    let (AbsentAgent { orders, .. }, tables) = look::see(places).await;
+    let is_operators = |order: &Order| order.authority == Authority::Operator;
+    if !everything && !orders.iter().any(is_operators) {
+        return Ok(Outcome::Nothing(orders));
+    }
+    let (lock, found, rival) = match possess(places).await {
+        Possession::Alive(socket) => return Ok(Outcome::Alive(socket)),
+        Possession::Ours { lock, found, rival } => (lock, found, rival),
+    };
+    let (socket, settings) = places.begin().await;
+    let machine = HostMachine::new(&places.state).sheltered(&socket);
+    let begin = Event::WithoutAgent { why: found.clone() };
+    let mut enforcer = super::enforcer(machine.clone(), settings, begin).await;
+    enforcer.release_alone(command).await;
+    let state = Box::new(enforcer.state().clone());
+    drop(enforcer);
+    machine.last_words().await;
+    // Held to the end: an agent that starts meanwhile waits for it.
+    drop(lock);
+    Ok(Outcome::CarriedOut {
+        state,
+        found,
+        rival,
+        unknown_rules: orders.is_empty() && tables > 0,
+    })
+}

@@ -1,0 +1,145 @@
+//! Whether what the operator ordered is done: an instruction that was taken is not yet one that holds.
+//!
+//! In: the state after it. Out: nothing, or a sentence that says what is not as ordered and what helps. Pure.
+
+use super::plan_page::allowance_line;
+use crate::quarantine::orders::order::{Authority, Order, Posture};
+use crate::quarantine::plan::overruled::{Overruled, overruled};
+use crate::quarantine::proof::obstacle::Obstacle;
+use crate::quarantine::proof::state::{Phase, State};
+
+/// After a release; `ended_one`: an order was there to be ended.
+///
+/// # Errors
+/// What is not released, and what helps.
+pub(super) fn release(state: &State, ended_one: bool) -> Result<(), String> {
+    carried_out(state, "the release")?;
+    if ended_one || state.orders.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "you hold no order, so nothing was released: still {}; to end it: `edgewarden release --override --reason TEXT`",
+        held_by(state)
+    ))
+}
+
+/// After a release that the command line carried out itself; `rival`: who may undo it.
+///
+/// # Errors
+/// What is not released, or does not last, and what helps.
+pub(super) fn release_alone(state: &State, rival: Option<&str>) -> Result<(), String> {
+    carried_out(state, "the release")?;
+    let not_kept = |obstacle: &&Obstacle| matches!(obstacle, Obstacle::JournalNotWritten { .. });
+    if let Some(obstacle) = state.obstacles.iter().find(not_kept) {
+        return Err(format!(
+            "released for the moment, but {obstacle}; {}",
+            obstacle.next_step()
+        ));
+    }
+    match rival {
+        None => Ok(()),
+        Some(who) => Err(format!(
+            "released for the moment, but {who} has the state directory and was not ended: it may undo this"
+        )),
+    }
+}
+
+/// A release where the operator holds no order.
+pub(super) fn nothing_of_yours(orders: &[Order]) -> String {
+    let names: Vec<String> = orders.iter().map(name).collect();
+    let held = if names.is_empty() {
+        "the journal knows no order".to_owned()
+    } else {
+        format!("orders live of {}", names.join(", "))
+    };
+    format!(
+        "you hold no order, so nothing was released ({held}); to open the device all the same: `edgewarden release --override \
+         --reason TEXT`"
+    )
+}
+
+/// After an order of the operator.
+///
+/// # Errors
+/// What of it does not hold, and what helps.
+pub(super) fn order(state: &State) -> Result<(), String> {
+    carried_out(state, "the order")?;
+    let own = state
+        .orders
+        .iter()
+        .find(|order| order.authority == Authority::Operator);
+    let Some(own) = own else {
+        return Err("the order is not live any more: it has ended, or was taken back meanwhile".to_owned());
+    };
+    match state.phase {
+        Phase::Observed => {
+            return Err("mode observe: what the order would cut is counted, and nothing is cut".to_owned());
+        }
+        Phase::RolledBack => {
+            let why = state.rolled_back.as_ref().map(|release| release.why.as_str());
+            return Err(format!("the order was given up: {}", why.unwrap_or("?")));
+        }
+        Phase::Starting | Phase::Released | Phase::Provisional | Phase::Enforced | Phase::Failed => {}
+    }
+    if !state.left_running.is_empty() {
+        return Err(format!(
+            "processes go on running: {}",
+            state.left_running.join("; ")
+        ));
+    }
+    let overruled = overruled(own, &state.orders);
+    if overruled.is_empty() {
+        return Ok(());
+    }
+    let overruled: Vec<String> = overruled.iter().map(because).collect();
+    Err(format!(
+        "the order holds, but not all that it allows: {}",
+        overruled.join("; ")
+    ))
+}
+
+/// Whether the kernel and the processes are as all orders together want it.
+fn carried_out(state: &State, what: &str) -> Result<(), String> {
+    let amiss: Vec<String> = state
+        .obstacles
+        .iter()
+        .filter(|obstacle| state.phase == Phase::Failed || obstacle.is_of_processes())
+        .map(|obstacle| format!("{obstacle}; {}", obstacle.next_step()))
+        .collect();
+    if state.phase != Phase::Failed && amiss.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{what} was taken and is NOT carried out: {}",
+        amiss.join("; ")
+    ))
+}
+
+fn because(overruled: &Overruled<'_>) -> String {
+    let Overruled {
+        allowance,
+        by,
+        order,
+        blocks,
+    } = overruled;
+    let how = if *blocks { "blocks it" } else { "does not allow it" };
+    format!(
+        "{} has no effect: {by} ({order}) {how}",
+        allowance_line(allowance)
+    )
+}
+
+/// What holds, and by whom.
+fn held_by(state: &State) -> String {
+    let names: Vec<String> = state.orders.iter().map(name).collect();
+    let what = match state.posture.unwrap_or(state.wanted) {
+        Posture::Normal => "ordered",
+        Posture::Restrict => "RESTRICTED",
+        Posture::Isolate => "ISOLATED",
+    };
+    format!("{what} by {}", names.join(", "))
+}
+
+fn name(order: &Order) -> String {
+    format!("{} ({})", order.authority, order.id)
+}

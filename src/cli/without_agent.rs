@@ -1,0 +1,120 @@
+//! What a command does itself when no agent answers.
+//!
+//! In: where the agent keeps its state. Out: what [`offline`] finds and does, on a runtime of its own.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Failure, environment, place};
+pub(super) use crate::agent::offline::Outcome;
+use crate::agent::offline::{self, Places};
+use crate::control::client::AskError;
+use crate::control::status::AbsentAgent;
+use crate::host::files::state_directory;
+use crate::quarantine::history;
+use crate::quarantine::plan::preview::PlanPreview;
+
+/// Where no agent answers: who is in its place.
+pub(super) struct WithoutAgent {
+    places: Places,
+    /// With which a command that only shows something ends all the same: whoever scripts it must see that no agent enforces.
+    pub(super) failure: Failure,
+}
+
+impl WithoutAgent {
+    /// Where `error` says that nobody answers.
+    ///
+    /// # Errors
+    /// Any other error is the command's.
+    pub(super) fn after(
+        error: AskError,
+        state: &place::StateDirectory,
+        socket: &Path,
+    ) -> Result<Self, Failure> {
+        let is_nobody = error.is_nobody();
+        Self::where_so(is_nobody, error, state, socket)
+    }
+
+    /// The same for the way out, which is not behind an answer that does not come, or that means nothing.
+    ///
+    /// # Errors
+    /// Any other error is the command's.
+    pub(super) fn after_release(
+        error: AskError,
+        state: &place::StateDirectory,
+        socket: &Path,
+    ) -> Result<Self, Failure> {
+        let is_refusal = matches!(error, AskError::Refused(_) | AskError::NotPermitted { .. });
+        Self::where_so(!is_refusal, error, state, socket)
+    }
+
+    fn where_so(
+        so: bool,
+        error: AskError,
+        state: &place::StateDirectory,
+        socket: &Path,
+    ) -> Result<Self, Failure> {
+        let silent = match &error {
+            AskError::Silent { socket, .. } | AskError::NoAnswer { socket, .. } => Some(socket.clone()),
+            _ => None,
+        };
+        let failure = Failure::from(error);
+        // What is root's looks to others like a damaged journal.
+        if !so || !state_directory::is_root() {
+            return Err(failure);
+        }
+        let places = places(&state.path, socket, silent);
+        Ok(Self { places, failure })
+    }
+
+    pub(super) fn look(&self) -> Result<AbsentAgent, Failure> {
+        Ok(environment::runtime()?.block_on(offline::look(&self.places)))
+    }
+
+    pub(super) fn plan(&self, order: Option<&Value>) -> Result<PlanPreview, Failure> {
+        Ok(environment::runtime()?.block_on(offline::plan(&self.places, order))?)
+    }
+
+    pub(super) fn release(&self, everything: bool, reason: Option<&str>) -> Result<Outcome, Failure> {
+        release(&self.places, everything, reason)
+    }
+}
+
+/// What keeps a device closed, as journal and kernel have it, and its end where somebody wants it so.
+pub(super) struct Closed {
+    places: Places,
+    /// The live orders.
+    pub(super) orders: Vec<String>,
+    /// Tables of ours in the kernel.
+    pub(super) tables: usize,
+}
+
+impl Closed {
+    pub(super) fn find(state: &Path, socket: &Path) -> Result<Self, Failure> {
+        let places = places(state, socket, None);
+        let (found, tables) = environment::runtime()?.block_on(offline::see(&places));
+        Ok(Self {
+            places,
+            orders: history::names(&found.orders),
+            tables,
+        })
+    }
+
+    pub(super) fn end(&self, reason: Option<&str>) -> Result<Outcome, Failure> {
+        release(&self.places, true, reason)
+    }
+}
+
+fn places(state: &Path, socket: &Path, silent: Option<PathBuf>) -> Places {
+    Places {
+        state: state.to_owned(),
+        control_socket: socket.to_owned(),
+        development: environment::development(),
+        silent,
+    }
+}
+
+fn release(places: &Places, everything: bool, reason: Option<&str>) -> Result<Outcome, Failure> {
+    Ok(environment::runtime()?.block_on(offline::release(places, everything, reason))?)
+}
