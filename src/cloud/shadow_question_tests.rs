@@ -66,6 +66,29 @@ fn a_shadow_that_does_not_come_through_leaves_nobody_isolated_against_false() {
 }
 
 #[test]
+fn a_report_that_was_to_ask_and_was_held_back_asks_when_it_may() {
+    let mut session = session();
+    // Held back for a while is what each publish of these effects is.
+    let hold_back = |session: &mut ShadowSession, effects: Vec<SessionEffect>, wait: u64, now: u64| {
+        let mut topics = Vec::new();
+        for effect in effects {
+            if let SessionEffect::Publish { topic, token, .. } = effect {
+                session.left_alone(&token, &topic, s(wait), "left alone".into(), s(now));
+                topics.push(topic);
+            }
+        }
+        topics
+    };
+    let asked = session.tick(&released(), s(1), 0.5);
+    let topics = hold_back(&mut session, asked, 2, 1);
+    assert_eq!(topics, [session.topics.get()], "control: the question");
+    let asked = session.tick(&released(), s(4), 0.5);
+    let topics = hold_back(&mut session, asked, 2, 4);
+    assert_eq!(topics, [session.topics.update()], "a report asks in its place");
+    token(&session.tick(&released(), s(7), 0.5), "/update");
+}
+
+#[test]
 fn it_is_told_the_channel_works_and_the_question_is_left_alone() {
     let mut session = lite();
     let (mut version, mut questions, mut reports, mut all) = (50, 0, 0, Vec::new());

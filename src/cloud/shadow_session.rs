@@ -226,9 +226,10 @@ impl ShadowSession {
         now: Duration,
     ) -> Vec<SessionEffect> {
         self.get.take_unsent(token);
-        self.update.take_unsent(token);
+        let is_report = self.update.take_unsent(token).is_some();
         self.hold(topic, now.saturating_add(wait), why.clone());
-        self.by_report |= topic == self.topics.get();
+        // A report that was to ask asks when it may.
+        self.by_report |= is_report || topic == self.topics.get();
         if !self.get.is_held(now) || !self.update.is_held(now) {
             return Vec::new();
         }

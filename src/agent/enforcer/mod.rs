@@ -69,6 +69,8 @@ pub struct Enforcer<M: Machine = HostMachine> {
     trusted_clock: TrustedClock,
     /// Since when the kernel holds what it holds; absent while that cuts nothing, or before it is known.
     held: Option<HeldPosture>,
+    /// The journal is of this very boot: rules that are missing were taken away, and not forgotten by a restart of the machine.
+    is_same_boot: bool,
     filter: FilterKeeper<M::Filter>,
     stopper: Stopper<M::Processes>,
     severing: Severing<M::Sockets>,

@@ -167,7 +167,7 @@ impl<M: Machine> Enforcer<M> {
 
     /// Remembers since when the kernel holds what it holds; what is not known changes nothing.
     fn note_held(&mut self, now: Now) {
-        if self.filter.take_found_bare() {
+        if self.filter.take_found_bare() && self.is_same_boot {
             self.held = None;
         }
         self.held = match self.filter.posture() {

@@ -77,6 +77,10 @@ impl<M: Machine> Enforcer<M> {
             denied: None,
             standing: remembered.standing.clone().into_owned(),
             held: remembered.held,
+            is_same_boot: remembered
+                .clock
+                .as_ref()
+                .is_some_and(|kept| kept.boot == clock.boot()),
             trusted_clock: TrustedClock::start(now, &clock.boot(), remembered.clock.as_ref()),
             filter: FilterKeeper::restore(filter, &remembered),
             stopper: Stopper::restore(processes, &remembered, suspected),

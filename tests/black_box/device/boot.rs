@@ -203,6 +203,14 @@ lab_test!(the_agent_takes_over_from_restore_without_a_gap, || {
     sends().unwrap();
 });
 
+/// What a journal says; since when the rules are there is another time, as the laboratory's machine has not really started again.
+fn content(journal: &[u8]) -> Value {
+    let body = journal.splitn(2, |byte| *byte == b'\n').nth(1).unwrap();
+    let mut content: Value = serde_json::from_slice(body).unwrap();
+    content.as_object_mut().unwrap().remove("held").unwrap();
+    content
+}
+
 lab_test!(restore_obeys_the_journal_and_nothing_else, || {
     let mut stage = rebooted_while_isolated();
     let journal = stage.state_directory().join("journal");
@@ -216,7 +224,8 @@ lab_test!(restore_obeys_the_journal_and_nothing_else, || {
             "{text}"
         );
         assert!(stage.has_table().unwrap());
-        assert_eq!(std::fs::read(&journal).unwrap(), before, "nothing is forgotten");
+        let after = std::fs::read(&journal).unwrap();
+        assert_eq!(content(&after), content(&before), "nothing is forgotten");
     }
 
     // It says when it could not.
