@@ -85,6 +85,10 @@ fn a_report_that_was_to_ask_and_was_held_back_asks_when_it_may() {
     let asked = session.tick(&released(), s(4), 0.5);
     let topics = hold_back(&mut session, asked, 2, 4);
     assert_eq!(topics, [session.topics.update()], "a report asks in its place");
+    assert!(
+        session.next_wake(&released(), s(4)) <= s(2),
+        "nothing else wakes it"
+    );
     token(&session.tick(&released(), s(7), 0.5), "/update");
 }
 

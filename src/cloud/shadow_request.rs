@@ -163,6 +163,11 @@ impl Requests {
         self.sent().map(|sent| sent.saturating_add(ANSWER_LIMIT))
     }
 
+    /// Uptime at which something is to be done by itself: what is under way counts as lost, or what was held may be sent.
+    pub(super) fn wakes_at(&self, now: Duration) -> Option<Duration> {
+        self.late_at().or_else(|| self.held.filter(|until| *until > now))
+    }
+
     /// Forgets what is under way: nobody hears its answer.
     pub(super) fn forget(&mut self) {
         self.under_way.clear();

@@ -394,7 +394,7 @@ impl ShadowSession {
     /// How long nothing is due.
     pub(crate) fn next_wake(&self, state: &State, now: Duration) -> Duration {
         let asked = [&self.get, &self.update];
-        let mut due: Vec<Duration> = asked.into_iter().filter_map(Requests::late_at).collect();
+        let mut due: Vec<Duration> = asked.iter().filter_map(|kind| kind.wakes_at(now)).collect();
         if self.ready && self.get.is_idle() {
             due.push(self.get.next);
             if state.phase == Phase::Provisional {
