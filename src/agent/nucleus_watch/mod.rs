@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tokio::sync::watch;
 
 use super::context::Connected;
@@ -31,10 +30,6 @@ use processes::NucleusProcesses;
 
 /// From one question to the next how the known connections are.
 const ASK: Duration = Duration::from_secs(1);
-/// From one look for a new connection to the next, for a while after the one before has ended.
-const SEARCH: Duration = Duration::from_millis(250);
-/// How long that while is: most connections are back by then, and the device is not awake for nothing.
-const SOON_BACK: SignedDuration = SignedDuration::from_mins(2);
 /// The nucleus' descriptors are looked at for one part in so many of a core's time, while its connection is looked for.
 const SEARCH_SHARE: u32 = 500;
 /// And not less often than this, whatever it costs: an order is obeyed ten seconds after the nucleus is back.
@@ -118,21 +113,6 @@ struct Watched {
     denied: Option<String>,
 }
 
-impl Watched {
-    /// From one look to the next.
-    fn pause(&self) -> Duration {
-        let gone = self
-            .outlook
-            .away()
-            .map(|since| clock::now().wall.duration_since(since));
-        if gone.is_some_and(|gone| gone < SOON_BACK) {
-            SEARCH
-        } else {
-            ASK
-        }
-    }
-}
-
 /// What one visit to the host gives.
 struct Sighting {
     states: Option<Vec<UplinkState>>,
@@ -149,7 +129,7 @@ impl NucleusWatch {
             outlook: Outlook::default(),
             processes: NucleusProcesses::default(),
             seen: SeenSockets::default(),
-            pace: Pace::new(SEARCH, SEARCH_SHARE).within(SEARCH_WITHIN),
+            pace: Pace::new(ASK, SEARCH_SHARE).within(SEARCH_WITHIN),
             denied: None,
         };
         let mut ports = self.ports.clone();
@@ -161,7 +141,7 @@ impl NucleusWatch {
                 self.look(&mut watched, &ports).await;
             }
             tokio::select! {
-                () = tokio::time::sleep(watched.pause()) => {}
+                () = tokio::time::sleep(ASK) => {}
                 id = watched.processes.ended() => watched.processes.forget(id, clock::now().uptime),
                 Ok(()) = ports.changed() => {
                     watched.seen = SeenSockets::default();
