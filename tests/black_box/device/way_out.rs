@@ -14,13 +14,16 @@ use serde_json::{Value, json};
 use crate::common::programs::state_of;
 use crate::common::{LIMIT, authorities, connected_and_released, done, isolate, options, ready};
 
-const OVERRIDE: [&str; 4] = ["release", "--override", "--reason", "by hand"];
+pub(super) const OVERRIDE: [&str; 4] = ["release", "--override", "--reason", "by hand"];
 /// Exit code of a command that only shows something, where no agent answers.
 const NO_AGENT: Option<i32> = Some(3);
 
 /// What a page or an answer is, with its exit code.
-fn said(stage: &Stage, args: &[&str]) -> (Option<i32>, String, String) {
-    stage.edgewarden(args).unwrap()
+pub(super) fn said(stage: &Stage, args: &[&str]) -> (Option<i32>, String, String) {
+    let begun = Instant::now();
+    let said = stage.edgewarden(args).unwrap();
+    println!("{args:?} in {:?}: {said:?}", begun.elapsed());
+    said
 }
 
 /// What is in the state directory.

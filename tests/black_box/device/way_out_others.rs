@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
@@ -13,22 +13,10 @@ use edgewarden_lab::stage::{Stage, StageOptions};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::guard::Guarded;
+use super::guard::{Guarded, lives};
+use super::way_out::{OVERRIDE, said};
 use crate::common::programs::state_of;
 use crate::common::{LIMIT, authorities, connected_and_released, done, isolate, options, order, ready};
-
-const OVERRIDE: [&str; 4] = ["release", "--override", "--reason", "by hand"];
-
-fn said(stage: &Stage, args: &[&str]) -> (Option<i32>, String, String) {
-    let begun = Instant::now();
-    let said = stage.edgewarden(args).unwrap();
-    println!("{args:?} in {:?}: {said:?}", begun.elapsed());
-    said
-}
-
-fn lives(pid: u32) -> bool {
-    state_of(pid).is_some_and(|state| state != 'Z')
-}
 
 /// Somebody who listens where the agent did, reads a question and answers.
 fn stranger(stage: &Stage, answers: fn(&str) -> Option<&'static str>) {

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
@@ -11,16 +11,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::guard::Guarded;
+use super::way_out::{OVERRIDE, said};
 use crate::common::{LIMIT, done, isolate, options, order, ready};
-
-const OVERRIDE: [&str; 4] = ["release", "--override", "--reason", "by hand"];
-
-fn said(stage: &Stage, args: &[&str]) -> (Option<i32>, String, String) {
-    let begun = Instant::now();
-    let said = stage.edgewarden(args).unwrap();
-    println!("{args:?} in {:?}: {said:?}", begun.elapsed());
-    said
-}
 
 fn connected_and_isolated(stage: &Stage) {
     let works = |s: &Value| s["cloud"]["channelWorks"] == true && s["enforcement"]["phase"] == "enforced";
