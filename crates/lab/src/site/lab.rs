@@ -89,6 +89,8 @@ pub fn in_lab(test_name: &str, body: impl FnOnce()) {
         .arg(own)
         .args(["--exact", test_name, "--nocapture"])
         .env(IN_LAB, "1")
+        // It would push out what failed where only the end of an output is kept.
+        .env("RUST_BACKTRACE", "0")
         .output()
         .unwrap_or_else(|error| panic!("could not run {test_name} in a lab: {error}"));
     let text = format!(
@@ -96,11 +98,15 @@ pub fn in_lab(test_name: &str, body: impl FnOnce()) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(
-        output.status.success(),
-        "{test_name} failed in the lab ({}):\n{text}",
-        output.status
-    );
+    if !output.status.success() {
+        let what = text.find("panicked at").map_or("", |at| &text[at..]);
+        println!(
+            "{text}\n{test_name} failed in the lab ({}): {what}",
+            output.status
+        );
+        // Without a backtrace: it ends here and not where it failed.
+        std::panic::resume_unwind(Box::new(()));
+    }
     assert!(
         text.contains("running 1 test"),
         "no test is called {test_name}; in_lab needs the exact name:\n{text}"
