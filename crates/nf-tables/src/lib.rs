@@ -1,0 +1,52 @@
+//! Rulesets of the Linux kernel's packet filter (nf_tables), straight over netlink: no `nft` program, no C library.
+//!
+//! In: typed tables, chains, rules, sets, elements and stateful objects ([`TableContents`], [`Element`]). Out: one
+//! transaction ([`Batch`]) that the kernel obeys whole or not at all, with its own words about what it refuses
+//! ([`socket::CommitError`]); and what it lists of one table, as the same types ([`Listing`]), so that
+//! `listed == loaded` is the proof that a ruleset is in force. Changes of anybody are told ([`Notice`]).
+//!
+//! Everything but [`socket`] is a function of its arguments. What is in the kernel's messages is described once, for
+//! writing and for reading. The kernel lists some things otherwise than they were given; each such difference is named as
+//! "normal form" where it is taken back. What cannot be read exactly never equals anything that this crate can make.
+//!
+//! Absent on purpose: kinds of expressions and objects beyond those listed here (they are read as
+//! [`Expression::Unknown`] and [`ObjectState::Unknown`]), maps, flow tables, and any text of rules.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs, rustdoc::private_intra_doc_links)]
+
+mod batch;
+mod chain;
+mod expression;
+mod listing;
+mod notice;
+mod object;
+mod rule;
+mod set;
+pub mod socket;
+mod table;
+mod userdata;
+mod value;
+mod wire;
+
+pub use batch::{Action, Batch, Item, Step};
+pub use chain::{Chain, ChainFlags, Devices, Hook, Policy};
+pub use expression::{
+    Bitwise, BitwiseOperation, ByteOrder, ByteOrderOperation, Comparison, Conntrack, ConntrackKey, Counter,
+    Expression, Limit, LimitFlags, LimitKind, Lookup, LookupFlags, Meta, MetaKey, ObjectReference, Operator,
+    Payload, PayloadBase, Quota, QuotaFlags, Range, RangeOperator, SetReference, SetVerdict,
+    UnknownExpression,
+};
+pub use listing::{Listing, ListingError, ListingLimits, ListingReader};
+pub use notice::{Generation, Notice};
+pub use object::{Object, ObjectKind, ObjectState};
+pub use rule::Rule;
+pub use set::{
+    AnonymousSet, Element, ElementFlags, Interval, KeyType, Set, SetDescription, SetFlags, SetPart,
+    interval_elements, intervals_of,
+};
+pub use table::{ChainContents, Table, TableContents, TableFlags, TableProperties};
+pub use userdata::{Header, KeyOrder, TypeOf, UserData};
+pub use value::{Data, Register, Value, Verdict};
+pub use wire::message::{Family, Message, MessageType};
+pub use wire::{DecodeError, EncodeFault, Unknown};

@@ -1,0 +1,168 @@
+//! What the kernel lists: the generation, one table, the elements of one set.
+//!
+//! Everything is asked for by table, where the kernel can do so: rules, sets, elements and objects of others are not even
+//! looked at. Chains it lists by family only; those of others are passed over without keeping anything. A list during
+//! which anybody changed anything is read again, [`ATTEMPTS`] times at most.
+
+use super::connection::{AskError, Connection};
+use crate::listing::{Listing, ListingLimits, ListingReader};
+use crate::notice::{Generation, generation_of};
+use crate::object::Object;
+use crate::set::{Element, LIST_SET, elements_in};
+use crate::table::{TABLE_NAME, Table};
+use crate::wire::message::{Message, MessageType};
+use crate::wire::{Attributes as _, DecodeError, Encoder};
+
+/// How often a list is read that somebody changes meanwhile. Each reading takes about a millisecond, so whoever makes all
+/// of them fail changes rulesets without end.
+const ATTEMPTS: usize = 8;
+
+impl Connection {
+    /// The generation of all rulesets of this network namespace.
+    ///
+    /// # Errors
+    /// The kernel does not say it.
+    pub fn generation(&mut self) -> Result<Generation, AskError> {
+        let mut found = None;
+        self.ask((MessageType::GetGeneration, None, false), |_| {}, &mut |message| {
+            found = Some(generation_of(message)?);
+            Ok(())
+        })?;
+        let missing = DecodeError::Missing {
+            what: "an answer",
+            number: 0,
+        };
+        found.ok_or(AskError::Decode(missing))
+    }
+
+    /// Whether there is such a table.
+    ///
+    /// # Errors
+    /// The kernel does not say it.
+    pub fn has_table(&mut self, table: &Table) -> Result<bool, AskError> {
+        present(self.ask_about(table, MessageType::GetTable, false, |_| {}, &mut |_| Ok(())))
+    }
+
+    /// A table with all but the elements of its named sets; none where there is no such table.
+    ///
+    /// # Errors
+    /// The kernel does not say it, it cannot be read, or it does not stay the same long enough to be read.
+    pub fn table(&mut self, table: &Table, limits: ListingLimits) -> Result<Option<Listing>, AskError> {
+        self.unchanged(|connection, generation| {
+            let mut reader = ListingReader::new(table.clone(), limits);
+            let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
+            if !present(connection.ask_about(table, MessageType::GetTable, false, |_| {}, &mut take))? {
+                return Ok(None);
+            }
+            for kind in [
+                MessageType::GetObject,
+                MessageType::GetSet,
+                MessageType::GetChain,
+                MessageType::GetRule,
+            ] {
+                connection.ask_about(table, kind, true, |_| {}, &mut take)?;
+            }
+            for set in reader.anonymous_sets() {
+                let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
+                let name = |out: &mut Encoder| out.text(LIST_SET, &set);
+                connection.ask_about(table, MessageType::GetElement, true, name, &mut take)?;
+            }
+            Ok(Some(reader.finish(generation)?))
+        })
+    }
+
+    /// The elements of a named set, `limit` at most: each is given to `each` with what `start` began with, and that is
+    /// returned with the generation. It begins anew when the set is changed meanwhile. None where there is no such set.
+    ///
+    /// # Errors
+    /// As [`Connection::table`].
+    pub fn elements<S>(
+        &mut self,
+        table: &Table,
+        set: &str,
+        limit: usize,
+        start: impl Fn() -> S,
+        mut each: impl FnMut(&mut S, Element),
+    ) -> Result<Option<(S, u32)>, AskError> {
+        self.unchanged(|connection, generation| {
+            let (mut state, mut count) = (start(), 0);
+            let mut take = |message: &Message<'_>| {
+                for element in elements_in(message)?.1 {
+                    count += 1;
+                    if count > limit {
+                        return Err(AskError::TooManyElements { limit });
+                    }
+                    each(&mut state, element?);
+                }
+                Ok(())
+            };
+            let name = |out: &mut Encoder| out.text(LIST_SET, set);
+            let listed = connection.ask_about(table, MessageType::GetElement, true, name, &mut take);
+            Ok(present(listed)?.then_some((state, generation)))
+        })
+    }
+
+    /// The stateful objects of a table, with what they have counted, `limit` at most.
+    ///
+    /// # Errors
+    /// The kernel does not say it, or it cannot be read.
+    pub fn objects(&mut self, table: &Table, limit: usize) -> Result<Vec<Object>, AskError> {
+        let mut objects = Vec::new();
+        let mut take = |message: &Message<'_>| {
+            if objects.len() >= limit {
+                return Err(AskError::TooManyElements { limit });
+            }
+            objects.push(Object::get_all(message.attributes())?);
+            Ok(())
+        };
+        self.ask_about(table, MessageType::GetObject, true, |_| {}, &mut take)?;
+        Ok(objects)
+    }
+
+    /// Asks about a table.
+    fn ask_about(
+        &mut self,
+        table: &Table,
+        kind: MessageType,
+        list: bool,
+        more: impl FnOnce(&mut Encoder),
+        each: &mut dyn FnMut(&Message<'_>) -> Result<(), AskError>,
+    ) -> Result<(), AskError> {
+        let attributes = |out: &mut Encoder| {
+            out.text(TABLE_NAME, &table.name);
+            more(out);
+        };
+        self.ask((kind, Some(table.family), list), attributes, each)
+    }
+
+    /// Reads until nobody has changed anything between beginning and end.
+    fn unchanged<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Self, u32) -> Result<T, AskError>,
+    ) -> Result<T, AskError> {
+        let mut before = self.generation()?.id;
+        for _ in 0..ATTEMPTS {
+            let read = read(self, before);
+            let after = self.generation()?.id;
+            let same = std::mem::replace(&mut before, after) == after;
+            match read {
+                Ok(found) if same => return Ok(found),
+                Ok(_) | Err(AskError::Changing) => {}
+                // What was there a moment ago is gone, or is not as it was: only where nobody changed anything it is a
+                // word about the table.
+                Err(AskError::Refused(_) | AskError::Listing(_) | AskError::Decode(_)) if !same => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(AskError::Changing)
+    }
+}
+
+/// Whether what was asked for is there.
+fn present(asked: Result<(), AskError>) -> Result<bool, AskError> {
+    match asked {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,19 @@
+//! The door to the kernel: one socket for questions and transactions ([`Connection`]), one for what it tells by itself
+//! ([`Notifications`]).
+//!
+//! A socket belongs to the network namespace of the thread that opened it. It is opened once and kept, so it works when
+//! descriptors have run out; its buffer is as large at the end as at the beginning. Everything blocks, each call for the
+//! limit it was opened with at most. Nobody but the kernel is heard: who else sends to the socket is refused or passed
+//! over.
+
+mod commit;
+mod connection;
+mod deadline;
+mod list;
+mod notifications;
+mod refusal;
+
+pub use commit::{CommitError, Unclear};
+pub use connection::{AskError, Connection};
+pub use notifications::Notifications;
+pub use refusal::{AttributePlace, Refusal};
