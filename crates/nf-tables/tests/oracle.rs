@@ -1,0 +1,134 @@
+//! nft as the judge: what this crate loads is listed by nft as what nft itself loads, and what the kernel lists of it is
+//! what was sent.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a step of a test that fails is a failed test"
+)]
+
+mod shared;
+
+use edgewarden_lab::lab_test;
+use nf_tables::{Element, intervals_of};
+use shared::rulesets::{Ruleset, Shape, build};
+use shared::{LIMITS, connect, in_namespace, loading, nft_lists, nft_load};
+
+fn shapes() -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    for shape in [Shape::isolation(), Shape::restriction()] {
+        for counts_only in [false, true] {
+            for wide in [false, true] {
+                shapes.push(Shape {
+                    counts_only,
+                    wide,
+                    dhcp: wide,
+                    pppoe: !wide,
+                    ..shape.clone()
+                });
+            }
+        }
+    }
+    shapes
+}
+
+/// Loads it both ways; nft must see no difference.
+fn assert_same_to_nft(ruleset: &Ruleset) {
+    let expected = in_namespace(|| {
+        nft_load(&ruleset.text);
+        nft_lists()
+    });
+    let found = in_namespace(|| {
+        let mut batch = loading(ruleset);
+        connect().commit(&mut batch).unwrap();
+        nft_lists()
+    });
+    assert!(expected.0.contains("chain egress"), "{}", expected.0);
+    for (line, (one, other)) in expected.0.lines().zip(found.0.lines()).enumerate() {
+        assert_eq!(one, other, "line {line}");
+    }
+    assert_eq!(expected.0, found.0);
+    assert_eq!(expected.1, found.1);
+}
+
+lab_test!(whole_rulesets_are_listed_by_nft_as_its_own, || {
+    for shape in shapes() {
+        assert_same_to_nft(&build(&shape, "edgewarden"));
+    }
+});
+
+lab_test!(what_the_kernel_lists_is_what_was_sent, || {
+    for shape in shapes() {
+        let ruleset = build(&shape, "edgewarden");
+        in_namespace(|| {
+            let mut connection = connect();
+            connection.commit(&mut loading(&ruleset)).unwrap();
+            assert_listed(&ruleset);
+        });
+    }
+});
+
+lab_test!(what_nft_loads_is_listed_as_the_same_types, || {
+    for shape in shapes() {
+        let ruleset = build(&shape, "edgewarden");
+        in_namespace(|| {
+            nft_load(&ruleset.text);
+            assert_listed(&ruleset);
+        });
+    }
+});
+
+fn assert_listed(ruleset: &Ruleset) {
+    let mut connection = connect();
+    for loaded in &ruleset.tables {
+        let table = &loaded.contents.table;
+        let listing = connection.table(table, LIMITS).unwrap().unwrap();
+        for (listed, sent) in listing.contents.chains.iter().zip(&loaded.contents.chains) {
+            for (listed, sent) in listed.rules.iter().zip(&sent.rules) {
+                assert_eq!(listed, sent, "{table}");
+            }
+        }
+        assert_eq!(listing.contents, loaded.contents);
+        for (set, sent) in &loaded.elements {
+            let listed = connection.elements(table, set, 1_000, Vec::new, Vec::push);
+            let (listed, generation) = listed.unwrap().unwrap();
+            assert_eq!(generation, listing.generation);
+            assert_eq!(timeless(listed), timeless(sent.clone()), "{table} {set}");
+        }
+    }
+}
+
+/// Sorted, and without what is left of their time.
+fn timeless(mut elements: Vec<Element>) -> Vec<Element> {
+    for element in &mut elements {
+        if let Some(left) = element.expiration.take() {
+            let timeout = element.timeout.unwrap();
+            assert!(left <= timeout && left + 30_000 > timeout, "{left} of {timeout}");
+        }
+    }
+    elements.sort_by_key(|element| (element.key, !element.ends_interval()));
+    elements
+}
+
+lab_test!(intervals_come_back, || {
+    let shape = Shape::restriction();
+    let ruleset = build(&shape, "t");
+    in_namespace(|| {
+        let mut connection = connect();
+        connection.commit(&mut loading(&ruleset)).unwrap();
+        let table = &ruleset.tables[0].contents.table;
+        let listed = connection.elements(table, "nets4", 1_000, Vec::new, Vec::push);
+        let intervals = intervals_of(listed.unwrap().unwrap().0).unwrap();
+        let found: Vec<_> = intervals
+            .iter()
+            .map(|interval| (interval.first.bytes().to_vec(), interval.last.bytes().to_vec(), interval.timeout))
+            .collect();
+        let expected = [
+            ([10, 0, 0, 0], [10, 127, 255, 255], None),
+            ([10, 128, 0, 0], [10, 255, 255, 255], Some(60_000)),
+            ([203, 0, 113, 0], [203, 0, 113, 255], Some(3_601_000)),
+            ([255, 0, 0, 0], [255, 255, 255, 255], None),
+        ];
+        assert_eq!(found, expected.map(|(first, last, time)| (first.to_vec(), last.to_vec(), time)));
+    });
+});
