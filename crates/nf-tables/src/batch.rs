@@ -8,7 +8,7 @@
 use crate::chain::Chain;
 use crate::object::Object;
 use crate::rule::{RULE_CHAIN, RULE_HANDLE, Rule};
-use crate::set::{Element, LIST, LIST_ID, LIST_SET, Set};
+use crate::set::{AnonymousSet, Element, LIST, LIST_ELEMENT, LIST_ID, LIST_SET, Set};
 use crate::table::{TABLE_NAME, Table, TableContents, TableProperties};
 use crate::wire::message::{self, MessageType};
 use crate::wire::{Attribute as _, Attributes as _, EncodeFault, Encoder};
@@ -16,8 +16,6 @@ use crate::wire::{Attribute as _, Attributes as _, EncodeFault, Encoder};
 /// Bytes of elements after which another message begins: an attribute's length is a number of 16 bits, and the longest
 /// element has far less than what is left.
 const ELEMENTS_IN_MESSAGE: usize = 60_000;
-/// The number of each element in a list.
-const LIST_ELEMENT: u16 = 1;
 /// `NFTA_SET_ID`.
 const SET_ID: u16 = 10;
 /// `NFTA_CHAIN_NAME`.
@@ -196,7 +194,7 @@ impl Batch {
         for (id, set) in (first..).zip(rule.anonymous_sets()) {
             self.write_set(table, &set.written_set(), Some(id));
             let elements = set.written_elements();
-            self.write_elements(MessageType::NewElement, table, (crate::set::AnonymousSet::NAME, Some(id)), elements);
+            self.write_elements(MessageType::NewElement, table, (AnonymousSet::NAME, Some(id)), elements);
         }
         self.add(MessageType::NewRule, flags, table, |out| {
             out.text(RULE_CHAIN, chain);

@@ -13,6 +13,8 @@ use crate::wire::{Attribute as _, DecodeError, attributes, attributes_of, decode
 pub(crate) const LIST_SET: u16 = 2;
 /// `NFTA_SET_ELEM_LIST_ELEMENTS`.
 pub(crate) const LIST: u16 = 3;
+/// The number of each element in the list.
+pub(crate) const LIST_ELEMENT: u16 = 1;
 /// `NFTA_SET_ELEM_LIST_SET_ID`.
 pub(crate) const LIST_ID: u16 = 4;
 

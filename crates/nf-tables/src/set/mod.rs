@@ -9,7 +9,7 @@ mod interval;
 
 pub use anonymous::AnonymousSet;
 pub use element::{Element, ElementFlags};
-pub(crate) use element::{LIST, LIST_ID, LIST_SET, elements_in};
+pub(crate) use element::{LIST, LIST_ELEMENT, LIST_ID, LIST_SET, elements_in};
 pub use interval::{Interval, interval_elements, intervals_of};
 
 use crate::userdata::UserData;

@@ -54,9 +54,9 @@ pub enum AskError {
     /// A table cannot be put together.
     #[error("could not list a table")]
     Listing(#[from] ListingError),
-    /// More elements than the caller wanted.
-    #[error("a set has more than {limit} elements")]
-    TooManyElements {
+    /// More elements or objects than the caller wanted.
+    #[error("there are more than {limit} in the list")]
+    TooMany {
         /// What was allowed.
         limit: usize,
     },

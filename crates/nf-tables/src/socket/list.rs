@@ -4,17 +4,19 @@
 //! looked at. Chains it lists by family only; those of others are passed over without keeping anything. A list during
 //! which anybody changed anything is read again, [`ATTEMPTS`] times at most.
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use super::connection::{AskError, Connection};
 use crate::listing::{Listing, ListingLimits, ListingReader};
 use crate::notice::{Generation, generation_of};
 use crate::object::Object;
-use crate::set::{Element, LIST_SET, elements_in};
+use crate::set::{Element, LIST, LIST_ELEMENT, LIST_SET, elements_in};
 use crate::table::{TABLE_NAME, Table};
-use crate::wire::message::{Message, MessageType};
-use crate::wire::{Attributes as _, DecodeError, Encoder};
+use crate::wire::message::{Message, MessageType, number_messages};
+use crate::wire::{Attribute as _, Attributes as _, DecodeError, Encoder};
 
 /// How often a list is read that somebody changes meanwhile. Each reading takes about a millisecond, so whoever makes all
-/// of them fail changes rulesets without end.
+/// of them fail changes rulesets without end. A set of a hundred thousand takes fifty, and grows in half a dozen steps.
 const ATTEMPTS: usize = 8;
 
 impl Connection {
@@ -74,6 +76,10 @@ impl Connection {
     /// The elements of a named set, `limit` at most: each is given to `each` with what `start` began with, and that is
     /// returned with the generation. It begins anew when the set is changed meanwhile. None where there is no such set.
     ///
+    /// The kernel lists a set piece by piece and finds its place again by counting. Where its hash has grown between two
+    /// pieces, elements come twice and others not at all; that is noticed and read again. Where it has taken away an
+    /// element whose time was over, one that is there may be missing in the list: ask for it ([`Connection::element`]).
+    ///
     /// # Errors
     /// As [`Connection::table`].
     pub fn elements<S>(
@@ -85,21 +91,48 @@ impl Connection {
         mut each: impl FnMut(&mut S, Element),
     ) -> Result<Option<(S, u32)>, AskError> {
         self.unchanged(|connection, generation| {
-            let (mut state, mut count) = (start(), 0);
+            let (mut state, mut seen) = (start(), Seen::default());
             let mut take = |message: &Message<'_>| {
                 for element in elements_in(message)?.1 {
-                    count += 1;
-                    if count > limit {
-                        return Err(AskError::TooManyElements { limit });
+                    let element = element?;
+                    seen.note(&element);
+                    if seen.0.len() > limit {
+                        return Err(AskError::TooMany { limit });
                     }
-                    each(&mut state, element?);
+                    each(&mut state, element);
                 }
                 Ok(())
             };
             let name = |out: &mut Encoder| out.text(LIST_SET, set);
             let listed = connection.ask_about(table, MessageType::GetElement, true, name, &mut take);
+            if seen.anything_twice() {
+                return Err(AskError::Changing);
+            }
             Ok(present(listed)?.then_some((state, generation)))
         })
+    }
+
+    /// The element of a named set with the key and flags of `element`; none where there is none, or no such set.
+    ///
+    /// # Errors
+    /// The kernel does not say it, or it cannot be read.
+    pub fn element(
+        &mut self,
+        table: &Table,
+        set: &str,
+        element: &Element,
+    ) -> Result<Option<Element>, AskError> {
+        let mut found = None;
+        let wanted = |out: &mut Encoder| {
+            out.text(LIST_SET, set);
+            out.nest(LIST, |out| element.put(LIST_ELEMENT, out));
+        };
+        let mut take = |message: &Message<'_>| {
+            found = elements_in(message)?.1.next().transpose()?;
+            Ok(())
+        };
+        let asked = self.ask_about(table, MessageType::GetElement, false, wanted, &mut take);
+        Ok(present(asked)?.then_some(found).flatten())
     }
 
     /// The stateful objects of a table, with what they have counted, `limit` at most.
@@ -107,16 +140,18 @@ impl Connection {
     /// # Errors
     /// The kernel does not say it, or it cannot be read.
     pub fn objects(&mut self, table: &Table, limit: usize) -> Result<Vec<Object>, AskError> {
-        let mut objects = Vec::new();
-        let mut take = |message: &Message<'_>| {
-            if objects.len() >= limit {
-                return Err(AskError::TooManyElements { limit });
-            }
-            objects.push(Object::get_all(message.attributes())?);
-            Ok(())
-        };
-        self.ask_about(table, MessageType::GetObject, true, |_| {}, &mut take)?;
-        Ok(objects)
+        self.unchanged(|connection, _| {
+            let mut objects = Vec::new();
+            let mut take = |message: &Message<'_>| {
+                if objects.len() >= limit {
+                    return Err(AskError::TooMany { limit });
+                }
+                objects.push(Object::get_all(message.attributes())?);
+                Ok(())
+            };
+            connection.ask_about(table, MessageType::GetObject, true, |_| {}, &mut take)?;
+            Ok(objects)
+        })
     }
 
     /// Asks about a table.
@@ -140,11 +175,12 @@ impl Connection {
         &mut self,
         mut read: impl FnMut(&mut Self, u32) -> Result<T, AskError>,
     ) -> Result<T, AskError> {
-        let mut before = self.generation()?.id;
         for _ in 0..ATTEMPTS {
+            let before = self.generation()?.id;
+            // In this order: a transaction that counts after the question is noticed at the end.
+            self.wait_for_others()?;
             let read = read(self, before);
-            let after = self.generation()?.id;
-            let same = std::mem::replace(&mut before, after) == after;
+            let same = self.generation()?.id == before;
             match read {
                 Ok(found) if same => return Ok(found),
                 Ok(_) | Err(AskError::Changing) => {}
@@ -155,6 +191,39 @@ impl Connection {
             }
         }
         Err(AskError::Changing)
+    }
+
+    /// Waits for the end of a transaction that the kernel is just carrying out: it counts the generation before it has put
+    /// everything in its place, so until then lists of the new generation have what is old in them. An empty transaction
+    /// waits for its turn and counts nothing.
+    fn wait_for_others(&mut self) -> Result<(), AskError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut encoder = Encoder::default();
+        encoder.begin_batch(None);
+        encoder.end_batch();
+        number_messages(encoder.bytes_mut(), self.sequence, None);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send(encoder.bytes(), 0).map_err(AskError::Send)?;
+        Ok(())
+    }
+}
+
+/// The elements of a list that came so far, each as a number of its key.
+#[derive(Default)]
+struct Seen(Vec<u64>, RandomState);
+
+impl Seen {
+    fn note(&mut self, element: &Element) {
+        let Element {
+            key, key_end, flags, ..
+        } = element;
+        self.0.push(self.1.hash_one((key, key_end, flags)));
+    }
+
+    /// Two different keys with the same number are taken for one; then it is read again in vain.
+    fn anything_twice(&mut self) -> bool {
+        self.0.sort_unstable();
+        !self.0.is_sorted_by(|one, next| one < next)
     }
 }
 
