@@ -50,3 +50,6 @@ pub use userdata::{Header, KeyOrder, TypeOf, UserData};
 pub use value::{Data, Register, Value, Verdict};
 pub use wire::message::{Family, Message, MessageType};
 pub use wire::{DecodeError, EncodeFault, Unknown};
+
+#[cfg(test)]
+mod round_trip_tests;

@@ -108,10 +108,12 @@ impl ListingReader {
         match message.message_type() {
             Some(MessageType::NewTable) => {
                 let properties = TableProperties::get_all(attributes);
-                self.contents.properties = properties.map_err(|source| self.unreadable("the head", source))?;
+                self.contents.properties =
+                    properties.map_err(|source| self.unreadable("the head", source))?;
             }
             Some(MessageType::NewChain) => {
-                let chain = Chain::get_all(attributes).map_err(|source| self.unreadable("a chain", source))?;
+                let chain =
+                    Chain::get_all(attributes).map_err(|source| self.unreadable("a chain", source))?;
                 let rules = Vec::new();
                 self.contents.chains.push(ChainContents { chain, rules });
             }
@@ -148,8 +150,7 @@ impl ListingReader {
     }
 
     fn take_elements(&mut self, message: &Message<'_>) -> Result<(), ListingError> {
-        let (name, elements) =
-            elements_in(message).map_err(|source| self.unreadable("elements", source))?;
+        let (name, elements) = elements_in(message).map_err(|source| self.unreadable("elements", source))?;
         for element in elements {
             let element = element.map_err(|source| self.unreadable("an element", source))?;
             self.count(1, 0)?;
@@ -204,7 +205,8 @@ impl ListingReader {
             .collect();
         for (chain, handle, rule) in rules {
             let place = places.get(&chain).copied();
-            let chains = place.and_then(|place| contents.chains.get_mut(place).zip(rule_handles.get_mut(place)));
+            let chains =
+                place.and_then(|place| contents.chains.get_mut(place).zip(rule_handles.get_mut(place)));
             let Some((contents, handles)) = chains else {
                 let table = contents.table;
                 return Err(ListingError::NoChain { table, chain });
@@ -222,7 +224,9 @@ impl ListingReader {
             .collect();
         let mut asked = HashSet::new();
         for reference in contents.named_lookups() {
-            let SetReference::Named(name) = reference else { continue };
+            let SetReference::Named(name) = reference else {
+                continue;
+            };
             if let Some((_, Some(set))) = constants.get(name.as_str()) {
                 asked.insert(name.clone());
                 *reference = SetReference::Anonymous(Box::new(set.clone()));

@@ -104,7 +104,9 @@ impl UserData {
     fn values(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let mut rest = self.0.as_slice();
         std::iter::from_fn(move || {
-            let [kind, length, tail @ ..] = rest else { return None };
+            let [kind, length, tail @ ..] = rest else {
+                return None;
+            };
             let value = tail.get(..usize::from(*length))?;
             rest = tail.get(usize::from(*length)..)?;
             Some((*kind, value))
@@ -202,11 +204,7 @@ impl TypeOf {
     fn encode(self) -> UserData {
         let (kind, numbers): (u32, &[u32]) = match self {
             Self::Field { header, field } => (PAYLOAD, &[header.number(), field]),
-            Self::Bits {
-                base,
-                offset,
-                length,
-            } => (PAYLOAD, &[0, 0, base, offset, length]),
+            Self::Bits { base, offset, length } => (PAYLOAD, &[0, 0, base, offset, length]),
             Self::Meta(key) => (META, &[key]),
             Self::Concatenation => (CONCATENATION, &[]),
         };

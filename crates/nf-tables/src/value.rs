@@ -47,7 +47,10 @@ impl Value {
         let mut value = Self::zero(0);
         for part in parts {
             let start = usize::from(value.length);
-            value.bytes.get_mut(start..start + part.len())?.copy_from_slice(part);
+            value
+                .bytes
+                .get_mut(start..start + part.len())?
+                .copy_from_slice(part);
             value.length = u8::try_from(start + part.len().next_multiple_of(4)).ok()?;
         }
         (usize::from(value.length) <= Self::MAX).then_some(value)

@@ -66,7 +66,9 @@ impl AnonymousSet {
 
     /// The elements as they are written.
     pub(crate) fn written_elements(&self) -> impl Iterator<Item = Element> {
-        self.leading_end().into_iter().chain(self.elements.iter().cloned())
+        self.leading_end()
+            .into_iter()
+            .chain(self.elements.iter().cloned())
     }
 
     /// The set as it is written.
@@ -92,7 +94,8 @@ impl AnonymousSet {
     pub(crate) fn listed(set: &Set, mut elements: Vec<Element>) -> Option<Self> {
         let intervals = set.flags.has(SetFlags::INTERVAL);
         if intervals {
-            elements.retain(|element| !(element.ends_interval() && element.key.is_some_and(|key| key.is_zero())));
+            elements
+                .retain(|element| !(element.ends_interval() && element.key.is_some_and(|key| key.is_zero())));
         }
         let listed = Self::new(set.key_type, intervals, elements, set.userdata.clone());
         let same = Set {

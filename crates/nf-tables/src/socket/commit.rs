@@ -94,7 +94,8 @@ impl Connection {
             self.make_room(bytes.len());
             let size = bytes.len();
             let sent = self.socket.send(bytes, 0);
-            sent.map(|_| last).map_err(|source| CommitError::NotSent { size, source })
+            sent.map(|_| last)
+                .map_err(|source| CommitError::NotSent { size, source })
         });
         let last = sent?;
         // The messages, the one that begins and the one that ends them have numbers of their own.

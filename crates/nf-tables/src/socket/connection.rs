@@ -245,4 +245,4 @@ impl Answer {
 
 #[cfg(test)]
 #[path = "connection_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -26,10 +26,14 @@ impl Connection {
     /// The kernel does not say it.
     pub fn generation(&mut self) -> Result<Generation, AskError> {
         let mut found = None;
-        self.ask((MessageType::GetGeneration, None, false), |_| {}, &mut |message| {
-            found = Some(generation_of(message)?);
-            Ok(())
-        })?;
+        self.ask(
+            (MessageType::GetGeneration, None, false),
+            |_| {},
+            &mut |message| {
+                found = Some(generation_of(message)?);
+                Ok(())
+            },
+        )?;
         let missing = DecodeError::Missing {
             what: "an answer",
             number: 0,

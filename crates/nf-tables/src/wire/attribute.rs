@@ -69,7 +69,10 @@ impl<T: Attribute> Attribute for Vec<T> {
                 let attribute = attribute?;
                 match attribute.number {
                     LIST_ELEMENT => T::get(attribute.value),
-                    number => Err(DecodeError::Unknown { what: "a list", number }),
+                    number => Err(DecodeError::Unknown {
+                        what: "a list",
+                        number,
+                    }),
                 }
             })
             .collect()

@@ -250,7 +250,10 @@ impl<'a> Message<'a> {
             sequence: word(bytes, SEQUENCE)?,
             payload,
         };
-        Some((message, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
+        Some((
+            message,
+            bytes.get(length.next_multiple_of(4)..).unwrap_or_default(),
+        ))
     }
 
     /// What it says, if it is a message of nf_tables.

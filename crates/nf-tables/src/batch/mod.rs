@@ -5,6 +5,10 @@
 //!
 //! What is added is written at once and not kept; elements are taken one by one. The memory is that of the bytes.
 
+mod step;
+
+pub use step::{Action, Item, Step};
+
 use crate::chain::Chain;
 use crate::object::Object;
 use crate::rule::{RULE_CHAIN, RULE_HANDLE, Rule};
@@ -26,52 +30,6 @@ const SET_NAME: u16 = 2;
 const FIRST_SET: u32 = 1;
 /// The message that begins a transaction comes before the first step's.
 const BEGIN: usize = 1;
-
-/// What one part of a transaction does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// Whether something is made, replaced or removed.
-    pub action: Action,
-    /// In which table.
-    pub table: Table,
-    /// What it is about.
-    pub item: Item,
-}
-
-/// What is done with something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// It is made.
-    Add,
-    /// It takes the place of another.
-    Replace,
-    /// It is removed.
-    Delete,
-}
-
-/// What a step is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    /// The table itself.
-    Table,
-    /// A chain, by name.
-    Chain(String),
-    /// A rule.
-    Rule {
-        /// Its chain.
-        chain: String,
-        /// Its comment, if it has one and is not only removed.
-        comment: Option<String>,
-        /// Its handle, if it is there before the transaction.
-        handle: Option<u64>,
-    },
-    /// A set, by name.
-    Set(String),
-    /// Elements of the set of that name.
-    Elements(String),
-    /// A stateful object, by name.
-    Object(String),
-}
 
 /// One transaction.
 #[derive(Debug, Clone)]
@@ -194,7 +152,12 @@ impl Batch {
         for (id, set) in (first..).zip(rule.anonymous_sets()) {
             self.write_set(table, &set.written_set(), Some(id));
             let elements = set.written_elements();
-            self.write_elements(MessageType::NewElement, table, (AnonymousSet::NAME, Some(id)), elements);
+            self.write_elements(
+                MessageType::NewElement,
+                table,
+                (AnonymousSet::NAME, Some(id)),
+                elements,
+            );
         }
         self.add(MessageType::NewRule, flags, table, |out| {
             out.text(RULE_CHAIN, chain);
@@ -331,7 +294,9 @@ impl Batch {
 
     /// The number of the step, among [`Batch::steps`], to which a message belongs.
     pub(crate) fn step_of(&self, message: usize) -> Option<usize> {
-        self.steps.partition_point(|(first, _)| *first <= message).checked_sub(1)
+        self.steps
+            .partition_point(|(first, _)| *first <= message)
+            .checked_sub(1)
     }
 
     /// The bytes of a message, counted from the one that begins the transaction.

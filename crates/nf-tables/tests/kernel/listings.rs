@@ -1,24 +1,16 @@
 //! What the kernel lists and tells when others have their hands in it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a step of a test that fails is a failed test"
-)]
-
-mod shared;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::namespaces::{LIMIT, LIMITS, connect, in_namespace, loading, nft_load};
+use crate::rulesets::{Shape, build};
 use edgewarden_lab::lab_test;
 use nf_tables::socket::{AskError, Notifications};
 use nf_tables::{
     Batch, Element, Expression, Family, Generation, ListingError, ListingLimits, MessageType, Notice,
     ObjectState, Table, TableFlags,
 };
-use shared::rulesets::{Shape, build};
-use shared::{LIMIT, LIMITS, connect, in_namespace, loading, nft_load};
 
 fn inet(name: &str) -> Table {
     Table::new(Family::Inet, name)
@@ -35,20 +27,38 @@ lab_test!(what_is_not_ours_is_listed_and_equals_nothing_of_ours, || {
             ("add rule inet t output meta mark set 1", true),
             ("add rule inet t output ip saddr set 1.2.3.4", true),
             ("add rule inet t output ct original ip saddr 1.2.3.4 accept", true),
-            ("add rule inet t output tcp dport vmap { 22 : accept, 23 : drop }", true),
+            (
+                "add rule inet t output tcp dport vmap { 22 : accept, 23 : drop }",
+                true,
+            ),
             ("add rule inet t output fib daddr type local accept", true),
             ("add rule inet t output socket mark 1 accept", true),
-            ("add rule inet t output tcp dport { 22 counter, 23 counter }", false),
+            (
+                "add rule inet t output tcp dport { 22 counter, 23 counter }",
+                false,
+            ),
             ("add rule inet t output tcp dport 1-1000 accept", false),
             ("add rule inet t output jump more", false),
             ("insert rule inet t output accept", false),
-            ("add set inet t later { type ipv4_addr; comment \"theirs\"; }", false),
+            (
+                "add set inet t later { type ipv4_addr; comment \"theirs\"; }",
+                false,
+            ),
             ("add counter inet t theirs", false),
             ("add ct helper inet t ftp { type \"ftp\" protocol tcp; }", false),
-            ("add chain inet t added { type nat hook prerouting priority -100; }", false),
+            (
+                "add chain inet t added { type nat hook prerouting priority -100; }",
+                false,
+            ),
             ("add chain netdev t egress { policy accept; }", false),
-            ("add element inet t hosts4 { 192.0.2.1 comment \"theirs\" }", false),
-            ("delete element inet t endpoints4 { 198.51.100.1 . tcp . 8883 }", false),
+            (
+                "add element inet t hosts4 { 192.0.2.1 comment \"theirs\" }",
+                false,
+            ),
+            (
+                "delete element inet t endpoints4 { 198.51.100.1 . tcp . 8883 }",
+                false,
+            ),
         ];
         for (edit, strange) in edits {
             nft_load("add chain inet t more");
@@ -57,7 +67,8 @@ lab_test!(what_is_not_ours_is_listed_and_equals_nothing_of_ours, || {
                     let table = &loaded.contents.table;
                     let contents = connection.table(table, LIMITS).unwrap().unwrap().contents;
                     let sets = contents.sets.iter().map(|set| {
-                        let listed = connection.elements(table, &set.name, 10, Vec::new, Vec::<Element>::push);
+                        let listed =
+                            connection.elements(table, &set.name, 10, Vec::new, Vec::<Element>::push);
                         listed.unwrap().unwrap().0
                     });
                     let elements: Vec<_> = sets.collect();
@@ -70,8 +81,15 @@ lab_test!(what_is_not_ours_is_listed_and_equals_nothing_of_ours, || {
             nft_load(edit);
             let after = look();
             assert_ne!(before, after, "{edit}");
-            let expressions = after[0].0.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.expressions);
-            let unknown = expressions.filter(|expression| matches!(expression, Expression::Unknown(_))).count();
+            let expressions = after[0]
+                .0
+                .chains
+                .iter()
+                .flat_map(|chain| &chain.rules)
+                .flat_map(|rule| &rule.expressions);
+            let unknown = expressions
+                .filter(|expression| matches!(expression, Expression::Unknown(_)))
+                .count();
             assert_eq!(unknown > 0, strange, "{edit}");
             let mut batch = Batch::new();
             for loaded in &ruleset.tables {
@@ -91,7 +109,11 @@ lab_test!(kinds_of_objects_that_are_not_known_keep_their_bytes, || {
         nft_load("add table inet t\nadd counter inet t c\nadd synproxy inet t s { mss 1460; wscale 7; }");
         let objects = connect().objects(&inet("t"), 10).unwrap();
         let unknown = |object: &nf_tables::Object| matches!(object.state, ObjectState::Unknown { .. });
-        assert_eq!(objects.iter().filter(|object| unknown(object)).count(), 1, "{objects:?}");
+        assert_eq!(
+            objects.iter().filter(|object| unknown(object)).count(),
+            1,
+            "{objects:?}"
+        );
         assert_eq!(objects.len(), 2);
     });
 });
@@ -110,7 +132,9 @@ lab_test!(others_tables_are_passed_over, || {
         let mut connection = connect();
         connection.commit(&mut loading(&ruleset)).unwrap();
         let mut others = String::from("table inet other {\n set s { type ipv4_addr; elements = { ");
-        let addresses: Vec<String> = (0..5_000).map(|n| format!("10.0.{}.{}", n / 256, n % 256)).collect();
+        let addresses: Vec<String> = (0..5_000)
+            .map(|n| format!("10.0.{}.{}", n / 256, n % 256))
+            .collect();
         others.push_str(&addresses.join(", "));
         others.push_str(" }\n }\n");
         for n in 0..500 {
@@ -131,10 +155,15 @@ lab_test!(others_tables_are_passed_over, || {
 lab_test!(a_table_that_is_too_large_is_an_error, || {
     in_namespace(|| {
         let mut connection = connect();
-        connection.commit(&mut loading(&build(&Shape::isolation(), "t"))).unwrap();
+        connection
+            .commit(&mut loading(&build(&Shape::isolation(), "t")))
+            .unwrap();
         for limits in [
             ListingLimits { items: 10, ..LIMITS },
-            ListingLimits { bytes: 1_000, ..LIMITS },
+            ListingLimits {
+                bytes: 1_000,
+                ..LIMITS
+            },
         ] {
             let error = connection.table(&inet("t"), limits).unwrap_err();
             assert!(
@@ -171,7 +200,9 @@ lab_test!(a_list_is_of_one_generation_while_others_write, || {
                 match connection.table(&inet("t"), LIMITS) {
                     Ok(listing) => {
                         let contents = listing.unwrap().contents;
-                        let place = shapes.iter().position(|ruleset| ruleset.tables[0].contents == contents);
+                        let place = shapes
+                            .iter()
+                            .position(|ruleset| ruleset.tables[0].contents == contents);
                         seen[place.expect("one of both, whole")] += 1;
                     }
                     Err(AskError::Changing) => gave_up += 1,
@@ -199,7 +230,9 @@ lab_test!(every_transaction_is_told_with_its_tables_and_its_maker, || {
         while !ended(&notices) {
             assert!(notifications.next(LIMIT, |notice| notices.push(notice)).unwrap());
         }
-        let transactions: Vec<_> = notices.split_inclusive(|notice| matches!(notice, Notice::Generation(_))).collect();
+        let transactions: Vec<_> = notices
+            .split_inclusive(|notice| matches!(notice, Notice::Generation(_)))
+            .collect();
         assert_eq!(transactions.len(), 2);
         let tables = |notices: &[Notice]| {
             let mut tables: Vec<Table> = notices
@@ -214,7 +247,10 @@ lab_test!(every_transaction_is_told_with_its_tables_and_its_maker, || {
             tables
         };
         let families = [Family::Inet, Family::Netdev, Family::Bridge];
-        assert_eq!(tables(transactions[0]), families.map(|family| Table::new(family, "t")));
+        assert_eq!(
+            tables(transactions[0]),
+            families.map(|family| Table::new(family, "t"))
+        );
         assert_eq!(tables(transactions[1]), [Table::new(Family::Ipv4, "theirs")]);
         let change = Notice::Change {
             table: Some(Table::new(Family::Ipv4, "theirs")),
@@ -232,7 +268,9 @@ lab_test!(every_transaction_is_told_with_its_tables_and_its_maker, || {
 lab_test!(notices_that_are_lost_are_told, || {
     in_namespace(|| {
         let mut notifications = Notifications::open(4_096).unwrap();
-        connect().commit(&mut loading(&build(&Shape::restriction(), "t"))).unwrap();
+        connect()
+            .commit(&mut loading(&build(&Shape::restriction(), "t")))
+            .unwrap();
         let mut lost = false;
         loop {
             match notifications.next(Duration::from_millis(100), |_| {}) {

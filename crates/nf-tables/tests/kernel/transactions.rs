@@ -1,29 +1,17 @@
 //! Transactions against the real kernel: whole or not at all, refusals that name what they are about, small changes.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a step of a test that fails is a failed test"
-)]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "sends the datagram that is to be counted, and is run again without a right"
-)]
-
-mod shared;
-
 use std::net::UdpSocket;
 use std::process::Command;
 
+use crate::namespaces::{LIMITS, connect, in_namespace, loading, nft_lists, nft_load, run};
+use crate::rulesets::{Shape, build};
 use edgewarden_lab::lab_test;
 use nf_tables::socket::{CommitError, Connection, Refusal};
 use nf_tables::{
     Action, Batch, Chain, ChainContents, Comparison, Counter, Element, Expression, Family, Hook, Item,
-    KeyType, Lookup, Meta, MetaKey, Object, ObjectKind, ObjectReference, Operator, Payload, PayloadBase, Policy, Rule, Set,
-    SetFlags, Step, Table, TableContents, Value,
+    KeyType, Lookup, Meta, MetaKey, Object, ObjectKind, ObjectReference, Operator, Payload, PayloadBase,
+    Policy, Rule, Set, SetFlags, Step, Table, TableContents, Value,
 };
-use shared::rulesets::{Shape, build};
-use shared::{LIMITS, connect, in_namespace, loading, nft_lists, nft_load, run};
 
 fn table() -> Table {
     Table::new(Family::Inet, "t")
@@ -112,7 +100,10 @@ lab_test!(each_refused_step_is_named, || {
         let mut connection = connect();
         load(&mut connection, &small(Vec::new()));
         let mut batch = Batch::new();
-        batch.add_chain(&table(), &Chain::filter("output", Hook::new(Hook::OUTPUT, 0), Policy::Drop));
+        batch.add_chain(
+            &table(),
+            &Chain::filter("output", Hook::new(Hook::OUTPUT, 0), Policy::Drop),
+        );
         batch.add_rule(&table(), "nowhere", &counting("lost"));
         batch.add_object(&table(), &Object::new("fine", Counter::default()));
         batch.delete_elements(&table(), "hosts", [Element::new([192, 0, 2, 1])]);
@@ -125,7 +116,10 @@ lab_test!(each_refused_step_is_named, || {
         // NFTA_CHAIN_NAME of the refused chain: the kernel points at it.
         assert_eq!(refusals[0].place.last().unwrap().number, 3, "{refusals:?}");
         assert_eq!(refusals[1].place.last().unwrap().number, 2, "{refusals:?}");
-        assert!(connection.objects(&table(), 10).unwrap().len() == 1, "nothing was changed");
+        assert!(
+            connection.objects(&table(), 10).unwrap().len() == 1,
+            "nothing was changed"
+        );
     });
 });
 
@@ -134,7 +128,8 @@ lab_test!(the_expression_that_is_refused_is_pointed_at, || {
         let mut connection = connect();
         let mut bad = counting("bad");
         // More bytes than the register has.
-        bad.expressions.insert(0, Comparison::first(Operator::Equal, Value::zero(0)).into());
+        bad.expressions
+            .insert(0, Comparison::first(Operator::Equal, Value::zero(0)).into());
         bad.expressions.insert(0, Meta::first(MetaKey::Length).into());
         let mut batch = Batch::new();
         batch.add_contents(&small(vec![counting("good"), bad]));
@@ -184,7 +179,11 @@ lab_test!(whole_tables_are_replaced_in_one_transaction, || {
             let listing = connection.table(&loaded.contents.table, LIMITS).unwrap().unwrap();
             assert_eq!(listing.contents, loaded.contents);
         }
-        assert!(!connection.has_table(&Table::new(Family::Ipv4, "never-there")).unwrap());
+        assert!(
+            !connection
+                .has_table(&Table::new(Family::Ipv4, "never-there"))
+                .unwrap()
+        );
     });
 });
 
@@ -246,7 +245,11 @@ lab_test!(nothing_is_not_sent, || {
         assert!(batch.is_empty());
         connection.commit(&mut batch).unwrap();
         assert_eq!(connection.table(&table(), LIMITS).unwrap(), None);
-        assert_eq!(connection.generation().unwrap().id, before, "to list changes nothing");
+        assert_eq!(
+            connection.generation().unwrap().id,
+            before,
+            "to list changes nothing"
+        );
     });
 });
 
@@ -257,11 +260,17 @@ lab_test!(what_cannot_be_written_is_not_sent, || {
         batch.add_contents(&small(vec![counting("good")]));
         batch.add_rule(&table(), "out\0put", &counting("name"));
         let error = connection.commit(&mut batch).unwrap_err();
-        assert!(matches!(error, CommitError::Unwritable { step: Some(5), .. }), "{error:?}");
+        assert!(
+            matches!(error, CommitError::Unwritable { step: Some(5), .. }),
+            "{error:?}"
+        );
         let mut batch = Batch::new();
         batch.add_contents(&small(vec![Rule::new(vec![Expression::accept(); 3_000], "long")]));
         let error = connection.commit(&mut batch).unwrap_err();
-        assert!(matches!(error, CommitError::Unwritable { step: Some(4), .. }), "{error:?}");
+        assert!(
+            matches!(error, CommitError::Unwritable { step: Some(4), .. }),
+            "{error:?}"
+        );
         assert!(!connection.has_table(&table()).unwrap());
     });
 });
@@ -273,7 +282,11 @@ lab_test!(a_hundred_thousand_elements_are_one_transaction, || {
         let keys = |from: u32| (from..from + count).map(|n| Element::new((n + 0x0a00_0000).to_be_bytes()));
         let mut batch = Batch::new();
         batch.add_contents(&small(vec![asking("hosts", "a")]));
-        batch.add_elements(&table(), "hosts", keys(0).map(|element| element.with_timeout(Some(3_600_000))));
+        batch.add_elements(
+            &table(),
+            "hosts",
+            keys(0).map(|element| element.with_timeout(Some(3_600_000))),
+        );
         connection.commit(&mut batch).unwrap();
         // Right behind the load the kernel's hash still grows.
         let sum = |found: &mut (u64, u64), element: Element| {
@@ -350,7 +363,10 @@ lab_test!(counters_and_quotas_begin_where_they_are_told_to, || {
         let ruleset = build(&Shape::restriction(), "t");
         connection.commit(&mut loading(&ruleset)).unwrap();
         let contents = &ruleset.tables[0].contents;
-        assert_eq!(connection.objects(&contents.table, 100).unwrap(), contents.objects);
+        assert_eq!(
+            connection.objects(&contents.table, 100).unwrap(),
+            contents.objects
+        );
         run("ip", &["address", "add", "192.0.2.1/24", "dev", "eth0"], "");
         for name in ["eth0", "eth1"] {
             run("ip", &["link", "set", name, "up"], "");
@@ -359,7 +375,11 @@ lab_test!(counters_and_quotas_begin_where_they_are_told_to, || {
         let socket = UdpSocket::bind("192.0.2.1:0").unwrap();
         let sent = socket.send_to(b"blocked", ("203.0.114.1", 9));
         assert_eq!(sent.unwrap_err().raw_os_error(), Some(1), "it is dropped");
-        let counted = connection.table(&contents.table, LIMITS).unwrap().unwrap().contents;
+        let counted = connection
+            .table(&contents.table, LIMITS)
+            .unwrap()
+            .unwrap()
+            .contents;
         assert_ne!(counted, *contents, "a counter has counted");
         assert_eq!(counted.uncounted(), contents.clone().uncounted());
         assert!(nft_lists().0.contains("used 77 bytes"));

@@ -1,18 +1,12 @@
 //! nft as the judge: what this crate loads is listed by nft as what nft itself loads, and what the kernel lists of it is
 //! what was sent.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a step of a test that fails is a failed test"
-)]
-
-mod shared;
-
+use crate::namespaces::{LIMITS, connect, in_namespace, loading, nft_lists, nft_load};
+use crate::random::any_shape;
+use crate::rulesets::{Ruleset, Shape, build};
 use edgewarden_lab::lab_test;
-use nf_tables::{Element, intervals_of};
-use shared::rulesets::{Ruleset, Shape, build};
-use shared::{LIMITS, connect, in_namespace, loading, nft_lists, nft_load};
+use nf_tables::{Element, Expression, intervals_of};
+use proptest::test_runner::{Config as ProptestConfig, TestRunner};
 
 fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
@@ -55,6 +49,49 @@ lab_test!(whole_rulesets_are_listed_by_nft_as_its_own, || {
     for shape in shapes() {
         assert_same_to_nft(&build(&shape, "edgewarden"));
     }
+});
+
+/// How many rulesets at random are loaded both ways; each takes some twenty milliseconds.
+const RANDOM_RULESETS: u32 = 60;
+
+lab_test!(rulesets_at_random_are_listed_by_nft_as_its_own, || {
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    let config = ProptestConfig {
+        cases: cases
+            .and_then(|cases| cases.parse().ok())
+            .unwrap_or(RANDOM_RULESETS),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let run = TestRunner::new(config).run(&any_shape(), |shape| {
+        let ruleset = build(&shape, "edgewarden");
+        assert_same_to_nft(&ruleset);
+        in_namespace(|| {
+            connect().commit(&mut loading(&ruleset)).unwrap();
+            assert_listed(&ruleset);
+        });
+        Ok(())
+    });
+    run.unwrap();
+});
+
+lab_test!(nft_sees_what_is_not_the_same, || {
+    let shape = Shape::isolation();
+    let mut other = build(&shape, "edgewarden");
+    let rules = &mut other.tables[2].contents.chains[0].rules;
+    let Some(Expression::Comparison(comparison)) = rules[0].expressions.get_mut(4) else {
+        panic!("another rule than expected: {:?}", rules[0]);
+    };
+    comparison.value = [1, 0x80, 0xc2, 0, 0, 0x10].into();
+    let lists = |ruleset: &Ruleset| {
+        in_namespace(|| {
+            connect().commit(&mut loading(ruleset)).unwrap();
+            nft_lists()
+        })
+    };
+    let (one, other) = (lists(&build(&shape, "edgewarden")), lists(&other));
+    assert_ne!(one.0, other.0);
+    assert_ne!(one.1, other.1);
 });
 
 lab_test!(what_the_kernel_lists_is_what_was_sent, || {
@@ -121,7 +158,13 @@ lab_test!(intervals_come_back, || {
         let intervals = intervals_of(listed.unwrap().unwrap().0).unwrap();
         let found: Vec<_> = intervals
             .iter()
-            .map(|interval| (interval.first.bytes().to_vec(), interval.last.bytes().to_vec(), interval.timeout))
+            .map(|interval| {
+                (
+                    interval.first.bytes().to_vec(),
+                    interval.last.bytes().to_vec(),
+                    interval.timeout,
+                )
+            })
             .collect();
         let expected = [
             ([10, 0, 0, 0], [10, 127, 255, 255], None),
@@ -129,6 +172,9 @@ lab_test!(intervals_come_back, || {
             ([203, 0, 113, 0], [203, 0, 113, 255], Some(3_601_000)),
             ([255, 0, 0, 0], [255, 255, 255, 255], None),
         ];
-        assert_eq!(found, expected.map(|(first, last, time)| (first.to_vec(), last.to_vec(), time)));
+        assert_eq!(
+            found,
+            expected.map(|(first, last, time)| (first.to_vec(), last.to_vec(), time))
+        );
     });
 });

@@ -4,7 +4,7 @@
 //! are compared are loaded together. The pairs were taken from `nft --debug=netlink`.
 
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use nf_tables::{
     AnonymousSet, Bitwise, ByteOrder, Comparison, Conntrack, ConntrackKey, Expression, Family, Header,
@@ -12,14 +12,14 @@ use nf_tables::{
     Operator, Payload, PayloadBase, Register, Rule, TypeOf, Value,
 };
 
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
 /// A rule while it is written.
 #[derive(Clone)]
-pub struct Writer {
+pub(crate) struct Writer {
     family: Family,
     text: String,
     expressions: Vec<Expression>,
@@ -28,7 +28,7 @@ pub struct Writer {
 
 /// Source or destination.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Side {
+pub(crate) enum Side {
     Source,
     Destination,
 }
@@ -39,7 +39,7 @@ impl Side {
     }
 }
 
-pub fn rule(family: Family) -> Writer {
+pub(crate) fn rule(family: Family) -> Writer {
     Writer {
         family,
         text: String::new(),
@@ -50,17 +50,17 @@ pub fn rule(family: Family) -> Writer {
 
 impl Writer {
     /// The statement, and the rule, which has it as its comment.
-    pub fn end(self, comment: &str) -> (String, Rule) {
+    pub(crate) fn end(self, comment: &str) -> (String, Rule) {
         let text = format!("{} comment \"{comment}\"", self.text.trim());
         (text, Rule::new(self.expressions, comment))
     }
 
-    pub fn accept(mut self) -> Self {
+    pub(crate) fn accept(mut self) -> Self {
         self.say("accept");
         self.step(Expression::accept())
     }
 
-    pub fn drop(mut self) -> Self {
+    pub(crate) fn drop(mut self) -> Self {
         self.say("drop");
         self.step(Expression::drop())
     }
@@ -69,12 +69,12 @@ impl Writer {
         self.text.push_str(&format!(" {text}"));
     }
 
-    pub fn step(mut self, expression: impl Into<Expression>) -> Self {
+    pub(crate) fn step(mut self, expression: impl Into<Expression>) -> Self {
         self.expressions.push(expression.into());
         self
     }
 
-    pub fn text(mut self, text: impl Display) -> Self {
+    pub(crate) fn text(mut self, text: impl Display) -> Self {
         self.say(text);
         self
     }
@@ -84,8 +84,12 @@ impl Writer {
     }
 
     /// The hardware type of an interface.
-    pub fn interface_type(self, key: MetaKey, name: &str, number: u16) -> Self {
-        let word = if key == MetaKey::InputType { "iiftype" } else { "oiftype" };
+    pub(crate) fn interface_type(self, key: MetaKey, name: &str, number: u16) -> Self {
+        let word = if key == MetaKey::InputType {
+            "iiftype"
+        } else {
+            "oiftype"
+        };
         self.text(format!("meta {word} {name}"))
             .meta_is(key, number.to_ne_bytes())
     }
@@ -127,7 +131,7 @@ impl Writer {
     }
 
     /// An address block.
-    pub fn block(self, side: Side, address: IpAddr, bits: usize) -> Self {
+    pub(crate) fn block(self, side: Side, address: IpAddr, bits: usize) -> Self {
         let v4 = address.is_ipv4();
         let name = if v4 { "ip" } else { "ip6" };
         let writer = self.text(format!("{name} {}addr {address}/{bits}", side.letter()));
@@ -147,7 +151,7 @@ impl Writer {
     }
 
     /// IPv6 destinations, blocks of them.
-    pub fn destinations6(self, blocks: &[(Ipv6Addr, usize)]) -> Self {
+    pub(crate) fn destinations6(self, blocks: &[(Ipv6Addr, usize)]) -> Self {
         let names: Vec<String> = blocks.iter().map(|(a, bits)| format!("{a}/{bits}")).collect();
         let intervals = blocks
             .iter()
@@ -163,7 +167,7 @@ impl Writer {
     }
 
     /// An address in a named set.
-    pub fn address_in(self, v4: bool, side: Side, set: &str) -> Self {
+    pub(crate) fn address_in(self, v4: bool, side: Side, set: &str) -> Self {
         let name = if v4 { "ip" } else { "ip6" };
         self.text(format!("{name} {}addr @{set}", side.letter()))
             .load_address(v4, side)
@@ -171,30 +175,32 @@ impl Writer {
     }
 
     /// Address, protocol and port in a named set.
-    pub fn endpoint_in(self, v4: bool, side: Side, set: &str) -> Self {
+    pub(crate) fn endpoint_in(self, v4: bool, side: Side, set: &str) -> Self {
         let name = if v4 { "ip" } else { "ip6" };
         let letter = side.letter();
         let protocol = Register::FIRST.behind(if v4 { 4 } else { 16 }).unwrap();
-        self.text(format!("{name} {letter}addr . meta l4proto . th {letter}port @{set}"))
-            .load_address(v4, side)
-            .step(Meta {
-                destination: protocol,
-                key: MetaKey::TransportProtocol,
-            })
-            .step(Payload {
-                destination: protocol.behind(1).unwrap(),
-                ..Payload::first(PayloadBase::Transport, port_offset(side), 2)
-            })
-            .step(Lookup::named(set))
+        self.text(format!(
+            "{name} {letter}addr . meta l4proto . th {letter}port @{set}"
+        ))
+        .load_address(v4, side)
+        .step(Meta {
+            destination: protocol,
+            key: MetaKey::TransportProtocol,
+        })
+        .step(Payload {
+            destination: protocol.behind(1).unwrap(),
+            ..Payload::first(PayloadBase::Transport, port_offset(side), 2)
+        })
+        .step(Lookup::named(set))
     }
 
-    pub fn transport_protocol(self, name: &str, number: u8) -> Self {
+    pub(crate) fn transport_protocol(self, name: &str, number: u8) -> Self {
         self.text(format!("meta l4proto {name}"))
             .meta_is(MetaKey::TransportProtocol, [number])
     }
 
     /// Types of ICMP messages: of one alone nft makes a comparison.
-    pub fn icmp(self, v4: bool, types: &[(&str, u8)]) -> Self {
+    pub(crate) fn icmp(self, v4: bool, types: &[(&str, u8)]) -> Self {
         let names: Vec<&str> = types.iter().map(|(name, _)| *name).collect();
         let (word, protocol, key_type, header) = if v4 {
             ("icmp", ICMP, KeyType::ICMP_TYPE, Header::Icmp)
@@ -214,7 +220,7 @@ impl Writer {
         writer.step(Lookup::one_of(AnonymousSet::of_values(key_type, type_of, values)))
     }
 
-    pub fn hop_limit(self, limit: u8) -> Self {
+    pub(crate) fn hop_limit(self, limit: u8) -> Self {
         self.text(format!("ip6 hoplimit {limit}"))
             .network(false)
             .step(Payload::first(PayloadBase::Network, 7, 1))
@@ -222,7 +228,7 @@ impl Writer {
     }
 
     /// UDP from one port to another, which are loaded together.
-    pub fn udp(self, from: u16, to: u16) -> Self {
+    pub(crate) fn udp(self, from: u16, to: u16) -> Self {
         let [a, b] = from.to_be_bytes();
         let [c, d] = to.to_be_bytes();
         self.text(format!("udp sport {from} udp dport {to}"))
@@ -231,7 +237,7 @@ impl Writer {
             .step(Expression::equal([a, b, c, d]))
     }
 
-    pub fn port(self, protocol: u8, side: Side, port: u16) -> Self {
+    pub(crate) fn port(self, protocol: u8, side: Side, port: u16) -> Self {
         self.text(format!("{} {}port {port}", name_of(protocol), side.letter()))
             .transport(protocol)
             .step(Payload::first(PayloadBase::Transport, port_offset(side), 2))
@@ -239,7 +245,7 @@ impl Writer {
     }
 
     /// Ports: of one alone nft makes a comparison.
-    pub fn ports(self, protocol: u8, side: Side, ports: &[u16]) -> Self {
+    pub(crate) fn ports(self, protocol: u8, side: Side, ports: &[u16]) -> Self {
         let names: Vec<String> = ports.iter().map(ToString::to_string).collect();
         let (name, letter) = (name_of(protocol), side.letter());
         let writer = self
@@ -254,10 +260,14 @@ impl Writer {
             field: if side == Side::Source { 1 } else { 2 },
         };
         let values = ports.iter().map(|port| port.to_be_bytes());
-        writer.step(Lookup::one_of(AnonymousSet::of_values(KeyType::PORT, type_of, values)))
+        writer.step(Lookup::one_of(AnonymousSet::of_values(
+            KeyType::PORT,
+            type_of,
+            values,
+        )))
     }
 
-    pub fn not_syn(self) -> Self {
+    pub(crate) fn not_syn(self) -> Self {
         self.text("tcp flags & (syn | ack) != syn")
             .transport(TCP)
             .step(Payload::first(PayloadBase::Transport, 13, 1))
@@ -265,27 +275,27 @@ impl Writer {
             .step(Comparison::first(Operator::NotEqual, [2]))
     }
 
-    pub fn state(self, name: &str, bit: u32) -> Self {
+    pub(crate) fn state(self, name: &str, bit: u32) -> Self {
         self.text(format!("ct state {name}"))
             .step(Conntrack::first(ConntrackKey::State))
             .step(Bitwise::mask(bit.to_ne_bytes()))
             .step(Comparison::first(Operator::NotEqual, [0; 4]))
     }
 
-    pub fn reply(self) -> Self {
+    pub(crate) fn reply(self) -> Self {
         self.text("ct direction reply")
             .step(Conntrack::first(ConntrackKey::Direction))
             .step(Expression::equal(Conntrack::REPLY))
     }
 
-    pub fn at_most(self, length: u32) -> Self {
+    pub(crate) fn at_most(self, length: u32) -> Self {
         self.text(format!("meta length <= {length}"))
             .step(Meta::first(MetaKey::Length))
             .step(ByteOrder::to_network())
             .step(Comparison::first(Operator::LessOrEqual, length.to_be_bytes()))
     }
 
-    pub fn rate(self, rate: u64, (unit, seconds): (&str, u64), burst: u32) -> Self {
+    pub(crate) fn rate(self, rate: u64, (unit, seconds): (&str, u64), burst: u32) -> Self {
         self.text(format!("limit rate {rate}/{unit} burst {burst} packets"))
             .step(Limit {
                 rate,
@@ -296,19 +306,20 @@ impl Writer {
             })
     }
 
-    pub fn object(self, kind: ObjectKind, name: &str) -> Self {
+    pub(crate) fn object(self, kind: ObjectKind, name: &str) -> Self {
         let word = match kind {
             ObjectKind::Counter => "counter",
             ObjectKind::Quota => "quota",
             ObjectKind::Limit => "limit",
         };
-        self.text(format!("{word} name \"{name}\"")).step(ObjectReference {
-            kind,
-            name: name.to_owned(),
-        })
+        self.text(format!("{word} name \"{name}\""))
+            .step(ObjectReference {
+                kind,
+                name: name.to_owned(),
+            })
     }
 
-    pub fn count(self, name: &str) -> Self {
+    pub(crate) fn count(self, name: &str) -> Self {
         self.object(ObjectKind::Counter, name)
     }
 }
@@ -321,13 +332,9 @@ fn name_of(protocol: u8) -> &'static str {
     if protocol == TCP { "tcp" } else { "udp" }
 }
 
-pub fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
-}
-
-pub fn v4(text: &str) -> Ipv4Addr {
-    text.parse().unwrap()
 }

@@ -1,9 +1,4 @@
-//! What the tests of this crate share: namespaces of their own, nft as the oracle, rules both as text and as types.
-
-#![allow(dead_code, reason = "each test program uses a part of it")]
-
-pub mod rulesets;
-pub mod writer;
+//! What the tests share: a network namespace for each load, nft as the oracle.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,18 +6,19 @@ use std::time::Duration;
 
 use nf_tables::socket::Connection;
 use nf_tables::{Batch, ListingLimits};
-use rulesets::Ruleset;
+
+use crate::rulesets::Ruleset;
 
 /// Longest wait for an answer of the kernel; a loaded machine takes a while for a hundred thousand elements.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// More than any ruleset of these tests has.
-pub const LIMITS: ListingLimits = ListingLimits {
+pub(crate) const LIMITS: ListingLimits = ListingLimits {
     items: 10_000,
     bytes: 10_000_000,
 };
 
 /// Runs `body` in a network namespace of its own, with two interfaces.
-pub fn in_namespace<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn in_namespace<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
@@ -33,12 +29,14 @@ pub fn in_namespace<T: Send>(body: impl FnOnce() -> T + Send) -> T {
             );
             body()
         });
-        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        inside
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 /// Runs a program in the namespace of the calling thread; its output.
-pub fn run(program: &str, arguments: &[&str], input: &str) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -62,13 +60,13 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> String {
 }
 
 /// Loads text with nft.
-pub fn nft_load(text: &str) {
+pub(crate) fn nft_load(text: &str) {
     run("nft", &["-f", "-"], text);
 }
 
 /// What nft lists of everything, as text and as JSON, without what differs from load to load: handles, and how long
 /// elements still live.
-pub fn nft_lists() -> (String, serde_json::Value) {
+pub(crate) fn nft_lists() -> (String, serde_json::Value) {
     let text = run("nft", &["list", "ruleset"], "");
     let text: Vec<&str> = text.split(' ').collect();
     let mut kept = Vec::new();
@@ -100,12 +98,12 @@ fn strip(value: &mut serde_json::Value) {
 }
 
 /// Opens a connection in the namespace of the calling thread.
-pub fn connect() -> Connection {
+pub(crate) fn connect() -> Connection {
     Connection::open(LIMIT).unwrap()
 }
 
 /// One transaction that makes all tables of a ruleset.
-pub fn loading(ruleset: &Ruleset) -> Batch {
+pub(crate) fn loading(ruleset: &Ruleset) -> Batch {
     let mut batch = Batch::new();
     for table in &ruleset.tables {
         batch.add_contents(&table.contents);
