@@ -41,7 +41,7 @@ pub(super) enum Possession {
         lock: Option<FileLock>,
         /// What was found in the agent's place, for people.
         found: String,
-        /// Who may undo what is done, because the lock could not be had.
+        /// Why somebody may undo what is done: the lock could not be had.
         rival: Option<String>,
     },
     /// An agent is well, and listens there.
@@ -68,7 +68,11 @@ pub(super) async fn possess(places: &Places) -> Possession {
             // Nobody holds what cannot be locked.
             Ok(Seen::Nobody(why)) => return ours(None, killed.as_ref(), None).because(&why),
             Err(error) => {
-                let why = format!("{}: {}", places.state.display(), crate::error_text(&error));
+                let state = places.state.display();
+                let why = format!(
+                    "whether an agent has {state} is not known ({})",
+                    crate::error_text(&error)
+                );
                 return ours(None, killed.as_ref(), Some(why));
             }
         };
@@ -89,7 +93,8 @@ pub(super) async fn possess(places: &Places) -> Possession {
                 }
             }
             Holder::Other(who) if begun.elapsed() >= OTHERS_LIMIT => {
-                return ours(None, killed.as_ref(), Some(who));
+                let why = format!("{who} has the state directory and was not ended");
+                return ours(None, killed.as_ref(), Some(why));
             }
             Holder::Other(_) => {}
         }
@@ -165,7 +170,7 @@ fn ours(lock: Option<FileLock>, killed: Option<&Killed>, rival: Option<String>) 
             };
             format!("the agent, process {pid}, gave no sign of life for {limit} ms; it {how}")
         }
-        (None, Some(who)) => format!("{who} has the state directory"),
+        (None, Some(why)) => why.clone(),
         (None, None) => "no agent runs".to_owned(),
     };
     Possession::Ours { lock, found, rival }
