@@ -333,7 +333,7 @@ fn closed(state: &State) -> String {
 
 pub(super) fn override_line(overridden: &OperatorOverride) -> String {
     let OperatorOverride { reason, at, orders } = overridden;
-    format!("{reason} ({} orders, {at})", orders.len())
+    format!("{reason} ({} orders, {})", orders.len(), time(Some(*at)))
 }
 
 pub(super) fn stopped_line(stopped: &StoppedProcess) -> String {
