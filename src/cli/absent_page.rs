@@ -27,7 +27,10 @@ pub(super) fn page(status: &AbsentAgent) -> String {
         line("  order", order_line(order));
     }
     if let Some(rolled_back) = &status.rolled_back {
-        line("  gave up", format!("{} at {}", rolled_back.why, rolled_back.at));
+        line(
+            "  gave up",
+            format!("{} at {}", rolled_back.why, time(Some(rolled_back.at))),
+        );
     }
     if let Some(overridden) = &status.overridden {
         line("  override", override_line(overridden));

@@ -23,7 +23,7 @@ pub(super) fn release(state: &State, ended_one: bool) -> Result<(), String> {
     ))
 }
 
-/// After a release that the command line carried out itself; `rival`: who may undo it.
+/// After a release that the command line carried out itself; `rival`: why somebody may undo it.
 ///
 /// # Errors
 /// What is not released, or does not last, and what helps.
@@ -38,9 +38,7 @@ pub(super) fn release_alone(state: &State, rival: Option<&str>) -> Result<(), St
     }
     match rival {
         None => Ok(()),
-        Some(who) => Err(format!(
-            "released for the moment, but {who} has the state directory and was not ended: it may undo this"
-        )),
+        Some(why) => Err(format!("released for the moment, but {why}: it may be undone")),
     }
 }
 

@@ -130,17 +130,13 @@ fn tasks(tasks: &[TaskStatus], line: &mut impl FnMut(&str, String)) {
 }
 
 fn reports(reports: &ReportStatus, line: &mut impl FnMut(&str, String)) {
-    line(
-        "Reports",
-        format!(
-            "{} sent, {} accepted, {} rejected, {} unanswered, last {}",
-            reports.sent,
-            reports.accepted,
-            reports.rejected,
-            reports.unanswered,
-            time(reports.last_sent)
-        ),
-    );
+    let mut told = format!("{} sent, {} accepted", reports.sent, reports.accepted);
+    for (count, fate) in [(reports.rejected, "rejected"), (reports.unanswered, "unanswered")] {
+        if count > 0 {
+            let _ = write!(told, ", {count} {fate}");
+        }
+    }
+    line("Reports", format!("{told}, last {}", time(reports.last_sent)));
     if let Some(problem) = &reports.last_error {
         line("  problem", problem.clone());
     }
@@ -173,17 +169,23 @@ fn enforcement(
 ) {
     line("Enforcement", headline(state, channel, now));
     line("  since", since(state.since, now));
-    if let Some(rolled_back) = &state.rolled_back {
+    // It explains an open device, and nothing else.
+    let is_open = matches!(state.phase, Phase::RolledBack | Phase::Released);
+    if let Some(rolled_back) = state.rolled_back.as_ref().filter(|_| is_open) {
         line("  because", because(rolled_back));
     }
     if let Some(next) = next(state) {
         line("  next", next);
     }
     if state.scope == Scope::Wide && state.posture == Some(Posture::Isolate) {
-        line(
-            "  lifelines",
-            "WIDE: any address on 443, 8443, 8883 and 53".into(),
-        );
+        let wide = "WIDE: any address on 443, 8443, 8883 and 53";
+        // What holds after a failed load is what was loaded before.
+        let failed = if state.phase == Phase::Failed {
+            "wanted "
+        } else {
+            ""
+        };
+        line("  lifelines", format!("{failed}{wide}"));
     }
     state
         .orders
@@ -331,7 +333,7 @@ fn closed(state: &State) -> String {
 
 pub(super) fn override_line(overridden: &OperatorOverride) -> String {
     let OperatorOverride { reason, at, orders } = overridden;
-    format!("{reason} ({} orders, {at})", orders.len())
+    format!("{reason} ({} orders, {})", orders.len(), time(Some(*at)))
 }
 
 pub(super) fn stopped_line(stopped: &StoppedProcess) -> String {
@@ -346,7 +348,7 @@ pub(super) fn rejections(rejected: &[Rejection], line: &mut impl FnMut(&str, Str
         for fault in &rejection.faults {
             line(
                 "  refused",
-                format!("{} at {}: {fault}", rejection.authority, rejection.at),
+                format!("{} at {}: {fault}", rejection.authority, time(Some(rejection.at))),
             );
         }
     }
@@ -356,10 +358,13 @@ pub(super) fn rejections(rejected: &[Rejection], line: &mut impl FnMut(&str, Str
 pub(super) fn order_line(order: &Order) -> String {
     let mut text = format!(
         "{} by {} ({}), since {}",
-        order.posture, order.authority, order.id, order.issued
+        order.posture,
+        order.authority,
+        order.id,
+        time(Some(order.issued))
     );
     if let Some(expires) = order.expires {
-        let _ = write!(text, ", until {expires}");
+        let _ = write!(text, ", until {}", time(Some(expires)));
     }
     if let Some(reason) = &order.reason {
         let _ = write!(text, ": {reason}");
@@ -425,7 +430,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("isolate by shadow (inc-1), since 2026-01-01T00:00:00Z: bytes out"),
+            text.contains("isolate by shadow (inc-1), since 2026-01-01 00:00:00 UTC: bytes out"),
             "{text}"
         );
         page.enforcement.phase = Phase::Failed;

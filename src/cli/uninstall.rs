@@ -138,7 +138,11 @@ fn end_orders(arguments: &Arguments, state: &Path, socket: &Path) -> Result<(), 
         Outcome::Nothing(_) => {}
         Outcome::CarriedOut { state, rival, .. } => done::release_alone(&state, rival.as_deref())?,
     }
-    say(&format!("ended every order: {names}"));
+    if names.is_empty() {
+        say("lifted the rules in the kernel; no order was known");
+    } else {
+        say(&format!("ended every order: {names}"));
+    }
     Ok(())
 }
 

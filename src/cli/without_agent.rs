@@ -2,13 +2,13 @@
 //!
 //! In: where the agent keeps its state. Out: what [`offline`] finds and does, on a runtime of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::{Failure, environment, place};
 pub(super) use crate::agent::offline::Outcome;
-use crate::agent::offline::{self, Places};
+use crate::agent::offline::{self, Places, Silent};
 use crate::control::client::AskError;
 use crate::control::status::AbsentAgent;
 use crate::host::files::state_directory;
@@ -56,7 +56,14 @@ impl WithoutAgent {
         socket: &Path,
     ) -> Result<Self, Failure> {
         let silent = match &error {
-            AskError::Silent { socket, .. } | AskError::NoAnswer { socket, .. } => Some(socket.clone()),
+            AskError::Silent { socket, pid, .. } => Some(Silent {
+                socket: socket.clone(),
+                pid: *pid,
+            }),
+            AskError::NoAnswer { socket, .. } => Some(Silent {
+                socket: socket.clone(),
+                pid: None,
+            }),
             _ => None,
         };
         let failure = Failure::from(error);
@@ -106,7 +113,7 @@ impl Closed {
     }
 }
 
-fn places(state: &Path, socket: &Path, silent: Option<PathBuf>) -> Places {
+fn places(state: &Path, socket: &Path, silent: Option<Silent>) -> Places {
     Places {
         state: state.to_owned(),
         control_socket: socket.to_owned(),

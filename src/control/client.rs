@@ -4,10 +4,12 @@
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -52,6 +54,8 @@ pub enum AskError {
     Silent {
         /// Where it listens.
         socket: PathBuf,
+        /// Its process, where the kernel names it.
+        pid: Option<u32>,
         /// How its silence showed.
         #[source]
         source: io::Error,
@@ -126,25 +130,36 @@ pub fn ask_json<Q: Ask>(socket: &Path, question: Q) -> Result<Value, AskError> {
 /// [`AskError`] of one who does not, [`AskError::Silent`] where somebody is there and hangs.
 pub fn feel_pulse(socket: &Path) -> Result<(), AskError> {
     let (tell, told) = mpsc::channel();
-    let place = socket.to_owned();
+    let (place, listener) = (socket.to_owned(), Arc::new(AtomicU32::new(0)));
+    let met = Arc::clone(&listener);
     // Connecting to one that takes nobody out of its full queue has no end; this thread has one with its program.
     thread::spawn(move || {
-        let felt = exchange::<Pulse>(&place, GetPulse {}, PULSE_LIMIT, |_| Ok(()));
+        let meet = |stream: &UnixStream| {
+            met.store(listening(stream).unwrap_or_default(), Ordering::Relaxed);
+            Ok(())
+        };
+        let felt = exchange::<Pulse>(&place, GetPulse {}, PULSE_LIMIT, meet);
         // Whoever asked may have waited long enough.
         let _ = tell.send(felt);
     });
+    let felt = told.recv_timeout(PULSE_LIMIT);
     let silent = |source| AskError::Silent {
         socket: socket.to_owned(),
+        pid: Some(listener.load(Ordering::Relaxed)).filter(|pid| *pid > 0),
         source,
     };
-    let Ok(felt) = told.recv_timeout(PULSE_LIMIT) else {
-        return Err(silent(silence(io::ErrorKind::WouldBlock.into(), PULSE_LIMIT)));
-    };
     match felt {
-        Err(AskError::NoAnswer { source, .. }) => Err(silent(source)),
-        Err(error) if error.is_nobody() || matches!(error, AskError::NotPermitted { .. }) => Err(error),
-        Ok(Pulse {}) | Err(_) => Ok(()),
+        Err(_) => Err(silent(silence(io::ErrorKind::WouldBlock.into(), PULSE_LIMIT))),
+        Ok(Err(AskError::NoAnswer { source, .. })) => Err(silent(source)),
+        Ok(Err(error)) if error.is_nobody() || matches!(error, AskError::NotPermitted { .. }) => Err(error),
+        Ok(Ok(Pulse {}) | Err(_)) => Ok(()),
     }
+}
+
+/// The process that listens at the other end, where the kernel names it in this pid namespace.
+fn listening(stream: &UnixStream) -> Option<u32> {
+    let credentials = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    u32::try_from(credentials.pid()).ok()
 }
 
 /// The same, of an agent that may be anything but well: `limit` is what each read or write may take (connecting to one

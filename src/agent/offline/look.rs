@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::machine::LookingMachine;
 use super::possession::YOUNG;
-use super::{DISK_LIMIT, Places};
+use super::{DISK_LIMIT, Places, Silent};
 use crate::agent::control::operator;
 use crate::agent::enforcer::{Enforcer, KernelLook};
 use crate::agent::holder::{self, Holder, Note};
@@ -36,9 +36,7 @@ pub(crate) async fn look(places: &Places) -> AbsentAgent {
 pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize) {
     let (state, silent) = (places.state.clone(), places.silent.clone());
     let disk = Worker::new("state-directory", DISK_LIMIT);
-    let found = disk
-        .run(move || InItsPlace::find(&state, silent.as_deref()))
-        .await;
+    let found = disk.run(move || InItsPlace::find(&state, silent.as_ref())).await;
     let InItsPlace {
         agent,
         pid,
@@ -98,7 +96,7 @@ struct InItsPlace {
 }
 
 impl InItsPlace {
-    fn find(state: &Path, silent: Option<&Path>) -> Self {
+    fn find(state: &Path, silent: Option<&Silent>) -> Self {
         let (agent, process) = match holder::find(state) {
             None => ("not running".to_owned(), None),
             Some(Holder::Agent(note)) if process_table::is_stopped(note.process) => {
@@ -116,10 +114,11 @@ impl InItsPlace {
     }
 }
 
-/// How an agent is that is not stopped. `silent`: where it gave no answer just now.
-fn condition(note: &Note, silent: Option<&Path>) -> String {
+/// How an agent is that is not stopped. `silent`: who gave no answer just now.
+fn condition(note: &Note, silent: Option<&Silent>) -> String {
     let socket = &note.control_socket;
-    let felt = (silent != Some(socket)).then(|| feel_pulse(socket));
+    let is_silent = silent.is_some_and(|silent| silent.is(note));
+    let felt = (!is_silent).then(|| feel_pulse(socket));
     let is_young = process_table::age(note.process).is_some_and(|age| age < YOUNG);
     match felt {
         Some(Ok(())) => format!("well, and listens at {}", socket.display()),

@@ -16,8 +16,10 @@ use std::time::Duration;
 
 use super::configuration::{self, LastGood};
 use super::enforcer::{Enforcer, EnforcerSettings, mailbox};
-use super::holder;
+use super::holder::{self, Note};
 use crate::config::document::Development;
+use crate::control::client::PULSE_LIMIT;
+use crate::host::processes::process_table;
 use crate::host::worker::Worker;
 use crate::quarantine::history::Event;
 use crate::quarantine::ports::Machine;
@@ -28,6 +30,9 @@ pub(crate) use release::{Outcome, release};
 /// How long the disk may take for what can be done without.
 const DISK_LIMIT: Duration = Duration::from_secs(2);
 
+/// An agent that is younger may not be the one that was asked and gave no sign of life just now.
+const ASKED: Duration = PULSE_LIMIT.saturating_add(Duration::from_millis(500));
+
 /// Where an agent keeps its state, and listens.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
@@ -35,8 +40,30 @@ pub(crate) struct Places {
     pub(crate) control_socket: PathBuf,
     /// Whether development keys of the configuration are taken.
     pub(crate) development: Development,
-    /// A socket at which somebody was asked just now, and gave no sign of life.
-    pub(crate) silent: Option<PathBuf>,
+    /// Who was asked just now, and gave no sign of life.
+    pub(crate) silent: Option<Silent>,
+}
+
+/// Somebody at a socket who gave no sign of life.
+#[derive(Debug, Clone)]
+pub(crate) struct Silent {
+    /// Where he was asked.
+    pub(crate) socket: PathBuf,
+    /// His process, where the kernel named it.
+    pub(crate) pid: Option<u32>,
+}
+
+impl Silent {
+    /// Whether that was the agent of this note. Where the kernel did not name him, one who came while he was asked is not.
+    fn is(&self, note: &Note) -> bool {
+        match self.pid {
+            Some(pid) => pid == note.process.pid,
+            None => {
+                self.socket == note.control_socket
+                    && process_table::age(note.process).is_some_and(|age| age > ASKED)
+            }
+        }
+    }
 }
 
 impl Places {

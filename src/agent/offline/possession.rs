@@ -2,7 +2,7 @@
 //!
 //! In: the places. Out: the lock and what was found in the agent's place, or the socket of an agent that is well.
 //! Invariants: only an agent (`holder`) is signalled, through its pidfd and start time, and only after it gave no sign of life
-//! for [`PULSE_LIMIT`]; all of it together, with what the command asked before, takes less than two seconds where an agent is
+//! for [`PULSE_LIMIT`](crate::control::client::PULSE_LIMIT), or broke off; all of it together, with what the command asked before, takes less than two seconds where an agent is
 //! dead, stopped or hangs. It is killed and not told to end: an orderly end would say to nucleus and guard that nobody has to
 //! follow.
 
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{DISK_LIMIT, Places};
+use super::{DISK_LIMIT, Places, Silent};
 use crate::agent::holder::{self, Attempt, Holder, Note};
-use crate::control::client::{AskError, PULSE_LIMIT, feel_pulse};
+use crate::control::client::{AskError, feel_pulse};
 use crate::host::files::FileLock;
 use crate::host::processes::process_table::{self, SignalError};
 use crate::host::worker::Worker;
@@ -25,8 +25,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 const KILL_LIMIT: Duration = Duration::from_millis(300);
 /// How long somebody who is no agent may hold the lock: another command of ours is done by then.
 const OTHERS_LIMIT: Duration = Duration::from_secs(5);
-/// An agent that is younger may not be the one that was asked and gave no sign of life just now.
-const ASKED: Duration = PULSE_LIMIT.saturating_add(Duration::from_millis(500));
 /// One that is younger may not listen yet: it carries out the journal first.
 pub(super) const YOUNG: Duration = Duration::from_secs(90);
 /// How long such a one may go on without listening while somebody waits.
@@ -41,7 +39,7 @@ pub(super) enum Possession {
         lock: Option<FileLock>,
         /// What was found in the agent's place, for people.
         found: String,
-        /// Who may undo what is done, because the lock could not be had.
+        /// Why somebody may undo what is done: the lock could not be had.
         rival: Option<String>,
     },
     /// An agent is well, and listens there.
@@ -68,7 +66,11 @@ pub(super) async fn possess(places: &Places) -> Possession {
             // Nobody holds what cannot be locked.
             Ok(Seen::Nobody(why)) => return ours(None, killed.as_ref(), None).because(&why),
             Err(error) => {
-                let why = format!("{}: {}", places.state.display(), crate::error_text(&error));
+                let state = places.state.display();
+                let why = format!(
+                    "whether an agent has {state} is not known ({})",
+                    crate::error_text(&error)
+                );
                 return ours(None, killed.as_ref(), Some(why));
             }
         };
@@ -81,7 +83,7 @@ pub(super) async fn possess(places: &Places) -> Possession {
                         return ours(None, killed.as_ref(), None);
                     }
                     Some(_) => {}
-                    None => match sign_of_life(&note, begun, places.silent.as_deref()) {
+                    None => match sign_of_life(&note, begun, places.silent.as_ref()) {
                         Sign::Alive => return Possession::Alive(note.control_socket),
                         Sign::Starting => {}
                         Sign::None => killed = Some(kill(note.process)),
@@ -89,7 +91,8 @@ pub(super) async fn possess(places: &Places) -> Possession {
                 }
             }
             Holder::Other(who) if begun.elapsed() >= OTHERS_LIMIT => {
-                return ours(None, killed.as_ref(), Some(who));
+                let why = format!("{who} has the state directory and was not ended");
+                return ours(None, killed.as_ref(), Some(why));
             }
             Holder::Other(_) => {}
         }
@@ -124,13 +127,13 @@ enum Sign {
     None,
 }
 
-fn sign_of_life(note: &Note, since: Instant, silent: Option<&Path>) -> Sign {
+fn sign_of_life(note: &Note, since: Instant, silent: Option<&Silent>) -> Sign {
     let Some(age) = process_table::age(note.process) else {
         return Sign::Starting;
     };
     let is_young = age < YOUNG;
     // A second time would take the operator as long again.
-    if silent == Some(&note.control_socket) && age > ASKED {
+    if silent.is_some_and(|silent| silent.is(note)) {
         return Sign::None;
     }
     let limit = if is_young { START_LIMIT } else { UNHEARD_LIMIT };
@@ -157,15 +160,15 @@ fn kill(process: ProcessId) -> Killed {
 fn ours(lock: Option<FileLock>, killed: Option<&Killed>, rival: Option<String>) -> Possession {
     let found = match (killed, &rival) {
         (Some(gone), _) => {
-            let (pid, limit) = (gone.process.pid, PULSE_LIMIT.as_millis());
+            let pid = gone.process.pid;
             let how = if process_table::has_ended(gone.process) || lock.is_some() {
                 "was killed"
             } else {
                 "was killed and hangs in the kernel, where it can do nothing any more"
             };
-            format!("the agent, process {pid}, gave no sign of life for {limit} ms; it {how}")
+            format!("the agent, process {pid}, gave no sign of life; it {how}")
         }
-        (None, Some(who)) => format!("{who} has the state directory"),
+        (None, Some(why)) => why.clone(),
         (None, None) => "no agent runs".to_owned(),
     };
     Possession::Ours { lock, found, rival }

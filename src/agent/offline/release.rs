@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
         state: Box<State>,
         /// What was found in the agent's place, for people.
         found: String,
-        /// Who may undo it, because the lock could not be had.
+        /// Why somebody may undo it: the lock could not be had.
         rival: Option<String>,
         /// The kernel held rules of ours of which the journal knew nothing: their agent's state may be elsewhere.
         unknown_rules: bool,

@@ -3,11 +3,11 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
-use edgewarden_lab::site::{Ns, wait_until};
+use edgewarden_lab::site::{Ns, SpawnSpec, wait_until};
 use edgewarden_lab::stage::nft_script::NftScript;
 use edgewarden_lab::stage::{Stage, StageOptions};
 use nix::sys::signal::Signal;
@@ -341,4 +341,39 @@ lab_test!(a_release_of_an_order_leaves_somebody_who_hears_the_cloud, || {
     let guarded = Guarded::start(Personality::Classic);
     isolate(&guarded.stage);
     heard_again(&guarded);
+});
+
+lab_test!(a_successor_that_comes_while_a_release_asks_is_not_killed, || {
+    let mut stage = ready(options());
+    isolate(&stage);
+    let first = stage.agent.take().unwrap();
+    let earlier = stage.agent_output().len();
+    let started = Instant::now();
+    stage.start_agent().unwrap();
+    let waits = || stage.agent_output()[earlier..].contains("another agent holds");
+    wait_until(LIMIT, "the successor waits", waits).unwrap();
+    let old = || started.elapsed() > Duration::from_secs(3);
+    wait_until(LIMIT, "it was there before anybody asked", old).unwrap();
+    let successor = stage.agent.as_ref().unwrap().pid();
+
+    // The first one gives no sign of life, and the operator turns to something else while the release asks for one.
+    super::guard::signal(first.pid(), Signal::SIGSTOP);
+    let mut spec = SpawnSpec::new(stage.artifact(), stage.site.directory().join("release.log"));
+    let (socket, state) = (stage.control_socket(), stage.state_directory());
+    spec.args = OVERRIDE.map(Into::into).to_vec();
+    spec.args.extend(["--control-socket".into(), socket.into()]);
+    spec.args.extend(["--state-dir".into(), state.into()]);
+    let mut asks = stage.site.spawn_with(Ns::Gateway, spec).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    asks.signal(Signal::SIGSTOP).unwrap();
+    super::guard::signal(first.pid(), Signal::SIGKILL);
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    asks.signal(Signal::SIGCONT).unwrap();
+
+    let ended = asks.wait_exit(LIMIT).unwrap();
+    let text = std::fs::read_to_string(asks.log()).unwrap();
+    assert!(ended.success(), "{ended}: {text}");
+    assert!(!stage.has_table().unwrap());
+    assert!(lives(successor), "killed though nobody had asked it: {text}");
+    assert!(!done(&stage, &["history"]).contains("without an agent"));
 });

@@ -184,6 +184,11 @@ pub(super) const OTHER_WAYS: &[(&str, &str, &str)] = &[
         "compares who asks with our own user; an effect on nothing",
     ),
     (
+        "src/control/client.rs",
+        "nix",
+        "asks who listens where nobody answers; an effect on nothing",
+    ),
+    (
         "src/agent/control/socket_list.rs",
         "netlink_packet_sock_diag",
         "names the kernel's states of sockets, as numbers; nothing is asked",

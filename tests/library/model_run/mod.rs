@@ -11,6 +11,7 @@
 
 mod filter;
 mod happenings;
+mod kept;
 mod world;
 
 use std::cell::RefCell;
@@ -34,7 +35,7 @@ use proptest::test_runner::TestCaseError;
 use super::page_rules::disagreements;
 use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, check, wish};
 use happenings::{ChannelLife, Happening, happening};
-use world::{Failure, FakeMachine, Shared, WINDOW, World, settings, start};
+use world::{FakeMachine, Shared, WINDOW, World, settings, start};
 
 /// Longest sequence before the machine heals.
 const MAX_EVENTS: usize = 12;
@@ -422,77 +423,5 @@ fn random_orders_and_failures_do_what_the_model_says() {
             );
         }
         assert!(tally.obstacles.len() >= 9, "control: {tally:?}");
-    }
-}
-
-/// What chance finds too seldom, kept from failures that it found.
-#[test]
-fn sequences_that_once_failed() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let tally = RefCell::new(Tally::default());
-    let isolate = || Happening::Step(Step::Says(0, Said::Isolate));
-    for happenings in [
-        // The kernel has what nft said had failed.
-        vec![Happening::Fails(Failure::HalfReported, 2), isolate()],
-        // Fewer layers are tried, and nobody says that the kernel took them.
-        vec![
-            Happening::Fails(Failure::Refused, 1),
-            Happening::Fails(Failure::HalfReported, 1),
-            isolate(),
-        ],
-        // A release while the order's journal is late: what is on disk later is the release.
-        vec![
-            Happening::Fails(Failure::JournalLate, 4),
-            isolate(),
-            Happening::Step(Step::Says(0, Said::Release)),
-            Happening::Passes(20),
-            Happening::Step(Step::Restart),
-        ],
-        // A layer that is refused after another one was: both refusals are remembered.
-        vec![
-            Happening::Fails(Failure::Refused, 1),
-            isolate(),
-            Happening::Layers {
-                egress: false,
-                bridge: false,
-            },
-            Happening::Step(Step::Says(1, Said::Isolate)),
-        ],
-        // A kernel that did not answer once is known again at the next answer.
-        vec![
-            Happening::Fails(Failure::Silent, 1),
-            Happening::Step(Step::Repeats(0)),
-        ],
-        // A channel that is first seen to work between the order and the load, which is late.
-        vec![
-            Happening::Fails(Failure::Silent, 3),
-            Happening::Channel(ChannelLife::Dead),
-            Happening::Step(Step::Restart),
-            isolate(),
-            Happening::Channel(ChannelLife::CutByRules),
-        ],
-        // Rules that silence the channel, and another order while they do.
-        vec![
-            Happening::Channel(ChannelLife::CutByRules),
-            isolate(),
-            Happening::Passes(4),
-            Happening::Step(Step::Says(1, Said::Isolate)),
-        ],
-        // A process that was frozen, and a restart with a journal that does not say so.
-        vec![
-            Happening::Fails(Failure::JournalFails, 20),
-            isolate(),
-            Happening::Step(Step::Restart),
-        ],
-        // The same, and the processes cannot be listed or signalled at first.
-        vec![
-            Happening::Fails(Failure::JournalFails, 20),
-            isolate(),
-            Happening::Fails(Failure::NoProcesses, 2),
-            Happening::Fails(Failure::SignalRefused, 2),
-            Happening::Step(Step::Restart),
-        ],
-    ] {
-        runtime.block_on(sequence(&happenings, &tally)).unwrap();
     }
 }

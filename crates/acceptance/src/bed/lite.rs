@@ -5,7 +5,7 @@
 //! ask the nucleus for deployments, because `ggl-cli` deploys none. Each beginning boots anew. Deliberately absent: any
 //! file of the nucleus in this repository.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,8 +16,10 @@ use xtask::workspace;
 
 use super::machine::{Machine, PACKAGE};
 use super::services::{self, PLAIN_PORT, Services, THING};
+use super::versions::lay_out;
 use super::{
-    Bed, COMPONENT, Kind, PATIENCE, Setup, clear, clear_rules, end_processes, merge, packaged_program, told,
+    Bed, COMPONENT, Kind, PATIENCE, Setup, clear, clear_rules, end_processes, merge, not_asked,
+    packaged_program, told,
 };
 use crate::error::{Trouble, io};
 use crate::ipc::{self, Access};
@@ -34,6 +36,8 @@ const CONSOLE: &str = "com.example.Console";
 const CONSOLE_TOKEN: &str = "/run/acceptance-console";
 /// The unit that deploys.
 const DEPLOYER: &str = "ggl.core.ggdeploymentd.service";
+/// The nucleus' own units.
+const DAEMONS: &str = "ggl.core.*.service";
 /// What the deployer writes at a deployment's end, before the word on it.
 const DEPLOYED: &str = "Completed deployment processing and reporting job as ";
 /// How long a deployment may take: lite waits up to half a minute for a component that does not get up.
@@ -250,6 +254,41 @@ impl Bed for Lite {
         Ok(())
     }
 
+    /// All its daemons, whatever systemd is told to do about it.
+    fn lose_nucleus(&mut self) -> Result<(), Trouble> {
+        let listed = self.systemctl(&["list-units", "--plain", "--no-legend", DAEMONS])?;
+        let units = listed.lines().filter_map(|line| line.split_whitespace().next());
+        let units: Vec<&str> = units.collect();
+        self.systemctl(&[&["mask", "--runtime"], &units[..]].concat())?;
+        self.systemctl(&[&["kill", "--signal", "KILL"], &units[..]].concat())
+            .map(drop)
+    }
+
+    fn store(&self) -> PathBuf {
+        let store = format!("{ROOT}/packages/artifacts");
+        self.machine()
+            .map(|machine| machine.path(&store))
+            .unwrap_or_default()
+    }
+
+    /// Without a failure beside it, which lite does not go back for.
+    fn deploy_version(&mut self, version: &str, fails: bool) -> Result<(), Trouble> {
+        if fails {
+            return Err(not_asked("to roll back"));
+        }
+        let folder = format!("/run/acceptance-{version}");
+        let package = self.machine()?.path(&folder);
+        clear(&package)?;
+        lay_out(&self.setup.artifacts, version, &package)?;
+        match self.deploy_component(&folder, COMPONENT, version)?.as_str() {
+            "SUCCEEDED" => Ok(()),
+            word => Err(Trouble::Nucleus {
+                operation: format!("a deployment of version {version}"),
+                answer: word.to_owned(),
+            }),
+        }
+    }
+
     fn interface_is_up(&self) -> bool {
         self.access().is_ok_and(|access| access.is_up())
     }
@@ -331,7 +370,13 @@ impl Bed for Lite {
     fn edgewarden(&self, arguments: &[&str]) -> Result<(Option<i32>, String, String), Trouble> {
         let name = self.program.file_name().unwrap_or_default().to_string_lossy();
         let program = format!("{PACKAGE}/{COMPONENT}/{}/{name}", workspace::version()?);
-        let words: Vec<_> = [program.as_str()].iter().chain(arguments).copied().collect();
+        self.run(Path::new(&program), arguments)
+    }
+
+    /// Inside, where the component's files are.
+    fn run(&self, program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String), Trouble> {
+        let program = program.to_string_lossy();
+        let words: Vec<_> = [&*program].iter().chain(arguments).copied().collect();
         Ok(told(&self.machine()?.run(&words)?))
     }
 }

@@ -210,12 +210,14 @@ impl Standing {
                 plan: known,
                 lines,
                 since,
+                channel_worked,
                 spares_channel: spares,
                 ..
             } if known == plan => {
                 *spares = spares_channel;
                 let drawn = lines.redrawn(unresolved);
                 if drawn != *lines {
+                    *channel_worked |= since.is_some_and(|since| since.answered);
                     (*lines, *since) = (drawn, None);
                 }
             }
@@ -268,8 +270,14 @@ impl Standing {
                 });
             }
             Self::Trying {
-                since: Some(window), ..
-            } if anew => (window.loaded, window.answered) = (now, false),
+                since: Some(window),
+                channel_worked,
+                ..
+            } if anew => {
+                // Through these rules or through a gap in them: it worked until they closed again.
+                *channel_worked |= window.answered;
+                (window.loaded, window.answered) = (now, false);
+            }
             Self::GivenUp { release, since } if !release.proven => {
                 since.get_or_insert(now);
             }

@@ -1,0 +1,93 @@
+//! Sequences after which the enforcer once said or did something else than the reference: chance finds them too seldom.
+
+use std::cell::RefCell;
+
+use super::happenings::{ChannelLife, Happening};
+use super::world::Failure;
+use super::{Said, Step, Tally, sequence};
+
+#[test]
+fn sequences_that_once_failed() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let tally = RefCell::new(Tally::default());
+    for happenings in sequences() {
+        runtime.block_on(sequence(&happenings, &tally)).unwrap();
+    }
+}
+
+fn isolate() -> Happening {
+    Happening::Step(Step::Says(0, Said::Isolate))
+}
+
+fn sequences() -> Vec<Vec<Happening>> {
+    vec![
+        // The kernel has what nft said had failed.
+        vec![Happening::Fails(Failure::HalfReported, 2), isolate()],
+        // Fewer layers are tried, and nobody says that the kernel took them.
+        vec![
+            Happening::Fails(Failure::Refused, 1),
+            Happening::Fails(Failure::HalfReported, 1),
+            isolate(),
+        ],
+        // A release while the order's journal is late: what is on disk later is the release.
+        vec![
+            Happening::Fails(Failure::JournalLate, 4),
+            isolate(),
+            Happening::Step(Step::Says(0, Said::Release)),
+            Happening::Passes(20),
+            Happening::Step(Step::Restart),
+        ],
+        // A layer that is refused after another one was: both refusals are remembered.
+        vec![
+            Happening::Fails(Failure::Refused, 1),
+            isolate(),
+            Happening::Layers {
+                egress: false,
+                bridge: false,
+            },
+            Happening::Step(Step::Says(1, Said::Isolate)),
+        ],
+        // A kernel that did not answer once is known again at the next answer.
+        vec![
+            Happening::Fails(Failure::Silent, 1),
+            Happening::Step(Step::Repeats(0)),
+        ],
+        // A channel that is first seen to work between the order and the load, which is late.
+        vec![
+            Happening::Fails(Failure::Silent, 3),
+            Happening::Channel(ChannelLife::Dead),
+            Happening::Step(Step::Restart),
+            isolate(),
+            Happening::Channel(ChannelLife::CutByRules),
+        ],
+        // A channel that is first seen to work while another hand had taken the rules away.
+        vec![
+            Happening::Channel(ChannelLife::Dead),
+            Happening::Step(Step::Restart),
+            isolate(),
+            Happening::Channel(ChannelLife::CutByRules),
+            Happening::Step(Step::OtherHand(0)),
+        ],
+        // Rules that silence the channel, and another order while they do.
+        vec![
+            Happening::Channel(ChannelLife::CutByRules),
+            isolate(),
+            Happening::Passes(4),
+            Happening::Step(Step::Says(1, Said::Isolate)),
+        ],
+        // A process that was frozen, and a restart with a journal that does not say so.
+        vec![
+            Happening::Fails(Failure::JournalFails, 20),
+            isolate(),
+            Happening::Step(Step::Restart),
+        ],
+        // The same, and the processes cannot be listed or signalled at first.
+        vec![
+            Happening::Fails(Failure::JournalFails, 20),
+            isolate(),
+            Happening::Fails(Failure::NoProcesses, 2),
+            Happening::Fails(Failure::SignalRefused, 2),
+            Happening::Step(Step::Restart),
+        ],
+    ]
+}
