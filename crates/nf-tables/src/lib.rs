@@ -13,6 +13,10 @@
 //! [`Expression::Unknown`] and [`ObjectState::Unknown`]), maps, flow tables, and any text of rules.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(feature = "socket"),
+    expect(dead_code, reason = "only the socket sends transactions and ends lists")
+)]
 #![warn(missing_docs, rustdoc::private_intra_doc_links)]
 
 mod batch;
@@ -23,6 +27,7 @@ mod notice;
 mod object;
 mod rule;
 mod set;
+#[cfg(feature = "socket")]
 pub mod socket;
 mod table;
 mod userdata;
