@@ -59,51 +59,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let text = deletions + &text;
 
-    let sample = batch(&tables, hosts);
     println!("{} tables, {hosts} hosts more in each", tables.len());
-    println!("{:<28}{:>12} bytes", "one transaction", sample.size());
-    drop(sample);
-    let mut times = Vec::new();
-    for _ in 0..rounds {
-        let start = Instant::now();
-        connection.commit(&mut batch(&tables, hosts))?;
-        times.push(start.elapsed());
-    }
-    show("types to kernel", &mut times);
     let mut once = batch(&tables, hosts);
-    for _ in 0..rounds {
-        let start = Instant::now();
-        connection.commit(&mut once)?;
-        times.push(start.elapsed());
-    }
-    show("bytes to kernel", &mut times);
-    for _ in 0..rounds {
-        let start = Instant::now();
-        let listed = read(&mut connection)?;
-        times.push(start.elapsed());
-        assert_eq!(listed.len(), tables.len());
-    }
-    show("kernel to types", &mut times);
-    for host in 0..rounds {
-        let start = Instant::now();
+    println!("{:<28}{:>12} bytes", "one transaction", once.size());
+    measure("types to kernel", rounds, |_| {
+        Ok(connection.commit(&mut batch(&tables, hosts))?)
+    })?;
+    measure("bytes to kernel", rounds, |_| Ok(connection.commit(&mut once)?))?;
+    drop(once);
+    measure("kernel to types", rounds, |_| read(&mut connection).map(drop))?;
+    measure("one more host in each", rounds, |round| {
         let mut one = Batch::new();
         for table in &tables {
-            one.add_elements(
-                &table.contents.table,
-                ADDED,
-                [Element::new((host | 0x2000_0000).to_be_bytes())],
-            );
+            let host = Element::new((round | 0x2000_0000).to_be_bytes());
+            one.add_elements(&table.contents.table, ADDED, [host]);
         }
-        connection.commit(&mut one)?;
-        times.push(start.elapsed());
-    }
-    show("one more host in each", &mut times);
-    for _ in 0..rounds {
-        let start = Instant::now();
-        nft(&text)?;
-        times.push(start.elapsed());
-    }
-    show("nft -f", &mut times);
+        Ok(connection.commit(&mut one)?)
+    })?;
+    measure("nft -f", rounds, |_| nft(&text))?;
     let memory = std::fs::read_to_string("/proc/self/status")?;
     let peak = memory.lines().find(|line| line.starts_with("VmHWM"));
     println!("{}", peak.unwrap_or_default());
@@ -185,12 +158,20 @@ fn nft(text: &str) -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn show(what: &str, times: &mut Vec<Duration>) {
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn measure(what: &str, rounds: u32, mut work: impl FnMut(u32) -> Outcome) -> Outcome {
+    let mut times = Vec::new();
+    for round in 0..rounds {
+        let start = Instant::now();
+        work(round)?;
+        times.push(start.elapsed());
+    }
     times.sort_unstable();
     let at = |hundredths: usize| {
         let place = (times.len() * hundredths / 100).min(times.len() - 1);
         times[place].as_secs_f64() * 1_000.0
     };
     println!("{what:<28}{:>9.2} ms p50{:>9.2} ms p99", at(50), at(99));
-    times.clear();
+    Ok(())
 }

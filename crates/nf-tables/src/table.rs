@@ -106,6 +106,27 @@ impl TableContents {
         self
     }
 
+    /// It without attributes that this crate does not know. A newer kernel may list attributes that no older one has, for
+    /// everything alike; whether those that are there may be passed over, only a listing right behind the own load can say.
+    /// Unknown expressions stay.
+    #[must_use]
+    pub fn without_unknown(mut self) -> Self {
+        self.properties.unknown.clear();
+        self.objects.iter_mut().for_each(|object| object.unknown.clear());
+        for set in &mut self.sets {
+            set.unknown.clear();
+            set.description.unknown.clear();
+        }
+        for ChainContents { chain, rules } in &mut self.chains {
+            chain.unknown.clear();
+            if let Some(hook) = &mut chain.hook {
+                hook.unknown.clear();
+            }
+            rules.iter_mut().for_each(|rule| rule.unknown.clear());
+        }
+        self
+    }
+
     /// The lookups of all rules that name a set.
     pub(crate) fn named_lookups(&mut self) -> impl Iterator<Item = &mut SetReference> {
         let rules = self.chains.iter_mut().flat_map(|chain| &mut chain.rules);

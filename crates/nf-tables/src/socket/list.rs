@@ -187,7 +187,7 @@ impl Connection {
             let same = self.generation()?.id == before;
             match read {
                 Ok(found) if same => return Ok(found),
-                Ok(_) | Err(AskError::Changing) => {}
+                Ok(_) | Err(AskError::Changing | AskError::Lost) => {}
                 // What was there a moment ago is gone, or is not as it was: only where nobody changed anything it is a
                 // word about the table.
                 Err(AskError::Refused(_) | AskError::Listing(_) | AskError::Decode(_)) if !same => {}
