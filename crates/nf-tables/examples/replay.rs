@@ -33,6 +33,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 const LIFE: u64 = 3_600;
 const ADDED: &str = "added_hosts";
 
+/// Those that tables of a quarantine have.
+const CHAINS: &[&str] = &["output", "input", "forward", "egress"];
+
 struct Loaded {
     contents: TableContents,
     elements: Vec<(String, Vec<Element>)>,
@@ -88,7 +91,7 @@ fn read(connection: &mut Connection) -> Result<Vec<Loaded>, Box<dyn Error>> {
     let mut tables = Vec::new();
     for family in [Family::Inet, Family::Bridge, Family::Netdev] {
         let table = Table::new(family, "edgewarden");
-        let Some(listing) = connection.table(&table, LIMITS)? else {
+        let Some(listing) = connection.table(&table, CHAINS, LIMITS)? else {
             continue;
         };
         let mut elements = Vec::new();

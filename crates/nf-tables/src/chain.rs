@@ -3,6 +3,9 @@
 use crate::userdata::UserData;
 use crate::wire::{Attribute, DecodeError, Encoder, attributes, flags, numbers};
 
+/// `NFTA_CHAIN_NAME`.
+pub(crate) const CHAIN_NAME: u16 = 3;
+
 numbers! {
     /// What becomes of a packet that no rule of a base chain has decided about.
     pub enum Policy as "a policy" {

@@ -44,7 +44,7 @@
 //! connection.commit(&mut batch)?;
 //!
 //! let limits = ListingLimits { items: 1_000, bytes: 1_000_000 };
-//! let listing = connection.table(&table, limits)?.ok_or("it is gone")?;
+//! let listing = connection.table(&table, &["output"], limits)?.ok_or("it is gone")?;
 //! assert_eq!(listing.contents, contents);
 //! # Ok(())
 //! # }

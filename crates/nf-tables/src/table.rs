@@ -12,6 +12,9 @@ use crate::wire::{attributes, flags};
 /// `NFTA_TABLE_NAME`, and the number of the table's name in everything that a table holds.
 pub(crate) const TABLE_NAME: u16 = 1;
 
+/// `NFTA_TABLE_USE`.
+pub(crate) const TABLE_USE: u16 = 3;
+
 /// What names a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Table {

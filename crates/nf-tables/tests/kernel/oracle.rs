@@ -1,7 +1,7 @@
 //! nft as the judge: what this crate loads is listed by nft as what nft itself loads, and what the kernel lists of it is
 //! what was sent.
 
-use crate::namespaces::{LIMITS, connect, in_namespace, loading, nft_lists, nft_load};
+use crate::namespaces::{CHAINS, LIMITS, connect, in_namespace, loading, nft_lists, nft_load};
 use crate::random::any_shape;
 use crate::rulesets::{Ruleset, Shape, build};
 use edgewarden_lab::lab_test;
@@ -142,7 +142,7 @@ lab_test!(what_nft_loads_is_loaded_again_as_it_was, || {
 /// A table, and its sets' elements without what is left of their time.
 fn read_whole(table: &Table) -> (TableContents, Vec<(String, Vec<Element>)>) {
     let mut connection = connect();
-    let contents = connection.table(table, LIMITS).unwrap().unwrap().contents;
+    let contents = connection.table(table, CHAINS, LIMITS).unwrap().unwrap().contents;
     let elements = contents.sets.iter().map(|set| {
         let listed = connection.elements(table, &set.name, 100, Vec::new, Vec::push);
         (set.name.clone(), timeless(listed.unwrap().unwrap().0))
@@ -195,7 +195,7 @@ fn assert_listed(ruleset: &Ruleset) {
     let mut connection = connect();
     for loaded in &ruleset.tables {
         let table = &loaded.contents.table;
-        let listing = connection.table(table, LIMITS).unwrap().unwrap();
+        let listing = connection.table(table, CHAINS, LIMITS).unwrap().unwrap();
         for (listed, sent) in listing.contents.chains.iter().zip(&loaded.contents.chains) {
             for (listed, sent) in listed.rules.iter().zip(&sent.rules) {
                 assert_eq!(listed, sent, "{table}");
