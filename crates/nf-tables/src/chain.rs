@@ -3,6 +3,9 @@
 use crate::userdata::UserData;
 use crate::wire::{Attribute, DecodeError, Encoder, attributes, flags, numbers};
 
+/// `NFTA_CHAIN_NAME`.
+pub(crate) const CHAIN_NAME: u16 = 3;
+
 numbers! {
     /// What becomes of a packet that no rule of a base chain has decided about.
     pub enum Policy as "a policy" {
@@ -24,7 +27,7 @@ flags! {
 attributes! {
     /// A place in the kernel that packets come by. Left out of a listing: the first interface, which is listed twice.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Hook as "a hook" ignore 3 {
+    pub struct Hook as "a hook" ignore 3 keep unknown {
         /// Its number, which means another place in each family.
         pub number: u32 = 1,
         /// Where among the hook's chains: lower ones come first.
@@ -51,6 +54,7 @@ impl Hook {
             number,
             priority,
             devices: Devices::default(),
+            unknown: Vec::new(),
         }
     }
 

@@ -9,6 +9,47 @@
 //! writing and for reading. The kernel lists some things otherwise than they were given; each such difference is named as
 //! "normal form" where it is taken back. What cannot be read exactly never equals anything that this crate can make.
 //!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use nf_tables::socket::Connection;
+//! use nf_tables::{
+//!     Batch, Chain, ChainContents, Element, Expression, Family, Hook, KeyType, ListingLimits, Lookup, Meta,
+//!     MetaKey, Payload, PayloadBase, Policy, Rule, Set, SetFlags, Table, TableContents,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // In a network namespace of its own, as `unshare --net` makes one.
+//! let table = Table::new(Family::Inet, "example");
+//! let mut contents = TableContents::new(table.clone());
+//! contents.sets.push(Set::new("blocked", KeyType::IPV4, 4, SetFlags::NONE));
+//! // ip daddr @blocked drop comment "example"
+//! let steps = vec![
+//!     Meta::first(MetaKey::NetworkFamily).into(),
+//!     Expression::equal([2]),
+//!     Payload::first(PayloadBase::Network, 16, 4).into(),
+//!     Lookup::named("blocked").into(),
+//!     Expression::drop(),
+//! ];
+//! contents.chains.push(ChainContents {
+//!     chain: Chain::filter("output", Hook::new(Hook::OUTPUT, 0), Policy::Accept),
+//!     rules: vec![Rule::new(steps, "example")],
+//! });
+//! let mut batch = Batch::new();
+//! batch.clear_table(&table);
+//! batch.add_contents(&contents);
+//! batch.add_elements(&table, "blocked", [Element::new([192, 0, 2, 1])]);
+//!
+//! let mut connection = Connection::open(Duration::from_secs(5))?;
+//! connection.commit(&mut batch)?;
+//!
+//! let limits = ListingLimits { items: 1_000, bytes: 1_000_000 };
+//! let listing = connection.table(&table, &["output"], limits)?.ok_or("it is gone")?;
+//! assert_eq!(listing.contents, contents);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Absent on purpose: kinds of expressions and objects beyond those listed here (they are read as
 //! [`Expression::Unknown`] and [`ObjectState::Unknown`]), maps, flow tables, and any text of rules.
 

@@ -12,7 +12,7 @@ use crate::expression::SetReference;
 use crate::object::Object;
 use crate::rule::{RULE_CHAIN, RULE_HANDLE, Rule};
 use crate::set::{AnonymousSet, Element, Set, SetFlags, elements_in};
-use crate::table::{ChainContents, TABLE_NAME, Table, TableContents, TableProperties};
+use crate::table::{ChainContents, TABLE_NAME, TABLE_USE, Table, TableContents, TableProperties};
 use crate::wire::message::{Message, MessageType};
 use crate::wire::{Attribute as _, Attributes as _, DecodeError, decode_text, find};
 
@@ -78,6 +78,8 @@ pub struct ListingReader {
     rules: Vec<(String, u64, Rule)>,
     anonymous: Vec<Set>,
     elements: BTreeMap<String, Vec<Element>>,
+    /// How many things of the table the kernel counts: chains, named sets, objects and flow tables.
+    used: Option<usize>,
 }
 
 impl ListingReader {
@@ -92,6 +94,7 @@ impl ListingReader {
             rules: Vec::new(),
             anonymous: Vec::new(),
             elements: BTreeMap::new(),
+            used: None,
         }
     }
 
@@ -110,6 +113,8 @@ impl ListingReader {
                 let properties = TableProperties::get_all(attributes);
                 self.contents.properties =
                     properties.map_err(|source| self.unreadable("the head", source))?;
+                let used = find(attributes, TABLE_USE).and_then(|used| u32::get(used).ok());
+                self.used = used.and_then(|used| usize::try_from(used).ok());
             }
             Some(MessageType::NewChain) => {
                 let chain =
@@ -141,6 +146,24 @@ impl ListingReader {
             }
         }
         Ok(())
+    }
+
+    /// Whether there can be no chain besides those that were taken, once all sets and objects were: the kernel counts
+    /// what a table has.
+    #[must_use]
+    pub fn has_all_chains(&self) -> bool {
+        let TableContents {
+            objects,
+            sets,
+            chains,
+            ..
+        } = &self.contents;
+        self.used == Some(objects.len() + sets.len() + chains.len())
+    }
+
+    /// Forgets the chains, to take them anew.
+    pub fn forget_chains(&mut self) {
+        self.contents.chains.clear();
     }
 
     fn is_ours(&self, message: &Message<'_>) -> bool {

@@ -10,7 +10,7 @@ use crate::wire::{DecodeError, attributes, decode_text, find};
 attributes! {
     /// The number of a state of all rulesets of a network namespace: one more with each transaction of anybody.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Generation as "a generation" {
+    pub struct Generation as "a generation" keep unknown {
         /// The number; after its largest it begins anew.
         pub id: u32 = 1,
         /// The process that made it, as the kernel numbers it where we are; in notifications it is the one that changed

@@ -212,6 +212,7 @@ pub(super) fn any_chain() -> impl Strategy<Value = Chain> {
         number,
         priority,
         devices: Devices::new(devices),
+        unknown: Vec::new(),
     });
     (
         any_name(),
@@ -249,7 +250,11 @@ pub(super) fn any_set() -> impl Strategy<Value = Set> {
                 flags: SetFlags::from_bits(flags),
                 key_type: KeyType::from_number(kind),
                 key_length,
-                description: SetDescription { size, parts },
+                description: SetDescription {
+                    size,
+                    parts,
+                    unknown: Vec::new(),
+                },
                 timeout,
                 userdata,
                 unknown,

@@ -12,6 +12,9 @@ use crate::wire::{attributes, flags};
 /// `NFTA_TABLE_NAME`, and the number of the table's name in everything that a table holds.
 pub(crate) const TABLE_NAME: u16 = 1;
 
+/// `NFTA_TABLE_USE`.
+pub(crate) const TABLE_USE: u16 = 3;
+
 /// What names a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Table {
@@ -102,6 +105,27 @@ impl TableContents {
         self.objects = self.objects.into_iter().map(Object::uncounted).collect();
         for ChainContents { rules, .. } in &mut self.chains {
             *rules = std::mem::take(rules).into_iter().map(Rule::uncounted).collect();
+        }
+        self
+    }
+
+    /// It without attributes that this crate does not know. A newer kernel may list attributes that no older one has, for
+    /// everything alike; whether those that are there may be passed over, only a listing right behind the own load can say.
+    /// Unknown expressions stay.
+    #[must_use]
+    pub fn without_unknown(mut self) -> Self {
+        self.properties.unknown.clear();
+        self.objects.iter_mut().for_each(|object| object.unknown.clear());
+        for set in &mut self.sets {
+            set.unknown.clear();
+            set.description.unknown.clear();
+        }
+        for ChainContents { chain, rules } in &mut self.chains {
+            chain.unknown.clear();
+            if let Some(hook) = &mut chain.hook {
+                hook.unknown.clear();
+            }
+            rules.iter_mut().for_each(|rule| rule.unknown.clear());
         }
         self
     }

@@ -9,7 +9,7 @@ mod step;
 
 pub use step::{Action, Item, Step};
 
-use crate::chain::Chain;
+use crate::chain::{CHAIN_NAME, Chain};
 use crate::object::Object;
 use crate::rule::{RULE_CHAIN, RULE_HANDLE, Rule};
 use crate::set::{AnonymousSet, Element, LIST, LIST_ELEMENT, LIST_ID, LIST_SET, Set};
@@ -22,8 +22,6 @@ use crate::wire::{Attribute as _, Attributes as _, EncodeFault, Encoder};
 const ELEMENTS_IN_MESSAGE: usize = 60_000;
 /// `NFTA_SET_ID`.
 const SET_ID: u16 = 10;
-/// `NFTA_CHAIN_NAME`.
-const CHAIN_NAME: u16 = 3;
 /// `NFTA_SET_NAME`.
 const SET_NAME: u16 = 2;
 /// The id of the first set in a transaction; the kernel takes zero for none.

@@ -22,7 +22,7 @@ impl AnonymousSet {
     /// The name that the kernel replaces by one of its own.
     pub(crate) const NAME: &'static str = "__set%d";
 
-    /// Keys, all of the same length.
+    /// Keys, at least one and all of the same length; the kernel refuses others.
     #[must_use]
     pub fn of_values<V: Into<Value>>(
         key_type: KeyType,
@@ -34,7 +34,7 @@ impl AnonymousSet {
         Self::new(key_type, false, elements, userdata)
     }
 
-    /// Intervals of keys, disjoint and in ascending order.
+    /// Intervals of keys, at least one, disjoint and in ascending order.
     #[must_use]
     pub fn of_intervals(
         key_type: KeyType,
@@ -83,7 +83,7 @@ impl AnonymousSet {
         Set {
             description: SetDescription {
                 size: u32::try_from(size).ok(),
-                parts: Vec::new(),
+                ..SetDescription::default()
             },
             userdata: self.userdata.clone(),
             ..Set::new(Self::NAME, self.key_type, self.key_length, flags)

@@ -104,10 +104,16 @@ impl Connection {
         self.verdict(batch, first, last)
     }
 
-    /// Has the kernel take as much from us at once; without the right to, it says so when it is sent.
+    /// Has the kernel take as much from us at once. Without the right to (in a user namespace there is none) it is what the
+    /// system allows everybody, and what is larger is not sent.
     fn make_room(&mut self, size: usize) {
-        if size > self.send_room && setsockopt(&self.socket, sockopt::SndBufForce, &size).is_ok() {
+        if size <= self.send_room {
+            return;
+        }
+        if setsockopt(&self.socket, sockopt::SndBufForce, &size).is_ok() {
             self.send_room = size;
+        } else {
+            let _less_room = setsockopt(&self.socket, sockopt::SndBuf, &size);
         }
     }
 

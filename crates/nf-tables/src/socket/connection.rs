@@ -105,7 +105,9 @@ impl Connection {
         let _without_words = socket.set_ext_ack(true);
         let _with_message = socket.set_cap_ack(true);
         // Less room without the right to it: what is lost then is noticed.
-        let _less_room = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_ROOM);
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_ROOM).is_err() {
+            let _less_room = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_ROOM);
+        }
         Ok(Self {
             socket,
             limit,

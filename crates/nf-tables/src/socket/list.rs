@@ -1,12 +1,13 @@
 //! What the kernel lists: the generation, one table, the elements of one set.
 //!
-//! Everything is asked for by table, where the kernel can do so: rules, sets, elements and objects of others are not even
-//! looked at. Chains it lists by family only; those of others are passed over without keeping anything. A list during
-//! which anybody changed anything is read again, [`ATTEMPTS`] times at most.
+//! Everything is asked for by table, so what others have is not even looked at. Chains the kernel lists by family only:
+//! they are asked for one by one, by the names that they should have, and all are listed only where the table's own count
+//! says that there are others. A list during which anybody changed anything is read again, [`ATTEMPTS`] times at most.
 
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::connection::{AskError, Connection};
+use crate::chain::CHAIN_NAME;
 use crate::listing::{Listing, ListingLimits, ListingReader};
 use crate::notice::{Generation, generation_of};
 use crate::object::Object;
@@ -49,25 +50,37 @@ impl Connection {
         present(self.ask_about(table, MessageType::GetTable, false, |_| {}, &mut |_| Ok(())))
     }
 
-    /// A table with all but the elements of its named sets; none where there is no such table.
+    /// A table with all but the elements of its named sets; none where there is no such table. `chains` are the names of
+    /// those that it should have: if it has no others, and those, no list of everybody's chains is needed.
     ///
     /// # Errors
     /// The kernel does not say it, it cannot be read, or it does not stay the same long enough to be read.
-    pub fn table(&mut self, table: &Table, limits: ListingLimits) -> Result<Option<Listing>, AskError> {
+    pub fn table(
+        &mut self,
+        table: &Table,
+        chains: &[&str],
+        limits: ListingLimits,
+    ) -> Result<Option<Listing>, AskError> {
         self.unchanged(|connection, generation| {
             let mut reader = ListingReader::new(table.clone(), limits);
             let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
             if !present(connection.ask_about(table, MessageType::GetTable, false, |_| {}, &mut take))? {
                 return Ok(None);
             }
-            for kind in [
-                MessageType::GetObject,
-                MessageType::GetSet,
-                MessageType::GetChain,
-                MessageType::GetRule,
-            ] {
+            for kind in [MessageType::GetObject, MessageType::GetSet] {
                 connection.ask_about(table, kind, true, |_| {}, &mut take)?;
             }
+            for chain in chains {
+                let name = |out: &mut Encoder| out.text(CHAIN_NAME, chain);
+                present(connection.ask_about(table, MessageType::GetChain, false, name, &mut take))?;
+            }
+            if !reader.has_all_chains() {
+                reader.forget_chains();
+                let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
+                connection.ask_about(table, MessageType::GetChain, true, |_| {}, &mut take)?;
+            }
+            let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
+            connection.ask_about(table, MessageType::GetRule, true, |_| {}, &mut take)?;
             for set in reader.anonymous_sets() {
                 let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
                 let name = |out: &mut Encoder| out.text(LIST_SET, &set);
@@ -187,7 +200,7 @@ impl Connection {
             let same = self.generation()?.id == before;
             match read {
                 Ok(found) if same => return Ok(found),
-                Ok(_) | Err(AskError::Changing) => {}
+                Ok(_) | Err(AskError::Changing | AskError::Lost) => {}
                 // What was there a moment ago is gone, or is not as it was: only where nobody changed anything it is a
                 // word about the table.
                 Err(AskError::Refused(_) | AskError::Listing(_) | AskError::Decode(_)) if !same => {}

@@ -2,9 +2,10 @@
 //! ([`Notifications`]).
 //!
 //! A socket belongs to the network namespace of the thread that opened it. It is opened once and kept, so it works when
-//! descriptors have run out; its buffer is as large at the end as at the beginning. Everything blocks, each call for the
-//! limit it was opened with at most. Nobody but the kernel is heard: who else sends to the socket is refused or passed
-//! over.
+//! descriptors have run out; its buffer is as large at the end as at the beginning. Everything blocks: each answer is waited
+//! for until a limit, and what is sent until the kernel has carried out the transaction before it, for which there is no
+//! limit (another program's hundred thousand elements take it half a second). Nobody but the kernel is heard: who else
+//! sends to the socket is refused or passed over.
 
 mod commit;
 mod connection;

@@ -32,7 +32,9 @@ impl Notifications {
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(AskError::Open)?;
         socket.bind(&SocketAddr::new(0, 0)).map_err(AskError::Open)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(AskError::Open)?;
-        let _less_room = setsockopt(&socket, sockopt::RcvBufForce, &room);
+        if setsockopt(&socket, sockopt::RcvBufForce, &room).is_err() {
+            let _less_room = setsockopt(&socket, sockopt::RcvBuf, &room);
+        }
         socket.add_membership(GROUP).map_err(AskError::Open)?;
         socket.set_non_blocking(true).map_err(AskError::Open)?;
         Ok(Self {

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::namespaces::{LIMIT, LIMITS, connect, in_namespace, loading, nft_load};
+use crate::namespaces::{CHAINS, LIMIT, LIMITS, connect, in_namespace, loading, nft_load};
 use crate::rulesets::{Shape, build};
 use edgewarden_lab::lab_test;
-use nf_tables::socket::{AskError, Notifications};
+use nf_tables::socket::{AskError, Connection, Notifications};
 use nf_tables::{
     Batch, Element, Expression, Family, Generation, ListingError, ListingLimits, MessageType, Notice,
     ObjectState, Table, TableFlags,
@@ -65,7 +65,7 @@ lab_test!(what_is_not_ours_is_listed_and_equals_nothing_of_ours, || {
             let mut look = || -> Vec<_> {
                 let tables = ruleset.tables.iter().map(|loaded| {
                     let table = &loaded.contents.table;
-                    let contents = connection.table(table, LIMITS).unwrap().unwrap().contents;
+                    let contents = connection.table(table, CHAINS, LIMITS).unwrap().unwrap().contents;
                     let sets = contents.sets.iter().map(|set| {
                         let listed =
                             connection.elements(table, &set.name, 10, Vec::new, Vec::<Element>::push);
@@ -121,7 +121,7 @@ lab_test!(kinds_of_objects_that_are_not_known_keep_their_bytes, || {
 lab_test!(a_dormant_table_is_told, || {
     in_namespace(|| {
         nft_load("add table inet t { flags dormant; }");
-        let listing = connect().table(&inet("t"), LIMITS).unwrap().unwrap();
+        let listing = connect().table(&inet("t"), CHAINS, LIMITS).unwrap().unwrap();
         assert_eq!(listing.contents.properties.flags, TableFlags::DORMANT);
     });
 });
@@ -132,12 +132,12 @@ lab_test!(others_tables_are_passed_over, || {
         let mut connection = connect();
         connection.commit(&mut loading(&ruleset)).unwrap();
         let mut others = String::from("table inet other {\n set s { type ipv4_addr; elements = { ");
-        let addresses: Vec<String> = (0..5_000)
+        let addresses: Vec<String> = (0..2_000)
             .map(|n| format!("10.0.{}.{}", n / 256, n % 256))
             .collect();
         others.push_str(&addresses.join(", "));
         others.push_str(" }\n }\n");
-        for n in 0..500 {
+        for n in 0..300 {
             others.push_str(&format!(" chain c{n} {{\n  type filter hook input priority {n}\n  tcp dport {{ 1, {} }} accept\n }}\n", n + 2));
         }
         others.push_str("}\n");
@@ -147,8 +147,40 @@ lab_test!(others_tables_are_passed_over, || {
             items: 400,
             bytes: 200_000,
         };
-        let listing = connection.table(&inet("t"), limits).unwrap().unwrap();
+        let listing = connection.table(&inet("t"), CHAINS, limits).unwrap().unwrap();
         assert_eq!(listing.contents, ruleset.tables[0].contents);
+    });
+});
+
+lab_test!(chains_that_are_not_expected_are_listed_too, || {
+    in_namespace(|| {
+        let mut connection = connect();
+        connection
+            .commit(&mut loading(&build(&Shape::isolation(), "t")))
+            .unwrap();
+        let names = |connection: &mut Connection, expected: &[&str]| -> Vec<String> {
+            let listing = connection.table(&inet("t"), expected, LIMITS).unwrap().unwrap();
+            listing
+                .contents
+                .chains
+                .into_iter()
+                .map(|chain| chain.chain.name)
+                .collect()
+        };
+        // In the order of the question where nothing else is there, in the kernel's where everything is listed.
+        let other_order = ["forward", "output", "input"];
+        assert_eq!(names(&mut connection, &other_order), other_order);
+        let kernels_order = ["output", "input", "forward"];
+        assert_eq!(names(&mut connection, &[]), kernels_order);
+        assert_eq!(
+            names(&mut connection, &["forward", "absent", "input"]),
+            kernels_order
+        );
+        nft_load("add chain inet t more");
+        assert_eq!(
+            names(&mut connection, &other_order),
+            ["output", "input", "forward", "more"]
+        );
     });
 });
 
@@ -165,14 +197,14 @@ lab_test!(a_table_that_is_too_large_is_an_error, || {
                 ..LIMITS
             },
         ] {
-            let error = connection.table(&inet("t"), limits).unwrap_err();
+            let error = connection.table(&inet("t"), CHAINS, limits).unwrap_err();
             assert!(
                 matches!(error, AskError::Listing(ListingError::TooLarge { .. })),
                 "{error:?}"
             );
         }
-        assert!(connection.table(&inet("t"), LIMITS).unwrap().is_some());
-        assert_eq!(connection.table(&inet("absent"), LIMITS).unwrap(), None);
+        assert!(connection.table(&inet("t"), CHAINS, LIMITS).unwrap().is_some());
+        assert_eq!(connection.table(&inet("absent"), CHAINS, LIMITS).unwrap(), None);
     });
 });
 
@@ -197,7 +229,7 @@ lab_test!(a_list_is_of_one_generation_while_others_write, || {
             });
             let (mut seen, mut gave_up) = ([0_usize; 2], 0_usize);
             while !done.load(Ordering::Relaxed) {
-                match connection.table(&inet("t"), LIMITS) {
+                match connection.table(&inet("t"), CHAINS, LIMITS) {
                     Ok(listing) => {
                         let contents = listing.unwrap().contents;
                         let place = shapes
@@ -211,7 +243,7 @@ lab_test!(a_list_is_of_one_generation_while_others_write, || {
             }
             assert!(seen.iter().sum::<usize>() + gave_up > 0);
         });
-        let listing = connection.table(&inet("t"), LIMITS).unwrap().unwrap();
+        let listing = connection.table(&inet("t"), CHAINS, LIMITS).unwrap().unwrap();
         assert_eq!(listing.contents, shapes[0].tables[0].contents);
     });
 });

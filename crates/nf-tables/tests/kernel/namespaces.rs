@@ -17,6 +17,9 @@ pub(crate) const LIMITS: ListingLimits = ListingLimits {
     bytes: 10_000_000,
 };
 
+/// The chains that rulesets of these tests have, in any family.
+pub(crate) const CHAINS: &[&str] = &["output", "input", "forward", "egress"];
+
 /// Runs `body` in a network namespace of its own, with two interfaces.
 pub(crate) fn in_namespace<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {

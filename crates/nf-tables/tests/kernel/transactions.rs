@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::process::Command;
 
-use crate::namespaces::{LIMITS, connect, in_namespace, loading, nft_lists, nft_load, run};
+use crate::namespaces::{CHAINS, LIMITS, connect, in_namespace, loading, nft_lists, nft_load, run};
 use crate::rulesets::{Shape, build};
 use edgewarden_lab::lab_test;
 use nf_tables::socket::{CommitError, Connection, Refusal};
@@ -176,7 +176,10 @@ lab_test!(whole_tables_are_replaced_in_one_transaction, || {
         connection.commit(&mut batch).unwrap();
         assert_eq!(connection.generation().unwrap().id, generation + 1);
         for loaded in &new.tables {
-            let listing = connection.table(&loaded.contents.table, LIMITS).unwrap().unwrap();
+            let listing = connection
+                .table(&loaded.contents.table, CHAINS, LIMITS)
+                .unwrap()
+                .unwrap();
             assert_eq!(listing.contents, loaded.contents);
         }
         assert!(
@@ -194,14 +197,14 @@ lab_test!(one_rule_is_replaced_and_one_removed, || {
             &mut connection,
             &small(vec![counting("a"), counting("b"), counting("c")]),
         );
-        let listing = connection.table(&table(), LIMITS).unwrap().unwrap();
+        let listing = connection.table(&table(), CHAINS, LIMITS).unwrap().unwrap();
         let handles = &listing.rule_handles[0];
         let mut batch = Batch::new();
         batch.replace_rule(&table(), "output", handles[1], &asking("hosts", "B"));
         batch.delete_rule(&table(), "output", handles[2]);
         batch.add_rule(&table(), "output", &counting("d"));
         connection.commit(&mut batch).unwrap();
-        let listing = connection.table(&table(), LIMITS).unwrap().unwrap();
+        let listing = connection.table(&table(), CHAINS, LIMITS).unwrap().unwrap();
         let expected = small(vec![counting("a"), asking("hosts", "B"), counting("d")]);
         assert_eq!(listing.contents, expected);
         assert_eq!(listing.rule_handles[0][0], handles[0]);
@@ -244,7 +247,7 @@ lab_test!(nothing_is_not_sent, || {
         batch.add_elements(&table(), "hosts", []);
         assert!(batch.is_empty());
         connection.commit(&mut batch).unwrap();
-        assert_eq!(connection.table(&table(), LIMITS).unwrap(), None);
+        assert_eq!(connection.table(&table(), CHAINS, LIMITS).unwrap(), None);
         assert_eq!(
             connection.generation().unwrap().id,
             before,
@@ -276,6 +279,16 @@ lab_test!(what_cannot_be_written_is_not_sent, || {
 });
 
 lab_test!(a_hundred_thousand_elements_are_one_transaction, || {
+    if std::fs::read_to_string("/proc/self/uid_map")
+        .unwrap()
+        .split_whitespace()
+        .last()
+        != Some("4294967295")
+    {
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped under CI");
+        println!("SKIPPED: a user namespace may not send as much at once");
+        return;
+    }
     in_namespace(|| {
         let mut connection = connect();
         let count = 100_000_u32;
@@ -376,7 +389,7 @@ lab_test!(counters_and_quotas_begin_where_they_are_told_to, || {
         let sent = socket.send_to(b"blocked", ("203.0.114.1", 9));
         assert_eq!(sent.unwrap_err().raw_os_error(), Some(1), "it is dropped");
         let counted = connection
-            .table(&contents.table, LIMITS)
+            .table(&contents.table, CHAINS, LIMITS)
             .unwrap()
             .unwrap()
             .contents;
