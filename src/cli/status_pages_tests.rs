@@ -137,7 +137,8 @@ fn provisional() -> Status {
 
 fn failed() -> Status {
     let mut state = enforcement(Phase::Failed, None);
-    state.obstacles = vec![Obstacle::NftMissing];
+    let why = "the packet filter cannot be asked: could not open a netlink socket of the packet filter: protocol not supported";
+    state.obstacles = vec![Obstacle::FilterSilent { why: why.to_owned() }];
     state.faults = state.obstacles.iter().map(ToString::to_string).collect();
     status(state)
 }

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use super::connection::{AskError, Connection};
 use crate::chain::CHAIN_NAME;
+use crate::chain::Chain;
 use crate::listing::{Listing, ListingLimits, ListingReader};
 use crate::notice::{Generation, generation_of};
 use crate::object::Object;
@@ -48,6 +49,21 @@ impl Connection {
     /// The kernel does not say it.
     pub fn has_table(&mut self, table: &Table) -> Result<bool, AskError> {
         present(self.ask_about(table, MessageType::GetTable, false, |_| {}, &mut |_| Ok(())))
+    }
+
+    /// A chain without its rules; none where there is no such table, or no such chain in it.
+    ///
+    /// # Errors
+    /// The kernel does not say it, or it cannot be read.
+    pub fn chain(&mut self, table: &Table, name: &str) -> Result<Option<Chain>, AskError> {
+        let mut found = None;
+        let wanted = |out: &mut Encoder| out.text(CHAIN_NAME, name);
+        let mut take = |message: &Message<'_>| {
+            found = Some(Chain::get_all(message.attributes())?);
+            Ok(())
+        };
+        let asked = self.ask_about(table, MessageType::GetChain, false, wanted, &mut take);
+        Ok(present(asked)?.then_some(found).flatten())
     }
 
     /// A table with all but the elements of its named sets; none where there is no such table. `chains` are the names of

@@ -80,6 +80,22 @@ impl ListedElements {
         });
         self.foreign += usize::from(taken.is_none());
     }
+
+    /// Takes the elements of other sets, too.
+    pub fn extend(&mut self, other: Self) {
+        let Self {
+            endpoints,
+            hosts,
+            nets,
+            foreign,
+        } = other;
+        self.endpoints.extend(endpoints);
+        self.hosts.extend(hosts);
+        for (own, others) in self.nets.iter_mut().zip(nets) {
+            own.extend(others);
+        }
+        self.foreign += foreign;
+    }
 }
 
 impl ListedTable {
