@@ -246,7 +246,11 @@ lab_test!(what_is_in_use_is_refused_as_busy, || {
         batch.add_rule(&table(), "output", &counting("b"));
         batch.delete_set(&table(), "hosts");
         let refusals = refused(connection.commit(&mut batch));
-        assert_eq!((refusals[0].errno, refusals[0].step), (16, Some(1)), "{refusals:?}");
+        assert_eq!(
+            (refusals[0].errno, refusals[0].step),
+            (16, Some(1)),
+            "{refusals:?}"
+        );
     });
 });
 
