@@ -71,6 +71,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     measure("bytes to kernel", rounds, |_| Ok(connection.commit(&mut once)?))?;
     drop(once);
     measure("kernel to types", rounds, |_| read(&mut connection).map(drop))?;
+    if let Some(first) = tables.first().filter(|_| hosts > 0) {
+        measure("added hosts of one to types", rounds, |_| {
+            let table = &first.contents.table;
+            let count = |count: &mut usize, _| *count += 1;
+            let listed = connection.elements(table, ADDED, LIMITS.items + rounds as usize, || 0, count)?;
+            let found = listed.map(|(count, _)| count);
+            (found == Some(hosts as usize))
+                .then_some(())
+                .ok_or("not all are listed".into())
+        })?;
+    }
     measure("one more host in each", rounds, |round| {
         let mut one = Batch::new();
         for table in &tables {

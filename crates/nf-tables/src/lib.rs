@@ -2,10 +2,11 @@
 //!
 //! In: typed tables, chains, rules, sets, elements and stateful objects ([`TableContents`], [`Element`]). Out: one
 //! transaction ([`Batch`]) that the kernel obeys whole or not at all, with its own words about what it refuses
-//! ([`socket::CommitError`]); and what it lists of one table, as the same types ([`Listing`]), so that
+//! (`socket::CommitError`); and what it lists of one table, as the same types ([`Listing`]), so that
 //! `listed == loaded` is the proof that a ruleset is in force. Changes of anybody are told ([`Notice`]).
 //!
-//! Everything but [`socket`] is a function of its arguments. What is in the kernel's messages is described once, for
+//! Everything but the module `socket` is a function of its arguments, and the feature of that name (on by default) can be
+//! left out. What is in the kernel's messages is described once, for
 //! writing and for reading. The kernel lists some things otherwise than they were given; each such difference is named as
 //! "normal form" where it is taken back. What cannot be read exactly never equals anything that this crate can make.
 //!
@@ -54,10 +55,6 @@
 //! [`Expression::Unknown`] and [`ObjectState::Unknown`]), maps, flow tables, and any text of rules.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    not(feature = "socket"),
-    expect(dead_code, reason = "only the socket sends transactions and ends lists")
-)]
 #![warn(missing_docs, rustdoc::private_intra_doc_links)]
 
 mod batch;

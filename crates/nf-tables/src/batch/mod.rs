@@ -290,15 +290,18 @@ impl Batch {
         self.encoder.bytes().len()
     }
 
-    /// The number of the step, among [`Batch::steps`], to which a message belongs.
-    pub(crate) fn step_of(&self, message: usize) -> Option<usize> {
+    /// The number of the step, among [`Batch::steps`], to which a message belongs; messages are counted from the one that
+    /// begins the transaction, which belongs to none.
+    #[must_use]
+    pub fn step_of(&self, message: usize) -> Option<usize> {
         self.steps
             .partition_point(|(first, _)| *first <= message)
             .checked_sub(1)
     }
 
-    /// The bytes of a message, counted from the one that begins the transaction.
-    pub(crate) fn message(&self, place: usize) -> Option<&[u8]> {
+    /// The bytes of a message, counted as for [`Batch::step_of`].
+    #[must_use]
+    pub fn message(&self, place: usize) -> Option<&[u8]> {
         let mut rest = self.encoder.bytes();
         for _ in 0..place {
             let length = message::word(rest, 0)? as usize;
@@ -313,15 +316,16 @@ impl Batch {
         self.steps.get(number).map(|(_, step)| step)
     }
 
-    /// The step that cannot be written, and why.
-    pub(crate) fn fault(&self) -> Option<(Option<usize>, EncodeFault)> {
+    /// The number of the first step that cannot be written, and why. Such a transaction must not be sent.
+    #[must_use]
+    pub fn fault(&self) -> Option<(Option<usize>, EncodeFault)> {
         let (message, fault) = self.fault?;
         Some((self.step_of(message), fault))
     }
 
     /// Hands over the bytes of the whole transaction, its messages numbered from `first_sequence` on, and the number of the
-    /// last message that does something.
-    pub(crate) fn with_bytes<T>(&mut self, first_sequence: u32, send: impl FnOnce(&[u8], usize) -> T) -> T {
+    /// last message that does something, which asks for a word about it.
+    pub fn with_bytes<T>(&mut self, first_sequence: u32, send: impl FnOnce(&[u8], usize) -> T) -> T {
         let open = self.encoder.bytes().len();
         self.encoder.end_batch();
         let last = self.messages - 1;

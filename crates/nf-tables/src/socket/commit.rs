@@ -10,10 +10,11 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::connection::{AskError, Connection, receive};
 use super::deadline::Deadline;
+use super::protocol;
 use super::refusal::{Refusal, errno_of};
 use crate::batch::Batch;
 use crate::wire::EncodeFault;
-use crate::wire::message::{self, Message};
+use crate::wire::message::Message;
 
 /// Refusals that are kept; more say nothing new.
 const MAX_REFUSALS: usize = 16;
@@ -159,7 +160,7 @@ impl Answers {
             };
             let place = message.sequence.wrapping_sub(first) as usize;
             // Beyond the message that ends it: of something earlier.
-            if message.kind != message::ERROR || place > last + 1 {
+            if message.kind != protocol::ERROR || place > last + 1 {
                 continue;
             }
             match errno_of(&message) {

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::connection::tests::message;
+use super::super::protocol::{CAPPED, ERROR, EXTENDED};
 use super::*;
-use crate::wire::message::{CAPPED, ERROR, EXTENDED};
 use crate::{Chain, Family, Hook, Item, Policy, Table};
 
 const FIRST: u32 = u32::MAX - 2;

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
 
 use super::deadline::Deadline;
+use super::protocol;
 use super::refusal::{Refusal, errno_of};
 use crate::listing::ListingError;
 use crate::wire::message::{self, Family, Message, MessageType};
@@ -128,7 +129,7 @@ impl Connection {
         let deadline = Deadline::after(self.limit);
         self.read_away(deadline)?;
         self.sequence = self.sequence.wrapping_add(1);
-        let flags = message::REQUEST | if list { message::DUMP } else { 0 };
+        let flags = message::REQUEST | if list { protocol::DUMP } else { 0 };
         let mut encoder = Encoder::default();
         encoder.message(kind, flags, family, attributes);
         message::number_messages(encoder.bytes_mut(), self.sequence, None);
@@ -224,9 +225,9 @@ impl Answer {
             if message.sequence != self.sequence {
                 continue; // of a question that was given up
             }
-            self.interrupted |= message.flags & message::DUMP_INTERRUPTED != 0;
+            self.interrupted |= message.flags & protocol::DUMP_INTERRUPTED != 0;
             match message.kind {
-                message::ERROR | message::DONE => return Ok(Some(self.end(&message))),
+                protocol::ERROR | protocol::DONE => return Ok(Some(self.end(&message))),
                 _ => each(&message)?,
             }
             if !self.list {

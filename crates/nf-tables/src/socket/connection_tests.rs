@@ -1,7 +1,7 @@
 //! Answers that are late, cut, interrupted or refused, without a kernel.
 
+use super::super::protocol::{DONE, DUMP_INTERRUPTED, ERROR};
 use super::*;
-use crate::wire::message::{DONE, DUMP_INTERRUPTED, ERROR};
 
 /// One message with this header and payload.
 pub(in crate::socket) fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {

@@ -12,6 +12,7 @@ mod connection;
 mod deadline;
 mod list;
 mod notifications;
+mod protocol;
 mod refusal;
 
 pub use commit::{CommitError, Unclear};

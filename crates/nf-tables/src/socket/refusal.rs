@@ -3,8 +3,9 @@
 //! In: an error message, and the transaction it answers. Out: which step is refused, the error number, the text of the
 //! kernel's extended acknowledgement and the attribute that it points at, where there are such.
 
+use super::protocol::{CAPPED, EXTENDED};
 use crate::batch::Batch;
-use crate::wire::message::{CAPPED, EXTENDED, HEADER, Message, word};
+use crate::wire::message::{HEADER, Message, word};
 use crate::wire::{attributes_of, decode_text};
 
 /// Attributes of an error message (`enum nlmsgerr_attrs`).

@@ -15,9 +15,6 @@ const FLAGS: usize = 6;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper half of a message's type.
 const SUBSYSTEM: u16 = 10 << 8;
-/// Types that belong to netlink itself.
-pub(crate) const ERROR: u16 = 2;
-pub(crate) const DONE: u16 = 3;
 /// `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END`.
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
@@ -25,15 +22,10 @@ const BATCH_END: u16 = 17;
 /// Flags of a header (`linux/netlink.h`).
 pub(crate) const REQUEST: u16 = 1;
 pub(crate) const ACKNOWLEDGE: u16 = 4;
-pub(crate) const DUMP_INTERRUPTED: u16 = 0x10;
 pub(crate) const REPLACE: u16 = 0x100;
 pub(crate) const EXCLUSIVE: u16 = 0x200;
-pub(crate) const DUMP: u16 = 0x300;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;
-/// Of an answer: only the header of the refused message is in it, and attributes follow.
-pub(crate) const CAPPED: u16 = 0x100;
-pub(crate) const EXTENDED: u16 = 0x200;
 
 numbers! {
     /// A family of packets; each has tables of its own.

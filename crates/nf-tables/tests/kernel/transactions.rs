@@ -238,6 +238,40 @@ lab_test!(elements_come_and_go_alone, || {
     });
 });
 
+lab_test!(what_is_in_use_is_refused_as_busy, || {
+    in_namespace(|| {
+        let mut connection = connect();
+        load(&mut connection, &small(vec![asking("hosts", "a")]));
+        let mut batch = Batch::new();
+        batch.add_rule(&table(), "output", &counting("b"));
+        batch.delete_set(&table(), "hosts");
+        let refusals = refused(connection.commit(&mut batch));
+        assert_eq!(
+            (refusals[0].errno, refusals[0].step),
+            (16, Some(1)),
+            "{refusals:?}"
+        );
+    });
+});
+
+lab_test!(more_refusals_than_the_socket_holds_are_a_refusal, || {
+    in_namespace(|| {
+        let mut connection = connect();
+        load(&mut connection, &small(Vec::new()));
+        let mut batch = Batch::new();
+        for _ in 0..20_000 {
+            batch.delete_chain(&table(), "absent");
+        }
+        let refusals = refused(connection.commit(&mut batch));
+        assert_eq!(refusals[0].step, Some(0));
+        // Whatever is left in the socket is no answer to the next question.
+        assert!(connection.has_table(&table()).unwrap());
+        let mut batch = Batch::new();
+        batch.add_rule(&table(), "output", &counting("b"));
+        connection.commit(&mut batch).unwrap();
+    });
+});
+
 lab_test!(nothing_is_not_sent, || {
     in_namespace(|| {
         let mut connection = connect();
