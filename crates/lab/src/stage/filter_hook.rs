@@ -16,6 +16,10 @@ pub const HANGS: &str = "hangs";
 pub const FAILS: &str = "fails";
 /// Layers (`netdev`, `bridge`) whose chains the kernel refuses.
 pub const REFUSED: &str = "refused";
+/// Each transaction is kept in the file [`TRANSACTION`], in place of the one before.
+pub const RECORDS: &str = "records";
+/// The bytes of the newest transaction.
+pub const TRANSACTION: &str = "transaction";
 /// Shell text that runs before each transaction, with `$folder`.
 pub const BEFORE: &str = "before";
 /// The same right after each transaction.
@@ -115,6 +119,15 @@ ssize_t send(int fd, const void *bytes, size_t length, int flags) {
     uint16_t type = 0;
     if (length > 64) memcpy(&type, (const char *)bytes + 4, 2);
     if (type != 16) return real(fd, bytes, length, flags);
+    if (there("records")) {
+        char path[512];
+        place(path, sizeof path, "transaction");
+        FILE *file = fopen(path, "w");
+        if (file) {
+            fwrite(bytes, 1, length, file);
+            fclose(file);
+        }
+    }
     run("before");
     char *copy = malloc(length);
     memcpy(copy, bytes, length);
@@ -195,6 +208,12 @@ impl FilterHook {
     pub fn end(&self, what: &str) -> Result<(), SiteError> {
         let path = self.folder.join(what);
         std::fs::remove_file(&path).map_err(|source| SiteError::File { path, source })
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A file that the shell text wrote.

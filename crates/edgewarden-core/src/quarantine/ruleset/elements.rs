@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use crate::quarantine::orders::order::{BlockedRemote, Protocol};
 use crate::quarantine::plan::Plan;
 
-/// Longest time a kernel element is given in seconds, ten years; the kernel counts in milliseconds of 64 bits.
-const MAX_TIMEOUT: i64 = 10 * 366 * 86_400;
+/// Longest time a kernel element is given in seconds, three years: nft reads eight digits, though the kernel could count on.
+pub(super) const MAX_TIMEOUT: i64 = 99_999_999;
 
 /// What the sets hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

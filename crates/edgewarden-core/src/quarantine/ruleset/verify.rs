@@ -16,7 +16,7 @@ use nf_tables::{
 };
 
 use super::conditions::{address_of, protocol_of};
-use super::elements::{Content, OwnSet};
+use super::elements::{Content, MAX_TIMEOUT, OwnSet};
 use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE};
 use crate::quarantine::orders::order::Protocol;
 
@@ -411,8 +411,9 @@ fn in_time(expires: Option<Timestamp>, ends: Option<u64>, now: Timestamp) -> boo
     match (expires, ends) {
         (None, None) => true,
         (Some(expires), Some(milliseconds)) => {
-            let left = expires.duration_since(now).saturating_sub(SLACK).as_millis();
-            i128::from(milliseconds) >= left
+            let left = expires.duration_since(now).as_secs().min(MAX_TIMEOUT);
+            let needed = SignedDuration::from_secs(left).saturating_sub(SLACK);
+            i128::from(milliseconds) >= needed.as_millis()
         }
         _ => false,
     }

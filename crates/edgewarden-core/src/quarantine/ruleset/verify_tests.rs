@@ -224,6 +224,14 @@ fn what_ends_by_itself_may_be_there_or_gone_around_its_end() {
 }
 
 #[test]
+fn what_ends_later_than_the_kernel_is_told_is_in_time() {
+    let timed = ruleset(Some("2036-01-01T00:00:00Z"));
+    let most = u64::try_from(MAX_TIMEOUT).unwrap() * 1_000;
+    assert_eq!(check(&timed, &listings(&timed, Some(most))), Ok(()));
+    assert!(check(&timed, &listings(&timed, Some(most / 2))).is_err());
+}
+
+#[test]
 fn tables_are_told_from_those_that_were_loaded_before() {
     let before = ruleset(None);
     let listed = listings(&before, None);
