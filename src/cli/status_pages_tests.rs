@@ -96,7 +96,7 @@ fn restricted() -> Status {
     status.enforcement.wanted = Posture::Restrict;
     let order = &mut status.enforcement.orders[0];
     order.posture = Posture::Restrict;
-    order.block.remotes = vec!["203.0.113.7/32".parse::<ipnet::IpNet>().unwrap().into()];
+    order.block.remotes = vec!["203.0.113.7/32".parse::<ipnet::IpNet>().unwrap().into()].into();
     status
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::uninstall::say;
 use crate::error_text;
-use crate::host::files;
+use crate::host::files::journal_lists;
 use crate::host::processes::frozen::{self, Marks};
 use crate::host::processes::process_table::SignalError;
 use crate::process::{Process, ProcessId};
@@ -63,7 +63,7 @@ fn named(state: &Path) -> (Vec<ProcessId>, bool) {
     let (mut named, mut is_certain) = (Vec::new(), true);
     for name in JOURNALS {
         let path = state.join(name);
-        let stopped = match files::read(&path) {
+        let stopped = match journal_lists::read_whole(&path) {
             Ok(None) => continue,
             Ok(Some(bytes)) => match journal::decode(&bytes) {
                 Ok(journal) => journal.stopped.into_owned(),

@@ -15,6 +15,7 @@ use crate::host::boot::unit;
 use crate::host::files;
 use crate::host::files::append_file;
 use crate::host::files::journal_file::TIME_NAME;
+use crate::host::files::journal_lists;
 use crate::host::files::shelter;
 use crate::host::files::state_directory::{self, LOCK};
 use crate::host::guard;
@@ -24,7 +25,7 @@ use crate::quarantine::history;
 
 /// A journal that could not be read: evidence, as the history is.
 const DAMAGED: &str = "journal.damaged";
-/// What the agent keeps in the state directory and nobody needs afterwards; the lock last, because it is held.
+/// What the agent keeps in the state directory and nobody needs afterwards: the journal first, the lock last, because it is held.
 const FILES: [&str; 6] = [
     "journal",
     TIME_NAME,
@@ -179,7 +180,15 @@ fn remove_state(state: &Path, purge: bool) -> Vec<String> {
     let evidence = (0..=history::KEPT).map(|age| append_file::aged(&history, age));
     let evidence: Vec<PathBuf> = evidence.chain([state.join(DAMAGED)]).collect();
     let purged = evidence.iter().filter(|_| purge).cloned();
-    let paths = FILES.iter().map(|name| state.join(name)).chain(purged);
+    let files = |names: &[&str]| names.iter().map(|name| state.join(name)).collect::<Vec<_>>();
+    // The journal before the lists that it names, so that no half of it is left.
+    let (journal, others) = FILES.split_at(1);
+    let lists = journal_lists::found(state);
+    let paths = files(journal)
+        .into_iter()
+        .chain(lists)
+        .chain(files(others))
+        .chain(purged);
     let mut failures: Vec<String> = paths
         .flat_map(|path| [files::remove(&files::temporary(&path)), files::remove(&path)])
         .filter_map(|removed| Some(crate::error_text(&removed.err()?)))

@@ -1,4 +1,5 @@
-//! Where the journal is kept: [`JournalStore`], one file in the state directory, written on a thread of its own.
+//! Where the journal is kept: [`JournalStore`], one file in the state directory, written on a thread of its own, with a file for each
+//! long list of blocked remotes beside it ([`journal_lists`](super::journal_lists)).
 //!
 //! A disk that does not answer in time holds no order up: what was late is written all the same, and whoever asked is told
 //! now, and later what became of it.
@@ -10,13 +11,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
+use super::journal_lists::{self, KeptLists};
 use super::shelter::Shelter;
-use super::{FileError, read, replace, set_aside};
+use super::{FileError, read, replace};
 use crate::error_text;
 use crate::host::worker::{Worker, WorkerError};
 use crate::quarantine::orders::trusted_time::TimeBeside;
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
-use crate::quarantine::proof::journal::{self, Journal};
+use crate::quarantine::proof::journal::{Journal, Written};
 
 /// Name of the file in the state directory.
 const NAME: &str = "journal";
@@ -35,6 +37,8 @@ pub struct JournalFile {
     shelter: Shelter,
     /// Whether what was read is there only.
     is_sheltered: bool,
+    /// The long lists that we wrote.
+    lists: KeptLists,
     /// The answer of the write that was late.
     late: Option<oneshot::Receiver<Result<(), FileError>>>,
 }
@@ -47,6 +51,7 @@ impl JournalFile {
             disk,
             shelter,
             is_sheltered: false,
+            lists: KeptLists::default(),
             late: None,
         }
     }
@@ -77,11 +82,14 @@ impl JournalFile {
         &self,
         journal: Arc<Journal<'static>>,
     ) -> impl FnOnce(&mut ()) -> Result<(), FileError> + Send + use<> {
-        let (path, shelter) = (self.path.clone(), self.shelter.clone());
+        let (path, shelter, lists) = (self.path.clone(), self.shelter.clone(), self.lists.clone());
         let number = shelter.begin(&journal);
         move |()| {
-            replace(&path, &journal::encode(&journal))?;
+            let Written { file, lists: named } = Written::of(&journal);
+            lists.keep(&path, &named)?;
+            replace(&path, &file)?;
             shelter.done(number);
+            lists.sweep(&path, &named);
             Ok(())
         }
     }
@@ -104,7 +112,7 @@ impl JournalStore for JournalFile {
             .ok()
             .flatten()
         else {
-            return self.ask(READ_LIMIT, read).await;
+            return self.ask(READ_LIMIT, journal_lists::read_whole).await;
         };
         self.is_sheltered = true;
         Ok(Some(kept))
@@ -153,7 +161,7 @@ impl JournalStore for JournalFile {
     }
 
     async fn set_aside(&mut self) -> Result<PathBuf, String> {
-        self.ask(WRITE_LIMIT, set_aside).await
+        self.ask(WRITE_LIMIT, journal_lists::set_aside_whole).await
     }
 
     async fn read_time(&mut self) -> Option<TimeBeside> {

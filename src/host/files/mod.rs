@@ -12,6 +12,7 @@ pub(crate) mod append_file;
 pub(crate) mod drop_directory;
 pub(crate) mod foreign;
 pub(crate) mod journal_file;
+pub(crate) mod journal_lists;
 pub(crate) mod lock_holder;
 pub(crate) mod shelter;
 pub(crate) mod state_directory;

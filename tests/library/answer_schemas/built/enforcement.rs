@@ -55,7 +55,8 @@ fn block() -> Block {
                 remote: "2001:db8::7/128".parse().unwrap(),
                 expires: Some(time()),
             },
-        ],
+        ]
+        .into(),
         ports: vec![BlockedPort {
             protocol: Protocol::Udp,
             port: 19,

@@ -53,6 +53,11 @@ impl OrderBook {
         std::mem::take(&mut self.orders)
     }
 
+    /// To be given other lists that say the same.
+    pub(in crate::quarantine) fn orders_mut(&mut self) -> &mut [Order] {
+        &mut self.orders
+    }
+
     /// The live orders.
     pub fn orders(&self) -> &[Order] {
         &self.orders

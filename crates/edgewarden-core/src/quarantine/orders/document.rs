@@ -251,7 +251,7 @@ fn read_block(value: &Value, authority: Authority, scalars: Scalars, outer: &mut
         } else {
             MAX_BLOCKS
         };
-        block.remotes = fields.list("remotes", most, |item, path, faults| {
+        let mut remotes = fields.list("remotes", most, |item, path, faults| {
             read_remote(item, path, scalars, faults)
         });
         block.ports = fields.list("ports", MAX_BLOCKS, |item, path, faults| {
@@ -271,8 +271,9 @@ fn read_block(value: &Value, authority: Authority, scalars: Scalars, outer: &mut
                 port: port?,
             })
         });
-        block.remotes.sort_unstable();
-        block.remotes.dedup();
+        remotes.sort();
+        remotes.dedup();
+        block.remotes = remotes.into();
         block.ports.sort_unstable();
         block.ports.dedup();
     }

@@ -6,5 +6,6 @@ mod deployed;
 pub mod document;
 pub mod leftover;
 pub mod order;
+pub mod remotes;
 pub mod solitude;
 pub mod trusted_time;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::document::MAX_BLOCKS;
+use super::remotes::RemoteList;
 
 /// Who may ask for a quarantine. Each holds at most one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -179,14 +180,18 @@ pub struct Limit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Remotes cut in both directions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remotes: Vec<BlockedRemote>,
+    #[serde(default, skip_serializing_if = "is_empty_list")]
+    pub remotes: RemoteList,
     /// Destination ports cut in both directions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<BlockedPort>,
     /// Remotes that this copy leaves out because it is only for show.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: usize,
+}
+
+fn is_empty_list(remotes: &RemoteList) -> bool {
+    remotes.is_empty()
 }
 
 #[expect(
@@ -393,7 +398,7 @@ mod tests {
             direction: Direction::In,
         });
         let block: IpNet = "203.0.113.0/24".parse().unwrap();
-        order.block.remotes.push(block.into());
+        order.block.remotes = vec![block.into()].into();
         order.block.omitted = 4;
         order.limit = Some(Limit::default());
         assert_eq!(order.carries(), "1 allowance, 5 blocked remotes, 1 limit");

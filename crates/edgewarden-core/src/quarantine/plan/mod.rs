@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::lifelines::lifeline::{DATA_ENDPOINT_PORTS, DNS_PORT, Endpoint, Lifelines};
-use super::orders::order::{Allowance, Block, BlockedRemote, Limit, Order, Posture, ProcessRule, Protocol};
+use super::orders::order::{Allowance, Block, Limit, Order, Posture, ProcessRule, Protocol};
 use disjoint::disjoint;
 
 /// Names a plan's content. Addresses of lifelines are left out: a refreshed address does not need a new confirmation.
@@ -142,7 +142,7 @@ fn blocks(orders: &[Order], now: Timestamp) -> Block {
     let live = remotes.filter(|blocked| blocked.expires.is_none_or(|expires| expires > now));
     let ports: BTreeSet<_> = blocks().flat_map(|block| block.ports.iter().copied()).collect();
     Block {
-        remotes: disjoint(live.collect()),
+        remotes: disjoint(live.collect()).into(),
         ports: ports.into_iter().collect(),
         omitted: 0,
     }
@@ -204,17 +204,9 @@ fn id_of(plan: &Plan, orders: &[Order]) -> PlanId {
     let text = serde_json::to_string(&content).unwrap_or_default();
     let mut sum = crc32fast::Hasher::new();
     sum.update(text.as_bytes());
-    // Not as text and not one by one: there may be a hundred thousand.
-    let mut bytes = Vec::new();
-    for BlockedRemote { remote, expires } in orders.iter().flat_map(|order| &order.block.remotes) {
-        match remote.addr() {
-            IpAddr::V4(v4) => bytes.extend(v4.octets()),
-            IpAddr::V6(v6) => bytes.extend(v6.octets()),
-        }
-        bytes.push(remote.prefix_len());
-        bytes.extend(expires.map_or(0, Timestamp::as_second).to_le_bytes());
+    for order in orders {
+        sum.combine(order.block.remotes.sum());
     }
-    sum.update(&bytes);
     PlanId(format!("{:08x}", sum.finalize()))
 }
 
@@ -253,7 +245,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quarantine::orders::order::{Authority, Direction};
+    use crate::quarantine::orders::order::{Authority, BlockedRemote, Direction};
 
     fn order(authority: Authority, posture: Posture) -> Order {
         let issued = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -297,6 +289,21 @@ mod tests {
     }
 
     #[test]
+    fn the_id_is_the_one_that_journals_of_earlier_agents_remember() {
+        let mut first = order(Authority::Operator, Posture::Restrict);
+        let until = BlockedRemote {
+            remote: "2001:db8::/64".parse().unwrap(),
+            expires: Some(at("2026-01-02T00:00:00Z")),
+        };
+        let block: ipnet::IpNet = "203.0.113.0/24".parse().unwrap();
+        first.block.remotes = vec![block.into(), until].into();
+        let mut second = order(Authority::Shadow, Posture::Restrict);
+        let host: ipnet::IpNet = "198.51.100.7/32".parse().unwrap();
+        second.block.remotes = vec![host.into()].into();
+        assert_eq!(plan(&[first, second]).id().to_string(), "32dbe89f");
+    }
+
+    #[test]
     fn an_allowance_counts_only_when_every_isolating_order_grants_it() {
         let mut first = order(Authority::Shadow, Posture::Isolate);
         first.allow = vec![allowance("192.0.2.1/32"), allowance("192.0.2.2/32")];
@@ -310,12 +317,13 @@ mod tests {
     #[test]
     fn restrictions_add_up_and_end_by_themselves() {
         let mut first = order(Authority::Shadow, Posture::Restrict);
-        first.block.remotes = vec!["203.0.113.0/25".parse::<ipnet::IpNet>().unwrap().into()];
+        first.block.remotes = vec!["203.0.113.0/25".parse::<ipnet::IpNet>().unwrap().into()].into();
         let mut second = order(Authority::Detector, Posture::Restrict);
         second.block.remotes = vec![BlockedRemote {
             remote: "2001:db8::7/128".parse().unwrap(),
             expires: Some(at("2026-01-01T01:00:00Z")),
-        }];
+        }]
+        .into();
         let orders = [first, second];
         let during = plan(&orders);
         let blocks = |plan: &Plan, address: &str| plan.blocks_remote(address.parse().unwrap());

@@ -97,13 +97,13 @@ mod tests {
         assert!(!found[0].blocks);
 
         other.posture = Posture::Restrict;
-        other.block.remotes = vec!["198.51.100.7/32".parse::<ipnet::IpNet>().unwrap().into()];
+        other.block.remotes = vec!["198.51.100.7/32".parse::<ipnet::IpNet>().unwrap().into()].into();
         let orders = [other.clone(), own.clone()];
         assert!(matches!(
             overruled(&own, &orders)[..],
             [Overruled { blocks: true, .. }]
         ));
-        other.block.remotes.clear();
+        other.block.remotes = Vec::new().into();
         other.block.ports = vec![BlockedPort {
             protocol: Protocol::Tcp,
             port: 22,

@@ -201,7 +201,7 @@ mod tests {
         let plan = plan(
             |order| {
                 order.allow = vec![allow(22, Direction::In), allow(4444, Direction::Out)];
-                order.block.remotes = vec![net("203.0.113.9/32")];
+                order.block.remotes = vec![net("203.0.113.9/32")].into();
             },
             Scope::Pinned,
         );
@@ -230,7 +230,7 @@ mod tests {
             |order| {
                 order.posture = Posture::Restrict;
                 order.block = Block {
-                    remotes: vec![net("203.0.113.1/32")],
+                    remotes: vec![net("203.0.113.1/32")].into(),
                     ports: vec![port(23), port(8884)],
                     ..Block::default()
                 };
@@ -279,7 +279,7 @@ mod tests {
             }),
             alone(Authority::Operator, &|order| {
                 order.posture = Posture::Restrict;
-                order.block.remotes = vec![net("203.0.113.9/32")];
+                order.block.remotes = vec![net("203.0.113.9/32")].into();
             }),
             alone(Authority::Deployment, &|order| {
                 order.allow = vec![ssh("203.0.113.1/32")];

@@ -1,23 +1,36 @@
 //! The bytes of the journal: what must survive `kill -9`, a power cut and a reboot.
 //!
-//! In and out: [`Journal`] and one file's content, a header line with a checksum and then JSON.
+//! In and out: [`Journal`] and one file's content, a header line with a checksum and then JSON; where an order has many blocked
+//! remotes, also a file for each such list ([`Written`]).
 //! Invariant: a journal is either read whole or called damaged; nothing is guessed from half of it, except whether an
 //! order may have been live, because then the device must not come up open.
+//!
+//! A long list lies beside the journal under a name that is the digest of its content, and the journal names it. It is on disk
+//! before the journal that names it and goes after one that does not, so a power cut leaves the old state or the new one, at
+//! most with a list too many: the journal itself stays the one thing that changes, by one rename. A log with checkpoints
+//! would write as little, and would have states between the two: a torn record to be told from a damaged one, a checkpoint
+//! that is there with the log it has taken in, a log that has grown while the checkpoint fails. An agent that does not know lists
+//! takes a journal that names some for a damaged one in which an order was live, and isolates; a journal without long lists
+//! is written as such an agent writes it.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::journal_lists;
 use super::standing::Standing;
 use super::state::QuotaUse;
 use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::order::{Order, Posture};
+use crate::quarantine::orders::remotes::RemoteList;
 use crate::quarantine::orders::trusted_time::KeptTime;
 use crate::quarantine::plan::processes::StoppedProcess;
 
 const MAGIC: &str = "edgewarden-journal 1 ";
+/// The same with long lists elsewhere: agents that do not know them must not take it for a journal with short ones.
+const MAGIC_APART: &str = "edgewarden-journal 2 ";
 /// How the content begins while no order is live.
 const NO_ORDERS: &[u8] = b"{\"book\":{\"orders\":[]}";
 
@@ -147,14 +160,101 @@ pub struct JournalDamage {
     pub says_live: bool,
 }
 
-/// The file's content.
+/// A journal as it lies on disk: the file, and the long lists beside it. Their contents on lines of their own after the file's are a
+/// journal in one piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The journal's own file.
+    pub file: Vec<u8>,
+    /// Those that it names, each once.
+    pub lists: Vec<RemoteList>,
+}
+
+impl Written {
+    /// The file's content, and the lists that belong beside it.
+    pub fn of(journal: &Journal<'_>) -> Self {
+        let (short, lists) = journal_lists::take_out(journal);
+        if lists.is_empty() {
+            return Self {
+                file: encode(journal),
+                lists,
+            };
+        }
+        let body = serde_json::to_string(&Apart {
+            journal: short,
+            lists: lists.iter().map(|list| list.digest().to_owned()).collect(),
+        });
+        let mut once: Vec<RemoteList> = Vec::new();
+        for list in lists {
+            if !once.iter().any(|known| known.digest() == list.digest()) {
+                once.push(list);
+            }
+        }
+        Self {
+            file: with_header(MAGIC_APART, &body.unwrap_or_default()),
+            lists: once,
+        }
+    }
+
+    /// The digests of the lists that a file names; none for a file that cannot be read.
+    pub fn named(file: &[u8]) -> Vec<String> {
+        let text = file
+            .split_inclusive(|byte| *byte == b'\n')
+            .take(2)
+            .collect::<Vec<_>>()
+            .concat();
+        let checked = std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| body_of(text, MAGIC_APART).ok());
+        let lists = checked.and_then(|body| serde_json::from_str::<Lists>(body).ok());
+        let mut named = lists.map(|named| named.lists).unwrap_or_default();
+        // They become names of files.
+        named.retain(|digest| digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        named.sort_unstable();
+        named.dedup();
+        named
+    }
+}
+
+/// A journal whose long lists are elsewhere.
+#[derive(Serialize)]
+struct Apart<'a> {
+    #[serde(flatten)]
+    journal: Journal<'a>,
+    lists: Vec<String>,
+}
+
+/// Where they are: digests, one for each order that leaves its remotes out, the live orders first.
+#[derive(Deserialize)]
+struct Lists {
+    lists: Vec<String>,
+}
+
+/// The journal in one piece.
 pub fn encode(journal: &Journal<'_>) -> Vec<u8> {
     // Plain data with string keys always serialises; an empty body would be called damaged at the next start.
     let body = serde_json::to_string(journal).unwrap_or_default();
-    format!("{MAGIC}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes())).into_bytes()
+    with_header(MAGIC, &body)
 }
 
-/// Reads the file's content.
+fn with_header(magic: &str, body: &str) -> Vec<u8> {
+    format!("{magic}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes())).into_bytes()
+}
+
+/// The text below the header, if it is as it was written.
+fn body_of<'a>(text: &'a str, magic: &str) -> Result<&'a str, &'static str> {
+    let (header, body) = text.split_once('\n').ok_or("it has no body")?;
+    let checksum = header
+        .strip_prefix(magic)
+        .ok_or("it does not begin with the journal's header")?;
+    let body = body.strip_suffix('\n').unwrap_or(body);
+    if format!("{:08x}", crc32fast::hash(body.as_bytes())) != checksum {
+        return Err("its checksum does not fit its content");
+    }
+    Ok(body)
+}
+
+/// Reads the file's content, and the lists after it.
 ///
 /// # Errors
 /// [`JournalDamage`] when the header, the checksum or the JSON is not as written.
@@ -163,19 +263,28 @@ pub fn decode(bytes: &[u8]) -> Result<Journal<'static>, JournalDamage> {
         what,
         says_live: says_live(bytes),
     };
+    if bytes.starts_with(MAGIC_APART.as_bytes()) {
+        return decode_apart(bytes).map_err(damage);
+    }
     let text = std::str::from_utf8(bytes)
         .map_err(|e| damage(format!("no UTF-8 after {} bytes", e.valid_up_to())))?;
-    let (header, body) = text
-        .split_once('\n')
-        .ok_or_else(|| damage("it has no body".into()))?;
-    let checksum = header
-        .strip_prefix(MAGIC)
-        .ok_or_else(|| damage("it does not begin with the journal's header".into()))?;
-    let body = body.strip_suffix('\n').unwrap_or(body);
-    if format!("{:08x}", crc32fast::hash(body.as_bytes())) != checksum {
-        return Err(damage("its checksum does not fit its content".into()));
-    }
-    serde_json::from_str(body).map_err(|e| damage(format!("its content is not a journal ({e})")))
+    let body = body_of(text, MAGIC).map_err(|what| damage(what.to_owned()))?;
+    serde_json::from_str(body).map_err(|e| damage(no_journal(&e)))
+}
+
+fn decode_apart(bytes: &[u8]) -> Result<Journal<'static>, String> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let file: Vec<&[u8]> = lines.by_ref().take(2).collect();
+    let text = file.join(&b'\n');
+    let text = std::str::from_utf8(&text).map_err(|e| format!("no UTF-8 after {} bytes", e.valid_up_to()))?;
+    let body = body_of(text, MAGIC_APART)?;
+    let short: Journal<'static> = serde_json::from_str(body).map_err(|e| no_journal(&e))?;
+    let Lists { lists } = serde_json::from_str(body).map_err(|e| no_journal(&e))?;
+    journal_lists::put_back(short, &lists, lines)
+}
+
+fn no_journal(why: &serde_json::Error) -> String {
+    format!("its content is not a journal ({why})")
 }
 
 /// The stopped processes that can be read in a damaged journal, wherever the damage is. They are a hint: whoever is not
@@ -200,131 +309,5 @@ fn says_live(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::process::ProcessId;
-    use crate::quarantine::orders::document::Wish;
-    use crate::quarantine::orders::order::{Authority, Order, ProcessAction};
-
-    fn live() -> Journal<'static> {
-        let mut journal = Journal::default();
-        let order = Order::isolate(
-            Authority::Shadow,
-            "s",
-            None,
-            "2026-01-01T00:00:00Z".parse().unwrap(),
-        );
-        journal
-            .book
-            .to_mut()
-            .set(Authority::Shadow, Wish::Order(Box::new(order)));
-        journal
-    }
-
-    #[test]
-    fn what_was_written_is_read() {
-        assert_eq!(decode(&encode(&live())), Ok(live()));
-        assert_eq!(decode(&encode(&Journal::default())), Ok(Journal::default()));
-    }
-
-    #[test]
-    fn a_journal_of_an_older_agent_is_read_and_written_alike() {
-        let body = r#"{"book":{"orders":[]},"confirmed":null,"trial":{"plan":"0a1b2c3d","channelWorked":true},"rolledBack":null,"overridden":null,"clock":{"time":"2026-01-01T00:00:00Z","uptime":5,"boot":"b"},"quotas":[],"stopped":[],"addresses":[]}"#;
-        let bytes = format!("{MAGIC}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes()));
-        let journal = decode(bytes.as_bytes()).unwrap();
-        assert!(matches!(
-            *journal.standing,
-            Standing::Trying {
-                channel_worked: true,
-                ..
-            }
-        ));
-        assert_eq!(String::from_utf8(encode(&journal)).unwrap(), bytes);
-    }
-
-    #[test]
-    fn the_shadows_version_is_kept_and_a_key_of_a_later_agent_is_passed_over() {
-        let mut journal = live();
-        journal.shadow = Cow::Owned(Some(ShadowVersion {
-            thing: "gw".into(),
-            name: Some("edge".into()),
-            version: u64::MAX,
-        }));
-        let bytes = encode(&journal);
-        assert_eq!(decode(&bytes), Ok(journal));
-        // As an agent that does not know the key reads it.
-        let text = String::from_utf8(bytes).unwrap();
-        let body = text.split_once('\n').unwrap().1.trim_end();
-        let body = body.replace("\"shadow\":{", "\"later\":{");
-        assert!(body.contains("\"later\":{"), "control: {body}");
-        let renamed = format!("{MAGIC}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes()));
-        assert_eq!(decode(renamed.as_bytes()), Ok(live()));
-    }
-
-    #[test]
-    fn every_truncation_and_every_flipped_byte_is_noticed() {
-        let bytes = encode(&live());
-        for length in 0..bytes.len() - 1 {
-            assert!(decode(&bytes[..length]).is_err(), "truncated to {length}");
-        }
-        for index in 0..bytes.len() - 1 {
-            let mut flipped = bytes.clone();
-            flipped[index] ^= 0x20;
-            assert!(decode(&flipped).is_err(), "byte {index}");
-        }
-    }
-
-    #[test]
-    fn the_stopped_are_read_wherever_the_damage_is() {
-        let stopped = |pid| StoppedProcess {
-            identity: ProcessId { pid, start_ticks: 7 },
-            name: "{\"pid\":9".into(),
-            exe: Some("/opt/{\"pid\":9,\"startTicks\":7}".into()),
-            action: ProcessAction::Freeze,
-            at: Timestamp::UNIX_EPOCH,
-        };
-        let mut journal = live();
-        journal.stopped = Cow::Owned(vec![stopped(10), stopped(11)]);
-        let whole = encode(&journal);
-        let pids = |bytes: &[u8]| {
-            let found = stopped_in(bytes).into_iter();
-            found.map(|known| known.identity.pid).collect::<Vec<_>>()
-        };
-        assert_eq!(stopped_in(&whole), *journal.stopped);
-        for index in 0..whole.len() {
-            let mut bytes = whole.clone();
-            bytes[index] = 0xff;
-            let found = pids(&bytes);
-            assert!(
-                found.contains(&10) || found.contains(&11),
-                "byte {index}: {found:?}"
-            );
-            assert!(!found.contains(&9), "byte {index}: {found:?}");
-        }
-        let second = whole.windows(STOPPED.len()).rposition(|window| window == STOPPED);
-        assert_eq!(pids(&whole[..second.unwrap()]), [10], "cut off");
-        assert_eq!(pids(&whole[second.unwrap()..]), [11], "the beginning lost");
-        assert!(pids(&[0; 300]).is_empty());
-    }
-
-    #[test]
-    fn damage_says_whether_an_order_was_live() {
-        let mut bytes = encode(&live());
-        bytes[25] ^= 1;
-        assert!(decode(&bytes).unwrap_err().says_live);
-        let mut bytes = encode(&Journal::default());
-        bytes[25] ^= 1;
-        assert!(!decode(&bytes).unwrap_err().says_live);
-        for lost in [
-            &b""[..],
-            &[0; 300],
-            b"edgewarden-journal 1 0badcafe\n{\"book\":{\"or",
-        ] {
-            assert!(decode(lost).unwrap_err().says_live, "it may have lost an order");
-        }
-        let live = encode(&live());
-        for length in 0..live.len() - 1 {
-            assert!(decode(&live[..length]).unwrap_err().says_live, "cut to {length}");
-        }
-    }
-}
+#[path = "journal_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 //! ([`state`]), what the cloud is told ([`reported`]) and what a restart must know ([`journal`]).
 
 pub mod journal;
+mod journal_lists;
 pub mod obstacle;
 pub mod reported;
 pub mod standing;

@@ -294,7 +294,10 @@ fn one_more_remote_is_one_element_in_every_table() {
 #[test]
 fn what_ends_by_itself_has_its_time_in_the_kernel() {
     let mut order = restriction(&["203.0.113.1/32"]);
-    order.block.remotes[0].expires = Some("2026-01-01T01:00:00Z".parse().unwrap());
+    let mut ending = order.block.remotes[0];
+    ending.expires = Some("2026-01-01T01:00:00Z".parse().unwrap());
+    let others = order.block.remotes.iter().skip(1).copied();
+    order.block.remotes = std::iter::once(ending).chain(others).collect();
     let ruleset = rendered(order);
     assert!(text_of(&ruleset).contains("elements = { 203.0.113.1 timeout 3601s }"));
     let after = "2026-01-01T01:00:00Z".parse().unwrap();

@@ -18,7 +18,7 @@ fn ruleset(expires: Option<&str>) -> Ruleset {
     let order = Order {
         posture: Posture::Restrict,
         block: Block {
-            remotes: vec![blocked("203.0.113.0/24"), blocked("198.51.100.7/32")],
+            remotes: vec![blocked("203.0.113.0/24"), blocked("198.51.100.7/32")].into(),
             ports: Vec::new(),
             omitted: 0,
         },
