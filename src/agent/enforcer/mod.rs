@@ -40,6 +40,7 @@ use tokio::time::Instant;
 use crate::moment::Now;
 use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::orders::trusted_time::TrustedClock;
+use crate::quarantine::plan::FoldedRemotes;
 use crate::quarantine::plan::processes::ProtectedProcesses;
 use crate::quarantine::ports::{Clock, HistoryStore, Machine};
 use crate::quarantine::proof::journal::HeldPosture;
@@ -62,6 +63,8 @@ pub use preview::UnwrittenPreview;
 pub struct Enforcer<M: Machine = HostMachine> {
     settings: EnforcerSettings,
     orders: OrderDesk,
+    /// What they block, as it was folded last.
+    folded: FoldedRemotes,
     addresses: AddressBook,
     channel: ControlChannel,
     denied: Option<String>,

@@ -11,7 +11,7 @@ use crate::config::Mode;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::{Authority, Order, Posture};
-use crate::quarantine::plan::{Plan, Scope, fold};
+use crate::quarantine::plan::{FoldedRemotes, Plan, Scope, fold, fold_again};
 use crate::quarantine::ports::{Clock, HistoryStore, Machine, SparedSockets};
 use crate::quarantine::proof::journal::{HeldPosture, Journal};
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -76,7 +76,9 @@ impl<M: Machine> Enforcer<M> {
 
     /// What the orders want, which confirm-or-roll-back hears of and draws the lines for.
     pub(super) fn wanted(&mut self, now: Now) -> Plan {
-        let mut plan = self.plan_of(self.orders.orders(), now);
+        let mut folded = std::mem::take(&mut self.folded);
+        let mut plan = self.plan_like(&mut folded, self.orders.orders(), now);
+        self.folded = folded;
         let cuts = self.would_cut(&plan);
         if !cuts && self.standing.vouches() {
             self.channel.note_opened(now);
@@ -102,9 +104,13 @@ impl<M: Machine> Enforcer<M> {
 
     /// What these orders want, drawn as it stands.
     pub(super) fn plan_of(&self, orders: &[Order], now: Now) -> Plan {
+        self.plan_like(&mut FoldedRemotes::default(), orders, now)
+    }
+
+    fn plan_like(&self, last: &mut FoldedRemotes, orders: &[Order], now: Now) -> Plan {
         let settings = &self.settings.isolation.settings;
         let endpoints = self.addresses.endpoints();
-        let mut plan = fold(orders, settings, endpoints, Scope::Pinned, now.wall);
+        let mut plan = fold_again(last, orders, settings, endpoints, Scope::Pinned, now.wall);
         plan.scope = self.standing.scope(&plan.id(), self.unresolved());
         plan
     }

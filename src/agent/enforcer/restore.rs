@@ -14,6 +14,7 @@ use crate::quarantine::history::Event;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::orders::trusted_time::TrustedClock;
+use crate::quarantine::plan::FoldedRemotes;
 use crate::quarantine::ports::{Clock, HistoryStore, Machine, Parts};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::state::State;
@@ -72,6 +73,7 @@ impl<M: Machine> Enforcer<M> {
         let mut enforcer = Self {
             settings,
             orders: OrderDesk::restore(&remembered),
+            folded: FoldedRemotes::default(),
             addresses: remembered.addresses.clone().into_owned(),
             channel: ControlChannel::default(),
             denied: None,

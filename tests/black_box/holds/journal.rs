@@ -88,7 +88,7 @@ fn replaced() -> Vec<Harm> {
 }
 
 /// Starts an agent whose kernel has forgotten everything, and waits until it has closed the device by itself.
-fn isolates_by_itself(stage: &mut Stage, name: &str) {
+pub(super) fn isolates_by_itself(stage: &mut Stage, name: &str) {
     stage.nft(&["flush", "ruleset"]).unwrap();
     assert_eq!(picture(stage), None, "control: as after a reboot");
     let started = Instant::now();

@@ -7,6 +7,7 @@
 mod forged;
 mod journal;
 mod kills;
+mod lists;
 mod picture;
 mod tables;
 mod tampering;
@@ -33,6 +34,11 @@ lab_test!(kills_while_an_order_expires, || {
 lab_test!(a_harmed_journal_of_an_isolated_device_isolates, || {
     journal::harmed(30);
 });
+
+lab_test!(
+    very_many_remotes_outlive_kills_and_are_never_lost_silently,
+    lists::outlive_kills
+);
 
 lab_test!(
     a_harmed_journal_of_a_free_device_leaves_it_free,

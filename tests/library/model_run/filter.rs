@@ -91,7 +91,7 @@ impl HeldTable {
                 Element::new(key.unwrap()),
             );
         }
-        for (host, expires) in &live.hosts {
+        for (host, expires) in live.hosts.iter() {
             let left = expires.map(|end| u64::try_from(end.duration_since(now).as_millis()).unwrap() + 1_000);
             let element = Element {
                 expiration: left,

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -25,7 +26,14 @@ struct Shared {
     remotes: Vec<BlockedRemote>,
     sum: OnceLock<crc32fast::Hasher>,
     digest: OnceLock<String>,
+    apart: OnceLock<HostsAndNets>,
 }
+
+/// Single hosts and wider blocks, each with the time it ends.
+type HostsAndNets = (
+    Arc<Vec<(IpAddr, Option<Timestamp>)>>,
+    Arc<Vec<(IpNet, Option<Timestamp>)>>,
+);
 
 impl RemoteList {
     /// As bytes, summed up: address, prefix length and end of each, one after the other.
@@ -44,6 +52,23 @@ impl RemoteList {
             let mut sum = crc32fast::Hasher::new();
             sum.update(&bytes);
             sum
+        })
+    }
+
+    /// Single hosts and wider blocks apart, in the same order.
+    pub(crate) fn hosts_and_nets(&self) -> &HostsAndNets {
+        self.0.apart.get_or_init(|| {
+            let (mut hosts, mut nets) = (Vec::new(), Vec::new());
+            for BlockedRemote { remote, expires } in self {
+                if remote.prefix_len() == remote.max_prefix_len() {
+                    hosts.push((remote.addr(), *expires));
+                } else {
+                    nets.push((*remote, *expires));
+                }
+            }
+            // What grew has room for as many again.
+            hosts.shrink_to_fit();
+            (Arc::new(hosts), Arc::new(nets))
         })
     }
 
@@ -100,6 +125,9 @@ impl fmt::Debug for RemoteList {
 
 impl From<Vec<BlockedRemote>> for RemoteList {
     fn from(remotes: Vec<BlockedRemote>) -> Self {
+        let mut remotes = remotes;
+        // What grew has room for as many again.
+        remotes.shrink_to_fit();
         Self(Arc::new(Shared {
             remotes,
             ..Shared::default()

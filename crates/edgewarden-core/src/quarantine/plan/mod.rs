@@ -5,6 +5,7 @@
 //! when every isolating order grants it, standing allowances of the configuration always count.
 
 mod disjoint;
+mod folded;
 pub mod overruled;
 pub mod preview;
 pub mod processes;
@@ -19,7 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::lifelines::lifeline::{DATA_ENDPOINT_PORTS, DNS_PORT, Endpoint, Lifelines};
 use super::orders::order::{Allowance, Block, Limit, Order, Posture, ProcessRule, Protocol};
-use disjoint::disjoint;
+use super::orders::remotes::RemoteList;
+
+pub use folded::FoldedRemotes;
 
 /// Names a plan's content. Addresses of lifelines are left out: a refreshed address does not need a new confirmation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +108,25 @@ pub fn fold(
     scope: Scope,
     now: Timestamp,
 ) -> Plan {
+    fold_again(
+        &mut FoldedRemotes::default(),
+        orders,
+        settings,
+        endpoints,
+        scope,
+        now,
+    )
+}
+
+/// As [`fold`], with what was folded last time: the remotes of orders that are the same are not folded again.
+pub fn fold_again(
+    last: &mut FoldedRemotes,
+    orders: &[Order],
+    settings: &IsolationSettings,
+    endpoints: Vec<Endpoint>,
+    scope: Scope,
+    now: Timestamp,
+) -> Plan {
     let posture = orders.iter().map(|order| order.posture).max().unwrap_or_default();
     let mut plan = Plan {
         id: PlanId(String::new()),
@@ -118,7 +140,7 @@ pub fn fold(
         } else {
             Vec::new()
         },
-        block: blocks(orders, now),
+        block: blocks(last, orders, now),
         limits: orders.iter().filter_map(|order| limit_of(order, now)).collect(),
         processes: process_rules(orders, settings, posture),
     };
@@ -136,13 +158,12 @@ fn allowances(orders: &[Order], settings: &IsolationSettings) -> Vec<Allowance> 
 }
 
 /// What any order blocks and has not ended at `now`.
-fn blocks(orders: &[Order], now: Timestamp) -> Block {
+fn blocks(last: &mut FoldedRemotes, orders: &[Order], now: Timestamp) -> Block {
     let blocks = || orders.iter().map(|order| &order.block);
-    let remotes = blocks().flat_map(|block| block.remotes.iter().copied());
-    let live = remotes.filter(|blocked| blocked.expires.is_none_or(|expires| expires > now));
+    let lists: Vec<RemoteList> = blocks().map(|block| block.remotes.clone()).collect();
     let ports: BTreeSet<_> = blocks().flat_map(|block| block.ports.iter().copied()).collect();
     Block {
-        remotes: disjoint(live.collect()).into(),
+        remotes: last.fold(lists, now),
         ports: ports.into_iter().collect(),
         omitted: 0,
     }

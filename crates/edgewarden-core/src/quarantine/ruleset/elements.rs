@@ -8,11 +8,12 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::quarantine::orders::order::{BlockedRemote, Protocol};
+use crate::quarantine::orders::order::Protocol;
 use crate::quarantine::plan::Plan;
 
 /// Longest time a kernel element is given in seconds, three years: nft reads eight digits, though the kernel could count on.
@@ -23,10 +24,11 @@ pub(super) const MAX_TIMEOUT: i64 = 99_999_999;
 pub struct SetElements {
     /// Lifelines, sorted.
     pub endpoints: Vec<(IpAddr, Protocol, u16)>,
-    /// Blocked hosts, with the time each ends; sorted.
-    pub hosts: Vec<(IpAddr, Option<Timestamp>)>,
+    /// Blocked hosts, with the time each ends; sorted. Shared with the plan's list that they were made of: there may be a hundred
+    /// thousand.
+    pub hosts: Arc<Vec<(IpAddr, Option<Timestamp>)>>,
     /// Blocked blocks that are wider than a host, disjoint and sorted.
-    pub nets: Vec<(IpNet, Option<Timestamp>)>,
+    pub nets: Arc<Vec<(IpNet, Option<Timestamp>)>>,
 }
 
 /// What one of our sets holds.
@@ -92,27 +94,19 @@ impl SetElements {
             .collect();
         endpoints.sort_unstable();
         endpoints.dedup();
-        let (mut hosts, mut nets) = (Vec::new(), Vec::new());
-        for BlockedRemote { remote, expires } in &plan.block.remotes {
-            if remote.prefix_len() == remote.max_prefix_len() {
-                hosts.push((remote.addr(), *expires));
-            } else {
-                nets.push((*remote, *expires));
-            }
-        }
+        let (hosts, nets) = plan.block.remotes.hosts_and_nets();
         Self {
             endpoints,
-            hosts,
-            nets,
+            hosts: Arc::clone(hosts),
+            nets: Arc::clone(nets),
         }
     }
 
     /// Without what has ended by itself: the kernel has let it go too.
     #[must_use]
     pub fn live(mut self, now: Timestamp) -> Self {
-        let live = |expires: &Option<Timestamp>| expires.is_none_or(|expires| expires > now);
-        self.hosts.retain(|(_, expires)| live(expires));
-        self.nets.retain(|(_, expires)| live(expires));
+        keep_live(&mut self.hosts, now);
+        keep_live(&mut self.nets, now);
         self
     }
 
@@ -171,9 +165,17 @@ impl SetElements {
     pub(super) fn difference(&self, other: &Self) -> Self {
         Self {
             endpoints: missing(&self.endpoints, &other.endpoints),
-            hosts: missing(&self.hosts, &other.hosts),
-            nets: missing(&self.nets, &other.nets),
+            hosts: Arc::new(missing(&self.hosts, &other.hosts)),
+            nets: Arc::new(missing(&self.nets, &other.nets)),
         }
+    }
+}
+
+/// Copied only where something has ended.
+fn keep_live<T: Clone>(list: &mut Arc<Vec<(T, Option<Timestamp>)>>, now: Timestamp) {
+    let has_ended = |(_, expires): &(T, Option<Timestamp>)| expires.is_some_and(|expires| expires <= now);
+    if list.iter().any(has_ended) {
+        Arc::make_mut(list).retain(|one| !has_ended(one));
     }
 }
 
