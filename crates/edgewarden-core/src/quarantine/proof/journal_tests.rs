@@ -126,3 +126,72 @@ fn damage_says_whether_an_order_was_live() {
         assert!(decode(&live[..length]).unwrap_err().says_live, "cut to {length}");
     }
 }
+
+/// An order with as many remotes as a file of its own needs, and one more.
+fn with_a_list(journal: &mut Journal<'_>, authority: Authority, count: u32) {
+    let net = |n: u32| std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0A00_0000 + 2 * n));
+    let mut order = Order::isolate(authority, "l", None, Timestamp::UNIX_EPOCH);
+    order.posture = Posture::Restrict;
+    order.block.remotes = (0..count).map(|n| ipnet::IpNet::from(net(n)).into()).collect();
+    journal
+        .book
+        .to_mut()
+        .set(authority, Wish::Order(Box::new(order)));
+}
+
+fn in_one_piece(written: &Written) -> Vec<u8> {
+    let mut bytes = written.file.clone();
+    for list in &written.lists {
+        bytes.extend(list.written());
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+#[test]
+fn a_list_is_apart_only_where_it_is_long() {
+    let mut journal = live();
+    with_a_list(&mut journal, Authority::Operator, 1_024);
+    let short = Written::of(&journal);
+    assert_eq!((short.file, short.lists.len()), (encode(&journal), 0));
+    with_a_list(&mut journal, Authority::Operator, 1_025);
+    let long = Written::of(&journal);
+    assert_eq!(long.lists.len(), 1);
+    assert!(long.file.len() < 2_000);
+    assert_eq!(Written::named(&long.file), [long.lists[0].digest()]);
+    assert_eq!(decode(&in_one_piece(&long)), Ok(journal.clone()));
+    assert_eq!(decode(&encode(&journal)), Ok(journal), "also as earlier agents write it");
+}
+
+#[test]
+fn lists_are_known_by_their_names_whatever_their_order_and_each_is_needed() {
+    let mut journal = live();
+    with_a_list(&mut journal, Authority::Operator, 1_100);
+    with_a_list(&mut journal, Authority::Detector, 1_200);
+    journal.overridden = Cow::Owned(Some(OperatorOverride {
+        reason: "r".into(),
+        at: Timestamp::UNIX_EPOCH,
+        orders: journal.book.orders().to_vec(),
+    }));
+    let mut written = Written::of(&journal);
+    assert_eq!(written.lists.len(), 2, "the same list twice is one");
+    assert_eq!(decode(&in_one_piece(&written)), Ok(journal.clone()));
+    written.lists.reverse();
+    assert_eq!(decode(&in_one_piece(&written)), Ok(journal));
+    let lost = written.lists.pop().unwrap();
+    let damage = decode(&in_one_piece(&written)).unwrap_err();
+    assert!(damage.says_live && damage.what.contains(lost.digest()), "{damage}");
+}
+
+#[test]
+fn an_agent_that_does_not_know_lists_isolates() {
+    let mut journal = Journal::default();
+    with_a_list(&mut journal, Authority::Operator, 1_100);
+    let file = Written::of(&journal).file;
+    // What it asks: its own header, then whether what is left speaks of an order.
+    assert!(!file.starts_with(MAGIC.as_bytes()));
+    assert!(says_live(&file));
+    let mut free = Journal::default();
+    with_a_list(&mut free, Authority::Operator, 10);
+    assert!(Written::of(&free).file.starts_with(MAGIC.as_bytes()), "control");
+}
