@@ -83,6 +83,15 @@ pub(crate) fn outlive_kills() {
     assert!(!reach(&stage, ATTACKER_V4, 4444) && reach(&stage, INTERNET_V4, 8080));
     assert!(!aside.exists());
 
+    // From here on the shadow says nothing: what it said would end what a damaged journal makes the agent assume.
+    stage.desire(&json!({"quarantine": null})).unwrap();
+    let alone = |s: &serde_json::Value| {
+        let orders = s["enforcement"]["orders"].as_array();
+        s["enforcement"]["phase"] == "enforced" && orders.is_some_and(|orders| orders.len() == 1)
+    };
+    stage
+        .wait_status(LIMIT, "the operator's order alone", alone)
+        .unwrap();
     stage.agent.as_mut().unwrap().kill9().unwrap();
     let (file, content) = (std::fs::read(&journal).unwrap(), std::fs::read(&list).unwrap());
     let mut flipped = content.clone();
@@ -115,13 +124,10 @@ pub(crate) fn outlive_kills() {
     std::fs::write(&list, &content).unwrap();
     std::fs::remove_file(&aside).unwrap();
     stage.start_agent().unwrap();
-    stage
-        .wait_status(LIMIT, "the operator's order again", |s| {
-            s["enforcement"]["posture"] == "restrict" && s["enforcement"]["phase"] == "enforced"
-        })
+    let status = stage
+        .wait_status(LIMIT, "the operator's order again", alone)
         .unwrap();
-    stage.desire(&json!({"quarantine": false})).unwrap();
-    reports(&stage, &json!(false));
+    assert_eq!(status["enforcement"]["orders"][0]["id"], "many");
     assert!(!reach(&stage, ATTACKER_V4, 4444));
     stage.agent.as_mut().unwrap().kill9().unwrap();
     done(&stage, &["release"]);

@@ -133,10 +133,7 @@ fn with_a_list(journal: &mut Journal<'_>, authority: Authority, count: u32) {
     let mut order = Order::isolate(authority, "l", None, Timestamp::UNIX_EPOCH);
     order.posture = Posture::Restrict;
     order.block.remotes = (0..count).map(|n| ipnet::IpNet::from(net(n)).into()).collect();
-    journal
-        .book
-        .to_mut()
-        .set(authority, Wish::Order(Box::new(order)));
+    journal.book.to_mut().set(authority, Wish::Order(Box::new(order)));
 }
 
 fn in_one_piece(written: &Written) -> Vec<u8> {
@@ -160,7 +157,11 @@ fn a_list_is_apart_only_where_it_is_long() {
     assert!(long.file.len() < 2_000);
     assert_eq!(Written::named(&long.file), [long.lists[0].digest()]);
     assert_eq!(decode(&in_one_piece(&long)), Ok(journal.clone()));
-    assert_eq!(decode(&encode(&journal)), Ok(journal), "also as earlier agents write it");
+    assert_eq!(
+        decode(&encode(&journal)),
+        Ok(journal),
+        "also as earlier agents write it"
+    );
 }
 
 #[test]
@@ -180,7 +181,10 @@ fn lists_are_known_by_their_names_whatever_their_order_and_each_is_needed() {
     assert_eq!(decode(&in_one_piece(&written)), Ok(journal));
     let lost = written.lists.pop().unwrap();
     let damage = decode(&in_one_piece(&written)).unwrap_err();
-    assert!(damage.says_live && damage.what.contains(lost.digest()), "{damage}");
+    assert!(
+        damage.says_live && damage.what.contains(lost.digest()),
+        "{damage}"
+    );
 }
 
 #[test]
