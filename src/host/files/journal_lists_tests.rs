@@ -86,12 +86,14 @@ fn what_no_journal_names_goes_and_a_short_journal_needs_no_list() {
     assert!(found(folder.path()).is_empty());
     assert_eq!(fs::read(&path).unwrap(), journal::encode(&short), "as ever");
     // Ended by the operator it is still remembered: its list is the one that was there.
-    let mut ended = Journal::default();
-    ended.overridden = Cow::Owned(Some(journal::OperatorOverride {
-        reason: "r".into(),
-        at: "2026-01-01T00:00:00Z".parse().unwrap(),
-        orders: second.book.orders().to_vec(),
-    }));
+    let ended = Journal {
+        overridden: Cow::Owned(Some(journal::OperatorOverride {
+            reason: "r".into(),
+            at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            orders: second.book.orders().to_vec(),
+        })),
+        ..Journal::default()
+    };
     write(&kept, &path, &ended);
     assert_eq!(read_back(&path), Ok(ended));
 }

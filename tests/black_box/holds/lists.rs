@@ -55,6 +55,37 @@ fn power_cut(stage: &mut Stage) {
     stage.nft(&["flush", "ruleset"]).unwrap();
 }
 
+/// Every harm to the list of a journal that is whole; the agent is dead, before and after.
+fn harmed(stage: &mut Stage, list: &Path, content: &[u8]) {
+    let state = stage.state_directory();
+    let (journal, aside) = (state.join("journal"), state.join("journal.damaged"));
+    let file = std::fs::read(&journal).unwrap();
+    let mut flipped = content.to_vec();
+    flipped[500_000] ^= 1;
+    for (harm, harmed) in [
+        ("the list is missing", None),
+        ("cut to a half", Some(&content[..content.len() / 2])),
+        ("a bit of it flipped", Some(&flipped[..])),
+    ] {
+        std::fs::write(&journal, &file).unwrap();
+        let _absent = std::fs::remove_file(list);
+        if let Some(bytes) = harmed {
+            std::fs::write(list, bytes).unwrap();
+        }
+        let earlier = stage.agent_output().len();
+        isolates_by_itself(stage, harm);
+        let said = stage.agent_output()[earlier..].to_owned();
+        let name = list.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(
+            said.contains(name.trim_start_matches("remotes-")),
+            "{harm}: {said}"
+        );
+        assert!(lists(&state).is_empty(), "{harm}: nobody needs one any more");
+        assert!(size(&aside) >= size(&journal), "{harm}: kept");
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+    }
+}
+
 pub(crate) fn outlive_kills() {
     let mut stage = ready(options());
     let _servers = [4444, 8080].map(|port| stage.site.echo_server(Ns::Internet, port).unwrap());
@@ -94,30 +125,7 @@ pub(crate) fn outlive_kills() {
         .unwrap();
     stage.agent.as_mut().unwrap().kill9().unwrap();
     let (file, content) = (std::fs::read(&journal).unwrap(), std::fs::read(&list).unwrap());
-    let mut flipped = content.clone();
-    flipped[500_000] ^= 1;
-    for (harm, harmed) in [
-        ("the list is missing", None),
-        ("cut to a half", Some(&content[..content.len() / 2])),
-        ("a bit of it flipped", Some(&flipped[..])),
-    ] {
-        std::fs::write(&journal, &file).unwrap();
-        let _absent = std::fs::remove_file(&list);
-        if let Some(bytes) = harmed {
-            std::fs::write(&list, bytes).unwrap();
-        }
-        let earlier = stage.agent_output().len();
-        isolates_by_itself(&mut stage, harm);
-        let said = stage.agent_output()[earlier..].to_owned();
-        let name = list.file_name().unwrap().to_string_lossy().into_owned();
-        assert!(
-            said.contains(name.trim_start_matches("remotes-")),
-            "{harm}: {said}"
-        );
-        assert!(lists(&state).is_empty(), "{harm}: nobody needs one any more");
-        assert!(size(&aside) >= size(&journal), "{harm}: kept");
-        stage.agent.as_mut().unwrap().kill9().unwrap();
-    }
+    harmed(&mut stage, &list, &content);
 
     // Control: what is whole is obeyed; and without an agent the operator ends it.
     std::fs::write(&journal, &file).unwrap();

@@ -27,7 +27,10 @@ impl FoldedRemotes {
             let remotes = lists.iter().flatten().copied();
             let live: Vec<BlockedRemote> = remotes.filter(|blocked| is_live(blocked, now)).collect();
             self.until = live.iter().filter_map(|blocked| blocked.expires).min();
-            self.folded = disjoint(live).into();
+            let folded: RemoteList = disjoint(live).into();
+            // Nearly always one order has them all: then there is one list and not two.
+            let same = lists.iter().find(|list| **list == folded);
+            self.folded = same.cloned().unwrap_or(folded);
             self.from = now;
             self.lists = lists;
         }
