@@ -23,3 +23,4 @@ mod watchdog;
 mod way_out;
 mod way_out_others;
 mod way_out_places;
+mod way_out_second;

@@ -1,0 +1,573 @@
+//! The way out, attacked a second time: what the mends of the first attack left open.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
+use edgewarden_lab::stage::nft_script::NftScript;
+use edgewarden_lab::stage::preload::Hang;
+use edgewarden_lab::stage::{Stage, StageOptions};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::guard::lives;
+use super::way_out::{OVERRIDE, said};
+use crate::common::agent::{restart, restart_as};
+use crate::common::gateway::run;
+use crate::common::{LIMIT, connected_and_released, done, isolate, options, order, ready};
+
+/// The stage's command line, with the stage's places.
+fn command(stage: &Stage, args: &[&str]) -> Command {
+    let mut command = Command::new(stage.artifact());
+    command
+        .arg("--control-socket")
+        .arg(stage.control_socket())
+        .args(args)
+        .arg("--state-dir")
+        .arg(stage.state_directory());
+    command
+}
+
+/// Whatever makes a write fail: a full disk, a file system that became read-only.
+fn unwritable(stage: &Stage, name: &str) {
+    let in_the_way = stage.state_directory().join(name);
+    std::fs::create_dir(&in_the_way).unwrap();
+    std::fs::write(in_the_way.join("x"), "").unwrap();
+}
+
+fn note(stage: &Stage) -> Value {
+    let lock = std::fs::read(stage.state_directory().join("lock")).unwrap();
+    serde_json::from_slice(&lock).unwrap()
+}
+
+fn kernel(stage: &Stage) -> String {
+    let (_, output, _) = said(stage, &["status", "--json"]);
+    let status: Value = serde_json::from_str(&output).unwrap();
+    status["kernel"].as_str().unwrap().to_owned()
+}
+
+/// Loads or ends a rule in `internet` that swallows everything to and from the broker, as a failed network would.
+fn broker_unreachable(stage: &Stage) {
+    let script = "add table inet outage; add chain inet outage in { type filter hook input priority 0; }; \
+         add rule inet outage in iifname \"gw0\" tcp dport 8883 drop";
+    run(stage, Ns::Internet, "/usr/sbin/nft", &[script]);
+}
+
+// Q-104, false "done": the nft that a killed agent has started goes on without it.
+lab_test!(
+    a_load_that_outlives_its_killed_agent_does_not_close_the_device_again,
+    || {
+        let mut stage = ready(options());
+        let slow = "if [ \"$1\" = -f ]; then echo >> \"$folder/begun\"; sleep 5; fi";
+        let script = NftScript::start(&mut stage, slow).unwrap();
+        connected_and_released(&stage);
+        script.activate().unwrap();
+        stage.desire(&json!({"quarantine": true})).unwrap();
+        wait_until(LIMIT, "a load is under way", || script.written("begun").is_some()).unwrap();
+        stage.agent.as_mut().unwrap().signal(Signal::SIGSTOP).unwrap();
+        let (code, ..) = said(&stage, &OVERRIDE);
+        assert!(!stage.has_table().unwrap(), "control: open");
+        let closed = wait_until(Duration::from_secs(12), "closed again", || {
+            stage.has_table().unwrap()
+        });
+        said(&stage, &["status"]);
+        assert!(
+            closed.is_err() || code != Some(0),
+            "exit {code:?}, and closed again by nobody's order"
+        );
+    }
+);
+
+// Q-105, a healthy agent is killed: the silence was its predecessor's, seconds ago.
+lab_test!(
+    a_silence_of_before_does_not_kill_the_agent_that_has_started_since,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        // As a listing of very many remotes takes on a small processor; the command's own nft, the agent's is quick.
+        let script =
+            NftScript::prepare(&stage, "if [ \"$1\" = -j ]; then echo >> \"$folder/listing\"; sleep 4; fi")
+                .unwrap();
+        script.activate().unwrap();
+        stage.agent.as_mut().unwrap().signal(Signal::SIGSTOP).unwrap();
+        let path = script.environment();
+        let path = path.strip_prefix("PATH=").unwrap();
+        let mut release = command(&stage, &OVERRIDE);
+        release
+            .env("PATH", path)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let release = stage.site.run_in(Ns::Gateway, || release.spawn()).unwrap().unwrap();
+        wait_until(LIMIT, "it looks at the kernel", || {
+            script.written("listing").is_some()
+        })
+        .unwrap();
+        // Watchdog, nucleus or guard end the one that hangs, and start another.
+        stage.agent = None;
+        stage.start_agent().unwrap();
+        let pid = stage.agent.as_ref().unwrap().pid();
+        let well = |s: &Value| s["cloud"]["channelWorks"] == true;
+        let is_well = stage.wait_status(Duration::from_secs(3), "it hears the cloud", well);
+        let output = release.wait_with_output().unwrap();
+        println!("{output:?} {:?}", is_well.is_ok());
+        assert!(lives(pid), "a healthy agent was killed by a command");
+    }
+);
+
+// Q-105, a healthy agent is killed: 32 places for a second each are no defence, only a larger number.
+lab_test!(
+    a_well_agent_with_very_many_silent_clients_is_not_killed_by_a_release,
+    || {
+        let stage = ready(options());
+        isolate(&stage);
+        let pid = stage.agent.as_ref().unwrap().pid();
+        let clients: Vec<UnixStream> = (0..120)
+            .map(|_| UnixStream::connect(stage.control_socket()).unwrap())
+            .collect();
+        said(&stage, &OVERRIDE);
+        drop(clients);
+        assert!(lives(pid), "a healthy agent was killed by a command");
+    }
+);
+
+// Q-104, Q-108: what a restart forgets is not done, whoever carried it out.
+lab_test!(
+    an_answered_release_that_is_not_on_disk_is_not_said_to_be_done,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        unwritable(&stage, "journal.new");
+        let (code, ..) = said(&stage, &OVERRIDE);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        restart(&mut stage);
+        let again = stage.wait_phase(Duration::from_secs(10), "enforced");
+        assert!(
+            again.is_err() || code != Some(0),
+            "exit {code:?}, and isolated again"
+        );
+    }
+);
+
+// Q-108: the same with an order.
+lab_test!(an_order_that_is_not_on_disk_is_not_said_to_be_done, || {
+    let mut stage = ready(options());
+    unwritable(&stage, "journal.new");
+    let (code, ..) = said(&stage, &["quarantine", "--reason", "mine"]);
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    stage.nft(&["flush", "ruleset"]).unwrap();
+    restart(&mut stage);
+    let heard = |s: &Value| s["cloud"]["channelWorks"] == true;
+    stage.wait_status(LIMIT, "it is back", heard).unwrap();
+    assert!(
+        stage.has_table().unwrap() || code != Some(0),
+        "exit {code:?}, and a boot has forgotten it"
+    );
+});
+
+// Q-109: what is said to come next.
+lab_test!(
+    what_is_said_to_come_next_ends_with_the_order_that_wanted_it,
+    || {
+        let stage = ready(StageOptions {
+            configuration: json!({"isolation": {"confirmSeconds": 10}}),
+            ..options()
+        });
+        broker_unreachable(&stage);
+        done(
+            &stage,
+            &["quarantine", "--reason", "too much", "--expires-seconds", "35"],
+        );
+        let gave_up = |s: &Value| s["enforcement"]["phase"] == "rolled-back";
+        stage
+            .wait_status(Duration::from_secs(34), "control: given up", gave_up)
+            .unwrap();
+        stage.wait_phase(LIMIT, "released").unwrap();
+        let page = done(&stage, &["status"]);
+        println!("{page}");
+        assert!(
+            !page.contains("the rules are put back"),
+            "nothing is ordered, and nobody puts anything back: {page}"
+        );
+    }
+);
+
+// Q-104: "is in the history", and what is not on disk is a failure.
+lab_test!(
+    a_release_without_an_agent_that_is_not_in_the_history_says_so,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        let history = stage.state_directory().join("history");
+        std::fs::set_permissions(&history, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let (code, text, errors) = said(&stage, &OVERRIDE);
+        std::fs::set_permissions(&history, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let (_, records, _) = said(&stage, &["history"]);
+        assert!(
+            records.contains("by hand")
+                || code != Some(0)
+                || text.contains("history")
+                || errors.contains("history"),
+            "exit {code:?}: no record, and no word of that"
+        );
+    }
+);
+
+// Q-104, Q-108: the agent puts its rules back at once.
+lab_test!(
+    an_override_at_the_wrong_places_is_not_said_to_be_done,
+    || {
+        let stage = ready(options());
+        isolate(&stage);
+        let directory = stage.site.directory();
+        let (elsewhere, nowhere) = (directory.join("elsewhere"), directory.join("nowhere.sock"));
+        let mut args = OVERRIDE.to_vec();
+        args.extend([
+            "--state-dir",
+            elsewhere.to_str().unwrap(),
+            "--control-socket",
+            nowhere.to_str().unwrap(),
+        ]);
+        let (code, ..) = said(&stage, &args);
+        let lifted = |s: &Value| s["enforcement"]["reasserted"].as_u64() >= Some(1);
+        let back = stage.wait_status(Duration::from_secs(8), "put back", lifted);
+        println!("{:?}", back.is_ok());
+        assert!(
+            !stage.has_table().unwrap() || code != Some(0),
+            "exit {code:?}, and the device is closed"
+        );
+    }
+);
+
+// Q-108: the kernel keeps what the ended order wanted.
+lab_test!(
+    a_release_that_leaves_the_device_as_closed_as_before_is_not_said_to_be_done,
+    || {
+        let mut stage = ready(options());
+        let wish = json!({"posture": "restrict", "id": "inc-1", "reason": "r",
+        "limit": {"egressBytesPerSecond": 1_000_000}});
+        order(&stage, &wish);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        let passes = |stage: &Stage| {
+            let address = ATTACKER_V4;
+            stage
+                .site
+                .udp_reaches(Ns::Gateway, Ns::Internet, address, 5001)
+                .unwrap()
+        };
+        assert!(passes(&stage), "control: the cloud's order lets it through");
+        done(&stage, &["quarantine", "--reason", "mine"]);
+        assert!(!passes(&stage), "control: the operator's does not");
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        let (code, ..) = said(&stage, &["release"]);
+        said(&stage, &["status"]);
+        assert!(
+            passes(&stage) || code != Some(0),
+            "exit {code:?}, and the operator's isolation is still in the kernel"
+        );
+    }
+);
+
+// Q-106: an agent that hears the cloud is not deaf because its socket cannot be made.
+lab_test!(a_well_agent_without_a_socket_is_not_said_to_be_deaf, || {
+    let stage = ready(options());
+    let socket = stage.control_socket();
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::create_dir(&socket).unwrap();
+    std::fs::write(socket.join("x"), "").unwrap();
+    thread::sleep(Duration::from_secs(3));
+    let (_, text, _) = said(&stage, &["status"]);
+    stage.desire(&json!({"quarantine": true})).unwrap();
+    wait_until(LIMIT, "control: it hears the cloud", || {
+        stage.has_table().unwrap()
+    })
+    .unwrap();
+    let pid = stage.agent.as_ref().unwrap().pid();
+    said(&stage, &OVERRIDE);
+    println!("the agent lives: {}", lives(pid));
+    assert!(!text.contains("orders are NOT heard"), "{text}");
+});
+
+/// Somebody who listens where the agent did and answers every question with a line.
+fn stranger(stage: &Stage, line: &'static str) {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    std::fs::remove_file(stage.control_socket()).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(stage.control_socket()).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = String::new();
+            let _ = BufReader::new(stream.try_clone().unwrap()).read_line(&mut asked);
+            let _ = stream.write_all(line.as_bytes());
+        }
+    });
+}
+
+// Q-104: a stranger at the socket of an agent that hangs, and not of a dead one.
+lab_test!(
+    nonsense_at_the_socket_of_a_stopped_agent_does_not_take_away_the_way_out,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().signal(Signal::SIGSTOP).unwrap();
+        stranger(&stage, "hello\n");
+        let (code, ..) = said(&stage, &OVERRIDE);
+        assert!(!stage.has_table().unwrap(), "exit {code:?}: no way out");
+    }
+);
+
+// Q-104: the same, of one that refuses everything, or of another version.
+lab_test!(
+    a_refusal_at_the_socket_of_a_dead_agent_does_not_take_away_the_way_out,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        stranger(&stage, "{\"protocol\":1,\"error\":\"no\"}\n");
+        let (code, ..) = said(&stage, &OVERRIDE);
+        assert!(!stage.has_table().unwrap(), "exit {code:?}: no way out");
+    }
+);
+
+// Q-104, false "done": an agent that has no lock (a disk that hung at its start, a directory that others could write to).
+lab_test!(
+    a_stopped_agent_without_the_lock_does_not_undo_a_release,
+    || {
+        let mut stage = ready(options());
+        let state = stage.state_directory();
+        let script = format!("chmod 0777 {}; exec \"$@\"", state.display());
+        restart_as(&mut stage, "sh", &["-c", &script, "sh"]);
+        connected_and_released(&stage);
+        stage.desire(&json!({"quarantine": true})).unwrap();
+        let closed = |s: &Value| s["enforcement"]["posture"] == "isolate";
+        stage.wait_status(LIMIT, "isolated", closed).unwrap();
+        // As its status says that it should be done.
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
+        stage.agent.as_mut().unwrap().signal(Signal::SIGSTOP).unwrap();
+        said(&stage, &["status"]);
+        let (code, text, errors) = said(&stage, &OVERRIDE);
+        let pid = stage.agent.as_ref().unwrap().pid();
+        println!("lives: {}", lives(pid));
+        stage.agent.as_mut().unwrap().signal(Signal::SIGCONT).unwrap();
+        let back = wait_until(Duration::from_secs(15), "closed again", || {
+            stage.has_table().unwrap()
+        });
+        assert!(
+            back.is_err() || code != Some(0),
+            "exit {code:?}, {text}{errors}: and closed again"
+        );
+        assert!(
+            !text.contains("no agent runs"),
+            "one does, and its silence was heard: {text}"
+        );
+    }
+);
+
+/// No thread is to be had: a fork bomb in the agent's pids cgroup, a machine whose numbers are used up.
+const NO_THREADS: &str = r#"
+#include <errno.h>
+#include <pthread.h>
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*begin)(void *), void *with) {
+    const char *hangs = getenv("HANGS");
+    if (hangs && access(hangs, F_OK) == 0) return EAGAIN;
+    return ((int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))dlsym(RTLD_NEXT, "pthread_create"))(thread, attr, begin, with);
+}
+"#;
+
+// Q-104: an agent that answers that it cannot answer.
+lab_test!(
+    an_agent_that_has_no_thread_to_answer_does_not_take_away_the_way_out,
+    || {
+        let mut stage = ready(options());
+        let threads = Hang::start(&mut stage, NO_THREADS).unwrap();
+        connected_and_released(&stage);
+        isolate(&stage);
+        threads.begin().unwrap();
+        // Threads that rest end after three seconds.
+        thread::sleep(Duration::from_secs(6));
+        said(&stage, &["status"]);
+        let (code, ..) = said(&stage, &OVERRIDE);
+        assert!(!stage.has_table().unwrap(), "exit {code:?}: no way out");
+    }
+);
+
+// docs/cli.md: the reason "is kept, shown and reported to the cloud".
+lab_test!(the_reason_of_a_plain_release_is_kept, || {
+    let mut stage = ready(options());
+    done(&stage, &["quarantine", "--reason", "mine"]);
+    done(&stage, &["release", "--reason", "false alarm 77"]);
+    done(&stage, &["quarantine", "--reason", "mine"]);
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    done(&stage, &["release", "--reason", "false alarm 78"]);
+    let history = done(&stage, &["history"]);
+    for reason in ["false alarm 77", "false alarm 78"] {
+        assert!(history.contains(reason), "{reason}: {history}");
+    }
+});
+
+// Q-106: what the kernel holds is what it holds, whatever the configuration on disk says.
+lab_test!(
+    rules_that_cut_are_not_said_to_only_count,
+    || {
+        let mut stage = ready(options());
+        let slow = "if [ \"$1\" = -f ]; then echo >> \"$folder/begun\"; sleep 8; exit 1; fi";
+        let script = NftScript::start(&mut stage, slow).unwrap();
+        connected_and_released(&stage);
+        isolate(&stage);
+        script.activate().unwrap();
+        stage.deploy(&json!({"mode": "observe"})).unwrap();
+        let kept = stage.state_directory().join("configuration.json");
+        wait_until(LIMIT, "the configuration is kept", || {
+            std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("observe"))
+        })
+        .unwrap();
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        let passes = stage
+            .site
+            .udp_reaches(Ns::Gateway, Ns::Internet, ATTACKER_V4, 5001)
+            .unwrap();
+        assert!(!passes, "control: it is cut");
+        let (_, page, _) = said(&stage, &["status"]);
+        let text = kernel(&stage);
+        assert!(!text.contains("nothing is cut"), "{text}\n{page}");
+    }
+);
+
+// Q-106: what is wanted includes every interface.
+lab_test!(
+    an_interface_that_came_since_is_not_said_to_be_held,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        assert!(kernel(&stage).starts_with("holds what is wanted"), "control");
+        run(&stage, Ns::Gateway, "ip", &["link", "add", "late0", "type", "dummy"]);
+        run(&stage, Ns::Gateway, "ip", &["link", "set", "late0", "up"]);
+        let text = kernel(&stage);
+        let (_, before, _) = stage.nft(&["list", "ruleset"]).unwrap();
+        stage.agent = None;
+        stage.start_agent().unwrap();
+        let works = |s: &Value| s["enforcement"]["phase"] == "enforced" && s["cloud"]["channelWorks"] == true;
+        stage.wait_status(LIMIT, "enforced", works).unwrap();
+        let (_, after, _) = stage.nft(&["list", "ruleset"]).unwrap();
+        assert!(
+            after.contains("late0") && !before.contains("late0"),
+            "control: it is wanted"
+        );
+        assert!(!text.starts_with("holds what is wanted"), "{text}");
+    }
+);
+
+// Q-110: what is in force, and not what was kept last.
+lab_test!(
+    what_stays_in_force_is_told_also_where_it_could_not_be_kept,
+    || {
+        let mut stage = ready(options());
+        let kept = stage.state_directory().join("configuration.json");
+        stage
+            .deploy(&json!({"isolation": {"confirmSeconds": 77}}))
+            .unwrap();
+        wait_until(LIMIT, "control: taken and kept", || {
+            std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("77"))
+        })
+        .unwrap();
+        unwritable(&stage, "configuration.new");
+        stage
+            .deploy(&json!({"isolation": {"confirmSeconds": 88}}))
+            .unwrap();
+        wait_until(LIMIT, "it is in force, and not kept", || {
+            std::fs::read_to_string(stage.agent_log())
+                .is_ok_and(|log| log.contains("the next start begins with the configuration before"))
+        })
+        .unwrap();
+        stage
+            .deploy(&json!({"isolation": {"confirmSeconds": "soon"}}))
+            .unwrap();
+        let told = |s: &Value| !s["configuration"]["faults"].as_array().unwrap().is_empty();
+        let status = stage.wait_status(LIMIT, "refused", told).unwrap();
+        assert_eq!(status["configuration"]["inForce"], json!(["88"]), "{status}");
+    }
+);
+
+// An answer that says what is not so.
+lab_test!(
+    an_order_that_ended_by_itself_is_not_said_to_be_of_an_agent_elsewhere,
+    || {
+        let mut stage = ready(options());
+        done(
+            &stage,
+            &["quarantine", "--reason", "mine", "--expires-seconds", "4"],
+        );
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        wait_until(LIMIT, "it has ended", || {
+            done_or_not(&stage, &["orders"]).contains("no live order")
+        })
+        .unwrap();
+        let (_, text, _) = said(&stage, &OVERRIDE);
+        assert!(!stage.has_table().unwrap());
+        said(&stage, &["history"]);
+        assert!(!text.contains("knew nothing of the kernel's rules"), "{text}");
+    }
+);
+
+fn done_or_not(stage: &Stage, args: &[&str]) -> String {
+    said(stage, args).1
+}
+
+// What the agent spares the plan spares too, also where no agent answers.
+lab_test!(
+    a_plan_without_an_agent_does_not_stop_the_nucleus,
+    || {
+        let mut stage = Stage::start(options()).unwrap();
+        let parent = stage.site.directory().join("opt/way-nucleus");
+        std::fs::create_dir_all(parent.parent().unwrap()).unwrap();
+        std::fs::copy("/bin/sh", &parent).unwrap();
+        let wrapper = ["-c", "\"$@\"; sleep 60; true", "x"];
+        stage.start_agent_as(&parent, &wrapper).unwrap();
+        connected_and_released(&stage);
+        let rules = json!([{"match": {"exe": "*/opt/way-nucleus"}, "action": "freeze"}]);
+        let wish = json!({"posture": "isolate", "id": "inc-1", "reason": "r", "processes": rules});
+        order(&stage, &wish);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        let (_, with, _) = said(&stage, &["plan", "--json"]);
+        let agent = nix::unistd::Pid::from_raw(i32::try_from(note(&stage)["pid"].as_i64().unwrap()).unwrap());
+        nix::sys::signal::kill(agent, Signal::SIGKILL).unwrap();
+        wait_until(LIMIT, "it is gone", || {
+            !lives(agent.as_raw().cast_unsigned())
+        })
+        .unwrap();
+        let (_, without, _) = said(&stage, &["plan", "--json"]);
+        let of = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+        let (with, without) = (of(&with), of(&without));
+        assert_eq!(
+            without["plan"]["processes"], with["plan"]["processes"],
+            "{without}"
+        );
+    }
+);
+
+// A device with a full disk can be left: removing needs no room.
+lab_test!(
+    an_uninstall_with_a_release_needs_no_room_on_the_disk,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        unwritable(&stage, "journal.new");
+        let release = ["uninstall", "--release", "--reason", "gone"];
+        let begun = Instant::now();
+        let (first, ..) = said(&stage, &release);
+        let (second, ..) = said(&stage, &release);
+        println!("{:?}", begun.elapsed());
+        let journal: &Path = &stage.state_directory().join("journal");
+        assert!(
+            first == Some(0) || second == Some(0) || !journal.exists(),
+            "the orders cannot be removed, and come back with the next boot"
+        );
+    }
+);
