@@ -571,3 +571,94 @@ lab_test!(
         );
     }
 );
+
+/// Whoever opens the journal waits: a disk that is not read from any more.
+const HANGING_JOURNAL: &str = r#"
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+int open64(const char *path, int flags, ...) {
+    va_list all;
+    va_start(all, flags);
+    int mode = va_arg(all, int);
+    va_end(all);
+    size_t length = strlen(path);
+    if (length > 8 && strcmp(path + length - 8, "/journal") == 0) wait_here();
+    return ((int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open64"))(path, flags, mode);
+}
+"#;
+
+// Q-104: the disk is why the agent is dead.
+lab_test!(
+    a_journal_that_is_not_read_does_not_hold_the_way_out_up,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        let hang = Hang::prepare(&stage, HANGING_JOURNAL).unwrap();
+        hang.begin().unwrap();
+        let timed = |args: &[&str]| {
+            let mut command = command(&stage, args);
+            for variable in hang.environment() {
+                let (name, value) = variable.split_once('=').unwrap();
+                command.env(name, value);
+            }
+            let begun = Instant::now();
+            let output = stage.site.run_in(Ns::Gateway, || command.output()).unwrap().unwrap();
+            println!("{args:?} in {:?}: {output:?}", begun.elapsed());
+            begun.elapsed()
+        };
+        let status = timed(&["status"]);
+        let release = timed(&OVERRIDE);
+        println!("open: {}", !stage.has_table().unwrap());
+        assert!(
+            status < Duration::from_secs(20) && release < Duration::from_secs(30),
+            "status {status:?}, release {release:?}"
+        );
+    }
+);
+
+// Q-104: eight questions may wait, and thirty-two are taken at once.
+lab_test!(
+    many_questions_at_once_do_not_make_the_agent_refuse_a_release,
+    || {
+        use std::io::{Read as _, Write as _};
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let stage = ready(options());
+        let over = AtomicBool::new(false);
+        let socket = stage.control_socket();
+        let mut refused = Vec::new();
+        thread::scope(|scope| {
+            let ask = || {
+                let mut seen = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let mut all: Vec<UnixStream> =
+                        (0..24).filter_map(|_| UnixStream::connect(&socket).ok()).collect();
+                    for one in &mut all {
+                        let _ = one.write_all(b"{\"protocol\":1,\"command\":\"status\"}\n");
+                    }
+                    for one in &mut all {
+                        let mut text = String::new();
+                        let _ = one.read_to_string(&mut text);
+                        if text.contains("\"error\"") {
+                            seen += 1;
+                            if seen == 1 {
+                                println!("a status: {text}");
+                            }
+                        }
+                    }
+                }
+                println!("refused: {seen}");
+            };
+            scope.spawn(ask);
+            for _ in 0..30 {
+                let (code, text, errors) = said(&stage, &OVERRIDE);
+                if code != Some(0) {
+                    refused.push(format!("{code:?} {text}{errors}"));
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        assert!(refused.is_empty(), "{refused:#?}");
+    }
+);
