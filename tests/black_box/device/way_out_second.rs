@@ -407,9 +407,16 @@ lab_test!(rules_that_cut_are_not_said_to_only_count, || {
         .udp_reaches(Ns::Gateway, Ns::Internet, ATTACKER_V4, 5001)
         .unwrap();
     assert!(!passes, "control: it is cut");
-    let (_, page, _) = said(&stage, &["status"]);
-    let text = kernel(&stage);
-    assert!(!text.contains("nothing is cut"), "{text}\n{page}");
+    // The stage's configuration has keys for laboratories.
+    let mut status = command(&stage, &["status"]);
+    status.env("EDGEWARDEN_DEVELOPMENT", "1");
+    let output = stage
+        .site
+        .run_in(Ns::Gateway, || status.output())
+        .unwrap()
+        .unwrap();
+    let page = String::from_utf8_lossy(&output.stdout);
+    assert!(!page.contains("nothing is cut"), "{page}");
 });
 
 // what is wanted includes every interface.
@@ -725,6 +732,83 @@ lab_test!(a_release_that_is_killed_at_any_moment_leaves_the_way_out, || {
         assert_eq!(
             status["enforcement"]["phase"], "released",
             "turn {turn}: {status}"
+        );
+    }
+});
+
+// Q-105, a healthy agent is killed: the one that waited for the hanging one is asked nothing.
+lab_test!(
+    a_successor_that_waited_is_not_killed_for_its_predecessors_silence,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        let mut first = stage.agent.take().unwrap();
+        first.signal(Signal::SIGSTOP).unwrap();
+        stage.start_agent().unwrap();
+        let successor = stage.agent.as_ref().unwrap().pid();
+        wait_until(LIMIT, "the second waits", || {
+            stage.agent_output().contains("another agent holds")
+        })
+        .unwrap();
+        thread::sleep(Duration::from_millis(1_500));
+        let mut release = command(&stage, &OVERRIDE);
+        release.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let release = stage
+            .site
+            .run_in(Ns::Gateway, || release.spawn())
+            .unwrap()
+            .unwrap();
+        thread::sleep(Duration::from_millis(900));
+        assert_eq!(note(&stage)["pid"], first.pid(), "control: it waits still");
+        // As the watchdog, the nucleus or the successor itself does.
+        first.kill9().unwrap();
+        let output = release.wait_with_output().unwrap();
+        println!("{output:?}");
+        assert!(lives(successor), "a healthy agent was killed by a command");
+    }
+);
+
+// A wrong --state-dir takes nothing from an agent that is well.
+lab_test!(
+    an_uninstall_with_the_wrong_state_directory_leaves_a_well_agent_alone,
+    || {
+        let stage = ready(options());
+        let elsewhere = stage.site.directory().join("elsewhere");
+        let (code, text, _) = said(&stage, &["uninstall", "--state-dir", elsewhere.to_str().unwrap()]);
+        let socket = stage.control_socket();
+        println!("socket: {}", socket.exists());
+        assert!(
+            code != Some(0) && socket.exists(),
+            "exit {code:?}: {text}, and the agent goes on without its socket"
+        );
+    }
+);
+
+// Whoever is not root is told that, and not that no agent runs.
+lab_test!(whoever_is_not_root_is_told_that, || {
+    let mut stage = ready(options());
+    isolate(&stage);
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    std::fs::remove_file(stage.control_socket()).unwrap();
+    let path = stage.site.directory();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for args in [&OVERRIDE[..], &["status"], &["uninstall"], &["history"]] {
+        let inner = command(&stage, args);
+        let mut outer = Command::new("setpriv");
+        outer
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        let output = stage
+            .site
+            .run_in(Ns::Gateway, || outer.output())
+            .unwrap()
+            .unwrap();
+        println!("{args:?}: {output:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && (text.contains("root") || text.contains("ermission")),
+            "{args:?}: {text}"
         );
     }
 });
