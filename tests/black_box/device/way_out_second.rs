@@ -736,38 +736,6 @@ lab_test!(a_release_that_is_killed_at_any_moment_leaves_the_way_out, || {
     }
 });
 
-// Q-105, a healthy agent is killed: the one that waited for the hanging one is asked nothing.
-lab_test!(
-    a_successor_that_waited_is_not_killed_for_its_predecessors_silence,
-    || {
-        let mut stage = ready(options());
-        isolate(&stage);
-        let mut first = stage.agent.take().unwrap();
-        first.signal(Signal::SIGSTOP).unwrap();
-        stage.start_agent().unwrap();
-        let successor = stage.agent.as_ref().unwrap().pid();
-        wait_until(LIMIT, "the second waits", || {
-            stage.agent_output().contains("another agent holds")
-        })
-        .unwrap();
-        thread::sleep(Duration::from_millis(1_500));
-        let mut release = command(&stage, &OVERRIDE);
-        release.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let release = stage
-            .site
-            .run_in(Ns::Gateway, || release.spawn())
-            .unwrap()
-            .unwrap();
-        thread::sleep(Duration::from_millis(900));
-        assert_eq!(note(&stage)["pid"], first.pid(), "control: it waits still");
-        // As the watchdog, the nucleus or the successor itself does.
-        first.kill9().unwrap();
-        let output = release.wait_with_output().unwrap();
-        println!("{output:?}");
-        assert!(lives(successor), "a healthy agent was killed by a command");
-    }
-);
-
 // A wrong --state-dir takes nothing from an agent that is well.
 lab_test!(
     an_uninstall_with_the_wrong_state_directory_leaves_a_well_agent_alone,
@@ -812,3 +780,52 @@ lab_test!(whoever_is_not_root_is_told_that, || {
         );
     }
 });
+
+// Q-104, false "done": the operator's shell is in another network namespace, as where sshd has one for management.
+lab_test!(
+    a_release_from_another_network_namespace_is_not_said_to_be_done,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().signal(Signal::SIGSTOP).unwrap();
+        let told = |args: &[&str]| {
+            let mut command = command(&stage, args);
+            let output = stage.site.run_in(Ns::Lan, || command.output()).unwrap().unwrap();
+            println!("{args:?}: {output:?}");
+            (
+                output.status.code(),
+                String::from_utf8_lossy(&output.stdout).into_owned(),
+            )
+        };
+        let (_, page) = told(&["status"]);
+        let (code, text) = told(&OVERRIDE);
+        assert!(
+            !stage.has_table().unwrap() || code != Some(0),
+            "exit {code:?}, {text}: and the gateway is as closed as before"
+        );
+        assert!(!page.contains("nothing is cut"), "{page}");
+    }
+);
+
+// Held: what a deployment ordered stays ended, as what the shadow did.
+lab_test!(
+    a_deployments_order_stays_ended_after_a_release_without_an_agent,
+    || {
+        let mut stage = ready(options());
+        let wish = json!({"posture": "isolate", "id": "dep-1", "reason": "r"});
+        stage.deploy(&json!({ "quarantine": wish })).unwrap();
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        done(&stage, &OVERRIDE);
+        stage.agent = None;
+        stage.start_agent().unwrap();
+        let heard =
+            |s: &Value| s["cloud"]["channelWorks"] == true && s["configuration"]["source"] == "nucleus";
+        stage.wait_status(LIMIT, "connected", heard).unwrap();
+        // A configuration counts after two seconds.
+        thread::sleep(Duration::from_secs(4));
+        let status = stage.status();
+        assert_eq!(status["enforcement"]["phase"], "released", "{status}");
+        assert!(!stage.has_table().unwrap());
+    }
+);
