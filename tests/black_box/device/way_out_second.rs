@@ -829,3 +829,29 @@ lab_test!(
         assert!(!stage.has_table().unwrap());
     }
 );
+
+// Q-110: the service merges objects, and an end that has passed is left behind as any other key is.
+lab_test!(
+    a_new_order_behind_an_old_end_is_not_passed_over_in_silence,
+    || {
+        let stage = ready(options());
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(5);
+        let end = end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let wish = json!({"posture": "isolate", "id": "inc-1", "reason": "r", "expires": end});
+        stage.desire(&json!({ "quarantine": wish })).unwrap();
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        stage.wait_phase(LIMIT, "released").unwrap();
+        let next = json!({"posture": "isolate", "id": "inc-2", "reason": "again"});
+        stage.desire(&json!({ "quarantine": next })).unwrap();
+        let taken = stage.wait_phase(Duration::from_secs(8), "enforced");
+        let (_, page, _) = said(&stage, &["status"]);
+        println!("{}", stage.shadow());
+        said(&stage, &["history"]);
+        assert!(
+            taken.is_ok()
+                || page.contains("refused")
+                || page.contains(&end[..10]) && page.contains("has passed"),
+            "neither obeyed nor refused: {page}"
+        );
+    }
+);
