@@ -855,3 +855,100 @@ lab_test!(
         );
     }
 );
+
+/// No thread is to be had: a fork bomb, a machine whose numbers are used up.
+const NO_THREADS: &str = r#"
+#include <errno.h>
+#include <pthread.h>
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*begin)(void *), void *with) {
+    return EAGAIN;
+}
+"#;
+
+// Q-104: on a machine under attack there may be no thread, and an agent that is well answers all the same.
+lab_test!(a_release_needs_no_thread_to_ask_an_agent_that_is_well, || {
+    let stage = ready(options());
+    isolate(&stage);
+    let none = Hang::prepare(&stage, NO_THREADS).unwrap();
+    let mut release = command(&stage, &OVERRIDE);
+    let [preload, _] = none.environment();
+    let (name, value) = preload.split_once('=').unwrap();
+    release.env(name, value);
+    let output = stage
+        .site
+        .run_in(Ns::Gateway, || release.output())
+        .unwrap()
+        .unwrap();
+    println!("{output:?}");
+    assert!(!stage.has_table().unwrap(), "{:?}", output.status);
+});
+
+/// Bytes that the operator's quota is said to have used, of what was sent while no agent ran and another order stood before it.
+fn used_without_an_agent(other_lasts: i64) -> (u64, u64) {
+    use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+    let mut stage = ready(options());
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(other_lasts);
+    let end = end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let other = json!({"posture": "restrict", "id": "inc-1", "reason": "r", "expires": end,
+        "limit": {"quotaBytes": 10_000_000, "quotaPeriodSeconds": 3600}});
+    stage.desire(&json!({ "quarantine": other })).unwrap();
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    let own = json!({"posture": "restrict", "id": "mine", "reason": "r",
+        "limit": {"quotaBytes": 2_000_000, "quotaPeriodSeconds": 3600}});
+    let file = stage.site.directory().join("order.json");
+    std::fs::write(&file, own.to_string()).unwrap();
+    done(&stage, &["quarantine", "--order", file.to_str().unwrap()]);
+    let quotas = |s: &Value| s["enforcement"]["quotas"].as_array().map(Vec::len) == Some(2);
+    stage.wait_status(LIMIT, "control: two quotas", quotas).unwrap();
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let sender = stage
+        .site
+        .run_in(Ns::Gateway, || UdpSocket::bind(any).unwrap())
+        .unwrap();
+    for _ in 0..600 {
+        let _ = sender.send_to(&[b'q'; 1_000], SocketAddr::new(ATTACKER_V4, 5001));
+    }
+    let (_, listing, _) = stage.nft(&["list", "quotas"]).unwrap();
+    println!("{listing}");
+    thread::sleep(Duration::from_secs(8));
+    stage.agent = None;
+    stage.start_agent().unwrap();
+    let counted = |s: &Value| {
+        s["cloud"]["channelWorks"] == true
+            && s["enforcement"]["quotas"]
+                .as_array()
+                .is_some_and(|all| !all.is_empty())
+    };
+    let status = stage.wait_status(LIMIT, "counted", counted).unwrap();
+    println!("{}", status["enforcement"]["quotas"]);
+    let all = status["enforcement"]["quotas"].as_array().unwrap();
+    let own = all
+        .iter()
+        .find(|quota| quota["order"] == "operator:mine")
+        .unwrap();
+    (own["used"].as_u64().unwrap(), all.len() as u64)
+}
+
+// Q-111: what a quota has used while no agent ran is not given anew because another order has ended meanwhile.
+lab_test!(
+    a_quota_goes_on_where_it_was_although_an_order_before_it_has_ended,
+    || {
+        let (used, live) = used_without_an_agent(6);
+        assert_eq!(live, 1, "control: the other order has ended");
+        assert!(
+            used >= 600_000,
+            "600 kB were sent, {used} bytes are said to be used"
+        );
+    }
+);
+
+// Held: the same without such an end.
+lab_test!(a_quota_goes_on_where_it_was_while_no_agent_ran, || {
+    let (used, live) = used_without_an_agent(600);
+    assert_eq!(live, 2, "control: both are live");
+    assert!(
+        used >= 600_000,
+        "600 kB were sent, {used} bytes are said to be used"
+    );
+});
