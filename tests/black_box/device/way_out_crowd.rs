@@ -239,3 +239,27 @@ lab_test!(
         assert!(lives(pid), "a healthy agent was killed by a command");
     }
 );
+
+// Q-105, a healthy agent is killed: each of its calls of nft keeps within nft's limit, and all together take longer than its start may.
+lab_test!(
+    an_agent_that_starts_very_slowly_is_not_killed_by_a_release,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        stage.agent = None;
+        let script = NftScript::prepare(&stage, "sleep 8").unwrap();
+        script.activate().unwrap();
+        stage
+            .start_agent_as(std::path::Path::new("env"), &[&script.environment()])
+            .unwrap();
+        let pid = stage.agent.as_ref().unwrap().pid();
+        wait_until(Duration::from_secs(30), "it has the directory", || {
+            std::fs::read_to_string(stage.state_directory().join("lock"))
+                .is_ok_and(|lock| lock.contains(&pid.to_string()))
+        })
+        .unwrap();
+        said(&stage, &OVERRIDE);
+        assert!(lives(pid), "an agent that was starting was killed by a command");
+    }
+);

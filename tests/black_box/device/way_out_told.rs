@@ -402,3 +402,25 @@ lab_test!(a_quota_goes_on_where_it_was_while_no_agent_ran, || {
         "600 kB were sent, {used} bytes are said to be used"
     );
 });
+
+// The same by deployment, where a nucleus merges.
+lab_test!(
+    a_new_order_by_deployment_behind_an_old_end_is_not_passed_over_in_silence,
+    || {
+        let mut stage = ready(options());
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(8);
+        let end = end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let wish = json!({"posture": "isolate", "id": "dep-1", "reason": "r", "expires": end});
+        stage.deploy(&json!({ "quarantine": wish })).unwrap();
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        stage.wait_phase(LIMIT, "released").unwrap();
+        let next = json!({"posture": "isolate", "id": "dep-2", "reason": "again"});
+        stage.deploy(&json!({ "quarantine": next })).unwrap();
+        let taken = stage.wait_phase(Duration::from_secs(12), "enforced");
+        let (_, page, _) = said(&stage, &["status"]);
+        assert!(
+            taken.is_ok() || page.contains("refused"),
+            "neither obeyed nor refused: {page}"
+        );
+    }
+);
