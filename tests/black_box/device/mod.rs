@@ -21,5 +21,8 @@ mod surroundings;
 mod takeover;
 mod watchdog;
 mod way_out;
+mod way_out_crowd;
 mod way_out_others;
 mod way_out_places;
+mod way_out_second;
+mod way_out_told;
