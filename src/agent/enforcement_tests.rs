@@ -7,7 +7,7 @@ use super::*;
 use crate::agent::configuration;
 use crate::config::Config;
 use crate::host::clock;
-use crate::host::netfilter::kernel::NftKernel;
+use crate::host::netfilter::kernel;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Posture};
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -21,7 +21,7 @@ fn wish(wish: Wish) -> EnforcerCommand {
 }
 
 fn tables() -> usize {
-    NftKernel::open().unwrap().tables().unwrap().len()
+    kernel::tables(&mut kernel::open().unwrap()).unwrap().len()
 }
 
 async fn a_rebuilt_enforcer_holds_what_was_ordered() {

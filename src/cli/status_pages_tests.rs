@@ -137,7 +137,8 @@ fn provisional() -> Status {
 
 fn failed() -> Status {
     let mut state = enforcement(Phase::Failed, None);
-    state.obstacles = vec![Obstacle::NftMissing];
+    let why = "could not open a netlink socket of the packet filter: Protocol not supported";
+    state.obstacles = vec![Obstacle::FilterSilent { why: why.to_owned() }];
     state.faults = state.obstacles.iter().map(ToString::to_string).collect();
     status(state)
 }
@@ -233,7 +234,7 @@ fn pages() -> Vec<(&'static str, String)> {
             provisional(),
         ),
         ("Rolled back", rolled_back()),
-        ("Failed: nft is missing", failed()),
+        ("Failed: the kernel has no packet filter", failed()),
         ("Degraded", degraded()),
         ("The nucleus is dead", nucleus_dead()),
         ("A shadow too large for nucleus lite", big_shadow()),

@@ -19,10 +19,8 @@ use crate::host::files::shelter;
 use crate::host::files::state_directory::{self, LOCK};
 use crate::host::guard;
 use crate::host::log::LogStream;
-use crate::host::netfilter::kernel::NftKernel;
-use crate::host::netfilter::nft::Nft;
+use crate::host::netfilter::kernel;
 use crate::quarantine::history;
-use crate::quarantine::ruleset;
 
 /// A journal that could not be read: evidence, as the history is.
 const DAMAGED: &str = "journal.damaged";
@@ -75,9 +73,9 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let mut failures = Vec::new();
     if is_here {
         failures.extend(thaw::thaw(&state));
-        match remove_rules() {
+        match kernel::remove_tables() {
             Ok(()) => say("removed the tables edgewarden, if they were there"),
-            Err(problem) => failures.push(problem),
+            Err(obstacle) => failures.push(obstacle.to_string()),
         }
     }
     // Until then the program stays: with it goes the way to try again.
@@ -144,20 +142,6 @@ fn end_orders(arguments: &Arguments, state: &Path, socket: &Path) -> Result<(), 
         say(&format!("ended every order: {names}"));
     }
     Ok(())
-}
-
-/// Takes our tables out of the kernel.
-///
-/// # Errors
-/// Why it could not, for people.
-fn remove_rules() -> Result<(), String> {
-    let tables = NftKernel::open().and_then(|mut kernel| kernel.tables());
-    let tables = tables.map_err(|error| crate::error_text(&error))?;
-    if tables.is_empty() {
-        return Ok(());
-    }
-    let removed = Nft::default().load(&ruleset::remove(&tables));
-    removed.map_err(|error| crate::error_text(&error))
 }
 
 /// Removes the unit and the copies of this program; gives what is still there.

@@ -1,6 +1,6 @@
 //! Runs another program: one that only root or we could have put there, in an environment of its own, within limits.
 //!
-//! In: a name, arguments, what the program reads. Out: what it said and how it ended. Blocks, so it is called on a worker
+//! In: a name, arguments. Out: what it complained of and how it ended. Blocks, so it is called on a worker
 //! thread. Nothing of our environment is handed on: it holds the nucleus' credential. Absent: what the words mean.
 
 #![expect(
@@ -8,8 +8,8 @@
     reason = "host is a door: this is the one place that runs a program"
 )]
 
-use std::fs::{File, Metadata};
-use std::io::{self, Seek as _, Write as _};
+use std::fs::Metadata;
+use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::clock;
@@ -38,31 +37,9 @@ const STICKY: u32 = 0o1000;
 /// What a program did.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    pub(crate) output: Vec<u8>,
+    /// What it said on its standard error, cut at [`MAX_COMPLAINT`].
     pub(crate) complaint: Vec<u8>,
     pub(crate) status: ExitStatus,
-}
-
-/// How long it may take, and how much it may say.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ProgramLimits {
-    pub(crate) time: Duration,
-    /// Bytes; what is beyond is cut.
-    pub(crate) output: usize,
-}
-
-/// A program that was started, and when it must have ended.
-pub(crate) struct Running {
-    child: Child,
-    end: Instant,
-    output: usize,
-}
-
-/// Starts programs. One that could not even be killed keeps others from being started, or a device whose disk hangs would
-/// fill up with them.
-#[derive(Debug, Default)]
-pub(crate) struct Programs {
-    stuck: Vec<Child>,
 }
 
 /// The program of that name in PATH or [`DIRECTORIES`]. Elements of PATH that are no absolute path, or where others than
@@ -119,124 +96,55 @@ fn only_ours(directory: &Path) -> bool {
     })
 }
 
-/// Input that is there whole before anybody reads it: of a pipe whose writer is killed a program would take what has come
-/// so far for all of it.
+/// Runs a program that reads nothing, and whose output nobody wants; `None` when it took longer than `limit` and was killed.
 ///
 /// # Errors
-/// Without memory or descriptors.
-pub(crate) fn whole(input: &str) -> io::Result<Stdio> {
-    let mut file = File::from(memfd_create("edgewarden.input", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(input.as_bytes())?;
-    file.rewind()?;
-    Ok(file.into())
-}
-
-impl Programs {
-    /// Starts a program.
-    ///
-    /// # Errors
-    /// It cannot be started, or an earlier one can neither be waited for nor killed.
-    pub(crate) fn start(
-        &mut self,
-        program: &Path,
-        arguments: &[&str],
-        input: Stdio,
-        limits: ProgramLimits,
-    ) -> io::Result<Running> {
-        self.stuck
-            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        if let Some(stuck) = self.stuck.first() {
-            let pid = stuck.id();
-            return Err(io::Error::other(format!(
-                "an earlier one (process {pid}) hangs and cannot be killed"
-            )));
-        }
-        let end = clock::instant() + limits.time;
-        let child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .env("LC_ALL", "C")
-            .stdin(input)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        Ok(Running {
-            child,
-            end,
-            output: limits.output,
-        })
-    }
-
-    /// Waits until the program has ended; `None` when it took too long and was killed.
-    ///
-    /// # Errors
-    /// It cannot be talked to.
-    pub(crate) fn finish(&mut self, mut running: Running) -> io::Result<Option<Ended>> {
-        let said = listen(&mut running).and_then(|said| {
-            let ended = said.is_some() && has_ended(&running.child, running.end)?;
-            Ok(said.filter(|_| ended))
-        });
-        // Whatever else happened, it is not left to itself.
-        let Ok(Some((output, complaint))) = said else {
-            self.kill(running.child);
-            return said.map(|_| None);
-        };
-        let status = running.child.wait()?;
-        Ok(Some(Ended {
-            output,
-            complaint,
-            status,
-        }))
-    }
-
-    fn kill(&mut self, mut child: Child) {
-        let killed =
-            child.kill().is_ok() && has_ended(&child, clock::instant() + KILL_LIMIT).unwrap_or(false);
-        if killed {
+/// It cannot be started or talked to.
+pub(crate) fn run(program: &Path, arguments: &[&str], limit: Duration) -> io::Result<Option<Ended>> {
+    let end = clock::instant() + limit;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let said = listen(&mut child, end).and_then(|said| {
+        let ended = said.is_some() && has_ended(&child, end)?;
+        Ok(said.filter(|_| ended))
+    });
+    // Whatever else happened, it is not left to itself.
+    let Ok(Some(complaint)) = said else {
+        let killed = child.kill().is_ok();
+        if killed && has_ended(&child, clock::instant() + KILL_LIMIT).unwrap_or(false) {
             // It is dead: this does not wait.
             let _status = child.wait();
-        } else {
-            self.stuck.push(child);
         }
-    }
+        return said.map(|_| None);
+    };
+    let status = child.wait()?;
+    Ok(Some(Ended { complaint, status }))
 }
 
-/// What it says until it closes both streams; `None` when it took too long.
-fn listen(running: &mut Running) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    let missing = || io::Error::other("it has no output");
-    let mut stdout = running.child.stdout.take().ok_or_else(missing)?;
-    let mut stderr = running.child.stderr.take().ok_or_else(missing)?;
-    let (mut output, mut complaint) = (Vec::new(), Vec::new());
-    let mut open = [true, true];
-    let mut chunk = vec![0; CHUNK];
-    while open.contains(&true) {
-        let Some(left) = left(running.end) else {
+/// What it says until it closes its standard error; `None` when it took too long.
+fn listen(child: &mut Child, end: Instant) -> io::Result<Option<Vec<u8>>> {
+    let missing = || io::Error::other("it has no standard error");
+    let mut stderr = child.stderr.take().ok_or_else(missing)?;
+    let (mut complaint, mut chunk) = (Vec::new(), vec![0; CHUNK]);
+    loop {
+        let Some(left) = left(end) else {
             return Ok(None);
         };
-        let asked = |open| {
-            if open {
-                PollFlags::POLLIN
-            } else {
-                PollFlags::empty()
-            }
-        };
-        let mut polled = [
-            PollFd::new(stdout.as_fd(), asked(open[0])),
-            PollFd::new(stderr.as_fd(), asked(open[1])),
-        ];
-        match poll(&mut polled, left) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        match poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
+            Ok(_) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let ready = polled.map(|one| one.any().unwrap_or(false));
-        if ready[0] && open[0] {
-            open[0] = take(&mut stdout, &mut chunk, &mut output, running.output)?;
-        }
-        if ready[1] && open[1] {
-            open[1] = take(&mut stderr, &mut chunk, &mut complaint, MAX_COMPLAINT)?;
+        if !take(&mut stderr, &mut chunk, &mut complaint, MAX_COMPLAINT)? {
+            return Ok(Some(complaint));
         }
     }
-    Ok(Some((output, complaint)))
 }
 
 /// Reads what is there, and keeps of it what fits; `false` at the end.
@@ -278,27 +186,19 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: ProgramLimits = ProgramLimits {
-        time: Duration::from_secs(20),
-        output: 1_000,
-    };
+    const LIMIT: Duration = Duration::from_secs(20);
 
-    fn sh(script: &str, limits: ProgramLimits) -> Option<Ended> {
-        let mut programs = Programs::default();
-        let input = whole("input").unwrap();
-        let running = programs
-            .start(Path::new("/bin/sh"), &["-c", script], input, limits)
-            .unwrap();
-        programs.finish(running).unwrap()
+    fn sh(script: &str, limit: Duration) -> Option<Ended> {
+        run(Path::new("/bin/sh"), &["-c", script], limit).unwrap()
     }
 
     #[test]
-    fn both_streams_are_read_to_their_bound_and_nothing_of_ours_is_handed_on() {
-        let ended = sh("cat; env >&2; head -c 300000 /dev/zero; exit 3", LIMITS).unwrap();
+    fn a_complaint_is_read_to_its_bound_and_nothing_of_ours_is_handed_on() {
+        let ended = sh("env >&2; head -c 300000 /dev/zero >&2; exit 3", LIMIT).unwrap();
         assert_eq!(ended.status.code(), Some(3));
-        assert!(ended.output.starts_with(b"input"));
-        assert_eq!(ended.output.len(), LIMITS.output);
+        assert_eq!(ended.complaint.len(), MAX_COMPLAINT);
         let environment = String::from_utf8(ended.complaint).unwrap();
+        let environment = environment.trim_end_matches('\0');
         assert!(environment.contains("LC_ALL=C"), "{environment}");
         let ours = |line: &str| {
             std::env::vars().any(|(name, _)| name != "PWD" && line.starts_with(&format!("{name}=")))
@@ -317,13 +217,9 @@ mod tests {
 
     #[test]
     fn what_hangs_is_killed_in_time_whether_or_not_it_closed_its_streams() {
-        let short = ProgramLimits {
-            time: Duration::from_millis(200),
-            ..LIMITS
-        };
         for script in ["exec sleep 60", "exec sleep 60 >&- 2>&-"] {
             let begun = clock::instant();
-            assert!(sh(script, short).is_none(), "{script}");
+            assert!(sh(script, Duration::from_millis(200)).is_none(), "{script}");
             assert!(begun.elapsed() < Duration::from_secs(10), "{script}");
         }
     }

@@ -31,7 +31,7 @@ impl UnwrittenPreview {
         PlanPreview {
             text: self
                 .ruleset
-                .load(&self.present, &CarriedCounters::default(), self.now),
+                .text(&self.present, &CarriedCounters::default(), self.now),
             plan: self.plan,
         }
     }

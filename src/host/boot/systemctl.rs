@@ -4,10 +4,9 @@
 //! [`boot_service`](super::boot_service) makes itself; whether systemd runs, which is known there too.
 
 use std::io;
-use std::process::Stdio;
 use std::time::Duration;
 
-use crate::host::program::{self, ProgramLimits, Programs};
+use crate::host::program;
 
 /// A systemd that is busy booting may take a while; an install step has two minutes.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -73,16 +72,7 @@ fn run(arguments: &[&str]) -> Result<(), SystemctlError> {
     };
     let missing = || failed(io::ErrorKind::NotFound.into());
     let program = program::find("systemctl").ok_or_else(missing)?;
-    let limits = ProgramLimits {
-        time: LIMIT,
-        output: 0,
-    };
-    let mut programs = Programs::default();
-    let running = programs.start(&program, arguments, Stdio::null(), limits);
-    match running
-        .and_then(|running| programs.finish(running))
-        .map_err(failed)?
-    {
+    match program::run(&program, arguments, LIMIT).map_err(failed)? {
         None => Err(SystemctlError::Timeout { action }),
         Some(ended) if ended.status.success() => Ok(()),
         Some(ended) => Err(SystemctlError::Refused {

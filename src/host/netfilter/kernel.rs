@@ -1,241 +1,245 @@
-//! What the kernel's packet filter says about itself, without a program in between.
+//! What the kernel's packet filter says of our tables, and what it is told, each as one blocking call.
 //!
-//! In: nothing. Out: the generation (one more with every change that anybody makes), which of our tables exist, what
-//! their counters and quotas have counted, the interfaces of our egress chain. Asking costs microseconds; what rules
-//! say is listed by `nft`, and only when the generation tells of a change.
+//! In: a connection, and what is asked or ordered. Out: the answer, or the [`Obstacle`] that it is. Only tables of ours are
+//! named, so others' rulesets cost nothing whatever their size.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
+use nf_tables::socket::{AskError, CommitError, Connection};
+use nf_tables::{Batch, Counter, Item, ListingLimits, Object, ObjectState, Quota, Step, Table};
 use nix::errno::Errno;
 
-use crate::host::net::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, push_attribute};
-use crate::quarantine::ports::FilterChange;
-use crate::quarantine::ruleset::{CarriedCounters, Layer, TABLE};
+use crate::error_text;
+use crate::quarantine::proof::obstacle::Obstacle;
+use crate::quarantine::ruleset::verify::{ListedElements, ListedTable, Listings};
+use crate::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, own_table, removal};
 
-/// `NFNL_SUBSYS_NFTABLES`.
-const SUBSYSTEM: u16 = 10 << 8;
-/// Messages of `linux/netfilter/nf_tables.h`.
-const GET_TABLE: u16 = SUBSYSTEM | 1;
-const GET_CHAIN: u16 = SUBSYSTEM | 4;
-pub(super) const NEW_GENERATION: u16 = SUBSYSTEM | 15;
-const GET_GENERATION: u16 = SUBSYSTEM | 16;
-const GET_OBJECT: u16 = SUBSYSTEM | 19;
-/// `struct nfgenmsg`.
-const HEADER: usize = 4;
-/// Attributes of the same file.
-const GENERATION_ID: u16 = 1;
-const GENERATION_PROCESS: u16 = 2;
-const GENERATION_NAME: u16 = 3;
-const TABLE_NAME: u16 = 1;
-const OBJECT_TABLE: u16 = 1;
-const OBJECT_NAME: u16 = 2;
-const OBJECT_TYPE: u16 = 3;
-const OBJECT_DATA: u16 = 4;
-const COUNTER_BYTES: u16 = 1;
-const COUNTER_PACKETS: u16 = 2;
-const QUOTA_CONSUMED: u16 = 4;
-const CHAIN_TABLE: u16 = 1;
-const CHAIN_NAME: u16 = 3;
-const CHAIN_HOOK: u16 = 4;
-const HOOK_DEVICE: u16 = 3;
-const HOOK_DEVICES: u16 = 4;
-/// Kinds of objects.
-const COUNTER: u32 = 1;
-const QUOTA: u32 = 2;
-/// Objects read of our own tables; we make some dozens.
+/// The kernel answers within microseconds; another program's large transaction holds everybody up for a second or two.
+const LIMIT: Duration = Duration::from_secs(5);
+/// What is read of a table that may be anybody's: rules, sets, objects and constants of ours are some hundreds.
+const LISTING_LIMITS: ListingLimits = ListingLimits {
+    items: 65_536,
+    bytes: 16 * 1024 * 1024,
+};
+/// Elements read of one set; an order can name a hundred thousand remotes.
+const MAX_ELEMENTS: usize = 262_144;
+/// Objects read of one table; we make some dozens.
 const MAX_OBJECTS: usize = 1_024;
+/// A table that nobody has: its removal at the end of a transaction has the kernel take back all of it.
+const NOBODYS: &str = "edgewarden-nobodys";
 
-/// A question channel; it belongs to the network namespace of the thread that opened it.
-pub(crate) struct NftKernel {
-    netlink: Netlink,
+/// Opens a connection; it belongs to the network namespace of the calling thread.
+///
+/// # Errors
+/// The kernel has no packet filter, or there are no descriptors.
+pub(crate) fn open() -> Result<Connection, Obstacle> {
+    Connection::open(LIMIT).map_err(|error| asked(&error))
 }
 
-impl NftKernel {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub(crate) fn open() -> Result<Self, NetlinkError> {
-        Ok(Self {
-            netlink: Netlink::open(NETLINK_NETFILTER)?,
-        })
-    }
+/// The packet filter's generation.
+///
+/// # Errors
+/// What stands in the way.
+pub(crate) fn generation(kernel: &mut Connection) -> Result<u32, Obstacle> {
+    let generation = kernel.generation().map_err(|error| asked(&error))?;
+    Ok(generation.id)
+}
 
-    /// The packet filter's generation.
-    ///
-    /// # Errors
-    /// If the kernel cannot be asked.
-    pub(crate) fn generation(&mut self) -> Result<u32, NetlinkError> {
-        let mut found = None;
-        self.ask(GET_GENERATION, 0, false, &mut |answer| {
-            found = change(answer).map(|change| change.generation);
-        })?;
-        found.ok_or_else(|| NetlinkError::Answer {
-            expected: "a generation".into(),
-        })
+/// In which families our table exists.
+///
+/// # Errors
+/// What stands in the way.
+pub(crate) fn tables(kernel: &mut Connection) -> Result<BTreeSet<Layer>, Obstacle> {
+    let mut found = BTreeSet::new();
+    for layer in Layer::ALL {
+        if known_family(kernel.has_table(&own_table(layer)))?.unwrap_or_default() {
+            found.insert(layer);
+        }
     }
+    Ok(found)
+}
 
-    /// In which families our table exists.
-    ///
-    /// # Errors
-    /// If the kernel cannot be asked.
-    pub(crate) fn tables(&mut self) -> Result<BTreeSet<Layer>, NetlinkError> {
-        let mut found = BTreeSet::new();
-        self.ask(GET_TABLE, 0, true, &mut |answer| {
-            if text(answer, TABLE_NAME) == Some(TABLE) {
-                found.extend(layer_of(answer));
-            }
-        })?;
-        Ok(found)
-    }
-
-    /// What our counters and quotas say.
-    ///
-    /// # Errors
-    /// If the kernel cannot be asked.
-    pub(crate) fn counted(&mut self) -> Result<CarriedCounters, NetlinkError> {
-        let mut counted = CarriedCounters::default();
-        for kind in [COUNTER, QUOTA] {
-            let mut wanted = Vec::new();
-            push_attribute(&mut wanted, OBJECT_TYPE, false, &kind.to_be_bytes());
-            self.ask_with(GET_OBJECT, 0, true, &wanted, &mut |answer| {
-                let full = counted.counters.len() + counted.quotas.len() >= MAX_OBJECTS;
-                if text(answer, OBJECT_TABLE) == Some(TABLE) && !full {
-                    let _ = note(answer, &mut counted);
+/// What our counters and quotas say.
+///
+/// # Errors
+/// What stands in the way.
+pub(super) fn counted(kernel: &mut Connection) -> Result<CarriedCounters, Obstacle> {
+    let mut counted = CarriedCounters::default();
+    for layer in Layer::ALL {
+        let objects = known_family(kernel.objects(&own_table(layer), MAX_OBJECTS))?;
+        for Object { name, state, .. } in objects.unwrap_or_default() {
+            let key = (layer, name);
+            match state {
+                ObjectState::Counter(Counter { packets, bytes }) => {
+                    counted.counters.insert(key, (packets, bytes));
                 }
-            })?;
-        }
-        Ok(counted)
-    }
-
-    /// The interfaces of our egress chain, by name.
-    ///
-    /// # Errors
-    /// If the kernel cannot be asked.
-    pub(crate) fn egress_devices(&mut self) -> Result<BTreeSet<String>, NetlinkError> {
-        let mut devices = BTreeSet::new();
-        self.ask(GET_CHAIN, number_of(Layer::Netdev), true, &mut |answer| {
-            let ours = text(answer, CHAIN_TABLE) == Some(TABLE) && text(answer, CHAIN_NAME) == Some("egress");
-            if let Some(hook) = attribute(answer, CHAIN_HOOK).filter(|_| ours) {
-                devices.extend(hooked(hook));
+                ObjectState::Quota(Quota { used, .. }) => {
+                    counted.quotas.insert(key, used);
+                }
+                ObjectState::Limit(_) | ObjectState::Unknown { .. } => {}
             }
-        })?;
-        Ok(devices)
+        }
     }
+    Ok(counted)
+}
 
-    fn ask(
-        &mut self,
-        message_type: u16,
-        family: u8,
-        dump: bool,
-        each: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), NetlinkError> {
-        self.ask_with(message_type, family, dump, &[], each)
-    }
+/// The interfaces of our egress chain, by name.
+///
+/// # Errors
+/// What stands in the way.
+pub(super) fn egress_devices(kernel: &mut Connection) -> Result<BTreeSet<String>, Obstacle> {
+    let chain = known_family(kernel.chain(&own_table(Layer::Netdev), "egress"))?.flatten();
+    let hook = chain.and_then(|chain| chain.hook);
+    let devices = hook.iter().flat_map(|hook| hook.devices.names());
+    Ok(devices.cloned().collect())
+}
 
-    fn ask_with(
-        &mut self,
-        message_type: u16,
-        family: u8,
-        dump: bool,
-        wanted: &[u8],
-        each: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), NetlinkError> {
-        let payload = [&[family, 0, 0, 0], wanted].concat();
-        let question = NetlinkRequest {
-            message_type,
-            dump,
-            payload: &payload,
+/// Our tables of these families, as far as they exist, with all that they hold; their chains are to be those of `wanted`.
+///
+/// # Errors
+/// What stands in the way.
+pub(super) fn list(
+    kernel: &mut Connection,
+    layers: &BTreeSet<Layer>,
+    wanted: &Ruleset,
+) -> Result<Listings, Obstacle> {
+    let mut listings = Listings::new();
+    for layer in layers {
+        let own = own_table(*layer);
+        let table = wanted.tables.iter().find(|table| table.layer == *layer);
+        let chains = table.map(|table| table.chains.as_slice()).unwrap_or_default();
+        let chains: Vec<&str> = chains.iter().map(|chain| chain.hook).collect();
+        let Some(listing) = known_family(kernel.table(&own, &chains, LISTING_LIMITS))?.flatten() else {
+            continue;
         };
-        let asked = self.netlink.ask(question, &mut |answer| {
-            each(answer);
-            Ok(())
-        });
-        match asked {
-            // A kernel without this family has none of it.
-            Err(error) if dump && matches!(error.refusal(), Some(Errno::ENOENT | Errno::EOPNOTSUPP)) => {
-                Ok(())
+        let mut elements = ListedElements::default();
+        for set in &listing.contents.sets {
+            let take = |listed: &mut ListedElements, element| listed.take(&set.name, element);
+            let listed = kernel.elements(&own, &set.name, MAX_ELEMENTS, ListedElements::default, take);
+            if let Some((listed, _)) = listed.map_err(|error| asked(&error))? {
+                elements.extend(listed);
             }
-            asked => asked,
         }
+        listings.insert(*layer, ListedTable::new(listing.contents, elements));
+    }
+    Ok(listings)
+}
+
+/// Has a transaction carried out, whole or not at all.
+///
+/// # Errors
+/// What stands in the way.
+pub(super) fn commit(kernel: &mut Connection, batch: &mut Batch) -> Result<(), Obstacle> {
+    kernel.commit(batch).map_err(|error| refused(&error, batch))
+}
+
+/// Takes our tables out of the kernel.
+///
+/// # Errors
+/// What stands in the way.
+pub(crate) fn remove_tables() -> Result<(), Obstacle> {
+    let mut kernel = open()?;
+    let present = tables(&mut kernel)?;
+    commit(&mut kernel, &mut removal(&present))
+}
+
+/// Whether a table of ours could be loaded; nothing is changed.
+///
+/// # Errors
+/// What stands in the way.
+pub(super) fn try_out(kernel: &mut Connection) -> Result<(), Obstacle> {
+    let mut batch = Batch::new();
+    batch.clear_table(&own_table(Layer::Inet));
+    batch.delete_table(&Table::new(own_table(Layer::Inet).family, NOBODYS));
+    let last = batch.steps().count() - 1;
+    match kernel.commit(&mut batch) {
+        // That one is not there, and everything before it could have been done.
+        Err(CommitError::Refused { refusals })
+            if refusals
+                .iter()
+                .all(|refusal| refusal.step == Some(last) && refusal.errno == Errno::ENOENT as i32) =>
+        {
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+        Err(error) => Err(refused(&error, &batch)),
     }
 }
 
-/// The table that a notification is about: all of them name it alike.
-pub(super) fn named_table(message: &[u8]) -> Option<&str> {
-    text(message, TABLE_NAME)
-}
-
-/// Reads a message that tells of a generation.
-pub(super) fn change(message: &[u8]) -> Option<FilterChange> {
-    Some(FilterChange {
-        generation: number(message, GENERATION_ID)?,
-        pid: number(message, GENERATION_PROCESS).unwrap_or_default(),
-        name: text(message, GENERATION_NAME).unwrap_or_default().to_owned(),
-    })
-}
-
-fn note(answer: &[u8], counted: &mut CarriedCounters) -> Option<()> {
-    let key = (layer_of(answer)?, text(answer, OBJECT_NAME)?.to_owned());
-    let data = attribute(answer, OBJECT_DATA)?;
-    let value = |wanted| {
-        let bytes = attributes(data).find_map(|(number, value)| (number == wanted).then_some(value))?;
-        Some(u64::from_be_bytes(bytes.try_into().ok()?))
-    };
-    match number(answer, OBJECT_TYPE)? {
-        COUNTER => {
-            counted
-                .counters
-                .insert(key, (value(COUNTER_PACKETS)?, value(COUNTER_BYTES)?));
-        }
-        QUOTA => {
-            counted.quotas.insert(key, value(QUOTA_CONSUMED)?);
-        }
-        _ => {}
-    }
-    Some(())
-}
-
-fn hooked(hook: &[u8]) -> Vec<String> {
-    let string = |value: &[u8]| std::str::from_utf8(value).ok().map(trim).map(str::to_owned);
-    attributes(hook)
-        .flat_map(|(number, value)| match number {
-            HOOK_DEVICE => string(value).into_iter().collect(),
-            HOOK_DEVICES => attributes(value).filter_map(|(_, name)| string(name)).collect(),
-            _ => Vec::new(),
-        })
-        .collect()
-}
-
-fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
-    attributes(message.get(HEADER..)?).find_map(|(number, value)| (number == wanted).then_some(value))
-}
-
-fn text(message: &[u8], wanted: u16) -> Option<&str> {
-    std::str::from_utf8(attribute(message, wanted)?).ok().map(trim)
-}
-
-/// The kernel's strings end with a zero byte.
-fn trim(text: &str) -> &str {
-    text.split('\0').next().unwrap_or_default()
-}
-
-fn number(message: &[u8], wanted: u16) -> Option<u32> {
-    let bytes = attribute(message, wanted)?.get(..4)?;
-    Some(u32::from_be_bytes(bytes.try_into().ok()?))
-}
-
-/// `NFPROTO_*`.
-fn number_of(layer: Layer) -> u8 {
-    match layer {
-        Layer::Inet => 1,
-        Layer::Netdev => 5,
-        Layer::Bridge => 7,
+/// None where this kernel does not have a family, and so nothing of it.
+fn known_family<T>(answer: Result<T, AskError>) -> Result<Option<T>, Obstacle> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.errno() == Some(Errno::EOPNOTSUPP as i32) => Ok(None),
+        Err(error) => Err(asked(&error)),
     }
 }
 
-fn layer_of(message: &[u8]) -> Option<Layer> {
-    let family = *message.first()?;
-    Layer::ALL.into_iter().find(|layer| number_of(*layer) == family)
+/// What an error of asking is.
+fn asked(error: &AskError) -> Obstacle {
+    let why = error_text(error);
+    match error {
+        _ if error.errno() == Some(Errno::EPERM as i32) => Obstacle::NotPermitted,
+        // It answers: our own table cannot be read, which may be somebody's doing.
+        AskError::Decode(_) | AskError::Listing(_) | AskError::TooMany { .. } | AskError::Changing => {
+            Obstacle::Unreadable { why }
+        }
+        AskError::Open(_)
+        | AskError::Send(_)
+        | AskError::Receive(_)
+        | AskError::Late
+        | AskError::Lost
+        | AskError::Refused(_) => Obstacle::FilterSilent { why },
+    }
+}
+
+/// What an error of ordering is, with the part of our rules that it is about.
+fn refused(error: &CommitError, batch: &Batch) -> Obstacle {
+    match error {
+        CommitError::Refused { refusals } => {
+            if refusals
+                .iter()
+                .any(|refusal| refusal.errno == Errno::EPERM as i32)
+            {
+                return Obstacle::NotPermitted;
+            }
+            let told = refusals.first().map(|refusal| {
+                let step = refusal.step.and_then(|step| batch.step_at(step));
+                let what = step.map_or_else(|| "the whole transaction".to_owned(), part);
+                format!("{what}: {refusal}")
+            });
+            Obstacle::Refused {
+                complaint: told.unwrap_or_default(),
+            }
+        }
+        CommitError::Unwritable { step, fault } => {
+            let step = step.and_then(|step| batch.step_at(step)).map(part);
+            Obstacle::Refused {
+                complaint: format!("{}: {fault}", step.unwrap_or_default()),
+            }
+        }
+        CommitError::NotSent { .. } => Obstacle::FilterSilent {
+            why: error_text(error),
+        },
+        CommitError::Unclear(_) => Obstacle::Unreadable {
+            why: error_text(error),
+        },
+    }
+}
+
+/// A part of a transaction, for people.
+fn part(step: &Step) -> String {
+    let table = &step.table;
+    match &step.item {
+        Item::Table => format!("table {table}"),
+        Item::Chain(name) => format!("chain {name} of {table}"),
+        Item::Rule { chain, comment, .. } => {
+            let comment = comment.as_deref().unwrap_or("?");
+            format!("rule {comment} of chain {chain} of {table}")
+        }
+        Item::Set(name) => format!("set {name} of {table}"),
+        Item::Elements(name) => format!("elements of set {name} of {table}"),
+        Item::Object(name) => format!("{name} of {table}"),
+    }
 }

@@ -7,17 +7,15 @@
 use std::io;
 use std::thread;
 
-use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use tokio::sync::mpsc;
 
-use super::kernel::{NEW_GENERATION, change};
 use crate::host::net::netlink::{receive, subscribe};
 use crate::quarantine::ports::FilterChange;
 
 /// The kernel's multicast group of nftables changes (`NFNLGRP_NFTABLES`).
-pub(super) const GROUP: u32 = 7;
+const GROUP: u32 = 7;
 /// Notifications read at once; the kernel's are a few hundred bytes each.
 const BUFFER: usize = 64 * 1024;
 /// The thread only waits and wakes.
@@ -66,16 +64,18 @@ fn watch(socket: &Socket, wake: &mpsc::Sender<Notice>) {
 }
 
 /// The message that ends a burst tells the generation and who made it.
-fn read(mut rest: &[u8]) -> Option<FilterChange> {
-    let mut found = None;
-    while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-        if message.message_type() == NEW_GENERATION {
-            found = change(message.payload());
-        }
-        let length = (message.length() as usize).next_multiple_of(4).max(16);
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    found
+fn read(datagram: &[u8]) -> Option<FilterChange> {
+    let notices = nf_tables::Notice::all(datagram).filter_map(Result::ok);
+    let generations = notices.filter_map(|notice| match notice {
+        nf_tables::Notice::Generation(generation) => Some(generation),
+        nf_tables::Notice::Change { .. } => None,
+    });
+    let last = generations.last()?;
+    Some(FilterChange {
+        generation: last.id,
+        pid: last.process.unwrap_or_default(),
+        name: last.program.unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]

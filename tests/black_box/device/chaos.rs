@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{Running, wait_until};
-use edgewarden_lab::stage::nft_script::NftScript;
+use edgewarden_lab::stage::filter_hook::{BEFORE, FAILS, FilterHook, HANGS, REFUSED};
 use edgewarden_lab::stage::preload::{HANGING_SYNC, Hang};
 use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use nix::sys::signal::{Signal, kill};
@@ -23,32 +23,27 @@ use crate::common::{LIMIT, options, random};
 const SECONDS: u64 = 20;
 /// From one choice to the next, in milliseconds at most.
 const PAUSE: u64 = 700;
-/// For the last order, after the last fault: a hanging nft is waited for ten seconds, a dead channel asks again after a
+/// For the last order, after the last fault: a hanging packet filter is waited for some seconds, a dead channel asks again after a
 /// minute at most.
 const RECOVERY: Duration = Duration::from_secs(120);
 /// Threads and descriptors that the agent may have besides those of a quiet one: workers that rest after their work.
 const SLACK: usize = 12;
 
-/// One thing of what `faults` names is done to nft's caller.
-const NFT: &str = r#"
-case "$(cat "$folder/active")" in
-  slow) sleep 1 ;;
-  broken) echo "error while loading shared libraries: No such file or directory" >&2; exit 127 ;;
-  hangs) exec sleep 15 ;;
-  killed) kill -9 $$ ;;
-  refuses) echo "Error: Could not process rule: No buffer space available" >&2; exit 1 ;;
-esac
-"#;
-
-const NFT_FAULTS: [&str; 5] = ["slow", "broken", "hangs", "killed", "refuses"];
+/// What is done to messages for the packet filter, and with which words.
+const FILTER_FAULTS: [(&str, &str); 4] = [
+    (BEFORE, "sleep 1"),
+    (FAILS, ""),
+    (HANGS, ""),
+    (REFUSED, "netdev bridge"),
+];
 
 /// The agent's world, and which faults are under way.
 struct Chaos {
     stage: Stage,
     disk: Hang,
-    nft: NftScript,
+    filter: FilterHook,
     disk_hangs: bool,
-    nft_fails: bool,
+    filter_fault: Option<&'static str>,
     broker_is_down: bool,
     log_is_stopped: bool,
 }
@@ -58,13 +53,15 @@ const READER: &str = "exec \"$@\" > >(echo $BASHPID > \"$READER\"; exec cat >> \
 
 impl Chaos {
     fn start_agent(&mut self) {
-        let [preload, switch] = self.disk.environment();
+        let [_, switch] = self.disk.environment();
+        let (disk, filter) = (self.disk.library(), self.filter.library());
+        let preload = format!("LD_PRELOAD={}:{}", disk.display(), filter.display());
         let reader = format!("READER={}", self.reader().display());
-        let path = self.nft.environment();
+        let place = self.filter.place();
         // Much to say: a reader that stops is a full pipe soon.
         let much = "EDGEWARDEN_LOG=trace";
         let arguments = [
-            &preload, &switch, &path, &reader, much, "bash", "-c", READER, "bash",
+            &preload, &switch, &place, &reader, much, "bash", "-c", READER, "bash",
         ];
         self.stage.agent = None;
         self.stage.start_agent_as(Path::new("env"), &arguments).unwrap();
@@ -91,8 +88,14 @@ impl Chaos {
         match choice {
             0 if self.disk_hangs => self.disk.end().unwrap(),
             0 => self.disk.begin().unwrap(),
-            1 if self.nft_fails => self.nft.deactivate().unwrap(),
-            1 => self.nft.say(random.choice(NFT_FAULTS).unwrap()).unwrap(),
+            1 => match self.filter_fault.take() {
+                Some(fault) => self.filter.end(fault).unwrap(),
+                None => {
+                    let (fault, words) = random.choice(FILTER_FAULTS).unwrap();
+                    self.filter.begin(fault, words).unwrap();
+                    self.filter_fault = Some(fault);
+                }
+            },
             2 if self.broker_is_down => broker_up(&mut self.stage),
             2 => broker_down(&mut self.stage),
             3 if self.log_is_stopped => self.signal_reader(Signal::SIGCONT),
@@ -116,7 +119,6 @@ impl Chaos {
         }
         match choice {
             0 => self.disk_hangs ^= true,
-            1 => self.nft_fails ^= true,
             2 => self.broker_is_down ^= true,
             3 => self.log_is_stopped ^= true,
             _ => {}
@@ -127,7 +129,7 @@ impl Chaos {
     fn calm(&mut self, random: &mut fastrand::Rng) {
         let under_way = [
             self.disk_hangs,
-            self.nft_fails,
+            self.filter_fault.is_some(),
             self.broker_is_down,
             self.log_is_stopped,
         ];
@@ -171,16 +173,16 @@ lab_test!(
             ..options()
         });
         let stage = stage.unwrap();
-        let (disk, nft) = (
+        let (disk, filter) = (
             Hang::prepare(&stage, HANGING_SYNC).unwrap(),
-            NftScript::prepare(&stage, NFT).unwrap(),
+            FilterHook::prepare(&stage).unwrap(),
         );
         let mut chaos = Chaos {
             stage,
             disk,
-            nft,
+            filter,
             disk_hangs: false,
-            nft_fails: false,
+            filter_fault: None,
             broker_is_down: false,
             log_is_stopped: false,
         };

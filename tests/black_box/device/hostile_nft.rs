@@ -1,11 +1,11 @@
-//! An nft that hangs, is broken, is edited behind, or is somebody else's.
+//! A packet filter that is edited behind us, does not answer, is busy; and no program between it and us.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
 use edgewarden_lab::stage::Stage;
-use edgewarden_lab::stage::nft_script::{EDIT_AFTER_LOAD, NftScript};
+use edgewarden_lab::stage::filter_hook::{AFTER, EDIT_AFTER_LOAD, FAILS, FilterHook, HANGS};
 use serde_json::{Value, json};
 
 use crate::common::agent::{joined, restart_as};
@@ -21,7 +21,7 @@ fn leaves(stage: &Stage) -> bool {
 
 lab_test!(an_edit_between_load_and_listing_is_not_taken_for_ours, || {
     let mut stage = ready(options());
-    let script = NftScript::start(&mut stage, EDIT_AFTER_LOAD).unwrap();
+    let hook = FilterHook::start(&mut stage).unwrap();
     connected_and_released(&stage);
     assert!(leaves(&stage), "control: it arrives before");
     isolate(&stage);
@@ -29,17 +29,17 @@ lab_test!(an_edit_between_load_and_listing_is_not_taken_for_ours, || {
     release(&stage);
 
     // After every load.
-    script.activate().unwrap();
+    hook.begin(AFTER, EDIT_AFTER_LOAD).unwrap();
     stage.desire(&json!({"quarantine": true})).unwrap();
     let told = |s: &Value| joined(&s["enforcement"]["faults"]).contains("somebody changes our tables");
     let status = stage.wait_status(LIMIT, "the edits are told", told).unwrap();
-    assert!(script.written("edits").is_some(), "control: rules were edited");
+    assert!(hook.written("edits").is_some(), "control: rules were edited");
     assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
     assert_eq!(status["enforcement"]["posture"], Value::Null, "{status}");
     reports(&stage, &json!(false));
 
     // The next load is left alone.
-    script.deactivate().unwrap();
+    hook.end(AFTER).unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     reports(&stage, &json!(true));
     assert!(!leaves(&stage), "and nothing leaves");
@@ -48,12 +48,12 @@ lab_test!(an_edit_between_load_and_listing_is_not_taken_for_ours, || {
 
 lab_test!(one_edit_between_load_and_listing_is_undone, || {
     let mut stage = ready(options());
-    let script = NftScript::start(&mut stage, EDIT_AFTER_LOAD).unwrap();
+    let hook = FilterHook::start(&mut stage).unwrap();
     connected_and_released(&stage);
-    std::fs::write(stage.site.directory().join("nft-script/once"), "").unwrap();
-    script.activate().unwrap();
+    hook.begin("once", "").unwrap();
+    hook.begin(AFTER, EDIT_AFTER_LOAD).unwrap();
     isolate(&stage);
-    assert_eq!(script.written("edits").as_deref(), Some("edited\n"), "control");
+    assert_eq!(hook.written("edits").as_deref(), Some("edited\n"), "control");
     assert!(!leaves(&stage));
     let status = stage.status();
     assert!(
@@ -65,49 +65,44 @@ lab_test!(one_edit_between_load_and_listing_is_undone, || {
 
 lab_test!(a_load_of_nothing_is_nobodys_edit, || {
     let mut stage = ready(options());
-    let broken = "echo 'nft: error while loading shared libraries' >&2; exit 127";
-    let script = NftScript::start(&mut stage, broken).unwrap();
+    let hook = FilterHook::start(&mut stage).unwrap();
     connected_and_released(&stage);
     isolate(&stage);
     // Released while the rules are gone and cannot be put back: then there is nothing to be loaded, and nothing to be removed.
-    script.activate().unwrap();
+    hook.begin(FAILS, "").unwrap();
     stage.nft(&["flush", "ruleset"]).unwrap();
-    let told = |s: &Value| joined(&s["enforcement"]["faults"]).contains("shared libraries");
+    let told = |s: &Value| joined(&s["enforcement"]["faults"]).contains("cannot be asked");
     stage.wait_status(LIMIT, "the fault", told).unwrap();
     let before = stage.status()["enforcement"]["reasserted"].clone();
     stage.desire(&json!({"quarantine": false})).unwrap();
     let wanted = |s: &Value| s["enforcement"]["wanted"] == "normal";
     stage.wait_status(LIMIT, "the release has come", wanted).unwrap();
-    script.deactivate().unwrap();
+    hook.end(FAILS).unwrap();
     let status = stage.wait_phase(LIMIT, "released").unwrap();
     let log = stage.agent_output();
     assert!(!log.contains("while they were loaded"), "{log}");
     assert_eq!(status["enforcement"]["reasserted"], before, "{status}");
 });
 
-lab_test!(an_nft_whose_library_is_missing_proves_nothing, || {
+lab_test!(a_packet_filter_that_takes_no_questions_proves_nothing, || {
     let mut stage = ready(options());
-    let broken = r#"
-echo "nft: error while loading shared libraries: libnftables.so.1: cannot open shared object file: No such file or directory" >&2
-exit 127
-"#;
-    let script = NftScript::start(&mut stage, broken).unwrap();
+    let hook = FilterHook::start(&mut stage).unwrap();
     connected_and_released(&stage);
     isolate(&stage);
-    script.activate().unwrap();
+    hook.begin(FAILS, "").unwrap();
     // Isolated, and nobody can list the rules: what holds is not known as soon as somebody changes anything.
     stage.nft(&["add", "table", "inet", "other"]).unwrap();
-    let told = |s: &Value| joined(&s["enforcement"]["faults"]).contains("libnftables");
+    let told = |s: &Value| joined(&s["enforcement"]["faults"]).contains("cannot be asked");
     let status = stage.wait_status(LIMIT, "the fault", told).unwrap();
     assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
     assert_eq!(status["enforcement"]["posture"], Value::Null, "{status}");
     assert!(stage.has_table().unwrap(), "and the rules stay");
-    script.deactivate().unwrap();
+    hook.end(FAILS).unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);
 
     // Free: an order could not be carried out, and that is told before there is one.
-    script.activate().unwrap();
+    hook.begin(FAILS, "").unwrap();
     stage.nft(&["delete", "table", "inet", "other"]).unwrap();
     let status = stage.wait_status(LIMIT, "the fault", told).unwrap();
     assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
@@ -120,23 +115,24 @@ exit 127
     stage.desire(&json!({"quarantine": true})).unwrap();
     let wanted = |s: &Value| s["enforcement"]["wanted"] == "isolate" && s["enforcement"]["phase"] == "failed";
     stage.wait_status(LIMIT, "isolation is wanted", wanted).unwrap();
-    script.deactivate().unwrap();
+    hook.end(FAILS).unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);
 });
 
-lab_test!(an_nft_that_hangs_is_told_and_the_agent_goes_on, || {
+lab_test!(a_packet_filter_that_hangs_is_told_and_the_agent_goes_on, || {
     let mut stage = ready(options());
-    let script = NftScript::start(&mut stage, "exec sleep 60").unwrap();
+    let hook = FilterHook::start(&mut stage).unwrap();
     connected_and_released(&stage);
-    script.activate().unwrap();
+    hook.begin(HANGS, "").unwrap();
     stage.desire(&json!({"quarantine": true})).unwrap();
     let silent = |s: &Value| {
         let obstacles = s["enforcement"]["obstacles"].as_array().unwrap();
-        obstacles.iter().any(|one| one["kind"] == "enforcerSilent")
+        let is_told = |one: &&Value| one["kind"] == "enforcerSilent" || one["kind"] == "filterSilent";
+        obstacles.iter().any(|one| is_told(&one))
     };
     let status = stage
-        .wait_status(LIMIT, "the enforcer does not answer", silent)
+        .wait_status(LIMIT, "the packet filter does not answer", silent)
         .unwrap();
     assert_eq!(status["enforcement"]["phase"], "failed", "{status}");
     assert_eq!(status["enforcement"]["posture"], Value::Null, "{status}");
@@ -144,56 +140,38 @@ lab_test!(an_nft_that_hangs_is_told_and_the_agent_goes_on, || {
         status["cloud"]["channelWorks"], true,
         "everything else goes on: {status}"
     );
-    let page = done(&stage, &["status"]);
-    assert!(page.contains("has said nothing for"), "{page}");
-    script.deactivate().unwrap();
+    hook.end(HANGS).unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);
 });
 
-lab_test!(
-    no_program_of_the_working_directory_is_run_and_none_gets_our_credential,
-    || {
-        let mut stage = ready(options());
-        let folder = stage.state_directory();
-        let (foreign, ran) = (folder.join("nft"), folder.join("ran"));
-        std::fs::write(
-            &foreign,
-            format!(
-                "#!/bin/sh\necho ran > {}\nexec /usr/sbin/nft \"$@\"\n",
-                ran.display()
-            ),
-        )
-        .unwrap();
-        std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).unwrap();
-        for path in [
-            "PATH=:/usr/sbin:/usr/bin:/sbin:/bin",
-            "PATH=.:/usr/sbin:/usr/bin:/sbin:/bin",
-        ] {
-            restart_as(&mut stage, "env", &[path]);
-            connected_and_released(&stage);
-            isolate(&stage);
-            release(&stage);
-            assert!(
-                !ran.exists(),
-                "{path}: the program of the working directory was run"
-            );
-        }
-        std::fs::remove_file(&foreign).unwrap();
-
-        let script = NftScript::start(&mut stage, "env > \"$folder/environment\"").unwrap();
+lab_test!(no_program_of_the_working_directory_is_run, || {
+    let mut stage = ready(options());
+    let folder = stage.state_directory();
+    let (foreign, ran) = (folder.join("nft"), folder.join("ran"));
+    std::fs::write(
+        &foreign,
+        format!(
+            "#!/bin/sh\necho ran > {}\nexec /usr/sbin/nft \"$@\"\n",
+            ran.display()
+        ),
+    )
+    .unwrap();
+    std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [
+        "PATH=:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH=.:/usr/sbin:/usr/bin:/sbin:/bin",
+    ] {
+        restart_as(&mut stage, "env", &[path]);
         connected_and_released(&stage);
-        script.activate().unwrap();
         isolate(&stage);
-        wait_until(LIMIT, "nft was run", || script.written("environment").is_some()).unwrap();
-        let environment = script.written("environment").unwrap();
-        assert!(environment.contains("LC_ALL=C"), "control: {environment}");
-        for ours in ["SVCUID", "NUCLEUS", "EDGEWARDEN"] {
-            assert!(!environment.contains(ours), "{ours}: {environment}");
-        }
         release(&stage);
+        assert!(
+            !ran.exists(),
+            "{path}: the program of the working directory was run"
+        );
     }
-);
+});
 
 lab_test!(
     a_busy_packet_filter_of_others_does_not_keep_an_order_from_being_proven,

@@ -1,15 +1,16 @@
-//! Missing surroundings: no nft, no capability, no nucleus, no broker, no state: said once, and nothing is claimed.
+//! Missing surroundings: no packet filter, no nft, no capability, no nucleus, no broker, no state: said once, and nothing is claimed.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{ATTACKER_V4, Ns};
+use edgewarden_lab::stage::filter_hook::{FAILS, FilterHook};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
 
 use crate::common::agent::{joined, restart, restart_as, restart_behind, said_once};
 use crate::common::broker::{broker_down, broker_up};
-use crate::common::{LIMIT, done, isolate, options, ready, release, reports};
+use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release, reports};
 
 const SOCKET: &str = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT";
 
@@ -37,26 +38,13 @@ fn restart_without_nft(stage: &mut Stage) {
     restart_behind(stage, &mounts.join(" && "));
 }
 
-/// Gives nft back to an agent that was started without.
-fn give_nft_back(stage: &Stage) {
-    let mounts = format!("--mount=/proc/{}/ns/mnt", stage.agent.as_ref().unwrap().pid());
-    for program in every_nft() {
-        let back = Command::new("nsenter")
-            .arg(&mounts)
-            .arg("umount")
-            .arg(program)
-            .status();
-        assert!(back.unwrap().success());
-    }
-}
-
 lab_test!(
-    without_nft_nothing_is_claimed_and_with_it_the_order_is_carried_out,
+    without_a_packet_filter_nothing_is_claimed_and_with_it_the_order_is_carried_out,
     || {
         let mut stage = ready(options());
-        isolate(&stage);
-        release(&stage);
-        restart_without_nft(&mut stage);
+        let hook = FilterHook::prepare(&stage).unwrap();
+        hook.begin(FAILS, "").unwrap();
+        restart_with(&mut stage, &hook);
         stage.wait_phase(LIMIT, "failed").unwrap();
         stage.desire(&json!({"quarantine": true})).unwrap();
         let wanted = |s: &Value| s["enforcement"]["wanted"] == "isolate";
@@ -68,30 +56,37 @@ lab_test!(
             "not known: {status}"
         );
         let faults = joined(&status["enforcement"]["faults"]);
-        assert!(faults.contains("nft was not found"), "{status}");
+        assert!(faults.contains("the packet filter cannot be asked"), "{status}");
         let told = |shadow: &Value| {
             let reported = &shadow["state"]["reported"];
             reported["quarantine"] == false
                 && reported["quarantineStatus"]["wanted"] == "isolate"
-                && joined(&reported["quarantineStatus"]["faults"]).contains("nft was not found")
+                && joined(&reported["quarantineStatus"]["faults"]).contains("cannot be asked")
         };
         stage.wait_shadow(LIMIT, "the fault in the shadow", told).unwrap();
         assert!(!stage.has_table().unwrap());
-        said_once(&mut stage, "enforcement: nft was not found");
+        said_once(&mut stage, "enforcement: the packet filter cannot be asked");
 
-        give_nft_back(&stage);
+        hook.end(FAILS).unwrap();
         stage.wait_phase(LIMIT, "enforced").unwrap();
         reports(&stage, &json!(true));
         assert!(stage.has_table().unwrap());
     }
 );
 
+fn restart_with(stage: &mut Stage, hook: &FilterHook) {
+    let [preload, place] = hook.environment();
+    restart_as(stage, "env", &[&preload, &place]);
+}
+
 lab_test!(
     a_release_that_cannot_be_carried_out_is_not_reported_as_done,
     || {
         let mut stage = ready(options());
         isolate(&stage);
-        restart_without_nft(&mut stage);
+        let hook = FilterHook::prepare(&stage).unwrap();
+        hook.begin(FAILS, "").unwrap();
+        restart_with(&mut stage, &hook);
         stage.wait_phase(LIMIT, "failed").unwrap();
         stage.desire(&json!({"quarantine": false})).unwrap();
         let told = |shadow: &Value| {
@@ -111,12 +106,47 @@ lab_test!(
         );
         assert!(stage.has_table().unwrap(), "nobody could take the rules away");
 
-        give_nft_back(&stage);
+        hook.end(FAILS).unwrap();
         stage.wait_phase(LIMIT, "released").unwrap();
         reports(&stage, &json!(false));
         assert!(!stage.has_table().unwrap());
     }
 );
+
+/// Whether a datagram of the gateway's arrives at a host of the attacker's.
+fn leaves(stage: &Stage) -> bool {
+    stage
+        .site
+        .udp_reaches(Ns::Gateway, Ns::Internet, ATTACKER_V4, 4444)
+        .unwrap()
+}
+
+lab_test!(without_nft_orders_are_carried_out_proven_and_put_back, || {
+    let mut stage = ready(options());
+    restart_without_nft(&mut stage);
+    connected_and_released(&stage);
+    assert!(leaves(&stage), "control: it arrives before");
+    isolate(&stage);
+    assert!(!leaves(&stage));
+    stage.nft(&["delete", "table", "inet", "edgewarden"]).unwrap();
+    let again = |s: &Value| {
+        s["enforcement"]["reasserted"].as_u64() >= Some(1) && s["enforcement"]["phase"] == "enforced"
+    };
+    stage.wait_status(LIMIT, "put back", again).unwrap();
+    assert!(!leaves(&stage));
+    let order = json!({"posture": "restrict", "block": {"remotes": ["203.0.113.9"]}, "limit": {"egressBytesPerSecond": 20000}});
+    stage.desire(&json!({ "quarantine": order })).unwrap();
+    let held =
+        |s: &Value| s["enforcement"]["posture"] == "restrict" && s["enforcement"]["phase"] == "enforced";
+    stage.wait_status(LIMIT, "restricted", held).unwrap();
+    assert!(leaves(&stage), "other hosts are reached again");
+    // The next one finds it so, and removes it in the end.
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    restart_without_nft(&mut stage);
+    stage.wait_status(LIMIT, "restricted again", held).unwrap();
+    release(&stage);
+    assert!(!stage.has_table().unwrap());
+});
 
 lab_test!(without_the_capability_it_is_named, || {
     let mut stage = ready(options());

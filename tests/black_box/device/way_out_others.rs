@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::site::{Ns, SpawnSpec, wait_until};
-use edgewarden_lab::stage::nft_script::NftScript;
+use edgewarden_lab::stage::filter_hook::{BEFORE, FilterHook};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -216,10 +216,11 @@ lab_test!(an_agent_that_starts_slowly_is_not_killed_by_a_release, || {
     stage.agent.as_mut().unwrap().kill9().unwrap();
     stage.nft(&["flush", "ruleset"]).unwrap();
     stage.agent = None;
-    let script = NftScript::prepare(&stage, "sleep 3").unwrap();
-    script.activate().unwrap();
+    let hook = FilterHook::prepare(&stage).unwrap();
+    hook.begin(BEFORE, "sleep 3").unwrap();
+    let [preload, place] = hook.environment();
     stage
-        .start_agent_as(std::path::Path::new("env"), &[&script.environment()])
+        .start_agent_as(std::path::Path::new("env"), &[&preload, &place])
         .unwrap();
     let pid = stage.agent.as_ref().unwrap().pid();
     wait_until(LIMIT, "it has the directory", || {

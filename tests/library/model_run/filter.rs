@@ -1,5 +1,5 @@
-//! A packet filter that keeps the kernel's semantics: whole transactions, generations, tables, sets with time-outs, listings
-//! in nft's JSON, chains that are read rule by rule for a packet. It fails on demand.
+//! A packet filter that keeps the kernel's semantics: whole transactions, generations, tables, sets with time-outs, listings,
+//! chains that are read rule by rule for a packet. It fails on demand.
 //!
 //! The rules are those that enforcement hands over as data; what a statement means is read here anew, and a statement that is
 //! not understood fails the run.
@@ -14,30 +14,21 @@ use edgewarden::observe::link::Link;
 use edgewarden::observe::way::InterfaceKind;
 use edgewarden::quarantine::ports::{CanaryFate, PacketFilter};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
-use edgewarden::quarantine::ruleset::verify::{Comparison, Listings, compare};
-use edgewarden::quarantine::ruleset::{
-    CarriedCounters, Chain, EgressDevice, Layer, Ruleset, SetElements, TABLE,
-};
+use edgewarden::quarantine::ruleset::verify::{Comparison, ListedElements, ListedTable, Listings, compare};
+use edgewarden::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use nf_tables::{ChainContents, Devices, Element, Expression, TableContents, Value};
 
 use super::world::{Failure, Shared};
 
 /// A table as the kernel holds it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct HeldTable {
-    chains: Vec<HeldChain>,
+    contents: TableContents,
+    /// What each rule says, by chain.
+    statements: BTreeMap<String, Vec<String>>,
     has_endpoints: bool,
     elements: SetElements,
-}
-
-#[derive(Debug, Clone)]
-struct HeldChain {
-    hook: String,
-    policy: &'static str,
-    devices: Vec<EgressDevice>,
-    /// Comment and statement.
-    rules: Vec<(String, String)>,
 }
 
 /// All tables of ours, and the generation.
@@ -46,62 +37,69 @@ pub(super) struct FakeKernel {
     pub(super) generation: u32,
     /// Somebody else edited our tables, and no pass has begun since.
     pub(super) is_edited: bool,
-    /// Somebody else edited our tables since they were loaded.
-    is_touched: bool,
     tables: BTreeMap<Layer, HeldTable>,
 }
 
-impl HeldChain {
-    fn of(chain: &Chain) -> Self {
-        let rules = chain.rules.iter();
-        Self {
-            hook: chain.hook.to_owned(),
-            policy: chain.policy,
-            devices: chain.devices.clone(),
-            rules: rules
-                .map(|rule| (rule.comment.clone(), rule.statement.clone()))
-                .collect(),
-        }
-    }
-
-    fn listed(&self, objects: &mut Vec<Value>) {
-        let hook = &self.hook;
-        objects.push(json!({"chain": {"name": hook, "hook": hook, "type": "filter", "policy": self.policy}}));
-        for (comment, statement) in &self.rules {
-            let verdict = statement.rsplit(' ').next().unwrap_or_default();
-            objects.push(json!({"rule": {"chain": hook, "comment": comment,
-                "expr": [{"statement": statement}, {verdict: null}]}}));
-        }
-    }
-}
-
 impl HeldTable {
-    fn listed(&self, now: Timestamp) -> Value {
-        let mut objects = Vec::new();
-        self.chains.iter().for_each(|chain| chain.listed(&mut objects));
-        let live = self.elements.clone().live(now);
-        for (suffix, v4) in [("4", true), ("6", false)] {
-            let endpoints = live
-                .endpoints
-                .iter()
-                .filter(|(address, ..)| address.is_ipv4() == v4);
-            let endpoints: Vec<Value> = endpoints
-                .map(|(address, protocol, port)| json!({"concat": [address, protocol.to_string(), port]}))
-                .collect();
-            if self.has_endpoints {
-                objects.push(json!({"set": {"name": format!("endpoints{suffix}"), "elem": endpoints}}));
-            }
-            let timed = |value: Value, expires: &Option<Timestamp>| match expires {
-                None => value,
-                Some(end) => {
-                    json!({"elem": {"val": value, "expires": end.duration_since(now).as_secs() + 1}})
-                }
-            };
-            let hosts = live.hosts.iter().filter(|(host, _)| host.is_ipv4() == v4);
-            let hosts: Vec<Value> = hosts.map(|(host, expires)| timed(json!(host), expires)).collect();
-            objects.push(json!({"set": {"name": format!("hosts{suffix}"), "elem": hosts}}));
+    fn of(table: &Table, ruleset: &Ruleset) -> Self {
+        let says = |chain: &edgewarden::quarantine::ruleset::Chain| {
+            let rules = chain.rules.iter();
+            let said = rules.map(|rule| rule.statement.clone()).collect();
+            (chain.hook.to_owned(), said)
+        };
+        Self {
+            contents: ruleset.contents(table, &CarriedCounters::default()),
+            statements: table.chains.iter().map(says).collect(),
+            has_endpoints: table.has_endpoints,
+            elements: ruleset.elements.clone(),
         }
-        json!({"nftables": objects})
+    }
+
+    /// One of somebody else's making.
+    fn empty(layer: Layer) -> Self {
+        let table = nf_tables::Table::new(edgewarden::quarantine::ruleset::own_table(layer).family, TABLE);
+        Self {
+            contents: TableContents::new(table),
+            statements: BTreeMap::new(),
+            has_endpoints: false,
+            elements: SetElements::default(),
+        }
+    }
+
+    fn chain(&mut self, name: &str) -> Option<(&mut ChainContents, &mut Vec<String>)> {
+        let chain = self
+            .contents
+            .chains
+            .iter_mut()
+            .find(|chain| chain.chain.name == name)?;
+        Some((chain, self.statements.entry(name.to_owned()).or_default()))
+    }
+
+    fn listed(&self, now: Timestamp) -> ListedTable {
+        let live = self.elements.clone().live(now);
+        let mut elements = ListedElements::default();
+        let octets = |address: IpAddr| match address {
+            IpAddr::V4(address) => Value::from(address.octets()),
+            IpAddr::V6(address) => Value::from(address.octets()),
+        };
+        let family = |address: IpAddr| if address.is_ipv4() { '4' } else { '6' };
+        for (address, protocol, port) in live.endpoints.iter().filter(|_| self.has_endpoints) {
+            let number = if protocol.to_string() == "tcp" { 6 } else { 17 };
+            let key = Value::concatenation(&[octets(*address).bytes(), &[number], &port.to_be_bytes()]);
+            elements.take(
+                &format!("endpoints{}", family(*address)),
+                Element::new(key.unwrap()),
+            );
+        }
+        for (host, expires) in &live.hosts {
+            let left = expires.map(|end| u64::try_from(end.duration_since(now).as_millis()).unwrap() + 1_000);
+            let element = Element {
+                expiration: left,
+                ..Element::new(octets(*host)).with_timeout(left)
+            };
+            elements.take(&format!("hosts{}", family(*host)), element);
+        }
+        ListedTable::new(self.contents.clone(), elements)
     }
 }
 
@@ -134,26 +132,18 @@ impl FakeKernel {
         }
         present.iter().for_each(|layer| drop(self.tables.remove(layer)));
         for table in &ruleset.tables {
-            let held = HeldTable {
-                chains: table.chains.iter().map(HeldChain::of).collect(),
-                has_endpoints: table.has_endpoints,
-                elements: ruleset.elements.clone(),
-            };
-            self.tables.insert(table.layer, held);
+            self.tables.insert(table.layer, HeldTable::of(table, ruleset));
         }
-        self.is_touched = false;
         self.changed();
         Ok(())
     }
 
     /// The edits of [`super::super::reference::EDITS`], by their index.
     pub(super) fn other_hand(&mut self, edit: usize) {
-        let inet = |kernel: &mut Self, change: &dyn Fn(&mut HeldChain)| {
-            let output = kernel
-                .tables
-                .get_mut(&Layer::Inet)
-                .and_then(|table| table.chains.iter_mut().find(|chain| chain.hook == "output"));
-            output.map(change).is_some()
+        let inet = |kernel: &mut Self, change: &dyn Fn(&mut ChainContents, &mut Vec<String>)| {
+            let output = kernel.tables.get_mut(&Layer::Inet);
+            let output = output.and_then(|table| table.chain("output"));
+            output.map(|(chain, said)| change(chain, said)).is_some()
         };
         let done = match edit {
             0 => {
@@ -161,31 +151,39 @@ impl FakeKernel {
                 true
             }
             1 => self.tables.remove(&Layer::Inet).is_some(),
-            2 => inet(self, &|output| output.rules.clear()),
-            3 => inet(self, &|output| {
-                output.rules.insert(0, (String::new(), "accept".into()));
+            2 => inet(self, &|output, said| {
+                output.rules.clear();
+                said.clear();
+            }),
+            3 => inet(self, &|output, said| {
+                let accepts = nf_tables::Rule::new(vec![Expression::accept()], "");
+                output.rules.insert(0, accepts);
+                said.insert(0, "accept".into());
             }),
             _ => {
-                self.tables.entry(Layer::Inet).or_default();
+                let layer = Layer::Inet;
+                self.tables
+                    .entry(layer)
+                    .or_insert_with(|| HeldTable::empty(layer));
                 true
             }
         };
         if done {
             self.changed();
             self.is_edited = true;
-            self.is_touched = true;
         }
     }
 
     /// The first rule of what leaves lets everything pass, under its old comment.
     fn open_quietly(&mut self) {
-        let chains = self.tables.values_mut().flat_map(|table| &mut table.chains);
-        let rules = chains
-            .filter(|chain| chain.hook == "output")
-            .flat_map(|chain| &mut chain.rules);
-        for (_, statement) in rules.take(1) {
-            *statement = "accept".to_owned();
-            self.is_touched = true;
+        for table in self.tables.values_mut() {
+            let Some((chain, said)) = table.chain("output") else {
+                continue;
+            };
+            if let Some((rule, said)) = chain.rules.first_mut().zip(said.first_mut()) {
+                rule.expressions = vec![Expression::accept()];
+                "accept".clone_into(said);
+            }
         }
         self.changed();
     }
@@ -195,12 +193,14 @@ impl FakeKernel {
         let Some(table) = self.tables.get(&Layer::Inet) else {
             return true;
         };
-        let Some(output) = table.chains.iter().find(|chain| chain.hook == "output") else {
+        let mut chains = table.contents.chains.iter();
+        let Some(output) = chains.find(|chain| chain.chain.name == "output") else {
             return true;
         };
         let live = table.elements.clone().live(now);
-        let verdict = output.rules.iter().find_map(|(_, rule)| verdict(rule, to, &live));
-        verdict.unwrap_or(output.policy == "accept")
+        let said = table.statements.get("output").into_iter().flatten();
+        let verdict = said.map(|rule| verdict(rule, to, &live)).find_map(|found| found);
+        verdict.unwrap_or(output.chain.policy == Some(nf_tables::Policy::Accept))
     }
 }
 
@@ -287,8 +287,8 @@ impl PacketFilter for FakeFilter {
 
     async fn try_out(&mut self) -> Result<(), Obstacle> {
         let mut world = self.0.lock().unwrap();
-        if world.fails(Failure::NftMissing) {
-            return Err(Obstacle::NftMissing);
+        if world.fails(Failure::NotPermitted) {
+            return Err(Obstacle::NotPermitted);
         }
         Ok(())
     }
@@ -297,16 +297,13 @@ impl PacketFilter for FakeFilter {
         &mut self,
         layers: &BTreeSet<Layer>,
         wanted: &Arc<Ruleset>,
-        also: Option<&Arc<Ruleset>>,
+        before: Option<&Arc<Ruleset>>,
         now: Timestamp,
     ) -> Result<Comparison, Obstacle> {
         let mut world = self.0.lock().unwrap();
-        if world.fails(Failure::NftMissing) {
-            return Err(Obstacle::NftMissing);
-        }
         if world.fails(Failure::Unlistable) && world.kernel.has_tables() {
             let why = "on purpose".into();
-            return Err(Obstacle::NftUnreadable { why });
+            return Err(Obstacle::Unreadable { why });
         }
         let clock = world.now().wall;
         let tables = world
@@ -321,7 +318,7 @@ impl PacketFilter for FakeFilter {
         if world.fails(Failure::EditedWhileRead) {
             world.kernel.other_hand(3);
         }
-        Ok(compare(wanted, listings, also.map(|also| &**also), now))
+        Ok(compare(wanted, &listings, before.map(|before| &**before), now))
     }
 
     async fn load(
@@ -347,7 +344,7 @@ impl PacketFilter for FakeFilter {
         world.kernel.load(ruleset, present)?;
         if world.fails(Failure::HalfReported) {
             let why = "killed after the kernel had it".into();
-            return Err(Obstacle::NftUnreadable { why });
+            return Err(Obstacle::Unreadable { why });
         }
         if world.fails(Failure::Elsewhere) {
             world.kernel.changed();
@@ -356,10 +353,6 @@ impl PacketFilter for FakeFilter {
             world.kernel.open_quietly();
         }
         Ok(())
-    }
-
-    async fn only_ours(&mut self, _generation: u32) -> Result<bool, Obstacle> {
-        self.ask(|world| !world.kernel.is_touched)
     }
 
     async fn change(
@@ -389,9 +382,11 @@ impl PacketFilter for FakeFilter {
 
     async fn egress_devices(&mut self) -> Result<BTreeSet<String>, Obstacle> {
         self.ask(|world| {
-            let chains = world.kernel.tables.get(&Layer::Netdev).map(|table| &table.chains);
-            let devices = chains.into_iter().flatten().flat_map(|chain| &chain.devices);
-            devices.map(|device| device.name.clone()).collect()
+            let table = world.kernel.tables.get(&Layer::Netdev);
+            let chains = table.into_iter().flat_map(|table| &table.contents.chains);
+            let hooks = chains.filter_map(|chain| chain.chain.hook.as_ref());
+            let devices = hooks.flat_map(|hook| Devices::names(&hook.devices));
+            devices.cloned().collect()
         })
     }
 

@@ -33,8 +33,6 @@ pub(super) const WINDOW: Duration = Duration::from_secs(5);
 pub(super) enum Failure {
     /// The kernel's packet filter does not answer.
     Silent,
-    /// There is no nft.
-    NftMissing,
     /// Our tables cannot be listed.
     Unlistable,
     /// A load is not permitted.
@@ -62,9 +60,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Silent,
-        Self::NftMissing,
         Self::Unlistable,
         Self::NotPermitted,
         Self::Refused,

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use edgewarden_lab::site::Ns;
 use edgewarden_lab::stage::{Stage, StageOptions};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::{Value, json};
 
 use super::delays::now;
@@ -108,6 +111,21 @@ impl Lab {
             format!("nft -f {}", file.display()),
             complaint.chars().take(COMPLAINT).collect::<String>(),
         ))
+    }
+
+    /// Hands the kernel a recorded transaction, byte for byte; the time before.
+    pub(crate) fn replay(&self, file: &Path) -> Result<Duration, BenchError> {
+        let bytes = std::fs::read(file).map_err(workspace::file("read", file))?;
+        let send = || {
+            let mut socket = Socket::new(NETLINK_NETFILTER)?;
+            socket.bind_auto()?;
+            setsockopt(&socket, sockopt::SndBufForce, &bytes.len())?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            let start = now();
+            socket.send(&bytes, 0).map(|_| start)
+        };
+        let sent = self.stage.site.run_in(Ns::Gateway, send)?;
+        sent.map_err(error::start("replaying a transaction"))
     }
 
     /// Writes the shadow's wish; the time at which the nucleus handed it to the agent.

@@ -1,6 +1,5 @@
 //! From the shadow's word to rules in the kernel, and to the report that they are proven.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use edgewarden_lab::site::{ATTACKER_V4, ATTACKER_V6};
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::delays::Delays;
 use super::lab::{Lab, PATIENCE};
-use super::recorder::Recorder;
+use super::recorder::{Recorded, Recorder};
 use super::watch::Transaction;
 use crate::error::BenchError;
 use crate::figure::Figure;
@@ -47,34 +46,47 @@ fn carries_out(number: usize, seen: &Transaction) -> bool {
     }
 }
 
-/// The texts of the three orders, from a run of the agent that is not measured. No agent runs afterwards.
-pub(crate) fn record(lab: &mut Lab) -> Result<Vec<PathBuf>, BenchError> {
+/// The transactions of the three orders, from a run of the agent that is not measured. No agent runs afterwards.
+pub(crate) fn record(lab: &mut Lab) -> Result<Vec<Recorded>, BenchError> {
     let recorder = Recorder::start(lab)?;
-    let mut texts = Vec::new();
+    let mut all: Vec<Recorded> = Vec::new();
     for (number, kind) in KINDS.iter().enumerate() {
         let wish = wish(number);
         let since = lab.desire(&wish)?;
         lab.reported(&wish, since)?;
-        texts.push(recorder.keep(kind)?);
+        let recorded = match (number, all.last()) {
+            (2, Some(before)) => recorder.keep_removal(kind, before)?,
+            _ => recorder.keep(lab, kind, number > 0)?,
+        };
+        all.push(recorded);
     }
     lab.kill_agent()?;
-    Ok(texts)
+    Ok(all)
 }
 
-/// Measures `orders` orders and the baseline.
-pub(crate) fn measure(lab: &mut Lab, orders: usize, report: &mut Report) -> Result<(), BenchError> {
-    let texts = record(lab)?;
-    let mut alone = <[Delays; 3]>::default();
-    let mut all_alone = Delays::default();
+/// How long the three orders take in one of their forms.
+fn baseline(
+    lab: &mut Lab,
+    load: impl Fn(&Lab, usize) -> Result<Duration, BenchError>,
+) -> Result<([Delays; 3], Delays), BenchError> {
+    let (mut each, mut all) = (<[Delays; 3]>::default(), Delays::default());
     for number in 0..BASELINE_ROUNDS * KINDS.len() {
         let kind = number % KINDS.len();
-        let start = lab.load(&texts[kind])?;
+        let start = load(lab, kind)?;
         let seen = lab
             .watch
             .first(start, PATIENCE, |seen| carries_out(number, seen))?;
-        alone[kind].push(seen.at - start);
-        all_alone.push(seen.at - start);
+        each[kind].push(seen.at - start);
+        all.push(seen.at - start);
     }
+    Ok((each, all))
+}
+
+/// Measures `orders` orders and the baselines.
+pub(crate) fn measure(lab: &mut Lab, orders: usize, report: &mut Report) -> Result<(), BenchError> {
+    let recorded = record(lab)?;
+    let (raw, all_raw) = baseline(lab, |lab, kind| lab.replay(&recorded[kind].bytes))?;
+    let (alone, all_alone) = baseline(lab, |lab, kind| lab.load(&recorded[kind].text))?;
     lab.start_agent()?;
     let mut kernel = <[Delays; 3]>::default();
     let mut reported = <[Delays; 3]>::default();
@@ -96,16 +108,20 @@ pub(crate) fn measure(lab: &mut Lab, orders: usize, report: &mut Report) -> Resu
         all_kernel.push(seen.at - received);
         all_reported.push(told - received);
     }
+    all_raw.add(report, "raw transaction", [None; 2]);
     all_alone.add(report, "nft -f alone", [None; 2]);
     all_kernel.add(report, "delta to kernel", KERNEL);
     all_reported.add(report, "delta to reported", REPORTED);
     for (kind, name) in KINDS.iter().enumerate() {
+        raw[kind].add(report, &format!("{name}: raw transaction"), [None; 2]);
         let case = format!("{name}: nft -f alone");
         alone[kind].add(report, &case, [None; 2]);
         let case = format!("{name}: delta to kernel");
         kernel[kind].add(report, &case, [None; 2]);
-        let times = kernel[kind].percentile(50) / alone[kind].percentile(50);
-        report.add(Figure::new(case, "times_nft", times, "times"));
+        for (unit, base) in [("times_raw", &raw[kind]), ("times_nft", &alone[kind])] {
+            let times = kernel[kind].percentile(50) / base.percentile(50);
+            report.add(Figure::new(case.clone(), unit, times, "times"));
+        }
         reported[kind].add(report, &format!("{name}: delta to reported"), [None; 2]);
     }
     lab.kill_agent()

@@ -1,70 +1,64 @@
-//! What the agent gives to nft, word for word: the baseline loads the same text.
+//! What the agent gives to the kernel, in both forms: as text for `nft -f`, and byte for byte.
 //!
-//! In: a running agent whose `nft` is a script that keeps what it is asked to load. Out: the files.
+//! In: a running agent with the lab's hand between it and the packet filter. Out: the files, for the baselines.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use edgewarden_lab::stage::filter_hook::{FilterHook, RECORDS, TRANSACTION};
 use xtask::workspace::{self, file};
 
-use super::lab::{Lab, NFT};
-use crate::error::{BenchError, content};
+use super::lab::Lab;
+use crate::error::BenchError;
 
-/// The folder of the script and the texts.
-pub(crate) struct Recorder(PathBuf);
+/// One transaction.
+pub(crate) struct Recorded {
+    /// As nft reads it.
+    pub(crate) text: PathBuf,
+    /// As the kernel takes it.
+    pub(crate) bytes: PathBuf,
+}
+
+/// The hand that keeps what is sent.
+pub(crate) struct Recorder(FilterHook);
 
 impl Recorder {
-    /// Starts the agent with the recording `nft`.
+    /// Starts the agent with it.
     pub(crate) fn start(lab: &mut Lab) -> Result<Self, BenchError> {
-        let folder = lab.stage.site.directory().join("recorder");
-        let script = folder.join("nft");
-        workspace::write(&script, &text(&folder))?;
-        let executable = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&script, executable).map_err(file("make executable", &script))?;
-        let path = format!("PATH={}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display());
-        lab.stage.start_agent_as(Path::new("/usr/bin/env"), &[&path])?;
+        let hook = FilterHook::prepare(&lab.stage)?;
+        hook.begin(RECORDS, "")?;
+        let [preload, place] = hook.environment();
+        lab.stage
+            .start_agent_as(Path::new("/usr/bin/env"), &[&preload, &place])?;
         lab.wait_free()?;
-        Ok(Self(folder))
+        Ok(Self(hook))
     }
 
-    /// The newest text that was loaded, under a name of its own.
-    pub(crate) fn keep(&self, name: &str) -> Result<PathBuf, BenchError> {
-        let listing = std::fs::read_dir(&self.0).map_err(file("list", &self.0))?;
-        let files = listing.flatten().map(|entry| entry.path());
-        let newest = files
-            .filter(|path| path.extension().is_some_and(|end| end == "load"))
-            .max()
-            .ok_or_else(|| content("the agent", "expected it to load rules with nft"))?;
-        let kept = self.0.join(format!("{name}.nft"));
-        std::fs::rename(&newest, &kept).map_err(file("rename", &newest))?;
-        Ok(kept)
+    /// The newest transaction, which found nothing of ours, or removed what was there.
+    pub(crate) fn keep(&self, lab: &Lab, name: &str, removes: bool) -> Result<Recorded, BenchError> {
+        let (_, plan, _) = lab.stage.edgewarden(&["plan", "--nft"])?;
+        self.write(name, plan.lines().filter(|line| removes || !is_removal(line)))
+    }
+
+    /// The newest transaction, which removed what `before` had loaded.
+    pub(crate) fn keep_removal(&self, name: &str, before: &Recorded) -> Result<Recorded, BenchError> {
+        let plan = workspace::read(&before.text)?;
+        self.write(name, plan.lines().filter(|line| is_removal(line)))
+    }
+
+    fn write<'a>(&self, name: &str, lines: impl Iterator<Item = &'a str>) -> Result<Recorded, BenchError> {
+        let of = |ending: &str| self.0.folder().join(format!("{name}.{ending}"));
+        let recorded = Recorded {
+            text: of("nft"),
+            bytes: of("bytes"),
+        };
+        let lines: Vec<&str> = lines.chain([""]).collect();
+        workspace::write(&recorded.text, &lines.join("\n"))?;
+        let newest = self.0.folder().join(TRANSACTION);
+        std::fs::rename(&newest, &recorded.bytes).map_err(file("rename", &newest))?;
+        Ok(recorded)
     }
 }
 
-/// Names by time, so that the newest is the last.
-fn text(folder: &Path) -> String {
-    format!(
-        "#!/bin/sh\n\
-         if [ \"$1\" = -f ]; then\n\
-         file={folder}/$(date +%s%N).load\n\
-         cat >\"$file\"\n\
-         exec {NFT} -f \"$file\"\n\
-         fi\n\
-         exec {NFT} \"$@\"\n",
-        folder = folder.display()
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_script_keeps_what_is_loaded() {
-        let script = text(Path::new("/x"));
-        assert!(
-            script.starts_with("#!/bin/sh\nif [ \"$1\" = -f ]; then\nfile=/x/$(date +%s%N).load\n"),
-            "{script}"
-        );
-    }
+fn is_removal(line: &str) -> bool {
+    line.starts_with("delete table ")
 }

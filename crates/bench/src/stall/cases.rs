@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use edgewarden_lab::site::{INTERNET_V4, Ns, Running, SiteError};
-use edgewarden_lab::stage::nft_script::{EDIT_AFTER_LOAD, NftScript};
+use edgewarden_lab::stage::filter_hook::{AFTER, BEFORE, EDIT_AFTER_LOAD, FilterHook};
 use edgewarden_lab::stage::preload::{HANGING_SYNC, Hang};
 use edgewarden_lab::stage::{PATIENCE, Stage};
 use serde_json::json;
@@ -38,8 +38,12 @@ pub(super) const CASES: &[Case] = &[
         disk.begin()?;
         Ok(trouble)
     }),
-    case("nft that takes a second", |stage| with_nft(stage, "sleep 1")),
-    case("edits after each load", |stage| with_nft(stage, EDIT_AFTER_LOAD)),
+    case("a kernel that takes a second", |stage| {
+        with_hook(stage, BEFORE, "sleep 1")
+    }),
+    case("edits after each load", |stage| {
+        with_hook(stage, AFTER, EDIT_AFTER_LOAD)
+    }),
     case("100 transactions of others a second", |stage| {
         let loops = "while :; do nft add table inet other; nft delete table inet other; sleep 0.01; done";
         started(stage, vec![("/bin/sh", vec!["-c".into(), loops.into()])])
@@ -149,10 +153,10 @@ fn with_output(stage: &mut Stage, redirection: &str) -> Result<Trouble, BenchErr
     started(stage, Vec::new())
 }
 
-fn with_nft(stage: &mut Stage, shell: &str) -> Result<Trouble, BenchError> {
-    let script = NftScript::start(stage, shell)?;
+fn with_hook(stage: &mut Stage, what: &str, shell: &str) -> Result<Trouble, BenchError> {
+    let hook = FilterHook::start(stage)?;
     let trouble = started(stage, Vec::new())?;
-    script.activate()?;
+    hook.begin(what, shell)?;
     Ok(trouble)
 }
 

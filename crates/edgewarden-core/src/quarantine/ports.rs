@@ -61,14 +61,14 @@ pub trait PacketFilter: Send {
     /// Whether rules could be loaded; nothing is changed.
     fn try_out(&mut self) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
-    /// Compares the listings of our tables in these families with `wanted`; one that does not exist is left out. Of `also`,
-    /// which was loaded before, elements that have just ended may still be there. [`Obstacle::Refused`] when a table is there
-    /// and cannot be listed. The work grows with the elements, so it is done where it holds nobody up.
+    /// Compares the listings of our tables in these families with `wanted`; one that does not exist is left out. Of `before`,
+    /// which was loaded before, elements that have just ended may still be there. [`Obstacle::Unreadable`] when a table is
+    /// there and cannot be listed. The work grows with the elements, so it is done where it holds nobody up.
     fn compare(
         &mut self,
         layers: &BTreeSet<Layer>,
         wanted: &Arc<Ruleset>,
-        also: Option<&Arc<Ruleset>>,
+        before: Option<&Arc<Ruleset>>,
         now: Timestamp,
     ) -> impl Future<Output = Result<Comparison, Obstacle>> + Send;
 
@@ -81,9 +81,6 @@ pub trait PacketFilter: Send {
         counted: &CarriedCounters,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
-
-    /// Whether the newest load is the only transaction since it began that touched our tables, up to that generation.
-    fn only_ours(&mut self, generation: u32) -> impl Future<Output = Result<bool, Obstacle>> + Send;
 
     /// Turns the elements of our tables, which hold those of `held` that have not ended, into those of `ruleset`, which
     /// differs in nothing else: one transaction.

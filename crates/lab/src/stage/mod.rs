@@ -7,7 +7,7 @@
 //! documented command line, nothing else.
 
 mod ask;
-pub mod nft_script;
+pub mod filter_hook;
 pub mod packaged;
 pub mod paths;
 pub mod preload;

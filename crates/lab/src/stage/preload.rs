@@ -68,6 +68,12 @@ impl Hang {
         })
     }
 
+    /// The library that the agent is to be started with.
+    #[must_use]
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
     /// What an agent that uses them has in its environment, as `env` takes it.
     #[must_use]
     pub fn environment(&self) -> [String; 2] {
@@ -109,7 +115,8 @@ impl Hang {
     }
 }
 
-fn library(folder: &Path, functions: &str) -> Result<PathBuf, SiteError> {
+/// Builds a library of these functions in a folder.
+pub(super) fn library(folder: &Path, functions: &str) -> Result<PathBuf, SiteError> {
     let (source, library) = (folder.join("hang.c"), folder.join("hang.so"));
     super::write(&source, format!("{WAIT}{functions}").as_bytes())?;
     let compiler = Path::new("cc");

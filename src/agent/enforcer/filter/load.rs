@@ -13,8 +13,7 @@ use crate::quarantine::ruleset::render;
 const TRIES: usize = 4;
 
 impl<F: PacketFilter> FilterKeeper<F> {
-    /// Loads the tables whole and compares what the kernel lists. What was listed counts only if nobody else has touched our
-    /// tables since the load began: an edit in between would be taken for ours ever after.
+    /// Loads the tables whole and compares what the kernel lists, again where somebody else's change came in between.
     ///
     /// # Errors
     /// What stands in the way. The kernel then holds what it held before, or what could not be read back.
@@ -34,7 +33,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         Err(vec![Obstacle::Unsettled])
     }
 
-    /// `false`: somebody else touched our tables meanwhile, so that nothing is proven.
+    /// `false`: somebody else changed something meanwhile, and our tables are not as they were loaded.
     async fn load_once(
         &mut self,
         ruleset: &Arc<Ruleset>,
@@ -47,14 +46,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let taken = self
             .load_what_is_taken(ruleset, hooks, mission, &counted, now)
             .await;
-        let surely_refused = |obstacle: &Obstacle| {
-            matches!(
-                obstacle,
-                Obstacle::Refused { .. } | Obstacle::NftMissing | Obstacle::NotPermitted
-            )
-        };
+        let surely_refused =
+            |obstacle: &Obstacle| matches!(obstacle, Obstacle::Refused { .. } | Obstacle::NotPermitted);
         if taken.as_ref().is_err_and(|all| !all.iter().all(surely_refused)) {
-            // A program that did not answer may have loaded them all the same.
+            // A kernel that did not answer may have loaded them all the same.
             self.posture = None;
             self.tally.forget_places();
         }
@@ -72,22 +67,21 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let found = self.kernel.compare(&present, &ruleset, None, now.wall).await;
         let found = found.map_err(one)?;
         let after = self.kernel.generation().await.map_err(one)?;
-        // As before: there was nothing to load. One more: there was no other transaction at all.
-        let alone = [before, before.wrapping_add(1)].contains(&after)
-            || self.kernel.only_ours(after).await.map_err(one)?;
-        if !alone {
-            return Ok(false);
-        }
-        let differs = |difference| Obstacle::Differs { difference };
         if !found.differences.is_empty() {
-            return Err(found.differences.into_iter().map(differs).collect());
+            // As before: there was nothing to load. One more: there was no other transaction at all.
+            let alone = [before, before.wrapping_add(1)].contains(&after);
+            let differs = |difference| Obstacle::Differs { difference };
+            return if alone {
+                Err(found.differences.into_iter().map(differs).collect())
+            } else {
+                Ok(false)
+            };
         }
         if !self.devices_hold(&ruleset).await.map_err(one)? {
             return Err(vec![Obstacle::EgressDiffers]);
         }
         self.posture = Some(mission.posture());
         self.held = Some(HeldRules {
-            fingerprint: found.fingerprint,
             generation: (generation == after).then_some(generation),
             listed: now.uptime,
             posture: mission.posture(),

@@ -31,7 +31,7 @@ use layers::Layers;
 
 /// How often the rules are listed although the generation says that nobody touched them.
 const LIST_EVERY: Duration = Duration::from_secs(300);
-/// How often a free device tries whether it could be cut off: whether nft is there, and permitted.
+/// How often a free device tries whether it could be cut off.
 const TRY_EVERY: Duration = Duration::from_secs(59);
 /// Changes of the packet filter whose makers are remembered.
 const REMEMBERED: usize = 16;
@@ -64,7 +64,6 @@ impl Mission {
 /// What the kernel was last seen to hold.
 struct HeldRules {
     ruleset: Arc<Ruleset>,
-    fingerprint: String,
     /// The generation at which it was read back; `None` when somebody changed something meanwhile.
     generation: Option<u32>,
     /// Uptime at which it was listed.
@@ -328,13 +327,13 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 }
                 return Err(obstacle);
             }
-            // A table that nft cannot list may be somebody's way to blind us; the load replaces it whatever it is.
+            // A table that cannot be read may be somebody's way to blind us; the load replaces it whatever it is.
             Err(obstacle) => {
                 self.note_tampering(&obstacle.to_string());
                 return Ok(false);
             }
         };
-        self.posture = self.seen(&tables, &found.fingerprint);
+        self.posture = self.seen(&tables, found.is_as_before);
         if tables.is_empty() && ruleset.tables.is_empty() {
             // Nothing was listed and nothing will be loaded: nothing has shown yet that an order could be carried out.
             self.kernel.try_out().await?;
@@ -347,13 +346,12 @@ impl<F: PacketFilter> FilterKeeper<F> {
         };
         let fits = found.differences.is_empty();
         let held = self.held.as_ref();
-        let untouched = held.is_none_or(|held| held.fingerprint == found.fingerprint);
+        let untouched = held.is_none() || found.is_as_before;
         if known && untouched && fits {
             let posture = held.map_or(Posture::Normal, |held| held.posture);
             let unchanged = self.kernel.generation().await.ok() == Some(generation);
             self.held = Some(HeldRules {
                 ruleset: Arc::clone(ruleset),
-                fingerprint: found.fingerprint,
                 generation: unchanged.then_some(generation),
                 listed: now.uptime,
                 posture,
@@ -364,12 +362,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         // Elements that were ordered since are missing by nobody's doing.
         let as_ordered = self.is_same_order(ruleset, now);
         if same && !ruleset.tables.is_empty() && (as_ordered || !untouched) {
-            let what = if fits {
-                "a rule was rewritten".to_owned()
-            } else {
-                found.differences.join("; ")
-            };
-            self.note_tampering(&what);
+            self.note_tampering(&found.differences.join("; "));
         }
         Ok(false)
     }
@@ -406,10 +399,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
     }
 
     /// What a listing proves: no table is no rule of ours, tables are what we loaded only while nobody changed them.
-    fn seen(&self, tables: &BTreeSet<Layer>, listed: &str) -> Option<Posture> {
+    fn seen(&self, tables: &BTreeSet<Layer>, is_as_before: bool) -> Option<Posture> {
         match &self.held {
             _ if tables.is_empty() => Some(Posture::Normal),
-            Some(held) if held.fingerprint == listed => Some(held.posture),
+            Some(held) if is_as_before => Some(held.posture),
             _ => None,
         }
     }

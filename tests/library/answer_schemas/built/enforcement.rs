@@ -144,9 +144,7 @@ fn obstacles() -> Vec<Obstacle> {
     vec![
         Obstacle::EnforcerFailed,
         Obstacle::NotPermitted,
-        Obstacle::NftMissing,
-        Obstacle::NftFailed { why: why() },
-        Obstacle::NftUnreadable { why: why() },
+        Obstacle::Unreadable { why: why() },
         Obstacle::FilterSilent { why: why() },
         Obstacle::Refused { complaint: why() },
         Obstacle::Differs { difference: why() },

@@ -12,20 +12,12 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Obstacle {
     /// The kernel wants a capability that we do not have.
-    #[error("nft is not permitted to change the packet filter (CAP_NET_ADMIN is missing)")]
+    #[error("not permitted to change the packet filter (CAP_NET_ADMIN is missing)")]
     NotPermitted,
-    /// There is no program to load rules with.
-    #[error("nft was not found in PATH, /usr/sbin, /sbin, /usr/bin or /usr/local/sbin (install nftables)")]
-    NftMissing,
-    /// The program could not be run or talked to.
+    /// A table of ours is there and cannot be read, or nobody knows whether the kernel carried a transaction out; somebody's
+    /// doing may be what makes it.
     #[error("{why}")]
-    NftFailed {
-        /// What happened, with its causes.
-        why: String,
-    },
-    /// The program gave no answer in time, or one that cannot be read; somebody's table may be what makes it.
-    #[error("{why}")]
-    NftUnreadable {
+    Unreadable {
         /// What happened, with its causes.
         why: String,
     },
@@ -36,9 +28,9 @@ pub enum Obstacle {
         why: String,
     },
     /// A transaction was refused; the kernel has what it had before.
-    #[error("nft refused: {complaint}")]
+    #[error("the kernel refused: {complaint}")]
     Refused {
-        /// nft's or the kernel's own words, shortened.
+        /// Which part of our rules, and the kernel's own words.
         complaint: String,
     },
     /// What was loaded is not what is listed.
@@ -113,10 +105,7 @@ pub enum Obstacle {
 impl Obstacle {
     /// Whether the packet filter cannot be used at all, so that what it holds is not known.
     pub const fn blinds(&self) -> bool {
-        matches!(
-            self,
-            Self::NotPermitted | Self::NftMissing | Self::NftFailed { .. } | Self::FilterSilent { .. }
-        )
+        matches!(self, Self::NotPermitted | Self::FilterSilent { .. })
     }
 
     /// Whether a process is not as ordered, or nobody knows.
@@ -131,9 +120,8 @@ impl Obstacle {
     pub const fn next_step(&self) -> &'static str {
         match self {
             Self::NotPermitted => "run the agent as root, as the recipe does (RequiresPrivilege: true)",
-            Self::NftMissing => "install the package nftables; it is tried again every two seconds",
-            Self::NftFailed { .. } | Self::NftUnreadable { .. } => {
-                "run `nft list ruleset` as root: what it says is what hinders the agent"
+            Self::Unreadable { .. } => {
+                "run `nft list ruleset` as root: what it says of the tables edgewarden is what hinders the agent"
             }
             Self::FilterSilent { .. } => {
                 "look whether `nft list ruleset` answers, and into `dmesg` for nf_tables: the packet filter is missing, broken or busy"

@@ -1,6 +1,6 @@
 //! What our sets hold: lifeline addresses and blocked remotes.
 //!
-//! In: [`Plan`]. Out: the sets' declarations with their elements, and the change from one content to another.
+//! In: [`Plan`]. Out: what each set holds, and its declaration as text.
 //!
 //! Single hosts and wider blocks are kept apart: hosts are in a hash, where one more costs the same however many there
 //! are; of a set with intervals nft 1.0.6 reads every element before it adds one (100,000: 2 s, nftables on this
@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use crate::quarantine::orders::order::{BlockedRemote, Protocol};
 use crate::quarantine::plan::Plan;
 
-/// Longest time a kernel element is given in seconds, ten years; the kernel counts in milliseconds of 64 bits.
-const MAX_TIMEOUT: i64 = 10 * 366 * 86_400;
+/// Longest time a kernel element is given in seconds, three years: nft reads eight digits, though the kernel could count on.
+pub(super) const MAX_TIMEOUT: i64 = 99_999_999;
 
 /// What the sets hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,11 +29,58 @@ pub struct SetElements {
     pub nets: Vec<(IpNet, Option<Timestamp>)>,
 }
 
-/// One set with its elements as nft writes them.
-struct NftSet {
-    name: String,
-    kind: &'static str,
-    elements: Vec<(String, Option<Timestamp>)>,
+/// What one of our sets holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Lifelines: address, protocol and port.
+    Endpoints,
+    /// Blocked hosts.
+    Hosts,
+    /// Blocked blocks.
+    Nets,
+}
+
+/// One of our sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OwnSet {
+    pub(super) content: Content,
+    pub(super) v4: bool,
+}
+
+impl OwnSet {
+    /// The sets of a table, in order.
+    pub(super) fn all(with_endpoints: bool) -> impl Iterator<Item = Self> {
+        let contents = [Content::Endpoints, Content::Hosts, Content::Nets];
+        let contents = contents
+            .into_iter()
+            .filter(move |content| with_endpoints || *content != Content::Endpoints);
+        let contents: Vec<Content> = contents.collect();
+        [true, false].into_iter().flat_map(move |v4| {
+            let own = contents.clone().into_iter();
+            own.map(move |content| Self { content, v4 })
+        })
+    }
+
+    pub(super) fn name(self) -> String {
+        let kind = match self.content {
+            Content::Endpoints => "endpoints",
+            Content::Hosts => "hosts",
+            Content::Nets => "nets",
+        };
+        format!("{kind}{}", if self.v4 { '4' } else { '6' })
+    }
+
+    /// Its type and flags as nft writes them.
+    const fn kind(self) -> &'static str {
+        match (self.content, self.v4) {
+            (Content::Endpoints, true) => "type ipv4_addr . inet_proto . inet_service",
+            (Content::Endpoints, false) => "type ipv6_addr . inet_proto . inet_service",
+            (Content::Hosts, true) => "type ipv4_addr\n    flags timeout",
+            (Content::Hosts, false) => "type ipv6_addr\n    flags timeout",
+            (Content::Nets, true) => "type ipv4_addr\n    flags interval, timeout",
+            (Content::Nets, false) => "type ipv6_addr\n    flags interval, timeout",
+        }
+    }
 }
 
 impl SetElements {
@@ -77,87 +124,46 @@ impl SetElements {
         )
     }
 
-    fn sets(&self, with_endpoints: bool) -> Vec<NftSet> {
-        let mut sets = Vec::new();
-        for (suffix, v4) in [('4', true), ('6', false)] {
-            if with_endpoints {
-                let own = self
-                    .endpoints
-                    .iter()
-                    .filter(|(address, ..)| address.is_ipv4() == v4);
-                sets.push(NftSet {
-                    name: format!("endpoints{suffix}"),
-                    kind: if v4 {
-                        "type ipv4_addr . inet_proto . inet_service"
-                    } else {
-                        "type ipv6_addr . inet_proto . inet_service"
-                    },
-                    elements: own
-                        .map(|(address, protocol, port)| (format!("{address} . {protocol} . {port}"), None))
-                        .collect(),
-                });
-            }
-            let hosts = self.hosts.iter().filter(|(host, _)| host.is_ipv4() == v4);
-            sets.push(NftSet {
-                name: format!("hosts{suffix}"),
-                kind: if v4 {
-                    "type ipv4_addr\n    flags timeout"
-                } else {
-                    "type ipv6_addr\n    flags timeout"
-                },
-                elements: hosts
-                    .map(|(host, expires)| (host.to_string(), *expires))
-                    .collect(),
-            });
-            let nets = self.nets.iter().filter(|(net, _)| net.addr().is_ipv4() == v4);
-            sets.push(NftSet {
-                name: format!("nets{suffix}"),
-                kind: if v4 {
-                    "type ipv4_addr\n    flags interval, timeout"
-                } else {
-                    "type ipv6_addr\n    flags interval, timeout"
-                },
-                elements: nets.map(|(net, expires)| (net.to_string(), *expires)).collect(),
-            });
+    /// Whether one of our sets has any element.
+    pub(super) fn has(&self, set: OwnSet) -> bool {
+        let is_own = |address: IpAddr| address.is_ipv4() == set.v4;
+        match set.content {
+            Content::Endpoints => self.endpoints.iter().any(|(address, ..)| is_own(*address)),
+            Content::Hosts => self.hosts.iter().any(|(host, _)| is_own(*host)),
+            Content::Nets => self.nets.iter().any(|(net, _)| is_own(net.addr())),
         }
-        sets
+    }
+
+    /// The elements of one set as nft writes them.
+    fn written(&self, set: OwnSet) -> Vec<(String, Option<Timestamp>)> {
+        let is_own = |address: IpAddr| address.is_ipv4() == set.v4;
+        match set.content {
+            Content::Endpoints => {
+                let own = self.endpoints.iter().filter(|(address, ..)| is_own(*address));
+                own.map(|(address, protocol, port)| (format!("{address} . {protocol} . {port}"), None))
+                    .collect()
+            }
+            Content::Hosts => {
+                let own = self.hosts.iter().filter(|(host, _)| is_own(*host));
+                own.map(|(host, expires)| (host.to_string(), *expires)).collect()
+            }
+            Content::Nets => {
+                let own = self.nets.iter().filter(|(net, _)| is_own(net.addr()));
+                own.map(|(net, expires)| (net.to_string(), *expires)).collect()
+            }
+        }
     }
 
     pub(super) fn declare(&self, text: &mut String, with_endpoints: bool, now: Timestamp) {
-        for NftSet { name, kind, elements } in self.sets(with_endpoints) {
-            let _ = writeln!(text, "  set {name} {{\n    {kind}");
+        for set in OwnSet::all(with_endpoints) {
+            let _ = writeln!(text, "  set {} {{\n    {}", set.name(), set.kind());
+            let elements = self.written(set);
             if !elements.is_empty() {
                 text.push_str("    elements = { ");
                 write_elements(text, &elements, now);
                 text.push_str(" }\n");
             }
             text.push_str("  }\n");
-        }
-    }
-
-    /// Writes the removal of `unwanted` and the addition of these.
-    pub(super) fn change(
-        &self,
-        text: &mut String,
-        table: &str,
-        with_endpoints: bool,
-        unwanted: &Self,
-        now: Timestamp,
-    ) {
-        let wanted = self.sets(with_endpoints);
-        let unwanted = unwanted.sets(with_endpoints);
-        // An element whose time changes is in both: removed, then added.
-        for (command, sets) in [("delete", unwanted), ("add", wanted)] {
-            for NftSet { name, elements, .. } in sets.into_iter().filter(|set| !set.elements.is_empty()) {
-                let _ = write!(text, "{command} element {table} {name} {{ ");
-                if command == "add" {
-                    write_elements(text, &elements, now);
-                } else {
-                    let keys: Vec<_> = elements.into_iter().map(|(key, _)| (key, None)).collect();
-                    write_elements(text, &keys, now);
-                }
-                text.push_str(" }\n");
-            }
         }
     }
 
@@ -193,9 +199,13 @@ fn write_elements(text: &mut String, elements: &[(String, Option<Timestamp>)], n
         }
         text.push_str(key);
         if let Some(expires) = expires {
-            // Rounded up: the kernel's element must not end before the plan's.
-            let seconds = expires.duration_since(now).as_secs().saturating_add(1);
-            let _ = write!(text, " timeout {}s", seconds.clamp(1, MAX_TIMEOUT));
+            let _ = write!(text, " timeout {}s", timeout_seconds(*expires, now));
         }
     }
+}
+
+/// How long an element lives in seconds. Rounded up: the kernel's element must not end before the plan's.
+pub(super) fn timeout_seconds(expires: Timestamp, now: Timestamp) -> i64 {
+    let seconds = expires.duration_since(now).as_secs().saturating_add(1);
+    seconds.clamp(1, MAX_TIMEOUT)
 }

@@ -10,7 +10,9 @@
 //! from the endpoint), so a connection that was open before conntrack began to look survives. Lifelines come before
 //! blocks: no order can cut them. No packet is marked: a mark would mean something to the owner's routing.
 
+mod conditions;
 mod elements;
+mod kernel_form;
 mod rules;
 pub mod verify;
 
@@ -18,10 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
+use nf_tables::Expression;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, Quota};
 pub use elements::SetElements;
+pub use kernel_form::{own_table, removal};
 use rules::RuleWriter;
 
 /// Our table's name in every family.
@@ -96,15 +100,18 @@ pub struct Rule {
     pub comment: String,
     /// As nft reads it, without the comment.
     pub statement: String,
+    /// The same as the kernel takes it.
+    pub expressions: Vec<Expression>,
     /// The counter it counts in.
     counter: Option<String>,
 }
 
 impl Rule {
-    fn new(what: &str, statement: String, counter: Option<String>) -> Self {
+    fn new(what: &str, statement: String, expressions: Vec<Expression>, counter: Option<String>) -> Self {
         Self {
             comment: format!("ew:{what}:{:08x}", crc32fast::hash(statement.as_bytes())),
             statement,
+            expressions,
             counter,
         }
     }
@@ -226,9 +233,12 @@ impl Ruleset {
         )
     }
 
-    /// The transaction that replaces the tables that are `present` by these.
-    pub fn load(&self, present: &BTreeSet<Layer>, counted: &CarriedCounters, now: Timestamp) -> String {
-        let mut text = remove(present);
+    /// The transaction that replaces the tables that are `present` by these, as `nft -f` reads it.
+    pub fn text(&self, present: &BTreeSet<Layer>, counted: &CarriedCounters, now: Timestamp) -> String {
+        let mut text = String::new();
+        for layer in present {
+            let _ = writeln!(text, "delete table {layer} {TABLE}");
+        }
         for table in &self.tables {
             let _ = writeln!(text, "table {} {TABLE} {{", table.layer);
             self.write_objects(&mut text, table, counted);
@@ -238,21 +248,6 @@ impl Ruleset {
                 .iter()
                 .for_each(|chain| write_chain(&mut text, chain));
             text.push_str("}\n");
-        }
-        text
-    }
-
-    /// The transaction that turns the `loaded` elements into these; empty when nothing differs.
-    pub fn change(&self, loaded: &SetElements, now: Timestamp) -> String {
-        let mut text = String::new();
-        if *loaded == self.elements {
-            return text;
-        }
-        let wanted = self.elements.difference(loaded);
-        let unwanted = loaded.difference(&self.elements);
-        for table in &self.tables {
-            let name = format!("{} {TABLE}", table.layer);
-            wanted.change(&mut text, &name, table.has_endpoints, &unwanted, now);
         }
         text
     }
@@ -274,8 +269,7 @@ impl Ruleset {
         }
         for (index, (rate, quota)) in self.limits.iter().enumerate() {
             if let Some(rate) = rate {
-                // The kernel's bucket holds rate and burst together.
-                let burst = MIN_BUCKET.saturating_sub(*rate).max(MIN_BURST);
+                let burst = burst_of(*rate);
                 let _ = writeln!(
                     text,
                     "  limit rate{index} {{\n    rate over {rate} bytes/second burst {burst} bytes\n  }}"
@@ -311,17 +305,14 @@ const MIN_BUCKET: u64 = 65_536;
 /// Smallest burst in bytes: one packet.
 const MIN_BURST: u64 = 1_500;
 
+/// What may come at once above a rate: the kernel's bucket holds rate and burst together.
+fn burst_of(rate: u64) -> u64 {
+    MIN_BUCKET.saturating_sub(rate).max(MIN_BURST)
+}
+
 /// The name tells the period: a new period is a new quota, which begins at nothing used.
 pub fn quota_name(index: usize, since: Timestamp) -> String {
     format!("quota{index}_{}", since.as_second())
-}
-
-/// The transaction that removes our tables.
-pub fn remove(present: &BTreeSet<Layer>) -> String {
-    present.iter().fold(String::new(), |mut text, layer| {
-        let _ = writeln!(text, "delete table {layer} {TABLE}");
-        text
-    })
 }
 
 fn write_chain(text: &mut String, chain: &Chain) {

@@ -4,56 +4,102 @@
 //! of the IP stack and by the egress hook of the interfaces; there it is told without connection tracking, which that
 //! hook does not have, and counts the frame's header in its lengths.
 
-use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Chain, CutAction, Hooks, Rule, WOULD_CUT, quota_name};
+use ipnet::IpNet;
+use nf_tables::ObjectKind;
+
+use super::conditions::{Conditions, End, Named, Rate, TimeUnit};
+use super::{Chain, CutAction, Hooks, Layer, Rule, WOULD_CUT, quota_name};
 use crate::quarantine::orders::order::{Allowance, Direction, Posture, Protocol};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::ruleset::SetElements;
 
 /// Neighbour discovery. What arrives with a hop limit of 255 was sent on this link; what leaves stays on it by its
 /// destination.
-const NEIGHBOURS: &str = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert";
+const NEIGHBOURS: &[Named] = &[
+    ("nd-router-solicit", 133),
+    ("nd-router-advert", 134),
+    ("nd-neighbor-solicit", 135),
+    ("nd-neighbor-advert", 136),
+];
 /// Neighbours are also asked and answered at their global addresses. Those could be routed away, so only what such a
 /// message needs passes: 40 bytes of IPv6 header, 24 of message, 8 of link-layer option, 8 of nonce; and few of them.
-const NEIGHBOUR_UNICAST: &str = "nd-neighbor-solicit, nd-neighbor-advert";
+const NEIGHBOUR_UNICAST: &[Named] = &[("nd-neighbor-solicit", 135), ("nd-neighbor-advert", 136)];
 const NEIGHBOUR_LENGTH: u32 = 80;
+const NEIGHBOUR_RATE: Rate = per_second(10, 20);
+/// What is sent on a link only never has another hop limit.
+const ON_LINK: u8 = 255;
+/// What says which groups this host listens to, and who asks for that.
+const LISTENERS: &[Named] = &[
+    ("mld-listener-report", 131),
+    ("mld2-listener-report", 143),
+    ("mld-listener-done", 132),
+];
+const LISTENER_QUERY: &[Named] = &[("mld-listener-query", 130)];
+/// Such a message does not leave its link.
+const LISTENER_HOPS: u8 = 1;
 /// Errors about packets of ours, path MTU among them; only inbound, and only when they belong to a known flow.
-const ICMP_ERRORS: &str =
-    "icmp type { destination-unreachable, time-exceeded, parameter-problem } ct state related";
-const ICMPV6_ERRORS: &str = "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } ct state related";
-/// A segment that does not ask for a new connection.
-const NOT_SYN: &str = "tcp flags & (syn | ack) != syn";
-/// A datagram that answers one of ours.
-const UDP_ANSWER: &str = "ct state established ct direction reply";
+const ICMP_ERRORS: &[Named] = &[
+    ("destination-unreachable", 3),
+    ("time-exceeded", 11),
+    ("parameter-problem", 12),
+];
+const ICMPV6_ERRORS: &[Named] = &[
+    ("destination-unreachable", 1),
+    ("packet-too-big", 2),
+    ("time-exceeded", 3),
+    ("parameter-problem", 4),
+];
+/// Addresses that stay on the link, and its groups.
+const LINK_LOCAL: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+const LINK_GROUPS: (Ipv6Addr, u8) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
+const DHCP6_SERVERS: (Ipv6Addr, u8) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2), 128);
+/// Ports of a DHCP client and its server.
+const DHCP: (u16, u16) = (68, 67);
+const DHCP6: (u16, u16) = (546, 547);
 /// The client speaks seldom; the limits keep its ports from being a way out or in.
 const DHCP_LENGTH: u32 = 1_500;
-const DHCP_RATE: &str = "limit rate 20/minute burst 20 packets";
+const DHCP_RATE: Rate = per_minute(20, 20);
 /// Nobody may starve the lease: the limit is far above what an honest server sends.
-const DHCP_ANSWERS: &str = "limit rate 50/second burst 50 packets";
+const DHCP_ANSWERS: Rate = per_second(50, 50);
 /// A renewal goes to the lease's server, wherever that is.
 const DHCP_RENEWAL_LENGTH: u32 = 620;
-const DHCP_RENEWAL_RATE: &str = "limit rate 4/minute burst 4 packets";
+const DHCP_RENEWAL_RATE: Rate = per_minute(4, 4);
+const DNS: u16 = 53;
 /// What an Ethernet frame has before its IP header, with one VLAN tag.
 const FRAME_HEADER: u32 = 18;
 /// Frames are told by their own bytes: what a sender says of them apart from those is not what goes out, and `ether`
 /// asks for the interface of arrival, which a frame that leaves does not have.
-/// Groups that no bridge passes on (IEEE 802.1D): spanning tree, link aggregation, LLDP, which some switches power
-/// ports by. They speak some frames a second.
-const LINK_LOCAL_GROUPS: &str =
-    "meta oiftype ether @ll,0,48 & 0xfffffffffff0 == 0x0180c2000000 limit rate 100/second burst 200 packets";
-/// 802.1X and the keys of a wireless network: without them the link itself goes down. Few, as ARP.
-const LINK_KEYS: &str =
-    "meta oiftype ether @ll,96,16 { 0x888e, 0x88c7 } limit rate 100/second burst 200 packets";
+/// The groups that no bridge passes on (IEEE 802.1D) are spanning tree, link aggregation, and LLDP, which some switches
+/// power ports by. They speak some frames a second; 802.1X and the keys of a wireless network, without which the link
+/// itself goes down, as seldom.
+const LINK_RATE: Rate = per_second(100, 200);
+const LINK_KEYS: &[u16] = &[0x888e, 0x88c7];
 /// PPP's discovery and session frames, by the first byte that all of them have: they may be tagged for a VLAN. What is
 /// inside was filtered on the PPP interface, or was made by hand.
-const PPPOE: &str = "meta protocol { 0x8863, 0x8864 } @nh,0,8 0x11";
+const PPPOE: &[u16] = &[0x8863, 0x8864];
+const PPPOE_BEGINNING: u8 = 0x11;
 /// ARP at the pace of a busy link, and small: more would be a way out to the next neighbour. By its header: it may be
 /// tagged for a VLAN, and an IP packet that is called ARP has other bytes there.
-const ARP: &str = "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 meta length <= 64 limit rate 100/second burst 200 packets";
-/// What the IP stack has sent, forwarded, or been shown by a bridge has a route, and its own hooks have counted it: where
-/// nothing is dropped it comes by again, and one packet must count once. Any realm will do, so this asks for the route.
-const ROUTED: &str = "meta rtclassid >= 0";
+const ARP_LENGTH: u32 = 64;
+const ARP_RATE: Rate = per_second(100, 200);
+
+const fn per_second(packets: u64, burst: u32) -> Rate {
+    Rate {
+        packets,
+        per: TimeUnit::Second,
+        burst,
+    }
+}
+
+const fn per_minute(packets: u64, burst: u32) -> Rate {
+    Rate {
+        packets,
+        per: TimeUnit::Minute,
+        burst,
+    }
+}
 
 /// The way that a hook watches, as counters name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +121,14 @@ impl HookPath {
             Self::Raw => "raw",
         }
     }
-}
 
-/// Which end of a packet is the other side's.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RemoteSide {
-    Leaving,
-    Arriving,
+    const fn layer(self) -> Layer {
+        match self {
+            Self::Out | Self::In | Self::Forward => Layer::Inet,
+            Self::Bridged => Layer::Bridge,
+            Self::Raw => Layer::Netdev,
+        }
+    }
 }
 
 /// Writes the chains of one plan.
@@ -92,21 +139,17 @@ pub(super) struct RuleWriter<'a> {
     pub(super) elements: &'a SetElements,
 }
 
-fn accept(what: &str, statement: impl Into<String>) -> Rule {
-    Rule::new(what, format!("{} accept", statement.into()), None)
-}
-
 impl RuleWriter<'_> {
     pub(super) fn inet(&self) -> Vec<Chain> {
-        let mut output = vec![accept("loopback", "meta oiftype loopback")];
-        output.extend(self.lifelines_out(0));
+        let mut output = vec![on(Layer::Inet).loopback(End::Destination).accept("loopback")];
+        output.extend(self.lifelines_out(Layer::Inet));
         output.extend(self.blocks(HookPath::Out));
         output.extend(self.limits(HookPath::Out));
-        let out = |allowance| allow_rule(allowance, RemoteSide::Leaving, UDP_ANSWER);
+        let out = |allowance| allow_rule(Layer::Inet, allowance, End::Destination);
         output.extend(self.plan.allow.iter().map(out));
         let mut input = self.lifelines_in();
         input.extend(self.blocks(HookPath::In));
-        let arriving = |allowance| allow_rule(allowance, RemoteSide::Arriving, UDP_ANSWER);
+        let arriving = |allowance| allow_rule(Layer::Inet, allowance, End::Source);
         input.extend(self.plan.allow.iter().map(arriving));
         let mut forward = self.blocks(HookPath::Forward);
         forward.extend(self.limits(HookPath::Forward));
@@ -118,42 +161,58 @@ impl RuleWriter<'_> {
     }
 
     pub(super) fn bridge(&self) -> Vec<Chain> {
-        let mut rules = self.counted_before();
+        let mut rules = self.counted_before(Layer::Bridge);
         rules.extend(self.blocks(HookPath::Bridged));
         vec![self.chain("forward", HookPath::Bridged, rules)]
     }
 
     pub(super) fn netdev(&self) -> Vec<Chain> {
-        let mut rules = self.counted_before();
+        let mut rules = self.counted_before(Layer::Netdev);
+        let ethernet = || on(Layer::Netdev).leaves_by_ethernet();
         rules.extend([
-            accept("link-groups", LINK_LOCAL_GROUPS),
-            accept("link-keys", LINK_KEYS),
-            accept("arp", ARP),
+            ethernet()
+                .to_link_local_group()
+                .at_rate(LINK_RATE)
+                .accept("link-groups"),
+            ethernet()
+                .frame_types(LINK_KEYS)
+                .at_rate(LINK_RATE)
+                .accept("link-keys"),
+            on(Layer::Netdev)
+                .arp()
+                .at_most(ARP_LENGTH)
+                .at_rate(ARP_RATE)
+                .accept("arp"),
         ]);
         if self.hooks.pppoe {
-            rules.push(accept("pppoe", PPPOE));
+            let frames = on(Layer::Netdev)
+                .declared_types(PPPOE)
+                .begins_with(PPPOE_BEGINNING);
+            rules.push(frames.accept("pppoe"));
         }
-        rules.extend(self.lifelines_out(FRAME_HEADER));
+        rules.extend(self.lifelines_out(Layer::Netdev));
         rules.extend(self.blocks(HookPath::Raw));
-        let out = |allowance| allow_rule(allowance, RemoteSide::Leaving, "");
+        let out = |allowance| allow_rule(Layer::Netdev, allowance, End::Destination);
         rules.extend(self.plan.allow.iter().map(out));
         let mut chain = self.chain("egress", HookPath::Raw, rules);
         chain.devices.clone_from(&self.hooks.egress);
         vec![chain]
     }
 
-    /// What a hook below the IP stack leaves alone where nothing was dropped above it.
-    fn counted_before(&self) -> Vec<Rule> {
+    /// What a hook below the IP stack leaves alone where nothing was dropped above it: what the IP stack has sent, forwarded,
+    /// or been shown by a bridge has a route, and its own hooks have counted it. Where nothing is dropped it comes by again,
+    /// and one packet must count once.
+    fn counted_before(&self, layer: Layer) -> Vec<Rule> {
         match self.effect {
             CutAction::Cut => Vec::new(),
-            CutAction::Count => vec![accept("routed", ROUTED)],
+            CutAction::Count => vec![on(layer).routed().accept("routed")],
         }
     }
 
     fn chain(&self, hook: &'static str, way: HookPath, mut rules: Vec<Rule>) -> Chain {
         let isolates = self.plan.posture == Posture::Isolate;
         if isolates {
-            rules.push(self.cut("rest", "", way, "isolated"));
+            rules.push(self.cut("rest", on(way.layer()), way, "isolated"));
         }
         Chain {
             hook,
@@ -168,133 +227,116 @@ impl RuleWriter<'_> {
     }
 
     /// A rule that counts and drops, or would.
-    fn cut(&self, what: &str, condition: &str, way: HookPath, reason: &str) -> Rule {
-        let (prefix, verdict) = match self.effect {
-            CutAction::Cut => ("", "drop"),
-            CutAction::Count => (WOULD_CUT, "accept"),
+    fn cut(&self, what: &str, condition: Conditions, way: HookPath, reason: &str) -> Rule {
+        let (prefix, drops) = match self.effect {
+            CutAction::Cut => ("", true),
+            CutAction::Count => (WOULD_CUT, false),
         };
-        let counter = format!("{prefix}{}_{reason}", way.name());
-        let statement = format!("{condition} counter name {counter} {verdict}");
-        Rule::new(what, statement.trim_start().to_owned(), Some(counter))
+        condition.count(what, format!("{prefix}{}_{reason}", way.name()), drops)
     }
 
-    /// What leaves whatever is ordered; `header` is what lengths have besides the IP packet.
-    fn lifelines_out(&self, header: u32) -> Vec<Rule> {
-        let at_most = |length: u32| format!("meta length <= {}", length + header);
+    /// What leaves whatever is ordered.
+    fn lifelines_out(&self, layer: Layer) -> Vec<Rule> {
+        let header = if layer == Layer::Netdev { FRAME_HEADER } else { 0 };
         let mut rules = vec![
-            accept(
-                "neighbours",
-                format!("ip6 daddr {{ fe80::/10, ff02::/16 }} icmpv6 type {{ {NEIGHBOURS} }}"),
-            ),
-            accept(
-                "neighbour-unicast",
-                format!(
-                    "icmpv6 type {{ {NEIGHBOUR_UNICAST} }} ip6 hoplimit 255 {} limit rate 10/second burst 20 packets",
-                    at_most(NEIGHBOUR_LENGTH)
-                ),
-            ),
-            accept(
-                "multicast-listener",
-                "icmpv6 type { mld-listener-report, mld2-listener-report, mld-listener-done } ip6 hoplimit 1",
-            ),
+            on(layer)
+                .to_blocks6(&[block(LINK_LOCAL), block(LINK_GROUPS)])
+                .icmp6(NEIGHBOURS)
+                .accept("neighbours"),
+            on(layer)
+                .icmp6(NEIGHBOUR_UNICAST)
+                .hop_limit(ON_LINK)
+                .at_most(NEIGHBOUR_LENGTH + header)
+                .at_rate(NEIGHBOUR_RATE)
+                .accept("neighbour-unicast"),
+            on(layer)
+                .icmp6(LISTENERS)
+                .hop_limit(LISTENER_HOPS)
+                .accept("multicast-listener"),
         ];
         if self.plan.lifelines.dhcp {
-            let length = at_most(DHCP_LENGTH);
-            rules.push(accept(
-                "dhcp",
-                format!("ip daddr 255.255.255.255 udp sport 68 udp dport 67 {length} {DHCP_RATE}"),
-            ));
-            rules.push(accept(
-                "dhcp-renewal",
-                format!(
-                    "udp sport 68 udp dport 67 {} {DHCP_RENEWAL_RATE}",
-                    at_most(DHCP_RENEWAL_LENGTH)
-                ),
-            ));
-            rules.push(accept(
-                "dhcp6",
-                format!(
-                    "ip6 daddr {{ fe80::/10, ff02::1:2 }} udp sport 546 udp dport 547 {length} {DHCP_RATE}"
-                ),
-            ));
+            rules.extend(dhcp_out(layer, header));
         }
-        rules.push(accept(
-            "endpoint4",
-            "ip daddr . meta l4proto . th dport @endpoints4",
-        ));
-        rules.push(accept(
-            "endpoint6",
-            "ip6 daddr . meta l4proto . th dport @endpoints6",
-        ));
-        if let Some(ports) = wide_ports(self.plan) {
-            rules.push(accept("endpoint-wide", format!("tcp dport {{ {ports} }}")));
-            rules.push(accept("dns-wide", "udp dport 53"));
+        for (suffix, v4) in [('4', true), ('6', false)] {
+            let endpoint = on(layer).endpoint_in(v4, End::Destination, &format!("endpoints{suffix}"));
+            rules.push(endpoint.accept(&format!("endpoint{suffix}")));
+        }
+        let wide = self.wide_ports();
+        if !wide.is_empty() {
+            let endpoint = on(layer).ports(Protocol::Tcp, End::Destination, &wide);
+            rules.push(endpoint.accept("endpoint-wide"));
+            let names = on(layer).port(Protocol::Udp, End::Destination, DNS);
+            rules.push(names.accept("dns-wide"));
         }
         rules
     }
 
     fn lifelines_in(&self) -> Vec<Rule> {
+        let arrives = || on(Layer::Inet);
         let mut rules = vec![
-            accept("loopback", "meta iiftype loopback"),
-            accept(
-                "neighbours",
-                format!("icmpv6 type {{ {NEIGHBOURS} }} ip6 hoplimit 255"),
-            ),
-            accept(
-                "multicast-listener",
-                "icmpv6 type { mld-listener-query } ip6 saddr fe80::/10 ip6 hoplimit 1",
-            ),
-            accept("errors", ICMP_ERRORS),
-            accept("errors6", ICMPV6_ERRORS),
+            arrives().loopback(End::Source).accept("loopback"),
+            arrives()
+                .icmp6(NEIGHBOURS)
+                .hop_limit(ON_LINK)
+                .accept("neighbours"),
+            arrives()
+                .icmp6(LISTENER_QUERY)
+                .in_block(End::Source, block(LINK_LOCAL))
+                .hop_limit(LISTENER_HOPS)
+                .accept("multicast-listener"),
+            arrives().icmp(ICMP_ERRORS).related().accept("errors"),
+            arrives().icmp6(ICMPV6_ERRORS).related().accept("errors6"),
         ];
         if self.plan.lifelines.dhcp {
-            let answers = format!("meta length <= {DHCP_LENGTH} {DHCP_ANSWERS}");
-            rules.push(accept("dhcp", format!("udp sport 67 udp dport 68 {answers}")));
-            rules.push(accept(
-                "dhcp6",
-                format!("ip6 saddr fe80::/10 udp sport 547 udp dport 546 {answers}"),
-            ));
+            let answers = |from: Conditions| from.at_most(DHCP_LENGTH).at_rate(DHCP_ANSWERS);
+            let from_server = arrives().udp_between(DHCP.1, DHCP.0);
+            rules.push(answers(from_server).accept("dhcp"));
+            let from_server = arrives()
+                .in_block(End::Source, block(LINK_LOCAL))
+                .udp_between(DHCP6.1, DHCP6.0);
+            rules.push(answers(from_server).accept("dhcp6"));
         }
-        for (family, suffix) in [("ip", '4'), ("ip6", '6')] {
-            let from = format!("{family} saddr . meta l4proto . th sport @endpoints{suffix}");
-            rules.push(accept(&format!("tcp{suffix}"), format!("{from} {NOT_SYN}")));
-            rules.push(accept(
-                &format!("udp{suffix}"),
-                format!("{from} meta l4proto udp {UDP_ANSWER}"),
-            ));
+        for (suffix, v4) in [('4', true), ('6', false)] {
+            let from = || arrives().endpoint_in(v4, End::Source, &format!("endpoints{suffix}"));
+            rules.push(from().not_syn().accept(&format!("tcp{suffix}")));
+            rules.push(udp_answer(from().is_udp()).accept(&format!("udp{suffix}")));
         }
-        if let Some(ports) = wide_ports(self.plan) {
-            rules.push(accept(
-                "endpoint-wide",
-                format!("tcp sport {{ {ports} }} {NOT_SYN} ct direction reply"),
-            ));
-            rules.push(accept("dns-wide", format!("udp sport 53 {UDP_ANSWER}")));
+        let wide = self.wide_ports();
+        if !wide.is_empty() {
+            let endpoint = arrives().ports(Protocol::Tcp, End::Source, &wide);
+            rules.push(endpoint.not_syn().reply().accept("endpoint-wide"));
+            let names = arrives().port(Protocol::Udp, End::Source, DNS);
+            rules.push(udp_answer(names).accept("dns-wide"));
         }
         rules
     }
 
     fn blocks(&self, way: HookPath) -> Vec<Rule> {
+        let layer = way.layer();
         let mut rules = Vec::new();
-        for (family, suffix, v4) in [("ip", '4', true), ("ip6", '6', false)] {
+        for (suffix, v4) in [('4', true), ('6', false)] {
             let (hosts, nets) = self.elements.blocks(v4);
             for (kind, any) in [("hosts", hosts), ("nets", nets)] {
-                for (side, address) in [("to", "daddr"), ("from", "saddr")] {
+                for (side, end) in [("to", End::Destination), ("from", End::Source)] {
                     if any {
-                        let condition = format!("{family} {address} @{kind}{suffix}");
-                        rules.push(self.cut(&format!("{kind}-{side}{suffix}"), &condition, way, "remote"));
+                        let condition = on(layer).address_in(v4, end, &format!("{kind}{suffix}"));
+                        rules.push(self.cut(&format!("{kind}-{side}{suffix}"), condition, way, "remote"));
                     }
                 }
             }
         }
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let blocked = &self.plan.block.ports;
-            let ports = list(blocked.iter().filter(|b| b.protocol == protocol).map(|b| b.port));
+            let blocked = self.plan.block.ports.iter();
+            let ports: Vec<u16> = blocked
+                .filter(|blocked| blocked.protocol == protocol)
+                .map(|blocked| blocked.port)
+                .collect();
             if !ports.is_empty() {
-                let to = format!("{protocol} dport {{ {ports} }}");
-                rules.push(self.cut("port", &to, way, "port"));
+                let to = on(layer).ports(protocol, End::Destination, &ports);
+                rules.push(self.cut("port", to, way, "port"));
                 // Also the answers, so that a connection which is open already dies.
-                let from = format!("{protocol} sport {{ {ports} }}");
-                rules.push(self.cut("port-answer", &from, way, "port"));
+                let from = on(layer).ports(protocol, End::Source, &ports);
+                rules.push(self.cut("port-answer", from, way, "port"));
             }
         }
         rules
@@ -305,55 +347,70 @@ impl RuleWriter<'_> {
         for (index, limit) in self.plan.limits.iter().enumerate() {
             // The quota first: what the rate drops would have been counted as sent.
             if limit.bytes_per_second.is_some() {
-                let condition = format!("limit name \"rate{index}\"");
-                rules.push(self.cut("rate", &condition, way, "rate"));
+                let above = on(way.layer()).above(ObjectKind::Limit, format!("rate{index}"));
+                rules.push(self.cut("rate", above, way, "rate"));
             }
             if let Some(quota) = limit.quota {
-                let condition = format!("quota name \"{}\"", quota_name(index, quota.since));
-                rules.push(self.cut("quota", &condition, way, "quota"));
+                let above = on(way.layer()).above(ObjectKind::Quota, quota_name(index, quota.since));
+                rules.push(self.cut("quota", above, way, "quota"));
             }
         }
         rules
     }
+
+    fn wide_ports(&self) -> Vec<u16> {
+        self.plan.wide_ports().into_iter().collect()
+    }
 }
 
-fn wide_ports(plan: &Plan) -> Option<String> {
-    let ports = plan.wide_ports();
-    (!ports.is_empty()).then(|| list(ports))
+fn on(layer: Layer) -> Conditions {
+    Conditions::of(layer)
 }
 
-fn list(ports: impl IntoIterator<Item = u16>) -> String {
-    let ports: Vec<String> = ports.into_iter().map(|port| port.to_string()).collect();
-    ports.join(", ")
+fn block((address, bits): (Ipv6Addr, u8)) -> IpNet {
+    IpNet::new_assert(IpAddr::V6(address), bits)
 }
 
-fn allow_rule(allowance: &Allowance, side: RemoteSide, udp_answer: &str) -> Rule {
-    let Allowance {
-        remote,
-        protocol,
-        ports,
-        direction,
-    } = allowance;
-    let family = if matches!(remote, IpNet::V4(_)) {
-        "ip"
-    } else {
-        "ip6"
-    };
-    let address = if side == RemoteSide::Leaving {
-        "daddr"
-    } else {
-        "saddr"
-    };
-    let opens = (side == RemoteSide::Leaving) == (*direction == Direction::Out);
+/// A datagram that answers one of ours.
+fn udp_answer(condition: Conditions) -> Conditions {
+    condition.established().reply()
+}
+
+fn dhcp_out(layer: Layer, header: u32) -> [Rule; 3] {
+    let asks = |condition: Conditions| condition.at_most(DHCP_LENGTH + header).at_rate(DHCP_RATE);
+    let everybody = IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST));
+    let broadcast = on(layer)
+        .in_block(End::Destination, everybody)
+        .udp_between(DHCP.0, DHCP.1);
+    let renewal = on(layer)
+        .udp_between(DHCP.0, DHCP.1)
+        .at_most(DHCP_RENEWAL_LENGTH + header)
+        .at_rate(DHCP_RENEWAL_RATE);
+    let servers = on(layer)
+        .to_blocks6(&[block(LINK_LOCAL), block(DHCP6_SERVERS)])
+        .udp_between(DHCP6.0, DHCP6.1);
+    [
+        asks(broadcast).accept("dhcp"),
+        renewal.accept("dhcp-renewal"),
+        asks(servers).accept("dhcp6"),
+    ]
+}
+
+/// `remote`: which end of a packet is the other side's.
+fn allow_rule(layer: Layer, allowance: &Allowance, remote: End) -> Rule {
+    let opens = (remote == End::Destination) == (allowance.direction == Direction::Out);
     // The allowed ports are the accepting side's: the remote's for `out`, ours for `in`. A packet towards the
     // accepting side carries them as destination, its answer as source.
-    let port = if opens { "dport" } else { "sport" };
-    let ports = list(ports.iter().copied());
-    let answer = match (opens, protocol) {
-        (true, _) => "",
-        (false, Protocol::Tcp) => NOT_SYN,
-        (false, Protocol::Udp) => udp_answer,
+    let port = if opens { End::Destination } else { End::Source };
+    let condition =
+        on(layer)
+            .in_block(remote, allowance.remote)
+            .ports(allowance.protocol, port, &allowance.ports);
+    let condition = match (opens, allowance.protocol, layer) {
+        (false, Protocol::Tcp, _) => condition.not_syn(),
+        // The hooks of interfaces know no flows.
+        (false, Protocol::Udp, Layer::Inet) => udp_answer(condition),
+        (false, Protocol::Udp, _) | (true, ..) => condition,
     };
-    let statement = format!("{family} {address} {remote} {protocol} {port} {{ {ports} }} {answer}");
-    accept("allowance", statement.trim_end())
+    condition.accept("allowance")
 }

@@ -6,6 +6,7 @@ use crate::quarantine::orders::order::{
     Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, Protocol,
 };
 use crate::quarantine::plan::{IsolationSettings, Scope, fold};
+use nf_tables::{Action, Item};
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -68,7 +69,7 @@ fn rendered(order: Order) -> Ruleset {
 }
 
 fn text_of(ruleset: &Ruleset) -> String {
-    ruleset.load(&BTreeSet::new(), &CarriedCounters::default(), now())
+    ruleset.text(&BTreeSet::new(), &CarriedCounters::default(), now())
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn a_normal_plan_only_removes_what_is_there() {
     assert_eq!(text_of(&ruleset), "");
     let present = BTreeSet::from([Layer::Inet, Layer::Netdev]);
     assert_eq!(
-        ruleset.load(&present, &CarriedCounters::default(), now()),
+        ruleset.text(&present, &CarriedCounters::default(), now()),
         "delete table inet edgewarden\ndelete table netdev edgewarden\n"
     );
 }
@@ -250,7 +251,7 @@ fn a_limit_goes_on_counting_where_it_was() {
     counted
         .counters
         .insert((Layer::Inet, "out_quota".into()), (3, 99));
-    let text = ruleset.load(&BTreeSet::new(), &counted, now());
+    let text = ruleset.text(&BTreeSet::new(), &counted, now());
     assert!(
         text.contains(&format!("quota {name} {{\n    over 1000000 bytes used 77 bytes")),
         "{text}"
@@ -270,17 +271,22 @@ fn one_more_remote_is_one_element_in_every_table() {
     let few = rendered(restriction(&["203.0.113.1/32", "203.0.113.2/32"]));
     let more = rendered(restriction(&["203.0.113.2/32", "203.0.113.3/32"]));
     assert!(more.same_structure(&few));
-    let text = more.change(&few.elements, now());
-    for family in ["inet", "bridge", "netdev"] {
-        assert!(text.contains(&format!(
-            "delete element {family} edgewarden hosts4 {{ 203.0.113.1 }}"
-        )));
-        assert!(text.contains(&format!(
-            "add element {family} edgewarden hosts4 {{ 203.0.113.3 }}"
-        )));
+    let change = more.change_batch(&few.elements, now());
+    let steps: Vec<_> = change
+        .steps()
+        .map(|step| (step.table.to_string(), step.action, step.item.clone()))
+        .collect();
+    let hosts = || Item::Elements("hosts4".into());
+    for (layer, two) in Layer::ALL.into_iter().zip(steps.chunks(2)) {
+        let table = format!("{layer} {TABLE}");
+        let wanted = [
+            (table.clone(), Action::Delete, hosts()),
+            (table, Action::Add, hosts()),
+        ];
+        assert_eq!(two, wanted);
     }
-    assert_eq!(text.lines().count(), 6, "{text}");
-    assert_eq!(more.change(&more.elements, now()), "");
+    assert_eq!(steps.len(), 6);
+    assert!(more.change_batch(&more.elements, now()).is_empty());
     let wider = rendered(restriction(&["203.0.113.0/30"]));
     assert!(!wider.same_structure(&few), "other rules ask other sets");
 }
@@ -294,9 +300,6 @@ fn what_ends_by_itself_has_its_time_in_the_kernel() {
     let after = "2026-01-01T01:00:00Z".parse().unwrap();
     let rest = ruleset.elements.clone().live(after);
     assert!(rest.hosts.is_empty());
-    assert_eq!(
-        ruleset.change(&ruleset.elements, now()),
-        "",
-        "nothing to say while it lasts"
-    );
+    let change = ruleset.change_batch(&ruleset.elements, now());
+    assert!(change.is_empty(), "nothing to say while it lasts");
 }

@@ -1,17 +1,23 @@
 //! Compares what the kernel lists with what the plan wants.
 //!
-//! In: a [`Ruleset`] and the JSON of `nft -j list table` for each of our tables that exists. Out: every difference.
-//! Invariant: nothing may call a plan enforced unless this found no difference. Interfaces of the egress chain are
-//! compared by the caller: nft 1.0.6 leaves them out of its JSON.
+//! In: a [`Ruleset`], and of each table of ours that exists its contents as the kernel lists them, with the elements of its
+//! sets ([`ListedTable`]). Out: every difference. Rules are compared expression by expression, so there is no second notion of
+//! what was loaded: what somebody rewrote under our comments differs from the plan.
+//! Invariant: nothing may call a plan enforced unless this found no difference. Interfaces of the egress chain are compared
+//! by the caller, each time: one that leaves takes its hook with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use nf_tables::{
+    Chain, ChainContents, Devices, Element, Interval, Object, TableContents, Value, intervals_of,
+};
 
-use super::{Chain, Layer, Ruleset, SetElements, TABLE, Table};
+use super::conditions::{address_of, protocol_of};
+use super::elements::{Content, MAX_TIMEOUT, OwnSet};
+use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE};
 use crate::quarantine::orders::order::Protocol;
 
 /// Differences that are named; more say nothing new.
@@ -20,24 +26,137 @@ const MAX_DIFFERENCES: usize = 8;
 const SLACK: SignedDuration = SignedDuration::from_secs(5);
 
 /// The listings of our tables that exist.
-pub type Listings = BTreeMap<Layer, Value>;
+pub type Listings = BTreeMap<Layer, ListedTable>;
 
 /// What listings say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// What differs from what was wanted, each a sentence.
     pub differences: Vec<String>,
-    /// What identifies the tables beyond that, see [`fingerprint`].
-    pub fingerprint: String,
+    /// Everything but the elements is as what was loaded before has it; `false` where that is not known.
+    pub is_as_before: bool,
 }
 
-/// Compares listings with what is wanted; as [`verify`].
-pub fn compare(wanted: &Ruleset, listings: Listings, also: Option<&Ruleset>, now: Timestamp) -> Comparison {
+/// One of our tables as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedTable {
+    contents: TableContents,
+    elements: ListedElements,
+}
+
+/// The elements of a table's sets, each as small as it can be kept: there may be a hundred thousand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedElements {
+    endpoints: Vec<(IpAddr, Protocol, u16)>,
+    /// With the milliseconds that are left.
+    hosts: Vec<(IpAddr, Option<u64>)>,
+    nets: [Vec<Element>; 2],
+    /// Elements that none of ours can be.
+    foreign: usize,
+}
+
+impl ListedElements {
+    /// Takes one of the elements of the set of that name.
+    pub fn take(&mut self, set: &str, element: Element) {
+        let own = OwnSet::all(true).find(|own| own.name() == set);
+        let taken = own.and_then(|own| match own.content {
+            Content::Endpoints => {
+                let endpoint = plain(&element).filter(|_| element.timeout.is_none())?;
+                self.endpoints.push(endpoint_of(endpoint, own.v4)?);
+                Some(())
+            }
+            Content::Hosts => {
+                let host = address_of(plain(&element)?.bytes())?;
+                self.hosts.push((
+                    host,
+                    element.timeout.map(|_| element.expiration.unwrap_or_default()),
+                ));
+                Some(())
+            }
+            Content::Nets => {
+                self.nets[usize::from(!own.v4)].push(element);
+                Some(())
+            }
+        });
+        self.foreign += usize::from(taken.is_none());
+    }
+
+    /// Takes the elements of other sets, too.
+    pub fn extend(&mut self, other: Self) {
+        let Self {
+            endpoints,
+            hosts,
+            nets,
+            foreign,
+        } = other;
+        self.endpoints.extend(endpoints);
+        self.hosts.extend(hosts);
+        for (own, others) in self.nets.iter_mut().zip(nets) {
+            own.extend(others);
+        }
+        self.foreign += foreign;
+    }
+}
+
+impl ListedTable {
+    /// What is compared of a table: not what traffic has changed of it, nor the interfaces of its chains.
+    #[must_use]
+    pub fn new(contents: TableContents, elements: ListedElements) -> Self {
+        Self {
+            contents: comparable(contents),
+            elements,
+        }
+    }
+}
+
+/// The key of an element that is a key, and perhaps has an end.
+fn plain(element: &Element) -> Option<Value> {
+    let key = element.key?;
+    let Element {
+        timeout, expiration, ..
+    } = *element;
+    let same = Element {
+        expiration,
+        ..Element::new(key).with_timeout(timeout)
+    };
+    (*element == same).then_some(key)
+}
+
+fn endpoint_of(key: Value, v4: bool) -> Option<(IpAddr, Protocol, u16)> {
+    let (address, rest) = key.bytes().split_at_checked(if v4 { 4 } else { 16 })?;
+    let [protocol, 0, 0, 0, high, low, 0, 0] = *rest else {
+        return None;
+    };
+    let port = u16::from_be_bytes([high, low]);
+    Some((address_of(address)?, protocol_of(protocol)?, port))
+}
+
+fn comparable(contents: TableContents) -> TableContents {
+    let mut contents = contents.uncounted();
+    for ChainContents { chain, .. } in &mut contents.chains {
+        if let Some(hook) = &mut chain.hook {
+            hook.devices = Devices::default();
+        }
+    }
+    contents
+}
+
+/// Compares listings with what is wanted. Of `before`, which was loaded before, elements that have just ended may still be
+/// there.
+pub fn compare(
+    wanted: &Ruleset,
+    listings: &Listings,
+    before: Option<&Ruleset>,
+    now: Timestamp,
+) -> Comparison {
     let none = SetElements::default();
-    let also = also.map_or(&none, |also| &also.elements);
+    let also = before.map_or(&none, |before| &before.elements);
     Comparison {
-        differences: verify(wanted, &listings, also, now).err().unwrap_or_default(),
-        fingerprint: fingerprint(listings),
+        differences: verify(wanted, listings, also, now).err().unwrap_or_default(),
+        is_as_before: before.is_some_and(|before| {
+            let structure = structure_differences(before, listings);
+            structure.is_empty()
+        }),
     }
 }
 
@@ -51,18 +170,17 @@ pub fn verify(
     also: &SetElements,
     now: Timestamp,
 ) -> Result<(), Vec<String>> {
-    let mut differences = Vec::new();
-    for layer in Layer::ALL {
-        let table = ruleset.tables.iter().find(|table| table.layer == layer);
-        match (table, listings.get(&layer)) {
-            (None, None) => {}
-            (None, Some(_)) => differences.push(format!("the table {layer} {TABLE} is still there")),
-            (Some(_), None) => differences.push(format!("the table {layer} {TABLE} is missing")),
-            (Some(table), Some(listing)) => {
-                let objects = objects(listing);
-                compare_chains(table, &objects, &mut differences);
-                ListedSets { table, objects }.compare(&ruleset.elements, also, now, &mut differences);
-            }
+    let mut differences = structure_differences(ruleset, listings);
+    for table in &ruleset.tables {
+        if let Some(listed) = listings.get(&table.layer) {
+            let elements = Elements {
+                layer: table.layer,
+                listed: &listed.elements,
+                wanted: &ruleset.elements,
+                also,
+                now,
+            };
+            elements.compare(table.has_endpoints, &mut differences);
         }
     }
     differences.truncate(MAX_DIFFERENCES);
@@ -73,114 +191,168 @@ pub fn verify(
     }
 }
 
-fn compare_chains(table: &Table, objects: &[&Value], differences: &mut Vec<String>) {
-    for chain in &table.chains {
-        compare_chain(table.layer, chain, objects, differences);
+/// What differs but for elements.
+fn structure_differences(ruleset: &Ruleset, listings: &Listings) -> Vec<String> {
+    let mut differences = Vec::new();
+    for layer in Layer::ALL {
+        let table = ruleset.tables.iter().find(|table| table.layer == layer);
+        match (table, listings.get(&layer)) {
+            (None, None) => {}
+            (None, Some(_)) => differences.push(format!("the table {layer} {TABLE} is still there")),
+            (Some(_), None) => differences.push(format!("the table {layer} {TABLE} is missing")),
+            (Some(table), Some(listed)) => {
+                let wanted = comparable(ruleset.contents(table, &CarriedCounters::default()));
+                if wanted != listed.contents {
+                    let named = differences.len();
+                    compare_contents(layer, &wanted, &listed.contents, &mut differences);
+                    if differences.len() == named {
+                        differences.push(format!("the table {layer} {TABLE} is meant otherwise"));
+                    }
+                }
+            }
+        }
     }
-    let chains = objects
-        .iter()
-        .filter(|object| object.get("chain").is_some())
-        .count();
-    if chains != table.chains.len() {
+    differences
+}
+
+fn compare_contents(
+    layer: Layer,
+    wanted: &TableContents,
+    listed: &TableContents,
+    differences: &mut Vec<String>,
+) {
+    let chains = |contents: &TableContents| contents.chains.len();
+    for ChainContents { chain, rules } in &wanted.chains {
+        let name = format!("chain {} of {layer} {TABLE}", chain.name);
+        let Some(found) = listed.chains.iter().find(|found| found.chain.name == chain.name) else {
+            differences.push(format!("the {name} is missing"));
+            continue;
+        };
+        if found.chain != *chain {
+            differences.push(format!(
+                "the {name} is not a filter on its hook with policy {}",
+                policy(chain)
+            ));
+        }
+        compare_rules(&name, rules, &found.rules, differences);
+    }
+    if chains(wanted) != chains(listed) {
         differences.push(format!(
-            "the table {} {TABLE} has {chains} chains, expected {}",
-            table.layer,
-            table.chains.len()
+            "the table {layer} {TABLE} has {} chains, expected {}",
+            chains(listed),
+            chains(wanted)
         ));
+    }
+    if wanted.sets != listed.sets {
+        differences.push(format!("the sets of {layer} {TABLE} are not those expected"));
+    }
+    let missing = |object: &&Object| !listed.objects.contains(object);
+    let foreign = |object: &&Object| !wanted.objects.contains(object);
+    for object in wanted.objects.iter().filter(missing) {
+        let name = &object.name;
+        differences.push(format!("{name} of {layer} {TABLE} is missing, or another one"));
+    }
+    for object in listed.objects.iter().filter(foreign) {
+        differences.push(format!("{} of {layer} {TABLE} should not be there", object.name));
     }
 }
 
-fn objects(listing: &Value) -> Vec<&Value> {
-    listing
-        .get("nftables")
-        .and_then(Value::as_array)
-        .map(|list| list.iter().collect())
-        .unwrap_or_default()
-}
-
-fn compare_chain(layer: Layer, chain: &Chain, objects: &[&Value], differences: &mut Vec<String>) {
-    let hook = chain.hook;
-    let name = format!("chain {hook} of {layer} {TABLE}");
-    let listed = objects
-        .iter()
-        .filter_map(|object| object.get("chain"))
-        .find(|c| c["name"] == hook);
-    let Some(listed) = listed else {
-        differences.push(format!("the {name} is missing"));
-        return;
-    };
-    if listed["hook"] != hook || listed["type"] != "filter" || listed["policy"] != chain.policy {
-        differences.push(format!(
-            "the {name} is not a filter on its hook with policy {}",
-            chain.policy
-        ));
-    }
-    let rules: Vec<&Value> = objects
-        .iter()
-        .filter_map(|object| object.get("rule"))
-        .filter(|rule| rule["chain"] == hook)
-        .collect();
-    if rules.len() != chain.rules.len() {
+fn compare_rules(
+    name: &str,
+    wanted: &[nf_tables::Rule],
+    listed: &[nf_tables::Rule],
+    differences: &mut Vec<String>,
+) {
+    if wanted.len() != listed.len() {
         differences.push(format!(
             "the {name} has {} rules, expected {}",
-            rules.len(),
-            chain.rules.len()
+            listed.len(),
+            wanted.len()
         ));
     }
-    for (expected, rule) in chain.rules.iter().zip(&rules) {
-        let verdict = rule["expr"]
-            .as_array()
-            .and_then(|list| list.last())
-            .and_then(|last| {
-                ["accept", "drop"]
-                    .into_iter()
-                    .find(|verdict| last.get(verdict).is_some())
-            });
-        if rule["comment"] != expected.comment.as_str() || verdict != expected.verdict() {
+    for (expected, rule) in wanted.iter().zip(listed) {
+        let comment = |rule: &nf_tables::Rule| {
+            let comment = rule.comment().filter(|comment| !comment.is_empty());
+            comment.unwrap_or("a foreign rule").to_owned()
+        };
+        if rule.comment() != expected.comment() {
             differences.push(format!(
                 "the {name} has {} where {} is expected",
-                rule["comment"].as_str().unwrap_or("a foreign rule"),
-                expected.comment
+                comment(rule),
+                comment(expected)
+            ));
+        } else if rule != expected {
+            let same = rule.expressions.iter().zip(&expected.expressions);
+            let place = same.take_while(|(found, wanted)| found == wanted).count() + 1;
+            differences.push(format!(
+                "the rule {} of the {name} was rewritten, from its step {place} on",
+                comment(rule)
             ));
         }
     }
 }
 
-/// The sets of one listed table.
-struct ListedSets<'a> {
-    table: &'a Table,
-    objects: Vec<&'a Value>,
+fn policy(chain: &Chain) -> &'static str {
+    match chain.policy {
+        Some(nf_tables::Policy::Drop) => "drop",
+        _ => "accept",
+    }
 }
 
-impl ListedSets<'_> {
-    fn compare(
-        &self,
-        wanted: &SetElements,
-        also: &SetElements,
-        now: Timestamp,
-        differences: &mut Vec<String>,
-    ) {
-        let layer = self.table.layer;
-        if self.table.has_endpoints {
-            let mut listed: Vec<_> = self.of("endpoints").filter_map(read_endpoint).collect();
-            listed.sort_unstable();
-            if listed != wanted.endpoints {
-                differences.push(format!(
-                    "the lifeline sets of {layer} {TABLE} hold {} addresses that are not the {} expected",
-                    listed.len(),
-                    wanted.endpoints.len()
-                ));
-            }
+/// The elements of one listed table, and what they should be.
+struct Elements<'a> {
+    layer: Layer,
+    listed: &'a ListedElements,
+    wanted: &'a SetElements,
+    also: &'a SetElements,
+    now: Timestamp,
+}
+
+impl Elements<'_> {
+    fn compare(&self, has_endpoints: bool, differences: &mut Vec<String>) {
+        let layer = self.layer;
+        if self.listed.foreign > 0 {
+            differences.push(format!(
+                "{} elements of {layer} {TABLE} are none that we make",
+                self.listed.foreign
+            ));
         }
-        let hosts: BTreeMap<IpAddr, Option<u64>> = self.of("hosts").filter_map(read_host).collect();
-        let right = |host: &IpAddr, ends: &Option<u64>| match find(&wanted.hosts, host) {
-            Some(expires) => in_time(expires, *ends, now),
+        let mut endpoints = self.listed.endpoints.clone();
+        endpoints.sort_unstable();
+        let expected: &[_] = if has_endpoints {
+            &self.wanted.endpoints
+        } else {
+            &[]
+        };
+        if endpoints != expected {
+            differences.push(format!(
+                "the lifeline sets of {layer} {TABLE} hold {} addresses that are not the {} expected",
+                endpoints.len(),
+                expected.len()
+            ));
+        }
+        self.compare_hosts(differences);
+        self.compare_nets(differences);
+    }
+
+    fn compare_hosts(&self, differences: &mut Vec<String>) {
+        let Self {
+            layer,
+            listed,
+            wanted,
+            also,
+            now,
+        } = *self;
+        let mut hosts = listed.hosts.clone();
+        hosts.sort_unstable();
+        let right = |host: &IpAddr, ends: Option<u64>| match find(&wanted.hosts, host) {
+            Some(expires) => in_time(expires, ends, now),
             None => find(&also.hosts, host).is_some_and(|expires| ended(expires, now)),
         };
-        let wrong = hosts.iter().filter(|(host, ends)| !right(host, ends)).count();
+        let wrong = hosts.iter().filter(|(host, ends)| !right(host, *ends)).count();
         let soon = now.saturating_add(SLACK).unwrap_or(now);
         let gone = |(host, expires): &&(IpAddr, Option<Timestamp>)| {
-            !hosts.contains_key(host) && !ended(*expires, soon)
+            hosts.binary_search_by_key(host, |(host, _)| *host).is_err() && !ended(*expires, soon)
         };
         let missing = wanted.hosts.iter().filter(gone).count();
         if wrong + missing > 0 {
@@ -188,17 +360,21 @@ impl ListedSets<'_> {
                 "the blocked hosts of {layer} {TABLE} differ: {wrong} should not be there or not for that time, {missing} are missing"
             ));
         }
-        self.compare_nets(wanted, also, now, differences);
     }
 
-    fn compare_nets(
-        &self,
-        wanted: &SetElements,
-        also: &SetElements,
-        now: Timestamp,
-        differences: &mut Vec<String>,
-    ) {
-        let listed: Vec<IpNet> = self.of("nets").flat_map(read_block).collect();
+    fn compare_nets(&self, differences: &mut Vec<String>) {
+        let Self {
+            layer,
+            listed,
+            wanted,
+            also,
+            now,
+        } = *self;
+        let intervals = listed.nets.iter().map(|elements| intervals_of(elements.clone()));
+        let Some(intervals) = intervals.collect::<Option<Vec<_>>>() else {
+            differences.push(format!("the blocked nets of {layer} {TABLE} are no blocks"));
+            return;
+        };
         let covered = |nets: &mut dyn Iterator<Item = IpNet>| {
             let nets: Vec<IpNet> = nets.collect();
             IpNet::aggregate(&nets).into_iter().collect::<BTreeSet<IpNet>>()
@@ -207,28 +383,17 @@ impl ListedSets<'_> {
         let still = also.nets.iter().filter(|(_, expires)| ended(*expires, now));
         let all = wanted.nets.iter().chain(still).map(|(net, _)| *net);
         let lasting = wanted.nets.iter().filter(|(_, expires)| !ended(*expires, soon));
-        let found = covered(&mut listed.into_iter());
+        let found = covered(&mut intervals.iter().flatten().flat_map(blocks));
         let fits = found == covered(&mut wanted.nets.iter().map(|(net, _)| *net))
             || found == covered(&mut { all })
             || found == covered(&mut lasting.map(|(net, _)| *net));
         if !fits {
             differences.push(format!(
-                "the blocked nets of {} {TABLE} cover {} blocks that are not the {} expected",
-                self.table.layer,
+                "the blocked nets of {layer} {TABLE} cover {} blocks that are not the {} expected",
                 found.len(),
                 wanted.nets.len()
             ));
         }
-    }
-
-    /// The elements of both families' sets.
-    fn of(&self, name: &str) -> impl Iterator<Item = &Value> {
-        let names = [format!("{name}4"), format!("{name}6")];
-        self.objects
-            .iter()
-            .filter_map(|object| object.get("set"))
-            .filter(move |set| names.iter().any(|name| set["name"] == name.as_str()))
-            .flat_map(|set| set["elem"].as_array().into_iter().flatten())
     }
 }
 
@@ -241,109 +406,26 @@ fn ended(expires: Option<Timestamp>, now: Timestamp) -> bool {
     expires.is_some_and(|expires| expires <= now)
 }
 
-/// Whether the kernel's element, which ends in `ends` seconds, holds as long as the plan wants.
+/// Whether the kernel's element, which ends in `ends` milliseconds, holds as long as the plan wants.
 fn in_time(expires: Option<Timestamp>, ends: Option<u64>, now: Timestamp) -> bool {
     match (expires, ends) {
         (None, None) => true,
-        (Some(expires), Some(seconds)) => {
-            let left = expires.duration_since(now).saturating_sub(SLACK).as_secs();
-            i64::try_from(seconds).is_ok_and(|seconds| seconds >= left)
+        (Some(expires), Some(milliseconds)) => {
+            let left = expires.duration_since(now).as_secs().min(MAX_TIMEOUT);
+            let needed = SignedDuration::from_secs(left).saturating_sub(SLACK);
+            i128::from(milliseconds) >= needed.as_millis()
         }
         _ => false,
     }
 }
 
-/// A host, and in how many seconds it ends.
-fn read_host(element: &Value) -> Option<(IpAddr, Option<u64>)> {
-    let (value, timed) = match element.get("elem") {
-        Some(timed) => (&timed["val"], Some(timed)),
-        None => (element, None),
-    };
-    let ends = timed.and_then(|timed| timed["expires"].as_u64());
-    Some((value.as_str()?.parse().ok()?, ends))
-}
-
-fn read_endpoint(element: &Value) -> Option<(IpAddr, Protocol, u16)> {
-    // An element with a timeout or a counter is wrapped once more.
-    let concat = element
-        .get("concat")
-        .or_else(|| element["elem"]["val"].get("concat"))?
-        .as_array()?;
-    let [address, protocol, port] = concat.as_slice() else {
-        return None;
-    };
-    let protocol = match protocol {
-        Value::String(name) if name == "tcp" => Protocol::Tcp,
-        Value::String(name) if name == "udp" => Protocol::Udp,
-        Value::Number(n) if n.as_u64() == Some(6) => Protocol::Tcp,
-        Value::Number(n) if n.as_u64() == Some(17) => Protocol::Udp,
-        _ => return None,
-    };
-    Some((
-        address.as_str()?.parse().ok()?,
-        protocol,
-        u16::try_from(port.as_u64()?).ok()?,
-    ))
-}
-
-fn read_block(element: &Value) -> Vec<IpNet> {
-    let element = element.get("elem").map_or(element, |timed| &timed["val"]);
-    if let Some(address) = element.as_str() {
-        return address.parse::<IpAddr>().map(IpNet::from).into_iter().collect();
-    }
-    if let Some(prefix) = element.get("prefix") {
-        let text = format!(
-            "{}/{}",
-            prefix["addr"].as_str().unwrap_or_default(),
-            prefix["len"]
-        );
-        return text.parse().into_iter().collect();
-    }
-    let bounds = element["range"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let [Some(first), Some(last)] = [bounds.first(), bounds.get(1)].map(|bound| {
-        bound
-            .and_then(Value::as_str)
-            .and_then(|text| text.parse::<IpAddr>().ok())
-    }) else {
-        return Vec::new();
-    };
-    match (first, last) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => Ipv4Subnets::new(a, b, 0).map(IpNet::V4).collect(),
-        (IpAddr::V6(a), IpAddr::V6(b)) => Ipv6Subnets::new(a, b, 0).map(IpNet::V6).collect(),
+/// The blocks that an interval of addresses is made of.
+fn blocks(interval: &Interval) -> Vec<IpNet> {
+    let bounds = [interval.first, interval.last].map(|bound| address_of(bound.bytes()));
+    match bounds {
+        [Some(IpAddr::V4(a)), Some(IpAddr::V4(b))] => Ipv4Subnets::new(a, b, 0).map(IpNet::V4).collect(),
+        [Some(IpAddr::V6(a)), Some(IpAddr::V6(b))] => Ipv6Subnets::new(a, b, 0).map(IpNet::V6).collect(),
         _ => Vec::new(),
-    }
-}
-
-/// What identifies the listed tables beyond the plan: everything but elements (which are compared one by one), handles
-/// and what was counted. Taken right after loading, it shows an edit that kept our comments. The text itself, not a
-/// checksum: one that is easily computed is easily forged.
-pub fn fingerprint(listings: Listings) -> String {
-    let canonical = listings.into_iter().map(|(layer, mut listing)| {
-        strip(&mut listing);
-        format!("{layer} {listing}\n")
-    });
-    canonical.collect()
-}
-
-fn strip(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            for volatile in ["handle", "metainfo", "elem"] {
-                map.remove(volatile);
-            }
-            // Of a quota only what is used, of a counter all numbers.
-            if let Some(Value::Object(counter)) = map.get_mut("counter") {
-                counter.remove("packets");
-                counter.remove("bytes");
-            }
-            if let Some(Value::Object(quota)) = map.get_mut("quota") {
-                quota.remove("used");
-            }
-            // An anonymous set's elements are part of its rule.
-            map.values_mut().for_each(strip);
-        }
-        Value::Array(list) => list.iter_mut().for_each(strip),
-        _ => {}
     }
 }
 

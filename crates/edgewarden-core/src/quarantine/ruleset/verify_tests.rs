@@ -1,10 +1,10 @@
 //! Honest listings pass, and every kind of edit is noticed.
 
+use super::super::conditions::octets;
 use super::*;
 use crate::quarantine::orders::order::{Authority, Block, Order, Posture};
 use crate::quarantine::plan::{IsolationSettings, Scope, fold};
 use crate::quarantine::ruleset::{CutAction, EgressDevice, Hooks, render};
-use serde_json::json;
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -43,38 +43,26 @@ fn ruleset(expires: Option<&str>) -> Ruleset {
     render(&plan, &hooks, CutAction::Cut)
 }
 
-/// What nft would list of `ruleset`, written by hand from what it does list.
-fn listings(ruleset: &Ruleset, timed: bool) -> Listings {
-    let element = |value: Value| {
-        if timed {
-            json!({"elem": {"val": value, "timeout": 3600, "expires": 3599}})
-        } else {
-            value
+/// What the kernel would list of `ruleset`; elements that end do so in `ends` milliseconds.
+fn listings(ruleset: &Ruleset, ends: Option<u64>) -> Listings {
+    let listed = |table: &super::super::Table| {
+        let contents = ruleset.contents(table, &CarriedCounters::default());
+        let mut elements = ListedElements::default();
+        for set in OwnSet::all(table.has_endpoints) {
+            for element in ruleset.elements.in_kernel(set, true, now()) {
+                let expiration = element.timeout.and(ends);
+                elements.take(
+                    &set.name(),
+                    Element {
+                        expiration,
+                        ..element
+                    },
+                );
+            }
         }
+        (table.layer, ListedTable::new(contents, elements))
     };
-    let table = |table: &Table| {
-        let mut objects = vec![
-            json!({"metainfo": {"version": "1.0.6"}}),
-            json!({"set": {"name": "endpoints4", "elem": [{"concat": ["192.0.2.1", "tcp", 8883]}]}}),
-            json!({"set": {"name": "hosts4", "elem": [element(json!("198.51.100.7"))]}}),
-            json!({"set": {"name": "nets4",
-                           "elem": [element(json!({"prefix": {"addr": "203.0.113.0", "len": 24}}))]}}),
-            json!({"counter": {"name": "out_remote", "handle": 2, "packets": 3, "bytes": 9}}),
-        ];
-        for chain in &table.chains {
-            objects.push(
-                json!({"chain": {"name": chain.hook, "type": "filter", "hook": chain.hook,
-                                          "policy": chain.policy, "handle": 1}}),
-            );
-            objects.extend(chain.rules.iter().map(|rule| {
-                let verdict = rule.verdict().unwrap();
-                json!({"rule": {"chain": chain.hook, "comment": rule.comment, "handle": 7,
-                                "expr": [{"match": rule.statement}, {verdict: null}]}})
-            }));
-        }
-        (table.layer, json!({ "nftables": objects }))
-    };
-    ruleset.tables.iter().map(table).collect()
+    ruleset.tables.iter().map(listed).collect()
 }
 
 fn check(ruleset: &Ruleset, listings: &Listings) -> Result<(), Vec<String>> {
@@ -84,7 +72,7 @@ fn check(ruleset: &Ruleset, listings: &Listings) -> Result<(), Vec<String>> {
 #[test]
 fn an_honest_listing_passes_and_a_missing_table_does_not() {
     let ruleset = ruleset(None);
-    let honest = listings(&ruleset, false);
+    let honest = listings(&ruleset, None);
     assert_eq!(check(&ruleset, &honest), Ok(()));
     for layer in Layer::ALL {
         let mut fewer = honest.clone();
@@ -98,55 +86,134 @@ fn an_honest_listing_passes_and_a_missing_table_does_not() {
     assert!(check(&normal, &honest).is_err());
 }
 
+/// An edit of one of our tables.
+type Edit = fn(&mut ListedTable);
+
 #[test]
 fn every_kind_of_edit_is_noticed() {
     let ruleset = ruleset(None);
-    let honest = listings(&ruleset, false);
-    let edits: [(&str, Value); 7] = [
-        ("/nftables/5/chain/policy", json!("drop")),
-        ("/nftables/6/rule/comment", json!("other")),
-        ("/nftables/6/rule/expr/1", json!({"drop": null})),
-        ("/nftables/1/set/elem/0/concat/0", json!("192.0.2.99")),
-        ("/nftables/2/set/elem/0", json!("198.51.100.8")),
-        (
-            "/nftables/2/set/elem/0",
-            json!({"elem": {"val": "198.51.100.7", "timeout": 1, "expires": 1}}),
-        ),
-        ("/nftables/3/set/elem/0/prefix/len", json!(25)),
+    let edits: [(&str, Edit); 12] = [
+        ("not a filter", |table| {
+            table.contents.chains[0].chain.policy = Some(nf_tables::Policy::Drop);
+        }),
+        ("a foreign rule", |table| {
+            let rule = &mut table.contents.chains[0].rules[0];
+            *rule = nf_tables::Rule::new(rule.expressions.clone(), "");
+        }),
+        ("was rewritten, from its step 1 on", |table| {
+            let rule = &mut table.contents.chains[0].rules[0];
+            rule.expressions = vec![nf_tables::Expression::accept()];
+        }),
+        ("was rewritten, from its step 3 on", |table| {
+            let rule = &mut table.contents.chains[0].rules[0];
+            *rule.expressions.last_mut().unwrap() = nf_tables::Expression::drop();
+        }),
+        ("rules, expected", |table| {
+            let rules = &mut table.contents.chains[1].rules;
+            rules.insert(0, nf_tables::Rule::new(vec![nf_tables::Expression::accept()], ""));
+        }),
+        ("chains, expected", |table| {
+            let more = table.contents.chains[0].clone();
+            table.contents.chains.push(more);
+        }),
+        ("is missing", |table| drop(table.contents.chains.remove(0))),
+        ("the sets of", |table| drop(table.contents.sets.pop())),
+        ("is missing, or another one", |table| {
+            drop(table.contents.objects.pop());
+        }),
+        ("is meant otherwise", |table| {
+            table.contents.properties.flags = nf_tables::TableFlags::DORMANT;
+        }),
+        ("lifeline sets", |table| {
+            table.elements.endpoints[0].2 = 8_884;
+        }),
+        ("the blocked hosts", |table| {
+            table.elements.hosts[0].0 = "198.51.100.8".parse().unwrap();
+        }),
     ];
-    for (path, value) in edits {
-        let mut edited = honest.clone();
-        *edited.get_mut(&Layer::Inet).unwrap().pointer_mut(path).unwrap() = value;
-        assert!(check(&ruleset, &edited).is_err(), "{path}");
+    for (told, edit) in edits {
+        let mut edited = listings(&ruleset, None);
+        edit(edited.get_mut(&Layer::Inet).unwrap());
+        let differences = check(&ruleset, &edited).unwrap_err().join("; ");
+        assert!(differences.contains(told), "{told}: {differences}");
     }
-    for object in [
-        json!({"rule": {"chain": "egress", "expr": []}}),
-        json!({"chain": {"name": "more"}}),
-        json!({"set": {"name": "hosts6", "elem": ["2001:db8::1"]}}),
+}
+
+#[test]
+fn every_element_of_somebody_else_is_noticed() {
+    let ruleset = ruleset(None);
+    let host = |text: &str| Element::new(octets(text.parse().unwrap()));
+    let net = Interval::prefix(octets("192.0.2.0".parse().unwrap()), 24);
+    for (set, elements) in [
+        ("hosts4", vec![host("198.51.100.9")]),
+        ("hosts6", vec![host("2001:db8::1")]),
+        (
+            "hosts4",
+            vec![Element {
+                key_end: Some(Value::zero(4)),
+                ..host("198.51.100.9")
+            }],
+        ),
+        ("endpoints4", vec![host("198.51.100.9")]),
+        ("nets4", intervals(net)),
+        (
+            "nets6",
+            vec![Element {
+                userdata: nf_tables::UserData::rule_comment("x"),
+                ..host("2001:db8::")
+            }],
+        ),
+        ("others", vec![host("198.51.100.9")]),
     ] {
-        let mut more = honest.clone();
-        let list = more.get_mut(&Layer::Netdev).unwrap()["nftables"]
-            .as_array_mut()
-            .unwrap();
-        list.push(object.clone());
-        assert!(check(&ruleset, &more).is_err(), "{object}");
+        let mut more = listings(&ruleset, None);
+        let table = more.get_mut(&Layer::Inet).unwrap();
+        for element in elements {
+            table.elements.take(set, element);
+        }
+        assert!(check(&ruleset, &more).is_err(), "{set}");
     }
+}
+
+fn intervals(interval: Interval) -> Vec<Element> {
+    nf_tables::interval_elements([interval], false).collect()
+}
+
+#[test]
+fn what_traffic_changes_and_where_interfaces_went_is_no_edit() {
+    let ruleset = ruleset(None);
+    let mut counted = CarriedCounters::default();
+    counted
+        .counters
+        .insert((Layer::Inet, "out_remote".into()), (3, 9));
+    let mut listed = listings(&ruleset, None);
+    for table in &ruleset.tables {
+        let mut contents = ruleset.contents(table, &counted);
+        for chain in &mut contents.chains {
+            if let Some(hook) = &mut chain.chain.hook {
+                hook.devices = Devices::default();
+            }
+        }
+        let elements = listed[&table.layer].elements.clone();
+        listed.insert(table.layer, ListedTable::new(contents, elements));
+    }
+    assert_eq!(check(&ruleset, &listed), Ok(()));
 }
 
 #[test]
 fn what_ends_by_itself_may_be_there_or_gone_around_its_end() {
     let timed = ruleset(Some("2026-01-01T01:00:00Z"));
-    let listed = listings(&timed, true);
+    let listed = listings(&timed, Some(3_599_000));
     assert_eq!(check(&timed, &listed), Ok(()));
+    assert!(
+        check(&timed, &listings(&timed, Some(1_000))).is_err(),
+        "too short"
+    );
     let later: Timestamp = "2026-01-01T00:59:58Z".parse().unwrap();
-    let gone = {
-        let mut gone = listed.clone();
-        for listing in gone.values_mut() {
-            listing["nftables"][2]["set"]["elem"] = json!([]);
-            listing["nftables"][3]["set"]["elem"] = json!([]);
-        }
-        gone
-    };
+    let mut gone = listed.clone();
+    for table in gone.values_mut() {
+        table.elements.hosts.clear();
+        table.elements.nets = Default::default();
+    }
     assert!(check(&timed, &gone).is_err(), "an hour before its end");
     assert_eq!(verify(&timed, &gone, &SetElements::default(), later), Ok(()));
     let after: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
@@ -157,26 +224,24 @@ fn what_ends_by_itself_may_be_there_or_gone_around_its_end() {
 }
 
 #[test]
-fn the_fingerprint_ignores_counters_elements_and_handles_only() {
-    let honest = listings(&ruleset(None), false);
-    let edited = |path: &str, value: Value| {
-        let mut edited = honest.clone();
-        *edited.get_mut(&Layer::Inet).unwrap().pointer_mut(path).unwrap() = value;
-        fingerprint(edited)
-    };
-    let known = fingerprint(honest.clone());
-    assert_eq!(edited("/nftables/4/counter/packets", json!(99)), known);
-    assert_eq!(edited("/nftables/6/rule/handle", json!(99)), known);
-    assert_eq!(edited("/nftables/2/set/elem", json!([])), known);
-    assert_ne!(
-        edited("/nftables/6/rule/expr/0", json!({"match": "other"})),
-        known
-    );
-    assert_ne!(edited("/nftables/5/chain/policy", json!("drop")), known);
+fn what_ends_later_than_the_kernel_is_told_is_in_time() {
+    let timed = ruleset(Some("2036-01-01T00:00:00Z"));
+    let most = u64::try_from(MAX_TIMEOUT).unwrap() * 1_000;
+    assert_eq!(check(&timed, &listings(&timed, Some(most))), Ok(()));
+    assert!(check(&timed, &listings(&timed, Some(most / 2))).is_err());
 }
 
 #[test]
-fn ranges_of_a_listing_are_blocks() {
-    let blocks = read_block(&json!({"range": ["192.0.2.0", "192.0.2.255"]}));
-    assert_eq!(blocks, ["192.0.2.0/24".parse::<IpNet>().unwrap()]);
+fn tables_are_told_from_those_that_were_loaded_before() {
+    let before = ruleset(None);
+    let listed = listings(&before, None);
+    let mut wanted = before.clone();
+    wanted.tables.truncate(1);
+    let compared = compare(&wanted, &listed, Some(&before), now());
+    assert!(compared.is_as_before && !compared.differences.is_empty());
+    let mut edited = listed.clone();
+    edited.get_mut(&Layer::Inet).unwrap().contents.chains[0]
+        .rules
+        .clear();
+    assert!(!compare(&wanted, &edited, Some(&before), now()).is_as_before);
 }

@@ -1,0 +1,553 @@
+//! One rule said twice with the same words: as the text that `nft` reads and as the expressions that the kernel takes.
+//!
+//! In: what a packet must be like, condition by condition. Out: both forms. It does what nft does between the two: what a
+//! header needs is asked once in each rule, neighbouring fields that are compared are loaded together, a list of one is a
+//! comparison; so that the kernel has the same rules whichever form it was given, and nft lists ours as its own. The pairs
+//! are those of `nft --debug=netlink`; tests/library/nft_oracle compares whole rulesets.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nf_tables::{
+    AnonymousSet, Bitwise, ByteOrder, Comparison, Conntrack, ConntrackKey, Expression, Header, Interval,
+    KeyType, Limit, LimitFlags, LimitKind, Lookup, Meta, MetaKey, ObjectKind, ObjectReference, Operator,
+    Payload, PayloadBase, Register, TypeOf, Value,
+};
+
+use super::{Layer, Rule};
+use crate::quarantine::orders::order::Protocol;
+
+/// Transport protocols by number.
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+/// Network protocols by Ethernet type.
+const IP: u16 = 0x0800;
+const IP6: u16 = 0x86dd;
+const ARP: u16 = 0x0806;
+/// The same as the IP stack's hooks know them (`NFPROTO_*`).
+const FAMILY_IP: u8 = 2;
+const FAMILY_IP6: u8 = 10;
+/// Hardware types of interfaces.
+const ETHERNET: u16 = 1;
+const LOOPBACK: u16 = 772;
+/// Flags of a TCP header.
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// Which end of a packet something is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Source,
+    Destination,
+}
+
+impl End {
+    /// The letter that nft begins its fields with.
+    const fn letter(self) -> char {
+        match self {
+            Self::Source => 's',
+            Self::Destination => 'd',
+        }
+    }
+}
+
+/// A number with the name that nft has for it.
+pub(super) type Named = (&'static str, u8);
+
+/// How often something may pass.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rate {
+    pub(super) packets: u64,
+    pub(super) per: TimeUnit,
+    pub(super) burst: u32,
+}
+
+/// A unit of time, as nft writes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TimeUnit {
+    Second,
+    Minute,
+}
+
+/// A rule while it is written.
+#[derive(Clone)]
+pub(super) struct Conditions {
+    layer: Layer,
+    text: String,
+    expressions: Vec<Expression>,
+    /// Network and transport protocols that were asked for.
+    asked: Vec<u16>,
+}
+
+impl Conditions {
+    /// Every packet of this layer.
+    pub(super) fn of(layer: Layer) -> Self {
+        Self {
+            layer,
+            text: String::new(),
+            expressions: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    /// What is like that passes.
+    pub(super) fn accept(self, what: &str) -> Rule {
+        let accepts = self.said("accept").step(Expression::accept());
+        Rule::new(what, accepts.text, accepts.expressions, None)
+    }
+
+    /// What is like that is counted, and dropped or not.
+    pub(super) fn count(self, what: &str, counter: String, drops: bool) -> Rule {
+        let counted = self
+            .said(format_args!("counter name {counter}"))
+            .step(ObjectReference {
+                kind: ObjectKind::Counter,
+                name: counter.clone(),
+            });
+        let (word, verdict) = if drops {
+            ("drop", Expression::drop())
+        } else {
+            ("accept", Expression::accept())
+        };
+        let Self {
+            text, expressions, ..
+        } = counted.said(word).step(verdict);
+        Rule::new(what, text, expressions, Some(counter))
+    }
+
+    fn said(mut self, words: impl Display) -> Self {
+        if !self.text.is_empty() {
+            self.text.push(' ');
+        }
+        self.text.push_str(&words.to_string());
+        self
+    }
+
+    fn step(mut self, expression: impl Into<Expression>) -> Self {
+        self.expressions.push(expression.into());
+        self
+    }
+
+    fn meta_is(self, key: MetaKey, value: impl Into<Value>) -> Self {
+        self.step(Meta::first(key)).step(Expression::equal(value))
+    }
+
+    /// Whether it was not asked for before.
+    fn asks(&mut self, protocol: u16) -> bool {
+        let is_news = !self.asked.contains(&protocol);
+        if is_news {
+            self.asked.push(protocol);
+        }
+        is_news
+    }
+
+    fn network(mut self, v4: bool) -> Self {
+        let (ethernet, family) = if v4 { (IP, FAMILY_IP) } else { (IP6, FAMILY_IP6) };
+        if !self.asks(ethernet) {
+            return self;
+        }
+        match self.layer {
+            Layer::Inet => self.meta_is(MetaKey::NetworkFamily, [family]),
+            Layer::Bridge | Layer::Netdev => self.meta_is(MetaKey::Protocol, ethernet.to_be_bytes()),
+        }
+    }
+
+    fn transport(mut self, protocol: u8) -> Self {
+        if self.asks(protocol.into()) {
+            self.meta_is(MetaKey::TransportProtocol, [protocol])
+        } else {
+            self
+        }
+    }
+
+    pub(super) fn loopback(self, end: End) -> Self {
+        self.interface(end, "loopback", LOOPBACK)
+    }
+
+    pub(super) fn leaves_by_ethernet(self) -> Self {
+        self.interface(End::Destination, "ether", ETHERNET)
+    }
+
+    fn interface(self, end: End, name: &str, number: u16) -> Self {
+        let (word, key) = match end {
+            End::Source => ("iiftype", MetaKey::InputType),
+            End::Destination => ("oiftype", MetaKey::OutputType),
+        };
+        self.said(format_args!("meta {word} {name}"))
+            .meta_is(key, number.to_ne_bytes())
+    }
+
+    /// It has a route: any realm will do.
+    pub(super) fn routed(self) -> Self {
+        self.said("meta rtclassid >= 0")
+            .step(Meta::first(MetaKey::RouteRealm))
+            .step(ByteOrder::to_network())
+            .step(Comparison::first(Operator::GreaterOrEqual, [0; 4]))
+    }
+
+    /// The frame goes to one of the groups that no bridge passes on.
+    pub(super) fn to_link_local_group(self) -> Self {
+        self.said("@ll,0,48 & 0xfffffffffff0 == 0x0180c2000000")
+            .step(Payload::first(PayloadBase::Link, 0, 6))
+            .step(Bitwise::mask([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]))
+            .step(Expression::equal([0x01, 0x80, 0xc2, 0, 0, 0]))
+    }
+
+    /// The frame's own type is one of these.
+    pub(super) fn frame_types(self, types: &[u16]) -> Self {
+        let bits = TypeOf::Bits {
+            base: 1,
+            offset: 96,
+            length: 16,
+        };
+        let values = types.iter().map(|number| number.to_be_bytes());
+        let set = AnonymousSet::of_values(KeyType::INTEGER, bits, values);
+        self.said(format_args!("@ll,96,16 {{ {} }}", hexadecimal(types)))
+            .step(Payload::first(PayloadBase::Link, 12, 2))
+            .step(Lookup::one_of(set))
+    }
+
+    /// What the sender says that it is, is one of these Ethernet types.
+    pub(super) fn declared_types(self, types: &[u16]) -> Self {
+        let meta = TypeOf::Meta(MetaKey::Protocol.number());
+        let values = types.iter().map(|number| number.to_be_bytes());
+        let set = AnonymousSet::of_values(KeyType::ETHERNET_TYPE, meta, values);
+        self.said(format_args!("meta protocol {{ {} }}", hexadecimal(types)))
+            .step(Meta::first(MetaKey::Protocol))
+            .step(Lookup::one_of(set))
+    }
+
+    /// The first byte behind the frame's header.
+    pub(super) fn begins_with(self, byte: u8) -> Self {
+        self.said(format_args!("@nh,0,8 0x{byte:02x}"))
+            .step(Payload::first(PayloadBase::Network, 0, 1))
+            .step(Expression::equal([byte]))
+    }
+
+    /// ARP for IPv4 on Ethernet, by its header.
+    pub(super) fn arp(self) -> Self {
+        self.said("arp htype 1 arp ptype ip arp hlen 6 arp plen 4")
+            .meta_is(MetaKey::Protocol, ARP.to_be_bytes())
+            .step(Payload::first(PayloadBase::Network, 0, 4))
+            .step(Expression::equal([0, 1, 8, 0]))
+            .step(Payload::first(PayloadBase::Network, 4, 2))
+            .step(Expression::equal([6, 4]))
+    }
+
+    pub(super) fn at_most(self, length: u32) -> Self {
+        self.said(format_args!("meta length <= {length}"))
+            .step(Meta::first(MetaKey::Length))
+            .step(ByteOrder::to_network())
+            .step(Comparison::first(Operator::LessOrEqual, length.to_be_bytes()))
+    }
+
+    pub(super) fn at_rate(self, rate: Rate) -> Self {
+        let Rate { packets, per, burst } = rate;
+        let (unit, seconds) = match per {
+            TimeUnit::Second => ("second", 1),
+            TimeUnit::Minute => ("minute", 60),
+        };
+        self.said(format_args!("limit rate {packets}/{unit} burst {burst} packets"))
+            .step(Limit {
+                rate: packets,
+                seconds,
+                burst,
+                kind: LimitKind::Packets,
+                flags: LimitFlags::NONE,
+            })
+    }
+
+    /// Above the table's limit, or quota, of that name.
+    pub(super) fn above(self, kind: ObjectKind, name: String) -> Self {
+        let word = if kind == ObjectKind::Limit {
+            "limit"
+        } else {
+            "quota"
+        };
+        self.said(format_args!("{word} name \"{name}\""))
+            .step(ObjectReference { kind, name })
+    }
+
+    fn load_address(self, v4: bool, end: End) -> Self {
+        let (offset, length) = address_field(v4, end);
+        self.network(v4)
+            .step(Payload::first(PayloadBase::Network, offset, length))
+    }
+
+    /// Its address is in this block.
+    pub(super) fn in_block(self, end: End, block: IpNet) -> Self {
+        let v4 = block.addr().is_ipv4();
+        let bits = usize::from(block.prefix_len());
+        let written = self.said(format_args!("{} {}addr {block}", ip(v4), end.letter()));
+        let (offset, _) = address_field(v4, end);
+        let whole = octets(block.network());
+        if bits > 0 && bits.is_multiple_of(8) {
+            let first = whole
+                .bytes()
+                .get(..bits / 8)
+                .and_then(Value::new)
+                .unwrap_or(whole);
+            let length = u32::from(block.prefix_len() / 8);
+            return written
+                .network(v4)
+                .step(Payload::first(PayloadBase::Network, offset, length))
+                .step(Expression::equal(first));
+        }
+        written
+            .load_address(v4, end)
+            .step(Bitwise::mask(octets(block.netmask())))
+            .step(Expression::equal(whole))
+    }
+
+    /// Its destination is in one of these blocks of IPv6, which are disjoint and ascending.
+    pub(super) fn to_blocks6(self, blocks: &[IpNet]) -> Self {
+        let names: Vec<String> = blocks.iter().map(|block| short(*block)).collect();
+        let intervals = blocks
+            .iter()
+            .map(|block| Interval::prefix(octets(block.addr()), block.prefix_len().into()));
+        let type_of = TypeOf::Field {
+            header: Header::Ip6,
+            field: 9,
+        };
+        let set = AnonymousSet::of_intervals(KeyType::IPV6, type_of, intervals);
+        self.said(format_args!("ip6 daddr {{ {} }}", names.join(", ")))
+            .load_address(false, End::Destination)
+            .step(Lookup::one_of(set))
+    }
+
+    /// Its address is in the set of that name.
+    pub(super) fn address_in(self, v4: bool, end: End, set: &str) -> Self {
+        self.said(format_args!("{} {}addr @{set}", ip(v4), end.letter()))
+            .load_address(v4, end)
+            .step(Lookup::named(set))
+    }
+
+    /// Its address, protocol and port are in the set of that name.
+    pub(super) fn endpoint_in(self, v4: bool, end: End, set: &str) -> Self {
+        let letter = end.letter();
+        let behind = |register: Register, bytes| register.behind(bytes).unwrap_or(register);
+        let protocol = behind(Register::FIRST, if v4 { 4 } else { 16 });
+        self.said(format_args!(
+            "{} {letter}addr . meta l4proto . th {letter}port @{set}",
+            ip(v4)
+        ))
+        .load_address(v4, end)
+        .step(Meta {
+            destination: protocol,
+            key: MetaKey::TransportProtocol,
+        })
+        .step(Payload {
+            destination: behind(protocol, 1),
+            ..Payload::first(PayloadBase::Transport, port_offset(end), 2)
+        })
+        .step(Lookup::named(set))
+    }
+
+    pub(super) fn is_udp(self) -> Self {
+        self.said("meta l4proto udp")
+            .meta_is(MetaKey::TransportProtocol, [UDP])
+    }
+
+    /// An ICMP message of one of these types.
+    pub(super) fn icmp(self, types: &[Named]) -> Self {
+        self.message(true, types)
+    }
+
+    /// An ICMPv6 message of one of these types.
+    pub(super) fn icmp6(self, types: &[Named]) -> Self {
+        self.message(false, types)
+    }
+
+    fn message(self, v4: bool, types: &[Named]) -> Self {
+        let names: Vec<&str> = types.iter().map(|(name, _)| *name).collect();
+        let (word, protocol, key_type, header) = if v4 {
+            ("icmp", ICMP, KeyType::ICMP_TYPE, Header::Icmp)
+        } else {
+            ("icmpv6", ICMPV6, KeyType::ICMPV6_TYPE, Header::Icmp6)
+        };
+        let loaded = self
+            .said(format_args!("{word} type {{ {} }}", names.join(", ")))
+            .network(v4)
+            .transport(protocol)
+            .step(Payload::first(PayloadBase::Transport, 0, 1));
+        let values = types.iter().map(|(_, number)| [*number]);
+        loaded.one_of(key_type, TypeOf::Field { header, field: 1 }, values)
+    }
+
+    pub(super) fn hop_limit(self, limit: u8) -> Self {
+        self.said(format_args!("ip6 hoplimit {limit}"))
+            .network(false)
+            .step(Payload::first(PayloadBase::Network, 7, 1))
+            .step(Expression::equal([limit]))
+    }
+
+    /// UDP from one port to another.
+    pub(super) fn udp_between(self, from: u16, to: u16) -> Self {
+        let [a, b] = from.to_be_bytes();
+        let [c, d] = to.to_be_bytes();
+        self.said(format_args!("udp sport {from} udp dport {to}"))
+            .transport(UDP)
+            .step(Payload::first(PayloadBase::Transport, 0, 4))
+            .step(Expression::equal([a, b, c, d]))
+    }
+
+    pub(super) fn port(self, protocol: Protocol, end: End, port: u16) -> Self {
+        self.said(format_args!("{protocol} {}port {port}", end.letter()))
+            .load_port(protocol, end)
+            .step(Expression::equal(port.to_be_bytes()))
+    }
+
+    /// Its port is one of these.
+    pub(super) fn ports(self, protocol: Protocol, end: End, ports: &[u16]) -> Self {
+        let names: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let type_of = TypeOf::Field {
+            header: match protocol {
+                Protocol::Tcp => Header::Tcp,
+                Protocol::Udp => Header::Udp,
+            },
+            field: match end {
+                End::Source => 1,
+                End::Destination => 2,
+            },
+        };
+        self.said(format_args!(
+            "{protocol} {}port {{ {} }}",
+            end.letter(),
+            names.join(", ")
+        ))
+        .load_port(protocol, end)
+        .one_of(
+            KeyType::PORT,
+            type_of,
+            ports.iter().map(|port| port.to_be_bytes()),
+        )
+    }
+
+    fn load_port(self, protocol: Protocol, end: End) -> Self {
+        self.transport(transport_number(protocol)).step(Payload::first(
+            PayloadBase::Transport,
+            port_offset(end),
+            2,
+        ))
+    }
+
+    /// What was loaded is one of these.
+    fn one_of<V: Into<Value>>(
+        self,
+        key_type: KeyType,
+        type_of: TypeOf,
+        values: impl ExactSizeIterator<Item = V>,
+    ) -> Self {
+        let mut values = values.peekable();
+        if values.len() == 1
+            && let Some(only) = values.next()
+        {
+            return self.step(Expression::equal(only));
+        }
+        self.step(Lookup::one_of(AnonymousSet::of_values(key_type, type_of, values)))
+    }
+
+    /// A segment that does not ask for a new connection.
+    pub(super) fn not_syn(self) -> Self {
+        self.said("tcp flags & (syn | ack) != syn")
+            .transport(TCP)
+            .step(Payload::first(PayloadBase::Transport, 13, 1))
+            .step(Bitwise::mask([SYN | ACK]))
+            .step(Comparison::first(Operator::NotEqual, [SYN]))
+    }
+
+    /// Connection tracking knows it as part of another flow, as an error about it is.
+    pub(super) fn related(self) -> Self {
+        self.state("related", Conntrack::RELATED)
+    }
+
+    /// Connection tracking has seen its flow go both ways.
+    pub(super) fn established(self) -> Self {
+        self.state("established", Conntrack::ESTABLISHED)
+    }
+
+    fn state(self, name: &str, bit: u32) -> Self {
+        self.said(format_args!("ct state {name}"))
+            .step(Conntrack::first(ConntrackKey::State))
+            .step(Bitwise::mask(bit.to_ne_bytes()))
+            .step(Comparison::first(Operator::NotEqual, [0; 4]))
+    }
+
+    /// It answers the flow's first packet.
+    pub(super) fn reply(self) -> Self {
+        self.said("ct direction reply")
+            .step(Conntrack::first(ConntrackKey::Direction))
+            .step(Expression::equal(Conntrack::REPLY))
+    }
+}
+
+/// As IP headers have it.
+pub(super) const fn transport_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    }
+}
+
+const fn ip(v4: bool) -> &'static str {
+    if v4 { "ip" } else { "ip6" }
+}
+
+/// Offset and length of an address in its header.
+const fn address_field(v4: bool, end: End) -> (u32, u32) {
+    match (v4, end) {
+        (true, End::Source) => (12, 4),
+        (true, End::Destination) => (16, 4),
+        (false, End::Source) => (8, 16),
+        (false, End::Destination) => (24, 16),
+    }
+}
+
+const fn port_offset(end: End) -> u32 {
+    match end {
+        End::Source => 0,
+        End::Destination => 2,
+    }
+}
+
+fn hexadecimal(numbers: &[u16]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(|number| format!("0x{number:04x}")).collect();
+    numbers.join(", ")
+}
+
+/// A block as nft writes it in lists: a host without its length.
+fn short(block: IpNet) -> String {
+    if block.prefix_len() == block.max_prefix_len() {
+        block.addr().to_string()
+    } else {
+        block.to_string()
+    }
+}
+
+/// An address as the kernel compares it.
+pub(super) fn octets(address: IpAddr) -> Value {
+    match address {
+        IpAddr::V4(address) => address.octets().into(),
+        IpAddr::V6(address) => address.octets().into(),
+    }
+}
+
+/// An address of the kernel's.
+pub(super) fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return Some(bytes.into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+}
+
+/// A transport protocol of the kernel's.
+pub(super) const fn protocol_of(number: u8) -> Option<Protocol> {
+    match number {
+        TCP => Some(Protocol::Tcp),
+        UDP => Some(Protocol::Udp),
+        _ => None,
+    }
+}

@@ -1,0 +1,212 @@
+//! Our tables as the kernel takes them, without any text in between.
+//!
+//! In: a [`Ruleset`], what was counted, the time. Out: transactions for the kernel, and the contents that a listing of each
+//! table must have. The text of [`Ruleset::load`] makes the same.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use nf_tables::{
+    Batch, Chain, ChainContents, Counter, Element, Family, Hook, Interval, KeyOrder, KeyType, Limit,
+    LimitFlags, LimitKind, Object, Policy, Quota, QuotaFlags, Set, SetFlags, TableContents, TypeOf, UserData,
+    Value, interval_elements,
+};
+
+use super::conditions::{octets, transport_number};
+use super::elements::{Content, OwnSet, timeout_seconds};
+use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table, burst_of, quota_name};
+
+/// Bytes of a key of each family's endpoints: address, protocol and port, each filled up to four.
+const ENDPOINT4: u32 = 12;
+const ENDPOINT6: u32 = 24;
+const ADDRESS4: u32 = 4;
+const ADDRESS6: u32 = 16;
+/// Priority of our chains: behind destination NAT, so what is compared is where a packet really goes.
+const PRIORITY: i32 = 0;
+
+/// Our table of this layer.
+pub fn own_table(layer: Layer) -> nf_tables::Table {
+    let family = match layer {
+        Layer::Inet => Family::Inet,
+        Layer::Bridge => Family::Bridge,
+        Layer::Netdev => Family::Netdev,
+    };
+    nf_tables::Table::new(family, TABLE)
+}
+
+/// The transaction that removes our tables.
+pub fn removal(present: &BTreeSet<Layer>) -> Batch {
+    let mut batch = Batch::new();
+    for layer in present {
+        batch.delete_table(&own_table(*layer));
+    }
+    batch
+}
+
+impl Ruleset {
+    /// The transaction that replaces the tables that are `present` by these.
+    pub fn load_batch(&self, present: &BTreeSet<Layer>, counted: &CarriedCounters, now: Timestamp) -> Batch {
+        let mut batch = removal(present);
+        for table in &self.tables {
+            batch.add_contents(&self.contents(table, counted));
+            let own = own_table(table.layer);
+            for set in OwnSet::all(table.has_endpoints) {
+                batch.add_elements(&own, &set.name(), self.elements.in_kernel(set, true, now));
+            }
+        }
+        batch
+    }
+
+    /// The transaction that turns the `loaded` elements into these; empty when nothing differs.
+    pub fn change_batch(&self, loaded: &SetElements, now: Timestamp) -> Batch {
+        let mut batch = Batch::new();
+        if *loaded == self.elements {
+            return batch;
+        }
+        let wanted = self.elements.difference(loaded);
+        let unwanted = loaded.difference(&self.elements);
+        for table in &self.tables {
+            let own = own_table(table.layer);
+            // An element whose time changes is in both: removed, then added.
+            for set in OwnSet::all(table.has_endpoints).filter(|set| unwanted.has(*set)) {
+                let keys = unwanted.in_kernel(set, false, now);
+                batch.delete_elements(&own, &set.name(), keys.map(|key| key.with_timeout(None)));
+            }
+            for set in OwnSet::all(table.has_endpoints).filter(|set| wanted.has(*set)) {
+                batch.add_elements(&own, &set.name(), wanted.in_kernel(set, false, now));
+            }
+        }
+        batch
+    }
+
+    /// What the kernel must list of one of these tables, whose counters go on from `counted`.
+    pub fn contents(&self, table: &Table, counted: &CarriedCounters) -> TableContents {
+        let mut contents = TableContents::new(own_table(table.layer));
+        contents.objects = self.objects(table, counted);
+        contents.sets = OwnSet::all(table.has_endpoints).map(declared).collect();
+        contents.chains = table.chains.iter().map(chain_contents).collect();
+        contents
+    }
+
+    fn objects(&self, table: &Table, counted: &CarriedCounters) -> Vec<Object> {
+        let counter = |name: &str| {
+            let before = counted.counters.get(&(table.layer, name.to_owned()));
+            let (packets, bytes) = before.copied().unwrap_or_default();
+            Object::new(name, Counter { bytes, packets })
+        };
+        let mut objects: Vec<Object> = table.counters().into_iter().map(counter).collect();
+        if table.layer != Layer::Inet {
+            return objects;
+        }
+        for (index, (rate, quota)) in self.limits.iter().enumerate() {
+            if let Some(rate) = *rate {
+                let limit = Limit {
+                    rate,
+                    seconds: 1,
+                    burst: u32::try_from(burst_of(rate)).unwrap_or(u32::MAX),
+                    kind: LimitKind::Bytes,
+                    flags: LimitFlags::OVER,
+                };
+                objects.push(Object::new(format!("rate{index}"), limit));
+            }
+            if let Some(quota) = quota {
+                let name = quota_name(index, quota.since);
+                let used = counted.quotas.get(&(table.layer, name.clone()));
+                let state = Quota {
+                    bytes: quota.bytes,
+                    flags: QuotaFlags::OVER,
+                    used: used.copied().unwrap_or_default(),
+                };
+                objects.push(Object::new(name, state));
+            }
+        }
+        objects
+    }
+}
+
+fn chain_contents(chain: &super::Chain) -> ChainContents {
+    let hook = match chain.hook {
+        "input" => Hook::new(Hook::INPUT, PRIORITY),
+        "forward" => Hook::new(Hook::FORWARD, PRIORITY),
+        "output" => Hook::new(Hook::OUTPUT, PRIORITY),
+        _ => Hook::egress(PRIORITY, chain.devices.iter().map(|device| device.name.clone())),
+    };
+    let policy = match chain.policy {
+        "drop" => Policy::Drop,
+        _ => Policy::Accept,
+    };
+    let rules = chain.rules.iter();
+    ChainContents {
+        chain: Chain::filter(chain.hook, hook, policy),
+        rules: rules
+            .map(|rule| nf_tables::Rule::new(rule.expressions.clone(), &rule.comment))
+            .collect(),
+    }
+}
+
+/// A set of ours, empty.
+fn declared(set: OwnSet) -> Set {
+    let address = if set.v4 { KeyType::IPV4 } else { KeyType::IPV6 };
+    let length = if set.v4 { ADDRESS4 } else { ADDRESS6 };
+    match set.content {
+        Content::Endpoints => {
+            let parts = [address, KeyType::TRANSPORT_PROTOCOL, KeyType::PORT];
+            let length = if set.v4 { ENDPOINT4 } else { ENDPOINT6 };
+            Set {
+                userdata: UserData::of_set(KeyOrder::None, false, Some(TypeOf::Concatenation)),
+                ..Set::new(set.name(), KeyType::concatenation(&parts), length, SetFlags::NONE)
+            }
+        }
+        Content::Hosts => Set::new(set.name(), address, length, SetFlags::TIMEOUT),
+        Content::Nets => {
+            let flags = SetFlags::INTERVAL.with(SetFlags::TIMEOUT);
+            Set::new(set.name(), address, length, flags)
+        }
+    }
+}
+
+impl SetElements {
+    /// The elements of one set. `into_empty`: it has none yet.
+    pub(super) fn in_kernel(
+        &self,
+        set: OwnSet,
+        into_empty: bool,
+        now: Timestamp,
+    ) -> Box<dyn Iterator<Item = Element> + '_> {
+        let time = move |expires: Option<Timestamp>| {
+            let seconds = timeout_seconds(expires?, now);
+            Some(u64::try_from(seconds).ok()?.saturating_mul(1_000))
+        };
+        let OwnSet { content, v4 } = set;
+        match content {
+            Content::Endpoints => {
+                let own = self
+                    .endpoints
+                    .iter()
+                    .filter(move |(address, ..)| address.is_ipv4() == v4);
+                Box::new(own.filter_map(|(address, protocol, port)| {
+                    let address = octets(*address);
+                    let number = [transport_number(*protocol)];
+                    let parts = [address.bytes(), &number, &port.to_be_bytes()];
+                    Value::concatenation(&parts).map(Element::new)
+                }))
+            }
+            Content::Hosts => {
+                let own = self.hosts.iter().filter(move |(host, _)| host.is_ipv4() == v4);
+                Box::new(
+                    own.map(move |(host, expires)| Element::new(octets(*host)).with_timeout(time(*expires))),
+                )
+            }
+            Content::Nets => {
+                let own = self
+                    .nets
+                    .iter()
+                    .filter(move |(net, _)| net.addr().is_ipv4() == v4);
+                let intervals = own.map(move |(net, expires)| {
+                    Interval::prefix(octets(net.addr()), net.prefix_len().into()).with_timeout(time(*expires))
+                });
+                Box::new(interval_elements(intervals, into_empty))
+            }
+        }
+    }
+}

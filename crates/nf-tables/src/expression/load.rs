@@ -1,0 +1,160 @@
+//! Expressions that put something into a register.
+
+use crate::value::Register;
+use crate::wire::{attributes, numbers};
+
+numbers! {
+    /// What of a packet is not in its bytes (`enum nft_meta_keys`).
+    pub enum MetaKey as "a key of meta" {
+        /// Its length in bytes, in the order of this machine.
+        Length = 0,
+        /// The Ethernet type of what is inside.
+        Protocol = 1,
+        /// The priority of its queue.
+        Priority = 2,
+        /// Its mark.
+        Mark = 3,
+        /// Number of the interface that it came by.
+        InputInterface = 4,
+        /// Number of the interface that it leaves by.
+        OutputInterface = 5,
+        /// Name of the interface that it came by.
+        InputName = 6,
+        /// Name of the interface that it leaves by.
+        OutputName = 7,
+        /// Hardware type of the interface that it came by, in the order of this machine.
+        InputType = 8,
+        /// Hardware type of the interface that it leaves by, in the order of this machine.
+        OutputType = 9,
+        /// The user whose socket sent it.
+        User = 10,
+        /// The group whose socket sent it.
+        Group = 11,
+        /// Realm of its route; ends the rule where it has no route.
+        RouteRealm = 13,
+        /// Family of its network protocol.
+        NetworkFamily = 15,
+        /// Its transport protocol.
+        TransportProtocol = 16,
+        /// Whether it is for this host, another one or many.
+        PacketType = 19,
+        /// The number of its socket's control group, version 1.
+        ControlGroup = 23,
+    }
+}
+
+attributes! {
+    /// Loads something about the packet that is not in its bytes.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Meta as "meta" {
+        /// Where it goes.
+        pub destination: Register = 1,
+        /// What is loaded.
+        pub key: MetaKey = 2,
+    }
+}
+
+impl Meta {
+    /// Into the first register.
+    #[must_use]
+    pub const fn first(key: MetaKey) -> Self {
+        Self {
+            destination: Register::FIRST,
+            key,
+        }
+    }
+}
+
+numbers! {
+    /// Where in a packet offsets begin (`enum nft_payload_bases`).
+    pub enum PayloadBase as "a header" {
+        /// At its link-layer header.
+        Link = 0,
+        /// At its network header.
+        Network = 1,
+        /// At its transport header.
+        Transport = 2,
+        /// Behind its transport header.
+        Inner = 3,
+    }
+}
+
+attributes! {
+    /// Loads bytes of the packet; ends the rule where it does not have them.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Payload as "payload" {
+        /// Where they go.
+        pub destination: Register = 1,
+        /// What the offset counts from.
+        pub base: PayloadBase = 2,
+        /// The first byte.
+        pub offset: u32 = 3,
+        /// How many bytes.
+        pub length: u32 = 4,
+    }
+}
+
+impl Payload {
+    /// Into the first register.
+    #[must_use]
+    pub const fn first(base: PayloadBase, offset: u32, length: u32) -> Self {
+        Self {
+            destination: Register::FIRST,
+            base,
+            offset,
+            length,
+        }
+    }
+}
+
+numbers! {
+    /// What connection tracking knows of a packet (`enum nft_ct_keys`).
+    pub enum ConntrackKey as "a key of ct" {
+        /// The state of its flow: one bit of four bytes, in the order of this machine.
+        State = 0,
+        /// Whether it goes the way that its flow began, or answers: one byte.
+        Direction = 1,
+        /// Status bits of its flow.
+        Status = 2,
+        /// The mark of its flow.
+        Mark = 3,
+        /// Milliseconds until its flow is forgotten.
+        Expiration = 5,
+        /// Transport protocol of its flow.
+        Protocol = 10,
+    }
+}
+
+attributes! {
+    /// Loads what connection tracking knows; ends the rule where it knows nothing.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Conntrack as "ct" {
+        /// Where it goes.
+        pub destination: Register = 1,
+        /// What is loaded.
+        pub key: ConntrackKey = 2,
+    }
+}
+
+impl Conntrack {
+    /// The bit of an established flow in [`ConntrackKey::State`].
+    pub const ESTABLISHED: u32 = 2;
+    /// The bit of a flow that belongs to another one, as an error does.
+    pub const RELATED: u32 = 4;
+    /// The bit of a flow's first packet.
+    pub const NEW: u32 = 8;
+
+    /// What [`ConntrackKey::Direction`] is for a packet that goes as its flow's first one.
+    pub const ORIGINAL: [u8; 1] = [0];
+    /// What it is for one that answers.
+    pub const REPLY: [u8; 1] = [1];
+
+    /// Into the first register.
+    #[must_use]
+    pub const fn first(key: ConntrackKey) -> Self {
+        Self {
+            destination: Register::FIRST,
+            key,
+        }
+    }
+}

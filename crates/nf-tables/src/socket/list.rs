@@ -1,0 +1,270 @@
+//! What the kernel lists: the generation, one table, the elements of one set.
+//!
+//! Everything is asked for by table, so what others have is not even looked at. Chains the kernel lists by family only:
+//! they are asked for one by one, by the names that they should have, and all are listed only where the table's own count
+//! says that there are others. A list during which anybody changed anything is read again, [`ATTEMPTS`] times at most.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use super::connection::{AskError, Connection};
+use crate::chain::CHAIN_NAME;
+use crate::chain::Chain;
+use crate::listing::{Listing, ListingLimits, ListingReader};
+use crate::notice::{Generation, generation_of};
+use crate::object::Object;
+use crate::set::{Element, LIST, LIST_ELEMENT, LIST_SET, elements_in};
+use crate::table::{TABLE_NAME, Table};
+use crate::wire::message::{Message, MessageType, number_messages};
+use crate::wire::{Attribute as _, Attributes as _, DecodeError, Encoder};
+
+/// How often a list is read that somebody changes meanwhile. Each reading takes about a millisecond, so whoever makes all
+/// of them fail changes rulesets without end. A set of a hundred thousand takes fifty, and grows in half a dozen steps.
+const ATTEMPTS: usize = 8;
+
+impl Connection {
+    /// The generation of all rulesets of this network namespace.
+    ///
+    /// # Errors
+    /// The kernel does not say it.
+    pub fn generation(&mut self) -> Result<Generation, AskError> {
+        let mut found = None;
+        self.ask(
+            (MessageType::GetGeneration, None, false),
+            |_| {},
+            &mut |message| {
+                found = Some(generation_of(message)?);
+                Ok(())
+            },
+        )?;
+        let missing = DecodeError::Missing {
+            what: "an answer",
+            number: 0,
+        };
+        found.ok_or(AskError::Decode(missing))
+    }
+
+    /// Whether there is such a table.
+    ///
+    /// # Errors
+    /// The kernel does not say it.
+    pub fn has_table(&mut self, table: &Table) -> Result<bool, AskError> {
+        present(self.ask_about(table, MessageType::GetTable, false, |_| {}, &mut |_| Ok(())))
+    }
+
+    /// A chain without its rules; none where there is no such table, or no such chain in it.
+    ///
+    /// # Errors
+    /// The kernel does not say it, or it cannot be read.
+    pub fn chain(&mut self, table: &Table, name: &str) -> Result<Option<Chain>, AskError> {
+        let mut found = None;
+        let wanted = |out: &mut Encoder| out.text(CHAIN_NAME, name);
+        let mut take = |message: &Message<'_>| {
+            found = Some(Chain::get_all(message.attributes())?);
+            Ok(())
+        };
+        let asked = self.ask_about(table, MessageType::GetChain, false, wanted, &mut take);
+        Ok(present(asked)?.then_some(found).flatten())
+    }
+
+    /// A table with all but the elements of its named sets; none where there is no such table. `chains` are the names of
+    /// those that it should have: if it has no others, and those, no list of everybody's chains is needed.
+    ///
+    /// # Errors
+    /// The kernel does not say it, it cannot be read, or it does not stay the same long enough to be read.
+    pub fn table(
+        &mut self,
+        table: &Table,
+        chains: &[&str],
+        limits: ListingLimits,
+    ) -> Result<Option<Listing>, AskError> {
+        self.unchanged(|connection, generation| {
+            let mut reader = ListingReader::new(table.clone(), limits);
+            let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
+            if !present(connection.ask_about(table, MessageType::GetTable, false, |_| {}, &mut take))? {
+                return Ok(None);
+            }
+            for kind in [MessageType::GetObject, MessageType::GetSet] {
+                connection.ask_about(table, kind, true, |_| {}, &mut take)?;
+            }
+            for chain in chains {
+                let name = |out: &mut Encoder| out.text(CHAIN_NAME, chain);
+                present(connection.ask_about(table, MessageType::GetChain, false, name, &mut take))?;
+            }
+            if !reader.has_all_chains() {
+                reader.forget_chains();
+                let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
+                connection.ask_about(table, MessageType::GetChain, true, |_| {}, &mut take)?;
+            }
+            let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
+            connection.ask_about(table, MessageType::GetRule, true, |_| {}, &mut take)?;
+            for set in reader.anonymous_sets() {
+                let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
+                let name = |out: &mut Encoder| out.text(LIST_SET, &set);
+                connection.ask_about(table, MessageType::GetElement, true, name, &mut take)?;
+            }
+            Ok(Some(reader.finish(generation)?))
+        })
+    }
+
+    /// The elements of a named set, `limit` at most: each is given to `each` with what `start` began with, and that is
+    /// returned with the generation. It begins anew when the set is changed meanwhile. None where there is no such set.
+    ///
+    /// The kernel lists a set piece by piece and finds its place again by counting. Where its hash has grown between two
+    /// pieces, elements come twice and others not at all; that is noticed and read again. Where it has taken away an
+    /// element whose time was over, one that is there may be missing in the list: ask for it ([`Connection::element`]).
+    ///
+    /// # Errors
+    /// As [`Connection::table`].
+    pub fn elements<S>(
+        &mut self,
+        table: &Table,
+        set: &str,
+        limit: usize,
+        start: impl Fn() -> S,
+        mut each: impl FnMut(&mut S, Element),
+    ) -> Result<Option<(S, u32)>, AskError> {
+        self.unchanged(|connection, generation| {
+            let (mut state, mut seen) = (start(), Seen::default());
+            let mut take = |message: &Message<'_>| {
+                for element in elements_in(message)?.1 {
+                    let element = element?;
+                    seen.note(&element);
+                    if seen.0.len() > limit {
+                        return Err(AskError::TooMany { limit });
+                    }
+                    each(&mut state, element);
+                }
+                Ok(())
+            };
+            let name = |out: &mut Encoder| out.text(LIST_SET, set);
+            let listed = connection.ask_about(table, MessageType::GetElement, true, name, &mut take);
+            if seen.anything_twice() {
+                return Err(AskError::Changing);
+            }
+            Ok(present(listed)?.then_some((state, generation)))
+        })
+    }
+
+    /// The element of a named set with the key and flags of `element`; none where there is none, or no such set.
+    ///
+    /// # Errors
+    /// The kernel does not say it, or it cannot be read.
+    pub fn element(
+        &mut self,
+        table: &Table,
+        set: &str,
+        element: &Element,
+    ) -> Result<Option<Element>, AskError> {
+        let mut found = None;
+        let wanted = |out: &mut Encoder| {
+            out.text(LIST_SET, set);
+            out.nest(LIST, |out| element.put(LIST_ELEMENT, out));
+        };
+        let mut take = |message: &Message<'_>| {
+            found = elements_in(message)?.1.next().transpose()?;
+            Ok(())
+        };
+        let asked = self.ask_about(table, MessageType::GetElement, false, wanted, &mut take);
+        Ok(present(asked)?.then_some(found).flatten())
+    }
+
+    /// The stateful objects of a table, with what they have counted, `limit` at most.
+    ///
+    /// # Errors
+    /// The kernel does not say it, or it cannot be read.
+    pub fn objects(&mut self, table: &Table, limit: usize) -> Result<Vec<Object>, AskError> {
+        self.unchanged(|connection, _| {
+            let mut objects = Vec::new();
+            let mut take = |message: &Message<'_>| {
+                if objects.len() >= limit {
+                    return Err(AskError::TooMany { limit });
+                }
+                objects.push(Object::get_all(message.attributes())?);
+                Ok(())
+            };
+            connection.ask_about(table, MessageType::GetObject, true, |_| {}, &mut take)?;
+            Ok(objects)
+        })
+    }
+
+    /// Asks about a table.
+    fn ask_about(
+        &mut self,
+        table: &Table,
+        kind: MessageType,
+        list: bool,
+        more: impl FnOnce(&mut Encoder),
+        each: &mut dyn FnMut(&Message<'_>) -> Result<(), AskError>,
+    ) -> Result<(), AskError> {
+        let attributes = |out: &mut Encoder| {
+            out.text(TABLE_NAME, &table.name);
+            more(out);
+        };
+        self.ask((kind, Some(table.family), list), attributes, each)
+    }
+
+    /// Reads until nobody has changed anything between beginning and end.
+    fn unchanged<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Self, u32) -> Result<T, AskError>,
+    ) -> Result<T, AskError> {
+        for _ in 0..ATTEMPTS {
+            let before = self.generation()?.id;
+            // In this order: a transaction that counts after the question is noticed at the end.
+            self.wait_for_others()?;
+            let read = read(self, before);
+            let same = self.generation()?.id == before;
+            match read {
+                Ok(found) if same => return Ok(found),
+                Ok(_) | Err(AskError::Changing | AskError::Lost) => {}
+                // What was there a moment ago is gone, or is not as it was: only where nobody changed anything it is a
+                // word about the table.
+                Err(AskError::Refused(_) | AskError::Listing(_) | AskError::Decode(_)) if !same => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(AskError::Changing)
+    }
+
+    /// Waits for the end of a transaction that the kernel is just carrying out: it counts the generation before it has put
+    /// everything in its place, so until then lists of the new generation have what is old in them. An empty transaction
+    /// waits for its turn and counts nothing.
+    fn wait_for_others(&mut self) -> Result<(), AskError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut encoder = Encoder::default();
+        encoder.begin_batch(None);
+        encoder.end_batch();
+        number_messages(encoder.bytes_mut(), self.sequence, None);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send(encoder.bytes(), 0).map_err(AskError::Send)?;
+        Ok(())
+    }
+}
+
+/// The elements of a list that came so far, each as a number of its key.
+#[derive(Default)]
+struct Seen(Vec<u64>, RandomState);
+
+impl Seen {
+    fn note(&mut self, element: &Element) {
+        let Element {
+            key, key_end, flags, ..
+        } = element;
+        self.0.push(self.1.hash_one((key, key_end, flags)));
+    }
+
+    /// Two different keys with the same number are taken for one; then it is read again in vain.
+    fn anything_twice(&mut self) -> bool {
+        self.0.sort_unstable();
+        !self.0.is_sorted_by(|one, next| one < next)
+    }
+}
+
+/// Whether what was asked for is there.
+fn present(asked: Result<(), AskError>) -> Result<bool, AskError> {
+    match asked {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
