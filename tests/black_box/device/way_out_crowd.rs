@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{Ns, wait_until};
 use edgewarden_lab::stage::Stage;
-use edgewarden_lab::stage::nft_script::NftScript;
+use edgewarden_lab::stage::filter_hook::{FilterHook, HANGS, HELD, SLOW};
 use edgewarden_lab::stage::preload::Hang;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -204,43 +204,38 @@ lab_test!(
     || {
         let mut stage = ready(options());
         isolate(&stage);
-        // As a listing of very many remotes takes on a small processor; the command's own nft, the agent's is quick.
-        let script = NftScript::prepare(
-            &stage,
-            "if [ \"$1\" = -j ]; then echo >> \"$folder/listing\"; sleep 4; fi",
-        )
-        .unwrap();
-        script.activate().unwrap();
+        // As a listing of very many remotes takes on a small processor; the command's own, the agent's is quick.
+        let hook = FilterHook::prepare(&stage).unwrap();
+        hook.begin(HANGS, "").unwrap();
         stage.agent.as_mut().unwrap().signal(Signal::SIGSTOP).unwrap();
-        let path = script.environment();
-        let path = path.strip_prefix("PATH=").unwrap();
         let mut release = command(&stage, &OVERRIDE);
-        release
-            .env("PATH", path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        for variable in hook.environment() {
+            let (name, value) = variable.split_once('=').unwrap();
+            release.env(name, value);
+        }
+        release.stdout(Stdio::piped()).stderr(Stdio::piped());
         let release = stage
             .site
             .run_in(Ns::Gateway, || release.spawn())
             .unwrap()
             .unwrap();
-        wait_until(LIMIT, "it looks at the kernel", || {
-            script.written("listing").is_some()
-        })
-        .unwrap();
+        wait_until(LIMIT, "it looks at the kernel", || hook.written(HELD).is_some()).unwrap();
         // Watchdog, nucleus or guard end the one that hangs, and start another.
         stage.agent = None;
         stage.start_agent().unwrap();
         let pid = stage.agent.as_ref().unwrap().pid();
         let well = |s: &Value| s["cloud"]["channelWorks"] == true;
         let is_well = stage.wait_status(Duration::from_secs(3), "it hears the cloud", well);
+        // Older than a question takes.
+        thread::sleep(Duration::from_secs(2));
+        hook.end(HANGS).unwrap();
         let output = release.wait_with_output().unwrap();
         println!("{output:?} {:?}", is_well.is_ok());
         assert!(lives(pid), "a healthy agent was killed by a command");
     }
 );
 
-// Q-105, a healthy agent is killed: each of its calls of nft keeps within nft's limit, and all together take longer than its start may.
+// Q-105, a healthy agent is killed: each of its questions keeps within the kernel's limit, and all together take long.
 lab_test!(
     an_agent_that_starts_very_slowly_is_not_killed_by_a_release,
     || {
@@ -248,10 +243,11 @@ lab_test!(
         isolate(&stage);
         stage.agent.as_mut().unwrap().kill9().unwrap();
         stage.agent = None;
-        let script = NftScript::prepare(&stage, "sleep 8").unwrap();
-        script.activate().unwrap();
+        let hook = FilterHook::prepare(&stage).unwrap();
+        hook.begin(SLOW, "").unwrap();
+        let [preload, place] = hook.environment();
         stage
-            .start_agent_as(std::path::Path::new("env"), &[&script.environment()])
+            .start_agent_as(std::path::Path::new("env"), &[&preload, &place])
             .unwrap();
         let pid = stage.agent.as_ref().unwrap().pid();
         wait_until(Duration::from_secs(30), "it has the directory", || {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
 use edgewarden_lab::stage::Stage;
-use edgewarden_lab::stage::nft_script::NftScript;
+use edgewarden_lab::stage::filter_hook::{BEFORE, FilterHook};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -41,12 +41,11 @@ lab_test!(
     a_load_that_outlives_its_killed_agent_does_not_close_the_device_again,
     || {
         let mut stage = ready(options());
-        let slow = "if [ \"$1\" = -f ]; then echo >> \"$folder/begun\"; sleep 5; fi";
-        let script = NftScript::start(&mut stage, slow).unwrap();
+        let hook = FilterHook::start(&mut stage).unwrap();
         connected_and_released(&stage);
-        script.activate().unwrap();
+        hook.begin(BEFORE, "echo >> \"$folder/begun\"; sleep 5").unwrap();
         stage.desire(&json!({"quarantine": true})).unwrap();
-        wait_until(LIMIT, "a load is under way", || script.written("begun").is_some()).unwrap();
+        wait_until(LIMIT, "a load is under way", || hook.written("begun").is_some()).unwrap();
         stage.agent.as_mut().unwrap().signal(Signal::SIGSTOP).unwrap();
         let (code, ..) = said(&stage, &OVERRIDE);
         assert!(!stage.has_table().unwrap(), "control: open");

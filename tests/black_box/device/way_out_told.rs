@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
-use edgewarden_lab::stage::nft_script::NftScript;
+use edgewarden_lab::stage::filter_hook::{BEFORE, FilterHook};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -90,11 +90,10 @@ lab_test!(the_reason_of_a_plain_release_is_kept, || {
 // what the kernel holds is what it holds, whatever the configuration on disk says.
 lab_test!(rules_that_cut_are_not_said_to_only_count, || {
     let mut stage = ready(options());
-    let slow = "if [ \"$1\" = -f ]; then echo >> \"$folder/begun\"; sleep 8; exit 1; fi";
-    let script = NftScript::start(&mut stage, slow).unwrap();
+    let hook = FilterHook::start(&mut stage).unwrap();
     connected_and_released(&stage);
     isolate(&stage);
-    script.activate().unwrap();
+    hook.begin(BEFORE, "sleep 8").unwrap();
     stage.deploy(&json!({"mode": "observe"})).unwrap();
     let kept = stage.state_directory().join("configuration.json");
     wait_until(LIMIT, "the configuration is kept", || {
