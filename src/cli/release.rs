@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     /// Break glass: end every order, also the cloud's; each stays ended until its authority wants something else.
     #[arg(long = "override", requires = "reason")]
     everything: bool,
-    /// Why; it is kept, shown and reported to the cloud.
+    /// Why; it is kept in the history. With --override it is shown and reported to the cloud, too.
     #[arg(long)]
     reason: Option<String>,
     #[command(flatten)]
