@@ -200,12 +200,12 @@ mod tests {
         let long = format!("a{}\n", "é".repeat(10_000));
         let short = lanes.read(long.as_bytes(), silent.welcome(), false).await;
         assert!(short.unwrap().is_err());
-        let whole = lanes.read(long.as_bytes(), silent.welcome(), true).await;
-        let whole = whole.unwrap().unwrap();
-        assert_eq!((whole.line, whole.limit), (long.clone(), MAX_ORDER_REQUEST));
         let mut held = Vec::new();
         for _ in 0..MAX_LONG {
-            held.push(lanes.read(long.as_bytes(), silent.welcome(), true).await);
+            let whole = lanes.read(long.as_bytes(), silent.welcome(), true).await;
+            let whole = whole.unwrap().unwrap();
+            assert_eq!((&whole.line, whole.limit), (&long, MAX_ORDER_REQUEST));
+            held.push(whole);
         }
         let next = lanes.read(long.as_bytes(), silent.welcome(), true);
         tokio::pin!(next);
