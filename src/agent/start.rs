@@ -10,7 +10,7 @@ use tokio::sync::{OnceCell, watch};
 use wildmatch::WildMatch;
 
 use super::context::{Connected, Context, ThingName};
-use super::control;
+use super::control::aside::Aside;
 use super::control::server::Server;
 use super::host_reader::HostReader;
 use super::nucleus_watch::{NucleusSigns, NucleusWatch};
@@ -61,8 +61,8 @@ pub(super) fn local(
         enforcer: context.enforcer.clone(),
         observer: Arc::clone(&observer),
         reports,
-        lines: Worker::new("control-lines", control::server::LIMIT),
-        lists: Worker::new("control-lists", control::server::LIMIT),
+        lines: Aside::new("control-lines"),
+        lists: Aside::new("control-lists"),
     };
     supervisor.start("control-socket", move || server.clone().run());
 

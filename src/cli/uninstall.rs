@@ -130,11 +130,16 @@ fn end_orders(arguments: &Arguments, state: &Path, socket: &Path) -> Result<(), 
                 everything: true,
                 reason: arguments.reason.clone(),
             };
-            done::release(&ask(&socket, question)?.enforcement, true)?;
+            done::release_before_removal(&ask(&socket, question)?.enforcement, None)?;
         }
         Outcome::Alive(_) => return Err(RUNS.to_owned().into()),
         Outcome::Nothing(_) => {}
-        Outcome::CarriedOut { state, rival, .. } => done::release_alone(&state, rival.as_deref())?,
+        Outcome::CarriedOut { state, rival, .. } => {
+            done::release_before_removal(&state, rival.as_deref())?;
+            if let Some(fault) = &state.history_fault {
+                say(&format!("the history says nothing of it: {fault}"));
+            }
+        }
     }
     if names.is_empty() {
         say("lifted the rules in the kernel; no order was known");

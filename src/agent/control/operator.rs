@@ -73,14 +73,14 @@ pub(crate) fn read_order(document: &Value, now: Timestamp) -> Result<Box<Order>,
     }
 }
 
-/// The end of the operator's order, or of `everything`.
+/// The end of the operator's order, which needs no reason and keeps one, or of `everything`, which needs one.
 ///
 /// # Errors
 /// What is wrong with the reason, in a sentence for the operator.
 pub(crate) fn release(everything: bool, reason: Option<&str>) -> Result<EnforcerCommand, String> {
     if !everything {
-        let (authority, wish) = (Authority::Operator, Ok(Wish::Release));
-        return Ok(EnforcerCommand::Wish { authority, wish });
+        let reason = reason.map(check_reason).transpose()?;
+        return Ok(EnforcerCommand::Release { reason });
     }
     let reason = reason.ok_or("ending every order needs a reason: the cloud is told")?;
     let reason = check_reason(reason)?;

@@ -58,6 +58,10 @@ pub use command::{EnforcerCommand, EnforcerSettings, Handle, Mailbox, mailbox};
 pub use machine::HostMachine;
 pub use preview::UnwrittenPreview;
 
+/// How long the record of a release may take where nobody else tells what became of it: a person waits, with the journal on
+/// disk and the device open.
+const RECORD_LIMIT: Duration = Duration::from_millis(500);
+
 /// The task's own things.
 pub struct Enforcer<M: Machine = HostMachine> {
     settings: EnforcerSettings,
@@ -142,6 +146,15 @@ impl<M: Machine> Enforcer<M> {
             self.state.obstacles.extend(kept.err());
         }
         self.history.record(self.clock.now());
+        // Nobody tells it later.
+        if self.history.fault().is_none() {
+            let late = tokio::time::timeout(RECORD_LIMIT, self.history.written()).await;
+            if late.is_err() {
+                self.state.history_fault = Some("the disk has not answered yet".to_owned());
+                return;
+            }
+        }
+        self.tell_history();
     }
 
     /// What may be said of enforcement now.
@@ -182,6 +195,11 @@ impl<M: Machine> Enforcer<M> {
             }
             // Whoever asked may have gone, here and below.
             EnforcerCommand::ShadowHeard { reply } => drop(reply.send(self.orders.shadow_heard())),
+            EnforcerCommand::Release { reason } => {
+                if self.orders.take_back(reason, now) {
+                    self.standing.on_another_chance();
+                }
+            }
             EnforcerCommand::Override { reason } => {
                 self.orders.override_all(reason, now);
                 self.standing.on_another_chance();

@@ -113,6 +113,18 @@ impl OrderDesk {
         !self.is_overridden(authority, &wish) && self.set(authority, wish, authority)
     }
 
+    /// The operator takes back the own order, and may say why. Gives whether that is news.
+    pub(super) fn take_back(&mut self, reason: Option<String>, now: Now) -> bool {
+        let earlier = self.news.len();
+        let news = self.take(Authority::Operator, Wish::Release, now);
+        for event in self.news.iter_mut().skip(earlier) {
+            if let Event::Released { reason: why, .. } = event {
+                why.clone_from(&reason);
+            }
+        }
+        news
+    }
+
     /// Takes what the shadow wants, as [`OrderDesk::take`] does. What is not settled may be an old message: it may close
     /// for the moment until the shadow's own answer is there, and is otherwise left to that answer.
     pub(super) fn take_shadow(
@@ -161,7 +173,13 @@ impl OrderDesk {
             }
             Wish::Release => {
                 let order = held.map(|order| order.id.clone()).unwrap_or_default();
-                let event = Event::Released { authority, order, by };
+                let reason = None;
+                let event = Event::Released {
+                    authority,
+                    order,
+                    by,
+                    reason,
+                };
                 ("release".to_owned(), event)
             }
         };

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::configuration::{self, LastGood};
+use super::control::operator;
 use super::enforcer::{Enforcer, EnforcerSettings, mailbox};
 use super::holder::{self, Note};
 use crate::config::document::Development;
@@ -42,6 +43,17 @@ pub(crate) struct Places {
     pub(crate) development: Development,
     /// Who was asked just now, and gave no sign of life.
     pub(crate) silent: Option<Silent>,
+    /// What was said instead of doing it.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// Somebody was asked, is there, and does not do it.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// For people.
+    pub(crate) why: String,
+    /// The agent that has the state directory was asked too: it is neither asked again nor ended.
+    pub(crate) is_agents: bool,
 }
 
 /// Somebody at a socket who gave no sign of life.
@@ -81,6 +93,14 @@ impl Places {
         let socket = socket.unwrap_or_else(|| self.control_socket.clone());
         (socket, configuration::settings(&last_good.config, None))
     }
+}
+
+/// Whether a release can be asked for with that reason.
+///
+/// # Errors
+/// What is wrong with the reason, in a sentence for the operator.
+pub(crate) fn check_release(everything: bool, reason: Option<&str>) -> Result<(), String> {
+    operator::release(everything, reason).map(drop)
 }
 
 /// An enforcer that nobody talks to.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{DISK_LIMIT, Places, Silent};
+use super::{DISK_LIMIT, Places, Refusal, Silent};
 use crate::agent::holder::{self, Attempt, Holder, Note};
 use crate::control::client::{AskError, feel_pulse};
 use crate::host::files::FileLock;
@@ -61,7 +61,7 @@ pub(super) async fn possess(places: &Places) -> Possession {
         let state = places.state.clone();
         let tried = disk.run(move || attempt(&state)).await;
         let holder = match tried {
-            Ok(Seen::Ours(lock)) => return ours(Some(lock), killed.as_ref(), None),
+            Ok(Seen::Ours(lock)) => return ours(Some(lock), killed.as_ref(), places.refuser()),
             Ok(Seen::Held(holder)) => holder,
             // Nobody holds what cannot be locked.
             Ok(Seen::Nobody(why)) => return ours(None, killed.as_ref(), None).because(&why),
@@ -84,7 +84,16 @@ pub(super) async fn possess(places: &Places) -> Possession {
                     }
                     Some(_) => {}
                     None => match sign_of_life(&note, begun, places.silent.as_ref()) {
-                        Sign::Alive => return Possession::Alive(note.control_socket),
+                        Sign::Alive => match places.refusal.as_ref().filter(|refusal| refusal.is_agents) {
+                            None => return Possession::Alive(note.control_socket),
+                            Some(Refusal { why, .. }) => {
+                                let pid = note.process.pid;
+                                let why = format!(
+                                    "the agent, process {pid}, is there and was not ended, and does not do it ({why})"
+                                );
+                                return ours(None, killed.as_ref(), Some(why));
+                            }
+                        },
                         Sign::Starting => {}
                         Sign::None => killed = Some(kill(note.process)),
                     },
@@ -138,11 +147,25 @@ fn sign_of_life(note: &Note, since: Instant, silent: Option<&Silent>) -> Sign {
     }
     let limit = if is_young { START_LIMIT } else { UNHEARD_LIMIT };
     match feel_pulse(&note.control_socket) {
-        Ok(()) => Sign::Alive,
+        // Of another version, it still says something.
+        Ok(()) | Err(AskError::OtherProtocol { .. }) => Sign::Alive,
         Err(AskError::Silent { .. }) => Sign::None,
         // It listens a while after it has the lock.
         Err(_) if !process_table::is_stopped(note.process) && since.elapsed() < limit => Sign::Starting,
         Err(_) => Sign::None,
+    }
+}
+
+impl Places {
+    /// Who refused, where he is there still although nobody has the directory: an agent without it undoes what it did not do.
+    fn refuser(&self) -> Option<String> {
+        let Refusal { why, .. } = self.refusal.as_ref()?;
+        let socket = &self.control_socket;
+        let is_there = matches!(feel_pulse(socket), Ok(()) | Err(AskError::OtherProtocol { .. }));
+        is_there.then(|| {
+            let socket = socket.display();
+            format!("whoever listens at {socket} is there and does not do it ({why})")
+        })
     }
 }
 

@@ -306,6 +306,13 @@ pub(super) fn events() -> Vec<Event> {
             authority: Authority::Shadow,
             order: "inc-1".to_owned(),
             by: Authority::Operator,
+            reason: None,
+        },
+        Event::Released {
+            authority: Authority::Operator,
+            order: "operator".to_owned(),
+            by: Authority::Operator,
+            reason: Some("false alarm".to_owned()),
         },
         Event::Overridden {
             reason: "break glass".to_owned(),
