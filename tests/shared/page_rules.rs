@@ -48,6 +48,10 @@ pub(crate) fn disagreements(page: &str) -> Vec<String> {
             "what follows a rollback is said",
         ),
         (
+            !starts(&["normal", "observe only"]) || !there("  next"),
+            "nothing is carried out, and nothing follows by itself",
+        ),
+        (
             !does.contains("not confirmed") || there("  next"),
             "what follows an open trial is said",
         ),

@@ -162,10 +162,10 @@ fn kernel(wanted: &State, seen: Result<KernelLook, String>, is_observed: bool) -
     if wanted.plan.is_none() {
         return format!("holds rules of Edgewarden although nothing is to be enforced ({tables})");
     }
-    if is_observed {
-        return format!("holds rules of Edgewarden that only count, mode observe: nothing is cut ({tables})");
-    }
     match differences.first() {
+        None if is_observed => {
+            format!("holds rules of Edgewarden that only count, mode observe: nothing is cut ({tables})")
+        }
         None => format!("holds what is wanted: {} ({tables})", wanted.wanted),
         Some(first) => format!("holds rules of Edgewarden ({tables}) that are not what is wanted: {first}"),
     }

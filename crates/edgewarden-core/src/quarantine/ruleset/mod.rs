@@ -20,7 +20,7 @@ use std::fmt::{self, Write as _};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, Quota};
+use super::plan::{Plan, PlannedLimit, Quota};
 pub use elements::SetElements;
 use rules::RuleWriter;
 
@@ -154,7 +154,7 @@ pub struct Ruleset {
     pub tables: Vec<Table>,
     /// What their sets hold; all tables hold the same.
     pub elements: SetElements,
-    limits: Vec<(Option<u64>, Option<Quota>)>,
+    limits: Vec<PlannedLimit>,
 }
 
 /// The tables that make the kernel obey `plan`.
@@ -191,11 +191,7 @@ pub fn render(plan: &Plan, hooks: &Hooks, effect: CutAction) -> Ruleset {
     Ruleset {
         tables,
         elements,
-        limits: plan
-            .limits
-            .iter()
-            .map(|limit| (limit.bytes_per_second, limit.quota))
-            .collect(),
+        limits: plan.limits.clone(),
     }
 }
 
@@ -272,17 +268,17 @@ impl Ruleset {
         if table.layer != Layer::Inet {
             return;
         }
-        for (index, (rate, quota)) in self.limits.iter().enumerate() {
-            if let Some(rate) = rate {
+        for (index, limit) in self.limits.iter().enumerate() {
+            if let Some(rate) = limit.bytes_per_second {
                 // The kernel's bucket holds rate and burst together.
-                let burst = MIN_BUCKET.saturating_sub(*rate).max(MIN_BURST);
+                let burst = MIN_BUCKET.saturating_sub(rate).max(MIN_BURST);
                 let _ = writeln!(
                     text,
                     "  limit rate{index} {{\n    rate over {rate} bytes/second burst {burst} bytes\n  }}"
                 );
             }
-            if let Some(Quota { bytes, since, .. }) = quota {
-                let name = quota_name(index, *since);
+            if let Some(Quota { bytes, since, .. }) = limit.quota {
+                let name = quota_name(&limit.order, since);
                 let used = counted
                     .quotas
                     .get(&(table.layer, name.clone()))
@@ -311,9 +307,15 @@ const MIN_BUCKET: u64 = 65_536;
 /// Smallest burst in bytes: one packet.
 const MIN_BURST: u64 = 1_500;
 
-/// The name tells the period: a new period is a new quota, which begins at nothing used.
-pub fn quota_name(index: usize, since: Timestamp) -> String {
-    format!("quota{index}_{}", since.as_second())
+/// The name tells whose quota it is, `authority:id`, and which period: a new period is a new quota, which begins at nothing
+/// used, and what another order does changes no name. At most 30 characters; of two live orders the authorities differ.
+pub fn quota_name(order: &str, since: Timestamp) -> String {
+    let authority = order.split(':').next().unwrap_or_default();
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(order.as_bytes());
+    // Of one order that replaces another within a second.
+    sum.update(&since.as_nanosecond().to_le_bytes());
+    format!("{authority}_{:08x}_{:x}", sum.finalize(), since.as_second())
 }
 
 /// The transaction that removes our tables.

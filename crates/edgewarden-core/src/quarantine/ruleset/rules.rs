@@ -309,7 +309,7 @@ impl RuleWriter<'_> {
                 rules.push(self.cut("rate", &condition, way, "rate"));
             }
             if let Some(quota) = limit.quota {
-                let condition = format!("quota name \"{}\"", quota_name(index, quota.since));
+                let condition = format!("quota name \"{}\"", quota_name(&limit.order, quota.since));
                 rules.push(self.cut("quota", &condition, way, "quota"));
             }
         }
