@@ -100,7 +100,7 @@ pub(super) struct Closed {
 impl Closed {
     pub(super) fn find(state: &Path, socket: &Path) -> Result<Self, Failure> {
         let places = places(state, socket, None);
-        let (found, tables) = environment::runtime()?.block_on(offline::see(&places));
+        let (found, tables, _) = environment::runtime()?.block_on(offline::see(&places));
         Ok(Self {
             places,
             orders: history::names(&found.orders),

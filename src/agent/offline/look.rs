@@ -9,7 +9,7 @@ use super::machine::LookingMachine;
 use super::possession::YOUNG;
 use super::{DISK_LIMIT, Places, Silent};
 use crate::agent::control::operator;
-use crate::agent::enforcer::{Enforcer, KernelLook};
+use crate::agent::enforcer::{Enforcer, KernelLook, Remembered};
 use crate::agent::holder::{self, Holder, Note};
 use crate::control::client::{AskError, feel_pulse};
 use crate::control::status::AbsentAgent;
@@ -32,8 +32,8 @@ pub(crate) async fn look(places: &Places) -> AbsentAgent {
     see(places).await.0
 }
 
-/// The same, with how many tables of ours the kernel holds.
-pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize) {
+/// The same, with how many tables of ours the kernel holds, and what the journal says of the time before.
+pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize, Remembered) {
     let (state, silent) = (places.state.clone(), places.silent.clone());
     let disk = Worker::new("state-directory", DISK_LIMIT);
     let found = disk.run(move || InItsPlace::find(&state, silent.as_ref())).await;
@@ -47,6 +47,7 @@ pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize) {
         ..InItsPlace::default()
     });
     let mut enforcer = enforcer(places).await;
+    let remembered = enforcer.remembered();
     let (wanted, seen) = enforcer.look().await;
     let tables = seen.as_ref().map_or(0, |seen| seen.tables.len());
     let found = AbsentAgent {
@@ -62,7 +63,7 @@ pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize) {
         rolled_back: wanted.rolled_back,
         stopped: wanted.stopped,
     };
-    (found, tables)
+    (found, tables, remembered)
 }
 
 /// What is to be done now, or would be if the operator gave the order of that document, as far as the journal tells.
