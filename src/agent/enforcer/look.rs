@@ -32,9 +32,7 @@ impl<M: Machine> Enforcer<M> {
     pub(crate) fn remembered(&self) -> Remembered {
         let orders = self.orders.orders();
         Remembered {
-            operators: orders
-                .iter()
-                .any(|order| order.authority == Authority::Operator),
+            operators: orders.iter().any(|order| order.authority == Authority::Operator),
             rules: !orders.is_empty() || self.held.is_some(),
         }
     }
@@ -46,10 +44,7 @@ impl<M: Machine> Enforcer<M> {
         let wanted = self.wanted(now);
         let mission = self.mission(&wanted, now);
         // What nobody wants any more, and what is only counted, is not held back by that.
-        let gave_up = self
-            .standing
-            .gave_up(&wanted.id())
-            .filter(|_| !self.observes());
+        let gave_up = self.standing.gave_up(&wanted.id()).filter(|_| !self.observes());
         let mut state = State {
             wanted: wanted.posture,
             plan: (!mission.plan.is_normal()).then(|| mission.plan.id()),

@@ -246,9 +246,7 @@ impl<M: Machine> Enforcer<M> {
             plan: (!plan.is_normal()).then(|| plan.id()),
             scope: plan.scope,
             rolled_back: self.standing.release().cloned(),
-            coming: self
-                .standing
-                .coming(to_cut, self.settings.isolation.confirm, now),
+            coming: self.standing.coming(to_cut, self.settings.isolation.confirm, now),
             history: self.state.history.clone(),
             history_fault: self.state.history_fault.clone(),
             ..State::default()

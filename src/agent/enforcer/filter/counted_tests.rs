@@ -45,11 +45,17 @@ fn what_was_lost_is_what_was_known_and_what_was_set_back_counts_on() {
     assert!(!tally.take(&read(&[(A, 700)], 7), &limits));
     let lost = tally.carried(CarriedCounters::default(), &limits);
     assert_eq!((lost.quotas[&name(A)], packets(&lost)), (700, 7));
-    assert!(tally.take(&read(&[(A, 50)], 2), &limits), "both are less than before");
+    assert!(
+        tally.take(&read(&[(A, 50)], 2), &limits),
+        "both are less than before"
+    );
     let set_back = tally.carried(read(&[(A, 50)], 2), &limits);
     assert_eq!((set_back.quotas[&name(A)], packets(&set_back)), (750, 9));
     tally.begin(&set_back, &limits);
-    assert!(!tally.take(&read(&[(A, 760)], 9), &limits), "nothing is added twice");
+    assert!(
+        !tally.take(&read(&[(A, 760)], 9), &limits),
+        "nothing is added twice"
+    );
     assert_eq!(tally.quotas[0].used, 760);
 }
 
@@ -65,10 +71,7 @@ fn a_quota_stays_its_orders_when_the_order_before_it_ends() {
     tally.begin(&carried, &only);
     tally.take(&read(&[(B, 45)], 0), &only);
     assert_eq!(tally.quotas.len(), 1);
-    assert_eq!(
-        (tally.quotas[0].order.as_str(), tally.quotas[0].used),
-        (B, 45)
-    );
+    assert_eq!((tally.quotas[0].order.as_str(), tally.quotas[0].used), (B, 45));
 }
 
 #[test]

@@ -277,7 +277,10 @@ fn a_quotas_name_is_its_orders_and_its_periods_and_fits() {
     ];
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
     let fits = |name: &String| {
-        name.len() <= 31 && name.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+        name.len() <= 31
+            && name
+                .chars()
+                .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
     };
     assert!(names.iter().all(fits), "{names:?}");
 }
