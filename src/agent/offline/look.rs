@@ -27,6 +27,9 @@ use crate::quarantine::ruleset::TABLE;
 /// Bytes of the history's end in which the newest record is looked for.
 const MAX_END: u64 = 64 * 1024;
 
+/// Of a plan that stops processes.
+const NUCLEUS_NOT_KNOWN: &str = "who the nucleus is: an agent spares it, and what started it, also where they are said to be stopped here";
+
 /// Who is in the agent's place, what the kernel holds, what the journal wants.
 pub(crate) async fn look(places: &Places) -> AbsentAgent {
     see(places).await.0
@@ -74,7 +77,10 @@ pub(crate) async fn plan(places: &Places, order: Option<&Value>) -> Result<PlanP
     let now = clock::now().wall;
     let order = order.map(|order| operator::read_order(order, now)).transpose()?;
     let mut enforcer = enforcer(places).await;
-    Ok(enforcer.preview(order).await.write())
+    let mut preview = enforcer.preview(order).await.write();
+    let stops = preview.plan.processes.iter().any(|line| line.action.is_some());
+    preview.plan.not_known = (stops && !places.knows_nucleus().await).then(|| NUCLEUS_NOT_KNOWN.to_owned());
+    Ok(preview)
 }
 
 async fn enforcer(places: &Places) -> Enforcer<LookingMachine> {
