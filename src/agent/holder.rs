@@ -179,6 +179,9 @@ mod tests {
             (note.control_socket.as_path(), note.nucleus.as_ref()),
             (socket.as_path(), None)
         );
+        let parent = note.ancestors.first().map(|parent| parent.pid);
+        let started_by = Some(std::os::unix::process::parent_id()).filter(|pid| *pid > 1);
+        assert_eq!(parent, started_by);
 
         let other = |process: ProcessId| {
             let note = Note {

@@ -130,7 +130,7 @@ impl OrderDesk {
     ///
     /// # Errors
     /// Another order, whose own end had passed when it came: to obey it and to take it for a release would both be wrong.
-    fn to_its_end(&mut self, authority: Authority, wish: Wish, now: Now) -> Result<Wish, Vec<Fault>> {
+    fn what_is_left(&mut self, authority: Authority, wish: Wish, now: Now) -> Result<Wish, Vec<Fault>> {
         let Wish::Order(order) = wish else {
             self.forget_ended(authority);
             return Ok(Wish::Release);
@@ -151,7 +151,7 @@ impl OrderDesk {
 
     /// Takes what an authority wants. Gives whether that is news: then what was given up deserves another try.
     pub(super) fn take(&mut self, authority: Authority, wish: Wish, now: Now) -> bool {
-        let wish = match self.to_its_end(authority, wish, now) {
+        let wish = match self.what_is_left(authority, wish, now) {
             Ok(wish) => wish,
             Err(faults) => {
                 self.refuse(authority, faults, now);

@@ -75,7 +75,9 @@ pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize, Remembered) {
 /// What is wrong with the document, in a sentence for the operator.
 pub(crate) async fn plan(places: &Places, order: Option<&Value>) -> Result<PlanPreview, String> {
     let now = clock::now().wall;
-    let order = order.map(|order| operator::read_order(order, now)).transpose()?;
+    let order = order
+        .map(|order| operator::order_to_look_at(order, now))
+        .transpose()?;
     let mut enforcer = enforcer(places).await;
     let mut preview = enforcer.preview(order).await.write();
     let stops = preview.plan.processes.iter().any(|line| line.action.is_some());

@@ -90,7 +90,7 @@ pub struct PlanEffects {
     /// Processes named that run now: stopped first, then spared.
     pub processes: Vec<ProcessLine>,
     /// What whoever looked could not know and an agent knows; absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub not_known: Option<String>,
 }
 
