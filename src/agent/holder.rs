@@ -26,6 +26,9 @@ pub(super) struct Note {
     /// Whether the guard started it, in place of one that no nucleus starts.
     #[serde(default)]
     pub(super) guarded: bool,
+    /// Who started it, and who started them, nearest first: a classic nucleus is among them. None for one that the guard started.
+    #[serde(default)]
+    pub(super) ancestors: Vec<ProcessId>,
 }
 
 /// Who holds the lock.
@@ -96,6 +99,11 @@ pub(super) fn sign(
         control_socket,
         nucleus,
         guarded,
+        ancestors: if guarded {
+            Vec::new()
+        } else {
+            process_table::ancestors(pid)
+        },
     };
     let bytes = serde_json::to_vec(&note).map_err(|error| crate::error_text(&error))?;
     files::overwrite(&directory.join(state_directory::LOCK), &bytes)
@@ -109,9 +117,9 @@ pub(super) fn find(directory: &Path) -> Option<Holder> {
     lock_holder::find(&path, claimed).map(|_| holder(&path))
 }
 
-/// Where whoever signed the lock last listens, or listened.
-pub(super) fn last_socket(directory: &Path) -> Option<PathBuf> {
-    Some(note(&directory.join(state_directory::LOCK))?.control_socket)
+/// What whoever signed the lock last has written, whether or not it runs.
+pub(super) fn last_note(directory: &Path) -> Option<Note> {
+    note(&directory.join(state_directory::LOCK))
 }
 
 fn note(path: &Path) -> Option<Note> {
@@ -171,6 +179,9 @@ mod tests {
             (note.control_socket.as_path(), note.nucleus.as_ref()),
             (socket.as_path(), None)
         );
+        let parent = note.ancestors.first().map(|parent| parent.pid);
+        let started_by = Some(std::os::unix::process::parent_id()).filter(|pid| *pid > 1);
+        assert_eq!(parent, started_by);
 
         let other = |process: ProcessId| {
             let note = Note {

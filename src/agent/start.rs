@@ -4,7 +4,6 @@
 //! before the first interval can be closed, and shadow and reporter wait for the lifelines' first addresses by themselves.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{OnceCell, watch};
 use wildmatch::WildMatch;
@@ -125,7 +124,6 @@ pub(super) fn connected(
             connected: shared.clone(),
             publish: publish.clone(),
             signs: restarts.clone(),
-            is_chosen: AtomicBool::new(shared.context.is_configured),
             development,
             keeper: keeper.clone(),
             settling: Settling::default(),

@@ -18,7 +18,10 @@ pub(super) fn page(status: &AbsentAgent) -> String {
     let wanted = if status.orders.is_empty() {
         "nothing is ordered".to_owned()
     } else if status.mode == "observe" {
-        format!("{} is ordered; mode observe: it is only counted", status.wanted)
+        format!(
+            "{} is ordered; in mode observe an agent only counts it",
+            status.wanted
+        )
     } else {
         format!("{} is ordered", status.wanted)
     };

@@ -124,7 +124,7 @@ impl Closed {
             return Err(text.into());
         }
         let places = places(state, socket, None);
-        let (found, tables) = environment::runtime()?.block_on(offline::see(&places));
+        let (found, tables, _) = environment::runtime()?.block_on(offline::see(&places));
         Ok(Self {
             places,
             orders: history::names(&found.orders),

@@ -137,7 +137,9 @@ impl Answers<PreviewPlan> for Server {
         let now = clock::now().wall;
         let read = move || {
             let order = question.order.as_ref();
-            order.map(|order| operator::read_order(order, now)).transpose()
+            order
+                .map(|order| operator::order_to_look_at(order, now))
+                .transpose()
         };
         let order = self.lines.run(read).await?;
         let preview = self.enforcer.plan(order).await.ok_or_else(stopping)?;

@@ -52,7 +52,7 @@ use orders::OrderDesk;
 use severing::Severing;
 use stopper::Stopper;
 
-pub(crate) use look::KernelLook;
+pub(crate) use look::{KernelLook, Remembered};
 
 pub use command::{EnforcerCommand, EnforcerSettings, Handle, Mailbox, mailbox};
 pub use machine::HostMachine;

@@ -85,13 +85,27 @@ impl Places {
         let (directory, development) = (self.state.clone(), self.development);
         let disk = Worker::new("configuration", DISK_LIMIT);
         let read = disk.run(move || {
-            let socket = holder::last_socket(&directory);
-            (configuration::last_good(&directory, development), socket)
+            let note = holder::last_note(&directory);
+            (configuration::last_good(&directory, development), note)
         });
-        let (last_good, socket) = read.await.unwrap_or_else(|_| (LastGood::defaults(), None));
+        let (last_good, note) = read.await.unwrap_or_else(|_| (LastGood::defaults(), None));
+        // Whoever of them is left is spared with those above him.
+        let mut ancestors = note.iter().flat_map(|note| &note.ancestors).copied();
+        let nucleus = ancestors.find(|ancestor| !process_table::has_ended(*ancestor));
+        drop(ancestors);
         // A journal that was late when an agent ended lies beside its socket, whatever socket was asked here.
-        let socket = socket.unwrap_or_else(|| self.control_socket.clone());
-        (socket, configuration::settings(&last_good.config, None))
+        let socket = note.map_or_else(|| self.control_socket.clone(), |note| note.control_socket);
+        (socket, configuration::settings(&last_good.config, nucleus))
+    }
+
+    /// Whether the nucleus that started an agent last still runs: one that was started since is none of the agent's ancestors.
+    async fn knows_nucleus(&self) -> bool {
+        let directory = self.state.clone();
+        let disk = Worker::new("configuration", DISK_LIMIT);
+        let read = disk.run(move || holder::last_note(&directory));
+        let note = read.await.ok().flatten();
+        let nearest = note.and_then(|note| note.ancestors.first().copied());
+        nearest.is_some_and(|parent| !process_table::has_ended(parent))
     }
 }
 

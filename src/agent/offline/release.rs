@@ -13,7 +13,7 @@ use crate::agent::control::operator;
 use crate::agent::enforcer::HostMachine;
 use crate::control::status::AbsentAgent;
 use crate::quarantine::history::Event;
-use crate::quarantine::orders::order::{Authority, Order};
+use crate::quarantine::orders::order::Order;
 use crate::quarantine::proof::state::State;
 
 /// What came of it.
@@ -45,9 +45,8 @@ pub(crate) async fn release(
     reason: Option<&str>,
 ) -> Result<Outcome, String> {
     let command = operator::release(everything, reason)?;
-    let (AbsentAgent { orders, .. }, tables) = look::see(places).await;
-    let is_operators = |order: &Order| order.authority == Authority::Operator;
-    if !everything && !orders.iter().any(is_operators) {
+    let (AbsentAgent { orders, .. }, tables, remembered) = look::see(places).await;
+    if !everything && !remembered.operators {
         return Ok(Outcome::Nothing(orders));
     }
     let (lock, found, rival) = match possess(places).await {
@@ -68,6 +67,6 @@ pub(crate) async fn release(
         state,
         found,
         rival,
-        unknown_rules: orders.is_empty() && tables > 0,
+        unknown_rules: tables > 0 && !remembered.rules,
     })
 }

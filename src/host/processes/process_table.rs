@@ -29,6 +29,8 @@ const TICK_MILLIS: u64 = 10;
 const MAX_TEXT: u64 = 4_096;
 /// Threads of one process looked at where its first one has ended.
 const MAX_THREADS: usize = 64;
+/// Ancestors of a process that are followed: a chain is a handful long, and one that changes meanwhile must end.
+const MAX_ANCESTORS: usize = 64;
 
 /// Why a process could not be signalled.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,20 @@ pub(crate) fn read(pid: u32) -> Option<Process> {
         cgroup: cgroup.map(str::to_owned),
         workload: Workload::of_cgroups(&cgroups),
     })
+}
+
+/// Who started a process, and who started them, nearest first, without pid 1.
+pub(crate) fn ancestors(pid: u32) -> Vec<ProcessId> {
+    let parent = |pid: u32| stat(pid).map(|stat| stat.parent).filter(|parent| *parent > 1);
+    let above = std::iter::successors(parent(pid), |pid| parent(*pid)).take(MAX_ANCESTORS);
+    above
+        .filter_map(|pid| {
+            Some(ProcessId {
+                pid,
+                start_ticks: start_ticks(pid)?,
+            })
+        })
+        .collect()
 }
 
 /// Who listens at the other end of a Unix socket; none when that is not known in this pid namespace.

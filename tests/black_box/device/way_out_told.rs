@@ -202,6 +202,43 @@ lab_test!(
     }
 );
 
+// an order that has ended by itself stays in the kernel while no agent runs, and is its operator's to take away.
+lab_test!(
+    an_operators_order_that_has_ended_is_released_without_an_agent,
+    || {
+        let mut stage = ready(options());
+        done(
+            &stage,
+            &["quarantine", "--reason", "mine", "--expires-seconds", "4"],
+        );
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        wait_until(LIMIT, "it has ended", || {
+            said(&stage, &["orders"]).1.contains("no live order")
+        })
+        .unwrap();
+        assert!(stage.has_table().unwrap(), "control: the kernel keeps its rules");
+        let (code, text, errors) = said(&stage, &["release"]);
+        assert_eq!(code, Some(0), "{text}{errors}");
+        assert!(!stage.has_table().unwrap());
+    }
+);
+
+// docs/cli.md: JSON is one form, whoever answers, and an empty list is what is known to be empty.
+lab_test!(answers_without_an_agent_have_the_form_of_an_agents, || {
+    let mut stage = ready(options());
+    isolate(&stage);
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    for command in ["status", "orders", "plan"] {
+        let (_, text, _) = said(&stage, &[command, "--json"]);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(text.trim(), value.to_string(), "by the alphabet");
+        assert!(
+            command != "orders" || value["rejected"].is_null(),
+            "the journal has none of them: {text}"
+        );
+    }
+});
+
 // What the agent spares the plan spares too, also where no agent answers.
 lab_test!(a_plan_without_an_agent_does_not_stop_the_nucleus, || {
     let mut stage = Stage::start(options()).unwrap();

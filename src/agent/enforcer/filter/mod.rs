@@ -176,7 +176,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
     ) -> Result<(BTreeSet<Layer>, Vec<String>), Obstacle> {
         let tables = self.kernel.tables().await?;
         let compared = self.kernel.compare(&tables, ruleset, None, now.wall).await?;
-        Ok((tables, compared.differences))
+        let mut differences = compared.differences;
+        if !self.devices_hold(ruleset).await? {
+            differences.push("the interfaces whose egress is filtered are other ones".to_owned());
+        }
+        Ok((tables, differences))
     }
 
     /// Somebody changed the packet filter.

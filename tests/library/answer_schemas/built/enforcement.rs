@@ -277,6 +277,7 @@ pub(super) fn plan() -> PlanPreview {
             processes: [None, Some(ProcessAction::Freeze), Some(ProcessAction::Kill)]
                 .map(process)
                 .into(),
+            not_known: Some("who the nucleus is".to_owned()),
         },
         text: "add table inet edgewarden\n".to_owned(),
     }

@@ -98,8 +98,8 @@ impl Ruleset {
         if table.layer != Layer::Inet {
             return objects;
         }
-        for (index, (rate, quota)) in self.limits.iter().enumerate() {
-            if let Some(rate) = *rate {
+        for (index, limited) in self.limits.iter().enumerate() {
+            if let Some(rate) = limited.bytes_per_second {
                 let limit = Limit {
                     rate,
                     seconds: 1,
@@ -109,8 +109,8 @@ impl Ruleset {
                 };
                 objects.push(Object::new(format!("rate{index}"), limit));
             }
-            if let Some(quota) = quota {
-                let name = quota_name(index, quota.since);
+            if let Some(quota) = limited.quota {
+                let name = quota_name(&limited.order, quota.since);
                 let used = counted.quotas.get(&(table.layer, name.clone()));
                 let state = Quota {
                     bytes: quota.bytes,

@@ -351,7 +351,8 @@ impl RuleWriter<'_> {
                 rules.push(self.cut("rate", above, way, "rate"));
             }
             if let Some(quota) = limit.quota {
-                let above = on(way.layer()).above(ObjectKind::Quota, quota_name(index, quota.since));
+                let name = quota_name(&limit.order, quota.since);
+                let above = on(way.layer()).above(ObjectKind::Quota, name);
                 rules.push(self.cut("quota", above, way, "quota"));
             }
         }

@@ -245,7 +245,7 @@ fn a_limit_goes_on_counting_where_it_was() {
         ..restriction(&[])
     };
     let ruleset = rendered(order);
-    let name = quota_name(0, now());
+    let name = quota_name("shadow:shadow", now());
     let mut counted = CarriedCounters::default();
     counted.quotas.insert((Layer::Inet, name.clone()), 77);
     counted
@@ -264,6 +264,26 @@ fn a_limit_goes_on_counting_where_it_was() {
         text.contains("counter out_quota {\n    packets 3 bytes 99"),
         "{text}"
     );
+}
+
+#[test]
+fn a_quotas_name_is_its_orders_and_its_periods_and_fits() {
+    let later = now() + jiff::SignedDuration::from_millis(1);
+    let names = [
+        quota_name("shadow:a", now()),
+        quota_name("operator:a", now()),
+        quota_name("shadow:b", now()),
+        quota_name("shadow:a", later),
+        quota_name("deployment:a:b \"c\"", Timestamp::MAX),
+    ];
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    let fits = |name: &String| {
+        name.len() <= 31
+            && name
+                .chars()
+                .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    assert!(names.iter().all(fits), "{names:?}");
 }
 
 #[test]
