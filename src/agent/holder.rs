@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::clock;
 use crate::host::files::{self, FileError, FileLock, lock_holder, state_directory};
 use crate::host::processes::process_table;
 use crate::process::ProcessId;
@@ -29,6 +30,26 @@ pub(super) struct Note {
     /// Who started it, and who started them, nearest first: a classic nucleus is among them. None for one that the guard started.
     #[serde(default)]
     pub(super) ancestors: Vec<ProcessId>,
+    /// Whose packet filter it uses; absent in notes of earlier versions.
+    #[serde(default)]
+    pub(super) network: Option<Network>,
+}
+
+/// A network namespace; its number means nothing after the boot in which it was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Network {
+    pub(super) namespace: u64,
+    pub(super) boot: String,
+}
+
+impl Network {
+    /// Of this process.
+    pub(super) fn own() -> Option<Self> {
+        Some(Self {
+            namespace: process_table::network_namespace(std::process::id())?,
+            boot: clock::boot(),
+        })
+    }
 }
 
 /// Who holds the lock.
@@ -104,6 +125,7 @@ pub(super) fn sign(
         } else {
             process_table::ancestors(pid)
         },
+        network: Network::own(),
     };
     let bytes = serde_json::to_vec(&note).map_err(|error| crate::error_text(&error))?;
     files::overwrite(&directory.join(state_directory::LOCK), &bytes)
@@ -133,11 +155,13 @@ fn holder(path: &Path) -> Holder {
         return Holder::Other("a process that cannot be seen from here".to_owned());
     };
     match note {
-        // A number that was given to another process since does not make that one an agent.
-        Some(note)
-            if note.process.pid == pid
+        // A number that was given to another process since does not make that one an agent. One in a container has written the
+        // number that it has there.
+        Some(mut note)
+            if [Some(pid), process_table::inner_pid(pid)].contains(&Some(note.process.pid))
                 && process_table::start_ticks(pid) == Some(note.process.start_ticks) =>
         {
+            note.process.pid = pid;
             Holder::Agent(note)
         }
         _ => {

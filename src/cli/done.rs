@@ -60,6 +60,14 @@ fn lasts(rival: Option<&str>) -> Result<(), String> {
     })
 }
 
+/// A release that the command line carried out itself where other orders live; `left`: how the kernel is not as they want it.
+pub(super) fn others_live(left: &str) -> String {
+    format!(
+        "your order has ended, and the kernel holds what it wanted until an agent is back ({left}); to open the device: \
+         `edgewarden release --override --reason TEXT`"
+    )
+}
+
 /// A release where the operator holds no order.
 pub(super) fn nothing_of_yours(orders: &[Order]) -> String {
     let names: Vec<String> = orders.iter().map(name).collect();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::without_agent::{Outcome, WithoutAgent, check_release};
+use super::without_agent::{Outcome, UnknownRules, WithoutAgent, check_release};
 use super::{Failure, done, environment, out, place, safe, text};
 use crate::control::client::{AskError, ask};
 use crate::control::question::{GetStatus, ReleaseOrders};
@@ -74,10 +74,18 @@ fn by_itself(
             found,
             rival,
             unknown_rules,
+            left,
         } => {
-            let told = done::release_alone(&state, rival.as_deref());
+            let told =
+                done::release_alone(&state, rival.as_deref()).and_then(|()| match (unknown_rules, left) {
+                    (Some(UnknownRules::CameBack), _) => {
+                        Err("the rules were lifted, and somebody has put them back".to_owned())
+                    }
+                    (_, Some(left)) => Err(done::others_live(&left)),
+                    _ => Ok(()),
+                });
             let mut page = format!("{}\n", safe::safe(&found));
-            if unknown_rules {
+            if unknown_rules.is_some() {
                 page.push_str(&format!("{}\n", safe::safe(&elsewhere(&arguments.state.path))));
             }
             if state.orders.is_empty() {

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::without_agent::{Closed, Outcome};
+use super::without_agent::{Closed, Outcome, nobody_beside};
 use super::{Failure, done, environment, place, safe, screen, thaw};
 use crate::control::client::ask;
 use crate::control::question::ReleaseOrders;
@@ -57,6 +57,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     // Below another root there is another system, which does not run.
     let is_here = arguments.installation.root.is_none();
     if is_here {
+        nobody_beside(&state, socket)?;
         end_orders(arguments, &state, socket)?;
     }
     let mut lock = files::lock(&state.join(LOCK));

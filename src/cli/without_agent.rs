@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Failure, environment, place};
-pub(super) use crate::agent::offline::Outcome;
 use crate::agent::offline::{self, Places, Refusal, Silent};
+pub(super) use crate::agent::offline::{Outcome, UnknownRules};
 use crate::control::client::AskError;
 use crate::control::status::AbsentAgent;
 use crate::host::files::state_directory;
@@ -117,14 +117,18 @@ pub(super) struct Closed {
 
 impl Closed {
     /// # Errors
-    /// Only root can look.
+    /// Only root can look, and only where the agent's packet filter is.
     pub(super) fn find(state: &Path, socket: &Path) -> Result<Self, Failure> {
         if !state_directory::is_root() {
             let text = format!("what keeps the device closed is not known{ROOT}");
             return Err(text.into());
         }
         let places = places(state, socket, None);
-        let (found, tables, _) = environment::runtime()?.block_on(offline::see(&places));
+        let runtime = environment::runtime()?;
+        if let Some(why) = runtime.block_on(places.elsewhere()) {
+            return Err(why.into());
+        }
+        let (found, tables, _) = runtime.block_on(offline::see(&places));
         Ok(Self {
             places,
             orders: history::names(&found.orders),
@@ -145,6 +149,17 @@ fn places(state: &Path, socket: &Path, silent: Option<Silent>) -> Places {
         silent,
         refusal: None,
     }
+}
+
+/// Refuses where an agent is there that does not have the state directory.
+///
+/// # Errors
+/// Which one, and what helps.
+pub(super) fn nobody_beside(state: &Path, socket: &Path) -> Result<(), Failure> {
+    offline::agent_beside(state, socket).map_or(Ok(()), |who| {
+        let text = format!("{who}: stop it first, or name its place with --state-dir; nothing is removed");
+        Err(text.into())
+    })
 }
 
 /// Whether a release can be asked for with that reason.

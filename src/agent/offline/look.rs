@@ -52,6 +52,10 @@ pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize, Remembered) {
     let mut enforcer = enforcer(places).await;
     let remembered = enforcer.remembered();
     let (wanted, seen) = enforcer.look().await;
+    let seen = match places.elsewhere().await {
+        None => seen,
+        Some(why) => Err(why),
+    };
     let tables = seen.as_ref().map_or(0, |seen| seen.tables.len());
     let found = AbsentAgent {
         agent,
@@ -107,7 +111,11 @@ struct InItsPlace {
 impl InItsPlace {
     fn find(state: &Path, silent: Option<&Silent>) -> Self {
         let (agent, process) = match holder::find(state) {
-            None => ("not running".to_owned(), None),
+            None => match silent.and_then(Silent::agent) {
+                None => ("not running".to_owned(), None),
+                Some(process) if process_table::is_stopped(process) => ("stopped".to_owned(), Some(process)),
+                Some(process) => ("not answering".to_owned(), Some(process)),
+            },
             Some(Holder::Agent(note)) if process_table::is_stopped(note.process) => {
                 ("stopped".to_owned(), Some(note.process))
             }
@@ -132,7 +140,8 @@ fn condition(note: &Note, silent: Option<&Silent>) -> String {
     match felt {
         Some(Ok(())) => format!("well, and listens at {}", socket.display()),
         Some(Err(error)) if is_young && !matches!(error, AskError::Silent { .. }) => "starting".to_owned(),
-        _ => "not answering".to_owned(),
+        None | Some(Err(AskError::Silent { .. })) => "not answering".to_owned(),
+        Some(Err(_)) => format!("not listening at {}", socket.display()),
     }
 }
 

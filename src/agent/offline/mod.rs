@@ -11,25 +11,29 @@ mod machine;
 mod possession;
 mod release;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::configuration::{self, LastGood};
 use super::control::operator;
 use super::enforcer::{Enforcer, EnforcerSettings, mailbox};
-use super::holder::{self, Note};
+use super::holder::{self, Holder, Network, Note};
 use crate::config::document::Development;
-use crate::control::client::PULSE_LIMIT;
+use crate::control::client::{AskError, PULSE_LIMIT, feel_pulse};
 use crate::host::processes::process_table;
 use crate::host::worker::Worker;
+use crate::process::ProcessId;
 use crate::quarantine::history::Event;
 use crate::quarantine::ports::Machine;
 
 pub(crate) use look::{look, plan, see};
-pub(crate) use release::{Outcome, release};
+pub(crate) use release::{Outcome, UnknownRules, release};
 
 /// How long the disk may take for what can be done without.
 const DISK_LIMIT: Duration = Duration::from_secs(2);
+
+/// How the names of our programs begin, whatever processor they are for.
+const PROGRAM: &str = "edgewarden";
 
 /// An agent that is younger may not be the one that was asked and gave no sign of life just now.
 const ASKED: Duration = PULSE_LIMIT.saturating_add(Duration::from_millis(500));
@@ -78,7 +82,72 @@ impl Silent {
     }
 }
 
+impl Silent {
+    /// The agent that he is, as far as it is still there: it listens, and runs our program.
+    fn agent(&self) -> Option<ProcessId> {
+        let process = process_table::read(self.pid?)?;
+        let program = process.exe.as_deref().map(Path::new).and_then(Path::file_name)?;
+        let is_ours = program.to_string_lossy().starts_with(PROGRAM);
+        (is_ours && !process_table::has_ended(process.identity)).then_some(process.identity)
+    }
+}
+
+/// Why nothing is to be removed: an agent is there that does not have this state directory. A sentence without its end.
+pub(crate) fn agent_beside(state: &Path, socket: &Path) -> Option<String> {
+    if holder::find(state).is_some() {
+        return None;
+    }
+    let (place, state) = (socket.display(), state.display());
+    match feel_pulse(socket) {
+        Ok(()) | Err(AskError::OtherProtocol { .. }) => {
+            Some(format!("an agent listens at {place} and does not have {state}"))
+        }
+        Err(AskError::Silent { pid, .. }) => {
+            let silent = Silent {
+                socket: socket.to_owned(),
+                pid,
+            };
+            let pid = silent.agent()?.pid;
+            Some(format!(
+                "an agent, process {pid}, is there at {place}, gives no sign of life and does not have {state}"
+            ))
+        }
+        Err(_) => None,
+    }
+}
+
 impl Places {
+    /// Where this command cannot do or see anything, because the agent's packet filter is that of another network namespace: a
+    /// sentence with what helps.
+    pub(crate) async fn elsewhere(&self) -> Option<String> {
+        let (directory, silent) = (self.state.clone(), self.silent.clone());
+        let disk = Worker::new("state-directory", DISK_LIMIT);
+        let looked = disk.run(move || {
+            let alive = match holder::find(&directory) {
+                Some(Holder::Agent(note)) => Some(note.process.pid),
+                _ => silent.and_then(|silent| Some(silent.agent()?.pid)),
+            };
+            (alive, holder::last_note(&directory))
+        });
+        let (alive, note) = looked.await.ok()?;
+        let own = Network::own()?;
+        let Some(pid) = alive else {
+            let theirs = note?.network?;
+            let is_other = theirs.boot == own.boot && theirs.namespace != own.namespace;
+            return is_other.then(|| {
+                "the agent ran in another network namespace than this command: run it there, with `nsenter --net=…`"
+                    .to_owned()
+            });
+        };
+        let theirs = process_table::network_namespace(pid)?;
+        (theirs != own.namespace).then(|| {
+            format!(
+                "the agent, process {pid}, is in another network namespace than this command: run it with \
+                 `nsenter --net=/proc/{pid}/ns/net`"
+            )
+        })
+    }
+
     /// Where the agent listens or listened, and the settings of the last good configuration; the defaults while the disk does
     /// not answer.
     async fn begin(&self) -> (PathBuf, EnforcerSettings) {

@@ -6,11 +6,14 @@
 //! kernel may be somebody's whose state is elsewhere.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::possession::{Possession, possess};
-use super::{Places, look};
+use super::{DISK_LIMIT, Places, look};
 use crate::agent::control::operator;
-use crate::agent::enforcer::HostMachine;
+use crate::agent::enforcer::{Enforcer, HostMachine};
 use crate::control::status::AbsentAgent;
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::Order;
@@ -27,7 +30,9 @@ pub(crate) enum Outcome {
         /// Why somebody may undo it: the lock could not be had.
         rival: Option<String>,
         /// The kernel held rules of ours of which the journal knew nothing: their agent's state may be elsewhere.
-        unknown_rules: bool,
+        unknown_rules: Option<UnknownRules>,
+        /// Where other orders live: how the kernel is not as they want it, until an agent is back.
+        left: Option<String>,
     },
     /// Nothing was done: the journal knows no order of the operator's. What it does know.
     Nothing(Vec<Order>),
@@ -35,16 +40,32 @@ pub(crate) enum Outcome {
     Alive(PathBuf),
 }
 
+/// What became of rules of which the journal knew nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnknownRules {
+    Lifted,
+    /// Their agent put them back.
+    CameBack,
+}
+
+/// How long an agent may take to put back what is not its operator's to lift.
+const PUT_BACK: Duration = Duration::from_secs(2);
+/// From one look for that to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// Ends the operator's order, or `everything`, which the next agent tells the cloud.
 ///
 /// # Errors
-/// What is wrong with the reason, in a sentence for the operator.
+/// What is wrong with the reason, or with where the command is, in a sentence for the operator.
 pub(crate) async fn release(
     places: &Places,
     everything: bool,
     reason: Option<&str>,
 ) -> Result<Outcome, String> {
     let command = operator::release(everything, reason)?;
+    if let Some(why) = places.elsewhere().await {
+        return Err(why);
+    }
     let (AbsentAgent { orders, .. }, tables, remembered) = look::see(places).await;
     if !everything && !remembered.operators {
         return Ok(Outcome::Nothing(orders));
@@ -54,11 +75,27 @@ pub(crate) async fn release(
         Possession::Ours { lock, found, rival } => (lock, found, rival),
     };
     let (socket, settings) = places.begin().await;
-    let machine = HostMachine::new(&places.state).sheltered(&socket);
+    let machine = HostMachine::new(&places.state)
+        .sheltered(&socket)
+        .read_within(DISK_LIMIT);
     let begin = Event::WithoutAgent { why: found.clone() };
     let mut enforcer = super::enforcer(machine.clone(), settings, begin).await;
     enforcer.release_alone(command).await;
     let state = Box::new(enforcer.state().clone());
+    let left = if state.orders.is_empty() || enforcer.observes() {
+        None
+    } else {
+        enforcer
+            .look()
+            .await
+            .1
+            .map_or_else(Some, |seen| seen.differences.into_iter().next())
+    };
+    let unknown_rules = if tables > 0 && !remembered.rules {
+        Some(become_of(&mut enforcer).await)
+    } else {
+        None
+    };
     drop(enforcer);
     machine.last_words().await;
     // Held to the end: an agent that starts meanwhile waits for it.
@@ -67,6 +104,19 @@ pub(crate) async fn release(
         state,
         found,
         rival,
-        unknown_rules: tables > 0 && !remembered.rules,
+        unknown_rules,
+        left,
     })
+}
+
+/// Waits for somebody who puts rules back.
+async fn become_of(enforcer: &mut Enforcer<HostMachine>) -> UnknownRules {
+    let begun = Instant::now();
+    while begun.elapsed() < PUT_BACK {
+        sleep(LOOK_EVERY).await;
+        if enforcer.look().await.1.is_ok_and(|seen| !seen.tables.is_empty()) {
+            return UnknownRules::CameBack;
+        }
+    }
+    UnknownRules::Lifted
 }

@@ -35,6 +35,7 @@ pub struct JournalFile {
     shelter: Shelter,
     /// Whether what was read is there only.
     is_sheltered: bool,
+    read_limit: Duration,
     /// The answer of the write that was late.
     late: Option<oneshot::Receiver<Result<(), FileError>>>,
 }
@@ -47,7 +48,17 @@ impl JournalFile {
             disk,
             shelter,
             is_sheltered: false,
+            read_limit: READ_LIMIT,
             late: None,
+        }
+    }
+
+    /// The same for somebody who waits for it: a disk that does not read within `limit` is one that cannot.
+    #[must_use]
+    pub(crate) fn read_within(self, limit: Duration) -> Self {
+        Self {
+            read_limit: limit,
+            ..self
         }
     }
 
@@ -104,7 +115,7 @@ impl JournalStore for JournalFile {
             .ok()
             .flatten()
         else {
-            return self.ask(READ_LIMIT, read).await;
+            return self.ask(self.read_limit, read).await;
         };
         self.is_sheltered = true;
         Ok(Some(kept))

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -145,6 +146,20 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
 /// Whether that very process has ended: it is gone, is not buried yet, or its number is another's.
 pub(crate) fn has_ended(id: ProcessId) -> bool {
     stat(id.pid).is_none_or(|stat| stat.start_ticks != id.start_ticks || stat.has_ended())
+}
+
+/// The number that a process has in its own pid namespace, where that is another one than ours.
+pub(crate) fn inner_pid(pid: u32) -> Option<u32> {
+    let status = read_text(&format!("/proc/{pid}/status"))?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    numbers.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// The network namespace of a process, as a number that names it until the next boot.
+pub(crate) fn network_namespace(pid: u32) -> Option<u64> {
+    fs::metadata(format!("/proc/{pid}/ns/net"))
+        .ok()
+        .map(|namespace| namespace.ino())
 }
 
 /// The number given last in this pid namespace, to a process or a thread.
