@@ -196,7 +196,7 @@ impl<M: Machine> Enforcer<M> {
             // Whoever asked may have gone, here and below.
             EnforcerCommand::ShadowHeard { reply } => drop(reply.send(self.orders.shadow_heard())),
             EnforcerCommand::Release { reason } => {
-                if self.orders.take_back(reason, now) {
+                if self.orders.take_back(reason.as_deref(), now) {
                     self.standing.on_another_chance();
                 }
             }

@@ -167,12 +167,12 @@ impl OrderDesk {
     }
 
     /// The operator takes back the own order, and may say why. Gives whether that is news.
-    pub(super) fn take_back(&mut self, reason: Option<String>, now: Now) -> bool {
+    pub(super) fn take_back(&mut self, reason: Option<&str>, now: Now) -> bool {
         let earlier = self.news.len();
         let news = self.take(Authority::Operator, Wish::Release, now);
         for event in self.news.iter_mut().skip(earlier) {
             if let Event::Released { reason: why, .. } = event {
-                why.clone_from(&reason);
+                *why = reason.map(str::to_owned);
             }
         }
         news

@@ -24,5 +24,6 @@ mod way_out;
 mod way_out_crowd;
 mod way_out_others;
 mod way_out_places;
+mod way_out_refused;
 mod way_out_second;
 mod way_out_told;

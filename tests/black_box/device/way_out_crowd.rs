@@ -37,7 +37,7 @@ lab_test!(
 );
 
 /// Somebody who listens where the agent did and answers every question with a line.
-fn stranger(stage: &Stage, line: &'static str) {
+pub(super) fn stranger(stage: &Stage, line: &'static str) {
     use std::io::{BufRead as _, BufReader, Write as _};
     std::fs::remove_file(stage.control_socket()).unwrap();
     let listener = std::os::unix::net::UnixListener::bind(stage.control_socket()).unwrap();

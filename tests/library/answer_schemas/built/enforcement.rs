@@ -288,6 +288,15 @@ fn without_agent() -> Event {
     Event::WithoutAgent { why }
 }
 
+fn taken_back(authority: Authority, reason: Option<&str>) -> Event {
+    Event::Released {
+        authority,
+        order: "inc-1".to_owned(),
+        by: Authority::Operator,
+        reason: reason.map(str::to_owned),
+    }
+}
+
 /// Events with, between them, every member that events have.
 pub(super) fn events() -> Vec<Event> {
     let plan: PlanId = read("00ab12ef");
@@ -303,18 +312,8 @@ pub(super) fn events() -> Vec<Event> {
             authority: Authority::Shadow,
             faults: sentence(),
         },
-        Event::Released {
-            authority: Authority::Shadow,
-            order: "inc-1".to_owned(),
-            by: Authority::Operator,
-            reason: None,
-        },
-        Event::Released {
-            authority: Authority::Operator,
-            order: "operator".to_owned(),
-            by: Authority::Operator,
-            reason: Some("false alarm".to_owned()),
-        },
+        taken_back(Authority::Shadow, None),
+        taken_back(Authority::Operator, Some("false alarm")),
         Event::Overridden {
             reason: "break glass".to_owned(),
             orders: vec!["shadow inc-1".to_owned()],
