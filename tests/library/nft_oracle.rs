@@ -184,7 +184,7 @@ fn strip(value: &mut serde_json::Value) {
 /// Our tables as we read them.
 fn read(kernel: &mut Connection, ruleset: &Ruleset) -> Listings {
     let limits = ListingLimits {
-        items: 10_000,
+        items: 100_000,
         bytes: 10_000_000,
     };
     let mut listings = Listings::new();
@@ -199,7 +199,7 @@ fn read(kernel: &mut Connection, ruleset: &Ruleset) -> Listings {
         let mut elements = ListedElements::default();
         for set in &listing.contents.sets {
             let take = |listed: &mut ListedElements, element| listed.take(&set.name, element);
-            let listed = kernel.elements(&own, &set.name, 1_000, ListedElements::default, take);
+            let listed = kernel.elements(&own, &set.name, 100_000, ListedElements::default, take);
             elements.extend(listed.unwrap().unwrap().0);
         }
         listings.insert(layer, ListedTable::new(listing.contents, elements));

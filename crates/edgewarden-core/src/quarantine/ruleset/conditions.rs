@@ -189,7 +189,7 @@ impl Conditions {
     }
 
     /// The frame goes to one of the groups that no bridge passes on.
-    pub(super) fn to_link_local_group(self) -> Self {
+    pub(super) fn link_local_group(self) -> Self {
         self.said("@ll,0,48 & 0xfffffffffff0 == 0x0180c2000000")
             .step(Payload::first(PayloadBase::Link, 0, 6))
             .step(Bitwise::mask([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]))
@@ -303,7 +303,7 @@ impl Conditions {
     }
 
     /// Its destination is in one of these blocks of IPv6, which are disjoint and ascending.
-    pub(super) fn to_blocks6(self, blocks: &[IpNet]) -> Self {
+    pub(super) fn destined6(self, blocks: &[IpNet]) -> Self {
         let names: Vec<String> = blocks.iter().map(|block| short(*block)).collect();
         let intervals = blocks
             .iter()
@@ -346,7 +346,7 @@ impl Conditions {
         .step(Lookup::named(set))
     }
 
-    pub(super) fn is_udp(self) -> Self {
+    pub(super) fn udp(self) -> Self {
         self.said("meta l4proto udp")
             .meta_is(MetaKey::TransportProtocol, [UDP])
     }
