@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, Ns};
+use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
 use edgewarden_lab::stage::filter_hook::{FAILS, FilterHook};
 use edgewarden_lab::stage::{Stage, StageOptions};
+use nix::mount::{MsFlags, mount, umount};
 use serde_json::{Value, json};
 
 use crate::common::agent::{joined, restart, restart_as, restart_behind, said_once};
@@ -309,5 +310,83 @@ lab_test!(
         broker_up(&mut stage);
         release(&stage);
         assert_eq!(stage.status()["enforcement"]["orders"], json!([]));
+    }
+);
+
+/// A cgroup that takes no more processes or threads than it has, and goes with the test's mounts.
+fn without_room(stage: &Stage, pid: u32) -> PathBuf {
+    let mounted = stage.site.directory().join("pids");
+    std::fs::create_dir(&mounted).unwrap();
+    // Where the second version has the controller, the first cannot have it.
+    let second = mount(
+        Some("cgroup2"),
+        &mounted,
+        Some("cgroup2"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .is_ok()
+        && std::fs::read_to_string(mounted.join("cgroup.controllers"))
+            .is_ok_and(|controllers| controllers.contains("pids"));
+    if second {
+        std::fs::write(mounted.join("cgroup.subtree_control"), "+pids").unwrap();
+    } else {
+        let _other = umount(&mounted);
+        mount(
+            Some("pids"),
+            &mounted,
+            Some("cgroup"),
+            MsFlags::empty(),
+            Some("pids"),
+        )
+        .unwrap();
+    }
+    let group = mounted.join(format!("edgewarden-test-{}", std::process::id()));
+    std::fs::create_dir(&group).unwrap();
+    std::fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
+    std::fs::write(group.join("pids.max"), "0").unwrap();
+    group
+}
+
+lab_test!(
+    without_room_for_a_process_or_thread_orders_are_carried_out,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        release(&stage);
+        // Those who only rest have ended.
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        let agent = stage.agent.as_ref().unwrap().pid();
+        let group = without_room(&stage, agent);
+        for wish in [
+            json!(true),
+            json!({"posture": "restrict", "block": {"remotes": ["203.0.113.9"]}}),
+        ] {
+            stage.desire(&json!({ "quarantine": wish })).unwrap();
+            let posture = if wish == json!(true) {
+                "isolate"
+            } else {
+                "restrict"
+            };
+            let held =
+                |s: &Value| s["enforcement"]["posture"] == posture && s["enforcement"]["phase"] == "enforced";
+            stage.wait_status(LIMIT, posture, held).unwrap();
+            assert!(stage.has_table().unwrap());
+        }
+        stage.nft(&["flush", "ruleset"]).unwrap();
+        let again = |s: &Value| {
+            s["enforcement"]["reasserted"].as_u64() >= Some(1) && s["enforcement"]["phase"] == "enforced"
+        };
+        stage.wait_status(LIMIT, "put back", again).unwrap();
+        let refused = std::fs::read_to_string(group.join("pids.events")).unwrap();
+        println!("{refused}");
+        stage.desire(&json!({"quarantine": false})).unwrap();
+        stage.wait_phase(LIMIT, "released").unwrap();
+        assert!(!stage.has_table().unwrap());
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        wait_until(LIMIT, "the cgroup is empty", || {
+            std::fs::remove_dir(&group).is_ok()
+        })
+        .unwrap();
     }
 );

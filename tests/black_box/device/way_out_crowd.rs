@@ -1,4 +1,4 @@
-//! The way out, attacked a second time: agents that are well and are killed, and commands that are refused or wait.
+//! The way out in a crowd: an agent that is well is not killed, and no command is refused or kept waiting.
 
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::guard::lives;
 use super::way_out::{OVERRIDE, said};
-use super::way_out_second::command;
+use super::way_out_done::command;
 use crate::common::{LIMIT, isolate, options, ready};
 
 // Q-105, a healthy agent is killed: 32 places for a second each are no defence, only a larger number.

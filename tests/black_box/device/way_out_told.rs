@@ -1,4 +1,4 @@
-//! The way out, attacked a second time: what is said and is not so.
+//! What is said around the way out is so.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::guard::lives;
 use super::way_out::{OVERRIDE, said};
-use super::way_out_second::{command, unwritable};
+use super::way_out_done::{command, unwritable};
 use crate::common::agent::restart_as;
 use crate::common::gateway::{ip, run};
 use crate::common::{LIMIT, connected_and_released, done, isolate, options, order, ready};

@@ -1,4 +1,4 @@
-//! The way out, attacked a second time: releases and removals that are said to be done and are not.
+//! The way out: a release or a removal that is said to be done is done, and stays so.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
