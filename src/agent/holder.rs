@@ -5,6 +5,7 @@
 //! nobody else can write there, is taken for an agent; whoever else holds it is none of ours to end.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,20 @@ pub(super) struct Note {
     /// Whose packet filter it uses; absent in notes of earlier versions.
     #[serde(default)]
     pub(super) network: Option<Network>,
+    /// Milliseconds of uptime at which it had the directory; absent in notes of earlier versions.
+    #[serde(default)]
+    pub(super) since: Option<u64>,
+}
+
+impl Note {
+    /// How long the agent has been there with the directory; none when it has ended.
+    pub(super) fn age(&self) -> Option<Duration> {
+        let age = process_table::age(self.process)?;
+        let held = self
+            .since
+            .map(|since| clock::now().uptime.saturating_sub(Duration::from_millis(since)));
+        Some(held.map_or(age, |held| held.min(age)))
+    }
 }
 
 /// A network namespace; its number means nothing after the boot in which it was taken.
@@ -126,6 +141,7 @@ pub(super) fn sign(
             process_table::ancestors(pid)
         },
         network: Network::own(),
+        since: u64::try_from(clock::now().uptime.as_millis()).ok(),
     };
     let bytes = serde_json::to_vec(&note).map_err(|error| crate::error_text(&error))?;
     files::overwrite(&directory.join(state_directory::LOCK), &bytes)
@@ -162,6 +178,7 @@ fn holder(path: &Path) -> Holder {
                 && process_table::start_ticks(pid) == Some(note.process.start_ticks) =>
         {
             note.process.pid = pid;
+            note.control_socket = process_table::path_of(pid, &note.control_socket);
             Holder::Agent(note)
         }
         _ => {

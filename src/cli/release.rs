@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::without_agent::{Outcome, UnknownRules, WithoutAgent, check_release};
+use super::without_agent::{Outcome, WithoutAgent, check_release};
 use super::{Failure, done, environment, out, place, safe, text};
 use crate::control::client::{AskError, ask};
 use crate::control::question::{GetStatus, ReleaseOrders};
@@ -76,18 +76,12 @@ fn by_itself(
             unknown_rules,
             left,
         } => {
-            let told =
-                done::release_alone(&state, rival.as_deref()).and_then(|()| match (unknown_rules, left) {
-                    (Some(UnknownRules::CameBack), _) => {
-                        Err("the rules were lifted, and somebody has put them back".to_owned())
-                    }
-                    (_, Some(left)) => Err(done::others_live(&left)),
-                    _ => Ok(()),
-                });
+            let told = done::release_alone(&state, rival.as_deref()).and_then(|()| match left {
+                _ if unknown_rules => Err(elsewhere(&arguments.state.path)),
+                Some(left) => Err(done::others_live(&left)),
+                None => Ok(()),
+            });
             let mut page = format!("{}\n", safe::safe(&found));
-            if unknown_rules.is_some() {
-                page.push_str(&format!("{}\n", safe::safe(&elsewhere(&arguments.state.path))));
-            }
             if state.orders.is_empty() {
                 page.push_str(&text::after(&state, clock::now().wall));
             } else {
@@ -103,8 +97,8 @@ fn by_itself(
 
 fn elsewhere(state: &Path) -> String {
     format!(
-        "the journal in {} knew nothing of the kernel's rules: an agent that keeps its state elsewhere puts them back; name that \
-         place with --state-dir",
+        "the rules are lifted, and whether they stay away is not known: the journal in {} knew nothing of them, and an agent \
+         that keeps its state elsewhere puts them back; name that place with --state-dir",
         state.display()
     )
 }

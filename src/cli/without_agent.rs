@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Failure, environment, place};
-use crate::agent::offline::{self, Places, Refusal, Silent};
-pub(super) use crate::agent::offline::{Outcome, UnknownRules};
+pub(super) use crate::agent::offline::Outcome;
+use crate::agent::offline::{self, Elsewhere, Places, Refusal, Silent};
 use crate::control::client::AskError;
 use crate::control::status::AbsentAgent;
 use crate::host::files::state_directory;
@@ -125,8 +125,8 @@ impl Closed {
         }
         let places = places(state, socket, None);
         let runtime = environment::runtime()?;
-        if let Some(why) = runtime.block_on(places.elsewhere()) {
-            return Err(why.into());
+        if let Some(elsewhere @ Elsewhere::Is(_)) = runtime.block_on(places.elsewhere()) {
+            return Err(elsewhere.to_string().into());
         }
         let (found, tables, _) = runtime.block_on(offline::see(&places));
         Ok(Self {

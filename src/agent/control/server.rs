@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::SemaphorePermit;
 
 use super::answers::Answers;
 use super::aside::Aside;
@@ -112,6 +113,8 @@ impl Server {
                 let _ = tokio::time::timeout(LIMIT, server.serve(stream, welcome, &lanes)).await;
             };
             tokio::spawn(timed("a control connection", Box::pin(serve)));
+            // Whoever has asked already is heard before more are taken in.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -128,11 +131,12 @@ impl Server {
     async fn serve(&self, stream: UnixStream, welcome: Welcome, lanes: &Lanes) -> std::io::Result<()> {
         let user = stream.peer_cred()?.uid();
         let (read, mut write) = stream.into_split();
+        let mut place = None;
         let line = if user == 0 || user == nix::unistd::geteuid().as_raw() {
             // Only root's may be long: others are here when the agent itself is not root.
             match lanes.read(read, welcome, user == 0).await {
                 None => return Ok(()),
-                Some(Ok(asked)) => self.answer_to(asked, lanes).await,
+                Some(Ok(asked)) => self.answer_to(asked, lanes, &mut place).await,
                 Some(Err(problem)) => Err(problem),
             }
         } else {
@@ -140,19 +144,27 @@ impl Server {
             Err("only root may ask the agent".to_owned())
         };
         let line = line.or_else(|problem| answer_line(LineForm::Numbered, &Err::<(), _>(problem)))?;
-        write.write_all(line.as_bytes()).await
+        let written = write.write_all(line.as_bytes()).await;
+        // Until then: what nobody reads takes memory too.
+        drop(place);
+        written
     }
 
     /// The line of the answer. Reading a long order takes some tens of milliseconds, writing a long answer no less: both
     /// are done beside the thread that decides. What is short is not, so that the way out waits for no thread.
-    async fn answer_to(&self, asked: Asked<'_>, lanes: &Lanes) -> Result<String, String> {
+    async fn answer_to<'l>(
+        &self,
+        asked: Asked<'_>,
+        lanes: &'l Lanes,
+        place: &mut Option<SemaphorePermit<'l>>,
+    ) -> Result<String, String> {
         let Asked { line, limit, .. } = asked;
         let IncomingRequest { form, request } = if line.len() as u64 <= MAX_REQUEST {
             read_request(&line, limit)
         } else {
             self.lines.run(move || Ok(read_request(&line, limit))).await?
         };
-        let _place = match &request {
+        *place = match &request {
             Ok(Request::Pulse(_)) | Err(_) => None,
             Ok(Request::Release(_) | Request::Isolate(_) | Request::Order(_)) => {
                 Some(lanes.instruction().await?)

@@ -137,6 +137,8 @@ impl<M: Machine> Enforcer<M> {
     /// kernel, and who must not be stopped for it, is an agent's to know.
     pub(crate) async fn release_alone(&mut self, release: EnforcerCommand) {
         self.take(release).await;
+        let now = self.now();
+        self.orders.expire(now);
         if self.orders.orders().is_empty() {
             self.pass().await;
         } else {

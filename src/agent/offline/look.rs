@@ -54,7 +54,7 @@ pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize, Remembered) {
     let (wanted, seen) = enforcer.look().await;
     let seen = match places.elsewhere().await {
         None => seen,
-        Some(why) => Err(why),
+        Some(elsewhere) => Err(elsewhere.to_string()),
     };
     let tables = seen.as_ref().map_or(0, |seen| seen.tables.len());
     let found = AbsentAgent {
@@ -136,7 +136,7 @@ fn condition(note: &Note, silent: Option<&Silent>) -> String {
     let socket = &note.control_socket;
     let is_silent = silent.is_some_and(|silent| silent.is(note));
     let felt = (!is_silent).then(|| feel_pulse(socket));
-    let is_young = process_table::age(note.process).is_some_and(|age| age < YOUNG);
+    let is_young = note.age().is_some_and(|age| age < YOUNG);
     match felt {
         Some(Ok(())) => format!("well, and listens at {}", socket.display()),
         Some(Err(error)) if is_young && !matches!(error, AskError::Silent { .. }) => "starting".to_owned(),

@@ -20,6 +20,8 @@ use super::enforcer::{Enforcer, EnforcerSettings, mailbox};
 use super::holder::{self, Holder, Network, Note};
 use crate::config::document::Development;
 use crate::control::client::{AskError, PULSE_LIMIT, feel_pulse};
+use crate::host::files;
+use crate::host::files::journal_file::NAME as JOURNAL;
 use crate::host::processes::process_table;
 use crate::host::worker::Worker;
 use crate::process::ProcessId;
@@ -27,7 +29,7 @@ use crate::quarantine::history::Event;
 use crate::quarantine::ports::Machine;
 
 pub(crate) use look::{look, plan, see};
-pub(crate) use release::{Outcome, UnknownRules, release};
+pub(crate) use release::{Outcome, release};
 
 /// How long the disk may take for what can be done without.
 const DISK_LIMIT: Duration = Duration::from_secs(2);
@@ -49,6 +51,31 @@ pub(crate) struct Places {
     pub(crate) silent: Option<Silent>,
     /// What was said instead of doing it.
     pub(crate) refusal: Option<Refusal>,
+}
+
+/// The agent's packet filter is that of another network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    /// Where this process is: nothing can be seen or done from here.
+    Is(u32),
+    /// Where it was. Perhaps that one is gone, with all its rules.
+    Was,
+}
+
+impl std::fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Is(pid) => write!(
+                f,
+                "the agent, process {pid}, is in another network namespace than this command: run it with \
+                 `nsenter --net=/proc/{pid}/ns/net`"
+            ),
+            Self::Was => write!(
+                f,
+                "the agent ran in another network namespace than this command, and where that is still there its rules stay"
+            ),
+        }
+    }
 }
 
 /// Somebody was asked, is there, and does not do it.
@@ -117,9 +144,8 @@ pub(crate) fn agent_beside(state: &Path, socket: &Path) -> Option<String> {
 }
 
 impl Places {
-    /// Where this command cannot do or see anything, because the agent's packet filter is that of another network namespace: a
-    /// sentence with what helps.
-    pub(crate) async fn elsewhere(&self) -> Option<String> {
+    /// Whether the agent's packet filter is that of another network namespace.
+    pub(crate) async fn elsewhere(&self) -> Option<Elsewhere> {
         let (directory, silent) = (self.state.clone(), self.silent.clone());
         let disk = Worker::new("state-directory", DISK_LIMIT);
         let looked = disk.run(move || {
@@ -134,18 +160,26 @@ impl Places {
         let Some(pid) = alive else {
             let theirs = note?.network?;
             let is_other = theirs.boot == own.boot && theirs.namespace != own.namespace;
-            return is_other.then(|| {
-                "the agent ran in another network namespace than this command: run it there, with `nsenter --net=…`"
-                    .to_owned()
-            });
+            return is_other.then_some(Elsewhere::Was);
         };
         let theirs = process_table::network_namespace(pid)?;
-        (theirs != own.namespace).then(|| {
-            format!(
-                "the agent, process {pid}, is in another network namespace than this command: run it with \
-                 `nsenter --net=/proc/{pid}/ns/net`"
-            )
-        })
+        (theirs != own.namespace).then_some(Elsewhere::Is(pid))
+    }
+
+    /// Why what the cloud ordered is not known: the disk does not read the journal while somebody waits.
+    async fn unread_journal(&self) -> Option<String> {
+        let journal = self.state.join(JOURNAL);
+        let disk = Worker::new("journal", DISK_LIMIT);
+        let read = disk.run({
+            let journal = journal.clone();
+            move || files::read(&journal).map(drop)
+        });
+        let late = read.await.err()?;
+        Some(format!(
+            "{} was not read in time ({}), so what the cloud ordered may come again",
+            journal.display(),
+            crate::error_text(&late)
+        ))
     }
 
     /// Where the agent listens or listened, and the settings of the last good configuration; the defaults while the disk does

@@ -27,9 +27,9 @@ const KILL_LIMIT: Duration = Duration::from_millis(300);
 const OTHERS_LIMIT: Duration = Duration::from_secs(5);
 /// One that is younger may not listen yet: it carries out the journal first.
 pub(super) const YOUNG: Duration = Duration::from_secs(90);
-/// How long such a one may go on without listening while somebody waits: one whose deciding thread hangs is ended by its own
-/// watchdog before that.
-const START_LIMIT: Duration = Duration::from_secs(40);
+/// How long such a one may go on without listening while somebody waits: it reads configuration and journal first, for which a
+/// disk has 72 seconds. One whose deciding thread hangs is ended by its own watchdog before that.
+const START_LIMIT: Duration = Duration::from_secs(75);
 /// The same for one that is older: a socket whose file somebody removed is made anew in half of that.
 const UNHEARD_LIMIT: Duration = Duration::from_secs(5);
 
@@ -75,7 +75,7 @@ pub(super) async fn possess(places: &Places) -> Possession {
             // Nobody holds what cannot be locked.
             Ok(Seen::Nobody(why)) => {
                 places.end_beside(&mut killed).await;
-                return ours(None, killed.as_ref(), None).because(&why);
+                return ours(None, killed.as_ref(), places.refuser()).because(&why);
             }
             Err(error) => {
                 let state = places.state.display();
@@ -83,6 +83,7 @@ pub(super) async fn possess(places: &Places) -> Possession {
                     "whether an agent has {state} is not known ({})",
                     crate::error_text(&error)
                 );
+                places.end_beside(&mut killed).await;
                 return ours(None, killed.as_ref(), Some(why));
             }
         };
@@ -150,7 +151,7 @@ enum Sign {
 }
 
 fn sign_of_life(note: &Note, since: Instant, silent: Option<&Silent>) -> Sign {
-    let Some(age) = process_table::age(note.process) else {
+    let Some(age) = note.age() else {
         return Sign::Starting;
     };
     let is_young = age < YOUNG;

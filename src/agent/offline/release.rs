@@ -6,14 +6,11 @@
 //! kernel may be somebody's whose state is elsewhere.
 
 use std::path::PathBuf;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
 
 use super::possession::{Possession, possess};
-use super::{DISK_LIMIT, Places, look};
+use super::{DISK_LIMIT, Elsewhere, Places, look};
 use crate::agent::control::operator;
-use crate::agent::enforcer::{Enforcer, HostMachine};
+use crate::agent::enforcer::HostMachine;
 use crate::control::status::AbsentAgent;
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::Order;
@@ -27,10 +24,10 @@ pub(crate) enum Outcome {
         state: Box<State>,
         /// What was found in the agent's place, for people.
         found: String,
-        /// Why somebody may undo it: the lock could not be had.
+        /// Why it may be undone: the lock could not be had, the agent's rules may be elsewhere, the journal could not be read.
         rival: Option<String>,
         /// The kernel held rules of ours of which the journal knew nothing: their agent's state may be elsewhere.
-        unknown_rules: Option<UnknownRules>,
+        unknown_rules: bool,
         /// Where other orders live: how the kernel is not as they want it, until an agent is back.
         left: Option<String>,
     },
@@ -39,19 +36,6 @@ pub(crate) enum Outcome {
     /// An agent is well, and is to be asked there.
     Alive(PathBuf),
 }
-
-/// What became of rules of which the journal knew nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UnknownRules {
-    Lifted,
-    /// Their agent put them back.
-    CameBack,
-}
-
-/// How long an agent may take to put back what is not its operator's to lift.
-const PUT_BACK: Duration = Duration::from_secs(2);
-/// From one look for that to the next.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Ends the operator's order, or `everything`, which the next agent tells the cloud.
 ///
@@ -63,12 +47,18 @@ pub(crate) async fn release(
     reason: Option<&str>,
 ) -> Result<Outcome, String> {
     let command = operator::release(everything, reason)?;
-    if let Some(why) = places.elsewhere().await {
-        return Err(why);
-    }
+    let elsewhere = match places.elsewhere().await {
+        Some(elsewhere @ Elsewhere::Is(_)) => return Err(elsewhere.to_string()),
+        elsewhere => elsewhere,
+    };
+    let unread = places.unread_journal().await;
     let (AbsentAgent { orders, .. }, tables, remembered) = look::see(places).await;
     if !everything && !remembered.operators {
-        return Ok(Outcome::Nothing(orders));
+        return unread.map_or(Ok(Outcome::Nothing(orders)), |why| {
+            Err(format!(
+                "{why}: whether you hold an order is not known, and nothing was done"
+            ))
+        });
     }
     let (lock, found, rival) = match possess(places).await {
         Possession::Alive(socket) => return Ok(Outcome::Alive(socket)),
@@ -91,11 +81,6 @@ pub(crate) async fn release(
             .1
             .map_or_else(Some, |seen| seen.differences.into_iter().next())
     };
-    let unknown_rules = if tables > 0 && !remembered.rules {
-        Some(become_of(&mut enforcer).await)
-    } else {
-        None
-    };
     drop(enforcer);
     machine.last_words().await;
     // Held to the end: an agent that starts meanwhile waits for it.
@@ -103,20 +88,10 @@ pub(crate) async fn release(
     Ok(Outcome::CarriedOut {
         state,
         found,
-        rival,
-        unknown_rules,
+        rival: rival
+            .or(elsewhere.map(|elsewhere| elsewhere.to_string()))
+            .or(unread),
+        unknown_rules: tables > 0 && !remembered.rules,
         left,
     })
-}
-
-/// Waits for somebody who puts rules back.
-async fn become_of(enforcer: &mut Enforcer<HostMachine>) -> UnknownRules {
-    let begun = Instant::now();
-    while begun.elapsed() < PUT_BACK {
-        sleep(LOOK_EVERY).await;
-        if enforcer.look().await.1.is_ok_and(|seen| !seen.tables.is_empty()) {
-            return UnknownRules::CameBack;
-        }
-    }
-    UnknownRules::Lifted
 }

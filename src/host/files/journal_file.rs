@@ -19,7 +19,7 @@ use crate::quarantine::ports::{JournalStore, WriteOutcome};
 use crate::quarantine::proof::journal::{self, Journal};
 
 /// Name of the file in the state directory.
-const NAME: &str = "journal";
+pub(crate) const NAME: &str = "journal";
 /// Name of the file beside it with the newest trusted time, some hundred bytes.
 pub(crate) const TIME_NAME: &str = "time";
 /// A flash card that tidies up answers within a second or two. What is ordered does not wait longer for it.

@@ -155,6 +155,18 @@ pub(crate) fn inner_pid(pid: u32) -> Option<u32> {
     numbers.split_ascii_whitespace().last()?.parse().ok()
 }
 
+/// A path of a process' own, as it is found from here: in a container it has other mounts.
+pub(crate) fn path_of(pid: u32, path: &Path) -> PathBuf {
+    let mounts = |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|mounts| mounts.ino());
+    match (mounts("self"), mounts(&pid.to_string())) {
+        (Ok(own), Ok(theirs)) if own != theirs => {
+            let inside = path.strip_prefix("/").unwrap_or(path);
+            Path::new(&format!("/proc/{pid}/root")).join(inside)
+        }
+        _ => path.to_owned(),
+    }
+}
+
 /// The network namespace of a process, as a number that names it until the next boot.
 pub(crate) fn network_namespace(pid: u32) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/ns/net"))

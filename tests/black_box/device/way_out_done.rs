@@ -49,7 +49,7 @@ lab_test!(
         stage.agent.as_mut().unwrap().signal(Signal::SIGSTOP).unwrap();
         let (code, ..) = said(&stage, &OVERRIDE);
         assert!(!stage.has_table().unwrap(), "control: open");
-        let closed = wait_until(Duration::from_secs(12), "closed again", || {
+        let closed = wait_until(Duration::from_secs(7), "closed again", || {
             stage.has_table().unwrap()
         });
         said(&stage, &["status"]);
@@ -70,7 +70,7 @@ lab_test!(
         let (code, ..) = said(&stage, &OVERRIDE);
         stage.agent.as_mut().unwrap().kill9().unwrap();
         restart(&mut stage);
-        let again = stage.wait_phase(Duration::from_secs(10), "enforced");
+        let again = stage.wait_phase(Duration::from_secs(5), "enforced");
         assert!(
             again.is_err() || code != Some(0),
             "exit {code:?}, and isolated again"
@@ -190,7 +190,7 @@ lab_test!(a_stopped_agent_without_the_lock_does_not_undo_a_release, || {
     let pid = stage.agent.as_ref().unwrap().pid();
     println!("lives: {}", lives(pid));
     stage.agent.as_mut().unwrap().signal(Signal::SIGCONT).unwrap();
-    let back = wait_until(Duration::from_secs(15), "closed again", || {
+    let back = wait_until(Duration::from_secs(6), "closed again", || {
         stage.has_table().unwrap()
     });
     assert!(
@@ -214,7 +214,7 @@ lab_test!(
         let (code, text, errors) = said(&stage, &OVERRIDE);
         println!("lives: {}", lives(stage.agent.as_ref().unwrap().pid()));
         stage.agent.as_mut().unwrap().signal(Signal::SIGCONT).unwrap();
-        let back = wait_until(Duration::from_secs(15), "closed again", || {
+        let back = wait_until(Duration::from_secs(6), "closed again", || {
             stage.has_table().unwrap()
         });
         said(&stage, &["history", "--verify"]);

@@ -305,7 +305,7 @@ lab_test!(a_stopped_agent_of_a_container_is_not_said_not_to_run, || {
     let (code, ..) = said(&stage, &OVERRIDE);
     let took = begun.elapsed();
     super::guard::signal(agent, Signal::SIGCONT);
-    let back = wait_until(Duration::from_secs(15), "closed again", || {
+    let back = wait_until(Duration::from_secs(6), "closed again", || {
         stage.has_table().unwrap()
     });
     println!("exit {code:?} in {took:?}, closed again: {}", back.is_ok());
@@ -452,7 +452,7 @@ lab_test!(
         stage.wait_phase(LIMIT, "released").unwrap();
         let next = json!({"posture": "isolate", "id": "dep-2", "reason": "again"});
         stage.deploy(&json!({ "quarantine": next })).unwrap();
-        let taken = stage.wait_phase(Duration::from_secs(12), "enforced");
+        let taken = stage.wait_phase(Duration::from_secs(7), "enforced");
         let (_, page, _) = said(&stage, &["status"]);
         assert!(
             taken.is_ok() || page.contains("refused"),

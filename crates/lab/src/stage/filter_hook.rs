@@ -14,7 +14,7 @@ use crate::site::SiteError;
 pub const HANGS: &str = "hangs";
 /// Written when a message waits.
 pub const HELD: &str = "held";
-/// Each message takes half a second.
+/// Each message takes a quarter of a second.
 pub const SLOW: &str = "slow";
 /// Messages are not taken as long as this file is there.
 pub const FAILS: &str = "fails";
@@ -123,7 +123,7 @@ static void refuse(char *bytes, size_t length) {
 ssize_t send(int fd, const void *bytes, size_t length, int flags) {
     ssize_t (*real)(int, const void *, size_t, int) = dlsym(RTLD_NEXT, "send");
     if (!is_filter(fd)) return real(fd, bytes, length, flags);
-    if (there("slow")) usleep(500000);
+    if (there("slow")) usleep(250000);
     for (int i = 0; i < 2400 && there("hangs"); i++) {
         if (i == 0) write_file("held", "", 0);
         usleep(50000);
