@@ -140,12 +140,8 @@ impl OrderDesk {
             self.forget_ended(authority);
             return Ok(Wish::Order(Box::new(order)));
         };
-        // It may be the live one, whose end has come this very moment, or which was given this end meanwhile.
+        // It may be the live one, whose end has come this very moment.
         self.expire(now);
-        let is_live = |live: &Order| live.authority == authority && live.id == order.id;
-        if self.orders().iter().any(is_live) {
-            return Ok(Wish::Release);
-        }
         if !self.has_ended(&order) {
             return Err(passed(authority, end));
         }

@@ -300,7 +300,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             return None;
         }
         let held = Arc::clone(&held.ruleset);
-        if let Err(obstacle) = self.kernel.change(ruleset, &held, now.wall).await {
+        if let Err(obstacle) = self.kernel.change(ruleset, &held, generation, now.wall).await {
             // An element may have ended a moment before the plan's time; the whole load that follows settles it.
             tracing::debug!("elements alone could not be changed: {obstacle}");
             return None;

@@ -57,9 +57,10 @@ impl Ruleset {
         batch
     }
 
-    /// The transaction that turns the `loaded` elements into these; empty when nothing differs.
-    pub fn change_batch(&self, loaded: &SetElements, now: Timestamp) -> Batch {
-        let mut batch = Batch::new();
+    /// The transaction that turns the `loaded` elements into these; empty when nothing differs. It counts only in that generation,
+    /// and only where what it adds is not there.
+    pub fn change_batch(&self, loaded: &SetElements, generation: u32, now: Timestamp) -> Batch {
+        let mut batch = Batch::for_generation(generation);
         if *loaded == self.elements {
             return batch;
         }
@@ -73,7 +74,7 @@ impl Ruleset {
                 batch.delete_elements(&own, &set.name(), keys.map(|key| key.with_timeout(None)));
             }
             for set in OwnSet::all(table.has_endpoints).filter(|set| wanted.has(*set)) {
-                batch.add_elements(&own, &set.name(), wanted.in_kernel(set, false, now));
+                batch.add_new_elements(&own, &set.name(), wanted.in_kernel(set, false, now));
             }
         }
         batch

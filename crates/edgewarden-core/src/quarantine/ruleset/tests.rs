@@ -291,7 +291,7 @@ fn one_more_remote_is_one_element_in_every_table() {
     let few = rendered(restriction(&["203.0.113.1/32", "203.0.113.2/32"]));
     let more = rendered(restriction(&["203.0.113.2/32", "203.0.113.3/32"]));
     assert!(more.same_structure(&few));
-    let change = more.change_batch(&few.elements, now());
+    let change = more.change_batch(&few.elements, 1, now());
     let steps: Vec<_> = change
         .steps()
         .map(|step| (step.table.to_string(), step.action, step.item.clone()))
@@ -306,7 +306,7 @@ fn one_more_remote_is_one_element_in_every_table() {
         assert_eq!(two, wanted);
     }
     assert_eq!(steps.len(), 6);
-    assert!(more.change_batch(&more.elements, now()).is_empty());
+    assert!(more.change_batch(&more.elements, 1, now()).is_empty());
     let wider = rendered(restriction(&["203.0.113.0/30"]));
     assert!(!wider.same_structure(&few), "other rules ask other sets");
 }
@@ -320,6 +320,6 @@ fn what_ends_by_itself_has_its_time_in_the_kernel() {
     let after = "2026-01-01T01:00:00Z".parse().unwrap();
     let rest = ruleset.elements.clone().live(after);
     assert!(rest.hosts.is_empty());
-    let change = ruleset.change_batch(&ruleset.elements, now());
+    let change = ruleset.change_batch(&ruleset.elements, 1, now());
     assert!(change.is_empty(), "nothing to say while it lasts");
 }

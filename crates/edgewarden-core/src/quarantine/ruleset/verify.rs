@@ -6,7 +6,7 @@
 //! Invariant: nothing may call a plan enforced unless this found no difference. Interfaces of the egress chain are compared
 //! by the caller, each time: one that leaves takes its hook with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
@@ -44,6 +44,12 @@ pub struct ListedTable {
     elements: ListedElements,
 }
 
+/// Whether one of our sets has that name.
+#[must_use]
+pub fn is_own_set(name: &str) -> bool {
+    OwnSet::named(name).is_some()
+}
+
 /// The elements of a table's sets, each as small as it can be kept: there may be a hundred thousand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListedElements {
@@ -58,8 +64,7 @@ pub struct ListedElements {
 impl ListedElements {
     /// Takes one of the elements of the set of that name.
     pub fn take(&mut self, set: &str, element: Element) {
-        let own = OwnSet::all(true).find(|own| own.name() == set);
-        let taken = own.and_then(|own| match own.content {
+        let taken = OwnSet::named(set).and_then(|own| match own.content {
             Content::Endpoints => {
                 let endpoint = plain(&element).filter(|_| element.timeout.is_none())?;
                 self.endpoints.push(endpoint_of(endpoint, own.v4)?);
@@ -375,26 +380,39 @@ impl Elements<'_> {
             differences.push(format!("the blocked nets of {layer} {TABLE} are no blocks"));
             return;
         };
-        let covered = |nets: &mut dyn Iterator<Item = IpNet>| {
-            let nets: Vec<IpNet> = nets.collect();
-            IpNet::aggregate(&nets).into_iter().collect::<BTreeSet<IpNet>>()
+        // The kernel lists what it was given, each block for itself.
+        let mut found: BTreeMap<IpNet, Option<u64>> = BTreeMap::new();
+        let mut wrong = 0;
+        for interval in intervals.iter().flatten() {
+            match blocks(interval)[..] {
+                [block] => {
+                    let ends = interval.timeout.map(|_| interval.expiration.unwrap_or_default());
+                    found.insert(block, ends);
+                }
+                _ => wrong += 1,
+            }
+        }
+        let right = |block: &IpNet, ends: Option<u64>| match find_block(&wanted.nets, block) {
+            Some(expires) => in_time(expires, ends, now),
+            None => find_block(&also.nets, block).is_some_and(|expires| ended(expires, now)),
         };
+        wrong += found.iter().filter(|(block, ends)| !right(block, **ends)).count();
         let soon = now.saturating_add(SLACK).unwrap_or(now);
-        let still = also.nets.iter().filter(|(_, expires)| ended(*expires, now));
-        let all = wanted.nets.iter().chain(still).map(|(net, _)| *net);
-        let lasting = wanted.nets.iter().filter(|(_, expires)| !ended(*expires, soon));
-        let found = covered(&mut intervals.iter().flatten().flat_map(blocks));
-        let fits = found == covered(&mut wanted.nets.iter().map(|(net, _)| *net))
-            || found == covered(&mut { all })
-            || found == covered(&mut lasting.map(|(net, _)| *net));
-        if !fits {
+        let gone = |(block, expires): &&(IpNet, Option<Timestamp>)| {
+            !found.contains_key(block) && !ended(*expires, soon)
+        };
+        let missing = wanted.nets.iter().filter(gone).count();
+        if wrong + missing > 0 {
             differences.push(format!(
-                "the blocked nets of {layer} {TABLE} cover {} blocks that are not the {} expected",
-                found.len(),
-                wanted.nets.len()
+                "the blocked nets of {layer} {TABLE} differ: {wrong} should not be there or not for that time, {missing} are missing"
             ));
         }
     }
+}
+
+fn find_block(nets: &[(IpNet, Option<Timestamp>)], block: &IpNet) -> Option<Option<Timestamp>> {
+    let found = nets.binary_search_by_key(block, |(net, _)| *net).ok()?;
+    Some(nets[found].1)
 }
 
 fn find(hosts: &[(IpAddr, Option<Timestamp>)], host: &IpAddr) -> Option<Option<Timestamp>> {
