@@ -111,10 +111,9 @@ fn tests() -> Result<(), Failure> {
     run::run(cargo(&test).env("RUST_TEST_THREADS", threads))
 }
 
-/// How many tests run at once: those in namespaces wait most of their time. Five on two processors.
+/// How many tests run at once: those in namespaces wait most of their time.
 fn at_once() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    (5 * processors).div_ceil(2)
+    2 * std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Adds a component of the Rust toolchain when it is not there.
