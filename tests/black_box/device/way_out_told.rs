@@ -67,9 +67,6 @@ lab_test!(a_well_agent_without_a_socket_is_not_said_to_be_deaf, || {
         stage.has_table().unwrap()
     })
     .unwrap();
-    let pid = stage.agent.as_ref().unwrap().pid();
-    said(&stage, &OVERRIDE);
-    println!("the agent lives: {}", lives(pid));
     assert!(!text.contains("orders are NOT heard"), "{text}");
 });
 
