@@ -178,20 +178,26 @@ lab_test!(
     }
 );
 
+/// A device whose agent is dead, and whose operator's order has ended since.
+fn behind_an_ended_order() -> Stage {
+    let mut stage = ready(options());
+    done(
+        &stage,
+        &["quarantine", "--reason", "mine", "--expires-seconds", "4"],
+    );
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    wait_until(LIMIT, "it has ended", || {
+        said(&stage, &["orders"]).1.contains("no live order")
+    })
+    .unwrap();
+    stage
+}
+
 // An answer that says what is not so.
 lab_test!(
     an_order_that_ended_by_itself_is_not_said_to_be_of_an_agent_elsewhere,
     || {
-        let mut stage = ready(options());
-        done(
-            &stage,
-            &["quarantine", "--reason", "mine", "--expires-seconds", "4"],
-        );
-        stage.agent.as_mut().unwrap().kill9().unwrap();
-        wait_until(LIMIT, "it has ended", || {
-            said(&stage, &["orders"]).1.contains("no live order")
-        })
-        .unwrap();
+        let stage = behind_an_ended_order();
         let (_, text, _) = said(&stage, &OVERRIDE);
         assert!(!stage.has_table().unwrap());
         said(&stage, &["history"]);
@@ -203,16 +209,7 @@ lab_test!(
 lab_test!(
     an_operators_order_that_has_ended_is_released_without_an_agent,
     || {
-        let mut stage = ready(options());
-        done(
-            &stage,
-            &["quarantine", "--reason", "mine", "--expires-seconds", "4"],
-        );
-        stage.agent.as_mut().unwrap().kill9().unwrap();
-        wait_until(LIMIT, "it has ended", || {
-            said(&stage, &["orders"]).1.contains("no live order")
-        })
-        .unwrap();
+        let stage = behind_an_ended_order();
         assert!(stage.has_table().unwrap(), "control: the kernel keeps its rules");
         let (code, text, errors) = said(&stage, &["release"]);
         assert_eq!(code, Some(0), "{text}{errors}");

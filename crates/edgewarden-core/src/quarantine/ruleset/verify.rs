@@ -350,16 +350,7 @@ impl Elements<'_> {
         } = *self;
         let mut hosts = listed.hosts.clone();
         hosts.sort_unstable();
-        let right = |host: &IpAddr, ends: Option<u64>| match find(&wanted.hosts, host) {
-            Some(expires) => in_time(expires, ends, now),
-            None => find(&also.hosts, host).is_some_and(|expires| ended(expires, now)),
-        };
-        let wrong = hosts.iter().filter(|(host, ends)| !right(host, *ends)).count();
-        let soon = now.saturating_add(SLACK).unwrap_or(now);
-        let gone = |(host, expires): &&(IpAddr, Option<Timestamp>)| {
-            hosts.binary_search_by_key(host, |(host, _)| *host).is_err() && !ended(*expires, soon)
-        };
-        let missing = wanted.hosts.iter().filter(gone).count();
+        let (wrong, missing) = strays(&hosts, &wanted.hosts, &also.hosts, now);
         if wrong + missing > 0 {
             differences.push(format!(
                 "the blocked hosts of {layer} {TABLE} differ: {wrong} should not be there or not for that time, {missing} are missing"
@@ -381,27 +372,20 @@ impl Elements<'_> {
             return;
         };
         // The kernel lists what it was given, each block for itself.
-        let mut found: BTreeMap<IpNet, Option<u64>> = BTreeMap::new();
-        let mut wrong = 0;
+        let mut found = Vec::new();
+        let mut torn = 0;
         for interval in intervals.iter().flatten() {
             match blocks(interval)[..] {
                 [block] => {
                     let ends = interval.timeout.map(|_| interval.expiration.unwrap_or_default());
-                    found.insert(block, ends);
+                    found.push((block, ends));
                 }
-                _ => wrong += 1,
+                _ => torn += 1,
             }
         }
-        let right = |block: &IpNet, ends: Option<u64>| match find_block(&wanted.nets, block) {
-            Some(expires) => in_time(expires, ends, now),
-            None => find_block(&also.nets, block).is_some_and(|expires| ended(expires, now)),
-        };
-        wrong += found.iter().filter(|(block, ends)| !right(block, **ends)).count();
-        let soon = now.saturating_add(SLACK).unwrap_or(now);
-        let gone = |(block, expires): &&(IpNet, Option<Timestamp>)| {
-            !found.contains_key(block) && !ended(*expires, soon)
-        };
-        let missing = wanted.nets.iter().filter(gone).count();
+        found.sort_unstable();
+        let (strays, missing) = strays(&found, &wanted.nets, &also.nets, now);
+        let wrong = torn + strays;
         if wrong + missing > 0 {
             differences.push(format!(
                 "the blocked nets of {layer} {TABLE} differ: {wrong} should not be there or not for that time, {missing} are missing"
@@ -410,14 +394,29 @@ impl Elements<'_> {
     }
 }
 
-fn find_block(nets: &[(IpNet, Option<Timestamp>)], block: &IpNet) -> Option<Option<Timestamp>> {
-    let found = nets.binary_search_by_key(block, |(net, _)| *net).ok()?;
-    Some(nets[found].1)
+/// How many of the sorted `found`, each with the milliseconds that are left of it, should not be there or not for that time,
+/// and how many of `wanted` are missing. Of `also` what has just ended may still be there.
+fn strays<T: Ord>(
+    found: &[(T, Option<u64>)],
+    wanted: &[(T, Option<Timestamp>)],
+    also: &[(T, Option<Timestamp>)],
+    now: Timestamp,
+) -> (usize, usize) {
+    let right = |key: &T, ends: Option<u64>| match find(wanted, key) {
+        Some(expires) => in_time(*expires, ends, now),
+        None => find(also, key).is_some_and(|expires| ended(*expires, now)),
+    };
+    let wrong = found.iter().filter(|(key, ends)| !right(key, *ends)).count();
+    let soon = now.saturating_add(SLACK).unwrap_or(now);
+    let gone =
+        |(key, expires): &&(T, Option<Timestamp>)| find(found, key).is_none() && !ended(*expires, soon);
+    (wrong, wanted.iter().filter(gone).count())
 }
 
-fn find(hosts: &[(IpAddr, Option<Timestamp>)], host: &IpAddr) -> Option<Option<Timestamp>> {
-    let found = hosts.binary_search_by_key(host, |(host, _)| *host).ok()?;
-    Some(hosts[found].1)
+/// What a sorted list has for a key.
+fn find<'a, T: Ord, V>(list: &'a [(T, V)], key: &T) -> Option<&'a V> {
+    let place = list.binary_search_by(|(known, _)| known.cmp(key)).ok()?;
+    list.get(place).map(|(_, value)| value)
 }
 
 fn ended(expires: Option<Timestamp>, now: Timestamp) -> bool {
