@@ -47,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
         pppoe: true,
     };
     for effect in [CutAction::Cut, CutAction::Count] {
-        let text = render(&plan, &hooks, effect).load(&BTreeSet::new(), &CarriedCounters::default(), now);
+        let text = render(&plan, &hooks, effect).text(&BTreeSet::new(), &CarriedCounters::default(), now);
         let foreign = text.chars().find(|c| !c.is_ascii_alphanumeric() && !ALPHABET.contains(*c));
         assert_eq!(foreign, None, "{text}");
         assert_eq!(text.matches('{').count(), text.matches('}').count());

@@ -5,10 +5,9 @@
 //! detector watches with it, before the nucleus is asked.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::context::Connected;
@@ -43,6 +42,8 @@ pub(super) const KEEP_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct LastGood {
     pub(crate) config: Config,
+    /// What it was read from; null where nobody has chosen anything.
+    pub(super) document: Value,
     /// Where it is from, in the status' words.
     pub(crate) source: &'static str,
 }
@@ -52,6 +53,7 @@ impl LastGood {
     pub(super) fn defaults() -> Self {
         Self {
             config: Config::defaults(),
+            document: Value::Null,
             source: DEFAULTS,
         }
     }
@@ -82,7 +84,11 @@ pub(crate) fn last_good(state_directory: &Path, development: Development) -> Las
     let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let source = if document.is_null() { DEFAULTS } else { "disk" };
     match document::read(&document, development) {
-        Ok(config) => LastGood { config, source },
+        Ok(config) => LastGood {
+            config,
+            document,
+            source,
+        },
         Err(faults) => {
             tracing::warn!("{} is not valid and not used: {}", path.display(), join(&faults));
             LastGood::defaults()
@@ -115,8 +121,6 @@ pub(super) struct ConfigFollower {
     pub(super) publish: watch::Sender<Config>,
     /// What is seen of the nucleus: a process of it that was restarted may have forgotten who listens.
     pub(super) signs: watch::Receiver<NucleusSigns>,
-    /// Whether what was published last was read from a document; what nobody chose is replaced also by the same.
-    pub(super) is_chosen: AtomicBool,
     /// Whether development keys are taken.
     pub(super) development: Development,
     /// Keeps the last good document.
@@ -192,10 +196,11 @@ impl ConfigFollower {
     async fn take(&mut self, document: &Value) -> Option<Duration> {
         let unsettled = self.settling.note(document, clock::now().uptime);
         match document::read(document, self.development) {
-            Err(faults) if unsettled.is_none() => self.refuse(faults).await,
+            Err(faults) if unsettled.is_none() => self.refuse(faults),
             Err(_) => {}
             Ok(config) => {
-                if unsettled.is_none() || !self.is_chosen.load(Ordering::Relaxed) {
+                // What nobody chose is replaced at once, and also by the same.
+                if unsettled.is_none() || !self.connected.context.is_configured() {
                     self.apply(&config, document).await;
                 }
                 self.order(&config, unsettled.is_none()).await;
@@ -204,7 +209,7 @@ impl ConfigFollower {
         unsettled
     }
 
-    async fn refuse(&self, faults: Vec<Fault>) {
+    fn refuse(&self, faults: Vec<Fault>) {
         let board = &self.connected.context.board;
         if board.read().configuration.faults == faults {
             return;
@@ -213,21 +218,17 @@ impl ConfigFollower {
             "the configuration is refused, the last good one stays: {}",
             join(&faults)
         );
-        let kept = self.kept().await;
-        let in_force = faults.iter().map(|fault| document::in_force(&kept, &fault.path));
+        // Not what the disk has: it may not have taken the newest one.
+        let document = self.connected.context.in_force.borrow();
+        let in_force = faults
+            .iter()
+            .map(|fault| document::in_force(&document, &fault.path));
         let in_force = in_force.map(Option::unwrap_or_default).collect();
+        drop(document);
         board.update(|status| {
             status.configuration.faults = faults;
             status.configuration.in_force = in_force;
         });
-    }
-
-    /// The last good document; one without keys where none is kept, or the disk does not answer.
-    async fn kept(&self) -> Value {
-        let path = self.connected.context.state_directory.join(FILE);
-        let read = self.keeper.run(move || files::read(&path)).await;
-        let bytes = read.ok().and_then(Result::ok).flatten().unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
     /// Hands on what the deployment orders, if it is known to be all of it or closes in any case.
@@ -265,7 +266,13 @@ impl ConfigFollower {
         let enforcer = &self.connected.context.enforcer;
         let settings = settings(config, self.connected.nucleus_process());
         enforcer.send(EnforcerCommand::Settings(Box::new(settings))).await;
-        let was_chosen = self.is_chosen.swap(true, Ordering::Relaxed);
+        let was_chosen = self.connected.context.is_configured();
+        let chosen = if document.is_null() {
+            Value::Object(Map::new())
+        } else {
+            document.clone()
+        };
+        self.connected.context.in_force.send_replace(chosen);
         if was_chosen && *self.publish.borrow() == *config {
             return;
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
 
 use super::board::Board;
@@ -22,8 +23,8 @@ const FIRST_ADDRESSES: Duration = Duration::from_secs(12);
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) config: watch::Receiver<Config>,
-    /// Whether the first of them was read from a document; otherwise it is what nobody has chosen.
-    pub(crate) is_configured: bool,
+    /// The document that the newest of them was read from; null where it is what nobody has chosen.
+    pub(crate) in_force: watch::Sender<Value>,
     pub(crate) enforcer: Enforcement,
     pub(crate) board: Board,
     pub(crate) channel: Channel,
@@ -51,6 +52,13 @@ pub(crate) struct ThingName {
     pub(crate) looked_up: watch::Receiver<bool>,
     /// Decided once: shadow and reports speak of the same thing.
     pub(crate) name: Arc<OnceCell<String>>,
+}
+
+impl Context {
+    /// Whether the newest configuration was read from a document.
+    pub(crate) fn is_configured(&self) -> bool {
+        !self.in_force.borrow().is_null()
+    }
 }
 
 impl Connected {

@@ -19,7 +19,7 @@ pub(super) async fn run(context: Context, mut closed: Closed) {
     let mut configs = context.config.clone();
     let mut config = configs.borrow_and_update().clone();
     let mut detector = Detector::new(config.detect.behaviors.clone());
-    let mut is_configured = context.is_configured;
+    let mut is_configured = context.is_configured();
     loop {
         tokio::select! {
             observation = closed.recv() => match observation {

@@ -5,9 +5,11 @@
 //! nobody else can write there, is taken for an agent; whoever else holds it is none of ours to end.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::clock;
 use crate::host::files::{self, FileError, FileLock, lock_holder, state_directory};
 use crate::host::processes::process_table;
 use crate::process::ProcessId;
@@ -26,6 +28,43 @@ pub(super) struct Note {
     /// Whether the guard started it, in place of one that no nucleus starts.
     #[serde(default)]
     pub(super) guarded: bool,
+    /// Who started it, and who started them, nearest first: a classic nucleus is among them. None for one that the guard started.
+    #[serde(default)]
+    pub(super) ancestors: Vec<ProcessId>,
+    /// Whose packet filter it uses; absent in notes of earlier versions.
+    #[serde(default)]
+    pub(super) network: Option<Network>,
+    /// Milliseconds of uptime at which it had the directory; absent in notes of earlier versions.
+    #[serde(default)]
+    pub(super) since: Option<u64>,
+}
+
+impl Note {
+    /// How long the agent has been there with the directory; none when it has ended.
+    pub(super) fn age(&self) -> Option<Duration> {
+        let age = process_table::age(self.process)?;
+        let held = self
+            .since
+            .map(|since| clock::now().uptime.saturating_sub(Duration::from_millis(since)));
+        Some(held.map_or(age, |held| held.min(age)))
+    }
+}
+
+/// A network namespace; its number means nothing after the boot in which it was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Network {
+    pub(super) namespace: u64,
+    pub(super) boot: String,
+}
+
+impl Network {
+    /// Of this process.
+    pub(super) fn own() -> Option<Self> {
+        Some(Self {
+            namespace: process_table::network_namespace(std::process::id())?,
+            boot: clock::boot(),
+        })
+    }
 }
 
 /// Who holds the lock.
@@ -96,6 +135,13 @@ pub(super) fn sign(
         control_socket,
         nucleus,
         guarded,
+        ancestors: if guarded {
+            Vec::new()
+        } else {
+            process_table::ancestors(pid)
+        },
+        network: Network::own(),
+        since: u64::try_from(clock::now().uptime.as_millis()).ok(),
     };
     let bytes = serde_json::to_vec(&note).map_err(|error| crate::error_text(&error))?;
     files::overwrite(&directory.join(state_directory::LOCK), &bytes)
@@ -109,9 +155,9 @@ pub(super) fn find(directory: &Path) -> Option<Holder> {
     lock_holder::find(&path, claimed).map(|_| holder(&path))
 }
 
-/// Where whoever signed the lock last listens, or listened.
-pub(super) fn last_socket(directory: &Path) -> Option<PathBuf> {
-    Some(note(&directory.join(state_directory::LOCK))?.control_socket)
+/// What whoever signed the lock last has written, whether or not it runs.
+pub(super) fn last_note(directory: &Path) -> Option<Note> {
+    note(&directory.join(state_directory::LOCK))
 }
 
 fn note(path: &Path) -> Option<Note> {
@@ -125,11 +171,14 @@ fn holder(path: &Path) -> Holder {
         return Holder::Other("a process that cannot be seen from here".to_owned());
     };
     match note {
-        // A number that was given to another process since does not make that one an agent.
-        Some(note)
-            if note.process.pid == pid
+        // A number that was given to another process since does not make that one an agent. One in a container has written the
+        // number that it has there.
+        Some(mut note)
+            if [Some(pid), process_table::inner_pid(pid)].contains(&Some(note.process.pid))
                 && process_table::start_ticks(pid) == Some(note.process.start_ticks) =>
         {
+            note.process.pid = pid;
+            note.control_socket = process_table::path_of(pid, &note.control_socket);
             Holder::Agent(note)
         }
         _ => {
@@ -171,6 +220,9 @@ mod tests {
             (note.control_socket.as_path(), note.nucleus.as_ref()),
             (socket.as_path(), None)
         );
+        let parent = note.ancestors.first().map(|parent| parent.pid);
+        let started_by = Some(std::os::unix::process::parent_id()).filter(|pid| *pid > 1);
+        assert_eq!(parent, started_by);
 
         let other = |process: ProcessId| {
             let note = Note {

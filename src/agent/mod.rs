@@ -138,7 +138,6 @@ async fn serve(
     let testament = Arc::new(stand_by::Testament::new(start, &lookup));
     let last_good = last_good(start, &disk).await;
     let config = last_good.config;
-    let is_configured = last_good.source != configuration::DEFAULTS;
     board.update(|status| {
         status.version = env!("CARGO_PKG_VERSION").into();
         status.started = Some(clock::now().wall);
@@ -160,7 +159,7 @@ async fn serve(
     let (publish, configs) = watch::channel(config.clone());
     let context = Context {
         config: configs,
-        is_configured,
+        in_force: watch::Sender::new(last_good.document),
         channel: Channel::new(cell, enforcement.clone()),
         enforcer: enforcement,
         board,

@@ -4,13 +4,12 @@
 //! before the first interval can be closed, and shadow and reporter wait for the lifelines' first addresses by themselves.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{OnceCell, watch};
 use wildmatch::WildMatch;
 
 use super::context::{Connected, Context, ThingName};
-use super::control;
+use super::control::aside::Aside;
 use super::control::server::Server;
 use super::host_reader::HostReader;
 use super::nucleus_watch::{NucleusSigns, NucleusWatch};
@@ -61,8 +60,8 @@ pub(super) fn local(
         enforcer: context.enforcer.clone(),
         observer: Arc::clone(&observer),
         reports,
-        lines: Worker::new("control-lines", control::server::LIMIT),
-        lists: Worker::new("control-lists", control::server::LIMIT),
+        lines: Aside::new("control-lines"),
+        lists: Aside::new("control-lists"),
     };
     supervisor.start("control-socket", move || server.clone().run());
 
@@ -125,7 +124,6 @@ pub(super) fn connected(
             connected: shared.clone(),
             publish: publish.clone(),
             signs: restarts.clone(),
-            is_chosen: AtomicBool::new(shared.context.is_configured),
             development,
             keeper: keeper.clone(),
             settling: Settling::default(),

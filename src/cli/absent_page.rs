@@ -18,7 +18,10 @@ pub(super) fn page(status: &AbsentAgent) -> String {
     let wanted = if status.orders.is_empty() {
         "nothing is ordered".to_owned()
     } else if status.mode == "observe" {
-        format!("{} is ordered; mode observe: it is only counted", status.wanted)
+        format!(
+            "{} is ordered; in mode observe an agent only counts it",
+            status.wanted
+        )
     } else {
         format!("{} is ordered", status.wanted)
     };
@@ -62,8 +65,16 @@ pub(super) fn page(status: &AbsentAgent) -> String {
 
 /// Who is not there, and since when.
 fn absence(status: &AbsentAgent, is_well: bool) -> String {
-    let heard = if is_well { "" } else { "; orders are NOT heard" };
     let agent = &status.agent;
+    // Whoever is there and cannot be asked may hear the cloud all the same.
+    let is_there = ["starting", "not listening"]
+        .iter()
+        .any(|word| agent.starts_with(word));
+    let heard = match (is_well, is_there) {
+        (true, _) => "",
+        (_, true) => "; whether orders are heard is not known",
+        _ => "; orders are NOT heard",
+    };
     match (status.pid, status.since) {
         (Some(pid), since) => format!("{agent}: process {pid}, which runs since {}{heard}", time(since)),
         (None, Some(since)) => format!("{agent}, last record at {}{heard}", time(Some(since))),

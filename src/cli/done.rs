@@ -8,12 +8,20 @@ use crate::quarantine::plan::overruled::{Overruled, overruled};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::{Phase, State};
 
+/// What the operator did.
+#[derive(Clone, Copy)]
+enum Deed {
+    Order,
+    Release,
+}
+
 /// After a release; `ended_one`: an order was there to be ended.
 ///
 /// # Errors
 /// What is not released, and what helps.
 pub(super) fn release(state: &State, ended_one: bool) -> Result<(), String> {
-    carried_out(state, "the release")?;
+    carried_out(state, Deed::Release)?;
+    kept(state, Deed::Release)?;
     if ended_one || state.orders.is_empty() {
         return Ok(());
     }
@@ -26,20 +34,38 @@ pub(super) fn release(state: &State, ended_one: bool) -> Result<(), String> {
 /// After a release that the command line carried out itself; `rival`: why somebody may undo it.
 ///
 /// # Errors
-/// What is not released, or does not last, and what helps.
+/// What is not released, does not last, or is not recorded, and what helps.
 pub(super) fn release_alone(state: &State, rival: Option<&str>) -> Result<(), String> {
-    carried_out(state, "the release")?;
-    let not_kept = |obstacle: &&Obstacle| matches!(obstacle, Obstacle::JournalNotWritten { .. });
-    if let Some(obstacle) = state.obstacles.iter().find(not_kept) {
-        return Err(format!(
-            "released for the moment, but {obstacle}; {}",
-            obstacle.next_step()
-        ));
-    }
-    match rival {
-        None => Ok(()),
-        Some(why) => Err(format!("released for the moment, but {why}: it may be undone")),
-    }
+    carried_out(state, Deed::Release)?;
+    kept(state, Deed::Release)?;
+    lasts(rival)?;
+    // An agent would record it later.
+    state.history_fault.as_ref().map_or(Ok(()), |fault| {
+        Err(format!("released, and the history says nothing of it: {fault}"))
+    })
+}
+
+/// After a release before everything is removed: with the journal goes what it says. `rival` as above.
+///
+/// # Errors
+/// What is not released, or does not last, and what helps.
+pub(super) fn release_before_removal(state: &State, rival: Option<&str>) -> Result<(), String> {
+    carried_out(state, Deed::Release)?;
+    lasts(rival)
+}
+
+fn lasts(rival: Option<&str>) -> Result<(), String> {
+    rival.map_or(Ok(()), |why| {
+        Err(format!("released for the moment, but {why}: it may be undone"))
+    })
+}
+
+/// A release that the command line carried out itself where other orders live; `left`: how the kernel is not as they want it.
+pub(super) fn others_live(left: &str) -> String {
+    format!(
+        "your order has ended, and the kernel holds what it wanted until an agent is back ({left}); to open the device: \
+         `edgewarden release --override --reason TEXT`"
+    )
 }
 
 /// A release where the operator holds no order.
@@ -61,7 +87,7 @@ pub(super) fn nothing_of_yours(orders: &[Order]) -> String {
 /// # Errors
 /// What of it does not hold, and what helps.
 pub(super) fn order(state: &State) -> Result<(), String> {
-    carried_out(state, "the order")?;
+    carried_out(state, Deed::Order)?;
     let own = state
         .orders
         .iter()
@@ -85,6 +111,7 @@ pub(super) fn order(state: &State) -> Result<(), String> {
             state.left_running.join("; ")
         ));
     }
+    kept(state, Deed::Order)?;
     let overruled = overruled(own, &state.orders);
     if overruled.is_empty() {
         return Ok(());
@@ -97,20 +124,41 @@ pub(super) fn order(state: &State) -> Result<(), String> {
 }
 
 /// Whether the kernel and the processes are as all orders together want it.
-fn carried_out(state: &State, what: &str) -> Result<(), String> {
+fn carried_out(state: &State, deed: Deed) -> Result<(), String> {
     let amiss: Vec<String> = state
         .obstacles
         .iter()
         .filter(|obstacle| state.phase == Phase::Failed || obstacle.is_of_processes())
-        .map(|obstacle| format!("{obstacle}; {}", obstacle.next_step()))
+        .map(with_next_step)
         .collect();
     if state.phase != Phase::Failed && amiss.is_empty() {
         return Ok(());
     }
+    let what = match deed {
+        Deed::Order => "the order",
+        Deed::Release => "the release",
+    };
     Err(format!(
         "{what} was taken and is NOT carried out: {}",
         amiss.join("; ")
     ))
+}
+
+/// Whether it is on disk: what a restart forgets is not done.
+fn kept(state: &State, deed: Deed) -> Result<(), String> {
+    let not_kept = |obstacle: &&Obstacle| matches!(obstacle, Obstacle::JournalNotWritten { .. });
+    let Some(obstacle) = state.obstacles.iter().find(not_kept) else {
+        return Ok(());
+    };
+    let what = match deed {
+        Deed::Order => "the order holds for the moment",
+        Deed::Release => "released for the moment",
+    };
+    Err(format!("{what}, but {}", with_next_step(obstacle)))
+}
+
+fn with_next_step(obstacle: &Obstacle) -> String {
+    format!("{obstacle}; {}", obstacle.next_step())
 }
 
 fn because(overruled: &Overruled<'_>) -> String {

@@ -53,8 +53,11 @@ fn show(arguments: &Arguments, list: &OrderList) -> Result<(), Failure> {
             .iter()
             .for_each(|allowance| part("  allowed", plan_page::allowance_line(allowance)));
     }
-    text::rejections(&list.rejected, &mut |label, value| {
-        let _ = writeln!(page, "{label:<14}{}", safe::safe(&value));
-    });
+    text::rejections(
+        list.rejected.as_deref().unwrap_or_default(),
+        &mut |label, value| {
+            let _ = writeln!(page, "{label:<14}{}", safe::safe(&value));
+        },
+    );
     out(&page)
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::without_agent::WithoutAgent;
 use super::{Failure, order_file, out, out_json, place, plan_page};
 use crate::control::client::{ask, ask_json};
@@ -35,7 +37,8 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         let without = WithoutAgent::after(error, &arguments.state, socket)?;
         let preview = without.plan(order.as_ref())?;
         let shown = if arguments.json {
-            out_json(&preview)
+            // Members in the order of the alphabet, as those of every answer.
+            out_json(&json!(preview))
         } else {
             show(arguments, &preview)
         };

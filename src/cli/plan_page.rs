@@ -35,6 +35,9 @@ pub(super) fn page(plan: &PlanEffects) -> String {
         let (label, value) = process_line(process);
         line(label, value);
     }
+    if let Some(what) = &plan.not_known {
+        line("  not known", what.clone());
+    }
     text
 }
 

@@ -155,7 +155,7 @@ mod tests {
             sentence(&State {
                 phase,
                 wanted,
-                faults: vec!["nft was not found".into()],
+                faults: vec!["the packet filter cannot be asked".into()],
                 ..State::default()
             })
         };
@@ -176,7 +176,7 @@ mod tests {
         }
         let text = of(Phase::Failed, Posture::Isolate).unwrap_err();
         assert!(
-            text.contains("could not restore isolate") && text.contains("nft was not found"),
+            text.contains("could not restore isolate") && text.contains("the packet filter cannot be asked"),
             "{text}"
         );
     }

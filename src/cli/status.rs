@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use super::without_agent::WithoutAgent;
 use super::{Failure, absent_page, out, out_json, place, text};
 use crate::control::client::{ask, ask_json};
@@ -27,7 +29,8 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         let without = WithoutAgent::after(error, &arguments.state, socket)?;
         let status = without.look()?;
         let shown = if arguments.json {
-            out_json(&status)
+            // Members in the order of the alphabet, as those of every answer.
+            out_json(&json!(status))
         } else {
             out(&absent_page::page(&status))
         };

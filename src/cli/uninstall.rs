@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::without_agent::{Closed, Outcome};
+use super::without_agent::{Closed, Outcome, nobody_beside};
 use super::{Failure, done, environment, place, safe, screen, thaw};
 use crate::control::client::ask;
 use crate::control::question::ReleaseOrders;
@@ -58,6 +58,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     // Below another root there is another system, which does not run.
     let is_here = arguments.installation.root.is_none();
     if is_here {
+        nobody_beside(&state, socket)?;
         end_orders(arguments, &state, socket)?;
     }
     let mut lock = files::lock(&state.join(LOCK));
@@ -131,11 +132,16 @@ fn end_orders(arguments: &Arguments, state: &Path, socket: &Path) -> Result<(), 
                 everything: true,
                 reason: arguments.reason.clone(),
             };
-            done::release(&ask(&socket, question)?.enforcement, true)?;
+            done::release_before_removal(&ask(&socket, question)?.enforcement, None)?;
         }
         Outcome::Alive(_) => return Err(RUNS.to_owned().into()),
         Outcome::Nothing(_) => {}
-        Outcome::CarriedOut { state, rival, .. } => done::release_alone(&state, rival.as_deref())?,
+        Outcome::CarriedOut { state, rival, .. } => {
+            done::release_before_removal(&state, rival.as_deref())?;
+            if let Some(fault) = &state.history_fault {
+                say(&format!("the history says nothing of it: {fault}"));
+            }
+        }
     }
     if names.is_empty() {
         say("lifted the rules in the kernel; no order was known");

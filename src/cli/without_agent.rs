@@ -8,12 +8,15 @@ use serde_json::Value;
 
 use super::{Failure, environment, place};
 pub(super) use crate::agent::offline::Outcome;
-use crate::agent::offline::{self, Places, Silent};
+use crate::agent::offline::{self, Elsewhere, Places, Refusal, Silent};
 use crate::control::client::AskError;
 use crate::control::status::AbsentAgent;
 use crate::host::files::state_directory;
 use crate::quarantine::history;
 use crate::quarantine::plan::preview::PlanPreview;
+
+/// What is told to others.
+const ROOT: &str = "; only root can look at, or change, what an agent does: run this with sudo";
 
 /// Where no agent answers: who is in its place.
 pub(super) struct WithoutAgent {
@@ -36,17 +39,25 @@ impl WithoutAgent {
         Self::where_so(is_nobody, error, state, socket)
     }
 
-    /// The same for the way out, which is not behind an answer that does not come, or that means nothing.
+    /// The same for the way out, which is behind no answer: not behind one that does not come, that means nothing, or that is a
+    /// refusal. `reason` is looked at before anybody is asked ([`check_release`]), so nobody refuses it for that.
     ///
     /// # Errors
-    /// Any other error is the command's.
+    /// Only root can do it alone.
     pub(super) fn after_release(
         error: AskError,
         state: &place::StateDirectory,
         socket: &Path,
     ) -> Result<Self, Failure> {
-        let is_refusal = matches!(error, AskError::Refused(_) | AskError::NotPermitted { .. });
-        Self::where_so(!is_refusal, error, state, socket)
+        Self::where_so(true, error, state, socket)
+    }
+
+    /// The same, after the agent that has the state directory was asked too.
+    pub(super) fn after_all(mut self, error: &AskError) -> Self {
+        let why = crate::error_text(error);
+        let is_agents = true;
+        self.places.refusal = Some(Refusal { why, is_agents });
+        self
     }
 
     fn where_so(
@@ -60,18 +71,25 @@ impl WithoutAgent {
                 socket: socket.clone(),
                 pid: *pid,
             }),
-            AskError::NoAnswer { socket, .. } => Some(Silent {
-                socket: socket.clone(),
-                pid: None,
-            }),
             _ => None,
         };
-        let failure = Failure::from(error);
-        // What is root's looks to others like a damaged journal.
-        if !so || !state_directory::is_root() {
+        let refusal = (!error.is_nobody()).then(|| Refusal {
+            why: crate::error_text(&error),
+            is_agents: false,
+        });
+        let mut failure = Failure::from(error);
+        if !so {
             return Err(failure);
         }
-        let places = places(&state.path, socket, silent);
+        // What is root's looks to others like a damaged journal.
+        if !state_directory::is_root() {
+            failure.text.push_str(ROOT);
+            return Err(failure);
+        }
+        let places = Places {
+            refusal,
+            ..places(&state.path, socket, silent)
+        };
         Ok(Self { places, failure })
     }
 
@@ -98,9 +116,19 @@ pub(super) struct Closed {
 }
 
 impl Closed {
+    /// # Errors
+    /// Only root can look, and only where the agent's packet filter is.
     pub(super) fn find(state: &Path, socket: &Path) -> Result<Self, Failure> {
+        if !state_directory::is_root() {
+            let text = format!("what keeps the device closed is not known{ROOT}");
+            return Err(text.into());
+        }
         let places = places(state, socket, None);
-        let (found, tables) = environment::runtime()?.block_on(offline::see(&places));
+        let runtime = environment::runtime()?;
+        if let Some(elsewhere @ Elsewhere::Is(_)) = runtime.block_on(places.elsewhere()) {
+            return Err(elsewhere.to_string().into());
+        }
+        let (found, tables, _) = runtime.block_on(offline::see(&places));
         Ok(Self {
             places,
             orders: history::names(&found.orders),
@@ -119,7 +147,27 @@ fn places(state: &Path, socket: &Path, silent: Option<Silent>) -> Places {
         control_socket: socket.to_owned(),
         development: environment::development(),
         silent,
+        refusal: None,
     }
+}
+
+/// Refuses where an agent is there that does not have the state directory.
+///
+/// # Errors
+/// Which one, and what helps.
+pub(super) fn nobody_beside(state: &Path, socket: &Path) -> Result<(), Failure> {
+    offline::agent_beside(state, socket).map_or(Ok(()), |who| {
+        let text = format!("{who}: stop it first, or name its place with --state-dir; nothing is removed");
+        Err(text.into())
+    })
+}
+
+/// Whether a release can be asked for with that reason.
+///
+/// # Errors
+/// What is wrong with the reason.
+pub(super) fn check_release(everything: bool, reason: Option<&str>) -> Result<(), Failure> {
+    Ok(offline::check_release(everything, reason)?)
 }
 
 fn release(places: &Places, everything: bool, reason: Option<&str>) -> Result<Outcome, Failure> {

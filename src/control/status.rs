@@ -160,8 +160,8 @@ pub struct Status {
 pub struct OrderList {
     /// The live orders.
     pub orders: Vec<Order>,
-    /// Wishes that were refused and not replaced since.
-    pub rejected: Vec<Rejection>,
+    /// Wishes that were refused and not replaced since; absent where no agent answers, because the journal has none of them.
+    pub rejected: Option<Vec<Rejection>>,
     /// The operator's override, while it holds.
     pub overridden: Option<OperatorOverride>,
 }
@@ -170,7 +170,7 @@ impl From<State> for OrderList {
     fn from(state: State) -> Self {
         Self {
             orders: state.orders,
-            rejected: state.rejected,
+            rejected: Some(state.rejected),
             overridden: state.overridden,
         }
     }
@@ -180,8 +180,7 @@ impl From<AbsentAgent> for OrderList {
     fn from(absent: AbsentAgent) -> Self {
         Self {
             orders: absent.orders,
-            // They are not in the journal.
-            rejected: Vec::new(),
+            rejected: None,
             overridden: absent.overridden,
         }
     }

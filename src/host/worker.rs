@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use super::priority::Priority;
 use crate::lock;
 
-/// Pieces of work that may wait behind the one that is under way: as many as the control socket serves at once. Elsewhere
-/// whoever asks waits for the answer, so there is seldom another one.
-const WAITING: usize = 8;
+/// Pieces of work that may wait behind the one that is under way. Whoever asks waits for the answer, so there is seldom another
+/// one; where many ask, as many of them have a turn (`agent::control::aside`).
+pub(crate) const WAITING: usize = 8;
 
 /// How long a thread that keeps nothing waits for more: each one that waits costs some hundred kilobytes.
 const REST: Duration = Duration::from_secs(3);

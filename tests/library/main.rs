@@ -2,6 +2,7 @@
 //!
 //! * [`model`]: the enforcer with a real packet filter against a reference model ([`reference`])
 //! * [`model_run`]: the same on a fake machine, with failures and orders of events that no real one can be made to have
+//! * [`nft_oracle`]: our rules as types and as text, as nft and we read them back from the kernel
 //! * [`observe`]: the observer in real network namespaces
 //! * [`answer_schemas`], [`order_schema`], [`report_formats`]: what we answer, read and write, beside published schemas and
 //!   AWS's agent
@@ -18,6 +19,7 @@ mod answer_schemas;
 mod judge;
 mod model;
 mod model_run;
+mod nft_oracle;
 mod observe;
 mod order_schema;
 #[path = "../shared/page_rules.rs"]

@@ -41,6 +41,7 @@ pub(super) enum Said {
         allow: u8,
     },
     Invalid,
+    /// An order whose own end had passed when it was said: as faulty as one that cannot be read.
     Expired,
 }
 
@@ -151,11 +152,11 @@ impl Model {
     }
 
     pub(super) fn says(&mut self, who: usize, said: &Said) {
-        if *said == Said::Invalid || self.ended.get(&who) == Some(said) {
+        if matches!(said, Said::Invalid | Said::Expired) || self.ended.get(&who) == Some(said) {
             return;
         }
         self.ended.remove(&who);
-        if matches!(said, Said::Release | Said::Expired) {
+        if *said == Said::Release {
             self.live.remove(&who);
         } else {
             self.live.insert(who, said.clone());

@@ -21,6 +21,7 @@ pub(crate) fn disagreements(page: &str) -> Vec<String> {
     let there = |label: &str| !lines(page, label).is_empty();
     let starts = |words: &[&str]| words.iter().any(|word| does.starts_with(word));
     let closed = starts(&["ISOLATED", "RESTRICTED"]);
+    let open = starts(&["normal", "observe only"]);
     let says_works = does.contains("the control channel works behind the rules");
     let says_silent = does.contains("does NOT work now");
     let rules = [
@@ -47,6 +48,7 @@ pub(crate) fn disagreements(page: &str) -> Vec<String> {
             !starts(&["ROLLED BACK"]) || there("  next"),
             "what follows a rollback is said",
         ),
+        (!open || !there("  next"), "normal has no next"),
         (
             !does.contains("not confirmed") || there("  next"),
             "what follows an open trial is said",

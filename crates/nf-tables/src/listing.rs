@@ -47,6 +47,12 @@ pub enum ListingError {
         /// What was allowed.
         limits: ListingLimits,
     },
+    /// More uses the table than chains, sets and objects: a flow table, for instance.
+    #[error("the table {table} holds something that is not listed")]
+    HoldsMore {
+        /// The table.
+        table: Table,
+    },
     /// A rule is in a chain that was not listed.
     #[error("the table {table} has a rule in the chain {chain}, which is not listed")]
     NoChain {

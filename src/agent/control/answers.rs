@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::operator;
-use super::server::{Server, beside};
+use super::server::Server;
 use super::socket_list::socket_list;
 use crate::agent::enforcer::EnforcerCommand;
 use crate::agent::observer::Observer;
@@ -66,7 +66,7 @@ impl Answers<GetPulse> for Server {
 impl Answers<GetTraffic> for Server {
     async fn answer(&self, _: GetTraffic) -> Result<Interval, String> {
         let observer = Arc::clone(&self.observer);
-        beside(&self.lists, move || Ok(traffic(&observer))).await
+        self.lists.run(move || Ok(traffic(&observer))).await
     }
 }
 
@@ -79,7 +79,7 @@ impl Answers<ListSockets> for Server {
                 format!("the open sockets could not be listed: {why}")
             })
         };
-        beside(&self.lists, list).await
+        self.lists.run(list).await
     }
 }
 
@@ -127,7 +127,7 @@ impl Answers<GiveOrder> for Server {
             expires_seconds,
         } = question;
         let read = move || operator::order(&order, reason.as_deref(), expires_seconds, now);
-        let order = beside(&self.lines, read).await?;
+        let order = self.lines.run(read).await?;
         self.wish(Wish::Order(order)).await
     }
 }
@@ -137,11 +137,13 @@ impl Answers<PreviewPlan> for Server {
         let now = clock::now().wall;
         let read = move || {
             let order = question.order.as_ref();
-            order.map(|order| operator::read_order(order, now)).transpose()
+            order
+                .map(|order| operator::order_to_look_at(order, now))
+                .transpose()
         };
-        let order = beside(&self.lines, read).await?;
+        let order = self.lines.run(read).await?;
         let preview = self.enforcer.plan(order).await.ok_or_else(stopping)?;
-        beside(&self.lines, move || Ok(preview.write())).await
+        self.lines.run(move || Ok(preview.write())).await
     }
 }
 

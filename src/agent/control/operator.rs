@@ -47,9 +47,7 @@ pub(super) fn order(
     if let Some(seconds) = expires_seconds {
         order.expires = Some(end(seconds, now)?);
     }
-    if order.expired(now) {
-        return Err("the order's own end has passed already: it would do nothing".to_owned());
-    }
+    let order = not_over(order, now)?;
     if order.reason.is_none() {
         return Err(
             "an order of the operator needs a reason, in the document or with --reason: the cloud is told"
@@ -63,7 +61,18 @@ pub(super) fn order(
 ///
 /// # Errors
 /// A sentence for the operator, with every fault of the document.
-pub(crate) fn read_order(document: &Value, now: Timestamp) -> Result<Box<Order>, String> {
+pub(crate) fn order_to_look_at(document: &Value, now: Timestamp) -> Result<Box<Order>, String> {
+    not_over(read_order(document, now)?, now)
+}
+
+fn not_over(order: Box<Order>, now: Timestamp) -> Result<Box<Order>, String> {
+    if order.expired(now) {
+        return Err("the order's own end has passed already: it would do nothing".to_owned());
+    }
+    Ok(order)
+}
+
+fn read_order(document: &Value, now: Timestamp) -> Result<Box<Order>, String> {
     match read(Some(document), Authority::Operator, now) {
         Ok(Wish::Order(order)) => Ok(order),
         Ok(Wish::Release) => {
@@ -73,14 +82,14 @@ pub(crate) fn read_order(document: &Value, now: Timestamp) -> Result<Box<Order>,
     }
 }
 
-/// The end of the operator's order, or of `everything`.
+/// The end of the operator's order, which needs no reason and keeps one, or of `everything`, which needs one.
 ///
 /// # Errors
 /// What is wrong with the reason, in a sentence for the operator.
 pub(crate) fn release(everything: bool, reason: Option<&str>) -> Result<EnforcerCommand, String> {
     if !everything {
-        let (authority, wish) = (Authority::Operator, Ok(Wish::Release));
-        return Ok(EnforcerCommand::Wish { authority, wish });
+        let reason = reason.map(check_reason).transpose()?;
+        return Ok(EnforcerCommand::Release { reason });
     }
     let reason = reason.ok_or("ending every order needs a reason: the cloud is told")?;
     let reason = check_reason(reason)?;
@@ -140,12 +149,13 @@ mod tests {
     fn what_orders_nothing_or_says_no_reason_is_refused() {
         let refused = |document: Value| order(&document, None, None, now()).unwrap_err();
         assert!(refused(json!({"posture": "isolate"})).contains("needs a reason"));
-        assert!(read_order(&json!({"posture": "isolate"}), now()).is_ok());
+        assert!(order_to_look_at(&json!({"posture": "isolate"}), now()).is_ok());
         for nothing in [json!(false), json!(null), json!({"posture": "normal"})] {
             assert!(refused(nothing).contains("orders nothing"));
         }
         let ended = json!({"posture": "isolate", "reason": "a", "expires": "2026-11-24T11:00:00Z"});
         assert!(refused(ended.clone()).contains("has passed"));
+        assert!(order_to_look_at(&ended, now()).is_err());
         assert!(order(&ended, None, Some(0), now()).is_err());
         let faults = refused(json!({"posture": "total", "expires": 1, "extra": 1}));
         for path in ["quarantine.posture", "quarantine.expires", "quarantine.extra"] {

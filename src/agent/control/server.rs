@@ -1,8 +1,8 @@
 //! The control socket's agent side.
 //!
-//! In: requests of root (or of the agent's own user). Out: answers. Bounded: one request a connection, a few
-//! connections at once, a few seconds each, so that a local process cannot hold the agent up. Deliberately absent: what
-//! is answered ([`super::answers`]).
+//! In: requests of root (or of the agent's own user). Out: answers. Bounded: one request a connection, a few seconds each, and
+//! as many at once as [`super::crowd`] has places for, so that a local process cannot hold the agent up, nor keep others from
+//! being heard. Deliberately absent: what is answered ([`super::answers`]).
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener as StdListener;
@@ -11,28 +11,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 
 use super::answers::Answers;
+use super::aside::Aside;
+use super::crowd::{Asked, Lanes, SilentClients, Welcome};
 use crate::agent::board::Board;
 use crate::agent::enforcement::Enforcement;
 use crate::agent::observer::Observer;
 use crate::agent::reporter::questions::ReportDesk;
-use crate::control::protocol::{
-    Ask, IncomingRequest, LineForm, MAX_ORDER_REQUEST, MAX_REQUEST, answer_line, read_request,
-};
+use crate::control::protocol::{Ask, IncomingRequest, LineForm, MAX_REQUEST, answer_line, read_request};
 use crate::control::question::{ReportRequest, Request};
 use crate::error_text;
 use crate::host::files;
 use crate::host::turns::timed;
-use crate::host::worker::Worker;
 
-/// Connections served at once.
-const MAX_CONNECTIONS: usize = 32;
 /// How long one may be there without having asked.
-const REQUEST_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(1);
 /// From one look to the next whether the socket's file is still there.
 const CHECK: Duration = Duration::from_secs(2);
 /// How long one may take.
@@ -51,10 +48,10 @@ pub(crate) struct Server {
     pub observer: Arc<Observer>,
     /// Where questions about reports are asked.
     pub reports: ReportDesk,
-    /// Reads and writes lines: some tens of milliseconds for a long order, never more. The way out is not behind what hangs.
-    pub lines: Worker,
+    /// Reads and writes long lines: some tens of milliseconds for a long order, never more. The way out is not behind what hangs.
+    pub lines: Aside,
     /// Makes lists, which take as long as the machine has sockets and processes.
-    pub lists: Worker,
+    pub lists: Aside,
 }
 
 impl Server {
@@ -83,7 +80,7 @@ impl Server {
     /// Makes the socket, where its file system answers.
     async fn listen(&self) -> Result<UnixListener, String> {
         let socket = self.socket.clone();
-        let made = beside(&self.lines, move || make_socket(&socket)).await?;
+        let made = self.lines.run(move || make_socket(&socket)).await?;
         UnixListener::from_std(made).map_err(|error| error.to_string())
     }
 
@@ -91,74 +88,112 @@ impl Server {
     async fn file(&self) -> Option<u64> {
         let socket = self.socket.clone();
         let look = move || Ok(std::fs::symlink_metadata(&socket).ok().map(|file| file.ino()));
-        beside(&self.lines, look).await.ok().flatten()
+        self.lines.run(look).await.ok().flatten()
     }
 
-    /// Serves until that file is gone.
+    /// Serves until that file is gone. All are taken in at once: who is in the kernel's queue is not heard.
     async fn accept(self: Arc<Self>, listener: UnixListener, file: Option<u64>) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let lanes = Arc::new(Lanes::default());
+        let mut silent = SilentClients::default();
+        let gone = self.gone(file);
+        tokio::pin!(gone);
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
-            let Ok(accepted) = tokio::time::timeout(CHECK, listener.accept()).await else {
-                if self.file().await != file {
-                    return;
-                }
-                continue;
+            let accepted = tokio::select! {
+                () = &mut gone => return,
+                accepted = listener.accept() => accepted,
             };
             let Ok((stream, _)) = accepted else {
                 // Out of descriptors, for instance; others will be freed.
+                silent.send_one_away();
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let server = Arc::clone(&self);
+            let (server, lanes, welcome) = (Arc::clone(&self), Arc::clone(&lanes), silent.welcome());
             let serve = async move {
-                let _ = tokio::time::timeout(LIMIT, server.serve(stream)).await;
-                drop(place);
+                let _ = tokio::time::timeout(LIMIT, server.serve(stream, welcome, &lanes)).await;
             };
             tokio::spawn(timed("a control connection", Box::pin(serve)));
+            // Whoever has asked already is heard before more are taken in.
+            tokio::task::yield_now().await;
         }
     }
 
-    async fn serve(&self, stream: UnixStream) -> std::io::Result<()> {
+    /// Waits until the socket is another file, or none.
+    async fn gone(&self, file: Option<u64>) {
+        loop {
+            tokio::time::sleep(CHECK).await;
+            if self.file().await != file {
+                return;
+            }
+        }
+    }
+
+    async fn serve(&self, stream: UnixStream, welcome: Welcome, lanes: &Lanes) -> std::io::Result<()> {
         let user = stream.peer_cred()?.uid();
         let (read, mut write) = stream.into_split();
+        let mut place = None;
         let line = if user == 0 || user == nix::unistd::geteuid().as_raw() {
             // Only root's may be long: others are here when the agent itself is not root.
-            let limit = if user == 0 { MAX_ORDER_REQUEST } else { MAX_REQUEST };
-            let mut line = String::new();
-            let mut reader = BufReader::new(read.take(limit));
-            tokio::time::timeout(REQUEST_LIMIT, reader.read_line(&mut line)).await??;
-            self.answer_to(line, limit).await
+            match lanes.read(read, welcome, user == 0).await {
+                None => return Ok(()),
+                Some(Ok(asked)) => self.answer_to(asked, lanes, &mut place).await,
+                Some(Err(problem)) => Err(problem),
+            }
         } else {
             // Nothing of a stranger's is read, not even which form they know.
             Err("only root may ask the agent".to_owned())
         };
         let line = line.or_else(|problem| answer_line(LineForm::Numbered, &Err::<(), _>(problem)))?;
-        write.write_all(line.as_bytes()).await
+        let written = write.write_all(line.as_bytes()).await;
+        // Until then: what nobody reads takes memory too.
+        drop(place);
+        written
     }
 
     /// The line of the answer. Reading a long order takes some tens of milliseconds, writing a long answer no less: both
-    /// are done beside the thread that decides.
-    async fn answer_to(&self, line: String, limit: u64) -> Result<String, String> {
-        let read = move || Ok(read_request(&line, limit));
-        let IncomingRequest { form, request } = beside(&self.lines, read).await?;
+    /// are done beside the thread that decides. What is short is not, so that the way out waits for no thread.
+    async fn answer_to<'l>(
+        &self,
+        asked: Asked<'_>,
+        lanes: &'l Lanes,
+        place: &mut Option<SemaphorePermit<'l>>,
+    ) -> Result<String, String> {
+        let Asked { line, limit, .. } = asked;
+        let IncomingRequest { form, request } = if line.len() as u64 <= MAX_REQUEST {
+            read_request(&line, limit)
+        } else {
+            self.lines.run(move || Ok(read_request(&line, limit))).await?
+        };
+        *place = match &request {
+            Ok(Request::Pulse(_)) | Err(_) => None,
+            Ok(Request::Release(_) | Request::Isolate(_) | Request::Order(_)) => {
+                Some(lanes.instruction().await?)
+            }
+            Ok(_) => Some(lanes.question().await?),
+        };
         match request {
-            Ok(Request::Status(question)) => self.line(form, question).await,
+            Ok(Request::Pulse(question)) => self.short_line(form, question).await,
+            Ok(Request::Status(question)) => self.short_line(form, question).await,
+            Ok(Request::Release(question)) => self.short_line(form, question).await,
+            Ok(Request::Isolate(question)) => self.short_line(form, question).await,
+            Ok(Request::Order(question)) => self.short_line(form, question).await,
             Ok(Request::Traffic(question)) => self.line(form, question).await,
             Ok(Request::Sockets(question)) => self.line(form, question).await,
             Ok(Request::Report(ReportRequest::Show(question))) => self.line(form, question).await,
             Ok(Request::Report(ReportRequest::Last(question))) => self.line(form, question).await,
             Ok(Request::Report(ReportRequest::Send(question))) => self.line(form, question).await,
             Ok(Request::Report(ReportRequest::Metrics(question))) => self.line(form, question).await,
-            Ok(Request::Isolate(question)) => self.line(form, question).await,
-            Ok(Request::Order(question)) => self.line(form, question).await,
             Ok(Request::Plan(question)) => self.line(form, question).await,
-            Ok(Request::Release(question)) => self.line(form, question).await,
-            Ok(Request::Pulse(question)) => self.line(form, question).await,
-            Err(problem) => self.written(form, Err::<(), _>(problem)).await,
+            Err(problem) => written(form, &Err::<(), _>(problem)),
         }
+    }
+
+    /// An answer whose length has a bound that is written in a moment.
+    async fn short_line<Q: Ask>(&self, form: LineForm, question: Q) -> Result<String, String>
+    where
+        Self: Answers<Q>,
+    {
+        written(form, &self.answer(question).await)
     }
 
     async fn line<Q: Ask>(&self, form: LineForm, question: Q) -> Result<String, String>
@@ -166,26 +201,13 @@ impl Server {
         Self: Answers<Q>,
         Q::Answer: Send + 'static,
     {
-        self.written(form, self.answer(question).await).await
-    }
-
-    async fn written<T: Serialize + Send + 'static>(
-        &self,
-        form: LineForm,
-        answer: Result<T, String>,
-    ) -> Result<String, String> {
-        let write = move || answer_line(form, &answer).map_err(|error| error.to_string());
-        beside(&self.lines, write).await
+        let answer = self.answer(question).await;
+        self.lines.run(move || written(form, &answer)).await
     }
 }
 
-/// Work that may take a while, off the thread that decides.
-pub(super) async fn beside<T: Send + 'static>(
-    worker: &Worker,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    let done = worker.run(work).await;
-    done.unwrap_or_else(|error| Err(format!("no answer could be made: {}", error_text(&error))))
+fn written<T: Serialize>(form: LineForm, answer: &Result<T, String>) -> Result<String, String> {
+    answer_line(form, answer).map_err(|error| error.to_string())
 }
 
 fn make_socket(socket: &Path) -> Result<StdListener, String> {

@@ -59,6 +59,11 @@ pub enum EnforcerCommand {
         /// Who asks.
         reply: oneshot::Sender<Option<ShadowVersion>>,
     },
+    /// The operator takes back the own order.
+    Release {
+        /// Why, where it was said.
+        reason: Option<String>,
+    },
     /// The operator ends every order.
     Override {
         /// Why.

@@ -24,6 +24,8 @@ pub struct HostMachine {
     journal: Worker,
     history: Worker<HistoryDisk>,
     shelter: Shelter,
+    /// How long the disk may take to read the journal, where somebody waits for it.
+    read_limit: Option<Duration>,
 }
 
 impl HostMachine {
@@ -34,6 +36,16 @@ impl HostMachine {
             journal: JournalFile::disk(),
             history: HistoryKeeper::disk(),
             shelter: Shelter::default(),
+            read_limit: None,
+        }
+    }
+
+    /// The same for a person who waits.
+    #[must_use]
+    pub(crate) fn read_within(self, limit: Duration) -> Self {
+        Self {
+            read_limit: Some(limit),
+            ..self
         }
     }
 
@@ -73,11 +85,15 @@ impl Machine for HostMachine {
     type Clock = HostClock;
 
     fn parts(self) -> Parts<Self> {
+        let journal = JournalFile::new(&self.state_directory, self.journal, self.shelter);
         Parts {
             filter: KernelFilter::default(),
             processes: HostProcesses::new(&self.state_directory),
             sockets: HostSockets::default(),
-            journal: JournalFile::new(&self.state_directory, self.journal, self.shelter),
+            journal: match self.read_limit {
+                Some(limit) => journal.read_within(limit),
+                None => journal,
+            },
             history: HistoryKeeper::new(&self.state_directory, self.history),
             clock: HostClock,
         }

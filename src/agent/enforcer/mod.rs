@@ -53,11 +53,15 @@ use orders::OrderDesk;
 use severing::Severing;
 use stopper::Stopper;
 
-pub(crate) use look::KernelLook;
+pub(crate) use look::{KernelLook, Remembered};
 
 pub use command::{EnforcerCommand, EnforcerSettings, Handle, Mailbox, mailbox};
 pub use machine::HostMachine;
 pub use preview::UnwrittenPreview;
+
+/// How long the record of a release may take where nobody else tells what became of it: a person waits, with the journal on
+/// disk and the device open.
+const RECORD_LIMIT: Duration = Duration::from_millis(500);
 
 /// The task's own things.
 pub struct Enforcer<M: Machine = HostMachine> {
@@ -136,6 +140,8 @@ impl<M: Machine> Enforcer<M> {
     /// kernel, and who must not be stopped for it, is an agent's to know.
     pub(crate) async fn release_alone(&mut self, release: EnforcerCommand) {
         self.take(release).await;
+        let now = self.now();
+        self.orders.expire(now);
         if self.orders.orders().is_empty() {
             self.pass().await;
         } else {
@@ -145,6 +151,15 @@ impl<M: Machine> Enforcer<M> {
             self.state.obstacles.extend(kept.err());
         }
         self.history.record(self.clock.now());
+        // Nobody tells it later.
+        if self.history.fault().is_none() {
+            let late = tokio::time::timeout(RECORD_LIMIT, self.history.written()).await;
+            if late.is_err() {
+                self.state.history_fault = Some("the disk has not answered yet".to_owned());
+                return;
+            }
+        }
+        self.tell_history();
     }
 
     /// What may be said of enforcement now.
@@ -185,6 +200,11 @@ impl<M: Machine> Enforcer<M> {
             }
             // Whoever asked may have gone, here and below.
             EnforcerCommand::ShadowHeard { reply } => drop(reply.send(self.orders.shadow_heard())),
+            EnforcerCommand::Release { reason } => {
+                if self.orders.take_back(reason.as_deref(), now) {
+                    self.standing.on_another_chance();
+                }
+            }
             EnforcerCommand::Override { reason } => {
                 self.orders.override_all(reason, now);
                 self.standing.on_another_chance();

@@ -12,8 +12,11 @@ use crate::moment::Now;
 use crate::quarantine::history::{self, Event};
 use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::document::Wish;
+use crate::quarantine::orders::leftover::passed;
 use crate::quarantine::orders::order::{Authority, Order};
-use crate::quarantine::proof::journal::{Journal, OperatorOverride, ReleaseWithoutNucleus, ShadowVersion};
+use crate::quarantine::proof::journal::{
+    EndedWish, Journal, OperatorOverride, ReleaseWithoutNucleus, ShadowVersion,
+};
 use crate::quarantine::proof::state::{MAX_SHOWN, Rejection, State};
 
 /// The desk at which wishes arrive.
@@ -27,6 +30,8 @@ pub(super) struct OrderDesk {
     /// The same when its wish was last news: only then the journal is written for it.
     kept: Option<ShadowVersion>,
     rejected: Vec<Rejection>,
+    /// What shadow and deployment may go on saying although it has ended.
+    ended: Vec<EndedWish>,
     news: Vec<Event>,
 }
 
@@ -39,6 +44,7 @@ impl OrderDesk {
             released_without_nucleus: journal.released_without_nucleus.clone().into_owned(),
             heard: journal.shadow.clone().into_owned(),
             kept: journal.shadow.clone().into_owned(),
+            ended: journal.ended.clone().into_owned(),
             ..Self::default()
         }
     }
@@ -49,6 +55,7 @@ impl OrderDesk {
         journal.overridden = Cow::Borrowed(&self.overridden);
         journal.released_without_nucleus = Cow::Borrowed(&self.released_without_nucleus);
         journal.shadow = Cow::Borrowed(&self.kept);
+        journal.ended = Cow::Borrowed(&self.ended);
     }
 
     /// How far the shadow was heard, in this life or an earlier one.
@@ -89,6 +96,7 @@ impl OrderDesk {
     pub(super) fn expire(&mut self, now: Now) {
         for ended in self.book.expire(now.wall) {
             tracing::info!(order = %ended.id, authority = %ended.authority, "the order has expired");
+            self.note_ended(&ended);
             self.news.push(Event::Expired {
                 authority: ended.authority,
                 order: ended.id,
@@ -96,21 +104,78 @@ impl OrderDesk {
         }
     }
 
+    /// Remembers an order that has ended and that its authority is not known to have taken back.
+    fn note_ended(&mut self, order: &Order) {
+        let authority = order.authority;
+        if authority.needs_nucleus() {
+            let sum = order.wish_sum();
+            self.forget_ended(authority);
+            self.ended.push(EndedWish { authority, sum });
+        }
+    }
+
+    fn forget_ended(&mut self, authority: Authority) {
+        self.ended.retain(|ended| ended.authority != authority);
+    }
+
+    /// Whether that is what was live until its end, or until the operator ended it: its authority need not have read that.
+    fn has_ended(&self, order: &Order) -> bool {
+        let mut overridden = self.overridden.iter().flat_map(|ended| &ended.orders);
+        let mut ended = self.ended.iter();
+        overridden.any(|known| known.same_wish(order))
+            || ended.any(|ended| ended.authority == order.authority && ended.sum == order.wish_sum())
+    }
+
+    /// What is left of a wish by the clock that is trusted: of an order that is over, and is said again, nothing.
+    ///
+    /// # Errors
+    /// Another order, whose own end had passed when it came: to obey it and to take it for a release would both be wrong.
+    fn what_is_left(&mut self, authority: Authority, wish: Wish, now: Now) -> Result<Wish, Vec<Fault>> {
+        let Wish::Order(order) = wish else {
+            self.forget_ended(authority);
+            return Ok(Wish::Release);
+        };
+        let order = in_trusted_time(*order, now);
+        let Some(end) = order.expires.filter(|_| order.expired(now.wall)) else {
+            self.forget_ended(authority);
+            return Ok(Wish::Order(Box::new(order)));
+        };
+        // It may be the live one, whose end has come this very moment.
+        self.expire(now);
+        if !self.has_ended(&order) {
+            return Err(passed(authority, end));
+        }
+        self.note_ended(&order);
+        Ok(Wish::Release)
+    }
+
     /// Takes what an authority wants. Gives whether that is news: then what was given up deserves another try.
     pub(super) fn take(&mut self, authority: Authority, wish: Wish, now: Now) -> bool {
+        let wish = match self.what_is_left(authority, wish, now) {
+            Ok(wish) => wish,
+            Err(faults) => {
+                self.refuse(authority, faults, now);
+                return false;
+            }
+        };
         self.rejected.retain(|rejection| rejection.authority != authority);
         // A person who decides ends what a damaged journal made us assume.
         if authority == Authority::Operator {
             self.set(Authority::Recovery, Wish::Release, authority);
         }
-        let wish = match wish {
-            Wish::Order(order) => match in_trusted_time(*order, now) {
-                order if order.expired(now.wall) => Wish::Release,
-                order => Wish::Order(Box::new(order)),
-            },
-            Wish::Release => Wish::Release,
-        };
         !self.is_overridden(authority, &wish) && self.set(authority, wish, authority)
+    }
+
+    /// The operator takes back the own order, and may say why. Gives whether that is news.
+    pub(super) fn take_back(&mut self, reason: Option<&str>, now: Now) -> bool {
+        let earlier = self.news.len();
+        let news = self.take(Authority::Operator, Wish::Release, now);
+        for event in self.news.iter_mut().skip(earlier) {
+            if let Event::Released { reason: why, .. } = event {
+                *why = reason.map(str::to_owned);
+            }
+        }
+        news
     }
 
     /// Takes what the shadow wants, as [`OrderDesk::take`] does. What is not settled may be an old message: it may close
@@ -161,7 +226,13 @@ impl OrderDesk {
             }
             Wish::Release => {
                 let order = held.map(|order| order.id.clone()).unwrap_or_default();
-                let event = Event::Released { authority, order, by };
+                let reason = None;
+                let event = Event::Released {
+                    authority,
+                    order,
+                    by,
+                    reason,
+                };
                 ("release".to_owned(), event)
             }
         };
@@ -231,6 +302,7 @@ impl OrderDesk {
         }
         for order in &ended {
             self.book.set(order.authority, Wish::Release);
+            self.note_ended(order);
             tracing::warn!(order = %order.id, authority = %order.authority, "THE ORDER ENDS BY ITSELF: {why}");
         }
         let orders = history::names(&ended);
@@ -295,137 +367,5 @@ fn in_trusted_time(mut order: Order, now: Now) -> Order {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now() -> Now {
-        Now {
-            wall: "2026-01-01T00:00:00Z".parse().unwrap(),
-            uptime: std::time::Duration::from_secs(9),
-        }
-    }
-
-    fn version(version: u64) -> Option<ShadowVersion> {
-        Some(ShadowVersion {
-            thing: "gw".into(),
-            name: None,
-            version,
-        })
-    }
-
-    fn isolate() -> Wish {
-        let order = Order::isolate(Authority::Shadow, "shadow", None, now().wall);
-        Wish::Order(Box::new(order))
-    }
-
-    fn kept(desk: &OrderDesk) -> Option<u64> {
-        let mut journal = Journal::default();
-        desk.lend(&mut journal);
-        journal.shadow.as_ref().as_ref().map(|kept| kept.version)
-    }
-
-    #[test]
-    fn what_may_be_old_closes_and_lets_nobody_go() {
-        let mut desk = OrderDesk::default();
-        assert!(desk.take_shadow(isolate(), version(3), false, now()));
-        assert!(!desk.take_shadow(Wish::Release, version(4), false, now()));
-        assert_eq!((desk.orders().len(), kept(&desk)), (1, Some(3)));
-        assert!(
-            desk.take_shadow(Wish::Release, version(4), true, now()),
-            "control"
-        );
-        assert_eq!((desk.orders().len(), kept(&desk)), (0, Some(4)));
-    }
-
-    #[test]
-    fn what_may_be_old_does_not_touch_what_the_operator_ended() {
-        let mut desk = OrderDesk::default();
-        desk.take_shadow(isolate(), version(3), true, now());
-        desk.override_all("mine".into(), now());
-        assert!(!desk.take_shadow(Wish::Release, version(4), false, now()));
-        assert!(!desk.take_shadow(isolate(), version(5), false, now()));
-        assert!(desk.overridden.is_some() && desk.orders().is_empty());
-        assert_eq!(kept(&desk), Some(3));
-        // The cloud's own word ends the override: a message from before that must stay old.
-        desk.take_shadow(Wish::Release, version(6), true, now());
-        assert_eq!((desk.overridden.is_some(), kept(&desk)), (false, Some(6)));
-    }
-
-    fn operators() -> Wish {
-        let order = Order::isolate(Authority::Operator, "operator", None, now().wall);
-        Wish::Order(Box::new(order))
-    }
-
-    fn told(desk: &OrderDesk) -> Option<ReleaseWithoutNucleus> {
-        let mut state = State::default();
-        desk.show(&mut state);
-        state.released_without_nucleus
-    }
-
-    #[test]
-    fn what_came_through_a_nucleus_ends_without_one_and_counts_again_when_it_is_said_again() {
-        let mut desk = OrderDesk::default();
-        assert!(
-            !desk.release_without_nucleus("alone".into(), now()),
-            "nothing ends"
-        );
-        assert_eq!(told(&desk), None);
-        desk.take_shadow(isolate(), version(3), true, now());
-        desk.take(Authority::Operator, operators(), now());
-        assert!(desk.release_without_nucleus("alone".into(), now()));
-        let who =
-            |desk: &OrderDesk| -> Vec<_> { desk.orders().iter().map(|order| order.authority).collect() };
-        assert_eq!(who(&desk), [Authority::Operator]);
-        // It survives a restart: the cloud has not read it.
-        let mut journal = Journal::default();
-        desk.lend(&mut journal);
-        let mut desk = OrderDesk::restore(&journal);
-        assert_eq!(told(&desk).unwrap().orders, ["shadow shadow"]);
-        // An empty shadow of the time meanwhile is no news, and nobody has read anything by it.
-        desk.take_shadow(Wish::Release, version(3), true, now());
-        assert!(told(&desk).is_some());
-
-        assert!(
-            desk.take_shadow(isolate(), version(3), true, now()),
-            "the same wish"
-        );
-        assert_eq!(who(&desk), [Authority::Shadow, Authority::Operator]);
-        assert_eq!(told(&desk).unwrap().why, "alone");
-        desk.take_shadow(Wish::Release, version(4), true, now());
-        assert_eq!((who(&desk), told(&desk)), (vec![Authority::Operator], None));
-    }
-
-    #[test]
-    fn what_the_operator_ended_stays_ended_without_a_nucleus_and_ends_the_telling() {
-        let mut desk = OrderDesk::default();
-        desk.take_shadow(isolate(), version(3), true, now());
-        desk.override_all("mine".into(), now());
-        assert!(!desk.release_without_nucleus("alone".into(), now()));
-        assert!(!desk.take_shadow(isolate(), version(3), true, now()), "held back");
-        let other = Order::isolate(Authority::Deployment, "inc-2", None, now().wall);
-        desk.take(Authority::Deployment, Wish::Order(Box::new(other)), now());
-        assert!(desk.release_without_nucleus("alone".into(), now()));
-        assert!(
-            !desk.take_shadow(isolate(), version(3), true, now()),
-            "still held back"
-        );
-        desk.override_all("read".into(), now());
-        assert_eq!(told(&desk), None);
-    }
-
-    #[test]
-    fn the_version_is_written_with_news_only_and_remembered_in_any_case() {
-        let mut desk = OrderDesk::default();
-        desk.take_shadow(isolate(), version(3), true, now());
-        desk.take_shadow(isolate(), version(9), true, now());
-        assert_eq!((kept(&desk), desk.shadow_heard()), (Some(3), version(9)));
-        assert!(
-            desk.take_shadow(Wish::Release, None, true, now()),
-            "there is no shadow"
-        );
-        assert_eq!((kept(&desk), desk.shadow_heard()), (Some(9), version(9)));
-        let mut journal = Journal::default();
-        desk.lend(&mut journal);
-        assert_eq!(OrderDesk::restore(&journal).shadow_heard(), version(9));
-    }
-}
+#[path = "orders_tests.rs"]
+mod tests;

@@ -242,6 +242,8 @@ impl<M: Machine> Enforcer<M> {
 
     fn say(&mut self, phase: Phase, wanted: &Plan, mission: &Mission, obstacles: Vec<Obstacle>, now: Now) {
         let plan = &mission.plan;
+        let id = wanted.id();
+        let to_cut = self.would_cut(wanted).then_some(&id);
         let mut state = State {
             phase,
             wanted: wanted.posture,
@@ -250,7 +252,7 @@ impl<M: Machine> Enforcer<M> {
             plan: (!plan.is_normal()).then(|| plan.id()),
             scope: plan.scope,
             rolled_back: self.standing.release().cloned(),
-            coming: self.standing.coming(self.settings.isolation.confirm, now),
+            coming: self.standing.coming(to_cut, self.settings.isolation.confirm, now),
             history: self.state.history.clone(),
             history_fault: self.state.history_fault.clone(),
             ..State::default()

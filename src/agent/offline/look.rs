@@ -9,7 +9,7 @@ use super::machine::LookingMachine;
 use super::possession::YOUNG;
 use super::{DISK_LIMIT, Places, Silent};
 use crate::agent::control::operator;
-use crate::agent::enforcer::{Enforcer, KernelLook};
+use crate::agent::enforcer::{Enforcer, KernelLook, Remembered};
 use crate::agent::holder::{self, Holder, Note};
 use crate::control::client::{AskError, feel_pulse};
 use crate::control::status::AbsentAgent;
@@ -27,13 +27,16 @@ use crate::quarantine::ruleset::TABLE;
 /// Bytes of the history's end in which the newest record is looked for.
 const MAX_END: u64 = 64 * 1024;
 
+/// Of a plan that stops processes.
+const NUCLEUS_NOT_KNOWN: &str = "who the nucleus is: an agent spares it, and what started it, also where they are said to be stopped here";
+
 /// Who is in the agent's place, what the kernel holds, what the journal wants.
 pub(crate) async fn look(places: &Places) -> AbsentAgent {
     see(places).await.0
 }
 
-/// The same, with how many tables of ours the kernel holds.
-pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize) {
+/// The same, with how many tables of ours the kernel holds, and what the journal says of the time before.
+pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize, Remembered) {
     let (state, silent) = (places.state.clone(), places.silent.clone());
     let disk = Worker::new("state-directory", DISK_LIMIT);
     let found = disk.run(move || InItsPlace::find(&state, silent.as_ref())).await;
@@ -47,7 +50,12 @@ pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize) {
         ..InItsPlace::default()
     });
     let mut enforcer = enforcer(places).await;
+    let remembered = enforcer.remembered();
     let (wanted, seen) = enforcer.look().await;
+    let seen = match places.elsewhere().await {
+        None => seen,
+        Some(elsewhere) => Err(elsewhere.to_string()),
+    };
     let tables = seen.as_ref().map_or(0, |seen| seen.tables.len());
     let found = AbsentAgent {
         agent,
@@ -62,7 +70,7 @@ pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize) {
         rolled_back: wanted.rolled_back,
         stopped: wanted.stopped,
     };
-    (found, tables)
+    (found, tables, remembered)
 }
 
 /// What is to be done now, or would be if the operator gave the order of that document, as far as the journal tells.
@@ -71,9 +79,14 @@ pub(crate) async fn see(places: &Places) -> (AbsentAgent, usize) {
 /// What is wrong with the document, in a sentence for the operator.
 pub(crate) async fn plan(places: &Places, order: Option<&Value>) -> Result<PlanPreview, String> {
     let now = clock::now().wall;
-    let order = order.map(|order| operator::read_order(order, now)).transpose()?;
+    let order = order
+        .map(|order| operator::order_to_look_at(order, now))
+        .transpose()?;
     let mut enforcer = enforcer(places).await;
-    Ok(enforcer.preview(order).await.write())
+    let mut preview = enforcer.preview(order).await.write();
+    let stops = preview.plan.processes.iter().any(|line| line.action.is_some());
+    preview.plan.not_known = (stops && !places.knows_nucleus().await).then(|| NUCLEUS_NOT_KNOWN.to_owned());
+    Ok(preview)
 }
 
 async fn enforcer(places: &Places) -> Enforcer<LookingMachine> {
@@ -98,7 +111,11 @@ struct InItsPlace {
 impl InItsPlace {
     fn find(state: &Path, silent: Option<&Silent>) -> Self {
         let (agent, process) = match holder::find(state) {
-            None => ("not running".to_owned(), None),
+            None => match silent.and_then(Silent::agent) {
+                None => ("not running".to_owned(), None),
+                Some(process) if process_table::is_stopped(process) => ("stopped".to_owned(), Some(process)),
+                Some(process) => ("not answering".to_owned(), Some(process)),
+            },
             Some(Holder::Agent(note)) if process_table::is_stopped(note.process) => {
                 ("stopped".to_owned(), Some(note.process))
             }
@@ -119,11 +136,12 @@ fn condition(note: &Note, silent: Option<&Silent>) -> String {
     let socket = &note.control_socket;
     let is_silent = silent.is_some_and(|silent| silent.is(note));
     let felt = (!is_silent).then(|| feel_pulse(socket));
-    let is_young = process_table::age(note.process).is_some_and(|age| age < YOUNG);
+    let is_young = note.age().is_some_and(|age| age < YOUNG);
     match felt {
         Some(Ok(())) => format!("well, and listens at {}", socket.display()),
         Some(Err(error)) if is_young && !matches!(error, AskError::Silent { .. }) => "starting".to_owned(),
-        _ => "not answering".to_owned(),
+        None | Some(Err(AskError::Silent { .. })) => "not answering".to_owned(),
+        Some(Err(_)) => format!("not listening at {}", socket.display()),
     }
 }
 
@@ -162,10 +180,10 @@ fn kernel(wanted: &State, seen: Result<KernelLook, String>, is_observed: bool) -
     if wanted.plan.is_none() {
         return format!("holds rules of Edgewarden although nothing is to be enforced ({tables})");
     }
-    if is_observed {
-        return format!("holds rules of Edgewarden that only count, mode observe: nothing is cut ({tables})");
-    }
     match differences.first() {
+        None if is_observed => {
+            format!("holds rules of Edgewarden that only count, mode observe: nothing is cut ({tables})")
+        }
         None => format!("holds what is wanted: {} ({tables})", wanted.wanted),
         Some(first) => format!("holds rules of Edgewarden ({tables}) that are not what is wanted: {first}"),
     }

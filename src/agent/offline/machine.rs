@@ -4,6 +4,7 @@ use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::DISK_LIMIT;
 use crate::host::clock::HostClock;
 use crate::host::files::journal_file::JournalFile;
 use crate::host::files::shelter::Shelter;
@@ -40,7 +41,7 @@ impl Machine for LookingMachine {
             filter: KernelFilter::default(),
             processes: HostProcesses::new(&self.state_directory),
             sockets: HostSockets::default(),
-            journal: UnwrittenJournal(journal),
+            journal: UnwrittenJournal(journal.read_within(DISK_LIMIT)),
             history: NoHistory,
             clock: HostClock,
         }

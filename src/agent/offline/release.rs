@@ -8,12 +8,12 @@
 use std::path::PathBuf;
 
 use super::possession::{Possession, possess};
-use super::{Places, look};
+use super::{DISK_LIMIT, Elsewhere, Places, look};
 use crate::agent::control::operator;
 use crate::agent::enforcer::HostMachine;
 use crate::control::status::AbsentAgent;
 use crate::quarantine::history::Event;
-use crate::quarantine::orders::order::{Authority, Order};
+use crate::quarantine::orders::order::Order;
 use crate::quarantine::proof::state::State;
 
 /// What came of it.
@@ -24,10 +24,12 @@ pub(crate) enum Outcome {
         state: Box<State>,
         /// What was found in the agent's place, for people.
         found: String,
-        /// Why somebody may undo it: the lock could not be had.
+        /// Why it may be undone: the lock could not be had, the agent's rules may be elsewhere, the journal could not be read.
         rival: Option<String>,
         /// The kernel held rules of ours of which the journal knew nothing: their agent's state may be elsewhere.
         unknown_rules: bool,
+        /// Where other orders live: how the kernel is not as they want it, until an agent is back.
+        left: Option<String>,
     },
     /// Nothing was done: the journal knows no order of the operator's. What it does know.
     Nothing(Vec<Order>),
@@ -38,28 +40,47 @@ pub(crate) enum Outcome {
 /// Ends the operator's order, or `everything`, which the next agent tells the cloud.
 ///
 /// # Errors
-/// What is wrong with the reason, in a sentence for the operator.
+/// What is wrong with the reason, or with where the command is, in a sentence for the operator.
 pub(crate) async fn release(
     places: &Places,
     everything: bool,
     reason: Option<&str>,
 ) -> Result<Outcome, String> {
     let command = operator::release(everything, reason)?;
-    let (AbsentAgent { orders, .. }, tables) = look::see(places).await;
-    let is_operators = |order: &Order| order.authority == Authority::Operator;
-    if !everything && !orders.iter().any(is_operators) {
-        return Ok(Outcome::Nothing(orders));
+    let elsewhere = match places.elsewhere().await {
+        Some(elsewhere @ Elsewhere::Is(_)) => return Err(elsewhere.to_string()),
+        elsewhere => elsewhere,
+    };
+    let unread = places.unread_journal().await;
+    let (AbsentAgent { orders, .. }, tables, remembered) = look::see(places).await;
+    if !everything && !remembered.operators {
+        return unread.map_or(Ok(Outcome::Nothing(orders)), |why| {
+            Err(format!(
+                "{why}: whether you hold an order is not known, and nothing was done"
+            ))
+        });
     }
     let (lock, found, rival) = match possess(places).await {
         Possession::Alive(socket) => return Ok(Outcome::Alive(socket)),
         Possession::Ours { lock, found, rival } => (lock, found, rival),
     };
     let (socket, settings) = places.begin().await;
-    let machine = HostMachine::new(&places.state).sheltered(&socket);
+    let machine = HostMachine::new(&places.state)
+        .sheltered(&socket)
+        .read_within(DISK_LIMIT);
     let begin = Event::WithoutAgent { why: found.clone() };
     let mut enforcer = super::enforcer(machine.clone(), settings, begin).await;
     enforcer.release_alone(command).await;
     let state = Box::new(enforcer.state().clone());
+    let left = if state.orders.is_empty() || enforcer.observes() {
+        None
+    } else {
+        enforcer
+            .look()
+            .await
+            .1
+            .map_or_else(Some, |seen| seen.differences.into_iter().next())
+    };
     drop(enforcer);
     machine.last_words().await;
     // Held to the end: an agent that starts meanwhile waits for it.
@@ -67,7 +88,10 @@ pub(crate) async fn release(
     Ok(Outcome::CarriedOut {
         state,
         found,
-        rival,
-        unknown_rules: orders.is_empty() && tables > 0,
+        rival: rival
+            .or(elsewhere.map(|elsewhere| elsewhere.to_string()))
+            .or(unread),
+        unknown_rules: tables > 0 && !remembered.rules,
+        left,
     })
 }

@@ -16,7 +16,7 @@ use crate::process::ProcessId;
 const MUTE: Duration = Duration::from_secs(10);
 /// Its socket is not there: it may be starting, and the journal alone may take 60 s of that, the rest of the start 20.
 const UNREACHABLE: Duration = Duration::from_secs(90);
-/// Seconds for which its enforcer has said nothing: one that is slow (a busy kernel, an nft that takes its time) says
+/// Seconds for which its enforcer has said nothing: one that is slow (a busy kernel, a packet filter that takes its time) says
 /// something within a pass, and one that is stuck begins anew by itself after four minutes. This one has not.
 const SILENT: u64 = 300;
 /// Its enforcer has failed, and no other one has begun by then, or says nothing.

@@ -8,7 +8,7 @@
 //!   distribution's own rules begin with a flush of everything. Neither of them waits for anything behind us, so there
 //!   is no loop.
 //! * `TimeoutStartSec=`: a boot that hangs would be a lock-out; an agent that starts later tries again.
-//! * The sandbox leaves what `nft`, the canary and the stopping of processes need: netlink and IP sockets,
+//! * The sandbox leaves what the packet filter, the canary and the stopping of processes need: netlink and IP sockets,
 //!   `CAP_NET_ADMIN`, `CAP_KILL`, `CAP_SYS_PTRACE` (which process runs which program) and `CAP_SYS_RESOURCE` (the mark
 //!   on a stopped process). The kernel loads modules of the packet filter by itself.
 

@@ -21,7 +21,7 @@ use crate::quarantine::ports::{JournalStore, WriteOutcome};
 use crate::quarantine::proof::journal::{Journal, Written};
 
 /// Name of the file in the state directory.
-const NAME: &str = "journal";
+pub(crate) const NAME: &str = "journal";
 /// Name of the file beside it with the newest trusted time, some hundred bytes.
 pub(crate) const TIME_NAME: &str = "time";
 /// A flash card that tidies up answers within a second or two. What is ordered does not wait longer for it.
@@ -39,6 +39,7 @@ pub struct JournalFile {
     is_sheltered: bool,
     /// The long lists that we wrote.
     lists: KeptLists,
+    read_limit: Duration,
     /// The answer of the write that was late.
     late: Option<oneshot::Receiver<Result<(), FileError>>>,
 }
@@ -52,7 +53,17 @@ impl JournalFile {
             shelter,
             is_sheltered: false,
             lists: KeptLists::default(),
+            read_limit: READ_LIMIT,
             late: None,
+        }
+    }
+
+    /// The same for somebody who waits for it: a disk that does not read within `limit` is one that cannot.
+    #[must_use]
+    pub(crate) fn read_within(self, limit: Duration) -> Self {
+        Self {
+            read_limit: limit,
+            ..self
         }
     }
 
@@ -112,7 +123,7 @@ impl JournalStore for JournalFile {
             .ok()
             .flatten()
         else {
-            return self.ask(READ_LIMIT, journal_lists::read_whole).await;
+            return self.ask(self.read_limit, journal_lists::read_whole).await;
         };
         self.is_sheltered = true;
         Ok(Some(kept))

@@ -49,7 +49,12 @@ impl KernelFilter {
                 Some(kernel) => kernel,
                 None => kept.insert(kernel::open()?),
             };
-            question(kernel)
+            let answer = question(kernel);
+            // One that failed is not used again: what it still has to say would be taken for the next answer.
+            if matches!(answer, Err(Obstacle::FilterSilent { .. })) {
+                *kept = None;
+            }
+            answer
         });
         asked.await.unwrap_or_else(|error| {
             Err(Obstacle::FilterSilent {
@@ -81,7 +86,7 @@ impl PacketFilter for KernelFilter {
     ) -> Result<Comparison, Obstacle> {
         let (layers, wanted, before) = (layers.clone(), Arc::clone(wanted), before.map(Arc::clone));
         self.ask(move |kernel| {
-            let listings = kernel::list(kernel, &layers, &wanted)?;
+            let listings = kernel::list(kernel, &layers, &wanted, before.as_deref())?;
             Ok(verify::compare(&wanted, &listings, before.as_deref(), now))
         })
         .await
@@ -103,12 +108,13 @@ impl PacketFilter for KernelFilter {
         &mut self,
         ruleset: &Arc<Ruleset>,
         held: &Arc<Ruleset>,
+        generation: u32,
         now: Timestamp,
     ) -> Result<(), Obstacle> {
         let (ruleset, held) = (Arc::clone(ruleset), Arc::clone(held));
         self.ask(move |kernel| {
             let live = held.elements.clone().live(now);
-            kernel::commit(kernel, &mut ruleset.change_batch(&live, now))
+            kernel::commit(kernel, &mut ruleset.change_batch(&live, generation, now))
         })
         .await
     }

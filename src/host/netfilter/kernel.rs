@@ -12,21 +12,21 @@ use nix::errno::Errno;
 
 use crate::error_text;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::ruleset::verify::{ListedElements, ListedTable, Listings};
+use crate::quarantine::ruleset::verify::{ListedElements, ListedTable, Listings, is_own_set};
 use crate::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, own_table, removal};
 
 /// The kernel answers within microseconds; another program's large transaction holds everybody up for a second or two.
 const LIMIT: Duration = Duration::from_secs(5);
 /// What is read of a table that may be anybody's: rules, sets, objects and constants of ours are some hundreds.
 const LISTING_LIMITS: ListingLimits = ListingLimits {
-    items: 65_536,
+    items: 16_384,
     bytes: 16 * 1024 * 1024,
 };
-/// Elements read of one set; an order can name a hundred thousand remotes.
-const MAX_ELEMENTS: usize = 262_144;
+/// Elements read of one set besides those that it should have: more is somebody's doing, and is replaced.
+const MORE_ELEMENTS: usize = 1_024;
 /// Objects read of one table; we make some dozens.
 const MAX_OBJECTS: usize = 1_024;
-/// A table that nobody has: its removal at the end of a transaction has the kernel take back all of it.
+/// How the name of a table begins that nobody has: its removal at the end of a transaction has the kernel take back all of it.
 const NOBODYS: &str = "edgewarden-nobodys";
 
 /// Opens a connection; it belongs to the network namespace of the calling thread.
@@ -103,7 +103,11 @@ pub(super) fn list(
     kernel: &mut Connection,
     layers: &BTreeSet<Layer>,
     wanted: &Ruleset,
+    before: Option<&Ruleset>,
 ) -> Result<Listings, Obstacle> {
+    let rulesets = [Some(wanted), before].into_iter().flatten();
+    let elements: usize = rulesets.map(|ruleset| ruleset.elements.in_one_set()).sum();
+    let most = elements.saturating_add(MORE_ELEMENTS);
     let mut listings = Listings::new();
     for layer in layers {
         let own = own_table(*layer);
@@ -114,9 +118,10 @@ pub(super) fn list(
             continue;
         };
         let mut elements = ListedElements::default();
-        for set in &listing.contents.sets {
+        // Others are a difference as such, whatever they hold.
+        for set in listing.contents.sets.iter().filter(|set| is_own_set(&set.name)) {
             let take = |listed: &mut ListedElements, element| listed.take(&set.name, element);
-            let listed = kernel.elements(&own, &set.name, MAX_ELEMENTS, ListedElements::default, take);
+            let listed = kernel.elements(&own, &set.name, most, ListedElements::default, take);
             if let Some((listed, _)) = listed.map_err(|error| asked(&error))? {
                 elements.extend(listed);
             }
@@ -151,7 +156,8 @@ pub(crate) fn remove_tables() -> Result<(), Obstacle> {
 pub(super) fn try_out(kernel: &mut Connection) -> Result<(), Obstacle> {
     let mut batch = Batch::new();
     batch.clear_table(&own_table(Layer::Inet));
-    batch.delete_table(&Table::new(own_table(Layer::Inet).family, NOBODYS));
+    let nobodys = format!("{NOBODYS}-{:08x}", fastrand::u32(..));
+    batch.delete_table(&Table::new(own_table(Layer::Inet).family, nobodys));
     let last = batch.steps().count() - 1;
     match kernel.commit(&mut batch) {
         // That one is not there, and everything before it could have been done.

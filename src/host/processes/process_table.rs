@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,8 @@ const TICK_MILLIS: u64 = 10;
 const MAX_TEXT: u64 = 4_096;
 /// Threads of one process looked at where its first one has ended.
 const MAX_THREADS: usize = 64;
+/// Ancestors of a process that are followed: a chain is a handful long, and one that changes meanwhile must end.
+const MAX_ANCESTORS: usize = 64;
 
 /// Why a process could not be signalled.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +85,20 @@ pub(crate) fn read(pid: u32) -> Option<Process> {
     })
 }
 
+/// Who started a process, and who started them, nearest first, without pid 1.
+pub(crate) fn ancestors(pid: u32) -> Vec<ProcessId> {
+    let parent = |pid: u32| stat(pid).map(|stat| stat.parent).filter(|parent| *parent > 1);
+    let above = std::iter::successors(parent(pid), |pid| parent(*pid)).take(MAX_ANCESTORS);
+    above
+        .filter_map(|pid| {
+            Some(ProcessId {
+                pid,
+                start_ticks: start_ticks(pid)?,
+            })
+        })
+        .collect()
+}
+
 /// Who listens at the other end of a Unix socket; none when that is not known in this pid namespace.
 pub(crate) fn peer(stream: &UnixStream) -> Option<u32> {
     let credentials = getsockopt(stream, sockopt::PeerCredentials).ok()?;
@@ -129,6 +146,32 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
 /// Whether that very process has ended: it is gone, is not buried yet, or its number is another's.
 pub(crate) fn has_ended(id: ProcessId) -> bool {
     stat(id.pid).is_none_or(|stat| stat.start_ticks != id.start_ticks || stat.has_ended())
+}
+
+/// The number that a process has in its own pid namespace, where that is another one than ours.
+pub(crate) fn inner_pid(pid: u32) -> Option<u32> {
+    let status = read_text(&format!("/proc/{pid}/status"))?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    numbers.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// A path of a process' own, as it is found from here: in a container it has other mounts.
+pub(crate) fn path_of(pid: u32, path: &Path) -> PathBuf {
+    let mounts = |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|mounts| mounts.ino());
+    match (mounts("self"), mounts(&pid.to_string())) {
+        (Ok(own), Ok(theirs)) if own != theirs => {
+            let inside = path.strip_prefix("/").unwrap_or(path);
+            Path::new(&format!("/proc/{pid}/root")).join(inside)
+        }
+        _ => path.to_owned(),
+    }
+}
+
+/// The network namespace of a process, as a number that names it until the next boot.
+pub(crate) fn network_namespace(pid: u32) -> Option<u64> {
+    fs::metadata(format!("/proc/{pid}/ns/net"))
+        .ok()
+        .map(|namespace| namespace.ino())
 }
 
 /// The number given last in this pid namespace, to a process or a thread.

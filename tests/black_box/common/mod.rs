@@ -82,6 +82,13 @@ pub(crate) fn done(stage: &Stage, args: &[&str]) -> String {
     output
 }
 
+/// Runs an instruction that is carried out and would not survive a restart, which its exit code says.
+pub(crate) fn done_for_the_moment(stage: &Stage, args: &[&str]) {
+    let (code, output, errors) = stage.edgewarden(args).unwrap();
+    assert_eq!(code, Some(1), "{args:?}: {output}{errors}");
+    assert!(errors.contains("for the moment, but"), "{args:?}: {errors}");
+}
+
 /// Who has a live order.
 pub(crate) fn authorities(status: &Value) -> Vec<String> {
     let orders = status["enforcement"]["orders"].as_array();

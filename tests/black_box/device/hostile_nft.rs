@@ -1,7 +1,6 @@
 //! A packet filter that is edited behind us, does not answer, is busy; and no program between it and us.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
@@ -144,42 +143,6 @@ lab_test!(a_packet_filter_that_hangs_is_told_and_the_agent_goes_on, || {
     hook.end(HANGS).unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     release(&stage);
-});
-
-/// The agent in a place where nothing of that name is a program.
-fn without_nft(stage: &mut Stage) {
-    let hides = "for nft in /usr/sbin/nft /usr/bin/nft /sbin/nft; do if [ -e $nft ]; then mount --bind /dev/null $nft; fi; done; \
-                 ! nft list tables 2>/dev/null && exec \"$@\"";
-    let arguments = ["--mount", "--propagation", "slave", "sh", "-c", hides, "sh"];
-    stage.agent = None;
-    stage.start_agent_as(Path::new("unshare"), &arguments).unwrap();
-}
-
-lab_test!(without_nft_orders_are_carried_out_proven_and_put_back, || {
-    let mut stage = ready(options());
-    without_nft(&mut stage);
-    connected_and_released(&stage);
-    assert!(leaves(&stage), "control: it arrives before");
-    isolate(&stage);
-    assert!(!leaves(&stage));
-    stage.nft(&["delete", "table", "inet", "edgewarden"]).unwrap();
-    let again = |s: &Value| {
-        s["enforcement"]["reasserted"].as_u64() >= Some(1) && s["enforcement"]["phase"] == "enforced"
-    };
-    stage.wait_status(LIMIT, "put back", again).unwrap();
-    assert!(!leaves(&stage));
-    let order = json!({"posture": "restrict", "block": {"remotes": ["203.0.113.9"]}, "limit": {"egressBytesPerSecond": 20000}});
-    stage.desire(&json!({"quarantine": order})).unwrap();
-    let held =
-        |s: &Value| s["enforcement"]["posture"] == "restrict" && s["enforcement"]["phase"] == "enforced";
-    stage.wait_status(LIMIT, "restricted", held).unwrap();
-    assert!(leaves(&stage), "other hosts are reached again");
-    // The next one finds it so, and the last one removes it.
-    stage.agent.as_mut().unwrap().kill9().unwrap();
-    without_nft(&mut stage);
-    stage.wait_status(LIMIT, "restricted again", held).unwrap();
-    release(&stage);
-    assert!(!stage.has_table().unwrap());
 });
 
 lab_test!(no_program_of_the_working_directory_is_run, || {

@@ -9,7 +9,9 @@ use edgewarden_lab::stage::preload::{HANGING_SYNC, Hang};
 use serde_json::{Value, json};
 
 use crate::common::agent::{restart, restart_as};
-use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release};
+use crate::common::{
+    LIMIT, connected_and_released, done, done_for_the_moment, isolate, options, ready, release,
+};
 
 /// The stage with its agent on such a disk.
 fn on_a_disk_that_hangs(stage: &mut Stage) -> Hang {
@@ -132,14 +134,14 @@ lab_test!(an_agent_that_ends_waits_a_while_for_what_is_late_on_disk, || {
     for (posture, then) in orders {
         disk.begin().unwrap();
         // Of the operator, whom nobody asks again.
-        done(&stage, &["quarantine", "--reason", posture]);
+        done_for_the_moment(&stage, &["quarantine", "--reason", posture]);
         let late = |s: &Value| s["enforcement"]["posture"] == "isolate" && told(s, "journalNotWritten");
         stage
             .wait_status(LIMIT, "in force, and not on disk", late)
             .unwrap();
         // What was late before must not be the last word.
         if !then.is_empty() {
-            done(&stage, then);
+            done_for_the_moment(&stage, then);
         }
         let agent = stage.agent.as_mut().unwrap();
         agent.terminate().unwrap();

@@ -13,7 +13,9 @@ use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use serde_json::{Value, json};
 
 use crate::common::agent::{restart_as, restart_behind};
-use crate::common::{LIMIT, connected_and_released, done, isolate, isolated_as_shipped_with, options, ready};
+use crate::common::{
+    LIMIT, connected_and_released, done_for_the_moment, isolate, isolated_as_shipped_with, options, ready,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -72,7 +74,7 @@ lab_test!(a_disk_that_hangs_does_not_delay_a_stop_and_loses_no_order, || {
     connected_and_released(&stage);
     disk.begin().unwrap();
     // Of the operator, whom nobody asks again.
-    done(&stage, &["quarantine", "--reason", "late on disk"]);
+    done_for_the_moment(&stage, &["quarantine", "--reason", "late on disk"]);
     let late = |s: &Value| {
         let obstacles = s["enforcement"]["obstacles"].as_array().unwrap();
         s["enforcement"]["posture"] == "isolate"

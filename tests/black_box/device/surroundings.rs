@@ -1,15 +1,17 @@
-//! Missing surroundings: no nft, no capability, no nucleus, no broker, no state: said once, and nothing is claimed.
+//! Missing surroundings: no packet filter, no nft, no capability, no nucleus, no broker, no state: said once, and nothing is claimed.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
+use edgewarden_lab::stage::filter_hook::{FAILS, FilterHook};
 use edgewarden_lab::stage::{Stage, StageOptions};
+use nix::mount::{MsFlags, mount, umount};
 use serde_json::{Value, json};
 
 use crate::common::agent::{joined, restart, restart_as, restart_behind, said_once};
 use crate::common::broker::{broker_down, broker_up};
-use crate::common::{LIMIT, done, isolate, options, ready, release, reports};
+use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release, reports};
 
 const SOCKET: &str = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT";
 
@@ -37,26 +39,13 @@ fn restart_without_nft(stage: &mut Stage) {
     restart_behind(stage, &mounts.join(" && "));
 }
 
-/// Gives nft back to an agent that was started without.
-fn give_nft_back(stage: &Stage) {
-    let mounts = format!("--mount=/proc/{}/ns/mnt", stage.agent.as_ref().unwrap().pid());
-    for program in every_nft() {
-        let back = Command::new("nsenter")
-            .arg(&mounts)
-            .arg("umount")
-            .arg(program)
-            .status();
-        assert!(back.unwrap().success());
-    }
-}
-
 lab_test!(
-    without_nft_nothing_is_claimed_and_with_it_the_order_is_carried_out,
+    without_a_packet_filter_nothing_is_claimed_and_with_it_the_order_is_carried_out,
     || {
         let mut stage = ready(options());
-        isolate(&stage);
-        release(&stage);
-        restart_without_nft(&mut stage);
+        let hook = FilterHook::prepare(&stage).unwrap();
+        hook.begin(FAILS, "").unwrap();
+        restart_with(&mut stage, &hook);
         stage.wait_phase(LIMIT, "failed").unwrap();
         stage.desire(&json!({"quarantine": true})).unwrap();
         let wanted = |s: &Value| s["enforcement"]["wanted"] == "isolate";
@@ -68,30 +57,37 @@ lab_test!(
             "not known: {status}"
         );
         let faults = joined(&status["enforcement"]["faults"]);
-        assert!(faults.contains("nft was not found"), "{status}");
+        assert!(faults.contains("the packet filter cannot be asked"), "{status}");
         let told = |shadow: &Value| {
             let reported = &shadow["state"]["reported"];
             reported["quarantine"] == false
                 && reported["quarantineStatus"]["wanted"] == "isolate"
-                && joined(&reported["quarantineStatus"]["faults"]).contains("nft was not found")
+                && joined(&reported["quarantineStatus"]["faults"]).contains("cannot be asked")
         };
         stage.wait_shadow(LIMIT, "the fault in the shadow", told).unwrap();
         assert!(!stage.has_table().unwrap());
-        said_once(&mut stage, "enforcement: nft was not found");
+        said_once(&mut stage, "enforcement: the packet filter cannot be asked");
 
-        give_nft_back(&stage);
+        hook.end(FAILS).unwrap();
         stage.wait_phase(LIMIT, "enforced").unwrap();
         reports(&stage, &json!(true));
         assert!(stage.has_table().unwrap());
     }
 );
 
+fn restart_with(stage: &mut Stage, hook: &FilterHook) {
+    let [preload, place] = hook.environment();
+    restart_as(stage, "env", &[&preload, &place]);
+}
+
 lab_test!(
     a_release_that_cannot_be_carried_out_is_not_reported_as_done,
     || {
         let mut stage = ready(options());
         isolate(&stage);
-        restart_without_nft(&mut stage);
+        let hook = FilterHook::prepare(&stage).unwrap();
+        hook.begin(FAILS, "").unwrap();
+        restart_with(&mut stage, &hook);
         stage.wait_phase(LIMIT, "failed").unwrap();
         stage.desire(&json!({"quarantine": false})).unwrap();
         let told = |shadow: &Value| {
@@ -111,12 +107,47 @@ lab_test!(
         );
         assert!(stage.has_table().unwrap(), "nobody could take the rules away");
 
-        give_nft_back(&stage);
+        hook.end(FAILS).unwrap();
         stage.wait_phase(LIMIT, "released").unwrap();
         reports(&stage, &json!(false));
         assert!(!stage.has_table().unwrap());
     }
 );
+
+/// Whether a datagram of the gateway's arrives at a host of the attacker's.
+fn leaves(stage: &Stage) -> bool {
+    stage
+        .site
+        .udp_reaches(Ns::Gateway, Ns::Internet, ATTACKER_V4, 4444)
+        .unwrap()
+}
+
+lab_test!(without_nft_orders_are_carried_out_proven_and_put_back, || {
+    let mut stage = ready(options());
+    restart_without_nft(&mut stage);
+    connected_and_released(&stage);
+    assert!(leaves(&stage), "control: it arrives before");
+    isolate(&stage);
+    assert!(!leaves(&stage));
+    stage.nft(&["delete", "table", "inet", "edgewarden"]).unwrap();
+    let again = |s: &Value| {
+        s["enforcement"]["reasserted"].as_u64() >= Some(1) && s["enforcement"]["phase"] == "enforced"
+    };
+    stage.wait_status(LIMIT, "put back", again).unwrap();
+    assert!(!leaves(&stage));
+    let order = json!({"posture": "restrict", "block": {"remotes": ["203.0.113.9"]}, "limit": {"egressBytesPerSecond": 20000}});
+    stage.desire(&json!({ "quarantine": order })).unwrap();
+    let held =
+        |s: &Value| s["enforcement"]["posture"] == "restrict" && s["enforcement"]["phase"] == "enforced";
+    stage.wait_status(LIMIT, "restricted", held).unwrap();
+    assert!(leaves(&stage), "other hosts are reached again");
+    // The next one finds it so, and removes it in the end.
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    restart_without_nft(&mut stage);
+    stage.wait_status(LIMIT, "restricted again", held).unwrap();
+    release(&stage);
+    assert!(!stage.has_table().unwrap());
+});
 
 lab_test!(without_the_capability_it_is_named, || {
     let mut stage = ready(options());
@@ -279,5 +310,83 @@ lab_test!(
         broker_up(&mut stage);
         release(&stage);
         assert_eq!(stage.status()["enforcement"]["orders"], json!([]));
+    }
+);
+
+/// A cgroup that takes no more processes or threads than it has, and goes with the test's mounts.
+fn without_room(stage: &Stage, pid: u32) -> PathBuf {
+    let mounted = stage.site.directory().join("pids");
+    std::fs::create_dir(&mounted).unwrap();
+    // Where the second version has the controller, the first cannot have it.
+    let second = mount(
+        Some("cgroup2"),
+        &mounted,
+        Some("cgroup2"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .is_ok()
+        && std::fs::read_to_string(mounted.join("cgroup.controllers"))
+            .is_ok_and(|controllers| controllers.contains("pids"));
+    if second {
+        std::fs::write(mounted.join("cgroup.subtree_control"), "+pids").unwrap();
+    } else {
+        let _other = umount(&mounted);
+        mount(
+            Some("pids"),
+            &mounted,
+            Some("cgroup"),
+            MsFlags::empty(),
+            Some("pids"),
+        )
+        .unwrap();
+    }
+    let group = mounted.join(format!("edgewarden-test-{}", std::process::id()));
+    std::fs::create_dir(&group).unwrap();
+    std::fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
+    std::fs::write(group.join("pids.max"), "0").unwrap();
+    group
+}
+
+lab_test!(
+    without_room_for_a_process_or_thread_orders_are_carried_out,
+    || {
+        let mut stage = ready(options());
+        isolate(&stage);
+        release(&stage);
+        // Those who only rest have ended.
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        let agent = stage.agent.as_ref().unwrap().pid();
+        let group = without_room(&stage, agent);
+        for wish in [
+            json!(true),
+            json!({"posture": "restrict", "block": {"remotes": ["203.0.113.9"]}}),
+        ] {
+            stage.desire(&json!({ "quarantine": wish })).unwrap();
+            let posture = if wish == json!(true) {
+                "isolate"
+            } else {
+                "restrict"
+            };
+            let held =
+                |s: &Value| s["enforcement"]["posture"] == posture && s["enforcement"]["phase"] == "enforced";
+            stage.wait_status(LIMIT, posture, held).unwrap();
+            assert!(stage.has_table().unwrap());
+        }
+        stage.nft(&["flush", "ruleset"]).unwrap();
+        let again = |s: &Value| {
+            s["enforcement"]["reasserted"].as_u64() >= Some(1) && s["enforcement"]["phase"] == "enforced"
+        };
+        stage.wait_status(LIMIT, "put back", again).unwrap();
+        let refused = std::fs::read_to_string(group.join("pids.events")).unwrap();
+        println!("{refused}");
+        stage.desire(&json!({"quarantine": false})).unwrap();
+        stage.wait_phase(LIMIT, "released").unwrap();
+        assert!(!stage.has_table().unwrap());
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        wait_until(LIMIT, "the cgroup is empty", || {
+            std::fs::remove_dir(&group).is_ok()
+        })
+        .unwrap();
     }
 );

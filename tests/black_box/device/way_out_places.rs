@@ -313,7 +313,7 @@ lab_test!(a_release_that_is_not_on_disk_is_not_said_to_be_done, || {
     let _none = std::fs::remove_file(stage.control_socket().with_file_name("journal.late"));
     stage.agent = None;
     stage.start_agent().unwrap();
-    let again = stage.wait_phase(Duration::from_secs(10), "enforced");
+    let again = stage.wait_phase(Duration::from_secs(5), "enforced");
     assert!(
         again.is_err() || code != Some(0),
         "exit {code:?}, and isolated again"

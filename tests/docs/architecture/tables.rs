@@ -186,7 +186,7 @@ pub(super) const OTHER_WAYS: &[(&str, &str, &str)] = &[
     (
         "src/control/client.rs",
         "nix",
-        "asks who listens where nobody answers; an effect on nothing",
+        "connects with a limit, and asks who listens where nobody answers; std waits for a full queue for ever",
     ),
     (
         "src/agent/control/socket_list.rs",

@@ -359,9 +359,14 @@ impl PacketFilter for FakeFilter {
         &mut self,
         ruleset: &Arc<Ruleset>,
         _held: &Arc<Ruleset>,
+        generation: u32,
         _now: Timestamp,
     ) -> Result<(), Obstacle> {
         let mut world = self.0.lock().unwrap();
+        if world.kernel.generation != generation {
+            let complaint = "of another generation".into();
+            return Err(Obstacle::Refused { complaint });
+        }
         if world.fails(Failure::Refused) {
             let complaint = "on purpose".into();
             return Err(Obstacle::Refused { complaint });

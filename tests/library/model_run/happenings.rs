@@ -20,6 +20,8 @@ pub(super) enum Happening {
     Step(Step),
     Fails(Failure, u8),
     Passes(u8),
+    /// The operator isolates for so many seconds.
+    Brief(u8),
     Channel(ChannelLife),
     /// Seconds, in either direction.
     ClockSteps(i32),
@@ -38,6 +40,7 @@ pub(super) fn happening() -> impl Strategy<Value = Happening> {
         24 => step().prop_map(Happening::Step),
         8 => (failure, 1..5u8).prop_map(|(failure, times)| Happening::Fails(failure, times)),
         6 => (1..20u8).prop_map(Happening::Passes),
+        2 => (1..100u8).prop_map(Happening::Brief),
         3 => prop_oneof![Just(ChannelLife::Alive), Just(ChannelLife::CutByRules), Just(ChannelLife::Dead)]
             .prop_map(Happening::Channel),
         1 => (-4_000..4_000i32).prop_map(Happening::ClockSteps),

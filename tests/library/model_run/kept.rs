@@ -10,7 +10,7 @@ use super::{Said, Step, Tally, sequence};
 fn sequences_that_once_failed() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let tally = RefCell::new(Tally::default());
-    for happenings in sequences() {
+    for happenings in sequences().into_iter().chain(with_frozen()) {
         runtime.block_on(sequence(&happenings, &tally)).unwrap();
     }
 }
@@ -47,6 +47,12 @@ fn sequences() -> Vec<Vec<Happening>> {
             },
             Happening::Step(Step::Says(1, Said::Isolate)),
         ],
+        // An order that was given up ends by itself: nobody wants back what was taken away.
+        vec![
+            Happening::Brief(20),
+            Happening::Channel(ChannelLife::Dead),
+            Happening::Passes(25),
+        ],
         // A kernel that did not answer once is known again at the next answer.
         vec![
             Happening::Fails(Failure::Silent, 1),
@@ -75,6 +81,12 @@ fn sequences() -> Vec<Vec<Happening>> {
             Happening::Passes(4),
             Happening::Step(Step::Says(1, Said::Isolate)),
         ],
+    ]
+}
+
+/// With a process that an order freezes.
+fn with_frozen() -> Vec<Vec<Happening>> {
+    vec![
         // A process that was frozen, and a restart with a journal that does not say so.
         vec![
             Happening::Fails(Failure::JournalFails, 20),

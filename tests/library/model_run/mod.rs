@@ -24,13 +24,15 @@ use edgewarden::agent::enforcer::{Enforcer, EnforcerCommand};
 use edgewarden::cli::status_page;
 use edgewarden::control::status::Status;
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use edgewarden::quarantine::orders;
 use edgewarden::quarantine::orders::order::{Posture, Protocol};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::proof::standing::Standing;
 use edgewarden::quarantine::proof::state::{Phase, State};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
+use serde_json::json;
 
 use super::page_rules::disagreements;
 use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, check, wish};
@@ -41,6 +43,8 @@ use world::{FakeMachine, Shared, WINDOW, World, settings, start};
 const MAX_EVENTS: usize = 12;
 /// Tries to find a shorter sequence that fails too.
 const MAX_SHRINKS: u32 = 3_000;
+/// The operator's place among the authorities.
+const OPERATOR: usize = 3;
 /// Sequences in the test suite, which runs without optimisation.
 const SEQUENCES: u32 = 2_000;
 /// What came up in all sequences; a run that never saw anything happen would prove nothing.
@@ -63,6 +67,8 @@ struct Run<'a> {
     known_to_work: bool,
     /// An order that was told as forgettable was forgotten: what is ordered is not the reference's any more.
     forgotten: bool,
+    /// When the operator's order ends by itself.
+    ends: Option<Timestamp>,
     wake: Duration,
     /// The first thing that was said and was not so, right after a pass.
     lie: Option<TestCaseError>,
@@ -81,6 +87,7 @@ impl<'a> Run<'a> {
             channel: ChannelLife::Alive,
             known_to_work: false,
             forgotten: false,
+            ends: None,
             wake: Duration::ZERO,
             lie: None,
             tally,
@@ -123,6 +130,7 @@ impl<'a> Run<'a> {
             if !is_edited && self.lie.is_none() {
                 self.lie = self.is_truthful().err();
             }
+            self.note_end();
             // The kernel tells of every transaction, of ours too.
             let after = self.world.lock().unwrap().kernel.generation;
             if after == before {
@@ -130,6 +138,30 @@ impl<'a> Run<'a> {
             }
             before = after;
             commands = vec![EnforcerCommand::KernelChanged(None)];
+        }
+    }
+
+    /// The operator isolates the device, and his order ends by itself.
+    async fn isolate_briefly(&mut self, seconds: u8) {
+        self.model.says(OPERATOR, &Said::Isolate);
+        let now = self.world.lock().unwrap().time;
+        let end = now + SignedDuration::from_secs(i64::from(seconds));
+        self.ends = Some(end);
+        let document = json!({"posture": "isolate", "expires": end});
+        let authority = AUTHORITIES[OPERATOR];
+        let wish = orders::document::read(Some(&document), authority, now);
+        self.obey(vec![EnforcerCommand::Wish { authority, wish }]).await;
+    }
+
+    /// The reference hears that the operator's order has ended; a clock that was set may be why it did before its time.
+    fn note_end(&mut self) {
+        let Some(end) = self.ends else { return };
+        let world = self.world.lock().unwrap();
+        let may_have_ended = world.time >= end || !world.ahead.is_zero();
+        let mut orders = self.enforcer.state().orders.iter();
+        if may_have_ended && !orders.any(|order| order.authority == AUTHORITIES[OPERATOR]) {
+            self.model.live.remove(&OPERATOR);
+            self.ends = None;
         }
     }
 
@@ -167,6 +199,7 @@ impl<'a> Run<'a> {
             Happening::Step(step) => self.take(step).await,
             Happening::Fails(failure, times) => self.world.lock().unwrap().will_fail(*failure, *times),
             Happening::Passes(seconds) => self.pass(u64::from(*seconds)).await,
+            Happening::Brief(seconds) => self.isolate_briefly(*seconds).await,
             Happening::Channel(life) => {
                 self.known_to_work &= *life != ChannelLife::Dead;
                 self.channel = *life;
@@ -191,6 +224,11 @@ impl<'a> Run<'a> {
 
     async fn take(&mut self, step: &Step) {
         self.model.take(step);
+        let replaces = |said: &Said| !matches!(said, Said::Invalid | Said::Expired);
+        let is_replaced = matches!(step, Step::Says(OPERATOR, said) if replaces(said));
+        if is_replaced || !self.model.live.contains_key(&OPERATOR) {
+            self.ends = None;
+        }
         let now = self.world.lock().unwrap().time;
         let command = match step {
             Step::Says(who, said) => wish(*who, said, now),
@@ -316,6 +354,10 @@ impl<'a> Run<'a> {
     /// The end: nothing fails any more, and time passes.
     async fn ends_well(&mut self) -> Result<(), TestCaseError> {
         self.world.lock().unwrap().heals();
+        // What ends by itself would begin another trial in the middle of what is waited for.
+        if self.ends.is_some() {
+            self.take(&Step::Says(OPERATOR, Said::Release)).await;
+        }
         self.obey(vec![EnforcerCommand::KernelChanged(None)]).await;
         // What failed is tried again after two seconds; a refused layer is believed for ten minutes, and told.
         self.pass(4).await;

@@ -83,11 +83,12 @@ pub trait PacketFilter: Send {
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
     /// Turns the elements of our tables, which hold those of `held` that have not ended, into those of `ruleset`, which
-    /// differs in nothing else: one transaction.
+    /// differs in nothing else: one transaction, refused where `generation` is over.
     fn change(
         &mut self,
         ruleset: &Arc<Ruleset>,
         held: &Arc<Ruleset>,
+        generation: u32,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 

@@ -12,6 +12,10 @@ use crate::site::SiteError;
 
 /// Messages wait as long as this file is there.
 pub const HANGS: &str = "hangs";
+/// Written when a message waits.
+pub const HELD: &str = "held";
+/// Each message takes a quarter of a second.
+pub const SLOW: &str = "slow";
 /// Messages are not taken as long as this file is there.
 pub const FAILS: &str = "fails";
 /// Layers (`netdev`, `bridge`) whose chains the kernel refuses.
@@ -58,6 +62,14 @@ static int there(const char *name) {
     char path[512];
     place(path, sizeof path, name);
     return access(path, F_OK) == 0;
+}
+static void write_file(const char *name, const void *bytes, size_t length) {
+    char path[512];
+    place(path, sizeof path, name);
+    FILE *file = fopen(path, "w");
+    if (!file) return;
+    fwrite(bytes, 1, length, file);
+    fclose(file);
 }
 static int says(const char *name, const char *word) {
     char path[512], text[256] = {0};
@@ -111,7 +123,11 @@ static void refuse(char *bytes, size_t length) {
 ssize_t send(int fd, const void *bytes, size_t length, int flags) {
     ssize_t (*real)(int, const void *, size_t, int) = dlsym(RTLD_NEXT, "send");
     if (!is_filter(fd)) return real(fd, bytes, length, flags);
-    for (int i = 0; i < 2400 && there("hangs"); i++) usleep(50000);
+    if (there("slow")) usleep(250000);
+    for (int i = 0; i < 2400 && there("hangs"); i++) {
+        if (i == 0) write_file("held", "", 0);
+        usleep(50000);
+    }
     if (there("fails")) {
         errno = ENOBUFS;
         return -1;
@@ -119,15 +135,7 @@ ssize_t send(int fd, const void *bytes, size_t length, int flags) {
     uint16_t type = 0;
     if (length > 64) memcpy(&type, (const char *)bytes + 4, 2);
     if (type != 16) return real(fd, bytes, length, flags);
-    if (there("records")) {
-        char path[512];
-        place(path, sizeof path, "transaction");
-        FILE *file = fopen(path, "w");
-        if (file) {
-            fwrite(bytes, 1, length, file);
-            fclose(file);
-        }
-    }
+    if (there("records")) write_file("transaction", bytes, length);
     run("before");
     char *copy = malloc(length);
     memcpy(copy, bytes, length);

@@ -28,7 +28,7 @@ use random::Random;
 use scene::{Scene, token};
 
 /// With the recovery and the ends of everything, a test takes about a minute and a half.
-const CHAOS: Duration = Duration::from_secs(60);
+const CHAOS: Duration = Duration::from_secs(30);
 /// By then every path was taken and every buffer has its size.
 const WARM: Duration = Duration::from_secs(12);
 /// Longest back-off (10 s) of the connection, then that of a refused renewal, and time to work.

@@ -151,7 +151,7 @@ impl Batch {
             self.write_set(table, &set.written_set(), Some(id));
             let elements = set.written_elements();
             self.write_elements(
-                MessageType::NewElement,
+                (MessageType::NewElement, message::CREATE),
                 table,
                 (AnonymousSet::NAME, Some(id)),
                 elements,
@@ -204,27 +204,36 @@ impl Batch {
     /// Adds elements to a set; those that it has stay as they are.
     pub fn add_elements(&mut self, table: &Table, set: &str, elements: impl IntoIterator<Item = Element>) {
         self.step(Action::Add, table, Item::Elements(set.to_owned()));
-        self.write_elements(MessageType::NewElement, table, (set, None), elements);
+        let made = (MessageType::NewElement, message::CREATE);
+        self.write_elements(made, table, (set, None), elements);
+    }
+
+    /// Adds elements to a set; refused if one of them is there.
+    pub fn add_new_elements(
+        &mut self,
+        table: &Table,
+        set: &str,
+        elements: impl IntoIterator<Item = Element>,
+    ) {
+        self.step(Action::Add, table, Item::Elements(set.to_owned()));
+        let made = (MessageType::NewElement, message::CREATE | message::EXCLUSIVE);
+        self.write_elements(made, table, (set, None), elements);
     }
 
     /// Removes elements from a set, by their keys; refused if one of them is not there.
     pub fn delete_elements(&mut self, table: &Table, set: &str, elements: impl IntoIterator<Item = Element>) {
         self.step(Action::Delete, table, Item::Elements(set.to_owned()));
-        self.write_elements(MessageType::DeleteElement, table, (set, None), elements);
+        self.write_elements((MessageType::DeleteElement, 0), table, (set, None), elements);
     }
 
     /// Writes elements in as many messages as they need; none where there are none.
     fn write_elements(
         &mut self,
-        kind: MessageType,
+        (kind, flags): (MessageType, u16),
         table: &Table,
         (set, id): (&str, Option<u32>),
         elements: impl IntoIterator<Item = Element>,
     ) {
-        let flags = match kind {
-            MessageType::DeleteElement => 0,
-            _ => message::CREATE,
-        };
         let mut elements = elements.into_iter().peekable();
         while elements.peek().is_some() {
             self.write(kind, flags, table, |out| {

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use super::connection::{AskError, Connection};
 use crate::chain::CHAIN_NAME;
 use crate::chain::Chain;
-use crate::listing::{Listing, ListingLimits, ListingReader};
+use crate::listing::{Listing, ListingError, ListingLimits, ListingReader};
 use crate::notice::{Generation, generation_of};
 use crate::object::Object;
 use crate::set::{Element, LIST, LIST_ELEMENT, LIST_SET, elements_in};
@@ -94,6 +94,10 @@ impl Connection {
                 reader.forget_chains();
                 let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
                 connection.ask_about(table, MessageType::GetChain, true, |_| {}, &mut take)?;
+                if !reader.has_all_chains() {
+                    let table = table.clone();
+                    return Err(ListingError::HoldsMore { table }.into());
+                }
             }
             let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
             connection.ask_about(table, MessageType::GetRule, true, |_| {}, &mut take)?;

@@ -25,17 +25,15 @@ pub(super) struct Tally {
     pub(super) quotas: Vec<QuotaUse>,
     /// The quotas as a restart should know them: they advance in steps, or every packet would be written to disk.
     pub(super) kept: Vec<QuotaUse>,
-    /// Whose quotas the kernel's objects are, by their place; not known before the first load.
-    loaded: Option<Vec<PlannedLimit>>,
 }
 
 impl Tally {
     /// As the journal remembers it.
     pub(super) fn restore(quotas: Vec<QuotaUse>) -> Self {
         Self {
+            counters: BTreeMap::new(),
             quotas: quotas.clone(),
             kept: quotas,
-            ..Self::default()
         }
     }
 
@@ -50,7 +48,7 @@ impl Tally {
                 *known = (*packets, *bytes);
             }
         }
-        for quota in used(self.loaded.as_deref().unwrap_or(limits), read) {
+        for quota in used(limits, read) {
             match self.quotas.iter_mut().find(|known| is_same(known, &quota)) {
                 Some(known) if quota.used < known.used => was_set_back = true,
                 Some(known) => known.used = quota.used,
@@ -77,8 +75,8 @@ impl Tally {
             carried.counters.insert(name.clone(), sum);
         }
         carried.counters.append(&mut read.counters);
-        let of_kernel = used(self.loaded.as_deref().unwrap_or(limits), &read);
-        for (index, limit) in limits.iter().enumerate() {
+        let of_kernel = used(limits, &read);
+        for limit in limits {
             let Some(quota) = limit.quota else { continue };
             let same = |other: &&QuotaUse| other.order == limit.order && other.since == quota.since;
             let known = self.quotas.iter().find(same).map_or(0, |known| known.used);
@@ -88,7 +86,7 @@ impl Tally {
                 Some(read) if read < known => known.saturating_add(read),
                 Some(read) => read,
             };
-            let name = (Layer::Inet, quota_name(index, quota.since));
+            let name = (Layer::Inet, quota_name(&limit.order, quota.since));
             carried.quotas.insert(name, used);
         }
         carried
@@ -98,12 +96,6 @@ impl Tally {
     pub(super) fn begin(&mut self, carried: &CarriedCounters, limits: &[PlannedLimit]) {
         self.counters.clone_from(&carried.counters);
         self.quotas = used(limits, carried);
-        self.loaded = Some(limits.to_vec());
-    }
-
-    /// Nobody knows whose quotas the kernel's objects are: a load was not answered.
-    pub(super) fn forget_places(&mut self) {
-        self.loaded = None;
     }
 
     /// Takes quotas that advanced by a step to the journal.
@@ -177,9 +169,9 @@ fn is_same(one: &QuotaUse, other: &QuotaUse) -> bool {
 
 /// What is used of the quotas of these limits.
 fn used(limits: &[PlannedLimit], counted: &CarriedCounters) -> Vec<QuotaUse> {
-    let of = |(index, limit): (usize, &PlannedLimit)| {
+    let of = |limit: &PlannedLimit| {
         let quota = limit.quota?;
-        let name = (Layer::Inet, quota_name(index, quota.since));
+        let name = (Layer::Inet, quota_name(&limit.order, quota.since));
         Some(QuotaUse {
             order: limit.order.clone(),
             used: *counted.quotas.get(&name)?,
@@ -188,7 +180,7 @@ fn used(limits: &[PlannedLimit], counted: &CarriedCounters) -> Vec<QuotaUse> {
             until: quota.until,
         })
     };
-    limits.iter().enumerate().filter_map(of).collect()
+    limits.iter().filter_map(of).collect()
 }
 
 #[cfg(test)]

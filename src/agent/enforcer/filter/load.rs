@@ -51,7 +51,6 @@ impl<F: PacketFilter> FilterKeeper<F> {
         if taken.as_ref().is_err_and(|all| !all.iter().all(surely_refused)) {
             // A kernel that did not answer may have loaded them all the same.
             self.posture = None;
-            self.tally.forget_places();
         }
         let ruleset = taken?;
         self.tally.begin(&counted, &mission.plan.limits);

@@ -176,7 +176,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
     ) -> Result<(BTreeSet<Layer>, Vec<String>), Obstacle> {
         let tables = self.kernel.tables().await?;
         let compared = self.kernel.compare(&tables, ruleset, None, now.wall).await?;
-        Ok((tables, compared.differences))
+        let mut differences = compared.differences;
+        if !self.devices_hold(ruleset).await? {
+            differences.push("the interfaces whose egress is filtered are other ones".to_owned());
+        }
+        Ok((tables, differences))
     }
 
     /// Somebody changed the packet filter.
@@ -296,7 +300,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             return None;
         }
         let held = Arc::clone(&held.ruleset);
-        if let Err(obstacle) = self.kernel.change(ruleset, &held, now.wall).await {
+        if let Err(obstacle) = self.kernel.change(ruleset, &held, generation, now.wall).await {
             // An element may have ended a moment before the plan's time; the whole load that follows settles it.
             tracing::debug!("elements alone could not be changed: {obstacle}");
             return None;

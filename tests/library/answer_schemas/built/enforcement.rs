@@ -278,6 +278,7 @@ pub(super) fn plan() -> PlanPreview {
             processes: [None, Some(ProcessAction::Freeze), Some(ProcessAction::Kill)]
                 .map(process)
                 .into(),
+            not_known: Some("who the nucleus is".to_owned()),
         },
         text: "add table inet edgewarden\n".to_owned(),
     }
@@ -286,6 +287,15 @@ pub(super) fn plan() -> PlanPreview {
 fn without_agent() -> Event {
     let why = "no agent runs".to_owned();
     Event::WithoutAgent { why }
+}
+
+fn taken_back(authority: Authority, reason: Option<&str>) -> Event {
+    Event::Released {
+        authority,
+        order: "inc-1".to_owned(),
+        by: Authority::Operator,
+        reason: reason.map(str::to_owned),
+    }
 }
 
 /// Events with, between them, every member that events have.
@@ -303,11 +313,8 @@ pub(super) fn events() -> Vec<Event> {
             authority: Authority::Shadow,
             faults: sentence(),
         },
-        Event::Released {
-            authority: Authority::Shadow,
-            order: "inc-1".to_owned(),
-            by: Authority::Operator,
-        },
+        taken_back(Authority::Shadow, None),
+        taken_back(Authority::Operator, Some("false alarm")),
         Event::Overridden {
             reason: "break glass".to_owned(),
             orders: vec!["shadow inc-1".to_owned()],

@@ -123,6 +123,7 @@ pub(crate) fn answers() -> Vec<Sample> {
         sample("status", absent()),
         sample("orders", OrderList::from(state(Phase::Enforced))),
         sample("orders", OrderList::from(State::default())),
+        sample("orders", OrderList::from(absent())),
         sample("top", interval()),
         sample("top", Interval::default()),
         sample("connections", sockets()),

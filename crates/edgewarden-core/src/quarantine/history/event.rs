@@ -58,6 +58,9 @@ pub enum Event {
         order: String,
         /// Who took it back.
         by: Authority,
+        /// Why, where a person said so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// An order ended by itself.
     Expired {
@@ -259,11 +262,18 @@ impl Event {
             Self::Refused { authority, faults } => {
                 write!(f, "refused what {authority} wrote: {}", faults.join("; "))
             }
-            Self::Released { authority, order, by } if by == authority => {
-                write!(f, "order {order} taken back by {authority}")
-            }
-            Self::Released { authority, order, by } => {
-                write!(f, "order {order} of {authority} ended by {by}")
+            Self::Released {
+                authority,
+                order,
+                by,
+                reason,
+            } => {
+                if by == authority {
+                    write!(f, "order {order} taken back by {authority}")?;
+                } else {
+                    write!(f, "order {order} of {authority} ended by {by}")?;
+                }
+                reason.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
             }
             Self::Expired { authority, order } => write!(f, "order {order} of {authority} expired"),
             Self::Overridden { reason, orders } => {

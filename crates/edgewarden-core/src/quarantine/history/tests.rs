@@ -346,10 +346,21 @@ fn sentences_say_who_what_and_why() {
         authority: Authority::Recovery,
         order: "journal-damaged".into(),
         by: Authority::Operator,
+        reason: None,
     };
     assert_eq!(
         ended.to_string(),
         "order journal-damaged of recovery ended by operator"
+    );
+    let taken_back = Event::Released {
+        authority: Authority::Operator,
+        order: "operator".into(),
+        by: Authority::Operator,
+        reason: Some("false alarm".into()),
+    };
+    assert_eq!(
+        taken_back.to_string(),
+        "order operator taken back by operator: false alarm"
     );
 }
 

@@ -1,9 +1,12 @@
-//! What an earlier order may have left in the shadow, where the service merges objects: which write removes it.
+//! What an earlier order may have left behind where objects are merged: which write removes it.
 //!
-//! In: `desired.quarantine`, which was refused, and its faults. Out: a sentence with that write. Pure.
+//! In: `desired.quarantine`, which was refused, and its faults, or an end that had passed when the order came. Out: a sentence
+//! with that write. Pure.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::order::Authority;
 use crate::document::fault::Fault;
 
 /// Keys named at most.
@@ -32,6 +35,23 @@ pub fn leftover(desired: &Value, faults: &[Fault]) -> Option<Fault> {
         );
         Fault::new("", problem)
     })
+}
+
+/// What is wrong with an order whose own end had passed when it came: a new order may be innocent of an old one's end.
+pub fn passed(authority: Authority, end: Timestamp) -> Vec<Fault> {
+    let problem = format!("is {end}, which has passed: the order would do nothing");
+    let mut faults = vec![Fault::new("quarantine.expires", problem)];
+    let left_behind = match authority {
+        Authority::Shadow => leftover(&json!({"expires": end}), &faults),
+        Authority::Deployment => Some(Fault::new(
+            "",
+            "the nucleus merges objects, so an earlier order may have left this behind; a list of one order replaces it whole, as \
+             `edgewarden deployment` prints it",
+        )),
+        Authority::Operator | Authority::Detector | Authority::Recovery => None,
+    };
+    faults.extend(left_behind);
+    faults
 }
 
 /// Puts a null at the end of these keys, unless all around it goes already.
@@ -81,6 +101,21 @@ mod tests {
             remove(&mut removal, keys);
         }
         assert_eq!(removal, json!({"limit": null}));
+    }
+
+    #[test]
+    fn an_end_that_has_passed_names_the_write_that_removes_it_where_objects_are_merged() {
+        let told = |authority| {
+            let faults = passed(authority, "2026-01-01T00:00:00Z".parse().unwrap());
+            assert_eq!(faults[0].path, "quarantine.expires");
+            faults
+                .get(1)
+                .map(|fault| fault.problem.clone())
+                .unwrap_or_default()
+        };
+        assert!(told(Authority::Shadow).ends_with(r#"{"quarantine":{"expires":null}}}}"#));
+        assert!(told(Authority::Deployment).contains("a list of one order"));
+        assert_eq!(told(Authority::Operator), "");
     }
 
     #[test]

@@ -89,6 +89,9 @@ pub struct PlanEffects {
     pub gaps: Vec<String>,
     /// Processes named that run now: stopped first, then spared.
     pub processes: Vec<ProcessLine>,
+    /// What whoever looked could not know and an agent knows; absent where nothing is.
+    #[serde(default)]
+    pub not_known: Option<String>,
 }
 
 /// What is done, or would be, in words and as the packet filter reads it.
@@ -129,6 +132,7 @@ pub fn effects(
         layers: Vec::new(),
         gaps: Vec::new(),
         processes: stopped.chain(spared).collect(),
+        not_known: None,
     }
 }
 

@@ -23,7 +23,7 @@ use super::standing::Standing;
 use super::state::QuotaUse;
 use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::orders::book::OrderBook;
-use crate::quarantine::orders::order::{Order, Posture};
+use crate::quarantine::orders::order::{Authority, Order, Posture};
 use crate::quarantine::orders::remotes::RemoteList;
 use crate::quarantine::orders::trusted_time::KeptTime;
 use crate::quarantine::plan::processes::StoppedProcess;
@@ -67,6 +67,14 @@ pub struct HeldPosture {
     pub posture: Posture,
     /// Since when.
     pub since: Timestamp,
+}
+
+/// A wish whose order has ended, while its authority may go on saying it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedWish {
+    pub authority: Authority,
+    /// Not the order itself: what is left of a damaged journal must not look like a live one.
+    pub sum: u32,
 }
 
 /// How far a shadow was heard: messages below `version` are older than what was obeyed.
@@ -124,6 +132,14 @@ pub struct Journal<'a> {
     /// each write wears the flash. Absent until then, as in the journals of older agents.
     #[serde(default, skip_serializing_if = "is_none")]
     pub shadow: Cow<'a, Option<ShadowVersion>>,
+    /// What shadow and deployment said last and has ended by itself: one each at most, so that its repetition is told from another
+    /// order behind the same end. Absent until then, as in the journals of older agents.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub ended: Cow<'a, [EndedWish]>,
+}
+
+fn is_empty(ended: &[EndedWish]) -> bool {
+    ended.is_empty()
 }
 
 #[expect(clippy::ptr_arg, reason = "serde calls it with a reference to the field")]
@@ -146,6 +162,7 @@ impl Journal<'_> {
             stopped: Cow::Owned(self.stopped.into_owned()),
             addresses: Cow::Owned(self.addresses.into_owned()),
             shadow: Cow::Owned(self.shadow.into_owned()),
+            ended: Cow::Owned(self.ended.into_owned()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::process::ProcessId;
 use crate::quarantine::orders::document::Wish;
-use crate::quarantine::orders::order::{Authority, Order, ProcessAction};
+use crate::quarantine::orders::order::ProcessAction;
 
 fn live() -> Journal<'static> {
     let mut journal = Journal::default();

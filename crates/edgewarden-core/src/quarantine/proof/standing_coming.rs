@@ -1,6 +1,7 @@
 //! What comes next by itself, and when, as long as the control channel stays silent: for people.
 //!
-//! In: where confirm-or-roll-back stands, the window, `now`. Out: [`Coming`]. Pure; [`Standing::tick`] does it.
+//! In: where confirm-or-roll-back stands, the plan that is wanted, the window, `now`. Out: [`Coming`]. Pure; [`Standing::tick`]
+//! does it.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AFTERMATH_WINDOWS, SILENT_WINDOWS, Standing};
 use crate::moment::Now;
-use crate::quarantine::plan::Scope;
+use crate::quarantine::plan::{PlanId, Scope};
 
 /// What happens unless the control channel answers before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +33,8 @@ pub struct Coming {
 }
 
 impl Standing {
-    /// The next turn, if one comes by itself.
-    pub fn coming(&self, window: Duration, now: Now) -> Option<Coming> {
+    /// The next turn, if one comes by itself. `wanted` as in [`Look`](super::Look): what nobody wants is not put back.
+    pub fn coming(&self, wanted: Option<&PlanId>, window: Duration, now: Now) -> Option<Coming> {
         let (turn, uptime) = match self {
             Self::Trying {
                 lines,
@@ -61,7 +62,7 @@ impl Standing {
             Self::GivenUp {
                 release,
                 since: Some(since),
-            } if !release.proven => {
+            } if !release.proven && wanted == Some(&release.plan) => {
                 let aftermath = window.saturating_mul(AFTERMATH_WINDOWS);
                 (ComingTurn::PutBack, *since + aftermath)
             }

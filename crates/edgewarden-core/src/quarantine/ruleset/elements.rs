@@ -63,6 +63,22 @@ impl OwnSet {
         })
     }
 
+    /// The set of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let v4 = match name.chars().last()? {
+            '4' => true,
+            '6' => false,
+            _ => return None,
+        };
+        let content = match &name[..name.len() - 1] {
+            "endpoints" => Content::Endpoints,
+            "hosts" => Content::Hosts,
+            "nets" => Content::Nets,
+            _ => return None,
+        };
+        Some(Self { content, v4 })
+    }
+
     pub(super) fn name(self) -> String {
         let kind = match self.content {
             Content::Endpoints => "endpoints",
@@ -116,6 +132,12 @@ impl SetElements {
             self.hosts.iter().any(|(host, _)| host.is_ipv4() == v4),
             self.nets.iter().any(|(net, _)| net.addr().is_ipv4() == v4),
         )
+    }
+
+    /// Most elements that one of our sets can have in the kernel: of a block its beginning and what comes behind it.
+    pub fn in_one_set(&self) -> usize {
+        let blocks = self.nets.len().saturating_mul(2).saturating_add(1);
+        blocks.max(self.hosts.len()).max(self.endpoints.len())
     }
 
     /// Whether one of our sets has any element.

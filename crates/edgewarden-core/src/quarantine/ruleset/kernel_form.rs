@@ -57,9 +57,10 @@ impl Ruleset {
         batch
     }
 
-    /// The transaction that turns the `loaded` elements into these; empty when nothing differs.
-    pub fn change_batch(&self, loaded: &SetElements, now: Timestamp) -> Batch {
-        let mut batch = Batch::new();
+    /// The transaction that turns the `loaded` elements into these; empty when nothing differs. It counts only in that generation,
+    /// and only where what it adds is not there.
+    pub fn change_batch(&self, loaded: &SetElements, generation: u32, now: Timestamp) -> Batch {
+        let mut batch = Batch::for_generation(generation);
         if *loaded == self.elements {
             return batch;
         }
@@ -73,7 +74,7 @@ impl Ruleset {
                 batch.delete_elements(&own, &set.name(), keys.map(|key| key.with_timeout(None)));
             }
             for set in OwnSet::all(table.has_endpoints).filter(|set| wanted.has(*set)) {
-                batch.add_elements(&own, &set.name(), wanted.in_kernel(set, false, now));
+                batch.add_new_elements(&own, &set.name(), wanted.in_kernel(set, false, now));
             }
         }
         batch
@@ -98,8 +99,8 @@ impl Ruleset {
         if table.layer != Layer::Inet {
             return objects;
         }
-        for (index, (rate, quota)) in self.limits.iter().enumerate() {
-            if let Some(rate) = *rate {
+        for (index, limited) in self.limits.iter().enumerate() {
+            if let Some(rate) = limited.bytes_per_second {
                 let limit = Limit {
                     rate,
                     seconds: 1,
@@ -109,8 +110,8 @@ impl Ruleset {
                 };
                 objects.push(Object::new(format!("rate{index}"), limit));
             }
-            if let Some(quota) = quota {
-                let name = quota_name(index, quota.since);
+            if let Some(quota) = limited.quota {
+                let name = quota_name(&limited.order, quota.since);
                 let used = counted.quotas.get(&(table.layer, name.clone()));
                 let state = Quota {
                     bytes: quota.bytes,

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use nf_tables::Expression;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, Quota};
+use super::plan::{Plan, PlannedLimit, Quota};
 pub use elements::SetElements;
 pub use kernel_form::{own_table, removal};
 use rules::RuleWriter;
@@ -161,7 +161,7 @@ pub struct Ruleset {
     pub tables: Vec<Table>,
     /// What their sets hold; all tables hold the same.
     pub elements: SetElements,
-    limits: Vec<(Option<u64>, Option<Quota>)>,
+    limits: Vec<PlannedLimit>,
 }
 
 /// The tables that make the kernel obey `plan`.
@@ -198,11 +198,7 @@ pub fn render(plan: &Plan, hooks: &Hooks, effect: CutAction) -> Ruleset {
     Ruleset {
         tables,
         elements,
-        limits: plan
-            .limits
-            .iter()
-            .map(|limit| (limit.bytes_per_second, limit.quota))
-            .collect(),
+        limits: plan.limits.clone(),
     }
 }
 
@@ -267,16 +263,16 @@ impl Ruleset {
         if table.layer != Layer::Inet {
             return;
         }
-        for (index, (rate, quota)) in self.limits.iter().enumerate() {
-            if let Some(rate) = rate {
-                let burst = burst_of(*rate);
+        for (index, limit) in self.limits.iter().enumerate() {
+            if let Some(rate) = limit.bytes_per_second {
+                let burst = burst_of(rate);
                 let _ = writeln!(
                     text,
                     "  limit rate{index} {{\n    rate over {rate} bytes/second burst {burst} bytes\n  }}"
                 );
             }
-            if let Some(Quota { bytes, since, .. }) = quota {
-                let name = quota_name(index, *since);
+            if let Some(Quota { bytes, since, .. }) = limit.quota {
+                let name = quota_name(&limit.order, since);
                 let used = counted
                     .quotas
                     .get(&(table.layer, name.clone()))
@@ -310,9 +306,15 @@ fn burst_of(rate: u64) -> u64 {
     MIN_BUCKET.saturating_sub(rate).max(MIN_BURST)
 }
 
-/// The name tells the period: a new period is a new quota, which begins at nothing used.
-pub fn quota_name(index: usize, since: Timestamp) -> String {
-    format!("quota{index}_{}", since.as_second())
+/// The name tells whose quota it is, `authority:id`, and which period: a new period is a new quota, which begins at nothing
+/// used, and what another order does changes no name. At most 30 characters; of two live orders the authorities differ.
+pub fn quota_name(order: &str, since: Timestamp) -> String {
+    let authority = order.split(':').next().unwrap_or_default();
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(order.as_bytes());
+    // Of one order that replaces another within a second.
+    sum.update(&since.as_nanosecond().to_le_bytes());
+    format!("{authority}_{:08x}_{:x}", sum.finalize(), since.as_second())
 }
 
 fn write_chain(text: &mut String, chain: &Chain) {

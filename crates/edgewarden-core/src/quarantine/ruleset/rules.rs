@@ -171,7 +171,7 @@ impl RuleWriter<'_> {
         let ethernet = || on(Layer::Netdev).leaves_by_ethernet();
         rules.extend([
             ethernet()
-                .to_link_local_group()
+                .link_local_group()
                 .at_rate(LINK_RATE)
                 .accept("link-groups"),
             ethernet()
@@ -240,7 +240,7 @@ impl RuleWriter<'_> {
         let header = if layer == Layer::Netdev { FRAME_HEADER } else { 0 };
         let mut rules = vec![
             on(layer)
-                .to_blocks6(&[block(LINK_LOCAL), block(LINK_GROUPS)])
+                .destined6(&[block(LINK_LOCAL), block(LINK_GROUPS)])
                 .icmp6(NEIGHBOURS)
                 .accept("neighbours"),
             on(layer)
@@ -299,7 +299,7 @@ impl RuleWriter<'_> {
         for (suffix, v4) in [('4', true), ('6', false)] {
             let from = || arrives().endpoint_in(v4, End::Source, &format!("endpoints{suffix}"));
             rules.push(from().not_syn().accept(&format!("tcp{suffix}")));
-            rules.push(udp_answer(from().is_udp()).accept(&format!("udp{suffix}")));
+            rules.push(udp_answer(from().udp()).accept(&format!("udp{suffix}")));
         }
         let wide = self.wide_ports();
         if !wide.is_empty() {
@@ -351,7 +351,8 @@ impl RuleWriter<'_> {
                 rules.push(self.cut("rate", above, way, "rate"));
             }
             if let Some(quota) = limit.quota {
-                let above = on(way.layer()).above(ObjectKind::Quota, quota_name(index, quota.since));
+                let name = quota_name(&limit.order, quota.since);
+                let above = on(way.layer()).above(ObjectKind::Quota, name);
                 rules.push(self.cut("quota", above, way, "quota"));
             }
         }
@@ -387,7 +388,7 @@ fn dhcp_out(layer: Layer, header: u32) -> [Rule; 3] {
         .at_most(DHCP_RENEWAL_LENGTH + header)
         .at_rate(DHCP_RENEWAL_RATE);
     let servers = on(layer)
-        .to_blocks6(&[block(LINK_LOCAL), block(DHCP6_SERVERS)])
+        .destined6(&[block(LINK_LOCAL), block(DHCP6_SERVERS)])
         .udp_between(DHCP6.0, DHCP6.1);
     [
         asks(broadcast).accept("dhcp"),

@@ -245,7 +245,7 @@ fn a_limit_goes_on_counting_where_it_was() {
         ..restriction(&[])
     };
     let ruleset = rendered(order);
-    let name = quota_name(0, now());
+    let name = quota_name("shadow:shadow", now());
     let mut counted = CarriedCounters::default();
     counted.quotas.insert((Layer::Inet, name.clone()), 77);
     counted
@@ -267,11 +267,31 @@ fn a_limit_goes_on_counting_where_it_was() {
 }
 
 #[test]
+fn a_quotas_name_is_its_orders_and_its_periods_and_fits() {
+    let later = now() + jiff::SignedDuration::from_millis(1);
+    let names = [
+        quota_name("shadow:a", now()),
+        quota_name("operator:a", now()),
+        quota_name("shadow:b", now()),
+        quota_name("shadow:a", later),
+        quota_name("deployment:a:b \"c\"", Timestamp::MAX),
+    ];
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    let fits = |name: &String| {
+        name.len() <= 31
+            && name
+                .chars()
+                .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    assert!(names.iter().all(fits), "{names:?}");
+}
+
+#[test]
 fn one_more_remote_is_one_element_in_every_table() {
     let few = rendered(restriction(&["203.0.113.1/32", "203.0.113.2/32"]));
     let more = rendered(restriction(&["203.0.113.2/32", "203.0.113.3/32"]));
     assert!(more.same_structure(&few));
-    let change = more.change_batch(&few.elements, now());
+    let change = more.change_batch(&few.elements, 1, now());
     let steps: Vec<_> = change
         .steps()
         .map(|step| (step.table.to_string(), step.action, step.item.clone()))
@@ -286,7 +306,7 @@ fn one_more_remote_is_one_element_in_every_table() {
         assert_eq!(two, wanted);
     }
     assert_eq!(steps.len(), 6);
-    assert!(more.change_batch(&more.elements, now()).is_empty());
+    assert!(more.change_batch(&more.elements, 1, now()).is_empty());
     let wider = rendered(restriction(&["203.0.113.0/30"]));
     assert!(!wider.same_structure(&few), "other rules ask other sets");
 }
@@ -303,6 +323,6 @@ fn what_ends_by_itself_has_its_time_in_the_kernel() {
     let after = "2026-01-01T01:00:00Z".parse().unwrap();
     let rest = ruleset.elements.clone().live(after);
     assert!(rest.hosts.is_empty());
-    let change = ruleset.change_batch(&ruleset.elements, now());
+    let change = ruleset.change_batch(&ruleset.elements, 1, now());
     assert!(change.is_empty(), "nothing to say while it lasts");
 }

@@ -6,7 +6,7 @@
 //! Invariant: nothing may call a plan enforced unless this found no difference. Interfaces of the egress chain are compared
 //! by the caller, each time: one that leaves takes its hook with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
@@ -44,6 +44,12 @@ pub struct ListedTable {
     elements: ListedElements,
 }
 
+/// Whether one of our sets has that name.
+#[must_use]
+pub fn is_own_set(name: &str) -> bool {
+    OwnSet::named(name).is_some()
+}
+
 /// The elements of a table's sets, each as small as it can be kept: there may be a hundred thousand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListedElements {
@@ -58,8 +64,7 @@ pub struct ListedElements {
 impl ListedElements {
     /// Takes one of the elements of the set of that name.
     pub fn take(&mut self, set: &str, element: Element) {
-        let own = OwnSet::all(true).find(|own| own.name() == set);
-        let taken = own.and_then(|own| match own.content {
+        let taken = OwnSet::named(set).and_then(|own| match own.content {
             Content::Endpoints => {
                 let endpoint = plain(&element).filter(|_| element.timeout.is_none())?;
                 self.endpoints.push(endpoint_of(endpoint, own.v4)?);
@@ -345,16 +350,7 @@ impl Elements<'_> {
         } = *self;
         let mut hosts = listed.hosts.clone();
         hosts.sort_unstable();
-        let right = |host: &IpAddr, ends: Option<u64>| match find(&wanted.hosts, host) {
-            Some(expires) => in_time(expires, ends, now),
-            None => find(&also.hosts, host).is_some_and(|expires| ended(expires, now)),
-        };
-        let wrong = hosts.iter().filter(|(host, ends)| !right(host, *ends)).count();
-        let soon = now.saturating_add(SLACK).unwrap_or(now);
-        let gone = |(host, expires): &&(IpAddr, Option<Timestamp>)| {
-            hosts.binary_search_by_key(host, |(host, _)| *host).is_err() && !ended(*expires, soon)
-        };
-        let missing = wanted.hosts.iter().filter(gone).count();
+        let (wrong, missing) = strays(&hosts, &wanted.hosts, &also.hosts, now);
         if wrong + missing > 0 {
             differences.push(format!(
                 "the blocked hosts of {layer} {TABLE} differ: {wrong} should not be there or not for that time, {missing} are missing"
@@ -375,31 +371,52 @@ impl Elements<'_> {
             differences.push(format!("the blocked nets of {layer} {TABLE} are no blocks"));
             return;
         };
-        let covered = |nets: &mut dyn Iterator<Item = IpNet>| {
-            let nets: Vec<IpNet> = nets.collect();
-            IpNet::aggregate(&nets).into_iter().collect::<BTreeSet<IpNet>>()
-        };
-        let soon = now.saturating_add(SLACK).unwrap_or(now);
-        let still = also.nets.iter().filter(|(_, expires)| ended(*expires, now));
-        let all = wanted.nets.iter().chain(still).map(|(net, _)| *net);
-        let lasting = wanted.nets.iter().filter(|(_, expires)| !ended(*expires, soon));
-        let found = covered(&mut intervals.iter().flatten().flat_map(blocks));
-        let fits = found == covered(&mut wanted.nets.iter().map(|(net, _)| *net))
-            || found == covered(&mut { all })
-            || found == covered(&mut lasting.map(|(net, _)| *net));
-        if !fits {
+        // The kernel lists what it was given, each block for itself.
+        let mut found = Vec::new();
+        let mut torn = 0;
+        for interval in intervals.iter().flatten() {
+            match blocks(interval)[..] {
+                [block] => {
+                    let ends = interval.timeout.map(|_| interval.expiration.unwrap_or_default());
+                    found.push((block, ends));
+                }
+                _ => torn += 1,
+            }
+        }
+        found.sort_unstable();
+        let (strays, missing) = strays(&found, &wanted.nets, &also.nets, now);
+        let wrong = torn + strays;
+        if wrong + missing > 0 {
             differences.push(format!(
-                "the blocked nets of {layer} {TABLE} cover {} blocks that are not the {} expected",
-                found.len(),
-                wanted.nets.len()
+                "the blocked nets of {layer} {TABLE} differ: {wrong} should not be there or not for that time, {missing} are missing"
             ));
         }
     }
 }
 
-fn find(hosts: &[(IpAddr, Option<Timestamp>)], host: &IpAddr) -> Option<Option<Timestamp>> {
-    let found = hosts.binary_search_by_key(host, |(host, _)| *host).ok()?;
-    Some(hosts[found].1)
+/// How many of the sorted `found`, each with the milliseconds that are left of it, should not be there or not for that time,
+/// and how many of `wanted` are missing. Of `also` what has just ended may still be there.
+fn strays<T: Ord>(
+    found: &[(T, Option<u64>)],
+    wanted: &[(T, Option<Timestamp>)],
+    also: &[(T, Option<Timestamp>)],
+    now: Timestamp,
+) -> (usize, usize) {
+    let right = |key: &T, ends: Option<u64>| match find(wanted, key) {
+        Some(expires) => in_time(*expires, ends, now),
+        None => find(also, key).is_some_and(|expires| ended(*expires, now)),
+    };
+    let wrong = found.iter().filter(|(key, ends)| !right(key, *ends)).count();
+    let soon = now.saturating_add(SLACK).unwrap_or(now);
+    let gone =
+        |(key, expires): &&(T, Option<Timestamp>)| find(found, key).is_none() && !ended(*expires, soon);
+    (wrong, wanted.iter().filter(gone).count())
+}
+
+/// What a sorted list has for a key.
+fn find<'a, T: Ord, V>(list: &'a [(T, V)], key: &T) -> Option<&'a V> {
+    let place = list.binary_search_by(|(known, _)| known.cmp(key)).ok()?;
+    list.get(place).map(|(_, value)| value)
 }
 
 fn ended(expires: Option<Timestamp>, now: Timestamp) -> bool {

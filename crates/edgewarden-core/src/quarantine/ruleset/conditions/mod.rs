@@ -5,6 +5,8 @@
 //! comparison; so that the kernel has the same rules whichever form it was given, and nft lists ours as its own. The pairs
 //! are those of `nft --debug=netlink`; tests/library/nft_oracle compares whole rulesets.
 
+mod frames;
+
 use std::fmt::Display;
 use std::net::IpAddr;
 
@@ -26,7 +28,6 @@ const ICMPV6: u8 = 58;
 /// Network protocols by Ethernet type.
 const IP: u16 = 0x0800;
 const IP6: u16 = 0x86dd;
-const ARP: u16 = 0x0806;
 /// The same as the IP stack's hooks know them (`NFPROTO_*`).
 const FAMILY_IP: u8 = 2;
 const FAMILY_IP6: u8 = 10;
@@ -188,55 +189,6 @@ impl Conditions {
             .step(Comparison::first(Operator::GreaterOrEqual, [0; 4]))
     }
 
-    /// The frame goes to one of the groups that no bridge passes on.
-    pub(super) fn to_link_local_group(self) -> Self {
-        self.said("@ll,0,48 & 0xfffffffffff0 == 0x0180c2000000")
-            .step(Payload::first(PayloadBase::Link, 0, 6))
-            .step(Bitwise::mask([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]))
-            .step(Expression::equal([0x01, 0x80, 0xc2, 0, 0, 0]))
-    }
-
-    /// The frame's own type is one of these.
-    pub(super) fn frame_types(self, types: &[u16]) -> Self {
-        let bits = TypeOf::Bits {
-            base: 1,
-            offset: 96,
-            length: 16,
-        };
-        let values = types.iter().map(|number| number.to_be_bytes());
-        let set = AnonymousSet::of_values(KeyType::INTEGER, bits, values);
-        self.said(format_args!("@ll,96,16 {{ {} }}", hexadecimal(types)))
-            .step(Payload::first(PayloadBase::Link, 12, 2))
-            .step(Lookup::one_of(set))
-    }
-
-    /// What the sender says that it is, is one of these Ethernet types.
-    pub(super) fn declared_types(self, types: &[u16]) -> Self {
-        let meta = TypeOf::Meta(MetaKey::Protocol.number());
-        let values = types.iter().map(|number| number.to_be_bytes());
-        let set = AnonymousSet::of_values(KeyType::ETHERNET_TYPE, meta, values);
-        self.said(format_args!("meta protocol {{ {} }}", hexadecimal(types)))
-            .step(Meta::first(MetaKey::Protocol))
-            .step(Lookup::one_of(set))
-    }
-
-    /// The first byte behind the frame's header.
-    pub(super) fn begins_with(self, byte: u8) -> Self {
-        self.said(format_args!("@nh,0,8 0x{byte:02x}"))
-            .step(Payload::first(PayloadBase::Network, 0, 1))
-            .step(Expression::equal([byte]))
-    }
-
-    /// ARP for IPv4 on Ethernet, by its header.
-    pub(super) fn arp(self) -> Self {
-        self.said("arp htype 1 arp ptype ip arp hlen 6 arp plen 4")
-            .meta_is(MetaKey::Protocol, ARP.to_be_bytes())
-            .step(Payload::first(PayloadBase::Network, 0, 4))
-            .step(Expression::equal([0, 1, 8, 0]))
-            .step(Payload::first(PayloadBase::Network, 4, 2))
-            .step(Expression::equal([6, 4]))
-    }
-
     pub(super) fn at_most(self, length: u32) -> Self {
         self.said(format_args!("meta length <= {length}"))
             .step(Meta::first(MetaKey::Length))
@@ -303,7 +255,7 @@ impl Conditions {
     }
 
     /// Its destination is in one of these blocks of IPv6, which are disjoint and ascending.
-    pub(super) fn to_blocks6(self, blocks: &[IpNet]) -> Self {
+    pub(super) fn destined6(self, blocks: &[IpNet]) -> Self {
         let names: Vec<String> = blocks.iter().map(|block| short(*block)).collect();
         let intervals = blocks
             .iter()
@@ -346,7 +298,7 @@ impl Conditions {
         .step(Lookup::named(set))
     }
 
-    pub(super) fn is_udp(self) -> Self {
+    pub(super) fn udp(self) -> Self {
         self.said("meta l4proto udp")
             .meta_is(MetaKey::TransportProtocol, [UDP])
     }
@@ -511,11 +463,6 @@ const fn port_offset(end: End) -> u32 {
         End::Source => 0,
         End::Destination => 2,
     }
-}
-
-fn hexadecimal(numbers: &[u16]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(|number| format!("0x{number:04x}")).collect();
-    numbers.join(", ")
 }
 
 /// A block as nft writes it in lists: a host without its length.
