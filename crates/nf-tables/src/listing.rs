@@ -1,7 +1,7 @@
 //! What the kernel lists of one table, put together.
 //!
 //! In: the messages of its answers about chains, rules, sets, objects and the elements of anonymous sets. Out: the same
-//! types that a table is made from ([`TableContents`]), with handles beside them, so that a listing is compared by `==`.
+//! types that a table is made from ([`TableContents`]), so that a listing is compared by `==`.
 //! What belongs to another table is passed over without keeping anything of it. How much of our own table may be kept the
 //! caller says ([`ListingLimits`]): whoever may change it can make it large.
 
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::chain::Chain;
 use crate::expression::SetReference;
 use crate::object::Object;
-use crate::rule::{RULE_CHAIN, RULE_HANDLE, Rule};
+use crate::rule::{Rule, place_of};
 use crate::set::{AnonymousSet, Element, Set, SetFlags, elements_in};
 use crate::table::{ChainContents, TABLE_NAME, TABLE_USE, Table, TableContents, TableProperties};
 use crate::wire::message::{Message, MessageType};
@@ -68,8 +68,6 @@ pub enum ListingError {
 pub struct Listing {
     /// What it holds, without the elements of named sets.
     pub contents: TableContents,
-    /// The handles of the rules: for each chain of the contents, for each of its rules.
-    pub rule_handles: Vec<Vec<u64>>,
     /// The generation during which it was read.
     pub generation: u32,
 }
@@ -81,7 +79,7 @@ pub struct ListingReader {
     items: usize,
     bytes: usize,
     contents: TableContents,
-    rules: Vec<(String, u64, Rule)>,
+    rules: Vec<(String, Rule)>,
     anonymous: Vec<Set>,
     elements: BTreeMap<String, Vec<Element>>,
     /// How many things of the table the kernel counts: chains, named sets, objects and flow tables.
@@ -227,21 +225,17 @@ impl ListingReader {
             mut elements,
             ..
         } = self;
-        let mut rule_handles = vec![Vec::new(); contents.chains.len()];
         let places: BTreeMap<String, usize> = (0..)
             .zip(&contents.chains)
             .map(|(place, chain)| (chain.chain.name.clone(), place))
             .collect();
-        for (chain, handle, rule) in rules {
+        for (chain, rule) in rules {
             let place = places.get(&chain).copied();
-            let chains =
-                place.and_then(|place| contents.chains.get_mut(place).zip(rule_handles.get_mut(place)));
-            let Some((contents, handles)) = chains else {
+            let Some(contents) = place.and_then(|place| contents.chains.get_mut(place)) else {
                 let table = contents.table;
                 return Err(ListingError::NoChain { table, chain });
             };
             contents.rules.push(rule);
-            handles.push(handle);
         }
         let constants: BTreeMap<String, (Set, Option<AnonymousSet>)> = anonymous
             .into_iter()
@@ -263,24 +257,12 @@ impl ListingReader {
         }
         let rest = constants.into_iter().filter(|(name, _)| !asked.contains(name));
         contents.sets.extend(rest.map(|(_, (set, _))| set));
-        Ok(Listing {
-            contents,
-            rule_handles,
-            generation,
-        })
+        Ok(Listing { contents, generation })
     }
 }
 
-/// A rule's chain, its handle, and what it says.
-fn rule_of(attributes: &[u8]) -> Result<(String, u64, Rule), DecodeError> {
-    let needed = |number| {
-        let missing = DecodeError::Missing {
-            what: "a rule",
-            number,
-        };
-        find(attributes, number).ok_or(missing)
-    };
-    let chain = decode_text(needed(RULE_CHAIN)?)?.to_owned();
-    let handle = u64::get(needed(RULE_HANDLE)?)?;
-    Ok((chain, handle, Rule::get_all(attributes)?))
+/// A rule, with its chain.
+fn rule_of(attributes: &[u8]) -> Result<(String, Rule), DecodeError> {
+    let (chain, _) = place_of(attributes)?;
+    Ok((chain, Rule::get_all(attributes)?))
 }

@@ -3,6 +3,11 @@
 use crate::expression::{Counter, Limit, Quota, QuotaFlags};
 use crate::wire::{Attribute, Attributes, DecodeError, Encoder, attributes, numbers};
 
+/// `NFTA_OBJ_NAME`.
+pub(crate) const OBJECT_NAME: u16 = 2;
+/// `NFTA_OBJ_TYPE`.
+pub(crate) const OBJECT_KIND: u16 = 3;
+
 numbers! {
     /// Kinds of objects that this crate knows (`NFT_OBJECT_*`).
     pub enum ObjectKind as "a kind of object" {

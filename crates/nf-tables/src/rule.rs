@@ -4,12 +4,14 @@ use crate::expression::{Counter, Expression, Quota, QuotaFlags, SetReference};
 use crate::set::AnonymousSet;
 use crate::userdata::UserData;
 use crate::value::Verdict;
-use crate::wire::attributes;
+use crate::wire::{Attribute as _, DecodeError, attributes, decode_text, find};
 
 /// `NFTA_RULE_CHAIN`.
 pub(crate) const RULE_CHAIN: u16 = 2;
 /// `NFTA_RULE_HANDLE`.
 pub(crate) const RULE_HANDLE: u16 = 3;
+/// `NFTA_RULE_POSITION`.
+pub(crate) const RULE_POSITION: u16 = 6;
 
 attributes! {
     /// A rule. Left out of a listing: table, chain, handle and the rule before it, all of which its place says.
@@ -20,6 +22,19 @@ attributes! {
         /// What nft keeps for itself: the comment.
         pub userdata: UserData = 7 or UserData::NONE,
     }
+}
+
+/// The chain and the handle of a rule that is listed.
+pub(crate) fn place_of(attributes: &[u8]) -> Result<(String, u64), DecodeError> {
+    let needed = |number| {
+        let missing = DecodeError::Missing {
+            what: "a rule",
+            number,
+        };
+        find(attributes, number).ok_or(missing)
+    };
+    let chain = decode_text(needed(RULE_CHAIN)?)?.to_owned();
+    Ok((chain, u64::get(needed(RULE_HANDLE)?)?))
 }
 
 impl Rule {

@@ -108,13 +108,18 @@ impl PacketFilter for KernelFilter {
         &mut self,
         ruleset: &Arc<Ruleset>,
         held: &Arc<Ruleset>,
+        counted: &CarriedCounters,
         generation: u32,
         now: Timestamp,
     ) -> Result<(), Obstacle> {
-        let (ruleset, held) = (Arc::clone(ruleset), Arc::clone(held));
+        let (ruleset, held, counted) = (Arc::clone(ruleset), Arc::clone(held), counted.clone());
         self.ask(move |kernel| {
-            let live = held.elements.clone().live(now);
-            kernel::commit(kernel, &mut ruleset.change_batch(&live, generation, now))
+            let handles = kernel::rule_handles(kernel, &ruleset, &held)?;
+            let batch = ruleset.change_batch(&held, &handles, &counted, generation, now);
+            let mut batch = batch.ok_or_else(|| Obstacle::Unreadable {
+                why: "the kernel lists other rules than it was given".to_owned(),
+            })?;
+            kernel::commit(kernel, &mut batch)
         })
         .await
     }

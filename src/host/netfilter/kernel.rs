@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use crate::error_text;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{ListedElements, ListedTable, Listings, is_own_set};
-use crate::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, own_table, removal};
+use crate::quarantine::ruleset::{CarriedCounters, Layer, RuleHandles, Ruleset, own_table, removal};
 
 /// The kernel answers within microseconds; another program's large transaction holds everybody up for a second or two.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -129,6 +129,28 @@ pub(super) fn list(
         listings.insert(*layer, ListedTable::new(listing.contents, elements));
     }
     Ok(listings)
+}
+
+/// The handles of the rules of those tables whose rules are not the same in both.
+///
+/// # Errors
+/// What stands in the way.
+pub(super) fn rule_handles(
+    kernel: &mut Connection,
+    wanted: &Ruleset,
+    held: &Ruleset,
+) -> Result<RuleHandles, Obstacle> {
+    let mut handles = RuleHandles::new();
+    for (table, _) in wanted
+        .tables
+        .iter()
+        .zip(&held.tables)
+        .filter(|(one, other)| one != other)
+    {
+        let listed = kernel.rule_handles(&own_table(table.layer), LISTING_LIMITS.items);
+        handles.insert(table.layer, listed.map_err(|error| asked(&error))?);
+    }
+    Ok(handles)
 }
 
 /// Has a transaction carried out, whole or not at all.

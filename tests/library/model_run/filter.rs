@@ -138,6 +138,22 @@ impl FakeKernel {
         Ok(())
     }
 
+    /// Rules that are not alike are made anew; whoever says wrongly what is held is refused, as by a handle that is not there.
+    fn change(&mut self, ruleset: &Ruleset, held: &Ruleset) -> Result<(), Obstacle> {
+        for (table, before) in ruleset.tables.iter().zip(&held.tables) {
+            let known = self.tables.get(&table.layer).map(|table| &table.statements);
+            if known != Some(&HeldTable::of(before, held).statements) {
+                let complaint = "no rule of that handle".into();
+                return Err(Obstacle::Refused { complaint });
+            }
+        }
+        for table in &ruleset.tables {
+            self.tables.insert(table.layer, HeldTable::of(table, ruleset));
+        }
+        self.changed();
+        Ok(())
+    }
+
     /// The edits of [`super::super::reference::EDITS`], by their index.
     pub(super) fn other_hand(&mut self, edit: usize) {
         let inet = |kernel: &mut Self, change: &dyn Fn(&mut ChainContents, &mut Vec<String>)| {
@@ -358,7 +374,8 @@ impl PacketFilter for FakeFilter {
     async fn change(
         &mut self,
         ruleset: &Arc<Ruleset>,
-        _held: &Arc<Ruleset>,
+        held: &Arc<Ruleset>,
+        _counted: &CarriedCounters,
         generation: u32,
         _now: Timestamp,
     ) -> Result<(), Obstacle> {
@@ -371,12 +388,16 @@ impl PacketFilter for FakeFilter {
             let complaint = "on purpose".into();
             return Err(Obstacle::Refused { complaint });
         }
-        for table in world.kernel.tables.values_mut() {
-            table.elements = ruleset.elements.clone();
-        }
-        world.kernel.changed();
+        assert!(
+            ruleset.same_frame(held),
+            "only rules and elements can be changed alone"
+        );
+        world.kernel.change(ruleset, held)?;
         if world.fails(Failure::Elsewhere) {
             world.kernel.changed();
+        }
+        if world.fails(Failure::EditedAfterLoad) {
+            world.kernel.open_quietly();
         }
         Ok(())
     }

@@ -82,12 +82,14 @@ pub trait PacketFilter: Send {
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
-    /// Turns the elements of our tables, which hold those of `held` that have not ended, into those of `ruleset`, which
-    /// differs in nothing else: one transaction, refused where `generation` is over.
+    /// Turns our tables, which hold what `held` says with the elements that have not ended, into those of `ruleset`, which
+    /// has the same frame ([`Ruleset::same_frame`]); counters that are made go on from `counted`. One transaction that touches
+    /// what differs, refused where `generation` is over.
     fn change(
         &mut self,
         ruleset: &Arc<Ruleset>,
         held: &Arc<Ruleset>,
+        counted: &CarriedCounters,
         generation: u32,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;

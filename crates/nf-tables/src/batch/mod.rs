@@ -10,8 +10,8 @@ mod step;
 pub use step::{Action, Item, Step};
 
 use crate::chain::{CHAIN_NAME, Chain};
-use crate::object::Object;
-use crate::rule::{RULE_CHAIN, RULE_HANDLE, Rule};
+use crate::object::{OBJECT_KIND, OBJECT_NAME, Object, ObjectKind};
+use crate::rule::{RULE_CHAIN, RULE_HANDLE, RULE_POSITION, Rule};
 use crate::set::{AnonymousSet, Element, LIST, LIST_ELEMENT, LIST_ID, LIST_SET, Set};
 use crate::table::{TABLE_NAME, Table, TableContents, TableProperties};
 use crate::wire::message::{self, MessageType};
@@ -130,22 +130,20 @@ impl Batch {
         self.write_rule(table, chain, rule, None);
     }
 
-    /// Makes a rule in the place of another.
-    pub fn replace_rule(&mut self, table: &Table, chain: &str, handle: u64, rule: &Rule) {
-        self.write_rule(table, chain, rule, Some(handle));
+    /// Makes a rule right before another one of its chain, which is told by its handle.
+    pub fn insert_rule(&mut self, table: &Table, chain: &str, before: u64, rule: &Rule) {
+        self.write_rule(table, chain, rule, Some(before));
     }
 
-    fn write_rule(&mut self, table: &Table, chain: &str, rule: &Rule, replaced: Option<u64>) {
+    fn write_rule(&mut self, table: &Table, chain: &str, rule: &Rule, before: Option<u64>) {
         let item = Item::Rule {
             chain: chain.to_owned(),
             comment: rule.comment().map(str::to_owned),
-            handle: replaced,
+            handle: None,
         };
-        let (action, flags) = match replaced {
-            Some(_) => (Action::Replace, message::REPLACE),
-            None => (Action::Add, message::APPEND),
-        };
-        self.step(action, table, item);
+        self.step(Action::Add, table, item);
+        // Without this flag a rule comes before its position.
+        let flags = before.map_or(message::APPEND, |_| 0);
         let first = self.encoder.next_set;
         for (id, set) in (first..).zip(rule.anonymous_sets()) {
             self.write_set(table, &set.written_set(), Some(id));
@@ -159,9 +157,7 @@ impl Batch {
         }
         self.add(MessageType::NewRule, flags, table, |out| {
             out.text(RULE_CHAIN, chain);
-            if let Some(handle) = replaced {
-                handle.put(RULE_HANDLE, out);
-            }
+            before.put(RULE_POSITION, out);
             rule.put_all(out);
         });
     }
@@ -254,6 +250,15 @@ impl Batch {
         self.step(Action::Add, table, Item::Object(object.name.clone()));
         self.add(MessageType::NewObject, message::EXCLUSIVE, table, |out| {
             object.put_all(out);
+        });
+    }
+
+    /// Removes a stateful object that no rule refers to.
+    pub fn delete_object(&mut self, table: &Table, kind: ObjectKind, name: &str) {
+        self.step(Action::Delete, table, Item::Object(name.to_owned()));
+        self.remove(MessageType::DeleteObject, table, |out| {
+            out.text(OBJECT_NAME, name);
+            kind.number().put(OBJECT_KIND, out);
         });
     }
 

@@ -5,7 +5,7 @@ use crate::table::Table;
 /// What one part of a transaction does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Whether something is made, replaced or removed.
+    /// Whether something is made or removed.
     pub action: Action,
     /// In which table.
     pub table: Table,
@@ -18,8 +18,6 @@ pub struct Step {
 pub enum Action {
     /// It is made.
     Add,
-    /// It takes the place of another.
-    Replace,
     /// It is removed.
     Delete,
 }
@@ -37,7 +35,7 @@ pub enum Item {
         chain: String,
         /// Its comment, if it has one and is not only removed.
         comment: Option<String>,
-        /// Its handle, if it is there before the transaction.
+        /// Its handle, if it is removed.
         handle: Option<u64>,
     },
     /// A set, by name.

@@ -12,6 +12,7 @@ use crate::chain::Chain;
 use crate::listing::{Listing, ListingError, ListingLimits, ListingReader};
 use crate::notice::{Generation, generation_of};
 use crate::object::Object;
+use crate::rule::place_of;
 use crate::set::{Element, LIST, LIST_ELEMENT, LIST_SET, elements_in};
 use crate::table::{TABLE_NAME, Table};
 use crate::wire::message::{Message, MessageType, number_messages};
@@ -188,6 +189,25 @@ impl Connection {
             };
             connection.ask_about(table, MessageType::GetObject, true, |_| {}, &mut take)?;
             Ok(objects)
+        })
+    }
+
+    /// The handles of a table's rules, `limit` at most: each with its chain, those of one chain in their order.
+    ///
+    /// # Errors
+    /// The kernel does not say it, or it cannot be read.
+    pub fn rule_handles(&mut self, table: &Table, limit: usize) -> Result<Vec<(String, u64)>, AskError> {
+        self.unchanged(|connection, _| {
+            let mut handles = Vec::new();
+            let mut take = |message: &Message<'_>| {
+                if handles.len() >= limit {
+                    return Err(AskError::TooMany { limit });
+                }
+                handles.push(place_of(message.attributes())?);
+                Ok(())
+            };
+            connection.ask_about(table, MessageType::GetRule, true, |_| {}, &mut take)?;
+            Ok(handles)
         })
     }
 

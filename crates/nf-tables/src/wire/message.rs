@@ -22,7 +22,6 @@ const BATCH_END: u16 = 17;
 /// Flags of a header (`linux/netlink.h`).
 pub(crate) const REQUEST: u16 = 1;
 pub(crate) const ACKNOWLEDGE: u16 = 4;
-pub(crate) const REPLACE: u16 = 0x100;
 pub(crate) const EXCLUSIVE: u16 = 0x200;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;

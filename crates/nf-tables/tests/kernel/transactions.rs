@@ -190,24 +190,63 @@ lab_test!(whole_tables_are_replaced_in_one_transaction, || {
     });
 });
 
-lab_test!(one_rule_is_replaced_and_one_removed, || {
+lab_test!(single_rules_come_and_go_in_their_places, || {
     in_namespace(|| {
         let mut connection = connect();
         load(
             &mut connection,
             &small(vec![counting("a"), counting("b"), counting("c")]),
         );
-        let listing = connection.table(&table(), CHAINS, LIMITS).unwrap().unwrap();
-        let handles = &listing.rule_handles[0];
+        let of_output = |connection: &mut Connection| -> Vec<u64> {
+            let handles = connection.rule_handles(&table(), 10).unwrap();
+            assert!(handles.iter().all(|(chain, _)| chain == "output"));
+            handles.into_iter().map(|(_, handle)| handle).collect()
+        };
+        let handles = of_output(&mut connection);
+        assert_eq!(handles.len(), 3);
         let mut batch = Batch::new();
-        batch.replace_rule(&table(), "output", handles[1], &asking("hosts", "B"));
+        for comment in ["B", "C"] {
+            batch.insert_rule(&table(), "output", handles[1], &asking("hosts", comment));
+        }
         batch.delete_rule(&table(), "output", handles[2]);
+        batch.insert_rule(&table(), "output", handles[0], &counting("first"));
         batch.add_rule(&table(), "output", &counting("d"));
         connection.commit(&mut batch).unwrap();
         let listing = connection.table(&table(), CHAINS, LIMITS).unwrap().unwrap();
-        let expected = small(vec![counting("a"), asking("hosts", "B"), counting("d")]);
+        let asks = |comment| asking("hosts", comment);
+        let expected = small(vec![
+            counting("first"),
+            counting("a"),
+            asks("B"),
+            asks("C"),
+            counting("b"),
+            counting("d"),
+        ]);
         assert_eq!(listing.contents, expected);
-        assert_eq!(listing.rule_handles[0][0], handles[0]);
+        let after = of_output(&mut connection);
+        assert_eq!([after[1], after[4]], handles[..2]);
+        assert!(
+            connection.rule_handles(&table(), 5).is_err(),
+            "a list has a bound"
+        );
+    });
+});
+
+lab_test!(an_object_goes_with_the_last_rule_that_refers_to_it, || {
+    in_namespace(|| {
+        let mut connection = connect();
+        load(&mut connection, &small(vec![counting("a")]));
+        let delete = |batch: &mut Batch| batch.delete_object(&table(), ObjectKind::Counter, "counted");
+        let mut batch = Batch::new();
+        delete(&mut batch);
+        let refusals = refused(connection.commit(&mut batch));
+        assert_eq!((refusals[0].errno, refusals[0].step), (16, Some(0)), "busy");
+        let (_, handle) = connection.rule_handles(&table(), 10).unwrap()[0];
+        let mut batch = Batch::new();
+        batch.delete_rule(&table(), "output", handle);
+        delete(&mut batch);
+        connection.commit(&mut batch).unwrap();
+        assert_eq!(connection.objects(&table(), 10).unwrap(), []);
     });
 });
 

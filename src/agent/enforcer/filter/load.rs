@@ -1,4 +1,5 @@
-//! A load: one transaction, if need be without the layers that this kernel refuses, then read back.
+//! A load: one transaction, of single rules where that is all that differs, if need be without the layers that this kernel
+//! refuses; then read back.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::quarantine::ruleset::render;
 const TRIES: usize = 4;
 
 impl<F: PacketFilter> FilterKeeper<F> {
-    /// Loads the tables whole and compares what the kernel lists, again where somebody else's change came in between.
+    /// Loads the tables and compares what the kernel lists, again where somebody else's change came in between.
     ///
     /// # Errors
     /// What stands in the way. The kernel then holds what it held before, or what could not be read back.
@@ -43,9 +44,12 @@ impl<F: PacketFilter> FilterKeeper<F> {
     ) -> Result<bool, Vec<Obstacle>> {
         let counted = self.carried_over(mission).await;
         let before = self.kernel.generation().await.map_err(one)?;
-        let taken = self
-            .load_what_is_taken(ruleset, hooks, mission, &counted, now)
-            .await;
+        let taken = if self.change_rules(ruleset, &counted, before, now).await {
+            Ok(Arc::clone(ruleset))
+        } else {
+            self.load_what_is_taken(ruleset, hooks, mission, &counted, now)
+                .await
+        };
         let surely_refused =
             |obstacle: &Obstacle| matches!(obstacle, Obstacle::Refused { .. } | Obstacle::NotPermitted);
         if taken.as_ref().is_err_and(|all| !all.iter().all(surely_refused)) {
@@ -88,6 +92,37 @@ impl<F: PacketFilter> FilterKeeper<F> {
         });
         self.is_recorded = false;
         Ok(true)
+    }
+
+    /// Changes single rules, with elements, where nothing else differs from what the kernel was proven to hold at this
+    /// generation: a list of 100,000 blocked remotes is not loaded again for one port. `false`: the tables are to be loaded
+    /// whole, which settles whatever became of it.
+    async fn change_rules(
+        &mut self,
+        ruleset: &Arc<Ruleset>,
+        counted: &CarriedCounters,
+        generation: u32,
+        now: Now,
+    ) -> bool {
+        if !self.wants_other_rules(ruleset, generation) {
+            return false;
+        }
+        let Some(held) = self
+            .held
+            .as_ref()
+            .filter(|held| ruleset.same_frame(&held.ruleset))
+        else {
+            return false;
+        };
+        let held = Arc::clone(&held.ruleset);
+        let changed = self
+            .kernel
+            .change(ruleset, &held, counted, generation, now.wall)
+            .await;
+        if let Err(obstacle) = &changed {
+            tracing::debug!("rules alone could not be changed: {obstacle}");
+        }
+        changed.is_ok()
     }
 
     /// Loads, if need be without the layers that this kernel refuses; gives what was loaded.

@@ -4,7 +4,8 @@
 //!
 //! The kernel counts its generations, one for every transaction of anybody. As long as the generation is the one that
 //! was read back, nothing can have changed, and nothing is listed again. Elements of sets are changed alone; that the
-//! generation is one more afterwards proves that this was the only change.
+//! generation is one more afterwards proves that this was the only change. Where rules differ, the kernel is told first and
+//! listed then.
 
 mod canary;
 mod counted;
@@ -269,7 +270,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
             }
             return Ok(KernelTouch::Changed);
         }
-        if self.is_as_held(&ruleset, generation, now).await.map_err(one)? {
+        // Where other rules are wanted of a kernel that nobody has touched, to list it first would only cost time.
+        if !self.wants_other_rules(&ruleset, generation)
+            && self.is_as_held(&ruleset, generation, now).await.map_err(one)?
+        {
             return Ok(KernelTouch::AsBefore);
         }
         self.load(ruleset, hooks, mission, now).await?;
@@ -289,6 +293,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
         }) && self.is_same_order(ruleset, now)
     }
 
+    fn wants_other_rules(&self, ruleset: &Ruleset, generation: u32) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|held| held.generation == Some(generation) && !held.ruleset.same_structure(ruleset))
+    }
+
     /// Changes elements alone where that is all that differs; gives the generation afterwards.
     async fn change_elements(&mut self, ruleset: &Arc<Ruleset>, generation: u32, now: Now) -> Option<u32> {
         let held = self.held.as_ref()?;
@@ -299,8 +308,12 @@ impl<F: PacketFilter> FilterKeeper<F> {
         if ruleset.tables.is_empty() || before == ruleset.elements {
             return None;
         }
-        let held = Arc::clone(&held.ruleset);
-        if let Err(obstacle) = self.kernel.change(ruleset, &held, generation, now.wall).await {
+        let (held, none) = (Arc::clone(&held.ruleset), CarriedCounters::default());
+        let changed = self
+            .kernel
+            .change(ruleset, &held, &none, generation, now.wall)
+            .await;
+        if let Err(obstacle) = changed {
             // An element may have ended a moment before the plan's time; the whole load that follows settles it.
             tracing::debug!("elements alone could not be changed: {obstacle}");
             return None;

@@ -1,7 +1,7 @@
 //! Our tables as the kernel takes them, without any text in between.
 //!
-//! In: a [`Ruleset`], what was counted, the time. Out: transactions for the kernel, and the contents that a listing of each
-//! table must have. The text of [`Ruleset::load`] makes the same.
+//! In: a [`Ruleset`], what was counted, the time. Out: the transaction that loads it whole, and the contents that a listing
+//! of each table must have. The text of [`Ruleset::text`] makes the same.
 
 use std::collections::BTreeSet;
 
@@ -57,29 +57,6 @@ impl Ruleset {
         batch
     }
 
-    /// The transaction that turns the `loaded` elements into these; empty when nothing differs. It counts only in that generation,
-    /// and only where what it adds is not there.
-    pub fn change_batch(&self, loaded: &SetElements, generation: u32, now: Timestamp) -> Batch {
-        let mut batch = Batch::for_generation(generation);
-        if *loaded == self.elements {
-            return batch;
-        }
-        let wanted = self.elements.difference(loaded);
-        let unwanted = loaded.difference(&self.elements);
-        for table in &self.tables {
-            let own = own_table(table.layer);
-            // An element whose time changes is in both: removed, then added.
-            for set in OwnSet::all(table.has_endpoints).filter(|set| unwanted.has(*set)) {
-                let keys = unwanted.in_kernel(set, false, now);
-                batch.delete_elements(&own, &set.name(), keys.map(|key| key.with_timeout(None)));
-            }
-            for set in OwnSet::all(table.has_endpoints).filter(|set| wanted.has(*set)) {
-                batch.add_new_elements(&own, &set.name(), wanted.in_kernel(set, false, now));
-            }
-        }
-        batch
-    }
-
     /// What the kernel must list of one of these tables, whose counters go on from `counted`.
     pub fn contents(&self, table: &Table, counted: &CarriedCounters) -> TableContents {
         let mut contents = TableContents::new(own_table(table.layer));
@@ -90,11 +67,7 @@ impl Ruleset {
     }
 
     fn objects(&self, table: &Table, counted: &CarriedCounters) -> Vec<Object> {
-        let counter = |name: &str| {
-            let before = counted.counters.get(&(table.layer, name.to_owned()));
-            let (packets, bytes) = before.copied().unwrap_or_default();
-            Object::new(name, Counter { bytes, packets })
-        };
+        let counter = |name: &str| Object::new(name, counter_from(counted, table.layer, name));
         let mut objects: Vec<Object> = table.counters().into_iter().map(counter).collect();
         if table.layer != Layer::Inet {
             return objects;
@@ -123,6 +96,13 @@ impl Ruleset {
         }
         objects
     }
+}
+
+/// A counter that goes on from what was counted.
+pub(super) fn counter_from(counted: &CarriedCounters, layer: Layer, name: &str) -> Counter {
+    let before = counted.counters.get(&(layer, name.to_owned()));
+    let (packets, bytes) = before.copied().unwrap_or_default();
+    Counter { bytes, packets }
 }
 
 fn chain_contents(chain: &super::Chain) -> ChainContents {

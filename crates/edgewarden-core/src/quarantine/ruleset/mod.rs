@@ -1,7 +1,7 @@
 //! The nftables text of a plan, and what the kernel must list once it is loaded.
 //!
 //! In: [`Plan`], the [`Hooks`] that this device has, whether to cut or only to count. Out: [`Ruleset`]: the tables, the
-//! elements of their sets, the transaction that loads them whole and the one that changes elements alone. Facts about
+//! elements of their sets, the transaction that loads them whole and the one that changes what differs. Facts about
 //! the syntax: docs/reference/nftables.md#syntax.
 //!
 //! Invariants: only our own tables, `edgewarden` in the families inet, bridge and netdev. `ct state established accept`
@@ -10,6 +10,7 @@
 //! from the endpoint), so a connection that was open before conntrack began to look survives. Lifelines come before
 //! blocks: no order can cut them. No packet is marked: a mark would mean something to the owner's routing.
 
+mod change;
 mod conditions;
 mod elements;
 mod kernel_form;
@@ -24,6 +25,7 @@ use nf_tables::Expression;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, PlannedLimit, Quota};
+pub use change::RuleHandles;
 pub use elements::SetElements;
 pub use kernel_form::{own_table, removal};
 use rules::RuleWriter;

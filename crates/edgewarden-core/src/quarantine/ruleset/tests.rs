@@ -72,6 +72,13 @@ fn text_of(ruleset: &Ruleset) -> String {
     ruleset.text(&BTreeSet::new(), &CarriedCounters::default(), now())
 }
 
+/// Elements alone are changed without any handle.
+fn change(wanted: &Ruleset, held: &Ruleset) -> nf_tables::Batch {
+    let counted = CarriedCounters::default();
+    let change = wanted.change_batch(held, &RuleHandles::new(), &counted, 1, now());
+    change.unwrap()
+}
+
 #[test]
 fn a_normal_plan_only_removes_what_is_there() {
     let nothing = fold(
@@ -291,7 +298,7 @@ fn one_more_remote_is_one_element_in_every_table() {
     let few = rendered(restriction(&["203.0.113.1/32", "203.0.113.2/32"]));
     let more = rendered(restriction(&["203.0.113.2/32", "203.0.113.3/32"]));
     assert!(more.same_structure(&few));
-    let change = more.change_batch(&few.elements, 1, now());
+    let change = change(&more, &few);
     let steps: Vec<_> = change
         .steps()
         .map(|step| (step.table.to_string(), step.action, step.item.clone()))
@@ -306,9 +313,87 @@ fn one_more_remote_is_one_element_in_every_table() {
         assert_eq!(two, wanted);
     }
     assert_eq!(steps.len(), 6);
-    assert!(more.change_batch(&more.elements, 1, now()).is_empty());
+    assert!(self::change(&more, &more).is_empty());
     let wider = rendered(restriction(&["203.0.113.0/30"]));
     assert!(!wider.same_structure(&few), "other rules ask other sets");
+}
+
+/// Handles as the kernel would list them, one for each rule.
+fn handles(of: &Ruleset) -> RuleHandles {
+    let of_chain = |chain: &Chain| -> Vec<(String, u64)> {
+        let numbered = (100..).zip(&chain.rules);
+        numbered
+            .map(|(handle, _)| (chain.hook.to_owned(), handle))
+            .collect()
+    };
+    let tables = of.tables.iter();
+    tables
+        .map(|table| (table.layer, table.chains.iter().flat_map(of_chain).collect()))
+        .collect()
+}
+
+#[test]
+fn one_port_more_is_two_rules_in_each_chain_and_nothing_else() {
+    let port = |port| BlockedPort {
+        protocol: Protocol::Tcp,
+        port,
+    };
+    let with_ports = |ports: &[u16]| {
+        let mut order = restriction(&["203.0.113.1/32"]);
+        order.block.ports = ports.iter().copied().map(port).collect();
+        rendered(order)
+    };
+    let (one, two) = (with_ports(&[23]), with_ports(&[23, 2323]));
+    assert!(two.same_frame(&one) && !two.same_structure(&one));
+    let counted = CarriedCounters::default();
+    let change = |wanted: &Ruleset, held: &Ruleset, handles: &RuleHandles| {
+        let batch = wanted.change_batch(held, handles, &counted, 1, now())?;
+        Some(batch.steps().cloned().collect::<Vec<_>>())
+    };
+    let steps = change(&two, &one, &handles(&one)).unwrap();
+    let chains = one.tables.iter().map(|table| table.chains.len()).sum::<usize>();
+    assert_eq!((chains, steps.len()), (5, 20));
+    for steps in steps.chunks(4) {
+        let chain = |step: &nf_tables::Step| match &step.item {
+            Item::Rule { chain, .. } => chain.clone(),
+            other => panic!("no rule: {other:?}"),
+        };
+        let actions: Vec<_> = steps.iter().map(|step| step.action).collect();
+        assert_eq!(
+            actions,
+            [Action::Add, Action::Add, Action::Delete, Action::Delete]
+        );
+        assert!(steps.iter().all(|step| chain(step) == chain(&steps[0])));
+    }
+    assert_eq!(change(&two, &one, &RuleHandles::new()), None);
+    assert_eq!(change(&two, &one, &handles(&with_ports(&[]))), None);
+    // The last port's counter goes with it.
+    let steps = change(&with_ports(&[]), &one, &handles(&one)).unwrap();
+    let counters = steps.iter().filter(|step| matches!(step.item, Item::Object(_)));
+    assert_eq!(counters.count(), 5);
+}
+
+#[test]
+fn other_chains_and_other_limits_are_no_change_of_rules() {
+    let before = rendered(restriction(&[]));
+    let limited = Order {
+        limit: Some(Limit {
+            egress_bytes_per_second: Some(20_000),
+            quota_bytes: None,
+            quota_period_seconds: None,
+        }),
+        ..restriction(&[])
+    };
+    let plan = plan(restriction(&[]), Scope::Pinned);
+    let others = [
+        rendered(limited),
+        rendered(isolation(Vec::new())),
+        render(&plan, &Hooks::default(), CutAction::Cut),
+    ];
+    for other in others {
+        assert!(!other.same_frame(&before));
+    }
+    assert!(rendered(restriction(&["203.0.113.1/32"])).same_frame(&before));
 }
 
 #[test]
@@ -323,6 +408,8 @@ fn what_ends_by_itself_has_its_time_in_the_kernel() {
     let after = "2026-01-01T01:00:00Z".parse().unwrap();
     let rest = ruleset.elements.clone().live(after);
     assert!(rest.hosts.is_empty());
-    let change = ruleset.change_batch(&ruleset.elements, 1, now());
-    assert!(change.is_empty(), "nothing to say while it lasts");
+    assert!(
+        change(&ruleset, &ruleset).is_empty(),
+        "nothing to say while it lasts"
+    );
 }

@@ -138,6 +138,8 @@ fn endpoint_of(key: Value, v4: bool) -> Option<(IpAddr, Protocol, u16)> {
 
 fn comparable(contents: TableContents) -> TableContents {
     let mut contents = contents.uncounted();
+    // A counter that was made later is listed behind the others, and counts no otherwise.
+    contents.objects.sort_by(|one, other| one.name.cmp(&other.name));
     for ChainContents { chain, .. } in &mut contents.chains {
         if let Some(hook) = &mut chain.hook {
             hook.devices = Devices::default();
