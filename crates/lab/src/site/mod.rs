@@ -20,6 +20,7 @@ mod lab;
 mod names;
 mod namespace;
 mod network;
+pub mod nft;
 mod ping;
 mod probe;
 mod running;

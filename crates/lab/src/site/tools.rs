@@ -39,8 +39,13 @@ pub(super) fn require(program: &'static str) -> Result<PathBuf, SiteError> {
         })
 }
 
-/// Runs a system program to its end; its output becomes the error when it fails.
+/// Runs a system program to its end; its complaint becomes the error when it fails.
 pub(super) fn run(program: &'static str, args: &[&str], input: &str) -> Result<(), SiteError> {
+    output(program, args, input).map(drop)
+}
+
+/// Runs a system program to its end; what it says. Input and output must not both be long.
+pub(super) fn output(program: &'static str, args: &[&str], input: &str) -> Result<String, SiteError> {
     let failed = |output: String| SiteError::Tool {
         command: format!("{program} {}", args.join(" ")),
         output,
@@ -62,7 +67,7 @@ pub(super) fn run(program: &'static str, args: &[&str], input: &str) -> Result<(
         .wait_with_output()
         .map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }

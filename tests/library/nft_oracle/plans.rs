@@ -1,0 +1,159 @@
+//! Plans at random, over the types that orders are made of, as the kernel is told.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use edgewarden::quarantine::orders::order::{
+    Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, Protocol,
+};
+use edgewarden::quarantine::plan::{IsolationSettings, Scope, fold};
+use edgewarden::quarantine::ruleset::{CutAction, EgressDevice, Hooks, Ruleset, render};
+use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<[u8; 4]>().prop_map(|octets| Ipv4Addr::from(octets).into()),
+        any::<[u8; 16]>().prop_map(|octets| Ipv6Addr::from(octets).into()),
+    ]
+}
+
+fn block() -> impl Strategy<Value = IpNet> {
+    (address(), 0..=128_u8).prop_map(|(address, bits)| {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        IpNet::new(address, bits.min(most)).unwrap().trunc()
+    })
+}
+
+/// When a block ends, in seconds from now on; never within the test.
+fn end() -> impl Strategy<Value = Option<i64>> {
+    proptest::option::of(1_000..99_000_000_i64)
+}
+
+fn allowance() -> impl Strategy<Value = Allowance> {
+    let ports = proptest::collection::btree_set(any::<u16>(), 1..5);
+    (block(), protocol(), ports, any::<bool>()).prop_map(|(remote, protocol, ports, out)| Allowance {
+        remote,
+        protocol,
+        ports: ports.into_iter().collect(),
+        direction: if out { Direction::Out } else { Direction::In },
+    })
+}
+
+fn limit() -> impl Strategy<Value = Option<Limit>> {
+    let limit = (
+        proptest::option::of(1..4_000_000_000_u64),
+        proptest::option::of(1..1_u64 << 40),
+    );
+    limit.prop_map(|(rate, quota)| {
+        (rate.is_some() || quota.is_some()).then_some(Limit {
+            egress_bytes_per_second: rate,
+            quota_bytes: quota,
+            quota_period_seconds: quota.map(|_| 3_600),
+        })
+    })
+}
+
+/// Without a limit.
+fn order(posture: Posture, now: Timestamp) -> impl Strategy<Value = Order> {
+    let remotes = proptest::collection::vec((block(), end()), 0..12);
+    let ports = proptest::collection::btree_set((protocol(), any::<u16>()), 0..5);
+    let allow = proptest::collection::vec(allowance(), 0..4);
+    (remotes, ports, allow).prop_map(move |(remotes, ports, allow)| {
+        let expires = |seconds: Option<i64>| Some(now + SignedDuration::from_secs(seconds?));
+        let remotes = remotes.into_iter().map(|(remote, ends)| BlockedRemote {
+            remote,
+            expires: expires(ends),
+        });
+        let block = Block {
+            remotes: remotes.collect(),
+            ports: ports
+                .into_iter()
+                .map(|(protocol, port)| BlockedPort { protocol, port })
+                .collect(),
+            omitted: 0,
+        };
+        Order {
+            posture,
+            allow,
+            block,
+            ..Order::isolate(Authority::Shadow, "oracle", None, now)
+        }
+    })
+}
+
+/// What cannot be changed rule by rule.
+#[derive(Debug, Clone)]
+struct Frame {
+    posture: Posture,
+    limits: Vec<Option<Limit>>,
+    hooks: Hooks,
+    effect: CutAction,
+    now: Timestamp,
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    let limits = proptest::collection::vec(limit(), 1..3);
+    (limits, any::<[bool; 5]>()).prop_map(|(limits, switches)| {
+        let [isolates, counts, bridge, egress, pppoe] = switches;
+        let devices = ["eth0", "eth1"].map(|name| EgressDevice {
+            name: name.to_owned(),
+            index: 0,
+        });
+        Frame {
+            posture: if isolates {
+                Posture::Isolate
+            } else {
+                Posture::Restrict
+            },
+            limits,
+            hooks: Hooks {
+                bridge,
+                egress: devices.into_iter().filter(|_| egress).collect(),
+                pppoe,
+            },
+            effect: if counts { CutAction::Count } else { CutAction::Cut },
+            now: Timestamp::now(),
+        }
+    })
+}
+
+fn ruleset_in(frame: Frame) -> impl Strategy<Value = Ruleset> {
+    let endpoints = proptest::collection::vec((address(), protocol(), any::<u16>()), 0..8);
+    let orders: Vec<_> = frame
+        .limits
+        .iter()
+        .map(|_| order(frame.posture, frame.now))
+        .collect();
+    (orders, endpoints, any::<bool>()).prop_map(move |(mut orders, endpoints, wide)| {
+        for ((index, order), limit) in orders.iter_mut().enumerate().zip(&frame.limits) {
+            order.id = format!("oracle{index}");
+            order.limit = *limit;
+        }
+        let endpoints = endpoints.into_iter().map(|(address, protocol, port)| Endpoint {
+            purpose: Purpose::DataEndpoint,
+            address,
+            protocol,
+            port,
+        });
+        let scope = if wide { Scope::Wide } else { Scope::Pinned };
+        let settings = IsolationSettings::default();
+        let plan = fold(&orders, &settings, endpoints.collect(), scope, frame.now);
+        render(&plan, &frame.hooks, frame.effect)
+    })
+}
+
+/// Any.
+pub(super) fn ruleset() -> impl Strategy<Value = Ruleset> {
+    frame().prop_flat_map(ruleset_in)
+}
+
+/// Two that differ in rules and elements only.
+pub(super) fn two_alike() -> impl Strategy<Value = [Ruleset; 2]> {
+    frame().prop_flat_map(|frame| [ruleset_in(frame.clone()), ruleset_in(frame)])
+}
