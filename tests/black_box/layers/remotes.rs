@@ -65,6 +65,30 @@ fn handles(stage: &Stage) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
+/// A port more and a remote fewer: no table, no other rule is made anew.
+fn one_port_is_some_rules(stage: &Stage, before: &[String]) {
+    let mut ports = restriction("d-1", &json!(["203.0.113.2"]));
+    ports["block"]["ports"] = json!([{"protocol": "tcp", "port": 4444}]);
+    order(stage, &ports);
+    assert!(!reaches(stage));
+    let after = handles(stage);
+    assert!(
+        before.iter().all(|line| after.contains(line)),
+        "{before:#?}\n{after:#?}"
+    );
+    let more = after.iter().filter(|line| !before.contains(line));
+    assert!(
+        more.clone().any(|line| line.contains("tcp dport 4444")),
+        "{after:#?}"
+    );
+    assert!(
+        more.clone()
+            .all(|line| line.contains("4444") || line.contains("_port")),
+        "{after:#?}"
+    );
+    assert!(cut(&stage.status(), "out", "port") > 0);
+}
+
 lab_test!(a_delivery_changes_no_more_than_it_must, || {
     let mut stage = free(options());
     let _server = stage.site.echo_server(Ns::Internet, 4444).unwrap();
@@ -82,6 +106,18 @@ lab_test!(a_delivery_changes_no_more_than_it_must, || {
     let status = stage.status();
     let counted = cut(&status, "out", "remote");
     assert!(counted > 0, "{status}");
+    one_port_is_some_rules(&stage, &before);
+    let mut without = second;
+    // A shadow keeps what is only left out.
+    without["block"]["ports"] = json!([]);
+    order(&stage, &without);
+    assert!(!reaches(&stage));
+    assert_eq!(
+        handles(&stage),
+        before,
+        "the port's rules are gone, the others were never touched"
+    );
+    assert!(cut(&stage.status(), "out", "remote") >= counted);
     // Another interface is another ruleset: what was counted stays, over a restart too.
     ip(&stage, "link add x0 type veth peer name x2");
     wait_until(LIMIT, "loaded again", || handles(&stage) != before).unwrap();
