@@ -24,7 +24,7 @@ use serde_json::json;
 use super::{connect, difference, make_interfaces, misread, some_counted};
 
 /// A plan with everything in it.
-fn everything(now: Timestamp) -> Ruleset {
+pub(super) fn everything(now: Timestamp) -> Ruleset {
     let order = json!({
         "posture": "isolate",
         "allow": [

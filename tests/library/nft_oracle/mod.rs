@@ -9,7 +9,9 @@ mod plans;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgewarden::quarantine::ruleset::verify::{ListedElements, ListedTable, Listings, verify};
@@ -149,6 +151,42 @@ lab_test!(rules_loaded_as_types_are_those_that_nft_loads_as_text, || {
         prop_assert!(!found[0].text.is_empty(), "control: rules were listed");
         Ok(())
     });
+});
+
+/// Hosts from which on their set is declared with a size, and one more.
+const LONG_LIST: u32 = 16_385;
+
+lab_test!(a_long_list_of_hosts_is_declared_alike, || {
+    make_interfaces();
+    let (counted, now) = (CarriedCounters::default(), Timestamp::now());
+    let with_hosts = |count: u32| {
+        let mut ruleset = faults::everything(now);
+        let addresses = (0..count).map(|number| (number + 0x0a00_0000).to_be_bytes());
+        let hosts = addresses.map(|address| (IpAddr::from(address), None));
+        ruleset.elements.hosts = Arc::new(hosts.collect());
+        ruleset
+    };
+    let (few, many) = (with_hosts(LONG_LIST - 1), with_hosts(LONG_LIST));
+    let mut kernel = connect();
+    for (ruleset, size) in [(&few, false), (&many, true)] {
+        nft::load("flush ruleset").unwrap();
+        let nothing = BTreeSet::new();
+        nft::load(&ruleset.text(&nothing, &counted, now)).unwrap();
+        let expected = nft::listed().unwrap();
+        assert_eq!(expected.text.contains("size 262143"), size);
+        assert_eq!(misread(&mut kernel, ruleset, &counted, now), None);
+        nft::load("flush ruleset").unwrap();
+        kernel
+            .commit(&mut ruleset.load_batch(&nothing, &counted, now))
+            .unwrap();
+        assert_eq!(difference(&nft::listed().unwrap(), &expected), None);
+        assert_eq!(misread(&mut kernel, ruleset, &counted, now), None);
+    }
+    let more = with_hosts(LONG_LIST + 1);
+    let generation = kernel.generation().unwrap().id;
+    let change = more.change_batch(&many, &RuleHandles::new(), &counted, generation, now);
+    kernel.commit(&mut change.unwrap()).unwrap();
+    assert_eq!(misread(&mut kernel, &more, &counted, now), None);
 });
 
 /// What all their counters have counted.

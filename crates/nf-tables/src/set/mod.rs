@@ -96,8 +96,8 @@ attributes! {
     /// What a set may grow to, and what its keys are made of.
     #[derive(Debug, Clone, Default, PartialEq, Eq)]
     pub struct SetDescription as "a set's description" keep unknown {
-        /// Most elements; none where it may grow for ever. The kernel makes its hash large enough for so many at once: one
-        /// that is told is filled a quarter faster, and does not grow while it is listed.
+        /// Most elements; none where it may grow for ever. Where the set is a hash the kernel makes it large enough for so many
+        /// at once, but by the lower 16 bits of the number only.
         pub size: Option<u32> = 1,
         /// Bytes of each part, where the keys are concatenations of intervals.
         pub parts: Vec<SetPart> = 2,

@@ -2,7 +2,7 @@
 //!
 //! In: what the kernel was proven to hold and at which generation, the handles of its rules, what is wanted. Out: a
 //! transaction that touches what differs: elements alone where only elements differ, else also rules and the counters they
-//! count in, each rule in its place. It can only be had where tables, chains and limits are the same ([`Ruleset::same_frame`]);
+//! count in, each rule in its place. It can only be had where tables, chains, limits and the sets' sizes are the same ([`Ruleset::same_frame`]);
 //! otherwise the tables are loaded whole. Whether the kernel then holds what is wanted is proven elsewhere.
 
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ impl Ruleset {
                 })
         };
         self.limits == other.limits
+            && self.elements.declared_as(&other.elements)
             && self.tables.len() == other.tables.len()
             && self.tables.iter().zip(&other.tables).all(alike)
     }

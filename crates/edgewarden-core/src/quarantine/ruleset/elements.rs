@@ -19,6 +19,14 @@ use crate::quarantine::plan::Plan;
 /// Longest time a kernel element is given in seconds, three years: nft reads eight digits, though the kernel could count on.
 pub(super) const MAX_TIMEOUT: i64 = 99_999_999;
 
+/// More hosts of one family than this, and their set is declared with [`LONG_SIZE`]; fewer are loaded as fast without, and a
+/// small device should not hold a megabyte of empty hash in each table for them.
+const LONG: usize = 16_384;
+/// What a set of many hosts is declared to hold at most: more than all orders together can name. The kernel then makes its
+/// hash large at once, instead of step by step while it is filled and listed; a hundred thousand are loaded in half the
+/// time. It takes 16 bits of the number as its hint (`nelem_hint` of `rhashtable_params`), so that these are all ones.
+pub(super) const LONG_SIZE: u32 = 0x3_ffff;
+
 /// What the sets hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SetElements {
@@ -150,6 +158,26 @@ impl SetElements {
         }
     }
 
+    /// Whether so many hosts of this family are blocked that their set is declared with [`LONG_SIZE`].
+    pub(super) fn is_long(&self, v4: bool) -> bool {
+        // Sorted: those of IPv4 come first.
+        let first = self.hosts.partition_point(|(host, _)| host.is_ipv4());
+        let count = if v4 { first } else { self.hosts.len() - first };
+        count > LONG
+    }
+
+    /// Whether the sets of both are declared alike.
+    pub(super) fn declared_as(&self, other: &Self) -> bool {
+        [true, false]
+            .iter()
+            .all(|v4| self.is_long(*v4) == other.is_long(*v4))
+    }
+
+    /// What a set is declared to hold at most; none where it may grow for ever.
+    pub(super) fn size(&self, set: OwnSet) -> Option<u32> {
+        (set.content == Content::Hosts && self.is_long(set.v4)).then_some(LONG_SIZE)
+    }
+
     /// The elements of one set as nft writes them.
     fn written(&self, set: OwnSet) -> Vec<(String, Option<Timestamp>)> {
         let is_own = |address: IpAddr| address.is_ipv4() == set.v4;
@@ -173,6 +201,9 @@ impl SetElements {
     pub(super) fn declare(&self, text: &mut String, with_endpoints: bool, now: Timestamp) {
         for set in OwnSet::all(with_endpoints) {
             let _ = writeln!(text, "  set {} {{\n    {}", set.name(), set.kind());
+            if let Some(size) = self.size(set) {
+                let _ = writeln!(text, "    size {size}");
+            }
             let elements = self.written(set);
             if !elements.is_empty() {
                 text.push_str("    elements = { ");

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use nf_tables::{
     Batch, Chain, ChainContents, Counter, Element, Family, Hook, Interval, KeyOrder, KeyType, Limit,
-    LimitFlags, LimitKind, Object, Policy, Quota, QuotaFlags, Set, SetFlags, TableContents, TypeOf, UserData,
-    Value, interval_elements,
+    LimitFlags, LimitKind, Object, Policy, Quota, QuotaFlags, Set, SetDescription, SetFlags, TableContents,
+    TypeOf, UserData, Value, interval_elements,
 };
 
 use super::conditions::{octets, transport_number};
@@ -61,7 +61,9 @@ impl Ruleset {
     pub fn contents(&self, table: &Table, counted: &CarriedCounters) -> TableContents {
         let mut contents = TableContents::new(own_table(table.layer));
         contents.objects = self.objects(table, counted);
-        contents.sets = OwnSet::all(table.has_endpoints).map(declared).collect();
+        contents.sets = OwnSet::all(table.has_endpoints)
+            .map(|set| declared(set, self.elements.size(set)))
+            .collect();
         contents.chains = table.chains.iter().map(chain_contents).collect();
         contents
     }
@@ -126,7 +128,7 @@ fn chain_contents(chain: &super::Chain) -> ChainContents {
 }
 
 /// A set of ours, empty.
-fn declared(set: OwnSet) -> Set {
+fn declared(set: OwnSet, size: Option<u32>) -> Set {
     let address = if set.v4 { KeyType::IPV4 } else { KeyType::IPV6 };
     let length = if set.v4 { ADDRESS4 } else { ADDRESS6 };
     match set.content {
@@ -138,7 +140,13 @@ fn declared(set: OwnSet) -> Set {
                 ..Set::new(set.name(), KeyType::concatenation(&parts), length, SetFlags::NONE)
             }
         }
-        Content::Hosts => Set::new(set.name(), address, length, SetFlags::TIMEOUT),
+        Content::Hosts => Set {
+            description: SetDescription {
+                size,
+                ..SetDescription::default()
+            },
+            ..Set::new(set.name(), address, length, SetFlags::TIMEOUT)
+        },
         Content::Nets => {
             let flags = SetFlags::INTERVAL.with(SetFlags::TIMEOUT);
             Set::new(set.name(), address, length, flags)

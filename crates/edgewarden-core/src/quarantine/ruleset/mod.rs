@@ -207,7 +207,9 @@ pub fn render(plan: &Plan, hooks: &Hooks, effect: CutAction) -> Ruleset {
 impl Ruleset {
     /// Everything but elements and what was counted: as long as it is the same, the elements can be changed alone.
     pub fn same_structure(&self, other: &Self) -> bool {
-        self.tables == other.tables && self.limits == other.limits
+        self.tables == other.tables
+            && self.limits == other.limits
+            && self.elements.declared_as(&other.elements)
     }
 
     /// What it is made of, for people.

@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use crate::quarantine::orders::document::{MAX_BLOCKS, MAX_OPERATOR_BLOCKS};
 use crate::quarantine::orders::order::{
     Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, Protocol,
 };
 use crate::quarantine::plan::{IsolationSettings, Scope, fold};
+use ipnet::IpNet;
 use nf_tables::{Action, Item};
+use std::net::IpAddr;
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -394,6 +397,31 @@ fn other_chains_and_other_limits_are_no_change_of_rules() {
         assert!(!other.same_frame(&before));
     }
     assert!(rendered(restriction(&["203.0.113.1/32"])).same_frame(&before));
+}
+
+#[test]
+fn a_long_list_of_hosts_declares_how_long_it_may_get() {
+    let with_hosts = |count: u32| {
+        let remotes = (0..count).map(|number| BlockedRemote {
+            remote: IpNet::from(IpAddr::from((number + 0x0a00_0000).to_be_bytes())),
+            expires: None,
+        });
+        let mut order = restriction(&[]);
+        order.block.remotes = remotes.collect();
+        rendered(order)
+    };
+    let (few, many, more) = (with_hosts(16_384), with_hosts(16_385), with_hosts(16_386));
+    assert!(!text_of(&few).contains("size"));
+    assert_eq!(
+        text_of(&many)
+            .matches("    flags timeout\n    size 262143\n")
+            .count(),
+        3
+    );
+    assert!(!many.same_structure(&few) && !many.same_frame(&few) && more.same_structure(&many));
+    let authorities = 5;
+    let most = MAX_OPERATOR_BLOCKS + (authorities - 1) * MAX_BLOCKS;
+    assert!(most < elements::LONG_SIZE as usize, "no order is refused for it");
 }
 
 #[test]
