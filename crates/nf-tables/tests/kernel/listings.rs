@@ -19,7 +19,7 @@ fn inet(name: &str) -> Table {
 lab_test!(what_is_not_ours_is_listed_and_equals_nothing_of_ours, || {
     in_namespace(|| {
         let mut connection = connect();
-        let ruleset = build(&Shape::isolation(), "t");
+        let ruleset = build(Shape::Closed, "t");
         connection.commit(&mut loading(&ruleset)).unwrap();
         // Each, and whether this crate has no words for it.
         let edits = [
@@ -66,9 +66,14 @@ lab_test!(what_is_not_ours_is_listed_and_equals_nothing_of_ours, || {
                 let tables = ruleset.tables.iter().map(|loaded| {
                     let table = &loaded.contents.table;
                     let contents = connection.table(table, CHAINS, LIMITS).unwrap().unwrap().contents;
+                    let timeless = |all: &mut Vec<Element>, element| {
+                        all.push(Element {
+                            expiration: None,
+                            ..element
+                        });
+                    };
                     let sets = contents.sets.iter().map(|set| {
-                        let listed =
-                            connection.elements(table, &set.name, 10, Vec::new, Vec::<Element>::push);
+                        let listed = connection.elements(table, &set.name, 10, Vec::new, timeless);
                         listed.unwrap().unwrap().0
                     });
                     let elements: Vec<_> = sets.collect();
@@ -128,7 +133,7 @@ lab_test!(a_dormant_table_is_told, || {
 
 lab_test!(others_tables_are_passed_over, || {
     in_namespace(|| {
-        let ruleset = build(&Shape::isolation(), "t");
+        let ruleset = build(Shape::Closed, "t");
         let mut connection = connect();
         connection.commit(&mut loading(&ruleset)).unwrap();
         let mut others = String::from("table inet other {\n set s { type ipv4_addr; elements = { ");
@@ -156,7 +161,7 @@ lab_test!(chains_that_are_not_expected_are_listed_too, || {
     in_namespace(|| {
         let mut connection = connect();
         connection
-            .commit(&mut loading(&build(&Shape::isolation(), "t")))
+            .commit(&mut loading(&build(Shape::Closed, "t")))
             .unwrap();
         let names = |connection: &mut Connection, expected: &[&str]| -> Vec<String> {
             let listing = connection.table(&inet("t"), expected, LIMITS).unwrap().unwrap();
@@ -188,7 +193,7 @@ lab_test!(a_table_that_is_too_large_is_an_error, || {
     in_namespace(|| {
         let mut connection = connect();
         connection
-            .commit(&mut loading(&build(&Shape::isolation(), "t")))
+            .commit(&mut loading(&build(Shape::Closed, "t")))
             .unwrap();
         for limits in [
             ListingLimits { items: 10, ..LIMITS },
@@ -210,7 +215,7 @@ lab_test!(a_table_that_is_too_large_is_an_error, || {
 
 lab_test!(a_list_is_of_one_generation_while_others_write, || {
     in_namespace(|| {
-        let shapes = [Shape::isolation(), Shape::restriction()].map(|shape| build(&shape, "t"));
+        let shapes = [Shape::Closed, Shape::Open].map(|shape| build(shape, "t"));
         let mut connection = connect();
         connection.commit(&mut loading(&shapes[0])).unwrap();
         let done = AtomicBool::new(false);
@@ -253,7 +258,7 @@ lab_test!(every_transaction_is_told_with_its_tables_and_its_maker, || {
         let mut notifications = Notifications::open(4 * 1024 * 1024).unwrap();
         assert!(!notifications.next(Duration::ZERO, |_| {}).unwrap());
         let mut connection = connect();
-        let ruleset = build(&Shape::isolation(), "t");
+        let ruleset = build(Shape::Closed, "t");
         connection.commit(&mut loading(&ruleset)).unwrap();
         let id = connection.generation().unwrap().id;
         nft_load("add table ip theirs");
@@ -300,9 +305,7 @@ lab_test!(every_transaction_is_told_with_its_tables_and_its_maker, || {
 lab_test!(notices_that_are_lost_are_told, || {
     in_namespace(|| {
         let mut notifications = Notifications::open(4_096).unwrap();
-        connect()
-            .commit(&mut loading(&build(&Shape::restriction(), "t")))
-            .unwrap();
+        connect().commit(&mut loading(&build(Shape::Open, "t"))).unwrap();
         let mut lost = false;
         loop {
             match notifications.next(Duration::from_millis(100), |_| {}) {

@@ -13,7 +13,5 @@
 mod listings;
 mod namespaces;
 mod oracle;
-mod random;
 mod rulesets;
 mod transactions;
-mod writer;

@@ -1,9 +1,9 @@
 //! What the tests share: a network namespace for each load, nft as the oracle.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use edgewarden_lab::site::nft;
 use nf_tables::socket::Connection;
 use nf_tables::{Batch, ListingLimits};
 
@@ -25,11 +25,7 @@ pub(crate) fn in_namespace<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            run(
-                "ip",
-                &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"],
-                "",
-            );
+            ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"]);
             body()
         });
         inside
@@ -38,66 +34,16 @@ pub(crate) fn in_namespace<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Runs a program in the namespace of the calling thread; its output.
-pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::scope(|scope| {
-        let writing = scope.spawn(move || stdin.write_all(input.as_bytes()));
-        let output = child.wait_with_output().unwrap();
-        writing.join().unwrap().unwrap();
-        output
-    });
-    assert!(
-        writer.status.success(),
-        "{program} {arguments:?}: {}\n{input}",
-        String::from_utf8_lossy(&writer.stderr)
-    );
-    String::from_utf8(writer.stdout).unwrap()
+/// Runs `ip` in the namespace of the calling thread.
+pub(crate) fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments:?}: {complaint}");
 }
 
 /// Loads text with nft.
 pub(crate) fn nft_load(text: &str) {
-    run("nft", &["-f", "-"], text);
-}
-
-/// What nft lists of everything, as text and as JSON, without what differs from load to load: handles, and how long
-/// elements still live.
-pub(crate) fn nft_lists() -> (String, serde_json::Value) {
-    let text = run("nft", &["list", "ruleset"], "");
-    let text: Vec<&str> = text.split(' ').collect();
-    let mut kept = Vec::new();
-    let mut words = text.into_iter();
-    while let Some(word) = words.next() {
-        if word == "expires" {
-            // "1h992ms }" or "1h992ms,".
-            let time = words.next().unwrap_or_default();
-            kept.push(if time.contains(',') { "expires," } else { "expires" });
-        } else {
-            kept.push(word);
-        }
-    }
-    let mut json = serde_json::from_str(&run("nft", &["-j", "list", "ruleset"], "")).unwrap();
-    strip(&mut json);
-    (kept.join(" "), json)
-}
-
-fn strip(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Object(map) => {
-            map.remove("handle");
-            map.remove("expires");
-            map.values_mut().for_each(strip);
-        }
-        serde_json::Value::Array(list) => list.iter_mut().for_each(strip),
-        _ => {}
-    }
+    nft::load(text).unwrap();
 }
 
 /// Opens a connection in the namespace of the calling thread.

@@ -3,9 +3,10 @@
 use std::net::UdpSocket;
 use std::process::Command;
 
-use crate::namespaces::{CHAINS, LIMITS, connect, in_namespace, loading, nft_lists, nft_load, run};
+use crate::namespaces::{CHAINS, LIMITS, connect, in_namespace, ip, loading, nft_load};
 use crate::rulesets::{Shape, build};
 use edgewarden_lab::lab_test;
+use edgewarden_lab::site::nft;
 use nf_tables::socket::{CommitError, Connection, Refusal};
 use nf_tables::{
     Action, Batch, Chain, ChainContents, Comparison, Counter, Element, Expression, Family, Hook, Item,
@@ -161,7 +162,7 @@ lab_test!(a_transaction_for_another_generation_is_refused_whole, || {
 lab_test!(whole_tables_are_replaced_in_one_transaction, || {
     in_namespace(|| {
         let mut connection = connect();
-        let (old, new) = (build(&Shape::restriction(), "t"), build(&Shape::isolation(), "t"));
+        let (old, new) = (build(Shape::Open, "t"), build(Shape::Closed, "t"));
         connection.commit(&mut loading(&old)).unwrap();
         nft_load("add rule inet t output accept");
         let generation = connection.generation().unwrap().id;
@@ -446,18 +447,18 @@ fn without_the_right_to_it_is_refused() {
 lab_test!(counters_and_quotas_begin_where_they_are_told_to, || {
     in_namespace(|| {
         let mut connection = connect();
-        let ruleset = build(&Shape::restriction(), "t");
+        let ruleset = build(Shape::Open, "t");
         connection.commit(&mut loading(&ruleset)).unwrap();
         let contents = &ruleset.tables[0].contents;
         assert_eq!(
             connection.objects(&contents.table, 100).unwrap(),
             contents.objects
         );
-        run("ip", &["address", "add", "192.0.2.1/24", "dev", "eth0"], "");
+        ip(&["address", "add", "192.0.2.1/24", "dev", "eth0"]);
         for name in ["eth0", "eth1"] {
-            run("ip", &["link", "set", name, "up"], "");
+            ip(&["link", "set", name, "up"]);
         }
-        run("ip", &["route", "add", "203.0.114.1", "dev", "eth0"], "");
+        ip(&["route", "add", "203.0.114.1", "dev", "eth0"]);
         let socket = UdpSocket::bind("192.0.2.1:0").unwrap();
         let sent = socket.send_to(b"blocked", ("203.0.114.1", 9));
         assert_eq!(sent.unwrap_err().raw_os_error(), Some(1), "it is dropped");
@@ -468,6 +469,6 @@ lab_test!(counters_and_quotas_begin_where_they_are_told_to, || {
             .contents;
         assert_ne!(counted, *contents, "a counter has counted");
         assert_eq!(counted.uncounted(), contents.clone().uncounted());
-        assert!(nft_lists().0.contains("used 77 bytes"));
+        assert!(nft::listed().unwrap().text.contains("used 77 bytes"));
     });
 });
