@@ -232,6 +232,7 @@ impl Connection {
         &mut self,
         mut read: impl FnMut(&mut Self, u32) -> Result<T, AskError>,
     ) -> Result<T, AskError> {
+        let mut last = AskError::Changing;
         for _ in 0..ATTEMPTS {
             let before = self.generation()?.id;
             // In this order: a transaction that counts after the question is noticed at the end.
@@ -240,14 +241,18 @@ impl Connection {
             let same = self.generation()?.id == before;
             match read {
                 Ok(found) if same => return Ok(found),
-                Ok(_) | Err(AskError::Changing | AskError::Lost) => {}
+                Ok(_) | Err(AskError::Changing | AskError::Lost) => last = AskError::Changing,
+                // What a transaction removes is out of the table's count while it is still prepared, or only tried.
+                Err(error @ AskError::Listing(ListingError::HoldsMore { .. })) => last = error,
                 // What was there a moment ago is gone, or is not as it was: only where nobody changed anything it is a
                 // word about the table.
-                Err(AskError::Refused(_) | AskError::Listing(_) | AskError::Decode(_)) if !same => {}
+                Err(AskError::Refused(_) | AskError::Listing(_) | AskError::Decode(_)) if !same => {
+                    last = AskError::Changing;
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(AskError::Changing)
+        Err(last)
     }
 
     /// Waits for the end of a transaction that the kernel is just carrying out: it counts the generation before it has put
