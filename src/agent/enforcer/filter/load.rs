@@ -44,11 +44,13 @@ impl<F: PacketFilter> FilterKeeper<F> {
     ) -> Result<bool, Vec<Obstacle>> {
         let counted = self.carried_over(mission).await;
         let before = self.kernel.generation().await.map_err(one)?;
-        let taken = if self.change_rules(ruleset, &counted, before, now).await {
-            Ok(Arc::clone(ruleset))
-        } else {
-            self.load_what_is_taken(ruleset, hooks, mission, &counted, now)
-                .await
+        let changed = self.change_rules(ruleset, &counted, before, now).await;
+        let taken = match &changed {
+            Some(_) => Ok(Arc::clone(ruleset)),
+            None => {
+                self.load_what_is_taken(ruleset, hooks, mission, &counted, now)
+                    .await
+            }
         };
         let surely_refused =
             |obstacle: &Obstacle| matches!(obstacle, Obstacle::Refused { .. } | Obstacle::NotPermitted);
@@ -67,7 +69,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
         self.held = None;
         let generation = self.kernel.generation().await.map_err(one)?;
         let present = self.kernel.tables().await.map_err(one)?;
-        let found = self.kernel.compare(&present, &ruleset, None, now.wall).await;
+        let found = self
+            .kernel
+            .compare(&present, &ruleset, changed.as_ref(), now.wall);
+        let found = found.await;
         let found = found.map_err(one)?;
         let after = self.kernel.generation().await.map_err(one)?;
         if !found.differences.is_empty() {
@@ -95,34 +100,28 @@ impl<F: PacketFilter> FilterKeeper<F> {
     }
 
     /// Changes single rules, with elements, where nothing else differs from what the kernel was proven to hold at this
-    /// generation: a list of 100,000 blocked remotes is not loaded again for one port. `false`: the tables are to be loaded
-    /// whole, which settles whatever became of it.
+    /// generation: a list of 100,000 blocked remotes is not loaded again for one port. Gives what it held. None: the tables
+    /// are to be loaded whole, which settles whatever became of it.
     async fn change_rules(
         &mut self,
         ruleset: &Arc<Ruleset>,
         counted: &CarriedCounters,
         generation: u32,
         now: Now,
-    ) -> bool {
+    ) -> Option<Arc<Ruleset>> {
         if !self.wants_other_rules(ruleset, generation) {
-            return false;
+            return None;
         }
-        let Some(held) = self
-            .held
-            .as_ref()
-            .filter(|held| ruleset.same_frame(&held.ruleset))
-        else {
-            return false;
-        };
-        let held = Arc::clone(&held.ruleset);
-        let changed = self
-            .kernel
-            .change(ruleset, &held, counted, generation, now.wall)
-            .await;
-        if let Err(obstacle) = &changed {
+        let held = Arc::clone(&self.held.as_ref()?.ruleset);
+        if !ruleset.same_frame(&held) {
+            return None;
+        }
+        let changed = self.kernel.change(ruleset, &held, counted, generation, now.wall);
+        if let Err(obstacle) = changed.await {
             tracing::debug!("rules alone could not be changed: {obstacle}");
+            return None;
         }
-        changed.is_ok()
+        Some(held)
     }
 
     /// Loads, if need be without the layers that this kernel refuses; gives what was loaded.

@@ -270,10 +270,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
             }
             return Ok(KernelTouch::Changed);
         }
-        // Where other rules are wanted of a kernel that nobody has touched, to list it first would only cost time.
-        if !self.wants_other_rules(&ruleset, generation)
-            && self.is_as_held(&ruleset, generation, now).await.map_err(one)?
-        {
+        if self.wants_other_rules(&ruleset, generation) {
+            // To list first what nobody has touched would only cost time.
+            self.posture = self.held.as_ref().map(|held| held.posture);
+        } else if self.is_as_held(&ruleset, generation, now).await.map_err(one)? {
             return Ok(KernelTouch::AsBefore);
         }
         self.load(ruleset, hooks, mission, now).await?;
@@ -293,6 +293,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         }) && self.is_same_order(ruleset, now)
     }
 
+    /// Whether the kernel holds what it was proven to hold, and other rules are wanted.
     fn wants_other_rules(&self, ruleset: &Ruleset, generation: u32) -> bool {
         let held = self.held.as_ref();
         held.is_some_and(|held| held.generation == Some(generation) && !held.ruleset.same_structure(ruleset))
