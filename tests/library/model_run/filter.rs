@@ -37,6 +37,8 @@ pub(super) struct FakeKernel {
     pub(super) generation: u32,
     /// Somebody else edited our tables, and no pass has begun since.
     pub(super) is_edited: bool,
+    /// How often single rules were changed.
+    pub(super) rule_changes: usize,
     tables: BTreeMap<Layer, HeldTable>,
 }
 
@@ -150,6 +152,7 @@ impl FakeKernel {
         for table in &ruleset.tables {
             self.tables.insert(table.layer, HeldTable::of(table, ruleset));
         }
+        self.rule_changes += usize::from(!ruleset.same_structure(held));
         self.changed();
         Ok(())
     }

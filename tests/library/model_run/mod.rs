@@ -54,6 +54,7 @@ struct Tally {
     passes: usize,
     phases: BTreeMap<String, usize>,
     obstacles: BTreeMap<String, usize>,
+    rule_changes: usize,
 }
 
 /// One sequence under way.
@@ -424,7 +425,10 @@ async fn sequence(happenings: &[Happening], tally: &RefCell<Tally>) -> Result<()
             run.orders_are_the_references()?;
         }
     }
-    run.ends_well().await
+    run.ends_well().await?;
+    let rule_changes = run.world.lock().unwrap().kernel.rule_changes;
+    tally.borrow_mut().rule_changes += rule_changes;
+    Ok(())
 }
 
 /// The number of sequences, split over two threads.
@@ -465,5 +469,6 @@ fn random_orders_and_failures_do_what_the_model_says() {
             );
         }
         assert!(tally.obstacles.len() >= 9, "control: {tally:?}");
+        assert!(tally.rule_changes > 0, "control: {tally:?}");
     }
 }

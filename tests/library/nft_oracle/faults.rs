@@ -63,14 +63,43 @@ pub(super) fn everything(now: Timestamp) -> Ruleset {
     render(&plan, &hooks, CutAction::Cut)
 }
 
+/// A value with another last bit.
+fn flipped(value: &Value) -> Value {
+    let mut bytes = value.bytes().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    Value::new(&bytes).unwrap()
+}
+
 /// Another expression that the kernel takes in its place; none where it is left out instead.
 fn altered(expression: &Expression) -> Option<Expression> {
-    let one_more = |value: &Value| {
-        let mut bytes = value.bytes().to_vec();
-        *bytes.last_mut().unwrap() ^= 1;
-        Value::new(&bytes).unwrap()
-    };
     Some(match expression.clone() {
+        Expression::Meta(_) | Expression::Payload(_) | Expression::Conntrack(_) => loads_other(expression),
+        Expression::Comparison(comparison) => {
+            let value = flipped(&comparison.value);
+            Comparison { value, ..comparison }.into()
+        }
+        Expression::Bitwise(bitwise) => {
+            let mask = flipped(&bitwise.mask);
+            Bitwise { mask, ..bitwise }.into()
+        }
+        Expression::Lookup(lookup) => {
+            let set = other_set(&lookup.set);
+            Lookup { set, ..lookup }.into()
+        }
+        Expression::Limit(limit) => {
+            let burst = limit.burst + 1;
+            Limit { burst, ..limit }.into()
+        }
+        Expression::SetVerdict(_) if *expression == Expression::accept() => Expression::drop(),
+        Expression::SetVerdict(_) => Expression::accept(),
+        // nft does not tell the direction of a `byteorder`, only that there is one.
+        _ => return None,
+    })
+}
+
+/// What loads something else about the packet; itself where there is nothing else that nft has words for.
+fn loads_other(expression: &Expression) -> Expression {
+    match expression.clone() {
         Expression::Meta(meta) => {
             let key = match meta.key {
                 MetaKey::InputType => MetaKey::OutputType,
@@ -100,44 +129,30 @@ fn altered(expression: &Expression) -> Option<Expression> {
             };
             Conntrack { key, ..conntrack }.into()
         }
-        Expression::Comparison(comparison) => {
-            let value = one_more(&comparison.value);
-            Comparison { value, ..comparison }.into()
+        other => other,
+    }
+}
+
+/// Another set of ours, or other constants.
+fn other_set(set: &SetReference) -> SetReference {
+    match set {
+        SetReference::Named(name) if name.starts_with("hosts") => {
+            SetReference::Named(name.replace("hosts", "nets"))
         }
-        Expression::Bitwise(bitwise) => {
-            let mask = one_more(&bitwise.mask);
-            Bitwise { mask, ..bitwise }.into()
-        }
-        Expression::Lookup(lookup) => {
-            let set = match &lookup.set {
-                SetReference::Named(name) if name.starts_with("hosts") => {
-                    SetReference::Named(name.replace("hosts", "nets"))
-                }
-                SetReference::Named(name) => SetReference::Named(name.replace("nets", "hosts")),
-                SetReference::Anonymous(set) => {
-                    let keys = set
-                        .elements()
-                        .iter()
-                        .map(|element| one_more(&element.key.unwrap()));
-                    let field = TypeOf::Field {
-                        header: Header::Tcp,
-                        field: 1,
-                    };
-                    let other = AnonymousSet::of_values(KeyType::INTEGER, field, keys);
-                    SetReference::Anonymous(Box::new(other))
-                }
+        SetReference::Named(name) => SetReference::Named(name.replace("nets", "hosts")),
+        SetReference::Anonymous(set) => {
+            let keys = set
+                .elements()
+                .iter()
+                .map(|element| flipped(&element.key.unwrap()));
+            let field = TypeOf::Field {
+                header: Header::Tcp,
+                field: 1,
             };
-            Lookup { set, ..lookup }.into()
+            let other = AnonymousSet::of_values(KeyType::INTEGER, field, keys);
+            SetReference::Anonymous(Box::new(other))
         }
-        Expression::Limit(limit) => {
-            let burst = limit.burst + 1;
-            Limit { burst, ..limit }.into()
-        }
-        Expression::SetVerdict(_) if *expression == Expression::accept() => Expression::drop(),
-        Expression::SetVerdict(_) => Expression::accept(),
-        // nft does not tell the direction of a `byteorder`, only that there is one.
-        _ => return None,
-    })
+    }
 }
 
 type Fault = (String, Box<dyn Fn(&mut Ruleset)>);
@@ -203,28 +218,28 @@ fn elsewhere() -> Vec<Fault> {
         rules.push(rules[0].clone());
     });
     plant("two rules exchanged", |ruleset| {
-        ruleset.tables[1].chains[0].rules.swap(0, 1)
+        ruleset.tables[1].chains[0].rules.swap(0, 1);
     });
     plant("another comment", |ruleset| {
         ruleset.tables[0].chains[0].rules[0].comment.push('x');
     });
     plant("a policy", |ruleset| {
-        ruleset.tables[0].chains[2].policy = "accept"
+        ruleset.tables[0].chains[2].policy = "accept";
     });
     plant("an interface fewer", |ruleset| {
-        drop(ruleset.tables[2].chains[0].devices.pop())
+        drop(ruleset.tables[2].chains[0].devices.pop());
     });
     plant("a chain left out", |ruleset| drop(ruleset.tables[0].chains.pop()));
     plant("a table left out", |ruleset| drop(ruleset.tables.pop()));
     plant("another lifeline", |ruleset| ruleset.elements.endpoints[0].2 += 1);
     plant("a lifeline fewer", |ruleset| {
-        ruleset.elements.endpoints.truncate(1)
+        ruleset.elements.endpoints.truncate(1);
     });
     plant("another host", |ruleset| {
         Arc::make_mut(&mut ruleset.elements.hosts)[0].0 = "203.0.114.2".parse().unwrap();
     });
     plant("a host fewer", |ruleset| {
-        Arc::make_mut(&mut ruleset.elements.hosts).truncate(1)
+        Arc::make_mut(&mut ruleset.elements.hosts).truncate(1);
     });
     plant("a host that never ends", |ruleset| {
         let hosts = Arc::make_mut(&mut ruleset.elements.hosts);
@@ -234,7 +249,7 @@ fn elsewhere() -> Vec<Fault> {
         Arc::make_mut(&mut ruleset.elements.nets)[0].0 = "203.0.112.0/23".parse().unwrap();
     });
     plant("a block fewer", |ruleset| {
-        Arc::make_mut(&mut ruleset.elements.nets).truncate(1)
+        Arc::make_mut(&mut ruleset.elements.nets).truncate(1);
     });
     faults
 }
