@@ -114,6 +114,9 @@ macro_rules! states {
 
 states!(Counter Quota Limit);
 
+/// `NFTA_OBJ_NAME`.
+pub(crate) const OBJECT_NAME: u16 = 2;
+
 attributes! {
     /// How an object lies in a message. Left out: its table, use count and handle.
     struct ObjectAttributes as "an object" ignore 1 | 5 | 6 | 7 keep unknown {

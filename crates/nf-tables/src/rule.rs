@@ -10,6 +10,8 @@ use crate::wire::attributes;
 pub(crate) const RULE_CHAIN: u16 = 2;
 /// `NFTA_RULE_HANDLE`.
 pub(crate) const RULE_HANDLE: u16 = 3;
+/// `NFTA_RULE_USERDATA`.
+pub(crate) const RULE_USERDATA: u16 = 7;
 
 attributes! {
     /// A rule. Left out of a listing: table, chain, handle and the rule before it, all of which its place says.

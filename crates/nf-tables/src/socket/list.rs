@@ -214,8 +214,11 @@ impl Connection {
     ) -> Result<T, AskError> {
         for _ in 0..ATTEMPTS {
             let before = self.generation()?.id;
-            // In this order: a transaction that counts after the question is noticed at the end.
-            self.wait_for_others()?;
+            if self.settled != Some(before) {
+                // In this order: a transaction that counts after the question is noticed at the end.
+                self.wait_for_others()?;
+                self.settled = Some(before);
+            }
             let read = read(self, before);
             let same = self.generation()?.id == before;
             match read {
@@ -228,6 +231,13 @@ impl Connection {
             }
         }
         Err(AskError::Changing)
+    }
+
+    /// Notes that the transaction which made this generation is complete, as its notification says: no list waits for it.
+    /// A program that ends may hold the kernel's transactions up for some tens of milliseconds afterwards, while the kernel
+    /// frees what was removed.
+    pub fn note_settled(&mut self, generation: u32) {
+        self.settled = Some(generation);
     }
 
     /// Waits for the end of a transaction that the kernel is just carrying out: it counts the generation before it has put

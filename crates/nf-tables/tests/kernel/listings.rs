@@ -287,6 +287,7 @@ lab_test!(every_transaction_is_told_with_its_tables_and_its_maker, || {
         let change = Notice::Change {
             table: Some(Table::new(Family::Ipv4, "theirs")),
             kind: MessageType::NewTable,
+            item: Some(Item::Table),
         };
         assert_eq!(transactions[1][0], change);
         let Some(Notice::Generation(Generation { program, process, .. })) = transactions[1].last() else {

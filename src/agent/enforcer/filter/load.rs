@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{CarriedCounters, FilterKeeper, HeldRules, Hooks, Layer, Mission, Ruleset, one};
 use crate::moment::Now;
-use crate::quarantine::history::Event;
 use crate::quarantine::ports::PacketFilter;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::render;
@@ -55,12 +54,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let ruleset = taken?;
         self.tally.begin(&counted, &mission.plan.limits);
         self.took_cutting_rules = mission.cuts();
-        self.news.push(Event::Applied {
-            plan: mission.plan.id(),
-            what: ruleset.summary(),
-        });
+        self.note_applied(&ruleset, mission);
         self.posture = None;
         self.held = None;
+        self.standing_by = None;
         let generation = self.kernel.generation().await.map_err(one)?;
         let present = self.kernel.tables().await.map_err(one)?;
         let found = self.kernel.compare(&present, &ruleset, None, now.wall).await;
