@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::enforcer::{
     Enforcer, EnforcerCommand, EnforcerSettings, Handle, HostMachine, Mailbox, UnwrittenPreview, mailbox,
 };
+use crate::host::netfilter::standby::Standby;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::proof::journal::ShadowVersion;
 use crate::quarantine::proof::state::State;
@@ -29,6 +30,7 @@ const STUCK: Duration = Duration::from_secs(240);
 pub(crate) struct Enforcement {
     handle: Handle,
     told: Arc<Mutex<Told>>,
+    standby: Standby,
 }
 
 /// What the process was told and no journal keeps.
@@ -69,7 +71,12 @@ pub(crate) async fn restore(
         mailbox,
         told: Arc::clone(&told),
     };
-    (task, Enforcement { handle, told })
+    let enforcement = Enforcement {
+        handle,
+        told,
+        standby: task.machine.standby(),
+    };
+    (task, enforcement)
 }
 
 impl Enforcement {
@@ -102,6 +109,11 @@ impl Enforcement {
     /// The newest state, and its changes.
     pub(crate) fn state(&self) -> watch::Receiver<State> {
         self.handle.state()
+    }
+
+    /// What is put back at once when somebody touches our tables.
+    pub(crate) fn standby(&self) -> Standby {
+        self.standby.clone()
     }
 
     fn note(&self, command: &EnforcerCommand) {

@@ -1,11 +1,17 @@
 //! What the kernel says about changes.
 //!
-//! In: datagrams of its notifications. Out: which tables are touched, and the generation that ends each transaction. What
-//! changed is not told: a listing says it.
+//! In: datagrams of its notifications. Out: what is touched, by name, and the generation that ends each transaction. What it
+//! holds afterwards is not told: a listing says it.
 
+use crate::batch::Item;
+use crate::chain::CHAIN_NAME;
+use crate::object::OBJECT_NAME;
+use crate::rule::{RULE_CHAIN, RULE_HANDLE, RULE_USERDATA};
+use crate::set::{LIST_SET, SET_NAME};
 use crate::table::{TABLE_NAME, Table};
+use crate::userdata::UserData;
 use crate::wire::message::{Message, MessageType};
-use crate::wire::{DecodeError, attributes, decode_text, find};
+use crate::wire::{Attribute as _, DecodeError, attributes, decode_text, find};
 
 attributes! {
     /// The number of a state of all rulesets of a network namespace: one more with each transaction of anybody.
@@ -30,6 +36,8 @@ pub enum Notice {
         table: Option<Table>,
         /// What happened.
         kind: MessageType,
+        /// What it happened to, as far as this crate knows such things.
+        item: Option<Item>,
     },
     /// A transaction is complete.
     Generation(Generation),
@@ -51,15 +59,41 @@ impl Notice {
         if kind == MessageType::NewGeneration {
             return Ok(Some(Self::Generation(generation_of(message)?)));
         }
-        let name = find(message.attributes(), TABLE_NAME)
-            .map(decode_text)
-            .transpose()?;
         let table = message
             .family()
-            .zip(name)
+            .zip(named(message, TABLE_NAME)?)
             .map(|(family, name)| Table::new(family, name));
-        Ok(Some(Self::Change { table, kind }))
+        let item = item_of(kind, message)?;
+        Ok(Some(Self::Change { table, kind, item }))
     }
+}
+
+/// What a message of this kind is about.
+fn item_of(kind: MessageType, message: &Message<'_>) -> Result<Option<Item>, DecodeError> {
+    use MessageType as Kind;
+    Ok(match kind {
+        Kind::NewTable | Kind::DeleteTable => Some(Item::Table),
+        Kind::NewChain | Kind::DeleteChain => named(message, CHAIN_NAME)?.map(Item::Chain),
+        Kind::NewRule | Kind::DeleteRule => {
+            let value = |number| find(message.attributes(), number);
+            let userdata = value(RULE_USERDATA).map(UserData::get).transpose()?;
+            named(message, RULE_CHAIN)?.map(|chain| Item::Rule {
+                chain,
+                comment: userdata.and_then(|userdata| userdata.comment().map(str::to_owned)),
+                handle: value(RULE_HANDLE).and_then(|handle| u64::get(handle).ok()),
+            })
+        }
+        Kind::NewSet | Kind::DeleteSet => named(message, SET_NAME)?.map(Item::Set),
+        Kind::NewElement | Kind::DeleteElement => named(message, LIST_SET)?.map(Item::Elements),
+        Kind::NewObject | Kind::DeleteObject => named(message, OBJECT_NAME)?.map(Item::Object),
+        _ => None,
+    })
+}
+
+/// A name that a message tells.
+fn named(message: &Message<'_>, number: u16) -> Result<Option<String>, DecodeError> {
+    let name = find(message.attributes(), number).map(decode_text).transpose()?;
+    Ok(name.map(str::to_owned))
 }
 
 /// The generation that a message tells.

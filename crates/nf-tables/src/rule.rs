@@ -12,6 +12,8 @@ pub(crate) const RULE_CHAIN: u16 = 2;
 pub(crate) const RULE_HANDLE: u16 = 3;
 /// `NFTA_RULE_POSITION`.
 pub(crate) const RULE_POSITION: u16 = 6;
+/// `NFTA_RULE_USERDATA`.
+pub(crate) const RULE_USERDATA: u16 = 7;
 
 attributes! {
     /// A rule. Left out of a listing: table, chain, handle and the rule before it, all of which its place says.

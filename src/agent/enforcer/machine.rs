@@ -9,6 +9,7 @@ use crate::host::files::journal_file::JournalFile;
 use crate::host::files::shelter::Shelter;
 use crate::host::net::severing::HostSockets;
 use crate::host::netfilter::filter::KernelFilter;
+use crate::host::netfilter::standby::Standby;
 use crate::host::processes::hands::HostProcesses;
 use crate::host::worker::Worker;
 use crate::quarantine::ports::{Machine, Parts};
@@ -24,6 +25,8 @@ pub struct HostMachine {
     journal: Worker,
     history: Worker<HistoryDisk>,
     shelter: Shelter,
+    /// For whoever watches the packet filter.
+    standby: Standby,
     /// How long the disk may take to read the journal, where somebody waits for it.
     read_limit: Option<Duration>,
 }
@@ -36,6 +39,7 @@ impl HostMachine {
             journal: JournalFile::disk(),
             history: HistoryKeeper::disk(),
             shelter: Shelter::default(),
+            standby: Standby::default(),
             read_limit: None,
         }
     }
@@ -56,6 +60,11 @@ impl HostMachine {
             shelter: Shelter::beside(control_socket),
             ..self
         }
+    }
+
+    /// What its enforcer has stand by.
+    pub(crate) fn standby(&self) -> Standby {
+        self.standby.clone()
     }
 
     /// Waits until the journal and the last record of an enforcer that has ended are on disk, but not for long. A journal that
@@ -87,7 +96,7 @@ impl Machine for HostMachine {
     fn parts(self) -> Parts<Self> {
         let journal = JournalFile::new(&self.state_directory, self.journal, self.shelter);
         Parts {
-            filter: KernelFilter::default(),
+            filter: KernelFilter::new(self.standby),
             processes: HostProcesses::new(&self.state_directory),
             sockets: HostSockets::default(),
             journal: match self.read_limit {

@@ -10,6 +10,7 @@ use crate::host::files::journal_file::JournalFile;
 use crate::host::files::shelter::Shelter;
 use crate::host::net::severing::HostSockets;
 use crate::host::netfilter::filter::KernelFilter;
+use crate::host::netfilter::standby::Standby;
 use crate::host::processes::hands::HostProcesses;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
@@ -38,7 +39,7 @@ impl Machine for LookingMachine {
     fn parts(self) -> Parts<Self> {
         let journal = JournalFile::new(&self.state_directory, JournalFile::disk(), self.shelter);
         Parts {
-            filter: KernelFilter::default(),
+            filter: KernelFilter::new(Standby::default()),
             processes: HostProcesses::new(&self.state_directory),
             sockets: HostSockets::default(),
             journal: UnwrittenJournal(journal.read_within(DISK_LIMIT)),

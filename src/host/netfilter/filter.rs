@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nf_tables::Batch;
 use nf_tables::socket::Connection;
 
-use super::{canary, kernel};
+use super::standby::Standby;
+use super::{WORKER, canary, kernel};
 use crate::error_text;
 use crate::host::net::links::links;
 use crate::host::worker::Worker;
@@ -28,27 +30,49 @@ const LIMIT: Duration = Duration::from_secs(15);
 /// The packet filter of the network namespace of the thread that first asks.
 pub struct KernelFilter {
     kernel: Worker<Option<Connection>>,
-}
-
-impl Default for KernelFilter {
-    fn default() -> Self {
-        Self {
-            kernel: Worker::urgent("packet-filter", LIMIT),
-        }
-    }
+    /// The newest generation whose transaction is complete, until the thread knows it.
+    settled: Option<u32>,
+    standby: Standby,
 }
 
 impl KernelFilter {
+    /// What is to be put back at once stands by in `standby`, for whoever watches.
+    pub(crate) fn new(standby: Standby) -> Self {
+        Self {
+            kernel: Worker::urgent(WORKER, LIMIT),
+            settled: None,
+            standby,
+        }
+    }
+
+    /// Has a transaction carried out; what stood by is called off first.
+    async fn commit(
+        &mut self,
+        batch: impl FnOnce(&mut Connection) -> Result<Batch, Obstacle> + Send + 'static,
+    ) -> Result<(), Obstacle> {
+        let standby = self.standby.clone();
+        self.ask(move |kernel| {
+            let mut batch = batch(kernel)?;
+            standby.call_off();
+            kernel::commit(kernel, &mut batch)
+        })
+        .await
+    }
+
     /// Asks the kernel for something, or tells it something.
     async fn ask<T: Send + 'static>(
-        &self,
+        &mut self,
         question: impl FnOnce(&mut Connection) -> Result<T, Obstacle> + Send + 'static,
     ) -> Result<T, Obstacle> {
+        let settled = self.settled.take();
         let asked = self.kernel.ask(move |kept| {
             let kernel = match kept {
                 Some(kernel) => kernel,
                 None => kept.insert(kernel::open()?),
             };
+            if let Some(generation) = settled {
+                kernel.note_settled(generation);
+            }
             let answer = question(kernel);
             // One that failed is not used again: what it still has to say would be taken for the next answer.
             if matches!(answer, Err(Obstacle::FilterSilent { .. })) {
@@ -67,6 +91,10 @@ impl KernelFilter {
 impl PacketFilter for KernelFilter {
     async fn generation(&mut self) -> Result<u32, Obstacle> {
         self.ask(kernel::generation).await
+    }
+
+    fn note_settled(&mut self, generation: u32) {
+        self.settled = Some(generation);
     }
 
     async fn tables(&mut self) -> Result<BTreeSet<Layer>, Obstacle> {
@@ -100,7 +128,7 @@ impl PacketFilter for KernelFilter {
         now: Timestamp,
     ) -> Result<(), Obstacle> {
         let (ruleset, present, counted) = (Arc::clone(ruleset), present.clone(), counted.clone());
-        self.ask(move |kernel| kernel::commit(kernel, &mut ruleset.load_batch(&present, &counted, now)))
+        self.commit(move |_| Ok(ruleset.load_batch(&present, &counted, now)))
             .await
     }
 
@@ -113,15 +141,32 @@ impl PacketFilter for KernelFilter {
         now: Timestamp,
     ) -> Result<(), Obstacle> {
         let (ruleset, held, counted) = (Arc::clone(ruleset), Arc::clone(held), counted.clone());
-        self.ask(move |kernel| {
+        self.commit(move |kernel| {
             let handles = kernel::rule_handles(kernel, &ruleset, &held)?;
             let batch = ruleset.change_batch(&held, &handles, &counted, generation, now);
-            let mut batch = batch.ok_or_else(|| Obstacle::Unreadable {
+            batch.ok_or_else(|| Obstacle::Unreadable {
                 why: "the kernel lists other rules than it was given".to_owned(),
-            })?;
-            kernel::commit(kernel, &mut batch)
+            })
         })
         .await
+    }
+
+    async fn stand_by(
+        &mut self,
+        ruleset: &Arc<Ruleset>,
+        counted: &CarriedCounters,
+        now: Timestamp,
+    ) -> Result<(), Obstacle> {
+        let (ruleset, counted, standby) = (Arc::clone(ruleset), counted.clone(), self.standby.clone());
+        self.ask(move |_| {
+            standby.set(ruleset.reload_batch(&counted, now));
+            Ok(())
+        })
+        .await
+    }
+
+    fn has_stood_in(&mut self) -> bool {
+        self.standby.has_stood_in()
     }
 
     async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {

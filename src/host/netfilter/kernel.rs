@@ -258,8 +258,12 @@ fn refused(error: &CommitError, batch: &Batch) -> Obstacle {
 
 /// A part of a transaction, for people.
 fn part(step: &Step) -> String {
-    let table = &step.table;
-    match &step.item {
+    named(&step.item, &step.table)
+}
+
+/// Something of a table, for people.
+pub(super) fn named(item: &Item, table: &Table) -> String {
+    match item {
         Item::Table => format!("table {table}"),
         Item::Chain(name) => format!("chain {name} of {table}"),
         Item::Rule { chain, comment, .. } => {

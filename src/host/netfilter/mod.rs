@@ -1,7 +1,13 @@
 //! The kernel's packet filter, as enforcement asks for it ([`filter`]): what it is asked and told ([`kernel`]), its changes
-//! are heard ([`watch`]), and what it refuses is tried ([`canary`]).
+//! are heard ([`watch`]) and answered at once ([`standby`]), and what it refuses is tried ([`canary`]).
 
 pub(crate) mod canary;
 pub(crate) mod filter;
 pub(crate) mod kernel;
+pub(crate) mod standby;
 pub(crate) mod watch;
+
+/// The thread that carries out orders; the kernel tells its name with each change.
+const WORKER: &str = "packet-filter";
+/// The thread that watches, and puts back what stands by.
+const WATCHER: &str = "filter-watch";

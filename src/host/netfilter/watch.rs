@@ -1,18 +1,24 @@
-//! Tells when somebody changed the packet filter.
+//! Tells when somebody changed the packet filter, and has what stands by put back where it was ours.
 //!
-//! In: the kernel's notifications of nftables changes in our network namespace. Out: a wake-up, and who made the last
-//! changes; not what changed, the listing says that. Lost notifications count as a change. What a program says in the
-//! kernel's place counts for nothing: an attacker could name somebody else as the maker.
+//! In: the kernel's notifications of nftables changes in our network namespace. Out: a wake-up, who made the last changes, and
+//! what of our tables they touched. Lost notifications count as a change, and nothing is put back for them: the listing says
+//! what became of our tables. What a program says in the kernel's place counts for nothing: an attacker could name somebody else as the maker.
 
 use std::io;
 use std::thread;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use nf_tables::{MessageType, Notice as KernelNotice, Table};
 use tokio::sync::mpsc;
 
+use super::kernel::{self, named};
+use super::standby::Standby;
+use super::{WATCHER, WORKER};
 use crate::host::net::netlink::{receive, subscribe};
+use crate::host::priority::Priority;
 use crate::quarantine::ports::FilterChange;
+use crate::quarantine::ruleset::{Layer, own_table};
 
 /// The kernel's multicast group of nftables changes (`NFNLGRP_NFTABLES`).
 const GROUP: u32 = 7;
@@ -22,6 +28,8 @@ const BUFFER: usize = 64 * 1024;
 const STACK: usize = 64 * 1024;
 /// Changes that may wait; of more the oldest stay, and the generation tells that there were others.
 const WAITING: usize = 16;
+/// Things touched by one transaction that are named; names are whoever's who made it.
+const NAMED: usize = 3;
 
 /// What the subscription says: each transaction comes with its maker, `None` stands for those that were not told; the last
 /// is why it has ended.
@@ -31,31 +39,53 @@ pub(crate) type Notice = io::Result<Option<FilterChange>>;
 ///
 /// # Errors
 /// The kernel's refusal, for want of CAP_NET_ADMIN for instance.
-pub(crate) fn open() -> io::Result<mpsc::Receiver<Notice>> {
+pub(crate) fn open(standby: Standby) -> io::Result<mpsc::Receiver<Notice>> {
     let socket = subscribe(NETLINK_NETFILTER, &[GROUP])?;
     let (wake, changes) = mpsc::channel(WAITING);
     thread::Builder::new()
-        .name("nft-watch".into())
+        .name(WATCHER.into())
         .stack_size(STACK)
-        .spawn(move || watch(&socket, &wake))?;
+        .spawn(move || watch(&socket, &standby, &wake))?;
     Ok(changes)
 }
 
-fn watch(socket: &Socket, wake: &mpsc::Sender<Notice>) {
+fn watch(socket: &Socket, standby: &Standby, wake: &mpsc::Sender<Notice>) {
+    // Each millisecond counts while our rules are gone.
+    Priority::Serving.take();
     let mut buffer = Vec::with_capacity(BUFFER);
+    // Opened now: there may be no descriptor left when it is needed.
+    let mut kernel = kernel::open().ok();
+    let mut own = None;
+    let mut touched = Touched::default();
     loop {
         let found = match receive(socket, &mut buffer) {
-            Ok(_) => match read(&buffer) {
+            Ok(_) => match touched.read(&buffer) {
                 Some(change) => Some(change),
                 // A part of a burst, whose end follows; or nothing of the kernel's.
                 None => continue,
             },
             // More was said than the socket holds: something changed, that is all there is to know.
-            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) => None,
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) => {
+                touched = Touched::default();
+                None
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             // Waits for room: there is nothing else left to do, and nobody may miss it.
             Err(error) => return drop(wake.blocking_send(Err(error))),
         };
+        if let Some(change) = &found {
+            if own == Some(change.generation) {
+                // That is what stood by: whoever made it necessary has woken everybody already.
+                continue;
+            }
+            if change.touched.is_some()
+                && !is_own(&change.name)
+                && let Some(kernel) = &mut kernel
+                && standby.stand_in(kernel)
+            {
+                own = kernel.generation().ok().map(|generation| generation.id);
+            }
+        }
         // A full queue wakes its reader all the same, who looks at everything.
         if let Err(mpsc::error::TrySendError::Closed(_)) = wake.try_send(Ok(found)) {
             return;
@@ -63,19 +93,80 @@ fn watch(socket: &Socket, wake: &mpsc::Sender<Notice>) {
     }
 }
 
-/// The message that ends a burst tells the generation and who made it.
-fn read(datagram: &[u8]) -> Option<FilterChange> {
-    let notices = nf_tables::Notice::all(datagram).filter_map(Result::ok);
-    let generations = notices.filter_map(|notice| match notice {
-        nf_tables::Notice::Generation(generation) => Some(generation),
-        nf_tables::Notice::Change { .. } => None,
-    });
-    let last = generations.last()?;
-    Some(FilterChange {
-        generation: last.id,
-        pid: last.process.unwrap_or_default(),
-        name: last.program.unwrap_or_default(),
-    })
+/// What the transaction under way has touched of our tables, as far as it was told.
+#[derive(Default)]
+struct Touched {
+    named: Vec<String>,
+    more: usize,
+}
+
+impl Touched {
+    /// Takes a datagram. The message that ends a burst tells the generation and who made it; of several the last counts.
+    fn read(&mut self, datagram: &[u8]) -> Option<FilterChange> {
+        let mut change: Option<FilterChange> = None;
+        for notice in KernelNotice::all(datagram).filter_map(Result::ok) {
+            match notice {
+                KernelNotice::Change {
+                    table: Some(table),
+                    kind,
+                    item: Some(item),
+                } if is_edit(kind, &table) => {
+                    if self.named.len() < NAMED {
+                        self.named
+                            .push(format!("{} {}", done(kind), named(&item, &table)));
+                    } else {
+                        self.more += 1;
+                    }
+                }
+                KernelNotice::Change { .. } => {}
+                KernelNotice::Generation(last) => {
+                    change = Some(FilterChange {
+                        generation: last.id,
+                        pid: last.process.unwrap_or_default(),
+                        name: last.program.unwrap_or_default(),
+                        touched: std::mem::take(self)
+                            .told()
+                            .or(change.and_then(|before| before.touched)),
+                    });
+                }
+            }
+        }
+        change
+    }
+
+    fn told(self) -> Option<String> {
+        let named = self.named.join("; ");
+        match (self.named.is_empty(), self.more) {
+            (true, _) => None,
+            (false, 0) => Some(named),
+            (false, more) => Some(format!("{named}; and {more} more")),
+        }
+    }
+}
+
+/// Whether a program of that name may be one of ours, which is to change our tables: our threads, and the operator's command while
+/// no agent answers. Whoever else calls itself so is found by the listing.
+fn is_own(program: &str) -> bool {
+    [WORKER, WATCHER].contains(&program) || program.starts_with(env!("CARGO_PKG_NAME"))
+}
+
+/// Whether it is somebody's change of a table of ours. That a quota is used up is told, too, at any time and as a change of an
+/// object: it belongs to no transaction.
+fn is_edit(kind: MessageType, table: &Table) -> bool {
+    kind != MessageType::NewObject && Layer::ALL.iter().any(|layer| own_table(*layer) == *table)
+}
+
+fn done(kind: MessageType) -> &'static str {
+    use MessageType as Kind;
+    match kind {
+        Kind::DeleteTable
+        | Kind::DeleteChain
+        | Kind::DeleteRule
+        | Kind::DeleteSet
+        | Kind::DeleteElement
+        | Kind::DeleteObject => "removed",
+        _ => "added or changed",
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +182,7 @@ mod tests {
         // A wait with a limit fails, as one does whose socket is broken.
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 1_000)).unwrap();
         let (wake, mut changes) = mpsc::channel(1);
-        let ends = thread::spawn(move || watch(&socket, &wake));
+        let ends = thread::spawn(move || watch(&socket, &Standby::default(), &wake));
         let why = changes.blocking_recv().unwrap().unwrap_err();
         assert_eq!(why.kind(), io::ErrorKind::WouldBlock);
         assert!(changes.blocking_recv().is_none());

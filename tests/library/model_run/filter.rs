@@ -12,7 +12,7 @@ use edgewarden::observe::decode::LinkKind;
 use edgewarden::observe::interval::Counters;
 use edgewarden::observe::link::Link;
 use edgewarden::observe::way::InterfaceKind;
-use edgewarden::quarantine::ports::{CanaryFate, PacketFilter};
+use edgewarden::quarantine::ports::{CanaryFate, FilterChange, PacketFilter};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::ruleset::verify::{Comparison, ListedElements, ListedTable, Listings, compare};
 use edgewarden::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table};
@@ -39,6 +39,11 @@ pub(super) struct FakeKernel {
     pub(super) is_edited: bool,
     /// How often single rules were changed.
     pub(super) rule_changes: usize,
+    /// What is put back at once when somebody edits, and whether it was.
+    pub(super) standby: Option<Arc<Ruleset>>,
+    has_stood_in: bool,
+    /// The edit, as the kernel tells of it.
+    pub(super) told: Option<FilterChange>,
     tables: BTreeMap<Layer, HeldTable>,
 }
 
@@ -132,6 +137,7 @@ impl FakeKernel {
         if present.is_empty() && ruleset.tables.is_empty() {
             return Ok(());
         }
+        self.standby = None;
         present.iter().for_each(|layer| drop(self.tables.remove(layer)));
         for table in &ruleset.tables {
             self.tables.insert(table.layer, HeldTable::of(table, ruleset));
@@ -187,10 +193,25 @@ impl FakeKernel {
                 true
             }
         };
-        if done {
-            self.changed();
-            self.is_edited = true;
+        if !done {
+            return;
         }
+        self.changed();
+        self.told = Some(FilterChange {
+            generation: self.generation,
+            pid: 1,
+            name: "other".into(),
+            touched: Some("edited".into()),
+        });
+        let Some(ready) = self.standby.take() else {
+            self.is_edited = true;
+            return;
+        };
+        for table in &ready.tables {
+            self.tables.insert(table.layer, HeldTable::of(table, &ready));
+        }
+        self.has_stood_in = true;
+        self.changed();
     }
 
     /// The first rule of what leaves lets everything pass, under its old comment.
@@ -300,6 +321,10 @@ impl PacketFilter for FakeFilter {
         self.ask(|world| world.kernel.generation)
     }
 
+    fn note_settled(&mut self, _: u32) {
+        // Here each transaction is complete when it counts.
+    }
+
     async fn tables(&mut self) -> Result<BTreeSet<Layer>, Obstacle> {
         self.ask(|world| world.kernel.tables.keys().copied().collect())
     }
@@ -395,6 +420,7 @@ impl PacketFilter for FakeFilter {
             ruleset.same_frame(held),
             "only rules and elements can be changed alone"
         );
+        world.kernel.standby = None;
         world.kernel.change(ruleset, held)?;
         if world.fails(Failure::Elsewhere) {
             world.kernel.changed();
@@ -403,6 +429,20 @@ impl PacketFilter for FakeFilter {
             world.kernel.open_quietly();
         }
         Ok(())
+    }
+
+    async fn stand_by(
+        &mut self,
+        ruleset: &Arc<Ruleset>,
+        _counted: &CarriedCounters,
+        _now: Timestamp,
+    ) -> Result<(), Obstacle> {
+        let ready = Arc::clone(ruleset);
+        self.ask(|world| world.kernel.standby = Some(ready))
+    }
+
+    fn has_stood_in(&mut self) -> bool {
+        std::mem::take(&mut self.0.lock().unwrap().kernel.has_stood_in)
     }
 
     async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {

@@ -138,7 +138,8 @@ impl<'a> Run<'a> {
                 break;
             }
             before = after;
-            commands = vec![EnforcerCommand::KernelChanged(None)];
+            let told = self.world.lock().unwrap().kernel.told.take();
+            commands = vec![EnforcerCommand::KernelChanged(told)];
         }
     }
 
@@ -189,7 +190,11 @@ impl<'a> Run<'a> {
         let told = |obstacle| matches!(obstacle, &Obstacle::JournalNotWritten { .. });
         self.forgotten |= obstacles.iter().any(told);
         self.known_to_work = false;
-        self.world.lock().unwrap().late_journal = None;
+        {
+            let mut world = self.world.lock().unwrap();
+            world.late_journal = None;
+            world.kernel.standby = None;
+        }
         self.enforcer = start(&self.world, &self.model).await;
         self.obey(vec![endpoint()]).await;
     }
@@ -241,8 +246,9 @@ impl<'a> Run<'a> {
             }
             Step::Addresses => endpoint(),
             Step::OtherHand(edit) => {
-                self.world.lock().unwrap().kernel.other_hand(*edit);
-                EnforcerCommand::KernelChanged(None)
+                let kernel = &mut self.world.lock().unwrap().kernel;
+                kernel.other_hand(*edit);
+                EnforcerCommand::KernelChanged(kernel.told.take())
             }
             Step::Restart => return self.restart().await,
         };

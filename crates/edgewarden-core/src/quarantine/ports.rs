@@ -48,12 +48,17 @@ pub struct FilterChange {
     pub pid: u32,
     /// Its short name, chosen by itself.
     pub name: String,
+    /// What of our tables it touched, as a sentence; none where that was nothing, or is not known.
+    pub touched: Option<String>,
 }
 
 /// The kernel's packet filter. Only tables of ours are ever named.
 pub trait PacketFilter: Send {
     /// Counts every transaction of anybody; wraps around.
     fn generation(&mut self) -> impl Future<Output = Result<u32, Obstacle>> + Send;
+
+    /// The kernel has told that the transaction which made this generation is complete: no listing has to wait for it.
+    fn note_settled(&mut self, generation: u32);
 
     /// In which families our table exists.
     fn tables(&mut self) -> impl Future<Output = Result<BTreeSet<Layer>, Obstacle>> + Send;
@@ -93,6 +98,18 @@ pub trait PacketFilter: Send {
         generation: u32,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
+
+    /// Has these tables, which were just proven, put back as soon as anybody touches ours, counting on from `counted`; before it is
+    /// known whether there was need. Once, and only until the next load or change.
+    fn stand_by(
+        &mut self,
+        ruleset: &Arc<Ruleset>,
+        counted: &CarriedCounters,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), Obstacle>> + Send;
+
+    /// Whether what stood by was put back since the last call.
+    fn has_stood_in(&mut self) -> bool;
 
     /// What our counters and quotas say.
     fn counted(&mut self) -> impl Future<Output = Result<CarriedCounters, Obstacle>> + Send;

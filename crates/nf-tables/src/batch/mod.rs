@@ -12,7 +12,7 @@ pub use step::{Action, Item, Step};
 use crate::chain::{CHAIN_NAME, Chain};
 use crate::object::{OBJECT_KIND, OBJECT_NAME, Object, ObjectKind};
 use crate::rule::{RULE_CHAIN, RULE_HANDLE, RULE_POSITION, Rule};
-use crate::set::{AnonymousSet, Element, LIST, LIST_ELEMENT, LIST_ID, LIST_SET, Set};
+use crate::set::{AnonymousSet, Element, LIST, LIST_ELEMENT, LIST_ID, LIST_SET, SET_NAME, Set};
 use crate::table::{TABLE_NAME, Table, TableContents, TableProperties};
 use crate::wire::message::{self, MessageType};
 use crate::wire::{Attribute as _, Attributes as _, EncodeFault, Encoder};
@@ -22,8 +22,6 @@ use crate::wire::{Attribute as _, Attributes as _, EncodeFault, Encoder};
 const ELEMENTS_IN_MESSAGE: usize = 60_000;
 /// `NFTA_SET_ID`.
 const SET_ID: u16 = 10;
-/// `NFTA_SET_NAME`.
-const SET_NAME: u16 = 2;
 /// The id of the first set in a transaction; the kernel takes zero for none.
 const FIRST_SET: u32 = 1;
 /// The message that begins a transaction comes before the first step's.

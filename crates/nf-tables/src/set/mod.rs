@@ -113,6 +113,9 @@ attributes! {
     }
 }
 
+/// `NFTA_SET_NAME`.
+pub(crate) const SET_NAME: u16 = 2;
+
 attributes! {
     /// A set of a table, without its elements.
     ///

@@ -89,6 +89,8 @@ pub struct Connection {
     pub(super) send_room: usize,
     /// The number of a list that was not read to its end.
     unfinished: Option<u32>,
+    /// A generation whose transaction is known to be complete.
+    pub(super) settled: Option<u32>,
 }
 
 impl Connection {
@@ -116,6 +118,7 @@ impl Connection {
             buffer: Vec::with_capacity(RECEIVE_BUFFER),
             send_room: 0,
             unfinished: None,
+            settled: None,
         })
     }
 

@@ -235,15 +235,21 @@ impl Connection {
         let mut last = AskError::Changing;
         for _ in 0..ATTEMPTS {
             let before = self.generation()?.id;
-            // In this order: a transaction that counts after the question is noticed at the end.
-            self.wait_for_others()?;
+            if self.settled != Some(before) {
+                // In this order: a transaction that counts after the question is noticed at the end.
+                self.wait_for_others()?;
+                self.settled = Some(before);
+            }
             let read = read(self, before);
             let same = self.generation()?.id == before;
             match read {
                 Ok(found) if same => return Ok(found),
                 Ok(_) | Err(AskError::Changing | AskError::Lost) => last = AskError::Changing,
                 // What a transaction removes is out of the table's count while it is still prepared, or only tried.
-                Err(error @ AskError::Listing(ListingError::HoldsMore { .. })) => last = error,
+                Err(error @ AskError::Listing(ListingError::HoldsMore { .. })) => {
+                    self.settled = None;
+                    last = error;
+                }
                 // What was there a moment ago is gone, or is not as it was: only where nobody changed anything it is a
                 // word about the table.
                 Err(AskError::Refused(_) | AskError::Listing(_) | AskError::Decode(_)) if !same => {
@@ -253,6 +259,13 @@ impl Connection {
             }
         }
         Err(last)
+    }
+
+    /// Notes that the transaction which made this generation is complete, as its notification says: no list waits for it.
+    /// A program that ends may hold the kernel's transactions up for some tens of milliseconds afterwards, while the kernel
+    /// frees what was removed.
+    pub fn note_settled(&mut self, generation: u32) {
+        self.settled = Some(generation);
     }
 
     /// Waits for the end of a transaction that the kernel is just carrying out: it counts the generation before it has put

@@ -8,7 +8,7 @@ use crate::rulesets::{Shape, build};
 use edgewarden_lab::lab_test;
 use nf_tables::socket::{AskError, Connection, Notifications};
 use nf_tables::{
-    Batch, Element, Expression, Family, Generation, ListingError, ListingLimits, MessageType, Notice,
+    Batch, Element, Expression, Family, Generation, Item, ListingError, ListingLimits, MessageType, Notice,
     ObjectState, Table, TableFlags,
 };
 
@@ -292,6 +292,7 @@ lab_test!(every_transaction_is_told_with_its_tables_and_its_maker, || {
         let change = Notice::Change {
             table: Some(Table::new(Family::Ipv4, "theirs")),
             kind: MessageType::NewTable,
+            item: Some(Item::Table),
         };
         assert_eq!(transactions[1][0], change);
         let Some(Notice::Generation(Generation { program, process, .. })) = transactions[1].last() else {

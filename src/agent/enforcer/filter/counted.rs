@@ -65,7 +65,7 @@ impl Tally {
     }
 
     /// What tables for these limits begin with. What was set back has counted on from nothing, so both count.
-    fn carried(&self, mut read: CarriedCounters, limits: &[PlannedLimit]) -> CarriedCounters {
+    pub(super) fn carried(&self, mut read: CarriedCounters, limits: &[PlannedLimit]) -> CarriedCounters {
         let mut carried = CarriedCounters::default();
         for (name, known) in &self.counters {
             let (packets, bytes) = read.counters.remove(name).unwrap_or(*known);

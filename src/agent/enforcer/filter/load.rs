@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::{CarriedCounters, FilterKeeper, HeldRules, Hooks, Layer, Mission, Ruleset, one};
 use crate::moment::Now;
-use crate::quarantine::history::Event;
 use crate::quarantine::ports::PacketFilter;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::render;
@@ -44,6 +43,8 @@ impl<F: PacketFilter> FilterKeeper<F> {
     ) -> Result<bool, Vec<Obstacle>> {
         let counted = self.carried_over(mission).await;
         let before = self.kernel.generation().await.map_err(one)?;
+        // Called off by whatever the kernel is told, taken or not.
+        self.standing_by = None;
         let changed = self.change_rules(ruleset, &counted, before, now).await;
         let taken = match &changed {
             Some(_) => Ok(Arc::clone(ruleset)),
@@ -61,10 +62,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let ruleset = taken?;
         self.tally.begin(&counted, &mission.plan.limits);
         self.took_cutting_rules = mission.cuts();
-        self.news.push(Event::Applied {
-            plan: mission.plan.id(),
-            what: ruleset.summary(),
-        });
+        self.note_applied(&ruleset, mission);
         self.posture = None;
         self.held = None;
         let generation = self.kernel.generation().await.map_err(one)?;

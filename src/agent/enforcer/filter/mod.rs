@@ -5,7 +5,8 @@
 //! The kernel counts its generations, one for every transaction of anybody. As long as the generation is the one that
 //! was read back, nothing can have changed, and nothing is listed again. Elements of sets are changed alone; that the
 //! generation is one more afterwards proves that this was the only change. Where rules differ, the kernel is told first and
-//! listed then.
+//! listed then. What was proven stands by, to be put back at the moment at which the kernel tells that somebody touched our
+//! tables; what is found afterwards is judged as ever.
 
 mod canary;
 mod counted;
@@ -34,6 +35,8 @@ use layers::Layers;
 const LIST_EVERY: Duration = Duration::from_secs(300);
 /// How often a free device tries whether it could be cut off.
 const TRY_EVERY: Duration = Duration::from_secs(59);
+/// Elements of a set up to which the tables stand by: a load of more takes memory, and more than a moment.
+const STANDS_BY: usize = 1_024;
 /// Changes of the packet filter whose makers are remembered.
 const REMEMBERED: usize = 16;
 
@@ -72,6 +75,12 @@ struct HeldRules {
     posture: Posture,
 }
 
+/// What is put back at once if somebody touches it.
+struct StandingBy {
+    ruleset: Arc<Ruleset>,
+    counted: CarriedCounters,
+}
+
 /// What had to be done so that the kernel holds what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KernelTouch {
@@ -95,6 +104,7 @@ pub(super) struct FilterKeeper<F> {
     posture: Option<Posture>,
     layers: Layers,
     last_canary: Option<Duration>,
+    standing_by: Option<StandingBy>,
     /// The newest changes of the packet filter.
     changes: VecDeque<FilterChange>,
     reasserted: u64,
@@ -117,6 +127,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             posture: None,
             layers: Layers::default(),
             last_canary: None,
+            standing_by: None,
             changes: VecDeque::new(),
             reasserted: 0,
             is_recorded: false,
@@ -186,6 +197,9 @@ impl<F: PacketFilter> FilterKeeper<F> {
 
     /// Somebody changed the packet filter.
     pub(super) fn note_change(&mut self, change: Option<FilterChange>) {
+        if let Some(change) = &change {
+            self.kernel.note_settled(change.generation);
+        }
         self.changes.extend(change);
         let surplus = self.changes.len().saturating_sub(REMEMBERED);
         self.changes.drain(..surplus);
@@ -245,6 +259,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             held = KernelTouch::Loaded;
         }
         self.prove(mission, now, held != KernelTouch::AsBefore).await?;
+        self.stand_by(mission, now).await;
         Ok(held)
     }
 
@@ -254,6 +269,15 @@ impl<F: PacketFilter> FilterKeeper<F> {
         isolation: &IsolationConfig,
         now: Now,
     ) -> Result<KernelTouch, Vec<Obstacle>> {
+        let touched = self.touched();
+        if let Some(what) = &touched {
+            self.note_tampering(what);
+        }
+        if self.kernel.has_stood_in()
+            && let Some(ready) = self.standing_by.take()
+        {
+            self.tally.begin(&ready.counted, &mission.plan.limits);
+        }
         let (ruleset, hooks) = self.rules(mission, isolation, now).await;
         let generation = self.kernel.generation().await.map_err(one)?;
         // An interface that leaves takes its hook with it, without any transaction.
@@ -274,10 +298,24 @@ impl<F: PacketFilter> FilterKeeper<F> {
             // To list first what nobody has touched would only cost time.
             self.posture = self.held.as_ref().map(|held| held.posture);
         } else if self.is_as_held(&ruleset, generation, now).await.map_err(one)? {
-            return Ok(KernelTouch::AsBefore);
+            return Ok(match touched {
+                None => KernelTouch::AsBefore,
+                // What stood by is in its place.
+                Some(_) => {
+                    self.note_applied(&ruleset, mission);
+                    KernelTouch::Loaded
+                }
+            });
         }
         self.load(ruleset, hooks, mission, now).await?;
         Ok(KernelTouch::Loaded)
+    }
+
+    /// What somebody has touched of our tables since they were proven, as far as the kernel has told it.
+    fn touched(&self) -> Option<String> {
+        let proven = self.held.as_ref()?.generation?;
+        let mut newer = self.changes.iter().filter(|change| is_after(change, proven));
+        newer.find_map(|change| change.touched.clone())
     }
 
     fn is_untouched(&self, ruleset: &Ruleset, generation: u32, now: Now) -> bool {
@@ -310,6 +348,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             return None;
         }
         let (held, none) = (Arc::clone(&held.ruleset), CarriedCounters::default());
+        self.standing_by = None;
         let changed = self
             .kernel
             .change(ruleset, &held, &none, generation, now.wall)
@@ -393,6 +432,40 @@ impl<F: PacketFilter> FilterKeeper<F> {
         })
     }
 
+    /// Has what is proven to cut put back at once if somebody touches it.
+    async fn stand_by(&mut self, mission: &Mission, now: Now) {
+        let Some(held) = self.held.as_ref().filter(|held| {
+            mission.cuts() && held.generation.is_some() && held.ruleset.elements.in_one_set() <= STANDS_BY
+        }) else {
+            return;
+        };
+        let ready = StandingBy {
+            ruleset: Arc::clone(&held.ruleset),
+            counted: self
+                .tally
+                .carried(CarriedCounters::default(), &mission.plan.limits),
+        };
+        let same = |before: &StandingBy| {
+            before.counted == ready.counted && Arc::ptr_eq(&before.ruleset, &ready.ruleset)
+        };
+        // What is left of an element's time is part of a load.
+        if self.standing_by.as_ref().is_some_and(same) && !ready.ruleset.elements.ends() {
+            return;
+        }
+        let stands = self
+            .kernel
+            .stand_by(&ready.ruleset, &ready.counted, now.wall)
+            .await;
+        self.standing_by = stands.is_ok().then_some(ready);
+    }
+
+    fn note_applied(&mut self, ruleset: &Ruleset, mission: &Mission) {
+        self.news.push(Event::Applied {
+            plan: mission.plan.id(),
+            what: ruleset.summary(),
+        });
+    }
+
     fn note_tampering(&mut self, what: &str) {
         self.posture = None;
         // Found again at every try to put them back.
@@ -404,7 +477,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let by = self
             .changes
             .iter()
-            .rfind(|change| since.is_none_or(|since| change.generation.wrapping_sub(since).cast_signed() > 0))
+            .rfind(|change| since.is_none_or(|since| is_after(change, since)))
             .map(|change| Actor {
                 pid: change.pid,
                 name: change.name.clone(),
@@ -447,6 +520,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
         state.reasserted = self.reasserted;
         state.changed_by.clone_from(&self.changed_by);
     }
+}
+
+fn is_after(change: &FilterChange, generation: u32) -> bool {
+    change.generation.wrapping_sub(generation).cast_signed() > 0
 }
 
 fn one(obstacle: Obstacle) -> Vec<Obstacle> {

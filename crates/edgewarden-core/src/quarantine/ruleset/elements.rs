@@ -148,6 +148,12 @@ impl SetElements {
         blocks.max(self.hosts.len()).max(self.endpoints.len())
     }
 
+    /// Whether any of them ends.
+    pub fn ends(&self) -> bool {
+        let hosts = self.hosts.iter().any(|(_, end)| end.is_some());
+        hosts || self.nets.iter().any(|(_, end)| end.is_some())
+    }
+
     /// Whether one of our sets has any element.
     pub(super) fn has(&self, set: OwnSet) -> bool {
         let is_own = |address: IpAddr| address.is_ipv4() == set.v4;

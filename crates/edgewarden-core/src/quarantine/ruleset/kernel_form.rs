@@ -47,6 +47,21 @@ impl Ruleset {
     /// The transaction that replaces the tables that are `present` by these.
     pub fn load_batch(&self, present: &BTreeSet<Layer>, counted: &CarriedCounters, now: Timestamp) -> Batch {
         let mut batch = removal(present);
+        self.add_to(&mut batch, counted, now);
+        batch
+    }
+
+    /// The transaction that replaces these tables by themselves, whatever there is left of them.
+    pub fn reload_batch(&self, counted: &CarriedCounters, now: Timestamp) -> Batch {
+        let mut batch = Batch::new();
+        for table in &self.tables {
+            batch.clear_table(&own_table(table.layer));
+        }
+        self.add_to(&mut batch, counted, now);
+        batch
+    }
+
+    fn add_to(&self, batch: &mut Batch, counted: &CarriedCounters, now: Timestamp) {
         for table in &self.tables {
             batch.add_contents(&self.contents(table, counted));
             let own = own_table(table.layer);
@@ -54,7 +69,6 @@ impl Ruleset {
                 batch.add_elements(&own, &set.name(), self.elements.in_kernel(set, true, now));
             }
         }
-        batch
     }
 
     /// What the kernel must list of one of these tables, whose counters go on from `counted`.
