@@ -45,15 +45,16 @@ impl KernelFilter {
         }
     }
 
-    /// Has a transaction carried out; what stood by is called off first.
+    /// Has a transaction carried out; what stood by is withdrawn first.
     async fn commit(
         &mut self,
         batch: impl FnOnce(&mut Connection) -> Result<Batch, Obstacle> + Send + 'static,
     ) -> Result<(), Obstacle> {
+        self.standby.withdraw();
         let standby = self.standby.clone();
         self.ask(move |kernel| {
             let mut batch = batch(kernel)?;
-            standby.call_off();
+            standby.settle();
             kernel::commit(kernel, &mut batch)
         })
         .await
@@ -158,11 +159,16 @@ impl PacketFilter for KernelFilter {
         now: Timestamp,
     ) -> Result<(), Obstacle> {
         let (ruleset, counted, standby) = (Arc::clone(ruleset), counted.clone(), self.standby.clone());
+        let ticket = standby.ticket();
         self.ask(move |_| {
-            standby.set(ruleset.reload_batch(&counted, now));
+            standby.set(ruleset.reload_batch(&counted, now), ticket);
             Ok(())
         })
         .await
+    }
+
+    fn withdraw_standby(&mut self) {
+        self.standby.withdraw();
     }
 
     fn has_stood_in(&mut self) -> bool {

@@ -3,10 +3,10 @@
 //! In: from the thread that carries out orders, the whole load that was proven last; from the one that watches, that it is
 //! needed. Out: that very load once more, in the kernel before the other program comes to its next step. That matters: a program
 //! that ends holds the kernel's transactions up until the kernel has freed what it removed, ten milliseconds and more, and whoever
-//! comes first does not wait for it. Absent: any decision. A load is used once, and each transaction of ours calls it off first, so
-//! nothing comes back that was taken back.
+//! comes first does not wait for it. Absent: any decision. A load is used once; each transaction of ours, and the wish that nothing
+//! be cut, withdraw it first, so nothing comes back that was taken back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nf_tables::Batch;
@@ -19,27 +19,52 @@ use crate::lock;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Standby {
     /// Locked while it is used; only threads that may wait for the kernel lock it.
-    ready: Arc<Mutex<Option<Batch>>>,
+    ready: Arc<Mutex<Option<Ready>>>,
+    withdrawals: Arc<AtomicU64>,
     has_stood_in: Arc<AtomicBool>,
 }
 
+#[derive(Debug)]
+struct Ready {
+    load: Batch,
+    /// It is worth nothing after another withdrawal.
+    ticket: Ticket,
+}
+
+/// How much was withdrawn when a load was to stand by: whoever makes it ready may be late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket(u64);
+
 impl Standby {
-    /// This load stands by from now on.
-    pub(super) fn set(&self, load: Batch) {
-        *lock(&self.ready) = Some(load);
+    /// What a load needs that is to stand by.
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket(self.withdrawals.load(Ordering::Acquire))
     }
 
-    /// Nothing stands by any more; one that is being used is in the kernel then.
-    pub(super) fn call_off(&self) {
+    /// This load stands by from now on, unless it was withdrawn since there was a ticket for it.
+    pub(super) fn set(&self, load: Batch, ticket: Ticket) {
+        *lock(&self.ready) = Some(Ready { load, ticket });
+    }
+
+    /// Nothing stands by any more; waits for nobody.
+    pub(super) fn withdraw(&self) {
+        self.withdrawals.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Waits until what is being used at this moment is in the kernel.
+    pub(super) fn settle(&self) {
         *lock(&self.ready) = None;
     }
 
     /// Hands the kernel what stands by, if anything does; gives whether the kernel has taken it.
     pub(super) fn stand_in(&self, kernel: &mut Connection) -> bool {
         let mut ready = lock(&self.ready);
-        let Some(mut load) = ready.take() else {
+        let Some(Ready { mut load, ticket }) = ready.take() else {
             return false;
         };
+        if ticket != self.ticket() {
+            return false;
+        }
         let taken = kernel.commit(&mut load);
         let has_taken = taken.is_ok();
         // Before anybody else looks at the tables.

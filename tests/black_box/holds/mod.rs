@@ -9,6 +9,7 @@ mod journal;
 mod kills;
 mod lists;
 mod picture;
+mod standby;
 mod tables;
 mod tampering;
 mod time;
@@ -77,4 +78,14 @@ lab_test!(
 lab_test!(
     a_program_that_speaks_in_the_kernels_place_makes_up_no_hand,
     forged::names_nobody
+);
+
+lab_test!(
+    what_was_proven_is_back_while_the_thread_that_loads_is_held_up,
+    standby::stands_in
+);
+
+lab_test!(
+    what_is_to_be_free_is_not_closed_by_what_stood_by_before,
+    standby::does_not_stand_in_for_a_release
 );

@@ -441,6 +441,10 @@ impl PacketFilter for FakeFilter {
         self.ask(|world| world.kernel.standby = Some(ready))
     }
 
+    fn withdraw_standby(&mut self) {
+        self.0.lock().unwrap().kernel.standby = None;
+    }
+
     fn has_stood_in(&mut self) -> bool {
         std::mem::take(&mut self.0.lock().unwrap().kernel.has_stood_in)
     }

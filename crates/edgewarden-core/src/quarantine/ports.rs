@@ -100,13 +100,16 @@ pub trait PacketFilter: Send {
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
     /// Has these tables, which were just proven, put back as soon as anybody touches ours, counting on from `counted`; before it is
-    /// known whether there was need. Once, and only until the next load or change.
+    /// known whether there was need. Once, and only until the next load or change, or until it is withdrawn.
     fn stand_by(
         &mut self,
         ruleset: &Arc<Ruleset>,
         counted: &CarriedCounters,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
+
+    /// Nothing is put back any more; this takes effect whatever the kernel is busy with.
+    fn withdraw_standby(&mut self);
 
     /// Whether what stood by was put back since the last call.
     fn has_stood_in(&mut self) -> bool;

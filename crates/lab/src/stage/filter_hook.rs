@@ -10,7 +10,7 @@ use super::Stage;
 use super::preload::library;
 use crate::site::SiteError;
 
-/// Messages wait as long as this file is there.
+/// Messages wait as long as this file is there; those of one thread only, if its name is in it.
 pub const HANGS: &str = "hangs";
 /// Written when a message waits.
 pub const HELD: &str = "held";
@@ -53,7 +53,9 @@ const SEND: &str = r#"
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 static void place(char *path, size_t length, const char *name) {
     const char *folder = getenv("FILTER_HOOK");
     snprintf(path, length, "%s/%s", folder ? folder : "/nonexistent", name);
@@ -120,11 +122,18 @@ static void refuse(char *bytes, size_t length) {
         at += (size + 3) & ~3u;
     }
 }
+static int waits(void) {
+    char path[512], thread[17] = {0};
+    struct stat file;
+    place(path, sizeof path, "hangs");
+    if (stat(path, &file) != 0) return 0;
+    return file.st_size == 0 || (prctl(PR_GET_NAME, thread) == 0 && says("hangs", thread));
+}
 ssize_t send(int fd, const void *bytes, size_t length, int flags) {
     ssize_t (*real)(int, const void *, size_t, int) = dlsym(RTLD_NEXT, "send");
     if (!is_filter(fd)) return real(fd, bytes, length, flags);
     if (there("slow")) usleep(250000);
-    for (int i = 0; i < 2400 && there("hangs"); i++) {
+    for (int i = 0; i < 2400 && waits(); i++) {
         if (i == 0) write_file("held", "", 0);
         usleep(50000);
     }

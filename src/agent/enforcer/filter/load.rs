@@ -43,7 +43,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     ) -> Result<bool, Vec<Obstacle>> {
         let counted = self.carried_over(mission).await;
         let before = self.kernel.generation().await.map_err(one)?;
-        // Called off by whatever the kernel is told, taken or not.
+        // Whatever the kernel is told withdraws it, taken or not.
         self.standing_by = None;
         let changed = self.change_rules(ruleset, &counted, before, now).await;
         let taken = match &changed {

@@ -243,6 +243,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
         now: Now,
     ) -> Result<KernelTouch, Vec<Obstacle>> {
         self.took_cutting_rules = false;
+        if !mission.cuts() {
+            // What may be cut no more must not come back, even where nothing can be loaded at this moment.
+            self.kernel.withdraw_standby();
+            self.standing_by = None;
+        }
         let brought = self.hold(mission, isolation, now).await;
         if brought
             .as_ref()
