@@ -58,7 +58,8 @@ impl RemoteList {
     /// Single hosts and wider blocks apart, in the same order.
     pub(crate) fn hosts_and_nets(&self) -> &HostsAndNets {
         self.0.apart.get_or_init(|| {
-            let (mut hosts, mut nets) = (Vec::new(), Vec::new());
+            // Nearly always all of them are hosts.
+            let (mut hosts, mut nets) = (Vec::with_capacity(self.len()), Vec::new());
             for BlockedRemote { remote, expires } in self {
                 if remote.prefix_len() == remote.max_prefix_len() {
                     hosts.push((remote.addr(), *expires));
@@ -66,7 +67,6 @@ impl RemoteList {
                     nets.push((*remote, *expires));
                 }
             }
-            // What grew has room for as many again.
             hosts.shrink_to_fit();
             (Arc::new(hosts), Arc::new(nets))
         })
