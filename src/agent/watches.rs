@@ -15,7 +15,7 @@ use super::enforcement::Enforcement;
 use super::enforcer::EnforcerCommand;
 use crate::cloud::link::{LinkState, Nucleus, ServerProcess};
 use crate::host::net::link_watch::LinkWatch as InterfaceWatch;
-use crate::host::netfilter::watch as nft_watch;
+use crate::host::netfilter::watch as filter_watch;
 use crate::host::processes::process_table;
 use crate::process::ProcessId;
 
@@ -29,7 +29,7 @@ const BURIAL: Duration = Duration::from_millis(200);
 /// has ended.
 pub(super) async fn packet_filter(enforcer: Enforcement) -> String {
     let watched = async {
-        let mut changes = nft_watch::open()?;
+        let mut changes = filter_watch::open()?;
         loop {
             let change = changes.recv().await.ok_or_else(thread_gone)??;
             enforcer.send(EnforcerCommand::KernelChanged(change)).await;

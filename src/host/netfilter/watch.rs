@@ -18,6 +18,8 @@ use crate::quarantine::ports::FilterChange;
 const GROUP: u32 = 7;
 /// Notifications read at once; the kernel's are a few hundred bytes each.
 const BUFFER: usize = 64 * 1024;
+/// The thread's name; the kernel keeps fifteen characters of it.
+const NAME: &str = "filter-watch";
 /// The thread only waits and wakes.
 const STACK: usize = 64 * 1024;
 /// Changes that may wait; of more the oldest stay, and the generation tells that there were others.
@@ -35,7 +37,7 @@ pub(crate) fn open() -> io::Result<mpsc::Receiver<Notice>> {
     let socket = subscribe(NETLINK_NETFILTER, &[GROUP])?;
     let (wake, changes) = mpsc::channel(WAITING);
     thread::Builder::new()
-        .name("nft-watch".into())
+        .name(NAME.into())
         .stack_size(STACK)
         .spawn(move || watch(&socket, &wake))?;
     Ok(changes)
