@@ -9,3 +9,4 @@ mod crowd;
 pub(super) mod operator;
 pub(super) mod server;
 mod socket_list;
+mod spare;

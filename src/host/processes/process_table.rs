@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::descriptors;
@@ -50,29 +51,50 @@ pub(crate) enum SignalError {
 /// All processes that could be read. Those that end meanwhile are left out.
 ///
 /// # Errors
-/// /proc cannot be read at all, for want of descriptors for instance: that says nothing about who runs.
+/// /proc cannot be read, or one of them for want of descriptors: that says nothing about who runs.
 pub(crate) fn list() -> io::Result<Vec<Process>> {
     let entries = fs::read_dir("/proc")?;
-    let processes = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .take(MAX_PROCESSES)
-        .filter_map(read)
-        .collect();
+    let mut processes = Vec::new();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    for pid in pids.take(MAX_PROCESSES) {
+        match try_read(pid) {
+            Err(error) if is_want(&error) => return Err(error),
+            read => processes.extend(read.ok().flatten()),
+        }
+    }
     Ok(processes)
+}
+
+/// Whether the reason is our own: no descriptors, no memory. A process that is there looks then as if it were not.
+fn is_want(error: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|errno| wants.contains(&errno))
 }
 
 /// One process, if it runs.
 pub(crate) fn read(pid: u32) -> Option<Process> {
-    let stat = stat(pid)?;
+    try_read(pid).ok().flatten()
+}
+
+fn try_read(pid: u32) -> io::Result<Option<Process>> {
+    let text = try_read_text(&format!("/proc/{pid}/stat"))?;
+    let Some(stat) = parse_stat(&text) else {
+        return Ok(None);
+    };
     let exe = program(pid, &stat).map(|path| {
         let path = path.to_string_lossy();
         // A program that deleted its own file is still that program.
         path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
     });
-    let cgroups = read_text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let cgroups = match try_read_text(&format!("/proc/{pid}/cgroup")) {
+        Err(error) if is_want(&error) => return Err(error),
+        cgroups => cgroups.unwrap_or_default(),
+    };
     let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
     // The pid may have changed hands between the reads above.
-    (start_ticks(pid)? == stat.start_ticks).then_some(Process {
+    let again = parse_stat(&try_read_text(&format!("/proc/{pid}/stat"))?);
+    let is_same = again.is_some_and(|again| again.start_ticks == stat.start_ticks);
+    Ok(is_same.then(|| Process {
         identity: ProcessId {
             pid,
             start_ticks: stat.start_ticks,
@@ -82,7 +104,7 @@ pub(crate) fn read(pid: u32) -> Option<Process> {
         exe,
         cgroup: cgroup.map(str::to_owned),
         workload: Workload::of_cgroups(&cgroups),
-    })
+    }))
 }
 
 /// Who started a process, and who started them, nearest first, without pid 1.
@@ -143,9 +165,15 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_ticks)
 }
 
-/// Whether that very process has ended: it is gone, is not buried yet, or its number is another's.
+/// Whether that very process has ended: it is gone, is not buried yet, or its number is another's. Not where it cannot be
+/// looked at for want of descriptors.
 pub(crate) fn has_ended(id: ProcessId) -> bool {
-    stat(id.pid).is_none_or(|stat| stat.start_ticks != id.start_ticks || stat.has_ended())
+    let text = match try_read_text(&format!("/proc/{}/stat", id.pid)) {
+        Err(error) if is_want(&error) => return false,
+        text => text.ok(),
+    };
+    let stat = text.and_then(|text| parse_stat(&text));
+    stat.is_none_or(|stat| stat.start_ticks != id.start_ticks || stat.has_ended())
 }
 
 /// The number that a process has in its own pid namespace, where that is another one than ours.
@@ -211,13 +239,13 @@ fn stat_at(place: &Path) -> Option<ProcessStat> {
 }
 
 pub(super) fn read_text(path: &str) -> Option<String> {
+    try_read_text(path).ok()
+}
+
+fn try_read_text(path: &str) -> io::Result<String> {
     let mut bytes = Vec::new();
-    fs::File::open(path)
-        .ok()?
-        .take(MAX_TEXT)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    fs::File::open(path)?.take(MAX_TEXT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Stops it (SIGSTOP); it keeps its memory and runs again after [`thaw`].
@@ -253,8 +281,8 @@ pub(crate) fn kill(id: ProcessId) -> Result<(), SignalError> {
 }
 
 fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
-    let refused = |source: rustix::io::Errno| match source {
-        rustix::io::Errno::SRCH => SignalError::Gone(id.pid),
+    let refused = |source: Errno| match source {
+        Errno::SRCH => SignalError::Gone(id.pid),
         other => SignalError::Refused {
             pid: id.pid,
             source: other.into(),
@@ -268,7 +296,7 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
         Some(stat) if stat.start_ticks == id.start_ticks && !stat.has_ended() => {}
         // It is there, and cannot be looked at.
         None if !fs::exists(format!("/proc/{}", id.pid)).is_ok_and(|there| !there) => {
-            return Err(refused(rustix::io::Errno::AGAIN));
+            return Err(refused(Errno::AGAIN));
         }
         Some(_) | None => return Err(SignalError::Gone(id.pid)),
     }
