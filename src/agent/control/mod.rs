@@ -9,4 +9,3 @@ mod crowd;
 pub(super) mod operator;
 pub(super) mod server;
 mod socket_list;
-mod spare;

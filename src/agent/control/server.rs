@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,16 +19,16 @@ use tokio::sync::SemaphorePermit;
 use super::answers::Answers;
 use super::aside::Aside;
 use super::crowd::{Asked, Lanes, SilentClients, Welcome};
-use super::spare::Spare;
 use crate::agent::board::Board;
 use crate::agent::enforcement::Enforcement;
 use crate::agent::observer::Observer;
 use crate::agent::reporter::questions::ReportDesk;
 use crate::control::protocol::{Ask, IncomingRequest, LineForm, MAX_REQUEST, answer_line, read_request};
 use crate::control::question::{ReportRequest, Request};
-use crate::error_text;
 use crate::host::files;
+use crate::host::spare::Spare;
 use crate::host::turns::timed;
+use crate::{error_text, lock};
 
 /// How long one may be there without having asked.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(1);
@@ -60,6 +60,8 @@ pub(crate) struct Server {
     pub lines: Aside,
     /// Makes lists, which take as long as the machine has sockets and processes.
     pub lists: Aside,
+    /// For a client who comes when all descriptors are used.
+    pub spare: Arc<Mutex<Spare>>,
 }
 
 /// What a look for the socket's file has found.
@@ -119,21 +121,21 @@ impl Server {
     async fn accept(self: Arc<Self>, listener: UnixListener, file: SocketFile) {
         let lanes = Arc::new(Lanes::default());
         let mut silent = SilentClients::default();
-        let mut spare = Spare::default();
         let gone = self.gone(file);
         tokio::pin!(gone);
         let mut refused = 0_u32;
         loop {
-            spare.keep(&listener);
+            lock(&self.spare).keep();
+            let is_wanted = lock(&self.spare).is_wanted();
             let accepted = tokio::select! {
                 () = &mut gone => return,
                 accepted = listener.accept() => accepted,
                 // The client who had it has gone by then, or others have.
-                () = tokio::time::sleep(AGAIN), if spare.is_wanted() => continue,
+                () = tokio::time::sleep(AGAIN), if is_wanted => continue,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
-                Err(error) if spare.make_room(&error) => continue,
+                Err(error) if lock(&self.spare).make_room(&error) => continue,
                 Err(_) => {
                     // Out of descriptors, for instance; others will be freed. The kernel says so also where nobody waits, so
                     // whoever was taken in last may ask first.
@@ -145,7 +147,7 @@ impl Server {
                     continue;
                 }
             };
-            spare.took_in();
+            lock(&self.spare).took_in();
             refused = 0;
             let (server, lanes, welcome) = (Arc::clone(&self), Arc::clone(&lanes), silent.welcome());
             let serve = async move {

@@ -10,9 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, send, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, send, socket};
 
 use rustix::net::connect_unspec;
 
@@ -28,7 +26,10 @@ pub(super) struct CanarySockets {
 impl CanarySockets {
     /// Opens those that are not open; one that cannot be is tried again when it is needed.
     pub(super) fn open(&mut self) {
-        let _when_needed = (open(&mut self.v4, AddressFamily::Inet), open(&mut self.v6, AddressFamily::Inet6));
+        let _when_needed = (
+            open(&mut self.v4, AddressFamily::Inet),
+            open(&mut self.v6, AddressFamily::Inet6),
+        );
     }
 
     /// Sends one datagram of one byte.

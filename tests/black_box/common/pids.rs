@@ -22,14 +22,7 @@ impl PidsGroup {
         std::fs::create_dir(&mounted).unwrap();
         let none = None::<&str>;
         // Where the second version has the controller, the first cannot have it.
-        let second = mount(
-            Some("cgroup2"),
-            &mounted,
-            Some("cgroup2"),
-            MsFlags::empty(),
-            none,
-        )
-        .is_ok()
+        let second = mount(Some("cgroup2"), &mounted, Some("cgroup2"), MsFlags::empty(), none).is_ok()
             && std::fs::read_to_string(mounted.join("cgroup.controllers"))
                 .is_ok_and(|controllers| controllers.contains("pids"));
         if second {
