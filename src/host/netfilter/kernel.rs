@@ -122,7 +122,13 @@ pub(super) fn list(
         for set in listing.contents.sets.iter().filter(|set| is_own_set(&set.name)) {
             let take = |listed: &mut ListedElements, element| listed.take(&set.name, element);
             let listed = kernel.elements(&own, &set.name, most, ListedElements::default, take);
-            if let Some((listed, _)) = listed.map_err(|error| asked(&error))? {
+            let listed = listed.map_err(|error| match error {
+                AskError::TooMany { limit } => Obstacle::Unreadable {
+                    why: format!("the set {} of {own} has more than {limit} elements", set.name),
+                },
+                other => asked(&other),
+            });
+            if let Some((listed, _)) = listed? {
                 elements.extend(listed);
             }
         }

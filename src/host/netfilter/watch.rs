@@ -9,6 +9,7 @@ use std::thread;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::sync::mpsc;
 
 use crate::host::net::netlink::{receive, subscribe};
@@ -18,6 +19,9 @@ use crate::quarantine::ports::FilterChange;
 const GROUP: u32 = 7;
 /// Notifications read at once; the kernel's are a few hundred bytes each.
 const BUFFER: usize = 64 * 1024;
+/// What the kernel may keep for us, in bytes: every change of a transaction is told before its maker is. Enough for some ten
+/// thousand rules at once; of a larger one the maker is not known.
+const ROOM: usize = 4 * 1024 * 1024;
 /// The thread's name; the kernel keeps fifteen characters of it.
 const NAME: &str = "filter-watch";
 /// The thread only waits and wakes.
@@ -35,6 +39,9 @@ pub(crate) type Notice = io::Result<Option<FilterChange>>;
 /// The kernel's refusal, for want of CAP_NET_ADMIN for instance.
 pub(crate) fn open() -> io::Result<mpsc::Receiver<Notice>> {
     let socket = subscribe(NETLINK_NETFILTER, &[GROUP])?;
+    if setsockopt(&socket, sockopt::RcvBufForce, &ROOM).is_err() {
+        let _less_room = setsockopt(&socket, sockopt::RcvBuf, &ROOM);
+    }
     let (wake, changes) = mpsc::channel(WAITING);
     thread::Builder::new()
         .name(NAME.into())
@@ -83,7 +90,6 @@ fn read(datagram: &[u8]) -> Option<FilterChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{setsockopt, sockopt};
     use nix::sys::time::TimeVal;
 
     #[test]

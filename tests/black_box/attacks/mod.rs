@@ -5,6 +5,7 @@
 //! on the wire of the internet or of the LAN for what leaves, at a raw socket behind the input hook for what enters.
 
 mod exhaustion;
+mod floods;
 mod packets;
 
 use std::io::{Read as _, Write as _};
