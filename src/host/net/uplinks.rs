@@ -193,8 +193,8 @@ mod tests {
         assert_eq!(found[0].local, stream.local_addr().unwrap());
         assert_eq!(found[0].remote, own.remote());
         assert_eq!(own.look(nucleus(start_ticks - 1)), []);
-        assert!(!holders(None).contains(&own.process));
-        assert!(holders(Some(own.process)).contains(&own.process));
+        assert!(!holders(None).unwrap().contains(&own.process));
+        assert!(holders(Some(own.process)).unwrap().contains(&own.process));
     }
 
     #[test]

@@ -33,7 +33,9 @@ fn floods() -> Vec<Flood> {
             .collect();
         hosts.join(", ")
     };
-    let endpoints: Vec<String> = (1..3_000).map(|port| format!("203.0.113.7 . tcp . {port}")).collect();
+    let endpoints: Vec<String> = (1..3_000)
+        .map(|port| format!("203.0.113.7 . tcp . {port}"))
+        .collect();
     vec![
         (
             "counters",
@@ -49,14 +51,21 @@ fn floods() -> Vec<Flood> {
                 format!("add quota netdev edgewarden flood{number} {{ 10 mbytes }}")
             }),
         ),
-        ("chains", lines(2_000, |number| format!("add chain {table} flood{number}"))),
+        (
+            "chains",
+            lines(2_000, |number| format!("add chain {table} flood{number}")),
+        ),
         (
             "rules",
-            lines(20_000, |_| format!("insert rule {table} output accept comment \"flood\"")),
+            lines(20_000, |_| {
+                format!("insert rule {table} output accept comment \"flood\"")
+            }),
         ),
         (
             "sets",
-            lines(1_100, |number| format!("add set {table} flood{number} {{ type ipv4_addr; }}")),
+            lines(1_100, |number| {
+                format!("add set {table} flood{number} {{ type ipv4_addr; }}")
+            }),
         ),
         (
             "a set with elements",
@@ -109,65 +118,76 @@ lab_test!(a_flood_of_our_tables_is_replaced_and_told_with_its_maker, || {
         let by = status["enforcement"]["changedBy"].as_str().unwrap_or_default();
         assert!(by.starts_with("nft ("), "{what}: {status}");
         let told = done(&stage, &["history"]);
-        let told = told.lines().rfind(|line| line.contains("rules put back")).unwrap();
+        let told = told
+            .lines()
+            .rfind(|line| line.contains("rules put back"))
+            .unwrap();
         assert!(told.contains("edgewarden") && told.contains(by), "{what}: {told}");
         println!("{what}: {told}");
     }
     release(&stage);
 });
 
-lab_test!(a_flooded_table_of_our_name_keeps_no_order_and_no_release_from_the_kernel, || {
-    let mut stage = ready(options());
-    let flood = format!(
-        "add table inet edgewarden\n{}",
-        lines(20_000, |number| format!("add counter inet edgewarden flood{number}"))
-    );
-    // While the device is free: it goes away.
-    nft_takes(&stage, &flood, &[]).unwrap();
-    wait_until(LIMIT, "the flooded table is gone", || !stage.has_table().unwrap()).unwrap();
-    // While nobody looks: the next agent's first look is at it.
-    stage.agent.as_mut().unwrap().kill9().unwrap();
-    nft_takes(&stage, &flood, &[]).unwrap();
-    assert!(stage.has_table().unwrap(), "control: it stays");
-    restart(&mut stage);
-    connected_and_released(&stage);
-    assert!(!stage.has_table().unwrap());
-    isolate(&stage);
-    stage.agent.as_mut().unwrap().kill9().unwrap();
-    nft_takes(&stage, &flood, &[]).unwrap();
-    restart(&mut stage);
-    stage.wait_phase(LIMIT, "enforced").unwrap();
-    assert!(is_clean(&stage));
-    release(&stage);
-});
-
-lab_test!(a_flood_without_an_end_is_told_and_the_rules_hold_again_after_it, || {
-    let stage = ready(options());
-    isolate(&stage);
-    let (stop, ran) = (
-        stage.site.directory().join("stop"),
-        stage.site.directory().join("ran"),
-    );
-    let text = format!(
-        "n=0; while [ ! -e {} ]; do n=$((n + 1)); /usr/sbin/nft add counter inet edgewarden flood$n && echo $n > {}; done",
-        stop.display(),
-        ran.display()
-    );
-    let log = stage.site.directory().join("flood.log");
-    let mut others = stage
-        .site
-        .spawn(Ns::Gateway, "/bin/sh", &["-c", &text], &[], log)
-        .unwrap();
-    let told = |s: &Value| s["enforcement"]["reasserted"].as_u64() >= Some(3);
-    stage.wait_status(LIMIT, "the flood is told", told).unwrap();
-    assert!(ran.exists(), "control");
-    for _ in 0..5 {
-        // Whatever is proven of them: the rules that cut are there all the while.
-        assert!(!leaves(&stage));
+lab_test!(
+    a_flooded_table_of_our_name_keeps_no_order_and_no_release_from_the_kernel,
+    || {
+        let mut stage = ready(options());
+        let flood = format!(
+            "add table inet edgewarden\n{}",
+            lines(20_000, |number| format!(
+                "add counter inet edgewarden flood{number}"
+            ))
+        );
+        // While the device is free: it goes away.
+        nft_takes(&stage, &flood, &[]).unwrap();
+        wait_until(LIMIT, "the flooded table is gone", || !stage.has_table().unwrap()).unwrap();
+        // While nobody looks: the next agent's first look is at it.
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        nft_takes(&stage, &flood, &[]).unwrap();
+        assert!(stage.has_table().unwrap(), "control: it stays");
+        restart(&mut stage);
+        connected_and_released(&stage);
+        assert!(!stage.has_table().unwrap());
+        isolate(&stage);
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        nft_takes(&stage, &flood, &[]).unwrap();
+        restart(&mut stage);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert!(is_clean(&stage));
+        release(&stage);
     }
-    std::fs::write(stop, "").unwrap();
-    others.wait_exit(LIMIT).unwrap();
-    stage.wait_phase(LIMIT, "enforced").unwrap();
-    wait_until(LIMIT, "nothing of it is left", || is_clean(&stage)).unwrap();
-    release(&stage);
-});
+);
+
+lab_test!(
+    a_flood_without_an_end_is_told_and_the_rules_hold_again_after_it,
+    || {
+        let stage = ready(options());
+        isolate(&stage);
+        let (stop, ran) = (
+            stage.site.directory().join("stop"),
+            stage.site.directory().join("ran"),
+        );
+        let text = format!(
+            "n=0; while [ ! -e {} ]; do n=$((n + 1)); /usr/sbin/nft add counter inet edgewarden flood$n && echo $n > {}; done",
+            stop.display(),
+            ran.display()
+        );
+        let log = stage.site.directory().join("flood.log");
+        let mut others = stage
+            .site
+            .spawn(Ns::Gateway, "/bin/sh", &["-c", &text], &[], log)
+            .unwrap();
+        let told = |s: &Value| s["enforcement"]["reasserted"].as_u64() >= Some(3);
+        stage.wait_status(LIMIT, "the flood is told", told).unwrap();
+        assert!(ran.exists(), "control");
+        for _ in 0..5 {
+            // Whatever is proven of them: the rules that cut are there all the while.
+            assert!(!leaves(&stage));
+        }
+        std::fs::write(stop, "").unwrap();
+        others.wait_exit(LIMIT).unwrap();
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        wait_until(LIMIT, "nothing of it is left", || is_clean(&stage)).unwrap();
+        release(&stage);
+    }
+);
