@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, getsockopt, send, socket, sockopt,
+};
 
 use rustix::net::connect_unspec;
 
@@ -39,6 +41,8 @@ impl CanarySockets {
             SocketAddr::V6(_) => (&mut self.v6, AddressFamily::Inet6),
         };
         let sent = open(kept, family).and_then(|socket| {
+            // What a host answered to an earlier one is no answer to this one.
+            let _earlier = getsockopt(socket, sockopt::SocketError);
             connect(socket.as_raw_fd(), &SockaddrStorage::from(target))?;
             send(socket.as_raw_fd(), &[0], MsgFlags::empty())
         });
