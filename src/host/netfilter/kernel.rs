@@ -113,12 +113,11 @@ pub(super) fn list(
 ) -> Result<Listings, Obstacle> {
     let mut others = None;
     for _ in 0..READINGS {
-        let began = generation(kernel)?;
-        let listings = list_each(kernel, layers, wanted, before)?;
-        let ended = generation(kernel)?;
-        if ended == began {
+        let mut during = None;
+        let listings = list_each(kernel, layers, wanted, before, &mut during)?;
+        let Some((began, ended)) = during.filter(|(began, ended)| began != ended) else {
             return Ok(listings);
-        }
+        };
         match &mut others {
             Some(others) => {
                 if only_others(others, began, ended)? {
@@ -160,13 +159,16 @@ fn only_others(changes: &mut Notifications, from: u32, to: u32) -> Result<bool, 
     Ok(!ours)
 }
 
-/// The same, each table for itself.
+/// The same, each table and each set for itself; `during` becomes the first and the last generation of them.
 fn list_each(
     kernel: &mut Connection,
     layers: &BTreeSet<Layer>,
     wanted: &Ruleset,
     before: Option<&Ruleset>,
+    during: &mut Option<(u32, u32)>,
 ) -> Result<Listings, Obstacle> {
+    let mut read_at =
+        |generation| *during = Some((during.map_or(generation, |(first, _)| first), generation));
     let rulesets = [Some(wanted), before].into_iter().flatten();
     let elements: usize = rulesets.map(|ruleset| ruleset.elements.in_one_set()).sum();
     let most = elements.saturating_add(MORE_ELEMENTS);
@@ -179,6 +181,7 @@ fn list_each(
         let Some(listing) = known_family(kernel.table(&own, &chains, LISTING_LIMITS))?.flatten() else {
             continue;
         };
+        read_at(listing.generation);
         let mut elements = ListedElements::default();
         // Others are a difference as such, whatever they hold.
         for set in listing.contents.sets.iter().filter(|set| is_own_set(&set.name)) {
@@ -190,7 +193,8 @@ fn list_each(
                 },
                 other => asked(&other),
             });
-            if let Some((listed, _)) = listed? {
+            if let Some((listed, generation)) = listed? {
+                read_at(generation);
                 elements.extend(listed);
             }
         }
