@@ -50,6 +50,7 @@ use tokio::sync::{oneshot, watch};
 use crate::cloud::link::Nucleus;
 use crate::cloud::nucleus;
 use crate::config::document::Development;
+use crate::host::spare::Spare;
 use crate::host::worker::Worker;
 use crate::host::{clock, files};
 use crate::report::last::LastReport;
@@ -130,6 +131,7 @@ async fn serve(
     left: &mut Left,
 ) {
     let directory = &start.state_directory;
+    let spare = Spare::take();
     let disk = Worker::new("state-directory", takeover::DISK_LIMIT);
     let Some(owned) = takeover::own(start, &lookup, &disk).await else {
         return;
@@ -166,7 +168,7 @@ async fn serve(
         state_directory: directory.clone(),
     };
     let last = last_report(start, &disk).await;
-    let local = start::local(start, &config, last.as_ref(), &context, supervisor);
+    let local = start::local(start, &config, last.as_ref(), &context, spare, supervisor);
     let region = lookup("AWS_REGION").as_deref().and_then(nucleus::region);
     let is_done = start
         .guarded

@@ -3,7 +3,7 @@
 //! In: what is shared. Out: every task, started under the supervisor. The order matters to few: the detector listens
 //! before the first interval can be closed, and shadow and reporter wait for the lifelines' first addresses by themselves.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OnceCell, watch};
 use wildmatch::WildMatch;
@@ -25,6 +25,7 @@ use crate::cloud::link::Nucleus;
 use crate::config::{CaptureConfig, Config};
 use crate::host::capture::Receiver;
 use crate::host::clock;
+use crate::host::spare::Spare;
 use crate::host::worker::Worker;
 use crate::quarantine::lifelines::dns_answers::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
@@ -37,12 +38,13 @@ pub(super) struct Local {
     questions: questions::ReportCalls,
 }
 
-/// Starts what needs no nucleus; `last` is the newest report of the run before.
+/// Starts what needs no nucleus; `last` is the newest report of the run before, `spare` is for the operator.
 pub(super) fn local(
     start: &Start,
     config: &Config,
     last: Option<&LastReport>,
     context: &Context,
+    spare: Spare,
     supervisor: &mut Supervisor,
 ) -> Local {
     let enforcer = context.enforcer.clone();
@@ -62,6 +64,7 @@ pub(super) fn local(
         reports,
         lines: Aside::new("control-lines"),
         lists: Aside::new("control-lists"),
+        spare: Arc::new(Mutex::new(spare)),
     };
     supervisor.start("control-socket", move || server.clone().run());
 

@@ -15,6 +15,7 @@ pub(crate) mod priority;
 pub(crate) mod processes;
 pub(crate) mod program;
 pub(crate) mod sources;
+pub(crate) mod spare;
 pub(crate) mod surroundings;
 pub(crate) mod turns;
 pub(crate) mod watchdog;

@@ -5,7 +5,8 @@
 //! one piece of work after the other in the order they were given; what hangs costs that thread and no more, and whoever
 //! asks meanwhile waits for the limit at most, or is told at once that the thread is busy. A thread that panicked, could not
 //! be made, or ended because there was nothing to do, is made at the next piece of work; one that hangs does not keep the
-//! agent from stopping.
+//! agent from stopping. The thread of what an order waits for stays: at the moment of an order there may be no room for
+//! another one.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,7 +105,8 @@ impl<S: Default + 'static> Worker<S> {
         }
     }
 
-    /// As [`Worker::new`], for what an order waits for: it runs before everything but the thread that decides.
+    /// As [`Worker::new`], for what an order waits for: it runs before everything but the thread that decides, and its
+    /// thread stays.
     pub(crate) fn urgent(name: &'static str, limit: Duration) -> Self {
         Self {
             priority: Priority::Serving,
@@ -182,7 +184,8 @@ impl<S: Default + 'static> Worker<S> {
             // Whoever asked first may have another.
             priority.take();
             let mut own = S::default();
-            while let Some(job) = next_job(&received, &home) {
+            let stays = size_of::<S>() > 0 || priority == Priority::Serving;
+            while let Some(job) = next_job(&received, &home, stays) {
                 job(&mut own);
             }
         };
@@ -194,12 +197,13 @@ impl<S: Default + 'static> Worker<S> {
     }
 }
 
-/// The next piece of work; none when nobody can give any more, or the thread has rested long enough and keeps nothing.
+/// The next piece of work; none when nobody can give any more, or the thread has rested long enough and need not stay.
 fn next_job<S>(
     received: &Receiver<Job<S>>,
     home: &Weak<Mutex<Option<SyncSender<Job<S>>>>>,
+    stays: bool,
 ) -> Option<Job<S>> {
-    if size_of::<S>() > 0 {
+    if stays {
         return received.recv().ok();
     }
     match received.recv_timeout(REST) {
@@ -307,6 +311,16 @@ mod tests {
             assert_eq!(threads("resting"), 1, "control: it is there");
             wait_for_none("resting").await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_orders_wait_for_stays_as_long_as_its_worker() {
+        let worker = Worker::<()>::urgent("urgent", LONG);
+        worker.run(|| ()).await.unwrap();
+        tokio::time::sleep(REST + Duration::from_millis(500)).await;
+        assert_eq!(threads("urgent"), 1);
+        drop(worker);
+        wait_for_none("urgent").await;
     }
 
     #[tokio::test]

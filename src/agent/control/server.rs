@@ -4,10 +4,11 @@
 //! as many at once as [`super::crowd`] has places for, so that a local process cannot hold the agent up, nor keep others from
 //! being heard. Deliberately absent: what is answered ([`super::answers`]).
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -24,14 +25,21 @@ use crate::agent::observer::Observer;
 use crate::agent::reporter::questions::ReportDesk;
 use crate::control::protocol::{Ask, IncomingRequest, LineForm, MAX_REQUEST, answer_line, read_request};
 use crate::control::question::{ReportRequest, Request};
-use crate::error_text;
 use crate::host::files;
+use crate::host::spare::Spare;
 use crate::host::turns::timed;
+use crate::{error_text, lock};
 
 /// How long one may be there without having asked.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(1);
 /// From one look to the next whether the socket's file is still there.
 const CHECK: Duration = Duration::from_secs(2);
+/// From one refused client to the next try.
+const REFUSED: Duration = Duration::from_millis(100);
+/// Refusals in a row before one is sent away who has not asked: who asks does so within a moment.
+const PATIENCE: u32 = 2;
+/// From one try to the next to have a descriptor to spare again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long one may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -52,6 +60,18 @@ pub(crate) struct Server {
     pub lines: Aside,
     /// Makes lists, which take as long as the machine has sockets and processes.
     pub lists: Aside,
+    /// For a client who comes when all descriptors are used.
+    pub spare: Arc<Mutex<Spare>>,
+}
+
+/// What a look for the socket's file has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SocketFile {
+    /// The number that its file system has for it.
+    There(u64),
+    Gone,
+    /// It could not be looked at.
+    Unknown,
 }
 
 impl Server {
@@ -84,30 +104,51 @@ impl Server {
         UnixListener::from_std(made).map_err(|error| error.to_string())
     }
 
-    /// Which file the socket is; none when it is gone, or cannot be looked at.
-    async fn file(&self) -> Option<u64> {
+    /// Looks which file the socket is.
+    async fn file(&self) -> SocketFile {
         let socket = self.socket.clone();
-        let look = move || Ok(std::fs::symlink_metadata(&socket).ok().map(|file| file.ino()));
-        self.lines.run(look).await.ok().flatten()
+        let look = move || {
+            Ok(match std::fs::symlink_metadata(&socket) {
+                Ok(file) => SocketFile::There(file.ino()),
+                Err(error) if error.kind() == ErrorKind::NotFound => SocketFile::Gone,
+                Err(_) => SocketFile::Unknown,
+            })
+        };
+        self.lines.run(look).await.unwrap_or(SocketFile::Unknown)
     }
 
     /// Serves until that file is gone. All are taken in at once: who is in the kernel's queue is not heard.
-    async fn accept(self: Arc<Self>, listener: UnixListener, file: Option<u64>) {
+    async fn accept(self: Arc<Self>, listener: UnixListener, file: SocketFile) {
         let lanes = Arc::new(Lanes::default());
         let mut silent = SilentClients::default();
         let gone = self.gone(file);
         tokio::pin!(gone);
+        let mut refused = 0_u32;
         loop {
+            lock(&self.spare).keep();
+            let is_wanted = lock(&self.spare).is_wanted();
             let accepted = tokio::select! {
                 () = &mut gone => return,
                 accepted = listener.accept() => accepted,
+                // The client who had it has gone by then, or others have.
+                () = tokio::time::sleep(AGAIN), if is_wanted => continue,
             };
-            let Ok((stream, _)) = accepted else {
-                // Out of descriptors, for instance; others will be freed.
-                silent.send_one_away();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) if lock(&self.spare).make_room(&error) => continue,
+                Err(_) => {
+                    // Out of descriptors, for instance; others will be freed. The kernel says so also where nobody waits, so
+                    // whoever was taken in last may ask first.
+                    if refused >= PATIENCE {
+                        silent.send_one_away();
+                    }
+                    refused = refused.saturating_add(1);
+                    tokio::time::sleep(REFUSED).await;
+                    continue;
+                }
             };
+            lock(&self.spare).took_in();
+            refused = 0;
             let (server, lanes, welcome) = (Arc::clone(&self), Arc::clone(&lanes), silent.welcome());
             let serve = async move {
                 let _ = tokio::time::timeout(LIMIT, server.serve(stream, welcome, &lanes)).await;
@@ -118,12 +159,16 @@ impl Server {
         }
     }
 
-    /// Waits until the socket is another file, or none.
-    async fn gone(&self, file: Option<u64>) {
+    /// Waits until the socket is another file, or none. A look that fails says nothing: without a thread for it, or on a file
+    /// system that hangs, clients are still heard.
+    async fn gone(&self, mut file: SocketFile) {
         loop {
             tokio::time::sleep(CHECK).await;
-            if self.file().await != file {
-                return;
+            match (file, self.file().await) {
+                (_, SocketFile::Unknown) => {}
+                (SocketFile::Unknown, found) => file = found,
+                (known, found) if known != found => return,
+                _ => {}
             }
         }
     }

@@ -185,7 +185,11 @@ impl NucleusWatch {
             let states = (!known.is_empty())
                 .then(|| uplinks::states_of(&known).ok())
                 .flatten();
-            let holders = if due { uplinks::holders(nucleus) } else { holders };
+            let holders = if due {
+                uplinks::holders(nucleus).unwrap_or(holders)
+            } else {
+                holders
+            };
             let lost = states.iter().flatten().any(|state| *state == UplinkState::Ended);
             // Walks have their own times.
             let begun = thread_time();

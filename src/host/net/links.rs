@@ -30,8 +30,15 @@ const RAW_IP_TYPES: [u16; 3] = [512, 519, 0xFFFE];
 /// # Errors
 /// If the kernel does not answer.
 pub fn links() -> Result<Vec<Link>, NetlinkError> {
-    let mut netlink = Netlink::open(NETLINK_ROUTE)?;
-    let mut links = without_addresses(&mut netlink)?;
+    links_from(&mut Netlink::open(NETLINK_ROUTE)?)
+}
+
+/// The same from a socket that is open already, of `NETLINK_ROUTE`.
+///
+/// # Errors
+/// As [`links`].
+pub(crate) fn links_from(netlink: &mut Netlink) -> Result<Vec<Link>, NetlinkError> {
+    let mut links = without_addresses(netlink)?;
     netlink.ask(list(numbers::RTM_GETADDR, 8), &mut |message| {
         add_address(&mut links, message);
         Ok(())

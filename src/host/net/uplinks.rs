@@ -10,6 +10,7 @@
 //! (their descriptors, and all sockets only if these changed), which processes it has (a walk of /proc).
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 
 use netlink_packet_sock_diag::constants::TCP_ESTABLISHED;
@@ -86,20 +87,23 @@ pub(crate) fn states_of(uplinks: &[Uplink]) -> Result<Vec<UplinkState>, NetlinkE
 
 /// Who may hold the nucleus' connections: the process that serves the IPC (classic is one process), and lite's own
 /// services (the MQTT connection belongs to one of them).
-pub(crate) fn holders(nucleus: Option<ProcessId>) -> BTreeSet<ProcessId> {
-    let services = process_table::list()
-        .unwrap_or_default()
+///
+/// # Errors
+/// The processes cannot be listed: that says nothing about who runs.
+pub(crate) fn holders(nucleus: Option<ProcessId>) -> io::Result<BTreeSet<ProcessId>> {
+    let services = process_table::list()?
         .into_iter()
         .filter(|process| process.cgroup.as_deref().is_some_and(is_nucleus_service));
-    let runs = |id: &ProcessId| process_table::start_ticks(id.pid) == Some(id.start_ticks);
-    services
+    let runs = |id: &ProcessId| !process_table::has_ended(*id);
+    Ok(services
         .map(|process| process.identity)
         .chain(nucleus.filter(runs))
-        .collect()
+        .collect())
 }
 
 /// The connections of these processes to these ports, sorted; none when no socket came since `seen` and none was on its
-/// way then: the connections are those of then. Empty also when nothing can be learned.
+/// way then: the connections are those of then. None also when they cannot be listed; empty also when these processes may not
+/// be looked into.
 pub(crate) fn of(
     holders: &BTreeSet<ProcessId>,
     ports: &[u16],
@@ -129,8 +133,14 @@ pub(crate) fn of(
             }
         })
     });
-    // What could not be listed is looked at again.
-    pending |= listed.is_err();
+    if listed.is_err() {
+        // Looked at again.
+        *seen = SeenSockets {
+            inodes: BTreeSet::new(),
+            pending: true,
+        };
+        return None;
+    }
     *seen = SeenSockets { inodes, pending };
     uplinks.sort_unstable();
     Some(uplinks)
@@ -183,8 +193,8 @@ mod tests {
         assert_eq!(found[0].local, stream.local_addr().unwrap());
         assert_eq!(found[0].remote, own.remote());
         assert_eq!(own.look(nucleus(start_ticks - 1)), []);
-        assert!(!holders(None).contains(&own.process));
-        assert!(holders(Some(own.process)).contains(&own.process));
+        assert!(!holders(None).unwrap().contains(&own.process));
+        assert!(holders(Some(own.process)).unwrap().contains(&own.process));
     }
 
     #[test]

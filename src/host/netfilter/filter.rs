@@ -1,7 +1,7 @@
 //! The kernel's packet filter as enforcement asks for it: [`PacketFilter`], straight over netlink.
 //!
 //! No program is started between an order and its effect, and nothing here grows with what others have in the kernel. Questions
-//! and transactions go through a thread of their own with a limit; it keeps its socket, so it needs no descriptor and no
+//! and transactions go through a thread of their own with a limit; it keeps its sockets, so it needs no descriptor and no
 //! thread at the moment at which a device is exhausted.
 
 use std::collections::BTreeSet;
@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use nf_tables::Batch;
 use nf_tables::socket::Connection;
 
+use super::sockets::FilterSockets;
 use super::standby::Standby;
-use super::{WORKER, canary, kernel};
+use super::{WORKER, kernel};
 use crate::error_text;
-use crate::host::net::links::links;
 use crate::host::worker::Worker;
 use crate::observe::link::Link;
 use crate::quarantine::ports::{CanaryFate, PacketFilter};
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// The packet filter of the network namespace of the thread that first asks.
 pub struct KernelFilter {
-    kernel: Worker<Option<Connection>>,
+    kernel: Worker<FilterSockets>,
     /// The newest generation whose transaction is complete, until the thread knows it.
     settled: Option<u32>,
     standby: Standby,
@@ -66,20 +66,13 @@ impl KernelFilter {
         question: impl FnOnce(&mut Connection) -> Result<T, Obstacle> + Send + 'static,
     ) -> Result<T, Obstacle> {
         let settled = self.settled.take();
-        let asked = self.kernel.ask(move |kept| {
-            let kernel = match kept {
-                Some(kernel) => kernel,
-                None => kept.insert(kernel::open()?),
-            };
-            if let Some(generation) = settled {
-                kernel.note_settled(generation);
-            }
-            let answer = question(kernel);
-            // One that failed is not used again: what it still has to say would be taken for the next answer.
-            if matches!(answer, Err(Obstacle::FilterSilent { .. })) {
-                *kept = None;
-            }
-            answer
+        let asked = self.kernel.ask(move |sockets| {
+            sockets.ask(|kernel| {
+                if let Some(generation) = settled {
+                    kernel.note_settled(generation);
+                }
+                question(kernel)
+            })
         });
         asked.await.unwrap_or_else(|error| {
             Err(Obstacle::FilterSilent {
@@ -184,14 +177,12 @@ impl PacketFilter for KernelFilter {
     }
 
     async fn interfaces(&mut self) -> Result<Vec<Link>, String> {
-        match self.kernel.ask(|_| links()).await {
-            Ok(links) => links.map_err(|error| error_text(&error)),
-            Err(error) => Err(error_text(&error)),
-        }
+        let listed = self.kernel.ask(FilterSockets::links).await;
+        listed.unwrap_or_else(|error| Err(error_text(&error)))
     }
 
     async fn send_canary(&mut self, to: SocketAddr) -> CanaryFate {
-        let sent = self.kernel.ask(move |_| canary::send(to)).await;
+        let sent = self.kernel.ask(move |sockets| sockets.send_canary(to)).await;
         sent.unwrap_or_else(|error| CanaryFate::Unclear(error_text(&error)))
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nf_tables::socket::{AskError, CommitError, Connection};
-use nf_tables::{Batch, Counter, Item, ListingLimits, Object, ObjectState, Quota, Step, Table};
+use nf_tables::socket::{AskError, CommitError, Connection, Notifications};
+use nf_tables::{Batch, Counter, Item, ListingLimits, Notice, Object, ObjectState, Quota, Step, Table};
 use nix::errno::Errno;
 
 use crate::error_text;
@@ -26,6 +26,11 @@ const LISTING_LIMITS: ListingLimits = ListingLimits {
 const MORE_ELEMENTS: usize = 1_024;
 /// Objects read of one table; we make some dozens.
 const MAX_OBJECTS: usize = 1_024;
+/// How often our tables are read where the packet filter changes meanwhile. Each reading takes a millisecond or two, so who makes
+/// all of them fail changes our tables without end.
+const READINGS: usize = 6;
+/// What the kernel may keep of its words about changes while our tables are read, in bytes.
+const ROOM: usize = 256 * 1024;
 /// How the name of a table begins that nobody has: its removal at the end of a transaction has the kernel take back all of it.
 const NOBODYS: &str = "edgewarden-nobodys";
 
@@ -96,6 +101,7 @@ pub(super) fn egress_devices(kernel: &mut Connection) -> Result<BTreeSet<String>
 }
 
 /// Our tables of these families, as far as they exist, with all that they hold; their chains are to be those of `wanted`.
+/// All of it is of one moment: of one generation, or of several in between which only others' tables were changed.
 ///
 /// # Errors
 /// What stands in the way.
@@ -105,6 +111,64 @@ pub(super) fn list(
     wanted: &Ruleset,
     before: Option<&Ruleset>,
 ) -> Result<Listings, Obstacle> {
+    let mut others = None;
+    for _ in 0..READINGS {
+        let mut during = None;
+        let listings = list_each(kernel, layers, wanted, before, &mut during)?;
+        let Some((began, ended)) = during.filter(|(began, ended)| began != ended) else {
+            return Ok(listings);
+        };
+        match &mut others {
+            Some(others) => {
+                if only_others(others, began, ended)? {
+                    return Ok(listings);
+                }
+            }
+            // From here on it is known whose tables are changed.
+            None => others = Some(Notifications::open(ROOM).map_err(|error| asked(&error))?),
+        }
+    }
+    Err(Obstacle::Unreadable {
+        why: "somebody changes our tables while they are read".to_owned(),
+    })
+}
+
+/// Whether no table of ours was changed from one generation to another, by the kernel's own word. Each that was said before is
+/// passed over.
+fn only_others(changes: &mut Notifications, from: u32, to: u32) -> Result<bool, Obstacle> {
+    let (mut ours_touched, mut ours, mut newest) = (false, false, from);
+    let is_later = |one: u32, other: u32| one.wrapping_sub(other).cast_signed() > 0;
+    while is_later(to, newest) {
+        let heard = changes.next(LIMIT, |notice| match notice {
+            Notice::Change { table, .. } => {
+                ours_touched |= table.is_some_and(|table| Layer::ALL.map(own_table).contains(&table));
+            }
+            Notice::Generation(generation) => {
+                ours |= ours_touched && is_later(generation.id, from);
+                ours_touched = false;
+                newest = generation.id;
+            }
+        });
+        match heard {
+            Ok(true) => {}
+            // More was changed than can be told.
+            Ok(false) | Err(AskError::Lost) => return Ok(false),
+            Err(error) => return Err(asked(&error)),
+        }
+    }
+    Ok(!ours)
+}
+
+/// The same, each table and each set for itself; `during` becomes the first and the last generation of them.
+fn list_each(
+    kernel: &mut Connection,
+    layers: &BTreeSet<Layer>,
+    wanted: &Ruleset,
+    before: Option<&Ruleset>,
+    during: &mut Option<(u32, u32)>,
+) -> Result<Listings, Obstacle> {
+    let mut read_at =
+        |generation| *during = Some((during.map_or(generation, |(first, _)| first), generation));
     let rulesets = [Some(wanted), before].into_iter().flatten();
     let elements: usize = rulesets.map(|ruleset| ruleset.elements.in_one_set()).sum();
     let most = elements.saturating_add(MORE_ELEMENTS);
@@ -117,12 +181,20 @@ pub(super) fn list(
         let Some(listing) = known_family(kernel.table(&own, &chains, LISTING_LIMITS))?.flatten() else {
             continue;
         };
+        read_at(listing.generation);
         let mut elements = ListedElements::default();
         // Others are a difference as such, whatever they hold.
         for set in listing.contents.sets.iter().filter(|set| is_own_set(&set.name)) {
             let take = |listed: &mut ListedElements, element| listed.take(&set.name, element);
             let listed = kernel.elements(&own, &set.name, most, ListedElements::default, take);
-            if let Some((listed, _)) = listed.map_err(|error| asked(&error))? {
+            let listed = listed.map_err(|error| match error {
+                AskError::TooMany { limit } => Obstacle::Unreadable {
+                    why: format!("the set {} of {own} has more than {limit} elements", set.name),
+                },
+                other => asked(&other),
+            });
+            if let Some((listed, generation)) = listed? {
+                read_at(generation);
                 elements.extend(listed);
             }
         }
@@ -275,3 +347,7 @@ pub(super) fn named(item: &Item, table: &Table) -> String {
         Item::Object(name) => format!("{name} of {table}"),
     }
 }
+
+#[cfg(test)]
+#[path = "kernel_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ use std::thread;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nf_tables::{MessageType, Notice as KernelNotice, Table};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::sync::mpsc;
 
 use super::kernel::{self, named};
@@ -24,6 +25,9 @@ use crate::quarantine::ruleset::{Layer, own_table};
 const GROUP: u32 = 7;
 /// Notifications read at once; the kernel's are a few hundred bytes each.
 const BUFFER: usize = 64 * 1024;
+/// What the kernel may keep for us, in bytes: every change of a transaction is told before its maker is. Enough for some ten
+/// thousand rules at once; of a larger one the maker is not known.
+const ROOM: usize = 4 * 1024 * 1024;
 /// The thread only waits and wakes.
 const STACK: usize = 64 * 1024;
 /// Changes that may wait; of more the oldest stay, and the generation tells that there were others.
@@ -41,6 +45,9 @@ pub(crate) type Notice = io::Result<Option<FilterChange>>;
 /// The kernel's refusal, for want of CAP_NET_ADMIN for instance.
 pub(crate) fn open(standby: Standby) -> io::Result<mpsc::Receiver<Notice>> {
     let socket = subscribe(NETLINK_NETFILTER, &[GROUP])?;
+    if setsockopt(&socket, sockopt::RcvBufForce, &ROOM).is_err() {
+        let _less_room = setsockopt(&socket, sockopt::RcvBuf, &ROOM);
+    }
     let (wake, changes) = mpsc::channel(WAITING);
     thread::Builder::new()
         .name(WATCHER.into())
@@ -172,7 +179,6 @@ fn done(kind: MessageType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{setsockopt, sockopt};
     use nix::sys::time::TimeVal;
 
     #[test]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::descriptors;
@@ -50,29 +51,50 @@ pub(crate) enum SignalError {
 /// All processes that could be read. Those that end meanwhile are left out.
 ///
 /// # Errors
-/// /proc cannot be read at all, for want of descriptors for instance: that says nothing about who runs.
+/// /proc cannot be read, or one of them for want of descriptors: that says nothing about who runs.
 pub(crate) fn list() -> io::Result<Vec<Process>> {
     let entries = fs::read_dir("/proc")?;
-    let processes = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .take(MAX_PROCESSES)
-        .filter_map(read)
-        .collect();
+    let mut processes = Vec::new();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    for pid in pids.take(MAX_PROCESSES) {
+        match try_read(pid) {
+            Err(error) if is_want(&error) => return Err(error),
+            read => processes.extend(read.ok().flatten()),
+        }
+    }
     Ok(processes)
+}
+
+/// Whether the reason is our own: no descriptors, no memory. A process that is there looks then as if it were not.
+fn is_want(error: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|errno| wants.contains(&errno))
 }
 
 /// One process, if it runs.
 pub(crate) fn read(pid: u32) -> Option<Process> {
-    let stat = stat(pid)?;
+    try_read(pid).ok().flatten()
+}
+
+fn try_read(pid: u32) -> io::Result<Option<Process>> {
+    let text = try_read_text(&format!("/proc/{pid}/stat"))?;
+    let Some(stat) = parse_stat(&text) else {
+        return Ok(None);
+    };
     let exe = program(pid, &stat).map(|path| {
         let path = path.to_string_lossy();
         // A program that deleted its own file is still that program.
         path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
     });
-    let cgroups = read_text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let cgroups = match try_read_text(&format!("/proc/{pid}/cgroup")) {
+        Err(error) if is_want(&error) => return Err(error),
+        cgroups => cgroups.unwrap_or_default(),
+    };
     let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
     // The pid may have changed hands between the reads above.
-    (start_ticks(pid)? == stat.start_ticks).then_some(Process {
+    let again = parse_stat(&try_read_text(&format!("/proc/{pid}/stat"))?);
+    let is_same = again.is_some_and(|again| again.start_ticks == stat.start_ticks);
+    Ok(is_same.then(|| Process {
         identity: ProcessId {
             pid,
             start_ticks: stat.start_ticks,
@@ -82,7 +104,7 @@ pub(crate) fn read(pid: u32) -> Option<Process> {
         exe,
         cgroup: cgroup.map(str::to_owned),
         workload: Workload::of_cgroups(&cgroups),
-    })
+    }))
 }
 
 /// Who started a process, and who started them, nearest first, without pid 1.
@@ -143,9 +165,15 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_ticks)
 }
 
-/// Whether that very process has ended: it is gone, is not buried yet, or its number is another's.
+/// Whether that very process has ended: it is gone, is not buried yet, or its number is another's. Not where it cannot be
+/// looked at for want of descriptors.
 pub(crate) fn has_ended(id: ProcessId) -> bool {
-    stat(id.pid).is_none_or(|stat| stat.start_ticks != id.start_ticks || stat.has_ended())
+    let text = match try_read_text(&format!("/proc/{}/stat", id.pid)) {
+        Err(error) if is_want(&error) => return false,
+        text => text.ok(),
+    };
+    let stat = text.and_then(|text| parse_stat(&text));
+    stat.is_none_or(|stat| stat.start_ticks != id.start_ticks || stat.has_ended())
 }
 
 /// The number that a process has in its own pid namespace, where that is another one than ours.
@@ -211,13 +239,13 @@ fn stat_at(place: &Path) -> Option<ProcessStat> {
 }
 
 pub(super) fn read_text(path: &str) -> Option<String> {
+    try_read_text(path).ok()
+}
+
+fn try_read_text(path: &str) -> io::Result<String> {
     let mut bytes = Vec::new();
-    fs::File::open(path)
-        .ok()?
-        .take(MAX_TEXT)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    fs::File::open(path)?.take(MAX_TEXT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Stops it (SIGSTOP); it keeps its memory and runs again after [`thaw`].
@@ -253,8 +281,8 @@ pub(crate) fn kill(id: ProcessId) -> Result<(), SignalError> {
 }
 
 fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
-    let refused = |source: rustix::io::Errno| match source {
-        rustix::io::Errno::SRCH => SignalError::Gone(id.pid),
+    let refused = |source: Errno| match source {
+        Errno::SRCH => SignalError::Gone(id.pid),
         other => SignalError::Refused {
             pid: id.pid,
             source: other.into(),
@@ -268,7 +296,7 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
         Some(stat) if stat.start_ticks == id.start_ticks && !stat.has_ended() => {}
         // It is there, and cannot be looked at.
         None if !fs::exists(format!("/proc/{}", id.pid)).is_ok_and(|there| !there) => {
-            return Err(refused(rustix::io::Errno::AGAIN));
+            return Err(refused(Errno::AGAIN));
         }
         Some(_) | None => return Err(SignalError::Gone(id.pid)),
     }
@@ -323,162 +351,5 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::clock;
-    use std::process::{Command, Stdio};
-    use std::time::Duration;
-
-    fn state_of(pid: u32) -> char {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        text.rsplit_once(')')
-            .unwrap()
-            .1
-            .trim_start()
-            .chars()
-            .next()
-            .unwrap()
-    }
-
-    fn wait_for(pid: u32, states: &str) {
-        let end = clock::instant() + Duration::from_secs(10);
-        while !states.contains(state_of(pid)) {
-            assert!(
-                clock::instant() < end,
-                "process {pid} is {}, expected one of {states}",
-                state_of(pid)
-            );
-            clock::pause(Duration::from_millis(1));
-        }
-    }
-
-    #[test]
-    fn a_process_is_frozen_thawed_and_killed_and_a_reused_number_is_spared() {
-        let mut child = Command::new("sleep")
-            .arg("60")
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let pid = child.id();
-        let process = read(pid).unwrap();
-        let other = ProcessId {
-            start_ticks: process.identity.start_ticks + 1,
-            ..process.identity
-        };
-        assert!(matches!(kill(other), Err(SignalError::Gone(_))));
-        freeze(process.identity).unwrap();
-        wait_for(pid, "T");
-        thaw(process.identity).unwrap();
-        wait_for(pid, "SR");
-        kill(process.identity).unwrap();
-        child.wait().unwrap();
-        assert!(matches!(freeze(process.identity), Err(SignalError::Gone(_))));
-    }
-
-    #[test]
-    fn sockets_are_those_of_just_this_process() {
-        let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
-        let own = read(std::process::id()).unwrap().identity;
-        assert!(
-            sockets_of(own).flatten().count() > 0,
-            "control: {socket:?} is open"
-        );
-        let earlier = ProcessId {
-            start_ticks: own.start_ticks - 1,
-            ..own
-        };
-        assert_eq!(sockets_of(earlier).count(), 0);
-    }
-
-    #[test]
-    fn a_process_that_ended_and_was_not_buried_is_gone() {
-        let mut child = Command::new("true").spawn().unwrap();
-        let id = ProcessId {
-            pid: child.id(),
-            start_ticks: start_ticks(child.id()).unwrap(),
-        };
-        wait_for(child.id(), "Z");
-        for outcome in [thaw(id), freeze(id), kill(id)] {
-            assert!(matches!(outcome, Err(SignalError::Gone(_))), "{outcome:?}");
-        }
-        assert!(has_ended(id));
-        child.wait().unwrap();
-        assert!(has_ended(id));
-        let own = read(std::process::id()).unwrap().identity;
-        assert!(!has_ended(own), "control");
-        let earlier = own.start_ticks - 1;
-        assert!(
-            has_ended(ProcessId {
-                start_ticks: earlier,
-                ..own
-            }),
-            "its number is another's"
-        );
-    }
-
-    /// Its first thread ends; the other one sleeps on.
-    const HEADLESS: &str = "import threading, time, ctypes\n\
-        threading.Thread(target=time.sleep, args=(60,)).start()\n\
-        ctypes.CDLL(None).pthread_exit(0)";
-
-    #[test]
-    fn a_process_whose_first_thread_has_ended_is_still_that_program_and_is_stopped() {
-        let mut child = Command::new("python3").args(["-c", HEADLESS]).spawn().unwrap();
-        let pid = child.id();
-        wait_for(pid, "Z");
-        let process = read(pid).unwrap();
-        let exe = process.exe.unwrap();
-        assert!(exe.contains("python"), "{exe}");
-        assert!(!is_stopped(process.identity), "control: it runs");
-        freeze(process.identity).unwrap();
-        let end = clock::instant() + Duration::from_secs(10);
-        while !is_stopped(process.identity) {
-            assert!(clock::instant() < end, "it was never stopped");
-            clock::pause(Duration::from_millis(1));
-        }
-        kill(process.identity).unwrap();
-        child.wait().unwrap();
-    }
-
-    #[test]
-    fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let text = "7 (a) b (c) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        let stat = parse_stat(text).unwrap();
-        assert_eq!(
-            (stat.name.as_str(), stat.parent, stat.start_ticks),
-            ("a) b (c", 3, 4242)
-        );
-        assert!(parse_stat("garbage").is_none());
-    }
-
-    #[test]
-    fn a_thread_is_no_process() {
-        let (say, told) = std::sync::mpsc::channel();
-        let (end, ended) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            say.send(nix::unistd::gettid().as_raw()).unwrap();
-            ended.recv().unwrap();
-        });
-        let number = u32::try_from(told.recv().unwrap()).unwrap();
-        assert!(!is_process(number));
-        assert!(is_process(std::process::id()));
-        assert!(!is_process(0) && !is_process(u32::MAX));
-        let child = Command::new("true").spawn().unwrap();
-        let newest = newest().unwrap();
-        assert!(newest > 1, "{newest}");
-        end.send(()).unwrap();
-        thread.join().unwrap();
-        drop(child.wait_with_output());
-    }
-
-    #[test]
-    fn we_are_in_the_list() {
-        let own = std::process::id();
-        assert!(
-            list()
-                .unwrap()
-                .iter()
-                .any(|process| process.identity.pid == own && process.exe.is_some())
-        );
-    }
-}
+#[path = "process_table_tests.rs"]
+mod tests;

@@ -1,8 +1,11 @@
-//! Attacks on a device whose isolation is proven: hand-made packets and the administrator's own tools.
+//! Attacks on a device whose isolation is proven: hand-made packets and the administrator's own tools; and on one that is to
+//! be isolated, by exhausting it.
 //!
 //! Each test shows first that the attack works on the free device. A packet counts as arrived where it would do harm:
 //! on the wire of the internet or of the LAN for what leaves, at a raw socket behind the input hook for what enters.
 
+mod exhaustion;
+mod floods;
 mod packets;
 
 use std::io::{Read as _, Write as _};

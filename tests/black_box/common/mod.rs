@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod broker;
 pub(crate) mod gateway;
 pub(crate) mod packet;
+pub(crate) mod pids;
 pub(crate) mod programs;
 #[path = "../../shared/random.rs"]
 mod random;

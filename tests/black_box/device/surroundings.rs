@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
+use edgewarden_lab::site::{ATTACKER_V4, Ns};
 use edgewarden_lab::stage::filter_hook::{FAILS, FilterHook};
 use edgewarden_lab::stage::{Stage, StageOptions};
-use nix::mount::{MsFlags, mount, umount};
 use serde_json::{Value, json};
 
 use crate::common::agent::{joined, restart, restart_as, restart_behind, said_once};
 use crate::common::broker::{broker_down, broker_up};
+use crate::common::pids::PidsGroup;
 use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release, reports};
 
 const SOCKET: &str = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT";
@@ -313,41 +313,6 @@ lab_test!(
     }
 );
 
-/// A cgroup that takes no more processes or threads than it has, and goes with the test's mounts.
-fn without_room(stage: &Stage, pid: u32) -> PathBuf {
-    let mounted = stage.site.directory().join("pids");
-    std::fs::create_dir(&mounted).unwrap();
-    // Where the second version has the controller, the first cannot have it.
-    let second = mount(
-        Some("cgroup2"),
-        &mounted,
-        Some("cgroup2"),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .is_ok()
-        && std::fs::read_to_string(mounted.join("cgroup.controllers"))
-            .is_ok_and(|controllers| controllers.contains("pids"));
-    if second {
-        std::fs::write(mounted.join("cgroup.subtree_control"), "+pids").unwrap();
-    } else {
-        let _other = umount(&mounted);
-        mount(
-            Some("pids"),
-            &mounted,
-            Some("cgroup"),
-            MsFlags::empty(),
-            Some("pids"),
-        )
-        .unwrap();
-    }
-    let group = mounted.join(format!("edgewarden-test-{}", std::process::id()));
-    std::fs::create_dir(&group).unwrap();
-    std::fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
-    std::fs::write(group.join("pids.max"), "0").unwrap();
-    group
-}
-
 lab_test!(
     without_room_for_a_process_or_thread_orders_are_carried_out,
     || {
@@ -356,8 +321,9 @@ lab_test!(
         release(&stage);
         // Those who only rest have ended.
         std::thread::sleep(std::time::Duration::from_secs(4));
-        let agent = stage.agent.as_ref().unwrap().pid();
-        let group = without_room(&stage, agent);
+        let group = PidsGroup::make(&stage);
+        group.take(stage.agent.as_ref().unwrap().pid());
+        group.allow(0);
         for wish in [
             json!(true),
             json!({"posture": "restrict", "block": {"remotes": ["203.0.113.9"]}}),
@@ -378,15 +344,10 @@ lab_test!(
             s["enforcement"]["reasserted"].as_u64() >= Some(1) && s["enforcement"]["phase"] == "enforced"
         };
         stage.wait_status(LIMIT, "put back", again).unwrap();
-        let refused = std::fs::read_to_string(group.join("pids.events")).unwrap();
-        println!("{refused}");
+        println!("{} were refused", group.refused());
         stage.desire(&json!({"quarantine": false})).unwrap();
         stage.wait_phase(LIMIT, "released").unwrap();
         assert!(!stage.has_table().unwrap());
         stage.agent.as_mut().unwrap().kill9().unwrap();
-        wait_until(LIMIT, "the cgroup is empty", || {
-            std::fs::remove_dir(&group).is_ok()
-        })
-        .unwrap();
     }
 );

@@ -34,8 +34,7 @@ fn nft(stage: &Stage, args: &[&str]) {
 pub(crate) fn stands_in() {
     let (stage, hook) = isolated();
     let before = picture(&stage);
-    let mut reasserted = 0;
-    for what in ["flush", "delete"] {
+    for (what, reasserted) in [("flush", 1), ("delete", 2)] {
         hook.begin(HANGS, LOADS).unwrap();
         nft(&stage, &[what, "table", "inet", "edgewarden"]);
         wait_until(AT_ONCE, "it is back", || picture(&stage) == before).unwrap();
@@ -48,7 +47,6 @@ pub(crate) fn stands_in() {
         assert_ne!(picture(&stage), before, "control: nothing else puts it back");
         hook.end(HANGS).unwrap();
         hook.end(HELD).unwrap();
-        reasserted += 1;
         let again = |s: &Value| {
             let enforcement = &s["enforcement"];
             let times = enforcement["reasserted"].as_u64();

@@ -1,8 +1,8 @@
 //! Questions and their answers.
 //!
 //! In: a question. Out: every message of its answer, in order. Late answers to earlier questions are told by their number
-//! and passed over; what is left of a list that nobody wants any more is read away before the next question, because the
-//! kernel gives one list at a time.
+//! and passed over. The kernel gives one list at a time, so the next question after a list that nobody wants any more has a
+//! socket of its own; where there is none to be had, what is left is read away.
 
 use std::io;
 use std::time::Duration;
@@ -94,25 +94,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens it in the network namespace of the calling thread. Each call waits for `limit` at most.
+    /// Opens it in the network namespace of the calling thread, where it must be used. Each call waits for `limit` at most.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn open(limit: Duration) -> Result<Self, AskError> {
-        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(AskError::Open)?;
-        socket.bind_auto().map_err(AskError::Open)?;
-        // What other programs send to it is refused where they send it.
-        socket.connect(&SocketAddr::new(0, 0)).map_err(AskError::Open)?;
-        socket.set_non_blocking(true).map_err(AskError::Open)?;
-        // Refusals with the kernel's words, and without the message that they are about. Before Linux 4.12 without words.
-        let _without_words = socket.set_ext_ack(true);
-        let _with_message = socket.set_cap_ack(true);
-        // Less room without the right to it: what is lost then is noticed.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_ROOM).is_err() {
-            let _less_room = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_ROOM);
-        }
         Ok(Self {
-            socket,
+            socket: open_socket()?,
             limit,
             sequence: 0,
             buffer: Vec::with_capacity(RECEIVE_BUFFER),
@@ -130,7 +118,7 @@ impl Connection {
         each: &mut dyn FnMut(&Message<'_>) -> Result<(), AskError>,
     ) -> Result<(), AskError> {
         let deadline = Deadline::after(self.limit);
-        self.read_away(deadline)?;
+        self.give_up_list(deadline)?;
         self.sequence = self.sequence.wrapping_add(1);
         let flags = message::REQUEST | if list { protocol::DUMP } else { 0 };
         let mut encoder = Encoder::default();
@@ -154,11 +142,22 @@ impl Connection {
         }
     }
 
-    /// Reads what is left of a list.
-    fn read_away(&mut self, deadline: Deadline) -> Result<(), AskError> {
+    /// Rids us of what is left of a list, which may be as long as others made it: to read a million things away takes the
+    /// kernel seconds, because it looks for its place from the beginning each time.
+    fn give_up_list(&mut self, deadline: Deadline) -> Result<(), AskError> {
         let Some(sequence) = self.unfinished else {
             return Ok(());
         };
+        if let Ok(socket) = open_socket() {
+            self.socket = socket;
+            self.send_room = 0;
+            self.unfinished = None;
+            return Ok(());
+        }
+        self.read_away(sequence, deadline)
+    }
+
+    fn read_away(&mut self, sequence: u32, deadline: Deadline) -> Result<(), AskError> {
         let mut rest = Answer {
             sequence,
             list: true,
@@ -178,6 +177,23 @@ impl Connection {
             return Ok(());
         }
     }
+}
+
+/// A socket in the network namespace of the calling thread that only the kernel is heard on.
+fn open_socket() -> Result<Socket, AskError> {
+    let mut socket = Socket::new(NETLINK_NETFILTER).map_err(AskError::Open)?;
+    socket.bind_auto().map_err(AskError::Open)?;
+    // What other programs send to it is refused where they send it.
+    socket.connect(&SocketAddr::new(0, 0)).map_err(AskError::Open)?;
+    socket.set_non_blocking(true).map_err(AskError::Open)?;
+    // Refusals with the kernel's words, and without the message that they are about. Before Linux 4.12 without words.
+    let _without_words = socket.set_ext_ack(true);
+    let _with_message = socket.set_cap_ack(true);
+    // Less room without the right to it: what is lost then is noticed.
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_ROOM).is_err() {
+        let _less_room = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_ROOM);
+    }
+    Ok(socket)
 }
 
 /// Reads one datagram of the kernel into `buffer`.

@@ -111,3 +111,51 @@ fn a_wait_ends_in_time() {
     let nothing = receive(&connection.socket, &mut connection.buffer, deadline);
     assert!(matches!(nothing, Err(AskError::Late)), "{nothing:?}");
 }
+
+#[test]
+fn a_list_that_is_cut_anywhere_is_no_whole_list() {
+    let whole = [item(7, 2), item(7, 2), message(DONE, 2, 7, &[0; 4])].concat();
+    let (count, end) = read(&mut answer(true), &whole);
+    assert!(matches!((count, end), (2, Ok(Some(Ok(()))))), "control");
+    for length in 0..whole.len() {
+        let (_, end) = read(&mut answer(true), &whole[..length]);
+        assert!(
+            matches!(end, Ok(None) | Err(AskError::Decode(_))),
+            "{length}: {end:?}"
+        );
+    }
+}
+
+#[test]
+fn what_comes_twice_or_in_another_order_is_given_as_it_came() {
+    let done = || message(DONE, 2, 7, &[0; 4]);
+    // Twice: whoever puts them together sees both.
+    let (count, end) = read(&mut answer(true), &[item(7, 2), item(7, 2), done()].concat());
+    assert!(matches!((count, end), (2, Ok(Some(Ok(()))))));
+    // Nothing behind the end is heard, also not as a part of the next answer.
+    let (count, end) = read(&mut answer(true), &[done(), item(7, 2)].concat());
+    assert!(matches!((count, end), (0, Ok(Some(Ok(()))))));
+    let mut next = Answer {
+        sequence: 8,
+        ..answer(true)
+    };
+    assert!(matches!(
+        read(&mut next, &[item(7, 2), done()].concat()),
+        (0, Ok(None))
+    ));
+    // That it was changed meanwhile is not forgotten, wherever that was said.
+    let parts = [item(7, 2 | DUMP_INTERRUPTED), item(7, 2), item(7, 2)];
+    for first in 0..parts.len() {
+        let mut turned = parts.clone();
+        turned.rotate_left(first);
+        let mut list = answer(true);
+        for part in &turned {
+            assert!(matches!(read(&mut list, part), (1, Ok(None))));
+        }
+        let (_, end) = read(&mut list, &done());
+        assert!(
+            matches!(end, Ok(Some(Err(AskError::Changing)))),
+            "{first}: {end:?}"
+        );
+    }
+}

@@ -310,3 +310,7 @@ fn present(asked: Result<(), AskError>) -> Result<bool, AskError> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+#[path = "list_tests.rs"]
+mod tests;

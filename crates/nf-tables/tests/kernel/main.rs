@@ -10,6 +10,7 @@
     reason = "tests run nft and ip, and send a datagram that is to be counted"
 )]
 
+mod faults;
 mod listings;
 mod namespaces;
 mod oracle;

@@ -121,19 +121,19 @@ impl Obstacle {
         match self {
             Self::NotPermitted => "run the agent as root, as the recipe does (RequiresPrivilege: true)",
             Self::Unreadable { .. } => {
-                "run `nft list ruleset` as root: what it says of the tables edgewarden is what hinders the agent"
+                "it is tried again by itself; if nft is installed, what `nft list ruleset` says of the tables edgewarden is what hinders the agent"
             }
             Self::FilterSilent { .. } => {
-                "look whether `nft list ruleset` answers, and into `dmesg` for nf_tables: the packet filter is missing, broken or busy"
+                "look into `dmesg` for nf_tables: the packet filter is missing, broken or busy; if nft is installed, `nft list tables` shows whether it answers others"
             }
             Self::Refused { .. } => {
-                "load `edgewarden plan --nft` by hand with `nft -c -f -` to see what this kernel refuses"
+                "look the part that the kernel names up in `edgewarden plan --nft`: this kernel lacks what it needs; if nft is installed, `nft -c -f -` tries that text out"
             }
             Self::Differs { .. } | Self::EgressDiffers | Self::Unsettled => {
                 "find who else writes nftables (`edgewarden history` names the process); ours are put back meanwhile"
             }
             Self::CanaryLeft { .. } => {
-                "look for rules, offloads or XDP programs that pass our table (`nft list ruleset`)"
+                "look for offloads and XDP programs, which `ip link` shows, that pass our tables by; if nft is installed, `nft list ruleset` shows others' rules"
             }
             Self::JournalNotWritten { .. } => {
                 "make room on, or remount, the file system of the state directory"
@@ -147,10 +147,10 @@ impl Obstacle {
                 "stop it by hand if it must not run, or name it more narrowly in the order"
             }
             Self::EnforcerSilent { .. } => {
-                "ask again; if it stays silent `nft list ruleset` shows what the kernel holds, and the agent's log what it waits for"
+                "ask again; if it stays silent the agent's log says what it waits for; if nft is installed, `nft list ruleset` shows what the kernel holds"
             }
             Self::EnforcerFailed => {
-                "look into the agent's log for what failed; `nft list ruleset` shows what the kernel holds"
+                "look into the agent's log for what failed; if nft is installed, `nft list ruleset` shows what the kernel holds"
             }
             Self::ProcessStaysFrozen { .. } => "let it go on with `kill -CONT` and its number",
         }
@@ -160,6 +160,42 @@ impl Obstacle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_next_step_needs_a_program_that_need_not_be_there() {
+        let (text, pid) = (String::new, 1);
+        let all = [
+            Obstacle::NotPermitted,
+            Obstacle::Unreadable { why: text() },
+            Obstacle::FilterSilent { why: text() },
+            Obstacle::Refused { complaint: text() },
+            Obstacle::Differs { difference: text() },
+            Obstacle::Unsettled,
+            Obstacle::EgressDiffers,
+            Obstacle::CanaryLeft {
+                to: "203.0.113.254:9".parse().unwrap(),
+            },
+            Obstacle::JournalNotWritten { why: text() },
+            Obstacle::ClockDoubted { how: text() },
+            Obstacle::NotAllowed { what: text() },
+            Obstacle::ProcessesUnknown { why: text() },
+            Obstacle::ProcessRuns { what: text() },
+            Obstacle::ProcessStaysFrozen {
+                pid,
+                name: text(),
+                why: text(),
+            },
+            Obstacle::EnforcerSilent { seconds: 1 },
+            Obstacle::EnforcerFailed,
+        ];
+        for obstacle in &all {
+            let step = obstacle.next_step();
+            // What comes before holds without it.
+            let (first, with_nft) = step.split_once("if nft is installed").unwrap_or((step, ""));
+            assert!(!first.contains("`nft ") && !first.trim().is_empty(), "{step}");
+            assert!(with_nft.is_empty() || with_nft.contains("`nft "), "{step}");
+        }
+    }
 
     #[test]
     fn an_obstacle_is_written_by_its_kind_and_read_back() {
