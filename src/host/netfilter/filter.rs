@@ -19,7 +19,7 @@ use super::{WORKER, kernel};
 use crate::error_text;
 use crate::host::worker::Worker;
 use crate::observe::link::Link;
-use crate::quarantine::ports::{CanaryFate, PacketFilter};
+use crate::quarantine::ports::{CanaryFate, FilterChange, PacketFilter};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{self, Comparison};
 use crate::quarantine::ruleset::{CarriedCounters, Layer, Ruleset};
@@ -164,8 +164,8 @@ impl PacketFilter for KernelFilter {
         self.standby.withdraw();
     }
 
-    fn has_stood_in(&mut self) -> bool {
-        self.standby.has_stood_in()
+    fn stood_in_for(&mut self) -> Option<FilterChange> {
+        self.standby.stood_in_for()
     }
 
     async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {

@@ -6,7 +6,7 @@
 //! comes first does not wait for it. Absent: any decision. A load is used once; each transaction of ours, and the wish that nothing
 //! be cut, withdraw it first, so nothing comes back that was taken back.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nf_tables::Batch;
@@ -14,6 +14,7 @@ use nf_tables::socket::Connection;
 
 use crate::error_text;
 use crate::lock;
+use crate::quarantine::ports::FilterChange;
 
 /// Clones share what stands by.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +22,8 @@ pub(crate) struct Standby {
     /// Locked while it is used; only threads that may wait for the kernel lock it.
     ready: Arc<Mutex<Option<Ready>>>,
     withdrawals: Arc<AtomicU64>,
-    has_stood_in: Arc<AtomicBool>,
+    /// Never locked for longer than it takes to look.
+    stood_in_for: Arc<Mutex<Option<FilterChange>>>,
 }
 
 #[derive(Debug)]
@@ -56,8 +58,8 @@ impl Standby {
         *lock(&self.ready) = None;
     }
 
-    /// Hands the kernel what stands by, if anything does; gives whether the kernel has taken it.
-    pub(super) fn stand_in(&self, kernel: &mut Connection) -> bool {
+    /// Hands the kernel what stands by, if anything does, because of a change by somebody; gives whether the kernel has taken it.
+    pub(super) fn stand_in(&self, kernel: &mut Connection, change: &FilterChange) -> bool {
         let mut ready = lock(&self.ready);
         let Some(Ready { mut load, ticket }) = ready.take() else {
             return false;
@@ -66,19 +68,18 @@ impl Standby {
             return false;
         }
         let taken = kernel.commit(&mut load);
-        let has_taken = taken.is_ok();
-        // Before anybody else looks at the tables.
-        self.has_stood_in.fetch_or(has_taken, Ordering::AcqRel);
-        drop(ready);
-        if let Err(error) = taken {
+        match &taken {
+            // Before another transaction of ours.
+            Ok(()) => *lock(&self.stood_in_for) = Some(change.clone()),
             // What is found in the kernel tells the rest.
-            tracing::debug!("what stood by was not taken: {}", error_text(&error));
+            Err(error) => tracing::debug!("what stood by was not taken: {}", error_text(error)),
         }
-        has_taken
+        drop(ready);
+        taken.is_ok()
     }
 
-    /// Whether it was used since the last call.
-    pub(super) fn has_stood_in(&self) -> bool {
-        self.has_stood_in.swap(false, Ordering::AcqRel)
+    /// The change because of which it was used since the last call.
+    pub(super) fn stood_in_for(&self) -> Option<FilterChange> {
+        lock(&self.stood_in_for).take()
     }
 }

@@ -82,15 +82,17 @@ fn watch(socket: &Socket, standby: &Standby, wake: &mpsc::Sender<Notice>) {
         };
         if let Some(change) = &found {
             if own == Some(change.generation) {
-                // That is what stood by: whoever made it necessary has woken everybody already.
+                // That is what stood by, and nobody else's: whoever made it necessary has woken everybody already.
                 continue;
             }
             if change.touched.is_some()
                 && !is_own(&change.name)
                 && let Some(kernel) = &mut kernel
-                && standby.stand_in(kernel)
+                && standby.stand_in(kernel, change)
             {
-                own = kernel.generation().ok().map(|generation| generation.id);
+                let next = change.generation.wrapping_add(1);
+                let is_next = kernel.generation().is_ok_and(|now| now.id == next);
+                own = is_next.then_some(next);
             }
         }
         // A full queue wakes its reader all the same, who looks at everything.

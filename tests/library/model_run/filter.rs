@@ -41,7 +41,7 @@ pub(super) struct FakeKernel {
     pub(super) rule_changes: usize,
     /// What is put back at once when somebody edits, and whether it was.
     pub(super) standby: Option<Arc<Ruleset>>,
-    has_stood_in: bool,
+    stood_in_for: Option<FilterChange>,
     /// The edit, as the kernel tells of it.
     pub(super) told: Option<FilterChange>,
     tables: BTreeMap<Layer, HeldTable>,
@@ -111,6 +111,12 @@ impl HeldTable {
 }
 
 impl FakeKernel {
+    /// The agent that made something stand by is gone.
+    pub(super) fn restarts(&mut self) {
+        self.standby = None;
+        self.stood_in_for = None;
+    }
+
     /// Whether any table of ours is there.
     pub(super) fn has_tables(&self) -> bool {
         !self.tables.is_empty()
@@ -210,7 +216,7 @@ impl FakeKernel {
         for table in &ready.tables {
             self.tables.insert(table.layer, HeldTable::of(table, &ready));
         }
-        self.has_stood_in = true;
+        self.stood_in_for.clone_from(&self.told);
         self.changed();
     }
 
@@ -445,8 +451,8 @@ impl PacketFilter for FakeFilter {
         self.0.lock().unwrap().kernel.standby = None;
     }
 
-    fn has_stood_in(&mut self) -> bool {
-        std::mem::take(&mut self.0.lock().unwrap().kernel.has_stood_in)
+    fn stood_in_for(&mut self) -> Option<FilterChange> {
+        self.0.lock().unwrap().kernel.stood_in_for.take()
     }
 
     async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {

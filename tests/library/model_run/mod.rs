@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
         {
             let mut world = self.world.lock().unwrap();
             world.late_journal = None;
-            world.kernel.standby = None;
+            world.kernel.restarts();
         }
         self.enforcer = start(&self.world, &self.model).await;
         self.obey(vec![endpoint()]).await;

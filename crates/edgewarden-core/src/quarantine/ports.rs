@@ -111,8 +111,8 @@ pub trait PacketFilter: Send {
     /// Nothing is put back any more; this takes effect whatever the kernel is busy with.
     fn withdraw_standby(&mut self);
 
-    /// Whether what stood by was put back since the last call.
-    fn has_stood_in(&mut self) -> bool;
+    /// The change that made what stood by be put back since the last call.
+    fn stood_in_for(&mut self) -> Option<FilterChange>;
 
     /// What our counters and quotas say.
     fn counted(&mut self) -> impl Future<Output = Result<CarriedCounters, Obstacle>> + Send;

@@ -93,7 +93,7 @@ lab_test!(
 
 lab_test!(a_whole_load_is_whole_whoever_writes_between_its_steps, || {
     in_namespace(|| {
-        let ruleset = build(&Shape::isolation(), "t");
+        let ruleset = build(Shape::Closed, "t");
         let mut connection = connect();
         let mut other = connect();
         connection.commit(&mut loading(&ruleset)).unwrap();

@@ -256,6 +256,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
             self.posture = None;
         }
         let mut held = brought?;
+        // It may have happened since, and has begun to count anew then.
+        if self.note_stood_in(mission) {
+            self.is_recorded = false;
+            held = KernelTouch::Loaded;
+        }
         // No transaction, so nothing else shows it.
         if self.note_counted(mission).await {
             self.note_tampering("what our tables have counted was set back");
@@ -274,20 +279,17 @@ impl<F: PacketFilter> FilterKeeper<F> {
         isolation: &IsolationConfig,
         now: Now,
     ) -> Result<KernelTouch, Vec<Obstacle>> {
+        let stood_in = self.note_stood_in(mission);
         let touched = self.touched();
         if let Some(what) = &touched {
             self.note_tampering(what);
-        }
-        if self.kernel.has_stood_in()
-            && let Some(ready) = self.standing_by.take()
-        {
-            self.tally.begin(&ready.counted, &mission.plan.limits);
         }
         let (ruleset, hooks) = self.rules(mission, isolation, now).await;
         let generation = self.kernel.generation().await.map_err(one)?;
         // An interface that leaves takes its hook with it, without any transaction.
         if self.is_untouched(&ruleset, generation, now) && self.devices_hold(&ruleset).await.map_err(one)? {
             // A kernel that did not answer in between has done nothing in between.
+            self.is_recorded = false;
             self.posture = self.held.as_ref().map(|held| held.posture);
             return Ok(KernelTouch::AsBefore);
         }
@@ -303,14 +305,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
             // To list first what nobody has touched would only cost time.
             self.posture = self.held.as_ref().map(|held| held.posture);
         } else if self.is_as_held(&ruleset, generation, now).await.map_err(one)? {
-            return Ok(match touched {
-                None => KernelTouch::AsBefore,
-                // What stood by is in its place.
-                Some(_) => {
-                    self.note_applied(&ruleset, mission);
-                    KernelTouch::Loaded
-                }
-            });
+            if !stood_in && touched.is_none() {
+                return Ok(KernelTouch::AsBefore);
+            }
+            self.note_applied(&ruleset, mission);
+            return Ok(KernelTouch::Loaded);
         }
         self.load(ruleset, hooks, mission, now).await?;
         Ok(KernelTouch::Loaded)
@@ -471,22 +470,33 @@ impl<F: PacketFilter> FilterKeeper<F> {
         });
     }
 
+    /// Records that our tables were touched and put back by what stood by, if they were since the last call.
+    fn note_stood_in(&mut self, mission: &Mission) -> bool {
+        let Some(change) = self.kernel.stood_in_for() else {
+            return false;
+        };
+        if let Some(ready) = self.standing_by.take() {
+            self.tally.begin(&ready.counted, &mission.plan.limits);
+        }
+        let what = change.touched.clone().unwrap_or_default();
+        self.record_tampering(&what, Some(maker(&change)));
+        true
+    }
+
     fn note_tampering(&mut self, what: &str) {
         self.posture = None;
+        let since = self.held.as_ref().and_then(|held| held.generation);
+        let mut changes = self.changes.iter();
+        let by = changes.rfind(|change| since.is_none_or(|since| is_after(change, since)));
+        self.record_tampering(what, by.map(maker));
+    }
+
+    fn record_tampering(&mut self, what: &str, by: Option<Actor>) {
         // Found again at every try to put them back.
         if std::mem::replace(&mut self.is_recorded, true) {
             return;
         }
         self.reasserted += 1;
-        let since = self.held.as_ref().and_then(|held| held.generation);
-        let by = self
-            .changes
-            .iter()
-            .rfind(|change| since.is_none_or(|since| is_after(change, since)))
-            .map(|change| Actor {
-                pid: change.pid,
-                name: change.name.clone(),
-            });
         self.changed_by = by.as_ref().map(|by| format!("{} ({})", by.name, by.pid));
         let name = self.changed_by.as_deref().unwrap_or("?");
         tracing::warn!(by = name, "our rules are put back: {what}");
@@ -524,6 +534,13 @@ impl<F: PacketFilter> FilterKeeper<F> {
         state.uncovered = self.gaps(plan);
         state.reasserted = self.reasserted;
         state.changed_by.clone_from(&self.changed_by);
+    }
+}
+
+fn maker(change: &FilterChange) -> Actor {
+    Actor {
+        pid: change.pid,
+        name: change.name.clone(),
     }
 }
 
