@@ -11,12 +11,15 @@ use crate::figure::{Aim, Figure};
 use crate::report::Report;
 use crate::usage::{Usage, children, megabytes};
 
-/// Milliseconds, p99, for both ways back.
-const BACK: [Option<f64>; 2] = [None, Some(100.0)];
+/// Milliseconds, p99: from the start to restored, and from a change by another to back.
+const RESTORED: [Option<f64>; 2] = [None, Some(15.0)];
+const BACK: [Option<f64>; 2] = [None, Some(10.0)];
 /// How long the isolated agent is left alone.
 const IDLE: Duration = Duration::from_secs(60);
 /// Share of a core it may use then, children included, in percent.
-const IDLE_CPU: f64 = 0.5;
+const IDLE_CPU: f64 = 0.1;
+/// Megabytes that it may have in memory then.
+const IDLE_RSS: f64 = 10.0;
 /// After the last order or change, until the agent has nothing left to do at once.
 const SETTLE: Duration = Duration::from_secs(5);
 /// Between two changes by another: a change while the last one is still being proven is another measurement.
@@ -53,7 +56,7 @@ pub(crate) fn measure_ways_back(lab: &mut Lab, runs: usize, report: &mut Report)
         restored.push(seen.at - start);
         lab.stage.wait_phase(PATIENCE, "enforced")?;
     }
-    restored.add(report, "start to restored", BACK);
+    restored.add(report, "start to restored", RESTORED);
     let mut back = Delays::default();
     for number in 0..runs {
         std::thread::sleep(REST);
@@ -86,6 +89,7 @@ pub(crate) fn measure_idle(lab: &mut Lab, report: &mut Report) -> Result<(), Ben
     let cpu = Figure::new(case, "cpu_of_a_core", percent(cpu), "%");
     report.add(cpu.against("the aim", IDLE_CPU, Some(Aim::AtMost(1.0))));
     report.add(Figure::new(case, "of_it_children", percent(of_children), "%"));
-    report.add(Figure::new(case, "rss", megabytes(after.rss), "MB"));
+    let rss = Figure::new(case, "rss", megabytes(after.rss), "MB");
+    report.add(rss.against("the aim", IDLE_RSS, Some(Aim::AtMost(1.0))));
     release(lab)
 }

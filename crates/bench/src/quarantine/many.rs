@@ -24,6 +24,8 @@ const RUNS: usize = 5;
 const TIMES_NFT: f64 = 0.3;
 /// One more, p99 in milliseconds.
 const ONE_MORE: [Option<f64>; 2] = [None, Some(10.0)];
+/// Megabytes that the agent may have in memory with them.
+const RSS: f64 = 40.0;
 /// For a load of that size on a busy machine, proof included.
 const LONG: Duration = Duration::from_secs(120);
 /// Between two orders, and between the end of a table and the next.
@@ -78,7 +80,8 @@ pub(crate) fn measure(lab: &mut Lab, report: &mut Report) -> Result<(), BenchErr
     answered.add(report, "100,000 remotes: order to answer", [None; 2]);
     one_more(lab)?.add(report, "100,000 remotes: one more", ONE_MORE);
     let usage = Usage::of(lab.agent()?)?;
-    report.add(Figure::new(case, "rss", megabytes(usage.rss), "MB"));
+    let rss = Figure::new(case, "rss", megabytes(usage.rss), "MB");
+    report.add(rss.against("the aim", RSS, Some(Aim::AtMost(1.0))));
     report.add(Figure::new(case, "peak_rss", megabytes(usage.peak_rss), "MB"));
     operator(lab, &["release"])?;
     lab.kill_agent()
