@@ -17,6 +17,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::order::BlockedRemote;
 
+/// Bytes that are summed up at once.
+const SUMMED: usize = 4_096;
+/// Bytes of one remote in a sum: an IPv6 address, its prefix length, its end.
+const LARGEST: usize = 16 + 1 + 8;
+
 /// Blocked remotes; clones share them.
 #[derive(Clone, Default)]
 pub struct RemoteList(Arc<Shared>);
@@ -39,8 +44,9 @@ impl RemoteList {
     /// As bytes, summed up: address, prefix length and end of each, one after the other.
     pub(crate) fn sum(&self) -> &crc32fast::Hasher {
         self.0.sum.get_or_init(|| {
-            // Not as text and not one by one: there may be a hundred thousand.
-            let mut bytes = Vec::new();
+            // Not as text, not one by one and not all at once: there may be a hundred thousand.
+            let mut sum = crc32fast::Hasher::new();
+            let mut bytes = Vec::with_capacity(SUMMED);
             for BlockedRemote { remote, expires } in self {
                 match remote.addr() {
                     IpAddr::V4(v4) => bytes.extend(v4.octets()),
@@ -48,8 +54,11 @@ impl RemoteList {
                 }
                 bytes.push(remote.prefix_len());
                 bytes.extend(expires.map_or(0, Timestamp::as_second).to_le_bytes());
+                if bytes.len() + LARGEST > SUMMED {
+                    sum.update(&bytes);
+                    bytes.clear();
+                }
             }
-            let mut sum = crc32fast::Hasher::new();
             sum.update(&bytes);
             sum
         })
@@ -159,5 +168,32 @@ impl Serialize for RemoteList {
 impl<'de> Deserialize<'de> for RemoteList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Vec::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_in_pieces_is_the_sum_of_all_bytes() {
+        let end: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let remote = |number: u16| BlockedRemote {
+            remote: IpNet::from(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number])),
+            expires: (number % 3 == 0).then_some(end),
+        };
+        for count in [0, 1, 163, 164, 1_000] {
+            let list: RemoteList = (0..count).map(remote).collect();
+            let mut bytes = Vec::new();
+            for blocked in &list {
+                let IpAddr::V6(address) = blocked.remote.addr() else {
+                    panic!("{blocked:?}");
+                };
+                bytes.extend(address.octets());
+                bytes.push(128);
+                bytes.extend(blocked.expires.map_or(0, Timestamp::as_second).to_le_bytes());
+            }
+            assert_eq!(list.sum().clone().finalize(), crc32fast::hash(&bytes), "{count}");
+        }
     }
 }
