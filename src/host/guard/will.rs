@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::GuardPlaces;
 use crate::host::files::{self, FileError};
 
-/// Everything that an agent reads of its environment.
-const NAMES: [&str; 9] = [
+/// Everything that an agent reads of its environment, and what its allocator does.
+const NAMES: [&str; 11] = [
     "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT",
     "AWS_IOT_THING_NAME",
     "AWS_REGION",
@@ -20,6 +20,8 @@ const NAMES: [&str; 9] = [
     "EDGEWARDEN_GUARD",
     "EDGEWARDEN_LOG",
     "EDGEWARDEN_TURNS",
+    "MALLOC_ARENA_MAX",
+    "MALLOC_MMAP_MAX_",
     "PATH",
     "SVCUID",
 ];

@@ -194,6 +194,7 @@ impl Stage {
         args.extend(["--control-socket".into(), self.control_socket().into()]);
         spec.args = args;
         spec.env = self.component_environment()?;
+        spec.env.extend(allocator(&self.options.recipe)?);
         spec.env.push(("EDGEWARDEN_DEVELOPMENT".into(), "1".into()));
         if !self.options.guard {
             spec.env.push(("EDGEWARDEN_GUARD".into(), "off".into()));
@@ -276,6 +277,19 @@ impl Stage {
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         Ok(pairs.map(|(name, value)| (name.into(), value.into())).collect())
     }
+}
+
+/// What the recipe's run step tells the allocator: memory is measured as it is on a device.
+fn allocator(recipe: &Path) -> Result<Vec<(std::ffi::OsString, std::ffi::OsString)>, SiteError> {
+    let text = std::fs::read_to_string(recipe).map_err(|source| SiteError::File {
+        path: recipe.to_path_buf(),
+        source,
+    })?;
+    let run = text.lines().find(|line| line.contains("exec $p run"));
+    let words = run.into_iter().flat_map(str::split_whitespace);
+    let told = words.filter(|word| word.starts_with("MALLOC_"));
+    let pairs = told.filter_map(|word| word.split_once('='));
+    Ok(pairs.map(|(name, value)| (name.into(), value.into())).collect())
 }
 
 fn artifact_name() -> String {
