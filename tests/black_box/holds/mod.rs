@@ -10,6 +10,7 @@ mod kills;
 mod lists;
 mod picture;
 mod standby;
+mod standby_race;
 mod tables;
 mod tampering;
 mod time;
@@ -88,4 +89,9 @@ lab_test!(
 lab_test!(
     what_is_to_be_free_is_not_closed_by_what_stood_by_before,
     standby::does_not_stand_in_for_a_release
+);
+
+lab_test!(
+    a_load_that_meets_what_stood_by_is_not_taken_for_refused,
+    standby_race::keeps_every_layer
 );
