@@ -551,3 +551,7 @@ fn is_after(change: &FilterChange, generation: u32) -> bool {
 fn one(obstacle: Obstacle) -> Vec<Obstacle> {
     vec![obstacle]
 }
+
+#[cfg(test)]
+#[path = "standby_tests.rs"]
+mod standby_tests;
