@@ -19,7 +19,7 @@ use super::{WORKER, kernel};
 use crate::error_text;
 use crate::host::worker::Worker;
 use crate::observe::link::Link;
-use crate::quarantine::ports::{CanaryFate, FilterChange, PacketFilter};
+use crate::quarantine::ports::{CanaryFate, PacketFilter, StoodIn};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{self, Comparison};
 use crate::quarantine::ruleset::{CarriedCounters, Layer, Ruleset};
@@ -154,7 +154,7 @@ impl PacketFilter for KernelFilter {
         let (ruleset, counted, standby) = (Arc::clone(ruleset), counted.clone(), self.standby.clone());
         let ticket = standby.ticket();
         self.ask(move |_| {
-            standby.set(ruleset.reload_batch(&counted, now), ticket);
+            standby.set(ruleset.reload_batch(&counted, now), counted, ticket);
             Ok(())
         })
         .await
@@ -164,8 +164,8 @@ impl PacketFilter for KernelFilter {
         self.standby.withdraw();
     }
 
-    fn stood_in_for(&mut self) -> Option<FilterChange> {
-        self.standby.stood_in_for()
+    fn stood_in(&mut self) -> Option<StoodIn> {
+        self.standby.stood_in()
     }
 
     async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {

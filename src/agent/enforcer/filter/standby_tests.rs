@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::observe::link::Link;
 use crate::quarantine::orders::order::{Authority, Limit, Order};
 use crate::quarantine::plan::{Scope, fold};
-use crate::quarantine::ports::CanaryFate;
+use crate::quarantine::ports::{CanaryFate, StoodIn};
 use crate::quarantine::ruleset::quota_name;
 use crate::quarantine::ruleset::verify::Comparison;
 
@@ -26,7 +26,7 @@ struct Told {
     has_tables: bool,
     counted: CarriedCounters,
     standby: Option<CarriedCounters>,
-    stood_in_for: Option<FilterChange>,
+    stood_in: Option<StoodIn>,
     /// Somebody removes our tables right before the next load stands by.
     is_removed_before_standing_by: bool,
 }
@@ -44,10 +44,11 @@ impl Told {
 
     /// Somebody removes our tables, and what stands by comes back.
     fn is_removed(&mut self) {
-        let change = self.touched("other", Some("removed"));
-        self.counted = self.standby.take().unwrap();
+        let after = self.touched("other", Some("removed"));
+        let counted = self.standby.take().unwrap();
+        self.counted = counted.clone();
         self.generation += 1;
-        self.stood_in_for = Some(change);
+        self.stood_in = Some(StoodIn { after, counted });
     }
 
     fn uses(&mut self, bytes: u64) {
@@ -151,8 +152,8 @@ impl PacketFilter for Fake {
         self.with(|told| told.standby = None);
     }
 
-    fn stood_in_for(&mut self) -> Option<FilterChange> {
-        self.with(|told| told.stood_in_for.take())
+    fn stood_in(&mut self) -> Option<StoodIn> {
+        self.with(|told| told.stood_in.take())
     }
 
     async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {
