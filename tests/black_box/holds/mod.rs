@@ -95,3 +95,13 @@ lab_test!(
     a_load_that_meets_what_stood_by_is_not_taken_for_refused,
     standby_race::keeps_every_layer
 );
+
+lab_test!(
+    who_adds_to_our_tables_takes_no_count_away,
+    standby_race::loses_no_count
+);
+
+lab_test!(
+    a_release_that_meets_what_stood_by_is_no_failure,
+    standby_race::lets_a_release_be_one
+);
