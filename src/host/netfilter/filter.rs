@@ -45,7 +45,7 @@ impl KernelFilter {
         }
     }
 
-    /// Has a transaction carried out; what stood by is withdrawn first.
+    /// Has a transaction carried out; what stood by is withdrawn first, so the batch is made for what it has left behind.
     async fn commit(
         &mut self,
         batch: impl FnOnce(&mut Connection) -> Result<Batch, Obstacle> + Send + 'static,
@@ -53,8 +53,8 @@ impl KernelFilter {
         self.standby.withdraw();
         let standby = self.standby.clone();
         self.ask(move |kernel| {
-            let mut batch = batch(kernel)?;
             standby.settle();
+            let mut batch = batch(kernel)?;
             kernel::commit(kernel, &mut batch)
         })
         .await
@@ -121,9 +121,13 @@ impl PacketFilter for KernelFilter {
         counted: &CarriedCounters,
         now: Timestamp,
     ) -> Result<(), Obstacle> {
-        let (ruleset, present, counted) = (Arc::clone(ruleset), present.clone(), counted.clone());
-        self.commit(move |_| Ok(ruleset.load_batch(&present, &counted, now)))
-            .await
+        let (ruleset, mut present, counted) = (Arc::clone(ruleset), present.clone(), counted.clone());
+        self.commit(move |kernel| {
+            // What stood by may have come back since they were listed.
+            present.extend(kernel::tables(kernel)?);
+            Ok(ruleset.load_batch(&present, &counted, now))
+        })
+        .await
     }
 
     async fn change(
