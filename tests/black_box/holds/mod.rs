@@ -105,3 +105,8 @@ lab_test!(
     a_release_that_meets_what_stood_by_is_no_failure,
     standby_race::lets_a_release_be_one
 );
+
+lab_test!(
+    what_stood_by_for_a_while_prolongs_no_blocked_remote,
+    standby_race::prolongs_nothing
+);

@@ -4,10 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgewarden_lab::site::{ATTACKER_V4, Ns, wait_until};
+use edgewarden_lab::stage::Stage;
 use edgewarden_lab::stage::filter_hook::{FilterHook, HANGS, HELD};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::picture::picture;
@@ -37,7 +39,7 @@ pub(crate) fn keeps_every_layer() {
     );
     let uncovered = |status: &Value| status["enforcement"]["uncovered"].clone();
     let covered = uncovered(&stage.status());
-    let failures = |stage: &edgewarden_lab::stage::Stage| {
+    let failures = |stage: &Stage| {
         let (_, history, _) = stage.edgewarden(&["history"]).unwrap();
         history
     };
@@ -127,4 +129,41 @@ pub(crate) fn lets_a_release_be_one() {
     assert!(!stage.has_table().unwrap());
     let (_, history, _) = stage.edgewarden(&["history"]).unwrap();
     assert!(!history.contains("is still there"), "{history}");
+}
+
+/// A blocked remote ends in the kernel when its order says so, also where what stood by for a while came back meanwhile.
+pub(crate) fn prolongs_nothing() {
+    const LASTS: i64 = 22;
+    // Less than the fifteen seconds for which whoever decides waits for the thread that is held up.
+    const HELD_UP: Duration = Duration::from_secs(12);
+    const LATE: Duration = Duration::from_secs(3);
+    let mut stage = ready(options());
+    let hook = FilterHook::start(&mut stage).unwrap();
+    connected_and_released(&stage);
+    let _server = stage.site.echo_server(Ns::Internet, 4444).unwrap();
+    let reaches = |stage: &Stage| stage.site.tcp_connects(Ns::Gateway, ATTACKER_V4, 4444).unwrap();
+    assert!(reaches(&stage), "control");
+    let began = Instant::now();
+    let expires = (Timestamp::now() + SignedDuration::from_secs(LASTS)).to_string();
+    let remotes = json!([{"remote": ATTACKER_V4, "expires": expires}, "203.0.113.77"]);
+    let restriction = json!({"id": "e-1", "posture": "restrict", "block": {"remotes": remotes}});
+    order(&stage, &restriction);
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    assert!(!reaches(&stage), "control: blocked");
+    hook.begin(HANGS, "packet-filter").unwrap();
+    sleep(HELD_UP);
+    let (code, _, errors) = stage.nft(&["delete", "table", "inet", "edgewarden"]).unwrap();
+    assert_eq!(code, Some(0), "control: {errors}");
+    wait_until(LIMIT, "what stood by is back", || stage.has_table().unwrap()).unwrap();
+    hook.end(HANGS).unwrap();
+    assert!(!reaches(&stage), "control: blocked");
+    let lasts = Duration::from_secs(LASTS.unsigned_abs()) + LATE;
+    sleep(lasts.saturating_sub(began.elapsed()));
+    let late = Instant::now();
+    let ended = wait_until(LIMIT, "it has ended", || reaches(&stage));
+    assert!(
+        ended.is_ok() && late.elapsed() < LATE,
+        "{:?} later",
+        late.elapsed() + LATE
+    );
 }
