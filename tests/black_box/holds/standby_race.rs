@@ -132,6 +132,8 @@ pub(crate) fn lets_a_release_be_one() {
 }
 
 /// A blocked remote ends in the kernel when its order says so, also where what stood by for a while came back meanwhile.
+/// The pass that waits for the thread that is held up began before, too: neither its time nor that of what stood by is the
+/// time at which an element is made.
 pub(crate) fn prolongs_nothing() {
     const LASTS: i64 = 22;
     // Less than the fifteen seconds for which whoever decides waits for the thread that is held up.
