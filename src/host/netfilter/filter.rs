@@ -19,7 +19,7 @@ use super::{WORKER, kernel};
 use crate::error_text;
 use crate::host::worker::Worker;
 use crate::observe::link::Link;
-use crate::quarantine::ports::{CanaryFate, FilterChange, PacketFilter};
+use crate::quarantine::ports::{CanaryFate, PacketFilter, StoodIn};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{self, Comparison};
 use crate::quarantine::ruleset::{CarriedCounters, Layer, Ruleset};
@@ -45,7 +45,7 @@ impl KernelFilter {
         }
     }
 
-    /// Has a transaction carried out; what stood by is withdrawn first.
+    /// Has a transaction carried out; what stood by is withdrawn first, so the batch is made for what it has left behind.
     async fn commit(
         &mut self,
         batch: impl FnOnce(&mut Connection) -> Result<Batch, Obstacle> + Send + 'static,
@@ -53,8 +53,8 @@ impl KernelFilter {
         self.standby.withdraw();
         let standby = self.standby.clone();
         self.ask(move |kernel| {
-            let mut batch = batch(kernel)?;
             standby.settle();
+            let mut batch = batch(kernel)?;
             kernel::commit(kernel, &mut batch)
         })
         .await
@@ -121,9 +121,13 @@ impl PacketFilter for KernelFilter {
         counted: &CarriedCounters,
         now: Timestamp,
     ) -> Result<(), Obstacle> {
-        let (ruleset, present, counted) = (Arc::clone(ruleset), present.clone(), counted.clone());
-        self.commit(move |_| Ok(ruleset.load_batch(&present, &counted, now)))
-            .await
+        let (ruleset, mut present, counted) = (Arc::clone(ruleset), present.clone(), counted.clone());
+        self.commit(move |kernel| {
+            // What stood by may have come back since they were listed.
+            present.extend(kernel::tables(kernel)?);
+            Ok(ruleset.load_batch(&present, &counted, now))
+        })
+        .await
     }
 
     async fn change(
@@ -154,7 +158,7 @@ impl PacketFilter for KernelFilter {
         let (ruleset, counted, standby) = (Arc::clone(ruleset), counted.clone(), self.standby.clone());
         let ticket = standby.ticket();
         self.ask(move |_| {
-            standby.set(ruleset.reload_batch(&counted, now), ticket);
+            standby.set(ruleset.reload_batch(&counted, now), counted, ticket);
             Ok(())
         })
         .await
@@ -164,8 +168,8 @@ impl PacketFilter for KernelFilter {
         self.standby.withdraw();
     }
 
-    fn stood_in_for(&mut self) -> Option<FilterChange> {
-        self.standby.stood_in_for()
+    fn stood_in(&mut self) -> Option<StoodIn> {
+        self.standby.stood_in()
     }
 
     async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {

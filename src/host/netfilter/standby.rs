@@ -14,7 +14,8 @@ use nf_tables::socket::Connection;
 
 use crate::error_text;
 use crate::lock;
-use crate::quarantine::ports::FilterChange;
+use crate::quarantine::ports::{FilterChange, StoodIn};
+use crate::quarantine::ruleset::CarriedCounters;
 
 /// Clones share what stands by.
 #[derive(Debug, Clone, Default)]
@@ -23,12 +24,14 @@ pub(crate) struct Standby {
     ready: Arc<Mutex<Option<Ready>>>,
     withdrawals: Arc<AtomicU64>,
     /// Never locked for longer than it takes to look.
-    stood_in_for: Arc<Mutex<Option<FilterChange>>>,
+    stood_in: Arc<Mutex<Option<StoodIn>>>,
 }
 
 #[derive(Debug)]
 struct Ready {
     load: Batch,
+    /// What its tables count on from.
+    counted: CarriedCounters,
     /// It is worth nothing after another withdrawal.
     ticket: Ticket,
 }
@@ -44,8 +47,12 @@ impl Standby {
     }
 
     /// This load stands by from now on, unless it was withdrawn since there was a ticket for it.
-    pub(super) fn set(&self, load: Batch, ticket: Ticket) {
-        *lock(&self.ready) = Some(Ready { load, ticket });
+    pub(super) fn set(&self, load: Batch, counted: CarriedCounters, ticket: Ticket) {
+        *lock(&self.ready) = Some(Ready {
+            load,
+            counted,
+            ticket,
+        });
     }
 
     /// Nothing stands by any more; waits for nobody.
@@ -61,7 +68,12 @@ impl Standby {
     /// Hands the kernel what stands by, if anything does, because of a change by somebody; gives whether the kernel has taken it.
     pub(super) fn stand_in(&self, kernel: &mut Connection, change: &FilterChange) -> bool {
         let mut ready = lock(&self.ready);
-        let Some(Ready { mut load, ticket }) = ready.take() else {
+        let Some(Ready {
+            mut load,
+            counted,
+            ticket,
+        }) = ready.take()
+        else {
             return false;
         };
         if ticket != self.ticket() {
@@ -70,7 +82,10 @@ impl Standby {
         let taken = kernel.commit(&mut load);
         match &taken {
             // Before another transaction of ours.
-            Ok(()) => *lock(&self.stood_in_for) = Some(change.clone()),
+            Ok(()) => {
+                let after = change.clone();
+                *lock(&self.stood_in) = Some(StoodIn { after, counted });
+            }
             // What is found in the kernel tells the rest.
             Err(error) => tracing::debug!("what stood by was not taken: {}", error_text(error)),
         }
@@ -78,8 +93,8 @@ impl Standby {
         taken.is_ok()
     }
 
-    /// The change because of which it was used since the last call.
-    pub(super) fn stood_in_for(&self) -> Option<FilterChange> {
-        lock(&self.stood_in_for).take()
+    /// How it was used since the last call.
+    pub(super) fn stood_in(&self) -> Option<StoodIn> {
+        lock(&self.stood_in).take()
     }
 }

@@ -10,6 +10,7 @@ mod kills;
 mod lists;
 mod picture;
 mod standby;
+mod standby_race;
 mod tables;
 mod tampering;
 mod time;
@@ -88,4 +89,24 @@ lab_test!(
 lab_test!(
     what_is_to_be_free_is_not_closed_by_what_stood_by_before,
     standby::does_not_stand_in_for_a_release
+);
+
+lab_test!(
+    a_load_that_meets_what_stood_by_is_not_taken_for_refused,
+    standby_race::keeps_every_layer
+);
+
+lab_test!(
+    who_adds_to_our_tables_takes_no_count_away,
+    standby_race::loses_no_count
+);
+
+lab_test!(
+    a_release_that_meets_what_stood_by_is_no_failure,
+    standby_race::lets_a_release_be_one
+);
+
+lab_test!(
+    what_stood_by_for_a_while_prolongs_no_blocked_remote,
+    standby_race::prolongs_nothing
 );

@@ -12,7 +12,7 @@ use edgewarden::observe::decode::LinkKind;
 use edgewarden::observe::interval::Counters;
 use edgewarden::observe::link::Link;
 use edgewarden::observe::way::InterfaceKind;
-use edgewarden::quarantine::ports::{CanaryFate, FilterChange, PacketFilter};
+use edgewarden::quarantine::ports::{CanaryFate, FilterChange, PacketFilter, StoodIn};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::ruleset::verify::{Comparison, ListedElements, ListedTable, Listings, compare};
 use edgewarden::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table};
@@ -41,7 +41,7 @@ pub(super) struct FakeKernel {
     pub(super) rule_changes: usize,
     /// What is put back at once when somebody edits, and whether it was.
     pub(super) standby: Option<Arc<Ruleset>>,
-    stood_in_for: Option<FilterChange>,
+    stood_in: Option<StoodIn>,
     /// The edit, as the kernel tells of it.
     pub(super) told: Option<FilterChange>,
     tables: BTreeMap<Layer, HeldTable>,
@@ -114,7 +114,7 @@ impl FakeKernel {
     /// The agent that made something stand by is gone.
     pub(super) fn restarts(&mut self) {
         self.standby = None;
-        self.stood_in_for = None;
+        self.stood_in = None;
     }
 
     /// Whether any table of ours is there.
@@ -216,7 +216,10 @@ impl FakeKernel {
         for table in &ready.tables {
             self.tables.insert(table.layer, HeldTable::of(table, &ready));
         }
-        self.stood_in_for.clone_from(&self.told);
+        self.stood_in = self.told.clone().map(|after| StoodIn {
+            after,
+            counted: CarriedCounters::default(),
+        });
         self.changed();
     }
 
@@ -451,8 +454,8 @@ impl PacketFilter for FakeFilter {
         self.0.lock().unwrap().kernel.standby = None;
     }
 
-    fn stood_in_for(&mut self) -> Option<FilterChange> {
-        self.0.lock().unwrap().kernel.stood_in_for.take()
+    fn stood_in(&mut self) -> Option<StoodIn> {
+        self.0.lock().unwrap().kernel.stood_in.take()
     }
 
     async fn counted(&mut self) -> Result<CarriedCounters, Obstacle> {

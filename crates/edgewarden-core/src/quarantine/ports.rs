@@ -52,6 +52,15 @@ pub struct FilterChange {
     pub touched: Option<String>,
 }
 
+/// Tables that stood by were put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoodIn {
+    /// Because of this change.
+    pub after: FilterChange,
+    /// What they count on from.
+    pub counted: CarriedCounters,
+}
+
 /// The kernel's packet filter. Only tables of ours are ever named.
 pub trait PacketFilter: Send {
     /// Counts every transaction of anybody; wraps around.
@@ -111,8 +120,8 @@ pub trait PacketFilter: Send {
     /// Nothing is put back any more; this takes effect whatever the kernel is busy with.
     fn withdraw_standby(&mut self);
 
-    /// The change that made what stood by be put back since the last call.
-    fn stood_in_for(&mut self) -> Option<FilterChange>;
+    /// How what stood by was put back since the last call.
+    fn stood_in(&mut self) -> Option<StoodIn>;
 
     /// What our counters and quotas say.
     fn counted(&mut self) -> impl Future<Output = Result<CarriedCounters, Obstacle>> + Send;

@@ -23,7 +23,7 @@ use crate::moment::Now;
 use crate::quarantine::history::{Actor, Event};
 use crate::quarantine::orders::order::Posture;
 use crate::quarantine::plan::Plan;
-use crate::quarantine::ports::{FilterChange, PacketFilter};
+use crate::quarantine::ports::{FilterChange, PacketFilter, StoodIn};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::State;
@@ -438,9 +438,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
 
     /// Has what is proven to cut put back at once if somebody touches it.
     async fn stand_by(&mut self, mission: &Mission, now: Now) {
-        let Some(held) = self.held.as_ref().filter(|held| {
-            mission.cuts() && held.generation.is_some() && held.ruleset.elements.in_one_set() <= STANDS_BY
-        }) else {
+        // Also where others change theirs all the time: what stands by must not grow old.
+        let may_stand_by =
+            |held: &&HeldRules| mission.cuts() && held.ruleset.elements.in_one_set() <= STANDS_BY;
+        let Some(held) = self.held.as_ref().filter(may_stand_by) else {
             return;
         };
         let ready = StandingBy {
@@ -472,22 +473,25 @@ impl<F: PacketFilter> FilterKeeper<F> {
 
     /// Records that our tables were touched and put back by what stood by, if they were since the last call.
     fn note_stood_in(&mut self, mission: &Mission) -> bool {
-        let Some(change) = self.kernel.stood_in_for() else {
+        let Some(StoodIn { after, counted }) = self.kernel.stood_in() else {
             return false;
         };
-        if let Some(ready) = self.standing_by.take() {
-            self.tally.begin(&ready.counted, &mission.plan.limits);
-        }
-        let what = change.touched.clone().unwrap_or_default();
-        self.record_tampering(&what, Some(maker(&change)));
+        self.standing_by = None;
+        // Not what stands by since: that may have been made ready later.
+        self.tally.begin(&counted, &mission.plan.limits);
+        let what = after.touched.clone().unwrap_or_default();
+        self.record_tampering(&what, Some(maker(&after)));
         true
     }
 
     fn note_tampering(&mut self, what: &str) {
         self.posture = None;
         let since = self.held.as_ref().and_then(|held| held.generation);
-        let mut changes = self.changes.iter();
-        let by = changes.rfind(|change| since.is_none_or(|since| is_after(change, since)));
+        let newer = |change: &&FilterChange| since.is_none_or(|since| is_after(change, since));
+        // Where it is known since when nothing of ours was touched, who did is told from who changed others' tables.
+        let touched = |change: &&FilterChange| since.is_some() && change.touched.is_some();
+        let mut changes = self.changes.iter().filter(newer);
+        let by = changes.clone().rfind(touched).or_else(|| changes.next_back());
         self.record_tampering(what, by.map(maker));
     }
 
@@ -551,3 +555,7 @@ fn is_after(change: &FilterChange, generation: u32) -> bool {
 fn one(obstacle: Obstacle) -> Vec<Obstacle> {
     vec![obstacle]
 }
+
+#[cfg(test)]
+#[path = "standby_tests.rs"]
+mod standby_tests;

@@ -44,21 +44,22 @@ pub fn removal(present: &BTreeSet<Layer>) -> Batch {
 }
 
 impl Ruleset {
-    /// The transaction that replaces the tables that are `present` by these.
+    /// The transaction that replaces the tables that are `present` by these, whatever became of them since: a table that came
+    /// or went meanwhile must not look like one that this kernel does not take.
     pub fn load_batch(&self, present: &BTreeSet<Layer>, counted: &CarriedCounters, now: Timestamp) -> Batch {
-        let mut batch = removal(present);
+        let mut batch = Batch::new();
+        let wanted = self.tables.iter().map(|table| table.layer);
+        let layers: BTreeSet<Layer> = wanted.chain(present.iter().copied()).collect();
+        for layer in layers {
+            batch.clear_table(&own_table(layer));
+        }
         self.add_to(&mut batch, counted, now);
         batch
     }
 
     /// The transaction that replaces these tables by themselves, whatever there is left of them.
     pub fn reload_batch(&self, counted: &CarriedCounters, now: Timestamp) -> Batch {
-        let mut batch = Batch::new();
-        for table in &self.tables {
-            batch.clear_table(&own_table(table.layer));
-        }
-        self.add_to(&mut batch, counted, now);
-        batch
+        self.load_batch(&BTreeSet::new(), counted, now)
     }
 
     fn add_to(&self, batch: &mut Batch, counted: &CarriedCounters, now: Timestamp) {
