@@ -45,6 +45,12 @@ pub(crate) fn boot() -> String {
     text.trim().to_owned()
 }
 
+/// The time that it is while something is done which was decided at `then`: by the same clock, however it was set.
+pub(crate) fn since(then: Now) -> Timestamp {
+    let passed = now().uptime.saturating_sub(then.uptime);
+    then.wall.saturating_add(passed).unwrap_or(then.wall)
+}
+
 /// The monotonic clock as the runtime's timers count it (without suspend); for intervals between reports.
 pub(crate) fn instant() -> std::time::Instant {
     std::time::Instant::now()

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use nf_tables::Batch;
 use nf_tables::socket::Connection;
 
@@ -17,7 +16,9 @@ use super::sockets::FilterSockets;
 use super::standby::Standby;
 use super::{WORKER, kernel};
 use crate::error_text;
+use crate::host::clock;
 use crate::host::worker::Worker;
+use crate::moment::Now;
 use crate::observe::link::Link;
 use crate::quarantine::ports::{CanaryFate, PacketFilter, StoodIn};
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -104,12 +105,17 @@ impl PacketFilter for KernelFilter {
         layers: &BTreeSet<Layer>,
         wanted: &Arc<Ruleset>,
         before: Option<&Arc<Ruleset>>,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Comparison, Obstacle> {
         let (layers, wanted, before) = (layers.clone(), Arc::clone(wanted), before.map(Arc::clone));
         self.ask(move |kernel| {
             let listings = kernel::list(kernel, &layers, &wanted, before.as_deref())?;
-            Ok(verify::compare(&wanted, &listings, before.as_deref(), now))
+            Ok(verify::compare(
+                &wanted,
+                &listings,
+                before.as_deref(),
+                clock::since(now),
+            ))
         })
         .await
     }
@@ -119,13 +125,13 @@ impl PacketFilter for KernelFilter {
         ruleset: &Arc<Ruleset>,
         present: &BTreeSet<Layer>,
         counted: &CarriedCounters,
-        now: Timestamp,
+        now: Now,
     ) -> Result<(), Obstacle> {
         let (ruleset, mut present, counted) = (Arc::clone(ruleset), present.clone(), counted.clone());
         self.commit(move |kernel| {
             // What stood by may have come back since they were listed.
             present.extend(kernel::tables(kernel)?);
-            Ok(ruleset.load_batch(&present, &counted, now))
+            Ok(ruleset.load_batch(&present, &counted, clock::since(now)))
         })
         .await
     }
@@ -136,12 +142,12 @@ impl PacketFilter for KernelFilter {
         held: &Arc<Ruleset>,
         counted: &CarriedCounters,
         generation: u32,
-        now: Timestamp,
+        now: Now,
     ) -> Result<(), Obstacle> {
         let (ruleset, held, counted) = (Arc::clone(ruleset), Arc::clone(held), counted.clone());
         self.commit(move |kernel| {
             let handles = kernel::rule_handles(kernel, &ruleset, &held)?;
-            let batch = ruleset.change_batch(&held, &handles, &counted, generation, now);
+            let batch = ruleset.change_batch(&held, &handles, &counted, generation, clock::since(now));
             batch.ok_or_else(|| Obstacle::Unreadable {
                 why: "the kernel lists other rules than it was given".to_owned(),
             })
@@ -153,12 +159,12 @@ impl PacketFilter for KernelFilter {
         &mut self,
         ruleset: &Arc<Ruleset>,
         counted: &CarriedCounters,
-        now: Timestamp,
+        now: Now,
     ) -> Result<(), Obstacle> {
         let (ruleset, counted, standby) = (Arc::clone(ruleset), counted.clone(), self.standby.clone());
         let ticket = standby.ticket();
         self.ask(move |_| {
-            standby.set(ruleset.reload_batch(&counted, now), counted, ticket);
+            standby.set(ruleset, counted, now, ticket);
             Ok(())
         })
         .await

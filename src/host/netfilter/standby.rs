@@ -13,9 +13,11 @@ use nf_tables::Batch;
 use nf_tables::socket::Connection;
 
 use crate::error_text;
+use crate::host::clock;
 use crate::lock;
+use crate::moment::Now;
 use crate::quarantine::ports::{FilterChange, StoodIn};
-use crate::quarantine::ruleset::CarriedCounters;
+use crate::quarantine::ruleset::{CarriedCounters, Ruleset};
 
 /// Clones share what stands by.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +31,10 @@ pub(crate) struct Standby {
 
 #[derive(Debug)]
 struct Ready {
-    load: Batch,
+    ruleset: Arc<Ruleset>,
+    /// Made before it is needed; none where elements end, whose time is that of the moment.
+    load: Option<Batch>,
+    then: Now,
     /// What its tables count on from.
     counted: CarriedCounters,
     /// It is worth nothing after another withdrawal.
@@ -46,10 +51,14 @@ impl Standby {
         Ticket(self.withdrawals.load(Ordering::Acquire))
     }
 
-    /// This load stands by from now on, unless it was withdrawn since there was a ticket for it.
-    pub(super) fn set(&self, load: Batch, counted: CarriedCounters, ticket: Ticket) {
+    /// These tables stand by from now on, unless it was withdrawn since there was a ticket for it.
+    pub(super) fn set(&self, ruleset: Arc<Ruleset>, counted: CarriedCounters, then: Now, ticket: Ticket) {
+        let lasts = !ruleset.elements.ends();
+        let load = lasts.then(|| ruleset.reload_batch(&counted, clock::since(then)));
         *lock(&self.ready) = Some(Ready {
+            ruleset,
             load,
+            then,
             counted,
             ticket,
         });
@@ -69,7 +78,9 @@ impl Standby {
     pub(super) fn stand_in(&self, kernel: &mut Connection, change: &FilterChange) -> bool {
         let mut ready = lock(&self.ready);
         let Some(Ready {
-            mut load,
+            ruleset,
+            load,
+            then,
             counted,
             ticket,
         }) = ready.take()
@@ -79,6 +90,7 @@ impl Standby {
         if ticket != self.ticket() {
             return false;
         }
+        let mut load = load.unwrap_or_else(|| ruleset.reload_batch(&counted, clock::since(then)));
         let taken = kernel.commit(&mut load);
         match &taken {
             // Before another transaction of ours.

@@ -9,7 +9,7 @@ use std::thread;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use nf_tables::{MessageType, Notice as KernelNotice, Table};
+use nf_tables::{Item, MessageType, Notice as KernelNotice, Table};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::sync::mpsc;
 
@@ -19,7 +19,8 @@ use super::{WATCHER, WORKER};
 use crate::host::net::netlink::{receive, subscribe};
 use crate::host::priority::Priority;
 use crate::quarantine::ports::FilterChange;
-use crate::quarantine::ruleset::{Layer, own_table};
+use crate::quarantine::ruleset::verify::is_own_set;
+use crate::quarantine::ruleset::{Layer, is_own_chain, own_table};
 
 /// The kernel's multicast group of nftables changes (`NFNLGRP_NFTABLES`).
 const GROUP: u32 = 7;
@@ -119,7 +120,7 @@ impl Touched {
                     table: Some(table),
                     kind,
                     item: Some(item),
-                } if is_edit(kind, &table) => {
+                } if is_edit(kind, &table, &item) => {
                     if self.named.len() < NAMED {
                         self.named
                             .push(format!("{} {}", done(kind), named(&item, &table)));
@@ -159,10 +160,16 @@ fn is_own(program: &str) -> bool {
     [WORKER, WATCHER].contains(&program) || program.starts_with(env!("CARGO_PKG_NAME"))
 }
 
-/// Whether it is somebody's change of a table of ours. That a quota is used up is told, too, at any time and as a change of an
-/// object: it belongs to no transaction.
-fn is_edit(kind: MessageType, table: &Table) -> bool {
-    kind != MessageType::NewObject && Layer::ALL.iter().any(|layer| own_table(*layer) == *table)
+/// Whether something of ours was changed. What somebody adds to our tables opens nothing and is found by the listing, which keeps
+/// what was counted. That a quota is used up is told, too, at any time and as a change of an object: it belongs to no transaction.
+fn is_edit(kind: MessageType, table: &Table, item: &Item) -> bool {
+    let is_ours = match item {
+        Item::Table => kind == MessageType::DeleteTable,
+        Item::Chain(chain) | Item::Rule { chain, .. } => is_own_chain(chain),
+        Item::Set(set) | Item::Elements(set) => is_own_set(set),
+        Item::Object(_) => kind == MessageType::DeleteObject,
+    };
+    is_ours && Layer::ALL.iter().any(|layer| own_table(*layer) == *table)
 }
 
 fn done(kind: MessageType) -> &'static str {

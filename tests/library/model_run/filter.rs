@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use edgewarden::moment::Now;
 use edgewarden::observe::decode::LinkKind;
 use edgewarden::observe::interval::Counters;
 use edgewarden::observe::link::Link;
@@ -126,22 +127,11 @@ impl FakeKernel {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    fn load(&mut self, ruleset: &Ruleset, present: &BTreeSet<Layer>) -> Result<(), Obstacle> {
-        let refused = |what: String| Obstacle::Refused { complaint: what };
-        if let Some(missing) = present.iter().find(|layer| !self.tables.contains_key(layer)) {
-            return Err(refused(format!(
-                "delete table {missing} {TABLE}: No such file or directory"
-            )));
-        }
-        let left = |layer: &Layer| self.tables.contains_key(layer) && !present.contains(layer);
-        if let Some(table) = ruleset.tables.iter().find(|table| left(&table.layer)) {
-            return Err(refused(format!(
-                "table {} {TABLE} has its chains already",
-                table.layer
-            )));
-        }
+    fn load(&mut self, ruleset: &Ruleset, present: &BTreeSet<Layer>) {
+        // What came or went since it was asked for is no matter.
+        let present: BTreeSet<Layer> = present.iter().chain(self.tables.keys()).copied().collect();
         if present.is_empty() && ruleset.tables.is_empty() {
-            return Ok(());
+            return;
         }
         self.standby = None;
         present.iter().for_each(|layer| drop(self.tables.remove(layer)));
@@ -149,7 +139,6 @@ impl FakeKernel {
             self.tables.insert(table.layer, HeldTable::of(table, ruleset));
         }
         self.changed();
-        Ok(())
     }
 
     /// Rules that are not alike are made anew; whoever says wrongly what is held is refused, as by a handle that is not there.
@@ -351,7 +340,7 @@ impl PacketFilter for FakeFilter {
         layers: &BTreeSet<Layer>,
         wanted: &Arc<Ruleset>,
         before: Option<&Arc<Ruleset>>,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Comparison, Obstacle> {
         let mut world = self.0.lock().unwrap();
         if world.fails(Failure::Unlistable) && world.kernel.has_tables() {
@@ -371,7 +360,12 @@ impl PacketFilter for FakeFilter {
         if world.fails(Failure::EditedWhileRead) {
             world.kernel.other_hand(3);
         }
-        Ok(compare(wanted, &listings, before.map(|before| &**before), now))
+        Ok(compare(
+            wanted,
+            &listings,
+            before.map(|before| &**before),
+            now.wall,
+        ))
     }
 
     async fn load(
@@ -379,7 +373,7 @@ impl PacketFilter for FakeFilter {
         ruleset: &Arc<Ruleset>,
         present: &BTreeSet<Layer>,
         _counted: &CarriedCounters,
-        _now: Timestamp,
+        _now: Now,
     ) -> Result<(), Obstacle> {
         let mut world = self.0.lock().unwrap();
         let refused = |complaint: &str| Obstacle::Refused {
@@ -394,7 +388,7 @@ impl PacketFilter for FakeFilter {
         if world.fails(Failure::Refused) || refuses_layer {
             return Err(refused("on purpose"));
         }
-        world.kernel.load(ruleset, present)?;
+        world.kernel.load(ruleset, present);
         if world.fails(Failure::HalfReported) {
             let why = "killed after the kernel had it".into();
             return Err(Obstacle::Unreadable { why });
@@ -414,7 +408,7 @@ impl PacketFilter for FakeFilter {
         held: &Arc<Ruleset>,
         _counted: &CarriedCounters,
         generation: u32,
-        _now: Timestamp,
+        _now: Now,
     ) -> Result<(), Obstacle> {
         let mut world = self.0.lock().unwrap();
         if world.kernel.generation != generation {
@@ -444,7 +438,7 @@ impl PacketFilter for FakeFilter {
         &mut self,
         ruleset: &Arc<Ruleset>,
         _counted: &CarriedCounters,
-        _now: Timestamp,
+        _now: Now,
     ) -> Result<(), Obstacle> {
         let ready = Arc::clone(ruleset);
         self.ask(|world| world.kernel.standby = Some(ready))

@@ -10,8 +10,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::history::Event;
 use super::orders::order::Order;
 use super::orders::trusted_time::TimeBeside;
@@ -61,7 +59,8 @@ pub struct StoodIn {
     pub counted: CarriedCounters,
 }
 
-/// The kernel's packet filter. Only tables of ours are ever named.
+/// The kernel's packet filter. Only tables of ours are ever named. `now` is the time of the decision: what is done later for it
+/// takes the time that has passed since into account, because elements end by the kernel's clock.
 pub trait PacketFilter: Send {
     /// Counts every transaction of anybody; wraps around.
     fn generation(&mut self) -> impl Future<Output = Result<u32, Obstacle>> + Send;
@@ -83,7 +82,7 @@ pub trait PacketFilter: Send {
         layers: &BTreeSet<Layer>,
         wanted: &Arc<Ruleset>,
         before: Option<&Arc<Ruleset>>,
-        now: Timestamp,
+        now: Now,
     ) -> impl Future<Output = Result<Comparison, Obstacle>> + Send;
 
     /// Replaces the tables that are `present` by those of `ruleset`, whose counters go on from `counted`: one transaction,
@@ -93,7 +92,7 @@ pub trait PacketFilter: Send {
         ruleset: &Arc<Ruleset>,
         present: &BTreeSet<Layer>,
         counted: &CarriedCounters,
-        now: Timestamp,
+        now: Now,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
     /// Turns our tables, which hold what `held` says with the elements that have not ended, into those of `ruleset`, which
@@ -105,7 +104,7 @@ pub trait PacketFilter: Send {
         held: &Arc<Ruleset>,
         counted: &CarriedCounters,
         generation: u32,
-        now: Timestamp,
+        now: Now,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
     /// Has these tables, which were just proven, put back as soon as anybody touches ours, counting on from `counted`; before it is
@@ -114,7 +113,7 @@ pub trait PacketFilter: Send {
         &mut self,
         ruleset: &Arc<Ruleset>,
         counted: &CarriedCounters,
-        now: Timestamp,
+        now: Now,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
     /// Nothing is put back any more; this takes effect whatever the kernel is busy with.

@@ -67,9 +67,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         self.held = None;
         let generation = self.kernel.generation().await.map_err(one)?;
         let present = self.kernel.tables().await.map_err(one)?;
-        let found = self
-            .kernel
-            .compare(&present, &ruleset, changed.as_ref(), now.wall);
+        let found = self.kernel.compare(&present, &ruleset, changed.as_ref(), now);
         let found = found.await;
         let found = found.map_err(one)?;
         let after = self.kernel.generation().await.map_err(one)?;
@@ -114,7 +112,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         if !ruleset.same_frame(&held) {
             return None;
         }
-        let changed = self.kernel.change(ruleset, &held, counted, generation, now.wall);
+        let changed = self.kernel.change(ruleset, &held, counted, generation, now);
         if let Err(obstacle) = changed.await {
             tracing::debug!("rules alone could not be changed: {obstacle}");
             return None;
@@ -132,7 +130,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         now: Now,
     ) -> Result<Arc<Ruleset>, Vec<Obstacle>> {
         let present = self.kernel.tables().await.map_err(one)?;
-        let refusal = match self.kernel.load(ruleset, &present, counted, now.wall).await {
+        let refusal = match self.kernel.load(ruleset, &present, counted, now).await {
             Ok(()) => return Ok(Arc::clone(ruleset)),
             Err(refusal @ Obstacle::Refused { .. }) => refusal,
             Err(obstacle) => return Err(vec![obstacle]),
@@ -155,7 +153,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 continue;
             }
             let ruleset = Arc::new(render(&mission.plan, &fewer, mission.effect));
-            match self.kernel.load(&ruleset, &present, counted, now.wall).await {
+            match self.kernel.load(&ruleset, &present, counted, now).await {
                 Ok(()) => {}
                 Err(Obstacle::Refused { .. }) => continue,
                 // Who knows what the kernel has taken.

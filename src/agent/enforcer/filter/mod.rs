@@ -187,7 +187,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         now: Now,
     ) -> Result<(BTreeSet<Layer>, Vec<String>), Obstacle> {
         let tables = self.kernel.tables().await?;
-        let compared = self.kernel.compare(&tables, ruleset, None, now.wall).await?;
+        let compared = self.kernel.compare(&tables, ruleset, None, now).await?;
         let mut differences = compared.differences;
         if !self.devices_hold(ruleset).await? {
             differences.push("the interfaces whose egress is filtered are other ones".to_owned());
@@ -353,10 +353,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         }
         let (held, none) = (Arc::clone(&held.ruleset), CarriedCounters::default());
         self.standing_by = None;
-        let changed = self
-            .kernel
-            .change(ruleset, &held, &none, generation, now.wall)
-            .await;
+        let changed = self.kernel.change(ruleset, &held, &none, generation, now).await;
         if let Err(obstacle) = changed {
             // An element may have ended a moment before the plan's time; the whole load that follows settles it.
             tracing::debug!("elements alone could not be changed: {obstacle}");
@@ -379,7 +376,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let tables = self.kernel.tables().await?;
         self.found_bare |= self.held.is_none() && tables.is_empty() && !ruleset.tables.is_empty();
         let held = self.held.as_ref().map(|held| Arc::clone(&held.ruleset));
-        let compared = self.kernel.compare(&tables, ruleset, held.as_ref(), now.wall);
+        let compared = self.kernel.compare(&tables, ruleset, held.as_ref(), now);
         let found = match compared.await {
             Ok(found) => found,
             Err(obstacle) if obstacle.blinds() => {
@@ -453,14 +450,10 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let same = |before: &StandingBy| {
             before.counted == ready.counted && Arc::ptr_eq(&before.ruleset, &ready.ruleset)
         };
-        // What is left of an element's time is part of a load.
-        if self.standing_by.as_ref().is_some_and(same) && !ready.ruleset.elements.ends() {
+        if self.standing_by.as_ref().is_some_and(same) {
             return;
         }
-        let stands = self
-            .kernel
-            .stand_by(&ready.ruleset, &ready.counted, now.wall)
-            .await;
+        let stands = self.kernel.stand_by(&ready.ruleset, &ready.counted, now).await;
         self.standing_by = stands.is_ok().then_some(ready);
     }
 

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
-
 use super::*;
 use crate::config::Config;
 use crate::observe::link::Link;
@@ -102,7 +100,7 @@ impl PacketFilter for Fake {
         _: &BTreeSet<Layer>,
         _: &Arc<Ruleset>,
         _: Option<&Arc<Ruleset>>,
-        _: Timestamp,
+        _: Now,
     ) -> Result<Comparison, Obstacle> {
         Ok(Comparison {
             differences: Vec::new(),
@@ -115,7 +113,7 @@ impl PacketFilter for Fake {
         _: &Arc<Ruleset>,
         _: &BTreeSet<Layer>,
         counted: &CarriedCounters,
-        _: Timestamp,
+        _: Now,
     ) -> Result<(), Obstacle> {
         self.takes(counted);
         Ok(())
@@ -127,7 +125,7 @@ impl PacketFilter for Fake {
         _: &Arc<Ruleset>,
         counted: &CarriedCounters,
         _: u32,
-        _: Timestamp,
+        _: Now,
     ) -> Result<(), Obstacle> {
         self.takes(counted);
         Ok(())
@@ -137,7 +135,7 @@ impl PacketFilter for Fake {
         &mut self,
         _: &Arc<Ruleset>,
         counted: &CarriedCounters,
-        _: Timestamp,
+        _: Now,
     ) -> Result<(), Obstacle> {
         self.with(|told| {
             if std::mem::take(&mut told.is_removed_before_standing_by) {

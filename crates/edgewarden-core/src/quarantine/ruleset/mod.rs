@@ -32,6 +32,8 @@ use rules::RuleWriter;
 
 /// Our table's name in every family.
 pub const TABLE: &str = "edgewarden";
+/// The names that our chains have.
+const CHAINS: [&str; 4] = ["input", "forward", "output", "egress"];
 
 /// What the names of counters begin with where nothing is dropped. Other names, so that neither goes on from the other's
 /// count when the mode changes.
@@ -47,6 +49,12 @@ pub enum Layer {
     Bridge,
     /// Every frame that leaves through an interface, also those that never saw the IP stack.
     Netdev,
+}
+
+/// Whether one of our chains has that name.
+#[must_use]
+pub fn is_own_chain(name: &str) -> bool {
+    CHAINS.contains(&name)
 }
 
 impl Layer {

@@ -239,6 +239,7 @@ fn what_the_ip_stack_has_counted_is_passed_over_below_it_only_where_nothing_is_d
             .collect::<Vec<_>>()
     };
     let hooks = ["output", "input", "forward", "forward", "egress"];
+    assert!(hooks.into_iter().all(is_own_chain) && !is_own_chain("more"));
     let first = |asks: [bool; 5]| hooks.into_iter().zip(asks).collect::<Vec<_>>();
     assert_eq!(rules(CutAction::Cut), first([false; 5]));
     assert_eq!(rules(CutAction::Count), first([false, false, false, true, true]));
