@@ -243,6 +243,7 @@ fn is_test(source: &str, name: &str) -> bool {
     let functions = [
         format!("#[test]\nfn {name}()"),
         format!("    #[test]\n    fn {name}()"),
+        format!("#[tokio::test]\nasync fn {name}()"),
     ];
     let in_lab = [
         format!("\nlab_test!({name},"),
