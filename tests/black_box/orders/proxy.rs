@@ -84,6 +84,14 @@ impl Behind {
         behind
     }
 
+    /// Released, with a nucleus that the change of the proxy disconnected, and nothing since.
+    fn released(&self) {
+        release(&self.stage);
+        let ends = |event: &serde_json::Value| event["event"] == "mqtt" && event["state"] == "disconnected";
+        let ends: Vec<_> = self.stage.nucleus.events().into_iter().filter(ends).collect();
+        assert_eq!(ends.len(), 1, "{ends:?} in\n{}", self.stage.agent_output());
+    }
+
     /// The proxy is gone, and the nucleus goes the way that the file names.
     fn leave_for(&mut self, port: Option<u16>) {
         name(&self.file, port);
@@ -153,7 +161,7 @@ lab_test!(another_proxy_is_followed_while_isolated, || {
     behind.hears("moved");
     assert!(behind.reaches(ATTACKER_V4, SECOND));
     behind.gives_up_the_first();
-    release(&behind.stage);
+    behind.released();
 });
 
 lab_test!(a_proxy_that_is_taken_out_locks_nobody_out, || {
@@ -162,5 +170,5 @@ lab_test!(a_proxy_that_is_taken_out_locks_nobody_out, || {
     behind.hears("direct");
     assert!(behind.reaches(INTERNET_V4, BROKER_PORT));
     behind.gives_up_the_first();
-    release(&behind.stage);
+    behind.released();
 });
