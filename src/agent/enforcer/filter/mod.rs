@@ -12,6 +12,7 @@ mod canary;
 mod counted;
 mod layers;
 mod load;
+mod touched;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
@@ -20,26 +21,22 @@ use std::time::Duration;
 
 use crate::config::IsolationConfig;
 use crate::moment::Now;
-use crate::quarantine::history::{Actor, Event};
+use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::Posture;
 use crate::quarantine::plan::Plan;
-use crate::quarantine::ports::{FilterChange, PacketFilter, StoodIn};
+use crate::quarantine::ports::{FilterChange, PacketFilter};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::State;
 use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, render};
 use counted::Tally;
 use layers::Layers;
+use touched::StandingBy;
 
 /// How often the rules are listed although the generation says that nobody touched them.
 const LIST_EVERY: Duration = Duration::from_secs(300);
 /// How often a free device tries whether it could be cut off.
 const TRY_EVERY: Duration = Duration::from_secs(59);
-/// Elements of a set up to which the tables stand by: a load of more takes memory, and more than a moment.
-const STANDS_BY: usize = 1_024;
-/// Changes of the packet filter whose makers are remembered.
-const REMEMBERED: usize = 16;
-
 /// What is to be brought into the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mission {
@@ -73,12 +70,6 @@ struct HeldRules {
     /// Uptime at which it was listed.
     listed: Duration,
     posture: Posture,
-}
-
-/// What is put back at once if somebody touches it.
-struct StandingBy {
-    ruleset: Arc<Ruleset>,
-    counted: CarriedCounters,
 }
 
 /// What had to be done so that the kernel holds what it should.
@@ -195,16 +186,6 @@ impl<F: PacketFilter> FilterKeeper<F> {
         Ok((tables, differences))
     }
 
-    /// Somebody changed the packet filter.
-    pub(super) fn note_change(&mut self, change: Option<FilterChange>) {
-        if let Some(change) = &change {
-            self.kernel.note_settled(change.generation);
-        }
-        self.changes.extend(change);
-        let surplus = self.changes.len().saturating_sub(REMEMBERED);
-        self.changes.drain(..surplus);
-    }
-
     /// The tables that make this kernel carry out a mission, as far as it is known to take them.
     pub(super) async fn rules(
         &mut self,
@@ -313,13 +294,6 @@ impl<F: PacketFilter> FilterKeeper<F> {
         }
         self.load(ruleset, hooks, mission, now).await?;
         Ok(KernelTouch::Loaded)
-    }
-
-    /// What somebody has touched of our tables since they were proven, as far as the kernel has told it.
-    fn touched(&self) -> Option<String> {
-        let proven = self.held.as_ref()?.generation?;
-        let mut newer = self.changes.iter().filter(|change| is_after(change, proven));
-        newer.find_map(|change| change.touched.clone())
     }
 
     fn is_untouched(&self, ruleset: &Ruleset, generation: u32, now: Now) -> bool {
@@ -433,72 +407,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
         })
     }
 
-    /// Has what is proven to cut put back at once if somebody touches it.
-    async fn stand_by(&mut self, mission: &Mission, now: Now) {
-        // Also where others change theirs all the time: what stands by must not grow old.
-        let may_stand_by =
-            |held: &&HeldRules| mission.cuts() && held.ruleset.elements.in_one_set() <= STANDS_BY;
-        let Some(held) = self.held.as_ref().filter(may_stand_by) else {
-            return;
-        };
-        let ready = StandingBy {
-            ruleset: Arc::clone(&held.ruleset),
-            counted: self
-                .tally
-                .carried(CarriedCounters::default(), &mission.plan.limits),
-        };
-        let same = |before: &StandingBy| {
-            before.counted == ready.counted && Arc::ptr_eq(&before.ruleset, &ready.ruleset)
-        };
-        if self.standing_by.as_ref().is_some_and(same) {
-            return;
-        }
-        let stands = self.kernel.stand_by(&ready.ruleset, &ready.counted, now).await;
-        self.standing_by = stands.is_ok().then_some(ready);
-    }
-
     fn note_applied(&mut self, ruleset: &Ruleset, mission: &Mission) {
         self.news.push(Event::Applied {
             plan: mission.plan.id(),
             what: ruleset.summary(),
         });
-    }
-
-    /// Records that our tables were touched and put back by what stood by, if they were since the last call.
-    fn note_stood_in(&mut self, mission: &Mission) -> bool {
-        let Some(StoodIn { after, counted }) = self.kernel.stood_in() else {
-            return false;
-        };
-        self.standing_by = None;
-        // Not what stands by since: that may have been made ready later.
-        self.tally.begin(&counted, &mission.plan.limits);
-        let what = after.touched.clone().unwrap_or_default();
-        self.record_tampering(&what, Some(maker(&after)));
-        true
-    }
-
-    fn note_tampering(&mut self, what: &str) {
-        self.posture = None;
-        let since = self.held.as_ref().and_then(|held| held.generation);
-        let newer = |change: &&FilterChange| since.is_none_or(|since| is_after(change, since));
-        // Where it is known since when nothing of ours was touched, who did is told from who changed others' tables.
-        let touched = |change: &&FilterChange| since.is_some() && change.touched.is_some();
-        let mut changes = self.changes.iter().filter(newer);
-        let by = changes.clone().rfind(touched).or_else(|| changes.next_back());
-        self.record_tampering(what, by.map(maker));
-    }
-
-    fn record_tampering(&mut self, what: &str, by: Option<Actor>) {
-        // Found again at every try to put them back.
-        if std::mem::replace(&mut self.is_recorded, true) {
-            return;
-        }
-        self.reasserted += 1;
-        self.changed_by = by.as_ref().map(|by| format!("{} ({})", by.name, by.pid));
-        let name = self.changed_by.as_deref().unwrap_or("?");
-        tracing::warn!(by = name, "our rules are put back: {what}");
-        let what = what.to_owned();
-        self.news.push(Event::Reasserted { by, what });
     }
 
     /// What a listing proves: no table is no rule of ours, tables are what we loaded only while nobody changed them.
@@ -532,17 +445,6 @@ impl<F: PacketFilter> FilterKeeper<F> {
         state.reasserted = self.reasserted;
         state.changed_by.clone_from(&self.changed_by);
     }
-}
-
-fn maker(change: &FilterChange) -> Actor {
-    Actor {
-        pid: change.pid,
-        name: change.name.clone(),
-    }
-}
-
-fn is_after(change: &FilterChange, generation: u32) -> bool {
-    change.generation.wrapping_sub(generation).cast_signed() > 0
 }
 
 fn one(obstacle: Obstacle) -> Vec<Obstacle> {

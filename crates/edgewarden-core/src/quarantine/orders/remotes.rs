@@ -180,7 +180,7 @@ mod tests {
         let end: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let remote = |number: u16| BlockedRemote {
             remote: IpNet::from(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number])),
-            expires: (number % 3 == 0).then_some(end),
+            expires: number.is_multiple_of(3).then_some(end),
         };
         for count in [0, 1, 163, 164, 1_000] {
             let list: RemoteList = (0..count).map(remote).collect();
