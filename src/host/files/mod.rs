@@ -111,9 +111,8 @@ pub(crate) fn open_as_written(path: &Path, mode: u32) -> Result<Option<File>, Fi
 
 fn take(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unread(path))?;
+    let mut start = file.take(MAX_FILE + 1);
+    start.read_to_end(&mut bytes).map_err(unread(path))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(FileError::TooLarge {
             path: path.to_owned(),

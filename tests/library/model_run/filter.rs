@@ -9,8 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use edgewarden::moment::Now;
-use edgewarden::observe::decode::LinkKind;
-use edgewarden::observe::interval::Counters;
 use edgewarden::observe::link::Link;
 use edgewarden::observe::way::InterfaceKind;
 use edgewarden::quarantine::ports::{CanaryFate, FilterChange, PacketFilter, StoodIn};
@@ -20,7 +18,7 @@ use edgewarden::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, SetElemen
 use jiff::Timestamp;
 use nf_tables::{ChainContents, Devices, Element, Expression, TableContents, Value};
 
-use super::world::{Failure, Shared};
+use super::world::{Failure, Shared, link};
 
 /// A table as the kernel holds it.
 #[derive(Debug, Clone)]
@@ -485,24 +483,5 @@ impl PacketFilter for FakeFilter {
         } else {
             CanaryFate::Refused
         }
-    }
-}
-
-fn link(name: &str, index: u32, device: InterfaceKind) -> Link {
-    Link {
-        name: name.into(),
-        index,
-        kind: LinkKind::Ethernet,
-        hardware: Some([2, 0, 0, 0, 0, 1]),
-        loopback: false,
-        up: true,
-        running: true,
-        addresses: vec![IpAddr::from([198, 51, 100, 2])],
-        broadcasts: Vec::new(),
-        networks: Vec::new(),
-        master: None,
-        lower: None,
-        device,
-        counters: Counters::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! The fake machine: time, boots, the kernel, the disk, the processes, and which of them fails next.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +9,10 @@ use std::time::Duration;
 use edgewarden::agent::configuration;
 use edgewarden::agent::enforcer::{Enforcer, EnforcerSettings, mailbox};
 use edgewarden::moment::Now;
+use edgewarden::observe::decode::LinkKind;
+use edgewarden::observe::interval::Counters;
+use edgewarden::observe::link::Link;
+use edgewarden::observe::way::InterfaceKind;
 use edgewarden::process::{Process, ProcessId};
 use edgewarden::quarantine::history::Event;
 use edgewarden::quarantine::orders::order::{Order, ProcessAction, ProcessMatch, ProcessRule};
@@ -366,4 +371,24 @@ pub(super) fn settings(model: &Model) -> EnforcerSettings {
 pub(super) async fn start(world: &Shared, model: &Model) -> Enforcer<FakeMachine> {
     let (_, mailbox) = mailbox();
     Enforcer::restore_on(FakeMachine(Arc::clone(world)), settings(model), mailbox).await
+}
+
+/// An interface that is up.
+pub(super) fn link(name: &str, index: u32, device: InterfaceKind) -> Link {
+    Link {
+        name: name.into(),
+        index,
+        kind: LinkKind::Ethernet,
+        hardware: Some([2, 0, 0, 0, 0, 1]),
+        loopback: false,
+        up: true,
+        running: true,
+        addresses: vec![IpAddr::from([198, 51, 100, 2])],
+        broadcasts: Vec::new(),
+        networks: Vec::new(),
+        master: None,
+        lower: None,
+        device,
+        counters: Counters::default(),
+    }
 }
