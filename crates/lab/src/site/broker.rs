@@ -8,10 +8,13 @@ use super::{Ns, Running, Site, SiteError, SpawnSpec, tools};
 /// The broker's port; the real service's for MQTT with client certificates.
 pub const BROKER_PORT: u16 = 8883;
 
-/// No persistence: a restarted broker has forgotten sessions, retained messages and subscriptions, the worst case. Each message
-/// goes out at once: otherwise the second of two would wait 40 ms for the acknowledgement of the first, which would be measured
-/// as the agent's; how long messages take is a matter of the relay.
-const CONFIGURATION: &str = "listener 8883 0.0.0.0\nlistener 8883 ::\nallow_anonymous true\npersistence false\nuser root\nset_tcp_nodelay true\n";
+/// No persistence: a restarted broker has forgotten sessions, retained messages and subscriptions, the worst case.
+const CONFIGURATION: &str =
+    "listener 8883 0.0.0.0\nlistener 8883 ::\nallow_anonymous true\npersistence false\nuser root\n";
+
+/// Each message goes out at once: otherwise the second of two would wait 40 ms for the acknowledgement of the first, which would
+/// be measured as the agent's; how long messages take is a matter of the relay.
+const AT_ONCE: &str = "set_tcp_nodelay true\n";
 
 impl Site {
     /// Starts the broker and waits until it listens. [`Running::restart`] brings it back after a kill.
@@ -33,7 +36,7 @@ impl Site {
     fn mosquitto_with(&self, configuration: &str) -> Result<Running, SiteError> {
         let program = tools::require("mosquitto")?;
         let file = self.directory().join("mosquitto.conf");
-        std::fs::write(&file, configuration).map_err(|source| SiteError::File {
+        std::fs::write(&file, format!("{configuration}{AT_ONCE}")).map_err(|source| SiteError::File {
             path: file.clone(),
             source,
         })?;
