@@ -123,14 +123,13 @@ impl PacketFilter for KernelFilter {
     async fn load(
         &mut self,
         ruleset: &Arc<Ruleset>,
-        present: &BTreeSet<Layer>,
         counted: &CarriedCounters,
         now: Now,
     ) -> Result<(), Obstacle> {
-        let (ruleset, mut present, counted) = (Arc::clone(ruleset), present.clone(), counted.clone());
+        let (ruleset, counted) = (Arc::clone(ruleset), counted.clone());
         self.commit(move |kernel| {
-            // What stood by may have come back since they were listed.
-            present.extend(kernel::tables(kernel)?);
+            // Asked here: what stood by may have come back until a moment ago.
+            let present = kernel::tables(kernel)?;
             Ok(ruleset.load_batch(&present, &counted, clock::since(now)))
         })
         .await

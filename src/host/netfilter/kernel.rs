@@ -13,7 +13,9 @@ use nix::errno::Errno;
 use crate::error_text;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{ListedElements, ListedTable, Listings, is_own_set};
-use crate::quarantine::ruleset::{CarriedCounters, Layer, RuleHandles, Ruleset, own_table, removal};
+use crate::quarantine::ruleset::{
+    CarriedCounters, Layer, RuleHandles, Ruleset, is_own_table, own_table, removal,
+};
 
 /// The kernel answers within microseconds; another program's large transaction holds everybody up for a second or two.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -141,7 +143,7 @@ fn only_others(changes: &mut Notifications, from: u32, to: u32) -> Result<bool, 
     while is_later(to, newest) {
         let heard = changes.next(LIMIT, |notice| match notice {
             Notice::Change { table, .. } => {
-                ours_touched |= table.is_some_and(|table| Layer::ALL.map(own_table).contains(&table));
+                ours_touched |= table.as_ref().is_some_and(is_own_table);
             }
             Notice::Generation(generation) => {
                 ours |= ours_touched && is_later(generation.id, from);

@@ -20,7 +20,7 @@ use crate::host::net::netlink::{receive, subscribe};
 use crate::host::priority::Priority;
 use crate::quarantine::ports::FilterChange;
 use crate::quarantine::ruleset::verify::is_own_set;
-use crate::quarantine::ruleset::{Layer, is_own_chain, own_table};
+use crate::quarantine::ruleset::{is_own_chain, is_own_table};
 
 /// The kernel's multicast group of nftables changes (`NFNLGRP_NFTABLES`).
 const GROUP: u32 = 7;
@@ -169,7 +169,7 @@ fn is_edit(kind: MessageType, table: &Table, item: &Item) -> bool {
         Item::Set(set) | Item::Elements(set) => is_own_set(set),
         Item::Object(_) => kind == MessageType::DeleteObject,
     };
-    is_ours && Layer::ALL.iter().any(|layer| own_table(*layer) == *table)
+    is_ours && is_own_table(table)
 }
 
 fn done(kind: MessageType) -> &'static str {

@@ -125,14 +125,12 @@ impl FakeKernel {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    fn load(&mut self, ruleset: &Ruleset, present: &BTreeSet<Layer>) {
-        // What came or went since it was asked for is no matter.
-        let present: BTreeSet<Layer> = present.iter().chain(self.tables.keys()).copied().collect();
-        if present.is_empty() && ruleset.tables.is_empty() {
+    fn load(&mut self, ruleset: &Ruleset) {
+        if self.tables.is_empty() && ruleset.tables.is_empty() {
             return;
         }
         self.standby = None;
-        present.iter().for_each(|layer| drop(self.tables.remove(layer)));
+        self.tables.clear();
         for table in &ruleset.tables {
             self.tables.insert(table.layer, HeldTable::of(table, ruleset));
         }
@@ -369,7 +367,6 @@ impl PacketFilter for FakeFilter {
     async fn load(
         &mut self,
         ruleset: &Arc<Ruleset>,
-        present: &BTreeSet<Layer>,
         _counted: &CarriedCounters,
         _now: Now,
     ) -> Result<(), Obstacle> {
@@ -386,7 +383,7 @@ impl PacketFilter for FakeFilter {
         if world.fails(Failure::Refused) || refuses_layer {
             return Err(refused("on purpose"));
         }
-        world.kernel.load(ruleset, present);
+        world.kernel.load(ruleset);
         if world.fails(Failure::HalfReported) {
             let why = "killed after the kernel had it".into();
             return Err(Obstacle::Unreadable { why });

@@ -85,12 +85,11 @@ pub trait PacketFilter: Send {
         now: Now,
     ) -> impl Future<Output = Result<Comparison, Obstacle>> + Send;
 
-    /// Replaces the tables that are `present` by those of `ruleset`, whose counters go on from `counted`: one transaction,
-    /// all of it or nothing.
+    /// Replaces our tables, whichever there are, by those of `ruleset`, whose counters go on from `counted`: one transaction, all
+    /// of it or nothing.
     fn load(
         &mut self,
         ruleset: &Arc<Ruleset>,
-        present: &BTreeSet<Layer>,
         counted: &CarriedCounters,
         now: Now,
     ) -> impl Future<Output = Result<(), Obstacle>> + Send;

@@ -129,8 +129,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         counted: &CarriedCounters,
         now: Now,
     ) -> Result<Arc<Ruleset>, Vec<Obstacle>> {
-        let present = self.kernel.tables().await.map_err(one)?;
-        let refusal = match self.kernel.load(ruleset, &present, counted, now).await {
+        let refusal = match self.kernel.load(ruleset, counted, now).await {
             Ok(()) => return Ok(Arc::clone(ruleset)),
             Err(refusal @ Obstacle::Refused { .. }) => refusal,
             Err(obstacle) => return Err(vec![obstacle]),
@@ -153,7 +152,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 continue;
             }
             let ruleset = Arc::new(render(&mission.plan, &fewer, mission.effect));
-            match self.kernel.load(&ruleset, &present, counted, now).await {
+            match self.kernel.load(&ruleset, counted, now).await {
                 Ok(()) => {}
                 Err(Obstacle::Refused { .. }) => continue,
                 // Who knows what the kernel has taken.

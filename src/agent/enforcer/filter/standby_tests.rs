@@ -108,13 +108,7 @@ impl PacketFilter for Fake {
         })
     }
 
-    async fn load(
-        &mut self,
-        _: &Arc<Ruleset>,
-        _: &BTreeSet<Layer>,
-        counted: &CarriedCounters,
-        _: Now,
-    ) -> Result<(), Obstacle> {
+    async fn load(&mut self, _: &Arc<Ruleset>, counted: &CarriedCounters, _: Now) -> Result<(), Obstacle> {
         self.takes(counted);
         Ok(())
     }

@@ -34,6 +34,12 @@ pub fn own_table(layer: Layer) -> nf_tables::Table {
     nf_tables::Table::new(family, TABLE)
 }
 
+/// Whether a table is one of ours.
+#[must_use]
+pub fn is_own_table(table: &nf_tables::Table) -> bool {
+    Layer::ALL.map(own_table).contains(table)
+}
+
 /// The transaction that removes our tables.
 pub fn removal(present: &BTreeSet<Layer>) -> Batch {
     let mut batch = Batch::new();

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Plan, PlannedLimit, Quota};
 pub use change::RuleHandles;
 pub use elements::SetElements;
-pub use kernel_form::{own_table, removal};
+pub use kernel_form::{is_own_table, own_table, removal};
 use rules::RuleWriter;
 
 /// Our table's name in every family.
