@@ -3,12 +3,13 @@
 //! attack may have none to give.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -132,13 +133,13 @@ impl AskError {
     }
 }
 
-/// Asks the agent; gives its answer. One that does not say within [`PULSE_LIMIT`] that it is there is not waited for.
+/// Asks the agent; gives its answer. One that does not say within [`PULSE_LIMIT`] that it is there is not
+/// waited for, nor one that stops saying so while it is asked.
 ///
 /// # Errors
 /// [`AskError`].
 pub fn ask<Q: Ask>(socket: &Path, question: Q) -> Result<Q::Answer, AskError> {
-    feel_pulse(socket)?;
-    exchange(socket, question, LIMIT, |_| Ok(()))
+    ask_pulsing(socket, question)
 }
 
 /// Asks the agent; gives its answer as it came, with members that this program may not know.
@@ -146,8 +147,13 @@ pub fn ask<Q: Ask>(socket: &Path, question: Q) -> Result<Q::Answer, AskError> {
 /// # Errors
 /// [`AskError`].
 pub fn ask_json<Q: Ask>(socket: &Path, question: Q) -> Result<Value, AskError> {
+    ask_pulsing(socket, question)
+}
+
+fn ask_pulsing<T: DeserializeOwned>(socket: &Path, question: impl Ask) -> Result<T, AskError> {
     feel_pulse(socket)?;
-    exchange(socket, question, LIMIT, |_| Ok(()))
+    let wait = |stream: &UnixStream, end| until_it_answers(socket, stream, end);
+    exchange(socket, question, LIMIT, |_| Ok(()), &wait)
 }
 
 /// Whether somebody at the socket says that he is there. One who does not know the question, or has no answer to it, says so
@@ -159,10 +165,11 @@ pub fn ask_json<Q: Ask>(socket: &Path, question: Q) -> Result<Value, AskError> {
 /// agent that this program does not understand.
 pub fn feel_pulse(socket: &Path) -> Result<(), AskError> {
     let mut pid = None;
-    let felt = exchange::<Pulse>(socket, GetPulse {}, PULSE_LIMIT, |stream| {
+    let meet = |stream: &UnixStream| {
         pid = listening(stream);
         Ok(())
-    });
+    };
+    let felt = exchange::<Pulse>(socket, GetPulse {}, PULSE_LIMIT, meet, &|_, _| Ok(()));
     let socket = socket.to_owned();
     match felt {
         Ok(Pulse {}) | Err(AskError::Refused(_)) => Ok(()),
@@ -192,7 +199,22 @@ pub fn ask_json_within<Q: Ask>(
     limit: Duration,
     meet: impl FnOnce(&UnixStream) -> io::Result<()>,
 ) -> Result<Value, AskError> {
-    exchange(socket, question, limit, meet)
+    exchange(socket, question, limit, meet, &|_, _| Ok(()))
+}
+
+/// Waits until something comes of an agent that was asked. One that began to hang with the question in its hands is found by
+/// its pulse: [`LIMIT`] is for one that works.
+fn until_it_answers(socket: &Path, stream: &UnixStream, end: End) -> Result<(), AskError> {
+    let limit = PollTimeout::try_from(PULSE_LIMIT).unwrap_or(PollTimeout::ZERO);
+    while end.left().is_ok() {
+        match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], limit) {
+            Ok(0) => feel_pulse(socket)?,
+            Err(Errno::EINTR) => {}
+            // What came of it is told by whoever reads.
+            Ok(_) | Err(_) => break,
+        }
+    }
+    Ok(())
 }
 
 fn exchange<T: DeserializeOwned>(
@@ -200,6 +222,7 @@ fn exchange<T: DeserializeOwned>(
     question: impl Ask,
     limit: Duration,
     meet: impl FnOnce(&UnixStream) -> io::Result<()>,
+    wait: &dyn Fn(&UnixStream, End) -> Result<(), AskError>,
 ) -> Result<T, AskError> {
     let end = End::after(limit);
     let no_answer = |source| AskError::NoAnswer {
@@ -216,8 +239,10 @@ fn exchange<T: DeserializeOwned>(
             _ => AskError::NotRunning { socket, source },
         }
     })?;
-    let answer = meet(&stream).and_then(|()| talk(&stream, &question.into(), end));
-    let answer = answer.map_err(no_answer)?;
+    meet(&stream).map_err(no_answer)?;
+    let asked = say(&stream, &question.into(), end);
+    wait(&stream, end)?;
+    let answer = hear(&stream, asked, end).map_err(no_answer)?;
     read_answer(&answer).map_err(|fault| match fault {
         AnswerFault::Refused(problem) => AskError::Refused(problem),
         AnswerFault::Unreadable(source) => AskError::Unreadable(source),
@@ -243,14 +268,17 @@ fn connected(path: &Path, end: End) -> io::Result<UnixStream> {
     }
 }
 
-fn talk(stream: &UnixStream, request: &Request, end: End) -> io::Result<String> {
-    let mut stream = Until { stream, end };
-    let written = stream.write_all(request_line(request)?.as_bytes());
+fn say(stream: &UnixStream, request: &Request, end: End) -> io::Result<()> {
+    Until { stream, end }.write_all(request_line(request)?.as_bytes())
+}
+
+/// The answer to what was `asked`, or could not be: whoever refuses to listen may have said so before he was asked.
+fn hear(stream: &UnixStream, asked: io::Result<()>, end: End) -> io::Result<String> {
+    let stream = Until { stream, end };
     let mut answer = Vec::new();
-    // Whoever refuses to listen may have said so before he was asked.
     let read = BufReader::new(stream.take(MAX_ANSWER)).read_until(b'\n', &mut answer);
     if read.is_err() || answer.is_empty() {
-        written?;
+        asked?;
         read?;
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -324,137 +352,5 @@ impl Write for Until<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(
-        clippy::disallowed_methods,
-        reason = "is what it talks to, in files of its own"
-    )]
-
-    use super::*;
-    use crate::control::question::GetStatus;
-    use std::os::unix::net::UnixListener;
-    use std::thread;
-
-    #[test]
-    fn each_way_of_not_being_answered_says_what_to_do() {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("control.sock");
-        let missing = ask(&socket, GetStatus {}).unwrap_err();
-        assert!(missing.is_nobody());
-        let text = missing.to_string();
-        assert!(
-            text.contains("there is no socket") && text.contains("--control-socket"),
-            "{text}"
-        );
-
-        drop(UnixListener::bind(&socket).unwrap());
-        let dead = ask(&socket, GetStatus {}).unwrap_err();
-        assert!(dead.is_nobody());
-        let text = dead.to_string();
-        assert!(
-            text.contains("nobody answers at") && text.contains("control.sock"),
-            "{text}"
-        );
-    }
-
-    /// What is said to whoever asks somebody who answers so often, each time with one line.
-    fn asked_of_one_who_says(line: &'static [u8], answers: usize) -> AskError {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("control.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let agent = thread::spawn(move || {
-            let answer = |_| {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut request = String::new();
-                BufReader::new(stream.try_clone().unwrap())
-                    .read_line(&mut request)
-                    .unwrap();
-                stream.write_all(line).unwrap();
-                request
-            };
-            (0..answers).map(answer).collect::<Vec<String>>()
-        });
-        let error = ask(&socket, GetStatus {}).unwrap_err();
-        let asked = ["pulse", "status"].iter().take(answers);
-        let asked = asked.map(|command| format!("{{\"protocol\":1,\"command\":\"{command}\"}}\n"));
-        assert_eq!(agent.join().unwrap(), asked.collect::<Vec<String>>());
-        error
-    }
-
-    #[test]
-    fn silence_is_told_in_words() {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("control.sock");
-        let _nobody_reads = UnixListener::bind(&socket).unwrap();
-        let asked = ask_json_within(&socket, GetStatus {}, Duration::from_secs(1), |_| Ok(()));
-        let text = crate::error_text(&asked.unwrap_err());
-        assert!(text.ends_with("it said nothing within 1 s"), "{text}");
-        let silent = ask(&socket, GetStatus {}).unwrap_err();
-        assert!(silent.is_nobody(), "{silent}");
-        let text = crate::error_text(&silent);
-        assert!(text.contains("stopped, or it hangs"), "{text}");
-        let AskError::Silent { pid, .. } = silent else {
-            panic!("{silent:?}")
-        };
-        assert_eq!(pid, Some(std::process::id()), "the kernel names who listens");
-    }
-
-    #[test]
-    fn a_full_queue_and_a_trickle_end_in_time() {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("control.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
-        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
-        let _only_one = UnixStream::connect(&socket).unwrap();
-        let limit = Duration::from_millis(300);
-        let full = connected(&socket, End::after(limit)).unwrap_err();
-        assert_eq!(full.kind(), io::ErrorKind::TimedOut, "{full}");
-        assert!(matches!(feel_pulse(&socket), Err(AskError::Silent { .. })));
-
-        std::fs::remove_file(&socket).unwrap();
-        let listener = UnixListener::bind(&socket).unwrap();
-        let trickles = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            while stream.write_all(b" ").is_ok() {
-                thread::sleep(limit / 4);
-            }
-        });
-        assert!(matches!(feel_pulse(&socket), Err(AskError::Silent { .. })));
-        trickles.join().unwrap();
-    }
-
-    #[test]
-    fn who_is_no_agent_is_nobody_and_each_is_named() {
-        for said in [&b"hello\n"[..], b"\xff\xfe\n", b"{\"protocol\":1,\"ok\":7}\n"] {
-            let error = asked_of_one_who_says(said, 1);
-            assert!(error.is_nobody(), "{error:?}");
-            assert!(error.to_string().contains("is no agent"), "{error}");
-        }
-        let error = asked_of_one_who_says(b"", 1);
-        assert!(error.is_nobody(), "{error:?}");
-        assert!(error.to_string().contains("hangs up"), "{error}");
-    }
-
-    #[test]
-    fn an_agent_of_another_version_is_named_with_both_protocols() {
-        let early = b"{\"error\":\"the request cannot be read: unknown field `protocol`\"}\n";
-        for (line, theirs) in [
-            (&early[..], "an early protocol without a number"),
-            (b"{\"protocol\":7,\"ok\":{}}\n", "protocol 7"),
-        ] {
-            let error = asked_of_one_who_says(line, 1);
-            assert!(!error.is_nobody());
-            let text = crate::error_text(&error);
-            for part in [
-                "another version",
-                "control.sock",
-                theirs,
-                "this program speaks protocol 1",
-            ] {
-                assert!(text.contains(part), "{part}: {text}");
-            }
-        }
-        let refused = asked_of_one_who_says(b"{\"protocol\":1,\"error\":\"no\"}\n", 2);
-        assert_eq!(refused.to_string(), "no");
-    }
-}
+#[path = "client_tests.rs"]
+mod tests;
