@@ -46,7 +46,7 @@ use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::control::client::AskError;
+use crate::control::ask_error::AskError;
 use crate::control::protocol::DEFAULT_SOCKET;
 use crate::control::status::Status;
 

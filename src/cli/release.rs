@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::without_agent::{Outcome, WithoutAgent, check_release};
 use super::{Failure, done, environment, out, place, safe, text};
-use crate::control::client::{AskError, ask};
+use crate::control::ask_error::AskError;
+use crate::control::client::ask;
 use crate::control::question::{GetStatus, ReleaseOrders};
 use crate::control::status::Status;
 use crate::host::clock;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Failure, environment, place};
 pub(super) use crate::agent::offline::Outcome;
 use crate::agent::offline::{self, Elsewhere, Places, Refusal, Silent};
-use crate::control::client::AskError;
+use crate::control::ask_error::AskError;
 use crate::control::status::AbsentAgent;
 use crate::host::files::state_directory;
 use crate::quarantine::history;

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{DISK_LIMIT, Places, Refusal, Silent};
 use crate::agent::holder::{self, Attempt, Holder, Note};
-use crate::control::client::{AskError, feel_pulse};
+use crate::control::ask_error::AskError;
+use crate::control::client::feel_pulse;
 use crate::host::files::FileLock;
 use crate::host::processes::process_table::{self, SignalError};
 use crate::host::worker::Worker;
