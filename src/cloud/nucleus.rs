@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::link::{CloudError, Nucleus};
+use crate::document::read_port;
 
 /// The nucleus component's name on lite and on classic.
 const NUCLEI: [&str; 2] = ["aws.greengrass.NucleusLite", "aws.greengrass.Nucleus"];
@@ -102,13 +103,13 @@ async fn endpoints(client: &Client, nucleus: &str) -> Result<NucleusEndpoints, I
     let no_proxy = leaf(&["networkProxy", "noProxyAddresses"]).await?;
     Ok(NucleusEndpoints {
         data: leaf(&["iotDataEndpoint"]).await?.as_str().and_then(host),
-        mqtt_port: port(&leaf(&["mqtt", "port"]).await?),
+        mqtt_port: read_port(&leaf(&["mqtt", "port"]).await?),
         proxy: proxy_url.as_str().and_then(proxy),
         proxy_exceptions: no_proxy.as_str().map(exceptions).unwrap_or_default(),
         region: leaf(&["awsRegion"]).await?.as_str().and_then(region),
         credentials: leaf(&["iotCredEndpoint"]).await?.as_str().and_then(host),
         data_plane_is_iotdata: leaf(&["greengrassDataPlaneEndpoint"]).await? == "iotdata",
-        data_plane_port: port(&leaf(&["greengrassDataPlanePort"]).await?),
+        data_plane_port: read_port(&leaf(&["greengrassDataPlanePort"]).await?),
     })
 }
 
@@ -140,12 +141,6 @@ fn host(text: &str) -> Option<String> {
         Some((name, port)) if !name.contains(':') && port.parse::<u16>().is_ok() => Some(name.to_owned()),
         _ => Some(text.to_owned()),
     }
-}
-
-/// A port, as number or text.
-fn port(value: &Value) -> Option<u16> {
-    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
-    u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
 /// The name of an AWS Region; it becomes part of host names.

@@ -6,14 +6,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
 /// Times that the reader takes and the schema does not.
-pub(crate) const TIMES: [&str; 7] = [
+pub(crate) const TIMES: [&str; 3] = [
     "2026-11-25 00:00:00Z",
-    "2026-11-25T00:00Z",
+    "2026-11-25t00:00:00z",
     "2028-02-29T00:00:00Z",
-    "9999-01-01T00:00:00Z",
-    "2026-11-25T00:00:00.5+01",
-    "20261125T000000Z",
-    "2026-11-25T00:00:00+25:00",
 ];
 
 /// Blocks that the reader takes and the schema does not.
@@ -296,11 +292,11 @@ pub(crate) fn times() -> Vec<String> {
         3 => Just("Z".to_owned()),
         1 => Just(String::new()),
         2 => "[+-]([01][0-9]|2[0-3]):[0-5][0-9]",
-        1 => prop_oneof!["[xy]", "[+-][0-9]:00", "[+-]2[6-9]:00", "[+-]00:[6-9][0-9]"],
+        1 => prop_oneof!["[xy]", "[+-][0-9]:00", "[+-]2[4-9]:00", "[+-]00:[6-9][0-9]"],
     ];
-    let fraction = prop_oneof![4 => Just(String::new()), 2 => "\\.[0-9]{1,9}", 1 => "\\.[0-9]{10,11}", 1 => Just(".".to_owned())];
-    let date = ("[0-8][0-9]{3}", number(2, 13), number(2, 32));
-    let time = (number(2, 24), number(2, 60), number(2, 59));
+    let fraction = prop_oneof![4 => Just(String::new()), 2 => "\\.[0-9]{1,9}", 1 => "[.,][0-9]{10,11}", 1 => Just(".".to_owned())];
+    let date = ("[0-9]{4}", number(2, 13), number(2, 32));
+    let time = (number(2, 24), number(2, 60), number(2, 61));
     let text = (date, time, fraction, zone).prop_map(
         |((year, month, day), (hour, minute, second), fraction, zone)| {
             format!("{year}-{month}-{day}T{hour}:{minute}:{second}{fraction}{zone}")
@@ -315,6 +311,14 @@ pub(crate) fn times() -> Vec<String> {
         "00:00:00Z",
         "now",
         "2026-11-25T24:00:00Z",
+        "2026-11-25T00:00Z",
+        "2026-11-25T00:00:00+0100",
+        "2026-11-25T00:00:00.5+01",
+        "2026-11-25T00:00:00+24:00",
+        "2026-11-25T00:00:00,5Z",
+        "20261125T000000Z",
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:60.9999999999-23:59",
     ];
     known
         .into_iter()

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::fault::{Fault, MAX_FAULTS, quote};
+use super::time::read_time;
 
 /// Bits before the IPv4 address in `::ffff:0:0/96`.
 const MAPPED_PREFIX: u8 = 96;
@@ -132,9 +133,7 @@ impl<'a> Fields<'a> {
 
     /// An RFC 3339 time.
     pub(crate) fn time(&mut self, key: &str) -> Option<Timestamp> {
-        self.word(key, "a time such as 2026-11-25T00:00:00Z", |text| {
-            text.parse().ok()
-        })
+        self.word(key, "a time such as 2026-11-25T00:00:00Z (RFC 3339)", read_time)
     }
 
     /// An address or an address block, `192.0.2.7` or `192.0.2.0/24` or their IPv6 forms.
@@ -204,11 +203,35 @@ pub(crate) fn read_integer(value: &Value, scalars: Scalars) -> Option<u64> {
     }
 }
 
-/// A boolean, also from `"true"` and `"false"` when `scalars` says so.
+/// A port of somebody else's settings, as number or text.
+#[must_use]
+pub fn read_port(value: &Value) -> Option<u16> {
+    let number = read_integer(value, Scalars::StringsToo)?;
+    u16::try_from(number).ok().filter(|port| *port > 0)
+}
+
+/// What YAML 1.1 and 1.2 take for a boolean. Where a nucleus reads it as one, another hands it on as it was written, and the
+/// same recipe must mean the same.
+const TRUE: [&str; 3] = ["true", "yes", "on"];
+const FALSE: [&str; 3] = ["false", "no", "off"];
+
+/// A boolean, also from a text that YAML takes for one (`True`, `no`) when `scalars` says so.
 pub(crate) fn read_flag(value: &Value, scalars: Scalars) -> Option<bool> {
     match (value, scalars) {
         (Value::Bool(flag), _) => Some(*flag),
-        (Value::String(text), Scalars::StringsToo) => text.trim().parse().ok(),
+        (Value::String(text), Scalars::StringsToo) => read_word(text.trim()),
+        _ => None,
+    }
+}
+
+/// In lower case, capitals, or with the first letter as one; YAML knows no other mixture.
+fn read_word(text: &str) -> Option<bool> {
+    let behind = text.get(1..)?;
+    let is_plain = text == text.to_ascii_uppercase() || behind == behind.to_ascii_lowercase();
+    let is_one_of = |words: [&str; 3]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    match (is_plain, is_one_of(TRUE), is_one_of(FALSE)) {
+        (true, true, _) => Some(true),
+        (true, _, true) => Some(false),
         _ => None,
     }
 }
@@ -299,5 +322,30 @@ mod tests {
             read_network("2001:db8::/32").unwrap().to_string(),
             "2001:db8::/32"
         );
+    }
+
+    #[test]
+    fn a_text_is_a_flag_or_a_port_where_yaml_would_make_it_one() {
+        for (text, flag) in [
+            ("True", true),
+            ("TRUE", true),
+            (" yes ", true),
+            ("On", true),
+            ("False", false),
+            ("NO", false),
+            ("off", false),
+        ] {
+            assert_eq!(read_flag(&json!(text), Scalars::StringsToo), Some(flag), "{text}");
+            assert_eq!(read_flag(&json!(text), Scalars::Exact), None, "{text}");
+        }
+        for text in ["tRue", "truE", "y", "1", "", "ja", "é"] {
+            assert_eq!(read_flag(&json!(text), Scalars::StringsToo), None, "{text}");
+        }
+        for value in [json!(8883), json!("8883"), json!(8883.0), json!("8883.0")] {
+            assert_eq!(read_port(&value), Some(8883), "{value}");
+        }
+        for value in [json!(0), json!(65_536), json!(1.5), json!("x"), json!(null)] {
+            assert_eq!(read_port(&value), None, "{value}");
+        }
     }
 }

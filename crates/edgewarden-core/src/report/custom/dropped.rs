@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{CustomMetric, MAX_ITEMS, MAX_TEXT, MetricItem, MetricType, is_name};
+use crate::document::without_mark;
 
 /// What a file's name ends with; others are passed over, so that a writer can rename a finished file into place.
 const ENDING: &str = ".json";
@@ -44,7 +45,7 @@ pub fn read(dropped: &MetricFile, fresh: Duration) -> Result<Option<CustomMetric
         }
         Some(_) => {}
     }
-    let Ok(value) = serde_json::from_slice::<Value>(&dropped.bytes) else {
+    let Ok(value) = serde_json::from_slice::<Value>(without_mark(&dropped.bytes)) else {
         return refuse("it is not JSON");
     };
     let object = value.as_object().filter(|object| object.len() == 1);
