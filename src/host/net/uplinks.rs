@@ -57,12 +57,17 @@ pub(crate) struct SeenSockets {
     inodes: BTreeSet<u32>,
     /// One of them was a connection on its way.
     pending: bool,
+    /// Looks since the last one that had news.
+    looks: u32,
 }
 
 impl SeenSockets {
-    /// Whether everything that these sockets can be was seen then.
-    fn tell(&self, inodes: &BTreeSet<u32>) -> bool {
-        !self.pending && inodes.is_subset(&self.inodes)
+    /// Whether everything that these sockets can be was seen then. A socket that is no connection yet is in no list, and may
+    /// become one much later; so they are listed again after one look, two, four and so on.
+    fn tell(&mut self, inodes: &BTreeSet<u32>) -> bool {
+        let has_news = self.pending || !inodes.is_subset(&self.inodes);
+        self.looks = if has_news { 0 } else { self.looks.saturating_add(1) };
+        !has_news && !self.looks.is_power_of_two()
     }
 }
 
@@ -138,10 +143,11 @@ pub(crate) fn of(
         *seen = SeenSockets {
             inodes: BTreeSet::new(),
             pending: true,
+            looks: 0,
         };
         return None;
     }
-    *seen = SeenSockets { inodes, pending };
+    (seen.inodes, seen.pending) = (inodes, pending);
     uplinks.sort_unstable();
     Some(uplinks)
 }
@@ -218,14 +224,44 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_listed_only_when_one_came_or_a_connection_was_on_its_way() {
+    fn sockets_are_listed_when_one_came_or_a_connection_was_on_its_way_and_else_ever_more_seldom() {
         let seen = |pending| SeenSockets {
             inodes: BTreeSet::from([1, 2]),
             pending,
+            looks: 2,
         };
         assert!(seen(false).tell(&BTreeSet::from([1])));
         assert!(!seen(false).tell(&BTreeSet::from([2, 3])));
         assert!(!seen(true).tell(&BTreeSet::from([1])));
         assert!(!SeenSockets::default().tell(&BTreeSet::from([1])));
+        let mut same = SeenSockets {
+            looks: 0,
+            ..seen(false)
+        };
+        let listed: Vec<u32> = (1..=20).filter(|_| !same.tell(&BTreeSet::from([1]))).collect();
+        assert_eq!(listed, [1, 2, 4, 8, 16]);
+    }
+
+    #[test]
+    fn a_socket_that_was_seen_before_it_connected_is_found() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+        use std::os::fd::AsRawFd as _;
+
+        let own = Own::new();
+        let early = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let holders = BTreeSet::from([own.process]);
+        let mut seen = SeenSockets::default();
+        let mut look = || of(&holders, &[own.remote().port()], &mut seen).unwrap_or_default();
+        assert_eq!(look(), [], "control: it is no connection yet");
+        connect(early.as_raw_fd(), &SockaddrStorage::from(own.remote())).unwrap();
+        // Other tests of this process open sockets meanwhile, or not.
+        let found = (0..4).map(|_| look().len()).max();
+        assert_eq!(found, Some(1));
     }
 }
