@@ -13,6 +13,7 @@ mod plan_cli;
 mod postures;
 mod proxy;
 mod reconnects;
+mod scalars;
 mod severed;
 mod subscriptions;
 mod whole_loop;
