@@ -5,6 +5,7 @@
 //! installed. Deliberately absent: anything the shipped program needs; the benches themselves.
 
 mod acceptance;
+mod attack;
 mod bench;
 mod demo;
 mod deny;
@@ -45,6 +46,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Show the agent on a real classic nucleus, scenario by scenario; not part of CI
     Acceptance(acceptance::Arguments),
+    /// Attack a device that is isolated or restricted, and say what of it arrives
+    Attack(attack::Arguments),
     /// Build the component for this machine's architecture into artifacts/
     Package(package::Arguments),
 }
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Acceptance(arguments) => acceptance::run(&arguments),
+        Verb::Attack(arguments) => attack::run(&arguments),
         Verb::Package(arguments) => package::run(&arguments),
     };
     match outcome {

@@ -4,6 +4,7 @@
 //! * [`cloud`]: Device Shadow, Device Defender ingest, Detect and the alarm Lambda as MQTT client
 //! * [`front`]: a relay before the broker: delay, black hole, cuts, denied topics
 //! * [`names`]: a name server
+//! * [`packet`]: IP packets made by hand
 //! * [`site`]: network namespaces, processes in them, probes
 //! * [`traffic`]: the well-behaved sensor and the rogue
 //! * [`stage`]: all of it in one piece, with the agent
@@ -12,6 +13,7 @@ pub mod cloud;
 pub mod front;
 pub mod names;
 pub mod nucleus;
+pub mod packet;
 pub mod proxy;
 pub mod site;
 pub mod stage;

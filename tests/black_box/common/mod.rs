@@ -3,7 +3,6 @@
 pub(crate) mod agent;
 pub(crate) mod broker;
 pub(crate) mod gateway;
-pub(crate) mod packet;
 pub(crate) mod pids;
 pub(crate) mod programs;
 #[path = "../../shared/random.rs"]
@@ -15,6 +14,7 @@ use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::stage::{Stage, StageOptions, Turns};
 use serde_json::{Value, json};
 
+pub(crate) use edgewarden_lab::packet;
 pub(crate) use random::random;
 
 /// For everything that should happen within a few seconds, on a machine that does much else.

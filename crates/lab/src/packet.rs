@@ -4,21 +4,29 @@
 
 use std::net::IpAddr;
 
-/// IP protocol numbers.
-pub(crate) const ICMP: u8 = 1;
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
-pub(crate) const FRAGMENT: u8 = 44;
-pub(crate) const GRE: u8 = 47;
-pub(crate) const ICMPV6: u8 = 58;
-pub(crate) const DESTINATION_OPTIONS: u8 = 60;
-pub(crate) const SCTP: u8 = 132;
-/// TCP flags.
-pub(crate) const SYN: u8 = 0x02;
-pub(crate) const ACK: u8 = 0x10;
+/// Control messages of IPv4, as IP headers number it.
+pub const ICMP: u8 = 1;
+/// Streams, as IP headers number it.
+pub const TCP: u8 = 6;
+/// Datagrams, as IP headers number it.
+pub const UDP: u8 = 17;
+/// The extension header of an IPv6 fragment, as IP headers number it.
+pub const FRAGMENT: u8 = 44;
+/// A tunnel, as IP headers number it.
+pub const GRE: u8 = 47;
+/// Control messages of IPv6, as IP headers number it.
+pub const ICMPV6: u8 = 58;
+/// An extension header of IPv6, as IP headers number it.
+pub const DESTINATION_OPTIONS: u8 = 60;
+/// Another transport, as IP headers number it.
+pub const SCTP: u8 = 132;
+/// Flag of a TCP segment that opens a connection.
+pub const SYN: u8 = 0x02;
+/// Flag of a TCP segment that acknowledges.
+pub const ACK: u8 = 0x10;
 
 /// A load by which a packet is known again where it arrives.
-pub(crate) fn marker(name: &str) -> Vec<u8> {
+pub fn marker(name: &str) -> Vec<u8> {
     format!("<<{name}>>").into_bytes()
 }
 
@@ -36,24 +44,28 @@ fn sum(parts: &[&[u8]]) -> [u8; 2] {
 }
 
 /// Source and destination, as TCP, UDP and SCTP begin.
-pub(crate) fn ports(from: u16, to: u16) -> Vec<u8> {
+pub fn ports(from: u16, to: u16) -> Vec<u8> {
     [from, to].map(u16::to_be_bytes).concat()
 }
 
 /// UDP without a checksum.
-pub(crate) fn udp(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
+///
+/// # Panics
+/// When the data is longer than a datagram can be.
+pub fn udp(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
     let length = u16::try_from(8 + data.len()).unwrap();
     let words = [from, to, length, 0].map(u16::to_be_bytes).concat();
     [&words, data].concat()
 }
 
 /// TCP; where it arrives nobody looks at the checksum.
-pub(crate) fn tcp(from: u16, to: u16, flags: u8, data: &[u8]) -> Vec<u8> {
+pub fn tcp(from: u16, to: u16, flags: u8, data: &[u8]) -> Vec<u8> {
     let rest = [0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0x20, 0, 0, 0, 0, 0];
     [&ports(from, to), rest.as_slice(), data].concat()
 }
 
-pub(crate) fn icmp(kind: u8, data: &[u8]) -> Vec<u8> {
+/// An ICMP message with a checksum; for IPv6 the kernel makes another one.
+pub fn icmp(kind: u8, data: &[u8]) -> Vec<u8> {
     let mut message = [&[kind, 0, 0, 0, 0x45, 0x57, 0, 1], data].concat();
     let checksum = sum(&[&message]);
     message[2..4].copy_from_slice(&checksum);
@@ -61,7 +73,10 @@ pub(crate) fn icmp(kind: u8, data: &[u8]) -> Vec<u8> {
 }
 
 /// IPv4 or IPv6, as the addresses are. `fragment` is the IPv4 word of flags and offset.
-pub(crate) fn ip(from: IpAddr, to: IpAddr, protocol: u8, fragment: u16, data: &[u8]) -> Vec<u8> {
+///
+/// # Panics
+/// When the addresses are of two families, or the data is too long.
+pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, fragment: u16, data: &[u8]) -> Vec<u8> {
     let length = |of: usize| u16::try_from(of).unwrap().to_be_bytes();
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
