@@ -78,7 +78,7 @@ pub(super) const ROOMS: &[Room] = &[
         name: "cloud",
         what: "door to the cloud: topics, shadow messages, the shadow session's decisions (pure); `link`, `nucleus`, `publish`, `inbox` (IPC). \
                Knows nothing of enforcement",
-        knows: &["quarantine"],
+        knows: &["document", "quarantine"],
     },
     Room {
         place: "src/control",
