@@ -17,6 +17,7 @@ mod error;
 mod figure;
 mod hearing;
 mod ipc;
+mod load;
 mod machine;
 mod model;
 mod program;
@@ -67,6 +68,8 @@ enum Name {
     Quarantine(quarantine::Quarantine),
     /// How long the thread that decides does not turn: broken logs, hanging disks, hostile files, floods
     Stall(stall::Stall),
+    /// Floods, foreign descriptors, processes, interfaces and transactions: order to kernel, status, the agent's CPU
+    Load(load::LoadBench),
     /// Minutes of random faults of all kinds while orders go on; afterwards all must be well
     Chaos(chaos::Chaos),
     /// How soon an order is obeyed after a start, a crash, a rebuilt session, a reconnect, at round trips of 5 to 1,200 ms
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Name::Report(bench) => run(bench, quiet),
         Name::Quarantine(bench) => run(bench, quiet),
         Name::Stall(bench) => run(bench, quiet),
+        Name::Load(bench) => run(bench, quiet),
         Name::Chaos(bench) => run(bench, quiet),
         Name::Hearing(bench) => run(bench, quiet),
         Name::WayOut(bench) => run(bench, quiet),

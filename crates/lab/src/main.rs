@@ -27,6 +27,8 @@ enum Program {
     Rogue(traffic::rogue::RogueArgs),
     /// Datagrams as fast as told.
     Flood(traffic::flood::FloodArgs),
+    /// Segments that ask for connections, as fast as told.
+    Syn(traffic::syn::SynArgs),
     /// A process that connects, sends and exits.
     Burst(traffic::burst::BurstArgs),
     /// Counts what reaches it, over TCP and UDP.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
                         Program::Sensor(args) => traffic::sensor::run(args).await,
                         Program::Rogue(args) => traffic::rogue::run(args).await,
                         Program::Flood(args) => traffic::flood::run(&args),
+                        Program::Syn(args) => traffic::syn::run(&args),
                         Program::Burst(args) => traffic::burst::run(&args),
                         Program::Sink(args) => traffic::sink::run(args).await,
                         Program::Hoard(args) => traffic::hoard::run(args).await,

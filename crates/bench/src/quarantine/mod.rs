@@ -10,9 +10,9 @@
 //! recorder  the texts for `nft -f`      many     100,000 remotes
 //! ```
 
-mod delays;
+pub(crate) mod delays;
 mod holding;
-mod lab;
+pub(crate) mod lab;
 mod many;
 mod orders;
 mod recorder;

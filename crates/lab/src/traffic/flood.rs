@@ -106,7 +106,7 @@ pub(super) fn flood(args: &FloodArgs) -> Result<u64, Box<dyn std::error::Error +
 }
 
 /// Datagrams that a pace asks for within a time.
-fn due(rate: u64, elapsed: Duration) -> u64 {
+pub(super) fn due(rate: u64, elapsed: Duration) -> u64 {
     let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     rate.saturating_mul(micros) / 1_000_000
 }

@@ -1,7 +1,7 @@
 //! Traffic generators: sensor and rogue, and the sink they send to.
 //!
 //! [`sensor`] behaves well and says nothing; [`rogue`] does what the lab's attack script does and tells;
-//! [`flood`] sends datagrams as fast as told, [`burst`] sends once and exits; [`hoard`] opens files;
+//! [`flood`] sends datagrams and [`syn`] segments as fast as told, [`burst`] sends once and exits; [`hoard`] opens files;
 //! [`sink`] counts what arrives, so that a third party can tell whether traffic flows.
 
 pub mod burst;
@@ -11,6 +11,7 @@ pub mod lines;
 pub mod rogue;
 pub mod sensor;
 pub mod sink;
+pub mod syn;
 #[cfg(test)]
 mod tests;
 
