@@ -60,6 +60,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             self.posture = None;
         }
         let ruleset = taken?;
+        self.note_replaced();
         self.tally.begin(&counted, &mission.plan.limits);
         self.took_cutting_rules = mission.cuts();
         self.note_applied(&ruleset, mission);

@@ -27,6 +27,8 @@ struct Told {
     stood_in: Option<StoodIn>,
     /// Somebody removes our tables right before the next load stands by.
     is_removed_before_standing_by: bool,
+    /// Somebody removes our tables right before they are listed, and they come back when that is done.
+    is_removed_before_a_listing: bool,
 }
 
 impl Told {
@@ -102,9 +104,17 @@ impl PacketFilter for Fake {
         _: Option<&Arc<Ruleset>>,
         _: Now,
     ) -> Result<Comparison, Obstacle> {
+        let removed = self.with(|told| {
+            let removed = std::mem::take(&mut told.is_removed_before_a_listing);
+            if removed {
+                told.is_removed();
+            }
+            removed
+        });
+        let missing = removed.then(|| "it is not there".to_owned());
         Ok(Comparison {
-            differences: Vec::new(),
-            is_as_before: true,
+            differences: missing.into_iter().collect(),
+            is_as_before: !removed,
         })
     }
 
@@ -290,4 +300,24 @@ async fn who_touched_our_tables_is_told_and_not_who_changed_others_afterwards() 
     }
     limited.pass().await;
     assert_eq!(limited.hands(), [Some("intruder".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_hand_that_a_listing_finds_and_that_what_stood_by_made_good_counts_once() {
+    let mut limited = Limited::new().await;
+    limited.kernel.with(|told| told.uses(70_000));
+    limited.pass().await;
+    limited.hands();
+    limited.kernel.with(|told| {
+        // Something else was changed, so the tables are listed.
+        told.touched("bystander", None);
+        told.is_removed_before_a_listing = true;
+    });
+    limited.pass().await;
+    assert_eq!(limited.hands().len(), 1, "one hand");
+    limited.kernel.with(|told| told.uses(5_000));
+    limited.pass().await;
+    let used = limited.kernel.with(|told| told.used());
+    assert_eq!((limited.known(), used), (75_000, 75_000), "and no byte twice");
+    assert!(limited.hands().is_empty());
 }

@@ -71,9 +71,21 @@ impl<F: PacketFilter> FilterKeeper<F> {
         self.standing_by = None;
         // Not what stands by since: that may have been made ready later.
         self.tally.begin(&counted, &mission.plan.limits);
-        let what = after.touched.clone().unwrap_or_default();
-        self.record_tampering(&what, Some(maker(&after)));
+        self.record_hand(&after);
         true
+    }
+
+    /// Takes note that what stood by came back before a load of ours, which has replaced it and counts on from its own reading.
+    /// A listing before the load may have found the same hand.
+    pub(super) fn note_replaced(&mut self) {
+        if let Some(StoodIn { after, .. }) = self.kernel.stood_in() {
+            self.record_hand(&after);
+        }
+    }
+
+    fn record_hand(&mut self, after: &FilterChange) {
+        let what = after.touched.clone().unwrap_or_default();
+        self.record_tampering(&what, Some(maker(after)));
     }
 
     pub(super) fn note_tampering(&mut self, what: &str) {
