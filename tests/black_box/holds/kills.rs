@@ -289,13 +289,19 @@ pub(crate) fn order_expires(rounds: u64) {
     let mut random = random();
     let mut stage = ready(options());
     let second = Duration::from_secs(1);
-    let mut open = 0;
-    for number in 0..rounds {
+    let (mut open, mut number, mut late) = (0, 0, 0);
+    while number < rounds {
         let args = ["quarantine", "--reason", "r", "--expires-seconds", "1"];
         let given = Instant::now();
         let (code, output, errors) = stage.edgewarden(&args).unwrap();
         assert_eq!(code, Some(0), "{output}{errors}");
         let before = picture(&stage);
+        if before.is_none() && given.elapsed() >= second {
+            // A machine that was busy for as long as the order lasted shows nothing.
+            late += 1;
+            assert!(late <= rounds, "control: closed before a second has passed");
+            continue;
+        }
         assert!(before.is_some(), "control: closed");
         // The order's end lies between one second after the command's begin and one second after its return.
         let middle = (given.elapsed() / 2) + second;
@@ -315,6 +321,7 @@ pub(crate) fn order_expires(rounds: u64) {
         stage.start_agent().unwrap();
         wait_done(&stage, None);
         assert_eq!(picture(&stage), None, "round {number}");
+        number += 1;
     }
     assert_both_sides(open, rounds);
 }
