@@ -47,9 +47,9 @@ pub const PACKAGES: &[Package] = &[
     },
     Package {
         name: "util-linux",
-        programs: &["unshare", "nsenter", "fsfreeze"],
+        programs: &["unshare", "nsenter", "fsfreeze", "setpriv"],
         probe: &[],
-        reason: "the tests enter namespaces of their own with it",
+        reason: "the tests enter namespaces of their own with it, and attackers lose their rights",
     },
     Package {
         name: "procps",
