@@ -8,7 +8,8 @@ use edgewarden_lab::site::{INTERNET_V4, Ns, Running, Site, ask_name_servers};
 use edgewarden_lab::stage::{PATIENCE, Stage, StageOptions};
 use serde_json::{Value, json};
 
-use crate::{AttackError, Terms};
+use crate::ears::Ear;
+use crate::{AttackError, Played, Terms};
 
 /// A name below which every bucket of the device's storage is a lifeline.
 pub(crate) const STORAGE: &str = "s3.eu-central-1.amazonaws.com";
@@ -49,6 +50,24 @@ impl Field {
     /// Isolates.
     pub(crate) fn isolate(&self) -> Result<(), AttackError> {
         self.order(&json!(true))
+    }
+
+    /// Attacks the free device, which is the control case, and again behind an order; what of it an ear hears each time.
+    pub(crate) fn attacked<T>(
+        &self,
+        ear: &Ear,
+        order: &Value,
+        attack: impl Fn() -> Result<T, AttackError>,
+    ) -> Result<Played, AttackError> {
+        attack()?;
+        let free = ear.heard();
+        self.order(order)?;
+        attack()?;
+        Ok(Played {
+            free,
+            arrived: ear.heard(),
+            degraded: self.degraded(),
+        })
     }
 
     /// What is not as ordered any more.

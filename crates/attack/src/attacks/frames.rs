@@ -58,16 +58,9 @@ fn restricted(
     let field = Field::free(terms, &json!({}))?;
     let ear = Ear::on(field.site(), Ns::Internet, MARK)?;
     let frames = frames(&field)?;
-    send(&field, &frames)?;
-    let free = ear.heard();
     let block = json!({"remotes": ["203.0.113.0/24", "2001:db8:ffff::/48"]});
-    field.order(&json!({"id": "r1", "posture": "restrict", "block": block}))?;
-    send(&field, &frames)?;
-    Ok(Played {
-        free,
-        arrived: ear.heard(),
-        degraded: field.degraded(),
-    })
+    let order = json!({"id": "r1", "posture": "restrict", "block": block});
+    field.attacked(&ear, &order, || send(&field, &frames))
 }
 
 pub(super) fn other_declared_type(terms: &Terms) -> Result<Played, AttackError> {
@@ -105,15 +98,7 @@ pub(super) fn segmented(terms: &Terms) -> Result<Played, AttackError> {
         }
         Ok::<(), AttackError>(())
     };
-    send()?;
-    let free = ear.heard();
-    field.isolate()?;
-    send()?;
-    Ok(Played {
-        free,
-        arrived: ear.heard(),
-        degraded: field.degraded(),
-    })
+    field.attacked(&ear, &json!(true), send)
 }
 
 /// A socket of before, one after.
@@ -122,13 +107,5 @@ pub(super) fn xdp_socket(terms: &Terms) -> Result<Played, AttackError> {
     let ear = Ear::on(field.site(), Ns::Internet, MARK)?;
     let frame = frame(&field, &IPV4, &datagram())?;
     let send = || XDP.run(field.site(), Rights::NetRaw, &["wan0", &frame, "10000"]);
-    send()?;
-    let free = ear.heard();
-    field.isolate()?;
-    send()?;
-    Ok(Played {
-        free,
-        arrived: ear.heard(),
-        degraded: field.degraded(),
-    })
+    field.attacked(&ear, &json!(true), send)
 }

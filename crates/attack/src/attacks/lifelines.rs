@@ -84,15 +84,7 @@ pub(super) fn bound_to_another_interface(terms: &Terms) -> Result<Played, Attack
     let millis = terms.time.as_millis().to_string();
     let (address, port) = (INTERNET_V4.to_string(), MQTT.to_string());
     let connect = || STREAM.run(field.site(), Rights::User, &[&address, &port, &millis, "lan0"]);
-    connect()?;
-    let free = ear.heard();
-    field.isolate()?;
-    connect()?;
-    Ok(Played {
-        free,
-        arrived: ear.heard(),
-        degraded: field.degraded(),
-    })
+    field.attacked(&ear, &json!(true), connect)
 }
 
 /// How long the channel may be silent behind new rules, in seconds; the flood lasts three times as long at least.

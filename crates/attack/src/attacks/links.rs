@@ -30,15 +30,7 @@ pub(super) fn large_neighbour_messages(terms: &Terms) -> Result<Played, AttackEr
     let from = field.mac(Ns::Gateway, "wan0")?;
     let frame = hexadecimal(&[ALL_NODES_MAC.as_slice(), &from, &IPV6, &packet].concat());
     let send = || FRAMES.run(field.site(), Rights::NetRaw, &["wan0", "86dd", &frame, MANY, "0"]);
-    send()?;
-    let free = ear.heard();
-    field.isolate()?;
-    send()?;
-    Ok(Played {
-        free,
-        arrived: ear.heard(),
-        degraded: field.degraded(),
-    })
+    field.attacked(&ear, &json!(true), send)
 }
 
 /// A port of the data endpoint.
