@@ -45,6 +45,7 @@ fuzz_target!(|data: &[u8]| {
         bridge: true,
         egress: vec![EgressDevice { name: "eth0".into(), index: 2 }],
         pppoe: true,
+        ..Hooks::default()
     };
     for effect in [CutAction::Cut, CutAction::Count] {
         let text = render(&plan, &hooks, effect).text(&BTreeSet::new(), &CarriedCounters::default(), now);

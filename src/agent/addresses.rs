@@ -1,12 +1,16 @@
 //! Keeps the addresses of the lifelines fresh.
 //!
 //! In: the configuration, the nucleus' endpoints, the host's resolvers and time servers, whether the
-//! control channel works. Out: addresses for the enforcer, what to watch for in DNS answers
-//! ([`super::dns_feed`]), and what did not resolve for the board. When what is looked up is `quarantine::lifelines::lookups`'.
+//! control channel works, which names programs ask for ([`super::dns_feed`]). Out: addresses for the enforcer with who says
+//! so, what to watch for in DNS questions, and what did not resolve for the board. When what is looked up is
+//! `quarantine::lifelines::lookups`'.
+
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::context::Connected;
+use super::dns_feed::AskedNames;
 use super::endpoints_memory::EndpointsMemory;
 use super::endpoints_question::{EndpointsQuestion, wait};
 use super::enforcer::EnforcerCommand;
@@ -18,10 +22,11 @@ use crate::config::Config;
 use crate::control::status::LifelineStatus;
 use crate::host::clock;
 use crate::host::net::uplinks::Uplink;
-use crate::quarantine::lifelines::dns_answers::WatchedNames;
+use crate::quarantine::lifelines::dns_questions::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
-use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose, Surroundings, control_ports, targets};
+use crate::quarantine::lifelines::lifeline::{Purpose, Setting, Surroundings, control_ports, targets};
 use crate::quarantine::lifelines::lookups::Lookups;
+use crate::quarantine::lifelines::origin::Sighting;
 use crate::quarantine::lifelines::proxy::ProxyUse;
 
 /// Resolves for ever.
@@ -29,8 +34,10 @@ pub(super) struct Resolver {
     pub(super) connected: Connected,
     /// The Region as the nucleus tells it to components.
     pub(super) region: Option<String>,
-    /// What answers of others are watched for.
+    /// Which questions of others are watched for.
     pub(super) watched: watch::Sender<WatchedNames>,
+    /// Names that were asked for.
+    pub(super) asked: Arc<AskedNames>,
     /// Which of the nucleus' connections are the control channel's.
     pub(super) ports: watch::Sender<Option<ControlPorts>>,
     /// What is seen of the nucleus.
@@ -44,6 +51,8 @@ pub(super) struct Resolver {
     pub(super) connections: Vec<Uplink>,
     /// Why that cannot be seen.
     pub(super) unseen: Option<String>,
+    /// Which of these somebody's rules lead elsewhere.
+    pub(super) detours: Vec<String>,
     /// Whether the nucleus was seen to go through its proxy.
     pub(super) proxy: ProxyUse,
     /// It was seen on another way than before, whose addresses are still kept.
@@ -71,10 +80,11 @@ impl Resolver {
                 self.tell(&lookups, &asked);
                 looked = Some(now);
             }
-            lookups
-                .start(urgent, now)
-                .into_iter()
-                .for_each(|host| names.look_up(host));
+            let resolvers = Arc::new(self.configured.asked());
+            for host in lookups.start(urgent, now) {
+                let is_hurried = lookups.is_hurried(&host);
+                names.look_up(host, Arc::clone(&resolvers), is_hurried);
+            }
             self.tell_the_first(&lookups, &asked);
             let look = wait(looked, asked.pause(urgent), now);
             let sleep = lookups.wait(urgent, now).min(look).min(asked.due(urgent, now));
@@ -83,6 +93,10 @@ impl Resolver {
                     memory.keep(&asked.endpoints);
                     looked = None;
                 },
+                hurried = self.asked.take() => {
+                    let now = clock::now().uptime;
+                    hurried.iter().for_each(|name| lookups.hurry(name, now));
+                }
                 Some((host, outcome)) = names.next() => {
                     let found = lookups.done(&host, outcome, clock::now().uptime);
                     if self.take(found, &lookups, &asked).await {
@@ -126,7 +140,7 @@ impl Resolver {
     }
 
     /// Takes the addresses of a name; whether what is around us must be looked at again.
-    async fn take(&mut self, found: Vec<Endpoint>, lookups: &Lookups, asked: &EndpointsQuestion) -> bool {
+    async fn take(&mut self, found: Vec<Sighting>, lookups: &Lookups, asked: &EndpointsQuestion) -> bool {
         if !found.is_empty() {
             let command = EnforcerCommand::Addresses(found);
             self.connected.context.enforcer.send(command).await;
@@ -140,8 +154,8 @@ impl Resolver {
     fn see(&mut self, seen: NucleusSigns, lookups: &Lookups, asked: &EndpointsQuestion) -> bool {
         let moved = self.connections != seen.connections;
         self.connections = seen.connections;
-        if self.unseen != seen.unseen {
-            self.unseen = seen.unseen;
+        if self.unseen != seen.unseen || self.detours != seen.detours {
+            (self.unseen, self.detours) = (seen.unseen, seen.detours);
             self.tell(lookups, asked);
         }
         moved && self.judge_way(lookups, true)
@@ -154,7 +168,14 @@ impl Resolver {
         endpoints: &nucleus::NucleusEndpoints,
         lookups: &mut Lookups,
     ) {
+        let known = self.configured.links();
         self.configured = self.host.read_files().await;
+        let links = self.configured.links();
+        // Again also where they are the same: an enforcer that began anew does not know them.
+        if !(known.is_empty() && links.is_empty()) {
+            let command = EnforcerCommand::LinksOf(links);
+            self.connected.context.enforcer.send(command).await;
+        }
         self.proxy.note_setting(endpoints.proxy.as_ref());
         self.want(config, endpoints, lookups);
         if config.isolation.settings.lifelines.data_endpoint {
@@ -171,9 +192,7 @@ impl Resolver {
     fn want(&self, config: &Config, endpoints: &nucleus::NucleusEndpoints, lookups: &mut Lookups) {
         let around = self.surroundings(config, endpoints);
         let targets = targets(&config.isolation.settings.lifelines, &around);
-        let nameservers = self.configured.nameservers();
-        self.watched
-            .send_replace(WatchedNames::new(&targets, nameservers));
+        self.watched.send_replace(WatchedNames::new(&targets));
         lookups.set(targets);
         let ports = ControlPorts {
             all: control_ports(&around),
@@ -187,10 +206,14 @@ impl Resolver {
 
     fn surroundings(&self, config: &Config, endpoints: &nucleus::NucleusEndpoints) -> Surroundings {
         let mut time_servers = self.configured.time_servers();
-        time_servers.extend(config.isolation.time_servers.iter().cloned());
+        time_servers.extend(config.isolation.time_servers.iter().map(|server| Setting {
+            value: server.clone(),
+            source: "isolation.timeServers".to_owned(),
+        }));
         let configured = config.isolation.data_endpoint.clone();
         let endpoints = endpoints.clone();
         Surroundings {
+            configured_endpoint: configured.is_some(),
             data_endpoint: configured.or(endpoints.data),
             mqtt_port: endpoints.mqtt_port,
             proxy: endpoints.proxy,
@@ -201,6 +224,7 @@ impl Resolver {
             data_plane_is_iotdata: endpoints.data_plane_is_iotdata,
             data_plane_port: endpoints.data_plane_port,
             resolvers: self.configured.resolvers(),
+            dns_over_tls: self.configured.dns_over_tls(),
             time_servers,
         }
     }
@@ -228,9 +252,11 @@ impl Resolver {
     fn tell(&self, lookups: &Lookups, asked: &EndpointsQuestion) {
         let mut unresolved = lookups.unresolved();
         unresolved.extend(self.configured.problems());
+        unresolved.extend(self.configured.unserved());
         let isolation = &self.connected.context.config.borrow().isolation;
         if isolation.settings.lifelines.data_endpoint {
             unresolved.extend(self.unseen.clone());
+            unresolved.extend(self.detours.iter().cloned());
         }
         let missing = asked.misses_endpoint(clock::now().uptime) && isolation.data_endpoint.is_none();
         if isolation.settings.lifelines.data_endpoint && missing {

@@ -134,8 +134,8 @@ impl Channel {
         });
     }
 
-    /// A question was not answered, or nothing can be asked.
-    pub(crate) async fn broken(&self, why: &str) {
+    /// A question was not answered, or nothing can be asked; whether a `nucleus` is there to be asked.
+    pub(crate) async fn broken(&self, why: &str, nucleus: bool) {
         self.cell.send_if_modified(|state| {
             let news = state.works || state.problem.as_deref() != Some(why);
             if news {
@@ -146,7 +146,10 @@ impl Channel {
             news
         });
         self.enforcer
-            .send(EnforcerCommand::Channel { works: false })
+            .send(EnforcerCommand::Channel {
+                works: false,
+                nucleus,
+            })
             .await;
     }
 }

@@ -1,7 +1,7 @@
 //! What the tasks of the agent share, as one cheap clone.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,8 +11,9 @@ use super::board::Board;
 use super::channel::Channel;
 use super::enforcement::Enforcement;
 use super::publishing::Publishing;
-use crate::cloud::link::Nucleus;
+use crate::cloud::link::{LinkState, Nucleus};
 use crate::config::Config;
+use crate::host::processes::{doing, process_table};
 use crate::process::ProcessId;
 
 /// How long the shadow and the reports wait for the first lifeline addresses: an order that arrives before them would
@@ -41,6 +42,8 @@ pub(crate) struct Connected {
     pub(crate) thing: ThingName,
     /// Whether the guard started us, and no nucleus.
     pub(crate) is_stand_in: bool,
+    /// The process that served the IPC last, as far as it was seen.
+    pub(crate) served_by: Arc<Mutex<Option<ProcessId>>>,
 }
 
 /// Who we are to the cloud: known once the configuration was read, for it may name another thing than the environment.
@@ -78,10 +81,23 @@ impl Connected {
     /// The process that serves the IPC, while we are connected to it and `/proc` shows it.
     pub(crate) fn nucleus_process(&self) -> Option<ProcessId> {
         let server = self.nucleus.server()?;
-        Some(ProcessId {
+        let process = ProcessId {
             pid: server.pid,
             start_ticks: server.start_ticks,
-        })
+        };
+        *crate::lock(&self.served_by) = Some(process);
+        Some(process)
+    }
+
+    /// Whether anybody is there to be asked: not while the process that served last has ended or is stopped. Where it cannot be seen,
+    /// who is connected is there. A connection that ends says nothing by itself: we end one that is silent.
+    pub(crate) fn nucleus_is_there(&self) -> bool {
+        let idle = |nucleus| process_table::has_ended(nucleus) || doing::is_stopped(nucleus);
+        let serves = self.nucleus_process();
+        match serves.or(*crate::lock(&self.served_by)) {
+            Some(nucleus) => !idle(nucleus),
+            None => self.nucleus.link().state() == LinkState::Connected,
+        }
     }
 
     async fn name_of_thing(&self) -> String {

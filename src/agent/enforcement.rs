@@ -120,7 +120,7 @@ impl Enforcement {
         let mut told = crate::lock(&self.told);
         match command {
             EnforcerCommand::Settings(settings) => told.settings = (**settings).clone(),
-            EnforcerCommand::Channel { works } => told.channel_works = *works,
+            EnforcerCommand::Channel { works, .. } => told.channel_works = *works,
             EnforcerCommand::RoundTrip { .. } => told.channel_works = true,
             EnforcerCommand::Denied(what) => told.denied.clone_from(what),
             _ => {}
@@ -140,7 +140,7 @@ impl EnforcerTask {
         let first = crate::lock(&self.first).take();
         let enforcer = match first {
             Some(enforcer) => enforcer,
-            None => self.rebuild().await,
+            None => Box::pin(self.rebuild()).await,
         };
         tokio::select! {
             () = enforcer.run() => {}
@@ -158,7 +158,10 @@ impl EnforcerTask {
         let machine = self.machine.clone();
         let mut enforcer = Enforcer::restore_on(machine, settings, self.mailbox.clone()).await;
         let told = [
-            EnforcerCommand::Channel { works },
+            EnforcerCommand::Channel {
+                works,
+                nucleus: false,
+            },
             EnforcerCommand::Denied(denied),
         ];
         enforcer.obey(told).await;

@@ -14,7 +14,7 @@ use crate::host::sources::ForeignSources;
 use crate::host::surroundings::SOURCES;
 use crate::quarantine::lifelines::host_settings::HostSettings;
 
-/// How long one source may take: ten that hang at once take less than the first orders wait for addresses.
+/// How long one source may take: ten that hang at once take less than the first orders wait for addresses; more do not hang.
 const SOURCE_LIMIT: Duration = Duration::from_secs(1);
 /// How long the host's processes and sockets may take.
 const CONNECTIONS_LIMIT: Duration = Duration::from_secs(5);

@@ -138,6 +138,7 @@ async fn serve(
     };
     left.lock = owned.lock;
     let testament = Arc::new(stand_by::Testament::new(start, &lookup));
+    tell_volatile(start, &disk, &board).await;
     let last_good = last_good(start, &disk).await;
     let config = last_good.config;
     board.update(|status| {
@@ -196,6 +197,17 @@ async fn go_on(supervisor: &mut Supervisor, is_done: Option<impl Future<Output =
             () = supervisor.run() => {}
             () = is_done => tracing::info!("nothing is ordered and no nucleus takes us: nothing is left to stand in for"),
         },
+    }
+}
+
+/// Tells where the state directory is one that a restart of the machine forgets.
+async fn tell_volatile(start: &Start, disk: &Worker, board: &Board) {
+    let directory = start.state_directory.clone();
+    let look = move || files::volatile::told(&directory);
+    let told = read_early(disk, "where the state directory lies", look).await;
+    if let Some(why) = told.flatten() {
+        tracing::warn!("{why}");
+        board.update(|status| status.volatile = Some(why));
     }
 }
 

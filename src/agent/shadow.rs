@@ -291,7 +291,10 @@ impl ShadowTask {
                 SessionEffect::Desired(desired) => self.obey(desired.as_ref(), heard(), true).await,
                 SessionEffect::Heard(desired) => self.obey(Some(&desired), heard(), false).await,
                 SessionEffect::RoundTrip(sent) => channel.round_trip(sent).await,
-                SessionEffect::Broken(why) => channel.broken(&why).await,
+                SessionEffect::Broken(why) => {
+                    let nucleus = self.connected.nucleus_is_there();
+                    channel.broken(&why, nucleus).await;
+                }
                 // Done by whoever holds the inbox, before anything is published.
                 SessionEffect::Resubscribe => {}
                 SessionEffect::Reconnect => self

@@ -27,7 +27,7 @@ use crate::host::capture::Receiver;
 use crate::host::clock;
 use crate::host::spare::Spare;
 use crate::host::worker::Worker;
-use crate::quarantine::lifelines::dns_answers::WatchedNames;
+use crate::quarantine::lifelines::dns_questions::WatchedNames;
 use crate::quarantine::lifelines::host_settings::HostSettings;
 use crate::quarantine::lifelines::proxy::ProxyUse;
 use crate::report::last::LastReport;
@@ -115,6 +115,7 @@ pub(super) fn connected(
             name: Arc::new(OnceCell::new()),
         },
         is_stand_in: start.guarded.is_some(),
+        served_by: Arc::default(),
     };
     let link = connected.clone();
     supervisor.start("nucleus-link", move || watches::nucleus_link(link.clone()));
@@ -153,6 +154,7 @@ fn lifelines(
     supervisor: &mut Supervisor,
 ) -> watch::Receiver<NucleusSigns> {
     let (watched, names) = watch::channel(WatchedNames::default());
+    let asked = Arc::new(dns_feed::AskedNames::default());
     let (ports, control) = watch::channel(None);
     let (signs, seen) = watch::channel(NucleusSigns::default());
     let host = HostReader::new();
@@ -163,12 +165,13 @@ fn lifelines(
         host: host.clone(),
     };
     supervisor.start("nucleus-watch", move || nucleus.clone().run());
-    let (shared, signs) = (connected.clone(), seen.clone());
+    let (shared, signs, hurried) = (connected.clone(), seen.clone(), Arc::clone(&asked));
     supervisor.start("addresses", move || {
         let resolver = addresses::Resolver {
             connected: shared.clone(),
             region: region.clone(),
             watched: watched.clone(),
+            asked: Arc::clone(&hurried),
             ports: ports.clone(),
             signs: signs.clone(),
             looked_up: looked_up.clone(),
@@ -176,16 +179,18 @@ fn lifelines(
             configured: HostSettings::default(),
             connections: Vec::new(),
             unseen: None,
+            detours: Vec::new(),
             proxy: ProxyUse::default(),
             other_way: false,
         };
         resolver.run()
     });
     let enforcer = connected.context.enforcer.clone();
-    supervisor.start("dns-answers", move || {
+    supervisor.start("dns-questions", move || {
         let feed = dns_feed::DnsFeed {
             watched: names.clone(),
             enforcer: enforcer.clone(),
+            asked: Arc::clone(&asked),
         };
         feed.run()
     });

@@ -21,6 +21,9 @@ use crate::process::ProcessId;
 
 /// What the board says of a link that stands.
 pub(super) const CONNECTED: &str = "connected";
+/// From one change of interfaces and routes that is looked at to the next: whoever makes hundreds of them a second has them looked
+/// at together.
+const PACE: Duration = Duration::from_millis(50);
 /// From one look to the next whether the nucleus' process has ended, while it is not connected: a large one takes some
 /// tenths of a second to be gone.
 const BURIAL: Duration = Duration::from_millis(200);
@@ -38,13 +41,15 @@ pub(super) async fn packet_filter(enforcer: Enforcement) -> String {
     found_late("changes of the packet filter", watched.await)
 }
 
-/// Has the rules follow the interfaces: those of a new one would leave past the IP stack unseen. Gives why it has ended.
+/// Has the rules follow interfaces and routes: what leaves by a new interface past the IP stack would be unseen, and a lifeline
+/// that is reached another way be cut. Gives why it has ended.
 pub(super) async fn interfaces(enforcer: Enforcement) -> String {
     let watched = async {
         let mut changes = InterfaceWatch::open()?.in_background()?;
         loop {
             changes.recv().await.ok_or_else(thread_gone)??;
             enforcer.send(EnforcerCommand::LinksChanged).await;
+            tokio::time::sleep(PACE).await;
         }
     };
     found_late("changes of interfaces", watched.await)

@@ -63,7 +63,7 @@ pub(super) fn since(at: Option<Timestamp>, now: Timestamp) -> String {
 pub(super) fn because(rolled_back: &RolledBack) -> String {
     let RolledBack { at, why, proven, .. } = rolled_back;
     let known = if *proven {
-        "it came back without the rules: they had cut it"
+        "it came back without the rules"
     } else {
         "whether the rules had cut it is not known"
     };
@@ -74,6 +74,7 @@ pub(super) fn because(rolled_back: &RolledBack) -> String {
 pub(super) fn next(state: &State) -> Option<String> {
     if let Some(Coming { turn, at }) = &state.coming {
         let what = match turn {
+            ComingTurn::TryAgain => return Some(format!("at {} the rules are tried again", time(Some(*at)))),
             ComingTurn::Widen => "the lifelines are widened",
             ComingTurn::GiveUp => {
                 "the rules are taken away for four windows, to see whether they cut the channel"
@@ -90,7 +91,7 @@ pub(super) fn next(state: &State) -> Option<String> {
             Some("it stays closed, also while the control channel does not answer".to_owned())
         }
         Phase::RolledBack => {
-            Some("it stays open until another order, or other isolation settings".to_owned())
+            Some("it stays open until the rules are tried again, or another order comes".to_owned())
         }
         _ => None,
     }

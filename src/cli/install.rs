@@ -15,6 +15,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let places = arguments.installation.places();
+    let forgets = places.forgets();
     let installed = places.install().map_err(|error| Failure::new(&error))?;
     let told = match installed {
         InstallOutcome::Ready { changed: true } => tell(&places)?,
@@ -36,6 +37,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         ),
     };
     out(&format!("{line}\n"))?;
+    if let Some(why) = forgets {
+        out(&format!("{why}\n"))?;
+    }
     told.map_or(Ok(()), |untold| {
         out(&format!("{untold}; the next boot reads it anyway\n"))
     })

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::control::protocol::MAX_ORDER_REQUEST;
-use crate::document::without_mark;
+use crate::document::{read_json, without_mark};
 
 /// The JSON that somebody gave as an order; not yet known to be one.
 pub(super) fn read(path: &Path) -> Result<Value, Failure> {
@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path) -> Result<Value, Failure> {
     if text.len() as u64 > MAX_ORDER_REQUEST {
         return Err(format!("{name} is longer than {MAX_ORDER_REQUEST} bytes, so it is no order").into());
     }
-    let value = serde_json::from_slice(without_mark(text.as_bytes()));
+    let value = read_json(without_mark(text.as_bytes()));
     value.map_err(|error| {
         format!("{name} is no JSON: {error}; `edgewarden schema order` describes an order").into()
     })

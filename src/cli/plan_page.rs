@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
+use std::net::IpAddr;
 
 use super::safe::safe;
-use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use crate::quarantine::lifelines::lifeline::Purpose;
 use crate::quarantine::orders::order::{Allowance, Direction, Posture, ProcessAction, Protocol};
 use crate::quarantine::plan::Scope;
 use crate::quarantine::plan::preview::{LimitLine, OrderLine, PlanEffects, ProcessLine};
@@ -34,6 +35,9 @@ pub(super) fn page(plan: &PlanEffects) -> String {
     for process in &plan.processes {
         let (label, value) = process_line(process);
         line(label, value);
+    }
+    for rule in &plan.idle_rules {
+        line("Idle rule", format!("{rule}: no process that runs is meant"));
     }
     if let Some(what) = &plan.not_known {
         line("  not known", what.clone());
@@ -82,12 +86,12 @@ fn passes(plan: &PlanEffects, line: &mut impl FnMut(&str, String)) {
         (Purpose::Logs, lifelines.logs),
         (Purpose::Tunnel, lifelines.tunnel),
     ] {
-        let addresses = addresses(&plan.endpoints, purpose);
+        let addresses = addresses(plan, purpose);
         if on && addresses.is_empty() {
-            line("  lifeline", format!("{}: NO ADDRESS KNOWN", name(purpose)));
+            line("  lifeline", format!("{}: NO ADDRESS KNOWN", purpose.words()));
         }
         for address in addresses {
-            line("  lifeline", format!("{}: {address}", name(purpose)));
+            line("  lifeline", format!("{}: {address}", purpose.words()));
         }
     }
     if plan.scope == Scope::Wide && plan.posture == Posture::Isolate {
@@ -101,27 +105,22 @@ fn passes(plan: &PlanEffects, line: &mut impl FnMut(&str, String)) {
     }
 }
 
-const fn name(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::DataEndpoint => "data endpoint",
-        Purpose::Dns => "DNS",
-        Purpose::Ntp => "NTP",
-        Purpose::Deployments => "deployments",
-        Purpose::Storage => "storage",
-        Purpose::Logs => "logs",
-        Purpose::Tunnel => "tunnel",
-    }
-}
-
-/// One line an address: its ports by protocol.
-fn addresses(endpoints: &[Endpoint], purpose: Purpose) -> Vec<String> {
+/// One line an address: its ports by protocol, its ways, and who says that it is one.
+fn addresses(plan: &PlanEffects, purpose: Purpose) -> Vec<String> {
     let mut ports: BTreeMap<_, BTreeMap<Protocol, BTreeSet<u16>>> = BTreeMap::new();
-    for endpoint in endpoints.iter().filter(|endpoint| endpoint.purpose == purpose) {
+    let mut origins = BTreeMap::new();
+    let own = plan.endpoints.iter();
+    for known in own.filter(|known| known.endpoint.purpose == purpose) {
+        let endpoint = &known.endpoint;
         let of_address = ports.entry(endpoint.address).or_default();
         of_address
             .entry(endpoint.protocol)
             .or_default()
             .insert(endpoint.port);
+        let (_, used) = origins
+            .entry(endpoint.address)
+            .or_insert_with(|| (known.origin.to_string(), false));
+        *used |= known.used;
     }
     ports
         .into_iter()
@@ -129,9 +128,23 @@ fn addresses(endpoints: &[Endpoint], purpose: Purpose) -> Vec<String> {
             let each = protocols
                 .iter()
                 .map(|(protocol, ports)| format!("{protocol} {}", listed(ports, " ")));
-            format!("{address} {}", each.collect::<Vec<_>>().join(", "))
+            let each = each.collect::<Vec<_>>().join(", ");
+            let (origin, used) = origins.remove(&address).unwrap_or_default();
+            let used = if used { ", in use" } else { "" };
+            format!("{address} {each}{} ({origin}{used})", ways(plan, address))
         })
         .collect()
+}
+
+/// By which interfaces it is reached, where that is bounded.
+fn ways(plan: &PlanEffects, address: IpAddr) -> String {
+    let own = plan.ways.iter().filter(|way| way.address == address);
+    let interfaces: BTreeSet<_> = own.map(|way| way.interface).collect();
+    match (interfaces.is_empty(), plan.ways.is_empty()) {
+        (true, true) => String::new(),
+        (true, false) => " (no route)".to_owned(),
+        (false, _) => format!(" by {}", listed(&interfaces, ", ")),
+    }
 }
 
 pub(super) fn allowance_line(allowance: &Allowance) -> String {
@@ -228,9 +241,9 @@ fn listed<T: Display>(items: impl IntoIterator<Item = T>, between: &str) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quarantine::lifelines::lifeline::Endpoint;
     use crate::quarantine::orders::order::{Authority, Order};
     use crate::quarantine::plan::preview::effects;
-    use crate::quarantine::plan::processes::ProcessSelection;
     use crate::quarantine::plan::{IsolationSettings, fold};
 
     fn shown(change: impl Fn(&mut Order)) -> String {
@@ -251,7 +264,7 @@ mod tests {
             Scope::Pinned,
             issued,
         );
-        page(&effects(&plan, &orders, None, &ProcessSelection::default()))
+        page(&effects(&plan, &orders, None))
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(super) fn run(arguments: Arguments, socket: &Path) -> Result<(), Failure> {
             },
         ),
     };
-    let state = status?.enforcement;
-    out(&text::after(&state, clock::now().wall)).and(done::order(&state).map_err(Failure::from))
+    let status = status?;
+    let told = out(&text::after_order(&status, clock::now().wall));
+    told.and(done::order(&status.enforcement).map_err(Failure::from))
 }

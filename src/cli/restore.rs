@@ -51,7 +51,8 @@ async fn restore(directory: &Path, socket: &Path, development: Development) -> R
     let last_good = configuration::last_good(directory, development);
     let settings = configuration::settings(&last_good.config, None);
     let (machine, (_handle, mailbox)) = (HostMachine::new(directory).sheltered(socket), mailbox());
-    let enforcer = Enforcer::restore_on(machine.clone(), settings, mailbox).await;
+    let mut enforcer = Enforcer::restore_on(machine.clone(), settings, mailbox).await;
+    enforcer.settle_processes().await;
     let told = outcome(enforcer.state(), enforcer.freed());
     drop(enforcer);
     machine.last_words().await;

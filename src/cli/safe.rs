@@ -9,14 +9,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// Whether a character does something other than being seen: controls (C0, DEL, C1), line separators, directions,
-/// zero widths, tags.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
+use crate::host::log::is_unsafe;
 
 /// One line of foreign text, for a terminal.
 pub(super) fn safe(text: &str) -> Cow<'_, str> {

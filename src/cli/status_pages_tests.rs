@@ -111,6 +111,7 @@ fn rolled_back() -> Status {
               lifelines"
             .into(),
         proven: false,
+        times: 1,
     });
     state.coming = Some(Coming {
         turn: ComingTurn::PutBack,

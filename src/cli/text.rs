@@ -60,6 +60,9 @@ pub(super) fn status(status: &Status, now: Timestamp) -> String {
     if let Some(predecessor) = &status.predecessor {
         line("Took over", predecessor.clone());
     }
+    if let Some(why) = &status.volatile {
+        line("Forgets", why.clone());
+    }
     if let Some(since) = status.guarded {
         line("Guarded", guarded(since, status.cloud.channel_works));
     }
@@ -112,6 +115,15 @@ pub(super) fn after(state: &State, now: Timestamp) -> String {
     enforcement(state, None, now, &mut |label, value| {
         let _ = writeln!(text, "{label:<14}{}", safe(&value));
     });
+    text
+}
+
+/// The same after an order, which a restart of the machine may forget.
+pub(super) fn after_order(status: &Status, now: Timestamp) -> String {
+    let mut text = after(&status.enforcement, now);
+    if let Some(why) = &status.volatile {
+        let _ = writeln!(text, "{:<14}{}", "Forgets", safe(why));
+    }
     text
 }
 
@@ -187,6 +199,10 @@ fn enforcement(
         };
         line("  lifelines", format!("{failed}{wide}"));
     }
+    if state.wanted == Posture::Isolate {
+        let missing = state.missing_lifelines.iter();
+        missing.for_each(|what| line("  lifeline", what.clone()));
+    }
     state
         .orders
         .iter()
@@ -233,6 +249,10 @@ fn effects(state: &State, line: &mut impl FnMut(&str, String)) {
         .spared
         .iter()
         .for_each(|spared| line("  spared", spared.clone()));
+    state
+        .idle_rules
+        .iter()
+        .for_each(|rule| line("  idle rule", rule.clone()));
     if state.reasserted > 0 {
         line(
             "  tampering",
@@ -298,6 +318,7 @@ fn explain(reason: &str) -> &str {
         "port" => "on blocked ports",
         "rate" => "above the egress rate",
         "quota" => "above the quota",
+        "disguised" => "that are not what their sender says",
         other => other,
     }
 }
@@ -339,7 +360,17 @@ pub(super) fn override_line(overridden: &OperatorOverride) -> String {
 pub(super) fn stopped_line(stopped: &StoppedProcess) -> String {
     let action = format!("{:?}", stopped.action).to_lowercase();
     let exe = stopped.exe.as_deref().unwrap_or("?");
-    format!("{} ({}) {exe}: {action}", stopped.name, stopped.identity.pid)
+    let mut text = format!("{} ({}) {exe}: {action}", stopped.name, stopped.identity.pid);
+    if stopped.contested > 0 {
+        text.push_str(&format!(
+            ", CONTESTED: found to have run {} times since",
+            stopped.contested
+        ));
+    }
+    if stopped.stopped_before {
+        text.push_str(", was stopped before and stays so");
+    }
+    text
 }
 
 /// Refused wishes, one line a fault.

@@ -12,6 +12,7 @@ use crate::host::files::journal_lists;
 use crate::host::processes::frozen::{self, Marks};
 use crate::host::processes::process_table::SignalError;
 use crate::process::{Process, ProcessId};
+use crate::quarantine::plan::processes::StoppedProcess;
 use crate::quarantine::proof::journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 
@@ -24,7 +25,8 @@ const MAX_SHOWN: usize = 8;
 pub(super) fn thaw(state: &Path) -> Vec<String> {
     let (named, is_certain) = named(state);
     let marks = Marks::of(state);
-    let found = match frozen::list(marks, &named) {
+    let suspected: Vec<ProcessId> = named.iter().map(|known| known.identity).collect();
+    let found = match frozen::list(marks, &suspected) {
         Ok(found) => found,
         Err(error) => {
             let why = error_text(&error);
@@ -33,10 +35,21 @@ pub(super) fn thaw(state: &Path) -> Vec<String> {
         }
     };
     let (mut running, mut failures) = (0_u32, Vec::new());
-    for (process, is_stopped) in found {
-        let Process { identity, name, .. } = process;
-        match frozen::thaw(identity, marks) {
-            Ok(()) if !is_stopped => {}
+    for found in found {
+        let Process { identity, name, .. } = found.process;
+        let by_journal = |known: &StoppedProcess| known.identity == identity && known.stopped_before;
+        let stays = found.stopped_before || named.iter().any(by_journal);
+        let let_go = if stays {
+            frozen::leave_stopped
+        } else {
+            frozen::thaw
+        };
+        match let_go(identity, marks) {
+            Ok(()) if !found.stopped => {}
+            Ok(()) if stays => say(&format!(
+                "{name} ({}) stays stopped, as it was found",
+                identity.pid
+            )),
             Ok(()) => {
                 running += 1;
                 say(&format!("{name} ({}) runs again", identity.pid));
@@ -59,7 +72,7 @@ pub(super) fn thaw(state: &Path) -> Vec<String> {
 }
 
 /// Whom the journals name, and whether they say all.
-fn named(state: &Path) -> (Vec<ProcessId>, bool) {
+fn named(state: &Path) -> (Vec<StoppedProcess>, bool) {
     let (mut named, mut is_certain) = (Vec::new(), true);
     for name in JOURNALS {
         let path = state.join(name);
@@ -79,7 +92,7 @@ fn named(state: &Path) -> (Vec<ProcessId>, bool) {
                 continue;
             }
         };
-        named.extend(stopped.into_iter().map(|known| known.identity));
+        named.extend(stopped);
     }
     (named, is_certain)
 }

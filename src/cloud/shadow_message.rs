@@ -6,6 +6,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::document::{is_doubled, read_json};
+
 /// Largest payload that is read, in bytes: a document of 8 KB with metadata is below 40 KB
 /// (docs/reference/shadow.md#limits).
 pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
@@ -84,10 +86,15 @@ pub(crate) fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String
     if suffix == "delete/accepted" {
         return Ok(ShadowMessage::Deleted);
     }
-    let document: Value =
-        serde_json::from_slice(payload).map_err(|error| format!("{suffix}: no valid JSON ({error})"))?;
+    let document: Value = read_json(payload).map_err(|error| format!("{suffix}: no valid JSON ({error})"))?;
     if !document.is_object() {
         return Err(format!("{suffix}: expected a JSON object"));
+    }
+    // What they hold would look as if it were not there, which means a release.
+    let state = &document["state"];
+    let outer = [("state", state), ("desired", &state["desired"])];
+    if let Some((key, _)) = outer.iter().find(|(key, value)| is_doubled(key, value)) {
+        return Err(format!("{suffix}: `{key}` is given twice"));
     }
     let token = document["clientToken"].as_str().map(str::to_owned);
     let version = || {
@@ -190,6 +197,24 @@ mod tests {
                 quarantine: None
             })
         );
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_no_wish_and_no_release() {
+        let got = |text: &str| read("get/accepted", text.as_bytes());
+        let text = r#"{"version": 3, "state": {"desired": {"quarantine": true, "quarantine": false}}}"#;
+        let Ok(ShadowMessage::Got { desired, .. }) = got(text) else {
+            panic!("it is read");
+        };
+        assert_eq!(desired, Some(json!({"quarantine": "is given twice"})));
+        let desired = r#""desired": {"quarantine": true}"#;
+        for (key, state) in [
+            ("state", format!(r#"{{{desired}}}, "state": {{}}"#)),
+            ("desired", format!(r#"{{{desired}, "desired": {{}}}}"#)),
+        ] {
+            let told = got(&format!(r#"{{"version": 3, "state": {state}}}"#));
+            assert_eq!(told, Err(format!("get/accepted: `{key}` is given twice")));
+        }
     }
 
     #[test]

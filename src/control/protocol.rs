@@ -6,10 +6,11 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::question::Request;
 use crate::document::fault::quote;
+use crate::document::read_json;
 
 /// Number of this conversation. It rises when a question or an answer comes to mean something else: a member that goes or
 /// changes its type, a new word where a program matches on words. More commands, and more members of answers that have a
@@ -102,8 +103,12 @@ pub fn read_request(line: &str, limit: u64) -> IncomingRequest {
     if length >= limit && !line.ends_with('\n') {
         return unnumbered(too_long(limit));
     }
-    let mut members = match serde_json::from_str::<Map<String, Value>>(line) {
-        Ok(members) => members,
+    let mut members = match read_json(line.as_bytes()) {
+        Ok(Value::Object(members)) => members,
+        Ok(other) => {
+            let other = format!("it is {}, expected a JSON object", quote(&other));
+            return unnumbered(Err(format!("the request cannot be read: {other}")));
+        }
         Err(error) => return unnumbered(Err(unreadable(error))),
     };
     let number = members.remove(NUMBER);

@@ -127,6 +127,9 @@ pub struct Status {
     /// What became of an agent that was deaf and held the state directory; absent where there was none.
     #[serde(default)]
     pub predecessor: Option<String>,
+    /// On what the state directory lies, where a restart of the machine forgets what is ordered; absent where it lasts.
+    #[serde(default)]
+    pub volatile: Option<String>,
     /// Since when the component does not run, and the guard's agent answers in its place; absent where a nucleus started it.
     #[serde(default)]
     pub guarded: Option<Timestamp>,

@@ -70,17 +70,47 @@ impl LogWriter {
     }
 }
 
+/// Whether a character does something other than being seen: controls (C0, DEL, C1), line separators, directions,
+/// zero widths, tags.
+pub(crate) fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The line without what would show another one to its reader: others name processes and files. Ends of lines are ours.
+fn readable(line: &[u8]) -> Vec<u8> {
+    let steers = |c: char| is_unsafe(c) && c != '\n' && c != '\t';
+    match std::str::from_utf8(line) {
+        Ok(text) if text.contains(steers) => {
+            let escaped = text.chars().flat_map(|c| {
+                let (hidden, shown) = if steers(c) {
+                    (Some(c), None)
+                } else {
+                    (None, Some(c))
+                };
+                hidden.into_iter().flat_map(char::escape_unicode).chain(shown)
+            });
+            escaped.collect::<String>().into_bytes()
+        }
+        _ => line.to_vec(),
+    }
+}
+
 impl Write for LogWriter {
     /// Takes a line whole, or drops it.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let taken = line.len();
+        let line = readable(line);
         let length = line.len();
         let before = self.waiting.fetch_add(length, Ordering::Relaxed);
         let fits = before + length <= MAX_BYTES;
-        if !fits || self.entries.try_send(Entry::Line(line.to_vec())).is_err() {
+        if !fits || self.entries.try_send(Entry::Line(line)).is_err() {
             self.waiting.fetch_sub(length, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(length)
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -133,6 +163,16 @@ fn write_all(received: &Receiver<Entry>, waiting: &AtomicUsize, lost: &AtomicU64
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_written_in_letters() {
+        let line = |text: &str| String::from_utf8(readable(text.as_bytes())).unwrap();
+        assert_eq!(
+            line("name=a\u{202e}b\x1b[0m\tö\n"),
+            "name=a\\u{202e}b\\u{1b}[0m\tö\n"
+        );
+        assert_eq!(readable(b"\xff\n"), b"\xff\n");
+    }
 
     #[test]
     fn lines_beyond_the_limit_are_dropped_counted_and_hold_nobody_up() {

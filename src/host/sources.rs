@@ -12,7 +12,7 @@ use crate::host::worker::{Worker, WorkerError};
 
 /// Sources that may hang at a time: more than there are. A configuration that names one after the other that hangs must
 /// not add a thread with each.
-const MAX_HUNG: usize = 16;
+const MAX_HUNG: usize = 24;
 /// What is told of a source as long as it hangs.
 const HANGS: &str = "it does not answer";
 

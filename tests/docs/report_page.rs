@@ -34,6 +34,7 @@ fn sockets() -> SocketSnapshot {
             ("2001:db8::1".parse().unwrap(), "eth0".into()),
         ]
         .into(),
+        ..SocketSnapshot::default()
     }
 }
 

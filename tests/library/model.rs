@@ -59,7 +59,7 @@ async fn carry_out(real: Real, step: &Step, model: &Model, directory: &Path) -> 
         Step::Override => EnforcerCommand::Override { reason: "r".into() },
         Step::WithoutNucleus => EnforcerCommand::ReleaseWithoutNucleus { why: "w".into() },
         Step::Observe(_) | Step::Standing(_) => EnforcerCommand::Settings(Box::new(settings(model))),
-        Step::Addresses => EnforcerCommand::Addresses(vec![Endpoint {
+        Step::Addresses => EnforcerCommand::Connected(vec![Endpoint {
             purpose: Purpose::DataEndpoint,
             address: "198.51.100.50".parse().unwrap(),
             protocol: Protocol::Tcp,

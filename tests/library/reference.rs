@@ -4,7 +4,7 @@
 //! In: [`Step`]s. Out: the live orders, the posture, and for each probe whether a datagram leaves. Two runs compare with it:
 //! [`super::model`] on the real kernel, [`super::model_run`] on a fake one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewarden::agent::configuration;
 use edgewarden::agent::enforcer::{EnforcerCommand, EnforcerSettings};
@@ -184,9 +184,11 @@ impl Model {
         if self.observe {
             return true;
         }
-        if self.live.values().any(blocks) {
-            return false;
-        }
+        !self.live.values().any(blocks) && self.grants(remote, port)
+    }
+
+    /// Whether no isolation cuts it.
+    fn grants(&self, remote: usize, port: usize) -> bool {
         let grants = |said: &Said| match said {
             Said::Isolate => Some(false),
             Said::Rich {
@@ -194,8 +196,29 @@ impl Model {
             } => Some(port == 0 && allow & (1 << remote) != 0),
             _ => None,
         };
-        let granted: Vec<bool> = self.live.values().filter_map(grants).collect();
+        let of = |wanted: &dyn Fn(usize) -> bool| -> Vec<bool> {
+            let live = self.live.iter().filter(|(who, _)| wanted(**who));
+            live.filter_map(|(_, said)| grants(said)).collect()
+        };
+        // The detector's order counts where nobody else isolates.
+        let owners = of(&|who| AUTHORITIES[who] != Authority::Detector);
+        let granted = if owners.is_empty() { of(&|_| true) } else { owners };
         granted.iter().all(|granted| *granted) || (self.standing && (remote, port) == (2, 1))
+    }
+
+    /// Whether whatever lives behind `other` lives behind this: it is no stricter, blocks nothing else and grants as much.
+    pub(super) fn spares_no_less(&self, other: &Self) -> bool {
+        let blocks = |model: &Self| -> BTreeSet<(u8, u8)> {
+            let blocked = model.live.values().filter_map(|said| match said {
+                Said::Rich { remotes, ports, .. } => Some((*remotes, *ports)),
+                _ => None,
+            });
+            blocked.filter(|blocked| *blocked != (0, 0)).collect()
+        };
+        let mut probes = (0..REMOTES.len()).flat_map(|remote| [(remote, 0), (remote, 1)]);
+        self.posture() <= other.posture()
+            && blocks(self).is_subset(&blocks(other))
+            && probes.all(|(remote, port)| !other.grants(remote, port) || self.grants(remote, port))
     }
 }
 

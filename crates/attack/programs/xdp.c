@@ -1,4 +1,5 @@
-// xdp INTERFACE FRAME COUNT: sends a frame through an AF_XDP socket in copy mode, past every hook. FRAME is hexadecimal.
+// xdp INTERFACE FRAME COUNT [QUEUE [GO]]: sends a frame through an AF_XDP socket in copy mode, past every hook. FRAME is
+// hexadecimal. With GO it takes the queue, sends once that file is there, and stays.
 #include <errno.h>
 #include <linux/if_xdp.h>
 #include <net/if.h>
@@ -41,8 +42,14 @@ int main(int count, char **words) {
     getsockopt(socket_, SOL_XDP, XDP_MMAP_OFFSETS, &at, &length);
     char *out = ring(socket_, at.tx.desc + SLOTS * sizeof(struct xdp_desc), XDP_PGOFF_TX_RING);
     char *done = ring(socket_, at.cr.desc + SLOTS * 8, XDP_UMEM_PGOFF_COMPLETION_RING);
-    struct sockaddr_xdp to = {.sxdp_family = AF_XDP, .sxdp_ifindex = if_nametoindex(words[1]), .sxdp_flags = XDP_COPY};
+    struct sockaddr_xdp to = {.sxdp_family = AF_XDP, .sxdp_ifindex = if_nametoindex(words[1]), .sxdp_flags = XDP_COPY,
+                             .sxdp_queue_id = count > 4 ? atoi(words[4]) : 0};
     if (bind(socket_, (void *)&to, sizeof to)) { perror("bind"); return 1; }
+    if (count > 5) {
+        puts("{\"event\":\"bound\"}");
+        fflush(stdout);
+        while (access(words[5], F_OK)) usleep(10000);
+    }
     int size = 0;
     for (unsigned byte; size < SLOT && sscanf(words[2] + 2 * size, "%2x", &byte) == 1; size++) memory[size] = byte;
     for (int slot = 1; slot < SLOTS; slot++) memcpy(memory + slot * SLOT, memory, size);
@@ -66,4 +73,6 @@ int main(int count, char **words) {
         if (idle) usleep(100);
     }
     printf("{\"sent\":%u}\n", *sent);
+    fflush(stdout);
+    if (count > 5) pause();
 }

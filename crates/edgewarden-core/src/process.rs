@@ -3,6 +3,7 @@
 //! In: what `/proc` says, as text. Out: plain values. Nothing is read here.
 
 use serde::{Deserialize, Serialize};
+use wildmatch::WildMatch;
 
 /// A process is its pid **and** its start time: pids are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,10 +27,97 @@ pub struct Process {
     /// Path of the program, also of one that was deleted since; absent for kernel threads, zombies and where it
     /// cannot be read.
     pub exe: Option<String>,
-    /// cgroup v2 path; absent when there is none.
+    /// cgroup v2 path, or of a service of the nucleus on an older host its path in a named hierarchy; absent when there is none.
     pub cgroup: Option<String>,
     /// What it is part of; absent for a process of the system itself.
     pub workload: Option<Workload>,
+}
+
+/// Bytes of its name that the kernel keeps of a process.
+const KEPT_NAME: usize = 15;
+
+/// A name as people write it, with `*` for any run of characters and `?` for any one. The kernel keeps 15 bytes of a name,
+/// and the process may change it, so the program's file is compared too; a script, whose program is its interpreter, goes by what
+/// is kept.
+#[derive(Debug)]
+pub struct NamePattern {
+    whole: WildMatch,
+    /// What the kernel would keep of any name that is meant; none where that is less than is kept, or not known.
+    kept: Option<String>,
+    /// Any name that is meant is longer than what the kernel keeps.
+    is_long: bool,
+}
+
+impl NamePattern {
+    /// Any text is a pattern.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let literal = text.split(['*', '?']).next().unwrap_or_default();
+        Self {
+            whole: WildMatch::new(text),
+            kept: (literal.len() > KEPT_NAME).then(|| kept_name(literal).to_owned()),
+            is_long: text
+                .chars()
+                .filter(|c| *c != '*')
+                .map(char::len_utf8)
+                .sum::<usize>()
+                > KEPT_NAME,
+        }
+    }
+
+    /// Whether a process is meant: by the name that the kernel keeps, and by the path of its program.
+    #[must_use]
+    pub fn matches(&self, name: &str, exe: Option<&str>) -> bool {
+        self.means(name, exe, false)
+    }
+
+    /// The same where somebody else than root can change the program (`is_others`): whatever it is called, it is no interpreter by
+    /// that.
+    #[must_use]
+    pub fn means(&self, name: &str, exe: Option<&str>, is_others: bool) -> bool {
+        if self.whole.matches(name) {
+            return true;
+        }
+        let program = exe.and_then(|exe| exe.rsplit('/').next()).unwrap_or_default();
+        let runs_scripts = !is_others && is_interpreter(program);
+        if program.len() <= KEPT_NAME {
+            // A process may call itself anything; one that runs an interpreter may be a script, which is called by its own name.
+            return self.is_kept(name) || (!runs_scripts && self.whole.matches(program));
+        }
+        // A name that is the beginning of the program's is what is left of it; one that the process chose is no name of it.
+        let is_cut = kept_name(program) == kept_name(name);
+        let is_programs = is_cut || self.is_long || !runs_scripts;
+        is_programs && self.whole.matches(program) || (!is_cut && self.is_kept(name))
+    }
+
+    fn is_kept(&self, name: &str) -> bool {
+        self.kept.as_deref() == Some(kept_name(name))
+    }
+}
+
+/// Programs that run scripts, each of which goes by its own name; versions follow theirs.
+const INTERPRETERS: [&str; 14] = [
+    "ash", "awk", "bash", "busybox", "dash", "ksh", "lua", "node", "perl", "php", "python", "ruby", "sh",
+    "zsh",
+];
+
+/// Whether the program of that path has the name of one.
+#[must_use]
+pub fn is_called_interpreter(exe: &str) -> bool {
+    exe.rsplit('/').next().is_some_and(is_interpreter)
+}
+
+fn is_interpreter(program: &str) -> bool {
+    let kind = program.trim_end_matches(|c: char| c.is_ascii_digit() || ".-".contains(c));
+    INTERPRETERS.contains(&kind)
+}
+
+/// What of a name the kernel keeps, without a letter that it cuts in two.
+#[must_use]
+pub fn kept_name(name: &str) -> &str {
+    let end = (0..=KEPT_NAME).rev().find(|end| name.is_char_boundary(*end));
+    let kept = end.and_then(|end| name.get(..end)).unwrap_or(name);
+    kept.trim_end_matches(char::REPLACEMENT_CHARACTER)
 }
 
 /// What a process is part of, as its cgroup tells: a label for people. Only root can make a component's; a user with a
@@ -195,5 +283,48 @@ mod tests {
             r#"{"container":"0123456789ab"}"#
         );
         assert_eq!(text(Workload::Component("a.B".into())), r#"{"component":"a.B"}"#);
+    }
+
+    #[test]
+    fn a_name_of_more_than_fifteen_letters_is_what_people_mean() {
+        let is = |pattern: &str, name: &str, exe: &str| NamePattern::new(pattern).matches(name, Some(exe));
+        let (cut, exe) = ("telemetry-uploa", "/opt/telemetry-uploader");
+        for pattern in [
+            "telemetry-uploader",
+            "telemetry-uploa",
+            "telemetry-*",
+            "*-uploader",
+            "telemetry-upload??",
+            "telemetry-uplo*r",
+        ] {
+            assert!(is(pattern, cut, exe), "{pattern}");
+        }
+        for pattern in [
+            "telemetry-uploads",
+            "telemetry-upload",
+            "uploader",
+            "telemetry-uploader2",
+        ] {
+            assert!(!is(pattern, cut, exe), "{pattern}");
+        }
+        // A script goes by what the kernel keeps; a name that the process chose hides no program.
+        assert!(is("telemetry-uploader.py", cut, "/usr/bin/python3"));
+        assert!(is("telemetry-uploader", "kworker", exe));
+        assert!(!is("telemetry-up", "kworker", exe));
+        // Short names are as they were.
+        assert!(is("bash", "bash", "/bin/bash") && !is("bash", "x.sh", "/bin/bash"));
+        // A short name that the process chose hides no program either, but an interpreter's file says nothing of a script.
+        assert!(is("rogue", "kworker", "/opt/rogue") && is("ro*e", "x", "/opt/rogue-of-sixteen-e"));
+        assert!(!is("python*", "x.py", "/usr/bin/python3.11"));
+        // What others can change is no interpreter, whatever it is called.
+        for exe in ["/home/u/sh.1", "/home/u/node-2", "/home/u/python3.9"] {
+            let (_, program) = exe.rsplit_once('/').unwrap();
+            let pattern = NamePattern::new(program);
+            assert!(pattern.means("harmless", Some(exe), true), "{exe}");
+            assert!(!pattern.means("harmless", Some(exe), false), "{exe}: control");
+        }
+        // A letter that is cut in two.
+        assert!(is("zwölf-zähleröße", "zwölf-zähler\u{fffd}", "/usr/bin/python3"));
+        assert!(!NamePattern::new("telemetry-uploader").matches("", None));
     }
 }

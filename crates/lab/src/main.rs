@@ -33,6 +33,10 @@ enum Program {
     Burst(traffic::burst::BurstArgs),
     /// Counts what reaches it, over TCP and UDP.
     Sink(traffic::sink::SinkArgs),
+    /// Fills the table of connection tracking, or empties it.
+    Flows(traffic::flows::FlowsArgs),
+    /// An ordinary user's flows to himself, as many as connection tracking takes.
+    Echoes(traffic::echoes::EchoesArgs),
     /// A process with very many open files.
     Hoard(traffic::hoard::HoardArgs),
     /// A file system that never answers.
@@ -68,6 +72,8 @@ fn main() -> ExitCode {
                         Program::Syn(args) => traffic::syn::run(&args),
                         Program::Burst(args) => traffic::burst::run(&args),
                         Program::Sink(args) => traffic::sink::run(args).await,
+                        Program::Flows(args) => traffic::flows::run(&args),
+                        Program::Echoes(args) => traffic::echoes::run(&args),
                         Program::Hoard(args) => traffic::hoard::run(args).await,
                         Program::SilentFs(args) => site::silent_fs::run(args).await,
                         Program::Dns(args) => names::run(&args),

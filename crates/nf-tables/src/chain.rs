@@ -38,6 +38,8 @@ attributes! {
 }
 
 impl Hook {
+    /// Packets that arrive, before their route is known.
+    pub const PREROUTING: u32 = 0;
     /// Packets for this host, in the families of the IP stack and of bridges.
     pub const INPUT: u32 = 1;
     /// Packets that are passed on.
@@ -120,6 +122,20 @@ attributes! {
 }
 
 impl Chain {
+    /// One to which only other chains send packets.
+    #[must_use]
+    pub fn regular(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            hook: None,
+            policy: None,
+            kind: None,
+            flags: ChainFlags::NONE,
+            userdata: UserData::NONE,
+            unknown: Vec::new(),
+        }
+    }
+
     /// One that passes packets of a hook or drops them.
     #[must_use]
     pub fn filter(name: impl Into<String>, hook: Hook, policy: Policy) -> Self {

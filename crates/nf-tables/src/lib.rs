@@ -76,9 +76,10 @@ pub use batch::{Action, Batch, Item, Step};
 pub use chain::{Chain, ChainFlags, Devices, Hook, Policy};
 pub use expression::{
     Bitwise, BitwiseOperation, ByteOrder, ByteOrderOperation, Comparison, Conntrack, ConntrackKey, Counter,
-    Expression, Limit, LimitFlags, LimitKind, Lookup, LookupFlags, Meta, MetaKey, ObjectReference, Operator,
-    Payload, PayloadBase, Quota, QuotaFlags, Range, RangeOperator, SetReference, SetVerdict,
-    UnknownExpression,
+    DynamicElement, DynamicFlags, DynamicOperation, Expression, ExtensionFlags, ExtensionHeader,
+    ExtensionPlace, Fib, FibFlags, FibResult, Limit, LimitFlags, LimitKind, Lookup, LookupFlags, Meta,
+    MetaKey, Notrack, ObjectReference, Octet, Operator, Payload, PayloadBase, Quota, QuotaFlags, Range,
+    RangeOperator, Route, RouteKey, SetReference, SetVerdict, UnknownExpression,
 };
 pub use listing::{Listing, ListingError, ListingLimits, ListingReader};
 pub use notice::{Generation, Notice};

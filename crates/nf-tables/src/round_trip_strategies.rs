@@ -78,7 +78,7 @@ pub(super) fn any_expression() -> impl Strategy<Value = Expression> {
     Union::new(kinds)
 }
 
-fn loading() -> [BoxedStrategy<Expression>; 3] {
+fn loading() -> [BoxedStrategy<Expression>; 6] {
     let register = any_register;
     [
         boxed((register(), any_of(MetaKey::ALL)).prop_map(|(destination, key)| Meta { destination, key })),
@@ -95,6 +95,31 @@ fn loading() -> [BoxedStrategy<Expression>; 3] {
         boxed(
             (register(), any_of(ConntrackKey::ALL))
                 .prop_map(|(destination, key)| Conntrack { destination, key }),
+        ),
+        boxed((register(), any_of(RouteKey::ALL)).prop_map(|(destination, key)| Route { destination, key })),
+        boxed(
+            (register(), any_of(FibResult::ALL), any::<u32>()).prop_map(|(destination, result, flags)| Fib {
+                destination,
+                result,
+                flags: FibFlags::from_bits(flags),
+            }),
+        ),
+        boxed(
+            (
+                register(),
+                any_of(ExtensionPlace::ALL),
+                any::<(u8, u32, u32, u32)>(),
+            )
+                .prop_map(|(destination, place, (header, offset, length, flags))| {
+                    ExtensionHeader {
+                        destination,
+                        header: Octet(header),
+                        offset,
+                        length,
+                        flags: ExtensionFlags::from_bits(flags),
+                        place,
+                    }
+                }),
         ),
     ]
 }
@@ -164,8 +189,27 @@ fn changing() -> [BoxedStrategy<Expression>; 2] {
     ]
 }
 
-fn acting() -> [BoxedStrategy<Expression>; 6] {
+fn acting() -> [BoxedStrategy<Expression>; 8] {
     [
+        boxed(
+            (
+                any_register(),
+                any_of(DynamicOperation::ALL),
+                any_name(),
+                any::<(u64, u32)>(),
+                prop::option::of(any_limit()),
+            )
+                .prop_map(
+                    |(source, operation, set, (timeout, flags), limit)| DynamicElement {
+                        set,
+                        operation,
+                        source,
+                        timeout,
+                        expression: limit.map(|limit| Box::new(limit.into())),
+                        flags: DynamicFlags::from_bits(flags),
+                    },
+                ),
+        ),
         boxed(
             (any_register(), any_value()).prop_map(|(destination, value)| SetVerdict {
                 destination,
@@ -176,6 +220,7 @@ fn acting() -> [BoxedStrategy<Expression>; 6] {
         boxed(any_limit()),
         boxed(any_counter()),
         boxed(any_quota()),
+        boxed(Just(Notrack {})),
         boxed((any_of(ObjectKind::ALL), any_name()).prop_map(|(kind, name)| ObjectReference { kind, name })),
     ]
 }

@@ -90,6 +90,13 @@ impl UserData {
         data
     }
 
+    fn of_expression(kind: u32, inner: &Self) -> Self {
+        let mut data = Self::NONE;
+        data.push_number(TYPE_OF_EXPRESSION, kind);
+        data.push(TYPE_OF_DATA, &inner.0);
+        data
+    }
+
     fn push(&mut self, kind: u8, value: &[u8]) {
         // Whatever is written here is far shorter; a comment is cut before.
         let length = u8::try_from(value.len()).unwrap_or(u8::MAX);
@@ -168,6 +175,8 @@ pub enum TypeOf {
     Meta(u32),
     /// Several keys, whose types the set's type says.
     Concatenation,
+    /// Several keys, of which the set's type does not say all.
+    Parts(&'static [TypeOf]),
 }
 
 /// Headers as nft numbers them.
@@ -202,19 +211,23 @@ impl Header {
 
 impl TypeOf {
     fn encode(self) -> UserData {
+        if let Self::Parts(parts) = self {
+            let mut inner = UserData::NONE;
+            for (place, part) in (0_u8..).zip(parts) {
+                inner.push(place, &part.encode().0);
+            }
+            return UserData::of_expression(CONCATENATION, &inner);
+        }
         let (kind, numbers): (u32, &[u32]) = match self {
             Self::Field { header, field } => (PAYLOAD, &[header.number(), field]),
             Self::Bits { base, offset, length } => (PAYLOAD, &[0, 0, base, offset, length]),
             Self::Meta(key) => (META, &[key]),
-            Self::Concatenation => (CONCATENATION, &[]),
+            Self::Concatenation | Self::Parts(_) => (CONCATENATION, &[]),
         };
         let mut inner = UserData::NONE;
         for (place, number) in (0_u8..).zip(numbers) {
             inner.push_number(place, *number);
         }
-        let mut data = UserData::NONE;
-        data.push_number(TYPE_OF_EXPRESSION, kind);
-        data.push(TYPE_OF_DATA, &inner.0);
-        data
+        UserData::of_expression(kind, &inner)
     }
 }

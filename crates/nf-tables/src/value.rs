@@ -162,7 +162,19 @@ impl Verdict {
     pub const DROP: Self = Self { code: 0, chain: None };
     /// The packet passes this chain's hook.
     pub const ACCEPT: Self = Self { code: 1, chain: None };
+
+    /// The rules of another chain are asked, and then the rest of this one's.
+    #[must_use]
+    pub fn jump(chain: impl Into<String>) -> Self {
+        Self {
+            code: JUMP,
+            chain: Some(chain.into()),
+        }
+    }
 }
+
+/// `NFT_JUMP`.
+const JUMP: i32 = -3;
 
 attributes! {
     /// How [`Data`] lies in an attribute.

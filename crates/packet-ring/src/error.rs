@@ -51,4 +51,16 @@ impl RingError {
             }
         )
     }
+
+    /// True if this kernel does not have the family of sockets.
+    #[must_use]
+    pub const fn is_unsupported(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                source: Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT,
+                ..
+            }
+        )
+    }
 }

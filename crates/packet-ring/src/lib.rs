@@ -10,6 +10,8 @@
 //!
 //! [`FilteredSocket`] is the small sister: the UDP datagrams of one port on all interfaces, by ordinary reads.
 //!
+//! [`QueueSeat`] keeps others from sending through a queue of an interface by `AF_XDP`.
+//!
 //! Absent: sending, copying, decoding. Linux only. The capability `CAP_NET_RAW` is needed.
 
 #![warn(missing_docs, rustdoc::private_intra_doc_links)]
@@ -20,6 +22,7 @@ mod filtered;
 mod frame;
 mod mapping;
 mod options;
+mod queue_seat;
 mod receiver;
 mod ring;
 mod socket;
@@ -29,5 +32,6 @@ pub use filter::MAX_INTERFACES;
 pub use filtered::{FilteredSocket, Seen};
 pub use frame::{Frame, FrameKind, Vlan};
 pub use options::RingOptions;
+pub use queue_seat::QueueSeat;
 pub use ring::PacketRing;
 pub use socket::{RingControl, Statistics};

@@ -14,6 +14,9 @@ use crate::document::fault::Fault;
 use crate::process::ProcessId;
 use crate::quarantine::lifelines::address_book::Confinement;
 use crate::quarantine::lifelines::lifeline::Endpoint;
+use crate::quarantine::lifelines::nucleus_users::NucleusUsers;
+use crate::quarantine::lifelines::origin::Sighting;
+use crate::quarantine::lifelines::ways::LinksOf;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::ports::FilterChange;
@@ -83,14 +86,27 @@ pub enum EnforcerCommand {
     },
     /// The configuration changed.
     Settings(Box<EnforcerSettings>),
-    /// Lifeline addresses were seen.
-    Addresses(Vec<Endpoint>),
+    /// Lifeline addresses, each with who says so.
+    Addresses(Vec<Sighting>),
+    /// By which links those of them are reached that every link may have.
+    LinksOf(LinksOf),
+    /// Where the nucleus is connected to its cloud, as far as that is a lifeline.
+    Connected(Vec<Endpoint>),
+    /// As whom the nucleus was seen to talk to its cloud.
+    NucleusUsers(NucleusUsers),
     /// The nucleus was seen to go another way: what is known of these purposes besides is no lifeline.
     Confine(Vec<Confinement>),
     /// Whether the control channel works.
     Channel {
         /// It does.
         works: bool,
+        /// A nucleus is there to be asked.
+        nucleus: bool,
+    },
+    /// The cloud's end of the nucleus' own connection has just acknowledged what the nucleus had sent.
+    Acknowledged {
+        /// Uptime at which that was seen.
+        at: Duration,
     },
     /// What the cloud does not allow this device, if anything: told with everything else, and no reason to do anything.
     Denied(Option<String>),
@@ -107,6 +123,20 @@ pub enum EnforcerCommand {
         /// Uptime at which it was sent.
         sent: Duration,
     },
+}
+
+impl EnforcerCommand {
+    /// Whether somebody wants something done, and not only to know how things stand.
+    pub(super) const fn is_instruction(&self) -> bool {
+        matches!(
+            self,
+            Self::Wish { .. }
+                | Self::ShadowWish { .. }
+                | Self::Release { .. }
+                | Self::Override { .. }
+                | Self::ReleaseWithoutNucleus { .. }
+        )
+    }
 }
 
 /// A command, and who waits for the state after it.
@@ -218,7 +248,9 @@ impl Handle {
     pub async fn plan(&self, order: Option<Box<Order>>) -> Option<Box<UnwrittenPreview>> {
         let (reply, answer) = oneshot::channel();
         self.send(EnforcerCommand::Plan { order, reply }).await;
-        answer.await.ok()
+        let mut preview = answer.await.ok()?;
+        preview.look().await;
+        Some(preview)
     }
 
     /// How far the shadow was heard, also before a restart; an error when the enforcer failed meanwhile, or the agent is

@@ -9,7 +9,7 @@ use crate::process::ProcessId;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::orders::trusted_time::{KeptTime, TimeBeside};
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
-use crate::quarantine::proof::journal::{self, Journal};
+use crate::quarantine::proof::journal::{Journal, Understood};
 use crate::quarantine::proof::obstacle::Obstacle;
 
 /// The journal and what of it is on disk.
@@ -60,28 +60,24 @@ impl<S: JournalStore> JournalKeeper<S> {
                 let saved = Some(Journal::default());
                 return (Self::new(store, saved), JournalFound::Whole(Box::default()));
             }
-            Ok(Some(bytes)) => match journal::decode(&bytes) {
-                Ok(mut found) => {
-                    let beside = store.read_time().await;
-                    let is_on_disk = store.is_on_disk();
-                    let mut keeper = Self::new(store, Some(found.clone()));
-                    if !is_on_disk {
-                        // A restart of the machine would forget it: the first pass writes it, or says so.
-                        keeper.saved = None;
-                    }
-                    if let Some(kept) = beside.and_then(|beside| beside.newer_than(found.clock.as_ref())) {
-                        found.clock = Some(kept);
-                        keeper.time.clone_from(&found.clock);
-                    }
-                    return (keeper, JournalFound::Whole(Box::new(found)));
+            Ok(Some(Understood::Whole(mut found))) => {
+                let beside = store.read_time().await;
+                let is_on_disk = store.is_on_disk();
+                let mut keeper = Self::new(store, Some((*found).clone()));
+                if !is_on_disk {
+                    // A restart of the machine would forget it: the first pass writes it, or says so.
+                    keeper.saved = None;
                 }
-                Err(damage) => {
-                    let stopped = journal::stopped_in(&bytes)
-                        .into_iter()
-                        .map(|known| known.identity);
-                    (damage.to_string(), damage.says_live, stopped.collect())
+                if let Some(kept) = beside.and_then(|beside| beside.newer_than(found.clock.as_ref())) {
+                    found.clock = Some(kept);
+                    keeper.time.clone_from(&found.clock);
                 }
-            },
+                return (keeper, JournalFound::Whole(found));
+            }
+            Ok(Some(Understood::Damaged { damage, stopped })) => {
+                let stopped = stopped.into_iter().map(|known| known.identity).collect();
+                (damage.to_string(), damage.says_live, stopped)
+            }
             // It is there and cannot be read: it may say anything.
             Err(why) => (why, true, Vec::new()),
         };
@@ -193,6 +189,7 @@ fn differs(saved: &Journal<'_>, journal: &Journal<'_>) -> bool {
         || saved.overridden != journal.overridden
         || saved.quotas != journal.quotas
         || saved.stopped != journal.stopped
+        || saved.nucleus_traces != journal.nucleus_traces
         || saved.addresses != journal.addresses
         || saved.shadow != journal.shadow
 }

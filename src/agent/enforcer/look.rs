@@ -41,6 +41,7 @@ impl<M: Machine> Enforcer<M> {
     pub(crate) async fn look(&mut self) -> (State, Result<KernelLook, String>) {
         let now = self.now();
         self.orders.expire(now);
+        self.look_for_ways(now).await;
         let wanted = self.wanted(now);
         let mission = self.mission(&wanted, now);
         // What nobody wants any more, and what is only counted, is not held back by that.
@@ -50,7 +51,7 @@ impl<M: Machine> Enforcer<M> {
             plan: (!mission.plan.is_normal()).then(|| mission.plan.id()),
             scope: mission.plan.scope,
             rolled_back: gave_up.cloned(),
-            stopped: self.stopper.remembered(),
+            stopped: self.rounds.remembered(),
             ..State::default()
         };
         self.orders.show(&mut state);

@@ -7,6 +7,7 @@ use super::history::{HistoryDisk, HistoryKeeper};
 use crate::host::clock::HostClock;
 use crate::host::files::journal_file::JournalFile;
 use crate::host::files::shelter::Shelter;
+use crate::host::net::bypasses::{BypassLooks, HostBypasses};
 use crate::host::net::severing::HostSockets;
 use crate::host::netfilter::filter::KernelFilter;
 use crate::host::netfilter::standby::Standby;
@@ -24,6 +25,8 @@ pub struct HostMachine {
     state_directory: PathBuf,
     journal: Worker,
     history: Worker<HistoryDisk>,
+    /// What it has taken it keeps for a successor.
+    bypasses: Worker<BypassLooks>,
     shelter: Shelter,
     /// For whoever watches the packet filter.
     standby: Standby,
@@ -38,6 +41,7 @@ impl HostMachine {
             state_directory: state_directory.to_owned(),
             journal: JournalFile::disk(),
             history: HistoryKeeper::disk(),
+            bypasses: HostBypasses::thread(),
             shelter: Shelter::default(),
             standby: Standby::default(),
             read_limit: None,
@@ -89,6 +93,7 @@ impl Machine for HostMachine {
     type Filter = KernelFilter;
     type Processes = HostProcesses;
     type Sockets = HostSockets;
+    type Bypasses = HostBypasses;
     type Journal = JournalFile;
     type History = HistoryKeeper;
     type Clock = HostClock;
@@ -99,6 +104,7 @@ impl Machine for HostMachine {
             filter: KernelFilter::new(self.standby),
             processes: HostProcesses::new(&self.state_directory),
             sockets: HostSockets::default(),
+            bypasses: HostBypasses::new(self.bypasses),
             journal: match self.read_limit {
                 Some(limit) => journal.read_within(limit),
                 None => journal,

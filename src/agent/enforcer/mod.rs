@@ -1,8 +1,9 @@
 //! Carries out flow 2: one task that owns orders, rules and stopped processes.
 //!
 //! ```text
-//! commands ─► orders ─► plan ─► standing ─► journal ─► filter ─► severing, stopper ─► state
-//!             (pure)    (pure)  (pure)      (disk)     (kernel)  (sockets, processes)   └─► history
+//! commands ─► orders ─► plan ─► standing ─► journal ─► filter ─► severing ─► rounds ─► state
+//!             (pure)    (pure)  (pure)      (disk)     (kernel)  (sockets)   (processes, └─► history
+//!                                                                             beside it)
 //! ```
 //!
 //! In: [`EnforcerCommand`]s from the shadow session, the configuration, the detector and the control socket.
@@ -28,21 +29,27 @@ mod pass;
 mod preview;
 mod restore;
 mod roll;
+mod rounds;
 mod severing;
 mod stopper;
+mod ways;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::moment::Now;
 use crate::quarantine::lifelines::address_book::AddressBook;
+use crate::quarantine::lifelines::nucleus_users::NucleusUsers;
+use crate::quarantine::lifelines::told::ToldLifelines;
+use crate::quarantine::orders::order::Authority;
 use crate::quarantine::orders::trusted_time::TrustedClock;
 use crate::quarantine::plan::FoldedRemotes;
 use crate::quarantine::plan::processes::ProtectedProcesses;
-use crate::quarantine::ports::{Clock, HistoryStore, Machine};
+use crate::quarantine::ports::{Bypasses, Clock, HistoryStore, Machine};
 use crate::quarantine::proof::journal::HeldPosture;
 use crate::quarantine::proof::standing::Standing;
 use crate::quarantine::proof::state::State;
@@ -50,8 +57,9 @@ use channel::ControlChannel;
 use filter::FilterKeeper;
 use journal::JournalKeeper;
 use orders::OrderDesk;
+use rounds::{ANSWER_LIMIT, Rounds};
 use severing::Severing;
-use stopper::Stopper;
+use ways::WayKeeper;
 
 pub(crate) use look::{KernelLook, Remembered};
 
@@ -70,6 +78,9 @@ pub struct Enforcer<M: Machine = HostMachine> {
     /// What they block, as it was folded last.
     folded: FoldedRemotes,
     addresses: AddressBook,
+    nucleus_users: NucleusUsers,
+    ways: WayKeeper,
+    told_lifelines: ToldLifelines,
     channel: ControlChannel,
     denied: Option<String>,
     standing: Standing,
@@ -79,13 +90,16 @@ pub struct Enforcer<M: Machine = HostMachine> {
     /// The journal is of this very boot: rules that are missing were taken away, and not forgotten by a restart of the machine.
     is_same_boot: bool,
     filter: FilterKeeper<M::Filter>,
-    stopper: Stopper<M::Processes>,
+    rounds: Rounds<M::Processes>,
     severing: Severing<M::Sockets>,
+    bypasses: M::Bypasses,
     journal: JournalKeeper<M::Journal>,
     history: M::History,
     clock: M::Clock,
     state: State,
     mailbox: Mailbox,
+    /// Uptime at which the last pass ended, and after how long it wanted another one.
+    planned: Option<(Duration, Duration)>,
 }
 
 impl<M: Machine> Enforcer<M> {
@@ -94,11 +108,14 @@ impl<M: Machine> Enforcer<M> {
         let commands = Arc::clone(&self.mailbox.commands);
         let mut commands = commands.lock().await;
         let mut wake = Instant::now();
+        // Who waits for what is done to processes, until then at most.
+        let mut waiting: Vec<(Instant, oneshot::Sender<State>)> = Vec::new();
         loop {
+            let wakes = waiting.iter().map(|(until, _)| *until).fold(wake, Instant::min);
             tokio::select! {
                 // Orders first.
                 biased;
-                open = commands.arrive(wake) => if !open {
+                open = commands.arrive(wakes) => if !open {
                     return;
                 },
                 () = self.history.written() => {
@@ -109,15 +126,33 @@ impl<M: Machine> Enforcer<M> {
                     }
                     continue;
                 }
+                () = self.rounds.step() => {
+                    self.go_on_with_processes().await;
+                    if self.rounds.is_busy() {
+                        continue;
+                    }
+                }
+                // The pass below tells it.
+                () = self.bypasses.changed() => {}
             }
             // One pass for everything that waits.
             let mut replies = Vec::new();
             while let Some((command, reply)) = commands.arrived.pop_front() {
+                let waits = command.is_instruction();
                 self.take(command).await;
-                replies.extend(reply);
+                match reply {
+                    Some(reply) if waits => {
+                        self.rounds.ask();
+                        waiting.push((Instant::now() + ANSWER_LIMIT, reply));
+                    }
+                    reply => replies.extend(reply),
+                }
             }
             yield_now().await;
             wake = Instant::now() + self.pass().await;
+            let (now, is_settled) = (Instant::now(), self.rounds.is_settled());
+            let answered = waiting.extract_if(.., |(until, _)| is_settled || *until <= now);
+            replies.extend(answered.map(|(_, reply)| reply));
             for reply in replies {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.state.clone());
@@ -144,6 +179,7 @@ impl<M: Machine> Enforcer<M> {
         self.orders.expire(now);
         if self.orders.orders().is_empty() {
             self.pass().await;
+            self.settle_processes().await;
         } else {
             let kept = self.save().await;
             self.note_news(self.clock.now());
@@ -174,7 +210,7 @@ impl<M: Machine> Enforcer<M> {
 
     /// How many processes were let go since the start.
     pub const fn freed(&self) -> usize {
-        self.stopper.freed()
+        self.rounds.freed()
     }
 
     /// What a command changes; its effect comes with the pass that follows.
@@ -185,7 +221,8 @@ impl<M: Machine> Enforcer<M> {
                 authority,
                 wish: Ok(wish),
             } => {
-                if self.orders.take(authority, wish, now) {
+                // Anybody can bring the detector to order something.
+                if self.orders.take(authority, wish, now) && authority != Authority::Detector {
                     self.standing.on_another_chance();
                 }
             }
@@ -218,16 +255,19 @@ impl<M: Machine> Enforcer<M> {
                 drop(reply.send(Box::new(self.preview(order).await)));
             }
             EnforcerCommand::Settings(settings) => self.take_settings(*settings),
-            EnforcerCommand::Addresses(endpoints) => {
-                if self.addresses.note(endpoints, now.wall) {
-                    tracing::debug!("lifeline addresses changed");
-                }
+            EnforcerCommand::Addresses(sightings) => tell_changed(self.addresses.note(sightings, now.wall)),
+            EnforcerCommand::LinksOf(links) => self.ways.note_links(links),
+            EnforcerCommand::Connected(endpoints) => {
+                tell_changed(self.addresses.note_connected(&endpoints, now.wall));
             }
+            EnforcerCommand::NucleusUsers(users) => self.nucleus_users = users,
             EnforcerCommand::Confine(to) => to.iter().for_each(|to| self.addresses.confine(to)),
             EnforcerCommand::KernelChanged(change) => self.filter.note_change(change),
             // Nothing to note: the pass that follows every command looks at everything.
-            EnforcerCommand::LinksChanged | EnforcerCommand::Look => {}
-            EnforcerCommand::Channel { works } => self.channel.note(works),
+            EnforcerCommand::Look => {}
+            EnforcerCommand::LinksChanged => self.ways.look_again(),
+            EnforcerCommand::Channel { works, nucleus } => self.note_channel(works, nucleus, now),
+            EnforcerCommand::Acknowledged { at } => self.note_acknowledged(at),
             EnforcerCommand::Denied(what) => self.denied = what,
             EnforcerCommand::ServiceTime(time) => self.trusted_clock.service(now, time),
             EnforcerCommand::RoundTrip { sent } => {
@@ -235,6 +275,18 @@ impl<M: Machine> Enforcer<M> {
                 self.standing.on_round_trip(sent);
             }
         }
+    }
+
+    fn note_channel(&mut self, works: bool, nucleus: bool, now: Now) {
+        self.channel.note(works, nucleus, self.standing.was_confirmed());
+        // A silence that is meant is nobody's fault.
+        if !works && self.settings.isolation.settings.lifelines.data_endpoint {
+            self.standing.on_silence(nucleus, now.uptime);
+        }
+    }
+
+    fn note_acknowledged(&mut self, at: Duration) {
+        self.standing.on_acknowledged(self.settings.isolation.confirm, at);
     }
 
     fn take_settings(&mut self, settings: EnforcerSettings) {
@@ -265,9 +317,17 @@ impl<M: Machine> Enforcer<M> {
     /// Who must not be stopped.
     fn protected(&self) -> ProtectedProcesses {
         ProtectedProcesses {
-            own: self.stopper.own_pid(),
+            own: self.rounds.own_pid(),
             nucleus: self.settings.nucleus,
+            // The stopper knows them.
+            traces: Vec::new(),
             executables: self.settings.isolation.protected.clone(),
         }
+    }
+}
+
+fn tell_changed(is_news: bool) {
+    if is_news {
+        tracing::debug!("lifeline addresses changed");
     }
 }

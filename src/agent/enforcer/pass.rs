@@ -10,9 +10,10 @@ use super::filter::{KernelTouch, Mission};
 use crate::config::Mode;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
-use crate::quarantine::orders::order::{Authority, Order, Posture};
+use crate::quarantine::lifelines::told::{LifelineNews, missing};
+use crate::quarantine::orders::order::{Order, Posture};
 use crate::quarantine::plan::{FoldedRemotes, Plan, Scope, fold, fold_again};
-use crate::quarantine::ports::{Clock, HistoryStore, Machine, SparedSockets};
+use crate::quarantine::ports::{Bypasses, Clock, HistoryStore, Machine, SparedSockets};
 use crate::quarantine::proof::journal::{HeldPosture, Journal};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::standing::{Carried, Look, Turn};
@@ -21,7 +22,7 @@ use crate::quarantine::ruleset::CutAction;
 
 /// How often a device that is cut off is checked besides every change event: for changes whose event was lost.
 const CHECK_CUT: Duration = Duration::from_secs(5);
-/// The same while a plan waits for its confirmation, names processes, which may start at any time, or has a quota: what was
+/// The same while a plan waits for its confirmation, or has a quota: what was
 /// used since the last look is lost when somebody deletes the table.
 const CHECK_CLOSELY: Duration = Duration::from_secs(1);
 /// How often a free device is checked for a table that should not be there.
@@ -32,8 +33,10 @@ const RETRY: Duration = Duration::from_secs(2);
 impl<M: Machine> Enforcer<M> {
     /// Brings everything to what the orders want and says how it went; gives how long until the next pass is wanted.
     pub(super) async fn pass(&mut self) -> Duration {
+        self.count_lived();
         let now = self.now();
         self.orders.expire(now);
+        self.look_for_ways(now).await;
         let wanted = self.wanted(now);
         // Each of these steps takes some milliseconds with a hundred thousand remotes: others get a turn between them.
         yield_now().await;
@@ -54,10 +57,15 @@ impl<M: Machine> Enforcer<M> {
             .note_proof(self.clock.now(), &mission.plan, brought.is_ok());
         let proven = brought.is_ok();
         self.note_held(now);
+        // While it is not known what the kernel holds, what was taken stays taken.
+        if let Some(posture) = self.filter.posture() {
+            self.bypasses.guard(posture != Posture::Normal);
+        }
         match brought {
             Ok(held) => {
                 self.standing
-                    .on_loaded(held != KernelTouch::AsBefore, self.clock.now().uptime);
+                    .on_loaded(held == KernelTouch::Anew, self.clock.now().uptime);
+                self.note_lifelines(&mission);
                 self.sever(&mission).await;
             }
             Err(found) => {
@@ -71,7 +79,24 @@ impl<M: Machine> Enforcer<M> {
         obstacles.extend(self.save().await.err());
         let phase = self.phase(&wanted, &mission, proven);
         self.say(phase, &wanted, &mission, obstacles, now);
-        self.judge(&wanted, &mission, proven).await
+        let wake = self.judge(&wanted, &mission, proven).await;
+        self.planned = Some((self.clock.now().uptime, wake));
+        wake
+    }
+
+    /// Leaves out of all windows the time in which nobody looked although somebody should have: a stopped agent, a suspended
+    /// device, a thread without its turns, or a pass that hung. None of that is silence of the control channel.
+    fn count_lived(&mut self) {
+        let now = self.clock.now().uptime;
+        let Some((since, planned)) = self.planned.take() else {
+            return;
+        };
+        let longest = planned.max(CHECK_CLOSELY).saturating_mul(2);
+        let lost = now.saturating_sub(since).saturating_sub(longest);
+        if !lost.is_zero() {
+            tracing::debug!(?lost, "nobody looked for a while: that time counts for nothing");
+            self.standing.on_stall(lost, now);
+        }
     }
 
     /// What the orders want, which confirm-or-roll-back hears of and draws the lines for.
@@ -90,9 +115,13 @@ impl<M: Machine> Enforcer<M> {
                 cuts,
                 spares_channel: plan.lifelines.data_endpoint,
                 unresolved: self.unresolved(),
+                cutting: plan.cutting(),
             },
             works,
         );
+        if self.channel.is_alone() {
+            self.standing.on_silence(false, now.uptime);
+        }
         plan.scope = self.standing.scope(&plan.id(), self.unresolved());
         plan
     }
@@ -112,6 +141,9 @@ impl<M: Machine> Enforcer<M> {
         let endpoints = self.addresses.endpoints();
         let mut plan = fold_again(last, orders, settings, endpoints, Scope::Pinned, now.wall);
         plan.scope = self.standing.scope(&plan.id(), self.unresolved());
+        plan.ways = self.ways.ties();
+        plan.nucleus_alone = self.addresses.of_the_nucleus_alone();
+        plan.nucleus_users.clone_from(&self.nucleus_users);
         plan
     }
 
@@ -161,13 +193,14 @@ impl<M: Machine> Enforcer<M> {
         let mut journal = Journal {
             standing: Cow::Borrowed(&self.standing),
             addresses: Cow::Borrowed(&self.addresses),
+            nucleus_users: Cow::Borrowed(&self.nucleus_users),
             clock: Some(self.trusted_clock.keep(self.clock.now())),
             held: self.held,
             ..Journal::default()
         };
         self.orders.lend(&mut journal);
         self.filter.lend(&mut journal);
-        self.stopper.lend(&mut journal);
+        self.rounds.lend(&mut journal);
         self.journal.save(journal).await
     }
 
@@ -190,10 +223,21 @@ impl<M: Machine> Enforcer<M> {
     /// Has what the parts did recorded.
     pub(super) fn note_news(&mut self, then: Now) {
         let news = self.orders.take_news().into_iter();
-        let news = news
-            .chain(self.filter.take_news())
-            .chain(self.stopper.take_news());
+        let news = news.chain(self.filter.take_news()).chain(self.rounds.take_news());
         news.for_each(|event| self.history.note(then, event));
+    }
+
+    /// Has recorded who passes, and who says so.
+    fn note_lifelines(&mut self, mission: &Mission) {
+        if !mission.cuts() || mission.plan.posture != Posture::Isolate {
+            self.told_lifelines.rest();
+            return;
+        }
+        let then = self.clock.now();
+        let news = self.told_lifelines.news(&self.addresses.addresses(), then.uptime);
+        for LifelineNews { opened, closed } in news {
+            self.history.note(then, Event::Lifelines { opened, closed });
+        }
     }
 
     async fn sever(&mut self, mission: &Mission) {
@@ -205,6 +249,9 @@ impl<M: Machine> Enforcer<M> {
             nucleus: self.settings.nucleus,
             executables: self.settings.isolation.protected.clone(),
         };
+        if self.filter.is_crowded() {
+            self.severing.forget(&mission.plan, self.filter.reasserted());
+        }
         self.severing
             .sever(&mission.plan, self.filter.reasserted(), &spared)
             .await;
@@ -213,19 +260,6 @@ impl<M: Machine> Enforcer<M> {
         self.severing
             .attribute(orders, settings, self.clock.now().wall)
             .await;
-    }
-
-    /// Whom the plan names is in the journal before anybody is touched, all at once, because each write waits for the disk.
-    async fn bring_processes(&mut self, plan: &Plan, now: Now) -> Vec<Obstacle> {
-        let protected = self.protected();
-        // A damaged journal may have lost the order that named who is stopped.
-        let recovers = |order: &Order| order.authority == Authority::Recovery;
-        let keeps = self.settings.mode == Mode::Enforce && self.orders.orders().iter().any(recovers);
-        let to_stop = self.stopper.choose(plan, &protected, keeps, now).await;
-        let _told_by_the_pass = self.save().await;
-        let obstacles = self.stopper.stop(to_stop).await;
-        self.note_news(self.clock.now());
-        obstacles
     }
 
     fn phase(&self, wanted: &Plan, mission: &Mission, proven: bool) -> Phase {
@@ -252,11 +286,17 @@ impl<M: Machine> Enforcer<M> {
             plan: (!plan.is_normal()).then(|| plan.id()),
             scope: plan.scope,
             rolled_back: self.standing.release().cloned(),
-            coming: self.standing.coming(to_cut, self.settings.isolation.confirm, now),
+            coming: self
+                .standing
+                .coming(to_cut, self.settings.isolation.confirm, now)
+                .filter(|_| !self.settings.isolation.hold_in_silence),
             history: self.state.history.clone(),
             history_fault: self.state.history_fault.clone(),
+            lifelines: self.addresses.addresses(),
             ..State::default()
         };
+        let on = &self.settings.isolation.settings.lifelines;
+        state.missing_lifelines = missing(on, &state.lifelines);
         for obstacle in obstacles {
             if !state.obstacles.contains(&obstacle) {
                 state.faults.push(obstacle.to_string());
@@ -264,8 +304,9 @@ impl<M: Machine> Enforcer<M> {
             }
         }
         self.orders.show(&mut state);
-        self.filter.show(plan, &mut state);
-        self.stopper.show(&mut state);
+        self.filter.show(plan, self.ways.gaps(plan), &mut state);
+        state.uncovered.extend(self.found_beside(plan));
+        self.rounds.show(&mut state);
         self.severing.show(self.orders.orders(), &mut state);
         if phase != Phase::Failed {
             state.verified_at = Some(now.wall);
@@ -296,6 +337,13 @@ impl<M: Machine> Enforcer<M> {
         self.mailbox.publish(self.state.clone());
     }
 
+    /// What passes the rules by, and what they cut besides: each a sentence.
+    fn found_beside(&self, plan: &Plan) -> Vec<String> {
+        let mut found = self.bypasses.found().to_vec();
+        found.extend(self.ways.cut_tunnels(plan, &self.standing));
+        found
+    }
+
     /// Confirms, widens, gives up or puts back; gives how long until the next pass is wanted, at once after such a turn.
     async fn judge(&mut self, wanted: &Plan, mission: &Mission, proven: bool) -> Duration {
         let now = self.now();
@@ -304,6 +352,7 @@ impl<M: Machine> Enforcer<M> {
             holds: proven && mission.cuts(),
             wanted: self.would_cut(wanted).then_some(&id),
             window: self.settings.isolation.confirm,
+            hold: self.settings.isolation.hold_in_silence,
             now,
         };
         let Some(turn) = self.standing.tick(look) else {
@@ -330,6 +379,14 @@ impl<M: Machine> Enforcer<M> {
                 tracing::warn!(%plan, "the control channel is as silent without the rules: they are put back");
                 None
             }
+            Turn::TriedAgain(plan) => {
+                tracing::warn!(%plan, "the control channel came back without the rules: they are tried again");
+                None
+            }
+            Turn::Narrowed(plan) => {
+                tracing::info!(%plan, "the control channel works behind wider lifelines: they are pinned again");
+                None
+            }
         };
         if let Some(event) = event {
             self.history.note(self.clock.now(), event);
@@ -344,9 +401,10 @@ impl<M: Machine> Enforcer<M> {
             Phase::Observed | Phase::RolledBack => CHECK_CUT,
             _ if !self.filter.may_cut() => CHECK_FREE,
             Phase::Provisional => CHECK_CLOSELY,
-            _ if self.stopper.names_some() || self.filter.spends_quota() => CHECK_CLOSELY,
+            _ if self.filter.spends_quota() => CHECK_CLOSELY,
             _ => CHECK_CUT,
         };
+        let check = self.rounds.due(now).map_or(check, |due| due.min(check));
         let obstacles = self.state.obstacles.iter();
         // What only others can mend is not looked at more often.
         let of_others = |obstacle: &&Obstacle| {

@@ -6,11 +6,13 @@ use super::channel::ControlChannel;
 use super::filter::FilterKeeper;
 use super::journal::{JournalFound, JournalKeeper};
 use super::orders::OrderDesk;
+use super::rounds::Rounds;
 use super::severing::Severing;
-use super::stopper::Stopper;
+use super::ways::WayKeeper;
 use super::{Enforcer, EnforcerSettings, Handle, HostMachine, Mailbox, mailbox};
 use crate::moment::Now;
 use crate::quarantine::history::Event;
+use crate::quarantine::lifelines::told::ToldLifelines;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::orders::trusted_time::TrustedClock;
@@ -55,6 +57,7 @@ impl<M: Machine> Enforcer<M> {
             filter,
             processes,
             sockets,
+            bypasses,
             journal,
             mut history,
             clock,
@@ -75,6 +78,9 @@ impl<M: Machine> Enforcer<M> {
             orders: OrderDesk::restore(&remembered),
             folded: FoldedRemotes::default(),
             addresses: remembered.addresses.clone().into_owned(),
+            nucleus_users: remembered.nucleus_users.clone().into_owned(),
+            ways: WayKeeper::default(),
+            told_lifelines: ToldLifelines::default(),
             channel: ControlChannel::default(),
             denied: None,
             standing: remembered.standing.clone().into_owned(),
@@ -85,13 +91,15 @@ impl<M: Machine> Enforcer<M> {
                 .is_some_and(|kept| kept.boot == clock.boot()),
             trusted_clock: TrustedClock::start(now, &clock.boot(), remembered.clock.as_ref()),
             filter: FilterKeeper::restore(filter, &remembered),
-            stopper: Stopper::restore(processes, &remembered, suspected),
+            rounds: Rounds::restore(processes, &remembered, suspected),
             severing: Severing::new(sockets),
+            bypasses,
             journal,
             history,
             clock,
             state: State::default(),
             mailbox,
+            planned: None,
         };
         if let Some(JournalFound::Damaged {
             what,

@@ -1,21 +1,41 @@
 //! The roll of stopped processes: who must be let go one day, and of whom it may be said that he is stopped.
 //!
-//! In: whom the journal remembers, who was found, what became of each signal. Out: what the journal must remember, what
-//! may be shown. Nobody leaves the roll before it is known that he runs again or has ended. Absent: signals (`stopper`).
+//! In: whom the journal remembers, who was found, what each was seen to do after its signal. Out: what the journal must
+//! remember, what may be shown, who was let go on by others, whom no look has reached for a while: of him nothing else is
+//! known than before. Nobody leaves the roll before it is known that he runs again
+//! or has ended. Absent: signals (`stopper`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::process::{Process, ProcessId};
 use crate::quarantine::orders::order::ProcessAction;
-use crate::quarantine::plan::processes::StoppedProcess;
+use crate::quarantine::plan::processes::{NamedBefore, StoppedProcess};
+use crate::quarantine::ports::{Doing, FoundFrozen};
+use crate::quarantine::proof::obstacle::Obstacle;
 
 /// Frozen processes at most: each must be remembered, or it would stay frozen after release. More than this at once is
 /// a rule that fits too much.
 const MAX_FROZEN: usize = 256;
 /// Killed processes kept for display, the newest. A supervisor may start a killed one again for ever.
 const MAX_KILLED: usize = 32;
+/// Processes that are being killed at once at most: what is not noted here is hunted, or is killed at the next look.
+const MAX_KILLING: usize = 512;
+/// Looks for which one that was let go on by others is told to be so: they need not do it before each look.
+const TOLD_LOOKS: u8 = 10;
+
+/// One that no look has reached for so long is told to be so: the looks before it say less and less.
+pub(super) const TOLD_AFTER: Duration = Duration::from_secs(10);
+
+/// A time as it is told: by its doublings, so that it is news seldom.
+pub(super) fn told_seconds(since: Duration) -> u64 {
+    since
+        .as_secs()
+        .checked_ilog2()
+        .map_or(0, |doublings| 1 << doublings)
+}
 
 /// Who was stopped and not let go since.
 #[derive(Debug, Default)]
@@ -23,6 +43,40 @@ pub(super) struct Roll {
     stopped: Vec<StoppedProcess>,
     /// Those of whom it is not known whether they are stopped: they are remembered before they are touched.
     unproven: BTreeSet<ProcessId>,
+    /// Those whose stop was not told yet.
+    untold: BTreeSet<ProcessId>,
+    /// The frozen who were seen to be stopped.
+    seen: BTreeMap<ProcessId, Seen>,
+    /// Those whom the last look did not reach, each since which uptime.
+    missed: BTreeMap<ProcessId, Duration>,
+}
+
+/// How somebody came to be stopped.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Named {
+    /// His owner had stopped him.
+    pub(super) stopped_before: bool,
+    /// Which rules named him.
+    pub(super) by: BTreeSet<u32>,
+}
+
+/// As it is shown: by which rules it was named is the journal's.
+pub(super) fn without_rules(stopped: StoppedProcess) -> StoppedProcess {
+    StoppedProcess {
+        named_by: BTreeSet::new(),
+        ..stopped
+    }
+}
+
+/// What was seen of a frozen process.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// Its turns on a processor when it was seen to be stopped.
+    turns: u64,
+    /// Looks that are left for which it is told that others let it go on.
+    told: u8,
+    /// How often it was found to have run: not the journal's, which others could have written as often as they like.
+    contested: u32,
 }
 
 impl Roll {
@@ -31,9 +85,14 @@ impl Roll {
         let frozen = stopped
             .iter()
             .filter(|known| known.action == ProcessAction::Freeze);
+        let since_the_start = |known: &StoppedProcess| StoppedProcess {
+            contested: 0,
+            ..known.clone()
+        };
         Self {
             unproven: frozen.map(|known| known.identity).collect(),
-            stopped: stopped.to_vec(),
+            stopped: stopped.iter().map(since_the_start).collect(),
+            ..Self::default()
         }
     }
 
@@ -46,29 +105,155 @@ impl Roll {
         &self.stopped
     }
 
-    /// Those of whom it is known that they are stopped, and the killed.
+    /// Those of whom it is known that they are stopped, and the killed; and those of whom it is told that others let them go on.
     pub(super) fn proven(&self) -> Vec<StoppedProcess> {
-        let proven = |known: &&StoppedProcess| !self.unproven.contains(&known.identity);
-        self.stopped.iter().filter(proven).cloned().collect()
+        let proven = |known: &&StoppedProcess| {
+            !self.unproven.contains(&known.identity) || self.is_contested(known.identity)
+        };
+        let shown = self.stopped.iter().filter(proven).map(|known| StoppedProcess {
+            contested: self.seen.get(&known.identity).map_or(0, |seen| seen.contested),
+            ..known.clone()
+        });
+        shown.map(without_rules).collect()
+    }
+
+    /// Everybody, with the rules that named him.
+    pub(super) fn named(&self) -> NamedBefore {
+        let all = self.stopped.iter();
+        all.map(|known| (known.identity, known.named_by.clone()))
+            .collect()
     }
 
     pub(super) fn knows(&self, id: ProcessId) -> bool {
-        self.stopped.iter().any(|known| known.identity == id)
+        self.of(id).is_some()
     }
 
-    /// Whether a signal that stops it was sent.
+    /// What is remembered of one.
+    pub(super) fn of(&self, id: ProcessId) -> Option<&StoppedProcess> {
+        self.stopped.iter().find(|known| known.identity == id)
+    }
+
+    /// How many more can be frozen.
+    pub(super) fn room(&self) -> usize {
+        MAX_FROZEN.saturating_sub(self.count(ProcessAction::Freeze))
+    }
+
+    fn count(&self, action: ProcessAction) -> usize {
+        let alike = self.stopped.iter().filter(|known| known.action == action);
+        alike.count()
+    }
+
+    /// Whether its owner had stopped it before we did.
+    pub(super) fn was_stopped_before(&self, id: ProcessId) -> bool {
+        self.of(id).is_some_and(|known| known.stopped_before)
+    }
+
+    /// The killed of whom it is not known whether they have ended.
+    pub(super) fn dying(&self) -> Vec<ProcessId> {
+        let killed = self
+            .stopped
+            .iter()
+            .filter(|known| known.action == ProcessAction::Kill);
+        let ids = killed.map(|known| known.identity);
+        ids.filter(|id| self.unproven.contains(id)).collect()
+    }
+
+    /// Whether it is known that it is stopped, or has ended.
     pub(super) fn prove(&mut self, id: ProcessId, stopped: bool) {
         if stopped {
+            self.missed.remove(&id);
             self.unproven.remove(&id);
         } else {
             self.unproven.insert(id);
         }
     }
 
+    /// What is to be told of one that was stopped, once.
+    pub(super) fn take_untold(&mut self, id: ProcessId) -> Option<StoppedProcess> {
+        self.untold.remove(&id).then(|| self.of(id).cloned()).flatten()
+    }
+
+    /// The frozen who were seen to be stopped: what they do at a later look tells whether others let them go on.
+    pub(super) fn seen_stopped(&self) -> Vec<ProcessId> {
+        self.seen.keys().copied().collect()
+    }
+
+    /// Which rules named anybody who is remembered.
+    pub(super) fn matched(&self) -> BTreeSet<u32> {
+        let all = self.stopped.iter();
+        all.flat_map(|known| known.named_by.iter().copied()).collect()
+    }
+
+    /// Whether it was seen to be stopped, by a look that nothing has contradicted since.
+    pub(super) fn is_seen_stopped(&self, id: ProcessId) -> bool {
+        self.seen.contains_key(&id) && !self.unproven.contains(&id)
+    }
+
+    /// A look has not reached it: what was known of it is all that is known.
+    pub(super) fn miss(&mut self, id: ProcessId, uptime: Duration) {
+        self.missed.entry(id).or_insert(uptime);
+    }
+
+    /// Those that no look has reached for long.
+    pub(super) fn missed(&self, uptime: Duration) -> impl Iterator<Item = Obstacle> {
+        self.missed.iter().filter_map(move |(id, since)| {
+            let since = uptime.saturating_sub(*since);
+            let known = self.of(*id).filter(|_| since >= TOLD_AFTER)?;
+            Some(Obstacle::ProcessNotSeen {
+                pid: id.pid,
+                name: known.name.clone(),
+                seconds: told_seconds(since),
+            })
+        })
+    }
+
+    /// It is stopped, after its signal.
+    pub(super) fn saw_stopped(&mut self, doing: &Doing) {
+        self.prove(doing.id, true);
+        self.missed.remove(&doing.id);
+        self.seen.entry(doing.id).or_default().turns = doing.turns;
+    }
+
+    /// What one that was seen to be stopped does at a look, before it is stopped again; gives how often it was found to have
+    /// run, when it was found so now.
+    pub(super) fn look(&mut self, doing: &Doing) -> Option<u32> {
+        self.missed.remove(&doing.id);
+        let seen = self.seen.get_mut(&doing.id)?;
+        if doing.stopped && doing.turns == seen.turns {
+            seen.told = seen.told.saturating_sub(1);
+            return None;
+        }
+        seen.told = TOLD_LOOKS;
+        seen.contested = seen.contested.saturating_add(1);
+        let times = seen.contested;
+        let known = self.stopped.iter_mut().find(|known| known.identity == doing.id)?;
+        // Whoever lets it go on may be its owner: it is not left stopped against him.
+        known.stopped_before = false;
+        Some(times)
+    }
+
+    /// Whether others let it go on within the last looks.
+    pub(super) fn is_contested(&self, id: ProcessId) -> bool {
+        self.seen.get(&id).is_some_and(|seen| seen.told > 0)
+    }
+
+    /// Those who were let go on by others within the last looks.
+    pub(super) fn contested(&self) -> impl Iterator<Item = Obstacle> {
+        let told = self.seen.iter().filter(|(_, seen)| seen.told > 0);
+        told.filter_map(|(id, _)| self.of(*id))
+            .map(|known| Obstacle::ProcessContested {
+                pid: known.identity.pid,
+                name: known.name.clone(),
+            })
+    }
+
     /// It runs again, or has ended.
     pub(super) fn strike(&mut self, id: ProcessId) {
         self.stopped.retain(|known| known.identity != id);
         self.unproven.remove(&id);
+        self.untold.remove(&id);
+        self.seen.remove(&id);
+        self.missed.remove(&id);
     }
 
     /// Notes a process that is to be stopped; gives whether it is news.
@@ -79,31 +264,41 @@ impl Roll {
         &mut self,
         process: &Process,
         action: ProcessAction,
+        named: Named,
         at: Timestamp,
     ) -> Result<bool, String> {
-        if self.knows(process.identity) {
+        let id = process.identity;
+        if let Some(known) = self.stopped.iter_mut().find(|known| known.identity == id) {
+            known.named_by = named.by;
+            if (known.action, action) == (ProcessAction::Freeze, ProcessAction::Kill) {
+                known.action = action;
+                self.seen.remove(&id);
+                self.unproven.insert(id);
+                self.untold.insert(id);
+            }
             return Ok(false);
         }
-        let alike = self.stopped.iter().filter(|known| known.action == action).count();
-        match action {
-            ProcessAction::Freeze if alike >= MAX_FROZEN => {
-                return Err(format!(
-                    "{MAX_FROZEN} processes are frozen already, {} is left running",
-                    process.name
-                ));
-            }
-            ProcessAction::Kill if alike >= MAX_KILLED => self.strike_oldest_killed(&process.name)?,
-            _ => {}
+        let (what, limit, alike) = match action {
+            ProcessAction::Freeze => ("frozen", MAX_FROZEN, self.count(ProcessAction::Freeze)),
+            ProcessAction::Kill => ("being killed", MAX_KILLING, self.dying().len()),
+        };
+        if alike >= limit {
+            let name = &process.name;
+            return Err(format!(
+                "{limit} processes are {what} already, {name} is left running"
+            ));
         }
-        self.add(process, action, at);
+        self.add(process, action, named, at);
         self.unproven.insert(process.identity);
+        self.untold.insert(process.identity);
         Ok(true)
     }
 
     /// Notes a process that was found and is ours; gives false when there is no room for it.
-    pub(super) fn adopt(&mut self, process: &Process, stopped: bool, at: Timestamp) -> bool {
+    pub(super) fn adopt(&mut self, found: &FoundFrozen, at: Timestamp) -> bool {
+        let process = &found.process;
         if !self.knows(process.identity) {
-            if self.stopped.len() >= MAX_FROZEN + MAX_KILLED {
+            if self.stopped.len() >= MAX_FROZEN + MAX_KILLING {
                 return false;
             }
             tracing::warn!(
@@ -112,118 +307,60 @@ impl Roll {
                 exe = ?process.exe,
                 "found frozen by us and not remembered"
             );
-            self.add(process, ProcessAction::Freeze, at);
+            // Which rule named it nobody knows: it is meant by what it looks like.
+            let named = Named {
+                stopped_before: found.stopped_before,
+                by: BTreeSet::new(),
+            };
+            self.add(process, ProcessAction::Freeze, named, at);
         }
         // One that was to be killed lives.
         let id = process.identity;
         let killed = |known: &StoppedProcess| known.identity == id && known.action == ProcessAction::Kill;
-        self.prove(id, stopped && !self.stopped.iter().any(killed));
+        self.prove(id, found.stopped && !self.stopped.iter().any(killed));
         true
     }
 
-    fn add(&mut self, process: &Process, action: ProcessAction, at: Timestamp) {
+    fn add(&mut self, process: &Process, action: ProcessAction, named: Named, at: Timestamp) {
         self.stopped.push(StoppedProcess {
             identity: process.identity,
             name: process.name.clone(),
             exe: process.exe.clone(),
             action,
             at,
+            contested: 0,
+            stopped_before: named.stopped_before,
+            named_by: named.by,
         });
     }
 
-    /// One that could only be frozen on the way is not forgotten for another one.
-    fn strike_oldest_killed(&mut self, for_whom: &str) -> Result<(), String> {
+    /// Notes one that was killed and has ended, however many are being killed.
+    pub(super) fn note_dead(&mut self, process: &Process, named: Named, at: Timestamp) {
+        if !self.knows(process.identity) {
+            self.add(process, ProcessAction::Kill, named, at);
+            self.untold.insert(process.identity);
+        }
+        self.prove(process.identity, true);
+    }
+
+    /// Forgets the oldest of the dead where there are more than are shown; they were told. One that could only be frozen on the
+    /// way is not forgotten.
+    pub(super) fn forget_dead(&mut self) {
         let dead = |known: &&StoppedProcess| {
             known.action == ProcessAction::Kill && !self.unproven.contains(&known.identity)
         };
-        let oldest = self.stopped.iter().find(dead).map(|known| known.identity);
-        let full = || format!("{MAX_KILLED} processes could not be killed, {for_whom} is left running");
-        self.strike(oldest.ok_or_else(full)?);
-        Ok(())
+        let dead: Vec<ProcessId> = self
+            .stopped
+            .iter()
+            .filter(dead)
+            .map(|known| known.identity)
+            .collect();
+        let surplus: BTreeSet<ProcessId> = dead.iter().rev().skip(MAX_KILLED).copied().collect();
+        self.stopped.retain(|known| !surplus.contains(&known.identity));
+        self.untold.retain(|id| !surplus.contains(id));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn process(pid: u32) -> Process {
-        Process {
-            identity: ProcessId { pid, start_ticks: 7 },
-            parent: 1,
-            name: format!("p{pid}"),
-            exe: Some("/opt/p".into()),
-            cgroup: None,
-            workload: None,
-        }
-    }
-
-    fn pids(stopped: &[StoppedProcess]) -> Vec<u32> {
-        stopped.iter().map(|known| known.identity.pid).collect()
-    }
-
-    const AT: Timestamp = Timestamp::UNIX_EPOCH;
-
-    #[test]
-    fn nobody_is_said_to_be_stopped_before_he_is() {
-        let mut roll = Roll::default();
-        let id = process(10).identity;
-        assert_eq!(roll.note(&process(10), ProcessAction::Freeze, AT), Ok(true));
-        assert_eq!((pids(roll.all()), roll.proven()), (vec![10], vec![]));
-        roll.prove(id, true);
-        assert_eq!(pids(&roll.proven()), [10]);
-        let restored = Roll::restore(roll.all());
-        assert_eq!((pids(restored.all()), restored.proven()), (vec![10], vec![]));
-        roll.prove(id, false);
-        assert_eq!((pids(roll.all()), roll.proven()), (vec![10], vec![]));
-        assert!(roll.adopt(&process(10), true, AT) && roll.adopt(&process(11), true, AT));
-        assert_eq!(
-            (pids(roll.all()), pids(&roll.proven())),
-            (vec![10, 11], vec![10, 11])
-        );
-        roll.strike(id);
-        assert_eq!(pids(roll.all()), [11]);
-    }
-
-    #[test]
-    fn whoever_could_not_be_killed_is_not_forgotten_for_the_next() {
-        let mut roll = Roll::default();
-        let most = u32::try_from(MAX_KILLED).unwrap();
-        for pid in 0..most {
-            roll.note(&process(pid), ProcessAction::Kill, AT).unwrap();
-        }
-        let full = roll.note(&process(most), ProcessAction::Kill, AT).unwrap_err();
-        assert!(full.contains("could not be killed"), "{full}");
-        roll.prove(process(5).identity, true);
-        assert_eq!(roll.note(&process(most), ProcessAction::Kill, AT), Ok(true));
-        assert!(!roll.knows(process(5).identity) && roll.knows(process(0).identity));
-        let mut restored = Roll::restore(roll.all());
-        for pid in (0..=most).filter(|pid| *pid != 5) {
-            assert!(restored.adopt(&process(pid), true, AT));
-        }
-        assert!(
-            restored.note(&process(99), ProcessAction::Kill, AT).is_err(),
-            "they live"
-        );
-        assert_eq!(restored.proven(), [], "nobody was killed");
-    }
-
-    #[test]
-    fn more_than_can_be_remembered_is_told_and_left_for_later() {
-        let mut roll = Roll::default();
-        let most = u32::try_from(MAX_FROZEN).unwrap();
-        for pid in 0..most {
-            roll.note(&process(pid), ProcessAction::Freeze, AT).unwrap();
-        }
-        assert!(roll.note(&process(most), ProcessAction::Freeze, AT).is_err());
-        let room = u32::try_from(MAX_KILLED).unwrap();
-        for pid in most..most + room {
-            assert!(roll.adopt(&process(pid), true, AT), "{pid}");
-        }
-        assert!(!roll.adopt(&process(most + room), true, AT));
-        assert!(
-            roll.adopt(&process(0), true, AT),
-            "whom it knows already needs no room"
-        );
-    }
-}
+#[path = "roll_tests.rs"]
+mod tests;

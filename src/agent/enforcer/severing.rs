@@ -31,6 +31,17 @@ struct RulesOrigin {
     reasserted: u64,
 }
 
+impl RulesOrigin {
+    fn of(plan: &Plan, reasserted: u64) -> Self {
+        Self {
+            plan: plan.id(),
+            scope: plan.scope,
+            endpoints: plan.endpoints.clone(),
+            reasserted,
+        }
+    }
+}
+
 /// What one order closed. The time tells it from a later order that is called the same.
 struct OrderCount {
     order: String,
@@ -43,6 +54,8 @@ pub(super) struct Severing<S> {
     sockets: S,
     /// The rules whose cut connections were all looked for.
     done: Option<RulesOrigin>,
+    /// The rules whose cut flows connection tracking was told to forget last.
+    forgotten: Option<RulesOrigin>,
     unsupported: bool,
     /// Since the agent started.
     count: u64,
@@ -58,6 +71,7 @@ impl<S: Sockets> Severing<S> {
         Self {
             sockets,
             done: None,
+            forgotten: None,
             unsupported: false,
             count: 0,
             by_order: Vec::new(),
@@ -68,8 +82,16 @@ impl<S: Sockets> Severing<S> {
 
     /// Nothing is cut: the next rules are new.
     pub(super) fn rest(&mut self) {
-        self.done = None;
+        (self.done, self.forgotten) = (None, None);
         self.sockets.leave_alone();
+    }
+
+    /// Has connection tracking, which is crowded, forget what the rules cut, now and from time to time; nothing waits for it.
+    pub(super) fn forget(&mut self, plan: &Plan, reasserted: u64) {
+        let origin = RulesOrigin::of(plan, reasserted);
+        let is_news = self.forgotten.as_ref() != Some(&origin);
+        self.sockets.forget_cut(plan, is_news);
+        self.forgotten = Some(origin);
     }
 
     /// Closes the sockets of connections that the rules cut: at once when these are new, else from time to time.
@@ -77,12 +99,7 @@ impl<S: Sockets> Severing<S> {
         if self.unsupported {
             return;
         }
-        let origin = RulesOrigin {
-            plan: plan.id(),
-            scope: plan.scope,
-            endpoints: plan.endpoints.clone(),
-            reasserted,
-        };
+        let origin = RulesOrigin::of(plan, reasserted);
         let urgent = self.done.as_ref() != Some(&origin);
         let look = self.sockets.close_cut(plan, urgent, spared).await;
         self.count += u64::try_from(look.closed.len()).unwrap_or(u64::MAX);
@@ -143,6 +160,10 @@ impl<S: Sockets> Severing<S> {
             .collect();
         state.severed = self.count;
         state.severing.clone_from(&self.fault);
+        let remembered = self.sockets.remembered();
+        let told =
+            remembered.map(|why| format!("cut flows stay in connection tracking, which is crowded: {why}"));
+        state.uncovered.extend(told);
     }
 }
 

@@ -3,13 +3,15 @@
 //!
 //! In: the control channel's ports, the nucleus' process; its sockets, its processes' ends, its own word where it gives one.
 //! Out: [`NucleusSigns`] for whoever must ask again, addresses for the enforcer, what people are told of the connection, and
-//! its end for [`super::publishing`]. Decisions are [`outlook`]'s and [`processes`]'. Absent: anything that the enforcer would
-//! take for the fate of the channel.
+//! its end for [`super::publishing`]; and for the enforcer that the cloud's end goes on to acknowledge what the nucleus sends,
+//! while questions are not answered. Decisions are [`outlook`]'s and [`processes`]'. Absent: anything that the enforcer would
+//! take for the death of the channel.
 
 mod outlook;
 mod processes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +22,12 @@ use super::enforcer::EnforcerCommand;
 use super::host_reader::HostReader;
 use crate::cloud::connection_status::ConnectionStatus;
 use crate::host::clock;
-use crate::host::net::uplinks::{self, SeenSockets, Uplink, UplinkState};
+use crate::host::net::uplinks::{self, FoundUplinks, SeenSockets, Uplink, UplinkState};
 use crate::host::processes::pace::{Pace, thread_time};
 use crate::process::ProcessId;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use crate::quarantine::lifelines::nucleus_users::NucleusUsers;
+use crate::quarantine::lifelines::origin::{Origin, Sighting};
 use crate::quarantine::orders::order::Protocol;
 use outlook::{News, Outlook};
 use processes::NucleusProcesses;
@@ -63,6 +67,8 @@ pub(super) struct NucleusSigns {
     pub(super) looked: bool,
     /// Why its connections cannot be seen.
     pub(super) unseen: Option<String>,
+    /// Which of its connections somebody's rules lead elsewhere, each a sentence.
+    pub(super) detours: Vec<String>,
 }
 
 /// Waits for the nucleus to be connected to the cloud anew.
@@ -111,15 +117,20 @@ struct Watched {
     pace: Pace,
     /// What the enforcer was told that the cloud does not allow.
     denied: Option<String>,
+    /// What was acknowledged of each connection, as it was counted last.
+    acknowledged: BTreeMap<u32, u64>,
+    /// As whom the enforcer was told that the nucleus talks to its cloud.
+    users: Option<NucleusUsers>,
 }
 
 /// What one visit to the host gives.
-struct Sighting {
+struct NucleusView {
     states: Option<Vec<UplinkState>>,
     holders: BTreeSet<ProcessId>,
-    found: Option<Vec<Uplink>>,
+    found: Option<FoundUplinks>,
     seen: SeenSockets,
     took: Duration,
+    acknowledged: BTreeMap<u32, u64>,
 }
 
 impl NucleusWatch {
@@ -131,6 +142,8 @@ impl NucleusWatch {
             seen: SeenSockets::default(),
             pace: Pace::new(ASK, SEARCH_SHARE).within(SEARCH_WITHIN),
             denied: None,
+            acknowledged: BTreeMap::new(),
+            users: None,
         };
         let mut ports = self.ports.clone();
         let mut link = self.connected.nucleus.link();
@@ -181,6 +194,12 @@ impl NucleusWatch {
             return;
         }
         let (wanted, mut seen) = (ports.all.clone(), watched.seen.clone());
+        // What acknowledges something else than MQTT says nothing of the control channel.
+        let carriers = if self.is_urgent() {
+            watched.outlook.carriers(ports)
+        } else {
+            Vec::new()
+        };
         let look = move || {
             let states = (!known.is_empty())
                 .then(|| uplinks::states_of(&known).ok())
@@ -189,6 +208,11 @@ impl NucleusWatch {
                 uplinks::holders(nucleus).unwrap_or(holders)
             } else {
                 holders
+            };
+            let acknowledged = if carriers.is_empty() {
+                BTreeMap::new()
+            } else {
+                uplinks::acknowledged(&carriers)
             };
             let lost = states.iter().flatten().any(|state| *state == UplinkState::Ended);
             // Walks have their own times.
@@ -200,11 +224,12 @@ impl NucleusWatch {
             let found = (search || lost)
                 .then(|| uplinks::of(&holders, &wanted, &mut seen))
                 .flatten();
-            Sighting {
+            NucleusView {
                 states,
                 holders,
                 found,
                 seen,
+                acknowledged,
                 took: thread_time().saturating_sub(begun),
             }
         };
@@ -215,7 +240,7 @@ impl NucleusWatch {
         }
     }
 
-    async fn take(&self, sighting: Sighting, watched: &mut Watched, ports: &ControlPorts, walked: bool) {
+    async fn take(&self, sighting: NucleusView, watched: &mut Watched, ports: &ControlPorts, walked: bool) {
         let now = clock::now();
         watched.seen = sighting.seen;
         watched.pace.done(clock::instant(), sighting.took);
@@ -236,10 +261,12 @@ impl NucleusWatch {
             news = outlook.asked(&states, ports, now.wall);
         }
         if let Some(found) = sighting.found {
+            self.tell_users(&found.users, &mut watched.users).await;
             if ports.lifeline {
                 self.tell_addresses(&found).await;
             }
-            let found = outlook.found(found, ports, now.wall);
+            self.tell_detours(&found);
+            let found = outlook.found(found.uplinks, ports, now.wall);
             news = News {
                 ended: news.ended || found.ended,
                 back: news.back || found.back,
@@ -247,6 +274,16 @@ impl NucleusWatch {
         }
         self.tell(news, outlook);
         self.unseen(None);
+        let before = std::mem::replace(&mut watched.acknowledged, sighting.acknowledged);
+        let more = |(inode, bytes): (&u32, &u64)| before.get(inode).is_some_and(|before| bytes > before);
+        if watched.acknowledged.iter().any(more) {
+            let at = now.uptime;
+            self.connected
+                .context
+                .enforcer
+                .send(EnforcerCommand::Acknowledged { at })
+                .await;
+        }
         self.tell_denied(watched).await;
     }
 
@@ -298,23 +335,63 @@ impl NucleusWatch {
         context.enforcer.state().borrow().may_cut() && !context.channel.watch().borrow().works
     }
 
-    /// Where the nucleus is connected is a lifeline: DNS may already name other addresses.
-    async fn tell_addresses(&self, found: &[Uplink]) {
-        let command = EnforcerCommand::Addresses(lifelines_of(found));
+    /// As whom it talks to its cloud, once a socket says so.
+    async fn tell_users(&self, seen: &BTreeSet<u32>, told: &mut Option<NucleusUsers>) {
+        let users = NucleusUsers::of(seen.iter().copied());
+        if seen.is_empty() || told.as_ref() == Some(&users) {
+            return;
+        }
+        *told = Some(users.clone());
+        let command = EnforcerCommand::NucleusUsers(users);
         self.connected.context.enforcer.send(command).await;
+    }
+
+    fn tell_detours(&self, found: &FoundUplinks) {
+        let led = found.detours.iter();
+        let detours: Vec<String> = led
+            .map(|(said, answering)| {
+                format!("somebody's rules lead the nucleus' connection to {said} on to {answering}")
+            })
+            .collect();
+        self.signs.send_if_modified(|signs| {
+            let news = signs.detours != detours;
+            signs.detours = detours;
+            news
+        });
+    }
+
+    /// Where the nucleus is connected is a lifeline, and where it tries to be: DNS may name other addresses to us.
+    async fn tell_addresses(&self, found: &FoundUplinks) {
+        let enforcer = &self.connected.context.enforcer;
+        let mut connected = lifelines_of(&found.uplinks);
+        connected.extend(lifelines_at(found.detours.values().copied()));
+        enforcer.send(EnforcerCommand::Connected(connected)).await;
+        if found.attempts.is_empty() {
+            return;
+        }
+        let sighting = |endpoint| Sighting {
+            endpoint,
+            origin: Origin::nucleus(),
+        };
+        let tried = lifelines_at(found.attempts.iter().copied())
+            .into_iter()
+            .map(sighting);
+        enforcer.send(EnforcerCommand::Addresses(tried.collect())).await;
     }
 }
 
 /// The lifelines that connections of the nucleus are.
 pub(super) fn lifelines_of(connections: &[Uplink]) -> Vec<Endpoint> {
-    let away = connections
-        .iter()
-        .filter(|uplink| !uplink.remote.ip().is_loopback());
-    let endpoint = |uplink: &Uplink| Endpoint {
+    lifelines_at(connections.iter().map(|uplink| uplink.remote))
+}
+
+fn lifelines_at(remotes: impl Iterator<Item = SocketAddr>) -> Vec<Endpoint> {
+    let endpoint = |remote: SocketAddr| Endpoint {
         purpose: Purpose::DataEndpoint,
-        address: uplink.remote.ip(),
+        address: remote.ip().to_canonical(),
         protocol: Protocol::Tcp,
-        port: uplink.remote.port(),
+        port: remote.port(),
     };
+    let away = remotes.filter(|remote| !remote.ip().to_canonical().is_loopback());
     away.map(endpoint).collect()
 }

@@ -47,6 +47,16 @@ impl Outlook {
         &self.known
     }
 
+    /// Those that may carry the control channel.
+    pub(super) fn carriers(&self, ports: &ControlPorts) -> Vec<Uplink> {
+        let counted = self.counted(ports);
+        self.known
+            .iter()
+            .copied()
+            .filter(|uplink| counted(uplink))
+            .collect()
+    }
+
     /// Since when there is no connection.
     pub(super) fn away(&self) -> Option<Timestamp> {
         self.denied.or(self.lost)
@@ -272,6 +282,11 @@ mod tests {
         let mut outlook = connected();
         let both = vec![uplink(443, 7), uplink(8883, 1)];
         assert_eq!(outlook.found(both, &ports(), at(3)), NOTHING);
+        assert_eq!(
+            outlook.carriers(&ports()),
+            [uplink(8883, 1)],
+            "an upload acknowledges nothing"
+        );
         let states = [UplinkState::Ended, UplinkState::Alive];
         assert_eq!(outlook.asked(&states, &ports(), at(4)), NOTHING);
         assert_eq!(outlook.known(), [uplink(8883, 1)]);

@@ -16,6 +16,7 @@ use crate::control::client::feel_pulse;
 use crate::control::status::AbsentAgent;
 use crate::host::files::append_file;
 use crate::host::files::shelter::Shelter;
+use crate::host::processes::doing::is_stopped;
 use crate::host::processes::process_table;
 use crate::host::worker::Worker;
 use crate::host::{clock, guard};
@@ -84,7 +85,9 @@ pub(crate) async fn plan(places: &Places, order: Option<&Value>) -> Result<PlanP
         .map(|order| operator::order_to_look_at(order, now))
         .transpose()?;
     let mut enforcer = enforcer(places).await;
-    let mut preview = enforcer.preview(order).await.write();
+    let mut preview = enforcer.preview(order).await;
+    preview.look().await;
+    let mut preview = preview.write();
     let stops = preview.plan.processes.iter().any(|line| line.action.is_some());
     preview.plan.not_known = (stops && !places.knows_nucleus().await).then(|| NUCLEUS_NOT_KNOWN.to_owned());
     Ok(preview)
@@ -114,10 +117,10 @@ impl InItsPlace {
         let (agent, process) = match holder::find(state) {
             None => match silent.and_then(Silent::agent) {
                 None => ("not running".to_owned(), None),
-                Some(process) if process_table::is_stopped(process) => ("stopped".to_owned(), Some(process)),
+                Some(process) if is_stopped(process) => ("stopped".to_owned(), Some(process)),
                 Some(process) => ("not answering".to_owned(), Some(process)),
             },
-            Some(Holder::Agent(note)) if process_table::is_stopped(note.process) => {
+            Some(Holder::Agent(note)) if is_stopped(note.process) => {
                 ("stopped".to_owned(), Some(note.process))
             }
             Some(Holder::Agent(note)) => (condition(&note, silent), Some(note.process)),

@@ -18,7 +18,7 @@ use crate::quarantine::orders::order::Order;
 use crate::quarantine::orders::trusted_time::TimeBeside;
 use crate::quarantine::plan::Plan;
 use crate::quarantine::ports::{HistoryStore, JournalStore, Machine, Parts, WriteOutcome};
-use crate::quarantine::proof::journal::Journal;
+use crate::quarantine::proof::journal::{Journal, Understood};
 use crate::quarantine::proof::state::HistoryEnd;
 
 /// This device, looked at: the parts of [`HostMachine`](crate::agent::enforcer::HostMachine) that write are not even made.
@@ -32,6 +32,7 @@ impl Machine for LookingMachine {
     type Filter = KernelFilter;
     type Processes = HostProcesses;
     type Sockets = HostSockets;
+    type Bypasses = ();
     type Journal = UnwrittenJournal;
     type History = NoHistory;
     type Clock = HostClock;
@@ -42,6 +43,7 @@ impl Machine for LookingMachine {
             filter: KernelFilter::new(Standby::default()),
             processes: HostProcesses::new(&self.state_directory),
             sockets: HostSockets::default(),
+            bypasses: (),
             journal: UnwrittenJournal(journal.read_within(DISK_LIMIT)),
             history: NoHistory,
             clock: HostClock,
@@ -53,7 +55,7 @@ impl Machine for LookingMachine {
 pub(super) struct UnwrittenJournal(JournalFile);
 
 impl JournalStore for UnwrittenJournal {
-    async fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
+    async fn read(&mut self) -> Result<Option<Understood>, String> {
         self.0.read().await
     }
 

@@ -16,6 +16,7 @@ use crate::agent::holder::{self, Attempt, Holder, Note};
 use crate::control::ask_error::AskError;
 use crate::control::client::feel_pulse;
 use crate::host::files::FileLock;
+use crate::host::processes::doing::is_stopped;
 use crate::host::processes::process_table::{self, SignalError};
 use crate::host::worker::Worker;
 use crate::process::ProcessId;
@@ -166,8 +167,8 @@ fn sign_of_life(note: &Note, since: Instant, silent: Option<&Silent>) -> Sign {
         Ok(()) | Err(AskError::OtherProtocol { .. }) => Sign::Alive,
         Err(AskError::Silent { .. }) => Sign::None(NO_SIGN.to_owned()),
         // It listens a while after it has the lock.
-        Err(_) if !process_table::is_stopped(note.process) && since.elapsed() < limit => Sign::Starting,
-        Err(_) if process_table::is_stopped(note.process) => Sign::None(NO_SIGN.to_owned()),
+        Err(_) if !is_stopped(note.process) && since.elapsed() < limit => Sign::Starting,
+        Err(_) if is_stopped(note.process) => Sign::None(NO_SIGN.to_owned()),
         Err(_) => {
             let (socket, seconds) = (note.control_socket.display(), since.elapsed().as_secs());
             Sign::None(format!("did not listen at {socket} for {seconds} s"))

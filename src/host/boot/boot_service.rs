@@ -20,8 +20,8 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::copies;
 use super::unit::{self, BOOTED, UNITS, Unit};
-use crate::host::files::state_directory;
 use crate::host::files::{self, FileError};
+use crate::host::files::{state_directory, volatile};
 
 /// Name of the copy of this program; the artifact's folder may be gone, or not mounted at boot, and the copy that runs
 /// changes its place with each version.
@@ -108,6 +108,11 @@ impl BootServicePaths {
     /// Whether systemd runs here, so that it must be told of changes.
     pub(crate) fn is_live(&self) -> bool {
         self.root.is_none() && self.has_systemd()
+    }
+
+    /// That the state directory lies where a restart of the machine forgets it, in a sentence. An image may be made anywhere.
+    pub(crate) fn forgets(&self) -> Option<String> {
+        self.root.is_none().then(|| volatile::told(&self.state)).flatten()
     }
 
     /// Makes the state directory and the copy of this program and, where systemd runs, the enabled unit; removes copies of

@@ -18,7 +18,7 @@ use crate::error_text;
 use crate::host::worker::{Worker, WorkerError};
 use crate::quarantine::orders::trusted_time::TimeBeside;
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
-use crate::quarantine::proof::journal::{Journal, Written};
+use crate::quarantine::proof::journal::{Journal, Understood, Written, understand};
 
 /// Name of the file in the state directory.
 pub(crate) const NAME: &str = "journal";
@@ -115,15 +115,21 @@ impl JournalFile {
 }
 
 impl JournalStore for JournalFile {
-    async fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
+    async fn read(&mut self) -> Result<Option<Understood>, String> {
         let shelter = self.shelter.clone();
         let Some(kept) = self
-            .ask(WRITE_LIMIT, move |_| Ok(shelter.found()))
+            .ask(WRITE_LIMIT, move |_| {
+                Ok(shelter.found().as_deref().map(understand))
+            })
             .await
             .ok()
             .flatten()
         else {
-            return self.ask(self.read_limit, journal_lists::read_whole).await;
+            return self
+                .ask(self.read_limit, |path| {
+                    Ok(journal_lists::read_whole(path)?.as_deref().map(understand))
+                })
+                .await;
         };
         self.is_sheltered = true;
         Ok(Some(kept))

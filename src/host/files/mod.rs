@@ -16,6 +16,7 @@ pub(crate) mod journal_lists;
 pub(crate) mod lock_holder;
 pub(crate) mod shelter;
 pub(crate) mod state_directory;
+pub(crate) mod volatile;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -24,8 +25,7 @@ use std::path::{Path, PathBuf};
 
 use state_directory::Distrust;
 
-/// Largest state file that is read, in bytes: a journal with as many blocked remotes as an operator's order may have,
-/// each with its end, is some 12 MB.
+/// Largest state file that is read, in bytes: a journal with as many blocked remotes as an order may have, with ends, is 12 MB.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// What could not be done, with which file.

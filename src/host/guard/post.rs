@@ -13,6 +13,7 @@ use super::{GuardError, GuardPlaces, POST};
 use crate::host::boot::{systemctl, unit};
 use crate::host::clock;
 use crate::host::files::{self, FileLock, lock_holder, state_directory};
+use crate::host::processes::doing::is_stopped;
 use crate::host::processes::process_table::{self, SignalError};
 use crate::process::ProcessId;
 
@@ -72,7 +73,7 @@ impl Post {
 pub(crate) fn ensure(places: &GuardPlaces) -> Result<(), GuardError> {
     if let Some(note) = standing(&places.state)? {
         let is_ours = note.version == env!("CARGO_PKG_VERSION") && runs_ours(&note, &places.program());
-        if is_ours && !process_table::is_stopped(note.process) {
+        if is_ours && !is_stopped(note.process) {
             return Ok(());
         }
         // A stopped one would do nothing when it is needed.
@@ -124,7 +125,7 @@ fn start(places: &GuardPlaces) -> Result<(), GuardError> {
 
 /// Whether whoever signed the post last runs. Takes no lock: one that comes this very moment is not kept from its post.
 fn seems_to_stand(places: &GuardPlaces) -> bool {
-    let runs = |who| !process_table::has_ended(who) && !process_table::is_stopped(who);
+    let runs = |who| !process_table::has_ended(who) && !is_stopped(who);
     note(&places.post()).is_some_and(|note| runs(note.process))
 }
 
@@ -133,7 +134,7 @@ pub(crate) fn standing_pid(state: &Path) -> Option<u32> {
     let post = state.join(POST);
     let process = note(&post)?.process;
     let holds = lock_holder::find(&post, Some(process.pid)) == Some(process.pid);
-    (holds && !process_table::is_stopped(process)).then_some(process.pid)
+    (holds && !is_stopped(process)).then_some(process.pid)
 }
 
 /// The agent that a guard has started, if it holds that state directory.

@@ -1,9 +1,9 @@
 //! Sees the DNS messages that this machine sends and receives.
 //!
 //! In: what looks at them. Out: what that finds in datagrams of port 53 of every interface, loopback included, for
-//! `quarantine::dns_answers`. The kernel's filter refuses everything else. Any program can send as many as it likes, so
-//! they are read on a thread of their own. Nothing is sent, nothing is held up. Absent: DNS over TCP, pieces of
-//! datagrams, IPv6 extension headers: names asked for that way are found by our own look-ups.
+//! `quarantine::dns_questions`. The kernel's filter refuses everything else. Any program can send as many as it likes, so
+//! they are read on a thread of their own, and nothing of them is believed. Nothing is sent, nothing is held up. Absent: DNS
+//! over TCP, pieces of datagrams, IPv6 extension headers: names asked for that way are looked up when they are due.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use pnet::packet::udp::UdpPacket;
 use tokio::sync::mpsc;
 
 use crate::host::priority::Priority;
-use crate::quarantine::lifelines::dns_answers::{Datagram, DatagramDirection, MAX_MESSAGE, PORT};
+use crate::quarantine::lifelines::dns_questions::{Datagram, DatagramDirection, MAX_MESSAGE, PORT};
 
 /// Headers before the longest message: 60 bytes of IPv4 with all its options, 8 of UDP.
 const HEADERS: usize = 68;
@@ -56,13 +56,13 @@ pub(crate) struct DnsTapReader<T> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TapError {
     /// The kernel's refusal.
-    #[error("DNS answers cannot be seen")]
+    #[error("DNS questions cannot be seen")]
     Open(#[from] RingError),
     /// The socket cannot be waited for, or has failed.
-    #[error("DNS answers cannot be read")]
+    #[error("DNS questions cannot be read")]
     Read(#[from] io::Error),
     /// It panicked, or could not be waited for.
-    #[error("the thread that reads DNS answers has ended")]
+    #[error("the thread that reads DNS questions has ended")]
     Ended,
 }
 
@@ -107,7 +107,7 @@ impl DnsTap {
                 let _ = tell.blocking_send(Err(error));
             }
         };
-        let thread = thread::Builder::new().name("dns-answers".to_owned());
+        let thread = thread::Builder::new().name("dns-questions".to_owned());
         thread.stack_size(STACK).spawn(read)?;
         Ok(DnsTapReader { found, _stop: stop })
     }

@@ -5,56 +5,124 @@
 //! mounted in), and its counters are 64 bits wide. Attributes that are not known are passed over: a newer kernel hides
 //! nothing.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, word};
+use super::tunnels::wrapped;
 use crate::observe::decode::LinkKind;
 use crate::observe::interval::{Counters, LinkCounters};
 use crate::observe::link::Link;
 use crate::observe::way::InterfaceKind;
+use crate::quarantine::lifelines::tunnels::Wrapping;
 
-/// Interfaces looked at; a gateway with a container per service has some dozens.
-const MAX_LINKS: usize = 1_024;
+/// Interfaces looked at; a gateway with a container per service has some dozens. Others are counted.
+const MAX_LINKS: usize = 4_096;
+/// Interfaces that routes may lead to, of which little is kept.
+const MAX_NAMES: usize = 65_536;
 /// Addresses kept per interface.
 const MAX_ADDRESSES: usize = 256;
 /// ARP hardware types whose frames begin with an Ethernet header.
 const ETHERNET_TYPES: [u16; 2] = [1, 772];
 /// ARP hardware types whose frames begin with an IP header: PPP, cooked raw IP of modems, tun and WireGuard.
-const RAW_IP_TYPES: [u16; 3] = [512, 519, 0xFFFE];
+const RAW_IP_TYPES: [u16; 3] = [PPP_TYPE, 519, 0xFFFE];
+/// The one of PPP, whatever the interface is called (`ARPHRD_PPP`).
+const PPP_TYPE: u16 = 512;
 
 /// Every interface of this namespace.
 ///
 /// # Errors
 /// If the kernel does not answer.
 pub fn links() -> Result<Vec<Link>, NetlinkError> {
-    links_from(&mut Netlink::open(NETLINK_ROUTE)?)
+    Ok(links_from(&mut Netlink::open(NETLINK_ROUTE)?)?.0)
 }
 
-/// The same from a socket that is open already, of `NETLINK_ROUTE`.
+/// The same from a socket that is open already, of `NETLINK_ROUTE`, and how many interfaces there are besides.
 ///
 /// # Errors
 /// As [`links`].
-pub(crate) fn links_from(netlink: &mut Netlink) -> Result<Vec<Link>, NetlinkError> {
-    let mut links = without_addresses(netlink)?;
+pub(crate) fn links_from(netlink: &mut Netlink) -> Result<(Vec<Link>, usize), NetlinkError> {
+    let (mut links, more) = without_addresses(netlink)?;
     netlink.ask(list(numbers::RTM_GETADDR, 8), &mut |message| {
         add_address(&mut links, message);
         Ok(())
     })?;
-    Ok(links)
+    Ok((links, more))
 }
 
-fn without_addresses(netlink: &mut Netlink) -> Result<Vec<Link>, NetlinkError> {
-    let mut links: Vec<Link> = Vec::new();
+/// An interface among others.
+#[derive(Debug)]
+pub(super) struct Stacked {
+    pub(super) name: String,
+    pub(super) master: Option<u32>,
+    pub(super) lower: Option<u32>,
+    /// As it tells, if it is a tunnel: kind, wrapping, other end.
+    pub(super) tunnel: Option<(String, Wrapping, Option<IpAddr>)>,
+}
+
+/// Interfaces by their numbers, from a socket of `NETLINK_ROUTE`.
+///
+/// # Errors
+/// As [`links`].
+pub(super) fn stacked_from(netlink: &mut Netlink) -> Result<BTreeMap<u32, Stacked>, NetlinkError> {
+    let mut links = BTreeMap::new();
     netlink.ask(list(numbers::RTM_GETLINK, 16), &mut |message| {
-        if links.len() < MAX_LINKS {
-            links.extend(link_of(message));
+        if links.len() < MAX_NAMES
+            && let Some(link) = link_of(message)
+        {
+            let stacked = Stacked {
+                name: link.name,
+                master: link.master,
+                lower: link.lower,
+                tunnel: tunnel_of(message),
+            };
+            links.insert(link.index, stacked);
         }
         Ok(())
     })?;
     Ok(links)
+}
+
+/// The names of interfaces by their numbers, from a socket of `NETLINK_ROUTE`.
+///
+/// # Errors
+/// As [`links`].
+pub(super) fn names_from(netlink: &mut Netlink) -> Result<BTreeMap<u32, String>, NetlinkError> {
+    let links = stacked_from(netlink)?.into_iter();
+    Ok(links.map(|(index, link)| (index, link.name)).collect())
+}
+
+/// What a tunnel tells of itself; none where its own packets leave in another network namespace.
+fn tunnel_of(message: &[u8]) -> Option<(String, Wrapping, Option<IpAddr>)> {
+    use numbers as n;
+    let find = |within: &'_ [u8], wanted| {
+        let found = attributes(within).find(|(number, _)| *number == wanted);
+        found.map(|(_, value)| value.to_vec())
+    };
+    let told = message.get(16..)?;
+    if find(told, n::IFLA_LINK_NETNSID).is_some() {
+        return None;
+    }
+    let info = find(told, n::IFLA_LINKINFO)?;
+    let kind = text(&find(&info, n::IFLA_INFO_KIND)?);
+    wrapped(&kind, &find(&info, n::IFLA_INFO_DATA).unwrap_or_default())
+}
+
+/// The interfaces, and how many there are besides.
+fn without_addresses(netlink: &mut Netlink) -> Result<(Vec<Link>, usize), NetlinkError> {
+    let (mut links, mut more) = (Vec::new(), 0_usize);
+    netlink.ask(list(numbers::RTM_GETLINK, 16), &mut |message| {
+        if links.len() < MAX_LINKS {
+            links.extend(link_of(message));
+        } else {
+            more = more.saturating_add(1);
+        }
+        Ok(())
+    })?;
+    Ok((links, more))
 }
 
 /// The kernel's counters of every interface but loopback.
@@ -62,7 +130,8 @@ fn without_addresses(netlink: &mut Netlink) -> Result<Vec<Link>, NetlinkError> {
 /// # Errors
 /// If the kernel does not answer.
 pub fn counters() -> Result<Vec<LinkCounters>, NetlinkError> {
-    Ok(without_addresses(&mut Netlink::open(NETLINK_ROUTE)?)?
+    let (links, _) = without_addresses(&mut Netlink::open(NETLINK_ROUTE)?)?;
+    Ok(links
         .into_iter()
         .filter(|link| !link.loopback)
         .map(|link| LinkCounters {
@@ -144,6 +213,9 @@ fn link_of(message: &[u8]) -> Option<Link> {
     if elsewhere {
         link.lower = None;
     }
+    if hatype == PPP_TYPE {
+        link.device = InterfaceKind::Ppp;
+    }
     (!link.name.is_empty()).then_some(link)
 }
 
@@ -221,7 +293,7 @@ fn add_address(links: &mut [Link], message: &[u8]) {
         .extend(address.and_then(|address| IpNet::new(address, *prefix).ok()));
 }
 
-fn ip(value: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(value: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(value) {
         return Some(v4.into());
     }

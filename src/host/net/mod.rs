@@ -1,10 +1,22 @@
-//! Interfaces, sockets and flows, as the kernel lists them over netlink, and what is overheard of DNS.
+//! Interfaces, sockets and flows, as the kernel lists them over netlink, what is overheard of DNS, and ways past the packet filter.
 
+pub mod bypasses;
 pub(crate) mod conntrack;
+pub(crate) mod dns_client;
 pub(crate) mod dns_tap;
+mod forgetting;
+mod holders;
+mod link_programs;
 pub(crate) mod link_watch;
 pub mod links;
+mod moved_links;
 pub mod netlink;
+mod packet_sockets;
+mod queue_seats;
+pub(crate) mod routes;
 pub mod severing;
 pub mod sock_diag;
+mod tracked_entry;
+mod tunnels;
 pub(crate) mod uplinks;
+mod xdp_sockets;

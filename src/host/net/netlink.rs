@@ -150,21 +150,58 @@ impl Netlink {
         Ok(())
     }
 
+    /// Has the kernel do the same with each of these, with one call; some dozens of them. What it refuses of a single one is told
+    /// of the last one only.
+    ///
+    /// # Errors
+    /// As [`Netlink::ask`].
+    pub(super) fn instruct_all(
+        &mut self,
+        message_type: u16,
+        payloads: &[Vec<u8>],
+    ) -> Result<(), NetlinkError> {
+        let mut bytes = Vec::new();
+        for (index, payload) in payloads.iter().enumerate() {
+            // The kernel works through them in this order, so the last answer tells that all are done.
+            let is_last = index + 1 == payloads.len();
+            self.write(
+                message_type,
+                if is_last { NLM_F_ACK } else { 0 },
+                payload,
+                &mut bytes,
+            );
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.hand_over(&bytes)?;
+        while !self.receive(false, &mut |_| Ok(()))? {}
+        Ok(())
+    }
+
     fn send(&mut self, message_type: u16, flags: u16, payload: &[u8]) -> Result<(), NetlinkError> {
+        let mut bytes = Vec::new();
+        self.write(message_type, flags, payload, &mut bytes);
+        self.hand_over(&bytes)
+    }
+
+    /// Appends a message of the next number.
+    fn write(&mut self, message_type: u16, flags: u16, payload: &[u8], bytes: &mut Vec<u8>) {
         self.sequence = self.sequence.wrapping_add(1);
-        let length = HEADER + payload.len();
-        let mut bytes = vec![0; HEADER];
+        let begin = bytes.len();
+        bytes.resize(begin + HEADER, 0);
         let mut header = NetlinkHeader::default();
-        header.length = u32::try_from(length).unwrap_or(u32::MAX);
+        header.length = u32::try_from(HEADER + payload.len()).unwrap_or(u32::MAX);
         header.message_type = message_type;
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
-        netlink_packet_core::Emitable::emit(&header, &mut bytes);
+        netlink_packet_core::Emitable::emit(&header, bytes.get_mut(begin..).unwrap_or_default());
         bytes.extend_from_slice(payload);
-        self.socket
-            .send(&bytes, 0)
-            .map(|_| ())
-            .map_err(NetlinkError::Send)
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+
+    fn hand_over(&self, bytes: &[u8]) -> Result<(), NetlinkError> {
+        self.socket.send(bytes, 0).map(|_| ()).map_err(NetlinkError::Send)
     }
 
     /// Reads one datagram of the kernel; true when the answer is complete.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use wildmatch::WildMatch;
 
+use super::forgetting::{Forgetting, Permit};
 use super::links::links;
 use super::netlink::NetlinkError;
 use super::sock_diag::destroy::{DestroyOutcome, LiveSocket, MAX_FOUND, SocketFinder};
@@ -18,10 +19,11 @@ use crate::error_text;
 use crate::host::clock;
 use crate::host::processes::pace::thread_time;
 use crate::host::processes::process_table;
+use crate::host::processes::programs::{Places, serves_nucleus};
 use crate::host::worker::Worker;
 use crate::process::{Process, ProcessId};
 use crate::quarantine::plan::Plan;
-use crate::quarantine::plan::processes::is_nucleus_service;
+use crate::quarantine::plan::processes::PathsMeant;
 use crate::quarantine::plan::severed::{is_cut, is_spared};
 use crate::quarantine::ports::{Sockets, SocketsClosed, SparedSockets};
 
@@ -38,6 +40,7 @@ pub struct HostSockets {
     looks: Worker<SocketFinder>,
     /// Counts what was asked for: a look that is late goes on only while nothing else was.
     asked: Arc<AtomicU64>,
+    forgetting: Forgetting,
 }
 
 impl Default for HostSockets {
@@ -45,6 +48,7 @@ impl Default for HostSockets {
         Self {
             looks: Worker::new("sockets", LIMIT),
             asked: Arc::default(),
+            forgetting: Forgetting::default(),
         }
     }
 }
@@ -55,15 +59,12 @@ impl Sockets for HostSockets {
             fault: Some(why),
             ..SocketsClosed::default()
         };
-        self.leave_alone();
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if !self.looks.is_idle() {
             return failed("the last look for them has not ended".to_owned());
         }
         let (plan, spared) = (plan.clone(), spared.clone());
-        let permit = Permit {
-            number: self.asked.load(Ordering::Relaxed),
-            asked: Arc::clone(&self.asked),
-        };
+        let permit = Permit::of(&self.asked);
         let look = move |looks: &mut SocketFinder| {
             let mut closed = SocketsClosed::default();
             let looked = close_cut(looks, &plan, urgent, &spared, &permit, &mut closed);
@@ -76,20 +77,17 @@ impl Sockets for HostSockets {
         closed.unwrap_or_else(|error| failed(error_text(&error)))
     }
 
+    fn forget_cut(&mut self, plan: &Plan, is_news: bool) {
+        self.forgetting.begin(plan, is_news);
+    }
+
+    fn remembered(&self) -> Option<String> {
+        self.forgetting.fault()
+    }
+
     fn leave_alone(&mut self) {
         self.asked.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Whether a look may still close anything.
-struct Permit {
-    number: u64,
-    asked: Arc<AtomicU64>,
-}
-
-impl Permit {
-    fn holds(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) == self.number
+        self.forgetting.end();
     }
 }
 
@@ -175,11 +173,16 @@ fn protected_sockets(list: &[Process], spared: &SparedSockets) -> BTreeSet<u32> 
         Some(nucleus) => drop(pids.insert(nucleus.pid)),
         None => pids.extend(ancestors(list, std::process::id())),
     }
+    let places = Places::look_up(&PathsMeant {
+        protected: spared.executables.clone(),
+        ..PathsMeant::default()
+    });
+    let is_protected = |process: &Process| {
+        let candidate = places.candidate(process.clone());
+        candidate.at_home && executables.iter().any(|pattern| candidate.is_at(pattern))
+    };
     let must_live = |process: &Process| {
-        let exe = process.exe.as_deref().unwrap_or_default();
-        pids.contains(&process.identity.pid)
-            || process.cgroup.as_deref().is_some_and(is_nucleus_service)
-            || executables.iter().any(|pattern| pattern.matches(exe))
+        pids.contains(&process.identity.pid) || serves_nucleus(process) || is_protected(process)
     };
     list.iter()
         .filter(|process| must_live(process))

@@ -1,25 +1,26 @@
 //! Where the nucleus is connected right now.
 //!
 //! In: the nucleus' process, the control channel's ports. Out: both ends of its established connections on these
-//! ports, and how those that are known are doing. The endpoint's name may resolve to other addresses by now; the open
-//! connection must survive all the same.
+//! ports, where it tries to be connected, and how those that are known are doing. The endpoint's name may resolve to other addresses by now; the open
+//! connection must survive all the same. Where somebody's rules lead it elsewhere, both ends are told: ours see the packets behind
+//! theirs.
 //! Only connections of the nucleus count, so no other program can make itself a lifeline, also not one that got the
 //! nucleus' number after it: while the nucleus is not known only lite's services count, which go by their cgroup.
 //!
 //! Three questions, the dearest last: how known connections are (one socket each), which connections its processes have
 //! (their descriptors, and all sockets only if these changed), which processes it has (a walk of /proc).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 
 use netlink_packet_sock_diag::constants::TCP_ESTABLISHED;
 
+use super::conntrack::Conntrack;
 use super::netlink::NetlinkError;
 use super::sock_diag::{SockDiag, TcpCondition};
-use crate::host::processes::process_table;
+use crate::host::processes::{process_table, programs};
 use crate::process::ProcessId;
-use crate::quarantine::plan::processes::is_nucleus_service;
 
 /// Uplinks taken; the nucleus has one or two.
 const MAX_UPLINKS: usize = 16;
@@ -38,6 +39,19 @@ pub(crate) struct Uplink {
     pub inode: u32,
     /// Index of the interface that it is bound to, 0 for none; the kernel finds it by that only.
     pub bound_to: u32,
+}
+
+/// What the nucleus' processes were seen to have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct FoundUplinks {
+    /// Established connections, sorted.
+    pub uplinks: Vec<Uplink>,
+    /// Where a connection is on its way: what the nucleus was told by its own resolver, and our rules may not let through yet.
+    pub attempts: Vec<SocketAddr>,
+    /// Who made the sockets of both.
+    pub users: BTreeSet<u32>,
+    /// Where somebody's rules lead established ones: what their sockets say, and who answers.
+    pub detours: BTreeMap<SocketAddr, SocketAddr>,
 }
 
 /// How a known connection is doing.
@@ -90,6 +104,22 @@ pub(crate) fn states_of(uplinks: &[Uplink]) -> Result<Vec<UplinkState>, NetlinkE
     states.collect()
 }
 
+/// How many bytes the other ends have acknowledged of each of these, by inode. Ends within this device are left out: what they
+/// acknowledge has passed no rule.
+pub(crate) fn acknowledged(uplinks: &[Uplink]) -> BTreeMap<u32, u64> {
+    let Ok(mut diag) = SockDiag::open() else {
+        return BTreeMap::new();
+    };
+    let away = uplinks
+        .iter()
+        .filter(|uplink| !uplink.remote.ip().is_loopback() && uplink.remote.ip() != uplink.local.ip());
+    away.filter_map(|uplink| {
+        let found = diag.acknowledged(uplink.local, uplink.remote, uplink.bound_to);
+        found.ok().flatten().filter(|(inode, _)| *inode == uplink.inode)
+    })
+    .collect()
+}
+
 /// Who may hold the nucleus' connections: the process that serves the IPC (classic is one process), and lite's own
 /// services (the MQTT connection belongs to one of them).
 ///
@@ -98,7 +128,7 @@ pub(crate) fn states_of(uplinks: &[Uplink]) -> Result<Vec<UplinkState>, NetlinkE
 pub(crate) fn holders(nucleus: Option<ProcessId>) -> io::Result<BTreeSet<ProcessId>> {
     let services = process_table::list()?
         .into_iter()
-        .filter(|process| process.cgroup.as_deref().is_some_and(is_nucleus_service));
+        .filter(programs::serves_nucleus);
     let runs = |id: &ProcessId| !process_table::has_ended(*id);
     Ok(services
         .map(|process| process.identity)
@@ -113,13 +143,14 @@ pub(crate) fn of(
     holders: &BTreeSet<ProcessId>,
     ports: &[u16],
     seen: &mut SeenSockets,
-) -> Option<Vec<Uplink>> {
+) -> Option<FoundUplinks> {
     let pieces = holders.iter().copied().flat_map(process_table::sockets_of);
     let inodes: BTreeSet<u32> = pieces.flatten().collect();
     if seen.tell(&inodes) {
         return None;
     }
-    let (mut uplinks, mut pending) = (Vec::new(), false);
+    let mut pending = false;
+    let (mut uplinks, mut attempts, mut users) = (Vec::new(), Vec::new(), BTreeSet::new());
     let listed = SockDiag::open().and_then(|mut diag| {
         diag.connections(&mut |socket, detail| {
             let remote = socket.remote.filter(|remote| ports.contains(&remote.port()));
@@ -128,6 +159,10 @@ pub(crate) fn of(
             };
             let stands = detail.state == TCP_ESTABLISHED;
             pending |= !stands;
+            users.insert(socket.owner.uid);
+            if !stands && attempts.len() < MAX_UPLINKS {
+                attempts.push(remote);
+            }
             if stands && uplinks.len() < MAX_UPLINKS {
                 uplinks.push(Uplink {
                     local: socket.local,
@@ -149,7 +184,26 @@ pub(crate) fn of(
     }
     (seen.inodes, seen.pending) = (inodes, pending);
     uplinks.sort_unstable();
-    Some(uplinks)
+    let detours = detours(&uplinks);
+    Some(FoundUplinks {
+        uplinks,
+        attempts,
+        users,
+        detours,
+    })
+}
+
+/// Those of which another end answers than their sockets say. What cannot be asked is none.
+fn detours(uplinks: &[Uplink]) -> BTreeMap<SocketAddr, SocketAddr> {
+    let Ok(mut tracked) = Conntrack::open() else {
+        return BTreeMap::new();
+    };
+    let led = uplinks.iter().filter_map(|uplink| {
+        let answering = tracked.answering_end(uplink.local, uplink.remote).ok()??;
+        let said = SocketAddr::new(uplink.remote.ip().to_canonical(), uplink.remote.port());
+        (answering != said).then_some((said, answering))
+    });
+    led.collect()
 }
 
 #[cfg(test)]
@@ -181,7 +235,8 @@ mod tests {
 
         fn look(&self, process: ProcessId) -> Vec<Uplink> {
             let holders = BTreeSet::from([process]);
-            of(&holders, &[self.remote().port()], &mut SeenSockets::default()).unwrap_or_default()
+            let found = of(&holders, &[self.remote().port()], &mut SeenSockets::default());
+            found.unwrap_or_default().uplinks
         }
     }
 
@@ -257,7 +312,10 @@ mod tests {
         .unwrap();
         let holders = BTreeSet::from([own.process]);
         let mut seen = SeenSockets::default();
-        let mut look = || of(&holders, &[own.remote().port()], &mut seen).unwrap_or_default();
+        let mut look = || {
+            let found = of(&holders, &[own.remote().port()], &mut seen);
+            found.unwrap_or_default().uplinks
+        };
         assert_eq!(look(), [], "control: it is no connection yet");
         connect(early.as_raw_fd(), &SockaddrStorage::from(own.remote())).unwrap();
         // Other tests of this process open sockets meanwhile, or not.

@@ -5,7 +5,7 @@
 //! thread at the moment at which a device is exhausted.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use crate::host::clock;
 use crate::host::worker::Worker;
 use crate::moment::Now;
 use crate::observe::link::Link;
+use crate::quarantine::lifelines::tunnels::Reached;
+use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::ports::{CanaryFate, PacketFilter, StoodIn};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{self, Comparison};
@@ -185,9 +187,19 @@ impl PacketFilter for KernelFilter {
         self.ask(kernel::egress_devices).await
     }
 
-    async fn interfaces(&mut self) -> Result<Vec<Link>, String> {
+    async fn interfaces(&mut self) -> Result<(Vec<Link>, usize), String> {
         let listed = self.kernel.ask(FilterSockets::links).await;
         listed.unwrap_or_else(|error| Err(error_text(&error)))
+    }
+
+    async fn ways(&mut self, to: &BTreeSet<IpAddr>) -> Result<Reached, String> {
+        let to = to.clone();
+        let listed = self.kernel.ask(move |sockets| sockets.ways(&to)).await;
+        listed.unwrap_or_else(|error| Err(error_text(&error)))
+    }
+
+    async fn crowd(&mut self) -> Option<Crowd> {
+        self.kernel.ask(FilterSockets::crowd).await.ok().flatten()
     }
 
     async fn send_canary(&mut self, to: SocketAddr) -> CanaryFate {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nf_tables::socket::{AskError, CommitError, Connection, Notifications};
+use nf_tables::socket::{AskError, CommitError, Connection, Notifications, Refusal};
 use nf_tables::{Batch, Counter, Item, ListingLimits, Notice, Object, ObjectState, Quota, Step, Table};
 use nix::errno::Errno;
 
@@ -14,7 +14,7 @@ use crate::error_text;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{ListedElements, ListedTable, Listings, is_own_set};
 use crate::quarantine::ruleset::{
-    CarriedCounters, Layer, RuleHandles, Ruleset, is_own_table, own_table, removal,
+    self, CarriedCounters, EGRESS_CHAINS, Lack, Layer, RuleHandles, Ruleset, is_own_table, own_table, removal,
 };
 
 /// The kernel answers within microseconds; another program's large transaction holds everybody up for a second or two.
@@ -91,15 +91,20 @@ pub(super) fn counted(kernel: &mut Connection) -> Result<CarriedCounters, Obstac
     Ok(counted)
 }
 
-/// The interfaces of our egress chain, by name.
+/// The interfaces of our egress chains, by name. Where one of them is missing no further one is asked for.
 ///
 /// # Errors
 /// What stands in the way.
 pub(super) fn egress_devices(kernel: &mut Connection) -> Result<BTreeSet<String>, Obstacle> {
-    let chain = known_family(kernel.chain(&own_table(Layer::Netdev), "egress"))?.flatten();
-    let hook = chain.and_then(|chain| chain.hook);
-    let devices = hook.iter().flat_map(|hook| hook.devices.names());
-    Ok(devices.cloned().collect())
+    let mut devices = BTreeSet::new();
+    for name in EGRESS_CHAINS {
+        let Some(chain) = known_family(kernel.chain(&own_table(Layer::Netdev), name))?.flatten() else {
+            break;
+        };
+        let hook = chain.hook.iter();
+        devices.extend(hook.flat_map(|hook| hook.devices.names()).cloned());
+    }
+    Ok(devices)
 }
 
 /// Our tables of these families, as far as they exist, with all that they hold; their chains are to be those of `wanted`.
@@ -177,9 +182,11 @@ fn list_each(
     let mut listings = Listings::new();
     for layer in layers {
         let own = own_table(*layer);
-        let table = wanted.tables.iter().find(|table| table.layer == *layer);
-        let chains = table.map(|table| table.chains.as_slice()).unwrap_or_default();
-        let chains: Vec<&str> = chains.iter().map(|chain| chain.hook).collect();
+        let chains = wanted
+            .table(*layer)
+            .map(|table| table.chains.as_slice())
+            .unwrap_or_default();
+        let chains: Vec<&str> = chains.iter().map(|chain| chain.name).collect();
         let Some(listing) = known_family(kernel.table(&own, &chains, LISTING_LIMITS))?.flatten() else {
             continue;
         };
@@ -215,12 +222,8 @@ pub(super) fn rule_handles(
     held: &Ruleset,
 ) -> Result<RuleHandles, Obstacle> {
     let mut handles = RuleHandles::new();
-    for (table, _) in wanted
-        .tables
-        .iter()
-        .zip(&held.tables)
-        .filter(|(one, other)| one != other)
-    {
+    let differs = |table: &&ruleset::Table| held.table(table.layer).is_some_and(|before| before != *table);
+    for table in wanted.tables.iter().filter(differs) {
         let listed = kernel.rule_handles(&own_table(table.layer), LISTING_LIMITS.items);
         handles.insert(table.layer, listed.map_err(|error| asked(&error))?);
     }
@@ -313,12 +316,14 @@ fn refused(error: &CommitError, batch: &Batch) -> Obstacle {
             });
             Obstacle::Refused {
                 complaint: told.unwrap_or_default(),
+                lacks: lacks(refusals, batch),
             }
         }
         CommitError::Unwritable { step, fault } => {
             let step = step.and_then(|step| batch.step_at(step)).map(part);
             Obstacle::Refused {
                 complaint: format!("{}: {fault}", step.unwrap_or_default()),
+                lacks: Vec::new(),
             }
         }
         CommitError::NotSent { .. } => Obstacle::FilterSilent {
@@ -328,6 +333,25 @@ fn refused(error: &CommitError, batch: &Batch) -> Obstacle {
             why: error_text(error),
         },
     }
+}
+
+/// What the kernel was built without, as far as refusals show it; what else they are about does not count here.
+fn lacks(refusals: &[Refusal], batch: &Batch) -> Vec<Lack> {
+    let lack = |refusal: &Refusal| {
+        let step = batch.step_at(refusal.step?)?;
+        let unknown = refusal.errno == Errno::ENOENT as i32;
+        match (&step.item, &refusal.expression) {
+            (Item::Rule { .. }, Some(name)) if unknown => Lack::of_expression(name),
+            (Item::Object(name), _) if unknown || refusal.errno == Errno::EOPNOTSUPP as i32 => {
+                Lack::of_object(name)
+            }
+            _ => None,
+        }
+    };
+    let mut lacks: Vec<Lack> = refusals.iter().filter_map(lack).collect();
+    lacks.sort_unstable();
+    lacks.dedup();
+    lacks
 }
 
 /// A part of a transaction, for people.

@@ -158,10 +158,12 @@ lab_test!(
             let mut batch = Batch::new();
             batch.add_table(&theirs, &TableProperties::default());
             commit(other, &mut batch).unwrap();
-            std::thread::sleep(Duration::from_micros(fastrand::u64(1_000..5_000)));
+            // Some hundred a second; a debug build takes several milliseconds to read all rules of a layer.
+            std::thread::sleep(Duration::from_micros(fastrand::u64(1_000..15_000)));
             let mut batch = Batch::new();
             batch.delete_table(&theirs);
             commit(other, &mut batch).unwrap();
+            std::thread::sleep(Duration::from_micros(fastrand::u64(1_000..15_000)));
         };
         let mut several = 0;
         read_while(busy, |kernel| {

@@ -1,20 +1,25 @@
 //! The sockets that enforcement needs, opened before an order comes.
 //!
-//! In: the first question, at the start. Out: three sockets that stay open: questions and transactions of the packet filter, lists
-//! of interfaces, canaries. Whoever takes away all descriptors afterwards keeps no order from the kernel. A socket that failed
+//! In: the first question, at the start. Out: sockets that stay open: questions and transactions of the packet filter, lists
+//! of interfaces and routes, how full connection tracking is, canaries. Whoever takes away all descriptors afterwards keeps no order from the kernel. A socket that failed
 //! is replaced by another one where there is one, and used again where there is none.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nf_tables::socket::Connection;
 
 use super::canary::CanarySockets;
 use super::kernel;
 use crate::error_text;
+use crate::host::net::conntrack::crowd_from;
 use crate::host::net::links::links_from;
 use crate::host::net::netlink::Netlink;
+use crate::host::net::routes::ways_from;
 use crate::observe::link::Link;
+use crate::quarantine::lifelines::tunnels::Reached;
+use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::ports::CanaryFate;
 use crate::quarantine::proof::obstacle::Obstacle;
 
@@ -23,6 +28,7 @@ use crate::quarantine::proof::obstacle::Obstacle;
 pub(super) struct FilterSockets {
     filter: Option<Connection>,
     links: Option<Netlink>,
+    tracking: Option<Netlink>,
     canaries: CanarySockets,
 }
 
@@ -41,6 +47,7 @@ impl FilterSockets {
                 let opened = self.filter.insert(kernel::open()?);
                 // At the first question, which nobody has ordered yet.
                 self.links = Netlink::open(NETLINK_ROUTE).ok();
+                self.tracking = Netlink::open(NETLINK_NETFILTER).ok();
                 self.canaries.open();
                 opened
             }
@@ -55,11 +62,23 @@ impl FilterSockets {
         answer
     }
 
-    /// Every interface.
+    /// The interfaces, and how many there are besides.
     ///
     /// # Errors
     /// Why they cannot be listed, for people.
-    pub(super) fn links(&mut self) -> Result<Vec<Link>, String> {
+    pub(super) fn links(&mut self) -> Result<(Vec<Link>, usize), String> {
+        self.listed(|kept| links_from(kept).map_err(|error| error_text(&error)))
+    }
+
+    /// Every way to these addresses, and the tunnels.
+    ///
+    /// # Errors
+    /// Why they are not known, for people.
+    pub(super) fn ways(&mut self, to: &BTreeSet<IpAddr>) -> Result<Reached, String> {
+        self.listed(|kept| ways_from(kept, to))
+    }
+
+    fn listed<T>(&mut self, list: impl FnOnce(&mut Netlink) -> Result<T, String>) -> Result<T, String> {
         let kept = match self.links.take() {
             Some(kept) => self.links.insert(kept),
             None => {
@@ -67,13 +86,25 @@ impl FilterSockets {
                 self.links.insert(opened)
             }
         };
-        let listed = links_from(kept).map_err(|error| error_text(&error));
+        let listed = list(kept);
         if listed.is_err()
             && let Ok(other) = Netlink::open(NETLINK_ROUTE)
         {
             *kept = other;
         }
         listed
+    }
+
+    /// How full the table of connection tracking is; none where that is not told.
+    pub(super) fn crowd(&mut self) -> Option<Crowd> {
+        let mut kept = match self.tracking.take() {
+            Some(kept) => kept,
+            None => Netlink::open(NETLINK_NETFILTER).ok()?,
+        };
+        let told = crowd_from(&mut kept);
+        self.tracking = Some(kept);
+        told.inspect_err(|error| tracing::debug!("connection tracking: {}", error_text(error)))
+            .ok()
     }
 
     /// Sends one datagram of one byte.

@@ -7,18 +7,36 @@
 //! process it is (by the state directory) and which one: a child inherits the number, and it is none of ours by it.
 //! Processes of other users cannot be marked without `CAP_SYS_RESOURCE`; those only the journal knows.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::process_table::{self, SignalError, is_stopped, number, read_text};
+use super::doing::{doing, is_held_by_cgroup, is_partly_stopped, is_stopped, threads_of};
+use super::process_table::{self, SignalError, number, read_text};
+use crate::host::clock;
 use crate::process::{Process, ProcessId};
+use crate::quarantine::orders::order::ProcessAction;
+use crate::quarantine::ports::{Doing, FoundFrozen};
 
 /// Begins what is hashed into a mark.
 const PURPOSE: &str = "edgewarden froze";
+/// The same for one that its owner had stopped before.
+const PURPOSE_STOPPED: &str = "edgewarden froze what was stopped";
 /// Marks are as wide as limits are on 32-bit kernels, without the values that mean no limit there.
 const MARK_BITS: u32 = 0x7fff_ffff;
+/// From one look at whom was told to stop to the next.
+const LOOK_PAUSE: Duration = Duration::from_micros(300);
+/// Who does not stop within so long may be held by his cgroup; that is asked then, and not of everybody.
+const GRACE: Duration = Duration::from_millis(5);
+/// All threads of all that are looked at are looked at within so long, or what is left counts as not looked at; a walk that
+/// takes five seconds counts as one without an answer.
+const THREADS_LIMIT: Duration = Duration::from_secs(2);
+/// Processes remembered that could not be marked: more than are ever frozen at once.
+const MAX_UNMARKED: usize = 4_096;
 /// How the line begins in `/proc/<pid>/limits`.
 const LINE: &str = "Max file locks";
 
@@ -42,20 +60,24 @@ impl Marks {
         Self { place }
     }
 
-    fn value(self, id: ProcessId) -> u64 {
-        let text = format!("{PURPOSE} {:08x} {} {}", self.place, id.pid, id.start_ticks);
+    fn value(self, id: ProcessId, stopped_before: bool) -> u64 {
+        let purpose = if stopped_before { PURPOSE_STOPPED } else { PURPOSE };
+        let text = format!("{purpose} {:08x} {} {}", self.place, id.pid, id.start_ticks);
         u64::from(crc32fast::hash(text.as_bytes()) & MARK_BITS)
     }
 
-    fn is_on(self, id: ProcessId) -> bool {
-        limit(id.pid).is_some_and(|limit| limit.current == Some(self.value(id)))
+    /// Whether it carries a mark; which one says whether its owner had stopped it before.
+    fn on(self, id: ProcessId) -> Option<bool> {
+        let current = limit(id.pid)?.current?;
+        let carries = |stopped_before: &bool| current == self.value(id, *stopped_before);
+        [false, true].into_iter().find(carries)
     }
 
-    fn put_on(self, id: ProcessId) -> io::Result<()> {
-        if self.is_on(id) {
+    fn put_on(self, id: ProcessId, stopped_before: bool) -> io::Result<()> {
+        if self.on(id) == Some(stopped_before) {
             return Ok(());
         }
-        let mark = self.value(id);
+        let mark = self.value(id, stopped_before);
         let ceiling = limit(id.pid).and_then(|limit| limit.maximum);
         let limit = Rlimit {
             current: Some(mark),
@@ -67,12 +89,54 @@ impl Marks {
     /// As a process has it that never touched it.
     fn take_off(self, id: ProcessId) -> io::Result<()> {
         match limit(id.pid) {
-            Some(limit) if limit.current == Some(self.value(id)) => {
+            Some(limit) if self.on(id).is_some() => {
                 let current = limit.maximum;
                 set_limit(id, Rlimit { current, ..limit })
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whom this agent stopped: whoever carries its mark, and those that could not be marked.
+#[derive(Debug, Clone)]
+pub(crate) struct Ours {
+    pub(crate) marks: Marks,
+    unmarked: Arc<Mutex<BTreeSet<ProcessId>>>,
+}
+
+impl Ours {
+    pub(crate) fn new(marks: Marks) -> Self {
+        Self {
+            marks,
+            unmarked: Arc::default(),
+        }
+    }
+
+    /// Notes one that we stopped and could not mark.
+    pub(crate) fn note_unmarked(&self, id: ProcessId) {
+        let Ok(mut unmarked) = self.unmarked.lock() else {
+            return;
+        };
+        if unmarked.len() >= MAX_UNMARKED {
+            unmarked.retain(|id| !process_table::has_ended(*id));
+        }
+        if unmarked.len() < MAX_UNMARKED {
+            unmarked.insert(id);
+        }
+    }
+
+    /// It is nobody's any more.
+    pub(crate) fn forget(&self, id: ProcessId) {
+        if let Ok(mut unmarked) = self.unmarked.lock() {
+            unmarked.remove(&id);
+        }
+    }
+
+    /// Whether we stopped it, and its owner had not.
+    fn stopped(&self, id: ProcessId) -> bool {
+        let unmarked = self.unmarked.lock().is_ok_and(|unmarked| unmarked.contains(&id));
+        unmarked || self.marks.on(id) == Some(false)
     }
 }
 
@@ -102,16 +166,34 @@ fn parse_limit(text: &str) -> Option<Rlimit> {
     })
 }
 
-/// Stops it; gives why it does not carry the mark, if so: then only the journal knows of it.
+/// Stops it; gives why it does not carry the mark, if so: then only the journal knows of it. `stopped_before`: its owner had
+/// stopped it.
 ///
 /// # Errors
 /// [`SignalError`].
-pub(crate) fn freeze(id: ProcessId, marks: Marks) -> Result<io::Result<()>, SignalError> {
+pub(crate) fn freeze(
+    id: ProcessId,
+    marks: Marks,
+    stopped_before: bool,
+) -> Result<io::Result<()>, SignalError> {
     // First the mark: nobody is stopped without it, also when we are killed in between.
-    let _told_below = marks.put_on(id);
+    let _told_below = marks.put_on(id, stopped_before);
     process_table::freeze(id)?;
     // Again, because it could undo that while it ran.
-    Ok(marks.put_on(id))
+    Ok(marks.put_on(id, stopped_before))
+}
+
+/// Takes the mark off and leaves it stopped, as its owner had it.
+///
+/// # Errors
+/// [`SignalError::Gone`].
+pub(crate) fn leave_stopped(id: ProcessId, marks: Marks) -> Result<(), SignalError> {
+    if process_table::has_ended(id) {
+        return Err(SignalError::Gone(id.pid));
+    }
+    // One that keeps it is found again, and let go again.
+    let _stays = marks.take_off(id);
+    Ok(())
 }
 
 /// Lets it run again.
@@ -125,19 +207,74 @@ pub(crate) fn thaw(id: ProcessId, marks: Marks) -> Result<(), SignalError> {
     Ok(())
 }
 
-/// The processes that carry our mark, and those among `suspected` that are stopped; each with whether it is stopped. One
-/// that waits for a disk stops only when that has answered.
+/// The processes that carry our mark, and those among `suspected` that are stopped. One that waits for a disk stops only when
+/// that has answered.
 ///
 /// # Errors
 /// /proc cannot be read.
-pub(crate) fn list(marks: Marks, suspected: &[ProcessId]) -> io::Result<Vec<(Process, bool)>> {
+pub(crate) fn list(marks: Marks, suspected: &[ProcessId]) -> io::Result<Vec<FoundFrozen>> {
     let all = process_table::list()?.into_iter();
     let found = all.filter_map(|process| {
         let id = process.identity;
-        let stopped = is_stopped(id);
-        (marks.is_on(id) || (stopped && suspected.contains(&id))).then_some((process, stopped))
+        let mark = marks.on(id);
+        // All threads of it are looked at: not of everybody.
+        let is_ours = mark.is_some() || (suspected.contains(&id) && is_partly_stopped(id));
+        is_ours.then(|| FoundFrozen {
+            process,
+            stopped: is_stopped(id),
+            stopped_before: mark == Some(true),
+        })
     });
     Ok(found.collect())
+}
+
+/// What these do; those that have ended are left out. So long is waited at most until each one that is to be frozen was seen
+/// to be stopped, and each one that is to be killed has ended. One that was seen to be stopped is not looked at again: others
+/// may let it go on, which the next look tells. One whose cgroup is held still counts as stopped: it was told to stop.
+pub(crate) fn look_at(
+    processes: &[(ProcessId, ProcessAction)],
+    patience: Duration,
+    ours: &Ours,
+) -> Vec<Doing> {
+    let began = clock::instant();
+    let (end, threads_end) = (began + patience, began + patience + THREADS_LIMIT);
+    let mut left = processes.to_vec();
+    // Nobody's threads may keep the others from being looked at.
+    left.sort_by_cached_key(|(id, _)| threads_of(*id));
+    let mut done = Vec::new();
+    loop {
+        let asks_cgroups = patience.is_zero() || began.elapsed() >= GRACE;
+        let mut not_yet = Vec::new();
+        left.retain(|(id, action)| match doing(*id, threads_end) {
+            None => false,
+            Some(doing) if *action == ProcessAction::Freeze => {
+                let held = !doing.stopped && asks_cgroups && is_held_by_cgroup(id.pid);
+                let (stopped, reached) = (doing.stopped || held, doing.reached || held);
+                // What took too long once would again.
+                let is_over = stopped || !reached;
+                let list = if is_over { &mut done } else { &mut not_yet };
+                list.push(Doing {
+                    stopped,
+                    reached,
+                    ..doing
+                });
+                !is_over
+            }
+            Some(doing) => {
+                not_yet.push(doing);
+                true
+            }
+        });
+        if left.is_empty() || clock::instant() >= end {
+            done.extend(not_yet);
+            // Whom we stopped was not stopped by his owner.
+            for doing in done.iter_mut().filter(|doing| doing.by_owner) {
+                doing.by_owner = !ours.stopped(doing.id);
+            }
+            return done;
+        }
+        clock::pause(LOOK_PAUSE);
+    }
 }
 
 /// All processes that are stopped, by whomever.
@@ -155,9 +292,7 @@ mod tests {
     #![expect(clippy::disallowed_methods, reason = "stops programs of its own")]
 
     use super::*;
-    use crate::host::clock;
     use std::process::{Child, Command};
-    use std::time::Duration;
 
     fn sleeper() -> (Child, ProcessId) {
         let child = Command::new("sleep").arg("60").spawn().unwrap();
@@ -176,7 +311,7 @@ mod tests {
     fn found(marks: Marks, suspected: &[ProcessId], id: ProcessId) -> bool {
         let list = list(marks, suspected).unwrap();
         list.iter()
-            .any(|(process, stopped)| process.identity == id && *stopped)
+            .any(|found| found.process.identity == id && found.stopped)
     }
 
     #[test]
@@ -185,7 +320,7 @@ mod tests {
         let ((mut child, id), (mut other, others)) = (sleeper(), sleeper());
         let before = limit(id.pid).unwrap();
         assert!(!found(marks, &[], id), "control: it runs");
-        freeze(id, marks).unwrap().unwrap();
+        freeze(id, marks, false).unwrap().unwrap();
         process_table::freeze(others).unwrap();
         wait("both are stopped", || is_stopped(id) && is_stopped(others));
         assert!(found(marks, &[], id));
@@ -197,7 +332,7 @@ mod tests {
         let elsewhere = Marks::of(Path::new("/nonexistent/theirs"));
         assert!(!found(elsewhere, &[], id), "another agent's is not ours");
         // Twice is as once.
-        freeze(id, marks).unwrap().unwrap();
+        freeze(id, marks, false).unwrap().unwrap();
         assert!(found(marks, &[], id));
         for _ in 0..2 {
             thaw(id, marks).unwrap();
@@ -212,10 +347,52 @@ mod tests {
     }
 
     #[test]
+    fn whom_his_owner_had_stopped_stays_so_and_the_mark_says_it() {
+        let marks = Marks::of(Path::new("/nonexistent/ours"));
+        let (mut child, id) = sleeper();
+        process_table::freeze(id).unwrap();
+        wait("it is stopped", || is_stopped(id));
+        for stopped_before in [false, true] {
+            freeze(id, marks, stopped_before).unwrap().unwrap();
+            let found = list(marks, &[]).unwrap();
+            let found = found.iter().find(|found| found.process.identity == id).unwrap();
+            assert_eq!(found.stopped_before, stopped_before);
+        }
+        leave_stopped(id, marks).unwrap();
+        assert!(!found(marks, &[], id) && is_stopped(id));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(leave_stopped(id, marks), Err(SignalError::Gone(_))));
+    }
+
+    #[test]
+    fn one_that_ran_between_two_looks_had_more_turns() {
+        let (mut child, id) = sleeper();
+        let ours = Ours::new(Marks::of(Path::new("/nonexistent/ours")));
+        let look = |patience| look_at(&[(id, ProcessAction::Freeze)], patience, &ours);
+        assert!(!look(Duration::ZERO)[0].stopped, "control: it runs");
+        process_table::freeze(id).unwrap();
+        let stopped = look(Duration::from_secs(10));
+        assert!(stopped[0].stopped);
+        assert_eq!(look(Duration::ZERO), stopped, "nothing happens to it");
+        process_table::thaw(id).unwrap();
+        wait("it runs", || !is_stopped(id));
+        process_table::freeze(id).unwrap();
+        let again = look(Duration::from_secs(10));
+        assert!(
+            again[0].stopped && again[0].turns != stopped[0].turns,
+            "{again:?}"
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(look(Duration::ZERO), []);
+    }
+
+    #[test]
     fn a_mark_is_not_inherited_by_name_or_number() {
         let marks = Marks::of(Path::new("/nonexistent/ours"));
         let (mut child, id) = sleeper();
-        freeze(id, marks).unwrap().unwrap();
+        freeze(id, marks, false).unwrap().unwrap();
         let copied = limit(id.pid).unwrap();
         let (mut heir, heirs) = sleeper();
         set_limit(heirs, copied).unwrap();

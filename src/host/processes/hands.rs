@@ -1,38 +1,55 @@
-//! Processes as enforcement asks for them: [`Processes`], on a thread of its own, because a walk of `/proc` takes as
-//! long as others make it.
+//! Processes as enforcement asks for them: [`Processes`], on threads of their own, because a walk of `/proc` takes as
+//! long as others make it: one for walks and looks, one for signals, one for where paths lead, and none waits for another.
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::frozen::{self, Marks};
+use super::chase;
+use super::frozen::{self, Marks, Ours};
+use super::nucleus;
 use super::process_table::{self, SignalError};
+use super::programs::{self, Places};
 use crate::error_text;
 use crate::host::worker::Worker;
-use crate::process::{Process, ProcessId};
-use crate::quarantine::ports::{Processes, Signal, SignalFailure};
+use crate::process::ProcessId;
+use crate::quarantine::orders::order::ProcessAction;
+use crate::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
+use crate::quarantine::ports::{Chase, Chased, Doing, FoundFrozen, Processes, Signal, SignalFailure};
 use crate::quarantine::proof::obstacle::Obstacle;
 
-/// A walk over 100 processes takes 2 ms; over 32,768, as many as small kernels have, some 700 ms.
-const LIST_LIMIT: Duration = Duration::from_secs(5);
+/// A walk over 100 processes takes 2 ms; over 32,768, as many as small kernels have, some 700 ms, and many times that on a machine
+/// that they keep busy. Nothing else waits for it.
+const LIST_LIMIT: Duration = Duration::from_secs(10);
+/// A thousand paths on a disk are looked up within some ten milliseconds; of those that hang each is waited for once, and not
+/// longer than a moment.
+const PATHS_LIMIT: Duration = Duration::from_secs(5);
 /// A signal is sent within microseconds.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(1);
 
 /// The processes of our pid namespace.
+#[derive(Clone)]
 pub struct HostProcesses {
     walks: Worker<()>,
-    marks: Marks,
+    signals: Worker<()>,
+    paths: Worker<()>,
+    ours: Ours,
     /// That some cannot be marked was said.
-    said_unmarked: bool,
+    said_unmarked: Arc<AtomicBool>,
 }
 
 impl HostProcesses {
     /// Whoever has the same state directory finds whom we froze.
     pub(crate) fn new(state_directory: &Path) -> Self {
+        programs::make_ready();
         Self {
             walks: Worker::urgent("processes", LIST_LIMIT),
-            marks: Marks::of(state_directory),
-            said_unmarked: false,
+            signals: Worker::urgent("process-signals", SIGNAL_LIMIT),
+            paths: Worker::urgent("process-paths", PATHS_LIMIT),
+            ours: Ours::new(Marks::of(state_directory)),
+            said_unmarked: Arc::default(),
         }
     }
 
@@ -48,36 +65,59 @@ impl HostProcesses {
         Err(Obstacle::ProcessesUnknown { why })
     }
 
-    fn say_unmarked(&mut self, id: ProcessId, why: &io::Error) {
-        if !self.said_unmarked {
+    async fn places(&self, meant: &PathsMeant) -> Result<Arc<Places>, Obstacle> {
+        let meant = meant.clone();
+        let look_up = move || Arc::new(Places::look_up(&meant));
+        let places = self.paths.run(look_up).await;
+        places.map_err(|error| Obstacle::ProcessesUnknown {
+            why: error_text(&error),
+        })
+    }
+
+    fn say_unmarked(&self, id: ProcessId, why: &io::Error) {
+        if !self.said_unmarked.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 pid = id.pid,
                 "a frozen process cannot be marked as ours ({why}; it takes CAP_SYS_RESOURCE): only the journal knows of it"
             );
         }
-        self.said_unmarked = true;
     }
 }
 
 impl Processes for HostProcesses {
-    async fn list(&mut self) -> Result<Vec<Process>, Obstacle> {
-        self.walk(process_table::list).await
+    async fn list(&mut self, meant: PathsMeant) -> Result<Vec<Candidate>, Obstacle> {
+        let places = self.places(&meant).await?;
+        let list = move || {
+            let all = process_table::list()?.into_iter();
+            let all = all.map(|process| {
+                let mut candidate = places.candidate(process);
+                nucleus::note_user(&mut candidate, &meant.nucleus);
+                candidate
+            });
+            Ok(all.collect())
+        };
+        self.walk(list).await
     }
 
-    async fn frozen(&mut self, suspected: Vec<ProcessId>) -> Result<Vec<(Process, bool)>, Obstacle> {
-        let marks = self.marks;
+    async fn frozen(&mut self, suspected: Vec<ProcessId>) -> Result<Vec<FoundFrozen>, Obstacle> {
+        let marks = self.ours.marks;
         self.walk(move || frozen::list(marks, &suspected)).await
     }
 
     async fn signal(&mut self, to: ProcessId, signal: Signal) -> Result<(), SignalFailure> {
-        let marks = self.marks;
+        let marks = self.ours.marks;
         let send = move || match signal {
-            Signal::Freeze => frozen::freeze(to, marks),
+            Signal::Freeze => frozen::freeze(to, marks, false),
+            Signal::FreezeStopped => frozen::freeze(to, marks, true),
             Signal::Thaw => frozen::thaw(to, marks).map(Ok),
+            Signal::LeaveStopped => frozen::leave_stopped(to, marks).map(Ok),
             Signal::Kill => process_table::kill(to).map(Ok),
         };
-        match self.walks.ask_within(SIGNAL_LIMIT, move |()| send()).await {
+        match self.signals.run(send).await {
             Ok(Ok(marked)) => {
+                if matches!(signal, Signal::Thaw | Signal::LeaveStopped) {
+                    self.ours.forget(to);
+                }
                 if let Err(why) = marked {
                     self.say_unmarked(to, &why);
                 }
@@ -87,6 +127,26 @@ impl Processes for HostProcesses {
             Ok(Err(error @ SignalError::Refused { .. })) => Err(SignalFailure::Refused(error_text(&error))),
             Err(error) => Err(SignalFailure::Unanswered(error_text(&error))),
         }
+    }
+
+    async fn chase(&mut self, chase: Chase) -> Result<Chased, Obstacle> {
+        let meant = PathsMeant::new(&chase.rules, &chase.protected);
+        let (places, ours) = (self.places(&meant).await?, self.ours.clone());
+        self.walk(move || chase::chase(chase, places, &ours)).await
+    }
+
+    async fn look_at(
+        &mut self,
+        processes: Vec<(ProcessId, ProcessAction)>,
+        patience: Duration,
+    ) -> Result<Vec<Doing>, Obstacle> {
+        let ours = self.ours.clone();
+        let look = move || Ok(frozen::look_at(&processes, patience, &ours));
+        self.walk(look).await
+    }
+
+    async fn trace(&mut self, nucleus: ProcessId) -> Result<Vec<NucleusTrace>, Obstacle> {
+        self.walk(move || Ok(nucleus::traces(nucleus))).await
     }
 
     fn own_pid(&self) -> u32 {

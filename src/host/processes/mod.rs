@@ -1,11 +1,18 @@
 //! Processes, as enforcement asks for them ([`hands`]): the table of them and signals to the right one
-//! ([`process_table`]), those that we stopped ([`frozen`]), who holds which socket ([`procfs`], from their [`descriptors`]),
-//! the end of one as an event ([`exits`]), and how often what others can drive is done ([`pace`]).
+//! ([`process_table`]), what one does ([`doing`]), those that we stopped ([`frozen`]) and that start others faster ([`chase`]), who holds which socket ([`procfs`], from their [`descriptors`]),
+//! by which paths a program is meant ([`programs`]), where they lead ([`look_ups`], [`files`]) and whose a process is ([`owners`]), what tells the nucleus again ([`nucleus`]), the end of one as an event ([`exits`]), and how often what others can drive is done ([`pace`]).
 
+pub(crate) mod chase;
 mod descriptors;
+pub(crate) mod doing;
 pub(crate) mod exits;
+mod files;
 pub(crate) mod frozen;
 pub(crate) mod hands;
+mod look_ups;
+mod nucleus;
+mod owners;
 pub(crate) mod pace;
 pub(crate) mod process_table;
 pub(crate) mod procfs;
+pub(crate) mod programs;

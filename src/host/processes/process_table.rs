@@ -10,18 +10,24 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 
 use super::descriptors;
+use super::programs::without_deleted;
 use crate::host::clock;
 use crate::process::{Process, ProcessId, Workload};
+use crate::quarantine::plan::processes::{is_nucleus_service, unknown_service};
 
 /// Processes listed at most; the kernel's default pid_max is 32,768 on small machines and 4 million on large ones.
 const MAX_PROCESSES: usize = 65_536;
+
+/// That there are more was said.
+static CUT: AtomicBool = AtomicBool::new(false);
 
 /// Open files of one process looked at.
 const MAX_FILES: usize = 262_144;
@@ -29,8 +35,9 @@ const MAX_FILES: usize = 262_144;
 const TICK_MILLIS: u64 = 10;
 /// `/proc` files read here are lines; a longer one is cut.
 const MAX_TEXT: u64 = 4_096;
-/// Threads of one process looked at where its first one has ended.
-const MAX_THREADS: usize = 64;
+/// Threads of one process looked at: as many as the kernel gives to all together on a machine of 8 GiB. Fewer would be a place
+/// to hide behind: those that have ended are listed until somebody buries them.
+const MAX_THREADS: usize = 65_536;
 /// Ancestors of a process that are followed: a chain is a handful long, and one that changes meanwhile must end.
 const MAX_ANCESTORS: usize = 64;
 
@@ -55,12 +62,17 @@ pub(crate) enum SignalError {
 pub(crate) fn list() -> io::Result<Vec<Process>> {
     let entries = fs::read_dir("/proc")?;
     let mut processes = Vec::new();
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    for pid in pids.take(MAX_PROCESSES) {
+    let mut pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    for pid in pids.by_ref().take(MAX_PROCESSES) {
         match try_read(pid) {
             Err(error) if is_want(&error) => return Err(error),
             read => processes.extend(read.ok().flatten()),
         }
+    }
+    if pids.next().is_some() && !CUT.swap(true, Ordering::Relaxed) {
+        tracing::error!(
+            "more than {MAX_PROCESSES} processes run: those beyond are not looked at, and no order stops them"
+        );
     }
     Ok(processes)
 }
@@ -82,15 +94,13 @@ fn try_read(pid: u32) -> io::Result<Option<Process>> {
         return Ok(None);
     };
     let exe = program(pid, &stat).map(|path| {
-        let path = path.to_string_lossy();
         // A program that deleted its own file is still that program.
-        path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
+        without_deleted(pid, &path.to_string_lossy()).to_owned()
     });
     let cgroups = match try_read_text(&format!("/proc/{pid}/cgroup")) {
         Err(error) if is_want(&error) => return Err(error),
         cgroups => cgroups.unwrap_or_default(),
     };
-    let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
     // The pid may have changed hands between the reads above.
     let again = parse_stat(&try_read_text(&format!("/proc/{pid}/stat"))?);
     let is_same = again.is_some_and(|again| again.start_ticks == stat.start_ticks);
@@ -102,9 +112,23 @@ fn try_read(pid: u32) -> io::Result<Option<Process>> {
         parent: stat.parent,
         name: stat.name,
         exe,
-        cgroup: cgroup.map(str::to_owned),
+        cgroup: cgroup(&cgroups).map(str::to_owned),
         workload: Workload::of_cgroups(&cgroups),
     }))
+}
+
+/// From the text of `/proc/<pid>/cgroup`: the path in cgroup v2, or where that says nothing of a service of the nucleus and a
+/// named hierarchy of v1 does, as systemd has it on older hosts, that one. Only root can make those.
+fn cgroup(text: &str) -> Option<&str> {
+    let named = text.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        parts.next().filter(|names| names.starts_with("name="))?;
+        parts.next()
+    });
+    let unified = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let services = unified.into_iter().chain(named);
+    let mut services = services.filter(|path| is_nucleus_service(path) || unknown_service(path).is_some());
+    services.next().or(unified)
 }
 
 /// Who started a process, and who started them, nearest first, without pid 1.
@@ -136,22 +160,14 @@ fn program(pid: u32, stat: &ProcessStat) -> Option<PathBuf> {
     })
 }
 
-fn threads(pid: u32) -> impl Iterator<Item = PathBuf> {
+/// The threads of a process, as folders of `/proc`.
+pub(super) fn threads(pid: u32) -> impl Iterator<Item = PathBuf> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
     threads
         .flatten()
         .flatten()
         .take(MAX_THREADS)
         .map(|thread| thread.path())
-}
-
-/// Whether that very process is stopped by a signal, or by a debugger.
-pub(crate) fn is_stopped(id: ProcessId) -> bool {
-    let Some(stat) = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks) else {
-        return false;
-    };
-    let others_are = || threads(id.pid).any(|thread| stat_at(&thread).is_some_and(|stat| stat.is_stopped()));
-    stat.is_stopped() || (stat.outlived_by_threads() && others_are())
 }
 
 /// How long that very process has been there; none when it has ended.
@@ -230,11 +246,11 @@ pub(crate) fn sockets_of(id: ProcessId) -> impl Iterator<Item = Vec<u32>> {
     inodes.take_while(move |_| start_ticks(id.pid) == Some(id.start_ticks))
 }
 
-fn stat(pid: u32) -> Option<ProcessStat> {
+pub(super) fn stat(pid: u32) -> Option<ProcessStat> {
     stat_at(Path::new(&format!("/proc/{pid}")))
 }
 
-fn stat_at(place: &Path) -> Option<ProcessStat> {
+pub(super) fn stat_at(place: &Path) -> Option<ProcessStat> {
     parse_stat(&read_text(place.join("stat").to_str()?)?)
 }
 
@@ -303,18 +319,35 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
     pidfd_send_signal(&handle, signal).map_err(refused)
 }
 
-struct ProcessStat {
+/// Whether we have the right to signal it.
+pub(super) fn may_signal(pid: u32) -> bool {
+    number(pid).is_some_and(|pid| test_kill_process(pid).is_ok())
+}
+
+/// Threads of the kernel have this flag, which nobody can give himself (`PF_KTHREAD`).
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+pub(super) struct ProcessStat {
     name: String,
     /// The letter of its state; of its first thread, where it has several.
     state: char,
-    parent: u32,
-    threads: u32,
-    start_ticks: u64,
+    pub(super) parent: u32,
+    pub(super) session: i64,
+    flags: u64,
+    pub(super) threads: u32,
+    pub(super) start_ticks: u64,
+    /// What all its threads had of a processor, in ticks; of a thread, what it had itself.
+    pub(super) processor_ticks: u64,
 }
 
 impl ProcessStat {
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         "Tt".contains(self.state)
+    }
+
+    /// By a debugger, and not by a signal.
+    pub(super) const fn is_traced(&self) -> bool {
+        self.state == 't'
     }
 
     /// Its first thread has ended.
@@ -322,12 +355,20 @@ impl ProcessStat {
         "ZXx".contains(self.state)
     }
 
-    fn outlived_by_threads(&self) -> bool {
+    pub(super) fn outlived_by_threads(&self) -> bool {
         self.is_dead() && self.threads > 1
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn is_awake(&self) -> bool {
+        !self.is_stopped() && !self.is_dead()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
         self.is_dead() && !self.outlived_by_threads()
+    }
+
+    pub(super) const fn is_kernels(&self) -> bool {
+        self.flags & KERNEL_THREAD != 0
     }
 }
 
@@ -341,12 +382,16 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
         .filter(|c| !c.is_control())
         .collect();
     let fields: Vec<&str> = after.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some(ProcessStat {
         name,
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        flags: number(6)?,
         threads: fields.get(17)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
+        processor_ticks: number(11)?.saturating_add(number(12)?),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Processes of the test's own: frozen, ended, numbered anew; and no descriptors to look at them.
 
+use super::super::doing::is_stopped;
 use super::*;
 use crate::host::clock;
 use edgewarden_lab::lab_test;
@@ -182,4 +183,23 @@ fn we_are_in_the_list() {
             .iter()
             .any(|process| process.identity.pid == own && process.exe.is_some())
     );
+}
+
+#[test]
+fn a_service_of_the_nucleus_is_known_in_any_named_hierarchy() {
+    let service = "/system.slice/ggl.core.iotcored.service";
+    for text in [
+        format!("0::{service}\n"),
+        format!("2:pids:/other\n1:name=systemd:{service}\n"),
+        format!("3:name=ewlab:{service}\n1:name=systemd:/\n0::/\n"),
+        format!("1:name=systemd:{service}\n0::/init.scope\n"),
+    ] {
+        assert_eq!(cgroup(&text), Some(service), "{text}");
+    }
+    // A controller's hierarchy may be a user's.
+    assert_eq!(
+        cgroup(&format!("2:pids:{service}\n0::/user.slice\n")),
+        Some("/user.slice")
+    );
+    assert_eq!(cgroup("1:name=systemd:/user.slice\n"), None);
 }

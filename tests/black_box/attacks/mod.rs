@@ -4,9 +4,23 @@
 //! Each test shows first that the attack works on the free device. A packet counts as arrived where it would do harm:
 //! on the wire of the internet or of the LAN for what leaves, at a raw socket behind the input hook for what enters.
 
+mod disguised;
 mod exhaustion;
 mod floods;
+mod meant;
+mod names;
+mod names_silenced;
 mod packets;
+mod paths;
+mod processes;
+mod repointed;
+mod silence;
+mod silence_inside;
+mod stopped;
+mod table;
+mod tracking;
+mod unseen;
+mod xdp;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};

@@ -7,6 +7,7 @@ pub(crate) mod pids;
 pub(crate) mod programs;
 #[path = "../../shared/random.rs"]
 mod random;
+pub(crate) mod silent;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Programs of the lab under names of their own, and what the kernel says of a process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use edgewarden_lab::site::{Ns, Running, lab_program, wait_until};
 use edgewarden_lab::stage::{Stage, copy_program};
@@ -22,6 +23,20 @@ pub(crate) fn start_named(stage: &Stage, ns: Ns, name: &str, args: &[&str]) -> R
 pub(crate) fn sender(stage: &Stage, name: &str) -> Running {
     let args = ["sensor", "--remote", "198.51.100.1:9000", "--udp"];
     start_named(stage, Ns::Gateway, name, &args)
+}
+
+/// A program of that name in C, in the stage's own folder.
+pub(crate) fn build(stage: &Stage, name: &str, text: &str) -> PathBuf {
+    let program = stage.site.directory().join(name);
+    let source = program.with_extension("c");
+    std::fs::write(&source, text).unwrap();
+    let mut compiler = Command::new("cc");
+    let built = compiler
+        .args(["-w", "-pthread", "-o"])
+        .args([&program, &source])
+        .status();
+    assert!(built.unwrap().success());
+    program
 }
 
 /// The letter of a process' state, as in `/proc/<pid>/stat`; none when it is gone.

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{Ns, Running, lab_program};
+use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::Stage;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::common::agent::{joined, restart_behind};
+use crate::common::programs::{sender, wait_state};
+use crate::common::silent::hang;
 use crate::common::{LIMIT, connected_and_released, isolate, options, ready, release};
 
 /// An order on a machine that does much else, with room: what hangs would hold it for minutes.
@@ -119,7 +123,7 @@ fn open(stage: &Stage, address: &str) -> bool {
 
 fn wait_open(stage: &Stage, address: &str) {
     let what = format!("{address} is a lifeline");
-    edgewarden_lab::site::wait_until(LIMIT, &what, || open(stage, address)).unwrap();
+    wait_until(LIMIT, &what, || open(stage, address)).unwrap();
 }
 
 /// Has the agent look around: it does when its configuration changes.
@@ -216,32 +220,6 @@ lab_test!(a_pipe_in_place_of_any_source_silences_that_source_only, || {
     stops_in_time(&mut stage);
 });
 
-/// Whether such a device is there and may be used.
-fn may_make_file_systems() -> bool {
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).open("/dev/fuse").is_ok()
-}
-
-/// Mounts a file system that never answers over `at`, as the agent sees it; none where that is not allowed.
-fn hang(stage: &Stage, at: &Path) -> Option<Running> {
-    let mounts = format!("--mount=/proc/{}/ns/mnt", stage.agent.as_ref().unwrap().pid());
-    let (lab, at) = (lab_program().unwrap(), at.to_str().unwrap());
-    let words = [&mounts, lab.to_str().unwrap(), "silent-fs", "--at", at];
-    let log = stage.site.directory().join("silent-fs.log");
-    let mut running = stage
-        .site
-        .spawn(Ns::Gateway, "nsenter", &words, &[], log)
-        .unwrap();
-    match running.wait_event(LIMIT, |event| event["event"] == "mounted") {
-        Ok(_) => Some(running),
-        Err(error) if std::env::var_os("CI").is_none() && !may_make_file_systems() => {
-            println!("SKIPPED: no file system can be made to hang here: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
 lab_test!(a_source_on_a_file_system_that_hangs_holds_up_nothing, || {
     let mut stage = ready(options());
     let configuration = isolated_with_every_source(&mut stage);
@@ -314,3 +292,45 @@ lab_test!(
         stops_in_time(&mut stage);
     }
 );
+
+lab_test!(a_path_of_an_order_that_hangs_costs_its_own_rule_alone, || {
+    let mut stage = ready(options());
+    let place = stage.site.directory().canonicalize().unwrap().join("hangs");
+    std::fs::create_dir(&place).unwrap();
+    let Some(_hanging) = hang(&stage, &place) else {
+        return;
+    };
+    let (frozen, killed) = (
+        sender(&stage, "zq-beside-frozen"),
+        sender(&stage, "zq-beside-killed"),
+    );
+    let rule = |exe: &str, action: &str| json!({"match": {"exe": exe}, "action": action});
+    let hangs = |name: &str| rule(place.join(name).to_str().unwrap(), "kill");
+    // One that only its link leads to is found too, behind more of them than may hang.
+    let link = place.with_file_name("link");
+    std::os::unix::fs::symlink("opt", &link).unwrap();
+    let linked = link.join("zq-beside-killed");
+    let mut processes: Vec<Value> = (0..20).map(|n| hangs(&format!("app{n}/zq-none"))).collect();
+    processes.extend([
+        hangs("app/*"),
+        rule("*/opt/zq-beside-frozen", "freeze"),
+        rule(linked.to_str().unwrap(), "kill"),
+    ]);
+    let order = json!({"id": "h", "posture": "isolate", "processes": processes});
+    stage.desire(&json!({ "quarantine": order })).unwrap();
+    wait_state(&frozen, "T");
+    let mut killed = killed;
+    wait_until(LIMIT, "it has ended", || !killed.is_running()).unwrap();
+    // Whoever is let go on is stopped again, and released when it is ordered.
+    kill(Pid::from_raw(frozen.pid().cast_signed()), Signal::SIGCONT).unwrap();
+    let again = |s: &Value| {
+        let stopped = s["enforcement"]["stopped"].as_array();
+        let mut stopped = stopped.into_iter().flatten();
+        stopped.any(|one| one["pid"] == frozen.pid() && one["contested"].as_u64() > Some(0))
+    };
+    stage.wait_status(LIMIT, "it is stopped again", again).unwrap();
+    wait_state(&frozen, "T");
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    wait_state(&frozen, "SR");
+    stops_in_time(&mut stage);
+});

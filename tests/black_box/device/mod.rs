@@ -19,6 +19,7 @@ mod slow_disk;
 mod stop;
 mod surroundings;
 mod takeover;
+mod volatile;
 mod watchdog;
 mod way_out;
 mod way_out_crowd;

@@ -100,7 +100,7 @@ lab_test!(no_thread_runs_before_the_one_that_decides, || {
     let reads_dns = || {
         let threads = niceness(pid).into_iter();
         threads
-            .filter(|(name, _)| name == "dns-answers")
+            .filter(|(name, _)| name == "dns-questions")
             .map(|(_, nice)| nice)
             .next()
     };

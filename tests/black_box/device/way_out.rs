@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::common::programs::state_of;
 use crate::common::{LIMIT, authorities, connected_and_released, done, isolate, options, ready};
+use crate::holds::picture::picture;
 
 pub(super) const OVERRIDE: [&str; 4] = ["release", "--override", "--reason", "by hand"];
 /// Exit code of a command that only shows something, where no agent answers.
@@ -40,11 +41,6 @@ fn files(stage: &Stage) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
     files.map(file).collect()
 }
 
-/// The kernel's rules, without what traffic changes of them.
-fn rules(stage: &Stage) -> String {
-    stage.nft(&["--stateless", "list", "ruleset"]).unwrap().1
-}
-
 fn absent(stage: &Stage) -> Value {
     let (code, output, errors) = said(stage, &["status", "--json"]);
     assert_eq!(code, NO_AGENT, "{output}{errors}");
@@ -53,7 +49,7 @@ fn absent(stage: &Stage) -> Value {
 
 /// What is said of an isolated device whose agent does not answer; nothing of it changes anything.
 fn tells_what_holds(stage: &Stage, agent: &str, pid: Option<u32>) {
-    let (before, rules) = (files(stage), rules(stage));
+    let (before, rules) = (files(stage), picture(stage));
     let status = absent(stage);
     assert_eq!(
         (&status["agent"], &status["pid"]),
@@ -87,7 +83,7 @@ fn tells_what_holds(stage: &Stage, agent: &str, pid: Option<u32>) {
     );
     assert!(done(stage, &["history"]).contains("isolate ordered by shadow"));
     assert_eq!(files(stage), before, "whoever looks changes nothing");
-    assert_eq!(self::rules(stage), rules);
+    assert_eq!(picture(stage), rules);
     assert!(stage.has_table().unwrap());
 }
 

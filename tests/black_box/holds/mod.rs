@@ -8,7 +8,7 @@ mod forged;
 mod journal;
 mod kills;
 mod lists;
-mod picture;
+pub(crate) mod picture;
 mod standby;
 mod standby_race;
 mod tables;

@@ -54,13 +54,16 @@ fn is_ours(item: &Value) -> bool {
         .any(|(kind, part)| part["table"] == TABLE || (kind == "table" && part["name"] == TABLE))
 }
 
-/// Without handles, counts and times left.
+/// Without handles, counts, times left and the buckets of rates, which traffic makes.
 fn still(value: &Value) -> Value {
     const MOVES: [&str; 5] = ["handle", "packets", "bytes", "expires", "used"];
+    let has_buckets = value["name"]
+        .as_str()
+        .is_some_and(|name| name.starts_with("rates-"));
     match value {
         Value::Object(map) => map
             .iter()
-            .filter(|(key, _)| !MOVES.contains(&key.as_str()))
+            .filter(|(key, _)| !(MOVES.contains(&key.as_str()) || has_buckets && *key == "elem"))
             .map(|(key, value)| (key.clone(), still(value)))
             .collect(),
         Value::Array(items) => items.iter().map(still).collect(),

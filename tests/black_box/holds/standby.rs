@@ -16,6 +16,8 @@ use crate::common::{LIMIT, connected_and_released, isolate, options, ready, rele
 const LOADS: &str = "packet-filter";
 /// What comes back by itself comes within milliseconds; the thread that is held up has fifteen seconds.
 const AT_ONCE: Duration = Duration::from_secs(3);
+/// An order shows when the thread that is held up is given up.
+const HEARD: Duration = Duration::from_secs(20);
 
 fn isolated() -> (Stage, FilterHook) {
     let mut stage = ready(options());
@@ -64,11 +66,17 @@ pub(crate) fn stands_in() {
 /// The device was released, and who would remove the tables is held up: whoever removes them by hand does it once.
 pub(crate) fn does_not_stand_in_for_a_release() {
     let (stage, hook) = isolated();
-    let nothing = |s: &Value| s["enforcement"]["wanted"] == "normal";
-    assert!(stage.has_table().unwrap() && !nothing(&stage.status()), "control");
-    hook.begin(HANGS, LOADS).unwrap();
-    stage.desire(&json!({"quarantine": false})).unwrap();
-    stage.wait_status(LIMIT, "it is heard", nothing).unwrap();
+    // An attempt counts if nothing was held up before the order: that would keep it waiting for half a minute and more.
+    let heard = (0..3).any(|_| {
+        let heard = is_heard_and_held_up(&stage, &hook);
+        if !heard {
+            hook.end(HANGS).unwrap();
+            stage.wait_phase(2 * LIMIT, "released").unwrap();
+            isolate(&stage);
+        }
+        heard
+    });
+    assert!(heard, "control: an order comes between two looks");
     assert!(stage.has_table().unwrap(), "control: it is not carried out");
     nft(&stage, &["delete", "table", "inet", "edgewarden"]);
     let back = wait_until(AT_ONCE, "it is back", || stage.has_table().unwrap());
@@ -76,4 +84,16 @@ pub(crate) fn does_not_stand_in_for_a_release() {
     hook.end(HANGS).unwrap();
     stage.wait_phase(LIMIT, "released").unwrap();
     assert!(!stage.has_table().unwrap());
+}
+
+/// Just after a look, the device is released, and who would carry it out is held up; gives whether the order was heard.
+fn is_heard_and_held_up(stage: &Stage, hook: &FilterHook) -> bool {
+    let nothing = |s: &Value| s["enforcement"]["wanted"] == "normal";
+    assert!(stage.has_table().unwrap() && !nothing(&stage.status()), "control");
+    let proven = stage.status()["enforcement"]["verifiedAt"].clone();
+    let looked = |s: &Value| s["enforcement"]["verifiedAt"] != proven;
+    stage.wait_status(LIMIT, "looked at again", looked).unwrap();
+    hook.begin(HANGS, LOADS).unwrap();
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    stage.wait_status(HEARD, "it is heard", nothing).is_ok()
 }

@@ -38,26 +38,33 @@ fn text(value: &Value) -> &str {
 fn edits(stage: &Stage, family: &str) -> Vec<String> {
     let chains = ours(stage, family, "chain");
     let rules = ours(stage, family, "rule");
-    let chain = chains.first().unwrap_or_else(|| panic!("{family} has a chain"));
-    let name = text(&chain["name"]);
-    let rule = rules.iter().find(|rule| rule["chain"] == name).unwrap();
-    let handle = &rule["handle"];
-    let place = format!("{family} {TABLE} {name}");
     let mut edits = vec![
         "flush ruleset".to_owned(),
         format!("flush table {family} {TABLE}"),
         format!("delete table {family} {TABLE}"),
-        format!("flush chain {place}"),
-        format!("insert rule {place} accept"),
-        format!("add rule {place} accept"),
-        format!("delete rule {place} handle {handle}"),
-        format!("replace rule {place} handle {handle} accept"),
     ];
-    let policy = if chain["policy"] == "drop" {
+    // One with a hook, and one that others send packets to, where there is one.
+    let hooked = chains.iter().find(|chain| !chain["hook"].is_null()).unwrap();
+    let other = chains.iter().find(|chain| chain["hook"].is_null());
+    for chain in std::iter::once(hooked).chain(other) {
+        let name = text(&chain["name"]);
+        let rule = rules.iter().find(|rule| rule["chain"] == name).unwrap();
+        let handle = &rule["handle"];
+        let place = format!("{family} {TABLE} {name}");
+        edits.extend([
+            format!("flush chain {place}"),
+            format!("insert rule {place} accept"),
+            format!("add rule {place} accept"),
+            format!("delete rule {place} handle {handle}"),
+            format!("replace rule {place} handle {handle} accept"),
+        ]);
+    }
+    let policy = if hooked["policy"] == "drop" {
         "accept"
     } else {
         "drop"
     };
+    let place = format!("{family} {TABLE} {}", text(&hooked["name"]));
     edits.push(format!("add chain {place} {{ policy {policy} ; }}"));
     let sets = ours(stage, family, "set");
     let addresses = sets.iter().find(|set| text(&set["type"]) == "ipv4_addr");

@@ -9,7 +9,7 @@ use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::json;
 
-use super::frames::{Between, Frame, IPV4, IPV6, UNKNOWN, VLAN, vlan};
+use super::frames::{Between, Frame, IEEE_802_2, IPV4, IPV6, UNKNOWN, VLAN, vlan};
 use super::wire::{Ear, Port, names, within};
 use super::{cut, free};
 use crate::common::gateway::ip;
@@ -49,6 +49,13 @@ fn frames() -> (Port, Ear, Vec<Frame>) {
         b.frame("UDP6", IPV6, |m| of(1, UDP, udp(1000, 53, &m))),
         b.frame("VLAN", VLAN, |m| vlan(7, IPV4, &of(0, UDP, udp(1000, 53, &m)))),
         b.frame("unknown", UNKNOWN, |m| m),
+        Frame {
+            said: IEEE_802_2,
+            ..b.frame("SNAP", 60, |m| {
+                let headers = [0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
+                [headers.as_slice(), &of(0, UDP, udp(1000, 53, &m))].concat()
+            })
+        },
     ];
     (left, Ear::open("right"), frames)
 }
@@ -98,7 +105,7 @@ lab_test!(a_restriction_cuts_bridged_frames_that_it_names, || {
 
 lab_test!(the_configuration_leaves_bridged_frames_alone, || {
     let left_alone = StageOptions {
-        configuration: json!({"isolation": {"bridged": false, "rawFrames": false}}),
+        configuration: json!({"isolation": {"bridged": false}}),
         ..options()
     };
     let (stage, left, ear, frames) = bridged(left_alone);
@@ -113,6 +120,16 @@ lab_test!(the_configuration_leaves_bridged_frames_alone, || {
     });
     isolate(&stage);
     assert_eq!(left.arrivals(&ear, &frames), names(&frames));
+    // What a program of the gateway makes by hand is not passed on.
+    let port = Port::of("gateway", "r0");
+    let between = Between {
+        from: port.mac(),
+        to: Port::of("right", "r1").mac(),
+    };
+    let own = between.frame("by hand", UNKNOWN, |m| m);
+    assert!(!ear.hears(&port, &own));
+    release(&stage);
+    assert!(ear.hears(&port, &own), "control: free again");
 });
 
 lab_test!(a_bridge_made_while_isolated_is_cut_within_a_second, || {

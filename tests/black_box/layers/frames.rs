@@ -7,9 +7,12 @@ pub(crate) const IPV4: u16 = 0x0800;
 pub(crate) const ARP: u16 = 0x0806;
 pub(crate) const VLAN: u16 = 0x8100;
 pub(crate) const IPV6: u16 = 0x86dd;
+pub(crate) const PPPOE_DISCOVERY: u16 = 0x8863;
 pub(crate) const PPPOE_SESSION: u16 = 0x8864;
 pub(crate) const EAPOL: u16 = 0x888e;
 pub(crate) const LLDP: u16 = 0x88cc;
+/// What the kernel calls frames with a length in place of a type, and headers of LLC behind it.
+pub(crate) const IEEE_802_2: u16 = 0x0004;
 /// For experiments (IEEE 802): nobody knows it.
 pub(crate) const UNKNOWN: u16 = 0x88b5;
 

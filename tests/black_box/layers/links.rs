@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
+use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::Stage;
 use serde_json::json;
 
@@ -71,4 +72,47 @@ lab_test!(a_strange_name_breaks_nothing_and_is_told, || {
             status["enforcement"]["uncovered"] == json!([])
         })
         .unwrap();
+});
+
+/// More than a kernel takes in one chain.
+const MANY: usize = 300;
+
+lab_test!(more_interfaces_than_one_chain_takes_are_all_cut, || {
+    let stage = free(options());
+    ip(&stage, "netns add extra");
+    let batch = stage.site.directory().join("many-interfaces");
+    let pairs = (0..MANY).map(|number| {
+        format!("link add m{number} type veth peer name p{number} netns extra\nlink set m{number} up\n")
+    });
+    let others = (0..MANY).map(|number| format!("link set p{number} up\n"));
+    std::fs::write(&batch, pairs.collect::<String>()).unwrap();
+    ip(&stage, &format!("-batch {}", batch.display()));
+    std::fs::write(&batch, others.collect::<String>()).unwrap();
+    ip(&stage, &format!("-n extra -batch {}", batch.display()));
+    let ear = Ear::open("extra");
+    let frames = |number: usize| {
+        let port = Port::of("gateway", &format!("m{number}"));
+        let between = Between {
+            from: port.mac(),
+            to: BROADCAST,
+        };
+        let frame = between.frame("by hand", UNKNOWN, |m| m);
+        (port, frame)
+    };
+    let some = [0, 127, 128, 200, 254, MANY - 1].map(frames);
+    for (port, frame) in &some {
+        let hears = || ear.hears(port, frame);
+        wait_until(crate::common::LIMIT, "control", hears).unwrap();
+    }
+    isolate(&stage);
+    let gaps = stage.status()["enforcement"]["uncovered"].to_string();
+    assert!(!gaps.contains("past the IP stack are not cut"), "{gaps}");
+    for (number, (port, frame)) in some.iter().enumerate() {
+        assert!(!ear.hears(port, frame), "{number}");
+    }
+    // One goes, and all others stay cut.
+    ip(&stage, "link del m7");
+    stage.wait_phase(crate::common::LIMIT, "enforced").unwrap();
+    let (port, frame) = frames(MANY - 1);
+    assert!(!ear.hears(&port, &frame));
 });

@@ -4,15 +4,20 @@
 //! Each test shows first that the attack works on the free device. What must hold "within a second" is watched from
 //! outside: asking the agent for its status makes it look at the kernel.
 
+mod apart;
 mod bridges;
+mod bypasses;
 mod counts;
-mod frames;
+mod declared;
+pub(crate) mod frames;
 mod limits;
 mod links;
 mod raw;
 mod refusals;
 mod remotes;
-mod wire;
+mod shares;
+mod unsent;
+pub(crate) mod wire;
 
 use edgewarden_lab::site::{ATTACKER_V4, ATTACKER_V6, DEVICE_V6, Ns};
 use edgewarden_lab::stage::{Stage, StageOptions};
@@ -22,7 +27,7 @@ use crate::common::gateway::know_neighbours;
 use crate::common::ready;
 
 /// A free device whose neighbours are known.
-fn free(mut options: StageOptions) -> Stage {
+pub(crate) fn free(mut options: StageOptions) -> Stage {
     // The attacks of the control cases would be answered by an order.
     options.cloud.push("--no-lambda".into());
     let stage = ready(options);

@@ -1,17 +1,22 @@
 //! Frames that a program sends past the IP stack.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, ATTACKER_V6, GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4};
+use edgewarden_lab::site::{
+    ATTACKER_V4, ATTACKER_V6, GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, Ns, wait_until,
+};
 use serde_json::json;
 
 use super::frames::{
-    ARP, BROADCAST, Between, EAPOL, Frame, IPV4, IPV6, LLDP, PPPOE_SESSION, UNKNOWN, VLAN, arp, vlan,
+    ARP, BROADCAST, Between, EAPOL, Frame, IPV4, IPV6, LLDP, PPPOE_DISCOVERY, PPPOE_SESSION, UNKNOWN, VLAN,
+    arp, vlan,
 };
 use super::wire::{Ear, Port, names};
 use super::{cut, free};
 use crate::common::packet::{ICMP, ICMPV6, SYN, TCP, UDP, icmp, ip, tcp, udp};
+use crate::common::programs::build;
 use crate::common::{gateway, isolate, options, order, release};
 
 const ANYBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
@@ -44,6 +49,9 @@ fn datagrams(b: &Between) -> Vec<Frame> {
         b.frame("UDP6", IPV6, |m| to(v6, UDP, &udp(1000, 53, &m))),
         b.frame("TCP6", IPV6, |m| to(v6, TCP, &tcp(1000, 8883, SYN, &m))),
         b.frame("ping6", IPV6, |m| to(v6, ICMPV6, &icmp(128, &m))),
+        b.frame("endpoint", IPV4, |m| {
+            to(INTERNET_V4, TCP, &tcp(1000, 8883, SYN, &m))
+        }),
         b.frame("endpoint, UDP", IPV4, |m| {
             to(INTERNET_V4, UDP, &udp(1000, 8883, &m))
         }),
@@ -134,9 +142,6 @@ fn needed(b: &Between) -> Vec<Frame> {
         all.frame("ARP", ARP, |m| {
             arp(b.from, [198, 51, 100, 2], [198, 51, 100, 1], &m)
         }),
-        b.frame("endpoint", IPV4, |m| {
-            to(INTERNET_V4, TCP, &tcp(1000, 8883, SYN, &m))
-        }),
     ]
 }
 
@@ -153,6 +158,10 @@ lab_test!(frames_past_the_ip_stack_do_not_leave, || {
     assert_eq!(wan.arrivals(&ear, &attacks), Vec::<&str>::new());
     assert_eq!(wan.arrivals(&ear, &needed), names(&needed), "these must pass");
     let status = stage.status();
+    assert!(
+        stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, 8883).unwrap(),
+        "what the IP stack sends there does"
+    );
     let counted = cut(&status, "raw", "isolated") - before;
     assert!(
         counted >= attacks.len() as u64 * 3,
@@ -213,7 +222,7 @@ lab_test!(a_restriction_cuts_frames_past_the_ip_stack_too, || {
     );
     assert_eq!(
         wan.arrivals(&ear, &all),
-        ["endpoint, UDP"],
+        ["endpoint", "endpoint, UDP"],
         "what is not named flows"
     );
     let status = stage.status();
@@ -221,18 +230,61 @@ lab_test!(a_restriction_cuts_frames_past_the_ip_stack_too, || {
     assert!(cut(&status, "raw", "port") >= 3, "{status}");
 });
 
-lab_test!(pppoe_passes_only_where_there_is_ppp, || {
+/// An interface without frames of the kind of PPP, as the kernel shows one of a dialled uplink, whatever it is called.
+const DIALLED: &str = r#"
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+int main(int count, char **words) {
+    struct ifreq asked = {.ifr_flags = IFF_TUN | IFF_NO_PI};
+    int tun = open("/dev/net/tun", O_RDWR);
+    strncpy(asked.ifr_name, words[1], IFNAMSIZ - 1);
+    if (ioctl(tun, TUNSETIFF, &asked) || ioctl(tun, TUNSETLINK, 512) || ioctl(tun, TUNSETPERSIST, 1)) {
+        perror("tun");
+        return 1;
+    }
+    return 0;
+}
+"#;
+
+lab_test!(an_uplink_by_pppoe_can_be_dialled_and_its_session_lives, || {
+    const MANY: usize = 200;
     let stage = free(options());
     let (wan, between) = ways();
     let ear = Ear::open("internet");
-    let frame = between.frame("PPPoE", PPPOE_SESSION, |m| {
+    let session = between.frame("PPPoE", PPPOE_SESSION, |m| {
         [&[0x11, 0, 0, 1, 0, 60, 0, 0x21], m.as_slice()].concat()
     });
-    assert!(ear.hears(&wan, &frame), "control");
+    let to_all = Between {
+        to: BROADCAST,
+        ..between
+    };
+    let dials =
+        |content: &'static [u8]| to_all.frame("PADI", PPPOE_DISCOVERY, |m| [content, m.as_slice()].concat());
+    let dial = dials(&[0x11, 9, 0, 0, 0, 4, 1, 1, 0, 0]);
+    assert!(ear.hears(&wan, &session) && ear.hears(&wan, &dial), "control");
+    assert!(wan.flood(&ear, &dial, MANY).0 > MANY / 2, "control");
     isolate(&stage);
-    assert!(!ear.hears(&wan, &frame));
-    // As the kernel shows a PPP interface: raw IP, named so.
+    assert!(!ear.hears(&wan, &session), "there is none");
+    assert!(ear.hears(&wan, &dial), "none comes to be otherwise");
+    let (heard, took) = wan.flood(&ear, &dial, MANY);
+    assert!((1..=22).contains(&heard), "{heard} of {MANY} in {took:?}");
+    // A name is no kind.
     gateway::ip(&stage, "tuntap add dev ppp0 mode tun");
-    stage.wait_phase(crate::common::LIMIT, "enforced").unwrap();
-    assert!(ear.hears(&wan, &frame));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!ear.hears(&wan, &session));
+    let program = build(&stage, "dialled", DIALLED);
+    gateway::run(&stage, Ns::Gateway, program.to_str().unwrap(), &["dsl0"]);
+    wait_until(Duration::from_secs(2), "the session lives", || {
+        ear.hears(&wan, &session)
+    })
+    .unwrap();
+    gateway::ip(&stage, "link del dsl0");
+    wait_until(Duration::from_secs(2), "it has ended", || {
+        !ear.hears(&wan, &session)
+    })
+    .unwrap();
 });

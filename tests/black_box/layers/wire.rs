@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
@@ -17,6 +20,9 @@ use crate::common::packet::marker;
 
 /// How long frames may be under way; the namespaces are joined by veth pairs.
 const FLIGHT: Duration = Duration::from_millis(300);
+/// Users.
+pub(crate) const ROOT: u32 = 0;
+pub(crate) const NOBODY: u32 = 65_534;
 /// Repetitions of each frame.
 const SENDS: usize = 3;
 
@@ -63,7 +69,14 @@ impl Port {
 
     /// A socket that sends as this interface; `said` is what it says its frames are.
     pub(crate) fn sender(&self, said: u16) -> OwnedFd {
+        self.sender_as(said, ROOT)
+    }
+
+    /// The same of another user, who has the right to packet sockets and no other.
+    pub(crate) fn sender_as(&self, said: u16, user: u32) -> OwnedFd {
         within(&self.namespace, || {
+            // Of this thread only; a socket belongs to whom its thread was when it was opened.
+            nix::unistd::setfsuid(user.into());
             let raw = u32::from(said.to_be());
             let protocol = std::num::NonZeroU32::new(raw).map(Protocol::from_raw);
             let socket = rustix::net::socket_with(
@@ -173,5 +186,36 @@ impl Ear {
     /// Whether a frame arrives within the flight time.
     pub(crate) fn hears(&self, from: &Port, frame: &Frame) -> bool {
         !from.arrivals(self, std::slice::from_ref(frame)).is_empty()
+    }
+}
+
+/// Sends one frame for ever.
+pub(crate) struct Flood {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flood {
+    /// `pause`: from one to the next.
+    pub(crate) fn begin(socket: OwnedFd, frame: Vec<u8>, pause: Duration) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&ends);
+        let thread = std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                emit(&socket, &frame);
+                std::thread::sleep(pause);
+            }
+        });
+        Self {
+            ends,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }

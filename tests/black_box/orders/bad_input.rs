@@ -4,11 +4,12 @@ use std::path::Path;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
+use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::{Stage, StageOptions, THING};
 use serde_json::{Value, json};
 
 use crate::common::agent::{joined, restart, said_once};
-use crate::common::{LIMIT, isolate, options, ready, release, reports};
+use crate::common::{LIMIT, done, isolate, options, ready, release, reports};
 
 /// Waits until the status shows a refused order whose faults hold `text`.
 fn wait_refused(stage: &Stage, text: &str) -> Value {
@@ -120,6 +121,42 @@ lab_test!(a_delta_that_cannot_be_read_changes_nothing, || {
     assert_eq!(log.matches("no valid JSON").count(), 2, "once a state in\n{log}");
     release(&stage);
     assert!(stage.agent.as_mut().unwrap().is_running());
+});
+
+lab_test!(a_key_that_stands_twice_is_refused_by_its_name, || {
+    let stage = ready(StageOptions {
+        personality: Personality::Classic,
+        ..options()
+    });
+    let file = stage.site.directory().join("order.json");
+    let ordered = |processes: &str| {
+        let text = format!(r#"{{"posture": "isolate", "reason": "r", {processes}}}"#);
+        std::fs::write(&file, text).unwrap();
+        let words = ["quarantine", "--order", file.to_str().unwrap()];
+        stage.edgewarden(&words).unwrap()
+    };
+    let rule = r#""processes": [{"match": {"exe": "/opt/zq-twice"}, "action": "kill"}]"#;
+    let (code, _, errors) = ordered(rule);
+    assert_eq!(code, Some(0), "control: {errors}");
+    done(&stage, &["release"]);
+    let (code, _, errors) = ordered(&format!(r#"{rule}, "processes": []"#));
+    assert!(code != Some(0), "which of the two is meant?");
+    assert!(
+        errors.contains("processes") && errors.contains("twice"),
+        "{errors}"
+    );
+    unchanged(&stage, "released");
+
+    isolate(&stage);
+    let delta = format!("$aws/things/{THING}/shadow/update/delta");
+    let text = r#"{"version": 9999, "state": {"quarantine": true, "quarantine": false}}"#;
+    stage.publish(&delta, text).unwrap();
+    // What holds the order may not look as if it were not there.
+    let text = r#"{"version": 10000, "state": {"quarantine": true}, "state": {"quarantine": false}}"#;
+    stage.publish(&delta, text).unwrap();
+    let said = || stage.agent_output().contains("`state` is given twice");
+    wait_until(LIMIT, "it is refused by its name", said).unwrap();
+    unchanged(&stage, "enforced");
 });
 
 lab_test!(a_rejected_report_is_told_and_orders_go_on, || {

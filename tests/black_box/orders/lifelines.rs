@@ -1,6 +1,7 @@
 //! What isolation never cuts: names, time, neighbours, and the control channel when its address changes.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
@@ -11,13 +12,14 @@ use edgewarden_lab::site::{
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
 
+use crate::common::agent::restart_behind;
 use crate::common::gateway::{ip, run};
 use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release, reports};
 
-const ENDPOINT: &str = "a1b2c3-ats.iot.example";
+pub(crate) const ENDPOINT: &str = "a1b2c3-ats.iot.example";
 
 /// A connected lab whose nucleus knows the endpoint by its name, which a server in the internet answers for.
-fn by_name(configuration: Value) -> (Stage, [Running; 2]) {
+pub(crate) fn by_name(configuration: Value) -> (Stage, [Running; 2]) {
     let more = StageOptions {
         configuration,
         ..options()
@@ -26,6 +28,14 @@ fn by_name(configuration: Value) -> (Stage, [Running; 2]) {
 }
 
 fn with_names(more: StageOptions, names: &Value) -> (Stage, [Running; 2]) {
+    let (mut stage, servers) = nucleus_by_name(more, names);
+    stage.start_agent().unwrap();
+    connected_and_released(&stage);
+    (stage, servers)
+}
+
+/// The same with the agent still to be started.
+fn nucleus_by_name(more: StageOptions, names: &Value) -> (Stage, [Running; 2]) {
     ask_name_servers(&[INTERNET_V4]).unwrap();
     let mut stage = Stage::start(StageOptions {
         broker: format!("{ENDPOINT}:8883"),
@@ -37,8 +47,6 @@ fn with_names(more: StageOptions, names: &Value) -> (Stage, [Running; 2]) {
     let servers =
         [INTERNET_V4, ATTACKER_V4].map(|address| stage.site.name_server(Ns::Internet, address).unwrap());
     stage.go_online().unwrap();
-    stage.start_agent().unwrap();
-    connected_and_released(&stage);
     (stage, servers)
 }
 
@@ -167,6 +175,37 @@ lab_test!(names_and_time_pass_to_the_configured_servers_only, || {
     assert_eq!(ways(), [true; 4]);
 });
 
+lab_test!(
+    lifelines_live_where_others_keep_them_from_connection_tracking,
+    || {
+        let (stage, _servers) = by_name(json!({}));
+        let _other = stage.site.echo_server(Ns::Internet, 4444).unwrap();
+        let connects = |address, port| stage.site.tcp_connects(Ns::Gateway, address, port).unwrap();
+        isolate(&stage);
+        let ways = || {
+            [
+                answers(&stage, INTERNET_V4),
+                connects(INTERNET_V4, 8883),
+                answers(&stage, ATTACKER_V4),
+                connects(ATTACKER_V4, 4444),
+            ]
+        };
+        assert_eq!(ways(), [true, true, false, false], "control");
+        for hooks in [&["prerouting"][..], &["prerouting", "output"]] {
+            let chains = hooks.iter().map(|hook| {
+            format!(
+                "add chain ip theirs {hook} {{ type filter hook {hook} priority -300; }}; add rule ip theirs {hook} notrack; "
+            )
+        });
+            let theirs = format!("add table ip theirs; {}", chains.collect::<String>());
+            run(&stage, Ns::Gateway, "/usr/sbin/nft", &[&theirs]);
+            assert_eq!(ways(), [true, true, false, false], "{hooks:?}");
+            run(&stage, Ns::Gateway, "/usr/sbin/nft", &["delete table ip theirs"]);
+        }
+        release(&stage);
+    }
+);
+
 lab_test!(neighbours_are_found_anew_while_isolated, || {
     let stage = ready(options());
     let _server = stage.site.echo_server(Ns::Internet, 4444).unwrap();
@@ -229,7 +268,7 @@ lab_test!(leases_are_asked_for_and_renewed_while_isolated, || {
 });
 
 /// What an isolation would let pass now, as address and port.
-pub(super) fn planned(stage: &Stage) -> Vec<(String, u64)> {
+pub(crate) fn planned(stage: &Stage) -> Vec<(String, u64)> {
     let path = stage.site.directory().join("order.json");
     std::fs::write(&path, json!({"posture": "isolate"}).to_string()).unwrap();
     let args = ["plan", "--order", path.to_str().unwrap(), "--json"];
@@ -312,3 +351,135 @@ lab_test!(the_nucleus_proxy_and_chosen_groups_are_lifelines, || {
     assert!(!reaches(4444), "nothing else of its address");
     release(&stage);
 });
+
+/// Settings as services leave them, in a mount namespace of the agent's own: a lease of networkd, a source of chrony in a folder
+/// that its file names, resolved's word about TLS.
+const SETTINGS: &str = "mkdir -p /run/systemd && mount -t tmpfs t /run/systemd && mkdir -p /run/systemd/netif/leases && \
+    echo DNS=203.0.113.1 > /run/systemd/netif/leases/2 && \
+    mount -t tmpfs t /mnt && mkdir -p /mnt/up/chrony.more /mnt/up/systemd /mnt/work && \
+    echo 'sourcedir /etc/chrony.more' > /mnt/up/chrony.conf && \
+    echo 'server 203.0.113.1 iburst' > /mnt/up/chrony.more/dhcp.sources && \
+    printf '[Resolve]\\nDNSOverTLS=opportunistic\\n' > /mnt/up/systemd/resolved.conf && \
+    printf 'server=203.0.113.9#5353\\n' > /mnt/up/dnsmasq.conf && \
+    mount -t overlay o -o lowerdir=/etc,upperdir=/mnt/up,workdir=/mnt/work /etc";
+
+lab_test!(servers_that_services_were_told_are_lifelines, || {
+    let mut stage = ready(options());
+    restart_behind(&mut stage, SETTINGS);
+    connected_and_released(&stage);
+    let reaches = |port| {
+        let site = &stage.site;
+        site.udp_reaches(Ns::Gateway, Ns::Internet, ATTACKER_V4, port)
+            .unwrap()
+    };
+    assert!(reaches(53) && reaches(123) && reaches(4444), "control");
+    isolate(&stage);
+    let attacker = ATTACKER_V4.to_string();
+    let ports = |stage: &Stage| -> Vec<u64> {
+        let all = planned(stage).into_iter();
+        all.filter(|(address, _)| *address == attacker)
+            .map(|(_, port)| port)
+            .collect()
+    };
+    wait_until(LIMIT, "they are planned", || {
+        [53, 123, 853].iter().all(|port| ports(&stage).contains(port))
+    })
+    .unwrap();
+    assert!(reaches(53) && reaches(123) && !reaches(4444));
+    let status = stage.status();
+    let lifelines = status["enforcement"]["lifelines"].to_string();
+    for file in ["/run/systemd/netif/leases/2", "/etc/chrony.more/dhcp.sources"] {
+        assert!(lifelines.contains(file), "{file}: {status}");
+    }
+    let told = "/etc/dnsmasq.conf: the resolver 203.0.113.9 is asked on port 5353";
+    assert!(
+        status["lifelines"]["unresolved"].to_string().contains(told),
+        "{status}"
+    );
+});
+
+/// Nobody has it; somebody's rules know better.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77));
+
+/// A connected lab whose nucleus finds its broker only because somebody's rules lead its connection there.
+fn led_elsewhere() -> Stage {
+    let mut stage = Stage::start(StageOptions {
+        broker: format!("{NOWHERE}:8883"),
+        online: false,
+        ..options()
+    })
+    .unwrap();
+    let elsewhere = format!(
+        "add table ip elsewhere; add chain ip elsewhere out {{ type nat hook output priority -100; }}; \
+         add rule ip elsewhere out ip daddr {NOWHERE} tcp dport 8883 dnat to {INTERNET_V4}"
+    );
+    run(&stage, Ns::Gateway, "/usr/sbin/nft", &[&elsewhere]);
+    stage.go_online().unwrap();
+    stage.start_agent().unwrap();
+    connected_and_released(&stage);
+    stage
+}
+
+/// Whether a program of this user is connected to a broker there.
+fn connects_as(stage: &Stage, user: &str, address: IpAddr) -> bool {
+    let open = format!("exec 3<>/dev/tcp/{address}/8883");
+    let identity = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"];
+    let connect = || {
+        let mut command = Command::new("timeout");
+        command
+            .arg("2")
+            .args(identity)
+            .args(["bash", "-c", &open])
+            .output()
+    };
+    let output = stage.site.run_in(Ns::Gateway, connect).unwrap().unwrap();
+    output.status.success()
+}
+
+lab_test!(
+    a_lifeline_that_others_lead_elsewhere_lives_there_and_is_told,
+    || {
+        let stage = led_elsewhere();
+        stage.desire(&json!({"quarantine": true})).unwrap();
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        let told = format!("connection to {NOWHERE}:8883 on to {INTERNET_V4}:8883");
+        let tells = |s: &Value| s["lifelines"]["unresolved"].to_string().contains(&told);
+        let status = stage.wait_status(LIMIT, "the detour is told", tells).unwrap();
+        assert_eq!(status["enforcement"]["scope"], "pinned", "{status}");
+        assert!(stage.site.tcp_connects(Ns::Gateway, NOWHERE, 8883).unwrap());
+        reports(&stage, &json!(true));
+        release(&stage);
+    }
+);
+
+lab_test!(
+    an_address_that_only_the_nucleus_socket_names_is_nobody_elses,
+    || {
+        const SERVICE: &str = "101";
+        // The nucleus was given another answer than the one that holds.
+        let astray = json!({ENDPOINT: [ATTACKER_V4.to_string()]});
+        let (mut stage, _servers) = nucleus_by_name(options(), &astray);
+        let connected = |event: &Value| event["event"] == "mqtt" && event["state"] == "connected";
+        stage.nucleus.wait_event(LIMIT, connected).unwrap();
+        let right = json!({ENDPOINT: [INTERNET_V4.to_string()]});
+        stage.site.set_names(&right).unwrap();
+        stage.start_agent().unwrap();
+        connected_and_released(&stage);
+        let connects = |user| [ATTACKER_V4, INTERNET_V4].map(|address| connects_as(&stage, user, address));
+        assert_eq!(connects(SERVICE), [true; 2], "control: before");
+        let named = |s: &Value| {
+            s["enforcement"]["lifelines"]
+                .to_string()
+                .contains(&ATTACKER_V4.to_string())
+        };
+        stage
+            .wait_status(LIMIT, "control: its socket is seen", named)
+            .unwrap();
+        isolate(&stage);
+        assert_eq!(connects("0"), [true; 2], "control: both pass for root");
+        assert_eq!(connects(SERVICE), [false, true]);
+        assert_eq!(stage.status()["enforcement"]["scope"], "pinned", "control");
+        reports(&stage, &json!(true));
+        release(&stage);
+    }
+);

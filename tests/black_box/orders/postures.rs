@@ -59,6 +59,37 @@ lab_test!(a_restriction_cuts_what_it_names_and_nothing_else, || {
     assert_eq!(named(), [true; 5]);
 });
 
+lab_test!(an_allowed_datagram_passes_in_pieces_too, || {
+    let stage = ready(options());
+    let site = &stage.site;
+    let remotes = [ATTACKER_V4, ATTACKER_V6];
+    let hears = |remote: std::net::IpAddr, length: usize| {
+        let listen = || std::net::UdpSocket::bind((remote, 5_000)).unwrap();
+        let server = site.run_in(Ns::Internet, listen).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let unspecified = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let send = || {
+            let socket = std::net::UdpSocket::bind(unspecified).unwrap();
+            // A refusal shows in that nothing arrives.
+            let _ = socket.send_to(&vec![0; length], (remote, 5_000));
+        };
+        site.run_in(Ns::Gateway, send).unwrap();
+        server.recv(&mut [0; 8_000]).is_ok_and(|heard| heard == length)
+    };
+    let all = || remotes.map(|remote| [100, 1_400, 3_000].map(|length| hears(remote, length)));
+    assert_eq!(all(), [[true; 3]; 2], "control");
+    order(&stage, &json!({"id": "p-0", "posture": "isolate", "allow": []}));
+    assert_eq!(all(), [[false; 3]; 2], "control: not allowed");
+    let allow = remotes.map(|remote| {
+        json!({"remote": ipnet::IpNet::from(remote).to_string(), "protocol": "udp", "ports": [5_000], "direction": "out"})
+    });
+    order(
+        &stage,
+        &json!({"id": "p-1", "posture": "isolate", "allow": allow}),
+    );
+    assert_eq!(all(), [[true; 3]; 2]);
+});
+
 lab_test!(an_allowance_opens_one_port_to_one_remote, || {
     let stage = ready(options());
     let site = &stage.site;

@@ -36,7 +36,11 @@ lab_test!(flags_of_a_recipe_are_read_as_yaml_writes_them, || {
 lab_test!(times_are_those_of_the_rfc_and_no_others, || {
     let stage = ready(options());
     let order = |expires: &str| json!({"quarantine": {"posture": "isolate", "expires": expires}});
-    for wrong in ["2099-01-01T00:00:00+24:00", "2099-01-01T00:00:00,5Z"] {
+    for wrong in [
+        "2099-01-01T00:00:00+24:00",
+        "2099-01-01T00:00:00,5Z",
+        "2099-01-01T12:59:60Z",
+    ] {
         stage.desire(&order(wrong)).unwrap();
         let refused = |s: &Value| s["enforcement"]["rejected"].to_string().contains(wrong);
         stage.wait_status(LIMIT, wrong, refused).unwrap();

@@ -59,7 +59,7 @@ pub(super) const ROOMS: &[Room] = &[
         name: "report",
         what: "interval and sockets → Device Defender document that fits; baseline, ids, schedule, replies. Knows not how \
                it is sent",
-        knows: &["document", "observe", "quarantine"],
+        knows: &["document", "process", "observe", "quarantine"],
     },
     Room {
         place: "crates/edgewarden-core/src/config",

@@ -11,6 +11,9 @@ use std::sync::Arc;
 use edgewarden::moment::Now;
 use edgewarden::observe::link::Link;
 use edgewarden::observe::way::InterfaceKind;
+use edgewarden::quarantine::lifelines::tunnels::Reached;
+use edgewarden::quarantine::lifelines::ways::FoundWays;
+use edgewarden::quarantine::plan::tracked::Crowd;
 use edgewarden::quarantine::ports::{CanaryFate, FilterChange, PacketFilter, StoodIn};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::ruleset::verify::{Comparison, ListedElements, ListedTable, Listings, compare};
@@ -18,7 +21,8 @@ use edgewarden::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, SetElemen
 use jiff::Timestamp;
 use nf_tables::{ChainContents, Devices, Element, Expression, TableContents, Value};
 
-use super::world::{Failure, Shared, link};
+use super::verdict::verdict;
+use super::world::{Failure, Shared, link, way_to};
 
 /// A table as the kernel holds it.
 #[derive(Debug, Clone)]
@@ -51,7 +55,7 @@ impl HeldTable {
         let says = |chain: &edgewarden::quarantine::ruleset::Chain| {
             let rules = chain.rules.iter();
             let said = rules.map(|rule| rule.statement.clone()).collect();
-            (chain.hook.to_owned(), said)
+            (chain.name.to_owned(), said)
         };
         Self {
             contents: ruleset.contents(table, &CarriedCounters::default()),
@@ -89,13 +93,35 @@ impl HeldTable {
             IpAddr::V6(address) => Value::from(address.octets()),
         };
         let family = |address: IpAddr| if address.is_ipv4() { '4' } else { '6' };
-        for (address, protocol, port) in live.endpoints.iter().filter(|_| self.has_endpoints) {
-            let number = if protocol.to_string() == "tcp" { 6 } else { 17 };
-            let key = Value::concatenation(&[octets(*address).bytes(), &[number], &port.to_be_bytes()]);
+        for (set, keys) in [("endpoints", &live.endpoints), ("nucleus", &live.nucleus)] {
+            for (address, protocol, port) in keys.iter().filter(|_| self.has_endpoints) {
+                let number = if protocol.to_string() == "tcp" { 6 } else { 17 };
+                let key = Value::concatenation(&[octets(*address).bytes(), &[number], &port.to_be_bytes()]);
+                let set = format!("{set}{}", family(*address));
+                elements.take(&set, Element::new(key.unwrap()));
+            }
+        }
+        let has_ways = self.has_endpoints && self.contents.table.family == nf_tables::Family::Inet;
+        for way in live.ways.iter().filter(|_| has_ways) {
+            let (address, hop) = (octets(way.address), octets(way.next_hop));
+            let key = Value::concatenation(&[address.bytes(), way.interface.bytes(), hop.bytes()]);
             elements.take(
-                &format!("endpoints{}", family(*address)),
+                &format!("ways{}", family(way.address)),
                 Element::new(key.unwrap()),
             );
+        }
+        let has_bearers = self.contents.table.family == nf_tables::Family::Netdev;
+        for (v6, bearer) in live.bearers.iter().filter(|_| has_bearers) {
+            let key = Value::concatenation(&[bearer.interface.bytes(), &bearer.hardware]);
+            let set = if *v6 { "bearers6" } else { "bearers4" };
+            elements.take(set, Element::new(key.unwrap()));
+        }
+        for hardware in live.senders.iter().filter(|_| has_bearers) {
+            elements.take("senders", Element::new(*hardware));
+        }
+        for (interface, number) in live.tags.iter().filter(|_| has_bearers) {
+            let key = Value::concatenation(&[interface.bytes(), &number.to_be_bytes()]);
+            elements.take("tags", Element::new(key.unwrap()));
         }
         for (host, expires) in live.hosts.iter() {
             let left = expires.map(|end| u64::try_from(end.duration_since(now).as_millis()).unwrap() + 1_000);
@@ -139,13 +165,14 @@ impl FakeKernel {
 
     /// Rules that are not alike are made anew; whoever says wrongly what is held is refused, as by a handle that is not there.
     fn change(&mut self, ruleset: &Ruleset, held: &Ruleset) -> Result<(), Obstacle> {
-        for (table, before) in ruleset.tables.iter().zip(&held.tables) {
-            let known = self.tables.get(&table.layer).map(|table| &table.statements);
+        for before in &held.tables {
+            let known = self.tables.get(&before.layer).map(|table| &table.statements);
             if known != Some(&HeldTable::of(before, held).statements) {
-                let complaint = "no rule of that handle".into();
-                return Err(Obstacle::Refused { complaint });
+                return Err(refused("no rule of that handle"));
             }
         }
+        let is_wanted = |layer: &Layer| ruleset.tables.iter().any(|table| table.layer == *layer);
+        self.tables.retain(|layer, _| is_wanted(layer));
         for table in &ruleset.tables {
             self.tables.insert(table.layer, HeldTable::of(table, ruleset));
         }
@@ -238,56 +265,11 @@ impl FakeKernel {
     }
 }
 
-/// The verdict of one rule for a UDP datagram that leaves by an Ethernet interface from port 50,000; none when it does not
-/// match.
-fn verdict(rule: &str, to: SocketAddr, elements: &SetElements) -> Option<bool> {
-    let accepts = match rule.rsplit(' ').next() {
-        Some("accept") => true,
-        Some("drop") => false,
-        _ => panic!("a rule without verdict: {rule}"),
-    };
-    let (conditions, _) = rule.rsplit_once(' ').unwrap_or(("", rule));
-    let conditions = conditions.split(" counter name ").next().unwrap_or_default();
-    let conditions = conditions
-        .strip_prefix("counter name ")
-        .map_or(conditions, |_| "");
-    let v4 = to.is_ipv4();
-    let listed = |text: &str| -> Vec<u16> {
-        let inner = text.trim_matches(['{', '}', ' ']);
-        inner
-            .split(',')
-            .map(|port| port.trim().parse().unwrap())
-            .collect()
-    };
-    let matches = match conditions {
-        "" => true,
-        "meta oiftype loopback" => false,
-        "ip daddr @hosts4" | "ip6 daddr @hosts6" => elements.hosts.iter().any(|(host, _)| *host == to.ip()),
-        "ip daddr @nets4" | "ip6 daddr @nets6" => elements.nets.iter().any(|(net, _)| net.contains(&to.ip())),
-        text if text.ends_with("@endpoints4") || text.ends_with("@endpoints6") => {
-            elements.endpoints.iter().any(|(address, protocol, port)| {
-                (*address, protocol.to_string().as_str(), *port) == (to.ip(), "udp", to.port())
-            })
-        }
-        // Answers, addresses of ours, other protocols.
-        text if text.contains(" saddr ") || text.contains("sport") || text.contains("tcp ") => false,
-        text if text.starts_with("tcp") || text.contains("icmp") => false,
-        text if text.starts_with("udp dport") => {
-            listed(text.trim_start_matches("udp dport")).contains(&to.port())
-        }
-        text => {
-            let words: Vec<&str> = text.splitn(6, ' ').collect();
-            let [family, "daddr", remote, protocol, "dport", ports] = words.as_slice() else {
-                panic!("what does `{text}` mean?");
-            };
-            let net: ipnet::IpNet = remote.parse().unwrap();
-            (*family == "ip") == v4
-                && *protocol == "udp"
-                && net.contains(&to.ip())
-                && listed(ports).contains(&to.port())
-        }
-    };
-    matches.then_some(accepts)
+fn refused(complaint: &str) -> Obstacle {
+    Obstacle::Refused {
+        complaint: complaint.into(),
+        lacks: Vec::new(),
+    }
 }
 
 /// The enforcer's way to the fake kernel.
@@ -371,9 +353,6 @@ impl PacketFilter for FakeFilter {
         _now: Now,
     ) -> Result<(), Obstacle> {
         let mut world = self.0.lock().unwrap();
-        let refused = |complaint: &str| Obstacle::Refused {
-            complaint: complaint.into(),
-        };
         if world.fails(Failure::NotPermitted) {
             return Err(Obstacle::NotPermitted);
         }
@@ -407,17 +386,12 @@ impl PacketFilter for FakeFilter {
     ) -> Result<(), Obstacle> {
         let mut world = self.0.lock().unwrap();
         if world.kernel.generation != generation {
-            let complaint = "of another generation".into();
-            return Err(Obstacle::Refused { complaint });
+            return Err(refused("of another generation"));
         }
         if world.fails(Failure::Refused) {
-            let complaint = "on purpose".into();
-            return Err(Obstacle::Refused { complaint });
+            return Err(refused("on purpose"));
         }
-        assert!(
-            ruleset.same_frame(held),
-            "only rules and elements can be changed alone"
-        );
+        assert!(ruleset.same_frame(held), "only what differs can be changed alone");
         world.kernel.standby = None;
         world.kernel.change(ruleset, held)?;
         if world.fails(Failure::Elsewhere) {
@@ -461,12 +435,29 @@ impl PacketFilter for FakeFilter {
         })
     }
 
-    async fn interfaces(&mut self) -> Result<Vec<Link>, String> {
+    async fn interfaces(&mut self) -> Result<(Vec<Link>, usize), String> {
         let world = self.0.lock().unwrap();
-        Ok(vec![
+        let links = vec![
             link("eth0", 2, InterfaceKind::Other),
             link("br0", world.bridge_index, InterfaceKind::Bridge),
-        ])
+        ];
+        Ok((links, 0))
+    }
+
+    async fn ways(&mut self, to: &BTreeSet<IpAddr>) -> Result<Reached, String> {
+        Ok(Reached {
+            ways: FoundWays {
+                ways: to.iter().map(way_to).collect(),
+                ..FoundWays::default()
+            },
+            tunnels: Vec::new(),
+        })
+    }
+
+    async fn crowd(&mut self) -> Option<Crowd> {
+        let crowded = self.0.lock().unwrap().fails(Failure::Crowded);
+        let flows = if crowded { 262_144 } else { 7 };
+        Some(Crowd { flows, most: 262_144 })
     }
 
     async fn send_canary(&mut self, to: SocketAddr) -> CanaryFate {

@@ -23,6 +23,8 @@ pub(super) enum Happening {
     /// The operator isolates for so many seconds.
     Brief(u8),
     Channel(ChannelLife),
+    /// The nucleus is there to be asked, or gone or stopped.
+    Nucleus(bool),
     /// Seconds, in either direction.
     ClockSteps(i32),
     Reboot,
@@ -43,6 +45,7 @@ pub(super) fn happening() -> impl Strategy<Value = Happening> {
         2 => (1..100u8).prop_map(Happening::Brief),
         3 => prop_oneof![Just(ChannelLife::Alive), Just(ChannelLife::CutByRules), Just(ChannelLife::Dead)]
             .prop_map(Happening::Channel),
+        2 => any::<bool>().prop_map(Happening::Nucleus),
         1 => (-4_000..4_000i32).prop_map(Happening::ClockSteps),
         1 => Just(Happening::Reboot),
         1 => any::<(bool, bool)>().prop_map(|(egress, bridge)| Happening::Layers { egress, bridge }),

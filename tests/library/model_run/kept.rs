@@ -8,7 +8,10 @@ use super::{Said, Step, Tally, sequence};
 
 #[test]
 fn sequences_that_once_failed() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let tally = RefCell::new(Tally::default());
     for happenings in sequences().into_iter().chain(with_frozen()) {
         runtime.block_on(sequence(&happenings, &tally)).unwrap();

@@ -9,9 +9,13 @@
 //! orders, posture and every probe are the reference's, the rogue process is frozen or runs as ordered; an owner whose
 //! channel only the rules silence is not locked out, and an outage leaves nothing open that is ordered closed.
 
+mod brief;
 mod filter;
 mod happenings;
+mod held;
 mod kept;
+mod open_window;
+mod verdict;
 mod world;
 
 use std::cell::RefCell;
@@ -24,19 +28,19 @@ use edgewarden::agent::enforcer::{Enforcer, EnforcerCommand};
 use edgewarden::cli::status_page;
 use edgewarden::control::status::Status;
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
-use edgewarden::quarantine::orders;
 use edgewarden::quarantine::orders::order::{Posture, Protocol};
+use edgewarden::quarantine::plan::Scope;
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::proof::standing::Standing;
 use edgewarden::quarantine::proof::state::{Phase, State};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use serde_json::json;
 
 use super::page_rules::disagreements;
 use super::reference::{AUTHORITIES, Model, PORTS, REMOTES, Said, Step, address, check, wish};
 use happenings::{ChannelLife, Happening, happening};
+use verdict::{canary, probes};
 use world::{FakeMachine, Shared, WINDOW, World, settings, start};
 
 /// Longest sequence before the machine heals.
@@ -55,6 +59,8 @@ struct Tally {
     phases: BTreeMap<String, usize>,
     obstacles: BTreeMap<String, usize>,
     rule_changes: usize,
+    /// Sequences at whose end something was given up that had been tried again.
+    tried_again: usize,
 }
 
 /// One sequence under way.
@@ -63,9 +69,15 @@ struct Run<'a> {
     enforcer: Enforcer<FakeMachine>,
     model: Model,
     channel: ChannelLife,
+    /// Somebody is there to be asked.
+    nucleus: bool,
+    /// The phase before the last pass.
+    before: Phase,
     /// The enforcer was told that the channel works, and since then it neither died nor was the agent started again: then
     /// only rules of ours can have silenced it.
     known_to_work: bool,
+    /// What the channel was seen to work behind, as long as no more is ordered.
+    confirmed: Option<Model>,
     /// An order that was told as forgettable was forgotten: what is ordered is not the reference's any more.
     forgotten: bool,
     /// When the operator's order ends by itself.
@@ -86,7 +98,10 @@ impl<'a> Run<'a> {
             enforcer,
             model,
             channel: ChannelLife::Alive,
+            nucleus: true,
+            before: Phase::Released,
             known_to_work: false,
+            confirmed: None,
             forgotten: false,
             ends: None,
             wake: Duration::ZERO,
@@ -104,6 +119,7 @@ impl<'a> Run<'a> {
     /// Whether a question to the shadow service is answered now.
     fn channel_works(&self) -> bool {
         match self.channel {
+            _ if !self.nucleus => false,
             ChannelLife::Alive => true,
             ChannelLife::CutByRules => {
                 let world = self.world.lock().unwrap();
@@ -121,7 +137,12 @@ impl<'a> Run<'a> {
             commands.push(EnforcerCommand::ServiceTime(world.time));
             commands.push(EnforcerCommand::RoundTrip { sent: world.uptime });
         } else {
-            commands.push(EnforcerCommand::Channel { works: false });
+            // Not if what it had worked behind is in force: whatever comes with the silence has not made it.
+            self.known_to_work &= !self.enforcer.standing().was_confirmed();
+            commands.push(EnforcerCommand::Channel {
+                works: false,
+                nucleus: self.nucleus,
+            });
         }
         let mut before = self.world.lock().unwrap().kernel.generation;
         for _ in 0..8 {
@@ -132,6 +153,10 @@ impl<'a> Run<'a> {
                 self.lie = self.is_truthful().err();
             }
             self.note_end();
+            let held = self.holds_what_was_confirmed();
+            self.lie = self.lie.take().or(held.err());
+            let blames = self.blames_nobodys_silence();
+            self.lie = self.lie.take().or(blames.err());
             // The kernel tells of every transaction, of ours too.
             let after = self.world.lock().unwrap().kernel.generation;
             if after == before {
@@ -140,30 +165,6 @@ impl<'a> Run<'a> {
             before = after;
             let told = self.world.lock().unwrap().kernel.told.take();
             commands = vec![EnforcerCommand::KernelChanged(told)];
-        }
-    }
-
-    /// The operator isolates the device, and his order ends by itself.
-    async fn isolate_briefly(&mut self, seconds: u8) {
-        self.model.says(OPERATOR, &Said::Isolate);
-        let now = self.world.lock().unwrap().time;
-        let end = now + SignedDuration::from_secs(i64::from(seconds));
-        self.ends = Some(end);
-        let document = json!({"posture": "isolate", "expires": end});
-        let authority = AUTHORITIES[OPERATOR];
-        let wish = orders::document::read(Some(&document), authority, now);
-        self.obey(vec![EnforcerCommand::Wish { authority, wish }]).await;
-    }
-
-    /// The reference hears that the operator's order has ended; a clock that was set may be why it did before its time.
-    fn note_end(&mut self) {
-        let Some(end) = self.ends else { return };
-        let world = self.world.lock().unwrap();
-        let may_have_ended = world.time >= end || !world.ahead.is_zero();
-        let mut orders = self.enforcer.state().orders.iter();
-        if may_have_ended && !orders.any(|order| order.authority == AUTHORITIES[OPERATOR]) {
-            self.model.live.remove(&OPERATOR);
-            self.ends = None;
         }
     }
 
@@ -209,6 +210,11 @@ impl<'a> Run<'a> {
             Happening::Channel(life) => {
                 self.known_to_work &= *life != ChannelLife::Dead;
                 self.channel = *life;
+            }
+            Happening::Nucleus(there) => {
+                // How long it is away nobody counts here.
+                self.known_to_work &= *there;
+                self.nucleus = *there;
             }
             Happening::ClockSteps(seconds) => {
                 self.world.lock().unwrap().ahead += SignedDuration::from_secs(i64::from(*seconds));
@@ -361,6 +367,7 @@ impl<'a> Run<'a> {
     /// The end: nothing fails any more, and time passes.
     async fn ends_well(&mut self) -> Result<(), TestCaseError> {
         self.world.lock().unwrap().heals();
+        self.nucleus = true;
         // What ends by itself would begin another trial in the middle of what is waited for.
         if self.ends.is_some() {
             self.take(&Step::Says(OPERATOR, Said::Release)).await;
@@ -375,17 +382,26 @@ impl<'a> Run<'a> {
             self.pass(7 * WINDOW.as_secs() + 5).await;
             self.is_truthful()?;
         }
+        self.comes_to_an_open_window().await?;
+        self.is_widened_in_the_end().await?;
         self.nobody_is_left_frozen()?;
         let state = self.enforcer.state().clone();
-        let silenced = self.known_to_work && state.phase == Phase::Provisional;
-        prop_assert!(!silenced || self.channel_works(), "locked out: {:?}", state);
         match self.enforcer.standing() {
+            // What was confirmed once is held, behind wide lines.
+            Standing::Trying { late: true, .. } => {
+                prop_assert!(
+                    self.channel == ChannelLife::Alive || state.scope == Scope::Wide,
+                    "{:?}",
+                    state
+                );
+            }
             Standing::Trying {
                 channel_worked: true, ..
             } => prop_assert!(self.channel == ChannelLife::Alive, "locked out: {:?}", state),
             Standing::GivenUp { release, .. } => {
                 let is_wanted = !self.model.observe && !self.model.live.is_empty() && !self.forgotten;
                 let stays_open = is_wanted && !release.proven && self.channel == ChannelLife::Dead;
+                self.tally.borrow_mut().tried_again += usize::from(release.times > 1);
                 prop_assert!(!stays_open, "open for good: {:?}", state);
                 return Ok(());
             }
@@ -393,6 +409,9 @@ impl<'a> Run<'a> {
         }
         self.world_is_the_references(&state)?;
         if self.channel == ChannelLife::Alive {
+            // Lines may just be pinned again.
+            self.pass(2).await;
+            let state = self.enforcer.state();
             let settled = matches!(state.phase, Phase::Enforced | Phase::Released | Phase::Observed);
             prop_assert!(settled, "{:?}", state);
         }
@@ -402,21 +421,12 @@ impl<'a> Run<'a> {
 
 /// The control channel's address.
 fn endpoint() -> EnforcerCommand {
-    EnforcerCommand::Addresses(vec![Endpoint {
+    EnforcerCommand::Connected(vec![Endpoint {
         purpose: Purpose::DataEndpoint,
         address: "198.51.100.50".parse().unwrap(),
         protocol: Protocol::Tcp,
         port: 8883,
     }])
-}
-
-fn canary() -> SocketAddr {
-    "203.0.113.254:9".parse().unwrap()
-}
-
-fn probes() -> impl Iterator<Item = SocketAddr> {
-    (0..REMOTES.len())
-        .flat_map(|remote| PORTS.map(|port| SocketAddr::new(address(remote).parse().unwrap(), port)))
 }
 
 async fn sequence(happenings: &[Happening], tally: &RefCell<Tally>) -> Result<(), TestCaseError> {
@@ -427,7 +437,7 @@ async fn sequence(happenings: &[Happening], tally: &RefCell<Tally>) -> Result<()
             return Err(lie);
         }
         run.is_truthful()?;
-        if run.is_healthy() && run.channel == ChannelLife::Alive {
+        if run.is_healthy() && run.channel == ChannelLife::Alive && run.nucleus {
             run.orders_are_the_references()?;
         }
     }
@@ -445,7 +455,10 @@ fn wanted() -> u32 {
 
 /// Runs that many random sequences; gives what came up.
 fn sequences(count: u32) -> Tally {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let tally = RefCell::new(Tally::default());
     let happenings = proptest::collection::vec(happening(), 1..=MAX_EVENTS);
     check(count, MAX_SHRINKS, &happenings, |happenings| {
@@ -476,5 +489,6 @@ fn random_orders_and_failures_do_what_the_model_says() {
         }
         assert!(tally.obstacles.len() >= 9, "control: {tally:?}");
         assert!(tally.rule_changes > 0, "control: {tally:?}");
+        assert!(tally.tried_again > 0, "control: {tally:?}");
     }
 }

@@ -15,14 +15,16 @@ use edgewarden::observe::link::Link;
 use edgewarden::observe::way::InterfaceKind;
 use edgewarden::process::{Process, ProcessId};
 use edgewarden::quarantine::history::Event;
+use edgewarden::quarantine::lifelines::ways::{InterfaceName, Way};
 use edgewarden::quarantine::orders::order::{Order, ProcessAction, ProcessMatch, ProcessRule};
 use edgewarden::quarantine::orders::trusted_time::TimeBeside;
 use edgewarden::quarantine::plan::Plan;
+use edgewarden::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
 use edgewarden::quarantine::ports::{
-    Clock, HistoryStore, JournalStore, Machine, Parts, Processes, Signal, SignalFailure, Sockets,
-    SocketsClosed, SparedSockets, WriteOutcome,
+    Chase, Chased, Clock, Doing, FoundFrozen, HistoryStore, JournalStore, Machine, Parts, Processes, Signal,
+    SignalFailure, Sockets, SocketsClosed, SparedSockets, WriteOutcome,
 };
-use edgewarden::quarantine::proof::journal::{self, Journal};
+use edgewarden::quarantine::proof::journal::{self, Journal, Understood};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::proof::state::HistoryEnd;
 use jiff::{SignedDuration, Timestamp};
@@ -62,10 +64,12 @@ pub(super) enum Failure {
     NoProcesses,
     /// A signal is refused.
     SignalRefused,
+    /// The table of connection tracking is full at a look.
+    Crowded,
 }
 
 impl Failure {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Silent,
         Self::Unlistable,
         Self::NotPermitted,
@@ -79,6 +83,7 @@ impl Failure {
         Self::JournalLate,
         Self::NoProcesses,
         Self::SignalRefused,
+        Self::Crowded,
     ];
 }
 
@@ -179,6 +184,7 @@ impl Machine for FakeMachine {
     type Filter = FakeFilter;
     type Processes = FakeProcesses;
     type Sockets = NoSockets;
+    type Bypasses = ();
     type Journal = FakeDisk;
     type History = NoHistory;
     type Clock = FakeClock;
@@ -188,6 +194,7 @@ impl Machine for FakeMachine {
             filter: FakeFilter(Arc::clone(&self.0)),
             processes: FakeProcesses(Arc::clone(&self.0)),
             sockets: NoSockets,
+            bypasses: (),
             journal: FakeDisk(Arc::clone(&self.0)),
             history: NoHistory,
             clock: FakeClock(self.0),
@@ -210,8 +217,9 @@ impl Clock for FakeClock {
 pub(super) struct FakeDisk(Shared);
 
 impl JournalStore for FakeDisk {
-    async fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
-        Ok(self.0.lock().unwrap().journal.clone())
+    async fn read(&mut self) -> Result<Option<Understood>, String> {
+        let kept = self.0.lock().unwrap().journal.clone();
+        Ok(kept.as_deref().map(journal::understand))
     }
 
     async fn replace(&mut self, journal: Arc<Journal<'static>>) -> WriteOutcome {
@@ -258,6 +266,7 @@ impl JournalStore for FakeDisk {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct FakeProcesses(Shared);
 
 /// The process that every isolation freezes.
@@ -278,21 +287,47 @@ fn rogue() -> Process {
 }
 
 impl Processes for FakeProcesses {
-    async fn list(&mut self) -> Result<Vec<Process>, Obstacle> {
+    async fn list(&mut self, _: PathsMeant) -> Result<Vec<Candidate>, Obstacle> {
         if self.0.lock().unwrap().fails(Failure::NoProcesses) {
             let why = "on purpose".into();
             return Err(Obstacle::ProcessesUnknown { why });
         }
-        Ok(vec![rogue()])
+        Ok(vec![Candidate::plain(rogue())])
     }
 
-    async fn frozen(&mut self, _: Vec<ProcessId>) -> Result<Vec<(Process, bool)>, Obstacle> {
+    async fn frozen(&mut self, _: Vec<ProcessId>) -> Result<Vec<FoundFrozen>, Obstacle> {
         let mut world = self.0.lock().unwrap();
         if world.fails(Failure::NoProcesses) {
             let why = "on purpose".into();
             return Err(Obstacle::ProcessesUnknown { why });
         }
-        Ok(world.rogue_frozen.then(|| (rogue(), true)).into_iter().collect())
+        let found = FoundFrozen {
+            process: rogue(),
+            stopped: true,
+            stopped_before: false,
+        };
+        Ok(world.rogue_frozen.then_some(found).into_iter().collect())
+    }
+
+    async fn chase(&mut self, _: Chase) -> Result<Chased, Obstacle> {
+        Ok(Chased::default())
+    }
+
+    async fn look_at(
+        &mut self,
+        processes: Vec<(ProcessId, ProcessAction)>,
+        _: Duration,
+    ) -> Result<Vec<Doing>, Obstacle> {
+        let stopped = self.0.lock().unwrap().rogue_frozen;
+        let there = processes.into_iter().filter(|(id, _)| id.pid == 4_000);
+        let doing = there.map(|(id, _)| Doing {
+            id,
+            reached: true,
+            stopped,
+            by_owner: false,
+            turns: 0,
+        });
+        Ok(doing.collect())
     }
 
     async fn signal(&mut self, to: ProcessId, signal: Signal) -> Result<(), SignalFailure> {
@@ -305,6 +340,10 @@ impl Processes for FakeProcesses {
         }
         world.rogue_frozen = signal == Signal::Freeze;
         Ok(())
+    }
+
+    async fn trace(&mut self, _: ProcessId) -> Result<Vec<NucleusTrace>, Obstacle> {
+        Ok(Vec::new())
     }
 
     fn own_pid(&self) -> u32 {
@@ -320,6 +359,12 @@ impl Sockets for NoSockets {
             complete: true,
             ..SocketsClosed::default()
         }
+    }
+
+    fn forget_cut(&mut self, _: &Plan, _: bool) {}
+
+    fn remembered(&self) -> Option<String> {
+        None
     }
 
     fn leave_alone(&mut self) {}
@@ -390,5 +435,14 @@ pub(super) fn link(name: &str, index: u32, device: InterfaceKind) -> Link {
         lower: None,
         device,
         counters: Counters::default(),
+    }
+}
+
+/// By which an address is reached here.
+pub(super) fn way_to(address: &IpAddr) -> Way {
+    Way {
+        address: *address,
+        interface: InterfaceName::new("eth0").unwrap(),
+        next_hop: *address,
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use edgewarden::quarantine::lifelines::ways::InterfaceName;
 use edgewarden::quarantine::orders::document::{Wish, read};
 use edgewarden::quarantine::orders::order::{Authority, Protocol};
 use edgewarden::quarantine::plan::{IsolationSettings, Scope, fold};
@@ -16,8 +17,8 @@ use edgewarden_lab::site::nft;
 use jiff::Timestamp;
 use nf_tables::socket::Connection;
 use nf_tables::{
-    AnonymousSet, Bitwise, Comparison, Conntrack, ConntrackKey, Expression, Header, KeyType, Limit, Lookup,
-    Meta, MetaKey, Payload, PayloadBase, SetReference, TypeOf, Value,
+    AnonymousSet, Bitwise, Comparison, Conntrack, ConntrackKey, DynamicElement, Expression, ExtensionHeader,
+    Header, KeyType, Limit, Lookup, Meta, MetaKey, Octet, Payload, PayloadBase, SetReference, TypeOf, Value,
 };
 use serde_json::json;
 
@@ -59,6 +60,11 @@ pub(super) fn everything(now: Timestamp) -> Ruleset {
         bridge: true,
         egress: devices.to_vec(),
         pppoe: true,
+        crowded: true,
+        vlans: [(InterfaceName::new("eth0").unwrap(), 7)].into(),
+        senders: [[2, 0, 0, 0, 0, 7]].into(),
+        members: vec![InterfaceName::new("eth1").unwrap()],
+        ..Hooks::default()
     };
     render(&plan, &hooks, CutAction::Cut)
 }
@@ -78,6 +84,15 @@ fn altered(expression: &Expression) -> Option<Expression> {
             let value = flipped(&comparison.value);
             Comparison { value, ..comparison }.into()
         }
+        Expression::ExtensionHeader(extension) => {
+            // Of the options of IPv4 the kernel knows four.
+            let header = Octet(match extension.header.0 {
+                131 => 137,
+                137 => 131,
+                _ => 60,
+            });
+            ExtensionHeader { header, ..extension }.into()
+        }
         Expression::Bitwise(bitwise) => {
             let mask = flipped(&bitwise.mask);
             Bitwise { mask, ..bitwise }.into()
@@ -89,6 +104,15 @@ fn altered(expression: &Expression) -> Option<Expression> {
         Expression::Limit(limit) => {
             let burst = limit.burst + 1;
             Limit { burst, ..limit }.into()
+        }
+        Expression::DynamicElement(dynamic) => {
+            let limited = altered(dynamic.expression.as_deref()?)?;
+            let expression = Some(Box::new(limited));
+            DynamicElement {
+                expression,
+                ..dynamic
+            }
+            .into()
         }
         Expression::SetVerdict(_) if *expression == Expression::accept() => Expression::drop(),
         Expression::SetVerdict(_) => Expression::accept(),
@@ -105,6 +129,7 @@ fn loads_other(expression: &Expression) -> Expression {
                 MetaKey::InputType => MetaKey::OutputType,
                 MetaKey::OutputType => MetaKey::InputType,
                 MetaKey::Length => MetaKey::Mark,
+                MetaKey::User => MetaKey::Group,
                 key => key,
             };
             Meta { key, ..meta }.into()
@@ -168,7 +193,11 @@ fn in_expressions(ruleset: &Ruleset) -> Vec<Fault> {
     for (table, of_table) in ruleset.tables.iter().enumerate() {
         for (chain, of_chain) in of_table.chains.iter().enumerate() {
             for (rule, said) in of_chain.rules.iter().enumerate() {
-                let alterable = said.expressions.iter().enumerate().filter(|(_, expression)| {
+                // The protocol that an option needs is not listed by nft.
+                let is_option = |step: &Expression| matches!(step, Expression::ExtensionHeader(_));
+                let first = said.expressions.iter().position(is_option).unwrap_or(0);
+                let steps = said.expressions.iter().enumerate().skip(first);
+                let alterable = steps.filter(|(_, expression)| {
                     altered(expression).is_none_or(|altered| altered != **expression)
                 });
                 let fewest = |(_, expression): &(usize, &Expression)| had.get(&kind(expression)).copied();
@@ -176,7 +205,7 @@ fn in_expressions(ruleset: &Ruleset) -> Vec<Fault> {
                     continue;
                 };
                 *had.entry(kind(expression)).or_default() += 1;
-                let name = format!("{} of {}: {expression:?}", said.comment, of_chain.hook);
+                let name = format!("{} of {}: {expression:?}", said.comment, of_chain.name);
                 let plant = move |ruleset: &mut Ruleset| {
                     let steps = &mut ruleset.tables[table].chains[chain].rules[rule].expressions;
                     match altered(&steps[step]) {
@@ -227,8 +256,10 @@ fn elsewhere() -> Vec<Fault> {
         ruleset.tables[0].chains[2].policy = "accept";
     });
     plant("an interface fewer", |ruleset| {
-        drop(ruleset.tables[2].chains[0].devices.pop());
+        drop(ruleset.tables[2].chains[1].devices.pop());
     });
+    plant("another sender", |ruleset| ruleset.elements.senders[0][5] += 1);
+    plant("another VLAN", |ruleset| ruleset.elements.tags[0].1 += 1);
     plant("a chain left out", |ruleset| drop(ruleset.tables[0].chains.pop()));
     plant("a table left out", |ruleset| drop(ruleset.tables.pop()));
     plant("another lifeline", |ruleset| ruleset.elements.endpoints[0].2 += 1);

@@ -1,13 +1,16 @@
 //! Plans at random, over the types that orders are made of, as the kernel is told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use edgewarden::quarantine::lifelines::nucleus_users::NucleusUsers;
+use edgewarden::quarantine::lifelines::ways::{Bearer, InterfaceName, Way, Ways};
 use edgewarden::quarantine::orders::order::{
     Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, Protocol,
 };
 use edgewarden::quarantine::plan::{IsolationSettings, Scope, fold};
-use edgewarden::quarantine::ruleset::{CutAction, EgressDevice, Hooks, Ruleset, render};
+use edgewarden::quarantine::ruleset::{CutAction, EgressDevice, Hooks, Lack, Ruleset, render};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -27,6 +30,22 @@ fn block() -> impl Strategy<Value = IpNet> {
     (address(), 0..=128_u8).prop_map(|(address, bits)| {
         let most = if address.is_ipv4() { 32 } else { 128 };
         IpNet::new(address, bits.min(most)).unwrap().trunc()
+    })
+}
+
+/// What interfaces of these names may be.
+const NAMES: [&str; 3] = ["wan0", "wwan0.7@x", "fifteen-letters"];
+
+fn way() -> impl Strategy<Value = Way> {
+    let name = proptest::sample::select(&NAMES[..]);
+    (address(), name, any::<bool>()).prop_map(|(address, name, is_on_link)| Way {
+        address,
+        interface: InterfaceName::new(name).unwrap(),
+        next_hop: match address {
+            address if is_on_link => address,
+            IpAddr::V4(_) => Ipv4Addr::new(198, 51, 100, 1).into(),
+            IpAddr::V6(_) => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
+        },
     })
 }
 
@@ -97,30 +116,85 @@ struct Frame {
     now: Timestamp,
 }
 
+/// Members of others, VLANs' numbers by what their frames leave by, and hardware addresses.
+type Told = (Vec<&'static str>, BTreeMap<&'static str, u16>, BTreeSet<[u8; 6]>);
+
+fn passing() -> impl Strategy<Value = Vec<&'static str>> {
+    proptest::sample::subsequence(NAMES.to_vec(), 0..=2)
+}
+
+fn told_of_frames() -> impl Strategy<Value = Told> {
+    let members = passing();
+    let of = proptest::sample::select(&NAMES[..]);
+    let numbers = proptest::collection::btree_map(of, 1..4_095_u16, 1..3);
+    (
+        members,
+        numbers,
+        proptest::collection::btree_set(any::<[u8; 6]>(), 0..3),
+    )
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
     let limits = proptest::collection::vec(limit(), 1..3);
-    (limits, any::<[bool; 5]>()).prop_map(|(limits, switches)| {
-        let [isolates, counts, bridge, egress, pppoe] = switches;
-        let devices = ["eth0", "eth1"].map(|name| EgressDevice {
-            name: name.to_owned(),
-            index: 0,
-        });
-        Frame {
-            posture: if isolates {
-                Posture::Isolate
-            } else {
-                Posture::Restrict
-            },
-            limits,
-            hooks: Hooks {
+    let hardware = proptest::option::of(any::<[u8; 6]>());
+    let parts = (limits, any::<[bool; 10]>(), hardware, passing(), told_of_frames());
+    parts.prop_map(
+        |(limits, switches, hardware, passing, (members, numbers, senders))| {
+            let [
+                isolates,
+                counts,
                 bridge,
-                egress: devices.into_iter().filter(|_| egress).collect(),
+                egress,
                 pppoe,
-            },
-            effect: if counts { CutAction::Count } else { CutAction::Cut },
-            now: Timestamp::now(),
-        }
-    })
+                tags,
+                crowded,
+                lacking,
+                bare,
+                vlans,
+            ] = switches;
+            let name = |name| InterfaceName::new(name).unwrap();
+            let bearer = |hardware, of| {
+                let interface = name(of);
+                (interface, [Bearer { interface, hardware }].into())
+            };
+            let bearers = hardware
+                .into_iter()
+                .flat_map(|hardware| NAMES.map(|of| bearer(hardware, of)));
+            let devices = ["eth0", "eth1"].map(|name| EgressDevice {
+                name: name.to_owned(),
+                index: 0,
+            });
+            Frame {
+                posture: if isolates {
+                    Posture::Isolate
+                } else {
+                    Posture::Restrict
+                },
+                limits,
+                hooks: Hooks {
+                    bridge,
+                    egress: devices.into_iter().filter(|_| egress).collect(),
+                    pppoe,
+                    tags,
+                    unrouted: false,
+                    crowded,
+                    lacks: Lack::ALL.into_iter().filter(|_| lacking).collect(),
+                    bearers: bearers.collect(),
+                    bare,
+                    vlans: numbers
+                        .into_iter()
+                        .filter(|_| vlans)
+                        .map(|(of, number)| (name(of), number))
+                        .collect(),
+                    senders,
+                    members: members.into_iter().map(name).collect(),
+                    passing: passing.into_iter().map(name).collect(),
+                },
+                effect: if counts { CutAction::Count } else { CutAction::Cut },
+                now: Timestamp::now(),
+            }
+        },
+    )
 }
 
 fn ruleset_in(frame: Frame) -> impl Strategy<Value = Ruleset> {
@@ -130,7 +204,10 @@ fn ruleset_in(frame: Frame) -> impl Strategy<Value = Ruleset> {
         .iter()
         .map(|_| order(frame.posture, frame.now))
         .collect();
-    (orders, endpoints, any::<bool>()).prop_map(move |(mut orders, endpoints, wide)| {
+    let ways = proptest::option::of(proptest::collection::vec(way(), 0..6));
+    let users = proptest::collection::vec(any::<u32>(), 0..3);
+    let parts = (orders, endpoints, ways, users, any::<bool>());
+    parts.prop_map(move |(mut orders, endpoints, ways, users, wide)| {
         for ((index, order), limit) in orders.iter_mut().enumerate().zip(&frame.limits) {
             order.id = format!("oracle{index}");
             order.limit = *limit;
@@ -143,7 +220,12 @@ fn ruleset_in(frame: Frame) -> impl Strategy<Value = Ruleset> {
         });
         let scope = if wide { Scope::Wide } else { Scope::Pinned };
         let settings = IsolationSettings::default();
-        let plan = fold(&orders, &settings, endpoints.collect(), scope, frame.now);
+        let mut plan = fold(&orders, &settings, endpoints.collect(), scope, frame.now);
+        if let Some(ways) = ways {
+            plan.ways = Ways::Tied(ways);
+        }
+        plan.nucleus_users = NucleusUsers::of(users);
+        plan.nucleus_alone = plan.endpoints.iter().step_by(2).map(Endpoint::key).collect();
         render(&plan, &frame.hooks, frame.effect)
     })
 }
@@ -153,7 +235,18 @@ pub(super) fn ruleset() -> impl Strategy<Value = Ruleset> {
     frame().prop_flat_map(ruleset_in)
 }
 
-/// Two that differ in rules and elements only.
+/// Two of the same limits, posture and effect; often of the same hooks.
 pub(super) fn two_alike() -> impl Strategy<Value = [Ruleset; 2]> {
-    frame().prop_flat_map(|frame| [ruleset_in(frame.clone()), ruleset_in(frame)])
+    (frame(), frame(), 0..4_u8, any::<bool>()).prop_flat_map(|(frame, other, devices, same)| {
+        let mut hooks = if same { frame.hooks.clone() } else { other.hooks };
+        // Interfaces come and go.
+        for (number, device) in hooks.egress.iter_mut().enumerate() {
+            device.index += u32::from(devices >> number & 1);
+        }
+        let after = Frame {
+            hooks,
+            ..frame.clone()
+        };
+        [ruleset_in(frame), ruleset_in(after)]
+    })
 }

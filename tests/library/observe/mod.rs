@@ -119,7 +119,9 @@ lab_test!(
             assert!(list.iter().any(|end| end.port() == site::PORT), "{list:?}");
         }
         assert_eq!(
-            sockets.interface_of("2001:db8::1".parse().unwrap()).as_deref(),
+            sockets
+                .interface_of("[2001:db8::1]:0".parse().unwrap())
+                .as_deref(),
             Some("up0")
         );
     }

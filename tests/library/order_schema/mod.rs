@@ -101,6 +101,15 @@ fn what_the_reader_takes_besides_the_schema_is_known() {
     assert!(read(Some(&json!("true")), Authority::Deployment, now).is_ok());
 }
 
+/// Where they differ, and the reader is the stricter one: no pattern tells when a minute has 61 seconds.
+#[test]
+fn a_leap_second_where_none_may_be_is_refused_by_the_reader() {
+    for text in ["2099-01-01T12:59:60Z", "2098-12-31T23:59:60+01:00"] {
+        let order = json!({"posture": "isolate", "expires": text});
+        assert!(!by_reader(&order), "{text}");
+    }
+}
+
 /// Where they differ, and the reader is the stricter one.
 #[test]
 fn only_the_operator_may_block_very_many_remotes() {

@@ -52,6 +52,7 @@ fn snapshot(connections: u16) -> SocketSnapshot {
             (address("192.0.2.1:1").ip(), "eth0".into()),
             (address("[2001:db8::1]:1").ip(), "eth0".into()),
         ]),
+        ..SocketSnapshot::default()
     }
 }
 

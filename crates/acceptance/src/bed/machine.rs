@@ -67,7 +67,7 @@ for unit in systemd-sysctl.service systemd-modules-load.service systemd-binfmt.s
     proc-sys-fs-binfmt_misc.automount console-getty.service getty.target systemd-timesyncd.service; do
     ln -sf /dev/null etc/systemd/system/$unit
 done
-for user in ggcore gg_component; do chroot . id -u $user >/dev/null 2>&1 || chroot . useradd -r -U $user; done
+for user in ggcore gg_component; do chroot . id -u $user >/dev/null 2>&1 || chroot . useradd -U $user; done
 mkdir -p etc/greengrass var/lib/greengrass/credentials mnt/package
 cp "$base.yaml" etc/greengrass/config.yaml
 cp "$keys"/authority.pem "$keys"/gateway.pem "$keys"/gateway.key var/lib/greengrass/credentials

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use edgewarden_lab::packet::{UDP, ip, udp};
 use edgewarden_lab::site::{ATTACKER_V4, GATEWAY_WAN_V4, INTERNET_V4, Ns, lab_program};
+use edgewarden_lab::stage::PATIENCE;
 use serde_json::json;
 
 use crate::ears::Ear;
@@ -92,22 +93,51 @@ const WINDOW: u64 = 10;
 /// Datagrams of the flood, a second.
 const FLOOD: &str = "8000";
 
-/// What arrives at the resolver's port is meant to pass, within its share; what counts is whether the device stays isolated.
+/// Connections of root's that are tried on the free device.
+const TRIES: u64 = 5;
+
+/// How many of [`TRIES`] connections of root's to the cloud are not made, once the uplink's queue is full; none where it is one or
+/// two of them, which a slow machine loses.
+fn kept_from_connecting(field: &Field) -> Result<u64, AttackError> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let mut kept = 0;
+        for _ in 0..TRIES {
+            kept += u64::from(!field.site().tcp_connects(Ns::Gateway, INTERNET_V4, MQTT)?);
+        }
+        if kept + 1 >= TRIES {
+            return Ok(kept);
+        }
+    }
+    Ok(0)
+}
+
+/// What arrives at the resolver's port is meant to pass, within its share; what counts is whether the device stays isolated. The
+/// control case is how many connections to the cloud the flood keeps a free device from making.
 pub(super) fn silenced_channel(terms: &Terms) -> Result<Played, AttackError> {
     let field = Field::free(terms, &json!({"confirmSeconds": WINDOW}))?;
     field.run(
         Ns::Gateway,
         "tc",
-        "qdisc add dev wan0 root tbf rate 128kbit burst 1600 latency 200ms",
+        "qdisc add dev wan0 root tbf rate 128kbit burst 1600 latency 1s",
     )?;
     let time = terms.time.max(Duration::from_secs(4 * WINDOW));
     let lab = terms.lab.clone().map_or_else(lab_program, Ok)?;
-    let (remote, millis) = (format!("{INTERNET_V4}:{DNS}"), time.as_millis().to_string());
+    let (remote, millis) = (format!("{INTERNET_V4}:{DNS}"), (2 * time).as_millis().to_string());
     let words = [
         "flood", "--remote", &remote, "--size", "20", "--rate", FLOOD, "--millis", &millis,
     ];
-    let mut flood = start(field.site(), Rights::User, lab, &words)?;
-    field.stage.desire(&json!({"quarantine": true}))?;
+    let begin = || start(field.site(), Rights::User, lab.clone(), &words);
+    let mut flood = begin()?;
+    let free = kept_from_connecting(&field)?;
+    flood.kill9()?;
+    field
+        .stage
+        .wait_status(PATIENCE, "the channel is back", |status| {
+            status["cloud"]["channelWorks"] == true
+        })?;
+    let mut flood = begin()?;
+    field.stage.edgewarden(&["quarantine", "--reason", "flooded"])?;
     let begun = Instant::now();
     let mut degraded = None;
     while begun.elapsed() < time && degraded.is_none() {
@@ -126,7 +156,7 @@ pub(super) fn silenced_channel(terms: &Terms) -> Result<Played, AttackError> {
     let running = flood.is_running();
     flood.kill9()?;
     Ok(Played {
-        free: u64::from(running || begun.elapsed() >= time),
+        free: if running { free } else { 0 },
         arrived: 0,
         degraded: degraded.or_else(|| {
             let channel = field.stage.status()["cloud"]["channelWorks"] == true;

@@ -65,10 +65,13 @@ pub(super) fn continued(terms: &Terms) -> Result<Played, AttackError> {
     std::thread::sleep(Duration::from_secs(2));
     let (running, looks) = alive(pid, terms.time);
     let status = field.stage.status();
-    let told = status["enforcement"].to_string();
-    let honest = ["continued", "leftRunning\":[{"]
-        .iter()
-        .any(|word| told.contains(word));
+    let stopped = status["enforcement"]["stopped"].as_array();
+    let mut entries = stopped.into_iter().flatten().filter(|entry| entry["pid"] == pid);
+    // What is not shown as stopped must be shown as running; what is, with how often it was found to run.
+    let honest = match entries.next() {
+        Some(entry) => entry["contested"].as_u64() > Some(0),
+        None => status["enforcement"]["leftRunning"] != json!([]),
+    };
     let degraded = (running * 20 > looks && !honest).then(|| {
         format!(
             "it ran at {running} of {looks} looks, and the status says {}",

@@ -14,9 +14,8 @@ use crate::detect::Behavior;
 use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Scalars, push};
 use crate::quarantine::lifelines::lifeline::Lifelines;
-use crate::quarantine::orders::document::{
-    MAX_ALLOWANCES, MAX_PROCESS_RULES, read_allowance, read_process_rule,
-};
+use crate::quarantine::orders::document::{MAX_ALLOWANCES, MAX_PROCESS_RULES, read_allowance};
+use crate::quarantine::orders::process_rule::read_process_rule;
 use crate::quarantine::plan::IsolationSettings;
 use crate::report::custom::settings;
 use crate::report::{Encoding, Format, NameLength, OfflinePolicy};
@@ -169,6 +168,7 @@ fn isolation(values: &ConfigValues, faults: &mut Vec<Fault>) -> IsolationConfig 
             ),
         },
         confirm: values.seconds("isolation.confirmSeconds"),
+        hold_in_silence: values.text("isolation.onSilence").as_deref() == Some("hold"),
         release_without_nucleus: [
             "development.releaseWithoutNucleusSeconds",
             "isolation.releaseWithoutNucleusSeconds",

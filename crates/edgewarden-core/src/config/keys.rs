@@ -194,6 +194,15 @@ pub(crate) const KEYS: &[Key] = &[
          they are released. Nucleus lite needs up to 45 s to notice a dead connection.",
     ),
     key(
+        "isolation.onSilence",
+        KeyType::Choice(&["release", "hold"]),
+        "\"release\"",
+        "What follows when the control channel worked and is silent behind rules. `release`: their lifelines are widened, and new \
+         rules are taken away and tried again ever more seldom, so that nobody is locked out of the device. `hold`: nothing; \
+         for owners who prefer to send somebody there to a leak, because whoever can silence the channel could open the device \
+         for some minutes at a time.",
+    ),
+    key(
         "isolation.releaseWithoutNucleusSeconds",
         KeyType::NeverOr {
             min: 3_600,
@@ -282,8 +291,12 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         "isolation.protected",
         KeyType::Texts,
-        "[\"/usr/sbin/sshd\", \"/usr/lib/systemd/*\", \"/lib/systemd/*\"]",
-        "Executables that are never stopped, besides pid 1, the nucleus, Edgewarden and kernel threads.",
+        "[\"/usr/sbin/sshd\", \"/usr/bin/sshd\", \"/usr/lib/openssh/sshd-*\", \"/usr/libexec/openssh/sshd-*\", \
+         \"/usr/lib/ssh/sshd-*\", \"/usr/libexec/sshd-*\", \"/usr/lib/systemd/*\", \"/lib/systemd/*\"]",
+        "Executables that are never stopped, besides pid 1, the nucleus, Edgewarden and kernel threads: where the file is \
+         the one that the system itself has at that path, only root can change it, and the process is root's, has a \
+         capability from it, or is of a session of such a protected one that started it. An ordinary user's process is \
+         not spared, and that is told: he can start any program.",
     ),
     key(
         "isolation.bridged",

@@ -83,6 +83,8 @@ pub struct IsolationConfig {
     pub settings: IsolationSettings,
     /// How long the control channel may stay silent behind new rules.
     pub confirm: Duration,
+    /// Silence of the control channel opens nothing.
+    pub hold_in_silence: bool,
     /// After how long without any nucleus the orders end that come through one; none: never.
     pub release_without_nucleus: Option<Duration>,
     /// The data endpoint, when the nucleus does not tell it or tells a wrong one.

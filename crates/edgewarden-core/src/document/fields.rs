@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::doubled::is_doubled;
 use super::fault::{Fault, MAX_FAULTS, quote};
 use super::time::read_time;
 
@@ -55,6 +56,9 @@ impl<'a> Fields<'a> {
                 &join(path, &shown),
                 format!("unknown key, expected one of {}", known.join(", ")),
             );
+        }
+        for (key, _) in map.iter().filter(|(key, value)| is_doubled(key, value)) {
+            push(faults, &join(path, key), "is given twice, expected it once");
         }
         Some(Self {
             path: path.to_owned(),

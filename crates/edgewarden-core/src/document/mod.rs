@@ -3,10 +3,12 @@
 //! In: a JSON value of somebody else. Out: what its fields say, and [`Fault`]s with the path, what was found and what
 //! was expected. Deliberately absent: what a field means, and where the document came from.
 
+mod doubled;
 pub mod fault;
 pub(crate) mod fields;
 mod time;
 
+pub use doubled::{is_doubled, read_json};
 pub use fault::Fault;
 pub use fields::read_port;
 pub use time::read_time;

@@ -4,9 +4,9 @@
 //! digit, the last hours of 9999, which people write for "never"). Who writes an end that is read as another one has his
 //! device open a day early.
 
-use jiff::Timestamp;
-use jiff::civil::{Date, Time};
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 
 /// A nanosecond is the ninth digit; those behind it are cut off.
 const DIGITS: usize = 9;
@@ -14,8 +14,8 @@ const DIGITS: usize = 9;
 const LAST_YEAR: i16 = 9999;
 
 /// The moment that `text` names: `2026-11-25T00:00:00Z`, with any number of digits after the second, or an offset such as
-/// `+01:00`. `t`, `z` and a space in place of `T` are taken, as the RFC allows (section 5.6); a leap second is the second
-/// before it.
+/// `+01:00`. `t`, `z` and a space in place of `T` are taken, as the RFC allows (section 5.6); a leap second, which only the end
+/// of a June or a December in UTC may have (section 5.7), is the second before it.
 #[must_use]
 pub fn read_time(text: &str) -> Option<Timestamp> {
     let mut rest = text;
@@ -39,11 +39,23 @@ pub fn read_time(text: &str) -> Option<Timestamp> {
         _ => Time::new(narrow(hour)?, narrow(minute)?, narrow(second)?, nanosecond),
     };
     let named = date.to_datetime(time.ok()?);
+    if second == 60 && !may_be_longer(named, offset) {
+        return None;
+    }
     match offset.to_timestamp(named) {
         Ok(moment) => Some(moment),
         Err(_) if date.year() == LAST_YEAR => Some(Timestamp::MAX),
         Err(_) => None,
     }
+}
+
+/// Whether the minute of that time may have 61 seconds.
+fn may_be_longer(named: DateTime, offset: Offset) -> bool {
+    let east = SignedDuration::from_secs(offset.seconds().into());
+    named.checked_sub(east).is_ok_and(|universal| {
+        let is_last = [(6, 30), (12, 31)].contains(&(universal.month(), universal.day()));
+        is_last && (universal.hour(), universal.minute()) == (23, 59)
+    })
 }
 
 fn narrow(number: i16) -> Option<i8> {
@@ -109,6 +121,8 @@ mod tests {
             ("1996-12-19T16:39:57-08:00", "1996-12-20T00:39:57Z"),
             ("1990-12-31T23:59:60Z", "1990-12-31T23:59:59Z"),
             ("1990-12-31T15:59:60-08:00", "1990-12-31T23:59:59Z"),
+            ("2027-01-01T05:44:60+05:45", "2026-12-31T23:59:59Z"),
+            ("2027-06-30T23:59:60.5Z", "2027-06-30T23:59:59.5Z"),
             ("1937-01-01T12:00:27.87+00:20", "1937-01-01T11:40:27.87Z"),
             ("2026-11-25t00:00:00z", "2026-11-25T00:00:00Z"),
             ("2026-11-25 00:00:00Z", "2026-11-25T00:00:00Z"),
@@ -132,6 +146,12 @@ mod tests {
             "2099-01-01T00:00:00",
             "2099-01-01T24:00:00Z",
             "2099-01-01T00:00:61Z",
+            "2099-01-01T12:59:60Z",
+            "2099-01-01T23:59:60Z",
+            "2098-12-31T23:59:60+01:00",
+            "2098-12-31T22:59:60Z",
+            "2099-03-31T23:59:60Z",
+            "9999-12-31T23:59:60-00:01",
             "2099-02-29T00:00:00Z",
             "+02099-01-01T00:00:00Z",
             "-2099-01-01T00:00:00Z",
@@ -147,6 +167,7 @@ mod tests {
     #[test]
     fn the_last_times_of_all_are_far_enough_away() {
         assert_eq!(read_time("9999-12-31T23:59:59Z"), Some(Timestamp::MAX));
+        assert_eq!(read_time("9999-12-31T23:59:60Z"), Some(Timestamp::MAX));
         assert_eq!(
             read_time("9999-12-31T23:59:59.9999999999-23:59"),
             Some(Timestamp::MAX)

@@ -49,13 +49,24 @@ pub struct SocketSnapshot {
     pub listening_udp: Vec<SocketAddr>,
     /// Which interface has which address.
     pub interfaces: HashMap<IpAddr, Arc<str>>,
+    /// What the interfaces are called, by index: several may have the same link-local address, so our ends with such a one
+    /// carry the index as their scope.
+    pub names: HashMap<u32, Arc<str>>,
 }
 
 impl SocketSnapshot {
-    /// What the report calls the interface of a local address: the interface that has it, the address itself if it
+    /// What the report calls the interface of a local end: the one of its scope, else the interface that has its address, the address itself if it
     /// is the unspecified one, nothing if no interface has it.
     #[must_use]
-    pub fn interface_of(&self, address: IpAddr) -> Option<String> {
+    pub fn interface_of(&self, end: SocketAddr) -> Option<String> {
+        let address = end.ip();
+        let scope = match end {
+            SocketAddr::V6(end) => end.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        if let Some(name) = self.names.get(&scope) {
+            return Some(name.as_ref().to_owned());
+        }
         match self.interfaces.get(&address.to_canonical()) {
             Some(name) => Some(name.as_ref().to_owned()),
             None if address.is_unspecified() => Some(address.to_string()),

@@ -92,6 +92,8 @@ pub enum InterfaceKind {
     Vlan(u16),
     /// A macvlan on `lower`: told by its hardware address.
     Macvlan,
+    /// Point to point, over whatever.
+    Ppp,
     #[default]
     Other,
 }

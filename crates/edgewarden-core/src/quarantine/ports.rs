@@ -1,4 +1,4 @@
-//! What enforcement asks of the machine: its packet filter, its processes and sockets, its disk, its clock.
+//! What enforcement asks of the machine: its packet filter and what passes it by, its processes and sockets, its disk, its clock.
 //!
 //! The enforcer (`agent::enforcer`) knows these traits and nothing else of the machine; `host` carries them out, a fake
 //! keeps a kernel's semantics in the model run of the tests. Every answer comes later: nothing here may block the thread
@@ -6,16 +6,20 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::history::Event;
-use super::orders::order::Order;
+use super::lifelines::tunnels::Reached;
+use super::orders::order::{Order, ProcessAction, ProcessRule};
 use super::orders::trusted_time::TimeBeside;
 use super::plan::Plan;
+use super::plan::processes::{Candidate, NamedBefore, NucleusTrace, PathsMeant, ProtectedProcesses};
 use super::plan::severed::SocketEnds;
-use super::proof::journal::Journal;
+use super::plan::tracked::Crowd;
+use super::proof::journal::{Journal, Understood};
 use super::proof::obstacle::Obstacle;
 use super::proof::state::HistoryEnd;
 use super::ruleset::verify::Comparison;
@@ -127,8 +131,14 @@ pub trait PacketFilter: Send {
     /// The interfaces of our egress chain, by name.
     fn egress_devices(&mut self) -> impl Future<Output = Result<BTreeSet<String>, Obstacle>> + Send;
 
-    /// Every interface of this namespace, or why they cannot be listed.
-    fn interfaces(&mut self) -> impl Future<Output = Result<Vec<Link>, String>> + Send;
+    /// The interfaces of this namespace and how many there are besides, or why they cannot be listed.
+    fn interfaces(&mut self) -> impl Future<Output = Result<(Vec<Link>, usize), String>> + Send;
+
+    /// Every way to these addresses that the host's routes know, and the tunnels; or why they are not known.
+    fn ways(&mut self, to: &BTreeSet<IpAddr>) -> impl Future<Output = Result<Reached, String>> + Send;
+
+    /// How full the table of connection tracking is; none where nobody can tell, as on a kernel without.
+    fn crowd(&mut self) -> impl Future<Output = Option<Crowd>> + Send;
 
     /// Sends one datagram of one byte.
     fn send_canary(&mut self, to: SocketAddr) -> impl Future<Output = CanaryFate> + Send;
@@ -150,24 +160,79 @@ pub enum SignalFailure {
 pub enum Signal {
     /// Marks it, where that is possible, and stops it; it can go on later.
     Freeze,
+    /// The same to one that its owner had stopped before; its mark says so.
+    FreezeStopped,
     /// Lets a stopped one go on, without its mark.
     Thaw,
+    /// Takes its mark off and leaves it stopped, as its owner had it.
+    LeaveStopped,
     /// Ends it.
     Kill,
 }
 
-/// The processes of this machine.
-pub trait Processes: Send {
-    /// All that run now; an obstacle when they are not listed in time.
-    fn list(&mut self) -> impl Future<Output = Result<Vec<Process>, Obstacle>> + Send;
+/// A process that an earlier life of ours may have stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundFrozen {
+    /// Which one.
+    pub process: Process,
+    /// It is stopped.
+    pub stopped: bool,
+    /// Its mark says that its owner had stopped it before we did.
+    pub stopped_before: bool,
+}
 
-    /// Those that carry the mark which [`Signal::Freeze`] puts on them, and those among `suspected` that are stopped; each
-    /// with whether it is stopped. An obstacle when they are not listed in time. The mark lives in the kernel as long as the
+/// Whom to hunt: processes that start others as fast as they are stopped one by one.
+#[derive(Debug, Clone, Default)]
+pub struct Chase {
+    /// The rules that name them.
+    pub rules: Vec<ProcessRule>,
+    /// Who must not be stopped.
+    pub protected: ProtectedProcesses,
+    /// At most so many more are frozen.
+    pub room: usize,
+}
+
+/// What came of a chase.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chased {
+    /// Who was seen to be stopped or to have ended, besides those that were stopped before.
+    pub stopped: Vec<(Process, ProcessAction, Doing)>,
+    /// Who was told to stop or to end and was not seen to do it: he may be in the middle of it.
+    pub unproven: Vec<(Process, ProcessAction)>,
+    /// Which rules name all these.
+    pub named_by: NamedBefore,
+    /// How many others that the rules name went on at the end.
+    pub left: usize,
+}
+
+/// What a process does, as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doing {
+    /// Which one.
+    pub id: ProcessId,
+    /// All its threads were looked at in time. Where they were not, it is neither stopped nor going on, and only its first one says
+    /// whether it was stopped by a signal.
+    pub reached: bool,
+    /// All its threads are stopped, by a signal or by a debugger, or whoever made its cgroup holds it there.
+    pub stopped: bool,
+    /// It was stopped by a signal that is not ours, and by no debugger.
+    pub by_owner: bool,
+    /// A number made of how often each of its threads had its turn on a processor: the same as long as none had another one, so
+    /// it tells of one that ran between two looks and was stopped at both.
+    pub turns: u64,
+}
+
+/// The processes of this machine. Clones are the same machine's: one looks while another one signals.
+pub trait Processes: Send + Sync + Clone + 'static {
+    /// All that run now, each with the paths of `meant` that lead to its program; an obstacle when they are not listed in time.
+    fn list(&mut self, meant: PathsMeant) -> impl Future<Output = Result<Vec<Candidate>, Obstacle>> + Send;
+
+    /// Those that carry the mark which [`Signal::Freeze`] puts on them, and those among `suspected` that are stopped. An obstacle when they are not listed in time. The mark lives in the kernel as long as the
     /// process does; one that could not be marked is found as a suspect only.
     fn frozen(
         &mut self,
         suspected: Vec<ProcessId>,
-    ) -> impl Future<Output = Result<Vec<(Process, bool)>, Obstacle>> + Send;
+    ) -> impl Future<Output = Result<Vec<FoundFrozen>, Obstacle>> + Send;
 
     /// Sends a signal to just this process, never to another one that took its number.
     fn signal(
@@ -175,6 +240,24 @@ pub trait Processes: Send {
         to: ProcessId,
         signal: Signal,
     ) -> impl Future<Output = Result<(), SignalFailure>> + Send;
+
+    /// Stops whom the rules name and who started meanwhile, until no more start or it takes too long; first all of them, then
+    /// those that are to be killed are.
+    fn chase(&mut self, chase: Chase) -> impl Future<Output = Result<Chased, Obstacle>> + Send;
+
+    /// What these do; those that have ended are left out. `patience`: so long is waited at most until each one that is to
+    /// be frozen was seen to be stopped, and each one that is to be killed has ended. An obstacle when nobody can tell.
+    fn look_at(
+        &mut self,
+        processes: Vec<(ProcessId, ProcessAction)>,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Vec<Doing>, Obstacle>> + Send;
+
+    /// What tells this nucleus again when it has another number: of its process and of those above it in its cgroup.
+    fn trace(
+        &mut self,
+        nucleus: ProcessId,
+    ) -> impl Future<Output = Result<Vec<NucleusTrace>, Obstacle>> + Send;
 
     /// Our own process.
     fn own_pid(&self) -> u32;
@@ -202,7 +285,7 @@ pub struct SocketsClosed {
     pub fault: Option<String>,
 }
 
-/// Other programs' sockets.
+/// Other programs' sockets, and what the kernel remembers of flows.
 pub trait Sockets: Send {
     /// Closes the connections that `plan` cuts. `urgent`: the rules are new; otherwise it may be too early for another
     /// look. What another call was asked to close before is left alone from then on.
@@ -213,8 +296,41 @@ pub trait Sockets: Send {
         spared: &SparedSockets,
     ) -> impl Future<Output = SocketsClosed> + Send;
 
-    /// Nothing is cut any more: a look that is still under way closes nothing further.
+    /// Has connection tracking, whose table is crowded, forget what `plan` cuts and what stays inside of the device
+    /// ([`fate`](super::plan::tracked::fate)). Nobody waits for it. `is_news`: the plan is another one than at the last call, so
+    /// what was begun for that one forgets nothing further; otherwise it may be too early for another look.
+    fn forget_cut(&mut self, plan: &Plan, is_news: bool);
+
+    /// Why flows that are cut stay in the table, a sentence.
+    fn remembered(&self) -> Option<String>;
+
+    /// Nothing is cut any more: a look that is still under way closes and forgets nothing further.
     fn leave_alone(&mut self);
+}
+
+/// Ways past the packet filter: what leaves there no rule sees.
+pub trait Bypasses: Send {
+    /// Whether anything is cut: then they are closed where that is possible, from now on. What is found is found later.
+    fn guard(&mut self, cuts: bool);
+
+    /// What was last found open, each a sentence; nothing while nothing is cut.
+    fn found(&self) -> &[String];
+
+    /// Waits until [`Bypasses::found`] says something else than before; cancel-safe.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// For whoever only looks: nothing is closed, and nothing found.
+impl Bypasses for () {
+    fn guard(&mut self, _: bool) {}
+
+    fn found(&self) -> &[String] {
+        &[]
+    }
+
+    fn changed(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// What became of a write.
@@ -230,8 +346,9 @@ pub enum WriteOutcome {
 
 /// Where the journal's bytes are kept.
 pub trait JournalStore: Send {
-    /// The bytes; `None` when there is no journal. A sentence when there is one that cannot be read.
-    fn read(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>, String>> + Send;
+    /// What its bytes say, [understood](super::proof::journal::understand) where they were read; `None` when there is no
+    /// journal. A sentence when there is one that cannot be read.
+    fn read(&mut self) -> impl Future<Output = Result<Option<Understood>, String>> + Send;
 
     /// Whether what was read survives a restart of the machine. An agent that ended while its disk did not answer left its
     /// journal elsewhere.
@@ -302,6 +419,8 @@ pub trait Machine {
     type Processes: Processes;
     /// Its sockets.
     type Sockets: Sockets;
+    /// What passes its packet filter by.
+    type Bypasses: Bypasses;
     /// Its journal.
     type Journal: JournalStore;
     /// Its history.
@@ -323,6 +442,8 @@ pub struct Parts<M: Machine> {
     pub processes: M::Processes,
     /// Its sockets.
     pub sockets: M::Sockets,
+    /// What passes its packet filter by.
+    pub bypasses: M::Bypasses,
     /// Its journal.
     pub journal: M::Journal,
     /// Its history.

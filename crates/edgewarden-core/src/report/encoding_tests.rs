@@ -37,6 +37,7 @@ fn snapshot(connections: u16) -> SocketSnapshot {
         listening_tcp: vec!["192.0.2.1:22".parse().unwrap()],
         listening_udp: vec!["0.0.0.0:5353".parse().unwrap()],
         interfaces: [("192.0.2.1".parse().unwrap(), "eth0".into())].into(),
+        ..SocketSnapshot::default()
     }
 }
 

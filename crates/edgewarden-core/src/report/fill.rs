@@ -63,7 +63,7 @@ impl Filler {
         custom: &mut [CustomList<'_>],
     ) -> Result<(), BuildError> {
         let port = |end: &SocketAddr| ListeningPort {
-            interface: sockets.interface_of(end.ip()),
+            interface: sockets.interface_of(*end),
             port: end.port(),
         };
         let connection = |socket: &OpenSocket| connection(sockets, socket);
@@ -151,7 +151,7 @@ impl Filler {
 fn connection(snapshot: &SocketSnapshot, socket: &OpenSocket) -> ReportedConnection {
     let remote = socket.remote.map(|remote| remote.to_string());
     ReportedConnection {
-        local_interface: snapshot.interface_of(socket.local.ip()),
+        local_interface: snapshot.interface_of(socket.local),
         local_port: socket.local.port(),
         remote_addr: remote.unwrap_or_default(),
     }

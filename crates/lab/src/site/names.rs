@@ -1,5 +1,6 @@
 //! Names in the site: who answers questions for them, and from what.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +16,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Outside a lab, or when the mount is refused.
-pub fn ask_name_servers(servers: &[IpAddr]) -> Result<(), SiteError> {
+pub fn ask_name_servers(servers: &[impl Display]) -> Result<(), SiteError> {
     if std::env::var_os(IN_LAB).is_none() {
         return Err(SiteError::OutsideLab);
     }

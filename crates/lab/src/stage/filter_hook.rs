@@ -20,6 +20,8 @@ pub const SLOW: &str = "slow";
 pub const FAILS: &str = "fails";
 /// Layers (`netdev`, `bridge`) whose chains the kernel refuses.
 pub const REFUSED: &str = "refused";
+/// Expressions (`limit`, `ct`) that the kernel does not know.
+pub const LACKS: &str = "lacks";
 /// Each transaction is kept in the file [`TRANSACTION`], in place of the one before.
 pub const RECORDS: &str = "records";
 /// The bytes of the newest transaction.
@@ -47,7 +49,7 @@ if [ -e "$folder/once" ]; then rm "$folder/after"; fi
 
 /// A transaction begins with message 16 and is longer than the empty one that only waits for its turn. Chains (message 3 of
 /// subsystem 10) of a refused layer are sent for a hook that no layer has (attribute 4, in it 1), as a kernel without that
-/// layer sees all of its hooks.
+/// layer sees all of its hooks. Expressions (attribute 1 is their name) that are lacking are sent under a name that no kernel has.
 const SEND: &str = r#"
 #include <errno.h>
 #include <stdint.h>
@@ -122,6 +124,20 @@ static void refuse(char *bytes, size_t length) {
         at += (size + 3) & ~3u;
     }
 }
+static void forget(char *bytes, size_t length) {
+    static const char *const known[] = {"limit", "ct", "quota", "exthdr", "rt"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        char name[12] = {0};
+        size_t size = strlen(known[i]) + 1;
+        if (!says("lacks", known[i])) continue;
+        name[0] = (char)(4 + size);
+        name[2] = 1;
+        memcpy(name + 4, known[i], size);
+        for (size_t at = 0; at + 4 + size <= length; at++) {
+            if (memcmp(bytes + at, name, 4 + size) == 0) bytes[at + 4] = 'x';
+        }
+    }
+}
 static int waits(void) {
     char path[512], thread[17] = {0};
     struct stat file;
@@ -149,6 +165,7 @@ ssize_t send(int fd, const void *bytes, size_t length, int flags) {
     char *copy = malloc(length);
     memcpy(copy, bytes, length);
     refuse(copy, length);
+    if (there("lacks")) forget(copy, length);
     ssize_t sent = real(fd, copy, length, flags);
     free(copy);
     if (sent >= 0) run("after");

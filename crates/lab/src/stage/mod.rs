@@ -52,6 +52,8 @@ pub struct StageOptions {
     pub cloud: Vec<String>,
     /// More arguments of `edgewarden-lab nucleus`.
     pub nucleus: Vec<String>,
+    /// As whom it runs, where not as root; it may read and end everything all the same.
+    pub nucleus_user: Option<u32>,
     /// Where the nucleus finds its broker, HOST:PORT; by default the broker's own address.
     pub broker: String,
     /// Whether the nucleus launches (and restarts) the component; otherwise [`Stage::start_agent`] does.
@@ -78,6 +80,7 @@ impl StageOptions {
             configuration: json!({"development": {"reportIntervalSeconds": 2}}),
             cloud: vec!["--min-interval-seconds".into(), "1".into()],
             nucleus: Vec::new(),
+            nucleus_user: None,
             broker: format!("{INTERNET_V4}:{BROKER_PORT}"),
             launch: false,
             online: true,
@@ -333,11 +336,22 @@ fn nucleus_spec(site: &Site, options: &StageOptions, artifacts: &Path) -> Result
     let root = site.directory().join("greengrass");
     make_directory(&root.join("logs"))?;
     let mut spec = SpawnSpec::new(options.lab_program()?, site.directory().join("nucleus.log"));
+    if let Some(user) = options.nucleus_user {
+        let program = std::mem::replace(&mut spec.program, "setpriv".into());
+        let user = user.to_string();
+        let words = [
+            "--reuid",
+            &user,
+            "--clear-groups",
+            "--inh-caps=+dac_override,+kill",
+            "--ambient-caps=+dac_override,+kill",
+        ];
+        spec.args.extend(words.iter().map(Into::into));
+        spec.args.push(program.into());
+    }
     let personality = options.personality.name();
-    spec.args = ["nucleus", "--thing", THING, "--personality", personality]
-        .iter()
-        .map(Into::into)
-        .collect();
+    let words = ["nucleus", "--thing", THING, "--personality", personality];
+    spec.args.extend(words.iter().map(Into::into));
     for (flag, path) in [
         ("--root", root.as_path()),
         ("--recipe", &site.directory().join(RECIPE)),

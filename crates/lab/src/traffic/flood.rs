@@ -95,10 +95,12 @@ pub(super) fn flood(args: &FloodArgs) -> Result<u64, Box<dyn std::error::Error +
             None => MAX_BATCH,
             Some(rate) => due(rate, now - begin).saturating_sub(packets).min(MAX_BATCH),
         };
-        if due > 0 {
-            packets += send(socket, &payload, usize::try_from(due)?)?;
-        }
-        if due < MAX_BATCH {
+        let taken = match due {
+            0 => 0,
+            due => send(socket, &payload, usize::try_from(due)?)?,
+        };
+        packets += taken;
+        if due < MAX_BATCH || taken == 0 {
             std::thread::sleep(BATCH_TIME / 4);
         }
     }
@@ -136,8 +138,8 @@ fn send(socket: &UdpSocket, payload: &[u8], count: usize) -> nix::Result<u64> {
     );
     match sent {
         Ok(results) => Ok(u64::try_from(results.count()).unwrap_or_default()),
-        // Nobody listens (told by an earlier datagram's answer), or a buffer is full: both pass.
-        Err(Errno::ECONNREFUSED | Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR) => Ok(0),
+        // Nobody listens (told by an earlier datagram's answer), a buffer is full, or a packet filter drops it: all of them pass.
+        Err(Errno::ECONNREFUSED | Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR | Errno::EPERM) => Ok(0),
         Err(errno) => Err(errno),
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! [`sensor`] behaves well and says nothing; [`rogue`] does what the lab's attack script does and tells;
 //! [`flood`] sends datagrams and [`syn`] segments as fast as told, [`burst`] sends once and exits; [`hoard`] opens files;
+//! [`flows`] and [`echoes`] fill the table of connection tracking;
 //! [`sink`] counts what arrives, so that a third party can tell whether traffic flows.
 
 pub mod burst;
+pub mod echoes;
 pub mod flood;
+pub mod flows;
 pub mod hoard;
 pub mod lines;
 pub mod rogue;

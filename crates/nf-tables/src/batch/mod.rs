@@ -117,7 +117,7 @@ impl Batch {
         });
     }
 
-    /// Removes a chain, whose rules must be gone.
+    /// Removes a chain with its rules; refused where other chains send packets to it.
     pub fn delete_chain(&mut self, table: &Table, chain: &str) {
         self.step(Action::Delete, table, Item::Chain(chain.to_owned()));
         self.remove(MessageType::DeleteChain, table, |out| out.text(CHAIN_NAME, chain));

@@ -1,8 +1,9 @@
 //! Expressions that decide, count and limit. Counter, quota and limit are the same in a rule and as an object of a table.
 
+use super::Expression;
 use crate::object::ObjectKind;
 use crate::value::{Data, Register, Verdict};
-use crate::wire::{attributes, flags, numbers};
+use crate::wire::{Attribute, DecodeError, Encoder, attributes, flags, numbers};
 
 attributes! {
     /// Puts a value or, into [`Register::VERDICT`], a verdict into a register.
@@ -24,6 +25,12 @@ impl SetVerdict {
             data: Data::Verdict(verdict),
         }
     }
+}
+
+attributes! {
+    /// Keeps the packet from connection tracking; in chains that come before it only.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Notrack as "notrack" {}
 }
 
 numbers! {
@@ -106,5 +113,72 @@ attributes! {
         pub kind: ObjectKind = 1,
         /// Its name.
         pub name: String = 2,
+    }
+}
+
+numbers! {
+    /// What a rule does to a set's element (`enum nft_dynset_ops`).
+    pub enum DynamicOperation as "an operation of dynset" {
+        /// Makes it where it is not there.
+        Add = 0,
+        /// The same, and lets it live anew.
+        Update = 1,
+        /// Removes it.
+        Delete = 2,
+    }
+}
+
+flags! {
+    /// How a dynamic element is meant.
+    pub struct DynamicFlags {
+        /// The rule goes on where the element cannot be had.
+        INVERTED = 1,
+    }
+}
+
+attributes! {
+    /// Makes an element of what is in a register, with an expression of its own, which it then runs: a limit for each key.
+    ///
+    /// Normal form: the set is told by its name, which must be there before. No time and no flags, both of which the kernel lists,
+    /// are not written.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct DynamicElement as "dynset" ignore 8 {
+        /// Of which set.
+        pub set: String = 1,
+        /// What is done.
+        pub operation: DynamicOperation = 3,
+        /// Where the key begins.
+        pub source: Register = 4,
+        /// Milliseconds that it lives; 0: as the set says.
+        pub timeout: u64 = 6 or 0,
+        /// What it runs.
+        pub expression: Option<Box<Expression>> = 7,
+        /// How it is meant.
+        pub flags: DynamicFlags = 9 or DynamicFlags::NONE,
+    }
+}
+
+impl DynamicElement {
+    /// Goes on as long as the limit of what is in the first register has room.
+    #[must_use]
+    pub fn limit(set: impl Into<String>, limit: Limit) -> Self {
+        Self {
+            set: set.into(),
+            operation: DynamicOperation::Add,
+            source: Register::FIRST,
+            timeout: 0,
+            expression: Some(Box::new(limit.into())),
+            flags: DynamicFlags::NONE,
+        }
+    }
+}
+
+impl Attribute for Box<Expression> {
+    fn put(&self, number: u16, out: &mut Encoder) {
+        (**self).put(number, out);
+    }
+
+    fn get(value: &[u8]) -> Result<Self, DecodeError> {
+        Expression::get(value).map(Self::new)
     }
 }

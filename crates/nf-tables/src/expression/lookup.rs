@@ -56,6 +56,15 @@ impl Lookup {
             flags: LookupFlags::NONE,
         }
     }
+
+    /// Goes on if none of these is in the first register.
+    #[must_use]
+    pub fn none_of(set: AnonymousSet) -> Self {
+        Self {
+            flags: LookupFlags::INVERTED,
+            ..Self::one_of(set)
+        }
+    }
 }
 
 attributes! {

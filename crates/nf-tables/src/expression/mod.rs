@@ -11,11 +11,17 @@ mod compare;
 mod load;
 mod lookup;
 
-pub use act::{Counter, Limit, LimitFlags, LimitKind, ObjectReference, Quota, QuotaFlags, SetVerdict};
+pub use act::{
+    Counter, DynamicElement, DynamicFlags, DynamicOperation, Limit, LimitFlags, LimitKind, Notrack,
+    ObjectReference, Quota, QuotaFlags, SetVerdict,
+};
 pub use compare::{
     Bitwise, BitwiseOperation, ByteOrder, ByteOrderOperation, Comparison, Operator, Range, RangeOperator,
 };
-pub use load::{Conntrack, ConntrackKey, Meta, MetaKey, Payload, PayloadBase};
+pub use load::{
+    Conntrack, ConntrackKey, ExtensionFlags, ExtensionHeader, ExtensionPlace, Fib, FibFlags, FibResult, Meta,
+    MetaKey, Octet, Payload, PayloadBase, Route, RouteKey,
+};
 pub use lookup::{Lookup, LookupFlags, SetReference};
 
 use crate::value::{Data, Register, Value, Verdict};
@@ -81,6 +87,12 @@ expressions! {
     Payload(Payload) = "payload",
     /// What connection tracking knows.
     Conntrack(Conntrack) = "ct",
+    /// Something about the packet's route.
+    Route(Route) = "rt",
+    /// What the host's routing says of an address.
+    Fib(Fib) = "fib",
+    /// Bytes of options and extension headers, or whether there are such.
+    ExtensionHeader(ExtensionHeader) = "exthdr",
     /// Ends the rule unless a register compares as wanted.
     Comparison(Comparison) = "cmp",
     /// Ends the rule unless a register is within, or without, two bounds.
@@ -99,8 +111,12 @@ expressions! {
     Counter(Counter) = "counter",
     /// Ends the rule until, or from, so many bytes.
     Quota(Quota) = "quota",
+    /// Keeps the packet from connection tracking.
+    Notrack(Notrack) = "notrack",
     /// Counts or limits in an object of the table.
     ObjectReference(ObjectReference) = "objref",
+    /// Counts or limits in an element of a set, one for each key.
+    DynamicElement(DynamicElement) = "dynset",
 }
 
 /// An expression that is kept as it was found.

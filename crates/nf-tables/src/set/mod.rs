@@ -59,8 +59,13 @@ impl KeyType {
     pub const PORT: Self = Self(13);
     /// Types of ICMP messages, 1 byte.
     pub const ICMP_TYPE: Self = Self(14);
+    /// Numbers of interfaces, 4 bytes in the order of this machine.
+    pub const INTERFACE_INDEX: Self = Self(20);
     /// Types of ICMPv6 messages, 1 byte.
     pub const ICMPV6_TYPE: Self = Self(29);
+
+    /// Names of interfaces, 16 bytes with zeros behind the name.
+    pub const INTERFACE_NAME: Self = Self(41);
 
     /// Several one behind the other, five at most.
     #[must_use]

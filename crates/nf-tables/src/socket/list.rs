@@ -18,9 +18,10 @@ use crate::table::{TABLE_NAME, Table};
 use crate::wire::message::{Message, MessageType, number_messages};
 use crate::wire::{Attribute as _, Attributes as _, DecodeError, Encoder};
 
-/// How often a list is read that somebody changes meanwhile. Each reading takes about a millisecond, so whoever makes all
-/// of them fail changes rulesets without end. A set of a hundred thousand takes fifty, and grows in half a dozen steps.
-const ATTEMPTS: usize = 8;
+/// How often a list is read that somebody changes meanwhile. Each reading takes about a millisecond, on a busy machine ten, so
+/// whoever makes all of them fail changes rulesets without end: a hundred transactions a second made eight fail now and then. A
+/// set of a hundred thousand takes fifty, and grows in half a dozen steps.
+const ATTEMPTS: usize = 24;
 
 impl Connection {
     /// The generation of all rulesets of this network namespace.

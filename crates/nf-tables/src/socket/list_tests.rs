@@ -36,6 +36,7 @@ fn refused() -> AskError {
         errno: 2,
         text: None,
         place: Vec::new(),
+        expression: None,
         step: None,
     })
 }

@@ -11,6 +11,9 @@ use crate::wire::{attributes_of, decode_text};
 /// Attributes of an error message (`enum nlmsgerr_attrs`).
 const TEXT: u16 = 1;
 const OFFSET: u16 = 2;
+/// `NFTA_RULE_EXPRESSIONS`, and `NFTA_EXPR_NAME`.
+const RULE_EXPRESSIONS: u16 = 4;
+const EXPRESSION_NAME: u16 = 1;
 /// Bytes of the error number.
 const CODE: usize = 4;
 /// Longest text that is kept; the kernel's are a line.
@@ -29,6 +32,8 @@ pub struct Refusal {
     pub text: Option<String>,
     /// The attribute that it does not like, from the outermost in.
     pub place: Vec<AttributePlace>,
+    /// The name of the expression of a rule that it does not like.
+    pub expression: Option<String>,
 }
 
 /// An attribute among its neighbours.
@@ -63,6 +68,7 @@ impl Refusal {
             errno,
             text: None,
             place: Vec::new(),
+            expression: None,
         };
         let mut offset = None;
         for attribute in extended(message).flat_map(attributes_of).map_while(Result::ok) {
@@ -82,9 +88,14 @@ impl Refusal {
     pub(super) fn within(message: &Message<'_>, errno: i32, batch: &Batch, place: usize) -> Self {
         let (refusal, offset) = Self::of(message, errno);
         let place_of = |offset: u32| attribute_at(batch.message(place)?, offset as usize);
+        let places = offset.and_then(place_of).unwrap_or_default();
+        // The list of a rule, and one in it.
+        let is_expression = matches!(places.as_slice(), [list, _] if list.number == RULE_EXPRESSIONS);
+        let name_of = |offset: u32| name_at(batch.message(place)?, offset as usize);
         Self {
             step: batch.step_of(place),
-            place: offset.and_then(place_of).unwrap_or_default(),
+            expression: offset.filter(|_| is_expression).and_then(name_of),
+            place: places,
             ..refusal
         }
     }
@@ -99,6 +110,14 @@ fn extended<'a>(message: &Message<'a>) -> impl Iterator<Item = &'a [u8]> {
     };
     let attributes = message.payload.get(CODE.saturating_add(repeated)..);
     attributes.filter(|_| message.flags & EXTENDED != 0).into_iter()
+}
+
+/// The name in the attribute at an offset in a message.
+fn name_at(message: &[u8], offset: usize) -> Option<String> {
+    let attribute = attributes_of(message.get(offset..)?).next()?.ok()?;
+    let mut parts = attributes_of(attribute.value).map_while(Result::ok);
+    let name = parts.find(|part| part.number == EXPRESSION_NAME)?;
+    decode_text(name.value).ok().map(str::to_owned)
 }
 
 /// The attributes around and at an offset in a message.

@@ -27,6 +27,8 @@ macro_rules! attributes {
 
         impl $crate::wire::Attributes for $name {
             fn put_all(&self, out: &mut $crate::wire::Encoder) {
+                // Some have none.
+                let _ = &out;
                 $( $crate::wire::attributes!(@put self.$field, $number, out $(, $default)?); )*
                 $( self.$rest.iter().for_each(|unknown| out.attribute(unknown.number, &unknown.value)); )?
             }

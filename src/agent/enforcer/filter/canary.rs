@@ -36,7 +36,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         }
         self.last_canary = Some(now.uptime);
         // What goes to an address of our own goes over loopback, and never leaves.
-        let links = self.kernel.interfaces().await.unwrap_or_default();
+        let (links, _) = self.kernel.interfaces().await.unwrap_or_default();
         let own: Vec<IpAddr> = links.into_iter().flat_map(|link| link.addresses).collect();
         let mut left = Vec::new();
         for to in canary_addresses(&mission.plan, &own) {

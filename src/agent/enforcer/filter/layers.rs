@@ -6,25 +6,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::bearers::bearers;
 use crate::config::IsolationConfig;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
 use crate::observe::way::InterfaceKind;
-use crate::quarantine::ruleset::{CutAction, EgressDevice, Hooks, Layer};
+use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Ways};
+use crate::quarantine::plan::Plan;
+use crate::quarantine::plan::tracked::Crowd;
+use crate::quarantine::ruleset::{CutAction, EgressDevice, Hooks, Lack, Layer, MAX_EGRESS_DEVICES};
 
-/// Interfaces whose egress is filtered; a gateway with a container per service has some dozens.
-const MAX_DEVICES: usize = 256;
 /// How long a refusal of the kernel is believed: it may have been about an interface that was just vanishing.
 const BELIEVE: Duration = Duration::from_secs(600);
+
+/// Interfaces below one VLAN that are followed; a bridge has some dozens of ports.
+const MAX_BELOW: usize = 64;
+
+/// How long it is believed that it was built without something: somebody may load a module.
+const BELIEVE_MISSING: Duration = Duration::from_secs(3_600);
 
 /// What is known of the hooks.
 #[derive(Debug, Default)]
 pub(in crate::agent::enforcer) struct Layers {
     /// What the kernel refused, when, for which interfaces, and in which words.
     refused: BTreeMap<Layer, (Duration, Hooks, String)>,
+    /// What the kernel was found to be built without, and when.
+    lacks: BTreeMap<Lack, Duration>,
     /// What they were refused for: rules that only count ask for more than rules that cut.
     effect: Option<CutAction>,
-    /// The hooks of the interfaces that were last listed.
+    /// The interfaces that were last listed, and their hooks.
+    links: Vec<Link>,
     seen: Hooks,
     /// Interfaces through which others send: below a VLAN or a macvlan, in a bridge or a bond.
     below: BTreeSet<u32>,
@@ -36,28 +47,37 @@ pub(in crate::agent::enforcer) struct Layers {
     problem: Option<String>,
     /// Interfaces left out for their names.
     unnamed: usize,
+    /// Since when the kernel is known not to tell what the IP stack has sent.
+    unrouted: Option<Duration>,
+    /// How full connection tracking was when it was found crowded; it counts as crowded until nothing is cut any more, because
+    /// whoever has filled it may do so again.
+    crowd: Option<Crowd>,
 }
 
 impl Layers {
     /// The hooks to use now.
     pub(in crate::agent::enforcer) fn hooks(
         &mut self,
-        interfaces: Result<Vec<Link>, String>,
+        interfaces: Result<(Vec<Link>, usize), String>,
         isolation: &IsolationConfig,
         effect: CutAction,
         now: Duration,
     ) -> Hooks {
         match interfaces {
-            Ok(links) => {
+            Ok((links, more)) => {
                 self.problem = None;
                 self.below = below(&links);
-                (self.seen, self.unnamed) = hooks_of(&links);
+                let (seen, unnamed) = hooks_of(&links, more == 0);
+                (self.seen, self.unnamed) = (seen, unnamed + more);
+                self.links = links;
             }
             // What held goes on to hold.
             Err(why) => self.problem = Some(why),
         }
         let mut hooks = self.seen.clone();
-        if !isolation.bridged {
+        if isolation.bridged {
+            hooks.passing.clear();
+        } else {
             hooks.bridge = false;
         }
         if !isolation.raw_frames {
@@ -69,13 +89,36 @@ impl Layers {
             hooks.egress.retain(|device| !self.below.contains(&device.index));
         }
         self.left_out = all - hooks.egress.len();
+        self.unrouted
+            .take_if(|since| now.saturating_sub(*since) >= BELIEVE);
+        hooks.unrouted |= self.unrouted.is_some();
         if self.effect.replace(effect) != Some(effect) {
             self.refused.clear();
         }
+        let same = |with: &Hooks, hooks: &Hooks| {
+            (with.bridge, with.unrouted, &with.egress) == (hooks.bridge, hooks.unrouted, &hooks.egress)
+        };
         self.refused
-            .retain(|_, (at, with, _)| now.saturating_sub(*at) < BELIEVE && *with == hooks);
+            .retain(|_, (at, with, _)| now.saturating_sub(*at) < BELIEVE && same(with, &hooks));
+        self.lacks
+            .retain(|_, at| now.saturating_sub(*at) < BELIEVE_MISSING);
+        hooks.lacks = self.lacks.keys().copied().collect();
+        hooks.crowded = self.is_crowded();
         self.wanted.clone_from(&hooks);
         self.without_refused(hooks)
+    }
+
+    /// What the frames of this plan's ways leave by.
+    pub(in crate::agent::enforcer) fn bearers(
+        &self,
+        plan: &Plan,
+    ) -> BTreeMap<InterfaceName, BTreeSet<Bearer>> {
+        let ways = match &plan.ways {
+            Ways::Tied(ways) => ways.as_slice(),
+            Ways::Any { .. } => &[],
+        };
+        let uppers = ways.iter().map(|way| way.interface).collect();
+        bearers(&self.links, &uppers)
     }
 
     /// Notes that the kernel does not take a layer. It is about all hooks that are wanted, not only those that were left
@@ -83,6 +126,35 @@ impl Layers {
     pub(in crate::agent::enforcer) fn refuse(&mut self, layer: Layer, why: &str, now: Duration) {
         self.refused
             .insert(layer, (now, self.wanted.clone(), why.to_owned()));
+    }
+
+    /// Notes how full connection tracking is.
+    pub(in crate::agent::enforcer) fn note_crowd(&mut self, crowd: Crowd) {
+        if self.crowd.is_none() && crowd.is_crowded() {
+            let Crowd { flows, most } = crowd;
+            tracing::warn!("connection tracking is crowded: {flows} of {most} flows");
+            self.crowd = Some(crowd);
+        }
+    }
+
+    /// Nothing is cut, so nobody can gain by filling it.
+    pub(in crate::agent::enforcer) const fn forget_crowd(&mut self) {
+        self.crowd = None;
+    }
+
+    /// Whether connection tracking was found crowded.
+    pub(in crate::agent::enforcer) const fn is_crowded(&self) -> bool {
+        self.crowd.is_some()
+    }
+
+    /// Notes that the egress hook cannot tell what the IP stack has sent.
+    pub(in crate::agent::enforcer) const fn tells_no_routes(&mut self, now: Duration) {
+        self.unrouted = Some(now);
+    }
+
+    /// Notes what the kernel was built without.
+    pub(in crate::agent::enforcer) fn lack(&mut self, lacks: &[Lack], now: Duration) {
+        self.lacks.extend(lacks.iter().map(|lack| (*lack, now)));
     }
 
     /// `hooks` without what was refused.
@@ -111,33 +183,94 @@ impl Layers {
             )
         });
         let unnamed = (self.unnamed > 0)
-            .then(|| format!("frames past the IP stack are not cut on {} interfaces with unusual names or beyond the {MAX_DEVICES}th", self.unnamed));
+            .then(|| format!("frames past the IP stack are not cut on {} interfaces with unusual names or beyond the {MAX_EGRESS_DEVICES}th", self.unnamed));
         let lower = (self.left_out > 0).then(|| {
             let count = self.left_out;
             format!("frames past the IP stack are not counted on {count} interfaces that others send through")
         });
-        refused.chain(problem).chain(unnamed).chain(lower).collect()
+        let tagged = self.wanted.tags && !self.wanted.egress.is_empty();
+        let tags = tagged.then(|| {
+            "frames past the IP stack that are called IP and are not are not told apart: an interface puts tags of its own into frames".to_owned()
+        });
+        let unrouted = (self.wanted.unrouted && !self.wanted.egress.is_empty()).then(|| {
+            "frames made by hand pass to a lifeline's address and port by any interface: what the IP stack has sent cannot be told from them here".to_owned()
+        });
+        let crowd = self.crowd.map(|Crowd { flows, most }| {
+            format!("connection tracking was crowded, {flows} of {most} flows: until nothing is cut any more it does not track what stays inside of this device, and cut flows are taken out of it")
+        });
+        let told = refused.chain(problem).chain(unnamed).chain(lower);
+        let lacks = self.lacks.keys().map(|lack| lack.means().to_owned());
+        told.chain(tags)
+            .chain(unrouted)
+            .chain(crowd)
+            .chain(lacks)
+            .collect()
     }
 }
 
-/// Those of these interfaces through which others of them send.
-fn below(links: &[Link]) -> BTreeSet<u32> {
+/// Those of these interfaces that belong to a bridge or a bond.
+fn members(links: &[Link]) -> impl Iterator<Item = &Link> {
     let gathers = |link: &Link| matches!(link.device, InterfaceKind::Bridge | InterfaceKind::Bond);
     let masters: BTreeSet<u32> = links
         .iter()
         .filter(|link| gathers(link))
         .map(|link| link.index)
         .collect();
-    let members = links
-        .iter()
-        .filter(|link| link.master.is_some_and(|master| masters.contains(&master)));
+    let is_member = move |link: &&Link| link.master.is_some_and(|master| masters.contains(&master));
+    links.iter().filter(is_member)
+}
+
+/// Interfaces that the frames of VLANs leave by with their tags: those below them, and the members of these.
+fn vlan_tags(links: &[Link]) -> BTreeSet<(InterfaceName, u16)> {
+    let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
+    let mut belongs: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for link in members(links) {
+        belongs
+            .entry(link.master.unwrap_or_default())
+            .or_default()
+            .push(link.index);
+    }
+    let mut found = BTreeSet::new();
+    for link in links {
+        let (InterfaceKind::Vlan(number), Some(lower)) = (link.device, link.lower) else {
+            continue;
+        };
+        let (mut waiting, mut seen) = (vec![lower], BTreeSet::new());
+        while let Some(index) = waiting.pop().filter(|_| seen.len() < MAX_BELOW) {
+            let Some(below) = by_index.get(&index).filter(|_| seen.insert(index)) else {
+                continue;
+            };
+            found.extend(InterfaceName::new(&below.name).map(|name| (name, number)));
+            waiting.extend(belongs.get(&index).into_iter().flatten());
+            waiting.extend(below.lower.filter(|_| below.device == InterfaceKind::Macvlan));
+        }
+    }
+    found
+}
+
+/// Those of these interfaces through which others of them send.
+fn below(links: &[Link]) -> BTreeSet<u32> {
+    let members = members(links);
     let upper = |link: &&Link| matches!(link.device, InterfaceKind::Vlan(_) | InterfaceKind::Macvlan);
     let carriers = links.iter().filter(upper).filter_map(|link| link.lower);
     members.map(|link| link.index).chain(carriers).collect()
 }
 
-/// The hooks of these interfaces, and how many interfaces have a name that is not written into rules.
-fn hooks_of(links: &[Link]) -> (Hooks, usize) {
+/// Whether one of them may put tags of its own into frames that leave by the one below, and forgets that they had a route, as a port
+/// of a switch does: it has one below that is not its peer, and is of no kind that is known not to. VLANs, macvlans, bridges and bonds
+/// pass the route on.
+fn tag(links: &[Link]) -> bool {
+    let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
+    let below = |link: &Link| by_index.get(&link.lower?).copied();
+    let others = links
+        .iter()
+        .filter(|link| link.device == InterfaceKind::Other && link.kind == LinkKind::Ethernet);
+    let mut others = others.filter_map(|link| Some((link, below(link)?)));
+    others.any(|(link, lower)| lower.lower != Some(link.index))
+}
+
+/// The hooks of these interfaces, and how many interfaces have a name that is not written into rules. `all`: there are no others.
+fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
     let plain = |name: &str| {
         name.chars()
             .all(|c| c.is_ascii_alphanumeric() || "._-@".contains(c))
@@ -148,13 +281,39 @@ fn hooks_of(links: &[Link]) -> (Hooks, usize) {
         .filter(|link| !link.loopback && !matches!(link.kind, LinkKind::Unsupported(_)))
         .partition(|link| plain(&link.name));
     egress.sort_by_key(|link| link.index);
-    let surplus = egress.len().saturating_sub(MAX_DEVICES);
-    egress.truncate(MAX_DEVICES);
+    let surplus = egress.len().saturating_sub(MAX_EGRESS_DEVICES);
+    egress.truncate(MAX_EGRESS_DEVICES);
+    let tags = tag(links);
+    let bridges: BTreeSet<u32> = links
+        .iter()
+        .filter(|link| link.device == InterfaceKind::Bridge)
+        .map(|link| link.index)
+        .collect();
+    let is_port = |link: &&Link| link.master.is_some_and(|master| bridges.contains(&master));
     let hooks = Hooks {
-        bridge: links.iter().any(|link| link.device == InterfaceKind::Bridge),
-        pppoe: links
+        bare: egress.iter().any(|link| link.kind == LinkKind::RawIp),
+        vlans: vlan_tags(links),
+        // Where others are not listed theirs would count as somebody else's.
+        senders: links
             .iter()
-            .any(|link| link.kind == LinkKind::RawIp && link.name.starts_with("ppp")),
+            .filter(|_| all)
+            .filter_map(|link| link.hardware)
+            .collect(),
+        members: members(links)
+            .filter_map(|link| InterfaceName::new(&link.name))
+            .collect(),
+        passing: links
+            .iter()
+            .filter(is_port)
+            .filter_map(|link| InterfaceName::new(&link.name))
+            .collect(),
+        bearers: BTreeMap::new(),
+        bridge: !bridges.is_empty(),
+        pppoe: links.iter().any(|link| link.device == InterfaceKind::Ppp),
+        tags,
+        unrouted: tags,
+        crowded: false,
+        lacks: BTreeSet::new(),
         egress: egress
             .into_iter()
             .map(|link| EgressDevice {
@@ -203,15 +362,20 @@ mod tests {
             link(5, other, Some(4), Some(6)),
             link(6, other, None, None),
         ];
+        assert!(!tag(&links));
+        let port = link(7, other, Some(6), None);
+        assert!(tag(&[links.as_slice(), &[port]].concat()), "as a switch's");
         let mut layers = Layers::default();
         let isolation = Config::defaults().isolation;
         let mut devices = |effect| {
-            let hooks = layers.hooks(Ok(links.clone()), &isolation, effect, Duration::ZERO);
+            let hooks = layers.hooks(Ok((links.clone(), 0)), &isolation, effect, Duration::ZERO);
             let told = layers.uncovered();
             let devices: Vec<u32> = hooks.egress.iter().map(|device| device.index).collect();
             (devices, told)
         };
-        assert_eq!(devices(CutAction::Cut), (vec![1, 2, 3, 4, 5, 6], Vec::new()));
+        let (cutting, told) = devices(CutAction::Cut);
+        assert_eq!(cutting, [1, 2, 3, 4, 5, 6]);
+        assert!(told.is_empty(), "a veth in front of another one: {told:?}");
         let (counting, told) = devices(CutAction::Count);
         assert_eq!(counting, [2, 3, 5, 6]);
         assert!(told[0].contains("not counted on 2 interfaces"), "{told:?}");
@@ -223,7 +387,7 @@ mod tests {
         let mut layers = Layers::default();
         let isolation = Config::defaults().isolation;
         let ask = |layers: &mut Layers, effect| {
-            let hooks = layers.hooks(Ok(links.clone()), &isolation, effect, Duration::ZERO);
+            let hooks = layers.hooks(Ok((links.clone(), 0)), &isolation, effect, Duration::ZERO);
             hooks.egress.len()
         };
         assert_eq!(ask(&mut layers, CutAction::Count), 1);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{CarriedCounters, FilterKeeper, HeldRules, Hooks, Layer, Mission, Ruleset, one};
+use crate::config::IsolationConfig;
 use crate::moment::Now;
 use crate::quarantine::ports::PacketFilter;
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -11,6 +12,8 @@ use crate::quarantine::ruleset::render;
 
 /// Loads in a row that somebody else may interfere with.
 const TRIES: usize = 4;
+/// Tries in a row to change what differs alone, while interfaces and others' tables change.
+const CHANGES: usize = 3;
 
 impl<F: PacketFilter> FilterKeeper<F> {
     /// Loads the tables and compares what the kernel lists, again where somebody else's change came in between.
@@ -19,13 +22,13 @@ impl<F: PacketFilter> FilterKeeper<F> {
     /// What stands in the way. The kernel then holds what it held before, or what could not be read back.
     pub(super) async fn load(
         &mut self,
-        ruleset: Arc<Ruleset>,
-        hooks: Hooks,
+        mut made: (Arc<Ruleset>, Hooks),
         mission: &Mission,
+        isolation: &IsolationConfig,
         now: Now,
     ) -> Result<(), Vec<Obstacle>> {
         for _ in 0..TRIES {
-            if self.load_once(&ruleset, &hooks, mission, now).await? {
+            if self.load_once(&mut made, mission, isolation, now).await? {
                 return Ok(());
             }
             self.note_tampering("somebody changed our tables while they were loaded");
@@ -36,23 +39,28 @@ impl<F: PacketFilter> FilterKeeper<F> {
     /// `false`: somebody else changed something meanwhile, and our tables are not as they were loaded.
     async fn load_once(
         &mut self,
-        ruleset: &Arc<Ruleset>,
-        hooks: &Hooks,
+        made: &mut (Arc<Ruleset>, Hooks),
         mission: &Mission,
+        isolation: &IsolationConfig,
         now: Now,
     ) -> Result<bool, Vec<Obstacle>> {
         let counted = self.carried_over(mission).await;
-        let before = self.kernel.generation().await.map_err(one)?;
         // Whatever the kernel is told withdraws it, taken or not.
         self.standing_by = None;
-        let changed = self.change_rules(ruleset, &counted, before, now).await;
-        let taken = match &changed {
-            Some(_) => Ok(Arc::clone(ruleset)),
+        let changed = self
+            .change_patiently(made, &counted, (mission, isolation), now)
+            .await
+            .map_err(one)?;
+        let (ruleset, hooks) = &*made;
+        let (taken, before) = match &changed {
+            Some((_, before)) => (Ok(Arc::clone(ruleset)), *before),
             None => {
-                self.load_what_is_taken(ruleset, hooks, mission, &counted, now)
-                    .await
+                let before = self.kernel.generation().await.map_err(one)?;
+                let taken = self.load_what_is_taken(ruleset, hooks, mission, &counted, now);
+                (taken.await, before)
             }
         };
+        let changed = changed.map(|(held, _)| held);
         let surely_refused =
             |obstacle: &Obstacle| matches!(obstacle, Obstacle::Refused { .. } | Obstacle::NotPermitted);
         if taken.as_ref().is_err_and(|all| !all.iter().all(surely_refused)) {
@@ -96,29 +104,70 @@ impl<F: PacketFilter> FilterKeeper<F> {
         Ok(true)
     }
 
-    /// Changes single rules, with elements, where nothing else differs from what the kernel was proven to hold at this
-    /// generation: a list of 100,000 blocked remotes is not loaded again for one port. Gives what it held. None: the tables
-    /// are to be loaded whole, which settles whatever became of it.
-    async fn change_rules(
+    /// Changes what differs from what the kernel was proven to hold, where the rest can stay: a list of 100,000 blocked remotes
+    /// is not loaded again for one port, and no rate begins anew for an interface. Again with what is wanted then where that was
+    /// not taken: an interface may have gone meanwhile, or others may have changed theirs. Gives what was held, and at which
+    /// generation. None: the tables are to be loaded whole, which settles whatever became of it.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    async fn change_patiently(
         &mut self,
-        ruleset: &Arc<Ruleset>,
+        made: &mut (Arc<Ruleset>, Hooks),
         counted: &CarriedCounters,
-        generation: u32,
+        (mission, isolation): (&Mission, &IsolationConfig),
         now: Now,
-    ) -> Option<Arc<Ruleset>> {
-        if !self.wants_other_rules(ruleset, generation) {
-            return None;
+    ) -> Result<Option<(Arc<Ruleset>, u32)>, Obstacle> {
+        for _ in 0..CHANGES {
+            let generation = self.kernel.generation().await?;
+            if !self.is_still_held(generation, now).await? {
+                return Ok(None);
+            }
+            let Some(held) = self.held.as_ref().map(|held| Arc::clone(&held.ruleset)) else {
+                return Ok(None);
+            };
+            let same = made.0.same_structure(&held) && self.is_same_order(&made.0, now);
+            if same || !made.0.same_frame(&held) {
+                return Ok(None);
+            }
+            match self.kernel.change(&made.0, &held, counted, generation, now).await {
+                Ok(()) => return Ok(Some((held, generation))),
+                Err(obstacle) => tracing::debug!("what differs could not be changed alone: {obstacle}"),
+            }
+            *made = self.rules(mission, isolation, now).await;
         }
-        let held = Arc::clone(&self.held.as_ref()?.ruleset);
-        if !ruleset.same_frame(&held) {
-            return None;
+        Ok(None)
+    }
+
+    /// Whether the kernel holds at this generation what it was proven to hold at an earlier one.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    async fn is_still_held(&mut self, generation: u32, now: Now) -> Result<bool, Obstacle> {
+        let Some(HeldRules {
+            ruleset,
+            generation: Some(proven),
+            ..
+        }) = &self.held
+        else {
+            return Ok(false);
+        };
+        if *proven == generation {
+            return Ok(true);
         }
-        let changed = self.kernel.change(ruleset, &held, counted, generation, now);
-        if let Err(obstacle) = changed.await {
-            tracing::debug!("rules alone could not be changed: {obstacle}");
-            return None;
+        let ruleset = Arc::clone(ruleset);
+        let present = self.kernel.tables().await?;
+        let found = match self.kernel.compare(&present, &ruleset, None, now).await {
+            Ok(found) => found,
+            // As where a look finds it so: it is loaded whole.
+            Err(obstacle) if !obstacle.blinds() => return Ok(false),
+            Err(obstacle) => return Err(obstacle),
+        };
+        let same = found.differences.is_empty() && self.kernel.generation().await? == generation;
+        if let Some(held) = self.held.as_mut().filter(|_| same) {
+            held.generation = Some(generation);
         }
-        Some(held)
+        Ok(same)
     }
 
     /// Loads, if need be without the layers that this kernel refuses; gives what was loaded.
@@ -130,36 +179,32 @@ impl<F: PacketFilter> FilterKeeper<F> {
         counted: &CarriedCounters,
         now: Now,
     ) -> Result<Arc<Ruleset>, Vec<Obstacle>> {
-        let refusal = match self.kernel.load(ruleset, counted, now).await {
-            Ok(()) => return Ok(Arc::clone(ruleset)),
+        let mut hooks = hooks.clone();
+        let whole = Arc::clone(ruleset);
+        let taken = self.load_without_lacks(whole, &mut hooks, mission, counted, now);
+        let refusal = match taken.await {
+            Ok(ruleset) => return Ok(ruleset),
             Err(refusal @ Obstacle::Refused { .. }) => refusal,
             Err(obstacle) => return Err(vec![obstacle]),
         };
-        let without_egress = Hooks {
-            egress: Vec::new(),
-            ..hooks.clone()
-        };
-        let without_bridge = Hooks {
-            bridge: false,
-            ..hooks.clone()
-        };
-        let fallbacks: [(Hooks, &[Layer]); 3] = [
-            (without_egress, &[Layer::Netdev]),
-            (without_bridge, &[Layer::Bridge]),
-            (Hooks::default(), &[Layer::Netdev, Layer::Bridge]),
-        ];
-        for (fewer, lacking) in fallbacks {
-            if fewer == *hooks {
+        for (mut fewer, lacking) in fallbacks(&hooks) {
+            let has_no_egress = lacking.is_empty() && hooks.egress.is_empty();
+            if fewer == hooks || has_no_egress {
                 continue;
             }
             let ruleset = Arc::new(render(&mission.plan, &fewer, mission.effect));
-            match self.kernel.load(&ruleset, counted, now).await {
-                Ok(()) => {}
+            let taken = self.load_without_lacks(ruleset, &mut fewer, mission, counted, now);
+            let ruleset = match taken.await {
+                Ok(ruleset) => ruleset,
                 Err(Obstacle::Refused { .. }) => continue,
                 // Who knows what the kernel has taken.
                 Err(obstacle) => return Err(vec![obstacle]),
-            }
+            };
             let why = refusal.to_string();
+            if lacking.is_empty() {
+                tracing::warn!("this kernel does not tell what has a route: {why}");
+                self.layers.tells_no_routes(now.uptime);
+            }
             for layer in lacking {
                 tracing::warn!(%layer, "this kernel does not take the table: {why}");
                 self.layers.refuse(*layer, &why, now.uptime);
@@ -168,4 +213,57 @@ impl<F: PacketFilter> FilterKeeper<F> {
         }
         Err(vec![refusal])
     }
+
+    /// Loads, if need be without what this kernel says that it was built without, which is then in `hooks`; gives what was
+    /// loaded.
+    async fn load_without_lacks(
+        &mut self,
+        mut ruleset: Arc<Ruleset>,
+        hooks: &mut Hooks,
+        mission: &Mission,
+        counted: &CarriedCounters,
+        now: Now,
+    ) -> Result<Arc<Ruleset>, Obstacle> {
+        loop {
+            match self.kernel.load(&ruleset, counted, now).await {
+                Ok(()) => return Ok(ruleset),
+                // Each turn leaves out one more thing at least.
+                Err(Obstacle::Refused { lacks, .. })
+                    if lacks.iter().any(|lack| !hooks.lacks.contains(lack)) =>
+                {
+                    tracing::warn!(?lacks, "this kernel was built without what some rules need");
+                    hooks.lacks.extend(&lacks);
+                    self.layers.lack(&lacks, now.uptime);
+                    ruleset = Arc::new(render(&mission.plan, hooks, mission.effect));
+                }
+                Err(obstacle) => return Err(obstacle),
+            }
+        }
+    }
+}
+
+/// Fewer layers, and those that are left out; the first leaves out only what needs to know what has a route.
+fn fallbacks(hooks: &Hooks) -> [(Hooks, &'static [Layer]); 4] {
+    let unrouted = Hooks {
+        unrouted: true,
+        ..hooks.clone()
+    };
+    let without_egress = Hooks {
+        egress: Vec::new(),
+        ..hooks.clone()
+    };
+    let without_bridge = Hooks {
+        bridge: false,
+        ..hooks.clone()
+    };
+    let neither = Hooks {
+        egress: Vec::new(),
+        ..without_bridge.clone()
+    };
+    [
+        (unrouted, &[]),
+        (without_egress, &[Layer::Netdev]),
+        (without_bridge, &[Layer::Bridge]),
+        (neither, &[Layer::Netdev, Layer::Bridge]),
+    ]
 }

@@ -8,6 +8,7 @@
 //! listed then. What was proven stands by, to be put back at the moment at which the kernel tells that somebody touched our
 //! tables; what is found afterwards is judged as ever.
 
+mod bearers;
 mod canary;
 mod counted;
 mod layers;
@@ -16,12 +17,14 @@ mod touched;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::IsolationConfig;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
+use crate::quarantine::lifelines::tunnels::Reached;
 use crate::quarantine::orders::order::Posture;
 use crate::quarantine::plan::Plan;
 use crate::quarantine::ports::{FilterChange, PacketFilter};
@@ -31,6 +34,7 @@ use crate::quarantine::proof::state::State;
 use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, render};
 use counted::Tally;
 use layers::Layers;
+pub(super) use touched::KernelTouch;
 use touched::StandingBy;
 
 /// How often the rules are listed although the generation says that nobody touched them.
@@ -70,17 +74,6 @@ struct HeldRules {
     /// Uptime at which it was listed.
     listed: Duration,
     posture: Posture,
-}
-
-/// What had to be done so that the kernel holds what it should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KernelTouch {
-    /// It held it already.
-    AsBefore,
-    /// Elements of sets were changed.
-    Changed,
-    /// The tables were loaded whole.
-    Loaded,
 }
 
 /// The packet filter and what we know of it.
@@ -197,19 +190,31 @@ impl<F: PacketFilter> FilterKeeper<F> {
             Hooks::default()
         } else {
             let interfaces = self.kernel.interfaces().await;
-            self.layers
-                .hooks(interfaces, isolation, mission.effect, now.uptime)
+            let hooks = self
+                .layers
+                .hooks(interfaces, isolation, mission.effect, now.uptime);
+            Hooks {
+                bearers: self.layers.bearers(&mission.plan),
+                ..hooks
+            }
         };
         (Arc::new(render(&mission.plan, &hooks, mission.effect)), hooks)
+    }
+
+    /// The ways to these addresses.
+    ///
+    /// # Errors
+    /// Why they are not known, for people.
+    pub(super) async fn ways(&mut self, to: &BTreeSet<IpAddr>) -> Result<Reached, String> {
+        self.kernel.ways(to).await
     }
 
     /// What this kernel cannot cut, each a sentence.
     pub(super) fn gaps(&self, plan: &Plan) -> Vec<String> {
         if plan.is_normal() {
-            Vec::new()
-        } else {
-            self.layers.uncovered()
+            return Vec::new();
         }
+        self.layers.uncovered().into_iter().chain(plan.untied()).collect()
     }
 
     /// Makes the kernel hold the mission and proves it.
@@ -240,18 +245,34 @@ impl<F: PacketFilter> FilterKeeper<F> {
         // It may have happened since, and has begun to count anew then.
         if self.note_stood_in(mission) {
             self.is_recorded = false;
-            held = KernelTouch::Loaded;
+            held = KernelTouch::Anew;
         }
         // No transaction, so nothing else shows it.
         if self.note_counted(mission).await {
             self.note_tampering("what our tables have counted was set back");
-            let (ruleset, hooks) = self.rules(mission, isolation, now).await;
-            self.load(ruleset, hooks, mission, now).await?;
-            held = KernelTouch::Loaded;
+            let made = self.rules(mission, isolation, now).await;
+            self.load(made, mission, isolation, now).await?;
+            held = KernelTouch::Anew;
         }
         self.prove(mission, now, held != KernelTouch::AsBefore).await?;
         self.stand_by(mission, now).await;
         Ok(held)
+    }
+
+    /// Whether connection tracking has room; asked until it is found to have none.
+    async fn note_crowd(&mut self, mission: &Mission) {
+        if !mission.cuts() {
+            self.layers.forget_crowd();
+        } else if !self.layers.is_crowded()
+            && let Some(crowd) = self.kernel.crowd().await
+        {
+            self.layers.note_crowd(crowd);
+        }
+    }
+
+    /// Whether connection tracking was found crowded since something is cut.
+    pub(super) const fn is_crowded(&self) -> bool {
+        self.layers.is_crowded()
     }
 
     async fn hold(
@@ -265,6 +286,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         if let Some(what) = &touched {
             self.note_tampering(what);
         }
+        self.note_crowd(mission).await;
         let (ruleset, hooks) = self.rules(mission, isolation, now).await;
         let generation = self.kernel.generation().await.map_err(one)?;
         // An interface that leaves takes its hook with it, without any transaction.
@@ -274,13 +296,14 @@ impl<F: PacketFilter> FilterKeeper<F> {
             self.posture = self.held.as_ref().map(|held| held.posture);
             return Ok(KernelTouch::AsBefore);
         }
+        let keeps = self.keeps_lifelines(&ruleset);
         if let Some(after) = self.change_elements(&ruleset, generation, now).await {
             if let Some(held) = &mut self.held {
                 held.ruleset = ruleset;
                 held.generation = Some(after);
                 self.posture = Some(held.posture);
             }
-            return Ok(KernelTouch::Changed);
+            return Ok(KernelTouch::of(keeps && !stood_in && touched.is_none()));
         }
         if self.wants_other_rules(&ruleset, generation) {
             // To list first what nobody has touched would only cost time.
@@ -290,10 +313,20 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 return Ok(KernelTouch::AsBefore);
             }
             self.note_applied(&ruleset, mission);
-            return Ok(KernelTouch::Loaded);
+            return Ok(KernelTouch::Anew);
         }
-        self.load(ruleset, hooks, mission, now).await?;
-        Ok(KernelTouch::Loaded)
+        // Others may have changed theirs since, and ours are found as they were loaded.
+        let proven = self.held.as_ref().is_some_and(|held| held.generation.is_some());
+        let untouched = proven && !stood_in && touched.is_none();
+        let hands = self.reasserted;
+        self.load((ruleset, hooks), mission, isolation, now).await?;
+        Ok(KernelTouch::of(keeps && untouched && self.reasserted == hands))
+    }
+
+    /// Whether what was heard by way of lifelines behind the rules that are held would be heard behind these.
+    fn keeps_lifelines(&self, ruleset: &Ruleset) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|held| ruleset.keeps_lifelines_of(&held.ruleset))
     }
 
     fn is_untouched(&self, ruleset: &Ruleset, generation: u32, now: Now) -> bool {
@@ -353,14 +386,15 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let compared = self.kernel.compare(&tables, ruleset, held.as_ref(), now);
         let found = match compared.await {
             Ok(found) => found,
-            Err(obstacle) if obstacle.blinds() => {
+            Err(obstacle) => {
+                // Nothing can be changed alone of what is not known to be there.
                 if let Some(held) = &mut self.held {
                     held.generation = None;
                 }
-                return Err(obstacle);
-            }
-            // A table that cannot be read may be somebody's way to blind us; the load replaces it whatever it is.
-            Err(obstacle) => {
+                if obstacle.blinds() {
+                    return Err(obstacle);
+                }
+                // A table that cannot be read may be somebody's way to blind us; the load replaces it whatever it is.
                 self.note_tampering(&obstacle.to_string());
                 return Ok(false);
             }
@@ -390,6 +424,11 @@ impl<F: PacketFilter> FilterKeeper<F> {
             });
             self.is_recorded = false;
             return Ok(true);
+        }
+        // Others may have changed theirs: what differs from what was loaded can be changed alone all the same.
+        let unchanged = self.kernel.generation().await.ok() == Some(generation);
+        if let Some(held) = &mut self.held {
+            held.generation = (found.is_before && unchanged).then_some(generation);
         }
         // Elements that were ordered since are missing by nobody's doing.
         let as_ordered = self.is_same_order(ruleset, now);
@@ -436,12 +475,13 @@ impl<F: PacketFilter> FilterKeeper<F> {
         Ok(self.kernel.egress_devices().await? == wanted)
     }
 
-    /// What may be said of it.
-    pub(super) fn show(&self, plan: &Plan, state: &mut State) {
+    /// What may be said of it, and of the ways that are not kept.
+    pub(super) fn show(&self, plan: &Plan, ways: Vec<String>, state: &mut State) {
         state.posture = self.posture;
         (state.blocked, state.would_block) = self.tally.totals();
         state.quotas.clone_from(&self.tally.quotas);
         state.uncovered = self.gaps(plan);
+        state.uncovered.extend(ways);
         state.reasserted = self.reasserted;
         state.changed_by.clone_from(&self.changed_by);
     }

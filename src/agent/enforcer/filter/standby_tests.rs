@@ -8,6 +8,7 @@ use super::*;
 use crate::config::Config;
 use crate::observe::link::Link;
 use crate::quarantine::orders::order::{Authority, Limit, Order};
+use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::plan::{Scope, fold};
 use crate::quarantine::ports::{CanaryFate, StoodIn};
 use crate::quarantine::ruleset::quota_name;
@@ -115,6 +116,7 @@ impl PacketFilter for Fake {
         Ok(Comparison {
             differences: missing.into_iter().collect(),
             is_as_before: !removed,
+            is_before: false,
         })
     }
 
@@ -166,8 +168,16 @@ impl PacketFilter for Fake {
         Ok(BTreeSet::new())
     }
 
-    async fn interfaces(&mut self) -> Result<Vec<Link>, String> {
-        Ok(Vec::new())
+    async fn interfaces(&mut self) -> Result<(Vec<Link>, usize), String> {
+        Ok((Vec::new(), 0))
+    }
+
+    async fn ways(&mut self, _: &BTreeSet<IpAddr>) -> Result<Reached, String> {
+        Ok(Reached::default())
+    }
+
+    async fn crowd(&mut self) -> Option<Crowd> {
+        None
     }
 
     async fn send_canary(&mut self, _: SocketAddr) -> CanaryFate {

@@ -15,6 +15,28 @@ const STANDS_BY: usize = 1_024;
 /// Changes of the packet filter whose makers are remembered.
 const REMEMBERED: usize = 16;
 
+/// What had to be done so that the kernel holds what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::agent::enforcer) enum KernelTouch {
+    /// It held it already.
+    AsBefore,
+    /// It was told what differs, and nobody else has touched our tables before: what went by way of lifelines goes on.
+    Adapted,
+    /// Lifelines may have changed, or our tables were not what they should have been.
+    Anew,
+}
+
+impl KernelTouch {
+    /// What the kernel was told, of these lifelines and those that it was proven to hold.
+    pub(super) const fn of(keeps_lifelines: bool) -> Self {
+        if keeps_lifelines {
+            Self::Adapted
+        } else {
+            Self::Anew
+        }
+    }
+}
+
 /// What is put back at once if somebody touches it.
 pub(super) struct StandingBy {
     ruleset: Arc<Ruleset>,

@@ -3,6 +3,7 @@
 //! In: a flow, or nothing. Out: the socket of that flow, or every socket; [`destroy`] closes one. One netlink socket
 //! for each [`SockDiag`]; it belongs to the network namespace of the thread that opened it.
 
+mod acknowledged;
 pub(crate) mod destroy;
 
 use std::net::{IpAddr, SocketAddr};
@@ -220,9 +221,9 @@ impl SockDiag {
     pub fn snapshot(&mut self) -> Result<SocketSnapshot, NetlinkError> {
         let mut snapshot = SocketSnapshot::default();
         let wanted = StateFlags::ESTABLISHED | StateFlags::LISTEN;
-        self.dump_all(
-            &wanted,
-            &mut |socket, detail| match (socket.protocol, detail.state) {
+        self.dump_all(&wanted, &mut |mut socket, detail| {
+            socket.local = scoped(socket.local, detail.bound_to);
+            match (socket.protocol, detail.state) {
                 (IpProtocol::Tcp, constants::TCP_LISTEN) => snapshot.listening_tcp.push(socket.local),
                 (IpProtocol::Tcp, _) => {
                     snapshot.established_total += 1;
@@ -234,14 +235,15 @@ impl SockDiag {
                     snapshot.listening_udp.push(socket.local);
                 }
                 (_, _) => {}
-            },
-        )?;
+            }
+        })?;
         for list in [&mut snapshot.listening_tcp, &mut snapshot.listening_udp] {
             list.sort_unstable();
             list.dedup();
         }
         for link in super::links::links()? {
             let name: std::sync::Arc<str> = link.name.into();
+            snapshot.names.insert(link.index, name.clone());
             snapshot
                 .interfaces
                 .extend(link.addresses.into_iter().map(|address| (address, name.clone())));
@@ -292,6 +294,17 @@ fn owner_of(header: &InetResponseHeader, protocol: u8) -> SocketOwner {
         inode: header.inode,
         uid: header.uid,
         listening,
+    }
+}
+
+/// A link-local end is of the interface that its socket is bound to: others may have the same address.
+fn scoped(end: SocketAddr, interface: u32) -> SocketAddr {
+    match end {
+        SocketAddr::V6(mut end) if end.ip().is_unicast_link_local() => {
+            end.set_scope_id(interface);
+            end.into()
+        }
+        other => other,
     }
 }
 

@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::*;
 use crate::observe::sockets::{HolderLookup, ProcessTable};
+use edgewarden_lab::lab_test;
 
 fn flow(protocol: IpProtocol, local: SocketAddr, remote: SocketAddr) -> LocalFlow {
     LocalFlow {
@@ -118,10 +119,59 @@ fn the_snapshot_has_connections_listeners_and_their_interfaces() {
         !snapshot.listening_udp.contains(&udp_client.local_addr().unwrap()),
         "a client is no listener"
     );
-    assert_eq!(snapshot.interface_of(at.ip()).as_deref(), Some("lo"));
+    assert_eq!(snapshot.interface_of(at).as_deref(), Some("lo"));
     assert_eq!(
-        snapshot.interface_of("::".parse().unwrap()).as_deref(),
+        snapshot.interface_of("[::]:0".parse().unwrap()).as_deref(),
         Some("::")
     );
-    assert_eq!(snapshot.interface_of("203.0.113.9".parse().unwrap()), None);
+    assert_eq!(snapshot.interface_of("203.0.113.9:0".parse().unwrap()), None);
 }
+
+fn ip(words: &str) {
+    let done = std::process::Command::new("ip").args(words.split(' ')).status();
+    assert!(done.unwrap().success(), "ip {words}");
+}
+
+lab_test!(a_link_local_connection_is_of_the_interface_of_its_scope, || {
+    // Two pairs of interfaces, and the same address on one of each.
+    let peers = [("one0", "one1"), ("two0", "two1")];
+    for (ours, theirs) in peers {
+        ip(&format!("link add {ours} type veth peer name {theirs}"));
+        for name in [ours, theirs] {
+            ip(&format!("link set {name} up"));
+        }
+        ip(&format!("addr add fe80::5/64 dev {ours} nodad"));
+        ip(&format!("addr add fe80::9/64 dev {theirs} nodad"));
+    }
+    let links = crate::host::net::links::links().unwrap();
+    let index = |name: &str| links.iter().find(|link| link.name == name).unwrap().index;
+    let mut held = Vec::new();
+    for (ours, theirs) in peers {
+        let at = |address: &str, scope| std::net::SocketAddrV6::new(address.parse().unwrap(), 0, 0, scope);
+        let listener = TcpListener::bind(at("fe80::5", index(ours))).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut to = at("fe80::5", index(theirs));
+        to.set_port(port);
+        let client = TcpStream::connect(to).unwrap();
+        held.push((ours, listener.accept().unwrap(), client, listener));
+    }
+    let snapshot = SockDiag::open().unwrap().snapshot().unwrap();
+    for (ours, (accepted, _), _, listener) in &held {
+        let (local, peer) = (accepted.local_addr().unwrap(), accepted.peer_addr().unwrap());
+        let mut sockets = snapshot.established.iter();
+        let socket = sockets
+            .find(|socket| {
+                socket.local.port() == local.port()
+                    && socket.remote.is_some_and(|it| it.port() == peer.port())
+            })
+            .unwrap();
+        assert_eq!(snapshot.interface_of(socket.local).as_deref(), Some(*ours));
+        let port = listener.local_addr().unwrap().port();
+        let listening = snapshot
+            .listening_tcp
+            .iter()
+            .find(|end| end.port() == port)
+            .unwrap();
+        assert_eq!(snapshot.interface_of(*listening).as_deref(), Some(*ours));
+    }
+});

@@ -18,6 +18,9 @@ pub(super) fn status(phase: Phase) -> Status {
         thing: Some("gw-1".to_owned()),
         started: Some(time()),
         predecessor: Some("the agent before, process 7, gave no answer; it was killed".to_owned()),
+        volatile: Some(
+            "/run/edgewarden lies on tmpfs: a restart of the machine forgets what is ordered".to_owned(),
+        ),
         guarded: Some(time()),
         releases_at: Some(time()),
         mode: "observe".to_owned(),

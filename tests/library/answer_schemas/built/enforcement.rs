@@ -3,6 +3,8 @@
 use edgewarden::document::Fault;
 use edgewarden::quarantine::history::{Actor, Event};
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Lifelines, Purpose};
+use edgewarden::quarantine::lifelines::origin::{LifelineAddress, Origin, OriginKind};
+use edgewarden::quarantine::lifelines::ways::Way;
 use edgewarden::quarantine::orders::order::{
     Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, ProcessAction,
     ProcessMatch, ProcessRule, Protocol,
@@ -147,7 +149,10 @@ fn obstacles() -> Vec<Obstacle> {
         Obstacle::NotPermitted,
         Obstacle::Unreadable { why: why() },
         Obstacle::FilterSilent { why: why() },
-        Obstacle::Refused { complaint: why() },
+        Obstacle::Refused {
+            complaint: why(),
+            lacks: Vec::new(),
+        },
         Obstacle::Differs { difference: why() },
         Obstacle::EgressDiffers,
         Obstacle::CanaryLeft {
@@ -157,7 +162,17 @@ fn obstacles() -> Vec<Obstacle> {
         Obstacle::ClockDoubted { how: why() },
         Obstacle::NotAllowed { what: why() },
         Obstacle::ProcessesUnknown { why: why() },
+        Obstacle::ProcessesNotSeen { seconds: 4 },
+        Obstacle::ProcessNotSeen {
+            pid: 7,
+            name: "rogue".to_owned(),
+            seconds: 16,
+        },
         Obstacle::ProcessRuns { what: why() },
+        Obstacle::ProcessContested {
+            pid: 7,
+            name: "rogue".to_owned(),
+        },
         Obstacle::ProcessStaysFrozen {
             pid: 7,
             name: "rogue".to_owned(),
@@ -170,6 +185,16 @@ fn coming() -> Coming {
     Coming {
         turn: ComingTurn::PutBack,
         at: time(),
+    }
+}
+
+fn rolled_back() -> RolledBack {
+    RolledBack {
+        plan: read("00ab12ef"),
+        at: time(),
+        why: "silence".to_owned(),
+        proven: true,
+        times: 2,
     }
 }
 
@@ -186,12 +211,7 @@ pub(super) fn state(phase: Phase) -> State {
         faults: sentence(),
         obstacles: obstacles(),
         rejected: vec![rejection()],
-        rolled_back: Some(RolledBack {
-            plan: read("00ab12ef"),
-            at: time(),
-            why: "silence".to_owned(),
-            proven: true,
-        }),
+        rolled_back: Some(rolled_back()),
         coming: Some(coming()),
         overridden: Some(overridden()),
         released_without_nucleus: Some(ReleaseWithoutNucleus {
@@ -205,18 +225,16 @@ pub(super) fn state(phase: Phase) -> State {
             exe: Some("/opt/rogue".to_owned()),
             action: ProcessAction::Freeze,
             at: time(),
+            contested: 3,
+            stopped_before: false,
+            named_by: std::collections::BTreeSet::new(),
         }],
         left_running: sentence(),
         spared: sentence(),
+        idle_rules: sentence(),
         blocked: blocked(),
         would_block: blocked(),
-        quotas: vec![QuotaUse {
-            order: "shadow:inc-1".to_owned(),
-            used: 1,
-            bytes: 2,
-            since: time(),
-            until: time(),
-        }],
+        quotas: vec![quota()],
         uncovered: sentence(),
         reasserted: 1,
         severed: 2,
@@ -231,7 +249,53 @@ pub(super) fn state(phase: Phase) -> State {
             head: head(),
         }),
         history_fault: Some("the disk is full".to_owned()),
+        lifelines: lifelines(),
+        missing_lifelines: sentence(),
     }
+}
+
+fn quota() -> QuotaUse {
+    QuotaUse {
+        order: "shadow:inc-1".to_owned(),
+        used: 1,
+        bytes: 2,
+        since: time(),
+        until: time(),
+    }
+}
+
+fn passing() -> Event {
+    Event::Lifelines {
+        opened: vec!["data endpoint 192.0.2.1 tcp 8883: look-up of x".to_owned()],
+        closed: sentence(),
+    }
+}
+
+/// One of every purpose and of every origin.
+fn lifelines() -> Vec<LifelineAddress> {
+    let origins = [
+        OriginKind::AskedFor,
+        OriginKind::LookUp,
+        OriginKind::Nucleus,
+        OriginKind::Settings,
+        OriginKind::Configuration,
+        OriginKind::Remembered,
+    ];
+    let address = |(purpose, by)| LifelineAddress {
+        endpoint: Endpoint {
+            purpose,
+            address: "198.51.100.1".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            port: 8883,
+        },
+        origin: Origin::new(by, "a.example"),
+        used: true,
+    };
+    Purpose::ALL
+        .into_iter()
+        .zip(origins.into_iter().cycle())
+        .map(address)
+        .collect()
 }
 
 pub(super) fn plan() -> PlanPreview {
@@ -250,12 +314,6 @@ pub(super) fn plan() -> PlanPreview {
         action,
         spared: action.is_none().then(|| "it is the nucleus".to_owned()),
     };
-    let endpoint = |purpose| Endpoint {
-        purpose,
-        address: "198.51.100.1".parse().unwrap(),
-        protocol: Protocol::Tcp,
-        port: 8883,
-    };
     PlanPreview {
         plan: PlanEffects {
             plan: Some(read("00ab12ef")),
@@ -264,7 +322,13 @@ pub(super) fn plan() -> PlanPreview {
             not_done: Some("mode observe".to_owned()),
             lifelines: Lifelines::default(),
             scope: Scope::Pinned,
-            endpoints: Purpose::ALL.map(endpoint).into(),
+            endpoints: lifelines(),
+            missing: sentence(),
+            ways: vec![Way {
+                address: "198.51.100.1".parse().unwrap(),
+                interface: read("wan0"),
+                next_hop: "198.51.100.2".parse().unwrap(),
+            }],
             allow: vec![allowance(Direction::In, Protocol::Tcp)],
             block: block(),
             limits: vec![LimitLine {
@@ -278,9 +342,18 @@ pub(super) fn plan() -> PlanPreview {
             processes: [None, Some(ProcessAction::Freeze), Some(ProcessAction::Kill)]
                 .map(process)
                 .into(),
+            idle_rules: sentence(),
             not_known: Some("who the nucleus is".to_owned()),
         },
         text: "add table inet edgewarden\n".to_owned(),
+    }
+}
+
+fn contested() -> Event {
+    Event::ProcessContested {
+        pid: 7,
+        name: "rogue".to_owned(),
+        times: 2,
     }
 }
 
@@ -326,6 +399,7 @@ pub(super) fn events() -> Vec<Event> {
             orders: vec!["shadow inc-1".to_owned()],
             held_back: Some("mode observe".to_owned()),
         },
+        passing(),
         Event::RolledBack {
             plan,
             why: "silence".to_owned(),
@@ -347,6 +421,7 @@ pub(super) fn events() -> Vec<Event> {
             exe: Some("/opt/rogue".to_owned()),
             action: ProcessAction::Kill,
         },
+        contested(),
         Event::Torn {
             bytes: 12,
             begin: "{\"seq\"".to_owned(),

@@ -69,7 +69,7 @@ fn connections(report: &Value) -> (BTreeSet<(u16, SocketAddr, Option<String>)>, 
 }
 
 fn ours(ends: &[SocketAddr], snapshot: &SocketSnapshot) -> BTreeSet<Place> {
-    let place = |end: &SocketAddr| (snapshot.interface_of(end.ip()), end.port());
+    let place = |end: &SocketAddr| (snapshot.interface_of(*end), end.port());
     ends.iter().map(place).collect()
 }
 
@@ -124,7 +124,7 @@ lab_test!(
                 socket.local.port() == *port && socket.remote == Some(plain(*remote))
             };
             let found = snapshot.established.iter().find(socket).unwrap();
-            let of_ours = snapshot.interface_of(found.local.ip());
+            let of_ours = snapshot.interface_of(found.local);
             assert!(of_ours.is_some());
             let mapped = plain(*remote) != *remote;
             assert_eq!(*interface, of_ours.filter(|_| !mapped), "{port} {remote}");

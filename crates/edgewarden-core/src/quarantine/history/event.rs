@@ -102,6 +102,13 @@ pub enum Event {
         plan: PlanId,
         posture: Posture,
     },
+    /// Other addresses of lifelines pass than before.
+    Lifelines {
+        /// Those that came, each with who says so.
+        opened: Vec<String>,
+        /// Those that went.
+        closed: Vec<String>,
+    },
     /// The control channel works behind the rules.
     Confirmed {
         plan: PlanId,
@@ -136,6 +143,26 @@ pub enum Event {
     },
     /// A frozen process runs again.
     ProcessFreed {
+        pid: u32,
+        /// `comm`: at most 15 bytes, chosen by the process itself.
+        name: String,
+    },
+    /// A frozen process was found to have run: others let it go on. Recorded at each doubling of `times`.
+    ProcessContested {
+        pid: u32,
+        /// `comm`: at most 15 bytes, chosen by the process itself.
+        name: String,
+        /// How often, since the agent started.
+        times: u32,
+    },
+    /// A frozen process is let go, and stays stopped: its owner had stopped it before.
+    ProcessLeftStopped {
+        pid: u32,
+        /// `comm`: at most 15 bytes, chosen by the process itself.
+        name: String,
+    },
+    /// A frozen process has ended without having run again.
+    ProcessEnded {
         pid: u32,
         /// `comm`: at most 15 bytes, chosen by the process itself.
         name: String,
@@ -189,6 +216,9 @@ impl Event {
                 | Self::Failed { .. }
                 | Self::ProcessStopped { .. }
                 | Self::ProcessFreed { .. }
+                | Self::ProcessContested { .. }
+                | Self::ProcessLeftStopped { .. }
+                | Self::ProcessEnded { .. }
         )
     }
 }
@@ -217,20 +247,11 @@ impl fmt::Display for Event {
             ),
             Self::Damaged { what } => write!(f, "HISTORY CHANGED BY SOMEBODY: {what}"),
             Self::Missed { count, why } => write!(f, "{count} events have no record: {why}"),
-            Self::ProcessStopped {
-                pid,
-                name,
-                exe,
-                action,
-            } => {
-                let action = match action {
-                    ProcessAction::Freeze => "frozen",
-                    ProcessAction::Kill => "killed",
-                };
-                write!(f, "process {name} ({pid}) {action}")?;
-                exe.as_ref().map_or(Ok(()), |exe| write!(f, ": {exe}"))
-            }
-            Self::ProcessFreed { pid, name } => write!(f, "process {name} ({pid}) runs again"),
+            Self::ProcessStopped { .. }
+            | Self::ProcessFreed { .. }
+            | Self::ProcessContested { .. }
+            | Self::ProcessLeftStopped { .. }
+            | Self::ProcessEnded { .. } => self.of_processes(f),
             Self::Failed { faults } => write!(f, "not as it should be: {}", faults.join("; ")),
             Self::Ordered { .. }
             | Self::Refused { .. }
@@ -286,6 +307,35 @@ impl Event {
         }
     }
 
+    fn of_processes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProcessStopped {
+                pid,
+                name,
+                exe,
+                action,
+            } => {
+                let action = match action {
+                    ProcessAction::Freeze => "frozen",
+                    ProcessAction::Kill => "killed",
+                };
+                write!(f, "process {name} ({pid}) {action}")?;
+                exe.as_ref().map_or(Ok(()), |exe| write!(f, ": {exe}"))
+            }
+            Self::ProcessFreed { pid, name } => write!(f, "process {name} ({pid}) runs again"),
+            Self::ProcessEnded { pid, name } => write!(f, "process {name} ({pid}) ended while frozen"),
+            Self::ProcessContested { pid, name, times } => write!(
+                f,
+                "process {name} ({pid}) CONTESTED: found to have run {times} times since it was frozen"
+            ),
+            Self::ProcessLeftStopped { pid, name } => write!(
+                f,
+                "process {name} ({pid}) is let go and stays stopped, as it was found"
+            ),
+            _ => Ok(()),
+        }
+    }
+
     fn of_plans(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Planned {
@@ -309,6 +359,15 @@ impl Event {
             Self::Applied { plan, what } => write!(f, "plan {plan} loaded: {what}"),
             Self::Verified { plan, posture } => {
                 write!(f, "plan {plan} read back and proven: {posture}")
+            }
+            Self::Lifelines { opened, closed } => {
+                if !opened.is_empty() {
+                    write!(f, "lifelines pass: {}", opened.join("; "))?;
+                }
+                if !closed.is_empty() {
+                    write!(f, "lifelines do not pass any more: {}", closed.join("; "))?;
+                }
+                Ok(())
             }
             Self::Confirmed { plan } => {
                 write!(f, "plan {plan} confirmed: the control channel works behind it")

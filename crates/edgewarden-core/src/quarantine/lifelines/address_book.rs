@@ -1,15 +1,17 @@
 //! The addresses that lifelines were last seen at: a bounded memory.
 //!
-//! In: addresses with the time they were seen. Out: the addresses that may be used. In the journal, so that isolation
-//! can be restored before any name resolves. Invariants: a purpose's last address is never forgotten, so a failing
-//! resolver cannot cut a lifeline; no purpose pushes out another's addresses.
+//! In: addresses with the time they were seen and who says so. Out: the addresses that may be used. In the journal, so that
+//! isolation can be restored before any name resolves. Invariants: a purpose's last address is never forgotten, so a failing
+//! resolver cannot cut a lifeline; no purpose pushes out another's addresses; where the nucleus is connected is pushed out by
+//! nothing, and what a look-up of a lifeline's own name gave by nothing of less weight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::lifeline::{Endpoint, Purpose};
+use super::lifeline::{Endpoint, EndpointKey, Purpose};
+use super::origin::{LifelineAddress, Origin, OriginKind, Sighting};
 use crate::quarantine::orders::order::Protocol;
 
 /// Endpoint addresses kept for each purpose, so that none can push out another's. AWS answers with up to eight
@@ -23,9 +25,28 @@ const REMEMBER: SignedDuration = SignedDuration::from_hours(24);
 
 /// Lifeline addresses with the time each was last confirmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<(Endpoint, Timestamp)>", into = "Vec<(Endpoint, Timestamp)>")]
+#[serde(from = "Vec<Kept>", into = "Vec<Kept>")]
 pub struct AddressBook {
-    seen: BTreeMap<Endpoint, Timestamp>,
+    seen: BTreeMap<Endpoint, Seen>,
+    /// Whether the nucleus' sockets were looked at since the start: until then an address of before may be in use.
+    knows_sockets: bool,
+}
+
+/// As it is written: agents of before read the address and pass over the rest.
+type Kept = (LifelineAddress, Timestamp);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    at: Timestamp,
+    origin: Origin,
+    used: bool,
+}
+
+impl Seen {
+    /// What counts when there is no room for all: what the nucleus uses, then who said it, then the newest.
+    fn rank(&self) -> (bool, bool, Timestamp) {
+        (self.used, self.origin.by.is_of_a_lifeline(), self.at)
+    }
 }
 
 /// What is left of a purpose when the nucleus is seen to go another way.
@@ -38,29 +59,70 @@ pub struct Confinement {
     pub ports: Vec<(Protocol, u16)>,
 }
 
-impl From<Vec<(Endpoint, Timestamp)>> for AddressBook {
-    fn from(list: Vec<(Endpoint, Timestamp)>) -> Self {
+impl From<Vec<Kept>> for AddressBook {
+    fn from(list: Vec<Kept>) -> Self {
+        let read = |(kept, at): Kept| {
+            let LifelineAddress {
+                endpoint,
+                origin,
+                used,
+            } = kept;
+            (endpoint, Seen { at, origin, used })
+        };
         Self {
-            seen: list.into_iter().take(MAX_JOURNALED).collect(),
+            seen: list.into_iter().take(MAX_JOURNALED).map(read).collect(),
+            knows_sockets: false,
         }
     }
 }
 
-impl From<AddressBook> for Vec<(Endpoint, Timestamp)> {
+impl From<AddressBook> for Vec<Kept> {
     fn from(book: AddressBook) -> Self {
-        book.seen.into_iter().collect()
+        let times: Vec<Timestamp> = book.seen.values().map(|seen| seen.at).collect();
+        book.addresses().into_iter().zip(times).collect()
     }
 }
 
 impl AddressBook {
-    /// Notes that `endpoints` were seen at `now`, and forgets old ones; gives whether the set of addresses changed.
-    pub fn note(&mut self, endpoints: impl IntoIterator<Item = Endpoint>, now: Timestamp) -> bool {
-        let before: Vec<Endpoint> = self.seen.keys().copied().collect();
-        for endpoint in endpoints {
-            self.seen.insert(endpoint, now);
+    /// Notes that these were seen at `now`, and forgets old ones; gives whether the set of addresses changed.
+    pub fn note(&mut self, sightings: impl IntoIterator<Item = Sighting>, now: Timestamp) -> bool {
+        let before = self.endpoints();
+        for Sighting { endpoint, origin } in sightings {
+            self.see(endpoint, origin, now);
         }
         self.forget(now);
-        !self.seen.keys().eq(before.iter())
+        before != self.endpoints()
+    }
+
+    /// Notes where the nucleus is connected; gives whether the set of addresses changed. While it is connected nowhere, where
+    /// it last was still counts.
+    pub fn note_connected(&mut self, connected: &[Endpoint], now: Timestamp) -> bool {
+        let before = self.endpoints();
+        self.knows_sockets = true;
+        for endpoint in connected {
+            self.see(*endpoint, Origin::nucleus(), now);
+        }
+        if !connected.is_empty() {
+            let ends: BTreeSet<_> = connected.iter().map(Endpoint::key).collect();
+            for (endpoint, seen) in &mut self.seen {
+                seen.used = ends.contains(&endpoint.key());
+            }
+        }
+        self.forget(now);
+        before != self.endpoints()
+    }
+
+    fn see(&mut self, endpoint: Endpoint, origin: Origin, at: Timestamp) {
+        let seen = self.seen.entry(endpoint).or_insert_with(|| Seen {
+            at,
+            origin: origin.clone(),
+            used: false,
+        });
+        seen.at = at;
+        // A socket says where the nucleus went, and the look-up that led it there says more.
+        if origin.by != OriginKind::Nucleus || !seen.origin.by.is_vouched() {
+            seen.origin = origin;
+        }
     }
 
     /// Forgets purposes that are switched off.
@@ -78,21 +140,18 @@ impl AddressBook {
     }
 
     fn forget(&mut self, now: Timestamp) {
+        self.doubt_remembered();
         let mut newest: BTreeMap<Purpose, Timestamp> = BTreeMap::new();
         for (endpoint, seen) in &self.seen {
-            let entry = newest.entry(endpoint.purpose).or_insert(*seen);
-            *entry = (*entry).max(*seen);
+            let entry = newest.entry(endpoint.purpose).or_insert(seen.at);
+            *entry = (*entry).max(seen.at);
         }
         self.seen.retain(|endpoint, seen| {
-            now.duration_since(*seen) < REMEMBER || newest.get(&endpoint.purpose) == Some(seen)
+            now.duration_since(seen.at) < REMEMBER || newest.get(&endpoint.purpose) == Some(&seen.at)
         });
         for purpose in newest.into_keys() {
-            let mut held: Vec<(Timestamp, Endpoint)> = self
-                .seen
-                .iter()
-                .filter(|(e, _)| e.purpose == purpose)
-                .map(|(e, seen)| (*seen, *e))
-                .collect();
+            let of_purpose = self.seen.iter().filter(|(end, _)| end.purpose == purpose);
+            let mut held: Vec<_> = of_purpose.map(|(end, seen)| (seen.rank(), *end)).collect();
             held.sort_unstable();
             let surplus = held.len().saturating_sub(MAX_ENDPOINTS);
             for (_, endpoint) in held.into_iter().take(surplus) {
@@ -101,9 +160,49 @@ impl AddressBook {
         }
     }
 
+    /// Forgets what an earlier agent may have believed of the wire, once there is an address of the same purpose that somebody
+    /// vouches for, and it is known where the nucleus is.
+    fn doubt_remembered(&mut self) {
+        if !self.knows_sockets {
+            return;
+        }
+        let vouched: BTreeSet<Purpose> = self
+            .seen
+            .iter()
+            .filter(|(_, seen)| seen.origin.by.is_vouched())
+            .map(|(endpoint, _)| endpoint.purpose)
+            .collect();
+        self.seen.retain(|endpoint, seen| {
+            seen.used || seen.origin.by != OriginKind::Remembered || !vouched.contains(&endpoint.purpose)
+        });
+    }
+
     /// The addresses, sorted.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.seen.keys().copied().collect()
+    }
+
+    /// The same with who says so.
+    pub fn addresses(&self) -> Vec<LifelineAddress> {
+        let told = |(endpoint, seen): (&Endpoint, &Seen)| LifelineAddress {
+            endpoint: *endpoint,
+            origin: seen.origin.clone(),
+            used: seen.used,
+        };
+        self.seen.iter().map(told).collect()
+    }
+
+    /// Those that nothing but the nucleus' own sockets name. It may have been led there by whoever answered its question first,
+    /// so they are nobody else's to use.
+    pub fn of_the_nucleus_alone(&self) -> BTreeSet<EndpointKey> {
+        let named = |by_nucleus: bool| {
+            let of = self
+                .seen
+                .iter()
+                .filter(move |(_, seen)| (seen.origin.by == OriginKind::Nucleus) == by_nucleus);
+            of.map(|(endpoint, _)| endpoint.key()).collect::<BTreeSet<_>>()
+        };
+        named(true).difference(&named(false)).copied().collect()
     }
 
     /// Whether the control channel has an address.
@@ -115,89 +214,5 @@ impl AddressBook {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    fn endpoint(address: &str) -> Endpoint {
-        let address = address.parse().unwrap();
-        Endpoint {
-            purpose: Purpose::DataEndpoint,
-            address,
-            protocol: Protocol::Tcp,
-            port: 8883,
-        }
-    }
-
-    #[test]
-    fn the_last_known_address_is_never_forgotten() {
-        let mut book = AddressBook::default();
-        assert!(book.note([endpoint("192.0.2.1")], at("2026-01-01T00:00:00Z")));
-        assert!(
-            !book.note([], at("2027-01-01T00:00:00Z")),
-            "a dead resolver changes nothing"
-        );
-        assert!(book.note([endpoint("192.0.2.2")], at("2027-01-01T00:00:01Z")));
-        assert_eq!(
-            book.endpoints(),
-            [endpoint("192.0.2.2")],
-            "the old address goes once there is a new one"
-        );
-    }
-
-    #[test]
-    fn rotating_answers_add_up_within_a_day_and_are_bounded() {
-        let mut book = AddressBook::default();
-        for n in 0..600u32 {
-            let address = IpAddr::from(std::net::Ipv4Addr::from(0xC000_0200 + n));
-            book.note(
-                [Endpoint {
-                    address,
-                    ..endpoint("192.0.2.1")
-                }],
-                at("2026-01-01T00:00:00Z"),
-            );
-        }
-        assert_eq!(book.endpoints().len(), MAX_ENDPOINTS);
-    }
-
-    #[test]
-    fn what_is_on_another_way_is_forgotten() {
-        let mut book = AddressBook::default();
-        let logs = Endpoint {
-            purpose: Purpose::Logs,
-            ..endpoint("192.0.2.3")
-        };
-        let known = [endpoint("192.0.2.1"), endpoint("192.0.2.2"), logs];
-        book.note(known, at("2026-01-01T00:00:00Z"));
-        let mut confinement = Confinement {
-            purpose: Purpose::DataEndpoint,
-            kept: vec![endpoint("192.0.2.1")],
-            ports: vec![(Protocol::Tcp, 8883)],
-        };
-        book.confine(&confinement);
-        assert_eq!(book.endpoints().len(), 3, "they may be an unresolved name's");
-        confinement.ports.clear();
-        book.confine(&confinement);
-        assert_eq!(book.endpoints(), [endpoint("192.0.2.1"), logs]);
-    }
-
-    #[test]
-    fn no_purpose_pushes_out_another() {
-        let mut book = AddressBook::default();
-        let servers = (0..600u32).map(|n| Endpoint {
-            purpose: Purpose::Ntp,
-            address: std::net::Ipv4Addr::from(0xC000_0200 + n).into(),
-            protocol: Protocol::Udp,
-            port: 123,
-        });
-        book.note(servers.chain([endpoint("192.0.2.1")]), at("2026-01-01T00:00:00Z"));
-        assert!(book.knows_data_endpoint());
-        assert_eq!(book.endpoints().len(), MAX_ENDPOINTS + 1);
-    }
-}
+#[path = "address_book_tests.rs"]
+mod tests;

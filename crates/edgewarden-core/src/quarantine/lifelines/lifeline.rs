@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::origin::{Origin, OriginKind};
 use super::proxy::{Place, is_exempt};
 use crate::quarantine::orders::order::Protocol;
 
@@ -93,6 +94,19 @@ impl Purpose {
         Self::Logs,
         Self::Tunnel,
     ];
+
+    /// What people call it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::DataEndpoint => "data endpoint",
+            Self::Dns => "DNS",
+            Self::Ntp => "NTP",
+            Self::Deployments => "deployments",
+            Self::Storage => "storage",
+            Self::Logs => "logs",
+            Self::Tunnel => "tunnel",
+        }
+    }
 }
 
 /// How much depends on a name.
@@ -117,9 +131,30 @@ pub struct LifelineTarget {
     /// Whether names below it count too, when the device is seen to ask for them: the buckets of S3.
     pub below: bool,
     pub ports: Vec<(Protocol, u16)>,
+    /// Who names it: a file of the host, a key of the configuration; empty for what the nucleus tells.
+    pub source: String,
+}
+
+/// What somebody set, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Setting<T> {
+    pub value: T,
+    /// A file of the host, or a key of the configuration.
+    pub source: String,
 }
 
 impl LifelineTarget {
+    /// Who says that an address is this target's.
+    pub fn origin(&self) -> Origin {
+        let is_key = self.source.starts_with("isolation.");
+        match (self.host.parse::<IpAddr>(), self.source.as_str()) {
+            (_, "") => Origin::new(OriginKind::LookUp, &self.host),
+            (Ok(_), key) if is_key => Origin::new(OriginKind::Configuration, key),
+            (Ok(_), file) => Origin::new(OriginKind::Settings, file),
+            (Err(_), source) => Origin::new(OriginKind::LookUp, &format!("{} ({source})", self.host)),
+        }
+    }
+
     /// The endpoints that this target has at these addresses. Addresses that are no host's are left out: an answer with
     /// one must not open anything to a group or to everybody.
     pub fn endpoints(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Endpoint> {
@@ -153,11 +188,23 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+/// What a packet shows of it.
+pub type EndpointKey = (IpAddr, Protocol, u16);
+
+impl Endpoint {
+    /// What a packet to it shows.
+    pub const fn key(&self) -> EndpointKey {
+        (self.address, self.protocol, self.port)
+    }
+}
+
 /// What the host and the nucleus say about the surroundings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// The IoT data endpoint's name.
     pub data_endpoint: Option<String>,
+    /// Whether our configuration names it.
+    pub configured_endpoint: bool,
     /// An MQTT port of the nucleus other than 8883, if it has one.
     pub mqtt_port: Option<u16>,
     /// Host and port of the HTTP proxy through which the nucleus reaches its cloud.
@@ -175,9 +222,11 @@ pub struct Surroundings {
     /// A port of the Greengrass data plane other than 8443 and 443, if it has one.
     pub data_plane_port: Option<u16>,
     /// Resolvers of the host.
-    pub resolvers: Vec<IpAddr>,
+    pub resolvers: Vec<Setting<IpAddr>>,
+    /// Whether they are, or may be, asked over TLS.
+    pub dns_over_tls: bool,
     /// Time servers of the host.
-    pub time_servers: Vec<String>,
+    pub time_servers: Vec<Setting<String>>,
 }
 
 pub(crate) const DNS_PORT: u16 = 53;
@@ -205,19 +254,25 @@ pub fn control_ports(around: &Surroundings) -> Vec<u16> {
 /// What must be resolved, given the switches and the surroundings.
 pub fn targets(lifelines: &Lifelines, around: &Surroundings) -> Vec<LifelineTarget> {
     let mut targets = control(around);
-    targets.extend(around.resolvers.iter().map(|address| LifelineTarget {
+    targets.extend(around.resolvers.iter().map(|resolver| LifelineTarget {
         purpose: Purpose::Dns,
         weight: Weight::Needed,
-        host: address.to_string(),
+        host: resolver.value.to_string(),
         below: false,
-        ports: vec![(Protocol::Udp, 53), (Protocol::Tcp, 53)],
+        ports: if around.dns_over_tls {
+            vec![(Protocol::Udp, 53), (Protocol::Tcp, 53), (Protocol::Tcp, 853)]
+        } else {
+            vec![(Protocol::Udp, 53), (Protocol::Tcp, 53)]
+        },
+        source: resolver.source.clone(),
     }));
-    targets.extend(around.time_servers.iter().map(|host| LifelineTarget {
+    targets.extend(around.time_servers.iter().map(|server| LifelineTarget {
         purpose: Purpose::Ntp,
         weight: Weight::Needed,
-        host: host.clone(),
+        host: server.value.clone(),
         below: false,
         ports: vec![(Protocol::Udp, 123)],
+        source: server.source.clone(),
     }));
     targets.extend(deployments(around));
     if let Some(region) = &around.region {
@@ -240,6 +295,7 @@ fn optional(purpose: Purpose, host: String, ports: impl IntoIterator<Item = u16>
         host,
         below: false,
         ports: tcp(ports),
+        source: String::new(),
     }
 }
 
@@ -272,6 +328,11 @@ fn control(around: &Surroundings) -> Vec<LifelineTarget> {
                 Weight::Optional
             } else {
                 Weight::Control
+            },
+            source: if around.configured_endpoint {
+                "isolation.dataEndpoint".to_owned()
+            } else {
+                String::new()
             },
             ..optional(Purpose::DataEndpoint, host.clone(), ports)
         });

@@ -8,8 +8,14 @@ fn around() -> Surroundings {
         mqtt_port: Some(8884),
         region: Some("eu-west-1".into()),
         credentials: Some("x.credentials.iot.eu-west-1.amazonaws.com".into()),
-        resolvers: vec!["192.0.2.53".parse().unwrap()],
-        time_servers: vec!["ntp.example".into()],
+        resolvers: vec![Setting {
+            value: "192.0.2.53".parse().unwrap(),
+            source: "/etc/resolv.conf".into(),
+        }],
+        time_servers: vec![Setting {
+            value: "ntp.example".into(),
+            source: "/etc/chrony.conf".into(),
+        }],
         ..Surroundings::default()
     }
 }
@@ -171,4 +177,27 @@ fn an_address_that_is_no_hosts_makes_no_endpoint() {
     let found = target.endpoints(addresses.map(|text| text.parse().unwrap()));
     let found: BTreeSet<IpAddr> = found.into_iter().map(|endpoint| endpoint.address).collect();
     assert_eq!(found, BTreeSet::from(["192.0.2.1".parse().unwrap()]));
+}
+
+#[test]
+fn every_target_says_who_names_it() {
+    let mut around = around();
+    around.time_servers.push(Setting {
+        value: "192.0.2.123".into(),
+        source: "isolation.timeServers".into(),
+    });
+    let origins: Vec<String> = targets(&Lifelines::default(), &around)
+        .iter()
+        .take(4)
+        .map(|target| target.origin().to_string())
+        .collect();
+    assert_eq!(
+        origins,
+        [
+            "look-up of x-ats.iot.eu-west-1.amazonaws.com",
+            "/etc/resolv.conf",
+            "look-up of ntp.example (/etc/chrony.conf)",
+            "isolation.timeServers",
+        ]
+    );
 }

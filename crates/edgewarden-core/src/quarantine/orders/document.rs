@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::deployed;
 use super::order::{
-    Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, ProcessAction,
-    ProcessMatch, ProcessRule, Protocol,
+    Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, Protocol,
 };
+use super::process_rule::read_process_rule;
 use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Fields, Scalars, push, read_flag};
 
@@ -34,11 +34,6 @@ pub(crate) const MAX_PROCESS_RULES: usize = 64;
 /// Longest id and reason; both are repeated in the reported shadow, which must stay small on nucleus lite.
 const MAX_ID: usize = 64;
 const MAX_REASON: usize = 256;
-/// Longest path pattern: Linux' PATH_MAX is 4096, a shadow document 8 KB; no honest pattern comes near.
-const MAX_PATTERN: usize = 512;
-
-/// Fewest characters of a process pattern besides `*`, `?` and `/`.
-const MIN_LITERAL: usize = 3;
 
 /// Keys of a rich order. `components` and `evidence` of the design are refused by name until they work: an order that
 /// is only half carried out must not be accepted.
@@ -338,60 +333,10 @@ fn read_limit(value: &Value, scalars: Scalars, outer: &mut Fields<'_>) -> Option
     limit
 }
 
-/// Reads one process rule; used for orders and for the configuration.
-pub(crate) fn read_process_rule(
-    value: &Value,
-    path: &str,
-    scalars: Scalars,
-    faults: &mut Vec<Fault>,
-) -> Option<ProcessRule> {
-    let mut fields = Fields::open(value, path, &["match", "action"], scalars, faults)?;
-    let action = fields.word("action", "\"freeze\" or \"kill\"", |text| match text {
-        "freeze" => Some(ProcessAction::Freeze),
-        "kill" => Some(ProcessAction::Kill),
-        _ => None,
-    });
-    for key in ["match", "action"]
-        .iter()
-        .filter(|key| value.get(**key).is_none_or(Value::is_null))
-    {
-        fields.fault(key, "is missing");
-    }
-    let wanted = value.get("match")?;
-    let mut fields = Fields::open(
-        wanted,
-        &format!("{path}.match"),
-        &["exe", "name"],
-        scalars,
-        faults,
-    )?;
-    let matches = ProcessMatch {
-        exe: fields.text("exe", MAX_PATTERN).map(str::to_owned),
-        name: fields.text("name", MAX_PATTERN).map(str::to_owned),
-    };
-    // A rule that matches everything, or nearly so, would stop the device.
-    let names_nothing = |pattern: &Option<String>| {
-        let literal = |text: &String| text.chars().filter(|c| !"*?/".contains(*c)).count();
-        pattern.as_ref().is_none_or(|text| literal(text) < MIN_LITERAL)
-    };
-    if names_nothing(&matches.exe) && names_nothing(&matches.name) {
-        fields.fault(
-            "",
-            format!(
-                "would match too many processes, expected an exe or a name with {MIN_LITERAL} letters or more"
-            ),
-        );
-        return None;
-    }
-    Some(ProcessRule {
-        matches,
-        action: action?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quarantine::orders::order::ProcessAction;
     use serde_json::json;
 
     fn now() -> Timestamp {

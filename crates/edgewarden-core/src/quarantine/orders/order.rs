@@ -223,12 +223,35 @@ pub struct ProcessMatch {
     pub name: Option<String>,
 }
 
+impl ProcessMatch {
+    /// What is remembered of it with whom it named. Two of one order book that have the same one are a mistake of some billion
+    /// to one, and keep somebody stopped until the release.
+    #[must_use]
+    pub fn sum(&self) -> u32 {
+        let text = |part: &Option<String>| part.clone().unwrap_or_default();
+        crc32fast::hash(format!("{}\0{}", text(&self.exe), text(&self.name)).as_bytes())
+    }
+}
+
 /// A process action and whom it concerns.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessRule {
     #[serde(rename = "match")]
     pub matches: ProcessMatch,
     pub action: ProcessAction,
+}
+
+impl fmt::Display for ProcessRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ProcessMatch { exe, name } = &self.matches;
+        let parts = [("exe", exe), ("name", name)].into_iter();
+        let parts = parts.filter_map(|(key, text)| Some(format!("{key} {}", text.as_ref()?)));
+        let action = match self.action {
+            ProcessAction::Freeze => "freeze",
+            ProcessAction::Kill => "kill",
+        };
+        write!(f, "{action} {}", parts.collect::<Vec<_>>().join(" and "))
+    }
 }
 
 /// What one authority wants.

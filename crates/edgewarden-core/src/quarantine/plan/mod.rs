@@ -2,14 +2,16 @@
 //!
 //! In: orders, the configured isolation settings, lifeline addresses, the scope chosen by confirm-or-roll-back, `now`.
 //! Out: [`Plan`]. A pure fold: the strictest posture wins, restrictions add up, an allowance of orders counts only
-//! when every isolating order grants it, standing allowances of the configuration always count.
+//! when every isolating order grants it (the detector's is not asked where an owner isolates), standing allowances of the configuration always count.
 
+mod cutting;
 mod disjoint;
 mod folded;
 pub mod overruled;
 pub mod preview;
 pub mod processes;
 pub mod severed;
+pub mod tracked;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,10 +20,13 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::lifelines::lifeline::{DATA_ENDPOINT_PORTS, DNS_PORT, Endpoint, Lifelines};
-use super::orders::order::{Allowance, Block, Limit, Order, Posture, ProcessRule, Protocol};
+use super::lifelines::lifeline::{DATA_ENDPOINT_PORTS, DNS_PORT, Endpoint, EndpointKey, Lifelines};
+use super::lifelines::nucleus_users::NucleusUsers;
+use super::lifelines::ways::{Way, Ways};
+use super::orders::order::{Allowance, Authority, Block, Limit, Order, Posture, ProcessRule, Protocol};
 use super::orders::remotes::RemoteList;
 
+pub use cutting::Cutting;
 pub use folded::FoldedRemotes;
 
 /// Names a plan's content. Addresses of lifelines are left out: a refreshed address does not need a new confirmation.
@@ -81,6 +86,8 @@ pub struct PlannedLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
     id: PlanId,
+    #[serde(skip)]
+    cutting: Cutting,
     pub posture: Posture,
     /// Ids of the orders it follows from.
     pub orders: Vec<String>,
@@ -90,6 +97,12 @@ pub struct Plan {
     pub scope: Scope,
     /// Addresses of the lifelines.
     pub endpoints: Vec<Endpoint>,
+    /// By which ways these are reached.
+    pub ways: Ways,
+    /// Those of the addresses that only the nucleus' own sockets name.
+    pub nucleus_alone: BTreeSet<EndpointKey>,
+    /// Whom the shares of lifelines do not bound.
+    pub nucleus_users: NucleusUsers,
     /// Allowances that count.
     pub allow: Vec<Allowance>,
     /// What is cut besides the posture; its remotes are disjoint and sorted.
@@ -130,11 +143,15 @@ pub fn fold_again(
     let posture = orders.iter().map(|order| order.posture).max().unwrap_or_default();
     let mut plan = Plan {
         id: PlanId(String::new()),
+        cutting: Cutting::default(),
         posture,
         orders: orders.iter().map(|order| order.id.clone()).collect(),
         lifelines: settings.lifelines.clone(),
         scope,
         endpoints,
+        ways: Ways::default(),
+        nucleus_alone: BTreeSet::new(),
+        nucleus_users: NucleusUsers::default(),
         allow: if posture == Posture::Isolate {
             allowances(orders, settings)
         } else {
@@ -145,12 +162,21 @@ pub fn fold_again(
         processes: process_rules(orders, settings, posture),
     };
     plan.id = id_of(&plan, orders);
+    plan.cutting = Cutting::of(&plan, orders);
     plan
+}
+
+/// The orders that isolate and are asked what passes: an alarm takes away nothing that an owner's order grants.
+fn asked(orders: &[Order]) -> impl Iterator<Item = &Order> {
+    let isolating = || orders.iter().filter(|order| order.posture == Posture::Isolate);
+    let is_owners = |order: &&Order| order.authority != Authority::Detector;
+    let has_owner = isolating().any(|order| is_owners(&order));
+    isolating().filter(move |order| !has_owner || is_owners(order))
 }
 
 /// The standing allowances, and those that every isolating order grants.
 fn allowances(orders: &[Order], settings: &IsolationSettings) -> Vec<Allowance> {
-    let isolating = || orders.iter().filter(|order| order.posture == Posture::Isolate);
+    let isolating = || asked(orders);
     let granted = isolating().next().into_iter().flat_map(|first| &first.allow);
     let by_all = granted.filter(|allowance| isolating().all(|order| order.allow.contains(allowance)));
     let allowances: BTreeSet<_> = settings.allow.iter().chain(by_all).cloned().collect();
@@ -242,6 +268,11 @@ impl Plan {
         self.id.clone()
     }
 
+    /// What of it may cut the control channel.
+    pub fn cutting(&self) -> &Cutting {
+        &self.cutting
+    }
+
     /// TCP ports that wide lifelines open to any address; none while they are pinned. DNS's is not among them: it is
     /// opened for UDP alone.
     pub(crate) fn wide_ports(&self) -> BTreeSet<u16> {
@@ -253,6 +284,25 @@ impl Plan {
         let tcp = self.endpoints.iter().filter(|e| e.protocol == Protocol::Tcp);
         let known = tcp.map(|e| e.port).filter(|port| *port != DNS_PORT);
         DATA_ENDPOINT_PORTS.into_iter().chain(known).collect()
+    }
+
+    /// The ways that the addresses of lifelines are tied to; none while they may be reached by any. Wide lifelines are not tied:
+    /// what silenced the control channel may have been a way.
+    pub(crate) fn ties(&self) -> Option<&[Way]> {
+        match &self.ways {
+            Ways::Tied(ways) if self.wide_ports().is_empty() => Some(ways),
+            Ways::Tied(_) | Ways::Any { .. } => None,
+        }
+    }
+
+    /// Why lifelines are not tied to their ways where they should be, a sentence.
+    pub fn untied(&self) -> Option<String> {
+        match &self.ways {
+            Ways::Any { why } if !self.is_normal() && !self.endpoints.is_empty() => Some(format!(
+                "lifelines are reached by any interface, also where somebody else has taken their address: {why}"
+            )),
+            Ways::Any { .. } | Ways::Tied(_) => None,
+        }
     }
 
     /// Whether a remote is blocked by name, whatever the posture.
@@ -332,7 +382,52 @@ mod tests {
         assert_eq!(plan(std::slice::from_ref(&first)).allow.len(), 2);
         assert!(plan(&[first.clone(), second.clone()]).allow.is_empty());
         second.allow = vec![allowance("192.0.2.2/32")];
-        assert_eq!(plan(&[first, second]).allow, [allowance("192.0.2.2/32")]);
+        let both = [first.clone(), second];
+        assert_eq!(plan(&both).allow, [allowance("192.0.2.2/32")]);
+        let alarm = order(Authority::Detector, Posture::Isolate);
+        assert_eq!(plan(&[first, alarm.clone()]).allow.len(), 2);
+        assert!(plan(&[alarm]).allow.is_empty());
+    }
+
+    #[test]
+    fn what_a_plan_cuts_is_compared_without_who_ordered_it() {
+        let within = |a: &[Order], b: &[Order]| plan(a).cutting().is_within(plan(b).cutting());
+        let isolate = order(Authority::Shadow, Posture::Isolate);
+        let again = order(Authority::Detector, Posture::Isolate);
+        assert!(within(
+            &[isolate.clone(), again.clone()],
+            std::slice::from_ref(&isolate)
+        ));
+        assert!(within(
+            std::slice::from_ref(&isolate),
+            &[isolate.clone(), again.clone()]
+        ));
+        let restrict = order(Authority::Operator, Posture::Restrict);
+        let one = std::slice::from_ref;
+        assert!(within(one(&restrict), one(&isolate)) && !within(one(&isolate), one(&restrict)));
+        let mut allowing = isolate.clone();
+        allowing.allow = vec![allowance("192.0.2.1/32")];
+        assert!(within(one(&allowing), one(&isolate)) && !within(one(&isolate), one(&allowing)));
+        // Another order that grants nothing takes back what was granted; an alarm does not.
+        assert!(within(&[allowing.clone(), again.clone()], one(&allowing)));
+        let again = order(Authority::Operator, Posture::Isolate);
+        assert!(!within(&[allowing.clone(), again.clone()], one(&allowing)));
+        let mut blocking = isolate.clone();
+        blocking.block.remotes = vec!["203.0.113.0/25".parse::<ipnet::IpNet>().unwrap().into()].into();
+        assert!(!within(&[isolate.clone(), blocking.clone()], one(&isolate)));
+        assert!(within(one(&isolate), one(&blocking)));
+        let mut limited = isolate.clone();
+        limited.limit = Some(Limit {
+            egress_bytes_per_second: Some(1),
+            quota_bytes: None,
+            quota_period_seconds: None,
+        });
+        assert!(!within(one(&limited), one(&isolate)) && within(one(&isolate), one(&limited)));
+        let mut settings = IsolationSettings::default();
+        settings.lifelines.dns = false;
+        let time = at("2026-01-01T00:00:00Z");
+        let without = fold(one(&isolate), &settings, Vec::new(), Scope::Pinned, time);
+        assert!(!without.cutting().is_within(plan(one(&isolate)).cutting()));
     }
 
     #[test]

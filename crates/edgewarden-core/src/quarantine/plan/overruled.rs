@@ -2,7 +2,7 @@
 //!
 //! In: the order, all live orders. Out: each such allowance with who overrules it. Pure.
 
-use super::Posture;
+use super::asked;
 use crate::quarantine::orders::order::{Allowance, Authority, BlockedPort, Order};
 
 /// An allowance that has no effect.
@@ -20,13 +20,13 @@ pub struct Overruled<'a> {
 /// What of `own`'s allowances has no effect, or not all of it, while these orders live. Nothing where nothing isolates: then
 /// all passes that nobody blocks.
 pub fn overruled<'a>(own: &'a Order, orders: &'a [Order]) -> Vec<Overruled<'a>> {
-    let isolates = |order: &&Order| order.posture == Posture::Isolate;
-    if !orders.iter().any(|order| isolates(&order)) {
+    if asked(orders).next().is_none() {
         return Vec::new();
     }
+    let is_asked = |order: &Order| asked(orders).any(|asked| std::ptr::eq(asked, order));
     let overrules = |order: &Order, allowance: &Allowance| {
         let blocks = blocks(order, allowance);
-        (blocks || (isolates(&order) && !order.allow.contains(allowance))).then_some(blocks)
+        (blocks || (is_asked(order) && !order.allow.contains(allowance))).then_some(blocks)
     };
     let found = own.allow.iter().filter_map(|allowance| {
         let (order, blocks) = orders
@@ -64,7 +64,7 @@ fn blocks(order: &Order, allowance: &Allowance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quarantine::orders::order::{Direction, Protocol};
+    use crate::quarantine::orders::order::{Direction, Posture, Protocol};
 
     fn order(authority: Authority, posture: Posture, allow: &[Allowance]) -> Order {
         let issued = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -90,6 +90,12 @@ mod tests {
         let own = order(Authority::Operator, Posture::Isolate, &[one.clone(), two.clone()]);
         assert_eq!(overruled(&own, std::slice::from_ref(&own)), [], "control: alone");
         let mut other = order(Authority::Shadow, Posture::Isolate, std::slice::from_ref(&one));
+        let alarm = order(Authority::Detector, Posture::Isolate, &[]);
+        assert_eq!(
+            overruled(&own, &[own.clone(), alarm]),
+            [],
+            "an alarm takes nothing away"
+        );
         let orders = [other.clone(), own.clone()];
         let found = overruled(&own, &orders);
         assert_eq!(found.len(), 1);

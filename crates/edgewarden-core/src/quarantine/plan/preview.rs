@@ -10,6 +10,8 @@ use super::processes::ProcessSelection;
 use super::{Plan, PlanId, PlannedLimit, Scope};
 use crate::process::Process;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Lifelines};
+use crate::quarantine::lifelines::origin::{LifelineAddress, Origin};
+use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::orders::order::{Allowance, Authority, Block, Order, Posture, ProcessAction};
 use crate::quarantine::ruleset::Layer;
 
@@ -75,8 +77,14 @@ pub struct PlanEffects {
     pub lifelines: Lifelines,
     /// How exactly the control channel is drawn.
     pub scope: Scope,
-    /// Addresses of the lifelines.
-    pub endpoints: Vec<Endpoint>,
+    /// Addresses of the lifelines, each with who says so.
+    pub endpoints: Vec<LifelineAddress>,
+    /// Lifelines that are on and have no address, each a sentence.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// By which interfaces and next hops alone these are reached; empty while they may be by any.
+    #[serde(default)]
+    pub ways: Vec<Way>,
     /// Allowances that count.
     pub allow: Vec<Allowance>,
     /// What is cut besides the posture.
@@ -89,6 +97,9 @@ pub struct PlanEffects {
     pub gaps: Vec<String>,
     /// Processes named that run now: stopped first, then spared.
     pub processes: Vec<ProcessLine>,
+    /// Rules of processes that match none that runs now.
+    #[serde(default)]
+    pub idle_rules: Vec<String>,
     /// What whoever looked could not know and an agent knows; absent where nothing is.
     #[serde(default)]
     pub not_known: Option<String>,
@@ -103,21 +114,18 @@ pub struct PlanPreview {
     pub text: String,
 }
 
-/// Says what follows from `plan`; `layers` and `gaps` are left to who knows the kernel.
-pub fn effects(
-    plan: &Plan,
-    orders: &[Order],
-    not_done: Option<String>,
-    selection: &ProcessSelection,
-) -> PlanEffects {
-    let stopped = selection
-        .act
-        .iter()
-        .map(|(process, action)| process_line(process, Some(*action), None));
-    let spared = selection
-        .spared
-        .iter()
-        .map(|(process, why)| process_line(process, None, Some((*why).to_owned())));
+/// An address of which the plan does not know who says so.
+fn of_nobody(endpoint: &Endpoint) -> LifelineAddress {
+    LifelineAddress {
+        endpoint: *endpoint,
+        origin: Origin::default(),
+        used: false,
+    }
+}
+
+/// Says what follows from `plan`; `layers` and `gaps` are left to who knows the kernel, who says so and what is missing of the
+/// lifelines to who knows their addresses, and the processes to who has listed them ([`PlanEffects::note_processes`]).
+pub fn effects(plan: &Plan, orders: &[Order], not_done: Option<String>) -> PlanEffects {
     PlanEffects {
         plan: (!plan.is_normal()).then(|| plan.id()),
         posture: plan.posture,
@@ -125,14 +133,29 @@ pub fn effects(
         not_done,
         lifelines: plan.lifelines.clone(),
         scope: plan.scope,
-        endpoints: plan.endpoints.clone(),
+        endpoints: plan.endpoints.iter().map(of_nobody).collect(),
+        missing: Vec::new(),
+        ways: plan.ties().unwrap_or_default().to_vec(),
         allow: plan.allow.clone(),
         block: plan.block.clone(),
         limits: plan.limits.iter().map(limit_line).collect(),
         layers: Vec::new(),
         gaps: Vec::new(),
-        processes: stopped.chain(spared).collect(),
+        processes: Vec::new(),
+        idle_rules: Vec::new(),
         not_known: None,
+    }
+}
+
+impl PlanEffects {
+    /// Notes whom it means of those who run.
+    pub fn note_processes(&mut self, selection: &ProcessSelection) {
+        let stopped = selection.act.iter();
+        let stopped = stopped.map(|(process, action)| process_line(process, Some(*action), None));
+        let spared = selection.spared.iter();
+        let spared = spared.map(|(process, why)| process_line(process, None, Some((*why).to_owned())));
+        self.processes = stopped.chain(spared).collect();
+        self.idle_rules = selection.idle.iter().map(ToString::to_string).collect();
     }
 }
 

@@ -64,7 +64,7 @@ pub fn is_spared(
     own.contains(&connection.remote.ip()) || (inode != 0 && protected.contains(&inode))
 }
 
-fn is_lifeline(plan: &Plan, connection: &SocketEnds) -> bool {
+pub(super) fn is_lifeline(plan: &Plan, connection: &SocketEnds) -> bool {
     let SocketEnds {
         protocol,
         local,
@@ -88,7 +88,7 @@ fn is_wide(plan: &Plan, protocol: Protocol, port: u16) -> bool {
 }
 
 /// A blocked port is cut as destination and as source, so at either end.
-fn is_blocked_port(plan: &Plan, connection: &SocketEnds) -> bool {
+pub(super) fn is_blocked_port(plan: &Plan, connection: &SocketEnds) -> bool {
     plan.block.ports.iter().any(|blocked| {
         let ends = [connection.local.port(), connection.remote.port()];
         blocked.protocol == connection.protocol && ends.contains(&blocked.port)

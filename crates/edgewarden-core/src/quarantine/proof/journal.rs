@@ -22,11 +22,12 @@ use super::journal_lists;
 use super::standing::Standing;
 use super::state::QuotaUse;
 use crate::quarantine::lifelines::address_book::AddressBook;
+use crate::quarantine::lifelines::nucleus_users::NucleusUsers;
 use crate::quarantine::orders::book::OrderBook;
 use crate::quarantine::orders::order::{Authority, Order, Posture};
 use crate::quarantine::orders::remotes::RemoteList;
 use crate::quarantine::orders::trusted_time::KeptTime;
-use crate::quarantine::plan::processes::StoppedProcess;
+use crate::quarantine::plan::processes::{NucleusTrace, StoppedProcess};
 
 const MAGIC: &str = "edgewarden-journal 1 ";
 /// The same with long lists elsewhere: agents that do not know them must not take it for a journal with short ones.
@@ -128,6 +129,13 @@ pub struct Journal<'a> {
     /// Addresses of lifelines, so that isolation can be restored before any name resolves.
     #[serde(default)]
     pub addresses: Cow<'a, AddressBook>,
+    /// As whom the nucleus was last seen to talk to its cloud. Absent while that is root, as in the journals of older agents.
+    #[serde(default, skip_serializing_if = "is_root")]
+    pub nucleus_users: Cow<'a, NucleusUsers>,
+    /// What the nucleus was when it was connected last, so that nobody stops it before it is again. Absent until then, as in the
+    /// journals of older agents.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub nucleus_traces: Cow<'a, [NucleusTrace]>,
     /// The version that the shadow's wish was taken from, written with a wish that is news: our own reports count it up, and
     /// each write wears the flash. Absent until then, as in the journals of older agents.
     #[serde(default, skip_serializing_if = "is_none")]
@@ -136,6 +144,15 @@ pub struct Journal<'a> {
     /// order behind the same end. Absent until then, as in the journals of older agents.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub ended: Cow<'a, [EndedWish]>,
+}
+
+#[expect(clippy::ptr_arg, reason = "serde calls it with a reference to the field")]
+fn is_root(users: &Cow<'_, NucleusUsers>) -> bool {
+    users.is_empty()
+}
+
+fn is_unknown(traces: &[NucleusTrace]) -> bool {
+    traces.is_empty()
 }
 
 fn is_empty(ended: &[EndedWish]) -> bool {
@@ -161,6 +178,8 @@ impl Journal<'_> {
             quotas: Cow::Owned(self.quotas.into_owned()),
             stopped: Cow::Owned(self.stopped.into_owned()),
             addresses: Cow::Owned(self.addresses.into_owned()),
+            nucleus_users: Cow::Owned(self.nucleus_users.into_owned()),
+            nucleus_traces: Cow::Owned(self.nucleus_traces.into_owned()),
             shadow: Cow::Owned(self.shadow.into_owned()),
             ended: Cow::Owned(self.ended.into_owned()),
         }
@@ -269,6 +288,32 @@ fn body_of<'a>(text: &'a str, magic: &str) -> Result<&'a str, &'static str> {
         return Err("its checksum does not fit its content");
     }
     Ok(body)
+}
+
+/// What the bytes of a journal say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Understood {
+    /// All of it.
+    Whole(Box<Journal<'static>>),
+    /// It is damaged.
+    Damaged {
+        /// What is wrong with it.
+        damage: JournalDamage,
+        /// The stopped processes that can still be read in it.
+        stopped: Vec<StoppedProcess>,
+    },
+}
+
+/// Reads the file's content, and the lists after it, and of a damaged one what is left. It takes as long as what the file holds is
+/// long: half a second for a hundred thousand blocked remotes, so it belongs on the thread that reads the file.
+pub fn understand(bytes: &[u8]) -> Understood {
+    match decode(bytes) {
+        Ok(journal) => Understood::Whole(Box::new(journal)),
+        Err(damage) => Understood::Damaged {
+            damage,
+            stopped: stopped_in(bytes),
+        },
+    }
 }
 
 /// Reads the file's content, and the lists after it.

@@ -81,6 +81,9 @@ fn the_stopped_are_read_wherever_the_damage_is() {
         exe: Some("/opt/{\"pid\":9,\"startTicks\":7}".into()),
         action: ProcessAction::Freeze,
         at: Timestamp::UNIX_EPOCH,
+        contested: 0,
+        stopped_before: true,
+        named_by: [7].into(),
     };
     let mut journal = live();
     journal.stopped = Cow::Owned(vec![stopped(10), stopped(11)]);

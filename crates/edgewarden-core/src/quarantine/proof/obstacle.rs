@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quarantine::ruleset::Lack;
+
 /// One thing that stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -32,6 +34,9 @@ pub enum Obstacle {
     Refused {
         /// Which part of our rules, and the kernel's own words.
         complaint: String,
+        /// What the kernel was found to be built without.
+        #[serde(skip)]
+        lacks: Vec<Lack>,
     },
     /// What was loaded is not what is listed.
     #[error("{difference}")]
@@ -75,11 +80,36 @@ pub enum Obstacle {
         /// What happened, with its causes.
         why: String,
     },
+    /// The processes that orders name are looked at beside everything else, and that has not come to an end: what is known of them
+    /// is as old.
+    #[error("the processes that orders name were not looked at for {seconds} s")]
+    ProcessesNotSeen {
+        /// For so long at least.
+        seconds: u64,
+    },
+    /// A look has not reached all threads of a process that was told to stop.
+    #[error("process {pid} ({name}) was not looked at for {seconds} s: it has too many threads")]
+    ProcessNotSeen {
+        /// Its number.
+        pid: u32,
+        /// Its short name.
+        name: String,
+        /// For so long at least.
+        seconds: u64,
+    },
     /// A process that an order names goes on running.
     #[error("{what}")]
     ProcessRuns {
         /// Which one, and why.
         what: String,
+    },
+    /// A process that is frozen was let go on by others within the last looks.
+    #[error("process {pid} ({name}) is let go on by others whenever it is frozen")]
+    ProcessContested {
+        /// Its number.
+        pid: u32,
+        /// Its short name.
+        name: String,
     },
     /// A process that should run again does not.
     #[error("process {pid} ({name}) stays frozen: {why}")]
@@ -112,7 +142,12 @@ impl Obstacle {
     pub const fn is_of_processes(&self) -> bool {
         matches!(
             self,
-            Self::ProcessesUnknown { .. } | Self::ProcessRuns { .. } | Self::ProcessStaysFrozen { .. }
+            Self::ProcessesUnknown { .. }
+                | Self::ProcessesNotSeen { .. }
+                | Self::ProcessNotSeen { .. }
+                | Self::ProcessRuns { .. }
+                | Self::ProcessContested { .. }
+                | Self::ProcessStaysFrozen { .. }
         )
     }
 
@@ -143,8 +178,17 @@ impl Obstacle {
                 "give the core device's IoT policy the right that is named; it is tried again by itself within the hour"
             }
             Self::ProcessesUnknown { .. } => "look whether /proc is mounted and answers",
+            Self::ProcessesNotSeen { .. } => {
+                "ask again; if it goes on, find who has made so many processes or threads that a look takes so long (`ps -eL`)"
+            }
+            Self::ProcessNotSeen { .. } => {
+                "kill it instead of freezing it, or look at it with `ps -L` and its number"
+            }
             Self::ProcessRuns { .. } => {
                 "stop it by hand if it must not run, or name it more narrowly in the order"
+            }
+            Self::ProcessContested { .. } => {
+                "find who sends it SIGCONT or traces it (`TracerPid` in its `/proc` status), and name that one in the order too, or kill it instead"
             }
             Self::EnforcerSilent { .. } => {
                 "ask again; if it stays silent the agent's log says what it waits for; if nft is installed, `nft list ruleset` shows what the kernel holds"
@@ -168,7 +212,10 @@ mod tests {
             Obstacle::NotPermitted,
             Obstacle::Unreadable { why: text() },
             Obstacle::FilterSilent { why: text() },
-            Obstacle::Refused { complaint: text() },
+            Obstacle::Refused {
+                complaint: text(),
+                lacks: Vec::new(),
+            },
             Obstacle::Differs { difference: text() },
             Obstacle::Unsettled,
             Obstacle::EgressDiffers,
@@ -179,7 +226,14 @@ mod tests {
             Obstacle::ClockDoubted { how: text() },
             Obstacle::NotAllowed { what: text() },
             Obstacle::ProcessesUnknown { why: text() },
+            Obstacle::ProcessesNotSeen { seconds: 1 },
+            Obstacle::ProcessNotSeen {
+                pid,
+                name: text(),
+                seconds: 1,
+            },
             Obstacle::ProcessRuns { what: text() },
+            Obstacle::ProcessContested { pid, name: text() },
             Obstacle::ProcessStaysFrozen {
                 pid,
                 name: text(),

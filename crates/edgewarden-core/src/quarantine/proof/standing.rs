@@ -10,8 +10,12 @@
 //!   │                        │ │ silent for one window: the lines are widened, and tried again
 //!   │                        │ │ silent for another one: given up
 //!   │  another chance        │ ▼
-//!   └──────────────────── GivenUp ──► proven: the channel came back without the rules, they stay away
+//!   └──────────────────── GivenUp ──► proven: the channel came back without the rules; Trying again after one window, two, four
 //!                            └──────► after four windows as silent without the rules: Trying again, and held
+//!
+//!  Confirmed, and silent for one window: the lines are widened, and pinned again after one window, two, four with answers
+//!  Confirmed, and another plan that cuts no more, a restart, or lines drawn anew: Trying, and never given up
+//!  Trying, and silent before the rules too: the lines are widened after one window, and never given up
 //! ```
 //!
 //! In: the plan that is carried out, that the kernel holds it, answers of the shadow service, the clock. Out: how wide the
@@ -19,13 +23,22 @@
 //! keys `confirmed`, `trial` and `rolledBack` of journal version 1.
 //!
 //! Invariants: without a round trip that was *sent after the load* a plan never becomes confirmed; a plan before which the
-//! channel was silent is never given up for that (it did not break the channel); a channel that worked is silent behind
-//! rules of ours for three windows at most in one run of the agent, however often plan and lines change meanwhile; what was
-//! given up because of an outage comes back after four windows, so an outage that lasts opens no device for good. One that
-//! ends within those four windows looks like rules that had cut the channel, and they stay away.
+//! channel was silent is widened, because the channel may have moved meanwhile, and never given up (it did not break it); a channel that worked is silent behind
+//! rules of ours for three windows at most in one run of the agent, however often plan and lines change meanwhile, and free then
+//! for one window at least; time in which nobody is there to be asked (no connection to the nucleus, its process gone or stopped)
+//! is no silence, and neither widens nor opens; what was given up because of an outage comes back after four windows, so an outage that lasts opens
+//! no device for good. One that ends within those four windows looks like rules that had cut the channel: they are tried again,
+//! ever more seldom and once an hour at least, so whoever silences the channel for a while ends no isolation. What was
+//! confirmed once is not given up for a later silence: wide lines let the channel go where it may have moved to. That holds over
+//! restarts, and for every plan after it that cuts no more, whoever orders it. How long something is given up is counted by the
+//! trusted clock, over restarts too. Time in which nobody looked is no silence. Where the owner wants it so, silence opens nothing at all.
 
 #[path = "standing_coming.rs"]
 mod coming;
+#[path = "standing_plans.rs"]
+mod plans;
+#[path = "standing_turns.rs"]
+mod turns;
 
 use std::time::Duration;
 
@@ -34,15 +47,9 @@ use serde::{Deserialize, Serialize};
 
 use super::standing_entry::Entry;
 use crate::moment::Now;
-use crate::quarantine::plan::{PlanId, Scope};
+use crate::quarantine::plan::{Cutting, PlanId, Scope};
 
 pub use coming::{Coming, ComingTurn};
-
-/// Windows to wait for the channel after a release: the nucleus must notice its dead connection and make another.
-const AFTERMATH_WINDOWS: u32 = 4;
-/// Windows of silence behind rules of ours, whatever plans and lines they had: one for each way to draw the lines and one
-/// for changes in between.
-const SILENT_WINDOWS: u32 = 3;
 
 /// How the control channel's lifeline is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +61,11 @@ pub struct Lines {
 }
 
 impl Lines {
-    const PINNED: Self = Self {
+    pub(super) const PINNED: Self = Self {
         scope: Scope::Pinned,
         unresolved: false,
     };
-    const WIDENED: Self = Self {
+    pub(super) const WIDENED: Self = Self {
         scope: Scope::Wide,
         unresolved: false,
     };
@@ -107,9 +114,90 @@ pub struct RolledBack {
     pub at: Timestamp,
     /// Why, for people.
     pub why: String,
-    /// The channel came back without its rules: they had cut it.
+    /// The channel came back without its rules: they had cut it, or whoever silenced it has stopped.
     #[serde(default)]
     pub proven: bool,
+    /// How often in a row; once in the journals of older agents.
+    #[serde(default = "once")]
+    pub times: u32,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+/// What came of a plan since it was confirmed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Since {
+    /// Uptime since which questions are not answered, while the nucleus is there to be asked.
+    silent: Option<Duration>,
+    /// Uptime since which nobody is there to be asked: that is no silence, and does not end one.
+    alone: Option<Duration>,
+    /// Uptime at which it was first seen confirmed with these lines.
+    confirmed: Option<Duration>,
+    /// How much of that silence was forgiven because the cloud's end acknowledged what the nucleus sent meanwhile.
+    forgiven: Duration,
+    /// The channel was silent when the agent before ended, and nothing was answered since.
+    before: bool,
+}
+
+impl Since {
+    /// As the journal has it.
+    pub(super) fn kept(is_silent: bool) -> Self {
+        Self {
+            before: is_silent,
+            ..Self::default()
+        }
+    }
+
+    /// A question was not answered, and none since.
+    pub(super) const fn is_silent(&self) -> bool {
+        self.silent.is_some() || self.before
+    }
+}
+
+/// How long a plan has been given up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wait {
+    /// Uptime since which the kernel was proven to be without its rules; what was answered before went through them. Since
+    /// the channel has come back, the uptime of that.
+    since: Option<Duration>,
+    /// The same by the trusted clock, which the journal keeps.
+    pub(super) from: Option<Timestamp>,
+    /// How long it was before this run; absent until the first look.
+    earlier: Option<Duration>,
+}
+
+impl Wait {
+    /// As the journal has it.
+    pub(super) const fn kept(from: Timestamp) -> Self {
+        Self {
+            since: None,
+            from: Some(from),
+            earlier: None,
+        }
+    }
+
+    /// How long in this run, and before it; nothing until the rules are proven to be away.
+    fn lasted(&self, now: Now) -> Option<(Duration, Duration)> {
+        let here = now.uptime.saturating_sub(self.since?);
+        let before = || {
+            let all = now.wall.duration_since(self.from?);
+            Some(Duration::try_from(all).ok()?.saturating_sub(here))
+        };
+        let earlier = self.earlier.or_else(before);
+        Some((here, earlier.unwrap_or_default()))
+    }
+
+    /// As [`Wait::lasted`]; remembers what the wall clock says now, which may be set later.
+    fn look(&mut self, now: Now) -> Option<(Duration, Duration)> {
+        let (here, earlier) = self.lasted(now)?;
+        self.earlier = Some(earlier);
+        if self.from.is_none() {
+            self.from = now.wall.checked_sub(here).ok();
+        }
+        Some((here, earlier))
+    }
 }
 
 /// Where confirm-or-roll-back stands.
@@ -134,6 +222,16 @@ pub enum Standing {
         channel_worked: bool,
         /// Whether this plan means to let it live. Only then is its silence held against the rules.
         spares_channel: bool,
+        /// It, or one that cuts no less, was confirmed before: it is not given up any more.
+        late: bool,
+        /// How often in a row silence has undone it: given it up, or widened its lines once it was confirmed.
+        times: u32,
+        /// How much silence was forgiven because the cloud's end acknowledged what the nucleus sent meanwhile.
+        forgiven: Duration,
+        /// Uptime since which nobody is there to be asked: no rules of ours do that.
+        alone: Option<Duration>,
+        /// What it cuts; not known of the journals of older agents.
+        cutting: Option<Cutting>,
     },
     /// The channel was seen to work behind the plan; nobody asks again.
     Confirmed {
@@ -141,14 +239,21 @@ pub enum Standing {
         plan: PlanId,
         /// How its lifeline was drawn then.
         lines: Lines,
+        /// Uptimes since then.
+        since: Since,
+        /// How often in a row silence has widened its lines.
+        times: u32,
+        /// What it cuts; not known of the journals of older agents.
+        cutting: Option<Cutting>,
     },
     /// The plan is not carried out, because it silenced the channel.
     GivenUp {
         /// Which plan, when and why.
         release: RolledBack,
-        /// Uptime since which the kernel was proven to be without its rules, until it is known whether they had cut the
-        /// channel. What was answered before went through them.
-        since: Option<Duration>,
+        /// For how long.
+        wait: Wait,
+        /// What it cuts; not known of the journals of older agents.
+        cutting: Option<Cutting>,
     },
 }
 
@@ -163,6 +268,10 @@ pub enum Turn {
     GaveUp(PlanId, String),
     /// It is as silent without the rules: they are put back.
     PutBack(PlanId),
+    /// It came back without the rules a while ago: they are tried again.
+    TriedAgain(PlanId),
+    /// It has worked behind wider lines for a while: they are pinned again.
+    Narrowed(PlanId),
 }
 
 /// What is seen when time passes.
@@ -174,6 +283,8 @@ pub struct Look<'a> {
     pub wanted: Option<&'a PlanId>,
     /// How long the channel may be silent.
     pub window: Duration,
+    /// Silence opens nothing, as the owner wants it.
+    pub hold: bool,
     /// Now.
     pub now: Now,
 }
@@ -189,72 +300,11 @@ pub struct Carried<'a> {
     pub spares_channel: bool,
     /// Whether no address of the channel is known.
     pub unresolved: bool,
+    /// What it cuts, whoever orders it.
+    pub cutting: &'a Cutting,
 }
 
 impl Standing {
-    /// The plan that is to be carried out. `channel_works`: the channel was seen to work just now, or a moment ago.
-    pub fn on_plan(&mut self, carried: Carried<'_>, channel_works: bool) {
-        let Carried {
-            plan,
-            cuts,
-            spares_channel,
-            unresolved,
-        } = carried;
-        match self {
-            // What was given up stays away also while nothing wants it.
-            Self::GivenUp { release, .. } if !cuts || release.plan == *plan => {}
-            _ if !cuts => *self = Self::Open,
-            Self::Confirmed { plan: known, lines }
-                if known == plan && *lines == lines.redrawn(unresolved) => {}
-            Self::Trying {
-                plan: known,
-                lines,
-                since,
-                channel_worked,
-                spares_channel: spares,
-                ..
-            } if known == plan => {
-                *spares = spares_channel;
-                let drawn = lines.redrawn(unresolved);
-                if drawn != *lines {
-                    *channel_worked |= since.is_some_and(|since| since.answered);
-                    (*lines, *since) = (drawn, None);
-                }
-            }
-            _ => {
-                *self = Self::Trying {
-                    plan: plan.clone(),
-                    lines: Lines::first(unresolved),
-                    since: None,
-                    silent_since: self.silent_since(),
-                    channel_worked: channel_works || self.vouches(),
-                    spares_channel,
-                }
-            }
-        }
-    }
-
-    /// Whether what went before proves that the channel worked until rules of ours closed.
-    pub fn vouches(&self) -> bool {
-        match self {
-            Self::Open => false,
-            Self::Trying { channel_worked, .. } => *channel_worked,
-            Self::Confirmed { .. } | Self::GivenUp { .. } => true,
-        }
-    }
-
-    const fn silent_since(&self) -> Option<Duration> {
-        match self {
-            // Silence behind a plan that does not spare the channel is meant.
-            Self::Trying {
-                silent_since,
-                spares_channel: true,
-                ..
-            } => *silent_since,
-            _ => None,
-        }
-    }
-
     /// The kernel was proven at uptime `now` to hold what is to be carried out: the plan, or nothing of it where it was given
     /// up. `anew`: it was loaded, or changed, since it last was.
     pub fn on_loaded(&mut self, anew: bool, now: Duration) {
@@ -278,8 +328,11 @@ impl Standing {
                 *channel_worked |= window.answered;
                 (window.loaded, window.answered) = (now, false);
             }
-            Self::GivenUp { release, since } if !release.proven => {
-                since.get_or_insert(now);
+            Self::GivenUp { wait, .. } => {
+                wait.since.get_or_insert(now);
+            }
+            Self::Confirmed { since, .. } => {
+                since.confirmed.get_or_insert(now);
             }
             _ => {}
         }
@@ -300,6 +353,7 @@ impl Standing {
                 since,
                 silent_since,
                 channel_worked,
+                alone,
                 ..
             } => {
                 // Nothing of ours is closed yet: the channel works, whatever was known when the plan came.
@@ -308,109 +362,84 @@ impl Standing {
                     window.answered |= sent >= window.loaded;
                 }
                 *silent_since = silent_since.map(|silent| silent.max(sent));
+                *alone = None;
             }
-            Self::GivenUp { release, since } if since.is_some_and(|since| sent >= since) => {
+            Self::GivenUp { release, wait, .. }
+                if !release.proven && wait.since.is_some_and(|since| sent >= since) =>
+            {
                 release.proven = true;
-                *since = None;
+                *wait = Wait {
+                    since: Some(sent),
+                    ..Wait::default()
+                };
+            }
+            Self::Confirmed { since, .. } => {
+                *since = Since {
+                    confirmed: since.confirmed,
+                    ..Since::default()
+                }
             }
             _ => {}
         }
     }
 
-    /// The orders or the isolation settings changed: what was given up deserves another try. That the channel worked
-    /// before is not forgotten.
-    pub fn on_another_chance(&mut self) {
-        if let Self::GivenUp { release, .. } = self {
-            *self = Self::trial(release.plan.clone(), true);
+    /// A question was not answered at uptime `now`, although the nucleus is there; or nobody is there to be asked, which no rules
+    /// of ours do.
+    pub fn on_silence(&mut self, nucleus: bool, now: Duration) {
+        let alone = match self {
+            Self::Trying { alone, .. } => alone,
+            Self::Confirmed { since, .. } => &mut since.alone,
+            Self::Open | Self::GivenUp { .. } => return,
+        };
+        if !nucleus {
+            alone.get_or_insert(now);
+            return;
         }
-    }
-
-    /// To be tried, from the beginning.
-    pub(super) const fn trial(plan: PlanId, channel_worked: bool) -> Self {
-        Self::Trying {
-            plan,
-            lines: Lines::PINNED,
-            since: None,
-            silent_since: None,
-            channel_worked,
-            spares_channel: true,
-        }
-    }
-
-    /// Time passes.
-    pub fn tick(&mut self, look: Look<'_>) -> Option<Turn> {
+        let alone = alone.take();
+        // What lay in that time is no silence.
+        let without =
+            |at: Duration| at + alone.map_or(Duration::ZERO, |alone| now.saturating_sub(alone.max(at)));
         match self {
-            Self::Trying { .. } => self.judge(look),
-            Self::GivenUp {
-                release,
-                since: Some(since),
-            } if look.wanted == Some(&release.plan)
-                && look.now.uptime.saturating_sub(*since)
-                    >= look.window.saturating_mul(AFTERMATH_WINDOWS) =>
-            {
-                let plan = release.plan.clone();
-                *self = Self::trial(plan.clone(), false);
-                Some(Turn::PutBack(plan))
+            Self::Trying {
+                since, silent_since, ..
+            } => {
+                *silent_since = silent_since.map(without);
+                if let Some(window) = since {
+                    window.began = without(window.began);
+                }
             }
-            _ => None,
+            Self::Confirmed { since, .. } => since.silent = Some(since.silent.map_or(now, without)),
+            Self::Open | Self::GivenUp { .. } => {}
         }
     }
 
-    fn judge(&mut self, look: Look<'_>) -> Option<Turn> {
-        let Self::Trying {
-            plan,
-            lines,
-            since,
-            silent_since,
-            channel_worked,
-            spares_channel,
-        } = self
-        else {
-            return None;
-        };
-        let answered = since.is_some_and(|since| since.answered);
-        if answered && look.holds {
-            let (plan, lines) = (plan.clone(), *lines);
-            *self = Self::Confirmed {
-                plan: plan.clone(),
-                lines,
-            };
-            return Some(Turn::Confirmed(plan));
+    /// Until uptime `now` nobody has looked for so long, although somebody should have: that time counts for nothing.
+    pub fn on_stall(&mut self, lost: Duration, now: Duration) {
+        let later = |at: &mut Option<Duration>| *at = at.map(|at| (at + lost).min(now.max(at)));
+        match self {
+            Self::Open => {}
+            Self::Trying {
+                since,
+                silent_since,
+                alone,
+                ..
+            } => {
+                later(silent_since);
+                later(alone);
+                if let Some(window) = since {
+                    window.began = (window.began + lost).min(now.max(window.began));
+                }
+            }
+            Self::Confirmed { since, .. } => {
+                later(&mut since.silent);
+                later(&mut since.alone);
+                later(&mut since.confirmed);
+            }
+            Self::GivenUp { wait, .. } => {
+                later(&mut wait.since);
+                wait.from = wait.from.map(|from| from.checked_add(lost).unwrap_or(from));
+            }
         }
-        if !(*channel_worked && *spares_channel) {
-            return None;
-        }
-        let Look { window, now, .. } = look;
-        let silent_since = (*silent_since)?;
-        let silent = now.uptime.saturating_sub(silent_since);
-        // With these lines; none while the kernel does not hold them.
-        let with_these = since.map_or(Duration::ZERO, |since| {
-            now.uptime.saturating_sub(silent_since.max(since.began))
-        });
-        let plan = plan.clone();
-        let is_wide = lines.scope == Scope::Wide;
-        if silent >= window.saturating_mul(SILENT_WINDOWS) || (with_these >= window && is_wide) {
-            let why = reason(silent, (*lines == Lines::WIDENED).then_some(with_these));
-            return Some(self.give_up(plan, why, now));
-        }
-        if with_these < window || is_wide {
-            return None;
-        }
-        (*lines, *since) = (Lines::WIDENED, None);
-        Some(Turn::Widened(plan))
-    }
-
-    fn give_up(&mut self, plan: PlanId, why: String, now: Now) -> Turn {
-        *self = Self::GivenUp {
-            release: RolledBack {
-                plan: plan.clone(),
-                at: now.wall,
-                why: why.clone(),
-                proven: false,
-            },
-            since: None,
-        };
-        Turn::GaveUp(plan, why)
     }
 
     /// How wide the lifelines of `plan` are drawn.
@@ -419,11 +448,9 @@ impl Standing {
             Self::Trying {
                 plan: known, lines, ..
             }
-            | Self::Confirmed { plan: known, lines }
-                if known == plan =>
-            {
-                lines.redrawn(unresolved)
-            }
+            | Self::Confirmed {
+                plan: known, lines, ..
+            } if known == plan => lines.redrawn(unresolved),
             _ => Lines::first(unresolved),
         };
         lines.scope
@@ -432,6 +459,11 @@ impl Standing {
     /// Whether the channel was seen to work behind `plan`.
     pub fn confirms(&self, plan: &PlanId) -> bool {
         matches!(self, Self::Confirmed { plan: known, .. } if known == plan)
+    }
+
+    /// Whether the channel was seen to work behind what is carried out, or behind what cut no less.
+    pub const fn was_confirmed(&self) -> bool {
+        matches!(self, Self::Confirmed { .. } | Self::Trying { late: true, .. })
     }
 
     /// Why `plan` is not carried out, if it was given up.
@@ -452,15 +484,6 @@ impl Standing {
     pub fn remembered(&self) -> Self {
         Entry::from(self.clone()).into()
     }
-}
-
-/// Why a plan is given up after so much silence, the last of it with wider lifelines if they were widened.
-fn reason(silent: Duration, widened: Option<Duration>) -> String {
-    let pinned = silent.saturating_sub(widened.unwrap_or_default()).as_secs();
-    let also = widened.map_or_else(String::new, |widened| {
-        format!(", and for another {} s with wider lifelines", widened.as_secs())
-    });
-    format!("the control channel worked before and was silent for {pinned} s behind the rules{also}")
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{AFTERMATH_WINDOWS, SILENT_WINDOWS, Standing};
+use super::Standing;
+use super::turns::{SILENT_WINDOWS, aftermath, patience};
 use crate::moment::Now;
 use crate::quarantine::plan::{PlanId, Scope};
 
@@ -22,6 +23,8 @@ pub enum ComingTurn {
     GiveUp,
     /// The rules that were taken away are put back.
     PutBack,
+    /// They are tried again, whatever the control channel does.
+    TryAgain,
 }
 
 /// A turn and its time.
@@ -36,12 +39,15 @@ impl Standing {
     /// The next turn, if one comes by itself. `wanted` as in [`Look`](super::Look): what nobody wants is not put back.
     pub fn coming(&self, wanted: Option<&PlanId>, window: Duration, now: Now) -> Option<Coming> {
         let (turn, uptime) = match self {
+            // Nobody is there to be silent.
+            Self::Trying { alone: Some(_), .. } => return None,
             Self::Trying {
                 lines,
                 since,
                 silent_since: Some(silent_since),
                 channel_worked: true,
                 spares_channel: true,
+                late: false,
                 ..
             } => {
                 let last = *silent_since + window.saturating_mul(SILENT_WINDOWS);
@@ -59,12 +65,28 @@ impl Standing {
                     }
                 }
             }
-            Self::GivenUp {
-                release,
+            // It is not given up: widened at most.
+            Self::Trying {
+                lines,
                 since: Some(since),
-            } if !release.proven && wanted == Some(&release.plan) => {
-                let aftermath = window.saturating_mul(AFTERMATH_WINDOWS);
-                (ComingTurn::PutBack, *since + aftermath)
+                silent_since: Some(silent_since),
+                spares_channel: true,
+                ..
+            } if lines.scope == Scope::Pinned => {
+                let end = (*silent_since).max(since.began) + window;
+                (ComingTurn::Widen, end)
+            }
+            Self::GivenUp { release, wait, .. } if wanted == Some(&release.plan) => {
+                let (here, earlier) = wait.lasted(now)?;
+                let (turn, whole) = if release.proven {
+                    (ComingTurn::TryAgain, patience(window, release.times))
+                } else {
+                    // Which comes first: looked at for a window, or twice as long.
+                    let looked = aftermath(window, window).max(earlier + window);
+                    (ComingTurn::PutBack, looked.min(aftermath(window, Duration::ZERO)))
+                };
+                let left = whole.saturating_sub(here + earlier);
+                (turn, now.uptime + left)
             }
             _ => return None,
         };

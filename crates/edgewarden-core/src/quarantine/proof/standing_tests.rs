@@ -1,10 +1,18 @@
-//! The transitions one by one, and from every state under every sequence of events: never locked out, never open for good,
-//! never confirmed for nothing.
+//! The transitions one by one.
 
-use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use serde_json::json;
 
 use super::*;
+
+#[path = "standing_plans_tests.rs"]
+mod plans;
+#[path = "standing_random_tests.rs"]
+mod random;
+#[path = "standing_silence_tests.rs"]
+mod silence;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -14,7 +22,7 @@ const fn s(seconds: u64) -> Duration {
 
 fn now(uptime: u64) -> Now {
     Now {
-        wall: Timestamp::from_second(1_800_000_000).unwrap(),
+        wall: Timestamp::from_second(1_800_000_000).unwrap() + s(uptime),
         uptime: s(uptime),
     }
 }
@@ -23,13 +31,25 @@ fn id(name: &str) -> PlanId {
     serde_json::from_value(json!(name)).unwrap()
 }
 
+/// Every plan cuts something of its own.
 fn carried(plan: &PlanId) -> Carried<'_> {
     Carried {
         plan,
         cuts: true,
         spares_channel: true,
         unresolved: false,
+        cutting: cutting_of(plan),
     }
+}
+
+fn cutting_of(plan: &PlanId) -> &'static Cutting {
+    static KNOWN: Mutex<BTreeMap<String, &Cutting>> = Mutex::new(BTreeMap::new());
+    let name = plan.to_string();
+    let new = |name: &String| {
+        let cutting = json!({"posture": "isolate", "cuts": [crc32fast::hash(name.as_bytes())]});
+        &*Box::leak(Box::new(serde_json::from_value(cutting).unwrap()))
+    };
+    KNOWN.lock().unwrap().entry(name).or_insert_with_key(new)
 }
 
 /// A look at uptime `at`; the plan that it is about is wanted.
@@ -43,6 +63,7 @@ fn tick(standing: &mut Standing, holds: bool, at: u64) -> Option<Turn> {
         holds,
         wanted: plan.as_ref(),
         window: WINDOW,
+        hold: false,
         now: now(at),
     })
 }
@@ -198,6 +219,7 @@ fn what_nobody_wants_is_not_put_back() {
         holds: true,
         wanted,
         window: WINDOW,
+        hold: false,
         now: now(99_999),
     };
     assert_eq!(standing.tick(look(None)), None);
@@ -206,9 +228,13 @@ fn what_nobody_wants_is_not_put_back() {
 }
 
 #[test]
-fn a_channel_that_was_broken_before_never_releases() {
+fn a_channel_that_was_broken_before_is_widened_and_never_releases() {
     let mut standing = trying(false);
+    assert_eq!(tick(&mut standing, true, 159), None);
+    assert_eq!(tick(&mut standing, true, 160), Some(Turn::Widened(id("a"))));
+    standing.on_loaded(true, s(161));
     assert_eq!(tick(&mut standing, true, 99_999), None);
+    assert_eq!(standing.scope(&id("a"), false), Scope::Wide);
 }
 
 #[test]
@@ -220,8 +246,11 @@ fn a_channel_that_stays_silent_without_the_rules_acquits_them() {
     assert_eq!(tick(&mut standing, true, 462), Some(Turn::PutBack(id("a"))));
     standing.on_plan(carried(&id("a")), false);
     standing.on_loaded(true, s(463));
-    assert_eq!(tick(&mut standing, true, 99_999), None, "held");
+    assert_eq!(tick(&mut standing, true, 522), None);
     assert_eq!(standing.scope(&id("a"), false), Scope::Pinned);
+    assert_eq!(tick(&mut standing, true, 523), Some(Turn::Widened(id("a"))));
+    standing.on_loaded(true, s(524));
+    assert_eq!(tick(&mut standing, true, 99_999), None, "held");
 }
 
 #[test]
@@ -232,11 +261,10 @@ fn a_channel_that_comes_back_without_the_rules_convicts_them() {
         standing.gave_up(&id("a")).map(|release| release.proven),
         Some(true)
     );
-    assert_eq!(tick(&mut standing, true, 99_999), None);
     standing.on_plan(carried(&id("a")), true);
     assert!(standing.gave_up(&id("a")).is_some(), "it stays away");
-    standing.on_loaded(true, s(5));
-    assert_eq!(tick(&mut standing, true, 99_999), None);
+    assert_eq!(tick(&mut standing, true, 281), None);
+    assert_eq!(tick(&mut standing, true, 282), Some(Turn::TriedAgain(id("a"))));
 }
 
 #[test]
@@ -303,195 +331,4 @@ fn nothing_to_cut_ends_a_trial_and_keeps_a_release() {
     let mut standing = given_up();
     standing.on_plan(nothing, true);
     assert!(standing.gave_up(&plan).is_some());
-}
-
-#[test]
-fn the_journals_first_version_is_read_and_written() {
-    let read = |value| serde_json::from_value::<Standing>(value).unwrap();
-    let release = json!({"plan": "a", "at": "2026-01-01T00:00:00Z", "why": "w", "proven": false});
-    let confirmed = json!({"plan": "b", "scope": "wide", "unresolved": false});
-    let trial = json!({"plan": "b", "channelWorked": true});
-    assert_eq!(read(json!({})), Standing::Open);
-    for (key, value) in [
-        ("confirmed", &confirmed),
-        ("trial", &trial),
-        ("rolledBack", &release),
-    ] {
-        let mut entry = json!({"confirmed": null, "trial": null, "rolledBack": null});
-        entry[key] = value.clone();
-        assert_eq!(serde_json::to_value(read(entry.clone())).unwrap(), entry);
-    }
-    // What older agents wrote beside each other.
-    let both = read(json!({"trial": trial, "rolledBack": release}));
-    assert!(
-        matches!(both, Standing::Trying { ref plan, .. } if *plan == id("b")),
-        "{both:?}"
-    );
-    let same = read(json!({"trial": {"plan": "a", "channelWorked": true}, "rolledBack": release}));
-    assert!(same.gave_up(&id("a")).is_some());
-}
-
-/// Something that happens to the machine; the numbers are seconds.
-#[derive(Debug, Clone)]
-enum Happening {
-    Plan {
-        which: u8,
-        cuts: bool,
-        unresolved: bool,
-    },
-    Loaded {
-        anew: bool,
-    },
-    /// An answer to a question sent so long ago.
-    Answer(u64),
-    Passes {
-        seconds: u64,
-        holds: bool,
-    },
-    AnotherChance,
-    Restart,
-}
-
-fn happening() -> impl Strategy<Value = Happening> {
-    prop_oneof![
-        4 => (0..3u8, prop::bool::weighted(0.8), prop::bool::weighted(0.2))
-            .prop_map(|(which, cuts, unresolved)| Happening::Plan { which, cuts, unresolved }),
-        4 => any::<bool>().prop_map(|anew| Happening::Loaded { anew }),
-        3 => (0..90u64).prop_map(Happening::Answer),
-        8 => (1..70u64, prop::bool::weighted(0.8))
-            .prop_map(|(seconds, holds)| Happening::Passes { seconds, holds }),
-        1 => Just(Happening::AnotherChance),
-        1 => Just(Happening::Restart),
-    ]
-}
-
-/// The machine among its events.
-struct Run {
-    standing: Standing,
-    at: u64,
-}
-
-impl Run {
-    fn new() -> Self {
-        Self {
-            standing: Standing::Open,
-            at: 1_000,
-        }
-    }
-
-    fn happens(&mut self, happening: &Happening) -> Option<Turn> {
-        match happening {
-            Happening::Plan {
-                which,
-                cuts,
-                unresolved,
-            } => {
-                let plan = id(&which.to_string());
-                let carried = Carried {
-                    cuts: *cuts,
-                    unresolved: *unresolved,
-                    ..carried(&plan)
-                };
-                self.standing.on_plan(carried, false);
-            }
-            Happening::Loaded { anew } => self.standing.on_loaded(*anew, s(self.at)),
-            Happening::Answer(ago) => self.standing.on_round_trip(s(self.at - ago)),
-            Happening::Passes { seconds, holds } => {
-                self.at += seconds;
-                return tick(&mut self.standing, *holds, self.at);
-            }
-            Happening::AnotherChance => self.standing.on_another_chance(),
-            Happening::Restart => {
-                let bytes = serde_json::to_vec(&self.standing).unwrap();
-                self.standing = serde_json::from_slice(&bytes).unwrap();
-            }
-        }
-        None
-    }
-
-    /// A second in which the enforcer looks, as it does while a plan is not confirmed.
-    fn second(&mut self, plan: u8) {
-        self.at += 1;
-        self.happens(&Happening::Plan {
-            which: plan,
-            cuts: true,
-            unresolved: false,
-        });
-        self.standing.on_loaded(false, s(self.at));
-        tick(&mut self.standing, true, self.at);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Whatever went before: a channel that worked and that only rules of ours silence is free again in time, also when
-    /// the plan changes every other second.
-    #[test]
-    fn never_locked_out(before in prop::collection::vec(happening(), 0..40), plans in prop::collection::vec(0..3u8, 1..5)) {
-        let mut run = Run::new();
-        before.iter().for_each(|happening| drop(run.happens(happening)));
-        // Where rules of ours did not close on a channel that worked, they open, it works, and they close.
-        if !run.standing.vouches() || matches!(run.standing, Standing::Confirmed { .. }) {
-            let plan = id("0");
-            run.standing.on_plan(Carried { cuts: false, ..carried(&plan) }, true);
-            run.standing.on_plan(carried(&plan), true);
-        }
-        let mut silent = 0;
-        for second in 0..2_000 {
-            let plan = plans[second % plans.len()];
-            run.second(plan);
-            // Also when a question that was answered before proves only now that the channel lives behind the rules.
-            if run.standing.gave_up(&id(&plan.to_string())).is_some() || run.standing.confirms(&id(&plan.to_string())) {
-                return Ok(());
-            }
-            silent += 1;
-            prop_assert!(silent <= 3 * 60 + 5, "silent for {silent} s: {:?}", run.standing);
-        }
-    }
-
-    /// From every state: while the channel is silent whatever we do, the device is closed in the end and stays so.
-    #[test]
-    fn an_outage_never_opens_for_good(before in prop::collection::vec(happening(), 0..40), plan in 0..3u8) {
-        let mut run = Run::new();
-        before.iter().for_each(|happening| drop(run.happens(happening)));
-        let proven = run.standing.gave_up(&id(&plan.to_string())).is_some_and(|release| release.proven);
-        // Rules that were seen to cut the channel stay away on purpose.
-        prop_assume!(!proven);
-        (0..10 * 60).for_each(|_| run.second(plan));
-        for _ in 0..2_000 {
-            run.second(plan);
-            prop_assert!(run.standing.release().is_none(), "{:?}", run.standing);
-        }
-    }
-
-    /// Confirmed only by a question sent after the last load, while the kernel was proven to hold the rules.
-    #[test]
-    fn never_confirmed_for_nothing(happenings in prop::collection::vec(happening(), 0..80)) {
-        let mut run = Run::new();
-        let (mut loaded, mut answered) = (None::<u64>, None::<u64>);
-        for happening in &happenings {
-            let was_window = matches!(run.standing, Standing::Trying { since: Some(_), .. });
-            let turn = run.happens(happening);
-            match happening {
-                Happening::Loaded { anew } if *anew || !was_window => loaded = Some(run.at),
-                Happening::Answer(ago) => answered = answered.max(Some(run.at - ago)),
-                _ => {}
-            }
-            if matches!(turn, Some(Turn::Confirmed(_))) {
-                let held = matches!(happening, Happening::Passes { holds: true, .. });
-                prop_assert!(held, "confirmed by something else");
-                prop_assert!(loaded.is_some() && answered >= loaded, "{loaded:?} {answered:?}");
-            }
-        }
-    }
-
-    /// What is written is what is read, whatever the state.
-    #[test]
-    fn the_journal_remembers_every_state(happenings in prop::collection::vec(happening(), 0..40)) {
-        let mut run = Run::new();
-        happenings.iter().for_each(|happening| drop(run.happens(happening)));
-        let read: Standing = serde_json::from_slice(&serde_json::to_vec(&run.standing).unwrap()).unwrap();
-        prop_assert_eq!(read, run.standing.remembered());
-    }
 }

@@ -12,6 +12,7 @@ use super::obstacle::Obstacle;
 use super::standing::{Coming, RolledBack};
 use crate::document::fault::Fault;
 use crate::quarantine::history::ChainHead;
+use crate::quarantine::lifelines::origin::LifelineAddress;
 use crate::quarantine::orders::order::{Authority, Order, Posture};
 use crate::quarantine::plan::processes::StoppedProcess;
 use crate::quarantine::plan::{PlanId, Scope};
@@ -191,6 +192,9 @@ pub struct State {
     pub left_running: Vec<String>,
     /// Processes an order named that must not be stopped.
     pub spared: Vec<String>,
+    /// Rules of processes that have matched none since they hold, each a sentence.
+    #[serde(default)]
+    pub idle_rules: Vec<String>,
     /// What was cut.
     pub blocked: CutTotals,
     /// What would have been cut while mode `observe` held; none of it is in `blocked`.
@@ -220,6 +224,12 @@ pub struct State {
     pub history: Option<HistoryEnd>,
     /// What stands in the way of writing the history. It stops nothing.
     pub history_fault: Option<String>,
+    /// Addresses that isolation lets through, or would, each with who says so.
+    #[serde(default)]
+    pub lifelines: Vec<LifelineAddress>,
+    /// Lifelines that are on and have no address, each a sentence.
+    #[serde(default)]
+    pub missing_lifelines: Vec<String>,
 }
 
 /// The end of the audit history as the agent wrote it: what a reader of the file must find.

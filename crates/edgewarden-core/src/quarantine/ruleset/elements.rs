@@ -6,6 +6,7 @@
 //! are; of a set with intervals nft 1.0.6 reads every element before it adds one (100,000: 2 s, nftables on this
 //! kernel).
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +14,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::quarantine::orders::order::Protocol;
+use super::conditions::hardware_text;
+use super::{Hooks, Table};
+use crate::quarantine::lifelines::lifeline::{Endpoint, EndpointKey};
+use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Way};
 use crate::quarantine::plan::Plan;
 
 /// Longest time a kernel element is given in seconds, three years: nft reads eight digits, though the kernel could count on.
@@ -31,7 +35,17 @@ pub(super) const LONG_SIZE: u32 = 0x3_ffff;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SetElements {
     /// Lifelines, sorted.
-    pub endpoints: Vec<(IpAddr, Protocol, u16)>,
+    pub endpoints: Vec<EndpointKey>,
+    /// Those that are the nucleus' alone, sorted.
+    pub nucleus: Vec<EndpointKey>,
+    /// The ways that lifelines are tied to, sorted; empty where they are not.
+    pub ways: Vec<Way>,
+    /// What their frames leave by and are sent as, sorted; empty where they are not tied.
+    pub bearers: Vec<(bool, Bearer)>,
+    /// Hardware addresses of this device, sorted; empty where not all of them are known.
+    pub senders: Vec<[u8; 6]>,
+    /// Interfaces that frames leave by with a VLAN's tag, and its number, sorted.
+    pub tags: Vec<(InterfaceName, u16)>,
     /// Blocked hosts, with the time each ends; sorted. Shared with the plan's list that they were made of: there may be a hundred
     /// thousand.
     pub hosts: Arc<Vec<(IpAddr, Option<Timestamp>)>>,
@@ -44,6 +58,16 @@ pub struct SetElements {
 pub(super) enum Content {
     /// Lifelines: address, protocol and port.
     Endpoints,
+    /// Those that are the nucleus' alone, likewise.
+    Nucleus,
+    /// Ways: address, interface and next hop. The hooks of interfaces do not know the next hop.
+    Ways,
+    /// Interfaces, and the hardware addresses that the frames of ways leave them with.
+    Bearers,
+    /// Hardware addresses of this device.
+    Senders,
+    /// Interfaces, and the VLANs whose frames leave by them.
+    Tags,
     /// Blocked hosts.
     Hosts,
     /// Blocked blocks.
@@ -59,20 +83,41 @@ pub(super) struct OwnSet {
 
 impl OwnSet {
     /// The sets of a table, in order.
-    pub(super) fn all(with_endpoints: bool) -> impl Iterator<Item = Self> {
-        let contents = [Content::Endpoints, Content::Hosts, Content::Nets];
-        let contents = contents
-            .into_iter()
-            .filter(move |content| with_endpoints || *content != Content::Endpoints);
-        let contents: Vec<Content> = contents.collect();
+    pub(super) fn all(table: &Table) -> impl Iterator<Item = Self> + use<> {
+        let mut contents = [
+            Content::Endpoints,
+            Content::Nucleus,
+            Content::Ways,
+            Content::Bearers,
+            Content::Senders,
+            Content::Tags,
+            Content::Hosts,
+            Content::Nets,
+        ]
+        .to_vec();
+        contents.retain(|content| match content {
+            Content::Endpoints | Content::Nucleus => table.has_endpoints,
+            Content::Ways => table.has_ways(),
+            Content::Bearers | Content::Senders | Content::Tags => table.has_bearers(),
+            Content::Hosts | Content::Nets => true,
+        });
         [true, false].into_iter().flat_map(move |v4| {
             let own = contents.clone().into_iter();
+            // Frames are of no IP version.
+            let own = own.filter(move |content| v4 || !matches!(content, Content::Senders | Content::Tags));
             own.map(move |content| Self { content, v4 })
         })
     }
 
     /// The set of that name.
     pub(super) fn named(name: &str) -> Option<Self> {
+        if let Some(content) = match name {
+            "senders" => Some(Content::Senders),
+            "tags" => Some(Content::Tags),
+            _ => None,
+        } {
+            return Some(Self { content, v4: true });
+        }
         let v4 = match name.chars().last()? {
             '4' => true,
             '6' => false,
@@ -80,6 +125,9 @@ impl OwnSet {
         };
         let content = match &name[..name.len() - 1] {
             "endpoints" => Content::Endpoints,
+            "nucleus" => Content::Nucleus,
+            "ways" => Content::Ways,
+            "bearers" => Content::Bearers,
             "hosts" => Content::Hosts,
             "nets" => Content::Nets,
             _ => return None,
@@ -90,6 +138,11 @@ impl OwnSet {
     pub(super) fn name(self) -> String {
         let kind = match self.content {
             Content::Endpoints => "endpoints",
+            Content::Nucleus => "nucleus",
+            Content::Ways => "ways",
+            Content::Bearers => "bearers",
+            Content::Senders => return "senders".to_owned(),
+            Content::Tags => return "tags".to_owned(),
             Content::Hosts => "hosts",
             Content::Nets => "nets",
         };
@@ -99,8 +152,13 @@ impl OwnSet {
     /// Its type and flags as nft writes them.
     const fn kind(self) -> &'static str {
         match (self.content, self.v4) {
-            (Content::Endpoints, true) => "type ipv4_addr . inet_proto . inet_service",
-            (Content::Endpoints, false) => "type ipv6_addr . inet_proto . inet_service",
+            (Content::Endpoints | Content::Nucleus, true) => "type ipv4_addr . inet_proto . inet_service",
+            (Content::Endpoints | Content::Nucleus, false) => "type ipv6_addr . inet_proto . inet_service",
+            (Content::Ways, true) => "type ipv4_addr . ifname . ipv4_addr",
+            (Content::Ways, false) => "type ipv6_addr . ifname . ipv6_addr",
+            (Content::Bearers, _) => "typeof meta oifname . @ll,48,48",
+            (Content::Senders, _) => "typeof @ll,48,48",
+            (Content::Tags, _) => "typeof meta oifname . @ll,112,16",
             (Content::Hosts, true) => "type ipv4_addr\n    flags timeout",
             (Content::Hosts, false) => "type ipv6_addr\n    flags timeout",
             (Content::Nets, true) => "type ipv4_addr\n    flags interval, timeout",
@@ -110,19 +168,35 @@ impl OwnSet {
 }
 
 impl SetElements {
-    pub(super) fn of(plan: &Plan) -> Self {
-        let mut endpoints: Vec<_> = plan
-            .endpoints
-            .iter()
-            .map(|e| (e.address, e.protocol, e.port))
-            .collect();
-        endpoints.sort_unstable();
-        endpoints.dedup();
+    pub(super) fn of(plan: &Plan, hooks: &Hooks) -> Self {
+        let keys: BTreeSet<EndpointKey> = plan.endpoints.iter().map(Endpoint::key).collect();
+        let (nucleus, endpoints) = keys.into_iter().partition(|key| plan.nucleus_alone.contains(key));
         let (hosts, nets) = plan.block.remotes.hosts_and_nets();
+        let mut ways = plan.ties().unwrap_or_default().to_vec();
+        ways.sort_unstable();
+        ways.dedup();
+        let bearers = ways.iter().flat_map(|way| {
+            let below = hooks.bearers.get(&way.interface).into_iter().flatten();
+            below.map(|bearer| (way.address.is_ipv6(), *bearer))
+        });
+        let bearers: BTreeSet<_> = bearers.collect();
         Self {
+            bearers: bearers.into_iter().collect(),
             endpoints,
+            nucleus,
+            ways,
+            senders: hooks.senders.iter().copied().collect(),
+            tags: hooks.vlans.iter().copied().collect(),
             hosts: Arc::clone(hosts),
             nets: Arc::clone(nets),
+        }
+    }
+
+    /// The lifelines that a set of such holds.
+    pub(super) fn keys(&self, content: Content) -> &[EndpointKey] {
+        match content {
+            Content::Nucleus => &self.nucleus,
+            _ => &self.endpoints,
         }
     }
 
@@ -145,7 +219,10 @@ impl SetElements {
     /// Most elements that one of our sets can have in the kernel: of a block its beginning and what comes behind it.
     pub fn in_one_set(&self) -> usize {
         let blocks = self.nets.len().saturating_mul(2).saturating_add(1);
-        blocks.max(self.hosts.len()).max(self.endpoints.len())
+        let lifelines = (self.endpoints.len() + self.nucleus.len()).max(self.ways.len());
+        let frames = self.bearers.len().max(self.senders.len()).max(self.tags.len());
+        let lifelines = lifelines.max(frames);
+        blocks.max(self.hosts.len()).max(lifelines)
     }
 
     /// Whether any of them ends.
@@ -159,6 +236,11 @@ impl SetElements {
         let is_own = |address: IpAddr| address.is_ipv4() == set.v4;
         match set.content {
             Content::Endpoints => self.endpoints.iter().any(|(address, ..)| is_own(*address)),
+            Content::Nucleus => self.nucleus.iter().any(|(address, ..)| is_own(*address)),
+            Content::Ways => self.ways.iter().any(|way| is_own(way.address)),
+            Content::Bearers => self.bearers.iter().any(|(v6, _)| *v6 != set.v4),
+            Content::Senders => !self.senders.is_empty(),
+            Content::Tags => !self.tags.is_empty(),
             Content::Hosts => self.hosts.iter().any(|(host, _)| is_own(*host)),
             Content::Nets => self.nets.iter().any(|(net, _)| is_own(net.addr())),
         }
@@ -188,9 +270,40 @@ impl SetElements {
     fn written(&self, set: OwnSet) -> Vec<(String, Option<Timestamp>)> {
         let is_own = |address: IpAddr| address.is_ipv4() == set.v4;
         match set.content {
-            Content::Endpoints => {
-                let own = self.endpoints.iter().filter(|(address, ..)| is_own(*address));
+            Content::Endpoints | Content::Nucleus => {
+                let own = self
+                    .keys(set.content)
+                    .iter()
+                    .filter(|(address, ..)| is_own(*address));
                 own.map(|(address, protocol, port)| (format!("{address} . {protocol} . {port}"), None))
+                    .collect()
+            }
+            Content::Ways => {
+                let own = self.ways.iter().filter(|way| is_own(way.address));
+                own.map(|way| {
+                    let words = format!("{} . \"{}\" . {}", way.address, way.interface, way.next_hop);
+                    (words, None)
+                })
+                .collect()
+            }
+            Content::Bearers => {
+                let own = self.bearers.iter().filter(|(v6, _)| *v6 != set.v4);
+                own.map(|(_, bearer)| {
+                    let hardware = hardware_text(bearer.hardware);
+                    (format!("\"{}\" . {hardware}", bearer.interface), None)
+                })
+                .collect()
+            }
+            Content::Senders => {
+                let own = self
+                    .senders
+                    .iter()
+                    .map(|hardware| (hardware_text(*hardware), None));
+                own.collect()
+            }
+            Content::Tags => {
+                let own = self.tags.iter();
+                own.map(|(interface, number)| (format!("\"{interface}\" . {number}"), None))
                     .collect()
             }
             Content::Hosts => {
@@ -204,8 +317,8 @@ impl SetElements {
         }
     }
 
-    pub(super) fn declare(&self, text: &mut String, with_endpoints: bool, now: Timestamp) {
-        for set in OwnSet::all(with_endpoints) {
+    pub(super) fn declare(&self, text: &mut String, table: &Table, now: Timestamp) {
+        for set in OwnSet::all(table) {
             let _ = writeln!(text, "  set {} {{\n    {}", set.name(), set.kind());
             if let Some(size) = self.size(set) {
                 let _ = writeln!(text, "    size {size}");
@@ -224,6 +337,11 @@ impl SetElements {
     pub(super) fn difference(&self, other: &Self) -> Self {
         Self {
             endpoints: missing(&self.endpoints, &other.endpoints),
+            nucleus: missing(&self.nucleus, &other.nucleus),
+            ways: missing(&self.ways, &other.ways),
+            bearers: missing(&self.bearers, &other.bearers),
+            senders: missing(&self.senders, &other.senders),
+            tags: missing(&self.tags, &other.tags),
             hosts: Arc::new(missing(&self.hosts, &other.hosts)),
             nets: Arc::new(missing(&self.nets, &other.nets)),
         }

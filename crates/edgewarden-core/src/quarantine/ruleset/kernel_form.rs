@@ -8,21 +8,50 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use nf_tables::{
     Batch, Chain, ChainContents, Counter, Element, Family, Hook, Interval, KeyOrder, KeyType, Limit,
-    LimitFlags, LimitKind, Object, Policy, Quota, QuotaFlags, Set, SetDescription, SetFlags, TableContents,
-    TypeOf, UserData, Value, interval_elements,
+    LimitFlags, LimitKind, MetaKey, Object, Policy, Quota, QuotaFlags, Set, SetDescription, SetFlags,
+    TableContents, TypeOf, UserData, Value, interval_elements,
 };
 
-use super::conditions::{octets, transport_number};
+use super::conditions::{RateSet, octets, transport_number};
 use super::elements::{Content, OwnSet, timeout_seconds};
 use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table, burst_of, quota_name};
 
 /// Bytes of a key of each family's endpoints: address, protocol and port, each filled up to four.
 const ENDPOINT4: u32 = 12;
 const ENDPOINT6: u32 = 24;
+/// Of each family's ways: address, interface and next hop.
+const WAY4: u32 = 24;
+const WAY6: u32 = 48;
+/// Of bearers: interface and hardware address.
+const BEARER: u32 = 24;
+/// What a sender is told by: its hardware address.
+const SENDER_KEY: TypeOf = TypeOf::Bits {
+    base: 1,
+    offset: 48,
+    length: 48,
+};
+const SENDER: u32 = 6;
+/// What a tag is told by: the interface that a frame leaves by, and the number behind its type.
+const TAG_KEY: TypeOf = TypeOf::Parts(&[
+    TypeOf::Meta(MetaKey::OutputName.number()),
+    TypeOf::Bits {
+        base: 1,
+        offset: 112,
+        length: 16,
+    },
+]);
+const TAG: u32 = 20;
 const ADDRESS4: u32 = 4;
 const ADDRESS6: u32 = 16;
-/// Priority of our chains: behind destination NAT, so what is compared is where a packet really goes.
-const PRIORITY: i32 = 0;
+/// What a bearer is told by: the interface that a frame leaves by, and its sender's hardware address.
+const BEARER_KEY: TypeOf = TypeOf::Parts(&[
+    TypeOf::Meta(MetaKey::OutputName.number()),
+    TypeOf::Bits {
+        base: 1,
+        offset: 48,
+        length: 48,
+    },
+]);
 
 /// Our table of this layer.
 pub fn own_table(layer: Layer) -> nf_tables::Table {
@@ -70,11 +99,22 @@ impl Ruleset {
 
     fn add_to(&self, batch: &mut Batch, counted: &CarriedCounters, now: Timestamp) {
         for table in &self.tables {
-            batch.add_contents(&self.contents(table, counted));
-            let own = own_table(table.layer);
-            for set in OwnSet::all(table.has_endpoints) {
-                batch.add_elements(&own, &set.name(), self.elements.in_kernel(set, true, now));
-            }
+            self.add_table(batch, table, counted, now);
+        }
+    }
+
+    /// One of these tables, with all that its sets hold.
+    pub(super) fn add_table(
+        &self,
+        batch: &mut Batch,
+        table: &Table,
+        counted: &CarriedCounters,
+        now: Timestamp,
+    ) {
+        batch.add_contents(&self.contents(table, counted));
+        let own = own_table(table.layer);
+        for set in OwnSet::all(table) {
+            batch.add_elements(&own, &set.name(), self.elements.in_kernel(set, true, now));
         }
     }
 
@@ -82,8 +122,9 @@ impl Ruleset {
     pub fn contents(&self, table: &Table, counted: &CarriedCounters) -> TableContents {
         let mut contents = TableContents::new(own_table(table.layer));
         contents.objects = self.objects(table, counted);
-        contents.sets = OwnSet::all(table.has_endpoints)
+        contents.sets = OwnSet::all(table)
             .map(|set| declared(set, self.elements.size(set)))
+            .chain(table.rates().into_iter().map(RateSet::declared))
             .collect();
         contents.chains = table.chains.iter().map(chain_contents).collect();
         contents
@@ -128,12 +169,14 @@ pub(super) fn counter_from(counted: &CarriedCounters, layer: Layer, name: &str) 
     Counter { bytes, packets }
 }
 
-fn chain_contents(chain: &super::Chain) -> ChainContents {
+pub(super) fn chain_contents(chain: &super::Chain) -> ChainContents {
+    let priority = chain.priority;
     let hook = match chain.hook {
-        "input" => Hook::new(Hook::INPUT, PRIORITY),
-        "forward" => Hook::new(Hook::FORWARD, PRIORITY),
-        "output" => Hook::new(Hook::OUTPUT, PRIORITY),
-        _ => Hook::egress(PRIORITY, chain.devices.iter().map(|device| device.name.clone())),
+        "prerouting" => Hook::new(Hook::PREROUTING, priority),
+        "input" => Hook::new(Hook::INPUT, priority),
+        "forward" => Hook::new(Hook::FORWARD, priority),
+        "output" => Hook::new(Hook::OUTPUT, priority),
+        _ => Hook::egress(priority, chain.devices.iter().map(|device| device.name.clone())),
     };
     let policy = match chain.policy {
         "drop" => Policy::Drop,
@@ -141,7 +184,11 @@ fn chain_contents(chain: &super::Chain) -> ChainContents {
     };
     let rules = chain.rules.iter();
     ChainContents {
-        chain: Chain::filter(chain.hook, hook, policy),
+        chain: if chain.hook.is_empty() {
+            Chain::regular(chain.name)
+        } else {
+            Chain::filter(chain.name, hook, policy)
+        },
         rules: rules
             .map(|rule| nf_tables::Rule::new(rule.expressions.clone(), &rule.comment))
             .collect(),
@@ -153,7 +200,7 @@ fn declared(set: OwnSet, size: Option<u32>) -> Set {
     let address = if set.v4 { KeyType::IPV4 } else { KeyType::IPV6 };
     let length = if set.v4 { ADDRESS4 } else { ADDRESS6 };
     match set.content {
-        Content::Endpoints => {
+        Content::Endpoints | Content::Nucleus => {
             let parts = [address, KeyType::TRANSPORT_PROTOCOL, KeyType::PORT];
             let length = if set.v4 { ENDPOINT4 } else { ENDPOINT6 };
             Set {
@@ -161,6 +208,36 @@ fn declared(set: OwnSet, size: Option<u32>) -> Set {
                 ..Set::new(set.name(), KeyType::concatenation(&parts), length, SetFlags::NONE)
             }
         }
+        Content::Ways => {
+            let parts = [address, KeyType::INTERFACE_NAME, address];
+            let length = if set.v4 { WAY4 } else { WAY6 };
+            Set {
+                userdata: UserData::of_set(KeyOrder::None, false, Some(TypeOf::Concatenation)),
+                ..Set::new(set.name(), KeyType::concatenation(&parts), length, SetFlags::NONE)
+            }
+        }
+        Content::Bearers => Set {
+            userdata: UserData::of_set(KeyOrder::None, false, Some(BEARER_KEY)),
+            ..Set::new(
+                set.name(),
+                KeyType::concatenation(&[KeyType::INTERFACE_NAME, KeyType::INTEGER]),
+                BEARER,
+                SetFlags::NONE,
+            )
+        },
+        Content::Senders => Set {
+            userdata: UserData::of_set(KeyOrder::Network, false, Some(SENDER_KEY)),
+            ..Set::new(set.name(), KeyType::INTEGER, SENDER, SetFlags::NONE)
+        },
+        Content::Tags => Set {
+            userdata: UserData::of_set(KeyOrder::None, false, Some(TAG_KEY)),
+            ..Set::new(
+                set.name(),
+                KeyType::concatenation(&[KeyType::INTERFACE_NAME, KeyType::INTEGER]),
+                TAG,
+                SetFlags::NONE,
+            )
+        },
         Content::Hosts => Set {
             description: SetDescription {
                 size,
@@ -189,9 +266,9 @@ impl SetElements {
         };
         let OwnSet { content, v4 } = set;
         match content {
-            Content::Endpoints => {
+            Content::Endpoints | Content::Nucleus => {
                 let own = self
-                    .endpoints
+                    .keys(content)
                     .iter()
                     .filter(move |(address, ..)| address.is_ipv4() == v4);
                 Box::new(own.filter_map(|(address, protocol, port)| {
@@ -201,6 +278,26 @@ impl SetElements {
                     Value::concatenation(&parts).map(Element::new)
                 }))
             }
+            Content::Ways => {
+                let own = self.ways.iter().filter(move |way| way.address.is_ipv4() == v4);
+                Box::new(own.filter_map(|way| {
+                    let (address, hop) = (octets(way.address), octets(way.next_hop));
+                    let parts = [address.bytes(), way.interface.bytes(), hop.bytes()];
+                    Value::concatenation(&parts).map(Element::new)
+                }))
+            }
+            Content::Bearers => {
+                let own = self.bearers.iter().filter(move |(v6, _)| *v6 != v4);
+                Box::new(own.filter_map(|(_, bearer)| {
+                    let parts = [bearer.interface.bytes().as_slice(), &bearer.hardware];
+                    Value::concatenation(&parts).map(Element::new)
+                }))
+            }
+            Content::Senders => Box::new(self.senders.iter().map(|hardware| Element::new(*hardware))),
+            Content::Tags => Box::new(self.tags.iter().filter_map(|(interface, number)| {
+                let parts = [interface.bytes().as_slice(), &number.to_be_bytes()];
+                Value::concatenation(&parts).map(Element::new)
+            })),
             Content::Hosts => {
                 let own = self.hosts.iter().filter(move |(host, _)| host.is_ipv4() == v4);
                 Box::new(

@@ -10,11 +10,19 @@
 //! from the endpoint), so a connection that was open before conntrack began to look survives. Lifelines come before
 //! blocks: no order can cut them. No packet is marked: a mark would mean something to the owner's routing.
 
+mod answers;
 mod change;
 mod conditions;
 mod elements;
+mod exceptions;
+mod inside;
 mod kernel_form;
+mod keys;
+mod lacking;
 mod rules;
+mod shares;
+mod told_otherwise;
+mod untracked;
 pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,16 +32,33 @@ use jiff::Timestamp;
 use nf_tables::Expression;
 use serde::{Deserialize, Serialize};
 
+use super::lifelines::ways::{Bearer, InterfaceName};
 use super::plan::{Plan, PlannedLimit, Quota};
 pub use change::RuleHandles;
+use conditions::RateSet;
 pub use elements::SetElements;
 pub use kernel_form::{is_own_table, own_table, removal};
+pub use lacking::Lack;
 use rules::RuleWriter;
+use untracked::{UNTRACKED_IN, UNTRACKED_OUT};
 
 /// Our table's name in every family.
 pub const TABLE: &str = "edgewarden";
-/// The names that our chains have.
-const CHAINS: [&str; 4] = ["input", "forward", "output", "egress"];
+/// The names that our chains have but for those of interfaces.
+const CHAINS: [&str; 6] = ["input", "forward", "output", FRAMES, UNTRACKED_OUT, UNTRACKED_IN];
+/// The chain of what is said of frames, to which those of interfaces send them: it stays when interfaces come and go, with all
+/// that its rates remember.
+const FRAMES: &str = "frames";
+/// Priority of our chains: behind destination NAT, so what is compared is where a packet really goes.
+const PRIORITY: i32 = 0;
+/// The names of the chains of interfaces. A kernel has at most 255 in one chain, and is not asked for half as many.
+pub const EGRESS_CHAINS: [&str; 8] = [
+    "egress", "egress2", "egress3", "egress4", "egress5", "egress6", "egress7", "egress8",
+];
+/// Interfaces of each of them.
+const DEVICES_OF_A_CHAIN: usize = 128;
+/// Interfaces whose egress can be filtered; a gateway with a container per service has some dozens.
+pub const MAX_EGRESS_DEVICES: usize = EGRESS_CHAINS.len() * DEVICES_OF_A_CHAIN;
 
 /// What the names of counters begin with where nothing is dropped. Other names, so that neither goes on from the other's
 /// count when the mode changes.
@@ -54,7 +79,7 @@ pub enum Layer {
 /// Whether one of our chains has that name.
 #[must_use]
 pub fn is_own_chain(name: &str) -> bool {
-    CHAINS.contains(&name)
+    CHAINS.contains(&name) || EGRESS_CHAINS.contains(&name)
 }
 
 impl Layer {
@@ -91,8 +116,30 @@ pub struct Hooks {
     pub bridge: bool,
     /// Interfaces for the egress hook; none where the kernel does not have it.
     pub egress: Vec<EgressDevice>,
-    /// One of them is PPP, whose frames leave another one in an envelope that cannot be looked into.
+    /// There is a PPP interface, whose frames may leave another one in an envelope that cannot be looked into.
     pub pppoe: bool,
+    /// Interfaces of theirs put tags of their own between the addresses and the type of a frame, as those of a switch do.
+    pub tags: bool,
+    /// The egress hook cannot tell what the IP stack has sent from what was made by hand.
+    pub unrouted: bool,
+    /// The table of connection tracking is crowded: what stays inside of the device is not to take room in it.
+    pub crowded: bool,
+    /// What the kernel was found to be built without.
+    pub lacks: BTreeSet<Lack>,
+    /// Of each interface of Ethernet what its own frames leave by, itself and those below, and are sent as; empty where that is
+    /// not known. Frames of others that leave by it, of another network namespace, are sent as something else.
+    pub bearers: BTreeMap<InterfaceName, BTreeSet<Bearer>>,
+    /// Interfaces with another header than Ethernet's, or none, are filtered too.
+    pub bare: bool,
+    /// Interfaces that VLANs' frames leave by with their tags, each with the VLAN's number.
+    pub vlans: BTreeSet<(InterfaceName, u16)>,
+    /// Hardware addresses of this device; empty where not all of them are known.
+    pub senders: BTreeSet<[u8; 6]>,
+    /// Interfaces that belong to another one, a bridge or a bond, which may send copies of a frame by several of them: copies
+    /// have no socket.
+    pub members: Vec<InterfaceName>,
+    /// Ports of bridges, where what bridges pass on is to be left alone.
+    pub passing: Vec<InterfaceName>,
 }
 
 /// What happens to what a plan cuts.
@@ -114,6 +161,8 @@ pub struct Rule {
     pub expressions: Vec<Expression>,
     /// The counter it counts in.
     counter: Option<String>,
+    /// The set in which its rate has a bucket for each link.
+    rates: Option<RateSet>,
 }
 
 impl Rule {
@@ -123,7 +172,27 @@ impl Rule {
             statement,
             expressions,
             counter,
+            rates: None,
         }
+    }
+
+    /// Every packet is sent to that chain.
+    fn jump(chain: &str) -> Self {
+        let jump = nf_tables::SetVerdict::of(nf_tables::Verdict::jump(chain));
+        Self::new("jump", format!("jump {chain}"), vec![jump.into()], None)
+    }
+
+    /// The same in other words.
+    fn said_otherwise(&self, statement: String, expressions: Vec<Expression>) -> Self {
+        Self {
+            rates: self.rates.clone(),
+            ..Self::new(self.what(), statement, expressions, self.counter.clone())
+        }
+    }
+
+    /// What it is for.
+    fn what(&self) -> &str {
+        self.comment.split(':').nth(1).unwrap_or_default()
     }
 
     /// Whether it ends in accept, drop or neither.
@@ -134,17 +203,34 @@ impl Rule {
     }
 }
 
-/// A base chain; its name is its hook's.
+/// A chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// `input`, `output`, `forward` or `egress`.
+    /// Its hook's name, with a number where there are several.
+    pub name: &'static str,
+    /// `input`, `output`, `forward`, `prerouting` or `egress`; empty where only other chains send packets to it.
     pub hook: &'static str,
+    /// Where among the hook's chains: lower ones come first.
+    pub priority: i32,
     /// Interfaces, of the egress hook only.
     pub devices: Vec<EgressDevice>,
-    /// `drop` or `accept`.
+    /// `drop` or `accept`; of chains with a hook only.
     pub policy: &'static str,
     /// Its rules in order.
     pub rules: Vec<Rule>,
+}
+
+impl Chain {
+    /// The same rules in a chain to which only others send packets.
+    fn without_hook(self, name: &'static str) -> Self {
+        let (hook, policy) = ("", "");
+        Self {
+            name,
+            hook,
+            policy,
+            ..self
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +263,7 @@ pub struct Ruleset {
 /// The tables that make the kernel obey `plan`.
 pub fn render(plan: &Plan, hooks: &Hooks, effect: CutAction) -> Ruleset {
     let mut tables = Vec::new();
-    let elements = SetElements::of(plan);
+    let elements = SetElements::of(plan, hooks);
     if !plan.is_normal() {
         let rules = RuleWriter {
             plan,
@@ -205,10 +291,20 @@ pub fn render(plan: &Plan, hooks: &Hooks, effect: CutAction) -> Ruleset {
             });
         }
     }
+    let lacks: Vec<Lack> = hooks.lacks.iter().copied().collect();
+    for chain in tables.iter_mut().flat_map(|table| &mut table.chains) {
+        let rules = std::mem::take(&mut chain.rules).into_iter();
+        chain.rules = rules.filter_map(|rule| lacking::without(rule, &lacks)).collect();
+    }
+    let kept = |limit: &PlannedLimit| PlannedLimit {
+        bytes_per_second: limit.bytes_per_second.filter(|_| !lacks.contains(&Lack::Limit)),
+        quota: limit.quota.filter(|_| !lacks.contains(&Lack::Quota)),
+        ..limit.clone()
+    };
     Ruleset {
         tables,
         elements,
-        limits: plan.limits.clone(),
+        limits: plan.limits.iter().map(kept).collect(),
     }
 }
 
@@ -229,6 +325,11 @@ impl Ruleset {
         let rules = self.tables.iter().flat_map(|table| &table.chains);
         let SetElements {
             endpoints,
+            nucleus,
+            ways: _,
+            bearers: _,
+            senders: _,
+            tags: _,
             hosts,
             nets,
         } = &self.elements;
@@ -236,7 +337,7 @@ impl Ruleset {
             "{} rules in {}, {} lifeline addresses, {} blocked remotes",
             rules.map(|chain| chain.rules.len()).sum::<usize>(),
             layers.join(", "),
-            endpoints.len(),
+            endpoints.len() + nucleus.len(),
             hosts.len() + nets.len()
         )
     }
@@ -250,7 +351,8 @@ impl Ruleset {
         for table in &self.tables {
             let _ = writeln!(text, "table {} {TABLE} {{", table.layer);
             self.write_objects(&mut text, table, counted);
-            self.elements.declare(&mut text, table.has_endpoints, now);
+            self.elements.declare(&mut text, table, now);
+            table.rates().iter().for_each(|set| set.declare(&mut text));
             table
                 .chains
                 .iter()
@@ -300,6 +402,22 @@ impl Ruleset {
 }
 
 impl Table {
+    /// Whether its rules may ask for the ways of lifelines.
+    fn has_ways(&self) -> bool {
+        self.layer == Layer::Inet
+    }
+
+    /// Whether its rules may ask what frames of lifelines leave by and are sent as.
+    fn has_bearers(&self) -> bool {
+        self.layer == Layer::Netdev
+    }
+
+    /// The sets in which its rates have their buckets, each once.
+    fn rates(&self) -> BTreeSet<&RateSet> {
+        let rules = self.chains.iter().flat_map(|chain| &chain.rules);
+        rules.filter_map(|rule| rule.rates.as_ref()).collect()
+    }
+
     /// Its counters, `<way>_<reason>`, behind [`WOULD_CUT`] where they only count; each once.
     pub fn counters(&self) -> BTreeSet<&str> {
         let rules = self.chains.iter().flat_map(|chain| &chain.rules);
@@ -331,7 +449,9 @@ pub fn quota_name(order: &str, since: Timestamp) -> String {
 
 fn write_chain(text: &mut String, chain: &Chain) {
     let Chain {
+        name,
         hook,
+        priority,
         devices,
         policy,
         rules,
@@ -345,11 +465,13 @@ fn write_chain(text: &mut String, chain: &Chain) {
             .collect();
         format!(" devices = {{ {} }}", names.join(", "))
     };
-    // Priority 0 runs after destination NAT, so what is compared is where a packet really goes.
-    let _ = writeln!(
-        text,
-        "  chain {hook} {{\n    type filter hook {hook}{devices} priority 0\n    policy {policy}"
-    );
+    let _ = writeln!(text, "  chain {name} {{");
+    if !hook.is_empty() {
+        let _ = writeln!(
+            text,
+            "    type filter hook {hook}{devices} priority {priority}\n    policy {policy}"
+        );
+    }
     for Rule {
         comment, statement, ..
     } in rules

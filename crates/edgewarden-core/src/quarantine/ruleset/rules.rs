@@ -4,38 +4,32 @@
 //! of the IP stack and by the egress hook of the interfaces; there it is told without connection tracking, which that
 //! hook does not have, and counts the frame's header in its lengths.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use nf_tables::ObjectKind;
 
-use super::conditions::{Conditions, End, Named, Rate, TimeUnit};
-use super::{Chain, CutAction, Hooks, Layer, Rule, WOULD_CUT, quota_name};
+use super::answers::{segments, udp_answers, untracked_error};
+use super::conditions::{Bucket, Conditions, End, IP, IP6, Named, Rate, TimeUnit};
+use super::untracked::untracked;
+use super::{
+    Chain, CutAction, DEVICES_OF_A_CHAIN, EGRESS_CHAINS, FRAMES, Hooks, Lack, Layer, PRIORITY, Rule,
+    WOULD_CUT, quota_name, told_otherwise,
+};
 use crate::quarantine::orders::order::{Allowance, Direction, Posture, Protocol};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::ruleset::SetElements;
 
-/// Neighbour discovery. What arrives with a hop limit of 255 was sent on this link; what leaves stays on it by its
-/// destination.
+/// Neighbour discovery. What arrives with a hop limit of 255 was sent on this link.
 const NEIGHBOURS: &[Named] = &[
     ("nd-router-solicit", 133),
     ("nd-router-advert", 134),
     ("nd-neighbor-solicit", 135),
     ("nd-neighbor-advert", 136),
 ];
-/// Neighbours are also asked and answered at their global addresses. Those could be routed away, so only what such a
-/// message needs passes: 40 bytes of IPv6 header, 24 of message, 8 of link-layer option, 8 of nonce; and few of them.
-const NEIGHBOUR_UNICAST: &[Named] = &[("nd-neighbor-solicit", 135), ("nd-neighbor-advert", 136)];
-const NEIGHBOUR_LENGTH: u32 = 80;
-const NEIGHBOUR_RATE: Rate = per_second(10, 20);
 /// What is sent on a link only never has another hop limit.
-const ON_LINK: u8 = 255;
-/// What says which groups this host listens to, and who asks for that.
-const LISTENERS: &[Named] = &[
-    ("mld-listener-report", 131),
-    ("mld2-listener-report", 143),
-    ("mld-listener-done", 132),
-];
+pub(super) const ON_LINK: u8 = 255;
+/// Who asks for the groups that this host listens to.
 const LISTENER_QUERY: &[Named] = &[("mld-listener-query", 130)];
 /// Such a message does not leave its link.
 const LISTENER_HOPS: u8 = 1;
@@ -45,6 +39,9 @@ const ICMP_ERRORS: &[Named] = &[
     ("time-exceeded", 11),
     ("parameter-problem", 12),
 ];
+/// An error quotes what it is about, up to the smallest packet that every link takes.
+const ERROR_LENGTH: u32 = 1_280;
+const ERROR_RATE: Rate = per_second(100, 200);
 const ICMPV6_ERRORS: &[Named] = &[
     ("destination-unreachable", 1),
     ("packet-too-big", 2),
@@ -52,40 +49,18 @@ const ICMPV6_ERRORS: &[Named] = &[
     ("parameter-problem", 4),
 ];
 /// Addresses that stay on the link, and its groups.
-const LINK_LOCAL: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
-const LINK_GROUPS: (Ipv6Addr, u8) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
-const DHCP6_SERVERS: (Ipv6Addr, u8) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2), 128);
+pub(super) const LINK_LOCAL: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+pub(super) const LINK_GROUPS: (Ipv6Addr, u8) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
+pub(super) const DHCP6_SERVERS: (Ipv6Addr, u8) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2), 128);
 /// Ports of a DHCP client and its server.
-const DHCP: (u16, u16) = (68, 67);
-const DHCP6: (u16, u16) = (546, 547);
-/// The client speaks seldom; the limits keep its ports from being a way out or in.
+pub(super) const DHCP: (u16, u16) = (68, 67);
+pub(super) const DHCP6: (u16, u16) = (546, 547);
+/// What a server answers.
 const DHCP_LENGTH: u32 = 1_500;
-const DHCP_RATE: Rate = per_minute(20, 20);
-/// Nobody may starve the lease: the limit is far above what an honest server sends.
+/// Nobody may starve the lease: the limit is far above what an honest server sends, and that of one link.
 const DHCP_ANSWERS: Rate = per_second(50, 50);
-/// A renewal goes to the lease's server, wherever that is.
-const DHCP_RENEWAL_LENGTH: u32 = 620;
-const DHCP_RENEWAL_RATE: Rate = per_minute(4, 4);
-const DNS: u16 = 53;
-/// What an Ethernet frame has before its IP header, with one VLAN tag.
-const FRAME_HEADER: u32 = 18;
-/// Frames are told by their own bytes: what a sender says of them apart from those is not what goes out, and `ether`
-/// asks for the interface of arrival, which a frame that leaves does not have.
-/// The groups that no bridge passes on (IEEE 802.1D) are spanning tree, link aggregation, and LLDP, which some switches
-/// power ports by. They speak some frames a second; 802.1X and the keys of a wireless network, without which the link
-/// itself goes down, as seldom.
-const LINK_RATE: Rate = per_second(100, 200);
-const LINK_KEYS: &[u16] = &[0x888e, 0x88c7];
-/// PPP's discovery and session frames, by the first byte that all of them have: they may be tagged for a VLAN. What is
-/// inside was filtered on the PPP interface, or was made by hand.
-const PPPOE: &[u16] = &[0x8863, 0x8864];
-const PPPOE_BEGINNING: u8 = 0x11;
-/// ARP at the pace of a busy link, and small: more would be a way out to the next neighbour. By its header: it may be
-/// tagged for a VLAN, and an IP packet that is called ARP has other bytes there.
-const ARP_LENGTH: u32 = 64;
-const ARP_RATE: Rate = per_second(100, 200);
-
-const fn per_second(packets: u64, burst: u32) -> Rate {
+pub(super) const DNS: u16 = 53;
+pub(super) const fn per_second(packets: u64, burst: u32) -> Rate {
     Rate {
         packets,
         per: TimeUnit::Second,
@@ -93,7 +68,7 @@ const fn per_second(packets: u64, burst: u32) -> Rate {
     }
 }
 
-const fn per_minute(packets: u64, burst: u32) -> Rate {
+pub(super) const fn per_minute(packets: u64, burst: u32) -> Rate {
     Rate {
         packets,
         per: TimeUnit::Minute,
@@ -101,9 +76,12 @@ const fn per_minute(packets: u64, burst: u32) -> Rate {
     }
 }
 
+/// Why a restriction cuts what it cannot read the remote and port of.
+pub(super) const DISGUISED: &str = "disguised";
+
 /// The way that a hook watches, as counters name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HookPath {
+pub(super) enum HookPath {
     Out,
     In,
     Forward,
@@ -122,13 +100,24 @@ impl HookPath {
         }
     }
 
-    const fn layer(self) -> Layer {
+    pub(super) const fn layer(self) -> Layer {
         match self {
             Self::Out | Self::In | Self::Forward => Layer::Inet,
             Self::Bridged => Layer::Bridge,
             Self::Raw => Layer::Netdev,
         }
     }
+}
+
+/// What a lifeline's frames leave by.
+#[derive(Debug, Clone, Copy)]
+enum Borne {
+    /// Whatever it is.
+    Any,
+    /// An interface of Ethernet that bears a way, sent as it sends.
+    Own,
+    /// An interface of another kind, on which no other namespace's can stand.
+    Bare,
 }
 
 /// Writes the chains of one plan.
@@ -142,61 +131,81 @@ pub(super) struct RuleWriter<'a> {
 impl RuleWriter<'_> {
     pub(super) fn inet(&self) -> Vec<Chain> {
         let mut output = vec![on(Layer::Inet).loopback(End::Destination).accept("loopback")];
+        output.extend(self.detours(HookPath::Out));
         output.extend(self.lifelines_out(Layer::Inet));
         output.extend(self.blocks(HookPath::Out));
         output.extend(self.limits(HookPath::Out));
-        let out = |allowance| allow_rule(Layer::Inet, allowance, End::Destination);
-        output.extend(self.plan.allow.iter().map(out));
+        let out = |allowance| allow_rules(on(Layer::Inet), Layer::Inet, allowance, End::Destination);
+        output.extend(self.plan.allow.iter().flat_map(out));
         let mut input = self.lifelines_in();
         input.extend(self.blocks(HookPath::In));
-        let arriving = |allowance| allow_rule(Layer::Inet, allowance, End::Source);
-        input.extend(self.plan.allow.iter().map(arriving));
-        let mut forward = self.blocks(HookPath::Forward);
+        let arriving = |allowance| allow_rules(on(Layer::Inet), Layer::Inet, allowance, End::Source);
+        input.extend(self.plan.allow.iter().flat_map(arriving));
+        let mut forward = self.detours(HookPath::Forward);
+        forward.extend(self.blocks(HookPath::Forward));
         forward.extend(self.limits(HookPath::Forward));
-        vec![
+        let mut chains = vec![
             self.chain("output", HookPath::Out, output),
             self.chain("input", HookPath::In, input),
             self.chain("forward", HookPath::Forward, forward),
-        ]
+        ];
+        if self.hooks.crowded && self.effect == CutAction::Cut {
+            chains.extend(untracked());
+        }
+        chains
     }
 
     pub(super) fn bridge(&self) -> Vec<Chain> {
         let mut rules = self.counted_before(Layer::Bridge);
         rules.extend(self.blocks(HookPath::Bridged));
+        if self.plan.posture != Posture::Isolate && self.blocks_anything() {
+            let snap = told_otherwise::snap(Layer::Bridge);
+            rules.push(self.cut("snap", snap, HookPath::Bridged, DISGUISED));
+            rules.extend(self.of_false_length(HookPath::Bridged));
+        }
         vec![self.chain("forward", HookPath::Bridged, rules)]
     }
 
     pub(super) fn netdev(&self) -> Vec<Chain> {
         let mut rules = self.counted_before(Layer::Netdev);
-        let ethernet = || on(Layer::Netdev).leaves_by_ethernet();
-        rules.extend([
-            ethernet()
-                .link_local_group()
-                .at_rate(LINK_RATE)
-                .accept("link-groups"),
-            ethernet()
-                .frame_types(LINK_KEYS)
-                .at_rate(LINK_RATE)
-                .accept("link-keys"),
-            on(Layer::Netdev)
-                .arp()
-                .at_most(ARP_LENGTH)
-                .at_rate(ARP_RATE)
-                .accept("arp"),
-        ]);
-        if self.hooks.pppoe {
-            let frames = on(Layer::Netdev)
-                .declared_types(PPPOE)
-                .begins_with(PPPOE_BEGINNING);
-            rules.push(frames.accept("pppoe"));
+        if !self.hooks.passing.is_empty() {
+            let passed = on(Layer::Netdev).passed_on_by(&self.hooks.passing);
+            rules.push(passed.accept("passed-on"));
         }
+        rules.extend(self.told_otherwise());
+        rules.extend(self.detours(HookPath::Raw));
+        rules.extend(self.of_links());
+        rules.extend(self.sessions());
         rules.extend(self.lifelines_out(Layer::Netdev));
         rules.extend(self.blocks(HookPath::Raw));
-        let out = |allowance| allow_rule(Layer::Netdev, allowance, End::Destination);
-        rules.extend(self.plan.allow.iter().map(out));
-        let mut chain = self.chain("egress", HookPath::Raw, rules);
-        chain.devices.clone_from(&self.hooks.egress);
-        vec![chain]
+        rules.extend(self.by_hand());
+        let out = |allowance| {
+            let sent = self.by_the_stack(Layer::Netdev, on(Layer::Netdev));
+            let mut rules = allow_rules(sent.clone(), Layer::Netdev, allowance, End::Destination);
+            // The IP stack's own hooks have judged the whole, and only its first piece tells a port.
+            if self.asks_for_routes() {
+                let to = sent.in_block(End::Destination, allowance.remote);
+                let piece = to
+                    .carries(allowance.protocol)
+                    .later_piece(allowance.remote.addr().is_ipv4());
+                rules.push(piece.accept("allowance-piece"));
+            }
+            rules
+        };
+        rules.extend(self.plan.allow.iter().flat_map(out));
+        let egress = self.chain("egress", HookPath::Raw, rules);
+        let groups = self.hooks.egress.chunks(DEVICES_OF_A_CHAIN);
+        let chains = EGRESS_CHAINS
+            .into_iter()
+            .zip(groups)
+            .map(|(name, devices)| Chain {
+                name,
+                devices: devices.to_vec(),
+                rules: vec![Rule::jump(FRAMES)],
+                ..egress.clone()
+            });
+        let frames = egress.clone().without_hook(FRAMES);
+        std::iter::once(frames).chain(chains).collect()
     }
 
     /// What a hook below the IP stack leaves alone where nothing was dropped above it: what the IP stack has sent, forwarded,
@@ -209,13 +218,58 @@ impl RuleWriter<'_> {
         }
     }
 
+    /// Frames that no rule can judge, because what is said of them is not what they are.
+    fn told_otherwise(&self) -> Vec<Rule> {
+        let Some(reason) = self.unreadable() else {
+            return Vec::new();
+        };
+        let all = told_otherwise::never_sent(self.hooks.tags).into_iter();
+        all.map(|(what, condition)| self.cut(what, condition, HookPath::Raw, reason))
+            .collect()
+    }
+
+    /// The same of frames whose tags are among their bytes, and of options. In isolation none of them is anything that passes.
+    fn by_hand(&self) -> Vec<Rule> {
+        if self.plan.posture == Posture::Isolate || !self.blocks_anything() || self.hooks.unrouted {
+            return Vec::new();
+        }
+        let all = told_otherwise::by_hand(self.hooks.tags).into_iter();
+        let cut = all.map(|(what, condition)| self.cut(what, condition, HookPath::Raw, DISGUISED));
+        // Its own hooks have judged it.
+        let sent = on(Layer::Netdev).routed().accept("sent");
+        let of_length = self.of_false_length(HookPath::Raw);
+        std::iter::once(sent).chain(cut).chain(of_length).collect()
+    }
+
+    /// A length that is not its own hides a packet's port, until the kernel cuts it into packets whose lengths are right.
+    fn of_false_length(&self, way: HookPath) -> [Rule; 2] {
+        let readable = on(way.layer()).has_transport().accept("readable");
+        let other = on(way.layer()).declared(&[IP, IP6]);
+        [readable, self.cut("unreadable", other, way, DISGUISED)]
+    }
+
+    /// Why what cannot be judged is cut; none where nothing is judged by remote or port.
+    pub(super) fn unreadable(&self) -> Option<&'static str> {
+        match self.plan.posture {
+            Posture::Isolate => Some("isolated"),
+            _ => self.blocks_anything().then_some(DISGUISED),
+        }
+    }
+
+    fn blocks_anything(&self) -> bool {
+        let SetElements { hosts, nets, .. } = self.elements;
+        !hosts.is_empty() || !nets.is_empty() || !self.plan.block.ports.is_empty()
+    }
+
     fn chain(&self, hook: &'static str, way: HookPath, mut rules: Vec<Rule>) -> Chain {
         let isolates = self.plan.posture == Posture::Isolate;
         if isolates {
             rules.push(self.cut("rest", on(way.layer()), way, "isolated"));
         }
         Chain {
+            name: hook,
             hook,
+            priority: PRIORITY,
             devices: Vec::new(),
             policy: if isolates && self.effect == CutAction::Cut {
                 "drop"
@@ -227,7 +281,7 @@ impl RuleWriter<'_> {
     }
 
     /// A rule that counts and drops, or would.
-    fn cut(&self, what: &str, condition: Conditions, way: HookPath, reason: &str) -> Rule {
+    pub(super) fn cut(&self, what: &str, condition: Conditions, way: HookPath, reason: &str) -> Rule {
         let (prefix, drops) = match self.effect {
             CutAction::Cut => ("", true),
             CutAction::Count => (WOULD_CUT, false),
@@ -235,46 +289,80 @@ impl RuleWriter<'_> {
         condition.count(what, format!("{prefix}{}_{reason}", way.name()), drops)
     }
 
+    /// At the hook of interfaces what the IP stack has sent, and its own hooks have judged with interface and next hop: it has a
+    /// route. What was made by hand has none, and could go by any interface to any neighbour. Wide lifelines do not ask: if
+    /// anything below hides the route, they are what keeps the device reachable.
+    fn by_the_stack(&self, layer: Layer, packet: Conditions) -> Conditions {
+        let asks = layer == Layer::Netdev && self.asks_for_routes();
+        if asks { packet.routed() } else { packet }
+    }
+
+    pub(super) fn asks_for_routes(&self) -> bool {
+        !self.hooks.unrouted && self.wide_ports().is_empty()
+    }
+
+    /// What lifelines are borne by where a hook of interfaces is told. That a frame has a route says only that some IP stack has sent
+    /// it, which may be that of another network namespace whose interface stands on ours (a container's macvlan): it has passed
+    /// none of our hooks. Where frames have headers of Ethernet, it has another sender.
+    fn bearing(&self, layer: Layer) -> &'static [Borne] {
+        let Hooks {
+            bearers, tags, bare, ..
+        } = self.hooks;
+        // What puts tags of its own into frames may put them before the sender.
+        if layer != Layer::Netdev || self.plan.ties().is_none() || bearers.is_empty() || *tags {
+            &[Borne::Any]
+        } else if *bare {
+            &[Borne::Own, Borne::Bare]
+        } else {
+            &[Borne::Own]
+        }
+    }
+
     /// What leaves whatever is ordered.
     fn lifelines_out(&self, layer: Layer) -> Vec<Rule> {
-        let header = if layer == Layer::Netdev { FRAME_HEADER } else { 0 };
-        let mut rules = vec![
-            on(layer)
-                .destined6(&[block(LINK_LOCAL), block(LINK_GROUPS)])
-                .icmp6(NEIGHBOURS)
-                .accept("neighbours"),
-            on(layer)
-                .icmp6(NEIGHBOUR_UNICAST)
-                .hop_limit(ON_LINK)
-                .at_most(NEIGHBOUR_LENGTH + header)
-                .at_rate(NEIGHBOUR_RATE)
-                .accept("neighbour-unicast"),
-            on(layer)
-                .icmp6(LISTENERS)
-                .hop_limit(LISTENER_HOPS)
-                .accept("multicast-listener"),
-        ];
-        if self.plan.lifelines.dhcp {
-            rules.extend(dhcp_out(layer, header));
-        }
+        let mut rules = self.of_neighbours(layer);
         for (suffix, v4) in [('4', true), ('6', false)] {
-            let endpoint = on(layer).endpoint_in(v4, End::Destination, &format!("endpoints{suffix}"));
-            rules.push(endpoint.accept(&format!("endpoint{suffix}")));
+            let ways = format!("ways{suffix}");
+            let tells_ways = !self.hooks.lacks.contains(&Lack::Route);
+            let is_tied = layer == Layer::Inet && self.plan.ties().is_some() && tells_ways;
+            for borne in self.bearing(layer) {
+                let within = |from: Conditions, set: &str| {
+                    let set = format!("{set}{suffix}");
+                    let to = self
+                        .by_the_stack(layer, from)
+                        .endpoint_in(v4, End::Destination, &set);
+                    match borne {
+                        Borne::Any if is_tied => to.way_in(v4, &ways),
+                        Borne::Any => to,
+                        Borne::Own => to.borne_by(&format!("bearers{suffix}")),
+                        Borne::Bare => to.leaves_by_others(),
+                    }
+                };
+                let both = [Protocol::Udp, Protocol::Tcp];
+                let endpoint = |from: Conditions| within(from, "endpoints");
+                rules.extend(self.lifeline((layer, &format!("endpoint{suffix}")), &both, endpoint));
+                let own = |from: Conditions| within(from, "nucleus");
+                rules.extend(self.nucleus_lifeline((layer, &format!("uplink{suffix}")), own));
+            }
         }
         let wide = self.wide_ports();
         if !wide.is_empty() {
-            let endpoint = on(layer).ports(Protocol::Tcp, End::Destination, &wide);
-            rules.push(endpoint.accept("endpoint-wide"));
-            let names = on(layer).port(Protocol::Udp, End::Destination, DNS);
-            rules.push(names.accept("dns-wide"));
+            let endpoint = |from: Conditions| from.ports(Protocol::Tcp, End::Destination, &wide);
+            rules.extend(self.lifeline((layer, "endpoint-wide"), &[Protocol::Tcp], endpoint));
+            let names = |from: Conditions| from.port(Protocol::Udp, End::Destination, DNS);
+            rules.extend(self.lifeline((layer, "dns-wide"), &[Protocol::Udp], names));
         }
         rules
     }
 
     fn lifelines_in(&self) -> Vec<Rule> {
         let arrives = || on(Layer::Inet);
-        let mut rules = vec![
-            arrives().loopback(End::Source).accept("loopback"),
+        let few = |error: Conditions, what: &str| {
+            let small = error.at_most(ERROR_LENGTH);
+            small.at_rate(Bucket::Arrival, what, ERROR_RATE).accept(what)
+        };
+        let mut rules = self.inside();
+        rules.extend([
             arrives()
                 .icmp6(NEIGHBOURS)
                 .hop_limit(ON_LINK)
@@ -284,29 +372,40 @@ impl RuleWriter<'_> {
                 .in_block(End::Source, block(LINK_LOCAL))
                 .hop_limit(LISTENER_HOPS)
                 .accept("multicast-listener"),
-            arrives().icmp(ICMP_ERRORS).related().accept("errors"),
-            arrives().icmp6(ICMPV6_ERRORS).related().accept("errors6"),
-        ];
+            few(arrives().icmp(ICMP_ERRORS).related(), "errors"),
+            few(arrives().icmp6(ICMPV6_ERRORS).related(), "errors6"),
+            untracked_error(arrives().icmp(ICMP_ERRORS), "errors-untracked"),
+            untracked_error(arrives().icmp6(ICMPV6_ERRORS), "errors6-untracked"),
+        ]);
         if self.plan.lifelines.dhcp {
-            let answers = |from: Conditions| from.at_most(DHCP_LENGTH).at_rate(DHCP_ANSWERS);
+            let answers = |from: Conditions, what: &str| {
+                let small = from.at_most(DHCP_LENGTH);
+                let few = small.at_rate(Bucket::Arrival, &format!("{what}-answers"), DHCP_ANSWERS);
+                few.accept(what)
+            };
             let from_server = arrives().udp_between(DHCP.1, DHCP.0);
-            rules.push(answers(from_server).accept("dhcp"));
+            rules.push(answers(from_server, "dhcp"));
             let from_server = arrives()
                 .in_block(End::Source, block(LINK_LOCAL))
                 .udp_between(DHCP6.1, DHCP6.0);
-            rules.push(answers(from_server).accept("dhcp6"));
+            rules.push(answers(from_server, "dhcp6"));
         }
         for (suffix, v4) in [('4', true), ('6', false)] {
+            let uplink = arrives().endpoint_in(v4, End::Source, &format!("nucleus{suffix}"));
+            rules.push(uplink.not_syn().accept(&format!("uplink{suffix}")));
             let from = || arrives().endpoint_in(v4, End::Source, &format!("endpoints{suffix}"));
             rules.push(from().not_syn().accept(&format!("tcp{suffix}")));
-            rules.push(udp_answer(from().udp()).accept(&format!("udp{suffix}")));
+            rules.extend(udp_answers(
+                &from().carries(Protocol::Udp),
+                &format!("udp{suffix}"),
+            ));
         }
         let wide = self.wide_ports();
         if !wide.is_empty() {
             let endpoint = arrives().ports(Protocol::Tcp, End::Source, &wide);
-            rules.push(endpoint.not_syn().reply().accept("endpoint-wide"));
+            rules.extend(segments(&endpoint.not_syn(), "endpoint-wide"));
             let names = arrives().port(Protocol::Udp, End::Source, DNS);
-            rules.push(udp_answer(names).accept("dns-wide"));
+            rules.extend(udp_answers(&names, "dns-wide"));
         }
         rules
     }
@@ -359,59 +458,34 @@ impl RuleWriter<'_> {
         rules
     }
 
-    fn wide_ports(&self) -> Vec<u16> {
+    pub(super) fn wide_ports(&self) -> Vec<u16> {
         self.plan.wide_ports().into_iter().collect()
     }
 }
 
-fn on(layer: Layer) -> Conditions {
+pub(super) fn on(layer: Layer) -> Conditions {
     Conditions::of(layer)
 }
 
-fn block((address, bits): (Ipv6Addr, u8)) -> IpNet {
+pub(super) fn block((address, bits): (Ipv6Addr, u8)) -> IpNet {
     IpNet::new_assert(IpAddr::V6(address), bits)
 }
 
-/// A datagram that answers one of ours.
-fn udp_answer(condition: Conditions) -> Conditions {
-    condition.established().reply()
-}
-
-fn dhcp_out(layer: Layer, header: u32) -> [Rule; 3] {
-    let asks = |condition: Conditions| condition.at_most(DHCP_LENGTH + header).at_rate(DHCP_RATE);
-    let everybody = IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST));
-    let broadcast = on(layer)
-        .in_block(End::Destination, everybody)
-        .udp_between(DHCP.0, DHCP.1);
-    let renewal = on(layer)
-        .udp_between(DHCP.0, DHCP.1)
-        .at_most(DHCP_RENEWAL_LENGTH + header)
-        .at_rate(DHCP_RENEWAL_RATE);
-    let servers = on(layer)
-        .destined6(&[block(LINK_LOCAL), block(DHCP6_SERVERS)])
-        .udp_between(DHCP6.0, DHCP6.1);
-    [
-        asks(broadcast).accept("dhcp"),
-        renewal.accept("dhcp-renewal"),
-        asks(servers).accept("dhcp6"),
-    ]
-}
-
 /// `remote`: which end of a packet is the other side's.
-fn allow_rule(layer: Layer, allowance: &Allowance, remote: End) -> Rule {
+fn allow_rules(packet: Conditions, layer: Layer, allowance: &Allowance, remote: End) -> Vec<Rule> {
     let opens = (remote == End::Destination) == (allowance.direction == Direction::Out);
     // The allowed ports are the accepting side's: the remote's for `out`, ours for `in`. A packet towards the
     // accepting side carries them as destination, its answer as source.
     let port = if opens { End::Destination } else { End::Source };
     let condition =
-        on(layer)
+        packet
             .in_block(remote, allowance.remote)
             .ports(allowance.protocol, port, &allowance.ports);
     let condition = match (opens, allowance.protocol, layer) {
         (false, Protocol::Tcp, _) => condition.not_syn(),
         // The hooks of interfaces know no flows.
-        (false, Protocol::Udp, Layer::Inet) => udp_answer(condition),
+        (false, Protocol::Udp, Layer::Inet) => return udp_answers(&condition, "allowance").into(),
         (false, Protocol::Udp, _) | (true, ..) => condition,
     };
-    condition.accept("allowance")
+    vec![condition.accept("allowance")]
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
+use crate::quarantine::lifelines::ways::Ways;
 use crate::quarantine::orders::document::{MAX_BLOCKS, MAX_OPERATOR_BLOCKS};
 use crate::quarantine::orders::order::{
     Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, Protocol,
@@ -10,6 +11,9 @@ use crate::quarantine::plan::{IsolationSettings, Scope, fold};
 use ipnet::IpNet;
 use nf_tables::{Action, Item};
 use std::net::IpAddr;
+
+#[path = "frames_tests.rs"]
+mod frames;
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -22,7 +26,7 @@ fn all_hooks() -> Hooks {
             name: "eth0".into(),
             index: 2,
         }],
-        pppoe: false,
+        ..Hooks::default()
     }
 }
 
@@ -106,16 +110,17 @@ fn isolation_drops_on_every_hook_and_trusts_no_established_flow() {
     let ruleset = rendered(isolation(Vec::new()));
     let chains: Vec<_> = ruleset.tables.iter().flat_map(|table| &table.chains).collect();
     for chain in &chains {
-        assert_eq!(chain.policy, "drop", "{}", chain.hook);
-        assert_eq!(
-            chain.rules.last().unwrap().verdict(),
-            Some("drop"),
-            "{}",
-            chain.hook
-        );
+        let last = chain.rules.last().unwrap();
+        if chain.hook == "egress" {
+            assert_eq!(last.statement, "jump frames");
+        } else {
+            assert_eq!(last.verdict(), Some("drop"), "{}", chain.name);
+        }
+        let policy = if chain.hook.is_empty() { "" } else { "drop" };
+        assert_eq!(chain.policy, policy, "{}", chain.name);
     }
     let hooks: Vec<_> = chains.iter().map(|chain| chain.hook).collect();
-    assert_eq!(hooks, ["output", "input", "forward", "forward", "egress"]);
+    assert_eq!(hooks, ["output", "input", "forward", "forward", "", "egress"]);
     let text = text_of(&ruleset);
     for line in text.lines().filter(|line| line.contains("established")) {
         assert!(
@@ -130,6 +135,24 @@ fn isolation_drops_on_every_hook_and_trusts_no_established_flow() {
         "of the IP stack and of the egress"
     );
     assert!(text.contains("hook egress devices = { \"eth0\" } priority 0"));
+}
+
+#[test]
+fn a_session_of_ppp_lives_where_there_is_one_and_while_no_way_is_known() {
+    let session = |ways: Ways, posture, pppoe| {
+        let order = Order {
+            posture,
+            ..isolation(Vec::new())
+        };
+        let mut tied = plan(order, Scope::Pinned);
+        tied.ways = ways;
+        let hooks = Hooks { pppoe, ..all_hooks() };
+        text_of(&render(&tied, &hooks, CutAction::Cut)).contains("meta protocol 0x8864")
+    };
+    let tied = || Ways::Tied(Vec::new());
+    assert!(session(tied(), Posture::Isolate, true));
+    assert!(!session(tied(), Posture::Isolate, false));
+    assert!(session(Ways::default(), Posture::Isolate, false));
 }
 
 #[test]
@@ -193,12 +216,18 @@ fn a_restriction_accepts_by_policy_and_drops_what_it_names_on_every_hook() {
         "203.0.114.1/32",
         "2001:db8:bad::/48",
     ]));
-    for chain in ruleset.tables.iter().flat_map(|table| &table.chains) {
-        assert_eq!(chain.policy, "accept");
+    let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
+    assert!(
+        chains
+            .clone()
+            .all(|chain| chain.hook.is_empty() || chain.policy == "accept")
+    );
+    // Those of interfaces send all frames to one chain.
+    for chain in chains.filter(|chain| chain.hook != "egress") {
         let drops = chain
             .rules
             .iter()
-            .filter(|rule| rule.verdict() == Some("drop"))
+            .filter(|rule| rule.verdict() == Some("drop") && !rule.statement.contains("disguised"))
             .count();
         assert_eq!(drops, 8, "{}", chain.hook);
     }
@@ -234,11 +263,13 @@ fn what_the_ip_stack_has_counted_is_passed_over_below_it_only_where_nothing_is_d
     let rules = |effect| {
         let ruleset = render(&plan(isolation(Vec::new()), Scope::Pinned), &all_hooks(), effect);
         let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
+        let chains = chains.filter(|chain| chain.hook != "egress");
         chains
-            .map(|chain| (chain.hook, chain.rules[0].statement.contains("rtclassid")))
+            .map(|chain| (chain.name, chain.rules[0].statement.contains("rtclassid")))
             .collect::<Vec<_>>()
     };
-    let hooks = ["output", "input", "forward", "forward", "egress"];
+    let hooks = ["output", "input", "forward", "forward", "frames"];
+    assert!(is_own_chain("egress"));
     assert!(hooks.into_iter().all(is_own_chain) && !is_own_chain("more"));
     let first = |asks: [bool; 5]| hooks.into_iter().zip(asks).collect::<Vec<_>>();
     assert_eq!(rules(CutAction::Cut), first([false; 5]));
@@ -327,7 +358,7 @@ fn handles(of: &Ruleset) -> RuleHandles {
     let of_chain = |chain: &Chain| -> Vec<(String, u64)> {
         let numbered = (100..).zip(&chain.rules);
         numbered
-            .map(|(handle, _)| (chain.hook.to_owned(), handle))
+            .map(|(handle, _)| (chain.name.to_owned(), handle))
             .collect()
     };
     let tables = of.tables.iter();
@@ -355,8 +386,7 @@ fn one_port_more_is_two_rules_in_each_chain_and_nothing_else() {
         Some(batch.steps().cloned().collect::<Vec<_>>())
     };
     let steps = change(&two, &one, &handles(&one)).unwrap();
-    let chains = one.tables.iter().map(|table| table.chains.len()).sum::<usize>();
-    assert_eq!((chains, steps.len()), (5, 20));
+    assert_eq!(steps.len(), 20, "in five chains; those of interfaces stay");
     for steps in steps.chunks(4) {
         let chain = |step: &nf_tables::Step| match &step.item {
             Item::Rule { chain, .. } => chain.clone(),
@@ -389,14 +419,11 @@ fn other_chains_and_other_limits_are_no_change_of_rules() {
         ..restriction(&[])
     };
     let plan = plan(restriction(&[]), Scope::Pinned);
-    let others = [
-        rendered(limited),
-        rendered(isolation(Vec::new())),
-        render(&plan, &Hooks::default(), CutAction::Cut),
-    ];
-    for other in others {
+    for other in [rendered(limited), rendered(isolation(Vec::new()))] {
         assert!(!other.same_frame(&before));
     }
+    let bare = render(&plan, &Hooks::default(), CutAction::Cut);
+    assert!(bare.same_frame(&before), "tables less");
     assert!(rendered(restriction(&["203.0.113.1/32"])).same_frame(&before));
 }
 
@@ -412,7 +439,7 @@ fn a_long_list_of_hosts_declares_how_long_it_may_get() {
         rendered(order)
     };
     let (few, many, more) = (with_hosts(16_384), with_hosts(16_385), with_hosts(16_386));
-    assert!(!text_of(&few).contains("size"));
+    assert!(!text_of(&few).contains("size 262143"));
     assert_eq!(
         text_of(&many)
             .matches("    flags timeout\n    size 262143\n")

@@ -6,24 +6,26 @@
 //! Invariant: nothing may call a plan enforced unless this found no difference. Interfaces of the egress chain are compared
 //! by the caller, each time: one that leaves takes its hook with it.
 
+#[path = "verify_times.rs"]
+mod times;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
-use jiff::{SignedDuration, Timestamp};
-use nf_tables::{
-    Chain, ChainContents, Devices, Element, Interval, Object, TableContents, Value, intervals_of,
-};
+use jiff::Timestamp;
+use nf_tables::{Chain, ChainContents, Devices, Element, Interval, Object, TableContents, intervals_of};
 
-use super::conditions::{address_of, protocol_of};
+use super::conditions::address_of;
 use super::elements::{Content, MAX_TIMEOUT, OwnSet};
-use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE};
-use crate::quarantine::orders::order::Protocol;
+use super::keys::{bearer_of, endpoint_of, plain, sender_of, tag_of, way_of};
+use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table};
+use crate::quarantine::lifelines::lifeline::EndpointKey;
+use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Way};
+use times::strays;
 
 /// Differences that are named; more say nothing new.
 const MAX_DIFFERENCES: usize = 8;
-/// How far the kernel's timer of an element may be from the plan's time: loading a large set takes seconds.
-const SLACK: SignedDuration = SignedDuration::from_secs(5);
 
 /// The listings of our tables that exist.
 pub type Listings = BTreeMap<Layer, ListedTable>;
@@ -35,6 +37,8 @@ pub struct Comparison {
     pub differences: Vec<String>,
     /// Everything but the elements is as what was loaded before has it; `false` where that is not known.
     pub is_as_before: bool,
+    /// So are the elements: nothing has changed since it was loaded. `false` where that is not known.
+    pub is_before: bool,
 }
 
 /// One of our tables as the kernel lists it.
@@ -53,7 +57,12 @@ pub fn is_own_set(name: &str) -> bool {
 /// The elements of a table's sets, each as small as it can be kept: there may be a hundred thousand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListedElements {
-    endpoints: Vec<(IpAddr, Protocol, u16)>,
+    endpoints: Vec<EndpointKey>,
+    nucleus: Vec<EndpointKey>,
+    ways: Vec<Way>,
+    bearers: Vec<(bool, Bearer)>,
+    senders: Vec<[u8; 6]>,
+    tags: Vec<(InterfaceName, u16)>,
     /// With the milliseconds that are left.
     hosts: Vec<(IpAddr, Option<u64>)>,
     nets: [Vec<Element>; 2],
@@ -65,9 +74,33 @@ impl ListedElements {
     /// Takes one of the elements of the set of that name.
     pub fn take(&mut self, set: &str, element: Element) {
         let taken = OwnSet::named(set).and_then(|own| match own.content {
-            Content::Endpoints => {
+            Content::Endpoints | Content::Nucleus => {
                 let endpoint = plain(&element).filter(|_| element.timeout.is_none())?;
-                self.endpoints.push(endpoint_of(endpoint, own.v4)?);
+                let keys = match own.content {
+                    Content::Nucleus => &mut self.nucleus,
+                    _ => &mut self.endpoints,
+                };
+                keys.push(endpoint_of(endpoint, own.v4)?);
+                Some(())
+            }
+            Content::Ways => {
+                let way = plain(&element).filter(|_| element.timeout.is_none())?;
+                self.ways.push(way_of(way, own.v4)?);
+                Some(())
+            }
+            Content::Bearers => {
+                let bearer = plain(&element).filter(|_| element.timeout.is_none())?;
+                self.bearers.push((!own.v4, bearer_of(bearer)?));
+                Some(())
+            }
+            Content::Senders => {
+                let sender = plain(&element).filter(|_| element.timeout.is_none())?;
+                self.senders.push(sender_of(sender)?);
+                Some(())
+            }
+            Content::Tags => {
+                let tag = plain(&element).filter(|_| element.timeout.is_none())?;
+                self.tags.push(tag_of(tag)?);
                 Some(())
             }
             Content::Hosts => {
@@ -90,11 +123,21 @@ impl ListedElements {
     pub fn extend(&mut self, other: Self) {
         let Self {
             endpoints,
+            nucleus,
+            ways,
+            bearers,
+            senders,
+            tags,
             hosts,
             nets,
             foreign,
         } = other;
         self.endpoints.extend(endpoints);
+        self.nucleus.extend(nucleus);
+        self.ways.extend(ways);
+        self.bearers.extend(bearers);
+        self.senders.extend(senders);
+        self.tags.extend(tags);
         self.hosts.extend(hosts);
         for (own, others) in self.nets.iter_mut().zip(nets) {
             own.extend(others);
@@ -114,32 +157,15 @@ impl ListedTable {
     }
 }
 
-/// The key of an element that is a key, and perhaps has an end.
-fn plain(element: &Element) -> Option<Value> {
-    let key = element.key?;
-    let Element {
-        timeout, expiration, ..
-    } = *element;
-    let same = Element {
-        expiration,
-        ..Element::new(key).with_timeout(timeout)
-    };
-    (*element == same).then_some(key)
-}
-
-fn endpoint_of(key: Value, v4: bool) -> Option<(IpAddr, Protocol, u16)> {
-    let (address, rest) = key.bytes().split_at_checked(if v4 { 4 } else { 16 })?;
-    let [protocol, 0, 0, 0, high, low, 0, 0] = *rest else {
-        return None;
-    };
-    let port = u16::from_be_bytes([high, low]);
-    Some((address_of(address)?, protocol_of(protocol)?, port))
-}
-
 fn comparable(contents: TableContents) -> TableContents {
     let mut contents = contents.uncounted();
     // A counter that was made later is listed behind the others, and counts no otherwise.
     contents.objects.sort_by(|one, other| one.name.cmp(&other.name));
+    // So are chains and sets.
+    contents
+        .chains
+        .sort_by(|one, other| one.chain.name.cmp(&other.chain.name));
+    contents.sets.sort_by(|one, other| one.name.cmp(&other.name));
     for ChainContents { chain, .. } in &mut contents.chains {
         if let Some(hook) = &mut chain.hook {
             hook.devices = Devices::default();
@@ -158,12 +184,14 @@ pub fn compare(
 ) -> Comparison {
     let none = SetElements::default();
     let also = before.map_or(&none, |before| &before.elements);
+    let differences = verify(wanted, listings, also, now).err().unwrap_or_default();
+    let is_as_before = before.is_some_and(|before| structure_differences(before, listings).is_empty());
+    // Where what is wanted is there it does not matter.
+    let to_compare = before.filter(|_| is_as_before && !differences.is_empty());
     Comparison {
-        differences: verify(wanted, listings, also, now).err().unwrap_or_default(),
-        is_as_before: before.is_some_and(|before| {
-            let structure = structure_differences(before, listings);
-            structure.is_empty()
-        }),
+        is_before: to_compare.is_some_and(|before| verify(before, listings, &none, now).is_ok()),
+        differences,
+        is_as_before,
     }
 }
 
@@ -187,7 +215,7 @@ pub fn verify(
                 also,
                 now,
             };
-            elements.compare(table.has_endpoints, &mut differences);
+            elements.compare(table, &mut differences);
         }
     }
     differences.truncate(MAX_DIFFERENCES);
@@ -202,8 +230,7 @@ pub fn verify(
 fn structure_differences(ruleset: &Ruleset, listings: &Listings) -> Vec<String> {
     let mut differences = Vec::new();
     for layer in Layer::ALL {
-        let table = ruleset.tables.iter().find(|table| table.layer == layer);
-        match (table, listings.get(&layer)) {
+        match (ruleset.table(layer), listings.get(&layer)) {
             (None, None) => {}
             (None, Some(_)) => differences.push(format!("the table {layer} {TABLE} is still there")),
             (Some(_), None) => differences.push(format!("the table {layer} {TABLE} is missing")),
@@ -316,7 +343,7 @@ struct Elements<'a> {
 }
 
 impl Elements<'_> {
-    fn compare(&self, has_endpoints: bool, differences: &mut Vec<String>) {
+    fn compare(&self, table: &Table, differences: &mut Vec<String>) {
         let layer = self.layer;
         if self.listed.foreign > 0 {
             differences.push(format!(
@@ -324,22 +351,68 @@ impl Elements<'_> {
                 self.listed.foreign
             ));
         }
-        let mut endpoints = self.listed.endpoints.clone();
-        endpoints.sort_unstable();
-        let expected: &[_] = if has_endpoints {
-            &self.wanted.endpoints
-        } else {
-            &[]
-        };
-        if endpoints != expected {
+        for (listed, wanted) in [
+            (&self.listed.endpoints, &self.wanted.endpoints),
+            (&self.listed.nucleus, &self.wanted.nucleus),
+        ] {
+            let mut listed = listed.clone();
+            listed.sort_unstable();
+            let expected: &[_] = if table.has_endpoints { wanted } else { &[] };
+            if listed != expected {
+                differences.push(format!(
+                    "the lifeline sets of {layer} {TABLE} hold {} addresses that are not the {} expected",
+                    listed.len(),
+                    expected.len()
+                ));
+            }
+        }
+        let mut ways = self.listed.ways.clone();
+        ways.sort_unstable();
+        let expected: &[_] = if table.has_ways() { &self.wanted.ways } else { &[] };
+        if ways != expected {
             differences.push(format!(
-                "the lifeline sets of {layer} {TABLE} hold {} addresses that are not the {} expected",
-                endpoints.len(),
+                "the sets of ways of {layer} {TABLE} hold {} that are not the {} expected",
+                ways.len(),
                 expected.len()
             ));
         }
+        let mut bearers = self.listed.bearers.clone();
+        bearers.sort_unstable();
+        let expected: &[_] = if table.has_bearers() {
+            &self.wanted.bearers
+        } else {
+            &[]
+        };
+        if bearers != expected {
+            differences.push(format!(
+                "the sets of bearers of {layer} {TABLE} hold {} that are not the {} expected",
+                bearers.len(),
+                expected.len()
+            ));
+        }
+        self.compare_frames(table, differences);
         self.compare_hosts(differences);
         self.compare_nets(differences);
+    }
+
+    /// What frames are told by.
+    fn compare_frames(&self, table: &Table, differences: &mut Vec<String>) {
+        let (mut senders, mut tags) = (self.listed.senders.clone(), self.listed.tags.clone());
+        senders.sort_unstable();
+        tags.sort_unstable();
+        let (own, vlans) = (&self.wanted.senders, &self.wanted.tags);
+        let expected: (&[_], &[_]) = if table.has_bearers() {
+            (own, vlans)
+        } else {
+            (&[], &[])
+        };
+        if (senders.as_slice(), tags.as_slice()) != expected {
+            differences.push(format!(
+                "the sets of senders and tags of {} {TABLE} hold others than the {} expected",
+                self.layer,
+                expected.0.len() + expected.1.len()
+            ));
+        }
     }
 
     fn compare_hosts(&self, differences: &mut Vec<String>) {
@@ -393,48 +466,6 @@ impl Elements<'_> {
                 "the blocked nets of {layer} {TABLE} differ: {wrong} should not be there or not for that time, {missing} are missing"
             ));
         }
-    }
-}
-
-/// How many of the sorted `found`, each with the milliseconds that are left of it, should not be there or not for that time,
-/// and how many of `wanted` are missing. Of `also` what has just ended may still be there.
-fn strays<T: Ord>(
-    found: &[(T, Option<u64>)],
-    wanted: &[(T, Option<Timestamp>)],
-    also: &[(T, Option<Timestamp>)],
-    now: Timestamp,
-) -> (usize, usize) {
-    let right = |key: &T, ends: Option<u64>| match find(wanted, key) {
-        Some(expires) => in_time(*expires, ends, now),
-        None => find(also, key).is_some_and(|expires| ended(*expires, now)),
-    };
-    let wrong = found.iter().filter(|(key, ends)| !right(key, *ends)).count();
-    let soon = now.saturating_add(SLACK).unwrap_or(now);
-    let gone =
-        |(key, expires): &&(T, Option<Timestamp>)| find(found, key).is_none() && !ended(*expires, soon);
-    (wrong, wanted.iter().filter(gone).count())
-}
-
-/// What a sorted list has for a key.
-fn find<'a, T: Ord, V>(list: &'a [(T, V)], key: &T) -> Option<&'a V> {
-    let place = list.binary_search_by(|(known, _)| known.cmp(key)).ok()?;
-    list.get(place).map(|(_, value)| value)
-}
-
-fn ended(expires: Option<Timestamp>, now: Timestamp) -> bool {
-    expires.is_some_and(|expires| expires <= now)
-}
-
-/// Whether the kernel's element, which ends in `ends` milliseconds, holds as long as the plan wants.
-fn in_time(expires: Option<Timestamp>, ends: Option<u64>, now: Timestamp) -> bool {
-    match (expires, ends) {
-        (None, None) => true,
-        (Some(expires), Some(milliseconds)) => {
-            let left = expires.duration_since(now).as_secs().min(MAX_TIMEOUT);
-            let needed = SignedDuration::from_secs(left).saturating_sub(SLACK);
-            i128::from(milliseconds) >= needed.as_millis()
-        }
-        _ => false,
     }
 }
 

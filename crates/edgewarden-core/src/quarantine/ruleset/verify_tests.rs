@@ -2,9 +2,11 @@
 
 use super::super::conditions::octets;
 use super::*;
-use crate::quarantine::orders::order::{Authority, Block, Order, Posture};
+use crate::quarantine::lifelines::ways::{InterfaceName, Ways};
+use crate::quarantine::orders::order::{Authority, Block, Order, Posture, Protocol};
 use crate::quarantine::plan::{IsolationSettings, Scope, fold};
 use crate::quarantine::ruleset::{CutAction, EgressDevice, Hooks, render};
+use nf_tables::Value;
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -31,24 +33,72 @@ fn ruleset(expires: Option<&str>) -> Ruleset {
         port: 8883,
     };
     let settings = IsolationSettings::default();
-    let plan = fold(&[order], &settings, vec![endpoint], Scope::Pinned, now());
+    let mut plan = fold(&[order], &settings, vec![endpoint], Scope::Pinned, now());
+    plan.ways = Ways::Tied(vec![way("wan0")]);
+    let eth0 = Bearer {
+        interface: InterfaceName::new("eth0").unwrap(),
+        hardware: [2, 0, 0, 0, 0, 1],
+    };
     let hooks = Hooks {
+        bearers: [(InterfaceName::new("wan0").unwrap(), [eth0].into())].into(),
         bridge: true,
         egress: vec![EgressDevice {
             name: "eth0".into(),
             index: 2,
         }],
-        pppoe: false,
+        crowded: true,
+        ..Hooks::default()
     };
     render(&plan, &hooks, CutAction::Cut)
 }
 
+fn way(interface: &str) -> Way {
+    Way {
+        address: "192.0.2.1".parse().unwrap(),
+        interface: InterfaceName::new(interface).unwrap(),
+        next_hop: "198.51.100.1".parse().unwrap(),
+    }
+}
+
+#[test]
+fn another_way_is_seen() {
+    let ruleset = ruleset(None);
+    for ways in [Vec::new(), vec![way("lan0")], vec![way("lan0"), way("wan0")]] {
+        let mut other = ruleset.clone();
+        other.elements.ways = ways;
+        let differences = check(&ruleset, &listings(&other, None)).unwrap_err();
+        assert!(
+            differences[0].contains("the sets of ways of inet"),
+            "{differences:?}"
+        );
+        assert_eq!(differences.len(), 1, "no other table has them: {differences:?}");
+    }
+}
+
+#[test]
+fn another_bearer_is_seen() {
+    let ruleset = ruleset(None);
+    assert_eq!(ruleset.elements.bearers.len(), 1);
+    let mut other = ruleset.clone();
+    other.elements.bearers[0].1.hardware[5] = 2;
+    for bearers in [Vec::new(), other.elements.bearers] {
+        let mut other = ruleset.clone();
+        other.elements.bearers = bearers;
+        let differences = check(&ruleset, &listings(&other, None)).unwrap_err();
+        assert!(
+            differences[0].contains("the sets of bearers of netdev"),
+            "{differences:?}"
+        );
+        assert_eq!(differences.len(), 1, "no other table has them: {differences:?}");
+    }
+}
+
 /// What the kernel would list of `ruleset`; elements that end do so in `ends` milliseconds.
 fn listings(ruleset: &Ruleset, ends: Option<u64>) -> Listings {
-    let listed = |table: &super::super::Table| {
+    let listed = |table: &Table| {
         let contents = ruleset.contents(table, &CarriedCounters::default());
         let mut elements = ListedElements::default();
-        for set in OwnSet::all(table.has_endpoints) {
+        for set in OwnSet::all(table) {
             for element in ruleset.elements.in_kernel(set, true, now()) {
                 let expiration = element.timeout.and(ends);
                 elements.take(
@@ -86,6 +136,11 @@ fn an_honest_listing_passes_and_a_missing_table_does_not() {
     assert!(check(&normal, &honest).is_err());
 }
 
+fn output(table: &mut ListedTable) -> &mut ChainContents {
+    let mut chains = table.contents.chains.iter_mut();
+    chains.find(|chain| chain.chain.name == "output").unwrap()
+}
+
 /// An edit of one of our tables.
 type Edit = fn(&mut ListedTable);
 
@@ -94,18 +149,18 @@ fn every_kind_of_edit_is_noticed() {
     let ruleset = ruleset(None);
     let edits: [(&str, Edit); 12] = [
         ("not a filter", |table| {
-            table.contents.chains[0].chain.policy = Some(nf_tables::Policy::Drop);
+            output(table).chain.policy = Some(nf_tables::Policy::Drop);
         }),
         ("a foreign rule", |table| {
-            let rule = &mut table.contents.chains[0].rules[0];
+            let rule = &mut output(table).rules[0];
             *rule = nf_tables::Rule::new(rule.expressions.clone(), "");
         }),
         ("was rewritten, from its step 1 on", |table| {
-            let rule = &mut table.contents.chains[0].rules[0];
+            let rule = &mut output(table).rules[0];
             rule.expressions = vec![nf_tables::Expression::accept()];
         }),
         ("was rewritten, from its step 3 on", |table| {
-            let rule = &mut table.contents.chains[0].rules[0];
+            let rule = &mut output(table).rules[0];
             *rule.expressions.last_mut().unwrap() = nf_tables::Expression::drop();
         }),
         ("rules, expected", |table| {
@@ -240,8 +295,6 @@ fn tables_are_told_from_those_that_were_loaded_before() {
     let compared = compare(&wanted, &listed, Some(&before), now());
     assert!(compared.is_as_before && !compared.differences.is_empty());
     let mut edited = listed.clone();
-    edited.get_mut(&Layer::Inet).unwrap().contents.chains[0]
-        .rules
-        .clear();
+    output(edited.get_mut(&Layer::Inet).unwrap()).rules.clear();
     assert!(!compare(&wanted, &edited, Some(&before), now()).is_as_before);
 }

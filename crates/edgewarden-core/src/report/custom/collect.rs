@@ -11,6 +11,7 @@ use super::label::label;
 use super::settings::{MetricSetting, MetricSource, NAMES, TrafficCounter};
 use super::traffic::{TrafficTotals, matches, pick};
 use super::{CustomMetric, MetricItem, MetricType};
+use crate::process::NamePattern;
 use crate::quarantine::orders::order::Posture;
 
 /// What settings are filled from.
@@ -133,12 +134,12 @@ fn sum(counter: TrafficCounter, patterns: &[String], traffic: &TrafficTotals) ->
 
 /// By command name, or by program if the pattern is a path. Nobody matching sent nothing: zero is true.
 fn of_processes(pattern: &String, counter: TrafficCounter, traffic: &TrafficTotals) -> u64 {
-    let pattern = std::slice::from_ref(pattern);
+    let (by_name, pattern) = (NamePattern::new(pattern), std::slice::from_ref(pattern));
     traffic
         .processes
         .iter()
         .filter(|((name, exe), _)| {
-            matches(pattern, name) || exe.as_ref().is_some_and(|exe| matches(pattern, exe))
+            by_name.matches(name, exe.as_deref()) || exe.as_ref().is_some_and(|exe| matches(pattern, exe))
         })
         .map(|(_, counters)| pick(counter, counters))
         .fold(0, u64::saturating_add)

@@ -9,7 +9,7 @@ use nf_tables::{
     UserData, Value, interval_elements,
 };
 
-use pairs::{Pair, addresses, frames, groups, limits, numbers};
+use pairs::{Pair, addresses, frames, groups, limits, numbers, tracking};
 
 /// A ruleset in both forms.
 pub(crate) struct Ruleset {
@@ -57,6 +57,8 @@ pub(crate) fn build(shape: Shape, name: &str) -> Ruleset {
     ruleset.chain(shape, "output", Hook::new(Hook::OUTPUT, 0), addresses);
     ruleset.chain(shape, "input", Hook::new(Hook::INPUT, 0), numbers());
     ruleset.chain(shape, "forward", Hook::new(Hook::FORWARD, 0), limits());
+    let first = Hook::new(Hook::PREROUTING, -300);
+    ruleset.chain(shape, "prerouting", first, tracking());
     ruleset.table(Family::Bridge, name, SETS, Vec::new(), sets(), elements());
     ruleset.chain(shape, "forward", Hook::new(Hook::FORWARD, 0), frames());
     ruleset.table(Family::Netdev, name, "", Vec::new(), Vec::new(), Vec::new());
@@ -98,8 +100,8 @@ impl Ruleset {
             format!("devices = {{ {} }}", hook.devices.names().join(", "))
         };
         self.text.push_str(&format!(
-            "table {} {{ chain {name} {{ type filter hook {name} {devices} priority 0; policy {word};\n",
-            contents.table
+            "table {} {{ chain {name} {{ type filter hook {name} {devices} priority {}; policy {word};\n",
+            contents.table, hook.priority
         ));
         let mut typed = Vec::new();
         for (number, (statement, steps)) in rules.into_iter().enumerate() {

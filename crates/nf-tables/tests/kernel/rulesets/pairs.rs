@@ -1,9 +1,10 @@
 //! Statements of nft, each with the expressions that it is made of.
 
 use nf_tables::{
-    AnonymousSet, Bitwise, ByteOrder, Comparison, Conntrack, ConntrackKey, Counter, Expression, Header,
-    Interval, KeyType, Limit, LimitFlags, LimitKind, Lookup, Meta, MetaKey, ObjectKind, ObjectReference,
-    Operator, Payload, PayloadBase, Quota, QuotaFlags, Range, RangeOperator, Register, TypeOf, Value,
+    AnonymousSet, Bitwise, ByteOrder, Comparison, Conntrack, ConntrackKey, Counter, Expression, Fib, Header,
+    Interval, KeyType, Limit, LimitFlags, LimitKind, Lookup, Meta, MetaKey, Notrack, ObjectKind,
+    ObjectReference, Operator, Payload, PayloadBase, Quota, QuotaFlags, Range, RangeOperator, Register,
+    TypeOf, Value,
 };
 
 /// A statement and its expressions.
@@ -204,6 +205,26 @@ pub(super) fn limits() -> Vec<Pair> {
         (
             "counter packets 3 bytes 4 quota over 25 bytes drop",
             vec![counter.into(), quota.into(), Expression::drop()],
+        ),
+    ]
+}
+
+/// Before connection tracking.
+pub(super) fn tracking() -> Vec<Pair> {
+    let loopback = is(MetaKey::InputType, 772_u16.to_ne_bytes());
+    let elsewhere = [
+        Fib::source_type().into(),
+        Comparison::first(Operator::NotEqual, Fib::LOCAL.to_ne_bytes()).into(),
+        Expression::drop(),
+    ];
+    vec![
+        (
+            "meta iiftype loopback notrack",
+            steps(loopback.clone(), [Notrack {}.into()]),
+        ),
+        (
+            "meta iiftype loopback fib saddr type != local drop",
+            steps(loopback, elsewhere),
         ),
     ]
 }

@@ -1,13 +1,41 @@
 //! Conditions of frames, by their own bytes and by what their sender says of them.
 
 use nf_tables::{
-    AnonymousSet, Bitwise, Expression, KeyType, Lookup, Meta, MetaKey, Payload, PayloadBase, TypeOf,
+    AnonymousSet, Bitwise, Comparison, Expression, KeyType, Lookup, Meta, MetaKey, Operator, Payload,
+    PayloadBase, TypeOf,
 };
 
-use super::Conditions;
+use super::{Conditions, ETHERNET, End};
+use crate::quarantine::lifelines::ways::InterfaceName;
 
 /// Ethernet type of ARP.
 const ARP: u16 = 0x0806;
+
+/// A packet's kind that everything has which is made here (`PACKET_HOST`).
+const TO_THIS_HOST: u8 = 0;
+
+/// Where a frame has an Ethernet type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum TypePlace {
+    /// Behind its addresses.
+    First,
+    /// Behind one VLAN tag.
+    BehindTag,
+    /// Behind two.
+    BehindTwo,
+    /// Behind the headers of LLC and SNAP (IEEE 802.2), where a length stands in the place of the frame's own type.
+    BehindSnap,
+}
+
+impl TypePlace {
+    const fn byte(self) -> u32 {
+        match self {
+            Self::First => 12,
+            Self::BehindTag => 16,
+            Self::BehindTwo | Self::BehindSnap => 20,
+        }
+    }
+}
 
 impl Conditions {
     /// The frame goes to one of the groups that no bridge passes on.
@@ -18,28 +46,153 @@ impl Conditions {
             .step(Expression::equal([0x01, 0x80, 0xc2, 0, 0, 0]))
     }
 
-    /// The frame's own type is one of these.
-    pub(in super::super) fn frame_types(self, types: &[u16]) -> Self {
-        let bits = TypeOf::Bits {
-            base: 1,
-            offset: 96,
-            length: 16,
-        };
-        let values = types.iter().map(|number| number.to_be_bytes());
-        let set = AnonymousSet::of_values(KeyType::INTEGER, bits, values);
-        self.said(format_args!("@ll,96,16 {{ {} }}", hexadecimal(types)))
-            .step(Payload::first(PayloadBase::Link, 12, 2))
-            .step(Lookup::one_of(set))
+    /// The type that stands there is one of these.
+    pub(in super::super) fn frame_type(self, place: TypePlace, types: &[u16]) -> Self {
+        self.types(Some(place), types, true)
+    }
+
+    /// The type that stands there is none of these.
+    pub(in super::super) fn frame_type_other(self, place: TypePlace, types: &[u16]) -> Self {
+        self.types(Some(place), types, false)
     }
 
     /// What the sender says that it is, is one of these Ethernet types.
-    pub(in super::super) fn declared_types(self, types: &[u16]) -> Self {
-        let meta = TypeOf::Meta(MetaKey::Protocol.number());
+    pub(in super::super) fn declared(self, types: &[u16]) -> Self {
+        self.types(None, types, true)
+    }
+
+    /// What the sender says that it is, is none of these Ethernet types.
+    pub(in super::super) fn declared_other(self, types: &[u16]) -> Self {
+        self.types(None, types, false)
+    }
+
+    /// Whether the type at a place, or without one what the sender says, is one of these.
+    fn types(self, place: Option<TypePlace>, types: &[u16], among: bool) -> Self {
+        let (word, load, key_type, type_of) = match place {
+            Some(place) => {
+                let (bits, length) = (place.byte() * 8, 16);
+                (
+                    format!("@ll,{bits},{length}"),
+                    Expression::from(Payload::first(PayloadBase::Link, place.byte(), 2)),
+                    KeyType::INTEGER,
+                    TypeOf::Bits {
+                        base: 1,
+                        offset: bits,
+                        length,
+                    },
+                )
+            }
+            None => (
+                "meta protocol".to_owned(),
+                Meta::first(MetaKey::Protocol).into(),
+                KeyType::ETHERNET_TYPE,
+                TypeOf::Meta(MetaKey::Protocol.number()),
+            ),
+        };
+        let negation = if among { "" } else { " !=" };
+        let names: Vec<String> = types.iter().map(|number| format!("0x{number:04x}")).collect();
+        let names = names.join(", ");
+        if let [only] = types {
+            let operator = if among {
+                Operator::Equal
+            } else {
+                Operator::NotEqual
+            };
+            return self
+                .said(format_args!("{word}{negation} {names}"))
+                .step(load)
+                .step(Comparison::first(operator, only.to_be_bytes()));
+        }
         let values = types.iter().map(|number| number.to_be_bytes());
-        let set = AnonymousSet::of_values(KeyType::ETHERNET_TYPE, meta, values);
-        self.said(format_args!("meta protocol {{ {} }}", hexadecimal(types)))
-            .step(Meta::first(MetaKey::Protocol))
-            .step(Lookup::one_of(set))
+        let set = AnonymousSet::of_values(key_type, type_of, values);
+        let asked = if among {
+            Lookup::one_of(set)
+        } else {
+            Lookup::none_of(set)
+        };
+        self.said(format_args!("{word}{negation} {{ {names} }}"))
+            .step(load)
+            .step(asked)
+    }
+
+    /// It has headers of LLC and SNAP as IP has them on other links than Ethernet (RFC 1042, IEEE 802.1H), with one of these types.
+    /// What stands in the place of its own type is none: a length, or too small.
+    pub(in super::super) fn snap(self, types: &[u16]) -> Self {
+        self.said("@ll,96,16 & 0xf800 == 0x0000 @ll,112,40 0xaaaa030000")
+            .step(Payload::first(PayloadBase::Link, 12, 2))
+            .step(Bitwise::mask([0xf8, 0]))
+            .step(Expression::equal([0, 0]))
+            .step(Payload::first(PayloadBase::Link, 14, 5))
+            .step(Expression::equal([0xaa, 0xaa, 3, 0, 0]))
+            .frame_type(TypePlace::BehindSnap, types)
+    }
+
+    /// The first byte of the tag behind the frame's own type, under a mask.
+    pub(in super::super) fn tag_begins_with(self, mask: u8, byte: u8) -> Self {
+        self.said(format_args!("@ll,112,8 & 0x{mask:02x} == 0x{byte:02x}"))
+            .step(Payload::first(PayloadBase::Link, 14, 1))
+            .step(Bitwise::mask([mask]))
+            .step(Expression::equal([byte]))
+    }
+
+    /// The two bytes behind the first two of what the sender says is the network header.
+    pub(in super::super) fn behind_first_word(self, word: u16) -> Self {
+        self.said(format_args!("@nh,16,16 0x{word:04x}"))
+            .step(Payload::first(PayloadBase::Network, 2, 2))
+            .step(Expression::equal(word.to_be_bytes()))
+    }
+
+    /// The first byte behind the frame's header, under a mask.
+    pub(in super::super) fn begins_under(self, mask: u8, byte: u8) -> Self {
+        self.said(format_args!("@nh,0,8 & 0x{mask:02x} == 0x{byte:02x}"))
+            .step(Payload::first(PayloadBase::Network, 0, 1))
+            .step(Bitwise::mask([mask]))
+            .step(Expression::equal([byte]))
+    }
+
+    /// The first byte behind the frame's header is another one under a mask.
+    pub(in super::super) fn begins_without(self, mask: u8, byte: u8) -> Self {
+        self.said(format_args!("@nh,0,8 & 0x{mask:02x} != 0x{byte:02x}"))
+            .step(Payload::first(PayloadBase::Network, 0, 1))
+            .step(Bitwise::mask([mask]))
+            .step(Comparison::first(Operator::NotEqual, [byte]))
+    }
+
+    /// It leaves by one of these interfaces.
+    pub(in super::super) fn leaves_by(self, ports: &[InterfaceName]) -> Self {
+        let names: Vec<String> = ports.iter().map(|name| format!("\"{name}\"")).collect();
+        let loaded = Meta::first(MetaKey::OutputName);
+        if let [only] = ports {
+            self.said(format_args!("meta oifname {}", names.concat()))
+                .step(loaded)
+                .step(Expression::equal(*only.bytes()))
+        } else {
+            let values = ports.iter().map(|name| *name.bytes());
+            let type_of = TypeOf::Meta(MetaKey::OutputName.number());
+            let set = AnonymousSet::of_values(KeyType::INTERFACE_NAME, type_of, values);
+            self.said(format_args!("meta oifname {{ {} }}", names.join(", ")))
+                .step(loaded)
+                .step(Lookup::one_of(set))
+        }
+    }
+
+    /// The same, and no program of this device has made it: it was taken in for another host, or for all.
+    pub(in super::super) fn passed_on_by(self, ports: &[InterfaceName]) -> Self {
+        self.leaves_by(ports)
+            .said("meta pkttype != host")
+            .step(Meta::first(MetaKey::PacketType))
+            .step(Comparison::first(Operator::NotEqual, [TO_THIS_HOST]))
+    }
+
+    pub(in super::super) fn leaves_by_ethernet(self) -> Self {
+        self.interface(End::Destination, "ether", ETHERNET)
+    }
+
+    /// It leaves by an interface that is none of Ethernet: what is sent there begins with its network header.
+    pub(in super::super) fn leaves_by_others(self) -> Self {
+        self.said("meta oiftype != ether")
+            .step(Meta::first(MetaKey::OutputType))
+            .step(Comparison::first(Operator::NotEqual, ETHERNET.to_ne_bytes()))
     }
 
     /// The first byte behind the frame's header.
@@ -49,18 +202,21 @@ impl Conditions {
             .step(Expression::equal([byte]))
     }
 
-    /// ARP for IPv4 on Ethernet, by its header.
+    /// A question or an answer of ARP for IPv4 on Ethernet, by its header.
     pub(in super::super) fn arp(self) -> Self {
-        self.said("arp htype 1 arp ptype ip arp hlen 6 arp plen 4")
+        let bits = TypeOf::Bits {
+            base: 2,
+            offset: 48,
+            length: 16,
+        };
+        let operations = AnonymousSet::of_values(KeyType::INTEGER, bits, [[0, 1], [0, 2]]);
+        self.said("arp htype 1 arp ptype ip arp hlen 6 arp plen 4 @nh,48,16 { 1, 2 }")
             .meta_is(MetaKey::Protocol, ARP.to_be_bytes())
             .step(Payload::first(PayloadBase::Network, 0, 4))
             .step(Expression::equal([0, 1, 8, 0]))
             .step(Payload::first(PayloadBase::Network, 4, 2))
             .step(Expression::equal([6, 4]))
+            .step(Payload::first(PayloadBase::Network, 6, 2))
+            .step(Lookup::one_of(operations))
     }
-}
-
-fn hexadecimal(numbers: &[u16]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(|number| format!("0x{number:04x}")).collect();
-    numbers.join(", ")
 }

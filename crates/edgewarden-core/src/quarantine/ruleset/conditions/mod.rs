@@ -5,16 +5,25 @@
 //! comparison; so that the kernel has the same rules whichever form it was given, and nft lists ours as its own. The pairs
 //! are those of `nft --debug=netlink`; tests/library/nft_oracle compares whole rulesets.
 
+mod exceptions;
 mod frames;
+mod rates;
+mod routes;
+mod senders;
+mod tracking;
+
+pub(super) use exceptions::{Detour, Sender};
+pub(super) use frames::TypePlace;
+pub(super) use rates::{Bucket, RateSet};
+pub(super) use routes::hardware_text;
 
 use std::fmt::Display;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nf_tables::{
-    AnonymousSet, Bitwise, ByteOrder, Comparison, Conntrack, ConntrackKey, Expression, Header, Interval,
-    KeyType, Limit, LimitFlags, LimitKind, Lookup, Meta, MetaKey, ObjectKind, ObjectReference, Operator,
-    Payload, PayloadBase, Register, TypeOf, Value,
+    AnonymousSet, Bitwise, ByteOrder, Comparison, Expression, Header, Interval, KeyType, Lookup, Meta,
+    MetaKey, ObjectKind, ObjectReference, Operator, Payload, PayloadBase, Register, TypeOf, Value,
 };
 
 use super::{Layer, Rule};
@@ -26,8 +35,8 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 /// Network protocols by Ethernet type.
-const IP: u16 = 0x0800;
-const IP6: u16 = 0x86dd;
+pub(super) const IP: u16 = 0x0800;
+pub(super) const IP6: u16 = 0x86dd;
 /// The same as the IP stack's hooks know them (`NFPROTO_*`).
 const FAMILY_IP: u8 = 2;
 const FAMILY_IP6: u8 = 10;
@@ -81,6 +90,8 @@ pub(super) struct Conditions {
     expressions: Vec<Expression>,
     /// Network and transport protocols that were asked for.
     asked: Vec<u16>,
+    /// Where its rate has its buckets.
+    rates: Option<RateSet>,
 }
 
 impl Conditions {
@@ -91,13 +102,17 @@ impl Conditions {
             text: String::new(),
             expressions: Vec::new(),
             asked: Vec::new(),
+            rates: None,
         }
     }
 
     /// What is like that passes.
     pub(super) fn accept(self, what: &str) -> Rule {
         let accepts = self.said("accept").step(Expression::accept());
-        Rule::new(what, accepts.text, accepts.expressions, None)
+        Rule {
+            rates: accepts.rates,
+            ..Rule::new(what, accepts.text, accepts.expressions, None)
+        }
     }
 
     /// What is like that is counted, and dropped or not.
@@ -168,10 +183,6 @@ impl Conditions {
         self.interface(end, "loopback", LOOPBACK)
     }
 
-    pub(super) fn leaves_by_ethernet(self) -> Self {
-        self.interface(End::Destination, "ether", ETHERNET)
-    }
-
     fn interface(self, end: End, name: &str, number: u16) -> Self {
         let (word, key) = match end {
             End::Source => ("iiftype", MetaKey::InputType),
@@ -181,35 +192,11 @@ impl Conditions {
             .meta_is(key, number.to_ne_bytes())
     }
 
-    /// It has a route: any realm will do.
-    pub(super) fn routed(self) -> Self {
-        self.said("meta rtclassid >= 0")
-            .step(Meta::first(MetaKey::RouteRealm))
-            .step(ByteOrder::to_network())
-            .step(Comparison::first(Operator::GreaterOrEqual, [0; 4]))
-    }
-
     pub(super) fn at_most(self, length: u32) -> Self {
         self.said(format_args!("meta length <= {length}"))
             .step(Meta::first(MetaKey::Length))
             .step(ByteOrder::to_network())
             .step(Comparison::first(Operator::LessOrEqual, length.to_be_bytes()))
-    }
-
-    pub(super) fn at_rate(self, rate: Rate) -> Self {
-        let Rate { packets, per, burst } = rate;
-        let (unit, seconds) = match per {
-            TimeUnit::Second => ("second", 1),
-            TimeUnit::Minute => ("minute", 60),
-        };
-        self.said(format_args!("limit rate {packets}/{unit} burst {burst} packets"))
-            .step(Limit {
-                rate: packets,
-                seconds,
-                burst,
-                kind: LimitKind::Packets,
-                flags: LimitFlags::NONE,
-            })
     }
 
     /// Above the table's limit, or quota, of that name.
@@ -296,11 +283,6 @@ impl Conditions {
             ..Payload::first(PayloadBase::Transport, port_offset(end), 2)
         })
         .step(Lookup::named(set))
-    }
-
-    pub(super) fn udp(self) -> Self {
-        self.said("meta l4proto udp")
-            .meta_is(MetaKey::TransportProtocol, [UDP])
     }
 
     /// An ICMP message of one of these types.
@@ -409,30 +391,6 @@ impl Conditions {
             .step(Payload::first(PayloadBase::Transport, 13, 1))
             .step(Bitwise::mask([SYN | ACK]))
             .step(Comparison::first(Operator::NotEqual, [SYN]))
-    }
-
-    /// Connection tracking knows it as part of another flow, as an error about it is.
-    pub(super) fn related(self) -> Self {
-        self.state("related", Conntrack::RELATED)
-    }
-
-    /// Connection tracking has seen its flow go both ways.
-    pub(super) fn established(self) -> Self {
-        self.state("established", Conntrack::ESTABLISHED)
-    }
-
-    fn state(self, name: &str, bit: u32) -> Self {
-        self.said(format_args!("ct state {name}"))
-            .step(Conntrack::first(ConntrackKey::State))
-            .step(Bitwise::mask(bit.to_ne_bytes()))
-            .step(Comparison::first(Operator::NotEqual, [0; 4]))
-    }
-
-    /// It answers the flow's first packet.
-    pub(super) fn reply(self) -> Self {
-        self.said("ct direction reply")
-            .step(Conntrack::first(ConntrackKey::Direction))
-            .step(Expression::equal(Conntrack::REPLY))
     }
 }
 

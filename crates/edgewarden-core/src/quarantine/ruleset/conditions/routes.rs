@@ -1,0 +1,74 @@
+//! Conditions of a packet's route.
+
+use nf_tables::{
+    ByteOrder, Comparison, Lookup, LookupFlags, Meta, MetaKey, Operator, Payload, PayloadBase, Register,
+    Route, RouteKey,
+};
+
+use super::{Conditions, End, ip};
+
+/// A hardware address as nft writes a number.
+pub(in super::super) fn hardware_text(hardware: [u8; 6]) -> String {
+    hardware
+        .iter()
+        .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+impl Conditions {
+    /// It has a route: any realm will do.
+    pub(in super::super) fn routed(self) -> Self {
+        self.said("meta rtclassid >= 0")
+            .step(Meta::first(MetaKey::RouteRealm))
+            .step(ByteOrder::to_network())
+            .step(Comparison::first(Operator::GreaterOrEqual, [0; 4]))
+    }
+
+    /// The interface that it leaves by, with the hardware address that it is sent as, is in the set of that name.
+    pub(in super::super) fn borne_by(self, set: &str) -> Self {
+        let behind = |bytes| Register::FIRST.behind(bytes).unwrap_or(Register::FIRST);
+        self.leaves_by_ethernet()
+            .said(format_args!("meta oifname . @ll,48,48 @{set}"))
+            .step(Meta::first(MetaKey::OutputName))
+            .step(Payload {
+                destination: behind(16),
+                ..Payload::first(PayloadBase::Link, 6, 6)
+            })
+            .step(Lookup::named(set))
+    }
+
+    /// It is sent as a hardware address that is not in the set of that name.
+    pub(in super::super) fn sent_as_none_of(self, set: &str) -> Self {
+        self.leaves_by_ethernet()
+            .said(format_args!("@ll,48,48 != @{set}"))
+            .step(Payload::first(PayloadBase::Link, 6, 6))
+            .step(Lookup {
+                flags: LookupFlags::INVERTED,
+                ..Lookup::named(set)
+            })
+    }
+
+    /// Its destination, the interface that it leaves by and whom it is handed to are in the set of that name.
+    pub(in super::super) fn way_in(self, v4: bool, set: &str) -> Self {
+        let behind = |register: Register, bytes| register.behind(bytes).unwrap_or(register);
+        let interface = behind(Register::FIRST, if v4 { 4 } else { 16 });
+        let key = if v4 {
+            RouteKey::NextHop4
+        } else {
+            RouteKey::NextHop6
+        };
+        let family = ip(v4);
+        self.said(format_args!(
+            "{family} daddr . meta oifname . rt {family} nexthop @{set}"
+        ))
+        .load_address(v4, End::Destination)
+        .step(Meta {
+            destination: interface,
+            key: MetaKey::OutputName,
+        })
+        .step(Route {
+            destination: behind(interface, 16),
+            key,
+        })
+        .step(Lookup::named(set))
+    }
+}

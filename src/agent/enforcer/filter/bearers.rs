@@ -1,0 +1,153 @@
+//! What the frames of ways leave by, and the hardware addresses that they are sent as.
+//!
+//! In: the interfaces of this namespace, those that lifelines are reached by. Out: for each of these every interface that its
+//! frames leave by on their way to the link (a VLAN's carrier, a bond's members, a bridge's ports), with every sender that they may
+//! have there: that of any interface on the way. What stands on one of them in another network namespace sends as somebody else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::observe::link::Link;
+use crate::quarantine::lifelines::ways::{Bearer, InterfaceName};
+
+/// Interfaces below one another that are followed; a VLAN over a bridge over a bond has four.
+const MAX_DEPTH: usize = 8;
+
+/// Of each of `uppers` that is among the interfaces.
+pub(super) fn bearers(
+    links: &[Link],
+    uppers: &BTreeSet<InterfaceName>,
+) -> BTreeMap<InterfaceName, BTreeSet<Bearer>> {
+    if uppers.is_empty() {
+        return BTreeMap::new();
+    }
+    let stack = Stack::of(links);
+    let named = links
+        .iter()
+        .filter_map(|link| Some((InterfaceName::new(&link.name)?, link)));
+    let wanted = named.filter(|(name, _)| uppers.contains(name));
+    wanted
+        .map(|(name, link)| {
+            let mut found = BTreeSet::new();
+            stack.descend(link, &mut Vec::new(), &mut found);
+            (name, found)
+        })
+        .collect()
+}
+
+struct Stack<'a> {
+    by_index: BTreeMap<u32, &'a Link>,
+    members: BTreeMap<u32, Vec<&'a Link>>,
+}
+
+impl<'a> Stack<'a> {
+    fn of(links: &'a [Link]) -> Self {
+        let mut members: BTreeMap<u32, Vec<&Link>> = BTreeMap::new();
+        for link in links {
+            if let Some(master) = link.master {
+                members.entry(master).or_default().push(link);
+            }
+        }
+        Self {
+            by_index: links.iter().map(|link| (link.index, link)).collect(),
+            members,
+        }
+    }
+
+    /// `path`: those above, with their senders.
+    fn descend(&self, link: &Link, path: &mut Vec<(u32, [u8; 6])>, found: &mut BTreeSet<Bearer>) {
+        if path.len() >= MAX_DEPTH || path.iter().any(|(index, _)| *index == link.index) {
+            return;
+        }
+        // What has no address of its own sends as nobody.
+        path.push((link.index, link.hardware.unwrap_or_default()));
+        if let Some(interface) = InterfaceName::new(&link.name) {
+            let senders = path.iter().map(|(_, hardware)| Bearer {
+                interface,
+                hardware: *hardware,
+            });
+            found.extend(senders);
+        }
+        let lower = link.lower.and_then(|lower| self.by_index.get(&lower));
+        // The other end of a pair is not below, and the host's end of a container's pair is nobody's way.
+        let lower = lower.filter(|lower| lower.lower != Some(link.index));
+        let members = self.members.get(&link.index).into_iter().flatten();
+        for below in lower.into_iter().chain(members) {
+            self.descend(below, path, found);
+        }
+        path.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::decode::LinkKind;
+    use crate::observe::interval::Counters;
+    use crate::observe::way::InterfaceKind;
+
+    fn link(index: u32, name: &str, lower: Option<u32>, master: Option<u32>) -> Link {
+        Link {
+            name: name.to_owned(),
+            index,
+            kind: LinkKind::Ethernet,
+            hardware: Some([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]),
+            loopback: false,
+            up: true,
+            running: true,
+            addresses: Vec::new(),
+            broadcasts: Vec::new(),
+            networks: Vec::new(),
+            master,
+            lower,
+            device: InterfaceKind::Other,
+            counters: Counters::default(),
+        }
+    }
+
+    fn shown(links: &[Link], upper: &str) -> Vec<String> {
+        let name = InterfaceName::new(upper).unwrap();
+        let found = bearers(links, &BTreeSet::from([name]));
+        let all = found.get(&name).into_iter().flatten();
+        all.map(|bearer| format!("{} {}", bearer.interface, bearer.hardware[5]))
+            .collect()
+    }
+
+    #[test]
+    fn a_vlan_over_a_bond_leaves_by_its_members_as_any_of_them() {
+        let links = [
+            link(1, "eth0", None, Some(3)),
+            link(2, "eth1", None, Some(3)),
+            link(3, "bond0", None, None),
+            link(4, "bond0.7", Some(3), None),
+            link(5, "lan0", None, None),
+        ];
+        assert_eq!(
+            shown(&links, "bond0.7"),
+            [
+                "bond0 3",
+                "bond0 4",
+                "bond0.7 4",
+                "eth0 1",
+                "eth0 3",
+                "eth0 4",
+                "eth1 2",
+                "eth1 3",
+                "eth1 4"
+            ]
+        );
+        assert_eq!(shown(&links, "lan0"), ["lan0 5"], "control");
+        assert_eq!(shown(&links, "gone"), [""; 0]);
+    }
+
+    #[test]
+    fn the_other_end_of_a_pair_is_not_below_and_circles_end() {
+        let pair = [link(1, "veth0", Some(2), None), link(2, "veth1", Some(1), None)];
+        assert_eq!(shown(&pair, "veth0"), ["veth0 1"]);
+        let circle = [
+            link(1, "a", Some(2), None),
+            link(2, "b", Some(3), None),
+            link(3, "c", Some(1), None),
+        ];
+        assert_eq!(shown(&circle, "a").len(), 6);
+    }
+}

@@ -1,0 +1,174 @@
+//! The roll: who is remembered, and of whom what may be said.
+
+use super::*;
+
+fn process(pid: u32) -> Process {
+    Process {
+        identity: ProcessId { pid, start_ticks: 7 },
+        parent: 1,
+        name: format!("p{pid}"),
+        exe: Some("/opt/p".into()),
+        cgroup: None,
+        workload: None,
+    }
+}
+
+fn pids(stopped: &[StoppedProcess]) -> Vec<u32> {
+    stopped.iter().map(|known| known.identity.pid).collect()
+}
+
+fn found(pid: u32) -> FoundFrozen {
+    FoundFrozen {
+        process: process(pid),
+        stopped: true,
+        stopped_before: false,
+    }
+}
+
+const AT: Timestamp = Timestamp::UNIX_EPOCH;
+
+#[test]
+fn nobody_is_said_to_be_stopped_before_he_is() {
+    let mut roll = Roll::default();
+    let id = process(10).identity;
+    assert_eq!(
+        roll.note(&process(10), ProcessAction::Freeze, Named::default(), AT),
+        Ok(true)
+    );
+    assert_eq!((pids(roll.all()), roll.proven()), (vec![10], vec![]));
+    roll.prove(id, true);
+    assert_eq!(pids(&roll.proven()), [10]);
+    let restored = Roll::restore(roll.all());
+    assert_eq!((pids(restored.all()), restored.proven()), (vec![10], vec![]));
+    roll.prove(id, false);
+    assert_eq!((pids(roll.all()), roll.proven()), (vec![10], vec![]));
+    assert!(roll.adopt(&found(10), AT) && roll.adopt(&found(11), AT));
+    assert_eq!(
+        (pids(roll.all()), pids(&roll.proven())),
+        (vec![10, 11], vec![10, 11])
+    );
+    roll.strike(id);
+    assert_eq!(pids(roll.all()), [11]);
+}
+
+fn kill(roll: &mut Roll, pid: u32) -> Result<bool, String> {
+    roll.note(&process(pid), ProcessAction::Kill, Named::default(), AT)
+}
+
+#[test]
+fn whoever_could_not_be_killed_is_not_forgotten_for_the_next() {
+    let mut roll = Roll::default();
+    let most = u32::try_from(MAX_KILLING).unwrap();
+    for pid in 0..most {
+        assert_eq!(kill(&mut roll, pid), Ok(true), "{pid}");
+    }
+    let full = kill(&mut roll, most).unwrap_err();
+    assert!(full.contains("being killed already"), "{full}");
+    roll.prove(process(5).identity, true);
+    assert_eq!(kill(&mut roll, most), Ok(true));
+    roll.forget_dead();
+    assert_eq!(pids(&roll.proven()), [5]);
+    let mut restored = Roll::restore(roll.all());
+    for pid in (0..=most).filter(|pid| *pid != 5) {
+        assert!(restored.adopt(&found(pid), AT));
+    }
+    restored.forget_dead();
+    assert!(kill(&mut restored, 9_999).is_err(), "they live");
+    assert_eq!(pids(&restored.proven()), [5], "nobody else was killed");
+}
+
+#[test]
+fn of_the_dead_the_newest_are_shown_and_all_are_told() {
+    let mut roll = Roll::default();
+    for pid in 0..100 {
+        kill(&mut roll, pid).unwrap();
+    }
+    roll.note_dead(&process(100), Named::default(), AT);
+    let told = (0..=100).filter(|pid| {
+        roll.prove(process(*pid).identity, true);
+        roll.take_untold(process(*pid).identity).is_some()
+    });
+    assert_eq!(told.count(), 101);
+    roll.forget_dead();
+    let newest: Vec<u32> = (69..=100).collect();
+    assert_eq!((pids(&roll.proven()), roll.all().len()), (newest, MAX_KILLED));
+}
+
+#[test]
+fn a_frozen_one_that_is_killed_is_told_as_killed() {
+    let mut roll = Roll::default();
+    let id = process(10).identity;
+    roll.note(&process(10), ProcessAction::Freeze, Named::default(), AT)
+        .unwrap();
+    roll.prove(id, true);
+    assert!(roll.take_untold(id).is_some());
+    kill(&mut roll, 10).unwrap();
+    assert_eq!((roll.dying(), roll.proven()), (vec![id], vec![]));
+    roll.prove(id, true);
+    let told = roll.take_untold(id).unwrap();
+    assert_eq!(told.action, ProcessAction::Kill);
+}
+
+#[test]
+fn more_than_can_be_remembered_is_told_and_left_for_later() {
+    let mut roll = Roll::default();
+    let most = u32::try_from(MAX_FROZEN).unwrap();
+    for pid in 0..most {
+        roll.note(&process(pid), ProcessAction::Freeze, Named::default(), AT)
+            .unwrap();
+    }
+    assert!(
+        roll.note(&process(most), ProcessAction::Freeze, Named::default(), AT)
+            .is_err()
+    );
+    let room = u32::try_from(MAX_KILLING).unwrap();
+    for pid in most..most + room {
+        assert!(roll.adopt(&found(pid), AT), "{pid}");
+    }
+    assert!(!roll.adopt(&found(most + room), AT));
+    assert!(roll.adopt(&found(0), AT), "whom it knows already needs no room");
+}
+
+#[test]
+fn who_ran_between_two_looks_is_contested_and_told_for_a_while() {
+    let mut roll = Roll::default();
+    let id = process(10).identity;
+    let before = Named {
+        stopped_before: true,
+        ..Named::default()
+    };
+    roll.note(&process(10), ProcessAction::Freeze, before, AT)
+        .unwrap();
+    let doing = |stopped, turns| Doing {
+        id,
+        reached: true,
+        stopped,
+        by_owner: false,
+        turns,
+    };
+    assert_eq!(
+        roll.look(&doing(false, 1)),
+        None,
+        "it was not seen to be stopped yet"
+    );
+    roll.saw_stopped(&doing(true, 5));
+    assert_eq!(roll.look(&doing(true, 5)), None);
+    assert!(roll.was_stopped_before(id) && roll.contested().next().is_none());
+    assert_eq!(roll.look(&doing(false, 9)), Some(1));
+    roll.saw_stopped(&doing(true, 12));
+    assert_eq!(
+        roll.look(&doing(true, 13)),
+        Some(2),
+        "it ran, and is stopped again"
+    );
+    roll.saw_stopped(&doing(true, 13));
+    assert_eq!(roll.proven()[0].contested, 2);
+    assert!(!roll.was_stopped_before(id), "others may be its owner");
+    for _ in 1..TOLD_LOOKS {
+        roll.look(&doing(true, 13));
+    }
+    assert_eq!(roll.contested().count(), 1);
+    roll.look(&doing(true, 13));
+    assert_eq!((roll.contested().count(), roll.proven()[0].contested), (0, 2));
+    assert_eq!(Roll::restore(roll.all()).all()[0].contested, 0, "since the start");
+}

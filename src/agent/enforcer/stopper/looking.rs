@@ -1,0 +1,140 @@
+//! What the stopper looks at before it does anything: who runs and is named, who is stopped already, and by whom.
+//!
+//! In: rules, who is protected, the roll. Out: whom the rules select, whom an earlier life of ours stopped, what the nucleus is.
+//! Each look ends when nobody waits for it any more. Absent: what became of signals (`outcome`).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Stopper;
+use crate::moment::Now;
+use crate::process::ProcessId;
+use crate::quarantine::orders::order::{ProcessAction, ProcessRule};
+use crate::quarantine::plan::processes::{
+    PathsMeant, ProcessSelection, ProtectedProcesses, StoppedProcess, select,
+};
+use crate::quarantine::ports::{Doing, Processes};
+use crate::quarantine::proof::obstacle::Obstacle;
+
+/// Searches that may find more than there is room for: some thousand processes, and an agent freezes some hundred. The mark
+/// is no secret, and whoever puts it on his own processes again and again would have them let go and recorded for ever.
+const MAX_OVERFULL: u32 = 8;
+
+impl<P: Processes> Stopper<P> {
+    /// Whom `rules` name now.
+    ///
+    /// # Errors
+    /// The processes cannot be listed.
+    pub(super) async fn select(
+        &mut self,
+        rules: &[ProcessRule],
+        protected: &ProtectedProcesses,
+    ) -> Result<ProcessSelection, Obstacle> {
+        if rules.is_empty() {
+            return Ok(ProcessSelection::default());
+        }
+        let list = self.processes.list(PathsMeant::new(rules, protected));
+        let list = unless(&mut self.put_off, list).await?;
+        let mut selection = select(&list, rules, protected, self.roll.named());
+        // The killed are looked at until they have ended, and are in no list then.
+        let is_frozen = |known: &StoppedProcess| known.action == ProcessAction::Freeze;
+        selection
+            .unseen
+            .retain(|(id, _)| self.roll.of(*id).is_some_and(is_frozen));
+        Ok(selection)
+    }
+
+    /// Learns what a nucleus that is connected is, once, and says so of whoever may be one later.
+    pub(super) async fn with_traces(&mut self, protected: &ProtectedProcesses) -> ProtectedProcesses {
+        if let Some(nucleus) = protected.nucleus.filter(|nucleus| self.traced != Some(*nucleus)) {
+            let traces = unless(&mut self.put_off, self.processes.trace(nucleus)).await;
+            if let Ok(traces) = traces {
+                self.traced = Some(nucleus);
+                if !traces.is_empty() {
+                    self.traces = traces;
+                }
+            }
+        }
+        ProtectedProcesses {
+            traces: self.traces.clone(),
+            ..protected.clone()
+        }
+    }
+
+    /// Who is to be frozen for the first time, and is stopped already.
+    pub(super) async fn stopped_by_others(
+        &mut self,
+        selection: &ProcessSelection,
+    ) -> Result<BTreeSet<ProcessId>, Obstacle> {
+        let chosen = selection
+            .act
+            .iter()
+            .map(|(process, action)| (process.identity, *action));
+        let new = chosen.filter(|(id, action)| *action == ProcessAction::Freeze && !self.roll.knows(*id));
+        let doing = self.look_at(new.collect(), Duration::ZERO).await?;
+        let stopped = doing.into_iter().filter(|doing| doing.by_owner);
+        Ok(stopped.map(|doing| doing.id).collect())
+    }
+
+    pub(super) async fn look_at(
+        &mut self,
+        processes: Vec<(ProcessId, ProcessAction)>,
+        patience: Duration,
+    ) -> Result<Vec<Doing>, Obstacle> {
+        if processes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let look = self.processes.look_at(processes, patience);
+        unless(&mut self.put_off, look).await
+    }
+
+    /// Looks for whom an earlier life of ours stopped: the journal may be gone, damaged or older than the kernel.
+    ///
+    /// # Errors
+    /// The processes cannot be listed; the next pass looks again.
+    pub(super) async fn search(&mut self, now: Now) -> Result<(), Obstacle> {
+        if self.searched {
+            return Ok(());
+        }
+        let remembered = self.roll.all().iter().map(|known| known.identity);
+        let suspected = remembered.chain(self.suspected.iter().copied()).collect();
+        let found = unless(&mut self.put_off, self.processes.frozen(suspected)).await?;
+        let known = self.roll.all().len();
+        let adopted = found
+            .iter()
+            .filter(|found| self.roll.adopt(found, now.wall))
+            .count();
+        // Who finds no room is looked for again when others were let go.
+        self.searched = adopted == found.len();
+        if !self.searched && self.roll.all().len() > known {
+            self.overfull += 1;
+        }
+        if self.overfull >= MAX_OVERFULL {
+            let left = found.len() - adopted;
+            tracing::error!(
+                "{left} more processes carry our mark than we ever freeze: somebody else puts it on them"
+            );
+            self.searched = true;
+        }
+        Ok(())
+    }
+}
+
+/// What is looked at, unless nobody waits for it any more: another plan came, or a release.
+pub(super) async fn unless<T>(
+    put_off: &mut watch::Receiver<bool>,
+    look: impl Future<Output = Result<T, Obstacle>>,
+) -> Result<T, Obstacle> {
+    let put_off = async {
+        if put_off.wait_for(|is_put_off| *is_put_off).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = put_off => Err(Obstacle::ProcessesUnknown { why: "another plan came meanwhile".to_owned() }),
+        found = look => found,
+    }
+}

@@ -1,0 +1,114 @@
+//! What a look does not reach, who ends, and looks that nobody waits for.
+
+use std::borrow::Cow;
+
+use super::*;
+
+#[tokio::test]
+async fn whom_a_look_did_not_reach_is_neither_let_go_on_nor_stopped() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().stopped.insert(10);
+    let mut stopper = Stopper {
+        searched: true,
+        ..started(&fake)
+    };
+    let freezes = plan(true, Some(ProcessAction::Freeze));
+    assert_eq!(bring(&mut stopper, &freezes, false).await, []);
+    assert!(stopper.remembered()[0].stopped_before, "control");
+    {
+        let mut held = fake.0.lock().unwrap();
+        (held.unreached, held.turns) = (true, 7);
+        held.running.insert(11);
+    }
+    let at = |seconds| Now {
+        uptime: Duration::from_secs(seconds),
+        ..NOW
+    };
+    for (seconds, told) in [(0, None), (9, None), (11, Some(8)), (40, Some(32))] {
+        let to_stop = stopper.choose(&wanted(&freezes, false), at(seconds)).await;
+        let obstacles = stopper.stop(to_stop, at(seconds)).await;
+        let shown = stopper.shown();
+        assert_eq!((shown.stopped.len(), shown.stopped[0].contested), (1, 0));
+        assert!(stopper.remembered()[0].stopped_before, "it stays what was known");
+        let missed = obstacles.iter().find_map(|obstacle| match obstacle {
+            Obstacle::ProcessNotSeen { pid: 10, seconds, .. } => Some(*seconds),
+            _ => None,
+        });
+        assert_eq!(missed, told, "{obstacles:?}");
+        let runs =
+            |obstacle: &Obstacle| matches!(obstacle, Obstacle::ProcessRuns { what } if what.contains("11"));
+        assert!(
+            obstacles.iter().any(runs),
+            "nobody has seen that one stopped: {obstacles:?}"
+        );
+    }
+    fake.0.lock().unwrap().unreached = false;
+    fake.0.lock().unwrap().turns = 0;
+    assert_eq!(bring(&mut stopper, &freezes, false).await, []);
+    assert_eq!(shown(&stopper), 2);
+}
+
+#[tokio::test]
+async fn one_that_stays_stopped_is_said_to_be_after_a_signal_that_was_refused() {
+    let (fake, mut stopper, freezes) = frozen().await;
+    fake.0.lock().unwrap().answer = Some(SignalFailure::Refused("refused".into()));
+    assert_eq!(bring(&mut stopper, &freezes, false).await.len(), 1);
+    fake.0.lock().unwrap().answer = None;
+    assert_eq!(bring(&mut stopper, &freezes, false).await, []);
+    assert_eq!(shown(&stopper), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_one_that_is_frozen_is_told() {
+    let (fake, mut stopper, freezes) = frozen().await;
+    fake.0.lock().unwrap().stopped.clear();
+    assert_eq!(bring(&mut stopper, &freezes, false).await, []);
+    let told = recorded(&mut stopper);
+    assert_eq!(
+        told.last().unwrap(),
+        "process rogue (10) ended while frozen",
+        "{told:?}"
+    );
+    assert_eq!(shown(&stopper), 0);
+}
+
+#[tokio::test]
+async fn a_rule_that_had_matched_before_a_restart_is_not_idle() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().running.insert(10);
+    let mut stopper = started(&fake);
+    let kills = plan(true, Some(ProcessAction::Kill));
+    bring(&mut stopper, &kills, false).await;
+    let kept = stopper.remembered().to_vec();
+    let (_, goes_on) = watch::channel(false);
+    let idle_after = |stopped: Vec<StoppedProcess>| {
+        let journal = Journal {
+            stopped: Cow::Owned(stopped),
+            ..Journal::default()
+        };
+        Stopper::restore(fake.clone(), &journal, Vec::new(), goes_on.clone())
+    };
+    for (kept, idle) in [(kept, 0), (Vec::new(), 1)] {
+        let mut successor = idle_after(kept);
+        bring(&mut successor, &kills, false).await;
+        assert_eq!(successor.shown().idle_rules.len(), idle);
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_nobody_waits_for_ends_and_nobody_is_let_go_for_it() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().running.insert(10);
+    let (put_off, goes_on) = watch::channel(false);
+    let mut stopper = Stopper::restore(fake.clone(), &Journal::default(), Vec::new(), goes_on);
+    let freezes = plan(true, Some(ProcessAction::Freeze));
+    assert_eq!(bring(&mut stopper, &freezes, false).await, []);
+    put_off.send_replace(true);
+    fake.0.lock().unwrap().running.insert(11);
+    assert!(!bring(&mut stopper, &freezes, false).await.is_empty());
+    assert!(fake.0.lock().unwrap().stopped.contains(&10));
+    assert!(fake.0.lock().unwrap().running.contains(&11), "nobody was listed");
+    // What is let go needs no look.
+    bring(&mut stopper, &plan(false, None), false).await;
+    assert!(fake.0.lock().unwrap().running.contains(&10));
+}

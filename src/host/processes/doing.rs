@@ -1,0 +1,152 @@
+//! What a process does: whether all of it is stopped, by whom, and whether any of it ran since.
+//!
+//! In: a [`ProcessId`]. Out: a [`Doing`]. All threads are looked at: one that is stopped says nothing of the others, which a
+//! debugger may let go on by themselves. So this costs as much as the process has threads, and is asked of those that are to
+//! be stopped or are, never of everybody. Bounded: in time; what was not come to is said to be neither stopped nor going on.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::process_table::{ProcessStat, has_ended, read_text, stat, stat_at, threads};
+use crate::host::clock;
+use crate::process::ProcessId;
+use crate::quarantine::ports::Doing;
+
+/// A look at the threads of one process ends after so long: some thirty thousand of them, more than a user may have on a
+/// small machine.
+const LIMIT: Duration = Duration::from_millis(500);
+/// Where cgroup v2 is, alone and beside v1.
+const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// Where the controller of v1 is that holds processes.
+const FREEZER: &str = "/sys/fs/cgroup/freezer";
+
+/// All threads of a process at one look.
+#[derive(Default)]
+struct Threads {
+    /// Any that is stopped.
+    any_stopped: bool,
+    /// None that goes on.
+    all_stopped: bool,
+    /// Any that a debugger has stopped.
+    any_traced: bool,
+    turns: DefaultHasher,
+}
+
+impl Threads {
+    /// None when it took too long.
+    fn look(pid: u32, stat: &ProcessStat, end: Instant) -> Option<Self> {
+        let mut seen = Self {
+            all_stopped: true,
+            ..Self::default()
+        };
+        if stat.threads <= 1 {
+            seen.add(Path::new(&format!("/proc/{pid}")), stat);
+            return Some(seen);
+        }
+        for thread in threads(pid) {
+            if clock::instant() >= end {
+                return None;
+            }
+            // One that ends meanwhile ran, and is missed in the number.
+            if let Some(stat) = stat_at(&thread) {
+                seen.add(&thread, &stat);
+            }
+        }
+        Some(seen)
+    }
+
+    fn add(&mut self, thread: &Path, stat: &ProcessStat) {
+        self.any_stopped |= stat.is_stopped();
+        self.any_traced |= stat.is_traced();
+        self.all_stopped &= !stat.is_awake();
+        let slices = thread.join("schedstat").to_str().and_then(read_text);
+        let slices: Option<u64> = slices.and_then(|text| text.split_ascii_whitespace().nth(2)?.parse().ok());
+        // Kernels without the first have the second, in steps of ten milliseconds.
+        (thread.file_name(), slices, stat.processor_ticks).hash(&mut self.turns);
+    }
+
+    const fn is_stopped(&self) -> bool {
+        self.all_stopped && self.any_stopped
+    }
+}
+
+/// Whether all of that very process is stopped, by a signal or by a debugger.
+pub(crate) fn is_stopped(id: ProcessId) -> bool {
+    let same = |stat: &ProcessStat| stat.start_ticks == id.start_ticks;
+    // The first thread tells of most that they run.
+    let may_be = |stat: &ProcessStat| stat.is_stopped() || stat.outlived_by_threads();
+    let stat = stat(id.pid).filter(|stat| same(stat) && may_be(stat));
+    let threads = stat.and_then(|stat| Threads::look(id.pid, &stat, clock::instant() + LIMIT));
+    threads.is_some_and(|threads| threads.is_stopped())
+}
+
+/// Whether any of it is: it was told to stop, and the rest may follow.
+pub(super) fn is_partly_stopped(id: ProcessId) -> bool {
+    let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
+    let threads = stat.and_then(|stat| Threads::look(id.pid, &stat, clock::instant() + LIMIT));
+    threads.is_some_and(|threads| threads.any_stopped)
+}
+
+/// What that very process does; none when it has ended. Of one whose threads could not be looked at before `end` it is said
+/// by the first one alone whether its owner has stopped it.
+pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
+    if has_ended(id) {
+        return None;
+    }
+    let stat = stat(id.pid)?;
+    let threads = Threads::look(id.pid, &stat, end);
+    let (reached, turns) = (
+        threads.is_some(),
+        threads.as_ref().map_or(0, |threads| threads.turns.finish()),
+    );
+    let (stopped, traced) = match threads {
+        Some(threads) => (threads.is_stopped(), threads.any_traced),
+        // A signal stops all threads or none.
+        None => (stat.is_stopped(), stat.is_traced()),
+    };
+    Some(Doing {
+        id,
+        reached,
+        stopped: reached && stopped,
+        by_owner: stopped && !traced,
+        turns,
+    })
+}
+
+/// How many threads a process has; none when it has ended.
+pub(super) fn threads_of(id: ProcessId) -> Option<u32> {
+    stat(id.pid).map(|stat| stat.threads)
+}
+
+/// Whether the cgroup of a process is held still by whoever rules it, as `docker pause` does: a signal to stop waits for the
+/// moment when it is let go on, and comes before anything else.
+pub(super) fn is_held_by_cgroup(pid: u32) -> bool {
+    let groups = read_text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    groups.lines().any(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            return false;
+        };
+        // One outside of what we see.
+        if path.split('/').any(|part| part == "..") {
+            return false;
+        }
+        let says = |place: &str, file: &str, wanted: &str| {
+            let text = read_text(&format!("{place}{path}/{file}")).unwrap_or_default();
+            text.lines().any(|line| line == wanted)
+        };
+        match controllers {
+            "" => UNIFIED
+                .iter()
+                .any(|place| says(place, "cgroup.events", "frozen 1")),
+            "freezer" => says(FREEZER, "freezer.state", "FROZEN"),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "doing_tests.rs"]
+mod tests;

@@ -1,0 +1,239 @@
+//! What a program with packet sockets puts on loopback in the name of whoever is outside: the cloud's resets, a resolver's answers.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{
+    BROKER_PORT, GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6, Ns, wait_until,
+};
+use edgewarden_lab::stage::{Stage, StageOptions};
+use nix::sys::socket::{MsgFlags, recv};
+use serde_json::json;
+
+use crate::common::gateway::run;
+use crate::common::packet::{TCP, UDP, ip as packet, udp};
+use crate::common::{LIMIT, done, isolate, options, order, ready, release};
+use crate::layers::wire::{NOBODY, Port, emit};
+
+/// How long the channel may be silent behind new rules, in seconds.
+const WINDOW: u64 = 10;
+/// Of time servers.
+const NTP: u16 = 123;
+const RST: u8 = 0x04;
+const SYN: u8 = 0x02;
+/// Ethernet and IPv4 without options.
+const HEADERS: usize = 34;
+/// How long an answer may be under way within the device.
+const FLIGHT: Duration = Duration::from_millis(300);
+
+/// A transport's checksum at `place`, over what an IP header says besides.
+fn summed((from, to): (IpAddr, IpAddr), protocol: u8, mut body: Vec<u8>, place: usize) -> Vec<u8> {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+    let besides = [0, protocol, length[0], length[1]];
+    let mut all = [octets(from), octets(to), besides.to_vec(), body.clone()].concat();
+    all.resize(all.len().next_multiple_of(2), 0);
+    let words = all
+        .chunks_exact(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let [_, _, high, low] = (!sum).to_be_bytes();
+    body[place..place + 2].copy_from_slice(&[high, low]);
+    body
+}
+
+/// On loopback, as some program may have: what it sends there arrives as if the device had sent it to itself.
+fn loopback() -> OwnedFd {
+    Port::of("gateway", "lo").sender_as(0x0800, NOBODY)
+}
+
+fn send(lies: &OwnedFd, kind: [u8; 2], datagram: &[u8]) {
+    emit(lies, &[[0_u8; 12].as_slice(), &kind, datagram].concat());
+}
+
+/// The reset that answers a frame to the broker.
+fn reset(frame: &[u8]) -> Option<Vec<u8>> {
+    let is_segment = frame.len() >= HEADERS + 20 && frame[12..14] == [8, 0] && frame[23] == TCP;
+    let segment = frame.get(HEADERS..).filter(|_| is_segment)?;
+    let is_ours = segment[2..4] == BROKER_PORT.to_be_bytes() && segment[13] & RST == 0;
+    if !is_ours {
+        return None;
+    }
+    let opens = segment[13] & SYN != 0;
+    let numbers = if opens {
+        let next = u32::from_be_bytes(segment[4..8].try_into().unwrap()).wrapping_add(1);
+        [[0; 4], next.to_be_bytes()].concat()
+    } else {
+        [&segment[8..12], &[0; 4]].concat()
+    };
+    let flags = if opens { RST | 0x10 } else { RST };
+    let ports = [&segment[2..4], &segment[..2]].concat();
+    let reset = [ports, numbers, vec![0x50, flags, 0, 0, 0, 0, 0, 0]].concat();
+    let ends = (INTERNET_V4, GATEWAY_WAN_V4);
+    Some(packet(ends.0, ends.1, TCP, 0, &summed(ends, TCP, reset, 16)))
+}
+
+/// Resets every connection to the broker until it is told to stop; how often.
+fn resets(stop: &AtomicBool) -> usize {
+    let hears = Port::of("gateway", "wan0").sender_as(0x0003, NOBODY);
+    let lies = loopback();
+    let (mut buffer, mut sent) = ([0; 2_048], 0);
+    while !stop.load(Ordering::Relaxed) {
+        while let Ok(length) = recv(hears.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            if let Some(reset) = reset(&buffer[..length]) {
+                send(&lies, [8, 0], &reset);
+                sent += 1;
+            }
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    sent
+}
+
+lab_test!(
+    what_is_put_on_loopback_in_the_clouds_name_ends_no_isolation,
+    || {
+        let stage = ready(StageOptions {
+            configuration: json!({
+                "isolation": {"confirmSeconds": WINDOW},
+                "shadow": {"refreshSeconds": 30},
+            }),
+            ..options()
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let attacker = std::thread::spawn(move || resets(&told));
+        let silent = |s: &serde_json::Value| s["cloud"]["channelWorks"] == false;
+        stage
+            .wait_status(LIMIT * 2, "control: it silences the free device", silent)
+            .unwrap();
+        done(&stage, &["quarantine", "--reason", "reset"]);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(4 * WINDOW) {
+            let status = stage.status();
+            let enforcement = &status["enforcement"];
+            assert!(enforcement["rolledBack"].is_null(), "{status}");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let status = stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(status["enforcement"]["scope"], "pinned", "{status}");
+        assert_eq!(status["cloud"]["channelWorks"], true, "{status}");
+        stop.store(true, Ordering::Relaxed);
+        assert!(attacker.join().unwrap() > 0, "control");
+    }
+);
+
+/// Whether an answer on loopback in the name of `from` reaches a program that asks there.
+fn believes(stage: &Stage, (from, to): (IpAddr, IpAddr)) -> bool {
+    let lies = loopback();
+    let asks = || {
+        let asker = UdpSocket::bind(SocketAddr::new(to, 0)).unwrap();
+        asker.connect(SocketAddr::new(from, NTP)).unwrap();
+        asker.set_read_timeout(Some(FLIGHT)).unwrap();
+        asker.send(b"question").unwrap();
+        let port = asker.local_addr().unwrap().port();
+        let answer = summed((from, to), UDP, udp(NTP, port, b"forged"), 6);
+        let kind = if from.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+        send(&lies, kind, &packet(from, to, UDP, 0, &answer));
+        let begun = Instant::now();
+        let mut buffer = [0; 512];
+        while begun.elapsed() < FLIGHT {
+            if asker
+                .recv(&mut buffer)
+                .is_ok_and(|length| &buffer[..length] == b"forged")
+            {
+                return true;
+            }
+        }
+        false
+    };
+    stage.site.run_in(Ns::Gateway, asks).unwrap()
+}
+
+/// Whether a program of this device answers at `remote` whoever asks there.
+fn answers(stage: &Stage, own: SocketAddr, remote: SocketAddr) -> bool {
+    let exchange = || {
+        let server = UdpSocket::bind(own).unwrap();
+        let asker = UdpSocket::bind("0.0.0.0:0").unwrap();
+        asker.connect(remote).unwrap();
+        for socket in [&server, &asker] {
+            socket.set_read_timeout(Some(FLIGHT)).unwrap();
+        }
+        asker.send(b"question").unwrap();
+        let mut buffer = [0; 512];
+        let Ok((_, from)) = server.recv_from(&mut buffer) else {
+            return false;
+        };
+        server.send_to(b"answer", from).unwrap();
+        asker
+            .recv(&mut buffer)
+            .is_ok_and(|length| &buffer[..length] == b"answer")
+    };
+    stage.site.run_in(Ns::Gateway, exchange).unwrap()
+}
+
+lab_test!(
+    nobody_answers_for_a_lifeline_on_loopback_and_the_devices_own_programs_do,
+    || {
+        let servers = [GATEWAY_WAN_V4, INTERNET_V4, INTERNET_V6];
+        let stage = ready(StageOptions {
+            configuration: json!({"isolation": {"timeServers": servers.map(|server| server.to_string())}}),
+            ..options()
+        });
+        let both = [(INTERNET_V4, GATEWAY_WAN_V4), (INTERNET_V6, GATEWAY_WAN_V6)];
+        assert_eq!(both.map(|ends| believes(&stage, ends)), [true, true], "control");
+        isolate(&stage);
+        let passes = |server: IpAddr| {
+            let set = if server.is_ipv4() {
+                "endpoints4"
+            } else {
+                "endpoints6"
+            };
+            let listed = stage.nft(&["list", "set", "inet", "edgewarden", set]).unwrap().1;
+            listed.contains(&format!("{server} . udp . {NTP}"))
+        };
+        wait_until(LIMIT, "control: all of them are lifelines", || {
+            servers.iter().all(|server| passes(*server))
+        })
+        .unwrap();
+        assert_eq!(both.map(|ends| believes(&stage, ends)), [false, false]);
+
+        // A lifeline on an address of our own.
+        let own = SocketAddr::new(GATEWAY_WAN_V4, NTP);
+        assert!(answers(&stage, own, own), "our own time server");
+
+        // In a restriction all passes that it does not name, so also what the owner has redirected to a program here.
+        release(&stage);
+        order(
+            &stage,
+            &json!({"posture": "restrict", "block": {"remotes": ["203.0.113.77"]}}),
+        );
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(
+            both.map(|ends| believes(&stage, ends)),
+            [false, false],
+            "restricted"
+        );
+        assert!(answers(&stage, own, own), "our own time server, restricted");
+        let redirect = format!(
+            "add table ip own; add chain ip own out {{ type nat hook output priority -100; }}; \
+             add rule ip own out ip daddr {INTERNET_V4} udp dport {NTP} redirect to :5353"
+        );
+        run(&stage, Ns::Gateway, "/usr/sbin/nft", &[&redirect]);
+        let remote = SocketAddr::new(INTERNET_V4, NTP);
+        assert!(
+            answers(&stage, SocketAddr::from(([127, 0, 0, 1], 5353)), remote),
+            "a redirected lifeline"
+        );
+    }
+);

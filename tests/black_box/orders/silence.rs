@@ -1,0 +1,135 @@
+//! Silence that proves little: of a stopped agent, of an outage that ends, where the owner holds, and long after the
+//! confirmation.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use edgewarden_lab::front::Front;
+use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{ATTACKER_V4, BROKER_PORT, INTERNET_V4, Ns, lab_program};
+use edgewarden_lab::stage::{Stage, StageOptions, Turns};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::channel::broker_unreachable;
+use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release, reports};
+
+/// How long the channel may be silent.
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
+
+pub(super) fn short_windows() -> StageOptions {
+    StageOptions {
+        configuration: json!({"isolation": {"confirmSeconds": WINDOW.as_secs()}}),
+        ..options()
+    }
+}
+
+/// Looks for so long; what is wrong with the device's closedness, if anything is.
+pub(super) fn opens_within(stage: &Stage, time: Duration) -> Option<Value> {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        let status = stage.status();
+        let enforcement = &status["enforcement"];
+        if enforcement["scope"] != "pinned" || enforcement["posture"] != "isolate" {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    None
+}
+
+lab_test!(an_agent_that_was_stopped_takes_none_of_that_for_silence, || {
+    let mut stage = ready(StageOptions {
+        // Nobody turns while it is stopped.
+        turns: Turns::Unmeasured,
+        ..short_windows()
+    });
+    broker_unreachable(&stage, true);
+    done(&stage, &["quarantine", "--reason", "stopped"]);
+    let status = stage.wait_phase(LIMIT, "provisional").unwrap();
+    assert_eq!(status["enforcement"]["scope"], "pinned", "control: {status}");
+    let agent = stage.agent.as_mut().unwrap();
+    agent.signal(Signal::SIGSTOP).unwrap();
+    broker_unreachable(&stage, false);
+    // More than two windows; the nucleus has its connection back long before.
+    std::thread::sleep(WINDOW * 12 / 5);
+    stage.agent.as_mut().unwrap().signal(Signal::SIGCONT).unwrap();
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    assert_eq!(
+        stage.status()["enforcement"]["scope"],
+        "pinned",
+        "{}",
+        stage.status()
+    );
+    let told = done(&stage, &["history"]);
+    assert!(!told.contains("wider") && !told.contains("GIVEN UP"), "{told}");
+});
+
+lab_test!(
+    silence_behind_a_living_connection_of_the_nucleus_is_forgiven,
+    || {
+        let stage = ready(StageOptions {
+            front: true,
+            ..short_windows()
+        });
+        // What stands before the broker takes everything and passes nothing on.
+        stage.front().black_hole(true).unwrap();
+        done(&stage, &["quarantine", "--reason", "swallowed"]);
+        stage.wait_phase(LIMIT, "provisional").unwrap();
+        assert_eq!(opens_within(&stage, WINDOW * 2), None);
+        stage.front().black_hole(false).unwrap();
+        let status = stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(status["enforcement"]["scope"], "pinned", "{status}");
+    }
+);
+
+lab_test!(where_the_owner_holds_no_silence_opens_the_device, || {
+    let stage = ready(StageOptions {
+        configuration: json!({"isolation": {"confirmSeconds": WINDOW.as_secs(), "onSilence": "hold"}}),
+        ..options()
+    });
+    assert_eq!(stage.status()["configuration"]["faults"], json!([]));
+    broker_unreachable(&stage, true);
+    done(&stage, &["quarantine", "--reason", "held"]);
+    stage.wait_phase(LIMIT, "provisional").unwrap();
+    assert_eq!(opens_within(&stage, WINDOW * 4), None);
+    let text = done(&stage, &["status"]);
+    assert!(text.contains("stays closed"), "{text}");
+    broker_unreachable(&stage, false);
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    reports(&stage, &json!(true));
+});
+
+lab_test!(a_channel_that_dies_late_is_rescued_by_wider_lifelines, || {
+    // The nucleus goes through a program of its own, so nobody tells the agent where its cloud has moved to.
+    let detour = SocketAddr::from((Ipv4Addr::LOCALHOST, 18_883));
+    let options = StageOptions {
+        configuration: json!({"isolation": {
+            "confirmSeconds": WINDOW.as_secs(),
+            "dataEndpoint": INTERNET_V4.to_string(),
+        }}),
+        online: false,
+        broker: detour.to_string(),
+        ..options()
+    };
+    let mut stage = Stage::start(options).unwrap();
+    let lab = lab_program().unwrap();
+    let lead_to = |stage: &Stage, address| {
+        let ends = (detour, SocketAddr::new(address, BROKER_PORT));
+        Front::start(&stage.site, Ns::Gateway, &lab, "detour", ends).unwrap()
+    };
+    let first = lead_to(&stage, INTERNET_V4);
+    stage.go_online().unwrap();
+    stage.start_agent().unwrap();
+    connected_and_released(&stage);
+    isolate(&stage);
+    let status = stage.status();
+    assert_eq!(status["enforcement"]["scope"], "pinned", "control: {status}");
+
+    drop(first);
+    let _second = lead_to(&stage, ATTACKER_V4);
+    let rescued = |s: &Value| s["enforcement"]["scope"] == "wide" && s["enforcement"]["phase"] == "enforced";
+    let status = stage.wait_status(LIMIT * 3, "rescued", rescued).unwrap();
+    assert_eq!(status["enforcement"]["posture"], "isolate", "{status}");
+    release(&stage);
+});
