@@ -188,17 +188,18 @@ lab_test!(a_container_is_named_by_its_cgroup, in_lab_or_brief, || {
     let _sink = Program::sink(Some(&peer));
     let observer = start(&["up0"]);
     let mut sender = Program::sender(None, &["192.0.2.2"]);
-    std::fs::write(format!("{cgroup}/cgroup.procs"), sender.pid().to_string()).unwrap();
-    sender.run();
-    let interval = close(&observer);
     let pid = sender.pid();
+    std::fs::write(format!("{cgroup}/cgroup.procs"), pid.to_string()).unwrap();
+    let sent = sender.run();
+    wait_until("the sender's bytes are counted", || {
+        has(&observer.peek(now()), pid, sent.tcp)
+    });
+    let interval = close(&observer);
     drop(sender);
     std::fs::remove_dir(&cgroup).unwrap();
     let process = interval.processes.iter().find(|item| item.identity.pid == pid);
-    assert_eq!(
-        process.and_then(|item| item.workload.clone()),
-        Some(Workload::Container(short))
-    );
+    let process = process.unwrap_or_else(|| panic!("{:#?}", interval.processes));
+    assert_eq!(process.workload, Some(Workload::Container(short)), "{process:?}");
 });
 
 /// As [`upstream`], reached as if it were behind a router: its network is not ours.

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -14,6 +15,11 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use super::site::{PORT, in_own_namespace, this_test_again};
 
 const ROLE: &str = "EDGEWARDEN_BRIEF_ROLE";
+/// The port a program sends its datagrams from.
+const FROM_PORT: &str = "EDGEWARDEN_BRIEF_FROM_PORT";
+/// The first of them, below those that the kernel gives. The kernel gives one of 28,000 at random, and now and then two
+/// programs within a second have the same: then the first is called the sender of both (`observe::attribution` says so).
+static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
 /// The sink.
 const REMOTE: &str = "192.0.2.2";
 /// Pieces of what is sent.
@@ -71,6 +77,7 @@ pub(super) fn run(count: usize, protocol: &str, together: bool, haste: Haste) ->
 fn program(role: &str, input: Stdio) -> Child {
     this_test_again(&[])
         .env(ROLE, role)
+        .env(FROM_PORT, NEXT_PORT.fetch_add(1, Ordering::Relaxed).to_string())
         .stdin(input)
         .stdout(Stdio::piped())
         .spawn()
@@ -98,7 +105,8 @@ fn send(role: &str) {
     let began = Instant::now();
     let mut payload = 0;
     let mut stream = tcp.then(|| TcpStream::connect((REMOTE, PORT)).unwrap());
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let port: u16 = std::env::var(FROM_PORT).unwrap().parse().unwrap();
+    let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
     for _ in 0..PIECES {
         match &mut stream {
             Some(stream) => {

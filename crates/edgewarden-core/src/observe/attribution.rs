@@ -6,7 +6,8 @@
 //! is not there either has no owner, for [`UnattributedReason::NoSocket`].
 //!
 //! A process that ends keeps what its socket still sends. A socket that is passed on is the old holder's until the
-//! recheck that finds it without it: what it moved within that second is counted as the old holder's.
+//! recheck that finds it without it: what it moved within that second is counted as the old holder's. So is what the
+//! socket of another process moves that takes the port of a datagram flow to the same remote within it.
 //!
 //! Invariants: never a guessed owner; memory bounded by [`MAX_FLOWS`] and [`MAX_REMEMBERED`]; no effects except through
 //! the two tables it is given.
