@@ -11,8 +11,11 @@ mod page_rules;
 use super::{absent_page, text};
 use crate::control::status::{AbsentAgent, CaptureStatus, CloudStatus, LifelineStatus, Status, TaskStatus};
 use crate::document::fault::Fault;
+use crate::quarantine::lifelines::tunnels::{self, Tunnel, Wrapping};
+use crate::quarantine::lifelines::ways::{InterfaceName, Way};
 use crate::quarantine::orders::order::{Authority, Order, Posture};
 use crate::quarantine::plan::Scope;
+use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::standing::{Coming, ComingTurn, RolledBack};
 use crate::quarantine::proof::state::{Phase, Rejection, State};
@@ -89,6 +92,32 @@ fn status(enforcement: State) -> Status {
 
 fn isolated() -> Status {
     status(enforcement(Phase::Enforced, Some(Posture::Isolate)))
+}
+
+/// Where connection tracking is crowded, and lifelines lead through a tunnel.
+fn uncovered() -> Status {
+    let mut status = isolated();
+    let crowd = Crowd {
+        flows: 49_512,
+        most: 65_536,
+    };
+    let interface = InterfaceName::new("vpn0").unwrap();
+    let address = "198.51.100.7".parse().unwrap();
+    let way = Way {
+        address,
+        interface,
+        next_hop: address,
+    };
+    let tunnel = Tunnel {
+        interface,
+        kind: "vxlan".into(),
+        remote: Some("203.0.113.40".parse().unwrap()),
+        wrapping: Wrapping::Udp(4_789),
+        carries: [interface].into(),
+    };
+    status.enforcement.uncovered = tunnels::told([&way].into_iter(), &[tunnel], &[], true);
+    status.enforcement.uncovered.push(crowd.to_string());
+    status
 }
 
 fn restricted() -> Status {
@@ -229,6 +258,10 @@ fn pages() -> Vec<(&'static str, String)> {
             status(enforcement(Phase::Released, Some(Posture::Normal))),
         ),
         ("Isolated", isolated()),
+        (
+            "Isolated, and not all is as it should be around the rules",
+            uncovered(),
+        ),
         ("Restricted", restricted()),
         (
             "Provisional: the control channel is silent behind new rules",

@@ -3,7 +3,7 @@
 //! silenced it.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{BROKER_PORT, INTERNET_V4, Ns, Running, SpawnSpec, lab_program, wait_until};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::common::agent::joined;
 use crate::common::gateway::{nft_takes, run};
-use crate::common::{LIMIT, done, options, ready, reports};
+use crate::common::{LIMIT, done, opens_within, options, ready, reports};
 
 /// How long the channel may be silent behind new rules, in seconds.
 const WINDOW: u64 = 10;
@@ -120,17 +120,8 @@ fn tells_of_a_crowd(status: &Value) -> bool {
 
 /// For more than two windows the rules stay, and stay pinned; the channel is heard through them.
 fn stays_isolated(stage: &Stage) {
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(3 * WINDOW) {
-        let status = stage.status();
-        let enforcement = &status["enforcement"];
-        assert!(
-            enforcement["rolledBack"].is_null() && enforcement["scope"] == "pinned",
-            "after {:?}: {status}",
-            begun.elapsed()
-        );
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    let opened = opens_within(stage, Duration::from_secs(3 * WINDOW));
+    assert_eq!(opened, None);
     let status = stage.wait_phase(LIMIT, "enforced").unwrap();
     assert!(tells_of_a_crowd(&status), "{status}");
     assert!(connects(stage));

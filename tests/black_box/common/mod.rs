@@ -9,7 +9,7 @@ pub(crate) mod programs;
 mod random;
 pub(crate) mod silent;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgewarden_lab::nucleus::personality::Personality;
 use edgewarden_lab::stage::{Stage, StageOptions, Turns};
@@ -75,6 +75,20 @@ pub(crate) fn reports(stage: &Stage, quarantine: &Value) {
     let what = format!("reported.quarantine = {quarantine}");
     let wanted = |shadow: &Value| shadow["state"]["reported"]["quarantine"] == *quarantine;
     stage.wait_shadow(LIMIT, &what, wanted).unwrap();
+}
+
+/// Looks for so long; what is wrong with the device's closedness, if anything is.
+pub(crate) fn opens_within(stage: &Stage, time: Duration) -> Option<Value> {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        let status = stage.status();
+        let enforcement = &status["enforcement"];
+        if enforcement["scope"] != "pinned" || enforcement["posture"] != "isolate" {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    None
 }
 
 /// Runs the command line, which must succeed; gives its output.

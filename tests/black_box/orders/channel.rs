@@ -1,14 +1,13 @@
 //! Isolation and the control channel: rules that cut it, a network that ends just then, and a wrong address.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use edgewarden_lab::front::Front;
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{BROKER_PORT, INTERNET_V4, Ns, lab_program};
+use edgewarden_lab::site::{INTERNET_V4, Ns};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
 
+use super::silence::{DETOUR, lead_to};
 use crate::common::gateway::run;
 use crate::common::{LIMIT, done, isolate, options, ready, release, reports};
 
@@ -134,11 +133,8 @@ lab_test!(
 );
 
 lab_test!(a_wrong_endpoint_is_made_up_for_by_wider_lifelines, || {
-    // The nucleus goes through a program of its own on the way to its broker, so no connection of it tells the right address.
-    let detour = SocketAddr::from((Ipv4Addr::LOCALHOST, 18_883));
-    let stage = wrong_endpoint(Some(detour.to_string()));
-    let ends = (detour, SocketAddr::new(INTERNET_V4, BROKER_PORT));
-    let _way = Front::start(&stage.site, Ns::Gateway, &lab_program().unwrap(), "detour", ends).unwrap();
+    let stage = wrong_endpoint(Some(DETOUR.to_string()));
+    let _way = lead_to(&stage, INTERNET_V4);
     hears(&stage);
     stage.desire(&json!({"quarantine": true})).unwrap();
     let status = stage.wait_phase(LIMIT, "provisional").unwrap();

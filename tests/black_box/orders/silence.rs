@@ -1,8 +1,8 @@
 //! Silence that proves little: of a stopped agent, of an outage that ends, where the owner holds, and long after the
 //! confirmation.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use edgewarden_lab::front::Front;
 use edgewarden_lab::lab_test;
@@ -12,7 +12,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::channel::broker_unreachable;
-use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release, reports};
+use crate::common::{
+    LIMIT, connected_and_released, done, isolate, opens_within, options, ready, release, reports,
+};
 
 /// How long the channel may be silent.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
@@ -24,18 +26,27 @@ pub(super) fn short_windows() -> StageOptions {
     }
 }
 
-/// Looks for so long; what is wrong with the device's closedness, if anything is.
-pub(super) fn opens_within(stage: &Stage, time: Duration) -> Option<Value> {
-    let begun = Instant::now();
-    while begun.elapsed() < time {
-        let status = stage.status();
-        let enforcement = &status["enforcement"];
-        if enforcement["scope"] != "pinned" || enforcement["posture"] != "isolate" {
-            return Some(status);
-        }
-        std::thread::sleep(Duration::from_millis(300));
-    }
-    None
+/// What the nucleus goes through on the way to its broker: then no connection of it tells the agent where its cloud is.
+pub(super) const DETOUR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18_883);
+
+/// A device that is not online yet, whose nucleus takes a detour that leads nowhere yet.
+pub(super) fn detoured() -> Stage {
+    let options = StageOptions {
+        configuration: json!({"isolation": {
+            "confirmSeconds": WINDOW.as_secs(),
+            "dataEndpoint": INTERNET_V4.to_string(),
+        }}),
+        online: false,
+        broker: DETOUR.to_string(),
+        ..options()
+    };
+    Stage::start(options).unwrap()
+}
+
+/// Leads the detour to a broker at this address, until dropped.
+pub(super) fn lead_to(stage: &Stage, address: IpAddr) -> Front {
+    let ends = (DETOUR, SocketAddr::new(address, BROKER_PORT));
+    Front::start(&stage.site, Ns::Gateway, &lab_program().unwrap(), "detour", ends).unwrap()
 }
 
 lab_test!(an_agent_that_was_stopped_takes_none_of_that_for_silence, || {
@@ -101,23 +112,7 @@ lab_test!(where_the_owner_holds_no_silence_opens_the_device, || {
 });
 
 lab_test!(a_channel_that_dies_late_is_rescued_by_wider_lifelines, || {
-    // The nucleus goes through a program of its own, so nobody tells the agent where its cloud has moved to.
-    let detour = SocketAddr::from((Ipv4Addr::LOCALHOST, 18_883));
-    let options = StageOptions {
-        configuration: json!({"isolation": {
-            "confirmSeconds": WINDOW.as_secs(),
-            "dataEndpoint": INTERNET_V4.to_string(),
-        }}),
-        online: false,
-        broker: detour.to_string(),
-        ..options()
-    };
-    let mut stage = Stage::start(options).unwrap();
-    let lab = lab_program().unwrap();
-    let lead_to = |stage: &Stage, address| {
-        let ends = (detour, SocketAddr::new(address, BROKER_PORT));
-        Front::start(&stage.site, Ns::Gateway, &lab, "detour", ends).unwrap()
-    };
+    let mut stage = detoured();
     let first = lead_to(&stage, INTERNET_V4);
     stage.go_online().unwrap();
     stage.start_agent().unwrap();

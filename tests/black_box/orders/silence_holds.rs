@@ -1,18 +1,16 @@
 //! What a silence must not undo over restarts and other orders, and what it must always lead to.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use edgewarden_lab::front::Front;
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, BROKER_PORT, INTERNET_V4, Ns, lab_program};
+use edgewarden_lab::site::ATTACKER_V4;
 use edgewarden_lab::stage::{Stage, StageOptions};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::channel::broker_unreachable;
-use super::silence::{WINDOW, opens_within, short_windows};
-use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, release};
+use super::silence::{WINDOW, detoured, lead_to, short_windows};
+use crate::common::{LIMIT, connected_and_released, done, isolate, opens_within, options, ready, release};
 
 /// As long as an ordinary trial takes to be given up, and some.
 pub(super) const TRIAL: Duration = Duration::from_secs(35);
@@ -105,18 +103,7 @@ lab_test!(how_long_a_device_is_open_is_counted_over_restarts, || {
 lab_test!(
     an_order_in_an_outage_is_widened_to_where_the_cloud_has_moved,
     || {
-        // The nucleus goes through a program of its own, so nobody tells the agent where its cloud is.
-        let detour = SocketAddr::from((Ipv4Addr::LOCALHOST, 18_883));
-        let options = StageOptions {
-            configuration: json!({"isolation": {
-                "confirmSeconds": WINDOW.as_secs(),
-                "dataEndpoint": INTERNET_V4.to_string(),
-            }}),
-            online: false,
-            broker: detour.to_string(),
-            ..options()
-        };
-        let mut stage = Stage::start(options).unwrap();
+        let mut stage = detoured();
         stage.start_agent().unwrap();
         let released = |s: &Value| s["enforcement"]["phase"] == "released";
         let status = stage.wait_status(LIMIT, "control: released", released).unwrap();
@@ -128,8 +115,7 @@ lab_test!(
         let status = stage.wait_phase(LIMIT, "provisional").unwrap();
         assert_eq!(status["enforcement"]["scope"], "pinned", "control: {status}");
 
-        let ends = (detour, SocketAddr::new(ATTACKER_V4, BROKER_PORT));
-        let _way = Front::start(&stage.site, Ns::Gateway, &lab_program().unwrap(), "detour", ends).unwrap();
+        let _way = lead_to(&stage, ATTACKER_V4);
         stage.go_online().unwrap();
         let rescued =
             |s: &Value| s["enforcement"]["scope"] == "wide" && s["enforcement"]["phase"] == "enforced";

@@ -195,9 +195,7 @@ impl Layers {
         let unrouted = (self.wanted.unrouted && !self.wanted.egress.is_empty()).then(|| {
             "frames made by hand pass to a lifeline's address and port by any interface: what the IP stack has sent cannot be told from them here".to_owned()
         });
-        let crowd = self.crowd.map(|Crowd { flows, most }| {
-            format!("connection tracking was crowded, {flows} of {most} flows: until nothing is cut any more it does not track what stays inside of this device, and cut flows are taken out of it")
-        });
+        let crowd = self.crowd.map(|crowd| crowd.to_string());
         let told = refused.chain(problem).chain(unnamed).chain(lower);
         let lacks = self.lacks.keys().map(|lack| lack.means().to_owned());
         told.chain(tags)

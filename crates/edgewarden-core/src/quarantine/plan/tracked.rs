@@ -8,6 +8,7 @@
 //! [`Hooks::crowded`]: crate::quarantine::ruleset::Hooks::crowded
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Plan;
@@ -37,6 +38,18 @@ impl Crowd {
     #[must_use]
     pub fn is_half_full(self) -> bool {
         self.most > 0 && u64::from(self.flows) * 2 >= u64::from(self.most)
+    }
+}
+
+/// What is told of a table that was crowded.
+impl fmt::Display for Crowd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flows, most } = self;
+        write!(
+            f,
+            "connection tracking was crowded, {flows} of {most} flows: until nothing is cut any more it does not track what stays \
+             inside of this device, and cut flows are taken out of it"
+        )
     }
 }
 
