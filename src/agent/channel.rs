@@ -25,6 +25,8 @@ pub(crate) struct ChannelState {
     pub(crate) trouble: Option<String>,
     /// Since when the nucleus has been seen to be without any connection to the cloud. A round trip is as good a proof.
     pub(crate) away: Option<Timestamp>,
+    /// No local port was left for another connection when a question was not answered last.
+    pub(crate) without_ports: bool,
     /// What AWS IoT does not allow this device, one sentence.
     pub(crate) denied: Option<String>,
 }
@@ -39,8 +41,13 @@ impl ChannelState {
     pub(crate) fn complaint(&self) -> Option<String> {
         let away = || {
             let since = self.away?;
+            let ports = if self.without_ports {
+                ", and no local port is left for another: others hold all of them"
+            } else {
+                ""
+            };
             Some(format!(
-                "the nucleus has had no connection to the cloud since {since:.0}"
+                "the nucleus has had no connection to the cloud since {since:.0}{ports}"
             ))
         };
         let denied = self.denied.clone();
@@ -77,6 +84,7 @@ impl Channel {
             state.last_round_trip = Some(clock::now().wall);
             state.problem = None;
             state.away = None;
+            state.without_ports = false;
         });
         self.enforcer.send(EnforcerCommand::RoundTrip { sent }).await;
     }
@@ -122,6 +130,18 @@ impl Channel {
         });
     }
 
+    /// Whether the nucleus has no connection and finds no local port for another.
+    pub(crate) fn without_ports(&self, is_so: bool) {
+        self.cell.send_if_modified(|state| {
+            let news = state.without_ports != is_so;
+            if news && is_so {
+                tracing::warn!("no local port is left for the nucleus to connect to the cloud by: others hold all of them");
+            }
+            state.without_ports = is_so;
+            news
+        });
+    }
+
     /// What AWS IoT does not allow this device.
     pub(crate) fn denied(&self, what: Option<String>) {
         self.cell.send_if_modified(|state| {
@@ -134,7 +154,7 @@ impl Channel {
         });
     }
 
-    /// A question was not answered, or nothing can be asked; whether a `nucleus` is there to be asked.
+    /// A question was not answered, or nothing can be asked; whether a `nucleus` is there to be asked, and could be connected.
     pub(crate) async fn broken(&self, why: &str, nucleus: bool) {
         self.cell.send_if_modified(|state| {
             let news = state.works || state.problem.as_deref() != Some(why);

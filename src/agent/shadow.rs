@@ -22,6 +22,7 @@ use crate::cloud::topics::ShadowTopics;
 use crate::config::Config;
 use crate::document::fault::Fault;
 use crate::host::clock;
+use crate::host::net::local_ports;
 use crate::host::turns::timed;
 use crate::quarantine::orders::document::{self, Wish};
 use crate::quarantine::orders::leftover::leftover;
@@ -292,7 +293,9 @@ impl ShadowTask {
                 SessionEffect::Heard(desired) => self.obey(Some(&desired), heard(), false).await,
                 SessionEffect::RoundTrip(sent) => channel.round_trip(sent).await,
                 SessionEffect::Broken(why) => {
-                    let nucleus = self.connected.nucleus_is_there();
+                    let without_ports = self.is_without_ports();
+                    channel.without_ports(without_ports);
+                    let nucleus = self.connected.nucleus_is_there() && !without_ports;
                     channel.broken(&why, nucleus).await;
                 }
                 // Done by whoever holds the inbox, before anything is published.
@@ -307,6 +310,14 @@ impl ShadowTask {
         channel.doubted(session.doubt());
         let board = &self.connected.context.board;
         board.update(|status| status.cloud.shadow_version = session.version());
+    }
+
+    /// Whether the nucleus has no connection, and the kernel has no port left for another: nobody can ask then either.
+    fn is_without_ports(&self) -> bool {
+        let channel = self.connected.context.channel.watch();
+        let is_away = channel.borrow().away.is_some();
+        let remote = self.signs.borrow().remote.filter(|_| is_away);
+        remote.is_some_and(local_ports::are_used_up)
     }
 
     fn publish(&self, topic: String, token: String, payload: &Value, publishes: &mut Publishes) {

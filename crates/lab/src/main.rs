@@ -37,6 +37,8 @@ enum Program {
     Flows(traffic::flows::FlowsArgs),
     /// An ordinary user's flows to himself, as many as connection tracking takes.
     Echoes(traffic::echoes::EchoesArgs),
+    /// An ordinary user who holds every local port.
+    Ports(traffic::ports::PortsArgs),
     /// A process with very many open files.
     Hoard(traffic::hoard::HoardArgs),
     /// A file system that never answers.
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
                         Program::Sink(args) => traffic::sink::run(args).await,
                         Program::Flows(args) => traffic::flows::run(&args),
                         Program::Echoes(args) => traffic::echoes::run(&args),
+                        Program::Ports(args) => traffic::ports::run(&args),
                         Program::Hoard(args) => traffic::hoard::run(args).await,
                         Program::SilentFs(args) => site::silent_fs::run(args).await,
                         Program::Dns(args) => names::run(&args),

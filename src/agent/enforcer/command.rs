@@ -100,7 +100,7 @@ pub enum EnforcerCommand {
     Channel {
         /// It does.
         works: bool,
-        /// A nucleus is there to be asked.
+        /// A nucleus is there to be asked, and is connected or could be.
         nucleus: bool,
     },
     /// The cloud's end of the nucleus' own connection has just acknowledged what the nucleus had sent.

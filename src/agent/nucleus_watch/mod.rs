@@ -63,6 +63,8 @@ pub(super) struct NucleusSigns {
     pub(super) restarted: u64,
     /// Its connections to the cloud, as they were seen last.
     pub(super) connections: Vec<Uplink>,
+    /// Where it was connected to last for its control channel.
+    pub(super) remote: Option<SocketAddr>,
     /// Whether its connections were looked at, with whatever result.
     pub(super) looked: bool,
     /// Why its connections cannot be seen.
@@ -300,9 +302,10 @@ impl NucleusWatch {
         }
         context.channel.nucleus_away(outlook.away());
         self.signs.send_if_modified(|signs| {
-            let news = signs.connections != outlook.known();
+            let news = signs.connections != outlook.known() || signs.remote != outlook.remote();
             if news {
                 signs.connections = outlook.known().to_vec();
+                signs.remote = outlook.remote();
             }
             news
         });

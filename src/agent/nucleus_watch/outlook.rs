@@ -6,6 +6,8 @@
 //! Only connections to the MQTT port count once one was seen there: a classic nucleus also has short ones of other kinds on
 //! ports that MQTT may use.
 
+use std::net::SocketAddr;
+
 use jiff::Timestamp;
 
 use super::ControlPorts;
@@ -29,6 +31,8 @@ pub(super) struct News {
 #[derive(Debug, Default)]
 pub(super) struct Outlook {
     known: Vec<Uplink>,
+    /// Where the newest of those led that may carry the control channel.
+    remote: Option<SocketAddr>,
     /// Whether it was looked for before: what is found then came since.
     looked: bool,
     /// One was seen on the MQTT port.
@@ -55,6 +59,11 @@ impl Outlook {
             .copied()
             .filter(|uplink| counted(uplink))
             .collect()
+    }
+
+    /// Where the nucleus was connected to last for its control channel.
+    pub(super) const fn remote(&self) -> Option<SocketAddr> {
+        self.remote
     }
 
     /// Since when there is no connection.
@@ -112,6 +121,8 @@ impl Outlook {
         let is_new = found
             .iter()
             .any(|uplink| counted(uplink) && !self.known.contains(uplink));
+        let carrier = found.iter().rfind(|uplink| counted(uplink));
+        self.remote = carrier.map(|uplink| uplink.remote).or(self.remote);
         let ended = self.replace(found, ports, now);
         if is_new {
             self.dead = false;
@@ -147,6 +158,7 @@ impl Outlook {
             looked: self.looked,
             is_plain: self.is_plain,
             denied: self.denied,
+            remote: self.remote,
             ..Self::default()
         };
     }

@@ -9,6 +9,7 @@ mod holders;
 mod link_programs;
 pub(crate) mod link_watch;
 pub mod links;
+pub(crate) mod local_ports;
 mod moved_links;
 pub mod netlink;
 mod packet_sockets;

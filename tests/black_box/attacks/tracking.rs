@@ -6,20 +6,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{BROKER_PORT, INTERNET_V4, Ns, Running, SpawnSpec, lab_program, wait_until};
+use edgewarden_lab::site::{BROKER_PORT, INTERNET_V4, Ns, Running, lab_program, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
 
 use crate::common::agent::joined;
-use crate::common::gateway::{nft_takes, run};
+use crate::common::gateway::{by_nobody, nft_takes, run};
 use crate::common::{LIMIT, done, opens_within, options, ready, reports};
 
 /// How long the channel may be silent behind new rules, in seconds.
 const WINDOW: u64 = 10;
 /// For what fills or empties the table in seconds where it has a processor of its own.
 const FLOODED: Duration = Duration::from_secs(120);
-/// Who owns nothing.
-const NOBODY: &str = "65534";
 /// A firewall as hosts have it, a strict one: without one that asks for states nothing is tracked.
 const FIREWALL: &str = "table inet host {
     chain input { type filter hook input priority 10; ct state established,related accept; ct state invalid drop; }
@@ -95,20 +93,7 @@ fn allowed_flows(stage: &Stage) {
 
 /// An ordinary user's flows to himself, as many as there is room, once none of them could be pushed out.
 fn echoes(stage: &Stage) -> Running {
-    let log = stage.site.directory().join("echoes.log");
-    let mut spec = SpawnSpec::new("setpriv", log);
-    let identity = [
-        "--reuid",
-        NOBODY,
-        "--regid",
-        NOBODY,
-        "--clear-groups",
-        "--bounding-set=-all",
-    ];
-    spec.args = identity.map(Into::into).to_vec();
-    spec.args.push(lab_program().unwrap().into());
-    spec.args.extend(["echoes", "--ends", "300"].map(Into::into));
-    let mut running = stage.site.spawn_with(Ns::Gateway, spec).unwrap();
+    let mut running = by_nobody(stage, &["echoes", "--ends", "300"]);
     let echoing = |event: &Value| event["event"] == "echoing";
     running.wait_event(FLOODED, echoing).unwrap();
     running

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::process::Command;
 
-use edgewarden_lab::site::{Ns, wait_until};
+use edgewarden_lab::site::{Ns, Running, SpawnSpec, lab_program, wait_until};
 use edgewarden_lab::stage::Stage;
 
 use super::LIMIT;
@@ -13,6 +13,22 @@ pub(crate) fn run(stage: &Stage, ns: Ns, program: &str, arguments: &[&str]) {
     let run = || Command::new(program).args(arguments).output();
     let output = stage.site.run_in(ns, run).unwrap().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+}
+
+/// Starts a program of the lab's in the gateway as a user who owns nothing and may do nothing.
+pub(crate) fn by_nobody(stage: &Stage, words: &[&str]) -> Running {
+    let log = stage.site.directory().join(format!("{}.log", words[0]));
+    let mut spec = SpawnSpec::new("setpriv", log);
+    let identity = [
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--bounding-set=-all",
+    ];
+    spec.args = identity.map(Into::into).to_vec();
+    spec.args.push(lab_program().unwrap().into());
+    spec.args.extend(words.iter().map(Into::into));
+    stage.site.spawn_with(Ns::Gateway, spec).unwrap()
 }
 
 /// Runs `ip` in the gateway, a command a line.

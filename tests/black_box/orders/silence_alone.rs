@@ -1,12 +1,14 @@
 //! Silence that no rule of ours makes: nobody is there to be asked, or it began before the order.
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::stage::StageOptions;
+use edgewarden_lab::site::{BROKER_PORT, INTERNET_V4, Ns, Running, wait_until};
+use edgewarden_lab::stage::{Stage, StageOptions};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::channel::broker_unreachable;
 use super::silence_holds::{TRIAL, is_free_within, often_asked};
+use crate::common::gateway::{by_nobody, run};
 use crate::common::{LIMIT, done, options, ready, reports};
 
 lab_test!(an_order_is_not_given_up_while_the_nucleus_is_stopped, || {
@@ -33,6 +35,57 @@ lab_test!(an_order_is_not_given_up_while_the_nucleus_is_gone, || {
     done(&stage, &["release"]);
     assert!(!stage.has_table().unwrap());
 });
+
+/// A device whose kernel gives a hundred ports, all of which an ordinary user has taken in one of the ways that there are; then the
+/// nucleus' connection ends.
+fn without_ports(words: &[&str]) -> (Stage, Running) {
+    let mut stage = ready(StageOptions {
+        front: true,
+        ..often_asked()
+    });
+    let few = "echo 40000 40099 > /proc/sys/net/ipv4/ip_local_port_range";
+    run(&stage, Ns::Gateway, "sh", &["-c", few]);
+    let connects = || {
+        stage
+            .site
+            .tcp_connects(Ns::Gateway, INTERNET_V4, BROKER_PORT)
+            .unwrap()
+    };
+    assert!(connects(), "control: there are ports");
+    let mut hog = by_nobody(&stage, &[&["ports"], words].concat());
+    hog.wait_event(LIMIT, |event| event["event"] == "holding")
+        .unwrap();
+    wait_until(LIMIT, "control: no port is left", || !connects()).unwrap();
+    stage.front().cut().unwrap();
+    let away = |event: &Value| event["event"] == "mqtt" && event["state"] == "disconnected";
+    stage.nucleus.wait_event(LIMIT, away).unwrap();
+    (stage, hog)
+}
+
+/// The order holds while the ports are held, and is confirmed afterwards.
+fn is_not_given_up_for_ports(words: &[&str]) {
+    let (stage, mut hog) = without_ports(words);
+    done(&stage, &["quarantine", "--reason", "without ports"]);
+    assert_eq!(is_free_within(&stage, TRIAL), None);
+    let text = done(&stage, &["status"]);
+    assert!(text.contains("no local port is left"), "{text}");
+    assert!(hog.is_running(), "control");
+    hog.kill9().unwrap();
+    stage.wait_phase(LIMIT * 3, "enforced").unwrap();
+    reports(&stage, &json!(true));
+}
+
+lab_test!(an_order_is_not_given_up_while_a_user_has_bound_every_port, || {
+    is_not_given_up_for_ports(&[]);
+});
+
+lab_test!(
+    an_order_is_not_given_up_while_a_user_connects_by_every_port,
+    || {
+        let broker = format!("{INTERNET_V4}:{BROKER_PORT}");
+        is_not_given_up_for_ports(&["--remote", &broker]);
+    }
+);
 
 lab_test!(
     an_outage_that_is_noticed_is_not_blamed_on_an_order_that_cuts_more,

@@ -2,7 +2,7 @@
 //!
 //! [`sensor`] behaves well and says nothing; [`rogue`] does what the lab's attack script does and tells;
 //! [`flood`] sends datagrams and [`syn`] segments as fast as told, [`burst`] sends once and exits; [`hoard`] opens files;
-//! [`flows`] and [`echoes`] fill the table of connection tracking;
+//! [`flows`] and [`echoes`] fill the table of connection tracking, [`ports`] holds every local port;
 //! [`sink`] counts what arrives, so that a third party can tell whether traffic flows.
 
 pub mod burst;
@@ -11,6 +11,7 @@ pub mod flood;
 pub mod flows;
 pub mod hoard;
 pub mod lines;
+pub mod ports;
 pub mod rogue;
 pub mod sensor;
 pub mod sink;
