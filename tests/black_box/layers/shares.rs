@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::frames::{ARP, BROADCAST, Between, EAPOL, Frame, IPV4, IPV6, LLDP, arp};
 use super::free;
-use super::wire::{Ear, Flood, NOBODY, Port, ROOT, emit, names};
+use super::wire::{Ear, Flood, NOBODY, Port, ROOT, arrivals_of_packets, emit, names};
 use crate::common::gateway::{ip, run};
 use crate::common::packet::{ICMPV6, SYN, TCP, UDP, icmp, ip as packet, tcp, udp};
 use crate::common::{isolate, options};
@@ -85,20 +85,33 @@ fn misshapen(b: &Between) -> Vec<Frame> {
     ]
 }
 
+/// To a lifeline, with options of IPv4, in words of four bytes.
+fn with_options(options: &[u8], marker: &[u8]) -> Vec<u8> {
+    let data = tcp(1_000, 8_883, SYN, marker);
+    let plain = packet(GATEWAY_WAN_V4, INTERNET_V4, TCP, 0, &data);
+    let (header, data) = plain.split_at(20);
+    let mut whole = [header, options, data].concat();
+    whole[0] = 0x45 + u8::try_from(options.len() / 4).unwrap();
+    let length = u16::try_from(whole.len()).unwrap().to_be_bytes();
+    whole[2..4].copy_from_slice(&length);
+    whole
+}
+
+/// Those of IPv4: the IP stack sends what somebody gives it whole.
+fn by_the_stack(frames: &[Frame]) -> Vec<Frame> {
+    let of_v4 = frames.iter().filter(|frame| frame.name != "routing header");
+    of_v4.cloned().collect()
+}
+
 /// To a lifeline, by way of others.
 fn detours(b: &Between) -> Vec<Frame> {
     let endpoint = |m: &[u8]| tcp(1_000, 8_883, SYN, m);
-    let source_routed = |kind: u8, m: &[u8]| {
-        // No operation comes first.
-        let options = [1, kind, 7, 4, 203, 0, 113, 9];
-        let plain = packet(GATEWAY_WAN_V4, INTERNET_V4, TCP, 0, &endpoint(m));
-        let (header, data) = plain.split_at(20);
-        let mut whole = [header, &options, data].concat();
-        whole[0] = 0x47;
-        let length = u16::try_from(whole.len()).unwrap().to_be_bytes();
-        whole[2..4].copy_from_slice(&length);
-        whole
-    };
+    // No operation comes first.
+    let source_routed = |kind: u8, m: &[u8]| with_options(&[1, kind, 7, 4, 203, 0, 113, 9], m);
+    // Its first place is behind it, and the kernel takes it for wrong.
+    let part_done = |kind: u8, m: &[u8]| with_options(&[kind, 11, 8, 198, 51, 100, 1, 203, 0, 113, 9, 0], m);
+    // The kernel takes a time stamp without room for wrong, and tells nothing of what is behind it.
+    let behind_another = |m: &[u8]| with_options(&[68, 5, 5, 0, 0, 131, 7, 4, 203, 0, 113, 9], m);
     let routing = |m: &[u8]| {
         let header = [TCP, 2, 4, 1, 0, 0, 0, 0];
         let other = "2001:db8:ffff::9".parse::<std::net::Ipv6Addr>().unwrap().octets();
@@ -108,6 +121,9 @@ fn detours(b: &Between) -> Vec<Frame> {
     vec![
         b.frame("loose source route", IPV4, |m| source_routed(131, &m)),
         b.frame("strict source route", IPV4, |m| source_routed(137, &m)),
+        b.frame("loose source route, part done", IPV4, |m| part_done(131, &m)),
+        b.frame("strict source route, part done", IPV4, |m| part_done(137, &m)),
+        b.frame("source route behind another option", IPV4, |m| behind_another(&m)),
         b.frame("routing header", IPV6, |m| routing(&m)),
     ]
 }
@@ -123,10 +139,15 @@ lab_test!(what_passes_whatever_is_ordered_has_its_shape_and_size, || {
     );
     let (wan, between) = wan();
     let ear = Ear::open("internet");
-    let attacks = [misshapen(&between), detours(&between)].concat();
+    let detours = detours(&between);
+    let attacks = [misshapen(&between), detours.clone()].concat();
     assert_eq!(wan.arrivals(&ear, &attacks), names(&attacks), "control");
+    let of_the_stack = by_the_stack(&detours);
+    let sent = || arrivals_of_packets("gateway", &ear, &of_the_stack);
+    assert_eq!(sent(), names(&of_the_stack), "control");
     isolate(&stage);
     assert_eq!(wan.arrivals(&ear, &attacks), Vec::<&str>::new());
+    assert_eq!(sent(), Vec::<&str>::new());
     let status = stage.status();
     assert_eq!(status["enforcement"]["phase"], "enforced", "{status}");
     assert_eq!(status["enforcement"]["uncovered"], json!([]), "{status}");
@@ -137,13 +158,22 @@ lab_test!(a_restriction_cuts_what_comes_by_other_places, || {
     let (wan, between) = wan();
     let ear = Ear::open("internet");
     let attacks = detours(&between);
+    let of_the_stack = by_the_stack(&attacks);
+    let sent = || arrivals_of_packets("gateway", &ear, &of_the_stack);
     assert_eq!(wan.arrivals(&ear, &attacks), names(&attacks), "control");
+    assert_eq!(sent(), names(&of_the_stack), "control");
     let block = json!({"remotes": ["203.0.113.0/24", "2001:db8:ffff::/48"]});
     crate::common::order(
         &stage,
         &json!({"id": "detour", "posture": "restrict", "block": block}),
     );
     assert_eq!(wan.arrivals(&ear, &attacks), Vec::<&str>::new());
+    assert_eq!(sent(), Vec::<&str>::new());
+    let harmless = [between.frame("record of the route", IPV4, |m| {
+        with_options(&[7, 7, 4, 0, 0, 0, 0, 0], &m)
+    })];
+    let passes = arrivals_of_packets("gateway", &ear, &harmless);
+    assert_eq!(passes, names(&harmless));
 });
 
 /// What root's programs need, and what others send of it.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, bind, recv, send,
+    sendto, socket,
 };
 use rustix::net::{Protocol, SocketFlags, SocketType};
 
@@ -20,6 +21,10 @@ use crate::common::packet::marker;
 
 /// How long frames may be under way; the namespaces are joined by veth pairs.
 const FLIGHT: Duration = Duration::from_millis(300);
+/// Of an Ethernet frame.
+const HEADER: usize = 14;
+/// The protocol of sockets that give whole packets (`IPPROTO_RAW`).
+const HEADER_INCLUDED: u32 = 255;
 /// Users.
 pub(crate) const ROOT: u32 = 0;
 pub(crate) const NOBODY: u32 = 65_534;
@@ -36,6 +41,40 @@ pub(crate) fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) 
         });
         thread.join().unwrap()
     })
+}
+
+/// The names of these frames that an ear hears, sorted.
+fn heard(ear: &Ear, frames: &[Frame]) -> Vec<&'static str> {
+    let deadline = Instant::now() + FLIGHT;
+    let mut heard = Vec::new();
+    while Instant::now() < deadline && heard.len() < frames.len() {
+        for bytes in ear.drain() {
+            let is = |frame: &&Frame| is_this(&bytes, frame);
+            heard.extend(frames.iter().find(is).map(|frame| frame.name));
+        }
+        heard.sort_unstable();
+        heard.dedup();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    heard
+}
+
+/// Has the IP stack of a namespace send what these frames of IPv4 carry, with the headers that they have; gives the names of those
+/// that an ear hears.
+pub(crate) fn arrivals_of_packets(namespace: &str, ear: &Ear, frames: &[Frame]) -> Vec<&'static str> {
+    ear.drain();
+    let socket = within(namespace, || {
+        let protocol = Protocol::from_raw(std::num::NonZeroU32::new(HEADER_INCLUDED).unwrap());
+        rustix::net::socket(rustix::net::AddressFamily::INET, SocketType::RAW, Some(protocol)).unwrap()
+    });
+    for frame in frames.iter().cycle().take(frames.len() * SENDS) {
+        let packet = &frame.bytes[HEADER..];
+        let [a, b, c, d] = *packet[16..20].as_array().unwrap();
+        let to = SockaddrIn::new(a, b, c, d, 0);
+        // What the packet filter drops is refused.
+        let _refused = sendto(socket.as_raw_fd(), packet, &to, MsgFlags::empty());
+    }
+    heard(ear, frames)
 }
 
 /// An interface of a namespace.
@@ -98,18 +137,7 @@ impl Port {
         for frame in frames.iter().cycle().take(frames.len() * SENDS) {
             emit(&self.sender(frame.said), &frame.bytes);
         }
-        let deadline = Instant::now() + FLIGHT;
-        let mut heard = Vec::new();
-        while Instant::now() < deadline && heard.len() < frames.len() {
-            for bytes in ear.drain() {
-                let is = |frame: &&Frame| is_this(&bytes, frame);
-                heard.extend(frames.iter().find(is).map(|frame| frame.name));
-            }
-            heard.sort_unstable();
-            heard.dedup();
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        heard
+        heard(ear, frames)
     }
 
     /// Sends one frame `count` times as fast as it goes; gives how many an ear heard, and in which time they were sent.

@@ -11,12 +11,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::conditions::{Bucket, Conditions, Detour, End, IP, IP6, Named, Rate, Sender, TypePlace};
+use super::conditions::{
+    Bucket, Conditions, Detour, End, HarmlessOption, IP, IP6, Named, Rate, Sender, TypePlace,
+};
 use super::rules::{
     DHCP, DHCP6, DHCP6_SERVERS, HookPath, LINK_GROUPS, LINK_LOCAL, ON_LINK, RuleWriter, block, on,
     per_minute, per_second,
 };
-use super::told_otherwise::VLAN;
+use super::told_otherwise::{IGMP, VLAN};
 use super::{Layer, Rule};
 use crate::quarantine::orders::order::Posture;
 
@@ -305,23 +307,35 @@ impl RuleWriter<'_> {
             .collect()
     }
 
-    /// Packets that name other places to come by than their destination, which is all that other rules know.
+    /// Packets that name other places to come by than their destination, which is all that other rules know, and those that may:
+    /// the kernel tells no option of a packet of which it takes one for wrong, and a source route of which a part is done is wrong to it.
+    /// Who is on the way reads it all the same.
     pub(super) fn detours(&self, way: HookPath) -> Vec<Rule> {
-        let reason = self.unreadable();
-        let cut = |detour| {
-            let leads = on(way.layer()).leads_elsewhere(detour);
-            Some(self.cut("detour", leads, way, reason?))
+        let Some(reason) = self.unreadable() else {
+            return Vec::new();
         };
-        // The hook of interfaces looks for options where the frame begins.
-        let readable = |detour: &Detour| way != HookPath::Raw || *detour == Detour::Routing;
-        let mut rules: Vec<Rule> = Detour::ALL.into_iter().filter(readable).filter_map(cut).collect();
-        // What has a route was judged with its options.
-        let is_by_hand = way == HookPath::Raw && !self.asks_for_routes();
-        if is_by_hand && self.plan.posture == Posture::Isolate {
-            let options = on(way.layer()).options();
-            rules.push(self.cut("detour", options, way, "isolated"));
+        let cut = |like| self.cut("detour", like, way, reason);
+        let leads = |detour| cut(on(way.layer()).leads_elsewhere(detour));
+        let isolates = self.plan.posture == Posture::Isolate;
+        // A host that listens to a group says so with an option.
+        let options = on(way.layer()).options();
+        let others = options.clone().not_of(IGMP);
+        if way == HookPath::Raw {
+            // The hook of interfaces looks for options where the frame begins, and what has a route was judged with its options.
+            let by_hand = if isolates { options } else { others };
+            let by_hand = (!self.asks_for_routes()).then(|| cut(by_hand));
+            return std::iter::once(leads(Detour::Routing)).chain(by_hand).collect();
         }
-        rules
+        let others = if isolates {
+            others
+        } else {
+            others
+                // What the kernel finds one of is right to it, and has no source route then.
+                .without(HarmlessOption::Alert)
+                .without(HarmlessOption::Record)
+        };
+        let all = Detour::ALL.into_iter().map(leads);
+        all.chain(std::iter::once(cut(others))).collect()
     }
 }
 

@@ -161,6 +161,7 @@ impl RuleWriter<'_> {
         if self.plan.posture != Posture::Isolate && self.blocks_anything() {
             let snap = told_otherwise::snap(Layer::Bridge);
             rules.push(self.cut("snap", snap, HookPath::Bridged, DISGUISED));
+            rules.extend(self.detours(HookPath::Bridged));
             rules.extend(self.of_false_length(HookPath::Bridged));
         }
         vec![self.chain("forward", HookPath::Bridged, rules)]

@@ -15,7 +15,7 @@ use super::conditions::{Conditions, IP, IP6, TypePlace};
 /// Types that say that a VLAN tag follows (IEEE 802.1Q, 802.1ad, and what was used before).
 pub(super) const VLAN: &[u16] = &[0x8100, 0x88a8, 0x9100];
 /// Multicast groups of IPv4, as IP headers number it.
-const IGMP: u8 = 2;
+pub(super) const IGMP: u8 = 2;
 /// Upper half of the first byte of an IP header: its version.
 const VERSION: u8 = 0xf0;
 

@@ -50,6 +50,15 @@ impl Detour {
     }
 }
 
+/// An option of IPv4 that leads no packet anywhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum HarmlessOption {
+    /// Whoever passes it on is to look at it.
+    Alert,
+    /// Whoever passes it on writes his address down.
+    Record,
+}
+
 impl Conditions {
     /// A socket of that sender's has sent it.
     pub(in super::super) fn of_sender(self, sender: Sender) -> Self {
@@ -140,6 +149,18 @@ impl Conditions {
             .network(true)
             .step(Payload::first(PayloadBase::Network, 9, 1))
             .step(Comparison::first(Operator::NotEqual, [protocol]))
+    }
+
+    /// The kernel finds no such option in it.
+    pub(in super::super) fn without(self, option: HarmlessOption) -> Self {
+        let (number, word) = match option {
+            HarmlessOption::Alert => (148, "ra"),
+            HarmlessOption::Record => (7, "rr"),
+        };
+        self.said(format_args!("ip option {word} missing"))
+            .network(true)
+            .step(ExtensionHeader::presence(true, number))
+            .step(Expression::equal([0]))
     }
 
     /// It has such a header.

@@ -12,7 +12,7 @@ mod routes;
 mod senders;
 mod tracking;
 
-pub(super) use exceptions::{Detour, Sender};
+pub(super) use exceptions::{Detour, HarmlessOption, Sender};
 pub(super) use frames::TypePlace;
 pub(super) use rates::{Bucket, RateSet};
 pub(super) use routes::hardware_text;
