@@ -30,7 +30,8 @@ pub fn marker(name: &str) -> Vec<u8> {
     format!("<<{name}>>").into_bytes()
 }
 
-fn sum(parts: &[&[u8]]) -> [u8; 2] {
+/// The checksum of the internet over all of it.
+pub fn sum(parts: &[&[u8]]) -> [u8; 2] {
     let bytes = parts.concat();
     let pairs = bytes
         .chunks(2)

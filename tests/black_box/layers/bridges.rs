@@ -10,6 +10,7 @@ use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::json;
 
 use super::frames::{Between, Frame, IEEE_802_2, IPV4, IPV6, UNKNOWN, VLAN, vlan};
+use super::shares::detours;
 use super::wire::{Ear, Port, names, within};
 use super::{cut, free};
 use crate::common::gateway::ip;
@@ -85,12 +86,22 @@ lab_test!(bridged_frames_are_cut, || {
 
 lab_test!(a_restriction_cuts_bridged_frames_that_it_names, || {
     let (stage, left, ear, frames) = bridged(options());
+    let detours = detours(&Between {
+        from: left.mac(),
+        to: Port::of("right", "r1").mac(),
+    });
+    assert_eq!(left.arrivals(&ear, &detours), names(&detours), "control");
     let block = json!({"ports": [{"protocol": "tcp", "port": 22}]});
     order(
         &stage,
         &json!({"id": "b-1", "posture": "restrict", "block": block}),
     );
     assert_eq!(left.arrivals(&ear, &frames), ["UDP", "UDP6", "VLAN", "unknown"]);
+    assert_eq!(
+        left.arrivals(&ear, &detours),
+        Vec::<&str>::new(),
+        "by other places"
+    );
     let block = json!({"remotes": RIGHT});
     stage.desire(&json!({"quarantine": false})).unwrap();
     stage.wait_phase(crate::common::LIMIT, "released").unwrap();
