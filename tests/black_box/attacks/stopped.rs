@@ -342,10 +342,8 @@ lab_test!(all_of_a_crowd_are_killed_and_told, || {
         done(&stage, &words).matches("zq-crowd").count() > 50
     })
     .unwrap();
-    let shown = stage.status()["enforcement"]["stopped"]
-        .as_array()
-        .map_or(0, Vec::len);
-    assert_eq!(shown, 32, "the newest are shown");
+    let newest = |s: &Value| s["enforcement"]["stopped"].as_array().map_or(0, Vec::len) == 32;
+    stage.wait_status(LIMIT, "the newest are shown", newest).unwrap();
 });
 
 /// Where cgroup v2 is.

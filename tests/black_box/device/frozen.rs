@@ -41,7 +41,8 @@ fn one_of_each(stage: &Stage, name: &str) -> (Running, Running) {
     wait_state(&other, "T");
     freeze(stage, name);
     wait_state(&rogue, "T");
-    stage.wait_phase(LIMIT, "enforced").unwrap();
+    let told = |s: &Value| s["enforcement"]["phase"] == "enforced" && is_shown(s, rogue.pid());
+    stage.wait_status(LIMIT, "control: it is shown", told).unwrap();
     (rogue, other)
 }
 
@@ -99,14 +100,16 @@ lab_test!(a_damaged_journal_forgets_nobody, || {
     stop_agent(&mut stage);
     std::fs::write(journal(&stage), [0; 300]).unwrap();
     restart(&mut stage);
-    let recovers = |s: &Value| s["enforcement"]["orders"][0]["authority"] == "recovery";
-    let status = stage.wait_status(LIMIT, "isolated to be safe", recovers).unwrap();
+    let recovers =
+        |s: &Value| s["enforcement"]["orders"][0]["authority"] == "recovery" && is_shown(s, rogue.pid());
+    let status = stage
+        .wait_status(LIMIT, "isolated to be safe, and it is shown", recovers)
+        .unwrap();
     assert_eq!(
         state_of(rogue.pid()),
         Some('T'),
         "who was stopped stays so while nobody spoke"
     );
-    assert!(is_shown(&status, rogue.pid()), "and is shown: {status}");
     assert!(!is_shown(&status, other.pid()), "{status}");
     done(&stage, &["release"]);
     wait_state(&rogue, "SR");
@@ -123,7 +126,8 @@ lab_test!(a_removed_journal_forgets_nobody, || {
     stage.wait_phase(LIMIT, "released").unwrap();
     wait_state(&rogue, "SR");
     stays_stopped(&other);
-    assert!(!is_shown(&stage.status(), rogue.pid()));
+    let is_gone = |s: &Value| !is_shown(s, rogue.pid());
+    stage.wait_status(LIMIT, "it is shown no more", is_gone).unwrap();
 });
 
 lab_test!(
@@ -280,7 +284,6 @@ lab_test!(who_cannot_be_let_go_is_told_and_remembered_until_he_can, || {
 lab_test!(a_frozen_process_that_was_killed_is_not_said_to_run_again, || {
     let stage = ready(options());
     let (rogue, _other) = one_of_each(&stage, "mortal-rogue");
-    assert!(is_shown(&stage.status(), rogue.pid()), "control: it is shown");
     // Nobody buries it meanwhile.
     send(&rogue, Signal::SIGKILL);
     wait_state(&rogue, "Z");

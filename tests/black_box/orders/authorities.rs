@@ -264,12 +264,9 @@ lab_test!(uninstall_leaves_nothing, || {
     let order = json!({"posture": "isolate", "processes":
             [{"match": {"exe": program.to_str().unwrap()}, "action": "freeze"}]});
     stage.desire(&json!({ "quarantine": order })).unwrap();
-    let status = stage.wait_phase(LIMIT, "enforced").unwrap();
-    assert_eq!(
-        status["enforcement"]["stopped"][0]["pid"],
-        rogue.pid(),
-        "{status}"
-    );
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    let is_shown = |s: &Value| s["enforcement"]["stopped"][0]["pid"] == rogue.pid();
+    stage.wait_status(LIMIT, "it is shown", is_shown).unwrap();
     wait_state(&rogue, "T");
 
     let state = stage.state_directory();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{ATTACKER_V4, ATTACKER_V6, DEVICE_V4, GATEWAY_WAN_V4, INTERNET_V4, Ns};
 use edgewarden_lab::stage::StageOptions;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::programs::{sender, state_of, wait_state};
 use crate::common::{LIMIT, isolate, options, order, ready, release};
@@ -166,8 +166,8 @@ lab_test!(a_killed_process_that_comes_back_is_killed_again, || {
             .wait_exit(Duration::from_secs(10))
             .unwrap();
     }
-    let status = stage.status();
-    assert_eq!(status["enforcement"]["leftRunning"], json!([]), "{status}");
+    let none_left = |s: &Value| s["enforcement"]["leftRunning"] == json!([]);
+    stage.wait_status(LIMIT, "nobody is left", none_left).unwrap();
     release(&stage);
     let mut rogue = sender(&stage, "killed-rogue");
     wait_state(&rogue, "SR");
