@@ -36,6 +36,9 @@ pub(super) fn page(plan: &PlanEffects) -> String {
         let (label, value) = process_line(process);
         line(label, value);
     }
+    if plan.more_processes > 0 {
+        line("And", format!("{} processes more", plan.more_processes));
+    }
     for rule in &plan.idle_rules {
         line("Idle rule", format!("{rule}: no process that runs is meant"));
     }

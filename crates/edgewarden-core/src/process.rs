@@ -33,6 +33,28 @@ pub struct Process {
     pub workload: Option<Workload>,
 }
 
+/// Bytes shown and recorded of a path: whoever has the program put somewhere chooses how long it is, and what is recorded must be
+/// read again.
+const SHOWN_PATH: usize = 512;
+
+impl Process {
+    /// Path of its program, for people and records: of a long one the middle is left out.
+    #[must_use]
+    pub fn shown_exe(&self) -> Option<String> {
+        self.exe.as_deref().map(shown_path)
+    }
+}
+
+fn shown_path(path: &str) -> String {
+    if path.len() <= SHOWN_PATH {
+        return path.to_owned();
+    }
+    let half = SHOWN_PATH / 2;
+    let (begin, _) = path.split_at(path.floor_char_boundary(half));
+    let (_, end) = path.split_at(path.ceil_char_boundary(path.len() - half));
+    format!("{begin}…{end}")
+}
+
 /// Bytes of its name that the kernel keeps of a process.
 const KEPT_NAME: usize = 15;
 
@@ -214,6 +236,17 @@ mod tests {
 
     fn of(text: &str) -> Option<Workload> {
         Workload::of_cgroups(&text.replace("ID", ID))
+    }
+
+    #[test]
+    fn the_middle_of_a_long_path_is_left_out() {
+        assert_eq!(shown_path("/opt/rogue"), "/opt/rogue");
+        let exact = "x".repeat(SHOWN_PATH);
+        assert_eq!(shown_path(&exact), exact);
+        let long = format!("/begin{}end", "ä".repeat(2_000));
+        let shown = shown_path(&long);
+        assert!(shown.starts_with("/beginä") && shown.ends_with("äend"), "{shown}");
+        assert!(shown.contains('…') && shown.len() <= SHOWN_PATH + 3, "{shown}");
     }
 
     #[test]

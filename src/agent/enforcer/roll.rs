@@ -325,7 +325,7 @@ impl Roll {
         self.stopped.push(StoppedProcess {
             identity: process.identity,
             name: process.name.clone(),
-            exe: process.exe.clone(),
+            exe: process.shown_exe(),
             action,
             at,
             contested: 0,

@@ -130,6 +130,28 @@ fn more_than_can_be_remembered_is_told_and_left_for_later() {
 }
 
 #[test]
+fn as_many_as_can_be_with_the_longest_paths_fit_into_a_journal_that_is_read() {
+    let mut roll = Roll::default();
+    // Each byte is written as six.
+    let exe = Some("\u{1}".repeat(4_096));
+    let most = |limit: usize| u32::try_from(limit).unwrap();
+    for pid in 1..=most(MAX_FROZEN + MAX_KILLING) {
+        let process = Process {
+            exe: exe.clone(),
+            ..process(pid)
+        };
+        let action = if pid <= most(MAX_FROZEN) {
+            ProcessAction::Freeze
+        } else {
+            ProcessAction::Kill
+        };
+        roll.note(&process, action, Named::default(), AT).unwrap();
+    }
+    let text = serde_json::to_vec(roll.all()).unwrap();
+    assert!(text.len() < 3_000_000, "{}", text.len());
+}
+
+#[test]
 fn who_ran_between_two_looks_is_contested_and_told_for_a_while() {
     let mut roll = Roll::default();
     let id = process(10).identity;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::journal_lists::{self, KeptLists};
 use super::shelter::Shelter;
-use super::{FileError, read, replace};
+use super::{FileError, MAX_FILE, read, replace};
 use crate::error_text;
 use crate::host::worker::{Worker, WorkerError};
 use crate::quarantine::orders::trusted_time::TimeBeside;
@@ -97,6 +97,10 @@ impl JournalFile {
         let number = shelter.begin(&journal);
         move |()| {
             let Written { file, lists: named } = Written::of(&journal);
+            if file.len() as u64 > MAX_FILE {
+                // What was written before can be read.
+                return Err(FileError::TooLarge { path });
+            }
             lists.keep(&path, &named)?;
             replace(&path, &file)?;
             shelter.done(number);

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use state_directory::Distrust;
 
 /// Largest state file that is read, in bytes: a journal with as many blocked remotes as an order may have, with ends, is 12 MB.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// What could not be done, with which file.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub(crate) enum FileError {
         #[source]
         source: io::Error,
     },
-    /// The file is larger than any we write.
+    /// The file is larger than any that is read, or would be.
     #[error("{path} is larger than {MAX_FILE} bytes")]
     TooLarge { path: PathBuf },
     /// Somebody else could have changed it.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{Ns, Running, SpawnSpec, wait_until};
+use edgewarden_lab::site::{Ns, Running, SpawnSpec, lab_program, wait_until};
 use edgewarden_lab::stage::{Stage, copy_program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -182,7 +182,7 @@ lab_test!(uninstall_lets_everybody_go_whatever_the_journal_says, || {
 /// A program of that name that sends for ever as another user; none where there is no other user.
 fn sender_of_nobody(stage: &Stage, name: &str) -> Option<Running> {
     let program = stage.site.directory().join("opt").join(name);
-    copy_program(&edgewarden_lab::site::lab_program().unwrap(), &program).unwrap();
+    copy_program(&lab_program().unwrap(), &program).unwrap();
     // He must reach it.
     std::fs::set_permissions(stage.site.directory(), PermissionsExt::from_mode(0o711)).unwrap();
     let mut spec = SpawnSpec::new("setpriv", stage.site.directory().join("programs.log"));
@@ -279,6 +279,31 @@ lab_test!(who_cannot_be_let_go_is_told_and_remembered_until_he_can, || {
     let free = |s: &Value| s["enforcement"]["phase"] == "released" && !stays(s);
     stage.wait_status(LIMIT, "nothing is amiss", free).unwrap();
     done(&stage, &["release"]);
+});
+
+lab_test!(long_paths_leave_a_journal_that_is_read_again, || {
+    let mut stage = ready(options());
+    let mut place = stage.site.directory().to_owned();
+    while place.as_os_str().len() < 3_700 {
+        // Written as six bytes each.
+        place.push("\u{1}".repeat(200));
+    }
+    let program = place.join("opt/zq-deep");
+    copy_program(&lab_program().unwrap(), &program).unwrap();
+    let log = stage.site.directory().join("programs.log");
+    let words = ["hoard", "--files", "1"];
+    let deep = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
+    freeze(&stage, "zq-deep");
+    wait_state(&deep, "T");
+    let shown = |s: &Value| s["enforcement"]["phase"] == "enforced" && is_shown(s, deep.pid());
+    stage.wait_status(LIMIT, "it is shown", shown).unwrap();
+    let length = std::fs::metadata(journal(&stage)).unwrap().len();
+    assert!(length < 10_000, "{length}");
+    stop_agent(&mut stage);
+    restart(&mut stage);
+    stage.wait_status(LIMIT, "it is known still", shown).unwrap();
+    done(&stage, &["release"]);
+    wait_state(&deep, "SR");
 });
 
 lab_test!(a_frozen_process_that_was_killed_is_not_said_to_run_again, || {

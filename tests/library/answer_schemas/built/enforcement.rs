@@ -342,6 +342,7 @@ pub(super) fn plan() -> PlanPreview {
             processes: [None, Some(ProcessAction::Freeze), Some(ProcessAction::Kill)]
                 .map(process)
                 .into(),
+            more_processes: 1,
             idle_rules: sentence(),
             not_known: Some("who the nucleus is".to_owned()),
         },

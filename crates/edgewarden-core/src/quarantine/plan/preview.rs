@@ -61,6 +61,9 @@ pub struct ProcessLine {
     pub spared: Option<String>,
 }
 
+/// Processes shown: others may run as many as they like, and an answer has a size.
+const MAX_PROCESSES: usize = 1_000;
+
 /// All that follows from a plan, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,6 +100,9 @@ pub struct PlanEffects {
     pub gaps: Vec<String>,
     /// Processes named that run now: stopped first, then spared.
     pub processes: Vec<ProcessLine>,
+    /// How many more are named.
+    #[serde(default)]
+    pub more_processes: usize,
     /// Rules of processes that match none that runs now.
     #[serde(default)]
     pub idle_rules: Vec<String>,
@@ -142,6 +148,7 @@ pub fn effects(plan: &Plan, orders: &[Order], not_done: Option<String>) -> PlanE
         layers: Vec::new(),
         gaps: Vec::new(),
         processes: Vec::new(),
+        more_processes: 0,
         idle_rules: Vec::new(),
         not_known: None,
     }
@@ -154,7 +161,9 @@ impl PlanEffects {
         let stopped = stopped.map(|(process, action)| process_line(process, Some(*action), None));
         let spared = selection.spared.iter();
         let spared = spared.map(|(process, why)| process_line(process, None, Some((*why).to_owned())));
-        self.processes = stopped.chain(spared).collect();
+        let mut all = stopped.chain(spared);
+        self.processes = all.by_ref().take(MAX_PROCESSES).collect();
+        self.more_processes = all.count();
         self.idle_rules = selection.idle.iter().map(ToString::to_string).collect();
     }
 }
@@ -183,7 +192,7 @@ fn process_line(process: &Process, action: Option<ProcessAction>, spared: Option
     ProcessLine {
         pid: process.identity.pid,
         name: process.name.clone(),
-        exe: process.exe.clone(),
+        exe: process.shown_exe(),
         action,
         spared,
     }

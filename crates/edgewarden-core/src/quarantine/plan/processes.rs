@@ -21,7 +21,7 @@ pub struct StoppedProcess {
     pub identity: ProcessId,
     /// `comm`: at most 15 bytes, chosen by the process itself.
     pub name: String,
-    /// Path of the program; `None` where it cannot be read.
+    /// Path of the program ([`Process::shown_exe`]); `None` where it cannot be read.
     pub exe: Option<String>,
     pub action: ProcessAction,
     pub at: Timestamp,
