@@ -76,6 +76,9 @@ impl<M: Machine> Enforcer<M> {
             }
         }
         obstacles.extend(self.bring_processes(&mission.plan, now).await);
+        if proven && self.rounds.take_caught_up() {
+            self.standing.on_loaded(true, self.clock.now().uptime);
+        }
         obstacles.extend(self.save().await.err());
         let phase = self.phase(&wanted, &mission, proven);
         self.say(phase, &wanted, &mission, obstacles, now);
@@ -349,7 +352,7 @@ impl<M: Machine> Enforcer<M> {
         let now = self.now();
         let id = wanted.id();
         let look = Look {
-            holds: proven && mission.cuts(),
+            holds: proven && mission.cuts() && !self.rounds.holds_back(now),
             wanted: self.would_cut(wanted).then_some(&id),
             window: self.settings.isolation.confirm,
             hold: self.settings.isolation.hold_in_silence,

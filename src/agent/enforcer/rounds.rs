@@ -40,6 +40,8 @@ const PAUSE: u32 = 2;
 const PAUSE_IN_PURSUIT: u32 = 1;
 /// And not longer than so.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the confirmation of a plan waits for the processes that it names: each second costs a question.
+const HELD_BACK: Duration = Duration::from_secs(60);
 /// A round that is under way for so long stands in the way of what is ordered.
 const LATE_AFTER: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,8 @@ pub(super) struct Rounds<P> {
     /// What is done since this does not do what is wanted now.
     news: u64,
     behind_since: Duration,
+    /// What is ordered of processes came to be done, and nobody was told yet.
+    caught_up: bool,
     began: Duration,
     next: Duration,
     remembered: Vec<StoppedProcess>,
@@ -95,6 +99,7 @@ impl<P: Processes> Rounds<P> {
             done: 0,
             news: 0,
             behind_since: Duration::ZERO,
+            caught_up: false,
             began: Duration::ZERO,
             next: Duration::ZERO,
             remembered: Vec::new(),
@@ -286,6 +291,7 @@ impl<P: Processes> Rounds<P> {
                 if !self.is_stale() {
                     self.shown = stopper.shown();
                     self.obstacles = obstacles;
+                    self.caught_up |= self.is_behind() && self.names_some();
                     self.done = self.begun;
                 }
                 self.place = Place::Resting(stopper);
@@ -328,6 +334,17 @@ impl<P: Processes> Rounds<P> {
     /// What is wanted of processes was not done yet.
     const fn is_behind(&self) -> bool {
         self.done < self.news
+    }
+
+    /// Whether nothing is to be confirmed yet: whom the plan names may be who the control channel goes by, and is not stopped.
+    pub(super) fn holds_back(&self, now: Now) -> bool {
+        let since = now.uptime.saturating_sub(self.behind_since);
+        self.is_behind() && self.names_some() && since < HELD_BACK
+    }
+
+    /// Whether what is ordered of processes came to be done since the last call: what was answered before says nothing.
+    pub(super) const fn take_caught_up(&mut self) -> bool {
+        std::mem::replace(&mut self.caught_up, false)
     }
 
     fn matters(&self) -> bool {

@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use super::process_table::{read_text, stat};
+use super::process_table::{read_status, read_text, stat};
 
 /// What the kernel says of whose a process is.
 pub(super) struct Owner {
@@ -37,7 +37,7 @@ impl Owner {
 
     /// The same where its user namespace cannot be seen: as if it were ours.
     pub(super) fn by_status(pid: u32) -> Option<Self> {
-        Self::parse(&read_text(&format!("/proc/{pid}/status"))?)
+        Self::parse(&read_status(pid)?)
     }
 
     fn parse(status: &str) -> Option<Self> {
@@ -66,7 +66,7 @@ fn users(status: &str) -> Option<Vec<u32>> {
 
 /// Whether that process is this user's alone, or in a user namespace of his own.
 pub(super) fn is_of(pid: u32, user: u32) -> bool {
-    let status = read_text(&format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = read_status(pid).unwrap_or_default();
     if users(&status).is_some_and(|users| users.iter().all(|own| *own == user)) {
         return true;
     }

@@ -35,6 +35,8 @@ const MAX_FILES: usize = 262_144;
 const TICK_MILLIS: u64 = 10;
 /// `/proc` files read here are lines; a longer one is cut.
 const MAX_TEXT: u64 = 4_096;
+/// The one that is no line: a process has up to 65,536 groups, each of eleven bytes, before what else there is to know.
+const MAX_STATUS: u64 = 1 << 20;
 /// Threads of one process looked at: as many as the kernel gives to all together on a machine of 8 GiB. Fewer would be a place
 /// to hide behind: those that have ended are listed until somebody buries them.
 const MAX_THREADS: usize = 65_536;
@@ -194,7 +196,7 @@ pub(crate) fn has_ended(id: ProcessId) -> bool {
 
 /// The number that a process has in its own pid namespace, where that is another one than ours.
 pub(crate) fn inner_pid(pid: u32) -> Option<u32> {
-    let status = read_text(&format!("/proc/{pid}/status"))?;
+    let status = read_status(pid)?;
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     numbers.split_ascii_whitespace().last()?.parse().ok()
 }
@@ -258,9 +260,18 @@ pub(super) fn read_text(path: &str) -> Option<String> {
     try_read_text(path).ok()
 }
 
+/// The text of `/proc/<pid>/status`, whole.
+pub(super) fn read_status(pid: u32) -> Option<String> {
+    read_up_to(&format!("/proc/{pid}/status"), MAX_STATUS).ok()
+}
+
 fn try_read_text(path: &str) -> io::Result<String> {
+    read_up_to(path, MAX_TEXT)
+}
+
+fn read_up_to(path: &str, most: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_TEXT).read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{Ns, Running, lab_program, wait_until};
+use edgewarden_lab::site::{INTERNET_V4, Ns, Running, lab_program, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions, copy_program};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -16,7 +16,8 @@ use super::processes::{Helper, is_told, order_processes, release, shown, signal,
 use crate::common::agent::{joined, restart};
 use crate::common::programs::{build, sender, state_of, wait_state};
 use crate::common::silent::hang;
-use crate::common::{LIMIT, done, options, ready};
+use crate::common::{LIMIT, connected_and_released, done, options, ready};
+use crate::orders::silence::{detoured, lead_by};
 
 /// Sleeps in as many threads as it is told, and says how many those are.
 const THREADS: &str = r#"
@@ -38,23 +39,25 @@ int main(int count, char **words) {
 "#;
 /// More than are looked at within the two seconds that a look has.
 const MANY: u64 = 26_000;
+/// Enough to keep a look busy for longer than a question to the cloud takes.
+const SLOW: u64 = 6_000;
 /// Looks at such a process: three at least.
 const SLOW_LOOKS: Duration = Duration::from_secs(14);
 /// Looks at few processes.
 const LOOKS: Duration = Duration::from_secs(4);
 
 /// A process of so many threads; none where this machine does not let us have them.
-fn crowd(stage: &Stage, program: &Path) -> Option<Running> {
+fn crowd(stage: &Stage, program: &Path, many: u64) -> Option<Running> {
     let log = stage.site.directory().join("threads.log");
-    let many = MANY.to_string();
+    let words = many.to_string();
     let mut crowd = stage
         .site
-        .spawn(Ns::Gateway, program, &[&many], &[], log)
+        .spawn(Ns::Gateway, program, &[&words], &[], log)
         .unwrap();
     let made = crowd
         .wait_event(LIMIT, |event| event["event"] == "threads")
         .unwrap();
-    if made["made"].as_u64() < Some(MANY) {
+    if made["made"].as_u64() < Some(many) {
         println!("SKIPPED: no more threads can be made here than {}", made["made"]);
         return None;
     }
@@ -70,7 +73,7 @@ fn is_contested(status: &Value) -> bool {
 lab_test!(whom_a_look_does_not_reach_is_not_said_to_go_on, || {
     let stage = ready(options());
     let program = build(&stage, "zq-many", THREADS);
-    let Some(mut many) = crowd(&stage, &program) else {
+    let Some(mut many) = crowd(&stage, &program, MANY) else {
         return;
     };
     let few = build(&stage, "zq-few", THREADS);
@@ -132,7 +135,7 @@ lab_test!(neither_order_nor_status_nor_release_waits_for_a_look, || {
         median((0..5).map(status).collect()),
     );
     done(&stage, &["release"]);
-    let Some(mut many) = crowd(&stage, &program) else {
+    let Some(mut many) = crowd(&stage, &program, MANY) else {
         return;
     };
     order(41);
@@ -323,3 +326,34 @@ lab_test!(
         );
     }
 );
+
+lab_test!(an_order_is_confirmed_only_once_whom_it_names_is_stopped, || {
+    let mut stage = detoured();
+    let proxy = stage.site.directory().join("opt/zq-proxy");
+    copy_program(&lab_program().unwrap(), &proxy).unwrap();
+    let _way = lead_by(&stage, &proxy, INTERNET_V4);
+    stage.go_online().unwrap();
+    stage.start_agent().unwrap();
+    connected_and_released(&stage);
+    let program = build(&stage, "zq-many", THREADS);
+    let Some(_many) = crowd(&stage, &program, SLOW) else {
+        return;
+    };
+    // The nucleus goes by one of those that are to be stopped, and the look at the other takes its time.
+    let stops = |matches: Value| json!({"match": matches, "action": "freeze"});
+    let processes = [json!({"exe": "*/opt/zq-proxy"}), json!({"name": "zq-many"})].map(stops);
+    let order = json!({"posture": "isolate", "processes": processes});
+    stage.desire(&json!({"quarantine": order})).unwrap();
+    let given_up = |s: &Value| s["enforcement"]["phase"] == "rolled-back";
+    stage
+        .wait_status(
+            LIMIT * 4,
+            "the order that stops the channel is given up",
+            given_up,
+        )
+        .unwrap();
+    let heard = |s: &Value| s["cloud"]["channelWorks"] == true;
+    stage
+        .wait_status(LIMIT * 2, "the channel is back", heard)
+        .unwrap();
+});

@@ -15,7 +15,7 @@ mod proxy;
 mod reconnects;
 mod scalars;
 mod severed;
-mod silence;
+pub(crate) mod silence;
 mod silence_alone;
 mod silence_holds;
 mod subscriptions;

@@ -2,6 +2,7 @@
 //! confirmation.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use edgewarden_lab::front::Front;
@@ -17,7 +18,7 @@ use crate::common::{
 };
 
 /// How long the channel may be silent.
-pub(super) const WINDOW: Duration = Duration::from_secs(10);
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
 pub(super) fn short_windows() -> StageOptions {
     StageOptions {
@@ -27,10 +28,10 @@ pub(super) fn short_windows() -> StageOptions {
 }
 
 /// What the nucleus goes through on the way to its broker: then no connection of it tells the agent where its cloud is.
-pub(super) const DETOUR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18_883);
+pub(crate) const DETOUR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18_883);
 
 /// A device that is not online yet, whose nucleus takes a detour that leads nowhere yet.
-pub(super) fn detoured() -> Stage {
+pub(crate) fn detoured() -> Stage {
     let options = StageOptions {
         configuration: json!({"isolation": {
             "confirmSeconds": WINDOW.as_secs(),
@@ -44,9 +45,14 @@ pub(super) fn detoured() -> Stage {
 }
 
 /// Leads the detour to a broker at this address, until dropped.
-pub(super) fn lead_to(stage: &Stage, address: IpAddr) -> Front {
+pub(crate) fn lead_to(stage: &Stage, address: IpAddr) -> Front {
+    lead_by(stage, &lab_program().unwrap(), address)
+}
+
+/// The same by a copy of the lab's program, which an order may name.
+pub(crate) fn lead_by(stage: &Stage, program: &Path, address: IpAddr) -> Front {
     let ends = (DETOUR, SocketAddr::new(address, BROKER_PORT));
-    Front::start(&stage.site, Ns::Gateway, &lab_program().unwrap(), "detour", ends).unwrap()
+    Front::start(&stage.site, Ns::Gateway, program, "detour", ends).unwrap()
 }
 
 lab_test!(an_agent_that_was_stopped_takes_none_of_that_for_silence, || {

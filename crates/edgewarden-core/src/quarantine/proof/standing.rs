@@ -277,7 +277,8 @@ pub enum Turn {
 /// What is seen when time passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look<'a> {
-    /// The kernel was proven just now to hold what is to be carried out; without that nothing is confirmed.
+    /// The kernel was proven just now to hold what is to be carried out, and whom it names is stopped; without that nothing is
+    /// confirmed.
     pub holds: bool,
     /// The plan that is wanted and would cut; only that one is put back.
     pub wanted: Option<&'a PlanId>,
@@ -306,7 +307,7 @@ pub struct Carried<'a> {
 
 impl Standing {
     /// The kernel was proven at uptime `now` to hold what is to be carried out: the plan, or nothing of it where it was given
-    /// up. `anew`: it was loaded, or changed, since it last was.
+    /// up. `anew`: it was loaded or changed, or processes were stopped for it, since it last was.
     pub fn on_loaded(&mut self, anew: bool, now: Duration) {
         self.on_closed(now);
         match self {
