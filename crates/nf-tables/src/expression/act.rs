@@ -137,7 +137,7 @@ flags! {
 }
 
 attributes! {
-    /// Makes an element of what is in a register, with an expression of its own, which it then runs: a limit for each key.
+    /// Makes an element of what is in a register, perhaps with an expression of its own, which it then runs: a limit for each key.
     ///
     /// Normal form: the set is told by its name, which must be there before. No time and no flags, both of which the kernel lists,
     /// are not written.
@@ -168,6 +168,19 @@ impl DynamicElement {
             source: Register::FIRST,
             timeout: 0,
             expression: Some(Box::new(limit.into())),
+            flags: DynamicFlags::NONE,
+        }
+    }
+
+    /// Notes what is in the first register, or lets it live anew, and goes on.
+    #[must_use]
+    pub fn noted(set: impl Into<String>) -> Self {
+        Self {
+            set: set.into(),
+            operation: DynamicOperation::Update,
+            source: Register::FIRST,
+            timeout: 0,
+            expression: None,
             flags: DynamicFlags::NONE,
         }
     }

@@ -21,6 +21,7 @@ mod keys;
 mod lacking;
 mod rules;
 mod shares;
+mod streams;
 mod told_otherwise;
 mod untracked;
 pub mod verify;

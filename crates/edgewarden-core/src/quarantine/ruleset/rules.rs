@@ -132,6 +132,7 @@ impl RuleWriter<'_> {
     pub(super) fn inet(&self) -> Vec<Chain> {
         let mut output = vec![on(Layer::Inet).loopback(End::Destination).accept("loopback")];
         output.extend(self.detours(HookPath::Out));
+        output.extend(self.streams());
         output.extend(self.lifelines_out(Layer::Inet));
         output.extend(self.blocks(HookPath::Out));
         output.extend(self.limits(HookPath::Out));

@@ -10,6 +10,7 @@ mod frames;
 mod rates;
 mod routes;
 mod senders;
+mod streams;
 mod tracking;
 
 pub(super) use exceptions::{Detour, HarmlessOption, Sender};

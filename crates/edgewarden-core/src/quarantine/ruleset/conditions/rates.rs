@@ -38,11 +38,18 @@ pub(in super::super) enum Bucket {
     /// The same, and the VLAN of its frame's tag: what was sent on another link leaves by the interface below both. Only VLANs of
     /// this device have them, so there are no more than interfaces.
     Tagged,
+    /// No bucket: the stream itself, by both of its ends. Only who may send to lifelines without a bound makes such keys.
+    Stream {
+        /// Of which IP version.
+        v4: bool,
+    },
 }
 
 impl Bucket {
-    const fn key(self) -> &'static str {
+    pub(super) const fn key(self) -> &'static str {
         match self {
+            Self::Stream { v4: true } => "ip saddr . tcp sport . ip daddr . tcp dport",
+            Self::Stream { v4: false } => "ip6 saddr . tcp sport . ip6 daddr . tcp dport",
             Self::Arrival => "meta iif",
             Self::Departure => "meta oif",
             Self::Tagged => "meta oif . @ll,112,16",
@@ -52,7 +59,7 @@ impl Bucket {
     /// As a rule computes it.
     const fn computed(self) -> &'static str {
         match self {
-            Self::Arrival | Self::Departure => self.key(),
+            Self::Arrival | Self::Departure | Self::Stream { .. } => self.key(),
             Self::Tagged => "meta oif . @ll,112,16 & 0x0fff",
         }
     }
@@ -62,6 +69,7 @@ impl Bucket {
         match self {
             Self::Arrival | Self::Departure => 1,
             Self::Tagged => 3,
+            Self::Stream { .. } => 4,
         }
     }
 }
@@ -76,10 +84,19 @@ pub(in super::super) struct RateSet {
 impl RateSet {
     /// As nft reads it.
     pub(in super::super) fn declare(&self, text: &mut String) {
-        let (name, key, size) = (&self.name, self.bucket.key(), LINKS);
+        let (name, size) = (&self.name, LINKS);
+        let key = match self.bucket {
+            Bucket::Stream { v4: true } => {
+                "type ipv4_addr . inet_service . ipv4_addr . inet_service".to_owned()
+            }
+            Bucket::Stream { v4: false } => {
+                "type ipv6_addr . inet_service . ipv6_addr . inet_service".to_owned()
+            }
+            links => format!("typeof {}", links.key()),
+        };
         let _ = writeln!(
             text,
-            "  set {name} {{\n    typeof {key}\n    size {size}\n    flags dynamic, timeout\n    timeout {LIFE_SECONDS}s\n  }}"
+            "  set {name} {{\n    {key}\n    size {size}\n    flags dynamic, timeout\n    timeout {LIFE_SECONDS}s\n  }}"
         );
     }
 
@@ -102,6 +119,21 @@ impl RateSet {
             Bucket::Tagged => {
                 let both = KeyType::concatenation(&[index, KeyType::INTEGER]);
                 (both, 8, KeyOrder::None, TypeOf::Parts(TAGGED))
+            }
+            Bucket::Stream { v4 } => {
+                let (address, length) = if v4 {
+                    (KeyType::IPV4, 4)
+                } else {
+                    (KeyType::IPV6, 16)
+                };
+                let ends = [address, KeyType::PORT, address, KeyType::PORT];
+                let length = 2 * (length + 4);
+                (
+                    KeyType::concatenation(&ends),
+                    length,
+                    KeyOrder::None,
+                    TypeOf::Concatenation,
+                )
             }
         };
         let flags = SetFlags::TIMEOUT.with(SetFlags::EVALUATED);
@@ -157,7 +189,7 @@ impl Conditions {
         };
         let interface = match bucket {
             Bucket::Arrival => MetaKey::InputInterface,
-            Bucket::Departure | Bucket::Tagged => MetaKey::OutputInterface,
+            Bucket::Departure | Bucket::Tagged | Bucket::Stream { .. } => MetaKey::OutputInterface,
         };
         let mut loaded = self
             .said(format_args!(

@@ -14,6 +14,13 @@ impl Conditions {
             .step(Expression::equal(user.to_ne_bytes()))
     }
 
+    /// A socket of another user has sent it.
+    pub(in super::super) fn not_sent_by(self, user: u32) -> Self {
+        self.said(format_args!("meta skuid != {user}"))
+            .step(Meta::first(MetaKey::User))
+            .step(Comparison::first(Operator::NotEqual, user.to_ne_bytes()))
+    }
+
     /// The user whose socket it is has a number below this.
     pub(in super::super) fn sent_below(self, user: u32) -> Self {
         self.sent_as("<", Operator::Less, user)
