@@ -1,9 +1,11 @@
-//! What a program with packet sockets puts on loopback in the name of whoever is outside: the cloud's resets, a resolver's answers.
+//! What a program with the right to make packets by hand puts on loopback in the name of whoever is outside (the cloud's resets, a
+//! resolver's answers), and sends out in the nucleus' name.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
@@ -17,7 +19,7 @@ use serde_json::json;
 use crate::common::gateway::run;
 use crate::common::packet::{TCP, UDP, ip as packet, udp};
 use crate::common::{LIMIT, done, isolate, options, order, ready, release};
-use crate::layers::wire::{NOBODY, Port, emit};
+use crate::layers::wire::{NOBODY, Port, emit, hand_over, packets_of};
 
 /// How long the channel may be silent behind new rules, in seconds.
 const WINDOW: u64 = 10;
@@ -61,14 +63,17 @@ fn send(lies: &OwnedFd, kind: [u8; 2], datagram: &[u8]) {
     emit(lies, &[[0_u8; 12].as_slice(), &kind, datagram].concat());
 }
 
-/// The reset that answers a frame to the broker.
-fn reset(frame: &[u8]) -> Option<Vec<u8>> {
+/// The segment in a frame to the broker, unless it resets.
+fn segment_to_broker(frame: &[u8]) -> Option<&[u8]> {
     let is_segment = frame.len() >= HEADERS + 20 && frame[12..14] == [8, 0] && frame[23] == TCP;
     let segment = frame.get(HEADERS..).filter(|_| is_segment)?;
     let is_ours = segment[2..4] == BROKER_PORT.to_be_bytes() && segment[13] & RST == 0;
-    if !is_ours {
-        return None;
-    }
+    is_ours.then_some(segment)
+}
+
+/// The reset that answers a frame to the broker.
+fn reset(frame: &[u8]) -> Option<Vec<u8>> {
+    let segment = segment_to_broker(frame)?;
     let opens = segment[13] & SYN != 0;
     let numbers = if opens {
         let next = u32::from_be_bytes(segment[4..8].try_into().unwrap()).wrapping_add(1);
@@ -83,55 +88,119 @@ fn reset(frame: &[u8]) -> Option<Vec<u8>> {
     Some(packet(ends.0, ends.1, TCP, 0, &summed(ends, TCP, reset, 16)))
 }
 
-/// Resets every connection to the broker until it is told to stop; how often.
-fn resets(stop: &AtomicBool) -> usize {
-    let hears = Port::of("gateway", "wan0").sender_as(0x0003, NOBODY);
-    let lies = loopback();
-    let (mut buffer, mut sent) = ([0; 2_048], 0);
-    while !stop.load(Ordering::Relaxed) {
-        while let Ok(length) = recv(hears.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            if let Some(reset) = reset(&buffer[..length]) {
-                send(&lies, [8, 0], &reset);
-                sent += 1;
+/// Somebody who hears what leaves by the uplink, and resets connections.
+struct Resets {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<usize>,
+}
+
+impl Resets {
+    /// `answer` is given each frame, and says whether it has reset its connection.
+    fn begin(answer: impl Fn(&[u8]) -> bool + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let hears = Port::of("gateway", "wan0").sender_as(0x0003, NOBODY);
+            let (mut buffer, mut sent) = ([0; 2_048], 0);
+            while !told.load(Ordering::Relaxed) {
+                while let Ok(length) = recv(hears.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                    sent += usize::from(answer(&buffer[..length]));
+                }
+                std::thread::sleep(Duration::from_micros(200));
             }
-        }
-        std::thread::sleep(Duration::from_micros(200));
+            sent
+        });
+        Self { stop, thread }
     }
-    sent
+
+    /// How often it has reset one.
+    fn end(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn short_windows() -> StageOptions {
+    StageOptions {
+        configuration: json!({
+            "isolation": {"confirmSeconds": WINDOW},
+            "shadow": {"refreshSeconds": 30},
+        }),
+        ..options()
+    }
+}
+
+/// The operator isolates the device, and nothing gives that up, or widens it for good.
+fn isolated_all_the_time(stage: &Stage) {
+    done(stage, &["quarantine", "--reason", "reset"]);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4 * WINDOW) {
+        let status = stage.status();
+        let enforcement = &status["enforcement"];
+        assert!(enforcement["rolledBack"].is_null(), "{status}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let status = stage.wait_phase(LIMIT, "enforced").unwrap();
+    assert_eq!(status["enforcement"]["scope"], "pinned", "{status}");
+    assert_eq!(status["cloud"]["channelWorks"], true, "{status}");
 }
 
 lab_test!(
     what_is_put_on_loopback_in_the_clouds_name_ends_no_isolation,
     || {
-        let stage = ready(StageOptions {
-            configuration: json!({
-                "isolation": {"confirmSeconds": WINDOW},
-                "shadow": {"refreshSeconds": 30},
-            }),
-            ..options()
+        let stage = ready(short_windows());
+        let lies = loopback();
+        let attacker = Resets::begin(move |frame| {
+            let reset = reset(frame);
+            reset.iter().for_each(|reset| send(&lies, [8, 0], reset));
+            reset.is_some()
         });
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let attacker = std::thread::spawn(move || resets(&told));
         let silent = |s: &serde_json::Value| s["cloud"]["channelWorks"] == false;
         stage
             .wait_status(LIMIT * 2, "control: it silences the free device", silent)
             .unwrap();
-        done(&stage, &["quarantine", "--reason", "reset"]);
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(4 * WINDOW) {
-            let status = stage.status();
-            let enforcement = &status["enforcement"];
-            assert!(enforcement["rolledBack"].is_null(), "{status}");
-            std::thread::sleep(Duration::from_millis(300));
-        }
-        let status = stage.wait_phase(LIMIT, "enforced").unwrap();
-        assert_eq!(status["enforcement"]["scope"], "pinned", "{status}");
-        assert_eq!(status["cloud"]["channelWorks"], true, "{status}");
-        stop.store(true, Ordering::Relaxed);
-        assert!(attacker.join().unwrap() > 0, "control");
+        isolated_all_the_time(&stage);
+        assert!(attacker.end() > 0, "control");
     }
 );
+
+/// The reset in the same one's name behind a frame to the broker.
+fn reset_behind(frame: &[u8]) -> Option<Vec<u8>> {
+    let segment = segment_to_broker(frame)?;
+    let length = usize::from(u16::from_be_bytes([frame[16], frame[17]])) - 20;
+    let data = length - usize::from(segment[12] >> 4) * 4;
+    let opens = segment[13] & SYN != 0;
+    let sent = u32::try_from(data).unwrap() + u32::from(opens);
+    let next = u32::from_be_bytes(segment[4..8].try_into().unwrap()).wrapping_add(sent);
+    let numbers = [next.to_be_bytes(), [0; 4]].concat();
+    let reset = [&segment[..4], &numbers, &[0x50, RST, 0, 0, 0, 0, 0, 0]].concat();
+    let ends = (GATEWAY_WAN_V4, INTERNET_V4);
+    Some(packet(ends.0, ends.1, TCP, 0, &summed(ends, TCP, reset, 16)))
+}
+
+lab_test!(what_is_sent_in_the_nucleus_name_ends_no_isolation, || {
+    let stage = ready(short_windows());
+    let begin = || {
+        let lies = packets_of("gateway", NOBODY);
+        Resets::begin(move |frame| {
+            let reset = reset_behind(frame);
+            reset.iter().for_each(|reset| hand_over(&lies, reset));
+            reset.is_some()
+        })
+    };
+    let first = begin();
+    let works = |does: bool| move |s: &serde_json::Value| s["cloud"]["channelWorks"] == does;
+    stage
+        .wait_status(LIMIT * 2, "control: it silences the free device", works(false))
+        .unwrap();
+    assert!(first.end() > 0, "control");
+    stage
+        .wait_status(LIMIT * 2, "control: it is heard again", works(true))
+        .unwrap();
+    let second = begin();
+    isolated_all_the_time(&stage);
+    assert!(second.end() > 0, "control");
+});
 
 /// Whether an answer on loopback in the name of `from` reaches a program that asks there.
 fn believes(stage: &Stage, (from, to): (IpAddr, IpAddr)) -> bool {

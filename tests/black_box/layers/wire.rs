@@ -63,18 +63,29 @@ fn heard(ear: &Ear, frames: &[Frame]) -> Vec<&'static str> {
 /// that an ear hears.
 pub(crate) fn arrivals_of_packets(namespace: &str, ear: &Ear, frames: &[Frame]) -> Vec<&'static str> {
     ear.drain();
-    let socket = within(namespace, || {
-        let protocol = Protocol::from_raw(std::num::NonZeroU32::new(HEADER_INCLUDED).unwrap());
-        rustix::net::socket(rustix::net::AddressFamily::INET, SocketType::RAW, Some(protocol)).unwrap()
-    });
+    let socket = packets_of(namespace, ROOT);
     for frame in frames.iter().cycle().take(frames.len() * SENDS) {
-        let packet = &frame.bytes[HEADER..];
-        let [a, b, c, d] = *packet[16..20].as_array().unwrap();
-        let to = SockaddrIn::new(a, b, c, d, 0);
-        // What the packet filter drops is refused.
-        let _refused = sendto(socket.as_raw_fd(), packet, &to, MsgFlags::empty());
+        hand_over(&socket, &frame.bytes[HEADER..]);
     }
     heard(ear, frames)
+}
+
+/// A socket of that user's that gives the IP stack packets of IPv4 with the headers that they have.
+pub(crate) fn packets_of(namespace: &str, user: u32) -> OwnedFd {
+    within(namespace, || {
+        // Of this thread only.
+        nix::unistd::setfsuid(user.into());
+        let protocol = Protocol::from_raw(std::num::NonZeroU32::new(HEADER_INCLUDED).unwrap());
+        rustix::net::socket(rustix::net::AddressFamily::INET, SocketType::RAW, Some(protocol)).unwrap()
+    })
+}
+
+/// Gives it one, to where it says.
+pub(crate) fn hand_over(socket: &OwnedFd, packet: &[u8]) {
+    let [a, b, c, d] = *packet[16..20].as_array().unwrap();
+    let to = SockaddrIn::new(a, b, c, d, 0);
+    // What the packet filter drops is refused.
+    let _refused = sendto(socket.as_raw_fd(), packet, &to, MsgFlags::empty());
 }
 
 /// An interface of a namespace.
