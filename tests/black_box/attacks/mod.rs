@@ -232,7 +232,10 @@ lab_test!(an_edit_that_keeps_our_comments_is_undone, || {
     assert!(connects(), "control: open before");
     isolate(&stage);
     let (_, listing, _) = stage.nft(&["list", "table", "inet", "edgewarden"]).unwrap();
-    let edited = listing.replace("meta oiftype loopback accept", "meta l4proto tcp accept");
+    let edited = listing.replace(
+        "meta oiftype loopback fib daddr type != unicast accept",
+        "meta l4proto tcp accept",
+    );
     let edited = edited.replace("meta iiftype loopback accept", "meta l4proto tcp accept");
     assert_ne!(edited, listing, "control: there was something to edit");
     let edits = [

@@ -4,19 +4,29 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, INTERNET_V4, Ns};
+use edgewarden_lab::site::{ATTACKER_V4, GATEWAY_WAN_V4, INTERNET_V4, Ns};
 use edgewarden_lab::stage::Stage;
 use serde_json::json;
 
 use super::{cut, free};
-use crate::common::{options, order};
+use crate::common::gateway::nft_takes;
+use crate::common::{isolate, options, order};
 
 const PAYLOAD: usize = 1_000;
 /// A datagram at the IP layer.
 const PACKET: u64 = PAYLOAD as u64 + 28;
 
+/// Where datagrams that leave are to arrive.
+const TARGET: SocketAddr = SocketAddr::new(ATTACKER_V4, 5_001);
+/// An address of the device's own that its owner has led there, as a published port of a container is.
+const LED: SocketAddr = SocketAddr::new(GATEWAY_WAN_V4, 8_080);
+
 /// Floods for a while from gateway and LAN; gives the bytes that arrived, at the IP layer.
 fn flood(stage: &Stage, time: Duration) -> u64 {
+    flood_to(stage, &[(Ns::Gateway, TARGET), (Ns::Lan, TARGET)], time)
+}
+
+fn flood_to(stage: &Stage, ways: &[(Ns, SocketAddr)], time: Duration) -> u64 {
     let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     let open = |ns, address| {
         stage
@@ -24,15 +34,14 @@ fn flood(stage: &Stage, time: Duration) -> u64 {
             .run_in(ns, || UdpSocket::bind(address).unwrap())
             .unwrap()
     };
-    let target = SocketAddr::new(ATTACKER_V4, 5001);
-    let receiver = open(Ns::Internet, target);
+    let receiver = open(Ns::Internet, TARGET);
     receiver.set_nonblocking(true).unwrap();
-    let senders = [open(Ns::Gateway, any), open(Ns::Lan, any)];
+    let senders: Vec<_> = ways.iter().map(|(ns, to)| (open(*ns, any), to)).collect();
     let end = Instant::now() + time;
     let mut arrived = 0;
     while Instant::now() < end {
-        for sender in &senders {
-            let _ = sender.send_to(&[b'f'; PAYLOAD], target);
+        for (sender, to) in &senders {
+            let _ = sender.send_to(&[b'f'; PAYLOAD], to);
         }
         while receiver.recv(&mut [0; 2_000]).is_ok() {
             arrived += PACKET;
@@ -40,6 +49,37 @@ fn flood(stage: &Stage, time: Duration) -> u64 {
     }
     arrived
 }
+
+lab_test!(what_the_owner_leads_elsewhere_is_bounded_as_what_leaves, || {
+    const RATE: u64 = 20_000;
+    let stage = free(options());
+    let leads = format!(
+        "table ip owner {{
+            chain out {{ type nat hook output priority -100; ip daddr {} udp dport {} dnat to {TARGET}; }}
+            chain post {{ type nat hook postrouting priority 100; oifname wan0 masquerade; }}
+        }}",
+        LED.ip(),
+        LED.port()
+    );
+    nft_takes(&stage, &leads, &[]).unwrap();
+    let time = Duration::from_secs(4);
+    let arrived = |time| flood_to(&stage, &[(Ns::Gateway, LED)], time);
+    let free = arrived(Duration::from_secs(1));
+    assert!(free > 20 * RATE, "control: {free} bytes in a second");
+    let limit = json!({"egressBytesPerSecond": RATE});
+    order(
+        &stage,
+        &json!({"id": "l-1", "posture": "restrict", "limit": limit}),
+    );
+    let most = (RATE * time.as_secs() + 65_536) * 11 / 10;
+    let bounded = arrived(time);
+    assert!(bounded <= most, "{bounded} bytes, at most {most}");
+    assert!(cut(&stage.status(), "out", "rate") > 0);
+    isolate(&stage);
+    assert_eq!(arrived(Duration::from_secs(1)), 0);
+    // By the hook of the IP stack, whatever the kernel has besides.
+    assert!(cut(&stage.status(), "out", "isolated") > 0);
+});
 
 lab_test!(a_rate_bounds_what_leaves_and_spares_lifelines, || {
     const RATE: u64 = 50_000;

@@ -25,6 +25,8 @@ pub(super) fn verdict(rule: &str, to: SocketAddr, elements: &SetElements) -> Opt
         Some("drop") => false,
         // It is known no less where it goes.
         Some("notrack") => return None,
+        // A stream of TCP is noted.
+        Some("}") if rule.contains(" update @streams") => return None,
         _ => panic!("a rule without verdict: {rule}"),
     };
     let (conditions, _) = rule.rsplit_once(' ').unwrap_or(("", rule));
@@ -46,7 +48,7 @@ pub(super) fn verdict(rule: &str, to: SocketAddr, elements: &SetElements) -> Opt
     };
     let matches = match conditions {
         "" => true,
-        "meta oiftype loopback" => false,
+        text if text.starts_with("meta oiftype loopback") => false,
         "ip daddr @hosts4" | "ip6 daddr @hosts6" => elements.hosts.iter().any(|(host, _)| *host == to.ip()),
         "ip daddr @nets4" | "ip6 daddr @nets6" => elements.nets.iter().any(|(net, _)| net.contains(&to.ip())),
         // It leaves as it is routed.
@@ -62,6 +64,8 @@ pub(super) fn verdict(rule: &str, to: SocketAddr, elements: &SetElements) -> Opt
             });
             known && (!is_tied || elements.ways.iter().any(|way| way.address == to.ip()))
         }
+        // Probes have no options.
+        text if text.starts_with("ip hdrlength") => false,
         // Answers, addresses of ours, other protocols.
         text if text.contains(" saddr ") || text.contains("sport") || text.contains("tcp ") => false,
         text if text.starts_with("tcp") || text.contains("icmp") || text.ends_with(" exists") => false,

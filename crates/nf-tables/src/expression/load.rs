@@ -147,6 +147,8 @@ flags! {
     pub struct FibFlags {
         /// The packet's source.
         SOURCE = 1,
+        /// Its destination.
+        DESTINATION = 2,
     }
 }
 
@@ -166,6 +168,8 @@ attributes! {
 impl Fib {
     /// What [`FibResult::AddressType`] is for an address of this host's.
     pub const LOCAL: u32 = 2;
+    /// The address of somebody else, one.
+    pub const UNICAST: u32 = 1;
 
     /// The kind of the source's address, into the first register.
     #[must_use]
@@ -174,6 +178,15 @@ impl Fib {
             destination: Register::FIRST,
             result: FibResult::AddressType,
             flags: FibFlags::SOURCE,
+        }
+    }
+
+    /// The same of the destination's.
+    #[must_use]
+    pub const fn destination_type() -> Self {
+        Self {
+            flags: FibFlags::DESTINATION,
+            ..Self::source_type()
         }
     }
 }

@@ -130,7 +130,7 @@ pub(super) struct RuleWriter<'a> {
 
 impl RuleWriter<'_> {
     pub(super) fn inet(&self) -> Vec<Chain> {
-        let mut output = vec![on(Layer::Inet).loopback(End::Destination).accept("loopback")];
+        let mut output = vec![self.to_itself().accept("loopback")];
         output.extend(self.detours(HookPath::Out));
         output.extend(self.streams());
         output.extend(self.lifelines_out(Layer::Inet));
@@ -154,6 +154,17 @@ impl RuleWriter<'_> {
             chains.extend(untracked());
         }
         chains
+    }
+
+    /// What the device sends to itself. Where somebody's rule leads to another host what was meant for an address of ours, the
+    /// hook still says that it leaves by loopback.
+    fn to_itself(&self) -> Conditions {
+        let inside = on(Layer::Inet).loopback(End::Destination);
+        if self.hooks.lacks.contains(&Lack::Fib) {
+            inside
+        } else {
+            inside.stays_here()
+        }
     }
 
     pub(super) fn bridge(&self) -> Vec<Chain> {

@@ -38,6 +38,13 @@ impl Conditions {
             .step(Comparison::first(Operator::NotEqual, Fib::LOCAL.to_ne_bytes()))
     }
 
+    /// Its destination is no other host's.
+    pub(in crate::quarantine::ruleset) fn stays_here(self) -> Self {
+        self.said("fib daddr type != unicast")
+            .step(Fib::destination_type())
+            .step(Comparison::first(Operator::NotEqual, Fib::UNICAST.to_ne_bytes()))
+    }
+
     fn state(self, name: &str, bit: u32) -> Self {
         self.has(("state", ConntrackKey::State), name, bit)
     }
