@@ -20,15 +20,15 @@ enum Deed {
 /// # Errors
 /// What is not released, and what helps.
 pub(super) fn release(state: &State, ended_one: bool) -> Result<(), String> {
-    carried_out(state, Deed::Release)?;
-    kept(state, Deed::Release)?;
-    if ended_one || state.orders.is_empty() {
-        return Ok(());
+    // First: what else is amiss is the others' orders'.
+    if !ended_one && !state.orders.is_empty() {
+        return Err(format!(
+            "you hold no order, so nothing was released: still {}; to end it: `edgewarden release --override --reason TEXT`",
+            held_by(state)
+        ));
     }
-    Err(format!(
-        "you hold no order, so nothing was released: still {}; to end it: `edgewarden release --override --reason TEXT`",
-        held_by(state)
-    ))
+    carried_out(state, Deed::Release)?;
+    kept(state, Deed::Release)
 }
 
 /// After a release that the command line carried out itself; `rival`: why somebody may undo it.

@@ -276,12 +276,10 @@ impl<P: Processes> Stopper<P> {
                 BTreeSet::new()
             }
         };
-        let mut sent: Vec<_> = self
-            .roll
-            .dying()
-            .into_iter()
-            .map(|id| (id, ProcessAction::Kill))
-            .collect();
+        let chosen: BTreeSet<ProcessId> = to_stop.processes.iter().map(|(id, _)| *id).collect();
+        // One obstacle each: who is killed again is among the chosen.
+        let dying = self.roll.dying().into_iter().filter(|id| !chosen.contains(id));
+        let mut sent: Vec<_> = dying.map(|id| (id, ProcessAction::Kill)).collect();
         // First all of them: one that runs starts others while one that it started is killed.
         let mut frozen = Vec::new();
         for (id, action) in to_stop.processes {
