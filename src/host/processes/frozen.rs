@@ -349,6 +349,23 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_on_one_that_has_ended_is_no_find() {
+        let marks = Marks::of(Path::new("/nonexistent/ours"));
+        let (mut child, id) = sleeper();
+        let is_listed = || {
+            let found = list(marks, &[]).unwrap();
+            found.iter().any(|found| found.process.identity == id)
+        };
+        freeze(id, marks, false).unwrap().unwrap();
+        assert!(is_listed(), "control");
+        child.kill().unwrap();
+        wait("it has ended", || process_table::has_ended(id));
+        assert!(marks.on(id) == Some(false), "control: it stays until it is buried");
+        assert!(!is_listed());
+        child.wait().unwrap();
+    }
+
+    #[test]
     fn whom_his_owner_had_stopped_stays_so_and_the_mark_says_it() {
         let marks = Marks::of(Path::new("/nonexistent/ours"));
         let (mut child, id) = sleeper();

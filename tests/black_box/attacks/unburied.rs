@@ -88,7 +88,12 @@ lab_test!(who_was_killed_and_is_not_buried_is_not_said_to_go_on, || {
         "{code:?}: {errors}"
     );
     release(&stage);
-    assert_eq!(threads(rogue), "ZZ", "nobody buries it while {} lives", helper.pid());
+    assert_eq!(
+        threads(rogue),
+        "ZZ",
+        "nobody buries it while {} lives",
+        helper.pid()
+    );
 });
 
 lab_test!(
@@ -116,6 +121,11 @@ lab_test!(
             "it is dead"
         );
         release(&stage);
-        assert_eq!(threads(rogue), "ZZ", "nobody buries it while {} lives", helper.pid());
+        assert_eq!(
+            threads(rogue),
+            "ZZ",
+            "nobody buries it while {} lives",
+            helper.pid()
+        );
     }
 );
