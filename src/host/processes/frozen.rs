@@ -360,7 +360,10 @@ mod tests {
         assert!(is_listed(), "control");
         child.kill().unwrap();
         wait("it has ended", || process_table::has_ended(id));
-        assert!(marks.on(id) == Some(false), "control: it stays until it is buried");
+        assert!(
+            marks.on(id) == Some(false),
+            "control: it stays until it is buried"
+        );
         assert!(!is_listed());
         child.wait().unwrap();
     }

@@ -159,7 +159,7 @@ pub(crate) fn peer(stream: &UnixStream) -> Option<u32> {
 fn program(pid: u32, stat: &ProcessStat) -> Option<PathBuf> {
     let own = fs::read_link(format!("/proc/{pid}/exe")).ok();
     own.or_else(|| {
-        let mut threads = stat.outlived_by_threads().then(|| threads(pid))?;
+        let mut threads = stat.outlived_by_threads().then(|| newest_threads(pid))?;
         threads.find_map(|thread| fs::read_link(thread.join("exe")).ok())
     })
 }
@@ -172,6 +172,13 @@ pub(super) fn threads(pid: u32) -> impl Iterator<Item = PathBuf> {
         .flatten()
         .take(MAX_THREADS)
         .map(|thread| thread.path())
+}
+
+/// The same, newest first: whoever goes from thread to thread is in the newest, before all that are left of him.
+fn newest_threads(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let mut threads: Vec<PathBuf> = threads(pid).collect();
+    threads.reverse();
+    threads.into_iter()
 }
 
 /// How long that very process has been there; none when it has ended.
@@ -211,7 +218,7 @@ fn are_all_dead(pid: u32) -> bool {
             let is_dead = stat_at(&thread).is_some_and(|stat| stat.is_dead());
             (is_dead && clock::instant() < end).then_some(thread)
         };
-        threads(pid).map(dead).collect()
+        newest_threads(pid).map(dead).collect()
     };
     // An end at the limit is none of the list.
     let first = all_dead().filter(|dead| (1..MAX_THREADS).contains(&dead.len()));

@@ -3,6 +3,8 @@
 //!
 //! Each test shows first what is said of one that does nothing about it.
 
+use std::time::Duration;
+
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{Ns, Running, wait_until};
 use edgewarden_lab::stage::Stage;
@@ -129,3 +131,66 @@ lab_test!(
         );
     }
 );
+
+/// Some looks.
+const SOON: Duration = Duration::from_secs(4);
+
+/// Goes from thread to thread, each of which starts the next one and ends; whoever traces them buries none.
+const RELAY: &str = r#"
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static int traced[2];
+static pthread_attr_t detached;
+static int left = 20000;
+static void *next(void *none) {
+    pthread_t thread;
+    usleep(300);
+    if (left--) pthread_create(&thread, &detached, next, 0);
+    return 0;
+}
+int main(void) {
+    char any = 0;
+    pipe(traced);
+    pid_t child = fork();
+    if (!child) {
+        prctl(PR_SET_NAME, "zq-relay");
+        pthread_attr_init(&detached);
+        pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+        read(traced[0], &any, 1);
+        next(0);
+        pthread_exit(0);
+    }
+    ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACECLONE);
+    prctl(PR_SET_NAME, "zq-gravedigger");
+    write(traced[1], &any, 1);
+    for (siginfo_t seen;;)
+        if (!waitid(P_ALL, 0, &seen, WSTOPPED | __WALL))
+            ptrace(PTRACE_CONT, seen.si_pid, 0, 0);
+}
+"#;
+
+lab_test!(who_goes_from_thread_to_thread_is_not_taken_for_dead, || {
+    let stage = ready(options());
+    let program = build(&stage, "zq-relaying", RELAY);
+    let log = stage.site.directory().join("programs.log");
+    let helper = stage.site.spawn(Ns::Gateway, &program, &[], &[], log).unwrap();
+    super::disguised::wait_name(helper.pid(), "zq-gravedigger");
+    let rogue = child_of(helper.pid());
+    wait_until(LIMIT, "control: many are dead", || threads(rogue).len() > 2_000).unwrap();
+    let grows = || {
+        let before = threads(rogue).len();
+        std::thread::sleep(Duration::from_millis(100));
+        threads(rogue).len() > before
+    };
+    assert!(grows(), "control: it goes on");
+    order_rules(&stage, &[(json!({"exe": program, "name": "zq-relay"}), "kill")]);
+    wait_until(SOON, "it is killed", || !grows()).unwrap();
+    let told =
+        |s: &Value| shown(s, rogue)["action"] == "kill" && s["enforcement"]["leftRunning"] == json!([]);
+    stage.wait_status(LIMIT, "it is told as killed", told).unwrap();
+    release(&stage);
+});
