@@ -20,15 +20,15 @@ enum Deed {
 /// # Errors
 /// What is not released, and what helps.
 pub(super) fn release(state: &State, ended_one: bool) -> Result<(), String> {
-    carried_out(state, Deed::Release)?;
-    kept(state, Deed::Release)?;
-    if ended_one || state.orders.is_empty() {
-        return Ok(());
+    // First: what else is amiss is the others' orders'.
+    if !ended_one && !state.orders.is_empty() {
+        return Err(format!(
+            "you hold no order, so nothing was released: still {}; to end it: `edgewarden release --override --reason TEXT`",
+            held_by(state)
+        ));
     }
-    Err(format!(
-        "you hold no order, so nothing was released: still {}; to end it: `edgewarden release --override --reason TEXT`",
-        held_by(state)
-    ))
+    carried_out(state, Deed::Release)?;
+    kept(state, Deed::Release)
 }
 
 /// After a release that the command line carried out itself; `rival`: why somebody may undo it.
@@ -188,4 +188,34 @@ fn held_by(state: &State) -> String {
 
 fn name(order: &Order) -> String {
     format!("{} ({})", order.authority, order.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    #[test]
+    fn a_release_of_nothing_says_so_before_what_others_orders_have_not_done() {
+        let what = "process 7 (rogue) was killed and has not ended".to_owned();
+        let of_the_cloud = |obstacles| State {
+            phase: Phase::Enforced,
+            posture: Some(Posture::Isolate),
+            orders: vec![Order::isolate(
+                Authority::Shadow,
+                "inc-1",
+                None,
+                Timestamp::UNIX_EPOCH,
+            )],
+            obstacles,
+            ..State::default()
+        };
+        let state = of_the_cloud(vec![Obstacle::ProcessRuns { what }]);
+        for ended_one in [false, true] {
+            let told = release(&state, ended_one).unwrap_err();
+            let is_nothing = told.starts_with("you hold no order, so nothing was released: still ISOLATED");
+            assert_eq!(is_nothing, !ended_one, "{told}");
+        }
+        assert_eq!(release(&of_the_cloud(Vec::new()), true), Ok(()), "control");
+    }
 }

@@ -130,7 +130,7 @@ pub fn read_request(line: &str, limit: u64) -> IncomingRequest {
     IncomingRequest { form, request }
 }
 
-/// The line of an answer, or of a sentence that says why there is none.
+/// The line of an answer, or of a sentence that says why there is none. One that is longer than anybody reads says so instead.
 ///
 /// # Errors
 /// Those of serde.
@@ -148,13 +148,20 @@ pub fn answer_line<T: Serialize>(form: LineForm, answer: &Result<T, String>) -> 
         Ok(&'a T),
         Error(&'a str),
     }
-    line(&Line {
-        protocol: (form == LineForm::Numbered).then_some(PROTOCOL),
-        outcome: match answer {
-            Ok(answer) => OkOrError::Ok(answer),
-            Err(problem) => OkOrError::Error(problem),
-        },
-    })
+    let said = |outcome: OkOrError<'_, T>| {
+        let protocol = (form == LineForm::Numbered).then_some(PROTOCOL);
+        line(&Line { protocol, outcome })
+    };
+    let text = said(match answer {
+        Ok(answer) => OkOrError::Ok(answer),
+        Err(problem) => OkOrError::Error(problem),
+    })?;
+    if text.len() as u64 > MAX_ANSWER {
+        return said(OkOrError::Error(&format!(
+            "the answer is longer than {MAX_ANSWER} bytes"
+        )));
+    }
+    Ok(text)
 }
 
 /// Reads the line of an answer.

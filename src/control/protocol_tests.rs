@@ -140,6 +140,23 @@ fn an_answer_is_read_back() {
 }
 
 #[test]
+fn an_answer_that_nobody_reads_whole_says_so_instead() {
+    let length = usize::try_from(MAX_ANSWER).unwrap();
+    let around = answer_line(LineForm::Numbered, &Ok("")).unwrap().len();
+    let longest = "x".repeat(length - around);
+    let line = answer_line(LineForm::Numbered, &Ok(&longest)).unwrap();
+    assert_eq!(
+        (line.len(), read_answer::<String>(&line).unwrap()),
+        (length, longest.clone())
+    );
+    let line = answer_line(LineForm::Numbered, &Ok(longest + "x")).unwrap();
+    assert!(matches!(
+        read_answer::<String>(&line),
+        Err(AnswerFault::Refused(problem)) if problem == "the answer is longer than 16777216 bytes"
+    ));
+}
+
+#[test]
 fn an_answer_of_another_protocol_is_named_and_not_read() {
     for (theirs, line) in [
         ("protocol 2", "{\"protocol\":2,\"ok\":{\"new\":1}}"),

@@ -23,6 +23,8 @@ const MAX_FROZEN: usize = 256;
 const MAX_KILLED: usize = 32;
 /// Processes that are being killed at once at most: what is not noted here is hunted, or is killed at the next look.
 const MAX_KILLING: usize = 512;
+/// Shown at most: more there are only where others put our mark on their own, and no answer may be longer than is read.
+const MAX_STOPPED_SHOWN: usize = MAX_FROZEN + MAX_KILLED;
 /// Looks for which one that was let go on by others is told to be so: they need not do it before each look.
 const TOLD_LOOKS: u8 = 10;
 
@@ -106,6 +108,7 @@ impl Roll {
     }
 
     /// Those of whom it is known that they are stopped, and the killed; and those of whom it is told that others let them go on.
+    /// The first of them, where they are more than are shown.
     pub(super) fn proven(&self) -> Vec<StoppedProcess> {
         let proven = |known: &&StoppedProcess| {
             !self.unproven.contains(&known.identity) || self.is_contested(known.identity)
@@ -114,7 +117,7 @@ impl Roll {
             contested: self.seen.get(&known.identity).map_or(0, |seen| seen.contested),
             ..known.clone()
         });
-        shown.map(without_rules).collect()
+        shown.map(without_rules).take(MAX_STOPPED_SHOWN).collect()
     }
 
     /// Everybody, with the rules that named him.

@@ -51,6 +51,22 @@ fn nobody_is_said_to_be_stopped_before_he_is() {
     assert_eq!(pids(roll.all()), [11]);
 }
 
+#[test]
+fn of_more_than_we_ever_stop_the_first_are_shown() {
+    let mut roll = Roll::default();
+    for pid in 2..1_000 {
+        roll.adopt(&found(pid), AT);
+    }
+    let shown = pids(&roll.proven());
+    assert_eq!(
+        roll.all().len(),
+        MAX_FROZEN + MAX_KILLING,
+        "control: all are remembered"
+    );
+    let wanted: Vec<u32> = (2..).take(MAX_STOPPED_SHOWN).collect();
+    assert_eq!(shown, wanted);
+}
+
 fn kill(roll: &mut Roll, pid: u32) -> Result<bool, String> {
     roll.note(&process(pid), ProcessAction::Kill, Named::default(), AT)
 }

@@ -3,7 +3,8 @@
 //! A plain release touches nothing but what the journal knows as the operator's: where other orders live the kernel is left as
 //! it is, because only an agent knows the nucleus, which must not be stopped or cut, and hears whether the cloud still comes
 //! through. Where the journal knows nothing of the operator's, or cannot be read, nothing is done at all: the rules in the
-//! kernel may be somebody's whose state is elsewhere.
+//! kernel may be somebody's whose state is elsewhere. That he holds none is said only where nobody else may know of one: not
+//! beside an agent that is there and could not be understood, nor behind a journal that was damaged.
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use crate::agent::control::operator;
 use crate::agent::enforcer::HostMachine;
 use crate::control::status::AbsentAgent;
 use crate::quarantine::history::Event;
-use crate::quarantine::orders::order::Order;
+use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::proof::state::State;
 
 /// What came of it.
@@ -54,9 +55,12 @@ pub(crate) async fn release(
     let unread = places.unread_journal().await;
     let (AbsentAgent { orders, .. }, tables, remembered) = look::see(places).await;
     if !everything && !remembered.operators {
-        return unread.map_or(Ok(Outcome::Nothing(orders)), |why| {
+        let refusal = places.refusal.as_ref().map(|refusal| refusal.why.clone());
+        let unknown = unread.or(refusal).or_else(|| damage(&orders));
+        return unknown.map_or(Ok(Outcome::Nothing(orders)), |why| {
             Err(format!(
-                "{why}: whether you hold an order is not known, and nothing was done"
+                "{why}: whether you hold an order is not known, and nothing was done; to open the device all the same: \
+                 `edgewarden release --override --reason TEXT`"
             ))
         });
     }
@@ -94,4 +98,12 @@ pub(crate) async fn release(
         unknown_rules: tables > 0 && !remembered.rules,
         left,
     })
+}
+
+/// What was wrong with the journal, where something was: the orders that it held are not known.
+fn damage(orders: &[Order]) -> Option<String> {
+    let recovery = orders
+        .iter()
+        .find(|order| order.authority == Authority::Recovery)?;
+    Some(recovery.reason.clone().unwrap_or_else(|| recovery.id.clone()))
 }

@@ -207,8 +207,8 @@ pub(crate) fn thaw(id: ProcessId, marks: Marks) -> Result<(), SignalError> {
     Ok(())
 }
 
-/// The processes that carry our mark, and those among `suspected` that are stopped. One that waits for a disk stops only when
-/// that has answered.
+/// The processes that carry our mark, and those among `suspected` that are stopped; not those that have ended. One that waits
+/// for a disk stops only when that has answered.
 ///
 /// # Errors
 /// /proc cannot be read.
@@ -219,7 +219,9 @@ pub(crate) fn list(marks: Marks, suspected: &[ProcessId]) -> io::Result<Vec<Foun
         let mark = marks.on(id);
         // All threads of it are looked at: not of everybody.
         let is_ours = mark.is_some() || (suspected.contains(&id) && is_partly_stopped(id));
-        is_ours.then(|| FoundFrozen {
+        // A mark outlives its process until somebody buries it.
+        let is_there = is_ours && !process_table::has_ended(id);
+        is_there.then(|| FoundFrozen {
             process,
             stopped: is_stopped(id),
             stopped_before: mark == Some(true),
@@ -344,6 +346,26 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn a_mark_on_one_that_has_ended_is_no_find() {
+        let marks = Marks::of(Path::new("/nonexistent/ours"));
+        let (mut child, id) = sleeper();
+        let is_listed = || {
+            let found = list(marks, &[]).unwrap();
+            found.iter().any(|found| found.process.identity == id)
+        };
+        freeze(id, marks, false).unwrap().unwrap();
+        assert!(is_listed(), "control");
+        child.kill().unwrap();
+        wait("it has ended", || process_table::has_ended(id));
+        assert!(
+            marks.on(id) == Some(false),
+            "control: it stays until it is buried"
+        );
+        assert!(!is_listed());
+        child.wait().unwrap();
     }
 
     #[test]

@@ -40,6 +40,8 @@ const MAX_STATUS: u64 = 1 << 20;
 /// Threads of one process looked at: as many as the kernel gives to all together on a machine of 8 GiB. Fewer would be a place
 /// to hide behind: those that have ended are listed until somebody buries them.
 const MAX_THREADS: usize = 65_536;
+/// A look whether any of them is left ends after so long; then one may be.
+const THREADS_LIMIT: Duration = Duration::from_millis(500);
 /// Ancestors of a process that are followed: a chain is a handful long, and one that changes meanwhile must end.
 const MAX_ANCESTORS: usize = 64;
 
@@ -157,7 +159,7 @@ pub(crate) fn peer(stream: &UnixStream) -> Option<u32> {
 fn program(pid: u32, stat: &ProcessStat) -> Option<PathBuf> {
     let own = fs::read_link(format!("/proc/{pid}/exe")).ok();
     own.or_else(|| {
-        let mut threads = stat.outlived_by_threads().then(|| threads(pid))?;
+        let mut threads = stat.outlived_by_threads().then(|| newest_threads(pid))?;
         threads.find_map(|thread| fs::read_link(thread.join("exe")).ok())
     })
 }
@@ -172,6 +174,13 @@ pub(super) fn threads(pid: u32) -> impl Iterator<Item = PathBuf> {
         .map(|thread| thread.path())
 }
 
+/// The same, newest first: whoever goes from thread to thread is in the newest, before all that are left of him.
+fn newest_threads(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let mut threads: Vec<PathBuf> = threads(pid).collect();
+    threads.reverse();
+    threads.into_iter()
+}
+
 /// How long that very process has been there; none when it has ended.
 pub(crate) fn age(id: ProcessId) -> Option<Duration> {
     let began = Duration::from_millis(id.start_ticks.saturating_mul(TICK_MILLIS));
@@ -183,15 +192,37 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_ticks)
 }
 
-/// Whether that very process has ended: it is gone, is not buried yet, or its number is another's. Not where it cannot be
-/// looked at for want of descriptors.
+/// Whether that very process has ended: it is gone, is not buried yet, or its number is another's. Whoever traces its threads
+/// may leave them unburied for ever: one of which all are dead has ended. Not where it cannot be looked at for want of
+/// descriptors.
 pub(crate) fn has_ended(id: ProcessId) -> bool {
     let text = match try_read_text(&format!("/proc/{}/stat", id.pid)) {
         Err(error) if is_want(&error) => return false,
         text => text.ok(),
     };
     let stat = text.and_then(|text| parse_stat(&text));
-    stat.is_none_or(|stat| stat.start_ticks != id.start_ticks || stat.has_ended())
+    stat.is_none_or(|stat| stat.start_ticks != id.start_ticks || is_over(id.pid, &stat))
+}
+
+/// Whether nothing of it is left that runs.
+pub(super) fn is_over(pid: u32, stat: &ProcessStat) -> bool {
+    stat.is_dead() && (stat.threads <= 1 || are_all_dead(pid))
+}
+
+/// Whether all threads of a process are dead; not when that takes too long. One that ends in the middle of a look may have
+/// started another one behind its back: that one shows at a second look, and the dead stay as they are.
+fn are_all_dead(pid: u32) -> bool {
+    let end = clock::instant() + THREADS_LIMIT;
+    let all_dead = || -> Option<Vec<PathBuf>> {
+        let dead = |thread: PathBuf| {
+            let is_dead = stat_at(&thread).is_some_and(|stat| stat.is_dead());
+            (is_dead && clock::instant() < end).then_some(thread)
+        };
+        newest_threads(pid).map(dead).collect()
+    };
+    // An end at the limit is none of the list.
+    let first = all_dead().filter(|dead| (1..MAX_THREADS).contains(&dead.len()));
+    first.is_some() && all_dead() == first
 }
 
 /// The number that a process has in its own pid namespace, where that is another one than ours.
@@ -320,7 +351,7 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
     // The handle pins the process; if its start time is the one we know, the signal reaches it and nobody else.
     match stat(id.pid) {
         // One that nobody has buried yet takes signals, and nothing comes of them.
-        Some(stat) if stat.start_ticks == id.start_ticks && !stat.has_ended() => {}
+        Some(stat) if stat.start_ticks == id.start_ticks && !is_over(id.pid, &stat) => {}
         // It is there, and cannot be looked at.
         None if !fs::exists(format!("/proc/{}", id.pid)).is_ok_and(|there| !there) => {
             return Err(refused(Errno::AGAIN));
@@ -366,16 +397,13 @@ impl ProcessStat {
         "ZXx".contains(self.state)
     }
 
+    /// It may go on with the others, unless these are dead too.
     pub(super) fn outlived_by_threads(&self) -> bool {
         self.is_dead() && self.threads > 1
     }
 
     pub(super) fn is_awake(&self) -> bool {
         !self.is_stopped() && !self.is_dead()
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.is_dead() && !self.outlived_by_threads()
     }
 
     pub(super) const fn is_kernels(&self) -> bool {

@@ -255,7 +255,7 @@ fn nature(process: &Process) -> Nature {
     if process.exe.is_some() {
         return Nature::Program;
     }
-    let Some(stat) = process_table::stat(pid).filter(|stat| !stat.has_ended()) else {
+    let Some(stat) = process_table::stat(pid).filter(|stat| !process_table::is_over(pid, stat)) else {
         return Nature::Ended;
     };
     if stat.is_kernels() {

@@ -3,7 +3,7 @@
 //!
 //! Each test shows first that an order stops whoever is named plainly.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use edgewarden_lab::lab_test;
@@ -145,6 +145,39 @@ lab_test!(a_rule_that_can_never_match_is_refused_with_the_reason, || {
     }
     let (code, _, errors) = order(json!({"exe": "/opt/zq-rogue"}));
     assert_eq!(code, Some(0), "control: {errors}");
+});
+
+lab_test!(the_cloud_reads_that_whom_its_order_names_is_spared, || {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let genuine = folder.path().canonicalize().unwrap().join("zq-sheltered");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    copy_program(Path::new("/bin/sleep"), &genuine).unwrap();
+    let stage = ready(StageOptions {
+        configuration: json!({
+            "development": {"reportIntervalSeconds": 2},
+            "isolation": {"protected": [genuine]},
+        }),
+        ..options()
+    });
+    let told = |spared: &Value| {
+        let is_told = |shadow: &Value| {
+            let reported = &shadow["state"]["reported"];
+            reported["quarantine"]["id"] == "f" && reported["quarantineStatus"]["spared"] == *spared
+        };
+        stage.wait_shadow(LIMIT, "what the cloud reads", is_told).unwrap();
+    };
+    let rule = [(json!({"name": "zq-sheltered"}), "kill")];
+    order_rules(&stage, &rule);
+    told(&Value::Null);
+    let log = stage.site.directory().join("programs.log");
+    let roots = stage
+        .site
+        .spawn(Ns::Gateway, &genuine, &["600"], &[], log)
+        .unwrap();
+    told(&json!({"count": 1, "first": "zq-sheltered"}));
+    assert!(state_of(roots.pid()) == Some('S'), "it goes on");
+    drop(roots);
+    told(&Value::Null);
 });
 
 lab_test!(a_service_of_the_nucleus_in_a_named_hierarchy_is_spared, || {

@@ -19,6 +19,7 @@ mod silence_inside;
 mod stopped;
 mod table;
 mod tracking;
+mod unburied;
 mod unseen;
 mod xdp;
 

@@ -34,7 +34,7 @@ fn run(stage: &Stage, program: &Path, args: &[&str]) -> Running {
     stage.site.spawn(Ns::Gateway, program, args, &[], log).unwrap()
 }
 
-fn child_of(pid: u32) -> u32 {
+pub(super) fn child_of(pid: u32) -> u32 {
     let file = format!("/proc/{pid}/task/{pid}/children");
     let mut child = None;
     wait_until(LIMIT, "it has a child", || {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use edgewarden_lab::lab_test;
+use edgewarden_lab::stage::Stage;
 use nix::sys::signal::Signal;
 
 use super::guard::lives;
@@ -45,6 +46,36 @@ lab_test!(a_release_beside_another_protocol_opens_and_ends_nobody, || {
         errors.contains(&format!("process {pid}, is there and was not ended")),
         "{errors}"
     );
+});
+
+// the journal knows what the agent has written, and not what it holds.
+lab_test!(what_the_operator_holds_is_not_known_where_nobody_says_it, || {
+    let mut stage = ready(options());
+    isolate(&stage);
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    let (_, _, errors) = said(&stage, &["release"]);
+    assert!(errors.contains("you hold no order"), "control: {errors}");
+    let not_known = |stage: &Stage, why: &str| {
+        let (code, _, errors) = said(stage, &["release"]);
+        assert_eq!(code, Some(1), "{errors}");
+        for part in [
+            why,
+            "whether you hold an order is not known",
+            "release --override",
+        ] {
+            assert!(errors.contains(part), "{part}: {errors}");
+        }
+        assert!(!errors.contains("you hold no order"), "{errors}");
+        assert!(stage.has_table().unwrap(), "nothing was done");
+    };
+    let journal = stage.state_directory().join("journal");
+    let kept = std::fs::read(&journal).unwrap();
+    std::fs::write(&journal, "no journal").unwrap();
+    not_known(&stage, "journal");
+    std::fs::write(&journal, kept).unwrap();
+    // It says that it is there, and what else it says means nothing here.
+    stranger(&stage, "{\"protocol\":1,\"ok\":{}}\n");
+    not_known(&stage, "the agent's answer cannot be read");
 });
 
 // A reason that cannot be kept is told, with an agent and without one, and nothing is done.

@@ -18,12 +18,12 @@ use crate::process::{Process, ProcessId};
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::{ProcessAction, ProcessRule};
 use crate::quarantine::plan::processes::{
-    NucleusTrace, ProcessSelection, ProtectedProcesses, StoppedProcess,
+    ENDED, NucleusTrace, ProcessSelection, ProtectedProcesses, StoppedProcess,
 };
 use crate::quarantine::ports::{Chase, Processes, Signal, SignalFailure};
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::proof::state::{MAX_SHOWN, State};
+use crate::quarantine::proof::state::{MAX_SHOWN, SparedInShort, State};
 
 /// Stops and lets go.
 pub(super) struct Stopper<P> {
@@ -36,6 +36,7 @@ pub(super) struct Stopper<P> {
     /// Searches that found more than there is room for.
     overfull: u32,
     spared: Vec<String>,
+    spared_in_short: Option<SparedInShort>,
     left_running: Vec<String>,
     /// Rules of the plan that have matched somebody.
     matched: BTreeSet<ProcessRule>,
@@ -83,6 +84,7 @@ pub(super) struct Wanted {
 pub(super) struct ShownProcesses {
     stopped: Vec<StoppedProcess>,
     spared: Vec<String>,
+    spared_in_short: Option<SparedInShort>,
     idle_rules: Vec<String>,
     pub(super) left_running: Vec<String>,
 }
@@ -91,6 +93,7 @@ impl ShownProcesses {
     pub(super) fn show(&self, state: &mut State) {
         state.stopped.clone_from(&self.stopped);
         state.spared.clone_from(&self.spared);
+        state.spared_in_short.clone_from(&self.spared_in_short);
         state.idle_rules.clone_from(&self.idle_rules);
         state.left_running.clone_from(&self.left_running);
     }
@@ -114,6 +117,7 @@ impl<P: Processes> Stopper<P> {
             searched: false,
             overfull: 0,
             spared: Vec::new(),
+            spared_in_short: None,
             left_running: Vec::new(),
             matched: BTreeSet::new(),
             idle: Vec::new(),
@@ -201,6 +205,7 @@ impl<P: Processes> Stopper<P> {
 
     fn begin(&mut self, rules: &[ProcessRule]) {
         self.spared.clear();
+        self.spared_in_short = None;
         self.left_running.clear();
         self.silence = None;
         self.names_some = !rules.is_empty();
@@ -253,6 +258,7 @@ impl<P: Processes> Stopper<P> {
             format!("{who} is not spared, although isolation.protected names its program: an ordinary user runs it")
         });
         self.spared = told.chain(worn).collect();
+        self.spared_in_short = in_short(&selection.spared);
     }
 
     /// Somebody may be stopped by us whom the roll does not name.
@@ -276,12 +282,10 @@ impl<P: Processes> Stopper<P> {
                 BTreeSet::new()
             }
         };
-        let mut sent: Vec<_> = self
-            .roll
-            .dying()
-            .into_iter()
-            .map(|id| (id, ProcessAction::Kill))
-            .collect();
+        let chosen: BTreeSet<ProcessId> = to_stop.processes.iter().map(|(id, _)| *id).collect();
+        // One obstacle each: who is killed again is among the chosen.
+        let dying = self.roll.dying().into_iter().filter(|id| !chosen.contains(id));
+        let mut sent: Vec<_> = dying.map(|id| (id, ProcessAction::Kill)).collect();
         // First all of them: one that runs starts others while one that it started is killed.
         let mut frozen = Vec::new();
         for (id, action) in to_stop.processes {
@@ -427,12 +431,23 @@ impl<P: Processes> Stopper<P> {
         ShownProcesses {
             stopped: self.roll.proven(),
             spared: self.spared.clone(),
+            spared_in_short: self.spared_in_short.clone(),
             idle_rules: idle
                 .map(|rule| format!("{rule} has matched no process at any look so far"))
                 .collect(),
             left_running: self.left_running.clone(),
         }
     }
+}
+
+/// Without those that have ended: nothing is left to be done of them.
+fn in_short(spared: &[(Process, &'static str)]) -> Option<SparedInShort> {
+    let there = || spared.iter().filter(|(_, why)| *why != ENDED);
+    let first = there().map(|(process, _)| &process.name).min()?;
+    Some(SparedInShort {
+        count: there().count(),
+        first: first.clone(),
+    })
 }
 
 fn named(process: &Process) -> String {

@@ -231,6 +231,8 @@ pub(super) fn state(phase: Phase) -> State {
         }],
         left_running: sentence(),
         spared: sentence(),
+        // The cloud's: no answer has it.
+        spared_in_short: None,
         idle_rules: sentence(),
         blocked: blocked(),
         would_block: blocked(),

@@ -166,6 +166,9 @@ impl PathsMeant {
     }
 }
 
+/// Why nothing is done to a process of which nothing is left.
+pub const ENDED: &str = "it has ended";
+
 /// What the rules select.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessSelection {
@@ -312,7 +315,7 @@ impl Selector {
         } else if candidate.nature == Nature::Kernel {
             Some("it is a kernel thread")
         } else if candidate.nature == Nature::Ended {
-            Some("it has ended")
+            Some(ENDED)
         } else if candidate.is_ours || self.untouchable.contains(&process.identity.pid) {
             Some("it is Edgewarden, the nucleus or an ancestor of them")
         } else if candidate.is_newer_service || process.cgroup.as_deref().is_some_and(is_nucleus_service) {

@@ -41,6 +41,8 @@ pub fn same_news(known: &Value, ours: &Value) -> bool {
             status.remove("blocked");
             status.remove("changedBy");
             status.remove("severed");
+            let spared = status.get_mut("spared").and_then(Value::as_object_mut);
+            spared.map(|spared| spared.remove("count"));
         }
         value
     };
@@ -153,6 +155,8 @@ fn status(state: &State) -> Value {
         "wanted": state.wanted,
         "scope": (state.may_cut() && state.scope == Scope::Wide).then_some(Scope::Wide),
         "leftRunning": if state.left_running.is_empty() { Value::Null } else { json!(state.left_running.len()) },
+        // An order counts as done all the same: whom it may not stop is no part of it.
+        "spared": state.spared_in_short,
         "since": state.since.map(|since| since.to_string()),
         "orders": if orders.is_empty() { Value::Null } else { json!(orders) },
         "faults": if faults.is_empty() { Value::Null } else { json!(faults) },
@@ -181,7 +185,7 @@ fn without_nucleus(release: &ReleaseWithoutNucleus) -> String {
 mod tests {
     use super::*;
     use crate::document::fault::Fault;
-    use crate::quarantine::proof::state::Rejection;
+    use crate::quarantine::proof::state::{Rejection, SparedInShort};
     use jiff::Timestamp;
 
     fn at() -> Timestamp {
@@ -342,6 +346,18 @@ mod tests {
         let mut two = one.clone();
         two.blocked.out.packets = 9;
         assert!(same_news(&reported(&one, None), &reported(&two, None)));
+        let spared = |count, first: &str| {
+            Some(SparedInShort {
+                count,
+                first: first.into(),
+            })
+        };
+        one.spared_in_short = spared(1, "sshd");
+        assert!(!same_news(&reported(&one, None), &reported(&two, None)));
+        two.spared_in_short = spared(2, "sshd");
+        assert!(same_news(&reported(&one, None), &reported(&two, None)));
+        let said = reported(&two, None)["quarantineStatus"]["spared"].clone();
+        assert_eq!(said, json!({"count": 2, "first": "sshd"}));
         one.faults = vec!["x".repeat(5000); 50];
         let faults = vec![Fault::new("p", "y".repeat(5000)); 16];
         one.rejected = vec![Rejection {

@@ -138,6 +138,15 @@ pub struct SeveredByOrder {
     pub sockets: u64,
 }
 
+/// Processes that an order names and that go on because they must not be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SparedInShort {
+    /// How many.
+    pub count: usize,
+    /// The first of their names by the alphabet.
+    pub first: String,
+}
+
 /// A wish that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
@@ -192,6 +201,9 @@ pub struct State {
     pub left_running: Vec<String>,
     /// Processes an order named that must not be stopped.
     pub spared: Vec<String>,
+    /// The same in short, for the cloud.
+    #[serde(skip)]
+    pub spared_in_short: Option<SparedInShort>,
     /// Rules of processes that have matched none since they hold, each a sentence.
     #[serde(default)]
     pub idle_rules: Vec<String>,

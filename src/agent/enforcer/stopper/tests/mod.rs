@@ -107,7 +107,7 @@ impl Processes for Fake {
             Signal::FreezeStopped => held.before.insert(to.pid) | held.stopped.insert(to.pid),
             Signal::Thaw => held.running.insert(to.pid),
             Signal::LeaveStopped => held.before.remove(&to.pid) | held.stopped.insert(to.pid),
-            Signal::Kill => false,
+            Signal::Kill => held.stubborn && held.running.insert(to.pid),
         };
         Ok(())
     }
@@ -320,6 +320,24 @@ async fn who_goes_on_after_its_signal_is_not_said_to_be_stopped() {
         (1, 1),
         "told once"
     );
+}
+
+#[tokio::test]
+async fn who_was_killed_and_has_not_ended_is_told_once_a_look() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().running.insert(10);
+    fake.0.lock().unwrap().stubborn = true;
+    let mut stopper = started(&fake);
+    let kills = plan(true, Some(ProcessAction::Kill));
+    for _ in 0..2 {
+        let obstacles = bring(&mut stopper, &kills, false).await;
+        assert!(
+            matches!(&obstacles[..], [Obstacle::ProcessRuns { what }] if what.contains("has not ended")),
+            "{obstacles:?}"
+        );
+    }
+    fake.0.lock().unwrap().stubborn = false;
+    assert_eq!(bring(&mut stopper, &kills, false).await, [], "control");
 }
 
 #[tokio::test]
