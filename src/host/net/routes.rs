@@ -90,11 +90,12 @@ pub(super) fn towards(netlink: &mut Netlink, address: IpAddr) -> Result<Towards,
 /// # Errors
 /// Why the routes are not known, for people.
 pub(crate) fn ways_from(netlink: &mut Netlink, addresses: &BTreeSet<IpAddr>) -> Result<Reached, String> {
-    if addresses.is_empty() {
-        return Ok(Reached::default());
-    }
     let links = stacked_from(netlink).map_err(|error| unread(&error))?;
     let tunnels = tunnels(&links);
+    if addresses.is_empty() {
+        let ways = FoundWays::default();
+        return Ok(Reached { ways, tunnels });
+    }
     let names = links.into_iter().map(|(index, link)| (index, link.name));
     let (routing, gaps) = routing(netlink, names.collect(), addresses)?;
     let ways = FoundWays {

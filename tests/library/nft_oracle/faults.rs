@@ -147,6 +147,15 @@ fn loads_other(expression: &Expression) -> Expression {
             };
             Payload { offset, ..payload }.into()
         }
+        Expression::Conntrack(conntrack) if conntrack.direction.is_some() => {
+            let [original] = Conntrack::ORIGINAL;
+            let direction = Some(Octet(original));
+            Conntrack {
+                direction,
+                ..conntrack
+            }
+            .into()
+        }
         Expression::Conntrack(conntrack) => {
             let key = match conntrack.key {
                 ConntrackKey::Direction => ConntrackKey::State,

@@ -134,12 +134,25 @@ fn told_of_frames() -> impl Strategy<Value = Told> {
     )
 }
 
+/// Ports of tunnels, and addresses of the device's own.
+fn inside() -> impl Strategy<Value = (BTreeSet<u16>, BTreeSet<IpAddr>)> {
+    let ports = proptest::collection::btree_set(any::<u16>(), 0..3);
+    (ports, proptest::collection::btree_set(address(), 0..4))
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
     let limits = proptest::collection::vec(limit(), 1..3);
     let hardware = proptest::option::of(any::<[u8; 6]>());
-    let parts = (limits, any::<[bool; 10]>(), hardware, passing(), told_of_frames());
+    let parts = (
+        limits,
+        any::<[bool; 10]>(),
+        hardware,
+        passing(),
+        told_of_frames(),
+        inside(),
+    );
     parts.prop_map(
-        |(limits, switches, hardware, passing, (members, numbers, senders))| {
+        |(limits, switches, hardware, passing, (members, numbers, senders), (unwrapping, own))| {
             let [
                 isolates,
                 counts,
@@ -189,6 +202,8 @@ fn frame() -> impl Strategy<Value = Frame> {
                     senders,
                     members: members.into_iter().map(name).collect(),
                     passing: passing.into_iter().map(name).collect(),
+                    unwrapping,
+                    own,
                 },
                 effect: if counts { CutAction::Count } else { CutAction::Cut },
                 now: Timestamp::now(),
