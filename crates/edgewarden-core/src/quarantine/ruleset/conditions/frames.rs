@@ -178,7 +178,7 @@ impl Conditions {
         } else {
             let values = interfaces.iter().map(|name| *name.bytes());
             let type_of = TypeOf::Meta(key.number());
-            let set = AnonymousSet::of_values(KeyType::INTERFACE_NAME, type_of, values);
+            let set = AnonymousSet::of_host_values(KeyType::INTERFACE_NAME, type_of, values);
             self.said(format_args!("meta {word} {{ {} }}", names.join(", ")))
                 .step(loaded)
                 .step(Lookup::one_of(set))

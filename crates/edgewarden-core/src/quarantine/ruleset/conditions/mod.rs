@@ -373,9 +373,10 @@ impl Conditions {
         let names: Vec<String> = numbers.iter().map(u8::to_string).collect();
         let type_of = TypeOf::Meta(MetaKey::TransportProtocol.number());
         let values = numbers.iter().map(|number| [*number]);
+        let set = AnonymousSet::of_host_values(KeyType::TRANSPORT_PROTOCOL, type_of, values);
         self.said(format_args!("meta l4proto {{ {} }}", names.join(", ")))
             .step(Meta::first(MetaKey::TransportProtocol))
-            .one_of(KeyType::TRANSPORT_PROTOCOL, type_of, values)
+            .step(Lookup::one_of(set))
     }
 
     /// What was loaded is one of these.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use nf_tables::{
-    Bitwise, Comparison, Conntrack, ConntrackKey, Expression, Fib, Header, KeyType, Notrack, Operator, TypeOf,
+    Bitwise, Comparison, Conntrack, ConntrackKey, Expression, Fib, KeyType, Notrack, Operator, TypeOf,
 };
 
 use super::{Conditions, Rule, ip, octets};
@@ -48,13 +48,16 @@ impl Conditions {
     /// Whoever answers its flow has one of these addresses, which are of one family.
     pub(in crate::quarantine::ruleset) fn answered_by(self, v4: bool, addresses: &[IpAddr]) -> Self {
         let names: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-        let (key_type, header, field) = if v4 {
-            (KeyType::IPV4, Header::Ip, 11)
+        let (key_type, key) = if v4 {
+            (KeyType::IPV4, ConntrackKey::Source4)
         } else {
-            (KeyType::IPV6, Header::Ip6, 8)
+            (KeyType::IPV6, ConntrackKey::Source6)
         };
-        // An address of connection tracking's is one like a packet's.
-        let type_of = TypeOf::Field { header, field };
+        let [reply] = Conntrack::REPLY;
+        let type_of = TypeOf::Conntrack {
+            key: key.number(),
+            direction: reply.into(),
+        };
         let values = addresses.iter().map(|address| octets(*address));
         self.said(format_args!(
             "ct reply {} saddr {{ {} }}",
