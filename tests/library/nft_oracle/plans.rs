@@ -141,18 +141,19 @@ fn inside() -> impl Strategy<Value = (BTreeSet<u16>, BTreeSet<IpAddr>)> {
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
+    (frame_of_links(), inside()).prop_map(|(mut frame, (unwrapping, own))| {
+        frame.hooks.unwrapping = unwrapping;
+        frame.hooks.own = own;
+        frame
+    })
+}
+
+fn frame_of_links() -> impl Strategy<Value = Frame> {
     let limits = proptest::collection::vec(limit(), 1..3);
     let hardware = proptest::option::of(any::<[u8; 6]>());
-    let parts = (
-        limits,
-        any::<[bool; 10]>(),
-        hardware,
-        passing(),
-        told_of_frames(),
-        inside(),
-    );
+    let parts = (limits, any::<[bool; 10]>(), hardware, passing(), told_of_frames());
     parts.prop_map(
-        |(limits, switches, hardware, passing, (members, numbers, senders), (unwrapping, own))| {
+        |(limits, switches, hardware, passing, (members, numbers, senders))| {
             let [
                 isolates,
                 counts,
@@ -202,8 +203,7 @@ fn frame() -> impl Strategy<Value = Frame> {
                     senders,
                     members: members.into_iter().map(name).collect(),
                     passing: passing.into_iter().map(name).collect(),
-                    unwrapping,
-                    own,
+                    ..Hooks::default()
                 },
                 effect: if counts { CutAction::Count } else { CutAction::Cut },
                 now: Timestamp::now(),
