@@ -190,7 +190,6 @@ fn frame_of_links() -> impl Strategy<Value = Frame> {
                     egress: devices.into_iter().filter(|_| egress).collect(),
                     pppoe,
                     tags,
-                    unrouted: false,
                     crowded,
                     lacks: Lack::ALL.into_iter().filter(|_| lacking).collect(),
                     bearers: bearers.collect(),
