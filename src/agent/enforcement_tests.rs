@@ -72,7 +72,7 @@ fn an_enforcer_that_ended_claims_nothing_and_its_successor_holds_the_order() {
             let limit = Duration::from_secs(60);
             let test = a_rebuilt_enforcer_holds_what_was_ordered();
             runtime
-                .block_on(async { tokio::time::timeout(limit, test).await })
+                .block_on(async { tokio::time::timeout(limit, Box::pin(test)).await })
                 .unwrap();
         },
     );

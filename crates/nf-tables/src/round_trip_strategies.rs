@@ -93,8 +93,16 @@ fn loading() -> [BoxedStrategy<Expression>; 6] {
             ),
         ),
         boxed(
-            (register(), any_of(ConntrackKey::ALL))
-                .prop_map(|(destination, key)| Conntrack { destination, key }),
+            (
+                register(),
+                any_of(ConntrackKey::ALL),
+                proptest::option::of(any::<u8>()),
+            )
+                .prop_map(|(destination, key, direction)| Conntrack {
+                    destination,
+                    key,
+                    direction: direction.map(Octet),
+                }),
         ),
         boxed((register(), any_of(RouteKey::ALL)).prop_map(|(destination, key)| Route { destination, key })),
         boxed(

@@ -18,6 +18,7 @@ const TYPE_OF_DATA: u8 = 1;
 /// Kinds of expressions as nft numbers them (`enum expr_types`).
 const PAYLOAD: u32 = 7;
 const META: u32 = 9;
+const CONNTRACK: u32 = 12;
 const CONCATENATION: u32 = 13;
 /// Of an element (`NFTNL_UDATA_SET_ELEM_FLAGS`): a number of bits.
 const ELEMENT_FLAGS: u8 = 1;
@@ -173,6 +174,13 @@ pub enum TypeOf {
     },
     /// A key of `meta`, as the kernel numbers it.
     Meta(u32),
+    /// A key of `ct`, as the kernel numbers it, and of packets of which direction.
+    Conntrack {
+        /// The key.
+        key: u32,
+        /// The direction.
+        direction: u32,
+    },
     /// Several keys, whose types the set's type says.
     Concatenation,
     /// Several keys, of which the set's type does not say all.
@@ -222,6 +230,7 @@ impl TypeOf {
             Self::Field { header, field } => (PAYLOAD, &[header.number(), field]),
             Self::Bits { base, offset, length } => (PAYLOAD, &[0, 0, base, offset, length]),
             Self::Meta(key) => (META, &[key]),
+            Self::Conntrack { key, direction } => (CONNTRACK, &[key, direction]),
             Self::Concatenation | Self::Parts(_) => (CONCATENATION, &[]),
         };
         let mut inner = UserData::NONE;

@@ -36,7 +36,9 @@ mod numbers {
     pub(super) const RTN_LOCAL: u8 = 2;
     pub(super) const FIB_RULE_INVERT: u32 = 2;
     pub(super) const FRA_IIFNAME: u16 = 3;
+    pub(super) const FRA_FWMARK: u16 = 10;
     pub(super) const FRA_TABLE: u16 = 15;
+    pub(super) const FRA_FWMASK: u16 = 16;
     pub(super) const FR_ACT_TO_TBL: u8 = 1;
     /// Main and default: where the kernel has no rules of routing there are no others.
     pub(super) const TABLES: [u32; 2] = [254, 253];
@@ -90,11 +92,12 @@ pub(super) fn towards(netlink: &mut Netlink, address: IpAddr) -> Result<Towards,
 /// # Errors
 /// Why the routes are not known, for people.
 pub(crate) fn ways_from(netlink: &mut Netlink, addresses: &BTreeSet<IpAddr>) -> Result<Reached, String> {
-    if addresses.is_empty() {
-        return Ok(Reached::default());
-    }
     let links = stacked_from(netlink).map_err(|error| unread(&error))?;
     let tunnels = tunnels(&links);
+    if addresses.is_empty() {
+        let ways = FoundWays::default();
+        return Ok(Reached { ways, tunnels });
+    }
     let names = links.into_iter().map(|(index, link)| (index, link.name));
     let (routing, gaps) = routing(netlink, names.collect(), addresses)?;
     let ways = FoundWays {
@@ -139,7 +142,7 @@ fn routing(
             listed => listed.map_err(|error| unread(&error))?,
         }
     }
-    let tables = tables(netlink).map_err(|error| unread(&error))?;
+    let (tables, by_mark) = tables(netlink).map_err(|error| unread(&error))?;
     for address in addresses {
         let payload = question_for(*address);
         let question = NetlinkRequest {
@@ -166,6 +169,7 @@ fn routing(
             let routing = Routing {
                 routes: reader.routes,
                 tables,
+                by_mark,
             };
             Ok((routing, gaps.collect()))
         }
@@ -194,9 +198,9 @@ fn question_for(address: IpAddr) -> Vec<u8> {
     payload
 }
 
-/// The tables that rules lead packets of this device itself to.
-fn tables(netlink: &mut Netlink) -> Result<BTreeSet<u32>, NetlinkError> {
-    let mut tables = BTreeSet::new();
+/// The tables that rules lead packets of this device itself to, and whether one of the rules goes by marks.
+fn tables(netlink: &mut Netlink) -> Result<(BTreeSet<u32>, bool), NetlinkError> {
+    let (mut tables, mut by_mark) = (BTreeSet::new(), false);
     let question = NetlinkRequest {
         message_type: numbers::RTM_GETRULE,
         dump: true,
@@ -204,13 +208,24 @@ fn tables(netlink: &mut Netlink) -> Result<BTreeSet<u32>, NetlinkError> {
     };
     let listed = netlink.ask(question, &mut |message| {
         tables.extend(table_of_rule(message));
+        by_mark |= goes_by_mark(message);
         Ok(())
     });
     match listed {
-        Err(error) if error.refusal().is_some() => Ok(numbers::TABLES.into()),
+        Err(error) if error.refusal().is_some() => Ok((numbers::TABLES.into(), false)),
         Err(error) => Err(error),
-        Ok(()) => Ok(tables),
+        Ok(()) => Ok((tables, by_mark)),
     }
+}
+
+/// Whether a rule asks for a mark, whatever follows from it.
+fn goes_by_mark(message: &[u8]) -> bool {
+    let marks = [numbers::FRA_FWMARK, numbers::FRA_FWMASK];
+    let is_routed = message
+        .first()
+        .is_some_and(|family| [numbers::AF_INET, numbers::AF_INET6].contains(family));
+    let mut named = attributes(message.get(HEADER..).unwrap_or_default());
+    is_routed && named.any(|(number, _)| marks.contains(&number))
 }
 
 fn table_of_rule(message: &[u8]) -> Option<u32> {
@@ -463,5 +478,9 @@ mod tests {
         assert_eq!(table_of_rule(&all_but), Some(100), "of all that comes by others");
         assert_eq!(rule(10, Some((numbers::FRA_IIFNAME, b"lo\0"))), Some(100));
         assert_eq!(rule(128, None), None, "of multicast routing");
+        let mut marked = header(numbers::AF_INET, 0);
+        assert!(!goes_by_mark(&marked));
+        push_attribute(&mut marked, numbers::FRA_FWMARK, false, &7_u32.to_ne_bytes());
+        assert!(goes_by_mark(&marked));
     }
 }

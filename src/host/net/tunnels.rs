@@ -19,6 +19,8 @@ const MAX_KIND: usize = 16;
 /// Where the kernel's default is meant.
 const VXLAN_PORT: u16 = 4_789;
 const GENEVE_PORT: u16 = 6_081;
+/// What the port of a `bareudp`, which always says its own, most often is.
+const MPLS_PORT: u16 = 6_635;
 
 /// What a tunnel's own attributes are called: the other end, for both families, and the port.
 struct Attributes {
@@ -49,7 +51,11 @@ fn attributes_of(kind: &str) -> Option<Option<Attributes>> {
         "vti" | "vti6" => other(5),
         // Its other ends are those of IPsec's states.
         "xfrm" => other(0),
-        "wireguard" | "tun" | "ovpn" | "bareudp" | "gtp" | "l2tpeth" | "amt" => None,
+        "bareudp" => Some(Attributes {
+            remote: [0; 2],
+            port: Some((1, MPLS_PORT)),
+        }),
+        "wireguard" | "tun" | "ovpn" | "gtp" | "l2tpeth" | "amt" => None,
         _ => return None,
     })
 }
@@ -148,6 +154,12 @@ mod tests {
         assert_eq!(
             wrapped("wireguard", &[]),
             Some(("wireguard".into(), Wrapping::Untold, None))
+        );
+        let mut data = Vec::new();
+        push_attribute(&mut data, 1, false, &[0x19, 0xEB]);
+        assert_eq!(
+            wrapped("bareudp", &data),
+            Some(("bareudp".into(), Wrapping::Udp(6_635), None))
         );
         for other in ["veth", "bridge", "vlan", "dummy"] {
             assert_eq!(wrapped(other, &data), None, "{other}");

@@ -216,6 +216,32 @@ lab_test!(an_uplink_that_stands_by_is_a_way_too, || {
     release(&stage);
 });
 
+lab_test!(a_mark_that_leads_by_another_uplink_cuts_no_lifeline, || {
+    let stage = ready(options());
+    second_uplink(&stage);
+    ip(
+        &stage,
+        "route add default via 100.64.0.1 dev wan1 table 100
+         rule add fwmark 7 table 100",
+    );
+    let marks = format!(
+        "add table ip own; add chain ip own out {{ type route hook output priority -150; }}; \
+         add rule ip own out ip daddr {INTERNET_V4} tcp dport {MQTT} counter meta mark set 7; \
+         add chain ip own behind {{ type nat hook postrouting priority 100; }}; \
+         add rule ip own behind oifname wan1 counter masquerade"
+    );
+    run(&stage, Ns::Gateway, "/usr/sbin/nft", &[&marks]);
+    let reaches = || stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, MQTT).unwrap();
+    assert!(reaches(), "control");
+    let listed = stage.nft(&["list", "chain", "ip", "own", "behind"]).unwrap().1;
+    assert!(!listed.contains("packets 0"), "control: by the other uplink");
+    isolate(&stage);
+    assert!(reaches());
+    let status = stage.status();
+    assert_eq!(status["enforcement"]["scope"], "pinned", "{status}");
+    release(&stage);
+});
+
 lab_test!(many_routers_untie_no_lifeline, || {
     let servers = json!({"isolation": {"timeServers": [INTERNET_V6.to_string()]}});
     let stage = ready(StageOptions {

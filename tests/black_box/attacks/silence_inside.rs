@@ -24,7 +24,7 @@ use crate::layers::wire::{NOBODY, Port, emit, hand_over, packets_of};
 /// How long the channel may be silent behind new rules, in seconds.
 const WINDOW: u64 = 10;
 /// Of time servers.
-const NTP: u16 = 123;
+pub(super) const NTP: u16 = 123;
 const RST: u8 = 0x04;
 const SYN: u8 = 0x02;
 /// Ethernet and IPv4 without options.
@@ -55,11 +55,11 @@ fn summed((from, to): (IpAddr, IpAddr), protocol: u8, mut body: Vec<u8>, place: 
 }
 
 /// On loopback, as some program may have: what it sends there arrives as if the device had sent it to itself.
-fn loopback() -> OwnedFd {
+pub(super) fn loopback() -> OwnedFd {
     Port::of("gateway", "lo").sender_as(0x0800, NOBODY)
 }
 
-fn send(lies: &OwnedFd, kind: [u8; 2], datagram: &[u8]) {
+pub(super) fn send(lies: &OwnedFd, kind: [u8; 2], datagram: &[u8]) {
     emit(lies, &[[0_u8; 12].as_slice(), &kind, datagram].concat());
 }
 
@@ -202,18 +202,28 @@ lab_test!(what_is_sent_in_the_nucleus_name_ends_no_isolation, || {
     assert!(second.end() > 0, "control");
 });
 
+/// An answer of a time server's that is not its own.
+pub(super) fn forged((from, to): (IpAddr, IpAddr), port: u16) -> Vec<u8> {
+    let answer = summed((from, to), UDP, udp(NTP, port, b"forged"), 6);
+    packet(from, to, UDP, 0, &answer)
+}
+
 /// Whether an answer on loopback in the name of `from` reaches a program that asks there.
-fn believes(stage: &Stage, (from, to): (IpAddr, IpAddr)) -> bool {
+fn believes(stage: &Stage, ends: (IpAddr, IpAddr)) -> bool {
     let lies = loopback();
+    let kind = if ends.0.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+    takes(stage, ends, |port| send(&lies, kind, &forged(ends, port)))
+}
+
+/// Whether a program of the device, with the address `to`, that asks the time server `from` takes for its answer what is said to its
+/// port meanwhile.
+pub(super) fn takes(stage: &Stage, (from, to): (IpAddr, IpAddr), say: impl FnOnce(u16) + Send) -> bool {
     let asks = || {
         let asker = UdpSocket::bind(SocketAddr::new(to, 0)).unwrap();
         asker.connect(SocketAddr::new(from, NTP)).unwrap();
         asker.set_read_timeout(Some(FLIGHT)).unwrap();
         asker.send(b"question").unwrap();
-        let port = asker.local_addr().unwrap().port();
-        let answer = summed((from, to), UDP, udp(NTP, port, b"forged"), 6);
-        let kind = if from.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
-        send(&lies, kind, &packet(from, to, UDP, 0, &answer));
+        say(asker.local_addr().unwrap().port());
         let begun = Instant::now();
         let mut buffer = [0; 512];
         while begun.elapsed() < FLIGHT {
@@ -230,7 +240,7 @@ fn believes(stage: &Stage, (from, to): (IpAddr, IpAddr)) -> bool {
 }
 
 /// Whether a program of this device answers at `remote` whoever asks there.
-fn answers(stage: &Stage, own: SocketAddr, remote: SocketAddr) -> bool {
+pub(super) fn answers(stage: &Stage, own: SocketAddr, remote: SocketAddr) -> bool {
     let exchange = || {
         let server = UdpSocket::bind(own).unwrap();
         let asker = UdpSocket::bind("0.0.0.0:0").unwrap();

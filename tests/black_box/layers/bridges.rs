@@ -1,6 +1,6 @@
 //! Frames that a bridge of the gateway passes on between two other namespaces.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use serde_json::json;
 
 use super::frames::{Between, Frame, IEEE_802_2, IPV4, IPV6, UNKNOWN, VLAN, vlan};
 use super::shares::detours;
-use super::wire::{Ear, Port, names, within};
+use super::wire::{Ear, Port, heard, names, within};
 use super::{cut, free};
 use crate::common::gateway::ip;
 use crate::common::packet::{self, SYN, TCP, UDP, tcp, udp};
-use crate::common::{isolate, options, order, release};
+use crate::common::{LIMIT, isolate, options, order, release};
 
 const BRIDGE: &str = "link add br0 type bridge
     link set br0 up
@@ -67,7 +67,7 @@ pub(super) fn bridged(options: StageOptions) -> (Stage, Port, Ear, Vec<Frame>) {
     ip(&stage, ENDS);
     ip(&stage, BRIDGE);
     let (left, ear, frames) = frames();
-    wait_until(crate::common::LIMIT, "the bridge forwards", || {
+    wait_until(LIMIT, "the bridge forwards", || {
         left.arrivals(&ear, &frames) == names(&frames)
     })
     .unwrap();
@@ -104,7 +104,7 @@ lab_test!(a_restriction_cuts_bridged_frames_that_it_names, || {
     );
     let block = json!({"remotes": RIGHT});
     stage.desire(&json!({"quarantine": false})).unwrap();
-    stage.wait_phase(crate::common::LIMIT, "released").unwrap();
+    stage.wait_phase(LIMIT, "released").unwrap();
     order(
         &stage,
         &json!({"id": "b-2", "posture": "restrict", "block": block}),
@@ -114,13 +114,8 @@ lab_test!(a_restriction_cuts_bridged_frames_that_it_names, || {
     assert!(cut(&status, "bridged", "remote") >= 9, "{status}");
 });
 
-lab_test!(the_configuration_leaves_bridged_frames_alone, || {
-    let left_alone = StageOptions {
-        configuration: json!({"isolation": {"bridged": false}}),
-        ..options()
-    };
-    let (stage, left, ear, frames) = bridged(left_alone);
-    // Where bridges hand IP packets to the IP stack's hooks (br_netfilter), the forward chain sees them.
+/// Where bridges hand IP packets to the IP stack's hooks (br_netfilter), the forward chain sees them.
+fn leave_bridges_alone() {
     within("gateway", || {
         for family in ["iptables", "ip6tables"] {
             let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
@@ -129,6 +124,15 @@ lab_test!(the_configuration_leaves_bridged_frames_alone, || {
             }
         }
     });
+}
+
+lab_test!(the_configuration_leaves_bridged_frames_alone, || {
+    let left_alone = StageOptions {
+        configuration: json!({"isolation": {"bridged": false}}),
+        ..options()
+    };
+    let (stage, left, ear, frames) = bridged(left_alone);
+    leave_bridges_alone();
     isolate(&stage);
     assert_eq!(left.arrivals(&ear, &frames), names(&frames));
     // What a program of the gateway makes by hand is not passed on.
@@ -141,6 +145,48 @@ lab_test!(the_configuration_leaves_bridged_frames_alone, || {
     assert!(!ear.hears(&port, &own));
     release(&stage);
     assert!(ear.hears(&port, &own), "control: free again");
+});
+
+lab_test!(what_is_wrapped_for_a_tunnel_here_leaves_by_no_bridge, || {
+    let left_alone = StageOptions {
+        configuration: json!({"isolation": {"bridged": false}}),
+        ..options()
+    };
+    let (stage, left, ear, frames) = bridged(left_alone);
+    leave_bridges_alone();
+    ip(
+        &stage,
+        "link add vx0 type vxlan id 7 remote 203.0.113.9 dstport 4789 dev wan0
+         link set vx0 master br0
+         link set vx0 up",
+    );
+    let between = Between {
+        from: [2, 1, 1, 1, 1, 1],
+        to: Port::of("right", "r1").mac(),
+    };
+    let inner = between.frame("unwrapped", UNKNOWN, |m| m);
+    let leaves = || {
+        ear.drain();
+        within("gateway", || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let envelope = [8, 0, 0, 0, 0, 0, 7, 0];
+            for _ in 0..3 {
+                // What is cut may be refused.
+                let _ = socket.send_to(&[envelope.as_slice(), &inner.bytes].concat(), "127.0.0.1:4789");
+            }
+        });
+        !heard(&ear, std::slice::from_ref(&inner)).is_empty()
+    };
+    wait_until(LIMIT, "control: it leaves", leaves).unwrap();
+    isolate(&stage);
+    assert!(!leaves());
+    assert_eq!(
+        left.arrivals(&ear, &frames),
+        names(&frames),
+        "what others send passes"
+    );
+    release(&stage);
+    assert!(leaves(), "control: free again");
 });
 
 lab_test!(a_bridge_made_while_isolated_is_cut_within_a_second, || {

@@ -44,7 +44,7 @@ pub(crate) fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) 
 }
 
 /// The names of these frames that an ear hears, sorted.
-fn heard(ear: &Ear, frames: &[Frame]) -> Vec<&'static str> {
+pub(crate) fn heard(ear: &Ear, frames: &[Frame]) -> Vec<&'static str> {
     let deadline = Instant::now() + FLIGHT;
     let mut heard = Vec::new();
     while Instant::now() < deadline && heard.len() < frames.len() {

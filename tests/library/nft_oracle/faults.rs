@@ -63,7 +63,13 @@ pub(super) fn everything(now: Timestamp) -> Ruleset {
         crowded: true,
         vlans: [(InterfaceName::new("eth0").unwrap(), 7)].into(),
         senders: [[2, 0, 0, 0, 0, 7]].into(),
-        members: vec![InterfaceName::new("eth1").unwrap()],
+        members: ["eth0", "eth1"]
+            .map(|name| InterfaceName::new(name).unwrap())
+            .to_vec(),
+        unwrapping: [4_789, 6_081].into(),
+        own: ["198.51.100.2", "198.51.100.3", "2001:db8::2"]
+            .map(|address| address.parse().unwrap())
+            .into(),
         ..Hooks::default()
     };
     render(&plan, &hooks, CutAction::Cut)
@@ -146,6 +152,15 @@ fn loads_other(expression: &Expression) -> Expression {
                 (_, offset, _) => offset,
             };
             Payload { offset, ..payload }.into()
+        }
+        Expression::Conntrack(conntrack) if conntrack.direction.is_some() => {
+            let [original] = Conntrack::ORIGINAL;
+            let direction = Some(Octet(original));
+            Conntrack {
+                direction,
+                ..conntrack
+            }
+            .into()
         }
         Expression::Conntrack(conntrack) => {
             let key = match conntrack.key {

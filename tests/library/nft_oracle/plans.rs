@@ -134,7 +134,21 @@ fn told_of_frames() -> impl Strategy<Value = Told> {
     )
 }
 
+/// Ports of tunnels, and addresses of the device's own.
+fn inside() -> impl Strategy<Value = (BTreeSet<u16>, BTreeSet<IpAddr>)> {
+    let ports = proptest::collection::btree_set(any::<u16>(), 0..3);
+    (ports, proptest::collection::btree_set(address(), 0..4))
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
+    (frame_of_links(), inside()).prop_map(|(mut frame, (unwrapping, own))| {
+        frame.hooks.unwrapping = unwrapping;
+        frame.hooks.own = own;
+        frame
+    })
+}
+
+fn frame_of_links() -> impl Strategy<Value = Frame> {
     let limits = proptest::collection::vec(limit(), 1..3);
     let hardware = proptest::option::of(any::<[u8; 6]>());
     let parts = (limits, any::<[bool; 10]>(), hardware, passing(), told_of_frames());
@@ -176,7 +190,6 @@ fn frame() -> impl Strategy<Value = Frame> {
                     egress: devices.into_iter().filter(|_| egress).collect(),
                     pppoe,
                     tags,
-                    unrouted: false,
                     crowded,
                     lacks: Lack::ALL.into_iter().filter(|_| lacking).collect(),
                     bearers: bearers.collect(),
@@ -189,6 +202,7 @@ fn frame() -> impl Strategy<Value = Frame> {
                     senders,
                     members: members.into_iter().map(name).collect(),
                     passing: passing.into_iter().map(name).collect(),
+                    ..Hooks::default()
                 },
                 effect: if counts { CutAction::Count } else { CutAction::Cut },
                 now: Timestamp::now(),

@@ -206,6 +206,10 @@ numbers! {
         Expiration = 5,
         /// Transport protocol of its flow.
         Protocol = 10,
+        /// IPv4 address that packets of one direction of its flow come from.
+        Source4 = 19,
+        /// The same of IPv6.
+        Source6 = 21,
     }
 }
 
@@ -217,6 +221,8 @@ attributes! {
         pub destination: Register = 1,
         /// What is loaded.
         pub key: ConntrackKey = 2,
+        /// Of packets of which direction, where both have their own.
+        pub direction: Option<Octet> = 3,
     }
 }
 
@@ -244,6 +250,21 @@ impl Conntrack {
         Self {
             destination: Register::FIRST,
             key,
+            direction: None,
+        }
+    }
+
+    /// What answers come from, before it is led back: an address, into the first register.
+    #[must_use]
+    pub const fn answers_from(v4: bool) -> Self {
+        let [reply] = Self::REPLY;
+        Self {
+            direction: Some(Octet(reply)),
+            ..Self::first(if v4 {
+                ConntrackKey::Source4
+            } else {
+                ConntrackKey::Source6
+            })
         }
     }
 }

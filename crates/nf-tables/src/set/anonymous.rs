@@ -29,8 +29,26 @@ impl AnonymousSet {
         type_of: TypeOf,
         values: impl IntoIterator<Item = V>,
     ) -> Self {
+        Self::of_ordered(KeyOrder::Network, (key_type, type_of), values)
+    }
+
+    /// The same of keys that are in the order of this machine, as those are that the kernel makes itself.
+    #[must_use]
+    pub fn of_host_values<V: Into<Value>>(
+        key_type: KeyType,
+        type_of: TypeOf,
+        values: impl IntoIterator<Item = V>,
+    ) -> Self {
+        Self::of_ordered(KeyOrder::Host, (key_type, type_of), values)
+    }
+
+    fn of_ordered<V: Into<Value>>(
+        order: KeyOrder,
+        (key_type, type_of): (KeyType, TypeOf),
+        values: impl IntoIterator<Item = V>,
+    ) -> Self {
         let elements = values.into_iter().map(Element::new).collect();
-        let userdata = UserData::of_set(KeyOrder::Network, false, Some(type_of));
+        let userdata = UserData::of_set(order, false, Some(type_of));
         Self::new(key_type, false, elements, userdata)
     }
 

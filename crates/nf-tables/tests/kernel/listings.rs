@@ -26,7 +26,11 @@ lab_test!(what_is_not_ours_is_listed_and_equals_nothing_of_ours, || {
             ("add rule inet t output log prefix \"x\" accept", true),
             ("add rule inet t output meta mark set 1", true),
             ("add rule inet t output ip saddr set 1.2.3.4", true),
-            ("add rule inet t output ct original ip saddr 1.2.3.4 accept", true),
+            (
+                "add rule inet t output ct original ip saddr 1.2.3.4 accept",
+                false,
+            ),
+            ("add rule inet t output ct original packets > 7 accept", true),
             (
                 "add rule inet t output tcp dport vmap { 22 : accept, 23 : drop }",
                 true,

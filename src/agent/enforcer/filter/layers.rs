@@ -4,6 +4,7 @@
 //! people what cannot be cut and why.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::bearers::bearers;
@@ -11,6 +12,7 @@ use crate::config::IsolationConfig;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
 use crate::observe::way::InterfaceKind;
+use crate::quarantine::lifelines::tunnels::{Tunnel, Wrapping};
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Ways};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::tracked::Crowd;
@@ -21,6 +23,9 @@ const BELIEVE: Duration = Duration::from_secs(600);
 
 /// Interfaces below one VLAN that are followed; a bridge has some dozens of ports.
 const MAX_BELOW: usize = 64;
+
+/// Addresses of this device that rules name; a gateway with a container per service has some dozens.
+const MAX_OWN: usize = 512;
 
 /// How long it is believed that it was built without something: somebody may load a module.
 const BELIEVE_MISSING: Duration = Duration::from_secs(3_600);
@@ -49,6 +54,8 @@ pub(in crate::agent::enforcer) struct Layers {
     unnamed: usize,
     /// Since when the kernel is known not to tell what the IP stack has sent.
     unrouted: Option<Duration>,
+    /// UDP ports at which tunnels unwrap.
+    unwrapping: BTreeSet<u16>,
     /// How full connection tracking was when it was found crowded; it counts as crowded until nothing is cut any more, because
     /// whoever has filled it may do so again.
     crowd: Option<Crowd>,
@@ -104,6 +111,7 @@ impl Layers {
             .retain(|_, at| now.saturating_sub(*at) < BELIEVE_MISSING);
         hooks.lacks = self.lacks.keys().copied().collect();
         hooks.crowded = self.is_crowded();
+        hooks.unwrapping.clone_from(&self.unwrapping);
         self.wanted.clone_from(&hooks);
         self.without_refused(hooks)
     }
@@ -135,6 +143,15 @@ impl Layers {
             tracing::warn!("connection tracking is crowded: {flows} of {most} flows");
             self.crowd = Some(crowd);
         }
+    }
+
+    /// Notes which tunnels there are.
+    pub(in crate::agent::enforcer) fn note_tunnels(&mut self, tunnels: &[Tunnel]) {
+        let port = |tunnel: &Tunnel| match tunnel.wrapping {
+            Wrapping::Udp(port) => Some(port),
+            Wrapping::Protocol | Wrapping::Untold => None,
+        };
+        self.unwrapping = tunnels.iter().filter_map(port).collect();
     }
 
     /// Nothing is cut, so nobody can gain by filling it.
@@ -267,6 +284,15 @@ fn tag(links: &[Link]) -> bool {
     others.any(|(link, lower)| lower.lower != Some(link.index))
 }
 
+/// Addresses of this device besides those that never leave it.
+fn own(links: &[Link]) -> BTreeSet<IpAddr> {
+    let all = links.iter().flat_map(|link| &link.addresses);
+    all.filter(|address| !address.is_loopback())
+        .take(MAX_OWN)
+        .copied()
+        .collect()
+}
+
 /// The hooks of these interfaces, and how many interfaces have a name that is not written into rules. `all`: there are no others.
 fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
     let plain = |name: &str| {
@@ -311,6 +337,8 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
         tags,
         unrouted: tags,
         crowded: false,
+        unwrapping: BTreeSet::new(),
+        own: own(links),
         lacks: BTreeSet::new(),
         egress: egress
             .into_iter()

@@ -201,12 +201,14 @@ impl<F: PacketFilter> FilterKeeper<F> {
         (Arc::new(render(&mission.plan, &hooks, mission.effect)), hooks)
     }
 
-    /// The ways to these addresses.
+    /// The ways to these addresses. The rules heed the tunnels that there are.
     ///
     /// # Errors
     /// Why they are not known, for people.
     pub(super) async fn ways(&mut self, to: &BTreeSet<IpAddr>) -> Result<Reached, String> {
-        self.kernel.ways(to).await
+        let reached = self.kernel.ways(to).await?;
+        self.layers.note_tunnels(&reached.tunnels);
+        Ok(reached)
     }
 
     /// What this kernel cannot cut, each a sentence.

@@ -4,6 +4,7 @@
 //! ([`told`]).
 
 pub mod address_book;
+mod crosswise;
 pub mod dns_message;
 pub mod dns_questions;
 pub mod host_files;

@@ -14,10 +14,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::crosswise::crosswise;
+
 /// Bytes that the kernel has for an interface's name, with the zero behind it.
 pub(crate) const NAME_LENGTH: usize = 16;
 /// Ways kept of one address: a gateway has some uplinks, of which some have several routers.
-const MAX_WAYS: usize = 32;
+pub(super) const MAX_WAYS: usize = 32;
 /// Ways looked at of one address, in the order in which the kernel tells routes: of two alike the older one comes first.
 const MAX_FOUND: usize = 256;
 
@@ -187,6 +189,8 @@ pub struct Routing {
     pub routes: Vec<Route>,
     /// Tables that some rule leads packets of this device to; others are of what is forwarded, or of nobody.
     pub tables: BTreeSet<u32>,
+    /// Some rule goes by a packet's mark.
+    pub by_mark: bool,
 }
 
 impl Routing {
@@ -207,6 +211,13 @@ impl Routing {
             }
         }
         found.ways.extend(found.taken.iter().copied());
+        if self.by_mark {
+            let crossed: Vec<Way> = addresses
+                .iter()
+                .flat_map(|address| crosswise(&found.ways, *address))
+                .collect();
+            found.ways.extend(crossed);
+        }
         found
     }
 }
@@ -322,6 +333,7 @@ mod tests {
         Routing {
             routes,
             tables: BTreeSet::from([254, 100]),
+            by_mark: false,
         }
     }
 

@@ -3,8 +3,13 @@
 //! In: conditions that a packet's address and port meet. Out: the rules that let its answers in. Others' `notrack` cuts no
 //! lifeline: what they keep from connection tracking is told by address and port alone, because nothing else is left.
 
+use std::collections::BTreeSet;
+
 use super::Rule;
 use super::conditions::{Bucket, Conditions, Rate, TimeUnit};
+use super::rules::RuleWriter;
+use crate::quarantine::lifelines::ways::InterfaceName;
+use crate::quarantine::orders::order::Posture;
 
 /// Errors that somebody's rules keep from connection tracking belong to no flow that is known: as long as an honest host makes
 /// them at most (RFC 4443; RFC 1812 has less), at the pace of a path that changes.
@@ -41,4 +46,15 @@ fn with_untracked(
 pub(super) fn untracked_error(condition: Conditions, what: &str) -> Rule {
     let small = condition.untracked().at_most(ERROR_LENGTH);
     small.at_rate(Bucket::Arrival, what, ERROR_RATE).accept(what)
+}
+
+impl RuleWriter<'_> {
+    /// Interfaces by which a lifeline's answers may arrive: all that are a way to one. What comes by others only says that it is
+    /// from there. None where they may be any: where lifelines are not tied, or what does not go to them is not cut either.
+    pub(super) fn uplinks(&self) -> Vec<InterfaceName> {
+        let ways = self.elements.ways.iter();
+        let isolated = ways.filter(|_| self.plan.posture == Posture::Isolate);
+        let all: BTreeSet<_> = isolated.map(|way| way.interface).collect();
+        all.into_iter().collect()
+    }
 }

@@ -1,22 +1,26 @@
-//! What arrives by loopback: the device's own, and nobody's word for a lifeline.
+//! What goes and arrives by loopback: the device's own, and nobody's word for a lifeline.
 //!
-//! In: the plan. Out: the rules that come before all others of what arrives. Loopback is told by the interface, so whoever may make
+//! In: the plan. Out: the rules that come before all others of what arrives, and what of packets that leave stays inside. Loopback is told by the interface, so whoever may make
 //! packets by hand (`CAP_NET_RAW`) can put one there that says to come from the cloud, a resolver or a time server, and end or
 //! forge a connection of the nucleus'. What really comes from there arrives by an uplink. Told by what the packet says and not by
-//! its flow: a packet that connection tracking makes nothing of may still be believed by its socket. Absent: errors (ICMP) about
-//! a lifeline's packets, which the kernel itself sends over loopback.
+//! its flow: a packet that connection tracking makes nothing of may still be believed by its socket. A tunnel of this device
+//! unwraps what anybody here sends to its port, and what was inside arrives by the tunnel or leaves by its bridge: nobody honest
+//! wraps for himself. Absent: errors (ICMP) about a lifeline's packets, which the kernel itself sends over loopback.
 
-use super::Rule;
+use std::net::{IpAddr, Ipv6Addr};
+
 use super::conditions::{Conditions, End};
 use super::rules::{DISGUISED, DNS, HookPath, RuleWriter, on};
+use super::{Lack, Rule};
 use crate::quarantine::orders::order::Protocol;
 use crate::quarantine::ruleset::Layer;
 
+/// IP protocols that carry packets or frames: IP in IP, IPv6 in IP, GRE, Ethernet in IP, L2TP.
+const WRAPPING: [u8; 5] = [4, 41, 47, 97, 115];
+
 impl RuleWriter<'_> {
-    /// All of it. A resolver on an address of ours is a stub of this host's, and what its owner has redirected to a program here
-    /// is answered here in the name of whom it was meant for.
+    /// All of it. A resolver on an address of ours is a stub of this host's.
     pub(super) fn inside(&self) -> Vec<Rule> {
-        let inside = || on(Layer::Inet).loopback(End::Source);
         let reason = self.unreadable().unwrap_or(DISGUISED);
         // Loopback comes second: nft takes an address behind it for one of another protocol.
         let claims = |what: &str, like: Conditions| {
@@ -27,7 +31,8 @@ impl RuleWriter<'_> {
                 reason,
             )
         };
-        let mut rules = vec![inside().redirected().accept("redirected")];
+        let mut rules = self.wrapped(reason);
+        rules.extend(self.redirected());
         for (suffix, v4) in [('4', true), ('6', false)] {
             for (what, set) in [("endpoint", "endpoints"), ("uplink", "nucleus")] {
                 let like = on(Layer::Inet).endpoint_in(v4, End::Source, &format!("{set}{suffix}"));
@@ -44,4 +49,45 @@ impl RuleWriter<'_> {
         rules.push(inside().accept("loopback"));
         rules
     }
+
+    /// What the device sends to itself. Where somebody's rule leads to another host what was meant for an address of ours, the
+    /// hook still says that it leaves by loopback.
+    pub(super) fn to_itself(&self) -> Conditions {
+        let inside = on(Layer::Inet).loopback(End::Destination);
+        if self.hooks.lacks.contains(&Lack::Fib) {
+            inside
+        } else {
+            inside.stays_here()
+        }
+    }
+
+    /// What somebody here has wrapped for a tunnel of this device.
+    fn wrapped(&self, reason: &str) -> Vec<Rule> {
+        let cut = |like: Conditions| self.cut("wrapped", like.loopback(End::Source), HookPath::In, reason);
+        let ports: Vec<u16> = self.hooks.unwrapping.iter().copied().collect();
+        let datagrams =
+            (!ports.is_empty()).then(|| on(Layer::Inet).ports(Protocol::Udp, End::Destination, &ports));
+        let packets = on(Layer::Inet).of_protocols(&WRAPPING);
+        datagrams.into_iter().chain([packets]).map(cut).collect()
+    }
+
+    /// What the owner has redirected to a program here is answered here in the name of whom it was meant for. Where he leads it to
+    /// another place outside, nothing here answers it.
+    fn redirected(&self) -> Vec<Rule> {
+        let answers = || inside().redirected().reply();
+        let mut rules = vec![answers().answered_inside4().accept("redirected")];
+        let inside6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let (own4, own6): (Vec<IpAddr>, Vec<_>) = (self.hooks.own.iter().copied()).partition(IpAddr::is_ipv4);
+        let own6 = [vec![inside6], own6].concat();
+        for (v4, own) in [(true, own4), (false, own6)] {
+            if !own.is_empty() {
+                rules.push(answers().answered_by(v4, &own).accept("redirected-own"));
+            }
+        }
+        rules
+    }
+}
+
+fn inside() -> Conditions {
+    on(Layer::Inet).loopback(End::Source)
 }

@@ -28,6 +28,7 @@ pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use nf_tables::Expression;
@@ -141,6 +142,10 @@ pub struct Hooks {
     pub members: Vec<InterfaceName>,
     /// Ports of bridges, where what bridges pass on is to be left alone.
     pub passing: Vec<InterfaceName>,
+    /// UDP ports at which tunnels of this device unwrap whatever comes there.
+    pub unwrapping: BTreeSet<u16>,
+    /// Addresses of this device besides those that never leave it.
+    pub own: BTreeSet<IpAddr>,
 }
 
 /// What happens to what a plan cuts.

@@ -156,17 +156,6 @@ impl RuleWriter<'_> {
         chains
     }
 
-    /// What the device sends to itself. Where somebody's rule leads to another host what was meant for an address of ours, the
-    /// hook still says that it leaves by loopback.
-    fn to_itself(&self) -> Conditions {
-        let inside = on(Layer::Inet).loopback(End::Destination);
-        if self.hooks.lacks.contains(&Lack::Fib) {
-            inside
-        } else {
-            inside.stays_here()
-        }
-    }
-
     pub(super) fn bridge(&self) -> Vec<Chain> {
         let mut rules = self.counted_before(Layer::Bridge);
         rules.extend(self.blocks(HookPath::Bridged));
@@ -403,10 +392,17 @@ impl RuleWriter<'_> {
                 .udp_between(DHCP6.1, DHCP6.0);
             rules.push(answers(from_server, "dhcp6"));
         }
+        let uplinks = self.uplinks();
         for (suffix, v4) in [('4', true), ('6', false)] {
-            let uplink = arrives().endpoint_in(v4, End::Source, &format!("nucleus{suffix}"));
-            rules.push(uplink.not_syn().accept(&format!("uplink{suffix}")));
-            let from = || arrives().endpoint_in(v4, End::Source, &format!("endpoints{suffix}"));
+            let one_of = |set: &str| {
+                let from = arrives().endpoint_in(v4, End::Source, &format!("{set}{suffix}"));
+                match uplinks.as_slice() {
+                    [] => from,
+                    uplinks => from.arrives_by(uplinks),
+                }
+            };
+            rules.push(one_of("nucleus").not_syn().accept(&format!("uplink{suffix}")));
+            let from = || one_of("endpoints");
             rules.push(from().not_syn().accept(&format!("tcp{suffix}")));
             rules.extend(udp_answers(
                 &from().carries(Protocol::Udp),

@@ -160,17 +160,26 @@ impl Conditions {
 
     /// It leaves by one of these interfaces.
     pub(in super::super) fn leaves_by(self, ports: &[InterfaceName]) -> Self {
-        let names: Vec<String> = ports.iter().map(|name| format!("\"{name}\"")).collect();
-        let loaded = Meta::first(MetaKey::OutputName);
-        if let [only] = ports {
-            self.said(format_args!("meta oifname {}", names.concat()))
+        self.by_one_of("oifname", MetaKey::OutputName, ports)
+    }
+
+    /// It arrives by one of these interfaces.
+    pub(in super::super) fn arrives_by(self, interfaces: &[InterfaceName]) -> Self {
+        self.by_one_of("iifname", MetaKey::InputName, interfaces)
+    }
+
+    fn by_one_of(self, word: &str, key: MetaKey, interfaces: &[InterfaceName]) -> Self {
+        let names: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
+        let loaded = Meta::first(key);
+        if let [only] = interfaces {
+            self.said(format_args!("meta {word} {}", names.concat()))
                 .step(loaded)
                 .step(Expression::equal(*only.bytes()))
         } else {
-            let values = ports.iter().map(|name| *name.bytes());
-            let type_of = TypeOf::Meta(MetaKey::OutputName.number());
-            let set = AnonymousSet::of_values(KeyType::INTERFACE_NAME, type_of, values);
-            self.said(format_args!("meta oifname {{ {} }}", names.join(", ")))
+            let values = interfaces.iter().map(|name| *name.bytes());
+            let type_of = TypeOf::Meta(key.number());
+            let set = AnonymousSet::of_host_values(KeyType::INTERFACE_NAME, type_of, values);
+            self.said(format_args!("meta {word} {{ {} }}", names.join(", ")))
                 .step(loaded)
                 .step(Lookup::one_of(set))
         }

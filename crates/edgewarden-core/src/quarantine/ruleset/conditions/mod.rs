@@ -369,6 +369,17 @@ impl Conditions {
         ))
     }
 
+    /// Its transport protocol is one of these numbers.
+    pub(super) fn of_protocols(self, numbers: &[u8]) -> Self {
+        let names: Vec<String> = numbers.iter().map(u8::to_string).collect();
+        let type_of = TypeOf::Meta(MetaKey::TransportProtocol.number());
+        let values = numbers.iter().map(|number| [*number]);
+        let set = AnonymousSet::of_host_values(KeyType::TRANSPORT_PROTOCOL, type_of, values);
+        self.said(format_args!("meta l4proto {{ {} }}", names.join(", ")))
+            .step(Meta::first(MetaKey::TransportProtocol))
+            .step(Lookup::one_of(set))
+    }
+
     /// What was loaded is one of these.
     fn one_of<V: Into<Value>>(
         self,

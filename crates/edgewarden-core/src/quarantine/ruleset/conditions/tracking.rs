@@ -1,8 +1,15 @@
 //! What connection tracking knows of a packet, and that it is to know nothing; and whose its source is.
 
-use nf_tables::{Bitwise, Comparison, Conntrack, ConntrackKey, Expression, Fib, Notrack, Operator};
+use std::net::IpAddr;
 
-use super::{Conditions, Rule};
+use nf_tables::{
+    Bitwise, Comparison, Conntrack, ConntrackKey, Expression, Fib, KeyType, Notrack, Operator, TypeOf,
+};
+
+use super::{Conditions, Rule, ip, octets};
+
+/// What every IPv4 address begins with that never leaves its host.
+const INSIDE4: u8 = 127;
 
 impl Conditions {
     /// What is like that is not tracked.
@@ -29,6 +36,36 @@ impl Conditions {
     /// Somebody's rule leads its flow elsewhere than its first packet said.
     pub(in crate::quarantine::ruleset) fn redirected(self) -> Self {
         self.has(("status", ConntrackKey::Status), "dnat", Conntrack::REDIRECTED)
+    }
+
+    /// Whoever answers its flow has an IPv4 address that never leaves this host.
+    pub(in crate::quarantine::ruleset) fn answered_inside4(self) -> Self {
+        self.said(format_args!("ct reply ip saddr {INSIDE4}.0.0.0/8"))
+            .step(Conntrack::answers_from(true))
+            .step(Expression::equal([INSIDE4]))
+    }
+
+    /// Whoever answers its flow has one of these addresses, which are of one family.
+    pub(in crate::quarantine::ruleset) fn answered_by(self, v4: bool, addresses: &[IpAddr]) -> Self {
+        let names: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        let (key_type, key) = if v4 {
+            (KeyType::IPV4, ConntrackKey::Source4)
+        } else {
+            (KeyType::IPV6, ConntrackKey::Source6)
+        };
+        let [reply] = Conntrack::REPLY;
+        let type_of = TypeOf::Conntrack {
+            key: key.number(),
+            direction: reply.into(),
+        };
+        let values = addresses.iter().map(|address| octets(*address));
+        self.said(format_args!(
+            "ct reply {} saddr {{ {} }}",
+            ip(v4),
+            names.join(", ")
+        ))
+        .step(Conntrack::answers_from(v4))
+        .one_of(key_type, type_of, values)
     }
 
     /// Its source is no address of this host's.
