@@ -159,7 +159,7 @@ fn every_kind_of_edit_is_noticed() {
             let rule = &mut output(table).rules[0];
             rule.expressions = vec![nf_tables::Expression::accept()];
         }),
-        ("was rewritten, from its step 3 on", |table| {
+        ("was rewritten, from its step 5 on", |table| {
             let rule = &mut output(table).rules[0];
             *rule.expressions.last_mut().unwrap() = nf_tables::Expression::drop();
         }),
