@@ -54,16 +54,16 @@ fn is_ours(item: &Value) -> bool {
         .any(|(kind, part)| part["table"] == TABLE || (kind == "table" && part["name"] == TABLE))
 }
 
-/// Without handles, counts, times left and the buckets of rates, which traffic makes.
+/// Without handles, counts, times left and what traffic makes in sets that rules fill.
 fn still(value: &Value) -> Value {
     const MOVES: [&str; 5] = ["handle", "packets", "bytes", "expires", "used"];
-    let has_buckets = value["name"]
+    let is_filled = value["name"]
         .as_str()
-        .is_some_and(|name| name.starts_with("rates-"));
+        .is_some_and(|name| name.starts_with("rates-") || name.starts_with("streams"));
     match value {
         Value::Object(map) => map
             .iter()
-            .filter(|(key, _)| !(MOVES.contains(&key.as_str()) || has_buckets && *key == "elem"))
+            .filter(|(key, _)| !(MOVES.contains(&key.as_str()) || is_filled && *key == "elem"))
             .map(|(key, value)| (key.clone(), still(value)))
             .collect(),
         Value::Array(items) => items.iter().map(still).collect(),
