@@ -20,6 +20,8 @@ use crate::layers::wire::{NOBODY, Port, emit};
 /// Ports of two VXLANs.
 const VXLAN: u16 = 4_789;
 const OTHER: u16 = 4_790;
+/// All hosts of a link.
+const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 /// How long a packet may be under way within the device.
 const FLIGHT: Duration = Duration::from_millis(300);
 
@@ -57,13 +59,18 @@ fn wrapped(frame: &[u8]) -> Vec<u8> {
 
 /// Whether a program takes what somebody here wraps for the tunnel at this port for the answer of a time server.
 fn unwraps(stage: &Stage, port: u16) -> bool {
+    unwraps_what_is_sent_to(stage, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
+}
+
+fn unwraps_what_is_sent_to(stage: &Stage, remote: SocketAddr) -> bool {
     let ends = (INTERNET_V4, GATEWAY_WAN_V4);
     let to = Port::of("gateway", "vx0").mac();
     takes(stage, ends, |asked| {
         let frame = [to.as_slice(), &[2, 1, 1, 1, 1, 1, 8, 0], &forged(ends, asked)].concat();
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_broadcast(true).unwrap();
         // What is cut may be refused.
-        let _ = socket.send_to(&wrapped(&frame), ("127.0.0.1", port));
+        let _ = socket.send_to(&wrapped(&frame), remote);
     })
 }
 
@@ -71,11 +78,14 @@ lab_test!(a_tunnel_unwraps_nothing_that_is_sent_to_it_here, || {
     let stage = with_servers(&[INTERNET_V4]);
     make_vxlan(&stage, VXLAN);
     assert!(unwraps(&stage, VXLAN), "control");
+    let by_all = || unwraps_what_is_sent_to(&stage, SocketAddr::new(EVERYBODY, VXLAN));
+    assert!(by_all(), "control: a copy of what is sent to everybody");
     isolate(&stage);
     assert!(!unwraps(&stage, VXLAN));
     release(&stage);
     restrict(&stage);
     assert!(!unwraps(&stage, VXLAN), "restricted");
+    assert!(!by_all(), "restricted");
     // One that is made meanwhile.
     ip(&stage, "link del vx0");
     make_vxlan(&stage, OTHER);

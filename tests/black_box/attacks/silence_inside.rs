@@ -132,7 +132,11 @@ fn short_windows() -> StageOptions {
 
 /// The operator isolates the device, and nothing gives that up, or widens it for good.
 fn isolated_all_the_time(stage: &Stage) {
-    done(stage, &["quarantine", "--reason", "reset"]);
+    in_force_all_the_time(stage, &["quarantine", "--reason", "reset"]);
+}
+
+fn in_force_all_the_time(stage: &Stage, order: &[&str]) {
+    done(stage, order);
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(4 * WINDOW) {
         let status = stage.status();
@@ -201,6 +205,37 @@ lab_test!(what_is_sent_in_the_nucleus_name_ends_no_isolation, || {
     isolated_all_the_time(&stage);
     assert!(second.end() > 0, "control");
 });
+
+lab_test!(
+    what_is_made_by_hand_in_the_nucleus_name_ends_no_restriction,
+    || {
+        let stage = ready(short_windows());
+        let begin = || {
+            let lies = Port::of("gateway", "wan0").sender_as(0x0800, NOBODY);
+            Resets::begin(move |frame| {
+                let reset = reset_behind(frame);
+                let behind = |reset: &Vec<u8>| emit(&lies, &[&frame[..14], reset].concat());
+                reset.iter().for_each(behind);
+                reset.is_some()
+            })
+        };
+        let first = begin();
+        let works = |does: bool| move |s: &serde_json::Value| s["cloud"]["channelWorks"] == does;
+        stage
+            .wait_status(LIMIT * 2, "control: it silences the free device", works(false))
+            .unwrap();
+        assert!(first.end() > 0, "control");
+        stage
+            .wait_status(LIMIT * 2, "control: it is heard again", works(true))
+            .unwrap();
+        let second = begin();
+        let file = stage.site.directory().join("order.json");
+        let block = json!({"posture": "restrict", "block": {"remotes": ["203.0.113.77"]}, "reason": "reset"});
+        std::fs::write(&file, block.to_string()).unwrap();
+        in_force_all_the_time(&stage, &["quarantine", "--order", file.to_str().unwrap()]);
+        assert!(second.end() > 0, "control");
+    }
+);
 
 /// An answer of a time server's that is not its own.
 pub(super) fn forged((from, to): (IpAddr, IpAddr), port: u16) -> Vec<u8> {

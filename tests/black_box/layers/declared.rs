@@ -1,17 +1,23 @@
 //! Frames past the IP stack whose sender says of them what they are not, or that hide behind tags.
 
+use std::time::Duration;
+
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, ATTACKER_V6, GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4};
+use edgewarden_lab::site::{
+    ATTACKER_V4, ATTACKER_V6, GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6, Ns, wait_until,
+};
 use serde_json::json;
 
 use super::frames::{
     ARP, Between, EAPOL, Frame, IEEE_802_2, IPV4, IPV6, LLDP, PPPOE_SESSION, UNKNOWN, VLAN, arp, vlan,
 };
-use super::wire::{Ear, Port, names};
+use super::wire::{Ear, Port, emit, names};
 use super::{cut, free};
-use crate::common::packet::{UDP, ip, udp};
+use crate::common::packet::{UDP, ip, marker, udp};
 use crate::common::{gateway, isolate, options, order, release};
 
+/// How long a packet may be under way.
+const FLIGHT: Duration = Duration::from_millis(500);
 /// Of a provider's tag, and of one from before.
 const PROVIDER: u16 = 0x88a8;
 const BEFORE: u16 = 0x9100;
@@ -144,7 +150,7 @@ lab_test!(frames_are_judged_by_their_bytes, || {
     gateway::ip(&stage, "link set dev wan0 mtu 4000");
     gateway::run(
         &stage,
-        edgewarden_lab::site::Ns::Internet,
+        Ns::Internet,
         "ip",
         &["link", "set", "dev", "gw0", "mtu", "4000"],
     );
@@ -217,4 +223,34 @@ lab_test!(a_false_length_hides_no_port_from_a_restriction, || {
     assert_eq!(wan.arrivals(&ear, &honest), Vec::<&str>::new());
     assert_eq!(wan.arrivals(&ear, &false_ones), Vec::<&str>::new());
     assert_eq!(wan.arrivals(&ear, &others), names(&others), "not named");
+});
+
+lab_test!(nothing_is_passed_on_in_the_devices_own_name, || {
+    let stage = free(options());
+    gateway::know_neighbours(&stage, &[(Ns::Gateway, INTERNET_V6)]);
+    let inside = Port::of("gateway", "lo");
+    let ear = Ear::open("internet");
+    // Of IPv4 the kernel takes such a source for wrong by itself.
+    let nowhere = Between {
+        from: [0; 6],
+        to: [0; 6],
+    };
+    let mark = marker("by loopback");
+    let frame = nowhere.frame("by loopback", IPV6, |m| {
+        ip(GATEWAY_WAN_V6, INTERNET_V6, UDP, 0, &udp(1_000, 8_888, &m))
+    });
+    // It leaves with other hardware addresses.
+    let passes = || {
+        ear.drain();
+        emit(&inside.sender(IPV6), &frame.bytes);
+        let has_mark = |heard: Vec<u8>| heard.windows(mark.len()).any(|part| part == mark);
+        wait_until(FLIGHT, "it arrives", || ear.drain().into_iter().any(has_mark)).is_ok()
+    };
+    assert!(passes(), "control: loopback passes it on");
+    let block = json!({"ports": [{"protocol": "udp", "port": 9_999}]});
+    order(
+        &stage,
+        &json!({"id": "own", "posture": "restrict", "block": block}),
+    );
+    assert!(!passes());
 });

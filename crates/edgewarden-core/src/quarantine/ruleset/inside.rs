@@ -61,14 +61,18 @@ impl RuleWriter<'_> {
         }
     }
 
-    /// What somebody here has wrapped for a tunnel of this device.
+    /// What somebody here has wrapped for a tunnel of this device. Of what he sends to all hosts of a link our own copy comes by that
+    /// link.
     fn wrapped(&self, reason: &str) -> Vec<Rule> {
-        let cut = |like: Conditions| self.cut("wrapped", like.loopback(End::Source), HookPath::In, reason);
+        let cut = |like: Conditions| self.cut("wrapped", like, HookPath::In, reason);
         let ports: Vec<u16> = self.hooks.unwrapping.iter().copied().collect();
-        let datagrams =
-            (!ports.is_empty()).then(|| on(Layer::Inet).ports(Protocol::Udp, End::Destination, &ports));
-        let packets = on(Layer::Inet).of_protocols(&WRAPPING);
-        datagrams.into_iter().chain([packets]).map(cut).collect()
+        let mut like = vec![on(Layer::Inet).of_protocols(&WRAPPING).loopback(End::Source)];
+        if !ports.is_empty() {
+            let datagrams = on(Layer::Inet).ports(Protocol::Udp, End::Destination, &ports);
+            like.push(datagrams.clone().loopback(End::Source));
+            like.push(datagrams.sent_from_here());
+        }
+        like.into_iter().map(cut).collect()
     }
 
     /// What the owner has redirected to a program here is answered here in the name of whom it was meant for. Where he leads it to

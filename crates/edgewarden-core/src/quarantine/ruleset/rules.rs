@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use nf_tables::ObjectKind;
 
 use super::answers::{segments, udp_answers, untracked_error};
-use super::conditions::{Bucket, Conditions, End, IP, IP6, Named, Rate, TimeUnit};
+use super::conditions::{Bucket, Conditions, End, Named, Rate, TimeUnit};
 use super::untracked::untracked;
 use super::{
     Chain, CutAction, DEVICES_OF_A_CHAIN, EGRESS_CHAINS, FRAMES, Hooks, Lack, Layer, PRIORITY, Rule,
@@ -143,6 +143,16 @@ impl RuleWriter<'_> {
         let arriving = |allowance| allow_rules(on(Layer::Inet), Layer::Inet, allowance, End::Source);
         input.extend(self.plan.allow.iter().flat_map(arriving));
         let mut forward = self.detours(HookPath::Forward);
+        // Nobody honest sends what is to be passed on in our name: by hand, on loopback, it would pass by what judges our own.
+        let as_ours = |reason| {
+            self.cut(
+                "as-ours",
+                on(Layer::Inet).sent_from_here(),
+                HookPath::Forward,
+                reason,
+            )
+        };
+        forward.extend(self.unreadable().map(as_ours));
         forward.extend(self.blocks(HookPath::Forward));
         forward.extend(self.limits(HookPath::Forward));
         let mut chains = vec![
@@ -220,36 +230,6 @@ impl RuleWriter<'_> {
         }
     }
 
-    /// Frames that no rule can judge, because what is said of them is not what they are.
-    fn told_otherwise(&self) -> Vec<Rule> {
-        let Some(reason) = self.unreadable() else {
-            return Vec::new();
-        };
-        let all = told_otherwise::never_sent(self.hooks.tags).into_iter();
-        all.map(|(what, condition)| self.cut(what, condition, HookPath::Raw, reason))
-            .collect()
-    }
-
-    /// The same of frames whose tags are among their bytes, and of options. In isolation none of them is anything that passes.
-    fn by_hand(&self) -> Vec<Rule> {
-        if self.plan.posture == Posture::Isolate || !self.blocks_anything() || self.hooks.unrouted {
-            return Vec::new();
-        }
-        let all = told_otherwise::by_hand(self.hooks.tags).into_iter();
-        let cut = all.map(|(what, condition)| self.cut(what, condition, HookPath::Raw, DISGUISED));
-        // Its own hooks have judged it.
-        let sent = on(Layer::Netdev).routed().accept("sent");
-        let of_length = self.of_false_length(HookPath::Raw);
-        std::iter::once(sent).chain(cut).chain(of_length).collect()
-    }
-
-    /// A length that is not its own hides a packet's port, until the kernel cuts it into packets whose lengths are right.
-    fn of_false_length(&self, way: HookPath) -> [Rule; 2] {
-        let readable = on(way.layer()).has_transport().accept("readable");
-        let other = on(way.layer()).declared(&[IP, IP6]);
-        [readable, self.cut("unreadable", other, way, DISGUISED)]
-    }
-
     /// Why what cannot be judged is cut; none where nothing is judged by remote or port.
     pub(super) fn unreadable(&self) -> Option<&'static str> {
         match self.plan.posture {
@@ -258,7 +238,7 @@ impl RuleWriter<'_> {
         }
     }
 
-    fn blocks_anything(&self) -> bool {
+    pub(super) fn blocks_anything(&self) -> bool {
         let SetElements { hosts, nets, .. } = self.elements;
         !hosts.is_empty() || !nets.is_empty() || !self.plan.block.ports.is_empty()
     }

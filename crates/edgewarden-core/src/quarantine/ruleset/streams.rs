@@ -6,6 +6,8 @@
 //! Absent: whose the first packet was; of a stream that stood before the rules were loaded nothing is known until its owner has
 //! sent something, and whoever has a port that was root's to the same lifeline within ten minutes is cut off there.
 
+use std::net::IpAddr;
+
 use super::conditions::{Conditions, End};
 use super::rules::{HookPath, RuleWriter, on};
 use super::shares::ROOT;
@@ -46,5 +48,20 @@ impl RuleWriter<'_> {
             rules.push(self.cut(&format!("others-stream{suffix}"), speaks, HookPath::Out, reason));
         }
         rules
+    }
+
+    /// What is made by hand in the name of an address of ours and goes where lifelines go, past the hooks that know whose a stream
+    /// is. What a bridge passes on has other senders.
+    pub(super) fn streams_by_hand(&self) -> Vec<(&'static str, Conditions)> {
+        let (own4, own6): (Vec<IpAddr>, Vec<_>) = self.hooks.own.iter().partition(|own| own.is_ipv4());
+        let mut all = Vec::new();
+        for (suffix, v4, own) in [('4', true, own4), ('6', false, own6)] {
+            for set in ["endpoints", "nucleus"] {
+                let to = |from: Conditions| from.endpoint_in(v4, End::Destination, &format!("{set}{suffix}"));
+                let ours = || on(Layer::Netdev).sent_as_one_of(v4, &own);
+                all.extend((!own.is_empty()).then(|| ("stream-by-hand", to(ours()).carries(Protocol::Tcp))));
+            }
+        }
+        all
     }
 }

@@ -9,8 +9,10 @@
 //! the bytes, and only such frames with a route are the stack's. A bridge to another kind of link (an access point of IEEE 802.11)
 //! makes of LLC and SNAP what it would have been on Ethernet. Absent: what is inside of other envelopes (PPPoE, MPLS).
 
-use super::Layer;
 use super::conditions::{Conditions, IP, IP6, TypePlace};
+use super::rules::{DISGUISED, HookPath, RuleWriter, on};
+use super::{Layer, Rule};
+use crate::quarantine::orders::order::Posture;
 
 /// Types that say that a VLAN tag follows (IEEE 802.1Q, 802.1ad, and what was used before).
 pub(super) const VLAN: &[u16] = &[0x8100, 0x88a8, 0x9100];
@@ -96,4 +98,37 @@ pub(super) fn by_hand(interfaces_tag: bool) -> Vec<(&'static str, Conditions)> {
         all.push(("tagged-twice", more.frame_type(TypePlace::BehindTwo, &hides)));
     }
     all
+}
+
+impl RuleWriter<'_> {
+    /// Frames that no rule can judge, because what is said of them is not what they are.
+    pub(super) fn told_otherwise(&self) -> Vec<Rule> {
+        let Some(reason) = self.unreadable() else {
+            return Vec::new();
+        };
+        let all = never_sent(self.hooks.tags).into_iter();
+        all.map(|(what, condition)| self.cut(what, condition, HookPath::Raw, reason))
+            .collect()
+    }
+
+    /// The same of frames whose tags are among their bytes, and of options. In isolation none of them is anything that passes.
+    pub(super) fn by_hand(&self) -> Vec<Rule> {
+        if self.plan.posture == Posture::Isolate || !self.blocks_anything() || self.hooks.unrouted {
+            return Vec::new();
+        }
+        let shapes = by_hand(self.hooks.tags).into_iter();
+        let all = shapes.chain(self.streams_by_hand());
+        let cut = all.map(|(what, condition)| self.cut(what, condition, HookPath::Raw, DISGUISED));
+        // Its own hooks have judged it.
+        let sent = on(Layer::Netdev).routed().accept("sent");
+        let of_length = self.of_false_length(HookPath::Raw);
+        [sent].into_iter().chain(cut).chain(of_length).collect()
+    }
+
+    /// A length that is not its own hides a packet's port, until the kernel cuts it into packets whose lengths are right.
+    pub(super) fn of_false_length(&self, way: HookPath) -> [Rule; 2] {
+        let readable = on(way.layer()).has_transport().accept("readable");
+        let other = on(way.layer()).declared(&[IP, IP6]);
+        [readable, self.cut("unreadable", other, way, DISGUISED)]
+    }
 }

@@ -286,6 +286,23 @@ impl Conditions {
         .step(Lookup::named(set))
     }
 
+    /// Its source is one of these addresses, which are of one IP version.
+    pub(super) fn sent_as_one_of(self, v4: bool, addresses: &[IpAddr]) -> Self {
+        let names: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let (key_type, header, field) = if v4 {
+            (KeyType::IPV4, Header::Ip, 11)
+        } else {
+            (KeyType::IPV6, Header::Ip6, 8)
+        };
+        self.said(format_args!("{} saddr {{ {} }}", ip(v4), names.join(", ")))
+            .load_address(v4, End::Source)
+            .one_of(
+                key_type,
+                TypeOf::Field { header, field },
+                addresses.iter().map(|address| octets(*address)),
+            )
+    }
+
     /// An ICMP message of one of these types.
     pub(super) fn icmp(self, types: &[Named]) -> Self {
         self.message(true, types)

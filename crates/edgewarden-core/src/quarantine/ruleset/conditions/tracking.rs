@@ -75,6 +75,13 @@ impl Conditions {
             .step(Comparison::first(Operator::NotEqual, Fib::LOCAL.to_ne_bytes()))
     }
 
+    /// Its source is an address of this host's.
+    pub(in crate::quarantine::ruleset) fn sent_from_here(self) -> Self {
+        self.said("fib saddr type local")
+            .step(Fib::source_type())
+            .step(Expression::equal(Fib::LOCAL.to_ne_bytes()))
+    }
+
     /// Its destination is no other host's.
     pub(in crate::quarantine::ruleset) fn stays_here(self) -> Self {
         self.said("fib daddr type != unicast")
