@@ -18,7 +18,8 @@ use jiff::Timestamp;
 use nf_tables::socket::Connection;
 use nf_tables::{
     AnonymousSet, Bitwise, Comparison, Conntrack, ConntrackKey, DynamicElement, Expression, ExtensionHeader,
-    Header, KeyType, Limit, Lookup, Meta, MetaKey, Octet, Payload, PayloadBase, SetReference, TypeOf, Value,
+    Fib, FibFlags, Header, KeyType, Limit, Lookup, Meta, MetaKey, Octet, Payload, PayloadBase, SetReference,
+    TypeOf, Value,
 };
 use serde_json::json;
 
@@ -106,6 +107,14 @@ fn altered(expression: &Expression) -> Option<Expression> {
         Expression::Lookup(lookup) => {
             let set = other_set(&lookup.set);
             Lookup { set, ..lookup }.into()
+        }
+        Expression::Fib(fib) => {
+            let flags = if fib.flags == FibFlags::SOURCE {
+                FibFlags::DESTINATION
+            } else {
+                FibFlags::SOURCE
+            };
+            Fib { flags, ..fib }.into()
         }
         Expression::Limit(limit) => {
             let burst = limit.burst + 1;

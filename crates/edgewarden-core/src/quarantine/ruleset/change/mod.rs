@@ -57,6 +57,8 @@ impl Ruleset {
         } = before.elements.difference(&self.elements);
         !before.tables.is_empty()
             && (covers(before) || !covers(self))
+            // What was heard by any way says nothing of ties.
+            && (!before.elements.ways.is_empty() || self.elements.ways.is_empty())
             && endpoints.is_empty()
             && nucleus.is_empty()
             && ways.is_empty()
