@@ -7,6 +7,7 @@ use edgewarden_lab::site::{ATTACKER_V4, ATTACKER_V6, DEVICE_V4, GATEWAY_WAN_V4, 
 use edgewarden_lab::stage::StageOptions;
 use serde_json::{Value, json};
 
+use crate::common::gateway::know_neighbours;
 use crate::common::programs::{sender, state_of, wait_state};
 use crate::common::{LIMIT, isolate, options, order, ready, release};
 
@@ -77,6 +78,7 @@ lab_test!(an_allowed_datagram_passes_in_pieces_too, || {
         server.recv(&mut [0; 8_000]).is_ok_and(|heard| heard == length)
     };
     let all = || remotes.map(|remote| [100, 1_400, 3_000].map(|length| hears(remote, length)));
+    know_neighbours(&stage, &remotes.map(|remote| (Ns::Gateway, remote)));
     assert_eq!(all(), [[true; 3]; 2], "control");
     order(&stage, &json!({"id": "p-0", "posture": "isolate", "allow": []}));
     assert_eq!(all(), [[false; 3]; 2], "control: not allowed");
