@@ -268,7 +268,6 @@ impl Conditions {
     /// Its address, protocol and port are in the set of that name.
     pub(super) fn endpoint_in(self, v4: bool, end: End, set: &str) -> Self {
         let letter = end.letter();
-        let behind = |register: Register, bytes| register.behind(bytes).unwrap_or(register);
         let protocol = behind(Register::FIRST, if v4 { 4 } else { 16 });
         self.said(format_args!(
             "{} {letter}addr . meta l4proto . th {letter}port @{set}",
@@ -433,6 +432,11 @@ pub(super) const fn transport_number(protocol: Protocol) -> u8 {
 
 const fn ip(v4: bool) -> &'static str {
     if v4 { "ip" } else { "ip6" }
+}
+
+/// The register behind so many bytes of a key that begins in this one.
+fn behind(register: Register, bytes: usize) -> Register {
+    register.behind(bytes).unwrap_or(register)
 }
 
 /// Offset and length of an address in its header.

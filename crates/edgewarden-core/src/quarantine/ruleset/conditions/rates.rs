@@ -152,7 +152,7 @@ impl RateSet {
 impl Conditions {
     /// The number of the VLAN in the frame's tag, behind so many bytes of a key.
     fn load_vlan(self, behind: usize) -> Self {
-        let place = Register::FIRST.behind(behind).unwrap_or(Register::FIRST);
+        let place = super::behind(Register::FIRST, behind);
         self.step(Payload {
             destination: place,
             ..Payload::first(PayloadBase::Link, TAG, 2)

@@ -5,7 +5,7 @@ use nf_tables::{
     Route, RouteKey,
 };
 
-use super::{Conditions, End, ip};
+use super::{Conditions, End, behind, ip};
 
 /// A hardware address as nft writes a number.
 pub(in super::super) fn hardware_text(hardware: [u8; 6]) -> String {
@@ -25,12 +25,11 @@ impl Conditions {
 
     /// The interface that it leaves by, with the hardware address that it is sent as, is in the set of that name.
     pub(in super::super) fn borne_by(self, set: &str) -> Self {
-        let behind = |bytes| Register::FIRST.behind(bytes).unwrap_or(Register::FIRST);
         self.leaves_by_ethernet()
             .said(format_args!("meta oifname . @ll,48,48 @{set}"))
             .step(Meta::first(MetaKey::OutputName))
             .step(Payload {
-                destination: behind(16),
+                destination: behind(Register::FIRST, 16),
                 ..Payload::first(PayloadBase::Link, 6, 6)
             })
             .step(Lookup::named(set))
@@ -49,7 +48,6 @@ impl Conditions {
 
     /// Its destination, the interface that it leaves by and whom it is handed to are in the set of that name.
     pub(in super::super) fn way_in(self, v4: bool, set: &str) -> Self {
-        let behind = |register: Register, bytes| register.behind(bytes).unwrap_or(register);
         let interface = behind(Register::FIRST, if v4 { 4 } else { 16 });
         let key = if v4 {
             RouteKey::NextHop4

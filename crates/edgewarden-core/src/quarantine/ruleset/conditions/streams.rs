@@ -5,7 +5,7 @@
 
 use nf_tables::{DynamicElement, Lookup, Payload, PayloadBase, Register};
 
-use super::{Bucket, Conditions, End, RateSet, address_field, port_offset};
+use super::{Bucket, Conditions, End, RateSet, address_field, behind, port_offset};
 use crate::quarantine::ruleset::Rule;
 
 /// The set of them.
@@ -40,7 +40,6 @@ impl Conditions {
 
     /// Both of its ends, source first, each an address and a port.
     fn load_stream(self, v4: bool) -> Self {
-        let behind = |register: Register, bytes| register.behind(bytes).unwrap_or(register);
         let mut loaded = self.network(v4);
         let mut place = Register::FIRST;
         for end in [End::Source, End::Destination] {
