@@ -23,6 +23,8 @@ use crate::layers::wire::{NOBODY, Port, emit, hand_over, packets_of};
 
 /// How long the channel may be silent behind new rules, in seconds.
 const WINDOW: u64 = 10;
+/// The operator's.
+const ISOLATE: [&str; 3] = ["quarantine", "--reason", "reset"];
 /// Of time servers.
 pub(super) const NTP: u16 = 123;
 const RST: u8 = 0x04;
@@ -130,11 +132,7 @@ fn short_windows() -> StageOptions {
     }
 }
 
-/// The operator isolates the device, and nothing gives that up, or widens it for good.
-fn isolated_all_the_time(stage: &Stage) {
-    in_force_all_the_time(stage, &["quarantine", "--reason", "reset"]);
-}
-
+/// What the operator orders is not given up at any time, and not widened in the end.
 fn in_force_all_the_time(stage: &Stage, order: &[&str]) {
     done(stage, order);
     let begun = Instant::now();
@@ -163,7 +161,7 @@ lab_test!(
         stage
             .wait_status(LIMIT * 2, "control: it silences the free device", silent)
             .unwrap();
-        isolated_all_the_time(&stage);
+        in_force_all_the_time(&stage, &ISOLATE);
         assert!(attacker.end() > 0, "control");
     }
 );
@@ -182,16 +180,8 @@ fn reset_behind(frame: &[u8]) -> Option<Vec<u8>> {
     Some(packet(ends.0, ends.1, TCP, 0, &summed(ends, TCP, reset, 16)))
 }
 
-lab_test!(what_is_sent_in_the_nucleus_name_ends_no_isolation, || {
-    let stage = ready(short_windows());
-    let begin = || {
-        let lies = packets_of("gateway", NOBODY);
-        Resets::begin(move |frame| {
-            let reset = reset_behind(frame);
-            reset.iter().for_each(|reset| hand_over(&lies, reset));
-            reset.is_some()
-        })
-    };
+/// Resets in the nucleus' name by whoever begins so silence the free device, and end or widen no order that comes among them.
+fn silences_the_free_device_only(stage: &Stage, begin: impl Fn() -> Resets, order: &[&str]) {
     let first = begin();
     let works = |does: bool| move |s: &serde_json::Value| s["cloud"]["channelWorks"] == does;
     stage
@@ -202,15 +192,27 @@ lab_test!(what_is_sent_in_the_nucleus_name_ends_no_isolation, || {
         .wait_status(LIMIT * 2, "control: it is heard again", works(true))
         .unwrap();
     let second = begin();
-    isolated_all_the_time(&stage);
+    in_force_all_the_time(stage, order);
     assert!(second.end() > 0, "control");
+}
+
+lab_test!(what_is_sent_in_the_nucleus_name_ends_no_isolation, || {
+    let by_the_stack = || {
+        let lies = packets_of("gateway", NOBODY);
+        Resets::begin(move |frame| {
+            let reset = reset_behind(frame);
+            reset.iter().for_each(|reset| hand_over(&lies, reset));
+            reset.is_some()
+        })
+    };
+    silences_the_free_device_only(&ready(short_windows()), by_the_stack, &ISOLATE);
 });
 
 lab_test!(
     what_is_made_by_hand_in_the_nucleus_name_ends_no_restriction,
     || {
         let stage = ready(short_windows());
-        let begin = || {
+        let past_the_stack = || {
             let lies = Port::of("gateway", "wan0").sender_as(0x0800, NOBODY);
             Resets::begin(move |frame| {
                 let reset = reset_behind(frame);
@@ -219,21 +221,11 @@ lab_test!(
                 reset.is_some()
             })
         };
-        let first = begin();
-        let works = |does: bool| move |s: &serde_json::Value| s["cloud"]["channelWorks"] == does;
-        stage
-            .wait_status(LIMIT * 2, "control: it silences the free device", works(false))
-            .unwrap();
-        assert!(first.end() > 0, "control");
-        stage
-            .wait_status(LIMIT * 2, "control: it is heard again", works(true))
-            .unwrap();
-        let second = begin();
         let file = stage.site.directory().join("order.json");
         let block = json!({"posture": "restrict", "block": {"remotes": ["203.0.113.77"]}, "reason": "reset"});
         std::fs::write(&file, block.to_string()).unwrap();
-        in_force_all_the_time(&stage, &["quarantine", "--order", file.to_str().unwrap()]);
-        assert!(second.end() > 0, "control");
+        let order = ["quarantine", "--order", file.to_str().unwrap()];
+        silences_the_free_device_only(&stage, past_the_stack, &order);
     }
 );
 
