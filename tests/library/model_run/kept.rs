@@ -84,6 +84,13 @@ fn sequences() -> Vec<Vec<Happening>> {
             Happening::Passes(4),
             Happening::Step(Step::Says(1, Said::Isolate)),
         ],
+        // The channel works again in the very moment in which what was given up is to be tried again.
+        vec![
+            isolate(),
+            Happening::Channel(ChannelLife::CutByRules),
+            Happening::Passes(17),
+            Happening::Channel(ChannelLife::Alive),
+        ],
     ]
 }
 

@@ -172,7 +172,8 @@ impl<'a> Run<'a> {
         let end = self.world.lock().unwrap().uptime + Duration::from_secs(seconds);
         loop {
             let left = end.saturating_sub(self.world.lock().unwrap().uptime);
-            if left.is_zero() {
+            // A turn at the very end wants its next pass at once.
+            if left.is_zero() && !self.wake.is_zero() {
                 return;
             }
             // A second at least while there is nothing to do at once: questions are asked once a second.
@@ -181,7 +182,8 @@ impl<'a> Run<'a> {
             } else {
                 self.wake.max(Duration::from_secs(1))
             };
-            self.world.lock().unwrap().pass(step.min(left));
+            let step = if left.is_zero() { step } else { step.min(left) };
+            self.world.lock().unwrap().pass(step);
             self.obey(Vec::new()).await;
         }
     }
