@@ -7,28 +7,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{Ns, Running, SpawnSpec, wait_until};
+use edgewarden_lab::site::{Ns, Running, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions, copy_program};
 use serde_json::json;
 
-use super::processes::{order_processes, release, shown};
+use super::processes::{order_processes, release};
 use crate::common::agent::joined;
+use crate::common::gateway::{NOBODY, by_user};
 use crate::common::programs::{build, sender, state_of, wait_state};
+use crate::common::told::shown;
 use crate::common::{LIMIT, options, ready};
-
-/// An ordinary user.
-pub(super) const NOBODY: &str = "65534";
 
 /// Starts a program as an ordinary user.
 pub(super) fn run_as_nobody(stage: &Stage, program: &Path, args: &[&str]) -> Running {
     // He must reach it.
     std::fs::set_permissions(stage.site.directory(), PermissionsExt::from_mode(0o711)).unwrap();
-    let mut spec = SpawnSpec::new("setpriv", stage.site.directory().join("programs.log"));
-    let user = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "setsid"];
-    spec.args = user.iter().map(Into::into).collect();
-    spec.args.push(program.into());
-    spec.args.extend(args.iter().map(Into::into));
-    stage.site.spawn_with(Ns::Gateway, spec).unwrap()
+    by_user(stage, NOBODY, &["setsid"], program, args)
 }
 
 pub(super) fn wait_name(pid: u32, name: &str) {

@@ -3,7 +3,6 @@
 //! Each test shows first that orders are carried out, and then that what is to be exhausted is.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use edgewarden_lab::lab_test;
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::common::agent::joined;
 use crate::common::pids::PidsGroup;
-use crate::common::programs::start_named;
+use crate::common::programs::{build, start_named};
 use crate::common::{LIMIT, isolate, options, ready, release, reports};
 
 /// From an order to its effect, by the clock of a test that starts programs in between, on a machine that does much else. The
@@ -101,10 +100,7 @@ fn carries_orders_out(stage: &Stage, told: impl Fn(&str) -> bool) -> Value {
 /// A running fork bomb in the cgroup.
 fn bomb(stage: &Stage, group: &PidsGroup) -> Running {
     let folder = stage.site.directory();
-    let (source, program) = (folder.join("bomb.c"), folder.join("bomb"));
-    std::fs::write(&source, BOMB).unwrap();
-    let built = Command::new("cc").arg("-o").args([&program, &source]).status();
-    assert!(built.unwrap().success());
+    let program = build(stage, "bomb", BOMB);
     let go = folder.join("go");
     let wait = format!(
         "until [ -e {} ]; do sleep 0.01; done; exec {}",

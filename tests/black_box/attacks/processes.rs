@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::common::agent::restart;
 use crate::common::programs::{build, sender, state_of, wait_state};
+use crate::common::told::{is_told, shown};
 use crate::common::{LIMIT, done, options, ready};
 
 /// From one SIGCONT of a helper to the next.
@@ -86,22 +87,6 @@ pub(super) fn release(stage: &Stage) {
 }
 
 /// What the status says of a stopped process; null where it says nothing.
-pub(super) fn shown(status: &Value, pid: u32) -> Value {
-    let stopped = status["enforcement"]["stopped"].as_array();
-    let mut all = stopped.into_iter().flatten();
-    all.find(|process| process["pid"] == pid)
-        .cloned()
-        .unwrap_or_default()
-}
-
-pub(super) fn is_told(status: &Value, kind: &str) -> bool {
-    let obstacles = status["enforcement"]["obstacles"].as_array();
-    obstacles
-        .into_iter()
-        .flatten()
-        .any(|obstacle| obstacle["kind"] == kind)
-}
-
 pub(super) fn wait_history(stage: &Stage, text: &str) {
     let state = stage.state_directory();
     wait_until(LIMIT, text, || {

@@ -14,10 +14,12 @@ use edgewarden_lab::stage::{Stage, StageOptions, copy_program};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::disguised::{NOBODY, run_as_nobody, wait_name};
-use super::processes::{is_told, order_processes, order_rules, release, signal};
+use super::disguised::{run_as_nobody, wait_name};
+use super::processes::{order_processes, order_rules, release, signal};
 use crate::common::agent::joined;
-use crate::common::programs::{sender, state_of, wait_state};
+use crate::common::gateway::NOBODY;
+use crate::common::programs::{build_as, sender, state_of, wait_state};
+use crate::common::told::is_told;
 use crate::common::{LIMIT, options, ready};
 
 /// Looks of the agent within this time: three at least.
@@ -199,11 +201,8 @@ lab_test!(nothing_that_a_container_has_of_its_own_protects_there, || {
     });
     let root = stage.site.directory().canonicalize().unwrap().join("container");
     std::fs::create_dir_all(root.join("old")).unwrap();
-    let (source, built) = (root.join("alone.c"), root.join("alone"));
-    std::fs::write(&source, ALONE).unwrap();
-    let mut compiler = Command::new("cc");
-    compiler.args(["-static", "-o"]).args([&built, &source]);
-    assert!(compiler.status().unwrap().success());
+    let built = root.join("alone");
+    build_as(&built, ALONE, &["-static"]);
     let place = |path: &str| {
         let path = root.join(path.trim_start_matches('/'));
         copy_program(&built, &path).unwrap();

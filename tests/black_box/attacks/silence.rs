@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{
-    BROKER_PORT, INTERNET_V4, Ns, Running, SpawnSpec, ask_name_servers, lab_program, wait_until,
+    BROKER_PORT, INTERNET_V4, Ns, Running, ask_name_servers, lab_program, wait_until,
 };
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::json;
 
-use crate::common::gateway::run;
+use crate::common::gateway::{NOBODY, by_user, run};
 use crate::common::{LIMIT, done, opens_within, options, ready, reports};
 
 /// How long the channel may be silent behind new rules, in seconds.
@@ -19,8 +19,6 @@ const WINDOW: u64 = 10;
 const SLOW: &str = "qdisc add dev wan0 root tbf rate 128kbit burst 1600 latency 1s";
 /// Packets a second: forty times what the uplink carries.
 const PACE: &str = "8000";
-/// The user who owns nothing.
-const NOBODY: &str = "65534";
 /// The account of some service.
 const SERVICE: &str = "101";
 /// Somebody whose nucleus it is.
@@ -39,21 +37,13 @@ fn slow_stage(options: StageOptions) -> Stage {
 
 /// Packets to the internet, by a program of this user.
 fn flood(stage: &Stage, user: &str, words: &[&str]) -> Running {
-    let mut spec = SpawnSpec::new("setpriv", stage.site.directory().join("flood.log"));
     // Segments are made through a raw socket.
-    let capabilities = ["--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw"];
-    let identity = [
-        "--reuid",
-        user,
-        "--regid",
-        user,
-        "--clear-groups",
+    let raw_alone = [
         "--bounding-set=-all,+net_raw",
+        "--inh-caps=-all,+net_raw",
+        "--ambient-caps=-all,+net_raw",
     ];
-    spec.args = identity.iter().chain(&capabilities).map(Into::into).collect();
-    spec.args.push(lab_program().unwrap().into());
-    spec.args.extend(words.iter().map(Into::into));
-    stage.site.spawn_with(Ns::Gateway, spec).unwrap()
+    by_user(stage, user, &raw_alone, &lab_program().unwrap(), words)
 }
 
 /// Datagrams to that port.

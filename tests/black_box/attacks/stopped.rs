@@ -12,9 +12,10 @@ use edgewarden_lab::stage::{Stage, copy_program};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::processes::{is_told, order_processes, order_rules, release, shown, signal, who_runs};
+use super::processes::{order_processes, order_rules, release, signal, who_runs};
 use crate::common::agent::{joined, restart};
 use crate::common::programs::{build, sender, start_named, state_of, wait_state};
+use crate::common::told::{is_told, shown};
 use crate::common::{LIMIT, done, options, ready};
 
 /// Looks of the agent within this time: three at least.

@@ -11,10 +11,11 @@ use edgewarden_lab::stage::Stage;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::processes::{order_rules, release, shown, signal, wait_history};
+use super::processes::{order_rules, release, signal, wait_history};
 use super::stopped::child_of;
 use crate::common::agent::joined;
 use crate::common::programs::{build, sender, wait_state};
+use crate::common::told::shown;
 use crate::common::{LIMIT, options, ready};
 
 /// A process of two threads; another one traces the second and never waits for it.

@@ -12,10 +12,11 @@ use edgewarden_lab::stage::{Stage, StageOptions, copy_program};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::processes::{Helper, is_told, order_processes, release, shown, signal, wait_history};
+use super::processes::{Helper, order_processes, release, signal, wait_history};
 use crate::common::agent::{joined, restart};
 use crate::common::programs::{build, sender, state_of, wait_state};
 use crate::common::silent::hang;
+use crate::common::told::{is_told, shown};
 use crate::common::{LIMIT, connected_and_released, done, options, ready};
 use crate::orders::silence::{detoured, lead_by};
 

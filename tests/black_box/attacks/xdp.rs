@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::common::gateway::ip;
 use crate::common::packet::marker;
+use crate::common::programs::build;
 use crate::common::{LIMIT, isolate, options, order, ready, release};
 use crate::layers::frames::{BROADCAST, Between, UNKNOWN};
 use crate::layers::free;
@@ -34,11 +35,7 @@ struct Attacker<'a> {
 
 impl<'a> Attacker<'a> {
     fn on(stage: &'a Stage) -> Self {
-        let program = stage.site.directory().join("xdp");
-        let source = program.with_extension("c");
-        std::fs::write(&source, SOURCE).unwrap();
-        let built = Command::new("cc").arg("-o").args([&program, &source]).status();
-        assert!(built.unwrap().success());
+        let program = build(stage, "xdp", SOURCE);
         Self { stage, program }
     }
 

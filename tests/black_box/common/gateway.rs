@@ -1,12 +1,16 @@
 //! Other hands on the gateway: its administrator's tools, and traffic that makes it known to its neighbours.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::Command;
 
 use edgewarden_lab::site::{Ns, Running, SpawnSpec, lab_program, wait_until};
 use edgewarden_lab::stage::Stage;
 
 use super::LIMIT;
+
+/// An ordinary user, as text.
+pub(crate) const NOBODY: &str = "65534";
 
 /// Runs a program in a namespace; it must succeed.
 pub(crate) fn run(stage: &Stage, ns: Ns, program: &str, arguments: &[&str]) {
@@ -15,20 +19,30 @@ pub(crate) fn run(stage: &Stage, ns: Ns, program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
 }
 
-/// Starts a program of the lab's in the gateway as a user who owns nothing and may do nothing.
-pub(crate) fn by_nobody(stage: &Stage, words: &[&str]) -> Running {
-    let log = stage.site.directory().join(format!("{}.log", words[0]));
-    let mut spec = SpawnSpec::new("setpriv", log);
-    let identity = [
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        "--bounding-set=-all",
-    ];
-    spec.args = identity.map(Into::into).to_vec();
-    spec.args.push(lab_program().unwrap().into());
+/// Starts a program in the gateway as that user, in no group besides his own, with these further options of `setpriv`.
+pub(crate) fn by_user(
+    stage: &Stage,
+    user: &str,
+    options: &[&str],
+    program: &Path,
+    words: &[&str],
+) -> Running {
+    let name = program.file_name().unwrap().display();
+    let mut spec = SpawnSpec::new(
+        "setpriv",
+        stage.site.directory().join(format!("{name}-{user}.log")),
+    );
+    let identity = ["--reuid", user, "--regid", user, "--clear-groups"];
+    spec.args = identity.iter().chain(options).map(Into::into).collect();
+    spec.args.push(program.into());
     spec.args.extend(words.iter().map(Into::into));
     stage.site.spawn_with(Ns::Gateway, spec).unwrap()
+}
+
+/// Starts a program of the lab's in the gateway as a user who owns nothing and may do nothing.
+pub(crate) fn by_nobody(stage: &Stage, words: &[&str]) -> Running {
+    let lab = lab_program().unwrap();
+    by_user(stage, NOBODY, &["--bounding-set=-all"], &lab, words)
 }
 
 /// Runs `ip` in the gateway, a command a line.

@@ -8,6 +8,7 @@ pub(crate) mod programs;
 #[path = "../../shared/random.rs"]
 mod random;
 pub(crate) mod silent;
+pub(crate) mod told;
 
 use std::time::{Duration, Instant};
 

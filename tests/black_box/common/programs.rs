@@ -28,15 +28,23 @@ pub(crate) fn sender(stage: &Stage, name: &str) -> Running {
 /// A program of that name in C, in the stage's own folder.
 pub(crate) fn build(stage: &Stage, name: &str, text: &str) -> PathBuf {
     let program = stage.site.directory().join(name);
+    build_as(&program, text, &["-pthread"]);
+    program
+}
+
+/// Builds a program in C with these options of the compiler's; its source stands beside it.
+pub(crate) fn build_as(program: &Path, text: &str, options: &[&str]) {
     let source = program.with_extension("c");
     std::fs::write(&source, text).unwrap();
     let mut compiler = Command::new("cc");
-    let built = compiler
-        .args(["-w", "-pthread", "-o"])
-        .args([&program, &source])
-        .status();
-    assert!(built.unwrap().success());
-    program
+    compiler
+        .arg("-w")
+        .arg(&source)
+        .args(options)
+        .arg("-o")
+        .arg(program);
+    let built = compiler.status().unwrap();
+    assert!(built.success(), "cc {}: {built}", source.display());
 }
 
 /// The letter of a process' state, as in `/proc/<pid>/stat`; none when it is gone.

@@ -11,13 +11,12 @@ use edgewarden_lab::stage::Stage;
 use serde_json::{Value, json};
 
 use crate::common::agent::restart_behind;
+use crate::common::gateway::NOBODY;
 use crate::common::{LIMIT, connected_and_released, isolate, options, ready, release};
 
 /// How long a status may take, and an order under load.
 const STATUS: Duration = Duration::from_millis(250);
 const NORMAL: Duration = Duration::from_secs(15);
-/// A user who is nobody.
-const NOBODY: &str = "65534";
 /// A name that is looked up for the lifelines.
 const NAME: &str = "time.example.org";
 

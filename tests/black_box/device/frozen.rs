@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::common::agent::{restart, restart_as};
 use crate::common::broker::broker_down;
 use crate::common::programs::{sender, state_of, wait_state};
+use crate::common::told::{is_told, shown};
 use crate::common::{LIMIT, done, options, ready};
 
 /// A user who is not ours.
@@ -41,7 +42,7 @@ fn one_of_each(stage: &Stage, name: &str) -> (Running, Running) {
     wait_state(&other, "T");
     freeze(stage, name);
     wait_state(&rogue, "T");
-    let told = |s: &Value| s["enforcement"]["phase"] == "enforced" && is_shown(s, rogue.pid());
+    let told = |s: &Value| s["enforcement"]["phase"] == "enforced" && !shown(s, rogue.pid()).is_null();
     stage.wait_status(LIMIT, "control: it is shown", told).unwrap();
     (rogue, other)
 }
@@ -56,19 +57,6 @@ fn journal(stage: &Stage) -> PathBuf {
 
 fn stop_agent(stage: &mut Stage) {
     stage.agent.as_mut().unwrap().kill9().unwrap();
-}
-
-fn is_shown(status: &Value, pid: u32) -> bool {
-    let stopped = status["enforcement"]["stopped"].as_array();
-    stopped.into_iter().flatten().any(|process| process["pid"] == pid)
-}
-
-fn is_told(status: &Value, kind: &str) -> bool {
-    let obstacles = status["enforcement"]["obstacles"].as_array();
-    obstacles
-        .into_iter()
-        .flatten()
-        .any(|obstacle| obstacle["kind"] == kind)
 }
 
 fn stays_stopped(other: &Running) {
@@ -100,8 +88,9 @@ lab_test!(a_damaged_journal_forgets_nobody, || {
     stop_agent(&mut stage);
     std::fs::write(journal(&stage), [0; 300]).unwrap();
     restart(&mut stage);
-    let recovers =
-        |s: &Value| s["enforcement"]["orders"][0]["authority"] == "recovery" && is_shown(s, rogue.pid());
+    let recovers = |s: &Value| {
+        s["enforcement"]["orders"][0]["authority"] == "recovery" && !shown(s, rogue.pid()).is_null()
+    };
     let status = stage
         .wait_status(LIMIT, "isolated to be safe, and it is shown", recovers)
         .unwrap();
@@ -110,7 +99,7 @@ lab_test!(a_damaged_journal_forgets_nobody, || {
         Some('T'),
         "who was stopped stays so while nobody spoke"
     );
-    assert!(!is_shown(&status, other.pid()), "{status}");
+    assert!(shown(&status, other.pid()).is_null(), "{status}");
     done(&stage, &["release"]);
     wait_state(&rogue, "SR");
     stays_stopped(&other);
@@ -126,7 +115,7 @@ lab_test!(a_removed_journal_forgets_nobody, || {
     stage.wait_phase(LIMIT, "released").unwrap();
     wait_state(&rogue, "SR");
     stays_stopped(&other);
-    let is_gone = |s: &Value| !is_shown(s, rogue.pid());
+    let is_gone = |s: &Value| shown(s, rogue.pid()).is_null();
     stage.wait_status(LIMIT, "it is shown no more", is_gone).unwrap();
 });
 
@@ -149,7 +138,7 @@ lab_test!(
         bytes[25] ^= 1;
         std::fs::write(journal(&stage), bytes).unwrap();
         restart_as(&mut stage, "setpriv", &UNMARKING);
-        let kept = |s: &Value| is_shown(s, rogue.pid());
+        let kept = |s: &Value| !shown(s, rogue.pid()).is_null();
         stage.wait_status(LIMIT, "it is remembered", kept).unwrap();
         done(&stage, &["release"]);
         wait_state(&rogue, "SR");
@@ -248,7 +237,10 @@ lab_test!(who_cannot_be_let_go_is_told_and_remembered_until_he_can, || {
     restart_as(&mut stage, "setpriv", &POWERLESS);
     let powerless = |s: &Value| is_told(s, "processRuns");
     let status = stage.wait_status(LIMIT, "it is refused", powerless).unwrap();
-    assert!(!is_shown(&status, rogue.pid()), "nothing is claimed: {status}");
+    assert!(
+        shown(&status, rogue.pid()).is_null(),
+        "nothing is claimed: {status}"
+    );
     let (code, _, errors) = stage.edgewarden(&["release"]).unwrap();
     assert_eq!(code, Some(1), "{errors}");
     assert!(
@@ -295,7 +287,7 @@ lab_test!(long_paths_leave_a_journal_that_is_read_again, || {
     let deep = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
     freeze(&stage, "zq-deep");
     wait_state(&deep, "T");
-    let shown = |s: &Value| s["enforcement"]["phase"] == "enforced" && is_shown(s, deep.pid());
+    let shown = |s: &Value| s["enforcement"]["phase"] == "enforced" && !shown(s, deep.pid()).is_null();
     stage.wait_status(LIMIT, "it is shown", shown).unwrap();
     let length = std::fs::metadata(journal(&stage)).unwrap().len();
     assert!(length < 10_000, "{length}");
@@ -312,7 +304,7 @@ lab_test!(a_frozen_process_that_was_killed_is_not_said_to_run_again, || {
     // Nobody buries it meanwhile.
     send(&rogue, Signal::SIGKILL);
     wait_state(&rogue, "Z");
-    let gone = |s: &Value| s["enforcement"]["phase"] == "enforced" && !is_shown(s, rogue.pid());
+    let gone = |s: &Value| s["enforcement"]["phase"] == "enforced" && shown(s, rogue.pid()).is_null();
     stage.wait_status(LIMIT, "it is gone", gone).unwrap();
     let late = sender(&stage, "mortal-rogue");
     wait_state(&late, "T");

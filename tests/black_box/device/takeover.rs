@@ -2,7 +2,6 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
@@ -14,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::common::agent::second_beside_the_first;
-use crate::common::programs::{state_of, wait_state};
+use crate::common::programs::{build_as, state_of, wait_state};
 use crate::common::{
     LIMIT, done, isolate, isolated_as_shipped, isolated_as_shipped_with, options, ready, release, reports,
 };
@@ -288,16 +287,9 @@ struct HangingStart {
 impl HangingStart {
     fn at(stage: &Stage, what: &str) -> Self {
         let folder = stage.site.directory();
-        let (source, library) = (folder.join("start.c"), folder.join("start.so"));
-        std::fs::write(&source, HANGING_START).unwrap();
-        let built = Command::new("cc")
-            .args(["-D_GNU_SOURCE", "-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(&source)
-            .arg("-ldl")
-            .status()
-            .unwrap();
-        assert!(built.success(), "cc: {built}");
+        let library = folder.join("start.so");
+        let options = ["-D_GNU_SOURCE", "-shared", "-fPIC", "-ldl"];
+        build_as(&library, HANGING_START, &options);
         let hangs = folder.join("disk-hangs");
         std::fs::write(&hangs, "").unwrap();
         let environment = vec![

@@ -1,7 +1,5 @@
 //! Ways past the rules that cannot be closed: they are told, and no longer once they are gone.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
@@ -13,6 +11,7 @@ use super::frames::{BROADCAST, Between, Frame, UNKNOWN};
 use super::free;
 use super::wire::{Ear, Port};
 use crate::common::gateway::{ip, run};
+use crate::common::programs::build;
 use crate::common::{LIMIT, isolate, options};
 
 /// Attaches an XDP program that lets everything pass, and keeps it there.
@@ -37,15 +36,6 @@ int main(int count, char **words) {
     pause();
 }
 "#;
-
-fn attaches(stage: &Stage) -> PathBuf {
-    let program = stage.site.directory().join("attaches");
-    let source = program.with_extension("c");
-    std::fs::write(&source, ATTACHES).unwrap();
-    let built = Command::new("cc").arg("-o").args([&program, &source]).status();
-    assert!(built.unwrap().success());
-    program
-}
 
 /// An isolated device with an interface that leads to another namespace; nothing is uncovered.
 fn isolated() -> Stage {
@@ -77,7 +67,13 @@ fn is_whole(stage: &Stage) {
 lab_test!(programs_and_filters_at_interfaces_are_told, || {
     let stage = isolated();
     let log = stage.site.directory().join("attaches.log");
-    let spawned = stage.site.spawn(Ns::Gateway, attaches(&stage), &["x0"], &[], log);
+    let spawned = stage.site.spawn(
+        Ns::Gateway,
+        build(&stage, "attaches", ATTACHES),
+        &["x0"],
+        &[],
+        log,
+    );
     let mut attached = spawned.unwrap();
     attached
         .wait_event(LIMIT, |event| event["event"] == "attached")

@@ -12,7 +12,7 @@ use nf_tables::{
     TableContents, TypeOf, UserData, Value, interval_elements,
 };
 
-use super::conditions::{RateSet, octets, transport_number};
+use super::conditions::{FilledSet, octets, transport_number};
 use super::elements::{Content, OwnSet, timeout_seconds};
 use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table, burst_of, quota_name};
 
@@ -124,7 +124,7 @@ impl Ruleset {
         contents.objects = self.objects(table, counted);
         contents.sets = OwnSet::all(table)
             .map(|set| declared(set, self.elements.size(set)))
-            .chain(table.rates().into_iter().map(RateSet::declared))
+            .chain(table.filled_sets().into_iter().map(FilledSet::declared))
             .collect();
         contents.chains = table.chains.iter().map(chain_contents).collect();
         contents

@@ -8,6 +8,7 @@
 use nf_tables::{Conntrack, ConntrackKey, Expression, ObjectKind};
 
 use super::Rule;
+use super::conditions::FilledSet;
 
 /// Something that kernels are built without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,15 +139,15 @@ fn is_needed(rule: &Rule) -> bool {
 
 /// `limit rate <rate> burst <burst> <unit>`, or the same in braces, for each of a set's keys.
 fn without_rate(rule: &Rule) -> Option<Rule> {
-    if let Some(rates) = &rule.rates {
+    if let Some(loads) = rule.fills.as_ref().and_then(FilledSet::rate_loads) {
         let (before, rest) = rule.statement.split_once("add @rates-")?;
         let (_, behind) = rest.split_once("} ")?;
         let makes = |step: &Expression| matches!(step, Expression::DynamicElement(_));
         let last = rule.expressions.iter().position(makes)?;
         let mut kept = rule.expressions.clone();
-        kept.drain(last.checked_sub(rates.bucket.loads())?..=last);
+        kept.drain(last.checked_sub(loads)?..=last);
         return Some(Rule {
-            rates: None,
+            fills: None,
             ..rule.said_otherwise(format!("{before}{behind}"), kept)
         });
     }
@@ -217,7 +218,7 @@ mod tests {
         let untracked = rules(&[Lack::Conntrack]);
         let fills = ["add @rates-", "update @streams"];
         let fills = |rule: &Rule| fills.iter().any(|words| rule.statement.contains(words));
-        let kept = |rule: &&Rule| fills(rule) == rule.rates.is_some();
+        let kept = |rule: &&Rule| fills(rule) == rule.fills.is_some();
         assert!(untracked.iter().all(|rule| kept(&rule)), "no set is missing");
         let least = rules(&Lack::ALL);
         let words = ["limit rate", "ct state", "exists"];

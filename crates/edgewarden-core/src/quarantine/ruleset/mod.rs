@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use super::lifelines::ways::{Bearer, InterfaceName};
 use super::plan::{Plan, PlannedLimit, Quota};
 pub use change::RuleHandles;
-use conditions::RateSet;
+use conditions::FilledSet;
 pub use elements::SetElements;
 pub use kernel_form::{is_own_table, own_table, removal};
 pub use lacking::Lack;
@@ -167,8 +167,8 @@ pub struct Rule {
     pub expressions: Vec<Expression>,
     /// The counter it counts in.
     counter: Option<String>,
-    /// The set in which its rate has a bucket for each link.
-    rates: Option<RateSet>,
+    /// The set that it fills.
+    fills: Option<FilledSet>,
 }
 
 impl Rule {
@@ -178,7 +178,7 @@ impl Rule {
             statement,
             expressions,
             counter,
-            rates: None,
+            fills: None,
         }
     }
 
@@ -191,7 +191,7 @@ impl Rule {
     /// The same in other words.
     fn said_otherwise(&self, statement: String, expressions: Vec<Expression>) -> Self {
         Self {
-            rates: self.rates.clone(),
+            fills: self.fills.clone(),
             ..Self::new(self.what(), statement, expressions, self.counter.clone())
         }
     }
@@ -358,7 +358,7 @@ impl Ruleset {
             let _ = writeln!(text, "table {} {TABLE} {{", table.layer);
             self.write_objects(&mut text, table, counted);
             self.elements.declare(&mut text, table, now);
-            table.rates().iter().for_each(|set| set.declare(&mut text));
+            table.filled_sets().iter().for_each(|set| set.declare(&mut text));
             table
                 .chains
                 .iter()
@@ -418,10 +418,10 @@ impl Table {
         self.layer == Layer::Netdev
     }
 
-    /// The sets in which its rates have their buckets, each once.
-    fn rates(&self) -> BTreeSet<&RateSet> {
+    /// The sets that its rules fill, each once.
+    fn filled_sets(&self) -> BTreeSet<&FilledSet> {
         let rules = self.chains.iter().flat_map(|chain| &chain.rules);
-        rules.filter_map(|rule| rule.rates.as_ref()).collect()
+        rules.filter_map(|rule| rule.fills.as_ref()).collect()
     }
 
     /// Its counters, `<way>_<reason>`, behind [`WOULD_CUT`] where they only count; each once.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use nf_tables::{Batch, Object, ObjectKind};
 
-use super::conditions::RateSet;
+use super::conditions::FilledSet;
 use super::elements::OwnSet;
 use super::kernel_form::{chain_contents, counter_from};
 use super::{CarriedCounters, Chain, Layer, Ruleset, SetElements, Table, own_table};
@@ -141,12 +141,12 @@ fn change_table(
 ) -> Option<()> {
     let own = own_table(table.layer);
     let (wanted, present) = (table.counters(), before.counters());
-    let (rates, old_rates) = (table.rates(), before.rates());
+    let (sets, old_sets) = (table.filled_sets(), before.filled_sets());
     for name in wanted.difference(&present) {
         let counter = counter_from(counted, table.layer, name);
         batch.add_object(&own, &Object::new(*name, counter));
     }
-    for set in rates.difference(&old_rates).copied().map(RateSet::declared) {
+    for set in sets.difference(&old_sets).copied().map(FilledSet::declared) {
         batch.add_set(&own, &set);
     }
     // The kernel has no word for other interfaces of a chain that all of its versions know.
@@ -177,7 +177,7 @@ fn change_table(
             rules::change(batch, &own, chain, &old.rules, listed)?;
         }
     }
-    for set in old_rates.difference(&rates) {
+    for set in old_sets.difference(&sets) {
         batch.delete_set(&own, &set.name);
     }
     for name in present.difference(&wanted) {

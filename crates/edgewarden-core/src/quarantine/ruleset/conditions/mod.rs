@@ -6,6 +6,7 @@
 //! are those of `nft --debug=netlink`; tests/library/nft_oracle compares whole rulesets.
 
 mod exceptions;
+mod filled_sets;
 mod frames;
 mod rates;
 mod routes;
@@ -14,8 +15,9 @@ mod streams;
 mod tracking;
 
 pub(super) use exceptions::{Detour, HarmlessOption, Sender};
+pub(super) use filled_sets::FilledSet;
 pub(super) use frames::TypePlace;
-pub(super) use rates::{Bucket, RateSet};
+pub(super) use rates::Bucket;
 pub(super) use routes::hardware_text;
 
 use std::fmt::Display;
@@ -91,8 +93,8 @@ pub(super) struct Conditions {
     expressions: Vec<Expression>,
     /// Network and transport protocols that were asked for.
     asked: Vec<u16>,
-    /// Where its rate has its buckets.
-    rates: Option<RateSet>,
+    /// The set that it fills.
+    fills: Option<FilledSet>,
 }
 
 impl Conditions {
@@ -103,7 +105,7 @@ impl Conditions {
             text: String::new(),
             expressions: Vec::new(),
             asked: Vec::new(),
-            rates: None,
+            fills: None,
         }
     }
 
@@ -111,7 +113,7 @@ impl Conditions {
     pub(super) fn accept(self, what: &str) -> Rule {
         let accepts = self.said("accept").step(Expression::accept());
         Rule {
-            rates: accepts.rates,
+            fills: accepts.fills,
             ..Rule::new(what, accepts.text, accepts.expressions, None)
         }
     }

@@ -1,18 +1,19 @@
 //! Streams of TCP that are known, told by both of their ends.
 //!
-//! In: an IP version. Out: what notes a stream in a set that the kernel fills itself ([`RateSet`]), and the condition that it is noted
+//! In: an IP version. Out: what notes a stream in a set that the kernel fills itself ([`FilledSet`]), and the condition that it is noted
 //! there. A stream of which nothing was sent for as long as an element lives is forgotten.
 
 use nf_tables::{DynamicElement, Lookup, Payload, PayloadBase, Register};
 
-use super::{Bucket, Conditions, End, RateSet, address_field, behind, port_offset};
+use super::filled_sets::{FilledKey, FilledSet};
+use super::{Conditions, End, address_field, behind, port_offset};
 use crate::quarantine::ruleset::Rule;
 
 /// The set of them.
-fn known(v4: bool) -> RateSet {
-    RateSet {
+fn known(v4: bool) -> FilledSet {
+    FilledSet {
         name: format!("streams{}", if v4 { '4' } else { '6' }),
-        bucket: Bucket::Stream { v4 },
+        key: FilledKey::Stream { v4 },
     }
 }
 
@@ -21,11 +22,11 @@ impl Conditions {
     pub(in super::super) fn note_stream(self, v4: bool, what: &str) -> Rule {
         let set = known(v4);
         let noted = self
-            .said(format_args!("update @{} {{ {} }}", set.name, set.bucket.key()))
+            .said(format_args!("update @{} {{ {} }}", set.name, set.key.text()))
             .load_stream(v4)
             .step(DynamicElement::noted(set.name.clone()));
         Rule {
-            rates: Some(set),
+            fills: Some(set),
             ..Rule::new(what, noted.text, noted.expressions, None)
         }
     }
@@ -33,7 +34,7 @@ impl Conditions {
     /// Its stream is known. Asked of TCP only.
     pub(in super::super) fn of_known_stream(self, v4: bool) -> Self {
         let set = known(v4);
-        self.said(format_args!("{} @{}", set.bucket.key(), set.name))
+        self.said(format_args!("{} @{}", set.key.text(), set.name))
             .load_stream(v4)
             .step(Lookup::named(&set.name))
     }
