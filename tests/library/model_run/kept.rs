@@ -22,6 +22,18 @@ fn isolate() -> Happening {
     Happening::Step(Step::Says(0, Said::Isolate))
 }
 
+/// That authority cuts one remote off.
+fn block_one(who: usize) -> Happening {
+    let (remotes, ports, allow) = (1, 0, 0);
+    let said = Said::Rich {
+        isolate: false,
+        remotes,
+        ports,
+        allow,
+    };
+    Happening::Step(Step::Says(who, said))
+}
+
 fn sequences() -> Vec<Vec<Happening>> {
     vec![
         // The kernel has what nft said had failed.
@@ -90,6 +102,22 @@ fn sequences() -> Vec<Vec<Happening>> {
             Happening::Channel(ChannelLife::CutByRules),
             Happening::Passes(17),
             Happening::Channel(ChannelLife::Alive),
+        ],
+        // Lines that are pinned again in the moment in which everything is to have settled.
+        vec![
+            block_one(2),
+            Happening::Step(Step::WithoutNucleus),
+            Happening::Channel(ChannelLife::Dead),
+            Happening::Passes(10),
+            Happening::Channel(ChannelLife::Alive),
+        ],
+        vec![
+            block_one(0),
+            Happening::Channel(ChannelLife::CutByRules),
+            Happening::Brief(7),
+            Happening::Passes(5),
+            Happening::Channel(ChannelLife::Alive),
+            Happening::Step(Step::Repeats(0)),
         ],
     ]
 }

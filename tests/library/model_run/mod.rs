@@ -411,11 +411,7 @@ impl<'a> Run<'a> {
         }
         self.world_is_the_references(&state)?;
         if self.channel == ChannelLife::Alive {
-            // Lines may just be pinned again.
-            self.pass(2).await;
-            let state = self.enforcer.state();
-            let settled = matches!(state.phase, Phase::Enforced | Phase::Released | Phase::Observed);
-            prop_assert!(settled, "{:?}", state);
+            self.settles().await?;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Whether an owner whose channel only the rules silence comes to a moment in which they are away.
+//! How a trial ends: an owner whose channel only the rules silence comes to a moment in which they are away, and with a channel that
+//! works it ends soon.
 
 use edgewarden::quarantine::proof::standing::Standing;
 use edgewarden::quarantine::proof::state::Phase;
@@ -29,6 +30,21 @@ impl Run<'_> {
             self.is_truthful()?;
         }
         prop_assert!(false, "locked out: {:?}", self.enforcer.state());
+        Ok(())
+    }
+
+    /// With a channel that works nothing stays on trial: lines that are just pinned again are answered through.
+    pub(super) async fn settles(&mut self) -> Result<(), TestCaseError> {
+        for _ in 0..4 {
+            self.pass(1).await;
+            if matches!(
+                self.enforcer.state().phase,
+                Phase::Enforced | Phase::Released | Phase::Observed
+            ) {
+                return Ok(());
+            }
+        }
+        prop_assert!(false, "on trial: {:?}", self.enforcer.state());
         Ok(())
     }
 }
