@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6, Ns};
+use edgewarden_lab::site::{GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6, Ns, wait_until};
 use edgewarden_lab::stage::StageOptions;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
@@ -14,7 +14,7 @@ use super::free;
 use super::wire::{Ear, Flood, NOBODY, Port, ROOT, arrivals_of_packets, emit, names};
 use crate::common::gateway::{ip, run};
 use crate::common::packet::{ICMPV6, SYN, TCP, UDP, icmp, ip as packet, sum, tcp, udp};
-use crate::common::{isolate, options};
+use crate::common::{LIMIT, isolate, options};
 
 const MTU: &str = "4000";
 const LLDP_GROUP: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0x0e];
@@ -241,11 +241,14 @@ lab_test!(nobody_uses_up_the_share_of_another, || {
             };
             emit(&wan.sender_as(own.said, ROOT), &own.bytes);
         }
-        std::thread::sleep(Duration::from_millis(300));
-        let heard = ear.drain();
-        let own = heard.iter().filter(|bytes| bytes.ends_with(b"<<root>>"));
-        let kinds: std::collections::BTreeSet<_> = own.map(|bytes| bytes[..14].to_vec()).collect();
-        assert_eq!(kinds.len(), needed.len(), "root's own arrive: {kinds:?}");
+        let mut kinds = std::collections::BTreeSet::new();
+        let arrived = wait_until(LIMIT, "root's own arrive", || {
+            let heard = ear.drain();
+            let own = heard.iter().filter(|bytes| bytes.ends_with(b"<<root>>"));
+            kinds.extend(own.map(|bytes| bytes[..14].to_vec()));
+            kinds.len() == needed.len()
+        });
+        assert!(arrived.is_ok(), "{kinds:?}");
     }
     // The kernel tells of a group that somebody joins, as switches want to know.
     ear.drain();

@@ -12,7 +12,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, bind, recv, send,
-    sendto, socket,
+    sendto, setsockopt, socket, sockopt,
 };
 use rustix::net::{Protocol, SocketFlags, SocketType};
 
@@ -21,6 +21,8 @@ use crate::common::packet::marker;
 
 /// How long frames may be under way; the namespaces are joined by veth pairs.
 const FLIGHT: Duration = Duration::from_millis(300);
+/// Bytes that an ear keeps until somebody listens, which may take a second on a busy machine.
+const KEPT: usize = 32 << 20;
 /// Of an Ethernet frame.
 const HEADER: usize = 14;
 /// The protocol of sockets that give whole packets (`IPPROTO_RAW`).
@@ -163,7 +165,7 @@ impl Port {
         };
         for number in 0..count {
             emit(&socket, &frame.bytes);
-            // The ear's buffer holds some hundreds.
+            // Also an ear without a right to more keeps some hundreds.
             if number % 32 == 0 {
                 hear();
             }
@@ -209,7 +211,10 @@ impl Ear {
                 SockProtocol::EthAll,
             )
         };
-        Self(within(namespace, open).unwrap())
+        let heard = within(namespace, open).unwrap();
+        // Without that right the kernel keeps some hundreds.
+        let _refused = setsockopt(&heard, sockopt::RcvBufForce, &KEPT);
+        Self(heard)
     }
 
     /// What has arrived since the last time.
