@@ -46,6 +46,8 @@ impl Hook {
     pub const FORWARD: u32 = 2;
     /// Packets of this host.
     pub const OUTPUT: u32 = 3;
+    /// Packets that leave, behind everything else.
+    pub const POSTROUTING: u32 = 4;
     /// Frames that leave through an interface, in the family netdev.
     pub const EGRESS: u32 = 1;
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6, Ns, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions};
-use nix::sys::socket::{MsgFlags, SockaddrIn, recv, sendto};
+use nix::sys::socket::{MsgFlags, SockaddrIn, recv, sendto, setsockopt, sockopt};
 use rustix::net::{Protocol, SocketType};
 use serde_json::json;
 
 use super::silence_inside::{NTP, answers, forged, loopback, send, takes};
 use crate::common::gateway::{ip, run};
+use crate::common::packet::{UDP, ip as packet, udp};
 use crate::common::{LIMIT, isolate, options, order, ready, release};
-use crate::layers::wire::{NOBODY, Port, emit};
+use crate::layers::wire::{NOBODY, Port, emit, hand_over, packets_of};
 
 /// Ports of two VXLANs.
 const VXLAN: u16 = 4_789;
@@ -74,18 +75,37 @@ fn unwraps_what_is_sent_to(stage: &Stage, remote: SocketAddr) -> bool {
     })
 }
 
+/// The same to everybody, in the name of an address that is none of this device's.
+fn unwraps_in_anothers_name(stage: &Stage, port: u16) -> bool {
+    let ends = (INTERNET_V4, GATEWAY_WAN_V4);
+    let to = Port::of("gateway", "vx0").mac();
+    let other = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 9));
+    takes(stage, ends, |asked| {
+        let frame = [to.as_slice(), &[2, 1, 1, 1, 1, 1, 8, 0], &forged(ends, asked)].concat();
+        let datagram = udp(50_000, port, &wrapped(&frame));
+        let sends = packets_of("gateway", NOBODY);
+        setsockopt(&sends, sockopt::Broadcast, &true).unwrap();
+        hand_over(&sends, &packet(other, EVERYBODY, UDP, 0, &datagram));
+    })
+}
+
 lab_test!(a_tunnel_unwraps_nothing_that_is_sent_to_it_here, || {
     let stage = with_servers(&[INTERNET_V4]);
     make_vxlan(&stage, VXLAN);
     assert!(unwraps(&stage, VXLAN), "control");
     let by_all = || unwraps_what_is_sent_to(&stage, SocketAddr::new(EVERYBODY, VXLAN));
     assert!(by_all(), "control: a copy of what is sent to everybody");
+    assert!(
+        unwraps_in_anothers_name(&stage, VXLAN),
+        "control: whoever has sent it"
+    );
     isolate(&stage);
     assert!(!unwraps(&stage, VXLAN));
     release(&stage);
     restrict(&stage);
     assert!(!unwraps(&stage, VXLAN), "restricted");
     assert!(!by_all(), "restricted");
+    assert!(!unwraps_in_anothers_name(&stage, VXLAN), "restricted");
     // One that is made meanwhile.
     ip(&stage, "link del vx0");
     make_vxlan(&stage, OTHER);

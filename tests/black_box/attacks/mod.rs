@@ -8,6 +8,7 @@ mod claimed;
 mod disguised;
 mod exhaustion;
 mod floods;
+mod in_others_names;
 mod meant;
 mod names;
 mod names_silenced;

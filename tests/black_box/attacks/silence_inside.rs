@@ -24,7 +24,7 @@ use crate::layers::wire::{NOBODY, Port, emit, hand_over, packets_of};
 /// How long the channel may be silent behind new rules, in seconds.
 const WINDOW: u64 = 10;
 /// The operator's.
-const ISOLATE: [&str; 3] = ["quarantine", "--reason", "reset"];
+pub(super) const ISOLATE: [&str; 3] = ["quarantine", "--reason", "reset"];
 /// Of time servers.
 pub(super) const NTP: u16 = 123;
 const RST: u8 = 0x04;
@@ -91,14 +91,14 @@ fn reset(frame: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Somebody who hears what leaves by the uplink, and resets connections.
-struct Resets {
+pub(super) struct Resets {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<usize>,
 }
 
 impl Resets {
     /// `answer` is given each frame, and says whether it has reset its connection.
-    fn begin(answer: impl Fn(&[u8]) -> bool + Send + 'static) -> Self {
+    pub(super) fn begin(answer: impl Fn(&[u8]) -> bool + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -116,13 +116,13 @@ impl Resets {
     }
 
     /// How often it has reset one.
-    fn end(self) -> usize {
+    pub(super) fn end(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
-fn short_windows() -> StageOptions {
+pub(super) fn short_windows() -> StageOptions {
     StageOptions {
         configuration: json!({
             "isolation": {"confirmSeconds": WINDOW},
@@ -133,7 +133,7 @@ fn short_windows() -> StageOptions {
 }
 
 /// What the operator orders is not given up at any time, and not widened in the end.
-fn in_force_all_the_time(stage: &Stage, order: &[&str]) {
+pub(super) fn in_force_all_the_time(stage: &Stage, order: &[&str]) {
     done(stage, order);
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(4 * WINDOW) {
@@ -167,7 +167,7 @@ lab_test!(
 );
 
 /// The reset in the same one's name behind a frame to the broker.
-fn reset_behind(frame: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn reset_behind(frame: &[u8]) -> Option<Vec<u8>> {
     let segment = segment_to_broker(frame)?;
     let length = usize::from(u16::from_be_bytes([frame[16], frame[17]])) - 20;
     let data = length - usize::from(segment[12] >> 4) * 4;
@@ -181,7 +181,7 @@ fn reset_behind(frame: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Resets in the nucleus' name by whoever begins so silence the free device, and end or widen no order that comes among them.
-fn silences_the_free_device_only(stage: &Stage, begin: impl Fn() -> Resets, order: &[&str]) {
+pub(super) fn silences_the_free_device_only(stage: &Stage, begin: impl Fn() -> Resets, order: &[&str]) {
     let first = begin();
     let works = |does: bool| move |s: &serde_json::Value| s["cloud"]["channelWorks"] == does;
     stage
@@ -208,6 +208,14 @@ lab_test!(what_is_sent_in_the_nucleus_name_ends_no_isolation, || {
     silences_the_free_device_only(&ready(short_windows()), by_the_stack, &ISOLATE);
 });
 
+/// A file with an order that cuts off an address which nobody uses.
+pub(super) fn restriction(stage: &Stage) -> String {
+    let file = stage.site.directory().join("order.json");
+    let block = json!({"posture": "restrict", "block": {"remotes": ["203.0.113.77"]}, "reason": "reset"});
+    std::fs::write(&file, block.to_string()).unwrap();
+    file.into_os_string().into_string().unwrap()
+}
+
 lab_test!(
     what_is_made_by_hand_in_the_nucleus_name_ends_no_restriction,
     || {
@@ -221,10 +229,8 @@ lab_test!(
                 reset.is_some()
             })
         };
-        let file = stage.site.directory().join("order.json");
-        let block = json!({"posture": "restrict", "block": {"remotes": ["203.0.113.77"]}, "reason": "reset"});
-        std::fs::write(&file, block.to_string()).unwrap();
-        let order = ["quarantine", "--order", file.to_str().unwrap()];
+        let file = restriction(&stage);
+        let order = ["quarantine", "--order", &file];
         silences_the_free_device_only(&stage, past_the_stack, &order);
     }
 );

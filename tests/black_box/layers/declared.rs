@@ -13,7 +13,7 @@ use super::frames::{
 };
 use super::wire::{Ear, Port, emit, names};
 use super::{cut, free};
-use crate::common::packet::{UDP, ip, marker, udp};
+use crate::common::packet::{ACK, TCP, UDP, ip, marker, tcp, udp};
 use crate::common::{gateway, isolate, options, order, release};
 
 /// How long a packet may be under way.
@@ -236,21 +236,27 @@ lab_test!(nothing_is_passed_on_in_the_devices_own_name, || {
         to: [0; 6],
     };
     let mark = marker("by loopback");
-    let frame = nowhere.frame("by loopback", IPV6, |m| {
-        ip(GATEWAY_WAN_V6, INTERNET_V6, UDP, 0, &udp(1_000, 8_888, &m))
-    });
+    let made = |protocol, transport: fn(&[u8]) -> Vec<u8>| {
+        nowhere.frame("by loopback", IPV6, |m| {
+            ip(GATEWAY_WAN_V6, INTERNET_V6, protocol, 0, &transport(&m))
+        })
+    };
+    let stream = made(TCP, |m| tcp(1_000, 8_888, ACK, m));
+    let datagram = made(UDP, |m| udp(1_000, 8_888, m));
     // It leaves with other hardware addresses.
-    let passes = || {
+    let passes = |frame: &Frame| {
         ear.drain();
         emit(&inside.sender(IPV6), &frame.bytes);
         let has_mark = |heard: Vec<u8>| heard.windows(mark.len()).any(|part| part == mark);
         wait_until(FLIGHT, "it arrives", || ear.drain().into_iter().any(has_mark)).is_ok()
     };
-    assert!(passes(), "control: loopback passes it on");
+    assert!(passes(&stream), "control: loopback passes it on");
     let block = json!({"ports": [{"protocol": "udp", "port": 9_999}]});
     order(
         &stage,
         &json!({"id": "own", "posture": "restrict", "block": block}),
     );
-    assert!(!passes());
+    assert!(!passes(&stream));
+    // What a host sends to a group it may itself pass on to other links.
+    assert!(passes(&datagram), "in no stream");
 });

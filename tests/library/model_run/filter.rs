@@ -119,6 +119,10 @@ impl HeldTable {
         for hardware in live.senders.iter().filter(|_| has_bearers) {
             elements.take("senders", Element::new(*hardware));
         }
+        for bearer in live.hardware.iter().filter(|_| has_bearers) {
+            let key = Value::concatenation(&[bearer.interface.bytes(), &bearer.hardware]);
+            elements.take("hardware", Element::new(key.unwrap()));
+        }
         for (interface, number) in live.tags.iter().filter(|_| has_bearers) {
             let key = Value::concatenation(&[interface.bytes(), &number.to_be_bytes()]);
             elements.take("tags", Element::new(key.unwrap()));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use edgewarden::quarantine::lifelines::lifeline::{Endpoint, Purpose};
-use edgewarden::quarantine::lifelines::ways::InterfaceName;
+use edgewarden::quarantine::lifelines::ways::{Bearer, InterfaceName};
 use edgewarden::quarantine::orders::document::{Wish, read};
 use edgewarden::quarantine::orders::order::{Authority, Protocol};
 use edgewarden::quarantine::plan::{IsolationSettings, Scope, fold};
@@ -64,6 +64,11 @@ pub(super) fn everything(now: Timestamp) -> Ruleset {
         crowded: true,
         vlans: [(InterfaceName::new("eth0").unwrap(), 7)].into(),
         senders: [[2, 0, 0, 0, 0, 7]].into(),
+        hardware: [Bearer {
+            interface: InterfaceName::new("eth0").unwrap(),
+            hardware: [2, 0, 0, 0, 0, 7],
+        }]
+        .into(),
         members: ["eth0", "eth1"]
             .map(|name| InterfaceName::new(name).unwrap())
             .to_vec(),
@@ -283,6 +288,9 @@ fn elsewhere() -> Vec<Fault> {
         drop(ruleset.tables[2].chains[1].devices.pop());
     });
     plant("another sender", |ruleset| ruleset.elements.senders[0][5] += 1);
+    plant("another hardware address", |ruleset| {
+        ruleset.elements.hardware[0].hardware[5] += 1;
+    });
     plant("another VLAN", |ruleset| ruleset.elements.tags[0].1 += 1);
     plant("a chain left out", |ruleset| drop(ruleset.tables[0].chains.pop()));
     plant("a table left out", |ruleset| drop(ruleset.tables.pop()));

@@ -199,6 +199,15 @@ fn frame_of_links() -> impl Strategy<Value = Frame> {
                         .filter(|_| vlans)
                         .map(|(of, number)| (name(of), number))
                         .collect(),
+                    hardware: senders
+                        .iter()
+                        .copied()
+                        .zip(NAMES)
+                        .map(|(hardware, of)| Bearer {
+                            interface: name(of),
+                            hardware,
+                        })
+                        .collect(),
                     senders,
                     members: members.into_iter().map(name).collect(),
                     passing: passing.into_iter().map(name).collect(),

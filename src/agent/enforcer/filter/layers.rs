@@ -293,6 +293,14 @@ fn own(links: &[Link]) -> BTreeSet<IpAddr> {
         .collect()
 }
 
+/// What this device is called on the link of each interface: what its own frames leave there with.
+fn hardware(links: &[Link]) -> BTreeSet<Bearer> {
+    let names = links.iter().filter_map(|link| InterfaceName::new(&link.name));
+    let all = bearers(links, &names.collect()).into_values().flatten();
+    // What has none is called by none.
+    all.filter(|bearer| bearer.hardware != [0; 6]).collect()
+}
+
 /// The hooks of these interfaces, and how many interfaces have a name that is not written into rules. `all`: there are no others.
 fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
     let plain = |name: &str| {
@@ -323,6 +331,7 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
             .filter(|_| all)
             .filter_map(|link| link.hardware)
             .collect(),
+        hardware: if all { hardware(links) } else { BTreeSet::new() },
         members: members(links)
             .filter_map(|link| InterfaceName::new(&link.name))
             .collect(),

@@ -44,6 +44,8 @@ pub struct SetElements {
     pub bearers: Vec<(bool, Bearer)>,
     /// Hardware addresses of this device, sorted; empty where not all of them are known.
     pub senders: Vec<[u8; 6]>,
+    /// Interfaces, with the hardware addresses that this device has on their links, sorted; empty where not all are known.
+    pub hardware: Vec<Bearer>,
     /// Interfaces that frames leave by with a VLAN's tag, and its number, sorted.
     pub tags: Vec<(InterfaceName, u16)>,
     /// Blocked hosts, with the time each ends; sorted. Shared with the plan's list that they were made of: there may be a hundred
@@ -66,6 +68,8 @@ pub(super) enum Content {
     Bearers,
     /// Hardware addresses of this device.
     Senders,
+    /// Interfaces, and the hardware addresses that this device has on their links.
+    Hardware,
     /// Interfaces, and the VLANs whose frames leave by them.
     Tags,
     /// Blocked hosts.
@@ -90,6 +94,7 @@ impl OwnSet {
             Content::Ways,
             Content::Bearers,
             Content::Senders,
+            Content::Hardware,
             Content::Tags,
             Content::Hosts,
             Content::Nets,
@@ -98,13 +103,14 @@ impl OwnSet {
         contents.retain(|content| match content {
             Content::Endpoints | Content::Nucleus => table.has_endpoints,
             Content::Ways => table.has_ways(),
-            Content::Bearers | Content::Senders | Content::Tags => table.has_bearers(),
+            Content::Bearers | Content::Senders | Content::Hardware | Content::Tags => table.has_bearers(),
             Content::Hosts | Content::Nets => true,
         });
         [true, false].into_iter().flat_map(move |v4| {
             let own = contents.clone().into_iter();
             // Frames are of no IP version.
-            let own = own.filter(move |content| v4 || !matches!(content, Content::Senders | Content::Tags));
+            let of_frames = [Content::Senders, Content::Hardware, Content::Tags];
+            let own = own.filter(move |content| v4 || !of_frames.contains(content));
             own.map(move |content| Self { content, v4 })
         })
     }
@@ -113,6 +119,7 @@ impl OwnSet {
     pub(super) fn named(name: &str) -> Option<Self> {
         if let Some(content) = match name {
             "senders" => Some(Content::Senders),
+            "hardware" => Some(Content::Hardware),
             "tags" => Some(Content::Tags),
             _ => None,
         } {
@@ -142,6 +149,7 @@ impl OwnSet {
             Content::Ways => "ways",
             Content::Bearers => "bearers",
             Content::Senders => return "senders".to_owned(),
+            Content::Hardware => return "hardware".to_owned(),
             Content::Tags => return "tags".to_owned(),
             Content::Hosts => "hosts",
             Content::Nets => "nets",
@@ -156,7 +164,7 @@ impl OwnSet {
             (Content::Endpoints | Content::Nucleus, false) => "type ipv6_addr . inet_proto . inet_service",
             (Content::Ways, true) => "type ipv4_addr . ifname . ipv4_addr",
             (Content::Ways, false) => "type ipv6_addr . ifname . ipv6_addr",
-            (Content::Bearers, _) => "typeof meta oifname . @ll,48,48",
+            (Content::Bearers | Content::Hardware, _) => "typeof meta oifname . @ll,48,48",
             (Content::Senders, _) => "typeof @ll,48,48",
             (Content::Tags, _) => "typeof meta oifname . @ll,112,16",
             (Content::Hosts, true) => "type ipv4_addr\n    flags timeout",
@@ -186,6 +194,7 @@ impl SetElements {
             nucleus,
             ways,
             senders: hooks.senders.iter().copied().collect(),
+            hardware: hooks.hardware.iter().copied().collect(),
             tags: hooks.vlans.iter().copied().collect(),
             hosts: Arc::clone(hosts),
             nets: Arc::clone(nets),
@@ -220,7 +229,8 @@ impl SetElements {
     pub fn in_one_set(&self) -> usize {
         let blocks = self.nets.len().saturating_mul(2).saturating_add(1);
         let lifelines = (self.endpoints.len() + self.nucleus.len()).max(self.ways.len());
-        let frames = self.bearers.len().max(self.senders.len()).max(self.tags.len());
+        let senders = self.senders.len().max(self.hardware.len());
+        let frames = self.bearers.len().max(senders).max(self.tags.len());
         let lifelines = lifelines.max(frames);
         blocks.max(self.hosts.len()).max(lifelines)
     }
@@ -240,6 +250,7 @@ impl SetElements {
             Content::Ways => self.ways.iter().any(|way| is_own(way.address)),
             Content::Bearers => self.bearers.iter().any(|(v6, _)| *v6 != set.v4),
             Content::Senders => !self.senders.is_empty(),
+            Content::Hardware => !self.hardware.is_empty(),
             Content::Tags => !self.tags.is_empty(),
             Content::Hosts => self.hosts.iter().any(|(host, _)| is_own(*host)),
             Content::Nets => self.nets.iter().any(|(net, _)| is_own(net.addr())),
@@ -288,11 +299,11 @@ impl SetElements {
             }
             Content::Bearers => {
                 let own = self.bearers.iter().filter(|(v6, _)| *v6 != set.v4);
-                own.map(|(_, bearer)| {
-                    let hardware = hardware_text(bearer.hardware);
-                    (format!("\"{}\" . {hardware}", bearer.interface), None)
-                })
-                .collect()
+                own.map(|(_, bearer)| (bearer_text(bearer), None)).collect()
+            }
+            Content::Hardware => {
+                let own = self.hardware.iter();
+                own.map(|bearer| (bearer_text(bearer), None)).collect()
             }
             Content::Senders => {
                 let own = self
@@ -341,11 +352,17 @@ impl SetElements {
             ways: missing(&self.ways, &other.ways),
             bearers: missing(&self.bearers, &other.bearers),
             senders: missing(&self.senders, &other.senders),
+            hardware: missing(&self.hardware, &other.hardware),
             tags: missing(&self.tags, &other.tags),
             hosts: Arc::new(missing(&self.hosts, &other.hosts)),
             nets: Arc::new(missing(&self.nets, &other.nets)),
         }
     }
+}
+
+fn bearer_text(bearer: &Bearer) -> String {
+    let hardware = hardware_text(bearer.hardware);
+    format!("\"{}\" . {hardware}", bearer.interface)
 }
 
 /// Copied only where something has ended.

@@ -14,12 +14,16 @@ use ipnet::IpNet;
 use super::conditions::{
     Bucket, Conditions, Detour, End, HarmlessOption, IP, IP6, Named, Rate, Sender, TypePlace,
 };
-use super::rules::{
-    DHCP, DHCP6, DHCP6_SERVERS, HookPath, LINK_GROUPS, LINK_LOCAL, ON_LINK, RuleWriter, block, on,
-    per_minute, per_second,
+use super::link_shares::{
+    ANSWER_SHARES, DHCP_RENEWAL_SHARES, DHCP_SHARES, DIAL_SHARES, LINK_SHARES, LISTENER_ALL_SHARES,
+    LISTENER_SHARES, NEIGHBOUR_SHARES, ROUTER_SHARES, Shares, UNICAST_SHARES,
 };
+use super::rules::{
+    DHCP, DHCP6, DHCP6_SERVERS, DISGUISED, HookPath, LINK_GROUPS, LINK_LOCAL, ON_LINK, RuleWriter, block, on,
+};
+use super::shares::FIRST_OTHER;
 use super::told_otherwise::{IGMP, VLAN};
-use super::{Layer, Rule};
+use super::{Lack, Layer, Rule};
 use crate::quarantine::orders::order::Posture;
 
 /// What an Ethernet frame has before its IP header, with one VLAN tag.
@@ -31,6 +35,9 @@ const NEIGHBOURS: &[Named] = &[
     ("nd-neighbor-advert", 136),
 ];
 const NEIGHBOUR_LENGTH: u32 = 128;
+/// Who looks for a router, and who answers for an address.
+const SOLICIT: &[Named] = &[("nd-router-solicit", 133)];
+const ADVERTISEMENT: &[Named] = &[("nd-neighbor-advert", 136)];
 /// A router tells prefixes and name servers.
 const ROUTER: &[Named] = &[("nd-router-advert", 134)];
 const ROUTER_LENGTH: u32 = 300;
@@ -66,6 +73,8 @@ const NOT_OF_LINK: &[u16] = &[IP, IP6, ARP, 0x8847, 0x8848, 0x8863, 0x8864];
 /// What the kernel cuts one large frame of into many: IP, tags, and envelopes of both.
 const CUT_APART: &[u16] = &[IP, IP6, 0x6558, 0x8847, 0x8848, 0x894f];
 const ARP: u16 = 0x0806;
+/// Who is on a link and what it is, told by programs of services too.
+const LLDP: u16 = 0x88cc;
 /// How an uplink by PPPoE is dialled: before it is there, and whenever it has ended.
 const PPPOE_DISCOVERY: u16 = 0x8863;
 /// PPP's frames. What is inside was filtered on the PPP interface, or was made by hand.
@@ -75,118 +84,71 @@ const PPPOE_BEGINNING: u8 = 0x11;
 /// ARP at the pace of a busy link, and small: more would be a way out to the next neighbour.
 const ARP_LENGTH: u32 = 64;
 
-/// How often each sender may on one link; who has no rate may not.
-struct Shares {
-    kernel: Option<Rate>,
-    root: Option<Rate>,
-    services: Option<Rate>,
-    users: Option<Rate>,
-    /// What leaves by an interface of ours and is sent as somebody else: another namespace's that stands on it.
-    others: Option<Rate>,
+/// Something that passes whatever is ordered.
+struct Exception {
+    what: &'static str,
+    like: Conditions,
+    /// How it is like where sockets of others than root's send it, who could say of an address that it is elsewhere.
+    told: Option<Conditions>,
+    /// What only this device itself says, in whose name nobody else speaks.
+    ours: Vec<Conditions>,
+    shares: &'static Shares,
 }
 
-/// Programs speak for themselves (address conflicts, router discovery), the kernel for all of them.
-const NEIGHBOUR_SHARES: Shares = Shares {
-    kernel: Some(per_second(100, 200)),
-    root: Some(per_second(20, 40)),
-    services: Some(per_second(20, 40)),
-    users: Some(per_second(2, 4)),
-    others: Some(per_second(2, 4)),
-};
-const UNICAST_SHARES: Shares = Shares {
-    kernel: Some(per_second(10, 20)),
-    root: Some(per_second(2, 4)),
-    services: Some(per_second(2, 4)),
-    users: None,
-    others: None,
-};
-const ROUTER_SHARES: Shares = Shares {
-    kernel: None,
-    root: Some(per_second(1, 4)),
-    services: Some(per_second(1, 4)),
-    users: None,
-    others: None,
-};
-const LISTENER_SHARES: Shares = Shares {
-    kernel: Some(per_second(2, 40)),
-    root: None,
-    services: None,
-    users: None,
-    others: Some(per_minute(4, 4)),
-};
-const LISTENER_ALL_SHARES: Shares = Shares {
-    kernel: Some(per_minute(4, 4)),
-    root: None,
-    services: None,
-    users: None,
-    others: None,
-};
-/// What the kernel says of its groups when a router, or a switch, asks for all of them: whoever joins some makes it longer.
-const ANSWER_SHARES: Shares = Shares {
-    kernel: Some(per_second(1, 64)),
-    root: None,
-    services: None,
-    users: None,
-    others: None,
-};
-const LINK_SHARES: Shares = Shares {
-    kernel: Some(per_second(100, 200)),
-    root: Some(per_second(100, 200)),
-    services: Some(per_second(100, 200)),
-    users: None,
-    others: None,
-};
-/// A client that dials asks four times within a minute, and ends each session with one.
-const DIAL_SHARES: Shares = Shares {
-    kernel: None,
-    root: Some(per_minute(20, 20)),
-    services: Some(per_minute(20, 20)),
-    users: None,
-    others: None,
-};
-const DHCP_SHARES: Shares = Shares {
-    kernel: Some(per_minute(20, 20)),
-    root: Some(per_minute(20, 20)),
-    services: Some(per_minute(20, 20)),
-    users: Some(per_minute(2, 2)),
-    others: Some(per_minute(2, 2)),
-};
-const DHCP_RENEWAL_SHARES: Shares = Shares {
-    kernel: Some(per_minute(4, 4)),
-    root: Some(per_minute(4, 4)),
-    services: Some(per_minute(4, 4)),
-    users: Some(per_minute(1, 1)),
-    others: None,
-};
+impl Exception {
+    fn new(what: &'static str, like: Conditions, shares: &'static Shares) -> Self {
+        Self {
+            what,
+            like,
+            told: None,
+            ours: Vec::new(),
+            shares,
+        }
+    }
+
+    /// The same in a tag of a VLAN of ours: a tag of none says nothing of another link.
+    fn tagged(&self) -> Self {
+        let tagged = |like: &Conditions| {
+            like.clone()
+                .leaves_by_ethernet()
+                .frame_type(TypePlace::First, VLAN)
+                .tagged_as("tags")
+        };
+        Self {
+            like: tagged(&self.like),
+            told: self.told.as_ref().map(tagged),
+            ours: self.ours.iter().map(tagged).collect(),
+            ..*self
+        }
+    }
+
+    /// What such a sender's must be like.
+    fn told_by(&self, sender: Sender) -> &Conditions {
+        let told = self.told.as_ref().filter(|_| sender != Sender::Root);
+        told.unwrap_or(&self.like)
+    }
+}
 
 impl RuleWriter<'_> {
     /// One exception, shared out.
-    fn shared(&self, what: &str, like: &Conditions, way: HookPath, shares: &Shares) -> Vec<Rule> {
-        let plain = self.shared_by(what, like, way, (shares, Bucket::Departure));
+    fn shared(&self, exception: &Exception, way: HookPath) -> Vec<Rule> {
+        let plain = self.shared_by(exception, way, Bucket::Departure);
         if way != HookPath::Raw || self.elements.tags.is_empty() {
             return plain;
         }
-        // A tag of no VLAN of ours says nothing of another link.
-        let tagged = like
-            .clone()
-            .leaves_by_ethernet()
-            .frame_type(TypePlace::First, VLAN)
-            .tagged_as("tags");
-        let mut rules = self.shared_by(what, &tagged, way, (shares, Bucket::Tagged));
+        let tagged = exception.tagged();
+        let mut rules = self.shared_by(&tagged, way, Bucket::Tagged);
         if self.plan.posture == Posture::Isolate {
-            rules.push(self.cut(what, tagged, way, "isolated"));
+            rules.push(self.cut(exception.what, tagged.like, way, "isolated"));
         }
         rules.extend(plain);
         rules
     }
 
-    fn shared_by(
-        &self,
-        what: &str,
-        like: &Conditions,
-        way: HookPath,
-        (shares, bucket): (&Shares, Bucket),
-    ) -> Vec<Rule> {
+    fn shared_by(&self, exception: &Exception, way: HookPath, bucket: Bucket) -> Vec<Rule> {
+        let Exception {
+            what, like, shares, ..
+        } = exception;
         let suffix = if bucket == Bucket::Tagged { "-tagged" } else { "" };
         let few = |sent: Conditions, sender: &str, rate| {
             let sent = sent.at_rate(bucket, &format!("{what}-{sender}{suffix}"), rate);
@@ -197,21 +159,32 @@ impl RuleWriter<'_> {
             (Sender::Service, "services", shares.services),
             (Sender::User, "users", shares.users),
         ];
-        let own = senders
-            .into_iter()
-            .filter_map(|(sender, name, rate)| Some(few(like.clone().of_sender(sender), name, rate?)));
+        let own = senders.into_iter().filter_map(|(sender, name, rate)| {
+            let told = exception.told_by(sender).clone();
+            Some(few(told.of_sender(sender), name, rate?))
+        });
         let mut rules: Vec<Rule> = own.collect();
-        // A restriction lets it pass all the same.
-        if self.plan.posture == Posture::Isolate {
-            let beyond = like.clone().of_sender(Sender::Socket);
-            rules.push(self.cut(what, beyond, way, "isolated"));
+        let isolates = self.plan.posture == Posture::Isolate;
+        let cut = |like: Conditions| self.cut(what, like, way, if isolates { "isolated" } else { DISGUISED });
+        if isolates {
+            rules.push(cut(like.clone().of_sender(Sender::Socket)));
+        } else if self.guarded().is_some() {
+            // A restriction lets it pass all the same, but for what could silence the control channel.
+            let lies = |rate: &Option<Rate>| exception.told.is_some() || rate.is_none();
+            let others = senders.iter().filter(|(sender, ..)| *sender != Sender::Root);
+            let others = others.filter(|(.., rate)| lies(rate));
+            rules.extend(others.map(|(sender, ..)| cut(like.clone().of_sender(*sender))));
         }
         if way == HookPath::Raw && self.knows_senders() {
+            if self.guarded().is_some() {
+                let ours = exception.ours.iter();
+                rules.extend(ours.map(|said| cut(said.clone().sent_as_none_of("senders"))));
+            }
             let foreign = like.clone().sent_as_none_of("senders");
             let theirs = shares.others;
             rules.extend(theirs.map(|rate| few(foreign.clone(), "others", rate)));
-            if self.plan.posture == Posture::Isolate {
-                rules.push(self.cut(what, foreign, way, "isolated"));
+            if isolates {
+                rules.push(cut(foreign));
             }
         }
         rules.extend(shares.kernel.map(|rate| few(like.clone(), "kernel", rate)));
@@ -224,6 +197,21 @@ impl RuleWriter<'_> {
         !self.elements.senders.is_empty() && !self.hooks.tags
     }
 
+    /// Frames that programs of others than root's make in the name of somebody else on the link: a switch believes that he is here, and
+    /// sends what is meant for him here.
+    pub(super) fn sent_as_others(&self) -> Option<Rule> {
+        let reason = self.guarded().filter(|_| self.knows_senders())?;
+        let made = on(Layer::Netdev).sent_from(FIRST_OTHER).made_here();
+        let others = made.sent_as_none_of("senders");
+        Some(self.cut("sent-as-others", others, HookPath::Raw, reason))
+    }
+
+    /// Addresses of this device, of one family.
+    fn own(&self, v4: bool) -> Vec<IpAddr> {
+        let own = self.hooks.own.iter().copied();
+        own.filter(|address| address.is_ipv4() == v4).collect()
+    }
+
     /// Frames that only links know.
     pub(super) fn of_links(&self) -> Vec<Rule> {
         let ethernet = || on(Layer::Netdev).leaves_by_ethernet();
@@ -232,8 +220,7 @@ impl RuleWriter<'_> {
             frame.declared_other(&whole).at_most(LINK_LENGTH)
         };
         let none = [NOT_OF_LINK, VLAN].concat();
-        let groups = ethernet().link_local_group();
-        let groups = small(groups.frame_type_other(TypePlace::First, &none));
+        let groups = || ethernet().link_local_group();
         let keys = small(ethernet().frame_type(TypePlace::First, LINK_KEYS));
         let arp = ethernet()
             .frame_type(TypePlace::First, &[&[ARP], VLAN].concat())
@@ -244,14 +231,31 @@ impl RuleWriter<'_> {
             .declared(&[PPPOE_DISCOVERY])
             .begins_with(PPPOE_BEGINNING)
             .at_most(LINK_LENGTH);
+        let own = self.own(true);
+        let knows = self.knows_senders() && !self.elements.hardware.is_empty();
         [
-            ("link-groups", groups, &LINK_SHARES),
-            ("link-keys", keys, &LINK_SHARES),
-            ("arp", arp, &NEIGHBOUR_SHARES),
-            ("pppoe-discovery", dial, &DIAL_SHARES),
+            Exception {
+                // Spanning tree and link aggregation say which way a link is used.
+                told: Some(small(groups().frame_type(TypePlace::First, &[LLDP]))),
+                ..Exception::new(
+                    "link-groups",
+                    small(groups().frame_type_other(TypePlace::First, &none)),
+                    &LINK_SHARES,
+                )
+            },
+            Exception::new("link-keys", keys, &LINK_SHARES),
+            Exception {
+                told: knows.then(|| arp.clone().arp_of_ours("hardware", &own)),
+                ours: (!own.is_empty())
+                    .then(|| arp.clone().arp_speaks_of(&own))
+                    .into_iter()
+                    .collect(),
+                ..Exception::new("arp", arp, &NEIGHBOUR_SHARES)
+            },
+            Exception::new("pppoe-discovery", dial, &DIAL_SHARES),
         ]
-        .into_iter()
-        .flat_map(|(what, like, shares)| self.shared(what, &like, HookPath::Raw, shares))
+        .iter()
+        .flat_map(|exception| self.shared(exception, HookPath::Raw))
         .collect()
     }
 
@@ -270,25 +274,10 @@ impl RuleWriter<'_> {
             Layer::Netdev => (FRAME_HEADER, HookPath::Raw),
             Layer::Inet | Layer::Bridge => (0, HookPath::Out),
         };
-        let near = || on(layer).destined6(&[block(LINK_LOCAL), block(LINK_GROUPS)]);
         let mut all = vec![
-            (
-                "neighbours",
-                near()
-                    .icmp6(NEIGHBOURS)
-                    .hop_limit(ON_LINK)
-                    .at_most(NEIGHBOUR_LENGTH + header),
-                &NEIGHBOUR_SHARES,
-            ),
-            (
-                "router",
-                near()
-                    .icmp6(ROUTER)
-                    .hop_limit(ON_LINK)
-                    .at_most(ROUTER_LENGTH + header),
-                &ROUTER_SHARES,
-            ),
-            (
+            self.neighbours(layer, header),
+            self.routers(layer, header),
+            Exception::new(
                 "neighbour-unicast",
                 on(layer)
                     .icmp6(NEIGHBOUR_UNICAST)
@@ -301,10 +290,59 @@ impl RuleWriter<'_> {
         if self.plan.lifelines.dhcp {
             all.extend(leases(layer, header));
         }
-        let rules = all.into_iter();
-        rules
-            .flat_map(|(what, like, shares)| self.shared(what, &like, way, shares))
-            .collect()
+        let rules = all.iter();
+        rules.flat_map(|exception| self.shared(exception, way)).collect()
+    }
+
+    /// Services look for routers (systemd-networkd), and of neighbours only the kernel and root speak.
+    fn neighbours(&self, layer: Layer, header: u32) -> Exception {
+        let near = |kinds| {
+            near(layer)
+                .icmp6(kinds)
+                .hop_limit(ON_LINK)
+                .at_most(NEIGHBOUR_LENGTH + header)
+        };
+        let own = self.own(false);
+        let told = self.told_as_ours(layer, near(SOLICIT));
+        let knows = self.knows_senders() && !self.elements.hardware.is_empty();
+        let told = if layer == Layer::Netdev && knows {
+            told.solicits_as_ours("hardware")
+        } else {
+            told
+        };
+        let ours = (!own.is_empty()).then(|| {
+            [
+                near(NEIGHBOURS).sent_as_one_of(false, &own),
+                near(ADVERTISEMENT).advertises(&own),
+            ]
+        });
+        Exception {
+            told: Some(told),
+            ours: ours.into_iter().flatten().collect(),
+            ..Exception::new("neighbours", near(NEIGHBOURS), &NEIGHBOUR_SHARES)
+        }
+    }
+
+    fn routers(&self, layer: Layer, header: u32) -> Exception {
+        let router = near(layer)
+            .icmp6(ROUTER)
+            .hop_limit(ON_LINK)
+            .at_most(ROUTER_LENGTH + header);
+        Exception {
+            told: Some(self.told_as_ours(layer, router.clone())),
+            ..Exception::new("router", router, &ROUTER_SHARES)
+        }
+    }
+
+    /// In the name of an address of ours. The hook of interfaces cannot ask whose an address is.
+    fn told_as_ours(&self, layer: Layer, like: Conditions) -> Conditions {
+        let own = self.own(false);
+        match layer {
+            Layer::Netdev if own.is_empty() => like,
+            Layer::Netdev => like.sent_as_one_of(false, &own),
+            Layer::Inet | Layer::Bridge if self.hooks.lacks.contains(&Lack::Fib) => like,
+            Layer::Inet | Layer::Bridge => like.sent_from_here(),
+        }
     }
 
     /// Packets that name other places to come by than their destination, which is all that other rules know, and those that may:
@@ -339,7 +377,12 @@ impl RuleWriter<'_> {
     }
 }
 
-fn leases(layer: Layer, header: u32) -> [(&'static str, Conditions, &'static Shares); 3] {
+/// What stays on its link.
+fn near(layer: Layer) -> Conditions {
+    on(layer).destined6(&[block(LINK_LOCAL), block(LINK_GROUPS)])
+}
+
+fn leases(layer: Layer, header: u32) -> [Exception; 3] {
     let everybody = IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST));
     let broadcast = on(layer)
         .in_block(End::Destination, everybody)
@@ -349,41 +392,39 @@ fn leases(layer: Layer, header: u32) -> [(&'static str, Conditions, &'static Sha
         .destined6(&[block(LINK_LOCAL), block(DHCP6_SERVERS)])
         .udp_between(DHCP6.0, DHCP6.1);
     [
-        ("dhcp", broadcast.at_most(DHCP_LENGTH + header), &DHCP_SHARES),
-        (
+        Exception::new("dhcp", broadcast.at_most(DHCP_LENGTH + header), &DHCP_SHARES),
+        Exception::new(
             "dhcp-renewal",
             renewal.at_most(DHCP_RENEWAL_LENGTH + header),
             &DHCP_RENEWAL_SHARES,
         ),
-        ("dhcp6", servers.at_most(DHCP_LENGTH + header), &DHCP_SHARES),
+        Exception::new("dhcp6", servers.at_most(DHCP_LENGTH + header), &DHCP_SHARES),
     ]
 }
 
 /// What the kernel says of the groups that it listens to.
-fn groups(layer: Layer, header: u32) -> [(&'static str, Conditions, &'static Shares); 3] {
+fn groups(layer: Layer, header: u32) -> [Exception; 3] {
     let listeners = || {
         let groups = on(layer).in_block(End::Destination, block(GROUPS));
         groups.icmp6(LISTENERS).hop_limit(LISTENER_HOPS)
     };
+    let long = || listeners().longer_than(LISTENER_LENGTH + header);
     [
-        (
+        Exception::new(
             "multicast-listener",
             listeners().at_most(LISTENER_LENGTH + header),
             &LISTENER_SHARES,
         ),
-        (
+        Exception::new(
             "multicast-answer",
-            listeners()
-                .longer_than(LISTENER_LENGTH + header)
+            long()
                 .answers_listener_query()
                 .at_most(LISTENER_ALL_LENGTH + header),
             &ANSWER_SHARES,
         ),
-        (
+        Exception::new(
             "multicast-listener-all",
-            listeners()
-                .longer_than(LISTENER_LENGTH + header)
-                .at_most(LISTENER_ALL_LENGTH + header),
+            long().at_most(LISTENER_ALL_LENGTH + header),
             &LISTENER_ALL_SHARES,
         ),
     ]

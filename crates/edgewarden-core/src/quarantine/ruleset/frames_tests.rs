@@ -1,6 +1,7 @@
 //! What is said of frames: it stays when interfaces come and go, and tells sockets of ours.
 
 use super::*;
+use crate::quarantine::lifelines::ways::InterfaceName;
 
 #[test]
 fn interfaces_that_come_and_go_leave_every_rule_as_it_is() {

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::conditions::{Conditions, End};
 use super::rules::{DISGUISED, DNS, HookPath, RuleWriter, on};
+use super::shares::FIRST_OTHER;
 use super::{Lack, Rule};
 use crate::quarantine::orders::order::Protocol;
 use crate::quarantine::ruleset::Layer;
@@ -66,13 +67,45 @@ impl RuleWriter<'_> {
     fn wrapped(&self, reason: &str) -> Vec<Rule> {
         let cut = |like: Conditions| self.cut("wrapped", like, HookPath::In, reason);
         let ports: Vec<u16> = self.hooks.unwrapping.iter().copied().collect();
-        let mut like = vec![on(Layer::Inet).of_protocols(&WRAPPING).loopback(End::Source)];
+        let wrapping = || on(Layer::Inet).of_protocols(&WRAPPING);
+        let mut like = vec![wrapping().loopback(End::Source), wrapping().sent_from_here()];
         if !ports.is_empty() {
             let datagrams = on(Layer::Inet).ports(Protocol::Udp, End::Destination, &ports);
             like.push(datagrams.clone().loopback(End::Source));
             like.push(datagrams.sent_from_here());
         }
         like.into_iter().map(cut).collect()
+    }
+
+    /// The same where it leaves, in the name of an address that is none of ours: the copy that comes back of what goes to all hosts of a
+    /// link says no more who has made it.
+    pub(super) fn wrapped_in_others_names(&self) -> Vec<Rule> {
+        let Some(reason) = self.guarded() else {
+            return Vec::new();
+        };
+        let ports: Vec<u16> = self.hooks.unwrapping.iter().copied().collect();
+        let datagrams = on(Layer::Inet).ports(Protocol::Udp, End::Destination, &ports);
+        let datagrams = (!ports.is_empty()).then_some(datagrams);
+        let like = datagrams
+            .into_iter()
+            .chain([on(Layer::Inet).of_protocols(&WRAPPING)]);
+        like.map(|like| self.cut("wrapped-as-others", like.sent_by_others(), HookPath::Out, reason))
+            .collect()
+    }
+
+    /// What is made by hand as if it came from a lifeline: who gets it on another link may hand it back.
+    pub(super) fn answers_by_hand(&self) -> Vec<(&'static str, Conditions)> {
+        let ends = [
+            ("endpoints4", true),
+            ("nucleus4", true),
+            ("endpoints6", false),
+            ("nucleus6", false),
+        ];
+        ends.map(|(set, v4)| {
+            let made = on(Layer::Netdev).sent_from(FIRST_OTHER).made_here();
+            ("answer-by-hand", made.endpoint_in(v4, End::Source, set))
+        })
+        .into()
     }
 
     /// What the owner has redirected to a program here is answered here in the name of whom it was meant for. Where he leads it to

@@ -15,6 +15,7 @@ use nf_tables::{
 use super::conditions::{FilledSet, octets, transport_number};
 use super::elements::{Content, OwnSet, timeout_seconds};
 use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table, burst_of, quota_name};
+use crate::quarantine::lifelines::ways::Bearer;
 
 /// Bytes of a key of each family's endpoints: address, protocol and port, each filled up to four.
 const ENDPOINT4: u32 = 12;
@@ -176,6 +177,7 @@ pub(super) fn chain_contents(chain: &super::Chain) -> ChainContents {
         "input" => Hook::new(Hook::INPUT, priority),
         "forward" => Hook::new(Hook::FORWARD, priority),
         "output" => Hook::new(Hook::OUTPUT, priority),
+        "postrouting" => Hook::new(Hook::POSTROUTING, priority),
         _ => Hook::egress(priority, chain.devices.iter().map(|device| device.name.clone())),
     };
     let policy = match chain.policy {
@@ -193,6 +195,11 @@ pub(super) fn chain_contents(chain: &super::Chain) -> ChainContents {
             .map(|rule| nf_tables::Rule::new(rule.expressions.clone(), &rule.comment))
             .collect(),
     }
+}
+
+fn bearer_element(bearer: &Bearer) -> Option<Element> {
+    let parts = [bearer.interface.bytes().as_slice(), &bearer.hardware];
+    Value::concatenation(&parts).map(Element::new)
 }
 
 /// A set of ours, empty.
@@ -216,7 +223,7 @@ fn declared(set: OwnSet, size: Option<u32>) -> Set {
                 ..Set::new(set.name(), KeyType::concatenation(&parts), length, SetFlags::NONE)
             }
         }
-        Content::Bearers => Set {
+        Content::Bearers | Content::Hardware => Set {
             userdata: UserData::of_set(KeyOrder::None, false, Some(BEARER_KEY)),
             ..Set::new(
                 set.name(),
@@ -288,11 +295,9 @@ impl SetElements {
             }
             Content::Bearers => {
                 let own = self.bearers.iter().filter(move |(v6, _)| *v6 != v4);
-                Box::new(own.filter_map(|(_, bearer)| {
-                    let parts = [bearer.interface.bytes().as_slice(), &bearer.hardware];
-                    Value::concatenation(&parts).map(Element::new)
-                }))
+                Box::new(own.filter_map(|(_, bearer)| bearer_element(bearer)))
             }
+            Content::Hardware => Box::new(self.hardware.iter().filter_map(bearer_element)),
             Content::Senders => Box::new(self.senders.iter().map(|hardware| Element::new(*hardware))),
             Content::Tags => Box::new(self.tags.iter().filter_map(|(interface, number)| {
                 let parts = [interface.bytes().as_slice(), &number.to_be_bytes()];

@@ -15,10 +15,12 @@ mod change;
 mod conditions;
 mod elements;
 mod exceptions;
+mod hooks;
 mod inside;
 mod kernel_form;
 mod keys;
 mod lacking;
+mod link_shares;
 mod rules;
 mod shares;
 mod streams;
@@ -28,26 +30,34 @@ pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
-use std::net::IpAddr;
 
 use jiff::Timestamp;
 use nf_tables::Expression;
 use serde::{Deserialize, Serialize};
 
-use super::lifelines::ways::{Bearer, InterfaceName};
 use super::plan::{Plan, PlannedLimit, Quota};
 pub use change::RuleHandles;
 use conditions::FilledSet;
 pub use elements::SetElements;
+pub use hooks::{EgressDevice, Hooks};
 pub use kernel_form::{is_own_table, own_table, removal};
 pub use lacking::Lack;
 use rules::RuleWriter;
+use streams::LEAVING;
 use untracked::{UNTRACKED_IN, UNTRACKED_OUT};
 
 /// Our table's name in every family.
 pub const TABLE: &str = "edgewarden";
 /// The names that our chains have but for those of interfaces.
-const CHAINS: [&str; 6] = ["input", "forward", "output", FRAMES, UNTRACKED_OUT, UNTRACKED_IN];
+const CHAINS: [&str; 7] = [
+    "input",
+    "forward",
+    "output",
+    FRAMES,
+    LEAVING,
+    UNTRACKED_OUT,
+    UNTRACKED_IN,
+];
 /// The chain of what is said of frames, to which those of interfaces send them: it stays when interfaces come and go, with all
 /// that its rates remember.
 const FRAMES: &str = "frames";
@@ -101,51 +111,6 @@ impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.family())
     }
-}
-
-/// An interface whose egress is filtered.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EgressDevice {
-    /// Name; letters, digits, `.`, `_`, `-` and `@` only.
-    pub name: String,
-    /// Index: an interface that was replaced has another one, and the kernel has forgotten our hook.
-    pub index: u32,
-}
-
-/// Which of the kernel's hooks besides the IP stack's are used on this device.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hooks {
-    pub bridge: bool,
-    /// Interfaces for the egress hook; none where the kernel does not have it.
-    pub egress: Vec<EgressDevice>,
-    /// There is a PPP interface, whose frames may leave another one in an envelope that cannot be looked into.
-    pub pppoe: bool,
-    /// Interfaces of theirs put tags of their own between the addresses and the type of a frame, as those of a switch do.
-    pub tags: bool,
-    /// The egress hook cannot tell what the IP stack has sent from what was made by hand.
-    pub unrouted: bool,
-    /// The table of connection tracking is crowded: what stays inside of the device is not to take room in it.
-    pub crowded: bool,
-    /// What the kernel was found to be built without.
-    pub lacks: BTreeSet<Lack>,
-    /// Of each interface of Ethernet what its own frames leave by, itself and those below, and are sent as; empty where that is
-    /// not known. Frames of others that leave by it, of another network namespace, are sent as something else.
-    pub bearers: BTreeMap<InterfaceName, BTreeSet<Bearer>>,
-    /// Interfaces with another header than Ethernet's, or none, are filtered too.
-    pub bare: bool,
-    /// Interfaces that VLANs' frames leave by with their tags, each with the VLAN's number.
-    pub vlans: BTreeSet<(InterfaceName, u16)>,
-    /// Hardware addresses of this device; empty where not all of them are known.
-    pub senders: BTreeSet<[u8; 6]>,
-    /// Interfaces that belong to another one, a bridge or a bond, which may send copies of a frame by several of them: copies
-    /// have no socket.
-    pub members: Vec<InterfaceName>,
-    /// Ports of bridges, where what bridges pass on is to be left alone.
-    pub passing: Vec<InterfaceName>,
-    /// UDP ports at which tunnels of this device unwrap whatever comes there.
-    pub unwrapping: BTreeSet<u16>,
-    /// Addresses of this device besides those that never leave it.
-    pub own: BTreeSet<IpAddr>,
 }
 
 /// What happens to what a plan cuts.
@@ -335,6 +300,7 @@ impl Ruleset {
             ways: _,
             bearers: _,
             senders: _,
+            hardware: _,
             tags: _,
             hosts,
             nets,

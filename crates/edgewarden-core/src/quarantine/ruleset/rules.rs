@@ -132,7 +132,7 @@ impl RuleWriter<'_> {
     pub(super) fn inet(&self) -> Vec<Chain> {
         let mut output = vec![self.to_itself().accept("loopback")];
         output.extend(self.detours(HookPath::Out));
-        output.extend(self.streams());
+        output.extend(self.wrapped_in_others_names());
         output.extend(self.lifelines_out(Layer::Inet));
         output.extend(self.blocks(HookPath::Out));
         output.extend(self.limits(HookPath::Out));
@@ -143,16 +143,12 @@ impl RuleWriter<'_> {
         let arriving = |allowance| allow_rules(on(Layer::Inet), Layer::Inet, allowance, End::Source);
         input.extend(self.plan.allow.iter().flat_map(arriving));
         let mut forward = self.detours(HookPath::Forward);
-        // Nobody honest sends what is to be passed on in our name: by hand, on loopback, it would pass by what judges our own.
+        // Nobody honest sends streams in our name that are to be passed on: by hand, on loopback, they would pass by what judges ours.
         let as_ours = |reason| {
-            self.cut(
-                "as-ours",
-                on(Layer::Inet).sent_from_here(),
-                HookPath::Forward,
-                reason,
-            )
+            let stream = on(Layer::Inet).carries(Protocol::Tcp).sent_from_here();
+            self.cut("as-ours", stream, HookPath::Forward, reason)
         };
-        forward.extend(self.unreadable().map(as_ours));
+        forward.extend(self.guarded().map(as_ours));
         forward.extend(self.blocks(HookPath::Forward));
         forward.extend(self.limits(HookPath::Forward));
         let mut chains = vec![
@@ -160,6 +156,7 @@ impl RuleWriter<'_> {
             self.chain("input", HookPath::In, input),
             self.chain("forward", HookPath::Forward, forward),
         ];
+        chains.extend(self.leaving());
         if self.hooks.crowded && self.effect == CutAction::Cut {
             chains.extend(untracked());
         }
@@ -186,6 +183,8 @@ impl RuleWriter<'_> {
         }
         rules.extend(self.told_otherwise());
         rules.extend(self.detours(HookPath::Raw));
+        rules.extend(self.streams(HookPath::Raw));
+        rules.extend(self.sent_as_others());
         rules.extend(self.of_links());
         rules.extend(self.sessions());
         rules.extend(self.lifelines_out(Layer::Netdev));
@@ -236,6 +235,12 @@ impl RuleWriter<'_> {
             Posture::Isolate => Some("isolated"),
             _ => self.blocks_anything().then_some(DISGUISED),
         }
+    }
+
+    /// Why somebody is cut who speaks in the device's or a lifeline's name; none where nothing is to be ended that way.
+    pub(super) fn guarded(&self) -> Option<&'static str> {
+        let limits = || (!self.plan.limits.is_empty()).then_some(DISGUISED);
+        self.unreadable().or_else(limits)
     }
 
     pub(super) fn blocks_anything(&self) -> bool {

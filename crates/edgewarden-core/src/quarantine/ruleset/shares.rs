@@ -16,6 +16,8 @@ use crate::quarantine::orders::order::{Posture, Protocol};
 
 /// The number of root.
 pub(super) const ROOT: u32 = 0;
+/// The first of all others.
+pub(super) const FIRST_OTHER: u32 = 1;
 /// Users below this are root and services; people and what they start are not (`UID_MIN` of every distribution's login.defs).
 const FIRST_USER: u32 = 1_000;
 /// Bytes of questions for names and time, a second, of either IP version, that services have: fourteen questions of 72 bytes, and at

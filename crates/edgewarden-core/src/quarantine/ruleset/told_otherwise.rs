@@ -117,7 +117,7 @@ impl RuleWriter<'_> {
             return Vec::new();
         }
         let shapes = by_hand(self.hooks.tags).into_iter();
-        let all = shapes.chain(self.streams_by_hand());
+        let all = shapes.chain(self.answers_by_hand());
         let cut = all.map(|(what, condition)| self.cut(what, condition, HookPath::Raw, DISGUISED));
         // Its own hooks have judged it.
         let sent = on(Layer::Netdev).routed().accept("sent");

@@ -62,6 +62,7 @@ pub struct ListedElements {
     ways: Vec<Way>,
     bearers: Vec<(bool, Bearer)>,
     senders: Vec<[u8; 6]>,
+    hardware: Vec<Bearer>,
     tags: Vec<(InterfaceName, u16)>,
     /// With the milliseconds that are left.
     hosts: Vec<(IpAddr, Option<u64>)>,
@@ -98,6 +99,11 @@ impl ListedElements {
                 self.senders.push(sender_of(sender)?);
                 Some(())
             }
+            Content::Hardware => {
+                let bearer = plain(&element).filter(|_| element.timeout.is_none())?;
+                self.hardware.push(bearer_of(bearer)?);
+                Some(())
+            }
             Content::Tags => {
                 let tag = plain(&element).filter(|_| element.timeout.is_none())?;
                 self.tags.push(tag_of(tag)?);
@@ -127,6 +133,7 @@ impl ListedElements {
             ways,
             bearers,
             senders,
+            hardware,
             tags,
             hosts,
             nets,
@@ -137,6 +144,7 @@ impl ListedElements {
         self.ways.extend(ways);
         self.bearers.extend(bearers);
         self.senders.extend(senders);
+        self.hardware.extend(hardware);
         self.tags.extend(tags);
         self.hosts.extend(hosts);
         for (own, others) in self.nets.iter_mut().zip(nets) {
@@ -398,19 +406,21 @@ impl Elements<'_> {
     /// What frames are told by.
     fn compare_frames(&self, table: &Table, differences: &mut Vec<String>) {
         let (mut senders, mut tags) = (self.listed.senders.clone(), self.listed.tags.clone());
+        let mut hardware = self.listed.hardware.clone();
         senders.sort_unstable();
+        hardware.sort_unstable();
         tags.sort_unstable();
-        let (own, vlans) = (&self.wanted.senders, &self.wanted.tags);
-        let expected: (&[_], &[_]) = if table.has_bearers() {
-            (own, vlans)
+        let wanted = self.wanted;
+        let expected: (&[_], &[_], &[_]) = if table.has_bearers() {
+            (&wanted.senders, &wanted.hardware, &wanted.tags)
         } else {
-            (&[], &[])
+            (&[], &[], &[])
         };
-        if (senders.as_slice(), tags.as_slice()) != expected {
+        if (senders.as_slice(), hardware.as_slice(), tags.as_slice()) != expected {
             differences.push(format!(
                 "the sets of senders and tags of {} {TABLE} hold others than the {} expected",
                 self.layer,
-                expected.0.len() + expected.1.len()
+                expected.0.len() + expected.1.len() + expected.2.len()
             ));
         }
     }

@@ -5,6 +5,7 @@
 //! comparison; so that the kernel has the same rules whichever form it was given, and nft lists ours as its own. The pairs
 //! are those of `nft --debug=netlink`; tests/library/nft_oracle compares whole rulesets.
 
+mod claims;
 mod exceptions;
 mod filled_sets;
 mod frames;

@@ -1,0 +1,121 @@
+//! Conditions of what is said on a link of whose an address is.
+//!
+//! In: the set of what this device is called there, its addresses. Out: that a message tells the truth, or speaks of an address of
+//! this device.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use nf_tables::{
+    AnonymousSet, Comparison, Expression, KeyType, Lookup, Meta, MetaKey, Operator, Payload, PayloadBase,
+    Register, TypeOf,
+};
+
+use super::{Conditions, behind, octets};
+
+/// A packet's kind that everything has which is made here (`PACKET_HOST`).
+const MADE_HERE: u8 = 0;
+/// Bytes of an interface's name in a key.
+const NAME: usize = 16;
+/// Where a message of ARP has whom it is from: hardware address, address.
+const ARP_HARDWARE: u32 = 8;
+const ARP_ADDRESS: u32 = 14;
+/// Where the first option of a router's solicitation begins behind the IPv6 header: its kind and length, and its address.
+const OPTION: u32 = 8;
+const OPTION_ADDRESS: u32 = 10;
+/// The option that tells the sender's hardware address, eight bytes long.
+const OWN_HARDWARE: [u8; 2] = [1, 1];
+/// Length of a solicitation with that option and no other.
+const SOLICITATION: u16 = 16;
+/// Where a neighbour's advertisement has whom it speaks of.
+const TARGET: u32 = 8;
+
+impl Conditions {
+    /// It was not taken in from anywhere: what a bridge passes on, or comes by a pair of interfaces, has another kind.
+    pub(in super::super) fn made_here(self) -> Self {
+        self.said("meta pkttype host")
+            .meta_is(MetaKey::PacketType, [MADE_HERE])
+    }
+
+    /// A message of ARP that says of an address of ours, or of none yet, that it is where the interface says that it is.
+    pub(in super::super) fn arp_of_ours(self, set: &str, own: &[IpAddr]) -> Self {
+        let own = std::iter::once(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).chain(own.iter().copied());
+        let own: Vec<IpAddr> = own.collect();
+        self.arp_speaks_of(&own)
+            .listed((PayloadBase::Network, ARP_HARDWARE), set)
+    }
+
+    /// A message of ARP that says of one of these addresses where it is.
+    pub(in super::super) fn arp_speaks_of(self, addresses: &[IpAddr]) -> Self {
+        self.bits((PayloadBase::Network, ARP_ADDRESS), addresses)
+    }
+
+    /// A neighbour's advertisement that speaks of one of these addresses.
+    pub(in super::super) fn advertises(self, addresses: &[IpAddr]) -> Self {
+        self.bits((PayloadBase::Transport, TARGET), addresses)
+    }
+
+    /// A router's solicitation with nothing but where we are.
+    pub(in super::super) fn solicits_as_ours(self, set: &str) -> Self {
+        let place = OPTION * 8;
+        self.said(format_args!("@nh,32,16 {SOLICITATION} @th,{place},16 0x0101"))
+            .step(Payload::first(PayloadBase::Network, 4, 2))
+            .step(Expression::equal(SOLICITATION.to_be_bytes()))
+            .step(Payload::first(PayloadBase::Transport, OPTION, 2))
+            .step(Expression::equal(OWN_HARDWARE))
+            .listed((PayloadBase::Transport, OPTION_ADDRESS), set)
+    }
+
+    /// The interface that it leaves by, with the hardware address that stands there, is in the set of that name.
+    fn listed(self, (base, offset): (PayloadBase, u32), set: &str) -> Self {
+        let place = place(base, offset, 48);
+        self.said(format_args!("meta oifname . {place} @{set}"))
+            .step(Meta::first(MetaKey::OutputName))
+            .step(Payload {
+                destination: behind(Register::FIRST, NAME),
+                ..Payload::first(base, offset, 6)
+            })
+            .step(Lookup::named(set))
+    }
+
+    /// One of these addresses, which are of one family, stands there.
+    fn bits(self, (base, offset): (PayloadBase, u32), addresses: &[IpAddr]) -> Self {
+        let values = addresses.iter().map(|address| octets(*address));
+        let length = values.clone().next().map_or(0, |value| value.bytes().len());
+        let length = u32::try_from(length).unwrap_or_default();
+        let names: Vec<String> = values
+            .clone()
+            .map(|value| {
+                value
+                    .bytes()
+                    .iter()
+                    .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+            })
+            .collect();
+        let bits = TypeOf::Bits {
+            base: if base == PayloadBase::Network { 2 } else { 3 },
+            offset: offset * 8,
+            length: length * 8,
+        };
+        let loaded = self
+            .said(format_args!(
+                "{} {{ {} }}",
+                place(base, offset, length * 8),
+                names.join(", ")
+            ))
+            .step(Payload::first(base, offset, length));
+        if let [only] = addresses {
+            return loaded.step(Comparison::first(Operator::Equal, octets(*only)));
+        }
+        loaded.step(Lookup::one_of(AnonymousSet::of_values(
+            KeyType::INTEGER,
+            bits,
+            values,
+        )))
+    }
+}
+
+/// As nft writes bytes without a name.
+fn place(base: PayloadBase, offset: u32, bits: u32) -> String {
+    let base = if base == PayloadBase::Network { "nh" } else { "th" };
+    format!("@{base},{},{bits}", offset * 8)
+}

@@ -1,0 +1,321 @@
+//! What a program with the right to make packets by hand says in others' names: on a link of where an address is and who is behind a
+//! port of a switch, in a stream whose name somebody translates, in a lifeline's name to a neighbour who hands it back.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{
+    BROKER_PORT, DEVICE_V4, GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6, Ns, wait_until,
+};
+use edgewarden_lab::stage::StageOptions;
+use serde_json::json;
+
+use super::silence_inside::{
+    ISOLATE, Resets, in_force_all_the_time, reset_behind, restriction, short_windows,
+    silences_the_free_device_only,
+};
+use crate::common::gateway::{ip, run};
+use crate::common::packet::{ICMPV6, TCP, ip as packet, tcp};
+use crate::common::{LIMIT, done, isolate, options, ready};
+use crate::layers::frames::{ARP, BROADCAST, IPV4, IPV6, Mac};
+use crate::layers::wire::{Ear, NOBODY, Port, ROOT, emit, hand_over, packets_of};
+
+/// Nobody's.
+const NOWHERE: Mac = [2, 0xde, 0xad, 0, 0, 1];
+/// The account of some service.
+const SERVICE: u32 = 101;
+/// From one lie to the next: as often as an ordinary user may speak.
+const PACE: Duration = Duration::from_millis(500);
+/// How long a frame may be under way behind another one.
+const FLIGHT: Duration = Duration::from_millis(200);
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// A frame to everybody.
+fn frame(from: Mac, kind: u16, content: &[u8]) -> Vec<u8> {
+    let mut frame = [BROADCAST.as_slice(), &from, &kind.to_be_bytes(), content].concat();
+    frame.resize(frame.len().max(60), 0);
+    frame
+}
+
+/// The answer of ARP, from `sender`, that this address is there.
+fn arp(sender: Mac, address: IpAddr, there: Mac) -> Vec<u8> {
+    let head = [0, 1, 8, 0, 6, 4, 0, 2];
+    let who = octets(address);
+    frame(
+        sender,
+        ARP,
+        &[head.as_slice(), &there, &who, &BROADCAST, &who].concat(),
+    )
+}
+
+/// A neighbour's message in the name of an address, with the option of that kind which tells where it is.
+fn neighbour(
+    sender: Mac,
+    address: IpAddr,
+    kind: u8,
+    target: Option<IpAddr>,
+    (option, there): (u8, Mac),
+) -> Vec<u8> {
+    let target = target.map(octets).unwrap_or_default();
+    let message = [
+        [kind, 0, 0, 0, 0, 0, 0, 0].as_slice(),
+        &target,
+        &[option, 1],
+        &there,
+    ]
+    .concat();
+    let all = "ff02::1".parse().unwrap();
+    let mut packet = packet(address, all, ICMPV6, 0, &message);
+    // Sent on this link.
+    packet[7] = 255;
+    frame(sender, IPV6, &packet)
+}
+
+/// Somebody who says on the uplink twice a second that the device is elsewhere.
+fn begin_lying() -> Resets {
+    let uplink = Port::of("gateway", "wan0");
+    let lie = arp(uplink.mac(), GATEWAY_WAN_V4, NOWHERE);
+    let lies = uplink.sender_as(ARP, NOBODY);
+    let last = Cell::new(None::<Instant>);
+    Resets::begin(move |_| {
+        let due = last.get().is_none_or(|at| at.elapsed() > PACE);
+        if due {
+            last.set(Some(Instant::now()));
+            emit(&lies, &lie);
+        }
+        due
+    })
+}
+
+lab_test!(who_says_that_the_device_is_elsewhere_ends_no_isolation, || {
+    silences_the_free_device_only(&ready(short_windows()), begin_lying, &ISOLATE);
+});
+
+lab_test!(who_says_that_the_device_is_elsewhere_ends_no_restriction, || {
+    let stage = ready(short_windows());
+    let file = restriction(&stage);
+    silences_the_free_device_only(&stage, begin_lying, &["quarantine", "--order", &file]);
+});
+
+/// A frame, and what it says.
+type Said = (&'static str, Vec<u8>);
+
+/// Which of the frames that a user sends by the uplink are heard at its other end.
+fn heard(ear: &Ear, user: u32, frames: &[Said]) -> BTreeSet<&'static str> {
+    let uplink = Port::of("gateway", "wan0");
+    // What comes last: no rule cuts what root says of himself.
+    let last = arp(uplink.mac(), GATEWAY_WAN_V4, uplink.mac());
+    let last = [last, user.to_be_bytes().to_vec()].concat();
+    let kind = |bytes: &[u8]| u16::from_be_bytes([bytes[12], bytes[13]]);
+    ear.drain();
+    for (_, bytes) in frames {
+        emit(&uplink.sender_as(kind(bytes), user), bytes);
+    }
+    let mut arrived = Vec::new();
+    wait_until(LIMIT, "control: the last one", || {
+        emit(&uplink.sender_as(ARP, ROOT), &last);
+        std::thread::sleep(FLIGHT);
+        arrived.extend(ear.drain());
+        arrived.contains(&last)
+    })
+    .unwrap();
+    let came = frames.iter().filter(|(_, bytes)| arrived.contains(bytes));
+    came.map(|(name, _)| *name).collect()
+}
+
+/// Lies, and what is true.
+fn said() -> (Vec<Said>, Vec<Said>) {
+    let [own, other] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
+    let router = Port::of("internet", "gw0").mac();
+    let lies = vec![
+        ("ARP: the device is nowhere", arp(own, GATEWAY_WAN_V4, NOWHERE)),
+        (
+            "ARP: the device is at its other interface",
+            arp(own, GATEWAY_WAN_V4, other),
+        ),
+        ("ARP: the router is here", arp(own, INTERNET_V4, own)),
+        ("a frame of the router's", arp(router, GATEWAY_WAN_V4, own)),
+        (
+            "advertisement of the device",
+            neighbour(own, GATEWAY_WAN_V6, 136, Some(GATEWAY_WAN_V6), (2, NOWHERE)),
+        ),
+        (
+            "advertisement of the router",
+            neighbour(own, INTERNET_V6, 136, Some(INTERNET_V6), (2, NOWHERE)),
+        ),
+        (
+            "solicitation of a neighbour",
+            neighbour(own, GATEWAY_WAN_V6, 135, Some(INTERNET_V6), (1, NOWHERE)),
+        ),
+        (
+            "solicitation of a router",
+            neighbour(own, GATEWAY_WAN_V6, 133, None, (1, NOWHERE)),
+        ),
+        (
+            "the same at the other interface",
+            neighbour(own, GATEWAY_WAN_V6, 133, None, (1, other)),
+        ),
+        (
+            "solicitation in the router's name",
+            neighbour(own, INTERNET_V6, 133, None, (1, own)),
+        ),
+    ];
+    let truths = vec![
+        ("ARP: the device is here", arp(own, GATEWAY_WAN_V4, own)),
+        (
+            "solicitation of a router, true",
+            neighbour(own, GATEWAY_WAN_V6, 133, None, (1, own)),
+        ),
+    ];
+    (lies, truths)
+}
+
+lab_test!(nobody_but_root_says_on_the_link_where_others_are, || {
+    let stage = ready(options());
+    let ear = Ear::open("internet");
+    let (lies, truths) = said();
+    let all = [lies.clone(), truths.clone()].concat();
+    let names =
+        |frames: &[(&'static str, Vec<u8>)]| frames.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>();
+    assert_eq!(heard(&ear, NOBODY, &all), names(&all), "control");
+    let file = restriction(&stage);
+    for order in [ISOLATE.as_slice(), &["quarantine", "--order", &file]] {
+        done(&stage, order);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        for user in [NOBODY, SERVICE] {
+            assert_eq!(heard(&ear, user, &lies), BTreeSet::new(), "{order:?} {user}");
+            assert_eq!(heard(&ear, user, &truths), names(&truths), "{order:?} {user}");
+        }
+        done(&stage, &["release"]);
+        stage.wait_phase(LIMIT, "released").unwrap();
+    }
+});
+
+/// Resets in the name that a connection has on the uplink.
+fn begin_resetting() -> Resets {
+    let lies = packets_of("gateway", NOBODY);
+    Resets::begin(move |frame| {
+        let reset = reset_behind(frame);
+        reset.iter().for_each(|reset| hand_over(&lies, reset));
+        reset.is_some()
+    })
+}
+
+lab_test!(what_is_sent_in_a_translated_name_ends_no_isolation, || {
+    let stage = ready(short_windows());
+    let translation = "add table ip own; add chain ip own out { type nat hook postrouting priority 100; }; \
+                       add rule ip own out oifname wan0 masquerade random";
+    run(&stage, Ns::Gateway, "/usr/sbin/nft", &[translation]);
+    silences_the_free_device_only(&stage, begin_resetting, &ISOLATE);
+});
+
+lab_test!(
+    an_uplink_behind_a_pair_and_a_bridge_lives_in_a_restriction,
+    || {
+        let stage = ready(short_windows());
+        ip(
+            &stage,
+            "link add br0 type bridge
+         addr flush dev wan0
+         link set wan0 master br0
+         link set br0 up
+         link add va type veth peer name vb
+         link set vb master br0
+         link set vb up
+         link set va up
+         addr add 198.51.100.2/24 dev va
+         route add default via 198.51.100.1",
+        );
+        let listed = "own connection";
+        wait_until(LIMIT * 2, listed, || {
+            stage.status()["cloud"]["channelWorks"] == true
+        })
+        .unwrap();
+        assert!(
+            stage
+                .site
+                .tcp_connects(Ns::Gateway, INTERNET_V4, BROKER_PORT)
+                .unwrap(),
+            "control"
+        );
+        let file = restriction(&stage);
+        in_force_all_the_time(&stage, &["quarantine", "--order", &file]);
+    }
+);
+
+lab_test!(
+    nobody_hands_a_neighbour_what_seems_to_come_from_a_lifeline,
+    || {
+        let stage = ready(options());
+        let ear = Ear::open("lan");
+        let port = Port::of("gateway", "lan0");
+        let answer = |from: IpAddr, at: u16| {
+            let segment = tcp(at, 50_000, 0x04, b"reflected");
+            let header = [Port::of("lan", "eth0").mac().as_slice(), &port.mac(), &[8, 0]].concat();
+            [header, packet(from, GATEWAY_WAN_V4, TCP, 0, &segment)].concat()
+        };
+        let arrives = |frame: &[u8]| {
+            ear.drain();
+            let mut heard = Vec::new();
+            let sends = port.sender_as(IPV4, NOBODY);
+            for _ in 0..5 {
+                emit(&sends, frame);
+                std::thread::sleep(FLIGHT / 2);
+                heard.extend(ear.drain());
+            }
+            heard.iter().any(|heard| heard == frame)
+        };
+        let lie = answer(INTERNET_V4, BROKER_PORT);
+        assert!(arrives(&lie), "control");
+        let file = restriction(&stage);
+        done(&stage, &["quarantine", "--order", &file]);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert!(!arrives(&lie));
+        assert!(
+            arrives(&answer(DEVICE_V4, BROKER_PORT)),
+            "control: of somebody else"
+        );
+    }
+);
+
+lab_test!(
+    a_stream_that_the_owner_has_allowed_himself_is_nobody_elses,
+    || {
+        let allowance = json!({"remote": "198.51.100.1/32", "protocol": "tcp", "ports": [BROKER_PORT], "direction": "out"});
+        let stage = ready(StageOptions {
+            configuration: json!({"isolation": {
+                "lifelines": {"dataEndpoint": false},
+                "allow": [allowance],
+            }}),
+            ..options()
+        });
+        let ear = Ear::open("internet");
+        let resets = |ear: &Ear| {
+            let heard = ear.drain();
+            let is_reset = |frame: &&Vec<u8>| frame.len() > 47 && frame[23] == TCP && frame[47] == 0x04;
+            heard.iter().filter(is_reset).count()
+        };
+        let attacker = begin_resetting();
+        wait_until(LIMIT, "control: they arrive", || resets(&ear) > 0).unwrap();
+        attacker.end();
+        let works = |s: &serde_json::Value| s["cloud"]["channelWorks"] == true;
+        stage.wait_status(LIMIT * 2, "it is heard again", works).unwrap();
+        isolate(&stage);
+        // Its stream is noted with the next that it sends.
+        std::thread::sleep(Duration::from_secs(3));
+        let attacker = begin_resetting();
+        ear.drain();
+        std::thread::sleep(Duration::from_secs(5));
+        assert!(attacker.end() > 0, "control");
+        assert_eq!(resets(&ear), 0);
+    }
+);
