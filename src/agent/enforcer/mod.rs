@@ -283,6 +283,9 @@ impl<M: Machine> Enforcer<M> {
         if !works && self.settings.isolation.settings.lifelines.data_endpoint {
             self.standing.on_silence(nucleus, now.uptime);
         }
+        if !works && nucleus {
+            self.ways.doubt_next_hops();
+        }
     }
 
     fn note_acknowledged(&mut self, at: Duration) {

@@ -65,8 +65,12 @@ impl<M: Machine> Enforcer<M> {
             Ok(held) => {
                 self.standing
                     .on_loaded(held == KernelTouch::Anew, self.clock.now().uptime);
+                if held == KernelTouch::Anew {
+                    self.ways.doubt_next_hops();
+                }
                 self.note_lifelines(&mission);
                 self.sever(&mission).await;
+                self.meet_next_hops(&mission, now).await;
             }
             Err(found) => {
                 if self.filter.took_cutting_rules() {

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Enforcer;
+use super::filter::Mission;
 use crate::moment::Now;
 use crate::quarantine::lifelines::tunnels::{Tunnel, told};
 use crate::quarantine::lifelines::ways::{KnownWays, LinksOf, Ways};
@@ -19,6 +20,9 @@ use crate::quarantine::proof::standing::Standing;
 
 /// How often routes are read although nothing was heard of a change.
 const READ_EVERY: Duration = Duration::from_secs(5);
+
+/// From one time that next hops are met anew to the next.
+const MEET_EVERY: Duration = Duration::from_secs(5);
 
 /// The ways as they were read last.
 #[derive(Debug, Default)]
@@ -32,6 +36,10 @@ pub(super) struct WayKeeper {
     addresses: BTreeSet<IpAddr>,
     /// Uptime at which they were read; none where something has changed since.
     read: Option<Duration>,
+    /// Somebody may have said wrongly on a link who is where.
+    is_doubted: bool,
+    /// Uptime at which next hops were met anew last.
+    met: Option<Duration>,
 }
 
 impl WayKeeper {
@@ -46,6 +54,11 @@ impl WayKeeper {
             self.links = links;
             self.look_again();
         }
+    }
+
+    /// The channel is silent, or nobody was kept so far from saying wrongly on a link who is where.
+    pub(super) const fn doubt_next_hops(&mut self) {
+        self.is_doubted = true;
     }
 
     /// What lifelines are tied to.
@@ -79,6 +92,20 @@ impl WayKeeper {
 }
 
 impl<M: Machine> Enforcer<M> {
+    /// Whoever makes frames by hand may have told a router where the device is, or a switch where the router is, before he was cut; they
+    /// believe it for minutes, some for hours. Where the kernel asks for its next hops they hear better.
+    pub(super) async fn meet_next_hops(&mut self, mission: &Mission, now: Now) {
+        let young = |met| now.uptime.saturating_sub(met) < MEET_EVERY;
+        let Ways::Tied(ways) = self.ways.ties() else {
+            return;
+        };
+        if !self.ways.is_doubted || !mission.cuts() || self.ways.met.is_some_and(young) {
+            return;
+        }
+        self.filter.meet_next_hops(&ways).await;
+        (self.ways.is_doubted, self.ways.met) = (false, Some(now.uptime));
+    }
+
     /// Reads the routes, where what is known of them may be old.
     pub(super) async fn look_for_ways(&mut self, now: Now) {
         let endpoints = self.addresses.endpoints().into_iter();

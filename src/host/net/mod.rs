@@ -11,6 +11,7 @@ pub(crate) mod link_watch;
 pub mod links;
 pub(crate) mod local_ports;
 mod moved_links;
+pub(crate) mod neighbours;
 pub mod netlink;
 mod packet_sockets;
 mod queue_seats;

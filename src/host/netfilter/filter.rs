@@ -21,6 +21,7 @@ use crate::host::worker::Worker;
 use crate::moment::Now;
 use crate::observe::link::Link;
 use crate::quarantine::lifelines::tunnels::Reached;
+use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::ports::{CanaryFate, PacketFilter, StoodIn};
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -196,6 +197,18 @@ impl PacketFilter for KernelFilter {
         let to = to.clone();
         let listed = self.kernel.ask(move |sockets| sockets.ways(&to)).await;
         listed.unwrap_or_else(|error| Err(error_text(&error)))
+    }
+
+    async fn meet_next_hops(&mut self, ways: &[Way]) {
+        let ways = ways.to_vec();
+        let met = self
+            .kernel
+            .ask(move |sockets| sockets.meet_next_hops(&ways))
+            .await;
+        let met = met.unwrap_or_else(|error| Err(error_text(&error)));
+        if let Err(why) = met {
+            tracing::debug!(why, "what was learned of next hops stays");
+        }
     }
 
     async fn crowd(&mut self) -> Option<Crowd> {

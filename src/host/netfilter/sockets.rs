@@ -15,10 +15,12 @@ use super::kernel;
 use crate::error_text;
 use crate::host::net::conntrack::crowd_from;
 use crate::host::net::links::links_from;
+use crate::host::net::neighbours::forget_from;
 use crate::host::net::netlink::Netlink;
 use crate::host::net::routes::ways_from;
 use crate::observe::link::Link;
 use crate::quarantine::lifelines::tunnels::Reached;
+use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::ports::CanaryFate;
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -76,6 +78,14 @@ impl FilterSockets {
     /// Why they are not known, for people.
     pub(super) fn ways(&mut self, to: &BTreeSet<IpAddr>) -> Result<Reached, String> {
         self.listed(|kept| ways_from(kept, to))
+    }
+
+    /// Forgets what was learned of the next hops of these ways.
+    ///
+    /// # Errors
+    /// Why it stays, for people.
+    pub(super) fn meet_next_hops(&mut self, ways: &[Way]) -> Result<(), String> {
+        self.listed(|kept| forget_from(kept, ways).map_err(|error| error_text(&error)))
     }
 
     fn listed<T>(&mut self, list: impl FnOnce(&mut Netlink) -> Result<T, String>) -> Result<T, String> {

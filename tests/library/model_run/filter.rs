@@ -12,7 +12,7 @@ use edgewarden::moment::Now;
 use edgewarden::observe::link::Link;
 use edgewarden::observe::way::InterfaceKind;
 use edgewarden::quarantine::lifelines::tunnels::Reached;
-use edgewarden::quarantine::lifelines::ways::FoundWays;
+use edgewarden::quarantine::lifelines::ways::{FoundWays, Way};
 use edgewarden::quarantine::plan::tracked::Crowd;
 use edgewarden::quarantine::ports::{CanaryFate, FilterChange, PacketFilter, StoodIn};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
@@ -457,6 +457,8 @@ impl PacketFilter for FakeFilter {
             tunnels: Vec::new(),
         })
     }
+
+    async fn meet_next_hops(&mut self, _: &[Way]) {}
 
     async fn crowd(&mut self) -> Option<Crowd> {
         let crowded = self.0.lock().unwrap().fails(Failure::Crowded);

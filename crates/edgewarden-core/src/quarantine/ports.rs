@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::history::Event;
 use super::lifelines::tunnels::Reached;
+use super::lifelines::ways::Way;
 use super::orders::order::{Order, ProcessAction, ProcessRule};
 use super::orders::trusted_time::TimeBeside;
 use super::plan::Plan;
@@ -136,6 +137,10 @@ pub trait PacketFilter: Send {
 
     /// Every way to these addresses that the host's routes know, and the tunnels; or why they are not known.
     fn ways(&mut self, to: &BTreeSet<IpAddr>) -> impl Future<Output = Result<Reached, String>> + Send;
+
+    /// Has the kernel look anew for who is behind the next hops of these ways on their links: what was learned of them is forgotten.
+    /// Where that cannot be done nothing is lost.
+    fn meet_next_hops(&mut self, ways: &[Way]) -> impl Future<Output = ()> + Send;
 
     /// How full the table of connection tracking is; none where nobody can tell, as on a kernel without.
     fn crowd(&mut self) -> impl Future<Output = Option<Crowd>> + Send;

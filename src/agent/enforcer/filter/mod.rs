@@ -13,6 +13,7 @@ mod canary;
 mod counted;
 mod layers;
 mod load;
+mod next_hops;
 mod touched;
 
 use std::borrow::Cow;

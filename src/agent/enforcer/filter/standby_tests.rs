@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::config::Config;
 use crate::observe::link::Link;
+use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::orders::order::{Authority, Limit, Order};
 use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::plan::{Scope, fold};
@@ -175,6 +176,8 @@ impl PacketFilter for Fake {
     async fn ways(&mut self, _: &BTreeSet<IpAddr>) -> Result<Reached, String> {
         Ok(Reached::default())
     }
+
+    async fn meet_next_hops(&mut self, _: &[Way]) {}
 
     async fn crowd(&mut self) -> Option<Crowd> {
         None

@@ -143,10 +143,11 @@ impl RuleWriter<'_> {
         let arriving = |allowance| allow_rules(on(Layer::Inet), Layer::Inet, allowance, End::Source);
         input.extend(self.plan.allow.iter().flat_map(arriving));
         let mut forward = self.detours(HookPath::Forward);
-        // Nobody honest sends streams in our name that are to be passed on: by hand, on loopback, they would pass by what judges ours.
+        // By hand, on loopback, a stream in our name would pass by what judges ours. By other interfaces it is judged where it is sent;
+        // what comes there in our name is our own, by a pair of interfaces and a bridge.
         let as_ours = |reason| {
             let stream = on(Layer::Inet).carries(Protocol::Tcp).sent_from_here();
-            self.cut("as-ours", stream, HookPath::Forward, reason)
+            self.cut("as-ours", stream.loopback(End::Source), HookPath::Forward, reason)
         };
         forward.extend(self.guarded().map(as_ours));
         forward.extend(self.blocks(HookPath::Forward));
