@@ -270,7 +270,12 @@ impl State {
 
     /// Whether the kernel was proven to obey all live orders and the control channel is confirmed.
     pub fn obeys(&self) -> bool {
-        let stays_frozen = |obstacle: &Obstacle| matches!(obstacle, Obstacle::ProcessStaysFrozen { .. });
+        let stays_frozen = |obstacle: &Obstacle| {
+            matches!(
+                obstacle,
+                Obstacle::ProcessStaysFrozen { .. } | Obstacle::ProcessesElsewhere { .. }
+            )
+        };
         self.left_running.is_empty()
             && !self.obstacles.iter().any(stays_frozen)
             && match self.phase {
