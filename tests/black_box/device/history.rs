@@ -306,7 +306,7 @@ lab_test!(a_release_without_an_agent_records_no_stop_of_one, || {
     let by_hand = kinds.iter().position(|kind| kind == "withoutAgent");
     let after = &kinds[by_hand.expect("control: the release is in the history")..];
     assert!(
-        after.contains(&json!("verified")),
+        after.contains(&json!("applied")),
         "control: all of it is: {after:?}"
     );
     assert!(

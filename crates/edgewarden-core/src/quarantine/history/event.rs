@@ -201,7 +201,7 @@ impl Event {
         Self::Planned {
             plan: plan.id(),
             posture: plan.posture,
-            scope: plan.scope,
+            scope: plan.drawn(),
             orders: names(orders),
             held_back,
         }
