@@ -69,6 +69,9 @@ enum CliCommand {
     /// Run the agent. The recipe does this; exits on SIGTERM and leaves the kernel's rules as they are.
     Run(run::Arguments),
     /// Say what is going on: enforcement, control channel, reports, traffic.
+    ///
+    /// Among what is blocked (out) are the agent's own canaries, which prove that nothing leaves: at each load of rules, and each
+    /// minute, one packet of IPv4 and one of IPv6 in isolation, and one to a blocked remote in a restriction.
     Status(status::Arguments),
     /// Show the traffic of the running interval by process, interface, remote or peer; q ends.
     Top(top::Arguments),

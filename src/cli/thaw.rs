@@ -10,9 +10,10 @@ use super::uninstall::say;
 use crate::error_text;
 use crate::host::files::journal_lists;
 use crate::host::processes::frozen::{self, Marks};
-use crate::host::processes::process_table::SignalError;
+use crate::host::processes::process_table::{self, SignalError};
 use crate::process::{Process, ProcessId};
 use crate::quarantine::plan::processes::StoppedProcess;
+use crate::quarantine::proof::elsewhere::Elsewhere;
 use crate::quarantine::proof::journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 
@@ -23,18 +24,21 @@ const MAX_SHOWN: usize = 8;
 
 /// Lets everybody go; gives what could not be done.
 pub(super) fn thaw(state: &Path) -> Vec<String> {
-    let (named, is_certain) = named(state);
+    let (mut named, is_certain) = named(state);
+    let elsewhere = Elsewhere::take_out(process_table::seen_from(), &mut named);
+    let told = |obstacle: &Obstacle| format!("{obstacle}; {}", obstacle.next_step());
     let marks = Marks::of(state);
     let suspected: Vec<ProcessId> = named.iter().map(|known| known.identity).collect();
     let found = match frozen::list(marks, &suspected) {
         Ok(found) => found,
         Err(error) => {
             let why = error_text(&error);
-            let unknown = Obstacle::ProcessesUnknown { why };
-            return vec![format!("{unknown}; {}", unknown.next_step())];
+            let unknown = [Some(Obstacle::ProcessesUnknown { why }), elsewhere.obstacle()];
+            return unknown.iter().flatten().map(told).collect();
         }
     };
-    let (mut running, mut failures) = (0_u32, Vec::new());
+    let mut failures: Vec<String> = elsewhere.obstacle().iter().map(told).collect();
+    let mut running = 0_u32;
     for found in found {
         let Process { identity, name, .. } = found.process;
         let by_journal = |known: &StoppedProcess| known.identity == identity && known.stopped_before;
@@ -57,8 +61,7 @@ pub(super) fn thaw(state: &Path) -> Vec<String> {
             Err(SignalError::Gone(_)) => {}
             Err(error @ SignalError::Refused { .. }) => {
                 let (pid, why) = (identity.pid, error_text(&error));
-                let stays = Obstacle::ProcessStaysFrozen { pid, name, why };
-                failures.push(format!("{stays}; {}", stays.next_step()));
+                failures.push(told(&Obstacle::ProcessStaysFrozen { pid, name, why }));
             }
         }
     }

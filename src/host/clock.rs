@@ -7,6 +7,7 @@
     reason = "host is a door: this is where time comes from"
 )]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +15,9 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::moment::Now;
 use crate::quarantine::ports::Clock;
+
+/// The number of the time namespace that every boot begins with (`PROC_TIME_INIT_INO`).
+const MACHINES_TIME: u64 = 0xEFFF_FFFA;
 
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,7 +29,7 @@ impl Clock for HostClock {
     }
 
     fn boot(&self) -> String {
-        boot()
+        counted_from()
     }
 }
 
@@ -43,6 +47,16 @@ pub(crate) fn now() -> Now {
 pub(crate) fn boot() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
+}
+
+/// What uptimes are counted from: this boot, and in another time namespace than the machine's own whatever that one counts from.
+fn counted_from() -> String {
+    let namespace = std::fs::metadata("/proc/self/ns/time").map(|found| found.ino());
+    match namespace {
+        Ok(number) if number != MACHINES_TIME => format!("{}, time namespace {number}", boot()),
+        // A kernel without knows one time.
+        Ok(_) | Err(_) => boot(),
+    }
 }
 
 /// The time that it is while something is done which was decided at `then`: by the same clock, however it was set.

@@ -15,6 +15,17 @@ pub struct ProcessId {
     pub start_ticks: u64,
 }
 
+/// From where a [`ProcessId`] names a process: in another pid or time namespace the same numbers are somebody else's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenFrom {
+    /// The boot, to which the numbers of namespaces belong.
+    pub boot: String,
+    /// The pid namespace.
+    pub pids: u64,
+    /// The time namespace; absent on kernels without.
+    pub time: Option<u64>,
+}
+
 /// A process as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

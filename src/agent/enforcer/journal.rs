@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::process::ProcessId;
 use crate::quarantine::orders::order::Order;
 use crate::quarantine::orders::trusted_time::{KeptTime, TimeBeside};
+use crate::quarantine::plan::processes::StoppedProcess;
 use crate::quarantine::ports::{JournalStore, WriteOutcome};
 use crate::quarantine::proof::journal::{Journal, Understood};
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -38,7 +38,7 @@ pub(super) enum JournalFound {
         /// Whether an order may have been live.
         says_live: bool,
         /// The stopped processes that can still be read in it.
-        stopped: Vec<ProcessId>,
+        stopped: Vec<StoppedProcess>,
     },
 }
 
@@ -75,7 +75,6 @@ impl<S: JournalStore> JournalKeeper<S> {
                 return (keeper, JournalFound::Whole(found));
             }
             Ok(Some(Understood::Damaged { damage, stopped })) => {
-                let stopped = stopped.into_iter().map(|known| known.identity).collect();
                 (damage.to_string(), damage.says_live, stopped)
             }
             // It is there and cannot be read: it may say anything.

@@ -49,7 +49,7 @@ impl<M: Machine> Enforcer<M> {
         let mut state = State {
             wanted: wanted.posture,
             plan: (!mission.plan.is_normal()).then(|| mission.plan.id()),
-            scope: mission.plan.scope,
+            scope: mission.plan.drawn(),
             rolled_back: gave_up.cloned(),
             stopped: self.rounds.remembered(),
             ..State::default()

@@ -291,7 +291,7 @@ impl<M: Machine> Enforcer<M> {
             since: self.state.since,
             verified_at: self.state.verified_at,
             plan: (!plan.is_normal()).then(|| plan.id()),
-            scope: plan.scope,
+            scope: plan.drawn(),
             rolled_back: self.standing.release().cloned(),
             coming: self
                 .standing
@@ -373,6 +373,14 @@ impl<M: Machine> Enforcer<M> {
                 obstacles.extend(self.save().await.err());
                 self.say(Phase::Enforced, wanted, mission, obstacles, now);
                 return self.wake(now);
+            }
+            Turn::Widened(plan) if !wanted.cutting().has_wide_lines() => {
+                tracing::warn!(%plan, "the control channel is silent behind a restriction, which has no wider lifelines");
+                None
+            }
+            Turn::Narrowed(plan) if !wanted.cutting().has_wide_lines() => {
+                tracing::info!(%plan, "the control channel works behind the restriction again");
+                None
             }
             Turn::Widened(plan) => {
                 tracing::warn!(%plan, "the control channel is silent behind the rules: widening the lifelines");

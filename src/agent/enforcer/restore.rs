@@ -69,7 +69,7 @@ impl<M: Machine> Enforcer<M> {
             JournalFound::Damaged { stopped, .. } => stopped.clone(),
             JournalFound::Whole(_) => Vec::new(),
         };
-        let (remembered, damage) = match found {
+        let (mut remembered, damage) = match found {
             JournalFound::Whole(remembered) => (remembered, None),
             damaged @ JournalFound::Damaged { .. } => (Box::<Journal>::default(), Some(damaged)),
         };
@@ -91,7 +91,7 @@ impl<M: Machine> Enforcer<M> {
                 .is_some_and(|kept| kept.boot == clock.boot()),
             trusted_clock: TrustedClock::start(now, &clock.boot(), remembered.clock.as_ref()),
             filter: FilterKeeper::restore(filter, &remembered),
-            rounds: Rounds::restore(processes, &remembered, suspected),
+            rounds: Rounds::restore(processes, &mut remembered, suspected),
             severing: Severing::new(sockets),
             bypasses,
             journal,

@@ -62,10 +62,11 @@ pub(super) struct Named {
     pub(super) by: BTreeSet<u32>,
 }
 
-/// As it is shown: by which rules it was named is the journal's.
+/// As it is shown: by which rules it was named, and from where it is seen, is the journal's.
 pub(super) fn without_rules(stopped: StoppedProcess) -> StoppedProcess {
     StoppedProcess {
         named_by: BTreeSet::new(),
+        seen_from: None,
         ..stopped
     }
 }
@@ -334,6 +335,8 @@ impl Roll {
             contested: 0,
             stopped_before: named.stopped_before,
             named_by: named.by,
+            // The journal says it of all alike.
+            seen_from: None,
         });
     }
 

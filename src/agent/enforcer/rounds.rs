@@ -17,12 +17,12 @@ use super::roll::{TOLD_AFTER, told_seconds, without_rules};
 use super::stopper::{ShownProcesses, Stopper, ToStop, Wanted};
 use crate::config::Mode;
 use crate::moment::Now;
-use crate::process::ProcessId;
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::{Authority, Order};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::processes::{NamedBefore, NucleusTrace, StoppedProcess};
 use crate::quarantine::ports::{Clock, Machine, Processes};
+use crate::quarantine::proof::elsewhere::Elsewhere;
 use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::{MAX_SHOWN, State};
@@ -76,7 +76,9 @@ pub(super) struct Rounds<P> {
     caught_up: bool,
     began: Duration,
     next: Duration,
+    /// Whoever is stopped, also where he cannot be seen.
     remembered: Vec<StoppedProcess>,
+    elsewhere: Elsewhere,
     traces: Vec<NucleusTrace>,
     shown: ShownProcesses,
     obstacles: Vec<Obstacle>,
@@ -85,9 +87,21 @@ pub(super) struct Rounds<P> {
 }
 
 impl<P: Processes> Rounds<P> {
-    /// As the journal remembers it.
-    pub(super) fn restore(processes: P, journal: &Journal<'_>, suspected: Vec<ProcessId>) -> Self {
+    /// As the journal remembers it; `suspected` is what is left of one that was damaged.
+    pub(super) fn restore(
+        processes: P,
+        journal: &mut Journal<'_>,
+        mut suspected: Vec<StoppedProcess>,
+    ) -> Self {
         let (put_off, ends) = watch::channel(false);
+        // One of both is empty.
+        let known = if suspected.is_empty() {
+            journal.stopped.to_mut()
+        } else {
+            &mut suspected
+        };
+        let elsewhere = Elsewhere::take_out(processes.seen_from(), known);
+        let suspected = suspected.into_iter().map(|known| known.identity).collect();
         let stopper = Stopper::restore(processes.clone(), journal, suspected, ends);
         let mut rounds = Self {
             place: Place::Between,
@@ -103,6 +117,7 @@ impl<P: Processes> Rounds<P> {
             began: Duration::ZERO,
             next: Duration::ZERO,
             remembered: Vec::new(),
+            elsewhere,
             traces: Vec::new(),
             shown: ShownProcesses::default(),
             obstacles: Vec::new(),
@@ -304,7 +319,7 @@ impl<P: Processes> Rounds<P> {
     }
 
     fn note(&mut self, stopper: &Stopper<P>) {
-        self.remembered = stopper.remembered().to_vec();
+        self.remembered = self.elsewhere.beside(stopper.remembered());
         self.traces = stopper.traces().to_vec();
         self.freed = stopper.freed();
     }
@@ -312,6 +327,7 @@ impl<P: Processes> Rounds<P> {
     /// What stands in the way, and what may be said of processes: what a round has found, and how old that is.
     fn obstacles(&self, now: Now) -> Vec<Obstacle> {
         let mut obstacles = self.obstacles.clone();
+        obstacles.extend(self.elsewhere.obstacle());
         let since = now.uptime.saturating_sub(self.since());
         let limit = if self.is_behind() { LATE_AFTER } else { TOLD_AFTER };
         if self.is_busy() && self.matters() && since >= limit {

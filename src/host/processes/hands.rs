@@ -14,7 +14,7 @@ use super::process_table::{self, SignalError};
 use super::programs::{self, Places};
 use crate::error_text;
 use crate::host::worker::Worker;
-use crate::process::ProcessId;
+use crate::process::{ProcessId, SeenFrom};
 use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
 use crate::quarantine::ports::{Chase, Chased, Doing, FoundFrozen, Processes, Signal, SignalFailure};
@@ -151,5 +151,9 @@ impl Processes for HostProcesses {
 
     fn own_pid(&self) -> u32 {
         std::process::id()
+    }
+
+    fn seen_from(&self) -> Option<SeenFrom> {
+        process_table::seen_from()
     }
 }

@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, te
 use super::descriptors;
 use super::programs::without_deleted;
 use crate::host::clock;
-use crate::process::{Process, ProcessId, Workload};
+use crate::process::{Process, ProcessId, SeenFrom, Workload};
 use crate::quarantine::plan::processes::{is_nucleus_service, unknown_service};
 
 /// Processes listed at most; the kernel's default pid_max is 32,768 on small machines and 4 million on large ones.
@@ -64,6 +64,11 @@ pub(crate) enum SignalError {
 /// # Errors
 /// /proc cannot be read, or one of them for want of descriptors: that says nothing about who runs.
 pub(crate) fn list() -> io::Result<Vec<Process>> {
+    if !is_shown() {
+        return Err(io::Error::other(
+            "/proc does not show the processes of our own pid namespace",
+        ));
+    }
     let entries = fs::read_dir("/proc")?;
     let mut processes = Vec::new();
     let mut pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
@@ -79,6 +84,24 @@ pub(crate) fn list() -> io::Result<Vec<Process>> {
         );
     }
     Ok(processes)
+}
+
+/// Whether `/proc` shows the processes that our numbers mean: one that is not mounted shows nobody, that of another pid namespace
+/// others. Nobody has ended because of that.
+fn is_shown() -> bool {
+    let own = fs::read_link("/proc/self").ok();
+    own.is_some_and(|own| own.to_str() == Some(&std::process::id().to_string()))
+}
+
+/// From where we see processes; none where `/proc` shows none, or those of others.
+pub(crate) fn seen_from() -> Option<SeenFrom> {
+    let namespace = |kind: &str| fs::metadata(format!("/proc/self/ns/{kind}")).map(|found| found.ino());
+    is_shown().then_some(())?;
+    Some(SeenFrom {
+        boot: clock::boot(),
+        pids: namespace("pid").ok()?,
+        time: namespace("time").ok(),
+    })
 }
 
 /// Whether the reason is our own: no descriptors, no memory. A process that is there looks then as if it were not.
@@ -194,14 +217,15 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
 
 /// Whether that very process has ended: it is gone, is not buried yet, or its number is another's. Whoever traces its threads
 /// may leave them unburied for ever: one of which all are dead has ended. Not where it cannot be looked at for want of
-/// descriptors.
+/// descriptors or of a `/proc`.
 pub(crate) fn has_ended(id: ProcessId) -> bool {
     let text = match try_read_text(&format!("/proc/{}/stat", id.pid)) {
         Err(error) if is_want(&error) => return false,
         text => text.ok(),
     };
     let stat = text.and_then(|text| parse_stat(&text));
-    stat.is_none_or(|stat| stat.start_ticks != id.start_ticks || is_over(id.pid, &stat))
+    let seems_so = stat.is_none_or(|stat| stat.start_ticks != id.start_ticks || is_over(id.pid, &stat));
+    seems_so && is_shown()
 }
 
 /// Whether nothing of it is left that runs.
@@ -347,6 +371,9 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
         },
     };
     let pid = number(id.pid).ok_or(SignalError::Gone(id.pid))?;
+    if !is_shown() {
+        return Err(refused(Errno::AGAIN));
+    }
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
     // The handle pins the process; if its start time is the one we know, the signal reaches it and nobody else.
     match stat(id.pid) {

@@ -9,7 +9,7 @@ use edgewarden_lab::stage::Stage;
 use serde_json::{Value, json};
 
 use crate::common::agent::restart_behind;
-use crate::common::{LIMIT, isolate, options, random, ready, release, reports};
+use crate::common::{LIMIT, done, isolate, options, random, ready, release, reports};
 
 /// Kills in one test; each hits another moment of ordering, loading, recording or starting.
 const KILLS: u64 = 20;
@@ -293,3 +293,25 @@ lab_test!(
         assert_eq!((count("released"), count("torn")), (rounds + 2, 0));
     }
 );
+
+lab_test!(a_release_without_an_agent_records_no_stop_of_one, || {
+    let mut stage = ready(options());
+    isolate(&stage);
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    done(&stage, &["release", "--override", "--reason", "by hand"]);
+    let kinds: Vec<Value> = records(&stage)
+        .into_iter()
+        .map(|record| record["event"]["kind"].clone())
+        .collect();
+    let by_hand = kinds.iter().position(|kind| kind == "withoutAgent");
+    let after = &kinds[by_hand.expect("control: the release is in the history")..];
+    assert!(
+        after.contains(&json!("applied")),
+        "control: all of it is: {after:?}"
+    );
+    assert!(
+        !after.contains(&json!("stopped")),
+        "no agent was there: {after:?}"
+    );
+    whole(&stage);
+});

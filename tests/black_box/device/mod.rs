@@ -13,6 +13,7 @@ mod history;
 mod hostile_log;
 mod hostile_nft;
 mod install;
+mod namespaces;
 mod release_without_nucleus;
 mod root_copy;
 mod slow_disk;

@@ -1,6 +1,7 @@
 //! Silence that proves little: of a stopped agent, of an outage that ends, where the owner holds, and long after the
 //! confirmation.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -133,4 +134,31 @@ lab_test!(a_channel_that_dies_late_is_rescued_by_wider_lifelines, || {
     let status = stage.wait_status(LIMIT * 3, "rescued", rescued).unwrap();
     assert_eq!(status["enforcement"]["posture"], "isolate", "{status}");
     release(&stage);
+});
+
+// Q-258.
+lab_test!(a_silent_restriction_is_not_said_to_be_widened, || {
+    let stage = ready(short_windows());
+    broker_unreachable(&stage, true);
+    let file = stage.site.directory().join("restrict.json");
+    let order = json!({"posture": "restrict", "reason": "r", "block": {"remotes": ["198.51.100.7"]}});
+    std::fs::write(&file, order.to_string()).unwrap();
+    done(&stage, &["quarantine", "--order", file.to_str().unwrap()]);
+    stage.wait_phase(LIMIT, "provisional").unwrap();
+    let pages = RefCell::new(String::new());
+    let given_up = |s: &Value| {
+        let enforcement = &s["enforcement"];
+        assert_eq!(enforcement["scope"], "pinned", "no rule is wider: {s}");
+        assert_ne!(enforcement["coming"]["turn"], "widen", "no rule will be: {s}");
+        pages.borrow_mut().push_str(&done(&stage, &["status"]));
+        enforcement["phase"] == "rolled-back"
+    };
+    stage.wait_status(LIMIT * 2, "it is given up", given_up).unwrap();
+    let told = pages.into_inner() + &done(&stage, &["history"]);
+    for control in ["the rules are taken away for four windows", "GIVEN UP"] {
+        assert!(told.contains(control), "control: {control} in\n{told}");
+    }
+    assert!(!told.contains("wide"), "{told}");
+    broker_unreachable(&stage, false);
+    done(&stage, &["release"]);
 });

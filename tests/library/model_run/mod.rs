@@ -392,7 +392,10 @@ impl<'a> Run<'a> {
             // What was confirmed once is held, behind wide lines.
             Standing::Trying { late: true, .. } => {
                 prop_assert!(
-                    self.channel == ChannelLife::Alive || state.scope == Scope::Wide,
+                    self.channel == ChannelLife::Alive
+                        || state.scope == Scope::Wide
+                        // It has no wide lines.
+                        || state.wanted == Posture::Restrict,
                     "{:?}",
                     state
                 );

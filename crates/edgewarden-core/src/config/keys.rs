@@ -190,14 +190,14 @@ pub(crate) const KEYS: &[Key] = &[
         "isolation.confirmSeconds",
         KeyType::Integer { min: 10, max: 3_600 },
         "90",
-        "How long the control channel may stay silent behind new rules before they are widened, and again before \
-         they are released. Nucleus lite needs up to 45 s to notice a dead connection.",
+        "How long the control channel may stay silent behind new rules before an isolation's lifelines are widened (a \
+         restriction has no wider ones), and again before they are released. Nucleus lite needs up to 45 s to notice a dead connection.",
     ),
     key(
         "isolation.onSilence",
         KeyType::Choice(&["release", "hold"]),
         "\"release\"",
-        "What follows when the control channel worked and is silent behind rules. `release`: their lifelines are widened, and new \
+        "What follows when the control channel worked and is silent behind rules. `release`: an isolation's lifelines are widened, and new \
          rules are taken away and tried again ever more seldom, so that nobody is locked out of the device. `hold`: nothing; \
          for owners who prefer to send somebody there to a leak, because whoever can silence the channel could open the device \
          for some minutes at a time.",

@@ -27,7 +27,7 @@ use super::ruleset::verify::Comparison;
 use super::ruleset::{CarriedCounters, Layer, Ruleset};
 use crate::moment::Now;
 use crate::observe::link::Link;
-use crate::process::{Process, ProcessId};
+use crate::process::{Process, ProcessId, SeenFrom};
 
 /// What became of a datagram that must not leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -266,6 +266,11 @@ pub trait Processes: Send + Sync + Clone + 'static {
 
     /// Our own process.
     fn own_pid(&self) -> u32;
+
+    /// From where these processes are seen; none where none can be.
+    fn seen_from(&self) -> Option<SeenFrom> {
+        Some(SeenFrom::default())
+    }
 }
 
 /// Whose sockets are never closed.

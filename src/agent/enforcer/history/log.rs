@@ -54,6 +54,8 @@ impl HistoryLog {
 
     /// Notes what happened then.
     pub(crate) fn note(&mut self, then: Now, event: Event) {
+        // A command that did what could not wait is no agent that stops.
+        self.silent |= matches!(event, Event::WithoutAgent { .. });
         if event.is_provoked() && !self.budget.take(then.uptime) {
             self.withheld += 1;
         } else {

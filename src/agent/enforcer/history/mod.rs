@@ -50,14 +50,14 @@ impl NewsFilter {
 
     fn plan(&mut self, plan: &Plan, orders: &[Order], held_back: Option<&str>) -> Option<Event> {
         let held_back = held_back.map(str::to_owned);
-        let key = (!plan.is_normal()).then(|| (plan.id(), plan.scope, held_back.clone()));
+        let key = (!plan.is_normal()).then(|| (plan.id(), plan.drawn(), held_back.clone()));
         let is_news = self.planned != key;
         self.planned = key;
         is_news.then(|| Event::planned(plan, orders, held_back))
     }
 
     fn proof(&mut self, plan: &Plan, proven: bool) -> Option<Event> {
-        let key = (!plan.is_normal()).then(|| (plan.id(), plan.scope));
+        let key = (!plan.is_normal()).then(|| (plan.id(), plan.drawn()));
         let key = if proven { Ok(key) } else { Err(ProofInDoubt) };
         let is_news = self.proven != key;
         self.proven = key;

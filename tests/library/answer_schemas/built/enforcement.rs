@@ -178,6 +178,11 @@ fn obstacles() -> Vec<Obstacle> {
             name: "rogue".to_owned(),
             why: why(),
         },
+        Obstacle::ProcessesElsewhere {
+            pid: 7,
+            name: "rogue".to_owned(),
+            more: 2,
+        },
     ]
 }
 
@@ -228,6 +233,7 @@ pub(super) fn state(phase: Phase) -> State {
             contested: 3,
             stopped_before: false,
             named_by: std::collections::BTreeSet::new(),
+            seen_from: None,
         }],
         left_running: sentence(),
         spared: sentence(),

@@ -201,7 +201,7 @@ impl Event {
         Self::Planned {
             plan: plan.id(),
             posture: plan.posture,
-            scope: plan.scope,
+            scope: plan.drawn(),
             orders: names(orders),
             held_back,
         }
@@ -239,7 +239,7 @@ impl fmt::Display for Event {
                     "the command line carried out the operator's will without an agent: {why}"
                 )
             }
-            Self::Stopped => f.write_str("agent stopped; the kernel keeps its rules"),
+            Self::Stopped => f.write_str("agent stopped; the kernel keeps what it holds"),
             Self::JournalDamaged { what } => write!(f, "journal damaged: {what}"),
             Self::Torn { bytes, begin } => write!(
                 f,

@@ -27,7 +27,7 @@ pub struct KeptTime {
     pub time: Timestamp,
     /// The uptime in milliseconds at that time.
     pub uptime: u64,
-    /// Which boot that uptime belongs to.
+    /// What that uptime is counted from: a boot, or a time namespace in it.
     pub boot: String,
 }
 

@@ -51,6 +51,11 @@ impl Cutting {
         self.posture <= other.posture && self.cuts.is_subset(&other.cuts) && passes
     }
 
+    /// Whether wide lifelines let more pass behind it: a restriction cuts what it names, and nothing that wide ones would open.
+    pub fn has_wide_lines(&self) -> bool {
+        self.posture != Posture::Restrict
+    }
+
     /// Whether its posture is another one, which cuts more whatever is named.
     pub fn is_stricter_than(&self, other: &Self) -> bool {
         self.posture > other.posture

@@ -273,12 +273,19 @@ impl Plan {
         &self.cutting
     }
 
+    /// How its rules really draw the lines: only an isolation has wide ones.
+    pub fn drawn(&self) -> Scope {
+        if self.lifelines.data_endpoint && self.posture == Posture::Isolate {
+            self.scope
+        } else {
+            Scope::Pinned
+        }
+    }
+
     /// TCP ports that wide lifelines open to any address; none while they are pinned. DNS's is not among them: it is
     /// opened for UDP alone.
     pub(crate) fn wide_ports(&self) -> BTreeSet<u16> {
-        let wide =
-            self.scope == Scope::Wide && self.lifelines.data_endpoint && self.posture == Posture::Isolate;
-        if !wide {
+        if self.drawn() == Scope::Pinned {
             return BTreeSet::new();
         }
         let tcp = self.endpoints.iter().filter(|e| e.protocol == Protocol::Tcp);

@@ -138,7 +138,7 @@ pub fn effects(plan: &Plan, orders: &[Order], not_done: Option<String>) -> PlanE
         orders: orders.iter().map(order_line).collect(),
         not_done,
         lifelines: plan.lifelines.clone(),
-        scope: plan.scope,
+        scope: plan.drawn(),
         endpoints: plan.endpoints.iter().map(of_nobody).collect(),
         missing: Vec::new(),
         ways: plan.ties().unwrap_or_default().to_vec(),

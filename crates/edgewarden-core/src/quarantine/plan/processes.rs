@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use crate::process::{NamePattern, Process, ProcessId};
+use crate::process::{NamePattern, Process, ProcessId, SeenFrom};
 use crate::quarantine::orders::order::{ProcessAction, ProcessMatch, ProcessRule};
 
 /// A process that was stopped, for release and for `status`.
@@ -35,6 +35,9 @@ pub struct StoppedProcess {
     /// journal only; absent in those of older agents, and then it is meant by what it looks like.
     #[serde(default, rename = "namedBy", skip_serializing_if = "BTreeSet::is_empty")]
     pub named_by: BTreeSet<u32>,
+    /// From where its numbers are its own. For the journal only; absent in those of older agents.
+    #[serde(default, rename = "seenFrom", skip_serializing_if = "Option::is_none")]
+    pub seen_from: Option<SeenFrom>,
 }
 
 /// Who is stopped, each with the rules that named it.

@@ -83,6 +83,7 @@ fn the_stopped_are_read_wherever_the_damage_is() {
         at: Timestamp::UNIX_EPOCH,
         contested: 0,
         stopped_before: true,
+        seen_from: None,
         named_by: [7].into(),
     };
     let mut journal = live();

@@ -121,6 +121,20 @@ pub enum Obstacle {
         /// Why.
         why: String,
     },
+    /// Processes that were frozen cannot be seen from here, so they were not let go.
+    #[error(
+        "process {pid} ({name}){} stays frozen: it was frozen in another pid or time namespace than this one, or /proc does not \
+         show this one, and cannot be seen from here",
+        and_more(*more)
+    )]
+    ProcessesElsewhere {
+        /// The number that one of them has there.
+        pid: u32,
+        /// Its short name.
+        name: String,
+        /// How many others there are.
+        more: usize,
+    },
     /// The task that enforces was asked how things stand, and has not said.
     #[error("the task that enforces has said nothing for {seconds} s; what the kernel holds is not known")]
     EnforcerSilent {
@@ -148,6 +162,7 @@ impl Obstacle {
                 | Self::ProcessRuns { .. }
                 | Self::ProcessContested { .. }
                 | Self::ProcessStaysFrozen { .. }
+                | Self::ProcessesElsewhere { .. }
         )
     }
 
@@ -197,7 +212,17 @@ impl Obstacle {
                 "look into the agent's log for what failed; if nft is installed, `nft list ruleset` shows what the kernel holds"
             }
             Self::ProcessStaysFrozen { .. } => "let it go on with `kill -CONT` and its number",
+            Self::ProcessesElsewhere { .. } => {
+                "give the release there (`nsenter --all -t` with the number of a process of there), or have an agent start there; where that place is gone with all its processes, a restart of the machine ends this"
+            }
         }
+    }
+}
+
+fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     }
 }
 
@@ -238,6 +263,11 @@ mod tests {
                 pid,
                 name: text(),
                 why: text(),
+            },
+            Obstacle::ProcessesElsewhere {
+                pid,
+                name: text(),
+                more: 0,
             },
             Obstacle::EnforcerSilent { seconds: 1 },
             Obstacle::EnforcerFailed,

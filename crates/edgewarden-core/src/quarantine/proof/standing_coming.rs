@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Standing;
 use super::turns::{SILENT_WINDOWS, aftermath, patience};
 use crate::moment::Now;
-use crate::quarantine::plan::{PlanId, Scope};
+use crate::quarantine::plan::{Cutting, PlanId, Scope};
 
 /// What happens unless the control channel answers before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,20 +48,23 @@ impl Standing {
                 channel_worked: true,
                 spares_channel: true,
                 late: false,
+                cutting,
                 ..
             } => {
+                let widens = cutting.as_ref().is_none_or(Cutting::has_wide_lines);
                 let last = *silent_since + window.saturating_mul(SILENT_WINDOWS);
                 match since {
                     // The kernel does not hold these lines yet.
                     None => (ComingTurn::GiveUp, last),
                     Some(since) => {
                         let end = (*silent_since).max(since.began) + window;
-                        let turn = if lines.scope == Scope::Wide || last <= end {
-                            ComingTurn::GiveUp
-                        } else {
-                            ComingTurn::Widen
-                        };
-                        (turn, end.min(last))
+                        let is_last = lines.scope == Scope::Wide || last <= end;
+                        match (is_last, widens) {
+                            (true, _) => (ComingTurn::GiveUp, end.min(last)),
+                            (false, true) => (ComingTurn::Widen, end),
+                            // Nothing changes in between.
+                            (false, false) => (ComingTurn::GiveUp, (end + window).min(last)),
+                        }
                     }
                 }
             }
@@ -71,8 +74,9 @@ impl Standing {
                 since: Some(since),
                 silent_since: Some(silent_since),
                 spares_channel: true,
+                cutting,
                 ..
-            } if lines.scope == Scope::Pinned => {
+            } if lines.scope == Scope::Pinned && cutting.as_ref().is_none_or(Cutting::has_wide_lines) => {
                 let end = (*silent_since).max(since.began) + window;
                 (ComingTurn::Widen, end)
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Lines, Look, RolledBack, Since, Standing, Turn, Wait};
 use crate::moment::Now;
-use crate::quarantine::plan::{PlanId, Scope};
+use crate::quarantine::plan::{Cutting, PlanId, Scope};
 
 /// Windows to wait for the channel after a release: the nucleus must notice its dead connection and make another.
 pub(super) const AFTERMATH_WINDOWS: u32 = 4;
@@ -185,7 +185,8 @@ impl Standing {
         let is_wide = lines.scope == Scope::Wide;
         let too_long = silent >= window.saturating_mul(SILENT_WINDOWS);
         if is_blamed && (too_long || (with_these >= window && is_wide)) {
-            let why = reason(silent, (*lines == Lines::WIDENED).then_some(with_these));
+            let widens = cutting.as_ref().is_none_or(Cutting::has_wide_lines);
+            let why = reason(silent, (*lines == Lines::WIDENED && widens).then_some(with_these));
             return Some(self.give_up(plan, why, given_up + 1, now));
         }
         if with_these < window || is_wide {

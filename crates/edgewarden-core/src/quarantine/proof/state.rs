@@ -270,6 +270,7 @@ impl State {
 
     /// Whether the kernel was proven to obey all live orders and the control channel is confirmed.
     pub fn obeys(&self) -> bool {
+        // Whom an agent cannot see from where it is was most likely in a container that is gone: that is told, and holds nothing up.
         let stays_frozen = |obstacle: &Obstacle| matches!(obstacle, Obstacle::ProcessStaysFrozen { .. });
         self.left_running.is_empty()
             && !self.obstacles.iter().any(stays_frozen)
