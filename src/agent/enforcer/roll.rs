@@ -250,6 +250,14 @@ impl Roll {
             })
     }
 
+    /// One that was to be killed is stopped and no more: it is let go, or killed, as anybody who is frozen.
+    pub(super) fn spare(&mut self, id: ProcessId) {
+        let known = self.stopped.iter_mut().find(|known| known.identity == id);
+        if let Some(known) = known {
+            known.action = ProcessAction::Freeze;
+        }
+    }
+
     /// It runs again, or has ended.
     pub(super) fn strike(&mut self, id: ProcessId) {
         self.stopped.retain(|known| known.identity != id);

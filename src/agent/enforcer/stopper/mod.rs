@@ -296,6 +296,11 @@ impl<P: Processes> Stopper<P> {
         }
         for (id, action, outcome) in frozen {
             let outcome = match (outcome, action) {
+                // Another plan says whether it is to end.
+                (Ok(()), ProcessAction::Kill) if *self.put_off.borrow() => {
+                    self.roll.spare(id);
+                    continue;
+                }
                 (Ok(()), ProcessAction::Kill) => match self.send(id, Signal::Kill).await {
                     // It has ended since it was frozen: the chase killed it, or somebody else.
                     Err(SignalFailure::Gone) => Ok(()),

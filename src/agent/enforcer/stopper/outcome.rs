@@ -112,7 +112,7 @@ impl<P: Processes> Stopper<P> {
         let mut chased = match unless(&mut self.put_off, chase).await {
             Ok(chased) => chased,
             Err(obstacle) => {
-                // Nobody says whom it has stopped; they carry the mark.
+                // Nobody says whom it has stopped; they carry the mark, or are noted.
                 self.search_again();
                 return Some(obstacle);
             }
