@@ -23,6 +23,7 @@ mod table;
 mod tracking;
 mod unburied;
 mod unseen;
+mod waiting;
 mod xdp;
 
 use std::io::{Read as _, Write as _};

@@ -87,6 +87,7 @@ impl Processes for Fake {
             id,
             reached: !held.unreached,
             stopped: held.stopped.contains(&id.pid) && !held.stubborn,
+            waits: false,
             by_owner: held.stopped.contains(&id.pid) && !held.stubborn,
             turns: held.turns,
         });
