@@ -409,7 +409,13 @@ impl<P: Processes> Stopper<P> {
                     self.freed += usize::from(!stopped.stopped_before);
                     self.note_freed(stopped);
                 }
-                Err(SignalFailure::Gone) => self.note_ended(id),
+                Err(SignalFailure::Gone) => {
+                    // It was killed, and nobody has waited to see it.
+                    if stopped.action == ProcessAction::Kill {
+                        self.tell_stopped(id);
+                    }
+                    self.note_ended(id);
+                }
                 Err(SignalFailure::Refused(why) | SignalFailure::Unanswered(why)) => {
                     let (pid, name) = (id.pid, stopped.name);
                     obstacles.push(Obstacle::ProcessStaysFrozen { pid, name, why });
