@@ -1,16 +1,17 @@
 //! Letting go everybody whom Edgewarden froze, for `uninstall`: no agent will do it later.
 //!
-//! In: the state directory. Out: processes that run again, and what could not be done, each a sentence with its next step.
+//! In: the state directory, the control socket. Out: processes that run again, and what could not be done, each a sentence with its next step.
 //! Who is meant stands in the journal, in one that was damaged and set aside, and in the kernel, by the mark that the agent
-//! leaves. Whoever was stopped by somebody else stays so.
+//! leaves, or in the note beside the control socket. Whoever was stopped by somebody else stays so.
 
 use std::path::Path;
 
 use super::uninstall::say;
 use crate::error_text;
 use crate::host::files::journal_lists;
-use crate::host::processes::frozen::{self, Marks};
+use crate::host::processes::frozen::{self, Ours};
 use crate::host::processes::process_table::{self, SignalError};
+use crate::host::processes::unmarked;
 use crate::process::{Process, ProcessId};
 use crate::quarantine::plan::processes::StoppedProcess;
 use crate::quarantine::proof::elsewhere::Elsewhere;
@@ -23,13 +24,13 @@ const JOURNALS: [&str; 2] = ["journal", "journal.damaged"];
 const MAX_SHOWN: usize = 8;
 
 /// Lets everybody go; gives what could not be done.
-pub(super) fn thaw(state: &Path) -> Vec<String> {
+pub(super) fn thaw(state: &Path, socket: &Path) -> Vec<String> {
     let (mut named, is_certain) = named(state);
     let elsewhere = Elsewhere::take_out(process_table::seen_from(), &mut named);
     let told = |obstacle: &Obstacle| format!("{obstacle}; {}", obstacle.next_step());
-    let marks = Marks::of(state);
+    let ours = Ours::of(state, Some(socket.with_file_name(unmarked::NAME)));
     let suspected: Vec<ProcessId> = named.iter().map(|known| known.identity).collect();
-    let found = match frozen::list(marks, &suspected) {
+    let found = match frozen::list(&ours, &suspected) {
         Ok(found) => found,
         Err(error) => {
             let why = error_text(&error);
@@ -48,7 +49,7 @@ pub(super) fn thaw(state: &Path) -> Vec<String> {
         } else {
             frozen::thaw
         };
-        match let_go(identity, marks) {
+        match let_go(identity, &ours) {
             Ok(()) if !found.stopped => {}
             Ok(()) if stays => say(&format!(
                 "{name} ({}) stays stopped, as it was found",

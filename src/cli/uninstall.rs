@@ -21,6 +21,7 @@ use crate::host::files::state_directory::{self, LOCK};
 use crate::host::guard;
 use crate::host::log::LogStream;
 use crate::host::netfilter::kernel;
+use crate::host::processes::unmarked;
 use crate::quarantine::history;
 
 /// A journal that could not be read: evidence, as the history is.
@@ -74,7 +75,7 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     }
     let mut failures = Vec::new();
     if is_here {
-        failures.extend(thaw::thaw(&state));
+        failures.extend(thaw::thaw(&state, socket));
         match kernel::remove_tables() {
             Ok(()) => say("removed the tables edgewarden, if they were there"),
             Err(obstacle) => failures.push(obstacle.to_string()),
@@ -87,12 +88,13 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     if failures.is_empty() {
         failures.extend(remove_state(&state, arguments.purge));
         if is_here {
-            failures.extend(
-                shelter::clear(socket)
-                    .err()
-                    .map(|error| crate::error_text(&error)),
-            );
-            failures.extend(files::remove(socket).err().map(|error| crate::error_text(&error)));
+            let removed = [
+                shelter::clear(socket),
+                unmarked::clear(socket),
+                files::remove(socket),
+            ];
+            let refused = removed.into_iter().filter_map(Result::err);
+            failures.extend(refused.map(|error| crate::error_text(&error)));
         }
     }
     if failures.is_empty() {

@@ -12,6 +12,7 @@ use crate::host::net::severing::HostSockets;
 use crate::host::netfilter::filter::KernelFilter;
 use crate::host::netfilter::standby::Standby;
 use crate::host::processes::hands::HostProcesses;
+use crate::host::processes::unmarked;
 use crate::host::worker::Worker;
 use crate::quarantine::ports::{Machine, Parts};
 
@@ -99,10 +100,11 @@ impl Machine for HostMachine {
     type Clock = HostClock;
 
     fn parts(self) -> Parts<Self> {
+        let notes = self.shelter.place_of(unmarked::NAME);
         let journal = JournalFile::new(&self.state_directory, self.journal, self.shelter);
         Parts {
             filter: KernelFilter::new(self.standby),
-            processes: HostProcesses::new(&self.state_directory),
+            processes: HostProcesses::new(&self.state_directory, notes),
             sockets: HostSockets::default(),
             bypasses: HostBypasses::new(self.bypasses),
             journal: match self.read_limit {

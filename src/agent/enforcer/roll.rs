@@ -76,6 +76,8 @@ pub(super) fn without_rules(stopped: StoppedProcess) -> StoppedProcess {
 struct Seen {
     /// Its turns on a processor when it was seen to be stopped.
     turns: u64,
+    /// It waited in the kernel then: it has a turn more when it stops.
+    waited: bool,
     /// Looks that are left for which it is told that others let it go on.
     told: u8,
     /// How often it was found to have run: not the journal's, which others could have written as often as they like.
@@ -215,7 +217,8 @@ impl Roll {
     pub(super) fn saw_stopped(&mut self, doing: &Doing) {
         self.prove(doing.id, true);
         self.missed.remove(&doing.id);
-        self.seen.entry(doing.id).or_default().turns = doing.turns;
+        let seen = self.seen.entry(doing.id).or_default();
+        (seen.turns, seen.waited) = (doing.turns, doing.waits);
     }
 
     /// What one that was seen to be stopped does at a look, before it is stopped again; gives how often it was found to have
@@ -223,7 +226,8 @@ impl Roll {
     pub(super) fn look(&mut self, doing: &Doing) -> Option<u32> {
         self.missed.remove(&doing.id);
         let seen = self.seen.get_mut(&doing.id)?;
-        if doing.stopped && doing.turns == seen.turns {
+        if doing.stopped && (doing.turns == seen.turns || seen.waited) {
+            (seen.turns, seen.waited) = (doing.turns, doing.waits);
             seen.told = seen.told.saturating_sub(1);
             return None;
         }
@@ -249,6 +253,14 @@ impl Roll {
                 pid: known.identity.pid,
                 name: known.name.clone(),
             })
+    }
+
+    /// One that was to be killed is stopped and no more: it is let go, or killed, as anybody who is frozen.
+    pub(super) fn spare(&mut self, id: ProcessId) {
+        let known = self.stopped.iter_mut().find(|known| known.identity == id);
+        if let Some(known) = known {
+            known.action = ProcessAction::Freeze;
+        }
     }
 
     /// It runs again, or has ended.

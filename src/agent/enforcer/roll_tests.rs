@@ -181,6 +181,7 @@ fn who_ran_between_two_looks_is_contested_and_told_for_a_while() {
         id,
         reached: true,
         stopped,
+        waits: false,
         by_owner: false,
         turns,
     };
@@ -209,4 +210,28 @@ fn who_ran_between_two_looks_is_contested_and_told_for_a_while() {
     roll.look(&doing(true, 13));
     assert_eq!((roll.contested().count(), roll.proven()[0].contested), (0, 2));
     assert_eq!(Roll::restore(roll.all()).all()[0].contested, 0, "since the start");
+}
+
+#[test]
+fn who_waited_in_the_kernel_stops_later_and_is_not_contested_by_that() {
+    let mut roll = Roll::default();
+    let id = process(10).identity;
+    roll.note(&process(10), ProcessAction::Freeze, Named::default(), AT)
+        .unwrap();
+    let doing = |stopped, waits, turns| Doing {
+        id,
+        reached: true,
+        stopped,
+        waits,
+        by_owner: false,
+        turns,
+    };
+    roll.saw_stopped(&doing(true, true, 5));
+    assert_eq!(pids(&roll.proven()), [10]);
+    assert_eq!(roll.look(&doing(true, true, 6)), None, "it waits still");
+    assert_eq!(roll.look(&doing(true, false, 7)), None, "it has stopped");
+    assert_eq!(roll.look(&doing(true, false, 7)), None);
+    assert_eq!(roll.look(&doing(true, false, 8)), Some(1), "it ran");
+    roll.saw_stopped(&doing(true, true, 9));
+    assert_eq!(roll.look(&doing(false, false, 10)), Some(2), "it goes on");
 }

@@ -12,6 +12,7 @@ use crate::host::net::severing::HostSockets;
 use crate::host::netfilter::filter::KernelFilter;
 use crate::host::netfilter::standby::Standby;
 use crate::host::processes::hands::HostProcesses;
+use crate::host::processes::unmarked;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::Order;
@@ -38,10 +39,11 @@ impl Machine for LookingMachine {
     type Clock = HostClock;
 
     fn parts(self) -> Parts<Self> {
+        let notes = self.shelter.place_of(unmarked::NAME);
         let journal = JournalFile::new(&self.state_directory, JournalFile::disk(), self.shelter);
         Parts {
             filter: KernelFilter::new(Standby::default()),
-            processes: HostProcesses::new(&self.state_directory),
+            processes: HostProcesses::new(&self.state_directory, notes),
             sockets: HostSockets::default(),
             bypasses: (),
             journal: UnwrittenJournal(journal.read_within(DISK_LIMIT)),

@@ -30,6 +30,19 @@ pub(crate) struct AppendFile {
     length: u64,
 }
 
+/// Opens a file at its end, and makes it where there is none: a note for as long as the machine runs, neither whole after a crash
+/// nor synced.
+///
+/// # Errors
+/// [`FileError::Write`] and [`FileError::Untrusted`].
+pub(crate) fn open_note(path: &Path) -> Result<File, FileError> {
+    state_directory::check(directory_of(path))?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(MODE);
+    options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    options.open(path).map_err(|source| write_error(path, source))
+}
+
 impl AppendFile {
     /// Opens the file, makes it when it is missing. Neither a symbolic link nor anything but a regular file with one
     /// name is taken: whatever else is there was not made by us.

@@ -39,6 +39,11 @@ impl Shelter {
         }
     }
 
+    /// A place for another note beside it.
+    pub(crate) fn place_of(&self, name: &str) -> Option<PathBuf> {
+        Some(self.path.as_ref()?.with_file_name(name))
+    }
+
     /// What the agent before could not write in time.
     pub(super) fn found(&self) -> Option<Vec<u8>> {
         let found = read(self.path.as_ref()?).ok().flatten()?;

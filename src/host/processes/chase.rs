@@ -1,13 +1,14 @@
 //! Stops processes that start others as fast as they are stopped one by one.
 //!
 //! In: rules, who is protected, marks. Out: everybody whom the rules name, stopped before any of them is ended, and how many
-//! went on all the same. Between two lists of all processes the newest numbers are followed, which costs the same however
+//! went on all the same. Ends by itself as soon as nobody waits for it: then nobody else is stopped or ended, and whoever was
+//! stopped is found by his mark, or by the note of him ([`Ours`]). Between two lists of all processes the newest numbers are followed, which costs the same however
 //! many processes there are. Bounded: in time, in numbers looked at, in processes stopped. Absent: the journal; whoever is
 //! stopped here carries the mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::doing::is_stopped;
@@ -41,6 +42,8 @@ struct Hunt<'a> {
     chase: Chase,
     places: Arc<Places>,
     ours: &'a Ours,
+    /// Somebody holds it as long as he waits.
+    waited_for: Weak<()>,
     held: BTreeMap<ProcessId, (Process, ProcessAction)>,
     /// By which rules.
     named_by: NamedBefore,
@@ -51,15 +54,21 @@ struct Hunt<'a> {
     end: Instant,
 }
 
-/// Hunts whom the rules name, by paths that lead to `places`, and who run.
+/// Hunts whom the rules name, by paths that lead to `places`, and who run, as long as somebody holds what `waited_for` leads to.
 ///
 /// # Errors
 /// As [`process_table::list`].
-pub(crate) fn chase(chase: Chase, places: Arc<Places>, ours: &Ours) -> io::Result<Chased> {
+pub(crate) fn chase(
+    chase: Chase,
+    places: Arc<Places>,
+    ours: &Ours,
+    waited_for: Weak<()>,
+) -> io::Result<Chased> {
     let mut hunt = Hunt {
         places,
         chase,
         ours,
+        waited_for,
         named_by: NamedBefore::new(),
         held: BTreeMap::new(),
         refused: BTreeSet::new(),
@@ -71,7 +80,7 @@ pub(crate) fn chase(chase: Chase, places: Arc<Places>, ours: &Ours) -> io::Resul
     loop {
         let seen = newest();
         let (selector, new) = hunt.stop_all()?;
-        if new + hunt.follow_newest(&selector, seen) == 0 {
+        if new + hunt.follow_newest(&selector, seen) == 0 || hunt.is_put_off() {
             break;
         }
         if clock::instant() >= hunt.end || hunt.is_full {
@@ -83,6 +92,11 @@ pub(crate) fn chase(chase: Chase, places: Arc<Places>, ours: &Ours) -> io::Resul
 }
 
 impl Hunt<'_> {
+    /// Another plan came, or a release: whoever is not stopped yet is not to be by this one.
+    fn is_put_off(&self) -> bool {
+        self.waited_for.strong_count() == 0
+    }
+
     /// Stops everybody in the list who runs; gives how many were new.
     fn stop_all(&mut self) -> io::Result<(Selector, usize)> {
         let (list, selector) = self.list()?;
@@ -117,7 +131,7 @@ impl Hunt<'_> {
     fn follow_newest(&mut self, selector: &Selector, from: Option<u32>) -> usize {
         let Some(mut seen) = from else { return 0 };
         let (mut found, mut new) = (clock::instant(), 0);
-        while clock::instant() < self.end.min(found + QUIET) && !self.is_full {
+        while clock::instant() < self.end.min(found + QUIET) && !self.is_full && !self.is_put_off() {
             let Some(last) = newest() else { break };
             // Numbers begin again at the top; then all are new.
             let first = if seen > last {
@@ -148,16 +162,15 @@ impl Hunt<'_> {
             return false;
         };
         // Whom somebody stopped starts nobody, and is the ordinary way's.
-        if is_stopped(id) {
+        if is_stopped(id) || self.is_put_off() {
             return false;
         }
         if self.has_no_room(action) {
             self.is_full = true;
             return false;
         }
-        match frozen::freeze(id, self.ours.marks, false) {
-            Ok(Ok(())) => {}
-            Ok(Err(_unmarked)) => self.ours.note_unmarked(id),
+        match frozen::freeze(id, self.ours, false) {
+            Ok(_marked) => {}
             // It ended meanwhile, and may have started another one.
             Err(SignalError::Gone(_)) => return true,
             // Told by the ordinary way.
@@ -201,8 +214,14 @@ impl Hunt<'_> {
             .iter()
             .filter(|(_, (_, action))| *action == ProcessAction::Kill);
         for (id, _) in killed {
+            if self.is_put_off() {
+                break;
+            }
             // What became of it is seen below.
-            let _seen_below = process_table::kill(*id);
+            let _seen_below = frozen::kill(*id, self.ours);
+        }
+        if self.is_put_off() {
+            return Chased::default();
         }
         let all: Vec<_> = self.held.iter().map(|(id, (_, action))| (*id, *action)).collect();
         let seen = frozen::look_at(&all, PATIENCE, self.ours);
@@ -234,6 +253,7 @@ const fn ended(id: ProcessId) -> Doing {
         id,
         reached: true,
         stopped: true,
+        waits: false,
         by_owner: false,
         turns: 0,
     }

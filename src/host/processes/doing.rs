@@ -2,14 +2,15 @@
 //!
 //! In: a [`ProcessId`]. Out: a [`Doing`]. All threads are looked at: one that is stopped says nothing of the others, which a
 //! debugger may let go on by themselves. So this costs as much as the process has threads, and is asked of those that are to
-//! be stopped or are, never of everybody. Bounded: in time; what was not come to is said to be neither stopped nor going on.
+//! be stopped or are, never of everybody. One that waits in the kernel hears no signal: it counts as stopped once the signal is
+//! upon it, because it stops before anything else that it would do. Bounded: in time; what was not come to is said to be neither stopped nor going on.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::process_table::{ProcessStat, has_ended, read_text, stat, stat_at, threads};
+use super::process_table::{ProcessStat, has_ended, is_told_to_stop, read_text, stat, stat_at, threads};
 use crate::host::clock;
 use crate::process::ProcessId;
 use crate::quarantine::ports::Doing;
@@ -27,8 +28,10 @@ const FREEZER: &str = "/sys/fs/cgroup/freezer";
 struct Threads {
     /// Any that is stopped.
     any_stopped: bool,
-    /// None that goes on.
+    /// None that goes on, besides those that wait.
     all_stopped: bool,
+    /// Those that wait in the kernel.
+    waiting: Vec<PathBuf>,
     /// Any that a debugger has stopped.
     any_traced: bool,
     turns: DefaultHasher,
@@ -60,7 +63,11 @@ impl Threads {
     fn add(&mut self, thread: &Path, stat: &ProcessStat) {
         self.any_stopped |= stat.is_stopped();
         self.any_traced |= stat.is_traced();
-        self.all_stopped &= !stat.is_awake();
+        if stat.is_waiting() {
+            self.waiting.push(thread.to_owned());
+        } else {
+            self.all_stopped &= !stat.is_awake();
+        }
         let slices = thread.join("schedstat").to_str().and_then(read_text);
         let slices: Option<u64> = slices.and_then(|text| text.split_ascii_whitespace().nth(2)?.parse().ok());
         // Kernels without the first have the second, in steps of ten milliseconds.
@@ -68,7 +75,13 @@ impl Threads {
     }
 
     const fn is_stopped(&self) -> bool {
-        self.all_stopped && self.any_stopped
+        self.all_stopped && self.any_stopped && self.waiting.is_empty()
+    }
+
+    /// Whether nothing of it goes on, and what waits in the kernel stops before anything else. Not where that takes too long.
+    fn waits(&self, end: Instant) -> bool {
+        let told = |thread: &PathBuf| clock::instant() < end && is_told_to_stop(thread, self.any_stopped);
+        self.all_stopped && !self.any_traced && !self.waiting.is_empty() && self.waiting.iter().all(told)
     }
 }
 
@@ -82,11 +95,12 @@ pub(crate) fn is_stopped(id: ProcessId) -> bool {
     threads.is_some_and(|threads| threads.is_stopped())
 }
 
-/// Whether any of it is: it was told to stop, and the rest may follow.
+/// Whether any of it is, or waits: it was told to stop, and the rest may follow.
 pub(super) fn is_partly_stopped(id: ProcessId) -> bool {
     let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
-    let threads = stat.and_then(|stat| Threads::look(id.pid, &stat, clock::instant() + LIMIT));
-    threads.is_some_and(|threads| threads.any_stopped)
+    let end = clock::instant() + LIMIT;
+    let threads = stat.and_then(|stat| Threads::look(id.pid, &stat, end));
+    threads.is_some_and(|threads| threads.any_stopped || threads.waits(end))
 }
 
 /// What that very process does; none when it has ended. Of one whose threads could not be looked at before `end` it is said
@@ -101,6 +115,7 @@ pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
         threads.is_some(),
         threads.as_ref().map_or(0, |threads| threads.turns.finish()),
     );
+    let waits = threads.as_ref().is_some_and(|threads| threads.waits(end));
     let (stopped, traced) = match threads {
         Some(threads) => (threads.is_stopped(), threads.any_traced),
         // A signal stops all threads or none.
@@ -109,7 +124,8 @@ pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
     Some(Doing {
         id,
         reached,
-        stopped: reached && stopped,
+        stopped: reached && (stopped || waits),
+        waits,
         by_owner: stopped && !traced,
         turns,
     })

@@ -5,18 +5,17 @@
 //! marked. The mark is the soft limit `RLIMIT_LOCKS`, which no kernel since 2.4 looks at: to change it
 //! from outside does nothing to the process, it belongs to all its threads, and it outlives `execve`. Its value says whose
 //! process it is (by the state directory) and which one: a child inherits the number, and it is none of ours by it.
-//! Processes of other users cannot be marked without `CAP_SYS_RESOURCE`; those only the journal knows.
+//! Processes of other users cannot be marked without `CAP_SYS_RESOURCE`; those are noted ([`Unmarked`]).
 
-use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::doing::{doing, is_held_by_cgroup, is_partly_stopped, is_stopped, threads_of};
 use super::process_table::{self, SignalError, number, read_text};
+use super::unmarked::Unmarked;
 use crate::host::clock;
 use crate::process::{Process, ProcessId};
 use crate::quarantine::orders::order::ProcessAction;
@@ -35,8 +34,6 @@ const GRACE: Duration = Duration::from_millis(5);
 /// All threads of all that are looked at are looked at within so long, or what is left counts as not looked at; a walk that
 /// takes five seconds counts as one without an answer.
 const THREADS_LIMIT: Duration = Duration::from_secs(2);
-/// Processes remembered that could not be marked: more than are ever frozen at once.
-const MAX_UNMARKED: usize = 4_096;
 /// How the line begins in `/proc/<pid>/limits`.
 const LINE: &str = "Max file locks";
 
@@ -102,41 +99,21 @@ impl Marks {
 #[derive(Debug, Clone)]
 pub(crate) struct Ours {
     pub(crate) marks: Marks,
-    unmarked: Arc<Mutex<BTreeSet<ProcessId>>>,
+    unmarked: Unmarked,
 }
 
 impl Ours {
-    pub(crate) fn new(marks: Marks) -> Self {
+    /// Those of that state directory's agent, which notes whom it cannot mark in that file; without one, in memory alone.
+    pub(crate) fn of(state_directory: &Path, notes: Option<PathBuf>) -> Self {
         Self {
-            marks,
-            unmarked: Arc::default(),
-        }
-    }
-
-    /// Notes one that we stopped and could not mark.
-    pub(crate) fn note_unmarked(&self, id: ProcessId) {
-        let Ok(mut unmarked) = self.unmarked.lock() else {
-            return;
-        };
-        if unmarked.len() >= MAX_UNMARKED {
-            unmarked.retain(|id| !process_table::has_ended(*id));
-        }
-        if unmarked.len() < MAX_UNMARKED {
-            unmarked.insert(id);
-        }
-    }
-
-    /// It is nobody's any more.
-    pub(crate) fn forget(&self, id: ProcessId) {
-        if let Ok(mut unmarked) = self.unmarked.lock() {
-            unmarked.remove(&id);
+            marks: Marks::of(state_directory),
+            unmarked: Unmarked::found(notes),
         }
     }
 
     /// Whether we stopped it, and its owner had not.
     fn stopped(&self, id: ProcessId) -> bool {
-        let unmarked = self.unmarked.lock().is_ok_and(|unmarked| unmarked.contains(&id));
-        unmarked || self.marks.on(id) == Some(false)
+        self.unmarked.has(id) || self.marks.on(id) == Some(false)
     }
 }
 
@@ -166,33 +143,53 @@ fn parse_limit(text: &str) -> Option<Rlimit> {
     })
 }
 
-/// Stops it; gives why it does not carry the mark, if so: then only the journal knows of it. `stopped_before`: its owner had
-/// stopped it.
+/// Stops it; gives why it does not carry the mark, if so: then it is noted, and the journal knows of it. `stopped_before`: its
+/// owner had stopped it, and it is nobody's whom we must let go.
 ///
 /// # Errors
 /// [`SignalError`].
 pub(crate) fn freeze(
     id: ProcessId,
-    marks: Marks,
+    ours: &Ours,
     stopped_before: bool,
 ) -> Result<io::Result<()>, SignalError> {
     // First the mark: nobody is stopped without it, also when we are killed in between.
-    let _told_below = marks.put_on(id, stopped_before);
-    process_table::freeze(id)?;
+    let marked = ours.marks.put_on(id, stopped_before);
+    let is_noted = marked.is_err() && !stopped_before && ours.unmarked.note(id);
+    process_table::freeze(id).inspect_err(|_| {
+        if is_noted {
+            ours.unmarked.forget(id);
+        }
+    })?;
     // Again, because it could undo that while it ran.
-    Ok(marks.put_on(id, stopped_before))
+    let marked = ours.marks.put_on(id, stopped_before);
+    if marked.is_err() && !stopped_before {
+        ours.unmarked.note(id);
+    }
+    Ok(marked)
+}
+
+/// Ends it: nobody has to let it go any more.
+///
+/// # Errors
+/// [`SignalError`].
+pub(crate) fn kill(id: ProcessId, ours: &Ours) -> Result<(), SignalError> {
+    process_table::kill(id)?;
+    ours.unmarked.forget(id);
+    Ok(())
 }
 
 /// Takes the mark off and leaves it stopped, as its owner had it.
 ///
 /// # Errors
 /// [`SignalError::Gone`].
-pub(crate) fn leave_stopped(id: ProcessId, marks: Marks) -> Result<(), SignalError> {
+pub(crate) fn leave_stopped(id: ProcessId, ours: &Ours) -> Result<(), SignalError> {
     if process_table::has_ended(id) {
         return Err(SignalError::Gone(id.pid));
     }
     // One that keeps it is found again, and let go again.
-    let _stays = marks.take_off(id);
+    let _stays = ours.marks.take_off(id);
+    ours.unmarked.forget(id);
     Ok(())
 }
 
@@ -200,25 +197,28 @@ pub(crate) fn leave_stopped(id: ProcessId, marks: Marks) -> Result<(), SignalErr
 ///
 /// # Errors
 /// [`SignalError`].
-pub(crate) fn thaw(id: ProcessId, marks: Marks) -> Result<(), SignalError> {
+pub(crate) fn thaw(id: ProcessId, ours: &Ours) -> Result<(), SignalError> {
     process_table::thaw(id)?;
     // Last, so that it is found again when we are killed in between. On one that runs it means nothing.
-    let _stays = marks.take_off(id);
+    let _stays = ours.marks.take_off(id);
+    ours.unmarked.forget(id);
     Ok(())
 }
 
-/// The processes that carry our mark, and those among `suspected` that are stopped; not those that have ended. One that waits
-/// for a disk stops only when that has answered.
+/// The processes that carry our mark, those that we stopped and could not mark, and those among `suspected` that are stopped;
+/// not those that have ended. One that waits for a disk stops only when that has answered.
 ///
 /// # Errors
 /// /proc cannot be read.
-pub(crate) fn list(marks: Marks, suspected: &[ProcessId]) -> io::Result<Vec<FoundFrozen>> {
+pub(crate) fn list(ours: &Ours, suspected: &[ProcessId]) -> io::Result<Vec<FoundFrozen>> {
     let all = process_table::list()?.into_iter();
+    let unmarked = ours.unmarked.all();
     let found = all.filter_map(|process| {
         let id = process.identity;
-        let mark = marks.on(id);
+        let mark = ours.marks.on(id);
         // All threads of it are looked at: not of everybody.
-        let is_ours = mark.is_some() || (suspected.contains(&id) && is_partly_stopped(id));
+        let is_ours =
+            mark.is_some() || unmarked.contains(&id) || (suspected.contains(&id) && is_partly_stopped(id));
         // A mark outlives its process until somebody buries it.
         let is_there = is_ours && !process_table::has_ended(id);
         is_there.then(|| FoundFrozen {
@@ -302,6 +302,10 @@ mod tests {
         (child, id)
     }
 
+    fn ours_of(state: &str) -> Ours {
+        Ours::of(Path::new(state), None)
+    }
+
     fn wait(what: &str, holds: impl Fn() -> bool) {
         let end = clock::instant() + Duration::from_secs(10);
         while !holds() {
@@ -310,38 +314,38 @@ mod tests {
         }
     }
 
-    fn found(marks: Marks, suspected: &[ProcessId], id: ProcessId) -> bool {
-        let list = list(marks, suspected).unwrap();
+    fn found(ours: &Ours, suspected: &[ProcessId], id: ProcessId) -> bool {
+        let list = list(ours, suspected).unwrap();
         list.iter()
             .any(|found| found.process.identity == id && found.stopped)
     }
 
     #[test]
     fn whom_we_stopped_is_found_by_its_mark_until_it_runs_again() {
-        let marks = Marks::of(Path::new("/nonexistent/ours"));
+        let ours = ours_of("/nonexistent/ours");
         let ((mut child, id), (mut other, others)) = (sleeper(), sleeper());
         let before = limit(id.pid).unwrap();
-        assert!(!found(marks, &[], id), "control: it runs");
-        freeze(id, marks, false).unwrap().unwrap();
+        assert!(!found(&ours, &[], id), "control: it runs");
+        freeze(id, &ours, false).unwrap().unwrap();
         process_table::freeze(others).unwrap();
         wait("both are stopped", || is_stopped(id) && is_stopped(others));
-        assert!(found(marks, &[], id));
+        assert!(found(&ours, &[], id));
         assert!(
-            !found(marks, &[], others),
+            !found(&ours, &[], others),
             "whom somebody else stopped is not ours"
         );
-        assert!(found(marks, &[others], others), "unless we remember it");
-        let elsewhere = Marks::of(Path::new("/nonexistent/theirs"));
-        assert!(!found(elsewhere, &[], id), "another agent's is not ours");
+        assert!(found(&ours, &[others], others), "unless we remember it");
+        let elsewhere = ours_of("/nonexistent/theirs");
+        assert!(!found(&elsewhere, &[], id), "another agent's is not ours");
         // Twice is as once.
-        freeze(id, marks, false).unwrap().unwrap();
-        assert!(found(marks, &[], id));
+        freeze(id, &ours, false).unwrap().unwrap();
+        assert!(found(&ours, &[], id));
         for _ in 0..2 {
-            thaw(id, marks).unwrap();
+            thaw(id, &ours).unwrap();
             assert_eq!(limit(id.pid), Some(before), "as it was");
             wait("it runs", || !is_stopped(id));
         }
-        assert!(!found(marks, &[id], id));
+        assert!(!found(&ours, &[id], id));
         for child in [&mut child, &mut other] {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -350,18 +354,18 @@ mod tests {
 
     #[test]
     fn a_mark_on_one_that_has_ended_is_no_find() {
-        let marks = Marks::of(Path::new("/nonexistent/ours"));
+        let ours = ours_of("/nonexistent/ours");
         let (mut child, id) = sleeper();
         let is_listed = || {
-            let found = list(marks, &[]).unwrap();
+            let found = list(&ours, &[]).unwrap();
             found.iter().any(|found| found.process.identity == id)
         };
-        freeze(id, marks, false).unwrap().unwrap();
+        freeze(id, &ours, false).unwrap().unwrap();
         assert!(is_listed(), "control");
         child.kill().unwrap();
         wait("it has ended", || process_table::has_ended(id));
         assert!(
-            marks.on(id) == Some(false),
+            ours.marks.on(id) == Some(false),
             "control: it stays until it is buried"
         );
         assert!(!is_listed());
@@ -370,27 +374,27 @@ mod tests {
 
     #[test]
     fn whom_his_owner_had_stopped_stays_so_and_the_mark_says_it() {
-        let marks = Marks::of(Path::new("/nonexistent/ours"));
+        let ours = ours_of("/nonexistent/ours");
         let (mut child, id) = sleeper();
         process_table::freeze(id).unwrap();
         wait("it is stopped", || is_stopped(id));
         for stopped_before in [false, true] {
-            freeze(id, marks, stopped_before).unwrap().unwrap();
-            let found = list(marks, &[]).unwrap();
+            freeze(id, &ours, stopped_before).unwrap().unwrap();
+            let found = list(&ours, &[]).unwrap();
             let found = found.iter().find(|found| found.process.identity == id).unwrap();
             assert_eq!(found.stopped_before, stopped_before);
         }
-        leave_stopped(id, marks).unwrap();
-        assert!(!found(marks, &[], id) && is_stopped(id));
+        leave_stopped(id, &ours).unwrap();
+        assert!(!found(&ours, &[], id) && is_stopped(id));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(matches!(leave_stopped(id, marks), Err(SignalError::Gone(_))));
+        assert!(matches!(leave_stopped(id, &ours), Err(SignalError::Gone(_))));
     }
 
     #[test]
     fn one_that_ran_between_two_looks_had_more_turns() {
         let (mut child, id) = sleeper();
-        let ours = Ours::new(Marks::of(Path::new("/nonexistent/ours")));
+        let ours = ours_of("/nonexistent/ours");
         let look = |patience| look_at(&[(id, ProcessAction::Freeze)], patience, &ours);
         assert!(!look(Duration::ZERO)[0].stopped, "control: it runs");
         process_table::freeze(id).unwrap();
@@ -412,15 +416,15 @@ mod tests {
 
     #[test]
     fn a_mark_is_not_inherited_by_name_or_number() {
-        let marks = Marks::of(Path::new("/nonexistent/ours"));
+        let ours = ours_of("/nonexistent/ours");
         let (mut child, id) = sleeper();
-        freeze(id, marks, false).unwrap().unwrap();
+        freeze(id, &ours, false).unwrap().unwrap();
         let copied = limit(id.pid).unwrap();
         let (mut heir, heirs) = sleeper();
         set_limit(heirs, copied).unwrap();
         process_table::freeze(heirs).unwrap();
         wait("both are stopped", || is_stopped(id) && is_stopped(heirs));
-        assert!(found(marks, &[], id) && !found(marks, &[], heirs));
+        assert!(found(&ours, &[], id) && !found(&ours, &[], heirs));
         for child in [&mut child, &mut heir] {
             child.kill().unwrap();
             child.wait().unwrap();

@@ -2,13 +2,13 @@
 //! long as others make it: one for walks and looks, one for signals, one for where paths lead, and none waits for another.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::chase;
-use super::frozen::{self, Marks, Ours};
+use super::frozen::{self, Ours};
 use super::nucleus;
 use super::process_table::{self, SignalError};
 use super::programs::{self, Places};
@@ -41,14 +41,14 @@ pub struct HostProcesses {
 }
 
 impl HostProcesses {
-    /// Whoever has the same state directory finds whom we froze.
-    pub(crate) fn new(state_directory: &Path) -> Self {
+    /// Whoever has the same state directory finds whom we froze, and in `notes` those whom we could not mark.
+    pub(crate) fn new(state_directory: &Path, notes: Option<PathBuf>) -> Self {
         programs::make_ready();
         Self {
             walks: Worker::urgent("processes", LIST_LIMIT),
             signals: Worker::urgent("process-signals", SIGNAL_LIMIT),
             paths: Worker::urgent("process-paths", PATHS_LIMIT),
-            ours: Ours::new(Marks::of(state_directory)),
+            ours: Ours::of(state_directory, notes),
             said_unmarked: Arc::default(),
         }
     }
@@ -78,7 +78,7 @@ impl HostProcesses {
         if !self.said_unmarked.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 pid = id.pid,
-                "a frozen process cannot be marked as ours ({why}; it takes CAP_SYS_RESOURCE): only the journal knows of it"
+                "a frozen process cannot be marked as ours ({why}; it takes CAP_SYS_RESOURCE): only the journal and a note beside the control socket know of it"
             );
         }
     }
@@ -100,24 +100,21 @@ impl Processes for HostProcesses {
     }
 
     async fn frozen(&mut self, suspected: Vec<ProcessId>) -> Result<Vec<FoundFrozen>, Obstacle> {
-        let marks = self.ours.marks;
-        self.walk(move || frozen::list(marks, &suspected)).await
+        let ours = self.ours.clone();
+        self.walk(move || frozen::list(&ours, &suspected)).await
     }
 
     async fn signal(&mut self, to: ProcessId, signal: Signal) -> Result<(), SignalFailure> {
-        let marks = self.ours.marks;
+        let ours = self.ours.clone();
         let send = move || match signal {
-            Signal::Freeze => frozen::freeze(to, marks, false),
-            Signal::FreezeStopped => frozen::freeze(to, marks, true),
-            Signal::Thaw => frozen::thaw(to, marks).map(Ok),
-            Signal::LeaveStopped => frozen::leave_stopped(to, marks).map(Ok),
-            Signal::Kill => process_table::kill(to).map(Ok),
+            Signal::Freeze => frozen::freeze(to, &ours, false),
+            Signal::FreezeStopped => frozen::freeze(to, &ours, true),
+            Signal::Thaw => frozen::thaw(to, &ours).map(Ok),
+            Signal::LeaveStopped => frozen::leave_stopped(to, &ours).map(Ok),
+            Signal::Kill => frozen::kill(to, &ours).map(Ok),
         };
         match self.signals.run(send).await {
             Ok(Ok(marked)) => {
-                if matches!(signal, Signal::Thaw | Signal::LeaveStopped) {
-                    self.ours.forget(to);
-                }
                 if let Err(why) = marked {
                     self.say_unmarked(to, &why);
                 }
@@ -132,7 +129,13 @@ impl Processes for HostProcesses {
     async fn chase(&mut self, chase: Chase) -> Result<Chased, Obstacle> {
         let meant = PathsMeant::new(&chase.rules, &chase.protected);
         let (places, ours) = (self.places(&meant).await?, self.ours.clone());
-        self.walk(move || chase::chase(chase, places, &ours)).await
+        // Whoever stops waiting lets go of it, and the chase ends: its thread may be long in a list by then.
+        let waits = Arc::new(());
+        let waited_for = Arc::downgrade(&waits);
+        let chased = self.walk(move || chase::chase(chase, places, &ours, waited_for));
+        let chased = chased.await;
+        drop(waits);
+        chased
     }
 
     async fn look_at(

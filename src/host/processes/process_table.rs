@@ -42,6 +42,8 @@ const MAX_STATUS: u64 = 1 << 20;
 const MAX_THREADS: usize = 65_536;
 /// A look whether any of them is left ends after so long; then one may be.
 const THREADS_LIMIT: Duration = Duration::from_millis(500);
+/// Threads that the signal to stop is handed on to at once; the next look goes on.
+const MAX_UNHEARD: u32 = 8;
 /// Ancestors of a process that are followed: a chain is a handful long, and one that changes meanwhile must end.
 const MAX_ANCESTORS: usize = 64;
 
@@ -317,7 +319,40 @@ pub(super) fn read_text(path: &str) -> Option<String> {
 
 /// The text of `/proc/<pid>/status`, whole.
 pub(super) fn read_status(pid: u32) -> Option<String> {
-    read_up_to(&format!("/proc/{pid}/status"), MAX_STATUS).ok()
+    read_status_at(Path::new(&format!("/proc/{pid}")))
+}
+
+/// The same of a thread, in its folder.
+fn read_status_at(place: &Path) -> Option<String> {
+    read_up_to(place.join("status").to_str()?, MAX_STATUS).ok()
+}
+
+/// Whether a thread that hears no signal stops when it does, before anything else: the signal to stop waits for it, or
+/// (`others_stopped`) has stopped other threads of its process, and nobody traces it, who could take that back.
+pub(super) fn is_told_to_stop(thread: &Path, others_stopped: bool) -> bool {
+    let Some(status) = read_status_at(thread) else {
+        return false;
+    };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let is_traced = field("TracerPid:").is_none_or(|tracer| tracer.trim() != "0");
+    !is_traced && (others_stopped || is_stop_pending(&status))
+}
+
+/// Whether the signal to stop has come and nobody has heard it.
+fn is_stop_pending(status: &str) -> bool {
+    let stop = 1 << (Signal::STOP.as_raw() - 1);
+    let signals = status.lines().filter_map(|line| {
+        let signals = line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(signals.trim(), 16).ok()
+    });
+    signals.into_iter().any(|signals| signals & stop != 0)
+}
+
+/// Whether a process of several threads was told to stop and has not heard it.
+fn is_unheard(id: ProcessId) -> bool {
+    let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
+    stat.is_some_and(|stat| stat.threads > 1 && !stat.is_stopped())
+        && read_status(id.pid).is_some_and(|status| is_stop_pending(&status))
 }
 
 fn try_read_text(path: &str) -> io::Result<String> {
@@ -330,11 +365,20 @@ fn read_up_to(path: &str, most: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Stops it (SIGSTOP); it keeps its memory and runs again after [`thaw`].
+/// Stops it (SIGSTOP); it keeps its memory and runs again after [`thaw`]. The kernel has one thread hear the signal for all: where
+/// that one waits for something else the others go on, and a signal that is there already is not sent again. It is taken back
+/// then, and another thread hears the next one.
 ///
 /// # Errors
 /// [`SignalError`].
 pub(crate) fn freeze(id: ProcessId) -> Result<(), SignalError> {
+    for _ in 0..MAX_UNHEARD {
+        if !is_unheard(id) {
+            break;
+        }
+        signal(id, Signal::CONT)?;
+        signal(id, Signal::STOP)?;
+    }
     signal(id, Signal::STOP)
 }
 
@@ -417,6 +461,11 @@ impl ProcessStat {
     /// By a debugger, and not by a signal.
     pub(super) const fn is_traced(&self) -> bool {
         self.state == 't'
+    }
+
+    /// It waits in the kernel and hears no signal: for a disk, or for another process.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.state == 'D'
     }
 
     /// Its first thread has ended.

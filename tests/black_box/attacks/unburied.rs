@@ -3,20 +3,23 @@
 //!
 //! Each test shows first what is said of one that does nothing about it.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{Ns, Running, wait_until};
-use edgewarden_lab::stage::Stage;
+use edgewarden_lab::stage::{Stage, StageOptions, copy_program};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use super::disguised::run_as_nobody;
 use super::processes::{order_rules, release, signal, wait_history};
 use super::stopped::child_of;
 use crate::common::agent::joined;
 use crate::common::programs::{build, sender, wait_state};
 use crate::common::told::shown;
-use crate::common::{LIMIT, options, ready};
+use crate::common::{LIMIT, done, options, ready};
 
 /// A process of two threads; another one traces the second and never waits for it.
 const UNBURIED_THREAD: &str = r#"
@@ -194,4 +197,56 @@ lab_test!(who_goes_from_thread_to_thread_is_not_taken_for_dead, || {
         |s: &Value| shown(s, rogue)["action"] == "kill" && s["enforcement"]["leftRunning"] == json!([]);
     stage.wait_status(LIMIT, "it is told as killed", told).unwrap();
     release(&stage);
+});
+
+/// Nine children that have ended, and that it never buries.
+const LEAVES_DEAD: &str = r#"
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(void) {
+    for (int left = 9; left--;)
+        if (!fork()) { prctl(PR_SET_NAME, "zq-spared"); _exit(0); }
+    prctl(PR_SET_NAME, "zq-leaves-dead");
+    for (;;) pause();
+}
+"#;
+
+lab_test!(the_dead_hide_nobody_who_is_spared, || {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let genuine = folder.path().canonicalize().unwrap().join("zq-spared");
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    copy_program(Path::new("/bin/sleep"), &genuine).unwrap();
+    let stage = ready(StageOptions {
+        configuration: json!({
+            "development": {"reportIntervalSeconds": 2},
+            "isolation": {"protected": [genuine]},
+        }),
+        ..options()
+    });
+    let dead = run_as_nobody(&stage, &build(&stage, "zq-leaving", LEAVES_DEAD), &[]);
+    super::disguised::wait_name(dead.pid(), "zq-leaves-dead");
+    let log = stage.site.directory().join("programs.log");
+    let start = |seconds: u32| {
+        let seconds = seconds.to_string();
+        stage.site.spawn(Ns::Gateway, &genuine, &[&seconds], &[], &log)
+    };
+    let first = start(600).unwrap();
+    super::disguised::wait_name(first.pid(), "zq-spared");
+    let file = stage.site.directory().join("order.json");
+    let rule = json!({"match": {"name": "zq-spared"}, "action": "kill"});
+    let order = json!({"posture": "restrict", "reason": "r", "processes": [rule]});
+    std::fs::write(&file, order.to_string()).unwrap();
+    let answer = done(&stage, &["quarantine", "--order", file.to_str().unwrap()]);
+    let named = format!("zq-spared ({}) is not stopped", first.pid());
+    assert!(answer.contains(&named), "{answer}");
+    let spared = stage.status()["enforcement"]["spared"].clone();
+    assert_eq!(
+        spared.as_array().unwrap().len(),
+        1,
+        "the dead are nobody: {spared}"
+    );
+    // More than are shown are counted.
+    let _others: Vec<Running> = (601..610).map(|seconds| start(seconds).unwrap()).collect();
+    let counted = |s: &Value| joined(&s["enforcement"]["spared"]).contains("and 2 more are not stopped");
+    stage.wait_status(LIMIT, "ten are spared", counted).unwrap();
 });

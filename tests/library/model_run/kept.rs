@@ -13,7 +13,7 @@ fn sequences_that_once_failed() {
         .build()
         .unwrap();
     let tally = RefCell::new(Tally::default());
-    for happenings in sequences().into_iter().chain(with_frozen()) {
+    for happenings in sequences().into_iter().chain(with_silence()).chain(with_frozen()) {
         runtime.block_on(sequence(&happenings, &tally)).unwrap();
     }
 }
@@ -89,6 +89,12 @@ fn sequences() -> Vec<Vec<Happening>> {
             Happening::Channel(ChannelLife::CutByRules),
             Happening::Step(Step::OtherHand(0)),
         ],
+    ]
+}
+
+/// About a channel that rules silence, or that is heard again.
+fn with_silence() -> Vec<Vec<Happening>> {
+    vec![
         // Rules that silence the channel, and another order while they do.
         vec![
             Happening::Channel(ChannelLife::CutByRules),

@@ -218,8 +218,12 @@ pub struct Doing {
     /// All its threads were looked at in time. Where they were not, it is neither stopped nor going on, and only its first one says
     /// whether it was stopped by a signal.
     pub reached: bool,
-    /// All its threads are stopped, by a signal or by a debugger, or whoever made its cgroup holds it there.
+    /// All its threads are stopped, by a signal or by a debugger, or those that are not wait in the kernel, or whoever made its
+    /// cgroup holds it there.
     pub stopped: bool,
+    /// Some threads of it wait in the kernel, by no debugger, and were told to stop: they do that before anything else, and have
+    /// one more turn for it.
+    pub waits: bool,
     /// It was stopped by a signal that is not ours, and by no debugger.
     pub by_owner: bool,
     /// A number made of how often each of its threads had its turn on a processor: the same as long as none had another one, so

@@ -18,7 +18,7 @@ use crate::process::{Process, ProcessId};
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::{ProcessAction, ProcessRule};
 use crate::quarantine::plan::processes::{
-    ENDED, NucleusTrace, ProcessSelection, ProtectedProcesses, StoppedProcess,
+    NucleusTrace, ProcessSelection, ProtectedProcesses, StoppedProcess,
 };
 use crate::quarantine::ports::{Chase, Processes, Signal, SignalFailure};
 use crate::quarantine::proof::journal::Journal;
@@ -251,13 +251,14 @@ impl<P: Processes> Stopper<P> {
             .iter()
             .filter(|rule| !self.matched.contains(rule) && !remembered.contains(&rule.matches.sum()));
         self.idle = idle.cloned().collect();
-        let told = selection.spared.iter().take(MAX_SHOWN);
+        let told = selection.spared.iter();
         let told = told.map(|(process, why)| format!("{} is not stopped: {why}", named(process)));
-        let worn = selection.worn.iter().take(MAX_SHOWN).map(|process| {
+        let worn = selection.worn.iter().map(|process| {
             let who = named(process);
             format!("{who} is not spared, although isolation.protected names its program: an ordinary user runs it")
         });
-        self.spared = told.chain(worn).collect();
+        self.spared = first(told, "are not stopped");
+        self.spared.extend(first(worn, "are not spared either"));
         self.spared_in_short = in_short(&selection.spared);
     }
 
@@ -296,6 +297,11 @@ impl<P: Processes> Stopper<P> {
         }
         for (id, action, outcome) in frozen {
             let outcome = match (outcome, action) {
+                // Another plan says whether it is to end.
+                (Ok(()), ProcessAction::Kill) if *self.put_off.borrow() => {
+                    self.roll.spare(id);
+                    continue;
+                }
                 (Ok(()), ProcessAction::Kill) => match self.send(id, Signal::Kill).await {
                     // It has ended since it was frozen: the chase killed it, or somebody else.
                     Err(SignalFailure::Gone) => Ok(()),
@@ -403,7 +409,13 @@ impl<P: Processes> Stopper<P> {
                     self.freed += usize::from(!stopped.stopped_before);
                     self.note_freed(stopped);
                 }
-                Err(SignalFailure::Gone) => self.note_ended(id),
+                Err(SignalFailure::Gone) => {
+                    // It was killed, and nobody has waited to see it.
+                    if stopped.action == ProcessAction::Kill {
+                        self.tell_stopped(id);
+                    }
+                    self.note_ended(id);
+                }
                 Err(SignalFailure::Refused(why) | SignalFailure::Unanswered(why)) => {
                     let (pid, name) = (id.pid, stopped.name);
                     obstacles.push(Obstacle::ProcessStaysFrozen { pid, name, why });
@@ -440,12 +452,20 @@ impl<P: Processes> Stopper<P> {
     }
 }
 
-/// Without those that have ended: nothing is left to be done of them.
+/// As many lines as are shown, and how many more there are.
+fn first(mut lines: impl Iterator<Item = String>, what: &str) -> Vec<String> {
+    let mut shown: Vec<String> = lines.by_ref().take(MAX_SHOWN).collect();
+    let more = lines.count();
+    if more > 0 {
+        shown.push(format!("and {more} more {what}"));
+    }
+    shown
+}
+
 fn in_short(spared: &[(Process, &'static str)]) -> Option<SparedInShort> {
-    let there = || spared.iter().filter(|(_, why)| *why != ENDED);
-    let first = there().map(|(process, _)| &process.name).min()?;
+    let first = spared.iter().map(|(process, _)| &process.name).min()?;
     Some(SparedInShort {
-        count: there().count(),
+        count: spared.len(),
         first: first.clone(),
     })
 }

@@ -98,9 +98,7 @@ impl<P: Processes> Stopper<P> {
                     continue;
                 }
             }
-            if let Some(stopped) = self.roll.take_untold(id) {
-                self.note_stopped(&stopped);
-            }
+            self.tell_stopped(id);
         }
         obstacles
     }
@@ -112,7 +110,7 @@ impl<P: Processes> Stopper<P> {
         let mut chased = match unless(&mut self.put_off, chase).await {
             Ok(chased) => chased,
             Err(obstacle) => {
-                // Nobody says whom it has stopped; they carry the mark.
+                // Nobody says whom it has stopped; they carry the mark, or are noted.
                 self.search_again();
                 return Some(obstacle);
             }
@@ -136,9 +134,7 @@ impl<P: Processes> Stopper<P> {
                 ProcessAction::Freeze => self.roll.saw_stopped(doing),
                 ProcessAction::Kill => self.roll.note_dead(process, named(process), now.wall),
             }
-            if let Some(stopped) = self.roll.take_untold(doing.id) {
-                self.note_stopped(&stopped);
-            }
+            self.tell_stopped(doing.id);
         }
         let (count, left) = (chased.stopped.len(), chased.left + chased.unproven.len());
         (left > 0).then(|| Obstacle::ProcessRuns {
@@ -156,14 +152,18 @@ impl<P: Processes> Stopper<P> {
         self.roll.strike(id);
     }
 
-    fn note_stopped(&mut self, stopped: &StoppedProcess) {
+    /// Once.
+    pub(super) fn tell_stopped(&mut self, id: ProcessId) {
+        let Some(stopped) = self.roll.take_untold(id) else {
+            return;
+        };
         let StoppedProcess {
             identity,
             name,
             exe,
             action,
             ..
-        } = stopped.clone();
+        } = stopped;
         let pid = identity.pid;
         tracing::warn!(pid, %name, ?exe, ?action, "process stopped");
         self.news.push(Event::ProcessStopped {

@@ -170,7 +170,7 @@ impl PathsMeant {
 }
 
 /// Why nothing is done to a process of which nothing is left.
-pub const ENDED: &str = "it has ended";
+const ENDED: &str = "it has ended";
 
 /// What the rules select.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -345,7 +345,8 @@ pub fn select(
     for candidate in list {
         let process = || candidate.process.clone();
         match selector.judge(candidate) {
-            None => {}
+            // Nothing is left of the dead that would be spared, and anybody can leave as many as he likes.
+            None | Some(Verdict::Spare(ENDED)) => {}
             Some(Verdict::Spare(reason)) => selection.spared.push((process(), reason)),
             Some(Verdict::Unknown) => selection.unknown.push(process()),
             Some(Verdict::Act(action)) => {

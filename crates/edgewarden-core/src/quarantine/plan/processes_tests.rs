@@ -286,6 +286,13 @@ fn who_shows_no_program_is_judged_by_name_or_told() {
         verdict(&ended, named("*", freeze)),
         Some(Verdict::Spare("it has ended"))
     );
+    let all = [named("*", freeze)];
+    let selection = select(&[ended], &all, &ProtectedProcesses::default(), NamedBefore::new());
+    assert_eq!(
+        (selection.spared, selection.act),
+        (vec![], vec![]),
+        "it is nobody"
+    );
 }
 
 #[test]

@@ -112,3 +112,42 @@ async fn a_look_that_nobody_waits_for_ends_and_nobody_is_let_go_for_it() {
     bring(&mut stopper, &plan(false, None), false).await;
     assert!(fake.0.lock().unwrap().running.contains(&10));
 }
+
+#[tokio::test]
+async fn who_was_to_be_killed_is_only_stopped_when_another_plan_comes_before() {
+    for next in [None, Some(ProcessAction::Freeze), Some(ProcessAction::Kill)] {
+        let fake = Fake::default();
+        fake.0.lock().unwrap().running.insert(10);
+        let (put_off, goes_on) = watch::channel(false);
+        let mut stopper = Stopper::restore(fake.clone(), &Journal::default(), Vec::new(), goes_on);
+        let kills = wanted(&plan(true, Some(ProcessAction::Kill)), false);
+        let to_stop = stopper.choose(&kills, NOW).await;
+        put_off.send_replace(true);
+        stopper.stop(to_stop, NOW).await;
+        assert!(fake.0.lock().unwrap().stopped.contains(&10), "not killed");
+        put_off.send_replace(false);
+        bring(&mut stopper, &plan(true, next), false).await;
+        let held = fake.0.lock().unwrap();
+        let (runs, stopped) = (held.running.contains(&10), held.stopped.contains(&10));
+        assert_eq!(runs, next.is_none(), "{next:?}");
+        assert_eq!(stopped, next == Some(ProcessAction::Freeze), "{next:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_was_killed_is_recorded_also_where_another_plan_comes_before_it_is_seen() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().running.insert(10);
+    let mut stopper = started(&fake);
+    let kills = wanted(&plan(true, Some(ProcessAction::Kill)), false);
+    let to_stop = stopper.choose(&kills, NOW).await;
+    // Nobody looks at what has become of it.
+    let (put_off, goes_on) = watch::channel(false);
+    stopper.put_off = goes_on;
+    fake.0.lock().unwrap().put_off_by_kill = Some(put_off);
+    stopper.stop(to_stop, NOW).await;
+    assert_eq!(recorded(&mut stopper), Vec::<String>::new(), "control");
+    stopper.put_off = watch::channel(false).1;
+    bring(&mut stopper, &plan(false, None), false).await;
+    assert_eq!(recorded(&mut stopper), ["process rogue (10) killed: /opt/rogue"]);
+}

@@ -29,6 +29,8 @@ struct Held {
     turns: u64,
     asked: usize,
     answer: Option<SignalFailure>,
+    /// Another plan comes right after somebody was killed.
+    put_off_by_kill: Option<watch::Sender<bool>>,
     /// Nobody is in the list.
     unlisted: bool,
     /// What the next chase brings.
@@ -87,6 +89,7 @@ impl Processes for Fake {
             id,
             reached: !held.unreached,
             stopped: held.stopped.contains(&id.pid) && !held.stubborn,
+            waits: false,
             by_owner: held.stopped.contains(&id.pid) && !held.stubborn,
             turns: held.turns,
         });
@@ -101,6 +104,9 @@ impl Processes for Fake {
         }
         if !held.running.remove(&to.pid) && !held.stopped.remove(&to.pid) {
             return Err(SignalFailure::Gone);
+        }
+        if let Some(put_off) = held.put_off_by_kill.as_ref().filter(|_| signal == Signal::Kill) {
+            put_off.send_replace(true);
         }
         match signal {
             Signal::Freeze => held.stopped.insert(to.pid),
