@@ -148,6 +148,16 @@ fn frame() -> impl Strategy<Value = Frame> {
     })
 }
 
+/// Some of them on each link.
+fn called(senders: &BTreeSet<[u8; 6]>) -> BTreeSet<Bearer> {
+    let named = senders.iter().zip(NAMES);
+    let bearer = |(hardware, of): (&[u8; 6], &str)| Bearer {
+        interface: InterfaceName::new(of).unwrap(),
+        hardware: *hardware,
+    };
+    named.map(bearer).collect()
+}
+
 fn frame_of_links() -> impl Strategy<Value = Frame> {
     let limits = proptest::collection::vec(limit(), 1..3);
     let hardware = proptest::option::of(any::<[u8; 6]>());
@@ -199,15 +209,7 @@ fn frame_of_links() -> impl Strategy<Value = Frame> {
                         .filter(|_| vlans)
                         .map(|(of, number)| (name(of), number))
                         .collect(),
-                    hardware: senders
-                        .iter()
-                        .copied()
-                        .zip(NAMES)
-                        .map(|(hardware, of)| Bearer {
-                            interface: name(of),
-                            hardware,
-                        })
-                        .collect(),
+                    hardware: called(&senders),
                     senders,
                     members: members.into_iter().map(name).collect(),
                     passing: passing.into_iter().map(name).collect(),
