@@ -158,6 +158,13 @@ fn called(senders: &BTreeSet<[u8; 6]>) -> BTreeSet<Bearer> {
     named.map(bearer).collect()
 }
 
+fn devices() -> [EgressDevice; 2] {
+    ["eth0", "eth1"].map(|name| EgressDevice {
+        name: name.to_owned(),
+        index: 0,
+    })
+}
+
 fn frame_of_links() -> impl Strategy<Value = Frame> {
     let limits = proptest::collection::vec(limit(), 1..3);
     let hardware = proptest::option::of(any::<[u8; 6]>());
@@ -184,10 +191,6 @@ fn frame_of_links() -> impl Strategy<Value = Frame> {
             let bearers = hardware
                 .into_iter()
                 .flat_map(|hardware| NAMES.map(|of| bearer(hardware, of)));
-            let devices = ["eth0", "eth1"].map(|name| EgressDevice {
-                name: name.to_owned(),
-                index: 0,
-            });
             Frame {
                 posture: if isolates {
                     Posture::Isolate
@@ -197,7 +200,7 @@ fn frame_of_links() -> impl Strategy<Value = Frame> {
                 limits,
                 hooks: Hooks {
                     bridge,
-                    egress: devices.into_iter().filter(|_| egress).collect(),
+                    egress: devices().into_iter().filter(|_| egress).collect(),
                     pppoe,
                     tags,
                     crowded,
