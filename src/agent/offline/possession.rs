@@ -17,7 +17,8 @@ use crate::control::ask_error::AskError;
 use crate::control::client::feel_pulse;
 use crate::host::files::FileLock;
 use crate::host::processes::doing::is_stopped;
-use crate::host::processes::process_table::{self, SignalError};
+use crate::host::processes::process_table;
+use crate::host::processes::signals::{self, SignalError};
 use crate::host::worker::Worker;
 use crate::process::ProcessId;
 
@@ -206,7 +207,7 @@ impl Places {
 }
 
 fn kill(process: ProcessId, how: String) -> Killed {
-    match process_table::kill(process) {
+    match signals::kill(process) {
         Ok(()) | Err(SignalError::Gone(_)) => {}
         Err(error) => tracing::warn!("{}", crate::error_text(&error)),
     }

@@ -16,7 +16,8 @@ use crate::control::ask_error::AskError;
 use crate::control::client::ask_json_within;
 use crate::control::question::GetStatus;
 use crate::host::clock;
-use crate::host::processes::process_table::{self, SignalError};
+use crate::host::processes::process_table;
+use crate::host::processes::signals::{self, SignalError};
 use crate::host::worker::Worker;
 use crate::process::ProcessId;
 
@@ -214,7 +215,7 @@ impl<L: Fn(&str) -> Option<String>> Predecessor<L> {
             "the agent before, process {}{started_by}, {why}: it is told to end",
             process.pid
         );
-        if self.signal(process, process_table::terminate).await {
+        if self.signal(process, signals::terminate).await {
             self.ending = Some(Ending {
                 process,
                 why,
@@ -241,7 +242,7 @@ impl<L: Fn(&str) -> Option<String>> Predecessor<L> {
             "the agent before, process {}, does not end: it is killed",
             process.pid
         );
-        let killed = self.signal(process, process_table::kill).await;
+        let killed = self.signal(process, signals::kill).await;
         if let Some(ending) = &mut self.ending {
             ending.killed = killed;
             ending.until = Instant::now() + KILL_LIMIT;

@@ -14,7 +14,8 @@ use crate::host::boot::{systemctl, unit};
 use crate::host::clock;
 use crate::host::files::{self, FileLock, lock_holder, state_directory};
 use crate::host::processes::doing::is_stopped;
-use crate::host::processes::process_table::{self, SignalError};
+use crate::host::processes::process_table;
+use crate::host::processes::signals::{self, SignalError};
 use crate::process::ProcessId;
 
 /// From one look to the next while somebody is to end.
@@ -221,12 +222,12 @@ fn end_process(state: &Path, process: ProcessId) -> Result<(), GuardError> {
         Ok(()) | Err(SignalError::Gone(_)) => Ok(()),
         Err(error) => Err(stays(error)),
     };
-    signal(process_table::terminate)?;
+    signal(signals::terminate)?;
     let mut looked = 0;
     let ended = looks(|| {
         looked += 1;
         if looked == KILL_AFTER {
-            let _told_below = signal(process_table::kill);
+            let _told_below = signal(signals::kill);
         }
         process_table::has_ended(process)
     });

@@ -10,7 +10,8 @@ use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::process_table::{ProcessStat, has_ended, is_told_to_stop, read_text, stat, stat_at, threads};
+use super::process_table::{ProcessStat, has_ended, read_text, stat, stat_at, threads};
+use super::signals::is_told_to_stop;
 use crate::host::clock;
 use crate::process::ProcessId;
 use crate::quarantine::ports::Doing;

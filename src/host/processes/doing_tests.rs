@@ -5,7 +5,7 @@
 use super::*;
 use std::process::Command;
 
-use crate::host::processes::process_table;
+use crate::host::processes::{process_table, signals};
 
 /// Its first thread and another one sleep on.
 const TWO_THREADS: &str = "import threading, time\n\
@@ -31,7 +31,7 @@ fn all_threads_are_looked_at_and_a_signal_of_the_owner_is_told() {
     let id = process_table::read(pid).unwrap().identity;
     let runs = doing(id, end()).unwrap();
     assert!(!runs.stopped && !runs.by_owner && !is_stopped(id), "control");
-    process_table::freeze(id).unwrap();
+    signals::freeze(id).unwrap();
     until("it is stopped", &|| is_stopped(id));
     let stopped = doing(id, end()).unwrap();
     assert!(stopped.stopped && stopped.by_owner);

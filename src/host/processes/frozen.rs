@@ -14,7 +14,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::doing::{doing, is_held_by_cgroup, is_partly_stopped, is_stopped, threads_of};
-use super::process_table::{self, SignalError, number, read_text};
+use super::process_table::{self, number, read_text};
+use super::signals::{self, SignalError};
 use super::unmarked::Unmarked;
 use crate::host::clock;
 use crate::process::{Process, ProcessId};
@@ -156,7 +157,7 @@ pub(crate) fn freeze(
     // First the mark: nobody is stopped without it, also when we are killed in between.
     let marked = ours.marks.put_on(id, stopped_before);
     let is_noted = marked.is_err() && !stopped_before && ours.unmarked.note(id);
-    process_table::freeze(id).inspect_err(|_| {
+    signals::freeze(id).inspect_err(|_| {
         if is_noted {
             ours.unmarked.forget(id);
         }
@@ -174,7 +175,7 @@ pub(crate) fn freeze(
 /// # Errors
 /// [`SignalError`].
 pub(crate) fn kill(id: ProcessId, ours: &Ours) -> Result<(), SignalError> {
-    process_table::kill(id)?;
+    signals::kill(id)?;
     ours.unmarked.forget(id);
     Ok(())
 }
@@ -198,7 +199,7 @@ pub(crate) fn leave_stopped(id: ProcessId, ours: &Ours) -> Result<(), SignalErro
 /// # Errors
 /// [`SignalError`].
 pub(crate) fn thaw(id: ProcessId, ours: &Ours) -> Result<(), SignalError> {
-    process_table::thaw(id)?;
+    signals::thaw(id)?;
     // Last, so that it is found again when we are killed in between. On one that runs it means nothing.
     let _stays = ours.marks.take_off(id);
     ours.unmarked.forget(id);
@@ -327,7 +328,7 @@ mod tests {
         let before = limit(id.pid).unwrap();
         assert!(!found(&ours, &[], id), "control: it runs");
         freeze(id, &ours, false).unwrap().unwrap();
-        process_table::freeze(others).unwrap();
+        signals::freeze(others).unwrap();
         wait("both are stopped", || is_stopped(id) && is_stopped(others));
         assert!(found(&ours, &[], id));
         assert!(
@@ -376,7 +377,7 @@ mod tests {
     fn whom_his_owner_had_stopped_stays_so_and_the_mark_says_it() {
         let ours = ours_of("/nonexistent/ours");
         let (mut child, id) = sleeper();
-        process_table::freeze(id).unwrap();
+        signals::freeze(id).unwrap();
         wait("it is stopped", || is_stopped(id));
         for stopped_before in [false, true] {
             freeze(id, &ours, stopped_before).unwrap().unwrap();
@@ -397,13 +398,13 @@ mod tests {
         let ours = ours_of("/nonexistent/ours");
         let look = |patience| look_at(&[(id, ProcessAction::Freeze)], patience, &ours);
         assert!(!look(Duration::ZERO)[0].stopped, "control: it runs");
-        process_table::freeze(id).unwrap();
+        signals::freeze(id).unwrap();
         let stopped = look(Duration::from_secs(10));
         assert!(stopped[0].stopped);
         assert_eq!(look(Duration::ZERO), stopped, "nothing happens to it");
-        process_table::thaw(id).unwrap();
+        signals::thaw(id).unwrap();
         wait("it runs", || !is_stopped(id));
-        process_table::freeze(id).unwrap();
+        signals::freeze(id).unwrap();
         let again = look(Duration::from_secs(10));
         assert!(
             again[0].stopped && again[0].turns != stopped[0].turns,
@@ -422,7 +423,7 @@ mod tests {
         let copied = limit(id.pid).unwrap();
         let (mut heir, heirs) = sleeper();
         set_limit(heirs, copied).unwrap();
-        process_table::freeze(heirs).unwrap();
+        signals::freeze(heirs).unwrap();
         wait("both are stopped", || is_stopped(id) && is_stopped(heirs));
         assert!(found(&ours, &[], id) && !found(&ours, &[], heirs));
         for child in [&mut child, &mut heir] {

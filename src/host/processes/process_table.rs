@@ -1,9 +1,8 @@
-//! Processes: who runs, and stopping them without ever hitting the wrong one.
+//! Processes: who runs, and whether somebody still does.
 //!
-//! In: a [`ProcessId`] (pid and start time). Out: the process list; signals through a pidfd whose start time was
-//! compared after it was opened, so a reused pid cannot be hit.
+//! In: a [`ProcessId`] (pid and start time). Out: the process list, and what `/proc` says of one. Absent: signals ([`super::signals`]).
 
-#![expect(clippy::disallowed_methods, reason = "host is a door: /proc and signals")]
+#![expect(clippy::disallowed_methods, reason = "host is a door: /proc")]
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -15,7 +14,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::descriptors;
 use super::programs::without_deleted;
@@ -42,24 +41,8 @@ const MAX_STATUS: u64 = 1 << 20;
 const MAX_THREADS: usize = 65_536;
 /// A look whether any of them is left ends after so long; then one may be.
 const THREADS_LIMIT: Duration = Duration::from_millis(500);
-/// Threads that the signal to stop is handed on to at once; the next look goes on.
-const MAX_UNHEARD: u32 = 8;
 /// Ancestors of a process that are followed: a chain is a handful long, and one that changes meanwhile must end.
 const MAX_ANCESTORS: usize = 64;
-
-/// Why a process could not be signalled.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SignalError {
-    /// It has ended, or its number belongs to another process.
-    #[error("process {0} has ended")]
-    Gone(u32),
-    #[error("could not signal process {pid}")]
-    Refused {
-        pid: u32,
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// All processes that could be read. Those that end meanwhile are left out.
 ///
@@ -90,7 +73,7 @@ pub(crate) fn list() -> io::Result<Vec<Process>> {
 
 /// Whether `/proc` shows the processes that our numbers mean: one that is not mounted shows nobody, that of another pid namespace
 /// others. Nobody has ended because of that.
-fn is_shown() -> bool {
+pub(super) fn is_shown() -> bool {
     let own = fs::read_link("/proc/self").ok();
     own.is_some_and(|own| own.to_str() == Some(&std::process::id().to_string()))
 }
@@ -323,36 +306,8 @@ pub(super) fn read_status(pid: u32) -> Option<String> {
 }
 
 /// The same of a thread, in its folder.
-fn read_status_at(place: &Path) -> Option<String> {
+pub(super) fn read_status_at(place: &Path) -> Option<String> {
     read_up_to(place.join("status").to_str()?, MAX_STATUS).ok()
-}
-
-/// Whether a thread that hears no signal stops when it does, before anything else: the signal to stop waits for it, or
-/// (`others_stopped`) has stopped other threads of its process, and nobody traces it, who could take that back.
-pub(super) fn is_told_to_stop(thread: &Path, others_stopped: bool) -> bool {
-    let Some(status) = read_status_at(thread) else {
-        return false;
-    };
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-    let is_traced = field("TracerPid:").is_none_or(|tracer| tracer.trim() != "0");
-    !is_traced && (others_stopped || is_stop_pending(&status))
-}
-
-/// Whether the signal to stop has come and nobody has heard it.
-fn is_stop_pending(status: &str) -> bool {
-    let stop = 1 << (Signal::STOP.as_raw() - 1);
-    let signals = status.lines().filter_map(|line| {
-        let signals = line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:"))?;
-        u64::from_str_radix(signals.trim(), 16).ok()
-    });
-    signals.into_iter().any(|signals| signals & stop != 0)
-}
-
-/// Whether a process of several threads was told to stop and has not heard it.
-fn is_unheard(id: ProcessId) -> bool {
-    let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
-    stat.is_some_and(|stat| stat.threads > 1 && !stat.is_stopped())
-        && read_status(id.pid).is_some_and(|status| is_stop_pending(&status))
 }
 
 fn try_read_text(path: &str) -> io::Result<String> {
@@ -363,78 +318,6 @@ fn read_up_to(path: &str, most: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Stops it (SIGSTOP); it keeps its memory and runs again after [`thaw`]. The kernel has one thread hear the signal for all: where
-/// that one waits for something else the others go on, and a signal that is there already is not sent again. It is taken back
-/// then, and another thread hears the next one.
-///
-/// # Errors
-/// [`SignalError`].
-pub(crate) fn freeze(id: ProcessId) -> Result<(), SignalError> {
-    for _ in 0..MAX_UNHEARD {
-        if !is_unheard(id) {
-            break;
-        }
-        signal(id, Signal::CONT)?;
-        signal(id, Signal::STOP)?;
-    }
-    signal(id, Signal::STOP)
-}
-
-/// Lets it run again (SIGCONT).
-///
-/// # Errors
-/// [`SignalError`].
-pub(crate) fn thaw(id: ProcessId) -> Result<(), SignalError> {
-    signal(id, Signal::CONT)
-}
-
-/// Asks it to end (SIGTERM). A stopped one hears that when it goes on.
-///
-/// # Errors
-/// [`SignalError`].
-pub(crate) fn terminate(id: ProcessId) -> Result<(), SignalError> {
-    signal(id, Signal::TERM)
-}
-
-/// Ends it (SIGKILL), also a stopped one.
-///
-/// # Errors
-/// [`SignalError`].
-pub(crate) fn kill(id: ProcessId) -> Result<(), SignalError> {
-    signal(id, Signal::KILL)
-}
-
-fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
-    let refused = |source: Errno| match source {
-        Errno::SRCH => SignalError::Gone(id.pid),
-        other => SignalError::Refused {
-            pid: id.pid,
-            source: other.into(),
-        },
-    };
-    let pid = number(id.pid).ok_or(SignalError::Gone(id.pid))?;
-    if !is_shown() {
-        return Err(refused(Errno::AGAIN));
-    }
-    let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
-    // The handle pins the process; if its start time is the one we know, the signal reaches it and nobody else.
-    match stat(id.pid) {
-        // One that nobody has buried yet takes signals, and nothing comes of them.
-        Some(stat) if stat.start_ticks == id.start_ticks && !is_over(id.pid, &stat) => {}
-        // It is there, and cannot be looked at.
-        None if !fs::exists(format!("/proc/{}", id.pid)).is_ok_and(|there| !there) => {
-            return Err(refused(Errno::AGAIN));
-        }
-        Some(_) | None => return Err(SignalError::Gone(id.pid)),
-    }
-    pidfd_send_signal(&handle, signal).map_err(refused)
-}
-
-/// Whether we have the right to signal it.
-pub(super) fn may_signal(pid: u32) -> bool {
-    number(pid).is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 
 /// Threads of the kernel have this flag, which nobody can give himself (`PF_KTHREAD`).

@@ -1,6 +1,7 @@
 //! Processes of the test's own: frozen, ended, numbered anew; and no descriptors to look at them.
 
 use super::super::doing::is_stopped;
+use super::super::signals::{SignalError, freeze, kill, thaw};
 use super::*;
 use crate::host::clock;
 use edgewarden_lab::lab_test;

@@ -14,7 +14,7 @@ use wildmatch::WildMatch;
 use super::files::{DELETED, File, Hands, NotKnown, has_other_mounts, sees_the_system};
 use super::look_ups::{self, Led};
 use super::owners::{Owner, is_of, same_session_parent};
-use super::process_table;
+use super::{process_table, signals};
 use crate::process::{Process, is_called_interpreter, kept_name};
 use crate::quarantine::plan::processes::{
     Candidate, Nature, PathsMeant, is_nucleus_service, unknown_service,
@@ -266,7 +266,7 @@ fn nature(process: &Process) -> Nature {
             may_be_protected: false,
         },
         // Whom we may not signal either is another's to stop.
-        Err(Some(Errno::ACCESS | Errno::PERM)) if process_table::may_signal(pid) => Nature::Hidden {
+        Err(Some(Errno::ACCESS | Errno::PERM)) if signals::may_signal(pid) => Nature::Hidden {
             may_be_protected: may_be_protected(process),
         },
         _ => Nature::Program,

@@ -7,6 +7,7 @@
 mod cutting;
 mod disjoint;
 mod folded;
+mod lines;
 pub mod overruled;
 pub mod preview;
 pub mod processes;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::lifelines::lifeline::{DATA_ENDPOINT_PORTS, DNS_PORT, Endpoint, EndpointKey, Lifelines};
 use super::lifelines::nucleus_users::NucleusUsers;
 use super::lifelines::ways::{Way, Ways};
-use super::orders::order::{Allowance, Authority, Block, Limit, Order, Posture, ProcessRule, Protocol};
+use super::orders::order::{Allowance, Authority, Block, Limit, Order, Posture, ProcessRule};
 use super::orders::remotes::RemoteList;
 
 pub use cutting::Cutting;
@@ -273,26 +274,6 @@ impl Plan {
         &self.cutting
     }
 
-    /// How its rules really draw the lines: only an isolation has wide ones.
-    pub fn drawn(&self) -> Scope {
-        if self.lifelines.data_endpoint && self.posture == Posture::Isolate {
-            self.scope
-        } else {
-            Scope::Pinned
-        }
-    }
-
-    /// TCP ports that wide lifelines open to any address; none while they are pinned. DNS's is not among them: it is
-    /// opened for UDP alone.
-    pub(crate) fn wide_ports(&self) -> BTreeSet<u16> {
-        if self.drawn() == Scope::Pinned {
-            return BTreeSet::new();
-        }
-        let tcp = self.endpoints.iter().filter(|e| e.protocol == Protocol::Tcp);
-        let known = tcp.map(|e| e.port).filter(|port| *port != DNS_PORT);
-        DATA_ENDPOINT_PORTS.into_iter().chain(known).collect()
-    }
-
     /// The ways that the addresses of lifelines are tied to; none while they may be reached by any. Wide lifelines are not tied:
     /// what silenced the control channel may have been a way.
     pub(crate) fn ties(&self) -> Option<&[Way]> {
@@ -323,6 +304,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quarantine::orders::order::Protocol;
     use crate::quarantine::orders::order::{Authority, BlockedRemote, Direction};
 
     fn order(authority: Authority, posture: Posture) -> Order {
