@@ -28,8 +28,18 @@ fn start(program: &Path, by: &Path) -> Running {
     if !program.exists() {
         fs::copy("/bin/sleep", program).unwrap();
     }
-    let child = Command::new(by).arg("60").stdout(Stdio::null()).spawn().unwrap();
     let end = clock::instant() + Duration::from_secs(10);
+    let child = loop {
+        match Command::new(by).arg("60").stdout(Stdio::null()).spawn() {
+            Ok(child) => break child,
+            // A program that another test starts right now has our copy open for writing, until it begins.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                assert!(clock::instant() < end, "{error}");
+                clock::pause(Duration::from_millis(1));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
     while process_table::read(child.id()).and_then(|it| it.exe).is_none() {
         assert!(clock::instant() < end, "it runs");
         clock::pause(Duration::from_millis(1));
