@@ -46,7 +46,7 @@ const ROUTER_LENGTH: u32 = 300;
 const NEIGHBOUR_UNICAST: &[Named] = &[("nd-neighbor-solicit", 135), ("nd-neighbor-advert", 136)];
 const NEIGHBOUR_UNICAST_LENGTH: u32 = 80;
 /// What says which groups this host listens to.
-const LISTENERS: &[Named] = &[
+pub(super) const LISTENERS: &[Named] = &[
     ("mld-listener-report", 131),
     ("mld2-listener-report", 143),
     ("mld-listener-done", 132),
@@ -65,18 +65,18 @@ const DHCP_RENEWAL_LENGTH: u32 = 620;
 /// The groups that no bridge passes on (IEEE 802.1D) are spanning tree, link aggregation, and LLDP, which some switches
 /// power ports by. They speak some frames a second; 802.1X and the keys of a wireless network, without which the link
 /// itself goes down, as seldom.
-const LINK_KEYS: &[u16] = &[0x888e, 0x88c7];
+pub(super) const LINK_KEYS: &[u16] = &[0x888e, 0x88c7];
 /// An Ethernet frame.
 const LINK_LENGTH: u32 = 1_518;
 /// What a frame of the link never is.
 const NOT_OF_LINK: &[u16] = &[IP, IP6, ARP, 0x8847, 0x8848, 0x8863, 0x8864];
 /// What the kernel cuts one large frame of into many: IP, tags, and envelopes of both.
 const CUT_APART: &[u16] = &[IP, IP6, 0x6558, 0x8847, 0x8848, 0x894f];
-const ARP: u16 = 0x0806;
+pub(super) const ARP: u16 = 0x0806;
 /// Who is on a link and what it is, told by programs of services too.
 const LLDP: u16 = 0x88cc;
 /// How an uplink by PPPoE is dialled: before it is there, and whenever it has ended.
-const PPPOE_DISCOVERY: u16 = 0x8863;
+pub(super) const PPPOE_DISCOVERY: u16 = 0x8863;
 /// PPP's frames. What is inside was filtered on the PPP interface, or was made by hand.
 const PPPOE_SESSION: u16 = 0x8864;
 /// The first byte that both have.
@@ -173,7 +173,14 @@ impl RuleWriter<'_> {
             let lies = |rate: &Option<Rate>| exception.told.is_some() || rate.is_none();
             let others = senders.iter().filter(|(sender, ..)| *sender != Sender::Root);
             let others = others.filter(|(.., rate)| lies(rate));
-            rules.extend(others.map(|(sender, ..)| cut(like.clone().of_sender(*sender))));
+            let made = |sent: Conditions| {
+                if way == HookPath::Raw {
+                    sent.made_here()
+                } else {
+                    sent
+                }
+            };
+            rules.extend(others.map(|(sender, ..)| cut(made(like.clone().of_sender(*sender)))));
         }
         if way == HookPath::Raw && self.knows_senders() {
             if self.guarded().is_some() {

@@ -18,7 +18,7 @@ pub(super) const NEIGHBOUR_SHARES: Shares = Shares {
     kernel: Some(per_second(100, 200)),
     root: Some(per_second(20, 40)),
     services: Some(per_second(20, 40)),
-    users: Some(per_second(2, 4)),
+    users: None,
     others: Some(per_second(2, 4)),
 };
 pub(super) const UNICAST_SHARES: Shares = Shares {

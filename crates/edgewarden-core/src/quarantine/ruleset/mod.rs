@@ -20,6 +20,7 @@ mod inside;
 mod kernel_form;
 mod keys;
 mod lacking;
+mod lies;
 mod link_shares;
 mod rules;
 mod shares;

@@ -134,6 +134,7 @@ impl RuleWriter<'_> {
         output.extend(self.detours(HookPath::Out));
         output.extend(self.wrapped_in_others_names());
         output.extend(self.lifelines_out(Layer::Inet));
+        output.extend(self.lies(HookPath::Out));
         output.extend(self.blocks(HookPath::Out));
         output.extend(self.limits(HookPath::Out));
         let out = |allowance| allow_rules(on(Layer::Inet), Layer::Inet, allowance, End::Destination);
@@ -189,6 +190,7 @@ impl RuleWriter<'_> {
         rules.extend(self.of_links());
         rules.extend(self.sessions());
         rules.extend(self.lifelines_out(Layer::Netdev));
+        rules.extend(self.lies(HookPath::Raw));
         rules.extend(self.blocks(HookPath::Raw));
         rules.extend(self.by_hand());
         let out = |allowance| {

@@ -19,7 +19,7 @@ pub(super) const ROOT: u32 = 0;
 /// The first of all others.
 pub(super) const FIRST_OTHER: u32 = 1;
 /// Users below this are root and services; people and what they start are not (`UID_MIN` of every distribution's login.defs).
-const FIRST_USER: u32 = 1_000;
+pub(super) const FIRST_USER: u32 = 1_000;
 /// Bytes of questions for names and time, a second, of either IP version, that services have: fourteen questions of 72 bytes, and at
 /// once twice as many. An uplink of 128 kbit/s carries 16,000, and most must be left for the control channel.
 const QUESTIONS: Share = bytes_per_second(1_024, 1_024);

@@ -103,7 +103,7 @@ pub(super) fn by_hand(interfaces_tag: bool) -> Vec<(&'static str, Conditions)> {
 impl RuleWriter<'_> {
     /// Frames that no rule can judge, because what is said of them is not what they are.
     pub(super) fn told_otherwise(&self) -> Vec<Rule> {
-        let Some(reason) = self.unreadable() else {
+        let Some(reason) = self.guarded() else {
             return Vec::new();
         };
         let all = never_sent(self.hooks.tags).into_iter();
@@ -113,7 +113,7 @@ impl RuleWriter<'_> {
 
     /// The same of frames whose tags are among their bytes, and of options. In isolation none of them is anything that passes.
     pub(super) fn by_hand(&self) -> Vec<Rule> {
-        if self.plan.posture == Posture::Isolate || !self.blocks_anything() || self.hooks.unrouted {
+        if self.plan.posture == Posture::Isolate || self.guarded().is_none() || self.hooks.unrouted {
             return Vec::new();
         }
         let shapes = by_hand(self.hooks.tags).into_iter();

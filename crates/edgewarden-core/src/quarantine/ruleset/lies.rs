@@ -1,0 +1,67 @@
+//! What others than root say on a link, in a restriction, besides the truth that exceptions let pass.
+//!
+//! In: the plan. Out: rules that cut it, in whatever shape, behind the exceptions. Whoever may make frames by hand could turn a
+//! router or a switch away from this device, end its session or its lease, so that the restriction is taken for what has silenced
+//! the control channel. An isolation cuts it with all the rest. What a bridge passes on has kept the socket of a virtual machine's,
+//! and is others'.
+
+use super::conditions::{Conditions, End, Named, TypePlace};
+use super::exceptions::{ARP, LINK_KEYS, LISTENERS, PPPOE_DISCOVERY};
+use super::rules::{DHCP, DHCP6, DISGUISED, HookPath, RuleWriter, on};
+use super::shares::{FIRST_OTHER, FIRST_USER};
+use super::told_otherwise::VLAN;
+use super::{Layer, Rule};
+use crate::quarantine::orders::order::{Posture, Protocol};
+
+/// Where others are: routers and neighbours, and who says of one that another is better.
+const NEIGHBOURS: &[Named] = &[
+    ("nd-router-solicit", 133),
+    ("nd-router-advert", 134),
+    ("nd-neighbor-solicit", 135),
+    ("nd-neighbor-advert", 136),
+    ("nd-redirect", 137),
+];
+
+impl RuleWriter<'_> {
+    /// They come behind what passes whatever is ordered.
+    pub(super) fn lies(&self, way: HookPath) -> Vec<Rule> {
+        if self.plan.posture == Posture::Isolate || self.guarded().is_none() {
+            return Vec::new();
+        }
+        let by = |first: u32| {
+            let sent = on(way.layer()).sent_from(first);
+            if way == HookPath::Raw {
+                sent.made_here()
+            } else {
+                sent
+            }
+        };
+        let mut all = vec![
+            by(FIRST_OTHER).icmp6(NEIGHBOURS),
+            by(FIRST_USER).icmp6(LISTENERS),
+            by(FIRST_USER).ports(Protocol::Udp, End::Destination, &[DHCP.1, DHCP6.1]),
+        ];
+        if way.layer() == Layer::Netdev {
+            all.extend(of_types(&|| by(FIRST_OTHER), &[ARP]));
+            let control = [LINK_KEYS, &[PPPOE_DISCOVERY]].concat();
+            all.extend(of_types(&|| by(FIRST_USER), &control));
+            all.push(by(FIRST_USER).leaves_by_ethernet().link_local_group());
+        }
+        let cut = |lie| self.cut("lie", lie, way, DISGUISED);
+        all.into_iter().map(cut).collect()
+    }
+}
+
+/// Frames of these types, which are behind two tags at most.
+fn of_types(made: &impl Fn() -> Conditions, types: &[u16]) -> [Conditions; 3] {
+    let tagged = || {
+        let ethernet = made().leaves_by_ethernet();
+        ethernet.frame_type(TypePlace::First, VLAN)
+    };
+    let twice = tagged().frame_type(TypePlace::BehindTag, VLAN);
+    [
+        made().leaves_by_ethernet().frame_type(TypePlace::First, types),
+        tagged().frame_type(TypePlace::BehindTag, types),
+        twice.frame_type(TypePlace::BehindTwo, types),
+    ]
+}
