@@ -21,10 +21,10 @@ use super::silence_inside::{
     silences_the_free_device_only,
 };
 use crate::common::gateway::{by_user, ip, run};
-use crate::common::packet::{ICMPV6, TCP, ip as packet, tcp};
+use crate::common::packet::{ICMPV6, TCP, UDP, ip as packet, tcp, udp};
 use crate::common::programs::build;
 use crate::common::{LIMIT, done, isolate, options, ready};
-use crate::layers::frames::{ARP, BROADCAST, IPV4, IPV6, Mac, UNKNOWN};
+use crate::layers::frames::{ARP, BROADCAST, EAPOL, IPV4, IPV6, Mac, PPPOE_DISCOVERY, UNKNOWN};
 use crate::layers::wire::{Ear, NOBODY, Port, ROOT, emit, hand_over, packets_of};
 
 /// Nobody's.
@@ -252,11 +252,40 @@ fn said() -> (Vec<Said>, Vec<Said>) {
     (lies, truths)
 }
 
+/// What ends a session or a lease of the device's: services may have to say such.
+fn endings() -> Vec<Said> {
+    let uplink = Port::of("gateway", "wan0");
+    let group = |last: u8, kind: u16, content: &[u8]| {
+        let mut frame = frame(uplink.mac(), kind, content);
+        frame[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, last]);
+        frame
+    };
+    let release = |from: u16| {
+        let datagram = udp(from, 67, &[1; 240]);
+        frame(
+            uplink.mac(),
+            IPV4,
+            &packet(GATEWAY_WAN_V4, INTERNET_V4, UDP, 0, &datagram),
+        )
+    };
+    vec![
+        ("the end of a session of 802.1X", group(3, EAPOL, &[1, 2, 0, 0])),
+        ("a bridge's", group(0, 38, &[0x42, 0x42, 3, 0, 0])),
+        (
+            "the end of a session of PPPoE",
+            frame(uplink.mac(), PPPOE_DISCOVERY, &[0x11, 0xa7, 0, 1, 0, 0]),
+        ),
+        ("a lease's release", release(68)),
+        ("a lease's release by anybody", release(1_068)),
+    ]
+}
+
 lab_test!(nobody_but_root_says_on_the_link_where_others_are, || {
     let stage = ready(options());
     let ear = Ear::open("internet");
     let (lies, truths) = said();
-    let all = [lies.clone(), truths.clone()].concat();
+    let endings = endings();
+    let all = [lies.clone(), truths.clone(), endings.clone()].concat();
     let names =
         |frames: &[(&'static str, Vec<u8>)]| frames.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>();
     assert_eq!(heard(&ear, NOBODY, &all), names(&all), "control");
@@ -267,6 +296,7 @@ lab_test!(nobody_but_root_says_on_the_link_where_others_are, || {
         for user in [NOBODY, SERVICE] {
             assert_eq!(heard(&ear, user, &lies), BTreeSet::new(), "{order:?} {user}");
         }
+        assert_eq!(heard(&ear, NOBODY, &endings), BTreeSet::new(), "{order:?}");
         assert_eq!(heard(&ear, SERVICE, &truths), names(&truths), "{order:?}");
         done(&stage, &["release"]);
         stage.wait_phase(LIMIT, "released").unwrap();
