@@ -268,7 +268,9 @@ fn endings() -> Vec<Said> {
             &packet(GATEWAY_WAN_V4, INTERNET_V4, UDP, 0, &datagram),
         )
     };
+    let other = Port::of("gateway", "lan0").mac();
     vec![
+        ("as the device's other interface", frame(other, UNKNOWN, b"here")),
         ("the end of a session of 802.1X", group(3, EAPOL, &[1, 2, 0, 0])),
         ("a bridge's", group(0, 38, &[0x42, 0x42, 3, 0, 0])),
         (

@@ -21,7 +21,7 @@ use super::link_shares::{
 use super::rules::{
     DHCP, DHCP6, DHCP6_SERVERS, DISGUISED, HookPath, LINK_GROUPS, LINK_LOCAL, ON_LINK, RuleWriter, block, on,
 };
-use super::shares::FIRST_OTHER;
+use super::shares::{FIRST_OTHER, FIRST_USER};
 use super::told_otherwise::{IGMP, VLAN};
 use super::{Lack, Layer, Rule};
 use crate::quarantine::orders::order::Posture;
@@ -206,11 +206,18 @@ impl RuleWriter<'_> {
 
     /// Frames that programs of others than root's make in the name of somebody else on the link: a switch believes that he is here, and
     /// sends what is meant for him here.
-    pub(super) fn sent_as_others(&self) -> Option<Rule> {
-        let reason = self.guarded().filter(|_| self.knows_senders())?;
-        let made = on(Layer::Netdev).sent_from(FIRST_OTHER).made_here();
-        let others = made.sent_as_none_of("senders");
-        Some(self.cut("sent-as-others", others, HookPath::Raw, reason))
+    pub(super) fn sent_as_others(&self) -> Vec<Rule> {
+        let Some(reason) = self.guarded().filter(|_| self.knows_senders()) else {
+            return Vec::new();
+        };
+        let made = |first| on(Layer::Netdev).sent_from(first).made_here();
+        let mut others = vec![made(FIRST_OTHER).sent_as_none_of("senders")];
+        if !self.elements.hardware.is_empty() {
+            // Services that ask for a lease may do so by an interface of which it is not known what it leaves by.
+            others.push(made(FIRST_USER).called_none_of("hardware"));
+        }
+        let cut = |others| self.cut("sent-as-others", others, HookPath::Raw, reason);
+        others.into_iter().map(cut).collect()
     }
 
     /// Addresses of this device, of one family.

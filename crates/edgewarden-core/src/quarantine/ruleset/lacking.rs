@@ -126,13 +126,11 @@ pub(super) fn without(mut rule: Rule, lacks: &[Lack]) -> Option<Rule> {
 /// Whether the owner could be locked out without it. A router's announcements are for others, long lists of groups are rare,
 /// and the kernel speaks ARP and asks for neighbours whatever its users do.
 fn is_needed(rule: &Rule) -> bool {
-    let is_users = rule.statement.contains("meta skuid >= ");
     if rule.statement.contains("@senders") {
         return false;
     }
     match rule.what() {
         "router" | "multicast-listener-all" | "multicast-answer" => false,
-        "arp" | "neighbours" => !is_users,
         _ => true,
     }
 }
@@ -244,11 +242,7 @@ mod tests {
             of(&left, "services-dns-wide"),
             ["meta skuid < 1000 udp dport 53 meta l4proto udp meta length <= 256 accept"]
         );
-        assert_eq!(
-            of(&left, "arp").len() + 1,
-            of(&whole, "arp").len(),
-            "all but users"
-        );
+        assert_eq!(of(&left, "arp").len(), of(&whole, "arp").len(), "users have none");
         assert!(!of(&whole, "share-dns-wide").is_empty(), "control");
         assert!(
             !of(&left, "share-dns-wide")

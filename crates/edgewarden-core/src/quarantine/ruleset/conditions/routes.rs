@@ -35,6 +35,21 @@ impl Conditions {
             .step(Lookup::named(set))
     }
 
+    /// The interface that it leaves by, with the hardware address that it is sent as, is not in the set of that name.
+    pub(in super::super) fn called_none_of(self, set: &str) -> Self {
+        self.leaves_by_ethernet()
+            .said(format_args!("meta oifname . @ll,48,48 != @{set}"))
+            .step(Meta::first(MetaKey::OutputName))
+            .step(Payload {
+                destination: behind(Register::FIRST, 16),
+                ..Payload::first(PayloadBase::Link, 6, 6)
+            })
+            .step(Lookup {
+                flags: LookupFlags::INVERTED,
+                ..Lookup::named(set)
+            })
+    }
+
     /// It is sent as a hardware address that is not in the set of that name.
     pub(in super::super) fn sent_as_none_of(self, set: &str) -> Self {
         self.leaves_by_ethernet()
