@@ -3,6 +3,7 @@
 //!
 //! Each test shows first that an order stops whoever does nothing about it.
 
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -47,8 +48,13 @@ const SLOW_LOOKS: Duration = Duration::from_secs(14);
 /// Looks at few processes.
 const LOOKS: Duration = Duration::from_secs(4);
 
-/// A process of so many threads; none where this machine does not let us have them.
-fn crowd(stage: &Stage, program: &Path, many: u64) -> Option<Running> {
+/// Held while there is a crowd: two of them would use up the machine's process numbers, and other tests could start nothing.
+const ALONE: &str = "edgewarden-tests-crowd.lock";
+
+/// A process of so many threads, alone on this machine; none where it does not let us have them.
+fn crowd(stage: &Stage, program: &Path, many: u64) -> Option<(File, Running)> {
+    let alone = File::create(std::env::temp_dir().join(ALONE)).unwrap();
+    alone.lock().unwrap();
     let log = stage.site.directory().join("threads.log");
     let words = many.to_string();
     let mut crowd = stage
@@ -62,7 +68,7 @@ fn crowd(stage: &Stage, program: &Path, many: u64) -> Option<Running> {
         println!("SKIPPED: no more threads can be made here than {}", made["made"]);
         return None;
     }
-    Some(crowd)
+    Some((alone, crowd))
 }
 
 fn is_contested(status: &Value) -> bool {
@@ -74,7 +80,7 @@ fn is_contested(status: &Value) -> bool {
 lab_test!(whom_a_look_does_not_reach_is_not_said_to_go_on, || {
     let stage = ready(options());
     let program = build(&stage, "zq-many", THREADS);
-    let Some(mut many) = crowd(&stage, &program, MANY) else {
+    let Some((_alone, mut many)) = crowd(&stage, &program, MANY) else {
         return;
     };
     let few = build(&stage, "zq-few", THREADS);
@@ -136,7 +142,7 @@ lab_test!(neither_order_nor_status_nor_release_waits_for_a_look, || {
         median((0..5).map(status).collect()),
     );
     done(&stage, &["release"]);
-    let Some(mut many) = crowd(&stage, &program, MANY) else {
+    let Some((_alone, mut many)) = crowd(&stage, &program, MANY) else {
         return;
     };
     order(41);
