@@ -177,16 +177,9 @@ fn heard(ear: &Ear, user: u32, frames: &[Said]) -> BTreeSet<&'static str> {
     came.map(|(name, _)| *name).collect()
 }
 
-/// Lies, and what is true.
-fn said() -> (Vec<Said>, Vec<Said>) {
-    let [own, other] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
-    let router = Port::of("internet", "gw0").mac();
-    let lies = vec![
-        ("ARP: the device is nowhere", arp(own, GATEWAY_WAN_V4, NOWHERE)),
-        (
-            "ARP: the device is at its other interface",
-            arp(own, GATEWAY_WAN_V4, other),
-        ),
+/// The first of them in other shapes, which its receivers take for it.
+fn disguised(own: Mac) -> Vec<Said> {
+    vec![
         (
             "ARP that is longer",
             [arp(own, GATEWAY_WAN_V4, NOWHERE), vec![0; 40]].concat(),
@@ -214,6 +207,19 @@ fn said() -> (Vec<Said>, Vec<Said>) {
         (
             "a better router",
             neighbour(own, INTERNET_V6, 137, Some(GATEWAY_WAN_V6), (2, NOWHERE)),
+        ),
+    ]
+}
+
+/// Lies, and what is true.
+fn said() -> (Vec<Said>, Vec<Said>) {
+    let [own, other] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
+    let router = Port::of("internet", "gw0").mac();
+    let lies = vec![
+        ("ARP: the device is nowhere", arp(own, GATEWAY_WAN_V4, NOWHERE)),
+        (
+            "ARP: the device is at its other interface",
+            arp(own, GATEWAY_WAN_V4, other),
         ),
         ("ARP: the router is here", arp(own, INTERNET_V4, own)),
         ("a frame of the router's", arp(router, GATEWAY_WAN_V4, own)),
@@ -249,7 +255,7 @@ fn said() -> (Vec<Said>, Vec<Said>) {
             neighbour(own, GATEWAY_WAN_V6, 133, None, (1, own)),
         ),
     ];
-    (lies, truths)
+    ([lies, disguised(own)].concat(), truths)
 }
 
 /// What ends a session or a lease of the device's: services may have to say such.

@@ -129,10 +129,8 @@ fn is_needed(rule: &Rule) -> bool {
     if rule.statement.contains("@senders") {
         return false;
     }
-    match rule.what() {
-        "router" | "multicast-listener-all" | "multicast-answer" => false,
-        _ => true,
-    }
+    let not_needed = ["router", "multicast-listener-all", "multicast-answer"];
+    !not_needed.contains(&rule.what())
 }
 
 /// `limit rate <rate> burst <burst> <unit>`, or the same in braces, for each of a set's keys.
