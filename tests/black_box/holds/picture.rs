@@ -54,10 +54,9 @@ fn is_ours(item: &Value) -> bool {
         .any(|(kind, part)| part["table"] == TABLE || (kind == "table" && part["name"] == TABLE))
 }
 
-/// Without handles, counts, times left and what traffic makes in sets that rules fill; and without the policy of chains: the kernel
-/// shows a new one with `accept` until the transaction that makes it is nearly done, and what a chain drops its last rule drops.
+/// Without handles, counts, times left and what traffic makes in sets that rules fill.
 fn still(value: &Value) -> Value {
-    const MOVES: [&str; 6] = ["handle", "packets", "bytes", "expires", "used", "policy"];
+    const MOVES: [&str; 5] = ["handle", "packets", "bytes", "expires", "used"];
     let is_filled = value["name"]
         .as_str()
         .is_some_and(|name| name.starts_with("rates-") || name.starts_with("streams"));
