@@ -171,7 +171,10 @@ impl ShadowTask {
                     // A number that changes is no reason to subscribe anew.
                     session.refresh_every(shadow.refresh, clock::now().uptime);
                 }
-                () = connections.next() => session.reconnected(clock::now().uptime),
+                () = connections.next() => {
+                    talk.inbox.hasten();
+                    session.reconnected(clock::now().uptime);
+                }
                 _ = link.changed() => if let LinkState::Away { why } = link.state() {
                     let why = why.unwrap_or_else(|| "the nucleus closed the connection".into());
                     let effects = session.disconnected(&why);
@@ -214,8 +217,8 @@ impl ShadowTask {
                 session.subscribed(took, now);
                 return Vec::new();
             }
-            InboxEvent::Renewed => {
-                session.renewed(now);
+            InboxEvent::Renewed { by_topics } => {
+                session.renewed(by_topics, now);
                 return Vec::new();
             }
             InboxEvent::Lost => {

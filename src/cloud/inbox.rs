@@ -5,15 +5,16 @@
 //! them for want of rights; none of that ends the agent.
 //!
 //! What is subscribed at one time is a *round*. Another round is opened beside the one there is ([`Inbox::renew`]), and closes
-//! the earlier ones when it has brought something ([`Inbox::settle`]): the nucleus forgets a topic at the broker when its last
-//! stream ends, so the last one never ends before another stands.
+//! the earlier ones when all of it stands and it has brought something ([`Inbox::settle`]): the nucleus forgets a topic at the
+//! broker when its last stream ends, so the last one never ends before another stands.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use greengrass_ipc::{Client, IotCoreMessage, IpcError, Qos, Subscription, SubscriptionEvent};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -35,8 +36,11 @@ pub(crate) enum InboxEvent {
         /// How long the nucleus took to say so, the first time.
         took: Duration,
     },
-    /// What was subscribed beside the rest stands.
-    Renewed,
+    /// What was subscribed beside the rest stands, all of it.
+    Renewed {
+        /// It is one subscription for each topic: some may have stood, and been answered on, long before others.
+        by_topics: bool,
+    },
     /// Messages were lost.
     Lost,
     /// The filter that stands for all topics is refused while the topics themselves stand.
@@ -88,8 +92,10 @@ pub(crate) struct Inbox {
     /// The connection of which [`InboxEvent::Ready`] was told.
     epoch: Option<u64>,
     opened: Instant,
-    /// The newest round takes over once it brings something.
+    /// The newest round takes over once it stands and brings something.
     settling: bool,
+    /// Ends the pauses between tries to subscribe.
+    hurry: Arc<Notify>,
     /// What else there is to tell.
     waiting: VecDeque<InboxEvent>,
     /// Why a topic was last refused, until every topic is subscribed.
@@ -143,6 +149,7 @@ impl Inbox {
             epoch: None,
             opened: Instant::now(),
             settling: false,
+            hurry: Arc::default(),
             waiting: VecDeque::new(),
             refused: None,
             forwarders: JoinSet::new(),
@@ -164,7 +171,12 @@ impl Inbox {
         }
     }
 
-    /// What is subscribed was proven: the newest round is enough once it has brought something.
+    /// The nucleus is connected anew: what it refused meanwhile is tried at once.
+    pub(crate) fn hasten(&self) {
+        self.hurry.notify_waiters();
+    }
+
+    /// What is subscribed was proven: the newest round is enough once all of it stands and it has brought something.
     pub(crate) fn settle(&mut self) {
         self.settling = self.rounds.len() > 1;
     }
@@ -203,7 +215,8 @@ impl Inbox {
         let number = self.last_round;
         let forwarders = topics.into_iter().enumerate().map(|(index, topic)| {
             let sender = self.sender.clone();
-            let forwarder = forward(self.client.clone(), topic, (number, index), sender);
+            let hurry = Arc::clone(&self.hurry);
+            let forwarder = forward(self.client.clone(), topic, (number, index), sender, hurry);
             self.forwarders.spawn(forwarder)
         });
         let forwarders = forwarders.collect();
@@ -221,7 +234,9 @@ impl Inbox {
         match news {
             SubscriptionNews::Message(message) => {
                 let is_newest = place + 1 == self.rounds.len();
-                if is_newest && std::mem::take(&mut self.settling) {
+                // One topic of it may be answered long before another is subscribed.
+                let stands = self.rounds.get(place).is_some_and(Round::stands);
+                if is_newest && stands && std::mem::take(&mut self.settling) {
                     self.rounds.drain(..place);
                 }
                 self.waiting.push_back(InboxEvent::Message {
@@ -255,7 +270,7 @@ impl Inbox {
         self.refused = None;
         let wide = round.wide;
         if std::mem::replace(&mut self.epoch, epoch) == epoch && !again {
-            self.waiting.push_back(InboxEvent::Renewed);
+            self.waiting.push_back(InboxEvent::Renewed { by_topics: !wide });
         } else {
             let took = self.opened.elapsed();
             self.waiting.push_back(InboxEvent::Ready { took });
@@ -294,6 +309,7 @@ async fn forward(
     topic: String,
     (round, index): (u64, usize),
     sender: mpsc::Sender<(u64, SubscriptionNews)>,
+    hurry: Arc<Notify>,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -317,7 +333,11 @@ async fn forward(
                 if sender.send((round, refused)).await.is_err() {
                     return;
                 }
-                tokio::time::sleep(wait.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
+                let wait = wait.mul_f64(0.75 + 0.5 * fastrand::f64());
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = hurry.notified() => {}
+                }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }

@@ -12,6 +12,7 @@ pub(crate) mod offence;
 pub(crate) mod publish;
 mod shadow_answers;
 mod shadow_echo;
+mod shadow_held;
 mod shadow_liveness;
 pub(crate) mod shadow_message;
 mod shadow_request;

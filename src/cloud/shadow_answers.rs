@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::shadow_message::ShadowMessage;
 use super::shadow_request::ShadowRequest;
 use super::shadow_session::{SessionEffect, ShadowSession};
+use crate::quarantine::proof::reported::same_news;
 
 /// From a report that the service had no time for to the next one, at least.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
@@ -114,10 +115,22 @@ impl ShadowSession {
         self.version = Some(version);
         self.plain_reported = !reported["quarantine"].is_object();
         self.missed = false;
+        self.report_seen(&reported, sent, now);
         self.accepted = Some(reported);
         let mut effects = vec![SessionEffect::RoundTrip(sent)];
         effects.extend(self.learn(desired));
         effects
+    }
+
+    /// A document that was asked for behind a report has what that says: only its answer was lost.
+    fn report_seen(&mut self, reported: &Value, asked: Duration, now: Duration) {
+        let is_there = |report: &ShadowRequest| {
+            report.sent < asked && same_news(reported, &report.body["state"]["reported"])
+        };
+        if self.update.take_if(is_there).is_some() {
+            self.update.succeeded();
+            self.update.hasten(now);
+        }
     }
 
     /// Whether a message told of the shadow after a question was asked, whose answer may have been formed before it.
@@ -132,10 +145,11 @@ impl ShadowSession {
         vec![SessionEffect::RoundTrip(sent)]
     }
 
-    /// The service is heard again: what was to be reported need not wait for the end of its pause.
+    /// The service is heard again: what was to be reported need not wait for the end of its pause, and a report that is lost
+    /// now is the first one.
     fn answered(&mut self, sent: Duration, now: Duration) {
         if self.get.fails() {
-            self.update.hasten(now);
+            self.update.begins_anew(now);
         }
         self.get.succeeded();
         self.liveness.answered(sent, now);
@@ -206,7 +220,10 @@ impl ShadowSession {
     fn report_answered(&mut self, sent: Duration, now: Duration) {
         self.last_answered_report = Some(sent);
         self.liveness.answered(sent, now);
-        self.silent = 0;
+        if std::mem::take(&mut self.silent) > 0 {
+            // What paused the question has ended.
+            self.get.hasten(now);
+        }
     }
 
     /// Where no question is answered, versions that nobody heard of may hold an order that does not come through.

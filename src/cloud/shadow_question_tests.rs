@@ -84,7 +84,8 @@ fn a_report_that_was_to_ask_and_was_held_back_asks_when_it_may() {
     assert_eq!(topics, [session.topics.get()], "control: the question");
     let asked = session.tick(&released(), s(4), 0.5);
     let topics = hold_back(&mut session, asked, 2, 4);
-    assert_eq!(topics, [session.topics.update()], "a report asks in its place");
+    let both = [session.topics.get(), session.topics.update()];
+    assert_eq!(topics, both, "it stays owed, and a report asks in its place");
     assert!(
         session.next_wake(&released(), s(4)) <= s(2),
         "nothing else wakes it"
@@ -291,4 +292,109 @@ fn a_question_that_the_nucleus_does_not_take_is_asked_by_a_report_and_the_channe
         })
         .collect();
     assert!(breaks(&silent), "{silent:?}");
+}
+
+/// The service was silent to a question and to a report. A later question was held back, and a report that asked in its place
+/// was answered and told nothing, because nothing differed.
+fn asked_by_a_report_that_tells_nothing() -> ShadowSession {
+    let mut session = session();
+    let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 1);
+    session.reconnected(s(2));
+    let silent: Vec<SessionEffect> = (2..14)
+        .flat_map(|now| session.tick(&enforced(), s(now), 0.5))
+        .collect();
+    assert!(breaks(&silent), "control: {silent:?}");
+    let (mut held, mut report) = (false, None);
+    for now in 14..60 {
+        for effect in session.tick(&enforced(), s(now), 0.5) {
+            match effect {
+                SessionEffect::Publish { topic, token, .. } if topic.ends_with("/get") => {
+                    session.left_alone(&token, &topic, s(2), "left alone".into(), s(now));
+                    held = true;
+                }
+                SessionEffect::Publish { token, .. } if held => report = Some(token),
+                _ => {}
+            }
+        }
+        if report.is_some() {
+            break;
+        }
+    }
+    let accepted = ShadowMessage::Updated {
+        token: report,
+        version: 8,
+        desired: None,
+    };
+    let told = session.receive(accepted, s(60));
+    assert!(
+        matches!(told[..], [SessionEffect::RoundTrip(_)]),
+        "control: {told:?}"
+    );
+    assert!(session.missed, "control: whether nothing was missed is not known");
+    session
+}
+
+fn publishes(effects: &[SessionEffect], suffix: &str) -> bool {
+    let is_it = |effect: &SessionEffect| matches!(effect, SessionEffect::Publish { topic, .. } if topic.ends_with(suffix));
+    effects.iter().any(is_it)
+}
+
+#[test]
+fn a_question_that_was_held_back_is_asked_when_it_may_though_a_report_was_answered() {
+    let mut session = asked_by_a_report_that_tells_nothing();
+    let asked = (60..70).find(|now| publishes(&session.tick(&enforced(), s(*now), 0.5), "/get"));
+    assert!(asked.is_some());
+}
+
+#[test]
+fn a_release_that_may_be_old_is_asked_for_at_once_though_questions_failed_before() {
+    let mut session = asked_by_a_report_that_tells_nothing();
+    // The question is on its way to be asked by itself; without that as well.
+    session.get.next = s(3_600);
+    let heard = session.receive(delta(9, false), s(70));
+    assert_eq!(heard, [SessionEffect::Heard(json!(false))]);
+    assert!(publishes(&session.tick(&enforced(), s(70), 0.5), "/get"));
+}
+
+#[test]
+fn a_report_whose_answer_is_lost_is_known_by_the_document_and_lost_ones_of_before_delay_no_other() {
+    let mut session = session();
+    // Nothing came through for a while: many failures, and long pauses.
+    for now in 1..200 {
+        for effect in session.tick(&enforced(), s(now), 0.5) {
+            if let SessionEffect::Publish { token, .. } = effect {
+                session.publish_failed(&token, "offline".into(), s(now));
+            }
+        }
+    }
+    let asked = (200..300).find_map(|now| {
+        let effects = session.tick(&enforced(), s(now), 0.5);
+        publishes(&effects, "/get").then(|| (token(&effects, "/get"), now))
+    });
+    let (asked, back) = asked.unwrap();
+    answer(&mut session, asked, 7, Some(json!(true)), back);
+    // The answer to the report is lost, and a question follows it.
+    let effects = session.tick(&enforced(), s(back), 0.5);
+    let SessionEffect::Publish { payload, .. } = &effects[0] else {
+        panic!("{effects:?}");
+    };
+    let said = payload["state"]["reported"].clone();
+    let asked = (back + 1..back + 5).find_map(|now| {
+        let effects = session.tick(&enforced(), s(now), 0.5);
+        publishes(&effects, "/get").then(|| (token(&effects, "/get"), now))
+    });
+    let (asked, now) = asked.unwrap();
+    let got = |reported: Value| ShadowMessage::Got {
+        token: Some(asked.clone()),
+        version: 8,
+        desired: Some(json!(true)),
+        reported,
+    };
+    session.receive(got(said), s(now));
+    let effects = session.tick(&released(), s(now), 0.5);
+    assert!(
+        publishes(&effects, "/update"),
+        "the next news need not wait: {effects:?}"
+    );
 }

@@ -91,6 +91,10 @@ pub(super) struct Requests {
     pub(super) next: Duration,
     /// Refused or lost since the last one that was answered as it should be.
     failures: u32,
+    /// Uptime at which the pause after the last failure ends.
+    paused: Duration,
+    /// Uptime at which one was held back first, since the last one that was answered as it should be.
+    held_back: Option<Duration>,
     /// Why the last of them failed, a sentence.
     trouble: Option<String>,
 }
@@ -140,6 +144,12 @@ impl Requests {
         self.under_way.drain(..).nth(place)
     }
 
+    /// Takes the oldest request under way if it is such a one, and forgets those beside it.
+    pub(super) fn take_if(&mut self, is_it: impl Fn(&ShadowRequest) -> bool) -> Option<ShadowRequest> {
+        self.under_way.first().filter(|request| is_it(request))?;
+        self.under_way.drain(..).next()
+    }
+
     /// Takes the request that carries this token if it is the last one under way; `None` if others may still be answered.
     pub(super) fn take_unsent(&mut self, token: &str) -> Option<ShadowRequest> {
         let place = self.place(Some(token))?;
@@ -178,6 +188,20 @@ impl Requests {
         self.next = self.next.min(at);
     }
 
+    /// The same once the pause after the last failure is over.
+    pub(super) fn hasten_behind_pause(&mut self, now: Duration) {
+        self.hasten(now.max(self.paused));
+    }
+
+    /// One was due, and its topic is left alone: it stays owed, and is tried again when that ends; the longer nothing came of
+    /// it, the later.
+    pub(super) fn held_back(&mut self, now: Duration) {
+        let first = *self.held_back.get_or_insert(now);
+        let pause = now.saturating_sub(first).clamp(FIRST_PAUSE, MAX_SILENT_PAUSE);
+        let held = self.held.unwrap_or_default();
+        self.hasten(held.max(now.saturating_add(pause)));
+    }
+
     /// One failed: the next waits, longer each time.
     pub(super) fn failed(&mut self, why: String, now: Duration) {
         self.failed_within(why, now, MAX_PAUSE);
@@ -189,21 +213,31 @@ impl Requests {
     }
 
     fn failed_within(&mut self, why: String, now: Duration, longest: Duration) {
-        self.next = now.saturating_add(self.pause_within(longest));
+        self.paused = now.saturating_add(self.pause_within(longest));
+        self.next = self.paused;
         self.failures = self.failures.saturating_add(1);
         self.trouble = Some(why);
+    }
+
+    /// What failed before says nothing of the next, which may be sent now.
+    pub(super) fn begins_anew(&mut self, now: Duration) {
+        self.failures = 0;
+        self.paused = Duration::ZERO;
+        self.hasten(now);
     }
 
     /// One was answered as it should be.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
-        self.held = None;
+        self.paused = Duration::ZERO;
+        (self.held, self.held_back) = (None, None);
         self.trouble = None;
     }
 
     /// One was refused for what it is: the same again would be, another one need not wait.
     pub(super) fn refused_for_good(&mut self, why: String) {
         self.failures = 0;
+        self.paused = Duration::ZERO;
         self.trouble = Some(why);
     }
 

@@ -8,7 +8,7 @@
 //! one report is under way at most, and of a question a few copies.
 //!
 //! What each message means is in [`super::shadow_answers`], when to subscribe anew in [`super::shadow_liveness`], how a report
-//! asks in [`super::shadow_echo`].
+//! asks in [`super::shadow_echo`], and what is done while a topic is left alone in [`super::shadow_held`].
 //!
 //! Only a question tells whether the control channel works, because nothing but the channel stands in its way:
 //!
@@ -42,12 +42,6 @@ const RECONNECT_AFTER: u32 = 3;
 const CONFIRM_EVERY: Duration = Duration::from_secs(1);
 /// A question that is not answered for this long, or for two round trips, is followed by a report that asks the same.
 const REPORT_ASKS_AFTER: Duration = Duration::from_secs(2);
-/// Questions in a row that were not answered although later reports were, after which the question is left alone for a while.
-const LOST_ANSWERS: u32 = 2;
-/// For how long: doubles with each further one, up to the longest.
-const LEFT_ALONE: Duration = Duration::from_secs(600);
-const LONGEST_LEFT_ALONE: Duration = Duration::from_secs(3_600);
-
 /// What the session wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum SessionEffect {
@@ -185,8 +179,13 @@ impl ShadowSession {
         }
     }
 
-    /// What was subscribed beside the rest stands.
-    pub(crate) fn renewed(&mut self, now: Duration) {
+    /// What was subscribed beside the rest stands, all of it; one subscription for each topic where it is `by_topics`.
+    pub(crate) fn renewed(&mut self, by_topics: bool, now: Duration) {
+        if by_topics && !self.liveness.is_doubted() {
+            // The proof came by some of the topics. What was said on others before they stood was not heard.
+            self.missed = true;
+            self.look_into_it(now);
+        }
         self.liveness.renewed(now);
     }
 
@@ -204,38 +203,6 @@ impl ShadowSession {
              aws.greengrass#SubscribeToIoTCore on {wide} in accessControl, and iot:Subscribe on topicfilter/{wide} in the core \
              device's IoT policy"
         ));
-    }
-
-    /// Nothing may be published to `topic` before `until`; why, a sentence. Where it is the question's, reports ask instead.
-    pub(crate) fn hold(&mut self, topic: &str, until: Duration, why: String) {
-        if topic == self.topics.get() {
-            self.get.hold(until, why);
-        } else if topic == self.topics.update() {
-            self.update.hold(until, why);
-        }
-    }
-
-    /// The request with this token was not handed over because its topic is left alone for `wait`; why, a sentence. That
-    /// proves nothing of the channel, unless nothing can be asked in any way.
-    pub(crate) fn left_alone(
-        &mut self,
-        token: &str,
-        topic: &str,
-        wait: Duration,
-        why: String,
-        now: Duration,
-    ) -> Vec<SessionEffect> {
-        self.get.take_unsent(token);
-        let is_report = self.update.take_unsent(token).is_some();
-        self.hold(topic, now.saturating_add(wait), why.clone());
-        // A report that was to ask asks when it may.
-        self.by_report |= is_report || topic == self.topics.get();
-        if !self.get.is_held(now) || !self.update.is_held(now) {
-            return Vec::new();
-        }
-        // Whichever may be published first asks.
-        (self.by_report, self.get.next) = (true, self.get.next.min(now + wait));
-        vec![SessionEffect::Broken(why)]
     }
 
     /// Whether anything was proven since the last call.
@@ -305,11 +272,10 @@ impl ShadowSession {
         Vec::new()
     }
 
-    /// Something failed that proves nothing of the channel: a question tells, unless questions fail as well.
+    /// Something failed that proves nothing of the channel, or was said that may be old: a question tells. Where questions fail
+    /// as well, it waits for the end of their pause.
     pub(super) fn look_into_it(&mut self, now: Duration) {
-        if !self.get.fails() {
-            self.get.hasten(now);
-        }
+        self.get.hasten_behind_pause(now);
     }
 
     /// What is wrong besides the channel, or although it works.
@@ -355,6 +321,7 @@ impl ShadowSession {
         self.last_get = now;
         if self.get.is_held(now) {
             self.by_report = true;
+            self.get.held_back(now);
             return None;
         }
         let request = self.tokens.request(now, json!({}));
@@ -473,25 +440,6 @@ impl ShadowSession {
             effects.push(SessionEffect::Reconnect);
         }
         effects
-    }
-
-    /// The service answers, but not this question: its answer does not come through. Reports ask meanwhile.
-    fn answer_lost(&mut self, now: Duration) {
-        let why = if self.lite {
-            "the shadow service answers our reports, but the shadow itself does not come through: it is probably larger than \
-             the 5,000 bytes that nucleus lite takes. true and false are obeyed, a removed key or a large order may not be: \
-             use a named shadow for orders (shadow.name), or remove what else is in this one"
-        } else {
-            "the shadow service answers our reports, but not the question for the shadow: the answer does not come through"
-        };
-        self.get.unanswered(why.to_owned(), now);
-        self.lost_answers = self.lost_answers.saturating_add(1);
-        if let Some(more) = self.lost_answers.checked_sub(LOST_ANSWERS) {
-            let alone = LEFT_ALONE
-                .saturating_mul(2u32.saturating_pow(more))
-                .min(LONGEST_LEFT_ALONE);
-            self.hold(&self.topics.get(), now + alone, why.to_owned());
-        }
     }
 }
 

@@ -104,7 +104,7 @@ impl Reporter {
     pub(super) async fn take(&self, event: InboxEvent, memory: &mut ReporterMemory) {
         match event {
             InboxEvent::Ready { .. }
-            | InboxEvent::Renewed
+            | InboxEvent::Renewed { .. }
             | InboxEvent::Lost
             | InboxEvent::Narrowed { .. } => {}
             InboxEvent::Refused { topic, why } => {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::nucleus::personality::Personality;
+use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::{Value, json};
 
@@ -155,5 +156,66 @@ lab_test!(
         // And what is given later is heard as well.
         isolate(&stage);
         release(&stage);
+    }
+);
+
+/// Subscriptions that are refused for a while, although others beside them stand: each topic is tried by itself, and lite
+/// refuses all of them while it is offline.
+const LATE_TOPICS: &str = "refuse shadow/update/";
+
+/// After a proof of the channel no question follows the one that proved it later than this.
+const QUIET: Duration = Duration::from_secs(4);
+
+/// Waits until the channel is proven, and no question is under way that would hear of an order by itself.
+fn proven_and_quiet(stage: &Stage) {
+    let works = |s: &Value| s["cloud"]["channelWorks"] == true;
+    let mut proof = Value::Null;
+    let mut since = Instant::now();
+    wait_until(LIMIT, "proven, and nothing is asked", || {
+        let status = stage.status();
+        let last = &status["cloud"]["lastRoundTrip"];
+        if !works(&status) || *last != proof {
+            (proof, since) = (last.clone(), Instant::now());
+        }
+        since.elapsed() > QUIET
+    })
+    .unwrap();
+}
+
+lab_test!(
+    an_order_is_heard_while_lite_takes_some_subscriptions_later_than_others,
+    || {
+        let mut stage = ready(patient(Personality::Lite, 1_000));
+        isolate(&stage);
+        stage.command_nucleus(LATE_TOPICS).unwrap();
+        stage.front().cut().unwrap();
+        wait_mqtt(&mut stage, "disconnected");
+        wait_mqtt(&mut stage, "connected");
+        proven_and_quiet(&stage);
+        // What lite itself has subscribed anew is not given up for what is only half subscribed.
+        stage.desire(&json!({"quarantine": false})).unwrap();
+        stage.wait_phase(RECOVERED, "released").unwrap();
+    }
+);
+
+lab_test!(
+    an_order_is_asked_for_where_its_subscription_came_after_the_others_were_proven,
+    || {
+        let mut stage = ready(patient(Personality::Lite, 1_000));
+        isolate(&stage);
+        stage.command_nucleus(LATE_TOPICS).unwrap();
+        stage.command_nucleus("restart-iotcored").unwrap();
+        wait_mqtt(&mut stage, "disconnected");
+        wait_mqtt(&mut stage, "connected");
+        proven_and_quiet(&stage);
+        stage.desire(&json!({"quarantine": false})).unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(
+            stage.status()["enforcement"]["phase"],
+            "enforced",
+            "control: nobody tells it"
+        );
+        stage.command_nucleus("refuse").unwrap();
+        stage.wait_phase(LIMIT, "released").unwrap();
     }
 );

@@ -70,6 +70,8 @@ struct State {
     /// The same of those that are to end.
     ending: VecDeque<String>,
     not_ended: HashMap<u16, String>,
+    /// Filters with this in them are refused to whoever subscribes anew.
+    refused: Option<String>,
     /// Who waits for the broker's answer to a filter.
     waiters: HashMap<String, Vec<oneshot::Sender<Result<(), Refusal>>>>,
 }
@@ -103,6 +105,7 @@ impl Bridge {
             unanswered: HashMap::new(),
             ending: VecDeque::new(),
             not_ended: HashMap::new(),
+            refused: None,
             waiters: HashMap::new(),
         };
         (
@@ -170,11 +173,17 @@ impl Bridge {
         let _ = self.client.try_disconnect();
     }
 
+    /// From now on filters with this in them are refused; none: no filter is.
+    pub(super) fn refuse(&self, text: Option<String>) {
+        self.state().refused = text;
+    }
+
     /// Subscribes at the broker, or counts one more user of a filter that is there.
     pub(super) fn subscribe(&self, filter: &str, qos: QoS) -> Result<Subscribed, Refusal> {
         let mut state = self.state();
         let connected = state.spool.is_connected();
-        if self.personality.is_lite() && !connected {
+        let is_refused = |text: &String| filter.contains(text.as_str());
+        if self.personality.is_lite() && !connected || state.refused.as_ref().is_some_and(is_refused) {
             return Err(no_subscription());
         }
         let wide = match state.filters.enter(filter, qos) {

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `restart-iotcored` | the MQTT connection ends and is made anew; every subscription to the cloud is dead, and nobody is told |
 //! | `restart-ggconfigd` | every subscription to changes of a configuration is dead, and nobody is told |
+//! | `refuse TEXT` | who subscribes anew to a topic of the cloud with this in it is refused, as lite refuses everybody while it is offline; `refuse` alone ends it |
 //! | `reset KEY` | the component's key has its default again, or is gone |
 
 use std::path::Path;
@@ -22,6 +23,7 @@ const FILE: &str = "command";
 enum Command {
     RestartIotCore,
     RestartConfiguration,
+    Refuse(Option<String>),
     Reset(String),
 }
 
@@ -32,6 +34,9 @@ impl Command {
         let command = match words.as_slice() {
             ["restart-iotcored"] => Self::RestartIotCore,
             ["restart-ggconfigd"] => Self::RestartConfiguration,
+            ["refuse", text @ ..] if text.len() < 2 => {
+                Self::Refuse(text.first().map(|text| (*text).to_owned()))
+            }
             ["reset", key] => Self::Reset((*key).to_owned()),
             _ => return Err(format!("{text:?} is no command")),
         };
@@ -50,6 +55,7 @@ pub(super) fn obey(nucleus: &Nucleus) {
             nucleus.subscriptions.forget_iot_core();
             nucleus.bridge.forget_everything();
         }
+        Command::Refuse(text) => nucleus.bridge.refuse(text),
         Command::RestartConfiguration => nucleus.subscriptions.forget_configurations(),
         Command::Reset(key) => nucleus.change_configuration(|configurations| {
             let default = at(&configurations.default, std::slice::from_ref(&key)).cloned();

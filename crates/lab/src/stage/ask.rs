@@ -161,8 +161,10 @@ impl Stage {
 
     fn failed(&self, what: &str, detail: &str) -> SiteError {
         let log = self.agent_output();
-        let lines: Vec<&str> = log.lines().collect();
-        let tail = lines[lines.len().saturating_sub(25)..].join("\n");
+        // How long turns took is told a hundred times, and says nothing of what was waited for.
+        let told = |line: &&str| !line.contains(" turns: ");
+        let lines: Vec<&str> = log.lines().filter(told).collect();
+        let tail = lines[lines.len().saturating_sub(60)..].join("\n");
         SiteError::Stage {
             what: what.to_owned(),
             detail: format!("{detail}\nagent's log:\n{tail}"),
