@@ -357,10 +357,9 @@ fn a_release_that_may_be_old_is_asked_for_at_once_though_questions_failed_before
     assert!(publishes(&session.tick(&enforced(), s(70), 0.5), "/get"));
 }
 
-#[test]
-fn a_report_whose_answer_is_lost_is_known_by_the_document_and_lost_ones_of_before_delay_no_other() {
+/// Nothing came through for a while: many failures, and long pauses. Then a question is answered, at the uptime that is given.
+fn back_after_many_failures() -> (ShadowSession, u64) {
     let mut session = session();
-    // Nothing came through for a while: many failures, and long pauses.
     for now in 1..200 {
         for effect in session.tick(&enforced(), s(now), 0.5) {
             if let SessionEffect::Publish { token, .. } = effect {
@@ -368,33 +367,60 @@ fn a_report_whose_answer_is_lost_is_known_by_the_document_and_lost_ones_of_befor
             }
         }
     }
-    let asked = (200..300).find_map(|now| {
+    let (asked, back) = asked_from(&mut session, 200);
+    answer(&mut session, asked, 7, Some(json!(true)), back);
+    (session, back)
+}
+
+/// The token of the next question, and when it is asked.
+fn asked_from(session: &mut ShadowSession, first: u64) -> (String, u64) {
+    let asked = (first..first + 100).find_map(|now| {
         let effects = session.tick(&enforced(), s(now), 0.5);
         publishes(&effects, "/get").then(|| (token(&effects, "/get"), now))
     });
-    let (asked, back) = asked.unwrap();
-    answer(&mut session, asked, 7, Some(json!(true)), back);
-    // The answer to the report is lost, and a question follows it.
+    asked.unwrap()
+}
+
+#[test]
+fn a_report_whose_answer_is_lost_is_known_by_the_document_that_is_asked_for_behind_it() {
+    let (mut session, back) = back_after_many_failures();
     let effects = session.tick(&enforced(), s(back), 0.5);
     let SessionEffect::Publish { payload, .. } = &effects[0] else {
         panic!("{effects:?}");
     };
-    let said = payload["state"]["reported"].clone();
-    let asked = (back + 1..back + 5).find_map(|now| {
-        let effects = session.tick(&enforced(), s(now), 0.5);
-        publishes(&effects, "/get").then(|| (token(&effects, "/get"), now))
-    });
-    let (asked, now) = asked.unwrap();
-    let got = |reported: Value| ShadowMessage::Got {
-        token: Some(asked.clone()),
+    let reported = payload["state"]["reported"].clone();
+    let (asked, now) = asked_from(&mut session, back + 1);
+    let got = ShadowMessage::Got {
+        token: Some(asked),
         version: 8,
         desired: Some(json!(true)),
         reported,
     };
-    session.receive(got(said), s(now));
+    session.receive(got, s(now));
     let effects = session.tick(&released(), s(now), 0.5);
     assert!(
         publishes(&effects, "/update"),
         "the next news need not wait: {effects:?}"
     );
+}
+
+#[test]
+fn a_lost_report_is_the_first_one_after_the_channel_is_back() {
+    let (mut session, back) = back_after_many_failures();
+    let first = session.tick(&enforced(), s(back), 0.5);
+    assert!(publishes(&first, "/update"), "control: {first:?}");
+    let again = (back + 1..).find(|now| {
+        for effect in session.tick(&enforced(), s(*now), 0.5) {
+            match effect {
+                SessionEffect::Publish { topic, token, .. } if topic.ends_with("/get") => {
+                    answer(&mut session, token, 7, Some(json!(true)), *now);
+                }
+                SessionEffect::Publish { .. } => return true,
+                _ => {}
+            }
+        }
+        false
+    });
+    // Its answer may take ten seconds.
+    assert_eq!(again, Some(back + 11));
 }
