@@ -75,8 +75,8 @@ impl Publishing {
         self.tell();
     }
 
-    /// What ends the nucleus' connection at this moment is known, or it is dead already: no publish did it.
-    pub(crate) fn excused(&self) {
+    /// Nothing comes back through the nucleus' connection at this moment, and nothing that was published arrives.
+    pub(crate) fn connection_is_dead(&self) {
         lock(&self.offences).excused();
     }
 

@@ -28,8 +28,7 @@ use crate::process::ProcessId;
 use crate::quarantine::lifelines::lifeline::{Endpoint, Purpose};
 use crate::quarantine::lifelines::nucleus_users::NucleusUsers;
 use crate::quarantine::lifelines::origin::{Origin, Sighting};
-use crate::quarantine::orders::order::{Posture, Protocol};
-use crate::quarantine::plan::Scope;
+use crate::quarantine::orders::order::Protocol;
 use outlook::{News, Outlook};
 use processes::NucleusProcesses;
 
@@ -41,8 +40,6 @@ const SEARCH_SHARE: u32 = 500;
 const SEARCH_WITHIN: Duration = Duration::from_secs(4);
 /// From one walk to the next while the control channel is broken behind our rules: the nucleus may be connected somewhere new.
 const URGENT: Duration = Duration::from_secs(10);
-/// How long after rules were drawn in another way they may have ended the nucleus' connection, until that is seen.
-const CUT_SOON: Duration = Duration::from_secs(3);
 
 /// Which of the nucleus' connections are the control channel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,9 +123,6 @@ struct Watched {
     acknowledged: BTreeMap<u32, u64>,
     /// As whom the enforcer was told that the nucleus talks to its cloud.
     users: Option<NucleusUsers>,
-    /// How tightly the rules were drawn at the last look, and the uptime at which that was last seen to be another way.
-    drawn: (Option<Posture>, Scope),
-    redrawn: Option<Duration>,
 }
 
 /// What one visit to the host gives.
@@ -152,8 +146,6 @@ impl NucleusWatch {
             denied: None,
             acknowledged: BTreeMap::new(),
             users: None,
-            drawn: (Some(Posture::Normal), Scope::default()),
-            redrawn: None,
         };
         let mut ports = self.ports.clone();
         let mut link = self.connected.nucleus.link();
@@ -177,7 +169,7 @@ impl NucleusWatch {
                     if news.is_none() {
                         watched.outlook.untold();
                     }
-                    self.tell(news.unwrap_or_default(), &mut watched);
+                    self.tell(news.unwrap_or_default(), &watched.outlook);
                 }
                 there = link.changed() => if !there {
                     return;
@@ -282,7 +274,7 @@ impl NucleusWatch {
                 back: news.back || found.back,
             };
         }
-        self.tell(news, watched);
+        self.tell(news, outlook);
         self.unseen(None);
         let before = std::mem::replace(&mut watched.acknowledged, sighting.acknowledged);
         let more = |(inode, bytes): (&u32, &u64)| before.get(inode).is_some_and(|before| bytes > before);
@@ -297,19 +289,14 @@ impl NucleusWatch {
         self.tell_denied(watched).await;
     }
 
-    fn tell(&self, news: News, watched: &mut Watched) {
+    fn tell(&self, news: News, outlook: &Outlook) {
         let Connected {
             context, publishing, ..
         } = &self.connected;
-        let by_rules = self.was_redrawn(watched);
-        let outlook = &watched.outlook;
         if news.ended {
-            if by_rules {
-                publishing.excused();
-            }
             publishing.connection_ended();
         } else if outlook.is_dead() {
-            publishing.excused();
+            publishing.connection_is_dead();
         } else if outlook.away().is_none() {
             publishing.connection_stands();
         }
@@ -326,22 +313,6 @@ impl NucleusWatch {
             tracing::debug!("the nucleus is connected to the cloud anew");
             self.signs.send_modify(|signs| signs.connected += 1);
         }
-    }
-
-    /// Whether the rules were drawn in another way a moment ago: what ends then, they have most likely cut.
-    fn was_redrawn(&self, watched: &mut Watched) -> bool {
-        let now = clock::now().uptime;
-        let drawn = {
-            let state = self.connected.context.enforcer.state();
-            let state = state.borrow();
-            (state.posture, state.scope)
-        };
-        if std::mem::replace(&mut watched.drawn, drawn) != drawn {
-            watched.redrawn = Some(now);
-        }
-        watched
-            .redrawn
-            .is_some_and(|at| now.saturating_sub(at) < CUT_SOON)
     }
 
     /// A missing right is recorded and reported like everything that stands in the way.
