@@ -220,8 +220,12 @@ impl ShadowSession {
     fn report_answered(&mut self, sent: Duration, now: Duration) {
         self.last_answered_report = Some(sent);
         self.liveness.answered(sent, now);
+        self.silence_ended(now);
+    }
+
+    /// The service is heard, whatever it says: a question that only silence has paused need not wait.
+    fn silence_ended(&mut self, now: Duration) {
         if std::mem::take(&mut self.silent) > 0 {
-            // What paused the question has ended.
             self.get.hasten(now);
         }
     }
@@ -281,6 +285,7 @@ impl ShadowSession {
         }
         self.version = Some(version);
         self.told = Some(now);
+        self.silence_ended(now);
         match desired {
             // Deltas and updates carry only what differs or was written: a piece of an order is no order.
             Some(Some(Value::Object(_))) => {

@@ -357,6 +357,22 @@ fn a_release_that_may_be_old_is_asked_for_at_once_though_questions_failed_before
     assert!(publishes(&session.tick(&enforced(), s(70), 0.5), "/get"));
 }
 
+#[test]
+fn a_release_that_is_heard_after_a_long_silence_is_asked_for_at_once() {
+    let mut session = session();
+    let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 1);
+    session.reconnected(s(2));
+    let silent: Vec<u64> = (2..4_000)
+        .filter(|now| publishes(&session.tick(&enforced(), s(*now), 0.5), "/get"))
+        .collect();
+    assert!(silent.len() < 20, "control: questions grow apart: {silent:?}");
+    assert!(session.get.is_idle() && session.get.next > s(4_060), "control");
+    let heard = session.receive(delta(9, false), s(4_000));
+    assert_eq!(heard, [SessionEffect::Heard(json!(false))]);
+    assert!(publishes(&session.tick(&enforced(), s(4_000), 0.5), "/get"));
+}
+
 /// Nothing came through for a while: many failures, and long pauses. Then a question is answered, at the uptime that is given.
 fn back_after_many_failures() -> (ShadowSession, u64) {
     let mut session = session();
