@@ -368,7 +368,7 @@ fn a_release_that_is_heard_after_a_long_silence_is_asked_for_at_once() {
         .collect();
     assert!(silent.len() < 20, "control: questions grow apart: {silent:?}");
     assert!(session.get.is_idle() && session.get.next > s(4_060), "control");
-    let heard = session.receive(delta(9, false), s(4_000));
+    let heard = session.receive(delta(8, false), s(4_000));
     assert_eq!(heard, [SessionEffect::Heard(json!(false))]);
     assert!(publishes(&session.tick(&enforced(), s(4_000), 0.5), "/get"));
 }
