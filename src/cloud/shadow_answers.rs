@@ -53,10 +53,20 @@ impl ShadowSession {
 
     fn delta(&mut self, version: u64, quarantine: Option<Value>, now: Duration) -> Vec<SessionEffect> {
         self.echo.heard(version, quarantine.as_ref(), now);
-        let is_whole = self.is_whole(version, quarantine.as_ref());
+        let stands_alone = self.stands_alone(version);
+        let is_known = stands_alone && quarantine.is_some() && self.desired.as_ref() == Some(&quarantine);
+        let is_whole = stands_alone
+            && quarantine
+                .as_ref()
+                .is_some_and(|value| value.get("posture").is_some());
+        let due = self.get.next;
         let mut effects = self
             .news(version, quarantine.clone().map(Some), now)
             .unwrap_or_default();
+        if is_known {
+            // Each report after which desired and reported differ brings it again.
+            self.get.next = due;
+        }
         if is_whole {
             effects.extend(self.learn(quarantine));
         }
@@ -78,15 +88,14 @@ impl ShadowSession {
         self.learn(Some(told.desired))
     }
 
-    /// Whether a delta carries an order whole: it names what differs from what is reported, and as long as that is no
-    /// object, everything in the order differs. The order is asked for all the same; this only saves a round trip.
-    fn is_whole(&self, version: u64, quarantine: Option<&Value>) -> bool {
+    /// Whether a delta of this version carries what is desired whole: it names what differs from what is reported, and as long as
+    /// that is no object, everything in an order differs. The order is asked for all the same; this only saves a round trip.
+    fn stands_alone(&self, version: u64) -> bool {
         let nothing_missed = !self.missed
             && self
                 .version
                 .is_some_and(|known| known <= version && follows(known, version));
-        let says_posture = quarantine.is_some_and(|value| value.get("posture").is_some());
-        self.plain_reported && nothing_missed && says_posture
+        self.plain_reported && nothing_missed
     }
 
     fn got(
@@ -152,6 +161,7 @@ impl ShadowSession {
             self.update.begins_anew(now);
         }
         self.get.succeeded();
+        self.asking.begin_anew();
         self.liveness.answered(sent, now);
         self.silent = 0;
         self.lost_answers = 0;
@@ -306,6 +316,9 @@ impl ShadowSession {
 
     /// What is desired is known, and nothing newer.
     fn learn(&mut self, desired: Option<Value>) -> Vec<SessionEffect> {
+        if self.desired.as_ref() != Some(&desired) {
+            self.asking.begin_anew();
+        }
         self.desired = Some(desired.clone());
         vec![SessionEffect::Desired(desired)]
     }

@@ -13,6 +13,59 @@ const LOST_ANSWERS: u32 = 2;
 const LEFT_ALONE: Duration = Duration::from_secs(600);
 const LONGEST_LEFT_ALONE: Duration = Duration::from_secs(3_600);
 
+/// From one report that asks to the next, at least; doubles with each that brings nothing new, up to the longest.
+const ASKS_AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_ASKS_AGAIN: Duration = Duration::from_secs(64);
+
+/// Reports that ask what is desired, although they say nothing new themselves: they cost a link as much as any other.
+#[derive(Debug, Default)]
+pub(super) struct AskingReports {
+    wanted: bool,
+    /// How many have asked since something was learnt.
+    in_a_row: u32,
+    /// Uptime of the last one.
+    last: Option<Duration>,
+}
+
+impl AskingReports {
+    /// The next report is to ask.
+    pub(super) const fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// The answer to a question, or news: what is wanted next need not wait.
+    pub(super) const fn begin_anew(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// Uptime from which one may be sent that asks; none: none is wanted. It is not let wait while a plan is `provisional`.
+    pub(super) fn due_at(&self, provisional: bool) -> Option<Duration> {
+        let doublings = if provisional {
+            0
+        } else {
+            self.in_a_row.saturating_sub(1)
+        };
+        let pause = ASKS_AGAIN
+            .saturating_mul(2u32.saturating_pow(doublings))
+            .min(LONGEST_ASKS_AGAIN);
+        let pause = if self.in_a_row == 0 { Duration::ZERO } else { pause };
+        self.wanted
+            .then(|| self.last.map_or(Duration::ZERO, |last| last + pause))
+    }
+
+    /// One is sent.
+    pub(super) fn sent(&mut self, now: Duration) {
+        (self.wanted, self.last) = (false, Some(now));
+        self.in_a_row = self.in_a_row.saturating_add(1);
+    }
+
+    /// It was not handed over.
+    pub(super) const fn taken_back(&mut self) {
+        self.wanted = true;
+        self.in_a_row = self.in_a_row.saturating_sub(1);
+    }
+}
+
 impl ShadowSession {
     /// Nothing may be published to `topic` before `until`; why, a sentence. Where it is the question's, reports ask instead.
     pub(crate) fn hold(&mut self, topic: &str, until: Duration, why: String) {
@@ -37,14 +90,19 @@ impl ShadowSession {
         if self.get.take_unsent(token).is_some() {
             self.get.held_back(now);
         }
-        let is_report = self.update.take_unsent(token).is_some();
-        // A report that was to ask asks when it may.
-        self.by_report |= is_report || topic == self.topics.get();
+        if self.update.take_unsent(token).is_some() {
+            // What it was to ask it asks when it may.
+            self.asking.taken_back();
+        }
+        if topic == self.topics.get() {
+            self.asking.want();
+        }
         if !self.get.is_held(now) || !self.update.is_held(now) {
             return Vec::new();
         }
         // Whichever may be published first asks.
-        (self.by_report, self.get.next) = (true, self.get.next.min(now + wait));
+        self.asking.want();
+        self.get.hasten(now + wait);
         vec![SessionEffect::Broken(why)]
     }
 

@@ -21,22 +21,21 @@ fn answers_reports_only(
                 reports += 1;
                 *version += 1;
                 let said = payload["state"]["reported"]["quarantine"].clone();
-                told.extend(session.receive(
-                    ShadowMessage::Updated {
-                        token: Some(token),
-                        version: *version,
-                        desired: None,
-                    },
-                    s(now),
-                ));
-                let differs = (said != *desired).then(|| desired.clone());
-                told.extend(session.receive(
-                    ShadowMessage::Delta {
-                        version: *version,
-                        quarantine: differs,
-                    },
-                    s(now),
-                ));
+                let accepted = ShadowMessage::Updated {
+                    token: Some(token),
+                    version: *version,
+                    desired: None,
+                };
+                let differs = ShadowMessage::Delta {
+                    version: *version,
+                    quarantine: (said != *desired).then(|| desired.clone()),
+                };
+                // Topics have no order between them.
+                let mut messages = [accepted, differs];
+                messages.rotate_left(usize::from(version.is_multiple_of(2)));
+                for message in messages {
+                    told.extend(session.receive(message, s(now)));
+                }
             }
             SessionEffect::Publish { .. } => questions += 1,
             other => told.push(other),
@@ -91,6 +90,28 @@ fn a_report_that_was_to_ask_and_was_held_back_asks_when_it_may() {
         "nothing else wakes it"
     );
     token(&session.tick(&released(), s(7), 0.5), "/update");
+}
+
+#[test]
+fn an_order_that_is_an_object_is_not_reported_without_end_where_no_question_is_answered() {
+    let obeyed = json!({"posture": "isolate"});
+    let refused = json!({"block": "all"});
+    for order in [obeyed, refused] {
+        let mut session = lite();
+        let (mut version, mut all) = (50, Vec::new());
+        let reports: Vec<u64> = (1..3_600)
+            .filter(|now| {
+                let (_, reports, told) = answers_reports_only(&mut session, &mut version, &order, *now);
+                all.extend(told);
+                reports > 0
+            })
+            .collect();
+        assert!(
+            all.contains(&SessionEffect::Desired(Some(order))),
+            "control: it is known"
+        );
+        assert!((2..20).contains(&reports.len()), "in an hour: {reports:?}");
+    }
 }
 
 #[test]

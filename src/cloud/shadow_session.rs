@@ -28,6 +28,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::shadow_echo::Echo;
+use super::shadow_held::AskingReports;
 use super::shadow_liveness::{Due, Liveness};
 use super::shadow_request::{ANSWER_LIMIT, MAX_PAUSE, Requests, Tokens};
 use super::topics::ShadowTopics;
@@ -93,8 +94,7 @@ pub(crate) struct ShadowSession {
     pub(super) missed: bool,
     pub(super) liveness: Liveness,
     pub(super) echo: Echo,
-    /// The next report asks what is desired.
-    pub(super) by_report: bool,
+    pub(super) asking: AskingReports,
     /// Uptime of the question under way for which a report asks as well.
     pub(super) reported_for: Option<Duration>,
     /// Uptime of the report under way that a question was asked about.
@@ -134,7 +134,7 @@ impl ShadowSession {
             missed: true,
             liveness: Liveness::new(false),
             echo: Echo::default(),
-            by_report: false,
+            asking: AskingReports::default(),
             reported_for: None,
             asked_for: None,
             last_answered_report: None,
@@ -171,6 +171,7 @@ impl ShadowSession {
         self.ready = true;
         self.missed = true;
         self.unheard = None;
+        self.asking.begin_anew();
         self.liveness.subscribed_after(took);
         self.liveness.changed(now, false);
         for requests in [&mut self.get, &mut self.update] {
@@ -235,6 +236,7 @@ impl ShadowSession {
     /// The nucleus is connected to the cloud anew: what was said meanwhile was missed, and what was subscribed may be dead.
     pub(crate) fn reconnected(&mut self, now: Duration) {
         self.missed = true;
+        self.asking.begin_anew();
         self.liveness.changed(now, true);
     }
 
@@ -256,7 +258,7 @@ impl ShadowSession {
     pub(crate) fn publish_failed(&mut self, token: &str, why: String, now: Duration) -> Vec<SessionEffect> {
         if self.get.take_unsent(token).is_some() {
             self.get.failed(why.clone(), now);
-            self.by_report = true;
+            self.asking.want();
             let refused_before = self.question_refused.replace(now);
             let answered = |before| self.last_answered_report.is_some_and(|sent| sent >= before);
             if refused_before.is_some_and(answered) {
@@ -320,7 +322,7 @@ impl ShadowSession {
         self.get.next = now + self.refresh.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
         self.last_get = now;
         if self.get.is_held(now) {
-            self.by_report = true;
+            self.asking.want();
             self.get.held_back(now);
             return None;
         }
@@ -338,7 +340,7 @@ impl ShadowSession {
             .filter(|(_, at)| *at <= now)
         {
             self.reported_for = Some(sent);
-            self.by_report = true;
+            self.asking.want();
             if !self.liveness.is_doubted() {
                 self.liveness.changed(now, true);
             }
@@ -368,8 +370,11 @@ impl ShadowSession {
                 due.push(self.last_get + CONFIRM_EVERY);
             }
         }
-        if self.ready && self.update.is_idle() && self.update.next > now {
-            due.push(self.update.next);
+        if self.ready && self.update.is_idle() {
+            due.extend(Some(self.update.next).filter(|next| *next > now));
+            if !self.update.is_held(now) && state.phase != Phase::Starting {
+                due.extend(self.asking.due_at(state.phase == Phase::Provisional));
+            }
         }
         if self.ready {
             due.extend(self.liveness.wake_at());
@@ -388,7 +393,8 @@ impl ShadowSession {
         if !self.update.is_idle() || self.update.is_held(now) || state.phase == Phase::Starting {
             return None;
         }
-        let asks = self.by_report;
+        let is_provisional = state.phase == Phase::Provisional;
+        let asks = self.asking.due_at(is_provisional).is_some_and(|due| due <= now);
         if !asks && (self.update.next > now || self.desired.is_none()) {
             return None;
         }
@@ -408,7 +414,9 @@ impl ShadowSession {
         ) {
             body["quarantine"] = with_removals(own.clone(), known);
         }
-        self.by_report = false;
+        if asks {
+            self.asking.sent(now);
+        }
         let request = self.tokens.request(now, json!({ "state": { "reported": body } }));
         let effect = request.publish(self.topics.update());
         self.update.send(request);
