@@ -461,3 +461,16 @@ fn a_lost_report_is_the_first_one_after_the_channel_is_back() {
     // Its answer may take ten seconds.
     assert_eq!(again, Some(back + 11));
 }
+
+#[test]
+fn a_topic_that_was_refused_is_no_trouble_once_all_of_them_stand() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, None, 1);
+    let topic = "$aws/things/gw/shadow/update/accepted";
+    session.refused(topic, "offline", s(2));
+    let trouble = session.trouble().map(str::to_owned);
+    assert!(trouble.is_some_and(|why| why.contains(topic)), "control");
+    session.renewed(true, s(3));
+    assert_eq!(session.trouble(), None);
+}

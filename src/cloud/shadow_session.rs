@@ -182,6 +182,7 @@ impl ShadowSession {
 
     /// What was subscribed beside the rest stands, all of it; one subscription for each topic where it is `by_topics`.
     pub(crate) fn renewed(&mut self, by_topics: bool, now: Duration) {
+        self.unheard = None;
         if by_topics && !self.liveness.is_doubted() {
             // The proof came by some of the topics. What was said on others before they stood was not heard.
             self.missed = true;

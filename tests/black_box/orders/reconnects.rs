@@ -195,6 +195,16 @@ lab_test!(
         // What lite itself has subscribed anew is not given up for what is only half subscribed.
         stage.desire(&json!({"quarantine": false})).unwrap();
         stage.wait_phase(RECOVERED, "released").unwrap();
+        let error = stage.status()["cloud"]["lastError"].clone();
+        assert!(
+            error.as_str().is_some_and(|why| why.contains("was refused")),
+            "control: {error}"
+        );
+        stage.command_nucleus("refuse").unwrap();
+        let well = |s: &Value| s["cloud"]["lastError"].is_null();
+        stage
+            .wait_status(LIMIT, "what stands again is not said to be refused", well)
+            .unwrap();
     }
 );
 
