@@ -52,7 +52,7 @@ impl ShadowSession {
     }
 
     fn delta(&mut self, version: u64, quarantine: Option<Value>, now: Duration) -> Vec<SessionEffect> {
-        self.echo.heard(version, quarantine.as_ref(), now);
+        let is_repeated = !self.echo.heard(version, quarantine.as_ref(), now);
         let stands_alone = self.stands_alone(version);
         let is_known = stands_alone && quarantine.is_some() && self.desired.as_ref() == Some(&quarantine);
         let is_whole = stands_alone
@@ -66,6 +66,8 @@ impl ShadowSession {
         if is_known {
             // Each report after which desired and reported differ brings it again.
             self.get.next = due;
+        } else if !is_repeated && self.missed {
+            self.ask_in_any_way(now);
         }
         if is_whole {
             effects.extend(self.learn(quarantine));
@@ -303,6 +305,9 @@ impl ShadowSession {
                 Some(Vec::new())
             }
             Some(desired) if self.missed => {
+                if self.desired.as_ref() != Some(&desired) {
+                    self.ask_in_any_way(now);
+                }
                 // The answer to a question under way is enough: if it is older than this, another one follows.
                 if self.get.is_idle() {
                     self.look_into_it(now);
@@ -311,6 +316,15 @@ impl ShadowSession {
             }
             Some(desired) => Some(self.learn(desired)),
             None => Some(Vec::new()),
+        }
+    }
+
+    /// Something else is desired than is known, and only an answer settles it: where the question cannot be asked now, or may not
+    /// be answered, a report asks, however often others have asked for nothing.
+    fn ask_in_any_way(&mut self, now: Duration) {
+        self.asking.begin_anew();
+        if !self.get.may_be_sent(now) {
+            self.asking.want();
         }
     }
 

@@ -51,13 +51,16 @@ impl Echo {
         self.own = Some(OwnReport { version, sent, plain });
     }
 
-    /// A delta was heard.
-    pub(super) fn heard(&mut self, version: u64, quarantine: Option<&Value>, now: Duration) {
+    /// A delta was heard; whether it says something else than the one before.
+    pub(super) fn heard(&mut self, version: u64, quarantine: Option<&Value>, now: Duration) -> bool {
+        let before = self.delta.as_ref().map(|delta| delta.quarantine.as_ref());
+        let is_news = before != Some(quarantine);
         self.delta = Some(HeardDelta {
             version,
             quarantine: quarantine.cloned(),
             at: now,
         });
+        is_news
     }
 
     /// What is desired, and of which version; told once. `plain`: whether the report had said no order.

@@ -120,6 +120,11 @@ impl Requests {
         self.held.is_some_and(|until| now < until)
     }
 
+    /// Whether one may be sent: none is under way, none is held, and no failure pauses them.
+    pub(super) fn may_be_sent(&self, now: Duration) -> bool {
+        self.is_idle() && !self.is_held(now) && self.paused <= now
+    }
+
     /// Whether the last one failed.
     pub(super) const fn fails(&self) -> bool {
         self.failures > 0
