@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,11 +29,11 @@ use crate::layers::frames::{ARP, BROADCAST, EAPOL, IPV4, IPV6, Mac, PPPOE_DISCOV
 use crate::layers::wire::{Ear, NOBODY, Port, ROOT, emit, hand_over, packets_of};
 
 /// Nobody's.
-const NOWHERE: Mac = [2, 0xde, 0xad, 0, 0, 1];
+pub(super) const NOWHERE: Mac = [2, 0xde, 0xad, 0, 0, 1];
 /// The account of some service.
 const SERVICE: u32 = 101;
 /// From one lie to the next: as often as an ordinary user may speak.
-const PACE: Duration = Duration::from_millis(500);
+pub(super) const PACE: Duration = Duration::from_millis(500);
 /// How long a frame may be under way behind another one.
 const FLIGHT: Duration = Duration::from_millis(200);
 
@@ -51,7 +52,7 @@ fn frame(from: Mac, kind: u16, content: &[u8]) -> Vec<u8> {
 }
 
 /// The answer of ARP, from `sender`, that this address is there.
-fn arp(sender: Mac, address: IpAddr, there: Mac) -> Vec<u8> {
+pub(super) fn arp(sender: Mac, address: IpAddr, there: Mac) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4, 0, 2];
     let who = octets(address);
     frame(
@@ -87,8 +88,12 @@ fn neighbour(
 /// Somebody who says on the uplink twice a second that the device is elsewhere.
 fn begin_lying() -> Resets {
     let uplink = Port::of("gateway", "wan0");
-    let lie = arp(uplink.mac(), GATEWAY_WAN_V4, NOWHERE);
-    let lies = uplink.sender_as(ARP, NOBODY);
+    lying(uplink.sender_as(ARP, NOBODY))
+}
+
+/// The same by this socket, which sends on the uplink.
+pub(super) fn lying(lies: OwnedFd) -> Resets {
+    let lie = arp(Port::of("gateway", "wan0").mac(), GATEWAY_WAN_V4, NOWHERE);
     let last = Cell::new(None::<Instant>);
     Resets::begin(move |_| {
         let due = last.get().is_none_or(|at| at.elapsed() > PACE);
@@ -142,10 +147,15 @@ lab_test!(who_says_that_the_device_is_elsewhere_ends_no_restriction, || {
 const DECLARED: &str = "ARP that is declared as something else";
 
 /// A frame, and what it says.
-type Said = (&'static str, Vec<u8>);
+pub(super) type Said = (&'static str, Vec<u8>);
 
 /// Which of the frames that a user sends by the uplink are heard at its other end.
 fn heard(ear: &Ear, user: u32, frames: &[Said]) -> BTreeSet<&'static str> {
+    heard_by(ear, &Port::of("gateway", "wan0"), user, frames)
+}
+
+/// The same of those that are sent by some interface.
+pub(super) fn heard_by(ear: &Ear, port: &Port, user: u32, frames: &[Said]) -> BTreeSet<&'static str> {
     let uplink = Port::of("gateway", "wan0");
     // What comes last: no rule cuts what root says of himself.
     let last = arp(uplink.mac(), GATEWAY_WAN_V4, uplink.mac());
@@ -156,7 +166,7 @@ fn heard(ear: &Ear, user: u32, frames: &[Said]) -> BTreeSet<&'static str> {
             DECLARED => UNKNOWN,
             _ => u16::from_be_bytes([bytes[12], bytes[13]]),
         };
-        emit(&uplink.sender_as(kind, user), bytes);
+        emit(&port.sender_as(kind, user), bytes);
     }
     let mut arrived = Vec::new();
     wait_until(LIMIT, "control: the last one", || {
@@ -212,7 +222,7 @@ fn disguised(own: Mac) -> Vec<Said> {
 }
 
 /// Lies, and what is true.
-fn said() -> (Vec<Said>, Vec<Said>) {
+pub(super) fn said() -> (Vec<Said>, Vec<Said>) {
     let [own, other] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
     let router = Port::of("internet", "gw0").mac();
     let lies = vec![
@@ -274,6 +284,11 @@ fn endings() -> Vec<Said> {
             &packet(GATEWAY_WAN_V4, INTERNET_V4, UDP, 0, &datagram),
         )
     };
+    let routers = |protocol: u8, message: &[u8]| {
+        let all = "224.0.0.18".parse().unwrap();
+        let packet = packet(GATEWAY_WAN_V4, all, protocol, 0, message);
+        frame(uplink.mac(), IPV4, &packet)
+    };
     let other = Port::of("gateway", "lan0").mac();
     vec![
         ("as the device's other interface", frame(other, UNKNOWN, b"here")),
@@ -283,6 +298,12 @@ fn endings() -> Vec<Said> {
             "the end of a session of PPPoE",
             frame(uplink.mac(), PPPOE_DISCOVERY, &[0x11, 0xa7, 0, 1, 0, 0]),
         ),
+        ("a better router by VRRP", routers(112, &[0x21, 1, 255, 1])),
+        (
+            "a better router by HSRP",
+            routers(UDP, &udp(1_985, 1_985, &[0; 20])),
+        ),
+        ("a better way by RIP", routers(UDP, &udp(1_520, 520, &[2; 24]))),
         ("a lease's release", release(68)),
         ("a lease's release by anybody", release(1_068)),
     ]

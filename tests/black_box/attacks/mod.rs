@@ -6,6 +6,7 @@
 
 mod chased;
 mod claimed;
+mod contained;
 mod disguised;
 mod exhaustion;
 mod floods;

@@ -200,7 +200,7 @@ impl RuleWriter<'_> {
 
     /// Whether what is sent as none of this device's hardware addresses is somebody else's. What puts tags of its own into frames
     /// may put them before the sender.
-    fn knows_senders(&self) -> bool {
+    pub(super) fn knows_senders(&self) -> bool {
         !self.elements.senders.is_empty() && !self.hooks.tags
     }
 
@@ -221,7 +221,7 @@ impl RuleWriter<'_> {
     }
 
     /// Addresses of this device, of one family.
-    fn own(&self, v4: bool) -> Vec<IpAddr> {
+    pub(super) fn own(&self, v4: bool) -> Vec<IpAddr> {
         let own = self.hooks.own.iter().copied();
         own.filter(|address| address.is_ipv4() == v4).collect()
     }

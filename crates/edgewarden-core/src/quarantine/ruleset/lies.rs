@@ -22,6 +22,10 @@ const NEIGHBOURS: &[Named] = &[
     ("nd-redirect", 137),
 ];
 
+/// Which of several routers is the way out, and what is behind each: VRRP and CARP, OSPF, EIGRP, PIM; HSRP, GLBP, RIP, RIPng.
+const ROUTERS: &[u8] = &[88, 89, 103, 112];
+const ROUTER_PORTS: &[u16] = &[520, 521, 1985, 2029, 3222];
+
 impl RuleWriter<'_> {
     /// They come behind what passes whatever is ordered.
     pub(super) fn lies(&self, way: HookPath) -> Vec<Rule> {
@@ -40,6 +44,8 @@ impl RuleWriter<'_> {
             by(FIRST_OTHER).icmp6(NEIGHBOURS),
             by(FIRST_USER).icmp6(LISTENERS),
             by(FIRST_USER).ports(Protocol::Udp, End::Destination, &[DHCP.1, DHCP6.1]),
+            by(FIRST_USER).of_protocols(ROUTERS),
+            by(FIRST_USER).ports(Protocol::Udp, End::Destination, ROUTER_PORTS),
         ];
         if way.layer() == Layer::Netdev {
             all.extend(of_types(&|| by(FIRST_OTHER), &[ARP]));

@@ -15,6 +15,7 @@ mod change;
 mod conditions;
 mod elements;
 mod exceptions;
+mod false_claims;
 mod hooks;
 mod inside;
 mod kernel_form;

@@ -187,6 +187,7 @@ impl RuleWriter<'_> {
         rules.extend(self.detours(HookPath::Raw));
         rules.extend(self.streams(HookPath::Raw));
         rules.extend(self.sent_as_others());
+        rules.extend(self.false_claims());
         rules.extend(self.of_links());
         rules.extend(self.sessions());
         rules.extend(self.lifelines_out(Layer::Netdev));

@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use nf_tables::{
-    AnonymousSet, Comparison, Expression, KeyType, Lookup, Meta, MetaKey, Operator, Payload, PayloadBase,
-    Register, TypeOf,
+    AnonymousSet, Comparison, Expression, KeyType, Lookup, LookupFlags, Meta, MetaKey, Operator, Payload,
+    PayloadBase, Register, TypeOf,
 };
 
 use super::{Conditions, behind, octets};
@@ -28,6 +28,29 @@ const OWN_HARDWARE: [u8; 2] = [1, 1];
 const SOLICITATION: u16 = 16;
 /// Where a neighbour's advertisement has whom it speaks of.
 const TARGET: u32 = 8;
+
+/// Length of an option that tells a hardware address of Ethernet.
+const OPTION_LENGTH: u16 = 8;
+
+/// Where a message about neighbours tells its sender's hardware address, or its target's.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct ToldHardware {
+    /// Its length without options, behind the IPv6 header.
+    pub(in super::super) body: u16,
+    /// The option's kind, and its length in eights.
+    pub(in super::super) option: [u8; 2],
+}
+
+/// What of such a message is not as the kernel says it.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) enum Wrong<'a> {
+    /// It has neither no option nor that one alone.
+    Length,
+    /// It has another option of that length.
+    Kind,
+    /// The address is not in the set of that name.
+    Address(&'a str),
+}
 
 impl Conditions {
     /// It was not taken in from anywhere: what a bridge passes on, or comes by a pair of interfaces, has another kind.
@@ -57,12 +80,65 @@ impl Conditions {
     /// A router's solicitation with nothing but where we are.
     pub(in super::super) fn solicits_as_ours(self, set: &str) -> Self {
         let place = OPTION * 8;
-        self.said(format_args!("@nh,32,16 {SOLICITATION} @th,{place},16 0x0101"))
-            .step(Payload::first(PayloadBase::Network, 4, 2))
-            .step(Expression::equal(SOLICITATION.to_be_bytes()))
+        self.length(SOLICITATION)
+            .said(format_args!("@th,{place},16 0x0101"))
             .step(Payload::first(PayloadBase::Transport, OPTION, 2))
             .step(Expression::equal(OWN_HARDWARE))
             .listed((PayloadBase::Transport, OPTION_ADDRESS), set)
+    }
+
+    /// A message of ARP, of which a tag's `shift` bytes are taken for the beginning, that says of one of these addresses that it is at
+    /// none of the hardware addresses in the set of that name.
+    pub(in super::super) fn arp_places_elsewhere(self, own: &[IpAddr], set: &str, shift: u32) -> Self {
+        self.bits((PayloadBase::Network, ARP_ADDRESS + shift), own)
+            .listed_nowhere((PayloadBase::Network, ARP_HARDWARE + shift), set)
+    }
+
+    /// A message about neighbours with so long a body, and what is wrong with the option that tells a hardware address.
+    pub(in super::super) fn option_is_false(self, told: ToldHardware, wrong: Wrong<'_>) -> Self {
+        let ToldHardware { body, option } = told;
+        let with_option = body + OPTION_LENGTH;
+        let (kind, address) = (u32::from(body), u32::from(body) + 2);
+        match wrong {
+            Wrong::Length => [body, with_option].into_iter().fold(self, Self::length_other),
+            Wrong::Kind => self
+                .length(with_option)
+                .said(format_args!(
+                    "@th,{},16 != 0x{:02x}{:02x}",
+                    kind * 8,
+                    option[0],
+                    option[1]
+                ))
+                .step(Payload::first(PayloadBase::Transport, kind, 2))
+                .step(Comparison::first(Operator::NotEqual, option)),
+            Wrong::Address(set) => self
+                .length(with_option)
+                .listed_nowhere((PayloadBase::Transport, address), set),
+        }
+    }
+
+    /// So many bytes follow the IPv6 header.
+    fn length(self, bytes: u16) -> Self {
+        self.said(format_args!("@nh,32,16 {bytes}"))
+            .step(Payload::first(PayloadBase::Network, 4, 2))
+            .step(Expression::equal(bytes.to_be_bytes()))
+    }
+
+    fn length_other(self, bytes: u16) -> Self {
+        self.said(format_args!("@nh,32,16 != {bytes}"))
+            .step(Payload::first(PayloadBase::Network, 4, 2))
+            .step(Comparison::first(Operator::NotEqual, bytes.to_be_bytes()))
+    }
+
+    /// The hardware address that stands there is not in the set of that name.
+    fn listed_nowhere(self, (base, offset): (PayloadBase, u32), set: &str) -> Self {
+        let place = place(base, offset, 48);
+        self.said(format_args!("{place} != @{set}"))
+            .step(Payload::first(base, offset, 6))
+            .step(Lookup {
+                flags: LookupFlags::INVERTED,
+                ..Lookup::named(set)
+            })
     }
 
     /// The interface that it leaves by, with the hardware address that stands there, is in the set of that name.

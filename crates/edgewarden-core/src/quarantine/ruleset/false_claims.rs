@@ -1,0 +1,91 @@
+//! What says of an address of this device that it is where none of its interfaces is: false, whoever says it.
+//!
+//! In: this device's addresses and hardware addresses. Out: rules that cut it at the hook of interfaces, before anything that keeps
+//! the link alive is let pass. A router that believes it sends what is meant for this device elsewhere, and the control channel is
+//! silent. Root of a container whose interface stands on one of ours (macvlan) may send as our hardware address, and has no socket
+//! here, so that he counts as the kernel; what he says of others' addresses has a share (`exceptions`). Absent: routers'
+//! advertisements, which the kernel does not send and an isolation cuts.
+
+use super::conditions::{Conditions, Named, ToldHardware, TypePlace, Wrong};
+use super::exceptions::ARP;
+use super::rules::{HookPath, RuleWriter, on};
+use super::told_otherwise::VLAN;
+use super::{Layer, Rule};
+
+/// Bytes of a VLAN's tag.
+const TAG: u32 = 4;
+/// Who looks for a router or a neighbour, and where each tells its own hardware address; and who answers for an address.
+const ROUTER_SOLICIT: (&[Named], ToldHardware) = (
+    &[("nd-router-solicit", 133)],
+    ToldHardware {
+        body: 8,
+        option: [1, 1],
+    },
+);
+const SOLICIT: (&[Named], ToldHardware) = (
+    &[("nd-neighbor-solicit", 135)],
+    ToldHardware {
+        body: 24,
+        option: [1, 1],
+    },
+);
+const ADVERTISE: (&[Named], ToldHardware) = (
+    &[("nd-neighbor-advert", 136)],
+    ToldHardware {
+        body: 24,
+        option: [2, 1],
+    },
+);
+const SENDERS: &str = "senders";
+
+impl RuleWriter<'_> {
+    /// None where not all hardware addresses of this device are known.
+    pub(super) fn false_claims(&self) -> Vec<Rule> {
+        let Some(reason) = self.guarded().filter(|_| self.knows_senders()) else {
+            return Vec::new();
+        };
+        let claims = self.of_arp().into_iter().chain(self.of_neighbour_messages());
+        claims
+            .map(|claim| self.cut("false-claim", claim, HookPath::Raw, reason))
+            .collect()
+    }
+
+    /// Behind a tag, which is among the bytes or shown in its place, as well.
+    fn of_arp(&self) -> Vec<Conditions> {
+        let own = self.own(true);
+        if own.is_empty() {
+            return Vec::new();
+        }
+        let ethernet = || on(Layer::Netdev).leaves_by_ethernet();
+        let tagged = || {
+            ethernet()
+                .frame_type(TypePlace::First, VLAN)
+                .frame_type(TypePlace::BehindTag, &[ARP])
+        };
+        vec![
+            ethernet()
+                .frame_type(TypePlace::First, &[ARP])
+                .arp_places_elsewhere(&own, SENDERS, 0),
+            tagged().declared(&[ARP]).arp_places_elsewhere(&own, SENDERS, 0),
+            tagged().declared(VLAN).arp_places_elsewhere(&own, SENDERS, TAG),
+        ]
+    }
+
+    fn of_neighbour_messages(&self) -> Vec<Conditions> {
+        let own = self.own(false);
+        if own.is_empty() {
+            return Vec::new();
+        }
+        let ethernet = |kind| on(Layer::Netdev).leaves_by_ethernet().icmp6(kind);
+        let mut all = Vec::new();
+        for wrong in [Wrong::Length, Wrong::Kind, Wrong::Address(SENDERS)] {
+            for (kind, told) in [ROUTER_SOLICIT, SOLICIT] {
+                let of_ours = ethernet(kind).sent_as_one_of(false, &own);
+                all.push(of_ours.option_is_false(told, wrong));
+            }
+            let (kind, told) = ADVERTISE;
+            all.push(ethernet(kind).advertises(&own).option_is_false(told, wrong));
+        }
+        all
+    }
+}

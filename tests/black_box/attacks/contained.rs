@@ -1,0 +1,88 @@
+//! Root of a container whose interface stands on the uplink (macvlan): what he sends there as the device's own hardware address has no
+//! socket that rules of the device's know, as what its kernel says has none.
+
+use std::collections::BTreeSet;
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::stage::Stage;
+
+use super::in_others_names::{NOWHERE, Said, arp, heard_by, lying, said};
+use super::silence_inside::{ISOLATE, restriction, short_windows, silences_the_free_device_only};
+use crate::common::gateway::ip;
+use crate::common::{LIMIT, done, options, ready};
+use crate::layers::frames::ARP;
+use crate::layers::wire::{Ear, Port, ROOT};
+use edgewarden_lab::site::GATEWAY_WAN_V4;
+
+const CONTAINER: &str = "onwan";
+const INTERFACE: &str = "mv1";
+
+fn contained(stage: &Stage) -> Port {
+    let inside = "netns add onwan
+        link add mv1 link wan0 type macvlan mode bridge
+        link set mv1 netns onwan
+        -n onwan addr add 198.51.100.50/24 dev mv1
+        -n onwan link set mv1 up";
+    ip(stage, inside);
+    Port::of(CONTAINER, INTERFACE)
+}
+
+/// What is false of the device itself, in shapes that its own kernel uses for the truth.
+fn false_claims() -> Vec<Said> {
+    let (lies, _) = said();
+    let of_the_device = |name: &str| {
+        let others = [
+            "router is here",
+            "of the router",
+            "router's",
+            "other interface",
+            "better router",
+        ];
+        !others.iter().any(|other| name.contains(other)) && !name.contains("tag of no VLAN")
+    };
+    lies.into_iter().filter(|(name, _)| of_the_device(name)).collect()
+}
+
+lab_test!(a_container_on_the_uplink_says_nothing_false_of_the_device, || {
+    let stage = ready(options());
+    let port = contained(&stage);
+    let ear = Ear::open("internet");
+    let claims = false_claims();
+    let names: BTreeSet<&str> = claims.iter().map(|(name, _)| *name).collect();
+    assert!(names.len() >= 6, "{names:?}");
+    let heard = || heard_by(&ear, &port, ROOT, &claims);
+    assert_eq!(heard(), names, "control");
+    let file = restriction(&stage);
+    for order in [ISOLATE.as_slice(), &["quarantine", "--order", &file]] {
+        done(&stage, order);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(heard(), BTreeSet::new(), "{order:?}");
+        // Of himself he speaks, seldom.
+        let own = port.mac();
+        let of_himself = [("of himself", arp(own, "198.51.100.50".parse().unwrap(), own))];
+        assert_eq!(heard_by(&ear, &port, ROOT, &of_himself).len(), 1, "{order:?}");
+        let of_the_device = [("as himself", arp(own, GATEWAY_WAN_V4, NOWHERE))];
+        assert_eq!(
+            heard_by(&ear, &port, ROOT, &of_the_device),
+            BTreeSet::new(),
+            "{order:?}"
+        );
+        done(&stage, &["release"]);
+        stage.wait_phase(LIMIT, "released").unwrap();
+    }
+});
+
+lab_test!(a_container_on_the_uplink_ends_no_isolation, || {
+    let stage = ready(short_windows());
+    let port = contained(&stage);
+    let begin = || lying(port.sender_as(ARP, ROOT));
+    silences_the_free_device_only(&stage, begin, &ISOLATE);
+});
+
+lab_test!(a_container_on_the_uplink_ends_no_restriction, || {
+    let stage = ready(short_windows());
+    let port = contained(&stage);
+    let begin = || lying(port.sender_as(ARP, ROOT));
+    let file = restriction(&stage);
+    silences_the_free_device_only(&stage, begin, &["quarantine", "--order", &file]);
+});
