@@ -103,7 +103,14 @@ impl ShadowSession {
         // Whichever may be published first asks.
         self.asking.want();
         self.get.hasten(now + wait);
-        vec![SessionEffect::Broken(why)]
+        vec![SessionEffect::Broken(self.both_held().unwrap_or(why))]
+    }
+
+    /// Why neither may be published, in one order whichever was tried last: told anew with each try it would be news without end.
+    fn both_held(&self) -> Option<String> {
+        let (get, update) = (self.get.trouble()?, self.update.trouble()?);
+        let both = || format!("{get}; {update}");
+        Some(if get == update { get.to_owned() } else { both() })
     }
 
     /// The service answers, but not this question: its answer does not come through. Reports ask meanwhile.

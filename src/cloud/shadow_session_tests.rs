@@ -473,5 +473,7 @@ fn a_version_may_be_any_number() {
 
 #[path = "shadow_evidence_tests.rs"]
 mod evidence;
+#[path = "shadow_held_tests.rs"]
+mod held;
 #[path = "shadow_question_tests.rs"]
 mod questions;

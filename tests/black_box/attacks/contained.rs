@@ -1,21 +1,27 @@
 //! Root of a container whose interface stands on the uplink (macvlan): what he sends there as the device's own hardware address has no
-//! socket that rules of the device's know, as what its kernel says has none.
+//! socket that rules of the device's know, as what its kernel says has none. And what the device itself is called on a link, whatever
+//! its interfaces' names are.
 
 use std::collections::BTreeSet;
+use std::net::TcpStream;
+use std::time::Duration;
 
 use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{BROKER_PORT, GATEWAY_WAN_V4, INTERNET_V4, wait_until};
 use edgewarden_lab::stage::Stage;
 
-use super::in_others_names::{NOWHERE, Said, arp, heard_by, lying, said};
+use super::in_others_names::{heard_by, lying};
+use super::said::{NOWHERE, Said, arp, said};
 use super::silence_inside::{ISOLATE, restriction, short_windows, silences_the_free_device_only};
 use crate::common::gateway::ip;
 use crate::common::{LIMIT, done, options, ready};
 use crate::layers::frames::ARP;
-use crate::layers::wire::{Ear, Port, ROOT};
-use edgewarden_lab::site::GATEWAY_WAN_V4;
+use crate::layers::wire::{Ear, NOBODY, Port, ROOT, within};
 
 const CONTAINER: &str = "onwan";
 const INTERFACE: &str = "mv1";
+/// How long a connection takes at most where one comes.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn contained(stage: &Stage) -> Port {
     let inside = "netns add onwan
@@ -86,3 +92,35 @@ lab_test!(a_container_on_the_uplink_ends_no_restriction, || {
     let file = restriction(&stage);
     silences_the_free_device_only(&stage, begin, &["quarantine", "--order", &file]);
 });
+
+/// Whether an ordinary user of the device connects to the broker.
+fn user_connects() -> bool {
+    within("gateway", || {
+        // Of this thread only; a socket belongs to whom its thread was when it was opened.
+        nix::unistd::setfsuid(NOBODY.into());
+        TcpStream::connect_timeout(&(INTERNET_V4, BROKER_PORT).into(), PATIENCE).is_ok()
+    })
+}
+
+lab_test!(
+    users_behind_a_bridge_with_an_unusual_name_go_on_in_a_restriction,
+    || {
+        let stage = ready(options());
+        // Names of other characters are not written into rules.
+        let bridge = "link add br+0 type bridge
+        link set br+0 address 02:11:22:33:44:77
+        addr flush dev wan0
+        link set wan0 master br+0
+        link set br+0 up
+        addr add 198.51.100.2/24 dev br+0
+        route replace default via 198.51.100.1";
+        ip(&stage, bridge);
+        wait_until(LIMIT, "control", user_connects).unwrap();
+        let file = restriction(&stage);
+        done(&stage, &["quarantine", "--order", &file]);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        for _ in 0..3 {
+            assert!(user_connects());
+        }
+    }
+);

@@ -10,80 +10,29 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{
-    BROKER_PORT, DEVICE_V4, GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6, Ns, wait_until,
-};
+use edgewarden_lab::site::{BROKER_PORT, DEVICE_V4, GATEWAY_WAN_V4, INTERNET_V4, Ns, wait_until};
 use edgewarden_lab::stage::StageOptions;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
 
+use super::said::{DECLARED, NOWHERE, Said, arp, endings, said};
 use super::silence_inside::{
     ISOLATE, Resets, in_force_all_the_time, reset_behind, restriction, short_windows,
     silences_the_free_device_only,
 };
 use crate::common::gateway::{by_user, ip, run};
-use crate::common::packet::{ICMPV6, TCP, UDP, ip as packet, tcp, udp};
+use crate::common::packet::{TCP, ip as packet, tcp};
 use crate::common::programs::build;
 use crate::common::{LIMIT, done, options, ready};
-use crate::layers::frames::{ARP, BROADCAST, EAPOL, IPV4, IPV6, Mac, PPPOE_DISCOVERY, UNKNOWN};
+use crate::layers::frames::{ARP, IPV4, UNKNOWN};
 use crate::layers::wire::{Ear, NOBODY, Port, ROOT, emit, hand_over, packets_of};
 
-/// Nobody's.
-pub(super) const NOWHERE: Mac = [2, 0xde, 0xad, 0, 0, 1];
 /// The account of some service.
 const SERVICE: u32 = 101;
 /// From one lie to the next: as often as an ordinary user may speak.
 pub(super) const PACE: Duration = Duration::from_millis(500);
 /// How long a frame may be under way behind another one.
 const FLIGHT: Duration = Duration::from_millis(200);
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// A frame to everybody.
-fn frame(from: Mac, kind: u16, content: &[u8]) -> Vec<u8> {
-    let mut frame = [BROADCAST.as_slice(), &from, &kind.to_be_bytes(), content].concat();
-    frame.resize(frame.len().max(60), 0);
-    frame
-}
-
-/// The answer of ARP, from `sender`, that this address is there.
-pub(super) fn arp(sender: Mac, address: IpAddr, there: Mac) -> Vec<u8> {
-    let head = [0, 1, 8, 0, 6, 4, 0, 2];
-    let who = octets(address);
-    frame(
-        sender,
-        ARP,
-        &[head.as_slice(), &there, &who, &BROADCAST, &who].concat(),
-    )
-}
-
-/// A neighbour's message in the name of an address, with the option of that kind which tells where it is.
-fn neighbour(
-    sender: Mac,
-    address: IpAddr,
-    kind: u8,
-    target: Option<IpAddr>,
-    (option, there): (u8, Mac),
-) -> Vec<u8> {
-    let target = target.map(octets).unwrap_or_default();
-    let message = [
-        [kind, 0, 0, 0, 0, 0, 0, 0].as_slice(),
-        &target,
-        &[option, 1],
-        &there,
-    ]
-    .concat();
-    let all = "ff02::1".parse().unwrap();
-    let mut packet = packet(address, all, ICMPV6, 0, &message);
-    // Sent on this link.
-    packet[7] = 255;
-    frame(sender, IPV6, &packet)
-}
 
 /// Somebody who says on the uplink twice a second that the device is elsewhere.
 fn begin_lying() -> Resets {
@@ -143,12 +92,6 @@ lab_test!(who_says_that_the_device_is_elsewhere_ends_no_restriction, || {
     silences_the_free_device_only(&stage, begin_lying, &["quarantine", "--order", &file]);
 });
 
-/// What its sender calls otherwise.
-const DECLARED: &str = "ARP that is declared as something else";
-
-/// A frame, and what it says.
-pub(super) type Said = (&'static str, Vec<u8>);
-
 /// Which of the frames that a user sends by the uplink are heard at its other end.
 fn heard(ear: &Ear, user: u32, frames: &[Said]) -> BTreeSet<&'static str> {
     heard_by(ear, &Port::of("gateway", "wan0"), user, frames)
@@ -185,128 +128,6 @@ pub(super) fn heard_by(ear: &Ear, port: &Port, user: u32, frames: &[Said]) -> BT
         .iter()
         .filter(|(_, bytes)| arrived.contains(&untagged(bytes)));
     came.map(|(name, _)| *name).collect()
-}
-
-/// The first of them in other shapes, which its receivers take for it.
-fn disguised(own: Mac) -> Vec<Said> {
-    vec![
-        (
-            "ARP that is longer",
-            [arp(own, GATEWAY_WAN_V4, NOWHERE), vec![0; 40]].concat(),
-        ),
-        ("ARP of another link", {
-            let mut lie = arp(own, GATEWAY_WAN_V4, NOWHERE);
-            // Of IEEE 802, which the kernel takes for Ethernet.
-            lie[15] = 6;
-            lie
-        }),
-        ("ARP in a tag of no VLAN", {
-            let lie = arp(own, GATEWAY_WAN_V4, NOWHERE);
-            // Of a length of its own, by which it is known without its tag.
-            [&lie[..12], &[0x81, 0, 0, 0], &lie[12..], &[0; 2]].concat()
-        }),
-        (DECLARED, arp(own, GATEWAY_WAN_V4, NOWHERE)),
-        (
-            "a longer advertisement",
-            [
-                neighbour(own, GATEWAY_WAN_V6, 136, Some(GATEWAY_WAN_V6), (2, NOWHERE)),
-                vec![0; 80],
-            ]
-            .concat(),
-        ),
-        (
-            "a better router",
-            neighbour(own, INTERNET_V6, 137, Some(GATEWAY_WAN_V6), (2, NOWHERE)),
-        ),
-    ]
-}
-
-/// Lies, and what is true.
-pub(super) fn said() -> (Vec<Said>, Vec<Said>) {
-    let [own, other] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
-    let router = Port::of("internet", "gw0").mac();
-    let lies = vec![
-        ("ARP: the device is nowhere", arp(own, GATEWAY_WAN_V4, NOWHERE)),
-        (
-            "ARP: the device is at its other interface",
-            arp(own, GATEWAY_WAN_V4, other),
-        ),
-        ("ARP: the router is here", arp(own, INTERNET_V4, own)),
-        ("a frame of the router's", arp(router, GATEWAY_WAN_V4, own)),
-        (
-            "advertisement of the device",
-            neighbour(own, GATEWAY_WAN_V6, 136, Some(GATEWAY_WAN_V6), (2, NOWHERE)),
-        ),
-        (
-            "advertisement of the router",
-            neighbour(own, INTERNET_V6, 136, Some(INTERNET_V6), (2, NOWHERE)),
-        ),
-        (
-            "solicitation of a neighbour",
-            neighbour(own, GATEWAY_WAN_V6, 135, Some(INTERNET_V6), (1, NOWHERE)),
-        ),
-        (
-            "solicitation of a router",
-            neighbour(own, GATEWAY_WAN_V6, 133, None, (1, NOWHERE)),
-        ),
-        (
-            "the same at the other interface",
-            neighbour(own, GATEWAY_WAN_V6, 133, None, (1, other)),
-        ),
-        (
-            "solicitation in the router's name",
-            neighbour(own, INTERNET_V6, 133, None, (1, own)),
-        ),
-    ];
-    let truths = vec![
-        ("ARP: the device is here", arp(own, GATEWAY_WAN_V4, own)),
-        (
-            "solicitation of a router, true",
-            neighbour(own, GATEWAY_WAN_V6, 133, None, (1, own)),
-        ),
-    ];
-    ([lies, disguised(own)].concat(), truths)
-}
-
-/// What ends a session or a lease of the device's: services may have to say such.
-fn endings() -> Vec<Said> {
-    let uplink = Port::of("gateway", "wan0");
-    let group = |last: u8, kind: u16, content: &[u8]| {
-        let mut frame = frame(uplink.mac(), kind, content);
-        frame[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, last]);
-        frame
-    };
-    let release = |from: u16| {
-        let datagram = udp(from, 67, &[1; 240]);
-        frame(
-            uplink.mac(),
-            IPV4,
-            &packet(GATEWAY_WAN_V4, INTERNET_V4, UDP, 0, &datagram),
-        )
-    };
-    let routers = |protocol: u8, message: &[u8]| {
-        let all = "224.0.0.18".parse().unwrap();
-        let packet = packet(GATEWAY_WAN_V4, all, protocol, 0, message);
-        frame(uplink.mac(), IPV4, &packet)
-    };
-    let other = Port::of("gateway", "lan0").mac();
-    vec![
-        ("as the device's other interface", frame(other, UNKNOWN, b"here")),
-        ("the end of a session of 802.1X", group(3, EAPOL, &[1, 2, 0, 0])),
-        ("a bridge's", group(0, 38, &[0x42, 0x42, 3, 0, 0])),
-        (
-            "the end of a session of PPPoE",
-            frame(uplink.mac(), PPPOE_DISCOVERY, &[0x11, 0xa7, 0, 1, 0, 0]),
-        ),
-        ("a better router by VRRP", routers(112, &[0x21, 1, 255, 1])),
-        (
-            "a better router by HSRP",
-            routers(UDP, &udp(1_985, 1_985, &[0; 20])),
-        ),
-        ("a better way by RIP", routers(UDP, &udp(1_520, 520, &[2; 24]))),
-        ("a lease's release", release(68)),
-        ("a lease's release by anybody", release(1_068)),
-    ]
 }
 
 lab_test!(nobody_but_root_says_on_the_link_where_others_are, || {

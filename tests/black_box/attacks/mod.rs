@@ -18,6 +18,7 @@ mod packets;
 mod paths;
 mod processes;
 mod repointed;
+mod said;
 mod silence;
 mod silence_inside;
 mod stopped;

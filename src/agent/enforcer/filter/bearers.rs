@@ -34,6 +34,16 @@ pub(super) fn bearers(
         .collect()
 }
 
+/// Of all interfaces together, also of those whose names are not written into rules: what is below them may be.
+pub(super) fn of_all(links: &[Link]) -> BTreeSet<Bearer> {
+    let stack = Stack::of(links);
+    let mut found = BTreeSet::new();
+    for link in links {
+        stack.descend(link, &mut Vec::new(), &mut found);
+    }
+    found
+}
+
 struct Stack<'a> {
     by_index: BTreeMap<u32, &'a Link>,
     members: BTreeMap<u32, Vec<&'a Link>>,
@@ -110,6 +120,17 @@ mod tests {
         let all = found.get(&name).into_iter().flatten();
         all.map(|bearer| format!("{} {}", bearer.interface, bearer.hardware[5]))
             .collect()
+    }
+
+    #[test]
+    fn a_bridge_whose_name_no_rule_has_sends_by_its_port_all_the_same() {
+        let links = [link(1, "eth0", None, Some(2)), link(2, "br+0", None, None)];
+        assert_eq!(InterfaceName::new("br+0"), None, "control");
+        let all = of_all(&links).into_iter();
+        let shown: Vec<String> = all
+            .map(|bearer| format!("{} {}", bearer.interface, bearer.hardware[5]))
+            .collect();
+        assert_eq!(shown, ["eth0 1", "eth0 2"]);
     }
 
     #[test]

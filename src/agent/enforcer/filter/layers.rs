@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::bearers::bearers;
+use super::bearers::{self, bearers};
 use crate::config::IsolationConfig;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
@@ -295,8 +295,7 @@ fn own(links: &[Link]) -> BTreeSet<IpAddr> {
 
 /// What this device is called on the link of each interface: what its own frames leave there with.
 fn hardware(links: &[Link]) -> BTreeSet<Bearer> {
-    let names = links.iter().filter_map(|link| InterfaceName::new(&link.name));
-    let all = bearers(links, &names.collect()).into_values().flatten();
+    let all = bearers::of_all(links).into_iter();
     // What has none is called by none.
     all.filter(|bearer| bearer.hardware != [0; 6]).collect()
 }

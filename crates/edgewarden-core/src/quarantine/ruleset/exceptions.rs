@@ -213,8 +213,11 @@ impl RuleWriter<'_> {
         let made = |first| on(Layer::Netdev).sent_from(first).made_here();
         let mut others = vec![made(FIRST_OTHER).sent_as_none_of("senders")];
         if !self.elements.hardware.is_empty() {
-            // Services that ask for a lease may do so by an interface of which it is not known what it leaves by.
-            others.push(made(FIRST_USER).called_none_of("hardware"));
+            // Services that ask for a lease may do so by an interface of which it is not known what it leaves by; and a nucleus must
+            // not be cut off by that, whoever it runs as.
+            let nucleus = self.plan.nucleus_users.iter();
+            let users = nucleus.fold(made(FIRST_USER), |users, own| users.not_sent_by(own));
+            others.push(users.called_none_of("hardware"));
         }
         let cut = |others| self.cut("sent-as-others", others, HookPath::Raw, reason);
         others.into_iter().map(cut).collect()
