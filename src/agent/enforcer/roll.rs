@@ -28,6 +28,11 @@ const MAX_STOPPED_SHOWN: usize = MAX_FROZEN + MAX_KILLED;
 /// Looks for which one that was let go on by others is told to be so: they need not do it before each look.
 const TOLD_LOOKS: u8 = 10;
 
+/// What one that waits in the kernel may have of a processor, in all, before it is told that it was let go on: it comes to the
+/// end of what it has asked the kernel for, and stops. Ten milliseconds are far more than that takes, and twenty more may be the
+/// clock's: where threads have ended, their time is known by two numbers that go in steps of ten.
+const WAITS_FOR: Duration = Duration::from_millis(30);
+
 /// One that no look has reached for so long is told to be so: the looks before it say less and less.
 pub(super) const TOLD_AFTER: Duration = Duration::from_secs(10);
 
@@ -78,6 +83,9 @@ struct Seen {
     turns: u64,
     /// It waited in the kernel then: it has a turn more when it stops.
     waited: bool,
+    /// What it had had of a processor when it was first seen to be stopped. Others can let it go on, make it wait again and tell it to
+    /// stop before the next look: how often it had a turn says nothing then, and this does.
+    ran_before: Duration,
     /// Looks that are left for which it is told that others let it go on.
     told: u8,
     /// How often it was found to have run: not the journal's, which others could have written as often as they like.
@@ -217,7 +225,10 @@ impl Roll {
     pub(super) fn saw_stopped(&mut self, doing: &Doing) {
         self.prove(doing.id, true);
         self.missed.remove(&doing.id);
-        let seen = self.seen.entry(doing.id).or_default();
+        let seen = self.seen.entry(doing.id).or_insert(Seen {
+            ran_before: doing.ran,
+            ..Seen::default()
+        });
         (seen.turns, seen.waited) = (doing.turns, doing.waits);
     }
 
@@ -226,7 +237,8 @@ impl Roll {
     pub(super) fn look(&mut self, doing: &Doing) -> Option<u32> {
         self.missed.remove(&doing.id);
         let seen = self.seen.get_mut(&doing.id)?;
-        if doing.stopped && (doing.turns == seen.turns || seen.waited) {
+        let has_only_waited = seen.waited && doing.ran.saturating_sub(seen.ran_before) <= WAITS_FOR;
+        if doing.stopped && (doing.turns == seen.turns || has_only_waited) {
             (seen.turns, seen.waited) = (doing.turns, doing.waits);
             seen.told = seen.told.saturating_sub(1);
             return None;

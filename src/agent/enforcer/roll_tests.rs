@@ -184,6 +184,7 @@ fn who_ran_between_two_looks_is_contested_and_told_for_a_while() {
         waits: false,
         by_owner: false,
         turns,
+        ran: Duration::ZERO,
     };
     assert_eq!(
         roll.look(&doing(false, 1)),
@@ -225,6 +226,7 @@ fn who_waited_in_the_kernel_stops_later_and_is_not_contested_by_that() {
         waits,
         by_owner: false,
         turns,
+        ran: Duration::ZERO,
     };
     roll.saw_stopped(&doing(true, true, 5));
     assert_eq!(pids(&roll.proven()), [10]);
@@ -234,4 +236,43 @@ fn who_waited_in_the_kernel_stops_later_and_is_not_contested_by_that() {
     assert_eq!(roll.look(&doing(true, false, 8)), Some(1), "it ran");
     roll.saw_stopped(&doing(true, true, 9));
     assert_eq!(roll.look(&doing(false, false, 10)), Some(2), "it goes on");
+}
+
+#[test]
+fn who_waits_in_the_kernel_at_each_look_and_runs_in_between_is_contested() {
+    let mut roll = Roll::default();
+    let id = process(10).identity;
+    roll.note(&process(10), ProcessAction::Freeze, Named::default(), AT)
+        .unwrap();
+    let doing = |waits, turns, ran: u64| Doing {
+        id,
+        reached: true,
+        stopped: true,
+        waits,
+        by_owner: false,
+        turns,
+        ran: Duration::from_millis(5_000 + ran),
+    };
+    roll.saw_stopped(&doing(true, 1, 0));
+    assert_eq!(
+        roll.look(&doing(true, 2, 9)),
+        None,
+        "control: it waits for a disk"
+    );
+    assert_eq!(roll.look(&doing(true, 2, 30)), None);
+    assert_eq!(
+        roll.look(&doing(true, 3, 31)),
+        Some(1),
+        "a little at each look adds up"
+    );
+    roll.saw_stopped(&doing(true, 3, 31));
+    assert_eq!(roll.look(&doing(true, 3, 31)), None, "it waits and does nothing");
+    assert_eq!(
+        roll.look(&doing(true, 4, 32)),
+        Some(2),
+        "nothing excuses it any more"
+    );
+    roll.saw_stopped(&doing(false, 5, 900));
+    assert_eq!(roll.look(&doing(false, 5, 900)), None, "stopped for good");
+    assert_eq!(roll.look(&doing(false, 6, 900)), Some(3));
 }

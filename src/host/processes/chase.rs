@@ -257,5 +257,6 @@ const fn ended(id: ProcessId) -> Doing {
         waits: false,
         by_owner: false,
         turns: 0,
+        ran: Duration::ZERO,
     }
 }

@@ -36,6 +36,8 @@ struct Threads {
     /// Any that a debugger has stopped.
     any_traced: bool,
     turns: DefaultHasher,
+    /// What the process had of a processor.
+    ran: Duration,
 }
 
 impl Threads {
@@ -45,19 +47,23 @@ impl Threads {
             all_stopped: true,
             ..Self::default()
         };
+        // Also of the threads that have ended.
+        stat.processor_ticks.hash(&mut seen.turns);
         if stat.threads <= 1 {
             seen.add(Path::new(&format!("/proc/{pid}")), stat);
-            return Some(seen);
-        }
-        for thread in threads(pid) {
-            if clock::instant() >= end {
-                return None;
+        } else {
+            for thread in threads(pid) {
+                if clock::instant() >= end {
+                    return None;
+                }
+                // One that ends meanwhile ran, and is missed in the number.
+                if let Some(stat) = stat_at(&thread) {
+                    seen.add(&thread, &stat);
+                }
             }
-            // One that ends meanwhile ran, and is missed in the number.
-            if let Some(stat) = stat_at(&thread) {
-                seen.add(&thread, &stat);
-            }
         }
+        // The threads tell it exactly, and nothing of those that have ended.
+        seen.ran = seen.ran.max(stat.processor_time());
         Some(seen)
     }
 
@@ -69,8 +75,14 @@ impl Threads {
         } else {
             self.all_stopped &= !stat.is_awake();
         }
-        let slices = thread.join("schedstat").to_str().and_then(read_text);
-        let slices: Option<u64> = slices.and_then(|text| text.split_ascii_whitespace().nth(2)?.parse().ok());
+        let schedule = thread.join("schedstat").to_str().and_then(read_text);
+        let number = |at| -> Option<u64> {
+            let text = schedule.as_deref()?;
+            text.split_ascii_whitespace().nth(at)?.parse().ok()
+        };
+        let (ran, slices) = (number(0), number(2));
+        let ran = Duration::from_nanos(ran.unwrap_or_default());
+        self.ran = self.ran.saturating_add(ran);
         // Kernels without the first have the second, in steps of ten milliseconds.
         (thread.file_name(), slices, stat.processor_ticks).hash(&mut self.turns);
     }
@@ -104,6 +116,11 @@ pub(super) fn is_partly_stopped(id: ProcessId) -> bool {
     threads.is_some_and(|threads| threads.any_stopped || threads.waits(end))
 }
 
+/// Whether nothing of it goes on, and some of it waits in the kernel and stops before anything else.
+pub(super) fn waits(id: ProcessId) -> bool {
+    doing(id, clock::instant() + LIMIT).is_some_and(|doing| doing.waits)
+}
+
 /// What that very process does; none when it has ended. Of one whose threads could not be looked at before `end` it is said
 /// by the first one alone whether its owner has stopped it.
 pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
@@ -112,10 +129,10 @@ pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
     }
     let stat = stat(id.pid)?;
     let threads = Threads::look(id.pid, &stat, end);
-    let (reached, turns) = (
-        threads.is_some(),
-        threads.as_ref().map_or(0, |threads| threads.turns.finish()),
-    );
+    let reached = threads.is_some();
+    let (turns, ran) = threads.as_ref().map_or((0, Duration::ZERO), |threads| {
+        (threads.turns.finish(), threads.ran)
+    });
     let waits = threads.as_ref().is_some_and(|threads| threads.waits(end));
     let (stopped, traced) = match threads {
         Some(threads) => (threads.is_stopped(), threads.any_traced),
@@ -129,6 +146,7 @@ pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
         waits,
         by_owner: stopped && !traced,
         turns,
+        ran,
     })
 }
 

@@ -365,6 +365,11 @@ impl ProcessStat {
         !self.is_stopped() && !self.is_dead()
     }
 
+    /// What it had of a processor; of a process, also what its threads had that have ended.
+    pub(super) const fn processor_time(&self) -> Duration {
+        Duration::from_millis(self.processor_ticks.saturating_mul(TICK_MILLIS))
+    }
+
     pub(super) const fn is_kernels(&self) -> bool {
         self.flags & KERNEL_THREAD != 0
     }

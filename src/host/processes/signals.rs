@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 
+use super::doing::waits;
 use super::process_table::{is_over, is_shown, number, read_status, read_status_at, stat};
 use crate::process::ProcessId;
 
@@ -51,11 +52,13 @@ fn is_stop_pending(status: &str) -> bool {
     signals.into_iter().any(|signals| signals & stop != 0)
 }
 
-/// Whether a process of several threads was told to stop and has not heard it.
+/// Whether a process of several threads was told to stop, has not heard it, and goes on. Where nothing of it goes on, taking
+/// the signal back would let the stopped ones run for a moment at each look.
 fn is_unheard(id: ProcessId) -> bool {
     let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
     stat.is_some_and(|stat| stat.threads > 1 && !stat.is_stopped())
         && read_status(id.pid).is_some_and(|status| is_stop_pending(&status))
+        && !waits(id)
 }
 
 /// Stops it (SIGSTOP); it keeps its memory and runs again after [`thaw`]. The kernel has one thread hear the signal for all: where

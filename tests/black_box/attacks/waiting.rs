@@ -3,8 +3,10 @@
 //!
 //! Each test shows first that a process that does not wait is frozen.
 
+use std::time::Duration;
+
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::wait_until;
+use edgewarden_lab::site::{Running, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -109,6 +111,12 @@ lab_test!(no_thread_goes_on_beside_those_that_wait_in_the_kernel, || {
         states.sort_unstable();
         states.into_iter().collect::<String>()
     };
+    let turns = || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", crowd.pid())).unwrap();
+        let turns =
+            threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap());
+        turns.collect::<Vec<String>>()
+    };
     let waiting = "D".repeat(31);
     wait_until(LIMIT, "control: all but one wait", || {
         states() == format!("{waiting}S")
@@ -120,9 +128,128 @@ lab_test!(no_thread_goes_on_beside_those_that_wait_in_the_kernel, || {
         shown(s, crowd.pid())["action"] == "freeze" && s["enforcement"]["leftRunning"] == json!([])
     };
     stage.wait_status(LIMIT, "it is told as frozen", held).unwrap();
+    // No look lets it go on for a moment.
+    let before = turns();
+    (0..3).for_each(|_| next_look(stage.agent.as_ref().unwrap().pid()));
+    assert_eq!(turns(), before);
     release(&stage);
     wait_until(LIMIT, "one goes on again", || states() == format!("{waiting}S")).unwrap();
 });
+
+/// Waits in the kernel for its child (`vfork`) until that has ended; then it computes until it is told to wait again. With a word
+/// another thread of it goes on.
+const WAITS_AT_LOOKS: &str = r#"
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static volatile int is_to_wait = 1;
+static void wait_again(int signal) { is_to_wait = 1; }
+static void *go_on(void *none) { for (;;) usleep(10000); }
+int main(int count, char **words) {
+    pthread_t thread;
+    signal(SIGUSR1, wait_again);
+    prctl(PR_SET_NAME, words[1]);
+    if (count > 2) pthread_create(&thread, 0, go_on, 0);
+    for (;;) {
+        while (!is_to_wait);
+        is_to_wait = 0;
+        if (!vfork()) { prctl(PR_SET_NAME, "zq-excuse"); for (;;) pause(); }
+        wait(0);
+    }
+}
+"#;
+
+/// How often the agent's threads that look at processes had a turn, as every user may read.
+fn turns_of_looks(agent: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{agent}/task")).unwrap();
+    let texts = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("status")).ok());
+    let looks = texts.filter(|text| text.starts_with("Name:\tprocess"));
+    let turns = looks.filter_map(|text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse::<u64>().ok()
+    });
+    turns.sum()
+}
+
+/// Waits until the agent's next look is over.
+fn next_look(agent: u32) {
+    let before = turns_of_looks(agent);
+    wait_until(LIMIT, "a look", || turns_of_looks(agent) != before).unwrap();
+    let mut last = 0;
+    wait_until(LIMIT, "it is over", || {
+        std::thread::sleep(Duration::from_millis(60));
+        std::mem::replace(&mut last, turns_of_looks(agent)) == last
+    })
+    .unwrap();
+}
+
+/// How long its first thread had a processor.
+fn ran(pid: u32) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(text.split_ascii_whitespace().next().unwrap().parse().unwrap())
+}
+
+lab_test!(
+    who_waits_in_the_kernel_at_each_look_and_runs_in_between_is_told,
+    || {
+        let stage = ready(options());
+        let program = build(&stage, "zq-excused", WAITS_AT_LOOKS);
+        let words = [&["zq-part-time"][..], &["zq-part-times", "threads"]];
+        let rogues = words.map(|words| run_as_nobody(&stage, &program, words));
+        for rogue in &rogues {
+            wait_until(LIMIT, "control: it waits", || waits(rogue.pid())).unwrap();
+        }
+        let rules = ["zq-part-time", "zq-part-times"].map(|name| (json!({"name": name}), "freeze"));
+        order_rules(&stage, &rules);
+        let agent = stage.agent.as_ref().unwrap().pid();
+        let frozen = |s: &Value, times: fn(&Value) -> bool| {
+            let told = |one: &Running| {
+                shown(s, one.pid())["action"] == "freeze" && times(&shown(s, one.pid())["contested"])
+            };
+            rogues.iter().all(told)
+        };
+        let held = |s: &Value| frozen(s, |times| *times == 0);
+        stage.wait_status(LIMIT, "they are frozen", held).unwrap();
+        (0..3).for_each(|_| next_look(agent));
+        let status = stage.status();
+        assert!(held(&status), "control: they do nothing but wait: {status}");
+        for _ in 0..4 {
+            next_look(agent);
+            for rogue in &rogues {
+                let enough = ran(rogue.pid()) + Duration::from_millis(100);
+                // On a busy machine a look may come too early.
+                let let_go_on = || signal(rogue.pid(), Signal::SIGCONT);
+                let_go_on();
+                signal(child_of(rogue.pid()), Signal::SIGKILL);
+                wait_until(LIMIT, "it runs", || {
+                    let_go_on();
+                    ran(rogue.pid()) > enough
+                })
+                .unwrap();
+                signal(rogue.pid(), Signal::SIGUSR1);
+                wait_until(LIMIT, "it waits again", || {
+                    let_go_on();
+                    waits(rogue.pid())
+                })
+                .unwrap();
+                signal(rogue.pid(), Signal::SIGSTOP);
+            }
+        }
+        let told = |s: &Value| frozen(s, |times| times.as_u64() > Some(1));
+        let status = stage.wait_status(LIMIT, "they are told", told).unwrap();
+        let left = status["enforcement"]["leftRunning"].to_string();
+        let is_left = |one: &Running| left.contains(&one.pid().to_string());
+        assert!(rogues.iter().all(is_left), "{left}");
+        let children = rogues.each_ref().map(|rogue| child_of(rogue.pid()));
+        release(&stage);
+        children.iter().for_each(|child| signal(*child, Signal::SIGKILL));
+        rogues.iter().for_each(|rogue| wait_state(rogue, "R"));
+    }
+);
 
 lab_test!(who_waits_in_the_kernel_runs_again_after_the_release, || {
     let stage = ready(options());

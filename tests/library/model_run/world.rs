@@ -327,6 +327,7 @@ impl Processes for FakeProcesses {
             waits: false,
             by_owner: false,
             turns: 0,
+            ran: Duration::ZERO,
         });
         Ok(doing.collect())
     }

@@ -92,6 +92,7 @@ impl Processes for Fake {
             waits: false,
             by_owner: held.stopped.contains(&id.pid) && !held.stubborn,
             turns: held.turns,
+            ran: Duration::ZERO,
         });
         Ok(doing.collect())
     }
