@@ -216,7 +216,7 @@ impl RuleWriter<'_> {
             // Services that ask for a lease may do so by an interface of which it is not known what it leaves by; and a nucleus must
             // not be cut off by that, whoever it runs as.
             let nucleus = self.plan.nucleus_users.iter();
-            let users = nucleus.fold(made(FIRST_USER), |users, own| users.not_sent_by(own));
+            let users = nucleus.fold(made(FIRST_USER), Conditions::not_sent_by);
             others.push(users.called_none_of("hardware"));
         }
         let cut = |others| self.cut("sent-as-others", others, HookPath::Raw, reason);
