@@ -40,15 +40,13 @@ impl AskingReports {
 
     /// Uptime from which one may be sent that asks; none: none is wanted. It is not let wait while a plan is `provisional`.
     pub(super) fn due_at(&self, provisional: bool) -> Option<Duration> {
-        let doublings = if provisional {
-            0
-        } else {
-            self.in_a_row.saturating_sub(1)
+        let pause = match self.in_a_row.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(_) if provisional => ASKS_AGAIN,
+            Some(doublings) => ASKS_AGAIN
+                .saturating_mul(2u32.saturating_pow(doublings))
+                .min(LONGEST_ASKS_AGAIN),
         };
-        let pause = ASKS_AGAIN
-            .saturating_mul(2u32.saturating_pow(doublings))
-            .min(LONGEST_ASKS_AGAIN);
-        let pause = if self.in_a_row == 0 { Duration::ZERO } else { pause };
         self.wanted
             .then(|| self.last.map_or(Duration::ZERO, |last| last + pause))
     }

@@ -16,21 +16,16 @@ use super::silence_inside::{ISOLATE, restriction, short_windows, silences_the_fr
 use crate::common::gateway::ip;
 use crate::common::{LIMIT, done, options, ready};
 use crate::layers::frames::ARP;
+use crate::layers::unsent;
 use crate::layers::wire::{Ear, NOBODY, Port, ROOT, within};
 
-const CONTAINER: &str = "onwan";
-const INTERFACE: &str = "mv1";
 /// How long a connection takes at most where one comes.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Its interface in there.
 fn contained(stage: &Stage) -> Port {
-    let inside = "netns add onwan
-        link add mv1 link wan0 type macvlan mode bridge
-        link set mv1 netns onwan
-        -n onwan addr add 198.51.100.50/24 dev mv1
-        -n onwan link set mv1 up";
-    ip(stage, inside);
-    Port::of(CONTAINER, INTERFACE)
+    unsent::contained(stage);
+    Port::of("onwan", "mv1")
 }
 
 /// What is false of the device itself, in shapes that its own kernel uses for the truth.

@@ -16,7 +16,7 @@ mod raw;
 mod refusals;
 mod remotes;
 mod shares;
-mod unsent;
+pub(crate) mod unsent;
 pub(crate) mod wire;
 
 use edgewarden_lab::site::{ATTACKER_V4, ATTACKER_V6, DEVICE_V6, Ns};

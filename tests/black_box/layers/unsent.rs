@@ -101,7 +101,7 @@ lab_test!(interfaces_that_come_and_go_give_nobody_his_share_anew, || {
 });
 
 /// A container with an interface that stands on the uplink.
-fn contained(stage: &Stage) {
+pub(crate) fn contained(stage: &Stage) {
     let inside = "netns add onwan
         link add mv1 link wan0 type macvlan mode bridge
         link set mv1 netns onwan

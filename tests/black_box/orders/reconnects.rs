@@ -182,16 +182,22 @@ fn proven_and_quiet(stage: &Stage) {
     .unwrap();
 }
 
+/// An isolated device whose lite was connected anew after `outage`, and takes some of its subscriptions later.
+fn half_subscribed(outage: fn(&mut Stage)) -> Stage {
+    let mut stage = ready(patient(Personality::Lite, 1_000));
+    isolate(&stage);
+    stage.command_nucleus(LATE_TOPICS).unwrap();
+    outage(&mut stage);
+    wait_mqtt(&mut stage, "disconnected");
+    wait_mqtt(&mut stage, "connected");
+    proven_and_quiet(&stage);
+    stage
+}
+
 lab_test!(
     an_order_is_heard_while_lite_takes_some_subscriptions_later_than_others,
     || {
-        let mut stage = ready(patient(Personality::Lite, 1_000));
-        isolate(&stage);
-        stage.command_nucleus(LATE_TOPICS).unwrap();
-        stage.front().cut().unwrap();
-        wait_mqtt(&mut stage, "disconnected");
-        wait_mqtt(&mut stage, "connected");
-        proven_and_quiet(&stage);
+        let mut stage = half_subscribed(|stage| stage.front().cut().unwrap());
         // What lite itself has subscribed anew is not given up for what is only half subscribed.
         stage.desire(&json!({"quarantine": false})).unwrap();
         stage.wait_phase(RECOVERED, "released").unwrap();
@@ -211,13 +217,7 @@ lab_test!(
 lab_test!(
     an_order_is_asked_for_where_its_subscription_came_after_the_others_were_proven,
     || {
-        let mut stage = ready(patient(Personality::Lite, 1_000));
-        isolate(&stage);
-        stage.command_nucleus(LATE_TOPICS).unwrap();
-        stage.command_nucleus("restart-iotcored").unwrap();
-        wait_mqtt(&mut stage, "disconnected");
-        wait_mqtt(&mut stage, "connected");
-        proven_and_quiet(&stage);
+        let mut stage = half_subscribed(|stage| stage.command_nucleus("restart-iotcored").unwrap());
         stage.desire(&json!({"quarantine": false})).unwrap();
         std::thread::sleep(Duration::from_secs(3));
         assert_eq!(
