@@ -54,8 +54,41 @@ fn publishes(effects: &[SessionEffect], suffix: &str) -> bool {
 
 #[test]
 fn a_question_that_was_held_back_is_asked_when_it_may_though_a_report_was_answered() {
-    let mut session = asked_by_a_report_that_tells_nothing();
-    let asked = (60..70).find(|now| publishes(&session.tick(&enforced(), s(*now), 0.5), "/get"));
+    let mut session = session();
+    let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 1);
+    // Nothing has failed: only the connection is another one.
+    session.reconnected(s(2));
+    let mut version = 7;
+    let mut answered = Vec::new();
+    let asked = (2..60).find(|now| {
+        for effect in session.tick(&enforced(), s(*now), 0.5) {
+            match effect {
+                SessionEffect::Publish { topic, token, .. } if topic.ends_with("/get") => {
+                    if *now > 8 {
+                        return true;
+                    }
+                    session.left_alone(&token, &topic, s(2), "left alone".into(), s(*now));
+                }
+                SessionEffect::Publish { token, .. } => {
+                    version += 1;
+                    let accepted = ShadowMessage::Updated {
+                        token: Some(token),
+                        version,
+                        desired: None,
+                    };
+                    answered.extend(session.receive(accepted, s(*now)));
+                }
+                _ => {}
+            }
+        }
+        false
+    });
+    assert!(
+        matches!(answered[..], [SessionEffect::RoundTrip(_), ..]),
+        "control"
+    );
+    assert!(session.missed, "control: whether nothing was missed is not known");
     assert!(asked.is_some());
 }
 
