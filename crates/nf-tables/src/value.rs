@@ -163,6 +163,12 @@ impl Verdict {
     /// The packet passes this chain's hook.
     pub const ACCEPT: Self = Self { code: 1, chain: None };
 
+    /// The rest of this chain is not asked: the one that has sent it here goes on.
+    pub const RETURN: Self = Self {
+        code: RETURN,
+        chain: None,
+    };
+
     /// The rules of another chain are asked, and then the rest of this one's.
     #[must_use]
     pub fn jump(chain: impl Into<String>) -> Self {
@@ -175,6 +181,8 @@ impl Verdict {
 
 /// `NFT_JUMP`.
 const JUMP: i32 = -3;
+/// `NFT_RETURN`.
+const RETURN: i32 = -5;
 
 attributes! {
     /// How [`Data`] lies in an attribute.

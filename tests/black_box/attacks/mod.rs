@@ -27,6 +27,7 @@ mod tracking;
 mod unburied;
 mod unseen;
 mod waiting;
+mod without_socket;
 mod xdp;
 
 use std::io::{Read as _, Write as _};

@@ -84,6 +84,11 @@ fn disguised(own: Mac) -> Vec<Said> {
             [&lie[..12], &[0x81, 0, 0, 0], &lie[12..], &[0; 2]].concat()
         }),
         (DECLARED, arp(own, GATEWAY_WAN_V4, NOWHERE)),
+        ("ARP as other links carry it", {
+            let lie = arp(own, GATEWAY_WAN_V4, NOWHERE);
+            // A length in the place of the type, which follows the headers of LLC and SNAP.
+            [&lie[..12], &[0, 54, 0xaa, 0xaa, 3, 0, 0, 0], &lie[12..]].concat()
+        }),
         (
             "a longer advertisement",
             [
@@ -149,11 +154,12 @@ pub(super) fn said() -> (Vec<Said>, Vec<Said>) {
 /// What ends a session or a lease of the device's: services may have to say such.
 pub(super) fn endings() -> Vec<Said> {
     let uplink = Port::of("gateway", "wan0");
-    let group = |last: u8, kind: u16, content: &[u8]| {
+    let to = |group: Mac, kind: u16, content: &[u8]| {
         let mut frame = frame(uplink.mac(), kind, content);
-        frame[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, last]);
+        frame[..6].copy_from_slice(&group);
         frame
     };
+    let group = |last: u8, kind: u16, content: &[u8]| to([1, 0x80, 0xc2, 0, 0, last], kind, content);
     let release = |from: u16| {
         let datagram = udp(from, 67, &[1; 240]);
         frame(
@@ -172,6 +178,18 @@ pub(super) fn endings() -> Vec<Said> {
         ("as the device's other interface", frame(other, UNKNOWN, b"here")),
         ("the end of a session of 802.1X", group(3, EAPOL, &[1, 2, 0, 0])),
         ("a bridge's", group(0, 38, &[0x42, 0x42, 3, 0, 0])),
+        ("the end of a VLAN's registration", group(0x21, 0x88f5, &[0, 1, 2, 0])),
+        ("a fault between switches", group(0x31, 0x8902, &[0; 40])),
+        ("a switch's neighbour by TRILL", to(NOWHERE, 0x22f3, &[0; 40])),
+        ("a pause", to(NOWHERE, 0x8808, &[0, 1, 0xff, 0xff])),
+        (
+            "a spanning tree of Cisco's",
+            to(
+                [1, 0, 0x0c, 0xcc, 0xcc, 0xcd],
+                50,
+                &[0xaa, 0xaa, 3, 0, 0, 0x0c, 1, 0x0b, 0],
+            ),
+        ),
         (
             "the end of a session of PPPoE",
             frame(uplink.mac(), PPPOE_DISCOVERY, &[0x11, 0xa7, 0, 1, 0, 0]),

@@ -111,7 +111,7 @@ pub(crate) fn contained(stage: &Stage) {
 }
 
 /// It writes the uplink's hardware address into what it sends.
-fn wears(stage: &Stage) {
+pub(crate) fn wears(stage: &Stage) {
     let mac = Port::of("gateway", "wan0").mac();
     let hardware = mac.map(|byte| format!("{byte:02x}")).join(":");
     let text = format!(

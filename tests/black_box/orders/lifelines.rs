@@ -27,7 +27,7 @@ pub(crate) fn by_name(configuration: Value) -> (Stage, [Running; 2]) {
     with_names(more, &json!({ENDPOINT: [INTERNET_V4.to_string()]}))
 }
 
-fn with_names(more: StageOptions, names: &Value) -> (Stage, [Running; 2]) {
+pub(crate) fn with_names(more: StageOptions, names: &Value) -> (Stage, [Running; 2]) {
     let (mut stage, servers) = nucleus_by_name(more, names);
     stage.start_agent().unwrap();
     connected_and_released(&stage);

@@ -26,6 +26,16 @@ const NEIGHBOURS: &[Named] = &[
 const ROUTERS: &[u8] = &[88, 89, 103, 112];
 const ROUTER_PORTS: &[u16] = &[520, 521, 1985, 2029, 3222];
 
+/// What switches tell each other of where frames go, and when to stop: groups of sixteen each (IEEE 802.1ak and GARP, 802.1ag, TRILL;
+/// Cisco's CDP, VTP and spanning trees), and types (PAUSE, TRILL).
+const SWITCH_GROUPS: [[u8; 6]; 4] = [
+    [0x01, 0x80, 0xc2, 0, 0, 0x20],
+    [0x01, 0x80, 0xc2, 0, 0, 0x30],
+    [0x01, 0x80, 0xc2, 0, 0, 0x40],
+    [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xc0],
+];
+const SWITCH_TYPES: &[u16] = &[0x8808, 0x22f3];
+
 impl RuleWriter<'_> {
     /// They come behind what passes whatever is ordered.
     pub(super) fn lies(&self, way: HookPath) -> Vec<Rule> {
@@ -49,9 +59,11 @@ impl RuleWriter<'_> {
         ];
         if way.layer() == Layer::Netdev {
             all.extend(of_types(&|| by(FIRST_OTHER), &[ARP]));
-            let control = [LINK_KEYS, &[PPPOE_DISCOVERY]].concat();
+            let control = [LINK_KEYS, &[PPPOE_DISCOVERY], SWITCH_TYPES].concat();
             all.extend(of_types(&|| by(FIRST_USER), &control));
-            all.push(by(FIRST_USER).leaves_by_ethernet().link_local_group());
+            let by_users = || by(FIRST_USER).leaves_by_ethernet();
+            all.push(by_users().link_local_group());
+            all.extend(SWITCH_GROUPS.map(|first| by_users().sent_to_groups(first)));
         }
         let cut = |lie| self.cut("lie", lie, way, DISGUISED);
         all.into_iter().map(cut).collect()

@@ -45,18 +45,19 @@ pub use hooks::{EgressDevice, Hooks};
 pub use kernel_form::{is_own_table, own_table, removal};
 pub use lacking::Lack;
 use rules::RuleWriter;
-use streams::LEAVING;
+use streams::{LEAVING, UNSENT};
 use untracked::{UNTRACKED_IN, UNTRACKED_OUT};
 
 /// Our table's name in every family.
 pub const TABLE: &str = "edgewarden";
 /// The names that our chains have but for those of interfaces.
-const CHAINS: [&str; 7] = [
+const CHAINS: [&str; 8] = [
     "input",
     "forward",
     "output",
     FRAMES,
     LEAVING,
+    UNSENT,
     UNTRACKED_OUT,
     UNTRACKED_IN,
 ];

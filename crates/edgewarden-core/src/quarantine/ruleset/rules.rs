@@ -11,6 +11,7 @@ use nf_tables::ObjectKind;
 
 use super::answers::{segments, udp_answers, untracked_error};
 use super::conditions::{Bucket, Conditions, End, Named, Rate, TimeUnit};
+use super::streams::UNSENT;
 use super::untracked::untracked;
 use super::{
     Chain, CutAction, DEVICES_OF_A_CHAIN, EGRESS_CHAINS, FRAMES, Hooks, Lack, Layer, PRIORITY, Rule,
@@ -169,7 +170,7 @@ impl RuleWriter<'_> {
         let mut rules = self.counted_before(Layer::Bridge);
         rules.extend(self.blocks(HookPath::Bridged));
         if self.plan.posture != Posture::Isolate && self.blocks_anything() {
-            let snap = told_otherwise::snap(Layer::Bridge);
+            let snap = told_otherwise::snap(Layer::Bridge, &[]);
             rules.push(self.cut("snap", snap, HookPath::Bridged, DISGUISED));
             rules.extend(self.detours(HookPath::Bridged));
             rules.extend(self.of_false_length(HookPath::Bridged));
@@ -186,6 +187,7 @@ impl RuleWriter<'_> {
         rules.extend(self.told_otherwise());
         rules.extend(self.detours(HookPath::Raw));
         rules.extend(self.streams(HookPath::Raw));
+        rules.push(Rule::jump(UNSENT));
         rules.extend(self.sent_as_others());
         rules.extend(self.false_claims());
         rules.extend(self.of_links());
@@ -220,7 +222,7 @@ impl RuleWriter<'_> {
                 ..egress.clone()
             });
         let frames = egress.clone().without_hook(FRAMES);
-        std::iter::once(frames).chain(chains).collect()
+        [frames, self.unsent()].into_iter().chain(chains).collect()
     }
 
     /// What a hook below the IP stack leaves alone where nothing was dropped above it: what the IP stack has sent, forwarded,

@@ -4,19 +4,27 @@
 //! sends in one of them. Whoever may make packets by hand (`CAP_NET_RAW`) sees where a stream is and could end it at the cloud's
 //! side, in the nucleus' name, so that the rules are taken for what has silenced it. Streams are known by the names that they have
 //! on the wire: behind whatever translates the IP stack's, and at the hook of interfaces, by which frames made by hand leave too.
-//! What no socket sends is the kernel's own. Absent: whose the first packet was; of a stream that stood before the rules were
-//! loaded nothing is known until its owner has sent something, and whoever has a port that was root's to the same lifeline
-//! within ten minutes is cut off there.
+//!
+//! There leaves as well what this namespace has not sent: frames of another one's whose interface stands on ours (a container's
+//! macvlan), and what is passed on from another link. Neither has a socket here. What the kernel sends without one in such a stream
+//! is the rest of what a program has ended: so in a stream that its sender has not ended nothing leaves without, and nothing leaves
+//! an interface in the name of whom streams are handed to there, which a switch would believe.
+//!
+//! Absent: whose the first packet was; of a stream that stood before the rules were loaded nothing is known until its owner has sent
+//! something, and whoever has a port that was root's to the same lifeline within ten minutes is cut off there. The rest of a
+//! stream whose program ended so suddenly that the end was not sent before it was gone is cut, and the other side waits.
 
-use super::conditions::{Conditions, End};
+use super::conditions::{Conditions, Detour, End, Sender, Streams};
 use super::rules::{HookPath, RuleWriter, on};
 use super::shares::ROOT;
-use super::{Chain, CutAction, Lack, Rule};
+use super::{Chain, CutAction, Lack, Layer, PRIORITY, Rule};
 use crate::quarantine::orders::order::{Allowance, Direction, Protocol};
 
 /// The name of the chain behind all translations.
 pub(super) const LEAVING: &str = "leaving";
-/// Its priority: translations of sources have 100.
+/// The name of the chain of what leaves an interface without a socket.
+pub(super) const UNSENT: &str = "unsent";
+/// Priority of the first: translations of sources have 100.
 const BEHIND_TRANSLATIONS: i32 = 1_000;
 
 impl RuleWriter<'_> {
@@ -35,9 +43,7 @@ impl RuleWriter<'_> {
 
     /// They come before what lets lifelines pass.
     pub(super) fn streams(&self, way: HookPath) -> Vec<Rule> {
-        // Without rates there are no elements that rules make.
-        let can_note = !self.hooks.lacks.contains(&Lack::Limit);
-        let (Some(reason), CutAction::Cut, true) = (self.guarded(), self.effect, can_note) else {
+        let Some(reason) = self.whose_is_known() else {
             return Vec::new();
         };
         let users: Vec<u32> = std::iter::once(ROOT)
@@ -49,7 +55,7 @@ impl RuleWriter<'_> {
             let mut note = |to: &dyn Fn(Conditions) -> Conditions| {
                 let notes = users.iter().map(|user| {
                     let own = to(on(way.layer()).sent_by(*user)).carries(Protocol::Tcp);
-                    own.note_stream(v4, &format!("stream{suffix}"))
+                    own.note_stream(Streams::Known, v4, &format!("stream{suffix}"))
                 });
                 rules.extend(notes);
             };
@@ -71,11 +77,79 @@ impl RuleWriter<'_> {
                     )
                 });
             }
-            let others = users
-                .iter()
-                .fold(on(way.layer()), |others, user| others.not_sent_by(*user));
-            let speaks = others.carries(Protocol::Tcp).of_known_stream(v4);
-            rules.push(self.cut(&format!("others-stream{suffix}"), speaks, way, reason));
+            let others = || {
+                let all = users.iter();
+                let sent = all.fold(on(way.layer()), |others, user| others.not_sent_by(*user));
+                sent.carries(Protocol::Tcp)
+            };
+            let mut speaks = vec![others().of_stream(Streams::Known, v4)];
+            if self.unreadable().is_none() {
+                // What is to come by another place first does not say which stream it is of.
+                speaks.extend((!v4).then(|| others().leads_elsewhere(Detour::Routing)));
+                speaks.extend((v4 && way == HookPath::Out).then(|| others().options()));
+            }
+            let cut = |speaks| self.cut(&format!("others-stream{suffix}"), speaks, way, reason);
+            rules.extend(speaks.into_iter().map(cut));
+            if way == HookPath::Raw {
+                rules.extend(users.iter().flat_map(|user| Self::noted_of_own(*user, v4)));
+            }
+        }
+        rules
+    }
+
+    /// Why somebody is cut who speaks in another's stream; none where it is not known whose they are: without rates there are no
+    /// elements that rules make.
+    fn whose_is_known(&self) -> Option<&'static str> {
+        let can_note = self.effect == CutAction::Cut && !self.hooks.lacks.contains(&Lack::Limit);
+        self.guarded().filter(|_| can_note)
+    }
+
+    /// What is noted of a user's streams to lifelines where they leave an interface.
+    fn noted_of_own(user: u32, v4: bool) -> [Rule; 2] {
+        let suffix = if v4 { '4' } else { '6' };
+        let own = || {
+            let sent = on(Layer::Netdev).sent_by(user);
+            sent.carries(Protocol::Tcp).of_stream(Streams::Known, v4)
+        };
+        [
+            own()
+                .ends_stream()
+                .note_stream(Streams::Ended, v4, &format!("ended{suffix}")),
+            own().note_hop(&format!("hop{suffix}")),
+        ]
+    }
+
+    /// The chain of what leaves an interface without a socket of this namespace. It is there also without rules, so that they can be
+    /// changed alone.
+    pub(super) fn unsent(&self) -> Chain {
+        Chain {
+            name: UNSENT,
+            hook: "",
+            priority: PRIORITY,
+            devices: Vec::new(),
+            policy: "",
+            rules: self.unsent_rules(),
+        }
+    }
+
+    fn unsent_rules(&self) -> Vec<Rule> {
+        // Where it is not known what has a route it is not known either what keeps its socket on the way.
+        let Some(reason) = self.whose_is_known().filter(|_| self.asks_for_routes()) else {
+            return Vec::new();
+        };
+        let frame = || on(Layer::Netdev);
+        let mut rules = vec![frame().of_sender(Sender::Socket).go_back("sent")];
+        // Copies have none, and no other namespace's interface can stand there.
+        let members = &self.hooks.members;
+        rules.extend((!members.is_empty()).then(|| frame().leaves_by(members).go_back("copied")));
+        if !self.hooks.tags {
+            rules.push(self.cut("as-hop", frame().sent_as_hop(), HookPath::Raw, reason));
+        }
+        for (suffix, v4) in [('4', true), ('6', false)] {
+            let of = |streams| frame().carries(Protocol::Tcp).of_stream(streams, v4);
+            rules.push(of(Streams::Ended).go_back("rest"));
+            let what = format!("unsent-stream{suffix}");
+            rules.push(self.cut(&what, of(Streams::Known), HookPath::Raw, reason));
         }
         rules
     }

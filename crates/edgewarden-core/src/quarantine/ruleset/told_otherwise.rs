@@ -10,6 +10,7 @@
 //! makes of LLC and SNAP what it would have been on Ethernet. Absent: what is inside of other envelopes (PPPoE, MPLS).
 
 use super::conditions::{Conditions, IP, IP6, TypePlace};
+use super::exceptions::ARP;
 use super::rules::{DISGUISED, HookPath, RuleWriter, on};
 use super::{Layer, Rule};
 use crate::quarantine::orders::order::Posture;
@@ -63,7 +64,7 @@ pub(super) fn never_sent(interfaces_tag: bool) -> Vec<(&'static str, Conditions)
             on_any().declared(&[kind]).begins_without(VERSION, version),
         ));
     }
-    all.push(("snap", snap(Layer::Netdev).leaves_by_ethernet()));
+    all.push(("snap", snap(Layer::Netdev, &[ARP]).leaves_by_ethernet()));
     // Where frames have no header it is the first half byte that tells IP; envelopes of modems begin otherwise.
     for version in [0x40, 0x60] {
         let other = on_any().leaves_by_others().declared_other(&[IP, IP6]);
@@ -72,9 +73,9 @@ pub(super) fn never_sent(interfaces_tag: bool) -> Vec<(&'static str, Conditions)
     all
 }
 
-/// IP, or a tag before it, as links other than Ethernet carry it.
-pub(super) fn snap(layer: Layer) -> Conditions {
-    Conditions::of(layer).snap(&[&[IP, IP6], VLAN].concat())
+/// IP, or a tag before it, or one of these types, as links other than Ethernet carry it.
+pub(super) fn snap(layer: Layer, types: &[u16]) -> Conditions {
+    Conditions::of(layer).snap(&[&[IP, IP6], VLAN, types].concat())
 }
 
 /// Tagged, or sent by other places, by hand, where nothing of it has a route.

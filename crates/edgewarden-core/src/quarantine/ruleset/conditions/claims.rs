@@ -3,6 +3,7 @@
 //! In: the set of what this device is called there, its addresses. Out: that a message tells the truth, or speaks of an address of
 //! this device.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use nf_tables::{
@@ -10,12 +11,10 @@ use nf_tables::{
     PayloadBase, Register, TypeOf,
 };
 
-use super::{Conditions, behind, octets};
+use super::{Conditions, NAME, behind, octets};
 
 /// A packet's kind that everything has which is made here (`PACKET_HOST`).
 const MADE_HERE: u8 = 0;
-/// Bytes of an interface's name in a key.
-const NAME: usize = 16;
 /// Where a message of ARP has whom it is from: hardware address, address.
 const ARP_HARDWARE: u32 = 8;
 const ARP_ADDRESS: u32 = 14;
@@ -52,6 +51,32 @@ pub(in super::super) enum Wrong<'a> {
     Address(&'a str),
 }
 
+/// Where something of six bytes stands that is a hardware address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LinkPlace {
+    base: PayloadBase,
+    offset: u32,
+}
+
+impl LinkPlace {
+    /// The frame's own sender.
+    pub(super) const SENDER: Self = Self::at(PayloadBase::Link, 6);
+
+    const fn at(base: PayloadBase, offset: u32) -> Self {
+        Self { base, offset }
+    }
+
+    const fn load(self) -> Payload {
+        Payload::first(self.base, self.offset, 6)
+    }
+}
+
+impl fmt::Display for LinkPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&place(self.base, self.offset, 48))
+    }
+}
+
 impl Conditions {
     /// It was not taken in from anywhere: what a bridge passes on, or comes by a pair of interfaces, has another kind.
     pub(in super::super) fn made_here(self) -> Self {
@@ -64,7 +89,7 @@ impl Conditions {
         let own = std::iter::once(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).chain(own.iter().copied());
         let own: Vec<IpAddr> = own.collect();
         self.arp_speaks_of(&own)
-            .listed((PayloadBase::Network, ARP_HARDWARE), set)
+            .listed(LinkPlace::at(PayloadBase::Network, ARP_HARDWARE), set, true)
     }
 
     /// A message of ARP that says of one of these addresses where it is.
@@ -84,14 +109,14 @@ impl Conditions {
             .said(format_args!("@th,{place},16 0x0101"))
             .step(Payload::first(PayloadBase::Transport, OPTION, 2))
             .step(Expression::equal(OWN_HARDWARE))
-            .listed((PayloadBase::Transport, OPTION_ADDRESS), set)
+            .listed(LinkPlace::at(PayloadBase::Transport, OPTION_ADDRESS), set, true)
     }
 
     /// A message of ARP, of which a tag's `shift` bytes are taken for the beginning, that says of one of these addresses that it is at
     /// none of the hardware addresses in the set of that name.
     pub(in super::super) fn arp_places_elsewhere(self, own: &[IpAddr], set: &str, shift: u32) -> Self {
         self.bits((PayloadBase::Network, ARP_ADDRESS + shift), own)
-            .listed_nowhere((PayloadBase::Network, ARP_HARDWARE + shift), set)
+            .listed_nowhere(LinkPlace::at(PayloadBase::Network, ARP_HARDWARE + shift), set)
     }
 
     /// A message about neighbours with so long a body, and what is wrong with the option that tells a hardware address.
@@ -113,7 +138,7 @@ impl Conditions {
                 .step(Comparison::first(Operator::NotEqual, option)),
             Wrong::Address(set) => self
                 .length(with_option)
-                .listed_nowhere((PayloadBase::Transport, address), set),
+                .listed_nowhere(LinkPlace::at(PayloadBase::Transport, address), set),
         }
     }
 
@@ -131,26 +156,32 @@ impl Conditions {
     }
 
     /// The hardware address that stands there is not in the set of that name.
-    fn listed_nowhere(self, (base, offset): (PayloadBase, u32), set: &str) -> Self {
-        let place = place(base, offset, 48);
+    pub(super) fn listed_nowhere(self, place: LinkPlace, set: &str) -> Self {
         self.said(format_args!("{place} != @{set}"))
-            .step(Payload::first(base, offset, 6))
+            .step(place.load())
             .step(Lookup {
                 flags: LookupFlags::INVERTED,
                 ..Lookup::named(set)
             })
     }
 
-    /// The interface that it leaves by, with the hardware address that stands there, is in the set of that name.
-    fn listed(self, (base, offset): (PayloadBase, u32), set: &str) -> Self {
-        let place = place(base, offset, 48);
-        self.said(format_args!("meta oifname . {place} @{set}"))
+    /// The interface that it leaves by, with the hardware address that stands there, is in the set of that name, or is not.
+    pub(super) fn listed(self, place: LinkPlace, set: &str, among: bool) -> Self {
+        let (negation, flags) = if among {
+            ("", LookupFlags::NONE)
+        } else {
+            ("!= ", LookupFlags::INVERTED)
+        };
+        self.said(format_args!("meta oifname . {place} {negation}@{set}"))
             .step(Meta::first(MetaKey::OutputName))
             .step(Payload {
                 destination: behind(Register::FIRST, NAME),
-                ..Payload::first(base, offset, 6)
+                ..place.load()
             })
-            .step(Lookup::named(set))
+            .step(Lookup {
+                flags,
+                ..Lookup::named(set)
+            })
     }
 
     /// One of these addresses, which are of one family, stands there.
@@ -192,6 +223,10 @@ impl Conditions {
 
 /// As nft writes bytes without a name.
 fn place(base: PayloadBase, offset: u32, bits: u32) -> String {
-    let base = if base == PayloadBase::Network { "nh" } else { "th" };
+    let base = match base {
+        PayloadBase::Link => "ll",
+        PayloadBase::Network => "nh",
+        PayloadBase::Transport | PayloadBase::Inner => "th",
+    };
     format!("@{base},{},{bits}", offset * 8)
 }

@@ -10,7 +10,7 @@ use nf_tables::{KeyOrder, KeyType, MetaKey, Set, SetDescription, SetFlags, TypeO
 use super::rates::{Bucket, TAG};
 
 /// How long an element lives after it was filled in last, so that what came and went does not fill the set.
-const LIFE_SECONDS: u64 = 600;
+pub(super) const LIFE_SECONDS: u64 = 600;
 /// Elements that there are at once. Nobody makes them but who makes interfaces, or who may send to lifelines without a bound. The kernel
 /// takes the lower 16 bits for the size of the hash that it makes at once: none set makes a small one.
 const ELEMENTS: u32 = 0x1_0000;
@@ -25,6 +25,8 @@ pub(in super::super) enum FilledKey {
         /// Of which IP version.
         v4: bool,
     },
+    /// Whom frames are sent to, and the interface that they leave by.
+    Neighbour,
 }
 
 impl FilledKey {
@@ -34,6 +36,7 @@ impl FilledKey {
             Self::Link(bucket) => bucket.key(),
             Self::Stream { v4: true } => "ip saddr . tcp sport . ip daddr . tcp dport",
             Self::Stream { v4: false } => "ip6 saddr . tcp sport . ip6 daddr . tcp dport",
+            Self::Neighbour => "meta oifname . @ll,0,48",
         }
     }
 
@@ -41,7 +44,7 @@ impl FilledKey {
     fn declared_type(self) -> String {
         let ends = |address: &str| format!("type {address} . inet_service . {address} . inet_service");
         match self {
-            Self::Link(bucket) => format!("typeof {}", bucket.key()),
+            Self::Link(_) | Self::Neighbour => format!("typeof {}", self.text()),
             Self::Stream { v4: true } => ends("ipv4_addr"),
             Self::Stream { v4: false } => ends("ipv6_addr"),
         }
@@ -59,6 +62,14 @@ impl FilledKey {
                 length: 16,
             },
         ];
+        const NEIGHBOUR: &[TypeOf] = &[
+            TypeOf::Meta(MetaKey::OutputName.number()),
+            TypeOf::Bits {
+                base: 1,
+                offset: 0,
+                length: 48,
+            },
+        ];
         let index = KeyType::INTERFACE_INDEX;
         let (address, length) = match self {
             Self::Link(Bucket::Arrival) => return (index, 4, KeyOrder::Host, IN),
@@ -66,6 +77,10 @@ impl FilledKey {
             Self::Link(Bucket::Tagged) => {
                 let both = KeyType::concatenation(&[index, KeyType::INTEGER]);
                 return (both, 8, KeyOrder::None, TypeOf::Parts(TAGGED));
+            }
+            Self::Neighbour => {
+                let both = KeyType::concatenation(&[KeyType::INTERFACE_NAME, KeyType::INTEGER]);
+                return (both, 24, KeyOrder::None, TypeOf::Parts(NEIGHBOUR));
             }
             Self::Stream { v4: true } => (KeyType::IPV4, 4),
             Self::Stream { v4: false } => (KeyType::IPV6, 16),
@@ -80,6 +95,8 @@ impl FilledKey {
 pub(in super::super) struct FilledSet {
     pub(in super::super) name: String,
     pub(super) key: FilledKey,
+    /// How many seconds an element lives after it was filled in last.
+    pub(super) life: u64,
 }
 
 impl FilledSet {
@@ -87,16 +104,16 @@ impl FilledSet {
     pub(in super::super) const fn rate_loads(&self) -> Option<usize> {
         match self.key {
             FilledKey::Link(bucket) => Some(bucket.loads()),
-            FilledKey::Stream { .. } => None,
+            FilledKey::Stream { .. } | FilledKey::Neighbour => None,
         }
     }
 
     /// As nft reads it.
     pub(in super::super) fn declare(&self, text: &mut String) {
-        let (name, key) = (&self.name, self.key.declared_type());
+        let (name, key, life) = (&self.name, self.key.declared_type(), self.life);
         let _ = writeln!(
             text,
-            "  set {name} {{\n    {key}\n    size {ELEMENTS}\n    flags dynamic, timeout\n    timeout {LIFE_SECONDS}s\n  }}"
+            "  set {name} {{\n    {key}\n    size {ELEMENTS}\n    flags dynamic, timeout\n    timeout {life}s\n  }}"
         );
     }
 
@@ -109,7 +126,7 @@ impl FilledSet {
                 size: Some(ELEMENTS),
                 ..SetDescription::default()
             },
-            timeout: Some(LIFE_SECONDS * 1_000),
+            timeout: Some(self.life * 1_000),
             userdata: UserData::of_set(order, false, Some(type_of)),
             ..Set::new(self.name.as_str(), key_type, length, flags)
         }

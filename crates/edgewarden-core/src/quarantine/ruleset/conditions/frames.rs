@@ -5,7 +5,7 @@ use nf_tables::{
     PayloadBase, TypeOf,
 };
 
-use super::{Conditions, ETHERNET, End};
+use super::{Conditions, ETHERNET, End, hardware_text};
 use crate::quarantine::lifelines::ways::InterfaceName;
 
 /// Ethernet type of ARP.
@@ -40,10 +40,18 @@ impl TypePlace {
 impl Conditions {
     /// The frame goes to one of the groups that no bridge passes on.
     pub(in super::super) fn link_local_group(self) -> Self {
-        self.said("@ll,0,48 & 0xfffffffffff0 == 0x0180c2000000")
-            .step(Payload::first(PayloadBase::Link, 0, 6))
-            .step(Bitwise::mask([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]))
-            .step(Expression::equal([0x01, 0x80, 0xc2, 0, 0, 0]))
+        self.sent_to_groups([0x01, 0x80, 0xc2, 0, 0, 0])
+    }
+
+    /// The frame goes to one of the sixteen groups from this one on.
+    pub(in super::super) fn sent_to_groups(self, first: [u8; 6]) -> Self {
+        self.said(format_args!(
+            "@ll,0,48 & 0xfffffffffff0 == {}",
+            hardware_text(first)
+        ))
+        .step(Payload::first(PayloadBase::Link, 0, 6))
+        .step(Bitwise::mask([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]))
+        .step(Expression::equal(first))
     }
 
     /// The type that stands there is one of these.

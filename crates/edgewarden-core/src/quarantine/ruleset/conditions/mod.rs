@@ -21,6 +21,7 @@ pub(super) use filled_sets::FilledSet;
 pub(super) use frames::TypePlace;
 pub(super) use rates::Bucket;
 pub(super) use routes::hardware_text;
+pub(super) use streams::Streams;
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -48,6 +49,8 @@ const FAMILY_IP6: u8 = 10;
 /// Hardware types of interfaces.
 const ETHERNET: u16 = 1;
 const LOOPBACK: u16 = 772;
+/// Bytes of an interface's name in a key.
+const NAME: usize = 16;
 /// Flags of a TCP header.
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;

@@ -9,8 +9,8 @@ use nf_tables::{
     Register,
 };
 
-use super::filled_sets::{FilledKey, FilledSet};
-use super::{Conditions, Rate, TimeUnit};
+use super::filled_sets::{FilledKey, FilledSet, LIFE_SECONDS};
+use super::{Conditions, NAME, Rate, TimeUnit};
 
 /// Where a frame's VLAN tag has the VLAN's number, behind its type: the byte it begins at, and which bits of it are the number. The
 /// others are a priority, which every sender chooses.
@@ -18,8 +18,6 @@ pub(super) const TAG: u32 = 14;
 const VLAN_BITS: [u8; 2] = [0x0f, 0xff];
 /// Bytes of the key before the tag, an interface by its number.
 const INDEX: usize = 4;
-/// The same by its name.
-const NAME: usize = 16;
 
 /// What a bucket is told by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,6 +110,7 @@ impl Conditions {
         loaded.fills = Some(FilledSet {
             name: name.clone(),
             key: FilledKey::Link(bucket),
+            life: LIFE_SECONDS,
         });
         loaded.step(DynamicElement::limit(name, limit))
     }

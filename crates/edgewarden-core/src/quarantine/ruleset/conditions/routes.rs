@@ -1,11 +1,9 @@
 //! Conditions of a packet's route.
 
-use nf_tables::{
-    ByteOrder, Comparison, Lookup, LookupFlags, Meta, MetaKey, Operator, Payload, PayloadBase, Register,
-    Route, RouteKey,
-};
+use nf_tables::{ByteOrder, Comparison, Lookup, Meta, MetaKey, Operator, Register, Route, RouteKey};
 
-use super::{Conditions, End, behind, ip};
+use super::claims::LinkPlace;
+use super::{Conditions, End, NAME, behind, ip};
 
 /// A hardware address as nft writes a number.
 pub(in super::super) fn hardware_text(hardware: [u8; 6]) -> String {
@@ -25,40 +23,17 @@ impl Conditions {
 
     /// The interface that it leaves by, with the hardware address that it is sent as, is in the set of that name.
     pub(in super::super) fn borne_by(self, set: &str) -> Self {
-        self.leaves_by_ethernet()
-            .said(format_args!("meta oifname . @ll,48,48 @{set}"))
-            .step(Meta::first(MetaKey::OutputName))
-            .step(Payload {
-                destination: behind(Register::FIRST, 16),
-                ..Payload::first(PayloadBase::Link, 6, 6)
-            })
-            .step(Lookup::named(set))
+        self.leaves_by_ethernet().listed(LinkPlace::SENDER, set, true)
     }
 
     /// The interface that it leaves by, with the hardware address that it is sent as, is not in the set of that name.
     pub(in super::super) fn called_none_of(self, set: &str) -> Self {
-        self.leaves_by_ethernet()
-            .said(format_args!("meta oifname . @ll,48,48 != @{set}"))
-            .step(Meta::first(MetaKey::OutputName))
-            .step(Payload {
-                destination: behind(Register::FIRST, 16),
-                ..Payload::first(PayloadBase::Link, 6, 6)
-            })
-            .step(Lookup {
-                flags: LookupFlags::INVERTED,
-                ..Lookup::named(set)
-            })
+        self.leaves_by_ethernet().listed(LinkPlace::SENDER, set, false)
     }
 
     /// It is sent as a hardware address that is not in the set of that name.
     pub(in super::super) fn sent_as_none_of(self, set: &str) -> Self {
-        self.leaves_by_ethernet()
-            .said(format_args!("@ll,48,48 != @{set}"))
-            .step(Payload::first(PayloadBase::Link, 6, 6))
-            .step(Lookup {
-                flags: LookupFlags::INVERTED,
-                ..Lookup::named(set)
-            })
+        self.leaves_by_ethernet().listed_nowhere(LinkPlace::SENDER, set)
     }
 
     /// Its destination, the interface that it leaves by and whom it is handed to are in the set of that name.
@@ -79,7 +54,7 @@ impl Conditions {
             key: MetaKey::OutputName,
         })
         .step(Route {
-            destination: behind(interface, 16),
+            destination: behind(interface, NAME),
             key,
         })
         .step(Lookup::named(set))

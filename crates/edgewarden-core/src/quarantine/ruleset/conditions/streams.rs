@@ -1,42 +1,108 @@
-//! Streams of TCP that are known, told by both of their ends.
+//! Streams of TCP that are known, told by both of their ends, and whom they are handed to on their link.
 //!
 //! In: an IP version. Out: what notes a stream in a set that the kernel fills itself ([`FilledSet`]), and the condition that it is noted
 //! there. A stream of which nothing was sent for as long as an element lives is forgotten.
 
-use nf_tables::{DynamicElement, Lookup, Payload, PayloadBase, Register};
+use nf_tables::{
+    Bitwise, Comparison, DynamicElement, Lookup, Meta, MetaKey, Operator, Payload, PayloadBase, Register,
+};
 
-use super::filled_sets::{FilledKey, FilledSet};
-use super::{Conditions, End, address_field, behind, port_offset};
+use super::claims::LinkPlace;
+use super::filled_sets::{FilledKey, FilledSet, LIFE_SECONDS};
+use super::{Conditions, End, NAME, address_field, behind, port_offset};
 use crate::quarantine::ruleset::Rule;
 
-/// The set of them.
-fn known(v4: bool) -> FilledSet {
+/// How long the rest of a stream is waited for behind its end: longer than the kernel says it again for a program that has gone, and
+/// little longer than it lets nobody have the same ports again.
+const ENDED_SECONDS: u64 = 120;
+/// Flags of a TCP header that end a stream: one way, or both.
+const ENDS: u8 = 0x01 | 0x04;
+
+/// Which streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Streams {
+    /// Of which something was sent.
+    Known,
+    /// Which their sender has ended.
+    Ended,
+}
+
+impl Streams {
+    fn set(self, v4: bool) -> FilledSet {
+        let (name, life) = match self {
+            Self::Known => ("streams", LIFE_SECONDS),
+            Self::Ended => ("ended", ENDED_SECONDS),
+        };
+        FilledSet {
+            name: format!("{name}{}", if v4 { '4' } else { '6' }),
+            key: FilledKey::Stream { v4 },
+            life,
+        }
+    }
+}
+
+/// Whom frames of known streams are handed to.
+fn hops() -> FilledSet {
     FilledSet {
-        name: format!("streams{}", if v4 { '4' } else { '6' }),
-        key: FilledKey::Stream { v4 },
+        name: "hops".into(),
+        key: FilledKey::Neighbour,
+        life: LIFE_SECONDS,
     }
 }
 
 impl Conditions {
-    /// Its stream is known from now on; it is judged by what comes behind. Asked of TCP of that IP version only.
-    pub(in super::super) fn note_stream(self, v4: bool, what: &str) -> Rule {
-        let set = known(v4);
-        let noted = self
-            .said(format_args!("update @{} {{ {} }}", set.name, set.key.text()))
+    /// Its stream is one of these from now on; it is judged by what comes behind. Asked of TCP of that IP version only.
+    pub(in super::super) fn note_stream(self, streams: Streams, v4: bool, what: &str) -> Rule {
+        self.note(streams.set(v4), what, |noted| noted.load_stream(v4))
+    }
+
+    /// Its stream is one of these. Asked of TCP only.
+    pub(in super::super) fn of_stream(self, streams: Streams, v4: bool) -> Self {
+        let set = streams.set(v4);
+        self.said(format_args!("{} @{}", set.key.text(), set.name))
             .load_stream(v4)
+            .step(Lookup::named(&set.name))
+    }
+
+    /// It ends its stream, one way or both. Asked of TCP only.
+    pub(in super::super) fn ends_stream(self) -> Self {
+        self.said("tcp flags & (fin | rst) != 0x0")
+            .step(Payload::first(PayloadBase::Transport, 13, 1))
+            .step(Bitwise::mask([ENDS]))
+            .step(Comparison::first(Operator::NotEqual, [0]))
+    }
+
+    /// Whom it is handed to on its link is known from now on.
+    pub(in super::super) fn note_hop(self, what: &str) -> Rule {
+        self.leaves_by_ethernet().note(hops(), what, |noted| {
+            noted.step(Meta::first(MetaKey::OutputName)).step(Payload {
+                destination: behind(Register::FIRST, NAME),
+                ..Payload::first(PayloadBase::Link, 0, 6)
+            })
+        })
+    }
+
+    /// It is sent in the name of somebody to whom streams are handed by the interface that it leaves by.
+    pub(in super::super) fn sent_as_hop(self) -> Self {
+        self.leaves_by_ethernet()
+            .listed(LinkPlace::SENDER, &hops().name, true)
+    }
+
+    /// The rest of this chain is not asked.
+    pub(in super::super) fn go_back(self, what: &str) -> Rule {
+        let back = self
+            .said("return")
+            .step(nf_tables::SetVerdict::of(nf_tables::Verdict::RETURN));
+        Rule::new(what, back.text, back.expressions, None)
+    }
+
+    fn note(self, set: FilledSet, what: &str, load: impl FnOnce(Self) -> Self) -> Rule {
+        let noted = load(self.said(format_args!("update @{} {{ {} }}", set.name, set.key.text())))
             .step(DynamicElement::noted(set.name.clone()));
         Rule {
             fills: Some(set),
             ..Rule::new(what, noted.text, noted.expressions, None)
         }
-    }
-
-    /// Its stream is known. Asked of TCP only.
-    pub(in super::super) fn of_known_stream(self, v4: bool) -> Self {
-        let set = known(v4);
-        self.said(format_args!("{} @{}", set.key.text(), set.name))
-            .load_stream(v4)
-            .step(Lookup::named(&set.name))
     }
 
     /// Both of its ends, source first, each an address and a port.

@@ -1,0 +1,140 @@
+//! What leaves by the uplink though no socket of the device has sent it: a container's whose interface stands there, in the nucleus' own
+//! stream, with the numbers that a program on the device has heard, or as the router; what is passed on from another link.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{BROKER_PORT, GATEWAY_WAN_V6, INTERNET_V6, Ns, wait_until};
+use edgewarden_lab::stage::Stage;
+use serde_json::json;
+
+use super::in_others_names::heard_by;
+use super::said::arp;
+use super::silence_inside::{
+    ISOLATE, Resets, reset_behind, restriction, short_windows, silences_the_free_device_only,
+};
+use crate::common::gateway::{ip, know_neighbours};
+use crate::common::packet::{ACK, TCP, ip as packet, tcp};
+use crate::common::{LIMIT, done, options, order, ready};
+use crate::layers::frames::IPV4;
+use crate::layers::unsent::{contained, wears};
+use crate::layers::wire::{Ear, Port, ROOT, emit, hand_over, packets_of, within};
+use crate::orders::lifelines::{ENDPOINT, with_names};
+
+/// The container's own.
+const CONTAINER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 50));
+/// How long a frame may be under way.
+const FLIGHT: Duration = Duration::from_millis(300);
+/// How long a connection takes at most where one comes.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A container on the uplink, which need not ask where the router is.
+fn container(stage: &Stage) -> Port {
+    contained(stage);
+    let router = Port::of("internet", "gw0").mac();
+    let router = router.map(|byte| format!("{byte:02x}")).join(":");
+    ip(
+        stage,
+        &format!("-n onwan neigh replace 198.51.100.1 lladdr {router} dev mv1 nud permanent"),
+    );
+    Port::of("onwan", "mv1")
+}
+
+lab_test!(
+    a_container_that_is_told_the_numbers_of_a_stream_ends_no_isolation,
+    || {
+        let stage = ready(short_windows());
+        container(&stage);
+        // Its own kernel sends it, so that it has a route there.
+        wears(&stage);
+        let begin = || {
+            let lies = packets_of("onwan", ROOT);
+            Resets::begin(move |frame| {
+                let reset = reset_behind(frame);
+                reset.iter().for_each(|reset| hand_over(&lies, reset));
+                reset.is_some()
+            })
+        };
+        silences_the_free_device_only(&stage, begin, &ISOLATE);
+    }
+);
+
+lab_test!(
+    a_container_that_is_told_the_numbers_of_a_stream_ends_no_restriction,
+    || {
+        let stage = ready(short_windows());
+        let port = container(&stage);
+        let begin = || {
+            let lies = port.sender_as(IPV4, ROOT);
+            Resets::begin(move |frame| {
+                let reset = reset_behind(frame);
+                let behind = |reset: &Vec<u8>| emit(&lies, &[&frame[..14], reset].concat());
+                reset.iter().for_each(behind);
+                reset.is_some()
+            })
+        };
+        let file = restriction(&stage);
+        silences_the_free_device_only(&stage, begin, &["quarantine", "--order", &file]);
+    }
+);
+
+lab_test!(a_container_on_the_uplink_sends_nothing_as_the_router, || {
+    let stage = ready(options());
+    let port = container(&stage);
+    let ear = Ear::open("internet");
+    let router = Port::of("internet", "gw0").mac();
+    let heard = |sender| {
+        let of_himself = [("of himself", arp(sender, CONTAINER, port.mac()))];
+        !heard_by(&ear, &port, ROOT, &of_himself).is_empty()
+    };
+    assert!(heard(router), "control");
+    let file = restriction(&stage);
+    for order in [ISOLATE.as_slice(), &["quarantine", "--order", &file]] {
+        done(&stage, order);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        // The rules know him once something was handed to him.
+        wait_until(LIMIT, "nothing leaves as the router", || !heard(router)).unwrap();
+        assert!(!heard(router), "{order:?}");
+        std::thread::sleep(PATIENCE);
+        assert!(heard(port.mac()), "control: as himself, {order:?}");
+        done(&stage, &["release"]);
+        stage.wait_phase(LIMIT, "released").unwrap();
+    }
+});
+
+lab_test!(
+    nothing_is_passed_on_in_a_stream_of_the_device_from_another_link,
+    || {
+        let names = json!({ENDPOINT: ["198.51.100.1", INTERNET_V6.to_string()]});
+        let (stage, _servers) = with_names(options(), &names);
+        know_neighbours(&stage, &[(Ns::Gateway, INTERNET_V6), (Ns::Lan, INTERNET_V6)]);
+        let port = Port::of("lan", "eth0");
+        let gateway = Port::of("gateway", "lan0").mac();
+        let ear = Ear::open("internet");
+        // Of IPv4 the kernel takes such a source for wrong by itself.
+        let passes = |from: u16, mark: &[u8]| {
+            ear.drain();
+            let segment = tcp(from, BROKER_PORT, ACK, mark);
+            let packet = packet(GATEWAY_WAN_V6, INTERNET_V6, TCP, 0, &segment);
+            let frame = [gateway.as_slice(), &port.mac(), &[0x86, 0xdd], &packet].concat();
+            emit(&port.sender(0x86dd), &frame);
+            let is_it = |heard: Vec<u8>| heard.windows(mark.len()).any(|part| part == mark);
+            wait_until(FLIGHT, "it arrives", || ear.drain().into_iter().any(is_it)).is_ok()
+        };
+        assert!(passes(1_000, b"<<free>>"), "control: passed on");
+        order(
+            &stage,
+            &json!({"id": "own", "posture": "restrict", "block": {"ports": [{"protocol": "udp", "port": 9_999}]}}),
+        );
+        let stream = within("gateway", || {
+            TcpStream::connect_timeout(&SocketAddr::new(INTERNET_V6, BROKER_PORT), PATIENCE).unwrap()
+        });
+        let own = stream.local_addr().unwrap().port();
+        assert!(!passes(own, b"<<in the stream>>"));
+        assert!(passes(own ^ 1, b"<<in another>>"), "control: in none");
+        // Once its owner has ended it nobody is harmed, and what the kernel says of it passes.
+        drop(stream);
+        wait_until(LIMIT, "its rest passes", || passes(own, b"<<the rest>>")).unwrap();
+    }
+);
