@@ -178,7 +178,10 @@ pub(super) fn endings() -> Vec<Said> {
         ("as the device's other interface", frame(other, UNKNOWN, b"here")),
         ("the end of a session of 802.1X", group(3, EAPOL, &[1, 2, 0, 0])),
         ("a bridge's", group(0, 38, &[0x42, 0x42, 3, 0, 0])),
-        ("the end of a VLAN's registration", group(0x21, 0x88f5, &[0, 1, 2, 0])),
+        (
+            "the end of a VLAN's registration",
+            group(0x21, 0x88f5, &[0, 1, 2, 0]),
+        ),
         ("a fault between switches", group(0x31, 0x8902, &[0; 40])),
         ("a switch's neighbour by TRILL", to(NOWHERE, 0x22f3, &[0; 40])),
         ("a pause", to(NOWHERE, 0x8808, &[0, 1, 0xff, 0xff])),

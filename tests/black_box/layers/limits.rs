@@ -4,13 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, GATEWAY_WAN_V4, INTERNET_V4, Ns};
+use edgewarden_lab::site::{ATTACKER_V4, BROKER_PORT, GATEWAY_WAN_V4, INTERNET_V4, Ns, wait_until};
 use edgewarden_lab::stage::Stage;
 use serde_json::json;
 
+use super::wire::{Ear, NOBODY, ROOT, hand_over, packets_of};
 use super::{cut, free};
 use crate::common::gateway::nft_takes;
+use crate::common::packet::{ACK, TCP, ip, marker, tcp};
 use crate::common::{isolate, options, order};
+
+/// How long a packet may be under way.
+const FLIGHT: Duration = Duration::from_millis(500);
 
 const PAYLOAD: usize = 1_000;
 /// A datagram at the IP layer.
@@ -161,3 +166,49 @@ lab_test!(a_quota_ends_what_leaves_until_its_next_period, || {
         "{arrived} bytes of the new period"
     );
 });
+
+/// A segment of TCP that is to come by `hop` before it goes on to the broker (a loose source route).
+fn by_another_place(hop: IpAddr, mark: &[u8]) -> Vec<u8> {
+    let segment = tcp(1_000, BROKER_PORT, ACK, mark);
+    let mut packet = ip(GATEWAY_WAN_V4, hop, TCP, 0, &segment);
+    let IpAddr::V4(behind) = INTERNET_V4 else {
+        unreachable!("an address of IPv4")
+    };
+    let route = [[131, 7, 4].as_slice(), &behind.octets(), &[0]].concat();
+    packet.splice(20..20, route);
+    // Two words more; the kernel writes length and checksum.
+    packet[0] = 0x47;
+    packet
+}
+
+lab_test!(
+    nobody_hides_whose_stream_it_is_behind_another_place_in_a_restriction_that_only_limits,
+    || {
+        let stage = free(options());
+        let ear = Ear::open("internet");
+        let passes = |user: u32, packet: &[u8], mark: &[u8]| {
+            ear.drain();
+            hand_over(&packets_of("gateway", user), packet);
+            let is_it = |heard: Vec<u8>| heard.windows(mark.len()).any(|part| part == mark);
+            wait_until(FLIGHT, "it arrives", || ear.drain().into_iter().any(is_it)).is_ok()
+        };
+        let mark = marker("by another place");
+        let hidden = by_another_place(ATTACKER_V4, &mark);
+        assert!(passes(NOBODY, &hidden, &mark), "control");
+        let limit = json!({"egressBytesPerSecond": 1_000_000});
+        order(
+            &stage,
+            &json!({"id": "l-2", "posture": "restrict", "limit": limit}),
+        );
+        assert!(!passes(NOBODY, &hidden, &mark));
+        assert!(passes(ROOT, &hidden, &mark), "control: root's");
+        let straight = ip(
+            GATEWAY_WAN_V4,
+            ATTACKER_V4,
+            TCP,
+            0,
+            &tcp(1_000, BROKER_PORT, ACK, &mark),
+        );
+        assert!(passes(NOBODY, &straight, &mark), "control: without");
+    }
+);
