@@ -16,5 +16,6 @@ mod shadow_held;
 mod shadow_liveness;
 pub(crate) mod shadow_message;
 mod shadow_request;
+mod shadow_room;
 pub(crate) mod shadow_session;
 pub(crate) mod topics;

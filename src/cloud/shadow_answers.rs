@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::shadow_message::ShadowMessage;
 use super::shadow_request::ShadowRequest;
+use super::shadow_room::Extent;
 use super::shadow_session::{SessionEffect, ShadowSession};
 use crate::quarantine::proof::reported::same_news;
 
@@ -123,7 +124,7 @@ impl ShadowSession {
             return self.doubt_answer(sent, now);
         }
         self.doubted = false;
-        self.version = Some(version);
+        self.know(version, now);
         self.plain_reported = !reported["quarantine"].is_object();
         self.missed = false;
         self.report_seen(&reported, sent, now);
@@ -141,6 +142,23 @@ impl ShadowSession {
         if self.update.take_if(is_there).is_some() {
             self.update.succeeded();
             self.update.hasten(now);
+        }
+    }
+
+    fn know(&mut self, version: u64, now: Duration) {
+        if self.version != Some(version) {
+            self.known_since = now;
+        }
+        self.version = Some(version);
+    }
+
+    /// The service has counted a report of ours as this version. It counts every report on from what there is: if that was known
+    /// to be further when the report was sent, this is another shadow, made anew since, and what is known is of one that is gone.
+    fn counts_anew(&mut self, sent: Duration, version: u64) {
+        if sent > self.known_since && self.version.is_some_and(|known| version <= known) {
+            self.version = None;
+            self.told = None;
+            self.missed = true;
         }
     }
 
@@ -209,6 +227,7 @@ impl ShadowSession {
     ) -> Vec<SessionEffect> {
         let mut effects = Vec::new();
         if let Some(request) = self.update.take(token) {
+            self.counts_anew(request.sent, version);
             let reported = &request.body["state"]["reported"];
             if let Some(quarantine) = reported.get("quarantine") {
                 self.plain_reported = !quarantine.is_object();
@@ -269,6 +288,10 @@ impl ShadowSession {
         if matches!(code, 409 | 429 | 500..) {
             self.update.failed(why, now);
             self.update.next = self.update.next.max(now + BUSY_PAUSE);
+        } else if let Some(less) = self.extent.after(code) {
+            tracing::warn!("{why}; less is said");
+            self.extent = less;
+            self.update.begins_anew(now);
         } else {
             // A document that was refused is refused again; the next change is another document.
             self.update.refused_for_good(why);
@@ -295,7 +318,7 @@ impl ShadowSession {
             self.missed = true;
             self.get.hasten(now);
         }
-        self.version = Some(version);
+        self.know(version, now);
         self.told = Some(now);
         self.silence_ended(now);
         match desired {
@@ -332,6 +355,7 @@ impl ShadowSession {
     fn learn(&mut self, desired: Option<Value>) -> Vec<SessionEffect> {
         if self.desired.as_ref() != Some(&desired) {
             self.asking.begin_anew();
+            self.extent = Extent::default();
         }
         self.desired = Some(desired.clone());
         vec![SessionEffect::Desired(desired)]

@@ -112,3 +112,65 @@ fn a_topic_that_is_refused_breaks_the_channel_only_where_nothing_can_be_asked() 
     assert!(ready.trouble().is_some_and(|why| why.contains("update/delta")));
     assert!(breaks(&ready.disconnected("it ended")));
 }
+
+#[test]
+fn a_refused_report_is_not_sent_again_unchanged() {
+    let mut session = session();
+    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 2);
+    let sent = token(&session.tick(&released(), s(2), 0.5), "/update");
+    let refused = |token, code| ShadowMessage::UpdateRejected {
+        token: Some(token),
+        code,
+        message: String::new(),
+    };
+    session.receive(refused(sent, 403), s(3));
+    assert!(session.tick(&released(), s(4), 0.5).is_empty());
+    let mut sent = token(&session.tick(&enforced(), s(5), 0.5), "/update");
+    // Where there is no room for it, less is said, and at last nothing.
+    for now in [6, 7] {
+        session.receive(refused(sent, 413), s(now));
+        sent = token(&session.tick(&enforced(), s(now), 0.5), "/update");
+    }
+    session.receive(refused(sent, 413), s(8));
+    assert!(session.tick(&enforced(), s(9), 0.5).is_empty());
+}
+
+#[test]
+fn an_order_that_the_shadow_has_no_room_for_twice_is_not_repeated_and_what_is_done_is_told() {
+    let mut session = session();
+    let order = json!({"id": "shadow", "posture": "isolate"});
+    let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(order.clone()), 2);
+    let said = |effects: &[SessionEffect]| {
+        effects.iter().find_map(|effect| match effect {
+            SessionEffect::Publish { payload, .. } => {
+                Some(payload["state"]["reported"]["quarantine"].clone())
+            }
+            _ => None,
+        })
+    };
+    let whole = session.tick(&enforced(), s(2), 0.5);
+    assert_eq!(said(&whole), Some(order.clone()), "control");
+    let refused = ShadowMessage::UpdateRejected {
+        token: Some(token(&whole, "/update")),
+        code: 413,
+        message: String::new(),
+    };
+    session.receive(refused, s(3));
+    let less = session.tick(&enforced(), s(3), 0.5);
+    assert_eq!(said(&less), Some(json!(true)));
+    let taken = ShadowMessage::Updated {
+        token: Some(token(&less, "/update")),
+        version: 8,
+        desired: None,
+    };
+    session.receive(taken, s(4));
+    assert!(session.tick(&enforced(), s(5), 0.5).is_empty(), "it is said");
+    assert!(session.trouble().is_some_and(|why| why.contains("no room")));
+    // Another order may be shorter.
+    session.receive(delta(9, false), s(6));
+    let whole = session.tick(&released(), s(6), 0.5);
+    assert_eq!(said(&whole), Some(json!(false)));
+    assert_eq!(session.trouble(), None);
+}

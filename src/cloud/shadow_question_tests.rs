@@ -65,6 +65,32 @@ fn a_shadow_that_does_not_come_through_leaves_nobody_isolated_against_false() {
 }
 
 #[test]
+fn a_shadow_that_was_made_anew_is_known_by_a_report_where_no_question_is_answered() {
+    let mut session = lite();
+    // It had counted to forty before, and an order of then is in force.
+    let mut version = 2;
+    let released = (1..6).find(|now| {
+        let (.., told) = answers_reports_only(&mut session, &mut version, &json!(false), *now);
+        told.contains(&SessionEffect::Desired(Some(json!(false))))
+    });
+    assert!(released.is_some(), "version {version}");
+    assert_eq!(session.version(), Some(version));
+    // A report that was sent before a version was known may be counted before it.
+    let mut session = lite();
+    let sent = token(&session.tick(&enforced(), s(2), 0.5), "/get");
+    answer(&mut session, sent, 50, Some(json!(true)), 3);
+    let sent = token(&session.tick(&enforced(), s(3), 0.5), "/update");
+    session.receive(delta(60, true), s(4));
+    let counted = ShadowMessage::Updated {
+        token: Some(sent),
+        version: 51,
+        desired: None,
+    };
+    session.receive(counted, s(5));
+    assert_eq!(session.version(), Some(60));
+}
+
+#[test]
 fn a_report_that_was_to_ask_and_was_held_back_asks_when_it_may() {
     let mut session = session();
     // Held back for a while is what each publish of these effects is.

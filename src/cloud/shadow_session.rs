@@ -3,12 +3,13 @@
 //! In: [`ShadowMessage`]s, the enforcement [`State`], `now` (uptime). Out: [`SessionEffect`]s. Pure.
 //!
 //! Invariants: silence never means "not quarantined"; a message older than the newest one seen changes nothing, also over
-//! a restart, except an answer to our own `get`, which is the truth of that moment (versions restart when a shadow is
-//! deleted); while anything may have been missed, a message lets nobody go before that answer; `desired` is never written;
+//! a restart, except an answer to our own `get`, and a report of our own that was counted lower, which are the truth of that moment
+//! (versions restart when a shadow is deleted); while anything may have been missed, a message lets nobody go before that answer; `desired` is never written;
 //! one report is under way at most, and of a question a few copies.
 //!
 //! What each message means is in [`super::shadow_answers`], when to subscribe anew in [`super::shadow_liveness`], how a report
-//! asks in [`super::shadow_echo`], and what is done while a topic is left alone in [`super::shadow_held`].
+//! asks in [`super::shadow_echo`], what is done while a topic is left alone in [`super::shadow_held`], and how much a report says in
+//! [`super::shadow_room`].
 //!
 //! Only a question tells whether the control channel works, because nothing but the channel stands in its way:
 //!
@@ -31,6 +32,7 @@ use super::shadow_echo::Echo;
 use super::shadow_held::AskingReports;
 use super::shadow_liveness::{Due, Liveness};
 use super::shadow_request::{ANSWER_LIMIT, MAX_PAUSE, Requests, Tokens};
+use super::shadow_room::Extent;
 use super::topics::ShadowTopics;
 use crate::quarantine::orders::order::Posture;
 use crate::quarantine::proof::reported::{reported, same_news, with_removals};
@@ -74,6 +76,8 @@ pub(crate) struct ShadowSession {
     pub(super) tokens: Tokens,
     pub(super) ready: bool,
     pub(super) version: Option<u64>,
+    /// Uptime since which this version is known.
+    pub(super) known_since: Duration,
     /// `desired.quarantine` as last heard; the outer `None` means never heard.
     pub(super) desired: Option<Option<Value>>,
     /// Uptime at which a message last told the version.
@@ -88,6 +92,8 @@ pub(crate) struct ShadowSession {
     /// The last answer was older than what is known.
     pub(super) doubted: bool,
     pub(super) accepted: Option<Value>,
+    /// How much reports say: what the shadow has room for.
+    pub(super) extent: Extent,
     /// The service's `reported.quarantine` is known to be no object.
     pub(super) plain_reported: bool,
     /// Something was not heard since the last whole document.
@@ -121,6 +127,7 @@ impl ShadowSession {
             tokens: Tokens::new(seed),
             ready: false,
             version: None,
+            known_since: Duration::ZERO,
             desired: None,
             told: None,
             get: Requests::default(),
@@ -130,6 +137,7 @@ impl ShadowSession {
             unheard: None,
             doubted: false,
             accepted: None,
+            extent: Extent::default(),
             plain_reported: false,
             missed: true,
             liveness: Liveness::new(false),
@@ -170,6 +178,7 @@ impl ShadowSession {
     pub(crate) fn subscribed(&mut self, took: Duration, now: Duration) {
         self.ready = true;
         self.missed = true;
+        self.extent = Extent::default();
         self.unheard = None;
         self.asking.begin_anew();
         self.liveness.subscribed_after(took);
@@ -284,8 +293,12 @@ impl ShadowSession {
     /// What is wrong besides the channel, or although it works.
     pub(crate) fn trouble(&self) -> Option<&str> {
         let of_requests = || self.get.trouble().or_else(|| self.update.trouble());
-        let others = [&self.unheard_versions, &self.narrowed];
-        let of_others = || others.into_iter().find_map(Option::as_deref);
+        let others = [
+            self.extent.tells(),
+            self.unheard_versions.as_deref(),
+            self.narrowed.as_deref(),
+        ];
+        let of_others = || others.into_iter().flatten().next();
         self.unheard.as_deref().or_else(of_requests).or_else(of_others)
     }
 
@@ -399,11 +412,13 @@ impl ShadowSession {
         if !asks && (self.update.next > now || self.desired.is_none()) {
             return None;
         }
-        let mut body = reported(state, self.desired.as_ref().and_then(Option::as_ref));
-        if (asks || self.get.is_held(now)) && body["quarantine"].is_object() {
-            // While no order is reported, the next delta has the desired one whole.
-            body["quarantine"] = json!(state.posture == Some(Posture::Isolate));
-        }
+        let body = reported(state, self.desired.as_ref().and_then(Option::as_ref));
+        // While no order is reported, the next delta has the desired one whole.
+        let extent = match self.extent {
+            Extent::Whole if asks || self.get.is_held(now) => Extent::WithoutOrder,
+            extent => extent,
+        };
+        let mut body = extent.of(body, state.posture == Some(Posture::Isolate));
         let known = self.accepted.as_ref();
         if !asks && known.is_some_and(|accepted| same_news(accepted, &body)) {
             return None;

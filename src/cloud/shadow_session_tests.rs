@@ -318,22 +318,6 @@ fn no_shadow_means_report_and_create_it() {
 }
 
 #[test]
-fn a_refused_report_is_not_sent_again_unchanged() {
-    let mut session = session();
-    let asked = token(&session.tick(&released(), s(1), 0.5), "/get");
-    answer(&mut session, asked, 7, Some(json!(true)), 2);
-    let sent = token(&session.tick(&released(), s(2), 0.5), "/update");
-    let refusal = ShadowMessage::UpdateRejected {
-        token: Some(sent),
-        code: 413,
-        message: String::new(),
-    };
-    session.receive(refusal, s(3));
-    assert!(session.tick(&released(), s(4), 0.5).is_empty());
-    token(&session.tick(&enforced(), s(5), 0.5), "/update");
-}
-
-#[test]
 fn news_after_an_accepted_report_wait_for_no_pause_from_before() {
     let mut session = session();
     let asked = token(&session.tick(&released(), s(1), 0.5), "/get");

@@ -212,3 +212,48 @@ lab_test!(
         obeys_soon(&stage, false, "false after an object");
     }
 );
+
+lab_test!(
+    a_release_in_a_shadow_that_was_made_anew_is_obeyed_where_lite_drops_its_answers,
+    || {
+        let mut stage = ready(options());
+        let mut desired = large();
+        // It has counted further than the new one will have soon.
+        for count in 0..30 {
+            desired["count"] = json!(count);
+            stage.desire(&desired).unwrap();
+        }
+        obeys_soon(&stage, true, "control: true in a shadow that is too large");
+        // The service keeps what was deleted for two days; then it counts from the beginning.
+        let cloud = stage.cloud.as_mut().unwrap();
+        cloud.kill9().unwrap();
+        cloud.restart().unwrap();
+        desired["quarantine"] = json!(false);
+        stage.desire(&desired).unwrap();
+        stage.wait_phase(LIMIT * 2, "released").unwrap();
+        reports(&stage, &json!(false));
+    }
+);
+
+lab_test!(an_order_that_has_no_room_twice_is_reported_as_it_is_done, || {
+    let stage = classic(0);
+    let remotes: Vec<String> = (0..230).map(|last| format!("198.18.0.{last}/32")).collect();
+    let order = json!({"id": "long", "posture": "restrict", "block": {"remotes": remotes}});
+    stage.desire(&json!({ "quarantine": order })).unwrap();
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    let state = |state: &str| {
+        let state = json!(state);
+        move |shadow: &Value| shadow["state"]["reported"]["quarantineStatus"]["state"] == state
+    };
+    stage.wait_shadow(LIMIT, "it is done", state("enforced")).unwrap();
+    let told = |s: &Value| {
+        let why = s["cloud"]["lastError"].as_str();
+        why.is_some_and(|why| why.contains("no room"))
+    };
+    stage.wait_status(LIMIT, "it is told", told).unwrap();
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    reports(&stage, &json!(false));
+    stage
+        .wait_shadow(LIMIT, "and its end", state("released"))
+        .unwrap();
+});
