@@ -60,14 +60,11 @@ impl ShadowSession {
             && quarantine
                 .as_ref()
                 .is_some_and(|value| value.get("posture").is_some());
-        let due = self.get.next;
-        let mut effects = self
-            .news(version, quarantine.clone().map(Some), now)
-            .unwrap_or_default();
-        if is_known {
-            // Each report after which desired and reported differ brings it again.
-            self.get.next = due;
-        } else if !is_repeated && self.missed {
+        // Each report after which desired and reported differ brings an order again, which need not be asked for whole then.
+        let said = quarantine.clone().map(Some);
+        let said = said.filter(|said| !(is_known && said.as_ref().is_some_and(Value::is_object)));
+        let mut effects = self.news(version, said, now).unwrap_or_default();
+        if !is_repeated && self.missed {
             self.ask_in_any_way(now);
         }
         if is_whole {

@@ -6,8 +6,8 @@
 
 use serde_json::{Value, json};
 
-/// What stays of `quarantineStatus` at last.
-const LEAST: [&str; 5] = ["state", "posture", "wanted", "leftRunning", "rolledBack"];
+/// What stays of `quarantineStatus` before none of it does.
+const WITHOUT_LISTS: [&str; 5] = ["state", "posture", "wanted", "leftRunning", "rolledBack"];
 
 /// How much a report says.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) enum Extent {
     /// Whether the device is isolated, in the place of the order.
     WithoutOrder,
     /// That, and what it does.
+    WithoutLists,
+    /// Only the first.
     Least,
 }
 
@@ -28,24 +30,32 @@ impl Extent {
         // Too large, or a request that it does not take: too deep, too long.
         match (code, self) {
             (400 | 413, Self::Whole) => Some(Self::WithoutOrder),
-            (400 | 413, Self::WithoutOrder) => Some(Self::Least),
+            (400 | 413, Self::WithoutOrder) => Some(Self::WithoutLists),
+            (400 | 413, Self::WithoutLists) => Some(Self::Least),
             _ => None,
         }
     }
 
     /// `reported` as far as this goes. `isolated`: what is said in an order's place.
     pub(super) fn of(self, mut reported: Value, isolated: bool) -> Value {
-        if self != Self::Whole && reported["quarantine"].is_object() {
-            reported["quarantine"] = json!(isolated);
+        let Some(said) = reported.as_object_mut() else {
+            return reported;
+        };
+        if self == Self::Whole {
+            return reported;
         }
-        if self == Self::Least
-            && let Some(status) = reported["quarantineStatus"].as_object_mut()
-        {
-            // What was reported before takes room as well.
-            let others = status
-                .iter_mut()
-                .filter(|(key, _)| !LEAST.contains(&key.as_str()));
-            others.for_each(|(_, value)| *value = Value::Null);
+        if let Some(order) = said.get_mut("quarantine").filter(|value| value.is_object()) {
+            *order = json!(isolated);
+        }
+        // What was reported before takes room as well, so it is removed.
+        match (self, said.get_mut("quarantineStatus")) {
+            (Self::WithoutLists, Some(Value::Object(status))) => {
+                let status = status.iter_mut();
+                let lists = status.filter(|(key, _)| !WITHOUT_LISTS.contains(&key.as_str()));
+                lists.for_each(|(_, value)| *value = Value::Null);
+            }
+            (Self::Least, Some(status)) => *status = Value::Null,
+            _ => {}
         }
         reported
     }
@@ -57,9 +67,12 @@ impl Extent {
             Self::WithoutOrder => Some(
                 "the shadow has no room for our whole report: it says whether the device is isolated, and not the order",
             ),
-            Self::Least => Some(
-                "the shadow has no room for our report: it says what the device does, and nothing of orders and faults",
+            Self::WithoutLists => Some(
+                "the shadow has no room for our whole report: it says what the device does, and nothing of orders and faults",
             ),
+            Self::Least => {
+                Some("the shadow has no room for our report: it says at most whether the device is isolated")
+            }
         }
     }
 }
@@ -74,6 +87,9 @@ mod tests {
             "quarantine": {"posture": "restrict"},
             "quarantineStatus": {"state": "enforced", "posture": "restrict", "faults": ["one"]},
         });
+        let provisional = json!({"quarantineStatus": {}});
+        let said = Extent::WithoutOrder.of(provisional.clone(), true);
+        assert_eq!(said, provisional, "nothing is said that was not");
         let mut extent = Extent::default();
         assert_eq!(extent.of(whole.clone(), false), whole);
         assert_eq!(extent.after(403), None, "no matter of size");
@@ -82,11 +98,14 @@ mod tests {
         assert_eq!(said["quarantine"], false);
         assert_eq!(said["quarantineStatus"], whole["quarantineStatus"]);
         extent = extent.after(413).unwrap();
-        let said = extent.of(whole, false);
+        let said = extent.of(whole.clone(), false);
         assert_eq!(
             said["quarantineStatus"],
             json!({"state": "enforced", "posture": "restrict", "faults": null})
         );
+        extent = extent.after(413).unwrap();
+        let said = extent.of(whole, false);
+        assert_eq!(said, json!({"quarantine": false, "quarantineStatus": null}));
         assert_eq!(extent.after(413), None);
     }
 }

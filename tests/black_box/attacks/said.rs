@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use edgewarden_lab::site::{GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6};
 
-use crate::common::packet::{ICMPV6, UDP, ip as packet, udp};
+use crate::common::packet::{ICMP, ICMPV6, UDP, ip as packet, udp};
 use crate::layers::frames::{ARP, BROADCAST, EAPOL, IPV4, IPV6, Mac, PPPOE_DISCOVERY, UNKNOWN};
 use crate::layers::wire::Port;
 
@@ -203,6 +203,15 @@ pub(super) fn endings() -> Vec<Said> {
             routers(UDP, &udp(1_985, 1_985, &[0; 20])),
         ),
         ("a better way by RIP", routers(UDP, &udp(1_520, 520, &[2; 24]))),
+        (
+            "a better way by Babel",
+            routers(UDP, &udp(6_696, 6_696, &[42, 2, 0, 0])),
+        ),
+        (
+            "a better router by a redirect",
+            routers(ICMP, &[5, 1, 0, 0, 198, 51, 100, 9]),
+        ),
+        ("a better way by IS-IS", group(0x14, 40, &[0xfe, 0xfe, 3, 0x83])),
         ("a lease's release", release(68)),
         ("a lease's release by anybody", release(1_068)),
     ]

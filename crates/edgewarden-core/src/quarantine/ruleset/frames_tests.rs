@@ -1,7 +1,8 @@
 //! What is said of frames: it stays when interfaces come and go, and tells sockets of ours.
 
 use super::*;
-use crate::quarantine::lifelines::ways::InterfaceName;
+use crate::quarantine::lifelines::nucleus_users::NucleusUsers;
+use crate::quarantine::lifelines::ways::{Bearer, InterfaceName};
 
 #[test]
 fn interfaces_that_come_and_go_leave_every_rule_as_it_is() {
@@ -111,4 +112,33 @@ fn what_no_socket_has_sent_is_bounded_where_it_is_told() {
         "where nothing tells it"
     );
     assert_eq!(unbounded(&frames(all_hooks(), CutAction::Count)), 1);
+}
+
+#[test]
+fn a_nucleus_that_runs_as_somebodys_account_is_not_taken_for_another_interfaces() {
+    let mac = [2, 0, 0, 0, 0, 1];
+    let interface = InterfaceName::new("wan0").unwrap();
+    let hooks = Hooks {
+        senders: [mac].into(),
+        hardware: [Bearer {
+            interface,
+            hardware: mac,
+        }]
+        .into(),
+        ..all_hooks()
+    };
+    let said = |users: &[u32]| {
+        let mut plan = plan(isolation(Vec::new()), Scope::Pinned);
+        plan.nucleus_users = NucleusUsers::of(users.iter().copied());
+        let ruleset = render(&plan, &hooks, CutAction::Cut);
+        let mut rules = ruleset
+            .tables
+            .into_iter()
+            .flat_map(|table| table.chains)
+            .flat_map(|chain| chain.rules);
+        let is_it = |rule: &Rule| rule.what() == "sent-as-others" && rule.statement.contains("!= @hardware");
+        rules.find(is_it).unwrap().statement
+    };
+    assert!(!said(&[]).contains("skuid != "), "control");
+    assert!(said(&[1_001]).contains("meta skuid != 1001"));
 }

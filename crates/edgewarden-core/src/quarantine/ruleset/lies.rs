@@ -22,19 +22,22 @@ const NEIGHBOURS: &[Named] = &[
     ("nd-redirect", 137),
 ];
 
-/// Which of several routers is the way out, and what is behind each: VRRP and CARP, OSPF, EIGRP, PIM; HSRP, GLBP, RIP, RIPng.
-const ROUTERS: &[u8] = &[88, 89, 103, 112];
-const ROUTER_PORTS: &[u16] = &[520, 521, 1985, 2029, 3222];
+/// Which of several routers is the way out, and what is behind each: IGRP, EIGRP, OSPF, PIM, VRRP and CARP; RIP, RIPng, OLSR, HSRP,
+/// GLBP, Babel; to hosts.
+const ROUTERS: &[u8] = &[9, 88, 89, 103, 112];
+const ROUTER_PORTS: &[u16] = &[520, 521, 698, 1985, 2029, 3222, 6696];
+const ROUTER_MESSAGES: &[Named] = &[("redirect", 5), ("router-advertisement", 9)];
 
-/// What switches tell each other of where frames go, and when to stop: groups of sixteen each (IEEE 802.1ak and GARP, 802.1ag, TRILL;
-/// Cisco's CDP, VTP and spanning trees), and types (PAUSE, TRILL).
-const SWITCH_GROUPS: [[u8; 6]; 4] = [
+/// What switches tell each other of where frames go, and when to stop: groups of sixteen each (IS-IS, IEEE 802.1ak and GARP, 802.1ag,
+/// TRILL; Cisco's CDP, VTP and spanning trees), and types (PAUSE, TRILL, B.A.T.M.A.N.).
+const SWITCH_GROUPS: [[u8; 6]; 5] = [
+    [0x01, 0x80, 0xc2, 0, 0, 0x10],
     [0x01, 0x80, 0xc2, 0, 0, 0x20],
     [0x01, 0x80, 0xc2, 0, 0, 0x30],
     [0x01, 0x80, 0xc2, 0, 0, 0x40],
     [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xc0],
 ];
-const SWITCH_TYPES: &[u16] = &[0x8808, 0x22f3];
+const SWITCH_TYPES: &[u16] = &[0x8808, 0x22f3, 0x4305];
 
 impl RuleWriter<'_> {
     /// They come behind what passes whatever is ordered.
@@ -56,6 +59,7 @@ impl RuleWriter<'_> {
             by(FIRST_USER).ports(Protocol::Udp, End::Destination, &[DHCP.1, DHCP6.1]),
             by(FIRST_USER).of_protocols(ROUTERS),
             by(FIRST_USER).ports(Protocol::Udp, End::Destination, ROUTER_PORTS),
+            by(FIRST_USER).icmp(ROUTER_MESSAGES),
         ];
         if way.layer() == Layer::Netdev {
             all.extend(of_types(&|| by(FIRST_OTHER), &[ARP]));
