@@ -151,15 +151,46 @@ pub(super) fn said() -> (Vec<Said>, Vec<Said>) {
     ([lies, disguised(own)].concat(), truths)
 }
 
-/// What ends a session or a lease of the device's: services may have to say such.
+/// A frame to one of the groups that no bridge passes on.
+fn to_group(last: u8, kind: u16, content: &[u8]) -> Vec<u8> {
+    to([1, 0x80, 0xc2, 0, 0, last], kind, content)
+}
+
+fn to(group: Mac, kind: u16, content: &[u8]) -> Vec<u8> {
+    let mut frame = frame(Port::of("gateway", "wan0").mac(), kind, content);
+    frame[..6].copy_from_slice(&group);
+    frame
+}
+
+/// Which of several routers is better, as these and switches tell each other, and hosts.
+fn better_ways() -> Vec<Said> {
+    let own = Port::of("gateway", "wan0").mac();
+    let routers = |protocol: u8, message: &[u8]| {
+        let all = "224.0.0.18".parse().unwrap();
+        let packet = packet(GATEWAY_WAN_V4, all, protocol, 0, message);
+        frame(own, IPV4, &packet)
+    };
+    let datagram = |from: u16, port: u16, message: &[u8]| routers(UDP, &udp(from, port, message));
+    vec![
+        ("a better router by VRRP", routers(112, &[0x21, 1, 255, 1])),
+        ("a better router by HSRP", datagram(1_985, 1_985, &[0; 20])),
+        ("a better way by RIP", datagram(1_520, 520, &[2; 24])),
+        ("a better way by Babel", datagram(6_696, 6_696, &[42, 2, 0, 0])),
+        (
+            "a better router by a redirect",
+            routers(ICMP, &[5, 1, 0, 0, 198, 51, 100, 9]),
+        ),
+        (
+            "a better way by IS-IS",
+            to_group(0x14, 40, &[0xfe, 0xfe, 3, 0x83]),
+        ),
+        ("a switch's neighbour by TRILL", to(NOWHERE, 0x22f3, &[0; 40])),
+    ]
+}
+
+/// What ends a session or a lease of the device's, or has a switch send elsewhere: services may have to say such.
 pub(super) fn endings() -> Vec<Said> {
     let uplink = Port::of("gateway", "wan0");
-    let to = |group: Mac, kind: u16, content: &[u8]| {
-        let mut frame = frame(uplink.mac(), kind, content);
-        frame[..6].copy_from_slice(&group);
-        frame
-    };
-    let group = |last: u8, kind: u16, content: &[u8]| to([1, 0x80, 0xc2, 0, 0, last], kind, content);
     let release = |from: u16| {
         let datagram = udp(from, 67, &[1; 240]);
         frame(
@@ -168,22 +199,19 @@ pub(super) fn endings() -> Vec<Said> {
             &packet(GATEWAY_WAN_V4, INTERNET_V4, UDP, 0, &datagram),
         )
     };
-    let routers = |protocol: u8, message: &[u8]| {
-        let all = "224.0.0.18".parse().unwrap();
-        let packet = packet(GATEWAY_WAN_V4, all, protocol, 0, message);
-        frame(uplink.mac(), IPV4, &packet)
-    };
     let other = Port::of("gateway", "lan0").mac();
-    vec![
+    let ends = vec![
         ("as the device's other interface", frame(other, UNKNOWN, b"here")),
-        ("the end of a session of 802.1X", group(3, EAPOL, &[1, 2, 0, 0])),
-        ("a bridge's", group(0, 38, &[0x42, 0x42, 3, 0, 0])),
+        (
+            "the end of a session of 802.1X",
+            to_group(3, EAPOL, &[1, 2, 0, 0]),
+        ),
+        ("a bridge's", to_group(0, 38, &[0x42, 0x42, 3, 0, 0])),
         (
             "the end of a VLAN's registration",
-            group(0x21, 0x88f5, &[0, 1, 2, 0]),
+            to_group(0x21, 0x88f5, &[0, 1, 2, 0]),
         ),
-        ("a fault between switches", group(0x31, 0x8902, &[0; 40])),
-        ("a switch's neighbour by TRILL", to(NOWHERE, 0x22f3, &[0; 40])),
+        ("a fault between switches", to_group(0x31, 0x8902, &[0; 40])),
         ("a pause", to(NOWHERE, 0x8808, &[0, 1, 0xff, 0xff])),
         (
             "a spanning tree of Cisco's",
@@ -197,22 +225,8 @@ pub(super) fn endings() -> Vec<Said> {
             "the end of a session of PPPoE",
             frame(uplink.mac(), PPPOE_DISCOVERY, &[0x11, 0xa7, 0, 1, 0, 0]),
         ),
-        ("a better router by VRRP", routers(112, &[0x21, 1, 255, 1])),
-        (
-            "a better router by HSRP",
-            routers(UDP, &udp(1_985, 1_985, &[0; 20])),
-        ),
-        ("a better way by RIP", routers(UDP, &udp(1_520, 520, &[2; 24]))),
-        (
-            "a better way by Babel",
-            routers(UDP, &udp(6_696, 6_696, &[42, 2, 0, 0])),
-        ),
-        (
-            "a better router by a redirect",
-            routers(ICMP, &[5, 1, 0, 0, 198, 51, 100, 9]),
-        ),
-        ("a better way by IS-IS", group(0x14, 40, &[0xfe, 0xfe, 3, 0x83])),
         ("a lease's release", release(68)),
         ("a lease's release by anybody", release(1_068)),
-    ]
+    ];
+    [ends, better_ways()].concat()
 }

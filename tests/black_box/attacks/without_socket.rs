@@ -5,19 +5,19 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{BROKER_PORT, GATEWAY_WAN_V6, INTERNET_V6, Ns, wait_until};
+use edgewarden_lab::site::{BROKER_PORT, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6, Ns, wait_until};
 use edgewarden_lab::stage::Stage;
 use serde_json::json;
 
 use super::in_others_names::heard_by;
-use super::said::arp;
+use super::said::{NOWHERE, arp};
 use super::silence_inside::{
     ISOLATE, Resets, reset_behind, restriction, short_windows, silences_the_free_device_only,
 };
 use crate::common::gateway::{ip, know_neighbours};
 use crate::common::packet::{ACK, TCP, ip as packet, tcp};
 use crate::common::{LIMIT, done, options, order, ready};
-use crate::layers::frames::IPV4;
+use crate::layers::frames::{ARP, IPV4};
 use crate::layers::unsent::{contained, wears};
 use crate::layers::wire::{Ear, Port, ROOT, emit, hand_over, packets_of, within};
 use crate::orders::lifelines::{ENDPOINT, with_names};
@@ -89,15 +89,34 @@ lab_test!(a_container_on_the_uplink_sends_nothing_as_the_router, || {
         !heard_by(&ear, &port, ROOT, &of_himself).is_empty()
     };
     assert!(heard(router), "control");
+    // The two interfaces may be on one link.
+    ip(
+        &stage,
+        "link add mv2 link lan0 type macvlan mode bridge
+        link set mv2 netns onwan
+        -n onwan link set mv2 up",
+    );
+    let (other, beside) = (Port::of("onwan", "mv2"), Ear::open("lan"));
+    let heard_beside = |sender| {
+        let of_himself = arp(sender, CONTAINER, other.mac());
+        beside.drain();
+        emit(&other.sender_as(ARP, ROOT), &of_himself);
+        wait_until(FLIGHT, "heard", || beside.drain().contains(&of_himself)).is_ok()
+    };
+    assert!(heard_beside(router), "control: beside");
     let file = restriction(&stage);
     for order in [ISOLATE.as_slice(), &["quarantine", "--order", &file]] {
         done(&stage, order);
         stage.wait_phase(LIMIT, "enforced").unwrap();
         // The rules know him once something was handed to him.
         wait_until(LIMIT, "nothing leaves as the router", || !heard(router)).unwrap();
-        assert!(!heard(router), "{order:?}");
+        assert!(!heard(router) && !heard_beside(router), "{order:?}");
         std::thread::sleep(PATIENCE);
         assert!(heard(port.mac()), "control: as himself, {order:?}");
+        assert!(
+            heard_beside(other.mac()),
+            "control: beside, as himself, {order:?}"
+        );
         done(&stage, &["release"]);
         stage.wait_phase(LIMIT, "released").unwrap();
     }
@@ -136,5 +155,67 @@ lab_test!(
         // Once its owner has ended it nobody is harmed, and what the kernel says of it passes.
         drop(stream);
         wait_until(LIMIT, "its rest passes", || passes(own, b"<<the rest>>")).unwrap();
+    }
+);
+
+lab_test!(a_container_on_the_uplinks_bridge_ends_no_restriction, || {
+    let stage = ready(short_windows());
+    let mac = Port::of("gateway", "wan0").mac();
+    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    ip(
+        &stage,
+        &format!(
+            "link add br0 type bridge
+            link set br0 address {mac}
+            addr flush dev wan0
+            link set wan0 master br0
+            link set br0 up
+            addr add 198.51.100.2/24 dev br0
+            route replace default via 198.51.100.1
+            netns add onbr
+            link add vc0 type veth peer name ve1 netns onbr
+            link set vc0 master br0
+            link set vc0 up
+            -n onbr link set ve1 up"
+        ),
+    );
+    let port = Port::of("onbr", "ve1");
+    let begin = || {
+        let lies = port.sender_as(IPV4, ROOT);
+        Resets::begin(move |frame| {
+            let reset = reset_behind(frame);
+            let behind = |reset: &Vec<u8>| emit(&lies, &[&frame[..14], reset].concat());
+            reset.iter().for_each(behind);
+            reset.is_some()
+        })
+    };
+    let file = restriction(&stage);
+    silences_the_free_device_only(&stage, begin, &["quarantine", "--order", &file]);
+});
+
+lab_test!(
+    a_neighbour_who_says_that_the_router_is_here_cuts_nobody_off_for_long,
+    || {
+        let stage = ready(options());
+        done(&stage, &ISOLATE);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        let own = Port::of("gateway", "wan0").mac();
+        let connects = || {
+            let connects = stage.site.tcp_connects(Ns::Gateway, INTERNET_V4, BROKER_PORT);
+            connects.unwrap()
+        };
+        assert!(connects(), "control");
+        // Believed where it is said to this device about somebody whom it knows.
+        let neighbour = Port::of("internet", "gw0");
+        let mut lie = arp(NOWHERE, INTERNET_V4, own);
+        lie[..6].copy_from_slice(&own);
+        wait_until(LIMIT, "control: it is believed, and nobody is reached", || {
+            emit(&neighbour.sender(ARP), &lie);
+            !connects()
+        })
+        .unwrap();
+        // As the kernel does by itself when it is not answered for a while.
+        ip(&stage, "neigh flush dev wan0");
+        wait_until(LIMIT / 6, "the router is asked for anew", connects).unwrap();
     }
 );

@@ -284,6 +284,14 @@ fn tag(links: &[Link]) -> bool {
     others.any(|(link, lower)| lower.lower != Some(link.index))
 }
 
+/// Whether one end of a pair of these interfaces belongs to a bridge or a bond of theirs.
+fn looped(links: &[Link]) -> bool {
+    let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
+    let peer = |link: &Link| by_index.get(&link.lower?).copied();
+    let mut members = members(links).filter_map(|link| Some((link, peer(link)?)));
+    members.any(|(link, peer)| peer.lower == Some(link.index))
+}
+
 /// Addresses of this device besides those that never leave it.
 fn own(links: &[Link]) -> BTreeSet<IpAddr> {
     let all = links.iter().flat_map(|link| &link.addresses);
@@ -334,6 +342,7 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
         members: members(links)
             .filter_map(|link| InterfaceName::new(&link.name))
             .collect(),
+        looped: looped(links),
         passing: links
             .iter()
             .filter(is_port)

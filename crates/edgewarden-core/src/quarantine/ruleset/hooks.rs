@@ -45,6 +45,8 @@ pub struct Hooks {
     /// Interfaces that belong to another one, a bridge or a bond, which may send copies of a frame by several of them: copies
     /// have no socket.
     pub members: Vec<InterfaceName>,
+    /// Frames of this device's own come to a bridge of its own by a pair of interfaces.
+    pub looped: bool,
     /// Ports of bridges, where what bridges pass on is to be left alone.
     pub passing: Vec<InterfaceName>,
     /// UDP ports at which tunnels of this device unwrap whatever comes there.

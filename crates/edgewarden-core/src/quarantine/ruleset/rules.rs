@@ -180,6 +180,7 @@ impl RuleWriter<'_> {
 
     pub(super) fn netdev(&self) -> Vec<Chain> {
         let mut rules = self.counted_before(Layer::Netdev);
+        rules.extend(self.bridged_streams());
         if !self.hooks.passing.is_empty() {
             let passed = on(Layer::Netdev).passed_on_by(&self.hooks.passing);
             rules.push(passed.accept("passed-on"));

@@ -119,6 +119,25 @@ impl RuleWriter<'_> {
         ]
     }
 
+    /// What a bridge of this device's passes on between others is in no stream of this device's.
+    pub(super) fn bridged_streams(&self) -> Vec<Rule> {
+        let Some(reason) = self.whose_is_known().filter(|_| self.asks_for_routes()) else {
+            return Vec::new();
+        };
+        // By a pair of interfaces its own may come so.
+        let ports = &self.hooks.members;
+        if ports.is_empty() || self.hooks.looped {
+            return Vec::new();
+        }
+        let bridged = |v4| {
+            let passed = on(Layer::Netdev).passed_on_by(ports);
+            passed.carries(Protocol::Tcp).of_stream(Streams::Known, v4)
+        };
+        [true, false]
+            .map(|v4| self.cut("bridged-stream", bridged(v4), HookPath::Raw, reason))
+            .into()
+    }
+
     /// The chain of what leaves an interface without a socket of this namespace. It is there also without rules, so that they can be
     /// changed alone.
     pub(super) fn unsent(&self) -> Chain {
@@ -142,9 +161,9 @@ impl RuleWriter<'_> {
         // Copies have none, and no other namespace's interface can stand there.
         let members = &self.hooks.members;
         rules.extend((!members.is_empty()).then(|| frame().leaves_by(members).go_back("copied")));
-        if !self.hooks.tags {
-            rules.push(self.cut("as-hop", frame().sent_as_hop(), HookPath::Raw, reason));
-        }
+        // A neighbour may say that the router is where this device is.
+        let as_hop = self.knows_senders().then(|| frame().sent_as_hop("senders"));
+        rules.extend(as_hop.map(|as_hop| self.cut("as-hop", as_hop, HookPath::Raw, reason)));
         for (suffix, v4) in [('4', true), ('6', false)] {
             let of = |streams| frame().carries(Protocol::Tcp).of_stream(streams, v4);
             rules.push(of(Streams::Ended).go_back("rest"));

@@ -66,7 +66,7 @@ impl LinkPlace {
         Self { base, offset }
     }
 
-    const fn load(self) -> Payload {
+    pub(super) const fn load(self) -> Payload {
         Payload::first(self.base, self.offset, 6)
     }
 }

@@ -3,18 +3,18 @@
 //! In: an IP version. Out: what notes a stream in a set that the kernel fills itself ([`FilledSet`]), and the condition that it is noted
 //! there. A stream of which nothing was sent for as long as an element lives is forgotten.
 
-use nf_tables::{
-    Bitwise, Comparison, DynamicElement, Lookup, Meta, MetaKey, Operator, Payload, PayloadBase, Register,
-};
+use nf_tables::{Bitwise, Comparison, DynamicElement, Lookup, Operator, Payload, PayloadBase, Register};
 
 use super::claims::LinkPlace;
 use super::filled_sets::{FilledKey, FilledSet, LIFE_SECONDS};
-use super::{Conditions, End, NAME, address_field, behind, port_offset};
+use super::{Conditions, End, address_field, behind, port_offset};
 use crate::quarantine::ruleset::Rule;
 
 /// How long the rest of a stream is waited for behind its end: longer than the kernel says it again for a program that has gone, and
 /// little longer than it lets nobody have the same ports again.
 const ENDED_SECONDS: u64 = 120;
+/// How long somebody is known to whom streams were handed: longer than a nucleus says nothing.
+const HOP_SECONDS: u64 = 180;
 /// Flags of a TCP header that end a stream: one way, or both.
 const ENDS: u8 = 0x01 | 0x04;
 
@@ -46,7 +46,7 @@ fn hops() -> FilledSet {
     FilledSet {
         name: "hops".into(),
         key: FilledKey::Neighbour,
-        life: LIFE_SECONDS,
+        life: HOP_SECONDS,
     }
 }
 
@@ -75,17 +75,18 @@ impl Conditions {
     /// Whom it is handed to on its link is known from now on.
     pub(in super::super) fn note_hop(self, what: &str) -> Rule {
         self.leaves_by_ethernet().note(hops(), what, |noted| {
-            noted.step(Meta::first(MetaKey::OutputName)).step(Payload {
-                destination: behind(Register::FIRST, NAME),
-                ..Payload::first(PayloadBase::Link, 0, 6)
-            })
+            noted.step(Payload::first(PayloadBase::Link, 0, 6))
         })
     }
 
-    /// It is sent in the name of somebody to whom streams are handed by the interface that it leaves by.
-    pub(in super::super) fn sent_as_hop(self) -> Self {
-        self.leaves_by_ethernet()
-            .listed(LinkPlace::SENDER, &hops().name, true)
+    /// It is sent in the name of somebody to whom streams are handed, who is none of those in the set of that name.
+    pub(in super::super) fn sent_as_hop(self, own: &str) -> Self {
+        let (sender, set) = (LinkPlace::SENDER, hops().name);
+        let others = self.sent_as_none_of(own);
+        others
+            .said(format_args!("{sender} @{set}"))
+            .step(sender.load())
+            .step(Lookup::named(&set))
     }
 
     /// The rest of this chain is not asked.
