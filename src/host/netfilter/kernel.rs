@@ -340,11 +340,11 @@ fn lacks(refusals: &[Refusal], batch: &Batch) -> Vec<Lack> {
     let lack = |refusal: &Refusal| {
         let step = batch.step_at(refusal.step?)?;
         let unknown = refusal.errno == Errno::ENOENT as i32;
+        let unsupported = refusal.errno == Errno::EOPNOTSUPP as i32;
         match (&step.item, &refusal.expression) {
             (Item::Rule { .. }, Some(name)) if unknown => Lack::of_expression(name),
-            (Item::Object(name), _) if unknown || refusal.errno == Errno::EOPNOTSUPP as i32 => {
-                Lack::of_object(name)
-            }
+            (Item::Rule { comment, .. }, _) if unsupported => Lack::of_rule(comment.as_deref()?),
+            (Item::Object(name), _) if unknown || unsupported => Lack::of_object(name),
             _ => None,
         }
     };

@@ -1,12 +1,18 @@
 //! What leaves by the uplink though no socket of the device has sent it: a container's whose interface stands there, in the nucleus' own
 //! stream, with the numbers that a program on the device has heard, or as the router; what is passed on from another link.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{BROKER_PORT, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6, Ns, wait_until};
 use edgewarden_lab::stage::Stage;
+use nix::sys::socket::sockopt::{RcvBuf, ReuseAddr, SndBuf};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket,
+};
 use serde_json::json;
 
 use super::in_others_names::heard_by;
@@ -24,6 +30,8 @@ use crate::orders::lifelines::{ENDPOINT, with_names};
 
 /// The container's own.
 const CONTAINER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 50));
+/// A port of the control channel.
+const HTTPS: u16 = 8_443;
 /// How long a frame may be under way.
 const FLIGHT: Duration = Duration::from_millis(300);
 /// How long a connection takes at most where one comes.
@@ -217,5 +225,48 @@ lab_test!(
         // As the kernel does by itself when it is not answered for a while.
         ip(&stage, "neigh flush dev wan0");
         wait_until(LIMIT / 6, "the router is asked for anew", connects).unwrap();
+    }
+);
+
+/// What of a program's data arrives that it had not sent when it ended.
+fn arrives_after_its_end(length: usize) -> usize {
+    let listener = within("internet", || {
+        let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+        setsockopt(&listener, ReuseAddr, &true).unwrap();
+        // Most of it waits at the sender's side.
+        setsockopt(&listener, RcvBuf, &4_096).unwrap();
+        let IpAddr::V4(address) = INTERNET_V4 else {
+            unreachable!("an address of IPv4")
+        };
+        bind(
+            listener.as_raw_fd(),
+            &SockaddrIn::from(SocketAddrV4::new(address, HTTPS)),
+        )
+        .unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        TcpListener::from(listener)
+    });
+    within("gateway", || {
+        let mut stream = TcpStream::connect_timeout(&(INTERNET_V4, HTTPS).into(), PATIENCE).unwrap();
+        setsockopt(&stream, SndBuf, &(4 * length)).unwrap();
+        stream.write_all(&vec![b'x'; length]).unwrap();
+    });
+    let (mut stream, _) = listener.accept().unwrap();
+    std::thread::sleep(FLIGHT);
+    stream.set_read_timeout(Some(3 * PATIENCE)).unwrap();
+    let mut all = Vec::new();
+    let _ends_or_stalls = stream.read_to_end(&mut all);
+    all.len()
+}
+
+lab_test!(
+    what_a_program_had_still_to_send_to_a_lifeline_when_it_ended_leaves,
+    || {
+        let stage = ready(options());
+        let length = 100_000;
+        assert_eq!(arrives_after_its_end(length), length, "control");
+        done(&stage, &ISOLATE);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(arrives_after_its_end(length), length);
     }
 );

@@ -77,6 +77,7 @@ lab_test!(what_the_kernel_lacks_costs_no_more_than_itself, || {
         ("ct", vec!["no connection tracking"]),
         ("exthdr", vec!["does not read options"]),
         ("rt", vec!["by any interface and next hop"]),
+        ("sockets", vec!["of which network namespace a socket is"]),
         (
             "limit ct exthdr rt",
             vec![

@@ -20,7 +20,7 @@ pub const SLOW: &str = "slow";
 pub const FAILS: &str = "fails";
 /// Layers (`netdev`, `bridge`) whose chains the kernel refuses.
 pub const REFUSED: &str = "refused";
-/// Expressions (`limit`, `ct`) that the kernel does not know.
+/// Expressions (`limit`, `ct`) that the kernel does not know; `sockets`: it does not tell control groups of sockets.
 pub const LACKS: &str = "lacks";
 /// Each transaction is kept in the file [`TRANSACTION`], in place of the one before.
 pub const RECORDS: &str = "records";
@@ -49,7 +49,8 @@ if [ -e "$folder/once" ]; then rm "$folder/after"; fi
 
 /// A transaction begins with message 16 and is longer than the empty one that only waits for its turn. Chains (message 3 of
 /// subsystem 10) of a refused layer are sent for a hook that no layer has (attribute 4, in it 1), as a kernel without that
-/// layer sees all of its hooks. Expressions (attribute 1 is their name) that are lacking are sent under a name that no kernel has.
+/// layer sees all of its hooks. Expressions (attribute 1 is their name) that are lacking are sent under a name that no kernel has,
+/// and what is asked of sockets (attribute 2 of `meta`) under such a number.
 const SEND: &str = r#"
 #include <errno.h>
 #include <stdint.h>
@@ -138,6 +139,13 @@ static void forget(char *bytes, size_t length) {
         }
     }
 }
+static void forget_sockets(char *bytes, size_t length) {
+    static const char cgroup[] = {8, 0, 2, 0, 0, 0, 0, 23};
+    if (!says("lacks", "sockets")) return;
+    for (size_t at = 0; at + sizeof cgroup <= length; at++) {
+        if (memcmp(bytes + at, cgroup, sizeof cgroup) == 0) bytes[at + 7] = 99;
+    }
+}
 static int waits(void) {
     char path[512], thread[17] = {0};
     struct stat file;
@@ -165,7 +173,10 @@ ssize_t send(int fd, const void *bytes, size_t length, int flags) {
     char *copy = malloc(length);
     memcpy(copy, bytes, length);
     refuse(copy, length);
-    if (there("lacks")) forget(copy, length);
+    if (there("lacks")) {
+        forget(copy, length);
+        forget_sockets(copy, length);
+    }
     ssize_t sent = real(fd, copy, length, flags);
     free(copy);
     if (sent >= 0) run("after");

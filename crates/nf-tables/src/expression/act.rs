@@ -184,6 +184,15 @@ impl DynamicElement {
             flags: DynamicFlags::NONE,
         }
     }
+
+    /// Forgets what is in the first register, and goes on.
+    #[must_use]
+    pub fn forgotten(set: impl Into<String>) -> Self {
+        Self {
+            operation: DynamicOperation::Delete,
+            ..Self::noted(set)
+        }
+    }
 }
 
 impl Attribute for Box<Expression> {

@@ -5,10 +5,11 @@
 //! himself; an exception that no way out needs, and a rule that cannot say whom it cuts, are left out. Without connection
 //! tracking every packet is one that nobody tracks. Absent: the ways of lifelines, which their writer leaves out itself.
 
-use nf_tables::{Conntrack, ConntrackKey, Expression, ObjectKind};
+use nf_tables::{Conntrack, ConntrackKey, Expression, MetaKey, ObjectKind};
 
 use super::Rule;
 use super::conditions::FilledSet;
+use super::streams::OWN_SOCKET;
 
 /// Something that kernels are built without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,11 +28,13 @@ pub enum Lack {
     Notrack,
     /// Whose an address is.
     Fib,
+    /// Of which network namespace a socket is whose program has gone (`CONFIG_CGROUP_NET_CLASSID`).
+    Socket,
 }
 
 impl Lack {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Limit,
         Self::Conntrack,
         Self::Quota,
@@ -39,6 +42,7 @@ impl Lack {
         Self::Route,
         Self::Notrack,
         Self::Fib,
+        Self::Socket,
     ];
 
     /// What is missing where the kernel does not know an expression of that name.
@@ -55,6 +59,13 @@ impl Lack {
             "fib" => Some(Self::Fib),
             _ => None,
         }
+    }
+
+    /// What is missing where the kernel does not take a rule with this comment, whose expressions it knows by name.
+    #[must_use]
+    pub fn of_rule(comment: &str) -> Option<Self> {
+        let asks = comment.split(':').nth(1) == Some(OWN_SOCKET);
+        asks.then_some(Self::Socket)
     }
 
     /// What is missing where the kernel does not take an object of ours of that name.
@@ -95,6 +106,10 @@ impl Lack {
             Self::Fib => {
                 "this kernel does not tell whose an address is: what a program puts on loopback in a lifeline's name passes"
             }
+            Self::Socket => {
+                "this kernel does not tell of which network namespace a socket is once its program has gone: what a program of \
+                 root's had still to send to a lifeline when it ended is cut"
+            }
         }
     }
 
@@ -102,6 +117,7 @@ impl Lack {
         match (self, expression) {
             (Self::Limit, Expression::ObjectReference(object)) => object.kind == ObjectKind::Limit,
             (Self::Quota, Expression::ObjectReference(object)) => object.kind == ObjectKind::Quota,
+            (Self::Socket, Expression::Meta(meta)) => meta.key == MetaKey::ControlGroup,
             _ => Self::of_expression(expression.name()) == Some(self),
         }
     }
@@ -212,7 +228,7 @@ mod tests {
             assert_eq!(cuts, 4, "{lack:?}: each chain still cuts the rest");
         }
         let untracked = rules(&[Lack::Conntrack]);
-        let fills = ["add @rates-", "update @"];
+        let fills = ["add @rates-", "update @", "delete @"];
         let fills = |rule: &Rule| fills.iter().any(|words| rule.statement.contains(words));
         let kept = |rule: &&Rule| fills(rule) == rule.fills.is_some();
         assert!(untracked.iter().all(|rule| kept(&rule)), "no set is missing");

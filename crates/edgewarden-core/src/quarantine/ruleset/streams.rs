@@ -6,13 +6,15 @@
 //! on the wire: behind whatever translates the IP stack's, and at the hook of interfaces, by which frames made by hand leave too.
 //!
 //! There leaves as well what this namespace has not sent: frames of another one's whose interface stands on ours (a container's
-//! macvlan), and what is passed on from another link. Neither has a socket here. What the kernel sends without one in such a stream
-//! is the rest of what a program has ended: so in a stream that its sender has not ended nothing leaves without, and nothing leaves
-//! an interface in the name of whom streams are handed to there, which a switch would believe.
+//! macvlan), and what is passed on from another link. Neither is of a socket here. Of what the kernel sends in such a stream for a
+//! program that has gone, most kernels tell that it is of a socket of this namespace; the others tell that of nothing without a user,
+//! and refusals and last acknowledgements are of none anywhere: they are the rest of what its sender has ended. So in a stream that
+//! its sender has not ended nothing else leaves, and nothing leaves an interface in the name of whom streams are handed to there, which
+//! a switch would believe.
 //!
 //! Absent: whose the first packet was; of a stream that stood before the rules were loaded nothing is known until its owner has sent
-//! something, and whoever has a port that was root's to the same lifeline within ten minutes is cut off there. The rest of a
-//! stream whose program ended so suddenly that the end was not sent before it was gone is cut, and the other side waits.
+//! something, and whoever has a port that was root's to the same lifeline within ten minutes is cut off there. On kernels that do
+//! not tell of which namespace a socket is, what a program had not sent when it ended is cut.
 
 use super::conditions::{Conditions, Detour, End, Sender, Streams};
 use super::rules::{HookPath, RuleWriter, on};
@@ -24,6 +26,8 @@ use crate::quarantine::orders::order::{Allowance, Direction, Protocol};
 pub(super) const LEAVING: &str = "leaving";
 /// The name of the chain of what leaves an interface without a socket.
 pub(super) const UNSENT: &str = "unsent";
+/// The rule that asks for what not every kernel tells.
+pub(super) const OWN_SOCKET: &str = "own-socket";
 /// Priority of the first: translations of sources have 100.
 const BEHIND_TRANSLATIONS: i32 = 1_000;
 
@@ -83,10 +87,9 @@ impl RuleWriter<'_> {
                 sent.carries(Protocol::Tcp)
             };
             let mut speaks = vec![others().of_stream(Streams::Known, v4)];
-            if self.unreadable().is_none() {
-                // What is to come by another place first does not say which stream it is of.
-                speaks.extend((!v4).then(|| others().leads_elsewhere(Detour::Routing)));
-                speaks.extend((v4 && way == HookPath::Out).then(|| others().options()));
+            // The hook of interfaces judges options where it judges what no socket has sent.
+            if !v4 || way == HookPath::Out {
+                speaks.extend(self.hiding(others(), v4));
             }
             let cut = |speaks| self.cut(&format!("others-stream{suffix}"), speaks, way, reason);
             rules.extend(speaks.into_iter().map(cut));
@@ -97,6 +100,16 @@ impl RuleWriter<'_> {
         rules
     }
 
+    /// What is to come by another place first and does not say which stream it is of; where remotes are judged, nobody may send it.
+    fn hiding(&self, sent: Conditions, v4: bool) -> Option<Conditions> {
+        let hidden = if v4 {
+            sent.options()
+        } else {
+            sent.leads_elsewhere(Detour::Routing)
+        };
+        self.unreadable().is_none().then_some(hidden)
+    }
+
     /// Why somebody is cut who speaks in another's stream; none where it is not known whose they are: without rates there are no
     /// elements that rules make.
     fn whose_is_known(&self) -> Option<&'static str> {
@@ -105,7 +118,7 @@ impl RuleWriter<'_> {
     }
 
     /// What is noted of a user's streams to lifelines where they leave an interface.
-    fn noted_of_own(user: u32, v4: bool) -> [Rule; 2] {
+    fn noted_of_own(user: u32, v4: bool) -> [Rule; 3] {
         let suffix = if v4 { '4' } else { '6' };
         let own = || {
             let sent = on(Layer::Netdev).sent_by(user);
@@ -115,6 +128,9 @@ impl RuleWriter<'_> {
             own()
                 .ends_stream()
                 .note_stream(Streams::Ended, v4, &format!("ended{suffix}")),
+            own()
+                .opens_stream()
+                .forget_stream(Streams::Ended, v4, &format!("opened{suffix}")),
             own().note_hop(&format!("hop{suffix}")),
         ]
     }
@@ -157,7 +173,16 @@ impl RuleWriter<'_> {
             return Vec::new();
         };
         let frame = || on(Layer::Netdev);
-        let mut rules = vec![frame().of_sender(Sender::Socket).go_back("sent")];
+        // What a program had still to send when it ended has no user any more, and is of its socket all the same.
+        let mut rules: Vec<Rule> = [('4', true), ('6', false)]
+            .map(|(suffix, v4)| {
+                let own = frame().of_own_socket().carries(Protocol::Tcp);
+                let ends = own.of_stream(Streams::Known, v4).ends_stream();
+                ends.note_stream(Streams::Ended, v4, &format!("ended{suffix}"))
+            })
+            .into();
+        rules.push(frame().of_own_socket().go_back(OWN_SOCKET));
+        rules.push(frame().of_sender(Sender::Socket).go_back("sent"));
         // Copies have none, and no other namespace's interface can stand there.
         let members = &self.hooks.members;
         rules.extend((!members.is_empty()).then(|| frame().leaves_by(members).go_back("copied")));
@@ -167,8 +192,9 @@ impl RuleWriter<'_> {
         for (suffix, v4) in [('4', true), ('6', false)] {
             let of = |streams| frame().carries(Protocol::Tcp).of_stream(streams, v4);
             rules.push(of(Streams::Ended).go_back("rest"));
-            let what = format!("unsent-stream{suffix}");
-            rules.push(self.cut(&what, of(Streams::Known), HookPath::Raw, reason));
+            let hidden = self.hiding(frame().carries(Protocol::Tcp), v4);
+            let cut = |unsent| self.cut(&format!("unsent-stream{suffix}"), unsent, HookPath::Raw, reason);
+            rules.extend([of(Streams::Known)].into_iter().chain(hidden).map(cut));
         }
         rules
     }

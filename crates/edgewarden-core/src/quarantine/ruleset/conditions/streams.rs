@@ -3,18 +3,19 @@
 //! In: an IP version. Out: what notes a stream in a set that the kernel fills itself ([`FilledSet`]), and the condition that it is noted
 //! there. A stream of which nothing was sent for as long as an element lives is forgotten.
 
-use nf_tables::{Bitwise, Comparison, DynamicElement, Lookup, Operator, Payload, PayloadBase, Register};
+use nf_tables::{
+    Bitwise, ByteOrder, Comparison, DynamicElement, Expression, Lookup, Meta, MetaKey, Operator, Payload,
+    PayloadBase, Register,
+};
 
 use super::claims::LinkPlace;
 use super::filled_sets::{FilledKey, FilledSet, LIFE_SECONDS};
-use super::{Conditions, End, address_field, behind, port_offset};
+use super::{ACK, Conditions, End, SYN, address_field, behind, port_offset};
 use crate::quarantine::ruleset::Rule;
 
 /// How long the rest of a stream is waited for behind its end: longer than the kernel says it again for a program that has gone, and
 /// little longer than it lets nobody have the same ports again.
 const ENDED_SECONDS: u64 = 120;
-/// How long somebody is known to whom streams were handed: longer than a nucleus says nothing.
-const HOP_SECONDS: u64 = 180;
 /// Flags of a TCP header that end a stream: one way, or both.
 const ENDS: u8 = 0x01 | 0x04;
 
@@ -46,7 +47,7 @@ fn hops() -> FilledSet {
     FilledSet {
         name: "hops".into(),
         key: FilledKey::Neighbour,
-        life: HOP_SECONDS,
+        life: LIFE_SECONDS,
     }
 }
 
@@ -54,6 +55,13 @@ impl Conditions {
     /// Its stream is one of these from now on; it is judged by what comes behind. Asked of TCP of that IP version only.
     pub(in super::super) fn note_stream(self, streams: Streams, v4: bool, what: &str) -> Rule {
         self.note(streams.set(v4), what, |noted| noted.load_stream(v4))
+    }
+
+    /// Its stream is none of these from now on; it is judged by what comes behind. Asked of TCP of that IP version only.
+    pub(in super::super) fn forget_stream(self, streams: Streams, v4: bool, what: &str) -> Rule {
+        let set = streams.set(v4);
+        let step = DynamicElement::forgotten(set.name.clone());
+        self.changes(set, ("delete", step), what, |noted| noted.load_stream(v4))
     }
 
     /// Its stream is one of these. Asked of TCP only.
@@ -70,6 +78,22 @@ impl Conditions {
             .step(Payload::first(PayloadBase::Transport, 13, 1))
             .step(Bitwise::mask([ENDS]))
             .step(Comparison::first(Operator::NotEqual, [0]))
+    }
+
+    /// It asks for a new stream. Asked of TCP only.
+    pub(in super::super) fn opens_stream(self) -> Self {
+        self.said("tcp flags & (syn | ack) == syn")
+            .step(Payload::first(PayloadBase::Transport, 13, 1))
+            .step(Bitwise::mask([SYN | ACK]))
+            .step(Expression::equal([SYN]))
+    }
+
+    /// A socket of this namespace has sent it, also where its program has gone since.
+    pub(in super::super) fn of_own_socket(self) -> Self {
+        self.said("meta cgroup >= 0")
+            .step(Meta::first(MetaKey::ControlGroup))
+            .step(ByteOrder::to_network())
+            .step(Comparison::first(Operator::GreaterOrEqual, [0; 4]))
     }
 
     /// Whom it is handed to on its link is known from now on.
@@ -98,11 +122,22 @@ impl Conditions {
     }
 
     fn note(self, set: FilledSet, what: &str, load: impl FnOnce(Self) -> Self) -> Rule {
-        let noted = load(self.said(format_args!("update @{} {{ {} }}", set.name, set.key.text())))
-            .step(DynamicElement::noted(set.name.clone()));
+        let step = DynamicElement::noted(set.name.clone());
+        self.changes(set, ("update", step), what, load)
+    }
+
+    fn changes(
+        self,
+        set: FilledSet,
+        (word, step): (&str, DynamicElement),
+        what: &str,
+        load: impl FnOnce(Self) -> Self,
+    ) -> Rule {
+        let changed =
+            load(self.said(format_args!("{word} @{} {{ {} }}", set.name, set.key.text()))).step(step);
         Rule {
             fills: Some(set),
-            ..Rule::new(what, noted.text, noted.expressions, None)
+            ..Rule::new(what, changed.text, changed.expressions, None)
         }
     }
 
