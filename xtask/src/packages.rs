@@ -131,20 +131,24 @@ pub struct Tool {
     pub version: &'static str,
     /// Who runs it and what for.
     pub reason: &'static str,
+    /// Whether it is built as its authors ship it, which takes more than twice as long.
+    pub as_shipped: bool,
 }
 
-/// Part of `cargo xtask test`.
+/// Part of `cargo xtask test`. It judges in a second or two however it is built.
 pub const CARGO_DENY: Tool = Tool {
     name: "cargo-deny",
     version: "0.20.2",
     reason: "it judges the licences and sources of what we depend on",
+    as_shipped: false,
 };
 
-/// Part of `cargo xtask bench traffic`; it prints sums that the bench reads.
+/// Part of `cargo xtask bench traffic`; it prints sums that the bench reads, and is measured.
 pub const BANDWHICH: Tool = Tool {
     name: "bandwhich",
     version: "0.23.1",
     reason: "bench traffic compares with it",
+    as_shipped: true,
 };
 
 /// Where administrators' programs live; an ordinary user's PATH often leaves these out.

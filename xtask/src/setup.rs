@@ -73,13 +73,17 @@ pub fn ensure_tool(tool: &Tool) -> Result<PathBuf, Failure> {
         name,
         version,
         reason,
+        as_shipped,
     } = tool;
     eprintln!(
         "setup: {name} {version} is missing ({reason}); cargo builds it once, which takes some minutes"
     );
-    let mut install = workspace::cargo(&["install", name, "--locked", "--version", version, "--root"]);
+    let mut install = workspace::cargo(&["install", name, "--locked", "--version", version]);
+    if !as_shipped {
+        install.arg("--debug").env("CARGO_PROFILE_DEV_DEBUG", "false");
+    }
     let built = folder.join("build");
-    run::run_aside(install.arg(&folder).arg("--target-dir").arg(&built))?;
+    run::run_aside(install.arg("--root").arg(&folder).arg("--target-dir").arg(&built))?;
     std::fs::remove_dir_all(&built).map_err(workspace::file("clear", &built))?;
     Ok(own)
 }
@@ -197,6 +201,7 @@ mod tests {
             name: "judge",
             version,
             reason: "",
+            as_shipped: false,
         };
         assert!(is_version(&program, &tool("1.2.3")));
         assert!(!is_version(&program, &tool("1.2.30")));
