@@ -28,10 +28,12 @@ const MAX_STOPPED_SHOWN: usize = MAX_FROZEN + MAX_KILLED;
 /// Looks for which one that was let go on by others is told to be so: they need not do it before each look.
 const TOLD_LOOKS: u8 = 10;
 
-/// What one that waits in the kernel may have of a processor, in all, before it is told that it was let go on: it comes to the
-/// end of what it has asked the kernel for, and stops. Ten milliseconds are far more than that takes, and twenty more may be the
-/// clock's: where threads have ended, their time is known by two numbers that go in steps of ten.
-const WAITS_FOR: Duration = Duration::from_millis(30);
+/// So much of a processor from one look to another at which it is stopped tells that it was let go on meanwhile. It has less where it only
+/// stops, after it has come to the end of what it had asked the kernel for or when its cgroup is let go on, or where a debugger
+/// looks at it: each takes some ten microseconds for each of its threads.
+const RAN_SINCE_A_LOOK: Duration = Duration::from_millis(10);
+/// So much tells it that came together a little at each look.
+const RAN_IN_ALL: Duration = Duration::from_millis(30);
 
 /// One that no look has reached for so long is told to be so: the looks before it say less and less.
 pub(super) const TOLD_AFTER: Duration = Duration::from_secs(10);
@@ -79,17 +81,33 @@ pub(super) fn without_rules(stopped: StoppedProcess) -> StoppedProcess {
 /// What was seen of a frozen process.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
-    /// Its turns on a processor when it was seen to be stopped.
-    turns: u64,
-    /// It waited in the kernel then: it has a turn more when it stops.
-    waited: bool,
-    /// What it had had of a processor when it was first seen to be stopped. Others can let it go on, make it wait again and tell it to
-    /// stop before the next look: how often it had a turn says nothing then, and this does.
+    /// What it had had of a processor when it was known to be stopped last.
+    ran: Duration,
+    /// The same when it was first, or was told to have run last. Others can let it go on and tell it to stop before each look:
+    /// what it does then comes together.
     ran_before: Duration,
+    /// It was found to go on, and nobody has seen it stopped since.
+    goes_on: bool,
     /// Looks that are left for which it is told that others let it go on.
     told: u8,
     /// How often it was found to have run: not the journal's, which others could have written as often as they like.
     contested: u32,
+}
+
+impl Seen {
+    /// It is known that it had so much of a processor, and what comes from now on is told.
+    const fn begin(&mut self, doing: &Doing) {
+        (self.ran, self.ran_before) = (doing.ran, doing.ran);
+        self.goes_on = !doing.stopped;
+    }
+
+    /// Whether it has run since it was known to be stopped: it goes on, or had more of a processor than it takes to stop.
+    /// What it had tells also of one whose threads were not looked at.
+    fn has_run(&self, doing: &Doing) -> bool {
+        (doing.reached && !doing.stopped)
+            || doing.ran.saturating_sub(self.ran) >= RAN_SINCE_A_LOOK
+            || doing.ran.saturating_sub(self.ran_before) >= RAN_IN_ALL
+    }
 }
 
 impl Roll {
@@ -221,28 +239,49 @@ impl Roll {
         })
     }
 
-    /// It is stopped, after its signal.
-    pub(super) fn saw_stopped(&mut self, doing: &Doing) {
+    /// It is stopped, after its signal; gives as [`Roll::look`] does: one that the look before has not reached, or that a chase has met,
+    /// was known to be stopped until now.
+    pub(super) fn saw_stopped(&mut self, doing: &Doing) -> Option<u32> {
         self.prove(doing.id, true);
-        self.missed.remove(&doing.id);
-        let seen = self.seen.entry(doing.id).or_insert(Seen {
-            ran_before: doing.ran,
+        let first = Seen {
+            goes_on: true,
             ..Seen::default()
-        });
-        (seen.turns, seen.waited) = (doing.turns, doing.waits);
+        };
+        let seen = self.seen.entry(doing.id).or_insert(first);
+        if seen.goes_on {
+            seen.begin(doing);
+            return None;
+        }
+        self.compare(doing)
     }
 
     /// What one that was seen to be stopped does at a look, before it is stopped again; gives how often it was found to have
     /// run, when it was found so now.
-    pub(super) fn look(&mut self, doing: &Doing) -> Option<u32> {
-        self.missed.remove(&doing.id);
+    pub(super) fn look(&mut self, doing: &Doing, uptime: Duration) -> Option<u32> {
+        if doing.reached {
+            self.missed.remove(&doing.id);
+        } else {
+            self.miss(doing.id, uptime);
+        }
+        let times = self.compare(doing);
         let seen = self.seen.get_mut(&doing.id)?;
-        let has_only_waited = seen.waited && doing.ran.saturating_sub(seen.ran_before) <= WAITS_FOR;
-        if doing.stopped && (doing.turns == seen.turns || has_only_waited) {
-            (seen.turns, seen.waited) = (doing.turns, doing.waits);
+        if doing.reached && times.is_none() {
             seen.told = seen.told.saturating_sub(1);
+        }
+        times
+    }
+
+    /// Compares what it has had of a processor with what it had when it was known to be stopped.
+    fn compare(&mut self, doing: &Doing) -> Option<u32> {
+        let seen = self.seen.get_mut(&doing.id)?;
+        if !seen.has_run(doing) {
+            // Of one whose threads were not looked at it is not known anew.
+            if doing.reached {
+                (seen.ran, seen.goes_on) = (doing.ran, false);
+            }
             return None;
         }
+        seen.begin(doing);
         seen.told = TOLD_LOOKS;
         seen.contested = seen.contested.saturating_add(1);
         let times = seen.contested;

@@ -254,9 +254,7 @@ const fn ended(id: ProcessId) -> Doing {
         id,
         reached: true,
         stopped: true,
-        waits: false,
         by_owner: false,
-        turns: 0,
         ran: Duration::ZERO,
     }
 }

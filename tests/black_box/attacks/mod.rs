@@ -21,6 +21,7 @@ mod repointed;
 mod said;
 mod silence;
 mod silence_inside;
+mod standing;
 mod stopped;
 mod table;
 mod tracking;

@@ -324,9 +324,7 @@ impl Processes for FakeProcesses {
             id,
             reached: true,
             stopped,
-            waits: false,
             by_owner: false,
-            turns: 0,
             ran: Duration::ZERO,
         });
         Ok(doing.collect())

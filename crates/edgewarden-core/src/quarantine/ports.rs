@@ -218,19 +218,13 @@ pub struct Doing {
     /// All its threads were looked at in time. Where they were not, it is neither stopped nor going on, and only its first one says
     /// whether it was stopped by a signal.
     pub reached: bool,
-    /// All its threads are stopped, by a signal or by a debugger, or those that are not wait in the kernel, or whoever made its
-    /// cgroup holds it there.
+    /// All its threads are stopped, by a signal or by a debugger, or those that are not wait in the kernel and stop before
+    /// anything else, or whoever made its cgroup holds it there.
     pub stopped: bool,
-    /// Some threads of it wait in the kernel, by no debugger, and were told to stop: they do that before anything else, and have
-    /// a turn more for it, or some.
-    pub waits: bool,
     /// It was stopped by a signal that is not ours, and by no debugger.
     pub by_owner: bool,
-    /// A number made of how often each of its threads had its turn on a processor: the same as long as none had another one, so
-    /// it tells of one that ran between two looks and was stopped at both.
-    pub turns: u64,
-    /// How long it has had a processor since it began, as far as that can be seen: never more than it had, and at most
-    /// twenty milliseconds less.
+    /// How long all its threads have had a processor since it began, those too that have ended: also where they were not looked
+    /// at in time. It tells of one that ran between two looks and was stopped at both.
     pub ran: Duration,
 }
 

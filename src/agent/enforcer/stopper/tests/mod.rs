@@ -25,8 +25,10 @@ struct Held {
     stubborn: bool,
     /// Looks reach nobody's threads.
     unreached: bool,
-    /// Of everybody.
-    turns: u64,
+    /// Looks before a signal have no answer.
+    silent: bool,
+    /// What everybody had of a processor.
+    ran: Duration,
     asked: usize,
     answer: Option<SignalFailure>,
     /// Another plan comes right after somebody was killed.
@@ -80,19 +82,21 @@ impl Processes for Fake {
     async fn look_at(
         &mut self,
         processes: Vec<(ProcessId, ProcessAction)>,
-        _: Duration,
+        patience: Duration,
     ) -> Result<Vec<Doing>, Obstacle> {
         let held = self.0.lock().unwrap();
+        if held.silent && patience.is_zero() {
+            let why = "too late".into();
+            return Err(Obstacle::ProcessesUnknown { why });
+        }
         let there = processes.into_iter().map(|(id, _)| id);
         let there = there.filter(|id| held.stopped.contains(&id.pid) || held.running.contains(&id.pid));
         let doing = there.map(|id| Doing {
             id,
             reached: !held.unreached,
             stopped: held.stopped.contains(&id.pid) && !held.stubborn,
-            waits: false,
             by_owner: held.stopped.contains(&id.pid) && !held.stubborn,
-            turns: held.turns,
-            ran: Duration::ZERO,
+            ran: held.ran,
         });
         Ok(doing.collect())
     }
@@ -289,7 +293,7 @@ async fn who_is_let_go_on_by_others_is_told_with_how_often() {
     for times in 1..=5 {
         // Found running, or stopped again after a while.
         if times % 2 == 0 {
-            fake.0.lock().unwrap().turns += 1;
+            fake.0.lock().unwrap().ran += Duration::from_millis(10);
         } else {
             fake.0.lock().unwrap().stopped.clear();
             fake.0.lock().unwrap().running.insert(10);
