@@ -35,6 +35,11 @@ const RAN_SINCE_A_LOOK: Duration = Duration::from_millis(10);
 /// So much tells it that came together a little at each look.
 const RAN_IN_ALL: Duration = Duration::from_millis(30);
 
+/// Rows of processes above others that are remembered at most; those of a crowd have one.
+const MAX_BEHIND: usize = 1_024;
+/// Looks for whoever stops with one that was let go: two a round.
+const FOLLOWED_LOOKS: u8 = 8;
+
 /// One that no look has reached for so long is told to be so: the looks before it say less and less.
 pub(super) const TOLD_AFTER: Duration = Duration::from_secs(10);
 
@@ -58,6 +63,9 @@ pub(super) struct Roll {
     seen: BTreeMap<ProcessId, Seen>,
     /// Those whom the last look did not reach, each since which uptime.
     missed: BTreeMap<ProcessId, Duration>,
+    /// Who was above those that were let go or have ended, nearest first: some may have stopped with them. So often he is looked for
+    /// still: he may be in the middle of it.
+    behind: BTreeMap<Vec<ProcessId>, u8>,
 }
 
 /// How somebody came to be stopped.
@@ -67,13 +75,16 @@ pub(super) struct Named {
     pub(super) stopped_before: bool,
     /// Which rules named him.
     pub(super) by: BTreeSet<u32>,
+    /// Who ran above him.
+    pub(super) above: Vec<ProcessId>,
 }
 
-/// As it is shown: by which rules it was named, and from where it is seen, is the journal's.
+/// As it is shown: by which rules it was named, from where it is seen and who is above it is the journal's.
 pub(super) fn without_rules(stopped: StoppedProcess) -> StoppedProcess {
     StoppedProcess {
         named_by: BTreeSet::new(),
         seen_from: None,
+        above: Vec::new(),
         ..stopped
     }
 }
@@ -195,6 +206,12 @@ impl Roll {
         if stopped {
             self.missed.remove(&id);
             self.unproven.remove(&id);
+            let known = self.stopped.iter_mut().find(|known| known.identity == id);
+            // Then it has ended.
+            if let Some(killed) = known.filter(|known| known.action == ProcessAction::Kill) {
+                let above = std::mem::take(&mut killed.above);
+                self.leave_behind(above);
+            }
         } else {
             self.unproven.insert(id);
         }
@@ -314,9 +331,48 @@ impl Roll {
         }
     }
 
+    /// Who was above one that is not held any more.
+    fn leave_behind(&mut self, above: Vec<ProcessId>) {
+        if !above.is_empty() && self.behind.len() < MAX_BEHIND {
+            self.behind.insert(above, FOLLOWED_LOOKS);
+        }
+    }
+
+    /// Somebody who stopped with one that was let go may have to be let go on.
+    pub(super) fn has_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Who may have stopped with those that were let go or have ended, each row with how often it is looked at still. Not who is
+    /// stopped by an order himself, or is above somebody who is: he goes on with that one.
+    pub(super) fn take_behind(&mut self) -> Vec<(Vec<ProcessId>, u8)> {
+        let rows = std::mem::take(&mut self.behind).into_iter();
+        let waits_on = |id: &ProcessId| {
+            let mut all = self.stopped.iter();
+            all.any(|known| known.identity == *id || known.above.contains(id))
+        };
+        let rows = rows.map(|(mut row, looks)| {
+            row.truncate(row.iter().take_while(|id| !waits_on(id)).count());
+            (row, looks)
+        });
+        rows.filter(|(row, _)| !row.is_empty()).collect()
+    }
+
+    /// What is left of a row after a look.
+    pub(super) fn look_behind_again(&mut self, above: Vec<ProcessId>, looks: u8) {
+        if let Some(looks) = looks
+            .checked_sub(1)
+            .filter(|looks| *looks > 0 && !above.is_empty())
+        {
+            self.behind.insert(above, looks);
+        }
+    }
+
     /// It runs again, or has ended.
     pub(super) fn strike(&mut self, id: ProcessId) {
-        self.stopped.retain(|known| known.identity != id);
+        let struck = self.stopped.extract_if(.., |known| known.identity == id);
+        let above: Vec<_> = struck.map(|known| known.above).collect();
+        above.into_iter().for_each(|above| self.leave_behind(above));
         self.unproven.remove(&id);
         self.untold.remove(&id);
         self.seen.remove(&id);
@@ -377,7 +433,7 @@ impl Roll {
             // Which rule named it nobody knows: it is meant by what it looks like.
             let named = Named {
                 stopped_before: found.stopped_before,
-                by: BTreeSet::new(),
+                ..Named::default()
             };
             self.add(process, ProcessAction::Freeze, named, at);
         }
@@ -400,6 +456,7 @@ impl Roll {
             named_by: named.by,
             // The journal says it of all alike.
             seen_from: None,
+            above: named.above,
         });
     }
 

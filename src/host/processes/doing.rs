@@ -92,6 +92,11 @@ pub(crate) fn is_stopped(id: ProcessId) -> bool {
     threads.is_some_and(|threads| threads.is_stopped())
 }
 
+/// Whether all of it is stopped by a signal, whoever sent it.
+pub(super) fn is_stopped_by_signal(id: ProcessId) -> bool {
+    is_stopped(id) && doing(id, clock::instant() + LIMIT).is_some_and(|doing| doing.by_owner)
+}
+
 /// Whether any of it is, or waits: it was told to stop, and the rest may follow.
 pub(super) fn is_partly_stopped(id: ProcessId) -> bool {
     let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);

@@ -112,6 +112,11 @@ impl Ours {
         }
     }
 
+    /// Whether we stopped it.
+    pub(super) fn holds(&self, id: ProcessId) -> bool {
+        self.unmarked.has(id) || self.marks.on(id).is_some()
+    }
+
     /// Whether we stopped it, and its owner had not.
     fn stopped(&self, id: ProcessId) -> bool {
         self.unmarked.has(id) || self.marks.on(id) == Some(false)

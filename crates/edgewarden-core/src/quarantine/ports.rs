@@ -4,7 +4,7 @@
 //! keeps a kernel's semantics in the model run of the tests. Every answer comes later: nothing here may block the thread
 //! that decides, and every wait behind these traits has a limit of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -197,6 +197,9 @@ pub struct Chase {
     pub room: usize,
 }
 
+/// Who ran above processes when they were stopped, nearest first: whoever stops with his child is one of them.
+pub type RanAbove = BTreeMap<ProcessId, Vec<ProcessId>>;
+
 /// What came of a chase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chased {
@@ -206,6 +209,8 @@ pub struct Chased {
     pub unproven: Vec<(Process, ProcessAction)>,
     /// Which rules name all these.
     pub named_by: NamedBefore,
+    /// Who ran above each of them when it was stopped.
+    pub above: RanAbove,
     /// How many others that the rules name went on at the end.
     pub left: usize,
 }
@@ -258,6 +263,12 @@ pub trait Processes: Send + Sync + Clone + 'static {
         processes: Vec<(ProcessId, ProcessAction)>,
         patience: Duration,
     ) -> impl Future<Output = Result<Vec<Doing>, Obstacle>> + Send;
+
+    /// Who runs above each of these, nearest first, up to the first that is stopped. An obstacle when nobody can tell.
+    fn above(&mut self, of: Vec<Process>) -> impl Future<Output = Result<RanAbove, Obstacle>> + Send;
+
+    /// Lets those go on who stopped with one below them, of each row up to the first that runs; gives what is left of the rows.
+    fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> impl Future<Output = Vec<Vec<ProcessId>>> + Send;
 
     /// What tells this nucleus again when it has another number: of its process and of those above it in its cgroup.
     fn trace(

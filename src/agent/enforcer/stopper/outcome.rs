@@ -124,9 +124,11 @@ impl<P: Processes> Stopper<P> {
         };
         // They carry the mark, and the journal follows.
         let mut named_by = std::mem::take(&mut chased.named_by);
+        let mut above = std::mem::take(&mut chased.above);
         let mut named = |process: &Process| Named {
             stopped_before: false,
             by: named_by.remove(&process.identity).unwrap_or_default(),
+            above: above.remove(&process.identity).unwrap_or_default(),
         };
         let note = |roll: &mut Roll, process: &Process, action, named| {
             roll.note(process, action, named, now.wall).is_ok()
@@ -147,6 +149,18 @@ impl<P: Processes> Stopper<P> {
         (left > 0).then(|| Obstacle::ProcessRuns {
             what: chase_text(count, left),
         })
+    }
+
+    /// Lets those go on who stopped with one that was let go or has ended.
+    pub(super) async fn let_follow(&mut self) {
+        let (rows, looks): (Vec<_>, Vec<u8>) = self.roll.take_behind().into_iter().unzip();
+        if rows.is_empty() {
+            return;
+        }
+        let left = self.processes.go_on(rows).await;
+        for (row, looks) in left.into_iter().zip(looks) {
+            self.roll.look_behind_again(row, looks);
+        }
     }
 
     /// One that was frozen has ended; told where it was seen to be stopped.

@@ -85,6 +85,10 @@ fn the_stopped_are_read_wherever_the_damage_is() {
         stopped_before: true,
         seen_from: None,
         named_by: [7].into(),
+        above: vec![ProcessId {
+            pid: 3,
+            start_ticks: 1,
+        }],
     };
     let mut journal = live();
     journal.stopped = Cow::Owned(vec![stopped(10), stopped(11)]);
