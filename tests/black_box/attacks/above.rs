@@ -122,6 +122,16 @@ lab_test!(whoever_stops_with_his_child_goes_on_with_it, || {
     chain.ends();
 });
 
+lab_test!(uninstall_lets_those_go_on_who_stopped_with_their_children, || {
+    let mut stage = ready(options());
+    let chain = Chain::start(&stage, "zq-left-child");
+    freeze(&stage, &chain, "zq-left-child");
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    done(&stage, &["uninstall", "--release", "--reason", "gone", "--purge"]);
+    chain.wait(ALL_RUN);
+    chain.ends();
+});
+
 lab_test!(whoever_stops_with_his_child_hears_of_its_end, || {
     let stage = ready(options());
     let ends = |chain: &mut Chain| {

@@ -338,7 +338,6 @@ impl<P: Processes> Stopper<P> {
         }
         if self.silence.is_none() {
             obstacles.extend(self.settle(sent, now).await);
-            self.let_follow().await;
         }
         self.roll.forget_dead();
         obstacles.extend(self.roll.contested());

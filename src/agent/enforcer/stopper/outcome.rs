@@ -107,6 +107,7 @@ impl<P: Processes> Stopper<P> {
             }
             self.tell_stopped(id);
         }
+        self.let_follow().await;
         obstacles
     }
 
