@@ -1,6 +1,7 @@
 //! The roll: who is remembered, and of whom what may be said.
 
 use super::*;
+use crate::quarantine::plan::processes::MAX_ABOVE;
 
 fn process(pid: u32) -> Process {
     Process {
@@ -161,7 +162,17 @@ fn as_many_as_can_be_with_the_longest_paths_fit_into_a_journal_that_is_read() {
         } else {
             ProcessAction::Kill
         };
-        roll.note(&process, action, Named::default(), AT).unwrap();
+        let named = Named {
+            above: vec![
+                ProcessId {
+                    pid: 4_000_000,
+                    start_ticks: u64::MAX
+                };
+                MAX_ABOVE
+            ],
+            ..Named::default()
+        };
+        roll.note(&process, action, named, AT).unwrap();
     }
     let text = serde_json::to_vec(roll.all()).unwrap();
     assert!(text.len() < 3_000_000, "{}", text.len());

@@ -108,7 +108,8 @@ fn the_stopped_are_read_wherever_the_damage_is() {
         );
         assert!(!found.contains(&9), "byte {index}: {found:?}");
     }
-    let second = whole.windows(STOPPED.len()).rposition(|window| window == STOPPED);
+    let begins: &[u8] = b"{\"pid\":11";
+    let second = whole.windows(begins.len()).position(|window| window == begins);
     assert_eq!(pids(&whole[..second.unwrap()]), [10], "cut off");
     assert_eq!(pids(&whole[second.unwrap()..]), [11], "the beginning lost");
     assert!(pids(&[0; 300]).is_empty());
