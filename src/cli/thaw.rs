@@ -9,6 +9,7 @@ use std::path::Path;
 use super::uninstall::say;
 use crate::error_text;
 use crate::host::files::journal_lists;
+use crate::host::processes::above;
 use crate::host::processes::frozen::{self, Ours};
 use crate::host::processes::process_table;
 use crate::host::processes::signals::SignalError;
@@ -66,6 +67,15 @@ pub(super) fn thaw(state: &Path, socket: &Path) -> Vec<String> {
                 failures.push(told(&Obstacle::ProcessStaysFrozen { pid, name, why }));
             }
         }
+    }
+    // Those who stopped with them; who is left runs.
+    let by_owner = |id: &ProcessId| {
+        named
+            .iter()
+            .any(|known| known.identity == *id && known.stopped_before)
+    };
+    for known in named.iter().filter(|known| !known.above.iter().any(by_owner)) {
+        let _runs = above::go_on(&known.above, &ours);
     }
     if running > 0 {
         say(&format!("frozen processes that run again: {running}"));

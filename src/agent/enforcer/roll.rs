@@ -28,10 +28,17 @@ const MAX_STOPPED_SHOWN: usize = MAX_FROZEN + MAX_KILLED;
 /// Looks for which one that was let go on by others is told to be so: they need not do it before each look.
 const TOLD_LOOKS: u8 = 10;
 
-/// What one that waits in the kernel may have of a processor, in all, before it is told that it was let go on: it comes to the
-/// end of what it has asked the kernel for, and stops. Ten milliseconds are far more than that takes, and twenty more may be the
-/// clock's: where threads have ended, their time is known by two numbers that go in steps of ten.
-const WAITS_FOR: Duration = Duration::from_millis(30);
+/// So much of a processor from one look to another at which it is stopped tells that it was let go on meanwhile. It has less where it only
+/// stops, after it has come to the end of what it had asked the kernel for or when its cgroup is let go on, or where a debugger
+/// looks at it: each takes some ten microseconds for each of its threads.
+const RAN_SINCE_A_LOOK: Duration = Duration::from_millis(10);
+/// So much tells it that came together a little at each look.
+const RAN_IN_ALL: Duration = Duration::from_millis(30);
+
+/// Rows of processes above others that are remembered at most; those of a crowd have one.
+const MAX_BEHIND: usize = 1_024;
+/// Looks for whoever stops with one that was let go: two a round.
+const FOLLOWED_LOOKS: u8 = 8;
 
 /// One that no look has reached for so long is told to be so: the looks before it say less and less.
 pub(super) const TOLD_AFTER: Duration = Duration::from_secs(10);
@@ -56,6 +63,9 @@ pub(super) struct Roll {
     seen: BTreeMap<ProcessId, Seen>,
     /// Those whom the last look did not reach, each since which uptime.
     missed: BTreeMap<ProcessId, Duration>,
+    /// Who was above those that were let go or have ended, nearest first: some may have stopped with them. So often he is looked for
+    /// still: he may be in the middle of it.
+    behind: BTreeMap<Vec<ProcessId>, u8>,
 }
 
 /// How somebody came to be stopped.
@@ -65,13 +75,16 @@ pub(super) struct Named {
     pub(super) stopped_before: bool,
     /// Which rules named him.
     pub(super) by: BTreeSet<u32>,
+    /// Who ran above him.
+    pub(super) above: Vec<ProcessId>,
 }
 
-/// As it is shown: by which rules it was named, and from where it is seen, is the journal's.
+/// As it is shown: by which rules it was named, from where it is seen and who is above it is the journal's.
 pub(super) fn without_rules(stopped: StoppedProcess) -> StoppedProcess {
     StoppedProcess {
         named_by: BTreeSet::new(),
         seen_from: None,
+        above: Vec::new(),
         ..stopped
     }
 }
@@ -79,17 +92,33 @@ pub(super) fn without_rules(stopped: StoppedProcess) -> StoppedProcess {
 /// What was seen of a frozen process.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
-    /// Its turns on a processor when it was seen to be stopped.
-    turns: u64,
-    /// It waited in the kernel then: it has a turn more when it stops.
-    waited: bool,
-    /// What it had had of a processor when it was first seen to be stopped. Others can let it go on, make it wait again and tell it to
-    /// stop before the next look: how often it had a turn says nothing then, and this does.
+    /// What it had had of a processor when it was known to be stopped last.
+    ran: Duration,
+    /// The same when it was first, or was told to have run last. Others can let it go on and tell it to stop before each look:
+    /// what it does then comes together.
     ran_before: Duration,
+    /// It was found to go on, and nobody has seen it stopped since.
+    goes_on: bool,
     /// Looks that are left for which it is told that others let it go on.
     told: u8,
     /// How often it was found to have run: not the journal's, which others could have written as often as they like.
     contested: u32,
+}
+
+impl Seen {
+    /// It is known that it had so much of a processor, and what comes from now on is told.
+    const fn begin(&mut self, doing: &Doing) {
+        (self.ran, self.ran_before) = (doing.ran, doing.ran);
+        self.goes_on = !doing.stopped;
+    }
+
+    /// Whether it has run since it was known to be stopped: it goes on, or had more of a processor than it takes to stop.
+    /// What it had tells also of one whose threads were not looked at.
+    fn has_run(&self, doing: &Doing) -> bool {
+        (doing.reached && !doing.stopped)
+            || doing.ran.saturating_sub(self.ran) >= RAN_SINCE_A_LOOK
+            || doing.ran.saturating_sub(self.ran_before) >= RAN_IN_ALL
+    }
 }
 
 impl Roll {
@@ -177,6 +206,12 @@ impl Roll {
         if stopped {
             self.missed.remove(&id);
             self.unproven.remove(&id);
+            let known = self.stopped.iter_mut().find(|known| known.identity == id);
+            // Then it has ended.
+            if let Some(killed) = known.filter(|known| known.action == ProcessAction::Kill) {
+                let above = std::mem::take(&mut killed.above);
+                self.leave_behind(above);
+            }
         } else {
             self.unproven.insert(id);
         }
@@ -221,28 +256,49 @@ impl Roll {
         })
     }
 
-    /// It is stopped, after its signal.
-    pub(super) fn saw_stopped(&mut self, doing: &Doing) {
+    /// It is stopped, after its signal; gives as [`Roll::look`] does: one that the look before has not reached, or that a chase has met,
+    /// was known to be stopped until now.
+    pub(super) fn saw_stopped(&mut self, doing: &Doing) -> Option<u32> {
         self.prove(doing.id, true);
-        self.missed.remove(&doing.id);
-        let seen = self.seen.entry(doing.id).or_insert(Seen {
-            ran_before: doing.ran,
+        let first = Seen {
+            goes_on: true,
             ..Seen::default()
-        });
-        (seen.turns, seen.waited) = (doing.turns, doing.waits);
+        };
+        let seen = self.seen.entry(doing.id).or_insert(first);
+        if seen.goes_on {
+            seen.begin(doing);
+            return None;
+        }
+        self.compare(doing)
     }
 
     /// What one that was seen to be stopped does at a look, before it is stopped again; gives how often it was found to have
     /// run, when it was found so now.
-    pub(super) fn look(&mut self, doing: &Doing) -> Option<u32> {
-        self.missed.remove(&doing.id);
+    pub(super) fn look(&mut self, doing: &Doing, uptime: Duration) -> Option<u32> {
+        if doing.reached {
+            self.missed.remove(&doing.id);
+        } else {
+            self.miss(doing.id, uptime);
+        }
+        let times = self.compare(doing);
         let seen = self.seen.get_mut(&doing.id)?;
-        let has_only_waited = seen.waited && doing.ran.saturating_sub(seen.ran_before) <= WAITS_FOR;
-        if doing.stopped && (doing.turns == seen.turns || has_only_waited) {
-            (seen.turns, seen.waited) = (doing.turns, doing.waits);
+        if doing.reached && times.is_none() {
             seen.told = seen.told.saturating_sub(1);
+        }
+        times
+    }
+
+    /// Compares what it has had of a processor with what it had when it was known to be stopped.
+    fn compare(&mut self, doing: &Doing) -> Option<u32> {
+        let seen = self.seen.get_mut(&doing.id)?;
+        if !seen.has_run(doing) {
+            // Of one whose threads were not looked at it is not known anew.
+            if doing.reached {
+                (seen.ran, seen.goes_on) = (doing.ran, false);
+            }
             return None;
         }
+        seen.begin(doing);
         seen.told = TOLD_LOOKS;
         seen.contested = seen.contested.saturating_add(1);
         let times = seen.contested;
@@ -275,9 +331,48 @@ impl Roll {
         }
     }
 
+    /// Who was above one that is not held any more.
+    fn leave_behind(&mut self, above: Vec<ProcessId>) {
+        if !above.is_empty() && self.behind.len() < MAX_BEHIND {
+            self.behind.insert(above, FOLLOWED_LOOKS);
+        }
+    }
+
+    /// Somebody who stopped with one that was let go may have to be let go on.
+    pub(super) fn has_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Who may have stopped with those that were let go or have ended, each row with how often it is looked at still. Not who is
+    /// stopped by an order himself, or is above somebody who is: he goes on with that one.
+    pub(super) fn take_behind(&mut self) -> Vec<(Vec<ProcessId>, u8)> {
+        let rows = std::mem::take(&mut self.behind).into_iter();
+        let waits_on = |id: &ProcessId| {
+            let mut all = self.stopped.iter();
+            all.any(|known| known.identity == *id || known.above.contains(id))
+        };
+        let rows = rows.map(|(mut row, looks)| {
+            row.truncate(row.iter().take_while(|id| !waits_on(id)).count());
+            (row, looks)
+        });
+        rows.filter(|(row, _)| !row.is_empty()).collect()
+    }
+
+    /// What is left of a row after a look.
+    pub(super) fn look_behind_again(&mut self, above: Vec<ProcessId>, looks: u8) {
+        if let Some(looks) = looks
+            .checked_sub(1)
+            .filter(|looks| *looks > 0 && !above.is_empty())
+        {
+            self.behind.insert(above, looks);
+        }
+    }
+
     /// It runs again, or has ended.
     pub(super) fn strike(&mut self, id: ProcessId) {
-        self.stopped.retain(|known| known.identity != id);
+        let struck = self.stopped.extract_if(.., |known| known.identity == id);
+        let above: Vec<_> = struck.map(|known| known.above).collect();
+        above.into_iter().for_each(|above| self.leave_behind(above));
         self.unproven.remove(&id);
         self.untold.remove(&id);
         self.seen.remove(&id);
@@ -338,7 +433,7 @@ impl Roll {
             // Which rule named it nobody knows: it is meant by what it looks like.
             let named = Named {
                 stopped_before: found.stopped_before,
-                by: BTreeSet::new(),
+                ..Named::default()
             };
             self.add(process, ProcessAction::Freeze, named, at);
         }
@@ -361,6 +456,7 @@ impl Roll {
             named_by: named.by,
             // The journal says it of all alike.
             seen_from: None,
+            above: named.above,
         });
     }
 

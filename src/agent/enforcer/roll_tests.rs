@@ -1,6 +1,7 @@
 //! The roll: who is remembered, and of whom what may be said.
 
 use super::*;
+use crate::quarantine::plan::processes::MAX_ABOVE;
 
 fn process(pid: u32) -> Process {
     Process {
@@ -161,118 +162,150 @@ fn as_many_as_can_be_with_the_longest_paths_fit_into_a_journal_that_is_read() {
         } else {
             ProcessAction::Kill
         };
-        roll.note(&process, action, Named::default(), AT).unwrap();
+        let named = Named {
+            above: vec![
+                ProcessId {
+                    pid: 4_000_000,
+                    start_ticks: u64::MAX
+                };
+                MAX_ABOVE
+            ],
+            ..Named::default()
+        };
+        roll.note(&process, action, named, AT).unwrap();
     }
     let text = serde_json::to_vec(roll.all()).unwrap();
     assert!(text.len() < 3_000_000, "{}", text.len());
 }
 
-#[test]
-fn who_ran_between_two_looks_is_contested_and_told_for_a_while() {
+/// One that is frozen, in a roll that remembers it.
+fn frozen(stopped_before: bool) -> Roll {
     let mut roll = Roll::default();
-    let id = process(10).identity;
-    let before = Named {
-        stopped_before: true,
+    let named = Named {
+        stopped_before,
         ..Named::default()
     };
-    roll.note(&process(10), ProcessAction::Freeze, before, AT)
-        .unwrap();
-    let doing = |stopped, turns| Doing {
-        id,
+    roll.note(&process(10), ProcessAction::Freeze, named, AT).unwrap();
+    roll
+}
+
+/// What it does, and how many milliseconds it has had of a processor, of which it had some when it was frozen.
+fn doing(stopped: bool, ran: u64) -> Doing {
+    Doing {
+        id: process(10).identity,
         reached: true,
         stopped,
-        waits: false,
         by_owner: false,
-        turns,
-        ran: Duration::ZERO,
-    };
+        ran: Duration::from_millis(5_000 + ran),
+    }
+}
+
+fn look(roll: &mut Roll, doing: &Doing) -> Option<u32> {
+    roll.look(doing, Duration::ZERO)
+}
+
+#[test]
+fn who_ran_between_two_looks_is_contested_and_told_for_a_while() {
+    let (mut roll, id) = (frozen(true), process(10).identity);
     assert_eq!(
-        roll.look(&doing(false, 1)),
+        look(&mut roll, &doing(false, 1)),
         None,
         "it was not seen to be stopped yet"
     );
     roll.saw_stopped(&doing(true, 5));
-    assert_eq!(roll.look(&doing(true, 5)), None);
+    assert_eq!(look(&mut roll, &doing(true, 5)), None);
     assert!(roll.was_stopped_before(id) && roll.contested().next().is_none());
-    assert_eq!(roll.look(&doing(false, 9)), Some(1));
-    roll.saw_stopped(&doing(true, 12));
+    assert_eq!(look(&mut roll, &doing(false, 5)), Some(1), "it goes on");
     assert_eq!(
-        roll.look(&doing(true, 13)),
+        roll.saw_stopped(&doing(true, 500)),
+        None,
+        "told once, however long it takes to stop"
+    );
+    assert_eq!(
+        look(&mut roll, &doing(true, 510)),
         Some(2),
         "it ran, and is stopped again"
     );
-    roll.saw_stopped(&doing(true, 13));
+    assert_eq!(roll.saw_stopped(&doing(true, 510)), None);
     assert_eq!(roll.proven()[0].contested, 2);
     assert!(!roll.was_stopped_before(id), "others may be its owner");
     for _ in 1..TOLD_LOOKS {
-        roll.look(&doing(true, 13));
+        look(&mut roll, &doing(true, 510));
     }
     assert_eq!(roll.contested().count(), 1);
-    roll.look(&doing(true, 13));
+    look(&mut roll, &doing(true, 510));
     assert_eq!((roll.contested().count(), roll.proven()[0].contested), (0, 2));
     assert_eq!(Roll::restore(roll.all()).all()[0].contested, 0, "since the start");
 }
 
 #[test]
-fn who_waited_in_the_kernel_stops_later_and_is_not_contested_by_that() {
-    let mut roll = Roll::default();
-    let id = process(10).identity;
-    roll.note(&process(10), ProcessAction::Freeze, Named::default(), AT)
-        .unwrap();
-    let doing = |stopped, waits, turns| Doing {
-        id,
-        reached: true,
-        stopped,
-        waits,
-        by_owner: false,
-        turns,
-        ran: Duration::ZERO,
-    };
-    roll.saw_stopped(&doing(true, true, 5));
+fn who_only_stops_or_is_looked_at_by_a_debugger_is_not_contested() {
+    let (mut roll, id) = (frozen(true), process(10).identity);
+    roll.saw_stopped(&doing(true, 0));
     assert_eq!(pids(&roll.proven()), [10]);
-    assert_eq!(roll.look(&doing(true, true, 6)), None, "it waits still");
-    assert_eq!(roll.look(&doing(true, false, 7)), None, "it has stopped");
-    assert_eq!(roll.look(&doing(true, false, 7)), None);
-    assert_eq!(roll.look(&doing(true, false, 8)), Some(1), "it ran");
-    roll.saw_stopped(&doing(true, true, 9));
-    assert_eq!(roll.look(&doing(false, false, 10)), Some(2), "it goes on");
+    assert_eq!(
+        look(&mut roll, &doing(true, 9)),
+        None,
+        "it came to the end of its call"
+    );
+    assert_eq!(look(&mut roll, &doing(true, 18)), None, "a debugger looked at it");
+    assert!(roll.was_stopped_before(id) && roll.contested().next().is_none());
+    assert_eq!(
+        look(&mut roll, &doing(true, 28)),
+        Some(1),
+        "it ran for ten milliseconds"
+    );
+    assert_eq!(look(&mut roll, &doing(false, 28)), Some(2), "it goes on");
 }
 
 #[test]
-fn who_waits_in_the_kernel_at_each_look_and_runs_in_between_is_contested() {
-    let mut roll = Roll::default();
-    let id = process(10).identity;
-    roll.note(&process(10), ProcessAction::Freeze, Named::default(), AT)
-        .unwrap();
-    let doing = |waits, turns, ran: u64| Doing {
-        id,
-        reached: true,
-        stopped: true,
-        waits,
-        by_owner: false,
-        turns,
-        ran: Duration::from_millis(5_000 + ran),
-    };
-    roll.saw_stopped(&doing(true, 1, 0));
+fn who_runs_a_little_at_each_look_is_contested_once_that_comes_together() {
+    let mut roll = frozen(false);
+    roll.saw_stopped(&doing(true, 0));
+    for ran in 0..30 {
+        assert_eq!(look(&mut roll, &doing(true, ran)), None, "{ran}");
+    }
+    assert_eq!(look(&mut roll, &doing(true, 30)), Some(1));
+    assert_eq!(roll.saw_stopped(&doing(true, 30)), None);
     assert_eq!(
-        roll.look(&doing(true, 2, 9)),
+        look(&mut roll, &doing(true, 31)),
         None,
-        "control: it waits for a disk"
+        "what was told excuses what only stops no less than before"
     );
-    assert_eq!(roll.look(&doing(true, 2, 30)), None);
+    for ran in 32..60 {
+        assert_eq!(look(&mut roll, &doing(true, ran)), None, "{ran}");
+    }
+    assert_eq!(look(&mut roll, &doing(true, 60)), Some(2), "and not more");
+}
+
+#[test]
+fn who_ran_while_no_look_reached_him_is_contested_when_he_is_seen_again() {
+    let unreached = |ran| Doing {
+        reached: false,
+        ..doing(false, ran)
+    };
+    let mut roll = frozen(false);
+    roll.saw_stopped(&doing(true, 0));
+    // No look at all, and he is seen after his signal.
+    roll.miss(process(10).identity, Duration::ZERO);
+    assert_eq!(roll.saw_stopped(&doing(true, 1)), None, "he stood still");
+    roll.miss(process(10).identity, Duration::ZERO);
+    assert_eq!(roll.saw_stopped(&doing(true, 7_000)), Some(1));
+    assert_eq!(roll.contested().count(), 1);
+    // A look that has not reached his threads.
+    assert_eq!(look(&mut roll, &unreached(7_001)), None, "he stands still");
+    assert_eq!(look(&mut roll, &unreached(14_000)), Some(2));
     assert_eq!(
-        roll.look(&doing(true, 3, 31)),
-        Some(1),
-        "a little at each look adds up"
+        roll.saw_stopped(&doing(true, 14_100)),
+        None,
+        "what he did until he stopped was told"
     );
-    roll.saw_stopped(&doing(true, 3, 31));
-    assert_eq!(roll.look(&doing(true, 3, 31)), None, "it waits and does nothing");
+    assert_eq!(look(&mut roll, &unreached(14_101)), None);
     assert_eq!(
-        roll.look(&doing(true, 4, 32)),
-        Some(2),
-        "nothing excuses it any more"
+        roll.missed(TOLD_AFTER).count(),
+        1,
+        "nobody says that he is stopped"
     );
-    roll.saw_stopped(&doing(false, 5, 900));
-    assert_eq!(roll.look(&doing(false, 5, 900)), None, "stopped for good");
-    assert_eq!(roll.look(&doing(false, 6, 900)), Some(3));
+    assert_eq!(look(&mut roll, &doing(true, 14_101)), None);
+    assert_eq!(roll.missed(TOLD_AFTER).count(), 0);
 }

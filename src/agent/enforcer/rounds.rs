@@ -188,10 +188,12 @@ impl<P: Processes> Rounds<P> {
         !matches!(self.place, Place::Resting(_))
     }
 
-    /// After how long the next round is due; none while one is under way, and where no rule names anybody.
+    /// After how long the next round is due; none while one is under way, and where no rule names anybody and nobody may be about to
+    /// stop with one that was let go.
     pub(super) fn due(&self, now: Now) -> Option<Duration> {
-        let names = self.names_some() && !self.is_busy();
-        names.then(|| self.next.saturating_sub(now.uptime))
+        let follows = matches!(&self.place, Place::Resting(stopper) if stopper.follows());
+        let is_due = follows || (self.names_some() && !self.is_busy());
+        is_due.then(|| self.next.saturating_sub(now.uptime))
     }
 
     fn names_some(&self) -> bool {

@@ -11,6 +11,7 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::above;
 use super::doing::is_stopped;
 use super::frozen::{self, Ours};
 use super::nucleus;
@@ -21,7 +22,7 @@ use crate::host::clock;
 use crate::process::{Process, ProcessId};
 use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::plan::processes::{Candidate, NamedBefore, Selector, Verdict};
-use crate::quarantine::ports::{Chase, Chased, Doing};
+use crate::quarantine::ports::{Chase, Chased, Doing, RanAbove};
 
 /// A chase ends after so long, and goes on a second later: other orders wait meanwhile. One that forks every two milliseconds
 /// is caught within some ten.
@@ -48,6 +49,9 @@ struct Hunt<'a> {
     held: BTreeMap<ProcessId, (Process, ProcessAction)>,
     /// By which rules.
     named_by: NamedBefore,
+    /// Who ran above them, and above the children of each.
+    above: RanAbove,
+    above_children_of: BTreeMap<u32, Vec<ProcessId>>,
     refused: BTreeSet<ProcessId>,
     frozen: usize,
     /// There was no room for one.
@@ -71,6 +75,8 @@ pub(crate) fn chase(
         ours,
         waited_for,
         named_by: NamedBefore::new(),
+        above: RanAbove::new(),
+        above_children_of: BTreeMap::new(),
         held: BTreeMap::new(),
         refused: BTreeSet::new(),
         frozen: 0,
@@ -170,6 +176,10 @@ impl Hunt<'_> {
             self.is_full = true;
             return false;
         }
+        // Before: whoever stops with it does so at once.
+        let parent = candidate.process.parent;
+        let above = self.above_children_of.entry(parent);
+        let above = above.or_insert_with(|| above::running(parent)).clone();
         match frozen::freeze(id, self.ours, false) {
             Ok(_marked) => {}
             // It ended meanwhile, and may have started another one.
@@ -182,6 +192,7 @@ impl Hunt<'_> {
         }
         self.frozen += usize::from(action == ProcessAction::Freeze);
         self.named_by.insert(id, selector.named_by(candidate));
+        self.above.insert(id, above);
         self.held.insert(id, (candidate.process.clone(), action));
         true
     }
@@ -229,6 +240,7 @@ impl Hunt<'_> {
         let mut chased = Chased {
             left,
             named_by: self.named_by,
+            above: self.above,
             ..Chased::default()
         };
         for (id, (process, action)) in self.held {
@@ -254,9 +266,7 @@ const fn ended(id: ProcessId) -> Doing {
         id,
         reached: true,
         stopped: true,
-        waits: false,
         by_owner: false,
-        turns: 0,
         ran: Duration::ZERO,
     }
 }

@@ -5,10 +5,11 @@
 //! be stopped or are, never of everybody. One that waits in the kernel hears no signal: it counts as stopped once the signal is
 //! upon it, because it stops before anything else that it would do. Bounded: in time; what was not come to is said to be neither stopped nor going on.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 
 use super::process_table::{ProcessStat, has_ended, read_text, stat, stat_at, threads};
 use super::signals::is_told_to_stop;
@@ -35,9 +36,6 @@ struct Threads {
     waiting: Vec<PathBuf>,
     /// Any that a debugger has stopped.
     any_traced: bool,
-    turns: DefaultHasher,
-    /// What the process had of a processor.
-    ran: Duration,
 }
 
 impl Threads {
@@ -47,8 +45,6 @@ impl Threads {
             all_stopped: true,
             ..Self::default()
         };
-        // Also of the threads that have ended.
-        stat.processor_ticks.hash(&mut seen.turns);
         if stat.threads <= 1 {
             seen.add(Path::new(&format!("/proc/{pid}")), stat);
         } else {
@@ -62,8 +58,6 @@ impl Threads {
                 }
             }
         }
-        // The threads tell it exactly, and nothing of those that have ended.
-        seen.ran = seen.ran.max(stat.processor_time());
         Some(seen)
     }
 
@@ -75,16 +69,6 @@ impl Threads {
         } else {
             self.all_stopped &= !stat.is_awake();
         }
-        let schedule = thread.join("schedstat").to_str().and_then(read_text);
-        let number = |at| -> Option<u64> {
-            let text = schedule.as_deref()?;
-            text.split_ascii_whitespace().nth(at)?.parse().ok()
-        };
-        let (ran, slices) = (number(0), number(2));
-        let ran = Duration::from_nanos(ran.unwrap_or_default());
-        self.ran = self.ran.saturating_add(ran);
-        // Kernels without the first have the second, in steps of ten milliseconds.
-        (thread.file_name(), slices, stat.processor_ticks).hash(&mut self.turns);
     }
 
     const fn is_stopped(&self) -> bool {
@@ -108,6 +92,11 @@ pub(crate) fn is_stopped(id: ProcessId) -> bool {
     threads.is_some_and(|threads| threads.is_stopped())
 }
 
+/// Whether all of it is stopped by a signal, whoever sent it.
+pub(super) fn is_stopped_by_signal(id: ProcessId) -> bool {
+    is_stopped(id) && doing(id, clock::instant() + LIMIT).is_some_and(|doing| doing.by_owner)
+}
+
 /// Whether any of it is, or waits: it was told to stop, and the rest may follow.
 pub(super) fn is_partly_stopped(id: ProcessId) -> bool {
     let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
@@ -118,7 +107,20 @@ pub(super) fn is_partly_stopped(id: ProcessId) -> bool {
 
 /// Whether nothing of it goes on, and some of it waits in the kernel and stops before anything else.
 pub(super) fn waits(id: ProcessId) -> bool {
-    doing(id, clock::instant() + LIMIT).is_some_and(|doing| doing.waits)
+    let end = clock::instant() + LIMIT;
+    let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
+    let threads = stat.and_then(|stat| Threads::look(id.pid, &stat, end));
+    threads.is_some_and(|threads| threads.waits(end))
+}
+
+/// How long a process had a processor, with all its threads: by its clock, which every kernel has that has clocks to set, to
+/// the nanosecond and without a look at any thread. Without, as `/proc` tells it, in two numbers that go in steps of ten milliseconds.
+fn ran(pid: u32, stat: &ProcessStat) -> Duration {
+    let clock = i32::try_from(pid)
+        .ok()
+        .and_then(|pid| ClockId::pid_cpu_clock_id(Pid::from_raw(pid)).ok());
+    let time = clock.and_then(|clock| clock_gettime(clock).ok());
+    time.map_or_else(|| stat.processor_time(), Duration::from)
 }
 
 /// What that very process does; none when it has ended. Of one whose threads could not be looked at before `end` it is said
@@ -129,10 +131,9 @@ pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
     }
     let stat = stat(id.pid)?;
     let threads = Threads::look(id.pid, &stat, end);
+    // After its threads were looked at: what it had until it stopped is in it.
+    let ran = ran(id.pid, &stat);
     let reached = threads.is_some();
-    let (turns, ran) = threads.as_ref().map_or((0, Duration::ZERO), |threads| {
-        (threads.turns.finish(), threads.ran)
-    });
     let waits = threads.as_ref().is_some_and(|threads| threads.waits(end));
     let (stopped, traced) = match threads {
         Some(threads) => (threads.is_stopped(), threads.any_traced),
@@ -143,9 +144,7 @@ pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
         id,
         reached,
         stopped: reached && (stopped || waits),
-        waits,
         by_owner: stopped && !traced,
-        turns,
         ran,
     })
 }

@@ -1,12 +1,14 @@
 //! Processes as enforcement asks for them: [`Processes`], on threads of their own, because a walk of `/proc` takes as
 //! long as others make it: one for walks and looks, one for signals, one for where paths lead, and none waits for another.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::above;
 use super::chase;
 use super::frozen::{self, Ours};
 use super::nucleus;
@@ -15,10 +17,12 @@ use super::programs::{self, Places};
 use super::signals::SignalError;
 use crate::error_text;
 use crate::host::worker::Worker;
-use crate::process::{ProcessId, SeenFrom};
+use crate::process::{Process, ProcessId, SeenFrom};
 use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
-use crate::quarantine::ports::{Chase, Chased, Doing, FoundFrozen, Processes, Signal, SignalFailure};
+use crate::quarantine::ports::{
+    Chase, Chased, Doing, FoundFrozen, Processes, RanAbove, Signal, SignalFailure,
+};
 use crate::quarantine::proof::obstacle::Obstacle;
 
 /// A walk over 100 processes takes 2 ms; over 32,768, as many as small kernels have, some 700 ms, and many times that on a machine
@@ -147,6 +151,26 @@ impl Processes for HostProcesses {
         let ours = self.ours.clone();
         let look = move || Ok(frozen::look_at(&processes, patience, &ours));
         self.walk(look).await
+    }
+
+    async fn above(&mut self, of: Vec<Process>) -> Result<RanAbove, Obstacle> {
+        let look = move || {
+            let mut known = BTreeMap::new();
+            let above = of.iter().map(|process| {
+                let above = known
+                    .entry(process.parent)
+                    .or_insert_with(|| above::running(process.parent));
+                (process.identity, above.clone())
+            });
+            Ok(above.collect())
+        };
+        self.walk(look).await
+    }
+
+    async fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> Vec<Vec<ProcessId>> {
+        let (ours, rows) = (self.ours.clone(), above.clone());
+        let signal = move || rows.iter().map(|row| above::go_on(row, &ours)).collect();
+        self.signals.run(signal).await.unwrap_or(above)
     }
 
     async fn trace(&mut self, nucleus: ProcessId) -> Result<Vec<NucleusTrace>, Obstacle> {

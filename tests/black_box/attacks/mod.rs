@@ -4,6 +4,7 @@
 //! Each test shows first that the attack works on the free device. A packet counts as arrived where it would do harm:
 //! on the wire of the internet or of the LAN for what leaves, at a raw socket behind the input hook for what enters.
 
+mod above;
 mod chased;
 mod claimed;
 mod contained;
@@ -21,6 +22,7 @@ mod repointed;
 mod said;
 mod silence;
 mod silence_inside;
+mod standing;
 mod stopped;
 mod table;
 mod tracking;

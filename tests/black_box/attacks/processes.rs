@@ -135,7 +135,7 @@ lab_test!(
 );
 
 /// Frozen by an order, after its owner had stopped it.
-fn frozen_after_its_owner(stage: &Stage, name: &str) -> Running {
+pub(super) fn frozen_after_its_owner(stage: &Stage, name: &str) -> Running {
     let job = sender(stage, name);
     wait_state(&job, "SR");
     signal(job.pid(), Signal::SIGSTOP);
@@ -147,7 +147,7 @@ fn frozen_after_its_owner(stage: &Stage, name: &str) -> Running {
 }
 
 /// It is still stopped after what would have let it go on.
-fn stays_stopped(job: &Running) {
+pub(super) fn stays_stopped(job: &Running) {
     let runs = wait_until(Duration::from_secs(1), "it runs", || {
         state_of(job.pid()) != Some('T')
     });

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::processes::{order_processes, order_rules, release, signal, who_runs};
+use super::waiting::next_look;
 use crate::common::agent::{joined, restart};
 use crate::common::programs::{build, sender, start_named, state_of, wait_state};
 use crate::common::told::{is_told, shown};
@@ -405,6 +406,11 @@ lab_test!(who_is_held_by_his_cgroup_is_frozen_and_told_so, || {
     assert_eq!(shown(&status, held.pid())["stoppedBefore"], false, "{status}");
     group.hold(false);
     wait_state(&held, "T");
+    let agent = stage.agent.as_ref().unwrap().pid();
+    (0..2).for_each(|_| next_look(agent));
+    let status = stage.status();
+    assert_eq!(shown(&status, held.pid())["contested"], 0, "{status}");
+    assert_eq!(status["enforcement"]["leftRunning"], json!([]), "{status}");
     done(&stage, &["release"]);
     wait_state(&held, "SR");
     held.kill9().unwrap();

@@ -37,7 +37,7 @@ int main(int count, char **words) {
 "#;
 
 /// Whether its first thread waits in the kernel.
-fn waits(pid: u32) -> bool {
+pub(super) fn waits(pid: u32) -> bool {
     state_of(pid) == Some('D')
 }
 
@@ -138,7 +138,7 @@ lab_test!(no_thread_goes_on_beside_those_that_wait_in_the_kernel, || {
 
 /// Waits in the kernel for its child (`vfork`) until that has ended; then it computes until it is told to wait again. With a word
 /// another thread of it goes on.
-const WAITS_AT_LOOKS: &str = r#"
+pub(super) const WAITS_AT_LOOKS: &str = r#"
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -176,7 +176,7 @@ fn turns_of_looks(agent: u32) -> u64 {
 }
 
 /// Waits until the agent's next look is over.
-fn next_look(agent: u32) {
+pub(super) fn next_look(agent: u32) {
     let before = turns_of_looks(agent);
     wait_until(LIMIT, "a look", || turns_of_looks(agent) != before).unwrap();
     let mut last = 0;
@@ -191,6 +191,27 @@ fn next_look(agent: u32) {
 fn ran(pid: u32) -> Duration {
     let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
     Duration::from_nanos(text.split_ascii_whitespace().next().unwrap().parse().unwrap())
+}
+
+/// One that runs [`WAITS_AT_LOOKS`] has a processor for a tenth of a second, waits again and is told to stop.
+pub(super) fn is_let_go_on_and_waits_again(rogue: &Running) {
+    let enough = ran(rogue.pid()) + Duration::from_millis(100);
+    // On a busy machine a look may come too early.
+    let let_go_on = || signal(rogue.pid(), Signal::SIGCONT);
+    let_go_on();
+    signal(child_of(rogue.pid()), Signal::SIGKILL);
+    wait_until(LIMIT, "it runs", || {
+        let_go_on();
+        ran(rogue.pid()) > enough
+    })
+    .unwrap();
+    signal(rogue.pid(), Signal::SIGUSR1);
+    wait_until(LIMIT, "it waits again", || {
+        let_go_on();
+        waits(rogue.pid())
+    })
+    .unwrap();
+    signal(rogue.pid(), Signal::SIGSTOP);
 }
 
 lab_test!(
@@ -219,25 +240,7 @@ lab_test!(
         assert!(held(&status), "control: they do nothing but wait: {status}");
         for _ in 0..4 {
             next_look(agent);
-            for rogue in &rogues {
-                let enough = ran(rogue.pid()) + Duration::from_millis(100);
-                // On a busy machine a look may come too early.
-                let let_go_on = || signal(rogue.pid(), Signal::SIGCONT);
-                let_go_on();
-                signal(child_of(rogue.pid()), Signal::SIGKILL);
-                wait_until(LIMIT, "it runs", || {
-                    let_go_on();
-                    ran(rogue.pid()) > enough
-                })
-                .unwrap();
-                signal(rogue.pid(), Signal::SIGUSR1);
-                wait_until(LIMIT, "it waits again", || {
-                    let_go_on();
-                    waits(rogue.pid())
-                })
-                .unwrap();
-                signal(rogue.pid(), Signal::SIGSTOP);
-            }
+            rogues.iter().for_each(is_let_go_on_and_waits_again);
         }
         let told = |s: &Value| frozen(s, |times| times.as_u64() > Some(1));
         let status = stage.wait_status(LIMIT, "they are told", told).unwrap();

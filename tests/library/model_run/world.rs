@@ -21,8 +21,8 @@ use edgewarden::quarantine::orders::trusted_time::TimeBeside;
 use edgewarden::quarantine::plan::Plan;
 use edgewarden::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
 use edgewarden::quarantine::ports::{
-    Chase, Chased, Clock, Doing, FoundFrozen, HistoryStore, JournalStore, Machine, Parts, Processes, Signal,
-    SignalFailure, Sockets, SocketsClosed, SparedSockets, WriteOutcome,
+    Chase, Chased, Clock, Doing, FoundFrozen, HistoryStore, JournalStore, Machine, Parts, Processes,
+    RanAbove, Signal, SignalFailure, Sockets, SocketsClosed, SparedSockets, WriteOutcome,
 };
 use edgewarden::quarantine::proof::journal::{self, Journal, Understood};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
@@ -324,9 +324,7 @@ impl Processes for FakeProcesses {
             id,
             reached: true,
             stopped,
-            waits: false,
             by_owner: false,
-            turns: 0,
             ran: Duration::ZERO,
         });
         Ok(doing.collect())
@@ -342,6 +340,14 @@ impl Processes for FakeProcesses {
         }
         world.rogue_frozen = signal == Signal::Freeze;
         Ok(())
+    }
+
+    async fn above(&mut self, _: Vec<Process>) -> Result<RanAbove, Obstacle> {
+        Ok(RanAbove::new())
+    }
+
+    async fn go_on(&mut self, _: Vec<Vec<ProcessId>>) -> Vec<Vec<ProcessId>> {
+        Vec::new()
     }
 
     async fn trace(&mut self, _: ProcessId) -> Result<Vec<NucleusTrace>, Obstacle> {

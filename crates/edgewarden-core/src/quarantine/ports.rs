@@ -4,7 +4,7 @@
 //! keeps a kernel's semantics in the model run of the tests. Every answer comes later: nothing here may block the thread
 //! that decides, and every wait behind these traits has a limit of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -197,6 +197,9 @@ pub struct Chase {
     pub room: usize,
 }
 
+/// Who ran above processes when they were stopped, nearest first: whoever stops with his child is one of them.
+pub type RanAbove = BTreeMap<ProcessId, Vec<ProcessId>>;
+
 /// What came of a chase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chased {
@@ -206,6 +209,8 @@ pub struct Chased {
     pub unproven: Vec<(Process, ProcessAction)>,
     /// Which rules name all these.
     pub named_by: NamedBefore,
+    /// Who ran above each of them when it was stopped.
+    pub above: RanAbove,
     /// How many others that the rules name went on at the end.
     pub left: usize,
 }
@@ -218,19 +223,13 @@ pub struct Doing {
     /// All its threads were looked at in time. Where they were not, it is neither stopped nor going on, and only its first one says
     /// whether it was stopped by a signal.
     pub reached: bool,
-    /// All its threads are stopped, by a signal or by a debugger, or those that are not wait in the kernel, or whoever made its
-    /// cgroup holds it there.
+    /// All its threads are stopped, by a signal or by a debugger, or those that are not wait in the kernel and stop before
+    /// anything else, or whoever made its cgroup holds it there.
     pub stopped: bool,
-    /// Some threads of it wait in the kernel, by no debugger, and were told to stop: they do that before anything else, and have
-    /// a turn more for it, or some.
-    pub waits: bool,
     /// It was stopped by a signal that is not ours, and by no debugger.
     pub by_owner: bool,
-    /// A number made of how often each of its threads had its turn on a processor: the same as long as none had another one, so
-    /// it tells of one that ran between two looks and was stopped at both.
-    pub turns: u64,
-    /// How long it has had a processor since it began, as far as that can be seen: never more than it had, and at most
-    /// twenty milliseconds less.
+    /// How long all its threads have had a processor since it began, those too that have ended: also where they were not looked
+    /// at in time. It tells of one that ran between two looks and was stopped at both.
     pub ran: Duration,
 }
 
@@ -264,6 +263,12 @@ pub trait Processes: Send + Sync + Clone + 'static {
         processes: Vec<(ProcessId, ProcessAction)>,
         patience: Duration,
     ) -> impl Future<Output = Result<Vec<Doing>, Obstacle>> + Send;
+
+    /// Who runs above each of these, nearest first, up to the first that is stopped. An obstacle when nobody can tell.
+    fn above(&mut self, of: Vec<Process>) -> impl Future<Output = Result<RanAbove, Obstacle>> + Send;
+
+    /// Lets those go on who stopped with one below them, of each row up to the first that runs; gives what is left of the rows.
+    fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> impl Future<Output = Vec<Vec<ProcessId>>> + Send;
 
     /// What tells this nucleus again when it has another number: of its process and of those above it in its cgroup.
     fn trace(

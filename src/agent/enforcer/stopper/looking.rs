@@ -8,19 +8,28 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Stopper;
+use super::{Stopper, named};
 use crate::moment::Now;
-use crate::process::ProcessId;
+use crate::process::{Process, ProcessId};
 use crate::quarantine::orders::order::{ProcessAction, ProcessRule};
 use crate::quarantine::plan::processes::{
     PathsMeant, ProcessSelection, ProtectedProcesses, StoppedProcess, select,
 };
-use crate::quarantine::ports::{Doing, Processes};
+use crate::quarantine::ports::{Doing, Processes, RanAbove};
 use crate::quarantine::proof::obstacle::Obstacle;
 
 /// Searches that may find more than there is room for: some thousand processes, and an agent freezes some hundred. The mark
 /// is no secret, and whoever puts it on his own processes again and again would have them let go and recorded for ever.
 const MAX_OVERFULL: u32 = 8;
+
+/// What is the case before anybody is stopped.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// Who is stopped already, by his owner.
+    pub(super) stopped: BTreeSet<ProcessId>,
+    /// Who runs above each.
+    pub(super) above: RanAbove,
+}
 
 impl<P: Processes> Stopper<P> {
     /// Whom `rules` name now.
@@ -63,19 +72,24 @@ impl<P: Processes> Stopper<P> {
         }
     }
 
-    /// Who is to be frozen for the first time, and is stopped already.
-    pub(super) async fn stopped_by_others(
-        &mut self,
-        selection: &ProcessSelection,
-    ) -> Result<BTreeSet<ProcessId>, Obstacle> {
-        let chosen = selection
-            .act
-            .iter()
-            .map(|(process, action)| (process.identity, *action));
-        let new = chosen.filter(|(id, action)| *action == ProcessAction::Freeze && !self.roll.knows(*id));
-        let doing = self.look_at(new.collect(), Duration::ZERO).await?;
+    /// What is the case before those are stopped who are to be for the first time.
+    pub(super) async fn before(&mut self, selection: &ProcessSelection) -> Result<Before, Obstacle> {
+        let new = selection.act.iter();
+        let new = new.filter(|(process, _)| !self.roll.knows(process.identity));
+        let new: Vec<&(Process, ProcessAction)> = new.collect();
+        if new.is_empty() {
+            return Ok(Before::default());
+        }
+        let frozen = new.iter().filter(|(_, action)| *action == ProcessAction::Freeze);
+        let frozen = frozen.map(|(process, action)| (process.identity, *action));
+        let doing = self.look_at(frozen.collect(), Duration::ZERO).await?;
         let stopped = doing.into_iter().filter(|doing| doing.by_owner);
-        Ok(stopped.map(|doing| doing.id).collect())
+        let of = new.iter().map(|(process, _)| process.clone());
+        let above = self.processes.above(of.collect());
+        Ok(Before {
+            stopped: stopped.map(|doing| doing.id).collect(),
+            above: unless(&mut self.put_off, above).await?,
+        })
     }
 
     pub(super) async fn look_at(
@@ -137,4 +151,19 @@ pub(super) async fn unless<T>(
         () = put_off => Err(Obstacle::ProcessesUnknown { why: "another plan came meanwhile".to_owned() }),
         found = look => found,
     }
+}
+
+/// Of whom nobody can say whether he is to be stopped, in one sentence: without a right of ours that may be everybody.
+pub(super) fn not_known(unknown: &[Process]) -> Option<Obstacle> {
+    let first = unknown.first()?;
+    let (who, more) = (named(first), unknown.len() - 1);
+    let others = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    let what = format!(
+        "process {who}{others} may be meant or protected and goes on: the path of its program cannot be read"
+    );
+    Some(Obstacle::ProcessRuns { what })
 }

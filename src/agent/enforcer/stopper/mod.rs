@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use tokio::sync::watch;
 
+use self::looking::{Before, not_known};
 use super::roll::{Named, Roll};
 use crate::moment::Now;
 use crate::process::{Process, ProcessId};
@@ -133,6 +134,11 @@ impl<P: Processes> Stopper<P> {
         self.roll.all()
     }
 
+    /// Whether somebody may be about to stop with one that was let go.
+    pub(super) fn follows(&self) -> bool {
+        self.roll.has_behind()
+    }
+
     /// What the nucleus was when it was connected last.
     pub(super) fn traces(&self) -> &[NucleusTrace] {
         &self.traces
@@ -186,14 +192,14 @@ impl<P: Processes> Stopper<P> {
         to_stop.processes.extend(kept);
         to_stop.processes.extend(&selection.unseen);
         to_stop.obstacles.extend(not_known(&selection.unknown));
-        let stopped_before = match self.stopped_by_others(&selection).await {
+        let before = match self.before(&selection).await {
             Ok(found) => found,
             Err(obstacle) => {
                 to_stop.obstacles.push(obstacle);
                 return to_stop;
             }
         };
-        if self.note_chosen(selection, &stopped_before, &mut to_stop, now) {
+        if self.note_chosen(selection, before, &mut to_stop, now) {
             to_stop.chase = Some(Chase {
                 rules: wanted.rules.clone(),
                 protected: protected.clone(),
@@ -217,7 +223,7 @@ impl<P: Processes> Stopper<P> {
     fn note_chosen(
         &mut self,
         mut selection: ProcessSelection,
-        stopped_before: &BTreeSet<ProcessId>,
+        mut before: Before,
         to_stop: &mut ToStop,
         now: Now,
     ) -> bool {
@@ -225,8 +231,9 @@ impl<P: Processes> Stopper<P> {
         for (process, action) in selection.act {
             let id = process.identity;
             let named = Named {
-                stopped_before: stopped_before.contains(&id),
+                stopped_before: before.stopped.contains(&id),
                 by: selection.named_by.remove(&id).unwrap_or_default(),
+                above: before.above.remove(&id).unwrap_or_default(),
             };
             match self.roll.note(&process, action, named, now.wall) {
                 Ok(first) => {
@@ -422,6 +429,7 @@ impl<P: Processes> Stopper<P> {
                 }
             }
         }
+        self.let_follow().await;
         (kept, obstacles)
     }
 
@@ -472,21 +480,6 @@ fn in_short(spared: &[(Process, &'static str)]) -> Option<SparedInShort> {
 
 fn named(process: &Process) -> String {
     format!("{} ({})", process.name, process.identity.pid)
-}
-
-/// Of whom nobody can say whether he is to be stopped, in one sentence: without a right of ours that may be everybody.
-fn not_known(unknown: &[Process]) -> Option<Obstacle> {
-    let first = unknown.first()?;
-    let (who, more) = (named(first), unknown.len() - 1);
-    let others = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    let what = format!(
-        "process {who}{others} may be meant or protected and goes on: the path of its program cannot be read"
-    );
-    Some(Obstacle::ProcessRuns { what })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::process::{Process, ProcessId};
 use crate::quarantine::history::Event;
 use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::plan::processes::StoppedProcess;
-use crate::quarantine::ports::{Chase, Processes};
+use crate::quarantine::ports::{Chase, Doing, Processes};
 use crate::quarantine::proof::obstacle::Obstacle;
 
 /// How long what was told to stop may take: a sleeper does it within some hundred microseconds, one that has a gigabyte to give
@@ -40,22 +40,29 @@ impl<P: Processes> Stopper<P> {
         };
         let mut still = BTreeSet::new();
         for doing in found {
-            if !doing.reached {
-                self.roll.miss(doing.id, now.uptime);
-                continue;
-            }
-            let Some(times) = self.roll.look(&doing) else {
-                still.insert(doing.id);
-                continue;
-            };
-            let (pid, name) = (doing.id.pid, self.name(doing.id));
-            tracing::warn!(pid, %name, times, "a frozen process was let go on by others");
-            // Whoever does it does it again and again.
-            if times.is_power_of_two() {
-                self.news.push(Event::ProcessContested { pid, name, times });
+            match self.roll.look(&doing, now.uptime) {
+                Some(times) => self.note_contested(doing.id, times),
+                None if doing.reached => _ = still.insert(doing.id),
+                None => {}
             }
         }
         Ok(still)
+    }
+
+    fn note_contested(&mut self, id: ProcessId, times: u32) {
+        let (pid, name) = (id.pid, self.name(id));
+        tracing::warn!(pid, %name, times, "a frozen process was let go on by others");
+        // Whoever does it does it again and again.
+        if times.is_power_of_two() {
+            self.news.push(Event::ProcessContested { pid, name, times });
+        }
+    }
+
+    /// It is stopped, after its signal.
+    fn note_stopped(&mut self, doing: &Doing) {
+        if let Some(times) = self.roll.saw_stopped(doing) {
+            self.note_contested(doing.id, times);
+        }
     }
 
     /// Looks at what became of the signals; gives who goes on all the same.
@@ -82,7 +89,7 @@ impl<P: Processes> Stopper<P> {
                     }
                     continue;
                 }
-                (ProcessAction::Freeze, Some(doing)) if doing.stopped => self.roll.saw_stopped(doing),
+                (ProcessAction::Freeze, Some(doing)) if doing.stopped => self.note_stopped(doing),
                 (ProcessAction::Freeze, Some(_)) if self.roll.is_contested(id) => {
                     self.roll.prove(id, false);
                     continue;
@@ -100,6 +107,7 @@ impl<P: Processes> Stopper<P> {
             }
             self.tell_stopped(id);
         }
+        self.let_follow().await;
         obstacles
     }
 
@@ -117,9 +125,11 @@ impl<P: Processes> Stopper<P> {
         };
         // They carry the mark, and the journal follows.
         let mut named_by = std::mem::take(&mut chased.named_by);
+        let mut above = std::mem::take(&mut chased.above);
         let mut named = |process: &Process| Named {
             stopped_before: false,
             by: named_by.remove(&process.identity).unwrap_or_default(),
+            above: above.remove(&process.identity).unwrap_or_default(),
         };
         let note = |roll: &mut Roll, process: &Process, action, named| {
             roll.note(process, action, named, now.wall).is_ok()
@@ -131,7 +141,7 @@ impl<P: Processes> Stopper<P> {
         for (process, action, doing) in &chased.stopped {
             match action {
                 ProcessAction::Freeze if !note(&mut self.roll, process, *action, named(process)) => continue,
-                ProcessAction::Freeze => self.roll.saw_stopped(doing),
+                ProcessAction::Freeze => self.note_stopped(doing),
                 ProcessAction::Kill => self.roll.note_dead(process, named(process), now.wall),
             }
             self.tell_stopped(doing.id);
@@ -140,6 +150,18 @@ impl<P: Processes> Stopper<P> {
         (left > 0).then(|| Obstacle::ProcessRuns {
             what: chase_text(count, left),
         })
+    }
+
+    /// Lets those go on who stopped with one that was let go or has ended.
+    pub(super) async fn let_follow(&mut self) {
+        let (rows, looks): (Vec<_>, Vec<u8>) = self.roll.take_behind().into_iter().unzip();
+        if rows.is_empty() {
+            return;
+        }
+        let left = self.processes.go_on(rows).await;
+        for (row, looks) in left.into_iter().zip(looks) {
+            self.roll.look_behind_again(row, looks);
+        }
     }
 
     /// One that was frozen has ended; told where it was seen to be stopped.

@@ -234,6 +234,7 @@ pub(super) fn state(phase: Phase) -> State {
             stopped_before: false,
             named_by: std::collections::BTreeSet::new(),
             seen_from: None,
+            above: Vec::new(),
         }],
         left_running: sentence(),
         spared: sentence(),

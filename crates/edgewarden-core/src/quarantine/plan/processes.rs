@@ -38,7 +38,14 @@ pub struct StoppedProcess {
     /// From where its numbers are its own. For the journal only; absent in those of older agents.
     #[serde(default, rename = "seenFrom", skip_serializing_if = "Option::is_none")]
     pub seen_from: Option<SeenFrom>,
+    /// Who ran above it when it was stopped, nearest first: whoever of them stops with it goes on with it. For the journal only;
+    /// absent in those of older agents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<ProcessId>,
 }
+
+/// Processes above a stopped one that are remembered at most: whoever stops with his child is close to it.
+pub const MAX_ABOVE: usize = 8;
 
 /// Who is stopped, each with the rules that named it.
 pub type NamedBefore = BTreeMap<ProcessId, BTreeSet<u32>>;

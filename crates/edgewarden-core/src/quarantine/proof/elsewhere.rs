@@ -77,6 +77,7 @@ mod tests {
             stopped_before: false,
             named_by: std::collections::BTreeSet::new(),
             seen_from,
+            above: Vec::new(),
         }
     }
 

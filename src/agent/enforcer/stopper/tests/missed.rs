@@ -17,7 +17,7 @@ async fn whom_a_look_did_not_reach_is_neither_let_go_on_nor_stopped() {
     assert!(stopper.remembered()[0].stopped_before, "control");
     {
         let mut held = fake.0.lock().unwrap();
-        (held.unreached, held.turns) = (true, 7);
+        held.unreached = true;
         held.running.insert(11);
     }
     let at = |seconds| Now {
@@ -43,9 +43,33 @@ async fn whom_a_look_did_not_reach_is_neither_let_go_on_nor_stopped() {
         );
     }
     fake.0.lock().unwrap().unreached = false;
-    fake.0.lock().unwrap().turns = 0;
     assert_eq!(bring(&mut stopper, &freezes, false).await, []);
     assert_eq!(shown(&stopper), 2);
+}
+
+#[tokio::test]
+async fn who_runs_while_looks_before_signals_have_no_answer_is_told_when_he_is_seen_stopped() {
+    let (fake, mut stopper, freezes) = frozen().await;
+    fake.0.lock().unwrap().silent = true;
+    let contested = |obstacles: Vec<Obstacle>| {
+        let is_contested =
+            |obstacle: &Obstacle| matches!(obstacle, Obstacle::ProcessContested { pid: 10, .. });
+        obstacles.iter().any(is_contested)
+    };
+    assert!(
+        !contested(bring(&mut stopper, &freezes, false).await),
+        "control: he stands still"
+    );
+    for times in 1..=3 {
+        fake.0.lock().unwrap().ran += Duration::from_secs(6);
+        assert!(contested(bring(&mut stopper, &freezes, false).await));
+        assert_eq!(stopper.shown().stopped[0].contested, times);
+    }
+    assert_eq!(
+        recorded(&mut stopper).len(),
+        3,
+        "frozen, let go on once and twice"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The stopper on a fake machine: what has no answer, who is found, and of whom nothing is claimed.
 
+mod above;
 mod missed;
 
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use crate::process::Process;
 use crate::quarantine::orders::order::{Authority, Order, ProcessMatch};
 use crate::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
 use crate::quarantine::plan::{IsolationSettings, Plan, Scope, fold};
-use crate::quarantine::ports::{Chased, Doing, FoundFrozen};
+use crate::quarantine::ports::{Chased, Doing, FoundFrozen, RanAbove};
 
 /// What the fake machine holds: who is stopped, who is found by a mark, and what it answers.
 #[derive(Default)]
@@ -25,8 +26,12 @@ struct Held {
     stubborn: bool,
     /// Looks reach nobody's threads.
     unreached: bool,
-    /// Of everybody.
-    turns: u64,
+    /// Who runs above everybody.
+    above: Vec<ProcessId>,
+    /// Looks before a signal have no answer.
+    silent: bool,
+    /// What everybody had of a processor.
+    ran: Duration,
     asked: usize,
     answer: Option<SignalFailure>,
     /// Another plan comes right after somebody was killed.
@@ -58,7 +63,7 @@ impl Processes for Fake {
             .running
             .iter()
             .chain(&held.stopped)
-            .filter(|_| !held.unlisted);
+            .filter(|pid| !held.unlisted && !held.above.iter().any(|id| id.pid == **pid));
         Ok(all.map(|pid| Candidate::plain(process(*pid))).collect())
     }
 
@@ -80,19 +85,21 @@ impl Processes for Fake {
     async fn look_at(
         &mut self,
         processes: Vec<(ProcessId, ProcessAction)>,
-        _: Duration,
+        patience: Duration,
     ) -> Result<Vec<Doing>, Obstacle> {
         let held = self.0.lock().unwrap();
+        if held.silent && patience.is_zero() {
+            let why = "too late".into();
+            return Err(Obstacle::ProcessesUnknown { why });
+        }
         let there = processes.into_iter().map(|(id, _)| id);
         let there = there.filter(|id| held.stopped.contains(&id.pid) || held.running.contains(&id.pid));
         let doing = there.map(|id| Doing {
             id,
             reached: !held.unreached,
             stopped: held.stopped.contains(&id.pid) && !held.stubborn,
-            waits: false,
             by_owner: held.stopped.contains(&id.pid) && !held.stubborn,
-            turns: held.turns,
-            ran: Duration::ZERO,
+            ran: held.ran,
         });
         Ok(doing.collect())
     }
@@ -117,6 +124,26 @@ impl Processes for Fake {
             Signal::Kill => held.stubborn && held.running.insert(to.pid),
         };
         Ok(())
+    }
+
+    async fn above(&mut self, of: Vec<Process>) -> Result<RanAbove, Obstacle> {
+        let above = self.0.lock().unwrap().above.clone();
+        let all = of.into_iter().map(|process| (process.identity, above.clone()));
+        Ok(all.collect())
+    }
+
+    async fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> Vec<Vec<ProcessId>> {
+        let mut held = self.0.lock().unwrap();
+        let mut left = Vec::new();
+        for row in above {
+            let stopped = row.iter().take_while(|id| held.stopped.contains(&id.pid)).count();
+            for id in &row[..stopped] {
+                held.stopped.remove(&id.pid);
+                held.running.insert(id.pid);
+            }
+            left.push(row[stopped..].to_vec());
+        }
+        left
     }
 
     async fn trace(&mut self, _: ProcessId) -> Result<Vec<NucleusTrace>, Obstacle> {
@@ -289,7 +316,7 @@ async fn who_is_let_go_on_by_others_is_told_with_how_often() {
     for times in 1..=5 {
         // Found running, or stopped again after a while.
         if times % 2 == 0 {
-            fake.0.lock().unwrap().turns += 1;
+            fake.0.lock().unwrap().ran += Duration::from_millis(10);
         } else {
             fake.0.lock().unwrap().stopped.clear();
             fake.0.lock().unwrap().running.insert(10);

@@ -1,0 +1,173 @@
+//! Who waits for a process and stops himself with it, as `su` and `sudo` do with their command: he goes on with it too, whoever lets
+//! it go, and hears of its end.
+//!
+//! Each test shows first that he stops when an order stops what he has started.
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{Ns, Running, wait_until};
+use edgewarden_lab::stage::Stage;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::disguised::wait_name;
+use super::processes::{order_processes, release, signal, wait_history};
+use super::stopped::child_of;
+use crate::common::agent::restart;
+use crate::common::programs::{build, state_of};
+use crate::common::told::shown;
+use crate::common::{LIMIT, done, options, ready};
+
+/// Starts one that starts one: both stop themselves when their child is stopped, and let it go on when they do.
+const WAITS: &str = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void wait_for(pid_t child) {
+    for (int status; waitpid(child, &status, WUNTRACED) == child;) {
+        if (!WIFSTOPPED(status)) exit(0);
+        kill(getpid(), SIGSTOP);
+        kill(child, SIGCONT);
+    }
+}
+int main(int count, char **words) {
+    prctl(PR_SET_NAME, "zq-outer");
+    pid_t child = fork();
+    if (child) wait_for(child);
+    prctl(PR_SET_NAME, "zq-inner");
+    child = fork();
+    if (child) wait_for(child);
+    prctl(PR_SET_NAME, words[1]);
+    for (;;) usleep(10000);
+}
+"#;
+
+/// Somebody who waits for somebody who waits for one of that name.
+struct Chain {
+    outer: Running,
+    inner: u32,
+    work: u32,
+}
+
+impl Chain {
+    fn start(stage: &Stage, name: &str) -> Self {
+        let program = build(stage, &format!("{name}-started"), WAITS);
+        let log = stage.site.directory().join("programs.log");
+        let words = [name];
+        let outer = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
+        let inner = child_of(outer.pid());
+        let work = child_of(inner);
+        wait_name(work, name);
+        Self { outer, inner, work }
+    }
+
+    fn wait(&self, states: [&str; 3]) {
+        let all = [self.outer.pid(), self.inner, self.work];
+        wait_until(LIMIT, &format!("{states:?}"), || {
+            all.iter()
+                .zip(states)
+                .all(|(pid, states)| state_of(*pid).is_some_and(|state| states.contains(state)))
+        })
+        .unwrap();
+    }
+
+    /// What it waits for ends, and it hears of that.
+    fn ends(mut self) {
+        signal(self.work, Signal::SIGTERM);
+        wait_until(LIMIT, "whoever waits for it ends", || !self.outer.is_running()).unwrap();
+    }
+}
+
+const ALL_STOPPED: [&str; 3] = ["T", "T", "T"];
+const ALL_RUN: [&str; 3] = ["SR", "SR", "SR"];
+
+/// Freezes what it waits for.
+fn freeze(stage: &Stage, chain: &Chain, name: &str) {
+    order_processes(stage, &json!({"name": name}), "freeze");
+    chain.wait(ALL_STOPPED);
+    let frozen = |s: &Value| shown(s, chain.work)["action"] == "freeze";
+    let status = stage.wait_status(LIMIT, "it is frozen", frozen).unwrap();
+    assert!(
+        shown(&status, chain.inner).is_null(),
+        "no order names it: {status}"
+    );
+}
+
+lab_test!(whoever_stops_with_his_child_goes_on_with_it, || {
+    let mut stage = ready(options());
+    let chain = Chain::start(&stage, "zq-with-child");
+    for _ in 0..2 {
+        freeze(&stage, &chain, "zq-with-child");
+        release(&stage);
+        chain.wait(ALL_RUN);
+    }
+    // The next agent knows it from the journal.
+    freeze(&stage, &chain, "zq-with-child");
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    restart(&mut stage);
+    stage.wait_phase(LIMIT, "released").unwrap();
+    chain.wait(ALL_RUN);
+    // And so does the command line, where there is no agent.
+    freeze(&stage, &chain, "zq-with-child");
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    let state = stage.state_directory();
+    let place = ["--state-dir", state.to_str().unwrap()];
+    done(
+        &stage,
+        &[&["release", "--override", "--reason", "r"][..], &place].concat(),
+    );
+    chain.wait(ALL_RUN);
+    chain.ends();
+});
+
+lab_test!(uninstall_lets_those_go_on_who_stopped_with_their_children, || {
+    let mut stage = ready(options());
+    let chain = Chain::start(&stage, "zq-left-child");
+    freeze(&stage, &chain, "zq-left-child");
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    done(&stage, &["uninstall", "--release", "--reason", "gone", "--purge"]);
+    chain.wait(ALL_RUN);
+    chain.ends();
+});
+
+lab_test!(whoever_stops_with_his_child_hears_of_its_end, || {
+    let stage = ready(options());
+    let ends = |chain: &mut Chain| {
+        wait_until(LIMIT, "whoever waits for it ends", || !chain.outer.is_running()).unwrap();
+    };
+    // It is killed by the order, which stops it first.
+    let mut killed = Chain::start(&stage, "zq-killed-child");
+    order_processes(&stage, &json!({"name": "zq-killed-child"}), "kill");
+    ends(&mut killed);
+    release(&stage);
+    // Somebody else ends it while it is frozen.
+    let mut ended = Chain::start(&stage, "zq-ended-child");
+    freeze(&stage, &ended, "zq-ended-child");
+    signal(ended.work, Signal::SIGKILL);
+    wait_history(&stage, "ended while frozen");
+    ends(&mut ended);
+    release(&stage);
+});
+
+lab_test!(whom_his_owner_had_stopped_above_a_frozen_one_stays_so, || {
+    let stage = ready(options());
+    let chain = Chain::start(&stage, "zq-below");
+    signal(chain.inner, Signal::SIGSTOP);
+    chain.wait(["T", "T", "SR"]);
+    order_processes(&stage, &json!({"name": "zq-below"}), "freeze");
+    chain.wait(ALL_STOPPED);
+    let frozen = |s: &Value| shown(s, chain.work)["action"] == "freeze";
+    stage.wait_status(LIMIT, "it is frozen", frozen).unwrap();
+    release(&stage);
+    chain.wait(["T", "T", "SR"]);
+    let runs = wait_until(std::time::Duration::from_secs(3), "it runs", || {
+        state_of(chain.inner) != Some('T') || state_of(chain.outer.pid()) != Some('T')
+    });
+    assert!(runs.is_err(), "its owner had stopped it");
+    signal(chain.inner, Signal::SIGCONT);
+    signal(chain.outer.pid(), Signal::SIGCONT);
+    chain.wait(ALL_RUN);
+    chain.ends();
+});
