@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::common::agent::{joined, restart_behind};
 use crate::common::programs::{sender, wait_state};
 use crate::common::silent::hang;
+use crate::common::told::shown;
 use crate::common::{LIMIT, connected_and_released, isolate, options, ready, release};
 
 /// An order on a machine that does much else, with room: what hangs would hold it for minutes.
@@ -321,14 +322,15 @@ lab_test!(a_path_of_an_order_that_hangs_costs_its_own_rule_alone, || {
     wait_state(&frozen, "T");
     let mut killed = killed;
     wait_until(LIMIT, "it has ended", || !killed.is_running()).unwrap();
+    let contested = |s: &Value| shown(s, frozen.pid())["contested"].as_u64();
+    stage
+        .wait_status(LIMIT, "it is seen to be stopped", |s| contested(s).is_some())
+        .unwrap();
     // Whoever is let go on is stopped again, and released when it is ordered.
     kill(Pid::from_raw(frozen.pid().cast_signed()), Signal::SIGCONT).unwrap();
-    let again = |s: &Value| {
-        let stopped = s["enforcement"]["stopped"].as_array();
-        let mut stopped = stopped.into_iter().flatten();
-        stopped.any(|one| one["pid"] == frozen.pid() && one["contested"].as_u64() > Some(0))
-    };
-    stage.wait_status(LIMIT, "it is stopped again", again).unwrap();
+    stage
+        .wait_status(LIMIT, "it is stopped again", |s| contested(s) > Some(0))
+        .unwrap();
     wait_state(&frozen, "T");
     stage.desire(&json!({"quarantine": false})).unwrap();
     wait_state(&frozen, "SR");
