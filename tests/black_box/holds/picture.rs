@@ -57,9 +57,8 @@ fn is_ours(item: &Value) -> bool {
 /// Without handles, counts, times left and what traffic makes in sets that rules fill.
 fn still(value: &Value) -> Value {
     const MOVES: [&str; 5] = ["handle", "packets", "bytes", "expires", "used"];
-    let is_filled = value["name"]
-        .as_str()
-        .is_some_and(|name| name.starts_with("rates-") || name.starts_with("streams"));
+    // Those alone say how long all of their elements live.
+    let is_filled = value["timeout"].is_number() && value["name"].is_string();
     match value {
         Value::Object(map) => map
             .iter()
