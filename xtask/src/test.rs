@@ -116,10 +116,9 @@ fn tests() -> Result<(), Failure> {
     run::run(cargo(&test).env("RUST_TEST_THREADS", threads))
 }
 
-/// How many tests run at once: those in namespaces wait most of their time. With four on two cores these are idle for more than half of
-/// it.
+/// How many tests run at once: those in namespaces wait most of their time.
 fn at_once() -> usize {
-    3 * std::thread::available_parallelism().map_or(1, NonZero::get)
+    2 * std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Adds a component of the Rust toolchain when it is not there.
