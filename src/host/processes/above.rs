@@ -23,14 +23,12 @@ fn ancestors_and_itself(pid: u32) -> Vec<ProcessId> {
     itself.into_iter().chain(ancestors(pid)).collect()
 }
 
-/// Lets those go on who ran when the one below them was stopped, and are stopped now, up to the first that runs: whoever is above
-/// him did not stop because of ours. Gives who is left: he may be in the middle of it. Whom an order has stopped stays so.
+/// Lets those go on who ran when the one below them was stopped, and are stopped now, also above one that runs: where `sudo` has given
+/// its command a terminal, one in between does not stop. Gives who is left: he may be in the middle of it. Whom an order has
+/// stopped stays so.
 pub(crate) fn go_on(above: &[ProcessId], ours: &Ours) -> Vec<ProcessId> {
-    let stopped = above
-        .iter()
-        .take_while(|id| is_stopped_by_signal(**id) && !ours.holds(**id) && let_go_on(**id));
-    let done = stopped.count();
-    above[done..].to_vec()
+    let goes_on = |id: ProcessId| is_stopped_by_signal(id) && !ours.holds(id) && let_go_on(id);
+    above.iter().copied().filter(|id| !goes_on(*id)).collect()
 }
 
 fn let_go_on(id: ProcessId) -> bool {

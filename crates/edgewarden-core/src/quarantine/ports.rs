@@ -267,7 +267,7 @@ pub trait Processes: Send + Sync + Clone + 'static {
     /// Who runs above each of these, nearest first, up to the first that is stopped. An obstacle when nobody can tell.
     fn above(&mut self, of: Vec<Process>) -> impl Future<Output = Result<RanAbove, Obstacle>> + Send;
 
-    /// Lets those go on who stopped with one below them, of each row up to the first that runs; gives what is left of the rows.
+    /// Lets those go on who stopped with one below them; gives what is left of the rows.
     fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> impl Future<Output = Vec<Vec<ProcessId>>> + Send;
 
     /// What tells this nucleus again when it has another number: of its process and of those above it in its cgroup.

@@ -66,7 +66,7 @@ impl LinkPlace {
         Self { base, offset }
     }
 
-    pub(super) const fn load(self) -> Payload {
+    const fn load(self) -> Payload {
         Payload::first(self.base, self.offset, 6)
     }
 }

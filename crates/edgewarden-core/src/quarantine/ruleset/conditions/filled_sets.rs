@@ -25,7 +25,7 @@ pub(in super::super) enum FilledKey {
         /// Of which IP version.
         v4: bool,
     },
-    /// Whom frames are sent to.
+    /// Whom frames are sent to, and the interface that they leave by.
     Neighbour,
 }
 
@@ -36,7 +36,7 @@ impl FilledKey {
             Self::Link(bucket) => bucket.key(),
             Self::Stream { v4: true } => "ip saddr . tcp sport . ip daddr . tcp dport",
             Self::Stream { v4: false } => "ip6 saddr . tcp sport . ip6 daddr . tcp dport",
-            Self::Neighbour => "@ll,0,48",
+            Self::Neighbour => "meta oifname . @ll,0,48",
         }
     }
 
@@ -62,11 +62,14 @@ impl FilledKey {
                 length: 16,
             },
         ];
-        const NEIGHBOUR: TypeOf = TypeOf::Bits {
-            base: 1,
-            offset: 0,
-            length: 48,
-        };
+        const NEIGHBOUR: &[TypeOf] = &[
+            TypeOf::Meta(MetaKey::OutputName.number()),
+            TypeOf::Bits {
+                base: 1,
+                offset: 0,
+                length: 48,
+            },
+        ];
         let index = KeyType::INTERFACE_INDEX;
         let (address, length) = match self {
             Self::Link(Bucket::Arrival) => return (index, 4, KeyOrder::Host, IN),
@@ -75,7 +78,10 @@ impl FilledKey {
                 let both = KeyType::concatenation(&[index, KeyType::INTEGER]);
                 return (both, 8, KeyOrder::None, TypeOf::Parts(TAGGED));
             }
-            Self::Neighbour => return (KeyType::INTEGER, 6, KeyOrder::Network, NEIGHBOUR),
+            Self::Neighbour => {
+                let both = KeyType::concatenation(&[KeyType::INTERFACE_NAME, KeyType::INTEGER]);
+                return (both, 24, KeyOrder::None, TypeOf::Parts(NEIGHBOUR));
+            }
             Self::Stream { v4: true } => (KeyType::IPV4, 4),
             Self::Stream { v4: false } => (KeyType::IPV6, 16),
         };

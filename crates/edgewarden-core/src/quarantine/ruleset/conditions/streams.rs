@@ -10,7 +10,7 @@ use nf_tables::{
 
 use super::claims::LinkPlace;
 use super::filled_sets::{FilledKey, FilledSet, LIFE_SECONDS};
-use super::{ACK, Conditions, End, SYN, address_field, behind, port_offset};
+use super::{ACK, Conditions, End, NAME, SYN, address_field, behind, port_offset};
 use crate::quarantine::ruleset::Rule;
 
 /// How long the rest of a stream is waited for behind its end: longer than the kernel says it again for a program that has gone, and
@@ -96,21 +96,21 @@ impl Conditions {
             .step(Comparison::first(Operator::GreaterOrEqual, [0; 4]))
     }
 
-    /// Whom it is handed to on its link is known from now on.
+    /// Whom it is handed to by the interface that it leaves by is known from now on.
     pub(in super::super) fn note_hop(self, what: &str) -> Rule {
         self.leaves_by_ethernet().note(hops(), what, |noted| {
-            noted.step(Payload::first(PayloadBase::Link, 0, 6))
+            noted.step(Meta::first(MetaKey::OutputName)).step(Payload {
+                destination: behind(Register::FIRST, NAME),
+                ..Payload::first(PayloadBase::Link, 0, 6)
+            })
         })
     }
 
-    /// It is sent in the name of somebody to whom streams are handed, who is none of those in the set of that name.
+    /// It is sent in the name of somebody to whom streams are handed by the interface that it leaves by, and who is none of those in
+    /// the set of that name.
     pub(in super::super) fn sent_as_hop(self, own: &str) -> Self {
-        let (sender, set) = (LinkPlace::SENDER, hops().name);
         let others = self.sent_as_none_of(own);
-        others
-            .said(format_args!("{sender} @{set}"))
-            .step(sender.load())
-            .step(Lookup::named(&set))
+        others.listed(LinkPlace::SENDER, &hops().name, true)
     }
 
     /// The rest of this chain is not asked.
