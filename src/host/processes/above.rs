@@ -4,6 +4,8 @@
 //! In: a [`ProcessId`] that is to be stopped, later those above it. Out: who of them runs, and who goes on again. A shell with job
 //! control does not stop: it takes its terminal back, and its owner has the job go on there.
 
+use std::collections::BTreeMap;
+
 use super::doing::is_stopped_by_signal;
 use super::frozen::Ours;
 use super::process_table::ancestors;
@@ -11,8 +13,21 @@ use super::signals;
 use crate::process::ProcessId;
 use crate::quarantine::plan::processes::MAX_ABOVE;
 
-/// Who is above the children of `parent`, nearest first, up to the first that is stopped already.
-pub(super) fn running(parent: u32) -> Vec<ProcessId> {
+/// Who runs above processes, looked for once for all children of the same one.
+#[derive(Debug, Default)]
+pub(super) struct Above {
+    children_of: BTreeMap<u32, Vec<ProcessId>>,
+}
+
+impl Above {
+    /// Who is above the children of `parent`, nearest first, up to the first that is stopped already.
+    pub(super) fn children_of(&mut self, parent: u32) -> Vec<ProcessId> {
+        let known = self.children_of.entry(parent);
+        known.or_insert_with(|| running(parent)).clone()
+    }
+}
+
+fn running(parent: u32) -> Vec<ProcessId> {
     let above = ancestors_and_itself(parent).into_iter().take(MAX_ABOVE);
     above.take_while(|id| !is_stopped_by_signal(*id)).collect()
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::above;
+use super::above::Above;
 use super::doing::is_stopped;
 use super::frozen::{self, Ours};
 use super::nucleus;
@@ -49,9 +49,9 @@ struct Hunt<'a> {
     held: BTreeMap<ProcessId, (Process, ProcessAction)>,
     /// By which rules.
     named_by: NamedBefore,
-    /// Who ran above them, and above the children of each.
+    /// Who ran above them.
     above: RanAbove,
-    above_children_of: BTreeMap<u32, Vec<ProcessId>>,
+    runs_above: Above,
     refused: BTreeSet<ProcessId>,
     frozen: usize,
     /// There was no room for one.
@@ -76,7 +76,7 @@ pub(crate) fn chase(
         waited_for,
         named_by: NamedBefore::new(),
         above: RanAbove::new(),
-        above_children_of: BTreeMap::new(),
+        runs_above: Above::default(),
         held: BTreeMap::new(),
         refused: BTreeSet::new(),
         frozen: 0,
@@ -177,9 +177,7 @@ impl Hunt<'_> {
             return false;
         }
         // Before: whoever stops with it does so at once.
-        let parent = candidate.process.parent;
-        let above = self.above_children_of.entry(parent);
-        let above = above.or_insert_with(|| above::running(parent)).clone();
+        let above = self.runs_above.children_of(candidate.process.parent);
         match frozen::freeze(id, self.ours, false) {
             Ok(_marked) => {}
             // It ended meanwhile, and may have started another one.

@@ -82,35 +82,39 @@ impl Threads {
     }
 }
 
-/// Whether all of that very process is stopped, by a signal or by a debugger.
-pub(crate) fn is_stopped(id: ProcessId) -> bool {
-    let same = |stat: &ProcessStat| stat.start_ticks == id.start_ticks;
+/// The threads of that very process, if that can be told before `end` and the first one is like that.
+fn look_at_threads(id: ProcessId, end: Instant, first: impl FnOnce(&ProcessStat) -> bool) -> Option<Threads> {
+    let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks && first(stat))?;
+    Threads::look(id.pid, &stat, end)
+}
+
+/// Its threads, if all of them are stopped.
+fn stopped_threads(id: ProcessId) -> Option<Threads> {
     // The first thread tells of most that they run.
     let may_be = |stat: &ProcessStat| stat.is_stopped() || stat.outlived_by_threads();
-    let stat = stat(id.pid).filter(|stat| same(stat) && may_be(stat));
-    let threads = stat.and_then(|stat| Threads::look(id.pid, &stat, clock::instant() + LIMIT));
-    threads.is_some_and(|threads| threads.is_stopped())
+    look_at_threads(id, clock::instant() + LIMIT, may_be).filter(Threads::is_stopped)
+}
+
+/// Whether all of that very process is stopped, by a signal or by a debugger.
+pub(crate) fn is_stopped(id: ProcessId) -> bool {
+    stopped_threads(id).is_some()
 }
 
 /// Whether all of it is stopped by a signal, whoever sent it.
 pub(super) fn is_stopped_by_signal(id: ProcessId) -> bool {
-    is_stopped(id) && doing(id, clock::instant() + LIMIT).is_some_and(|doing| doing.by_owner)
+    stopped_threads(id).is_some_and(|threads| !threads.any_traced)
 }
 
 /// Whether any of it is, or waits: it was told to stop, and the rest may follow.
 pub(super) fn is_partly_stopped(id: ProcessId) -> bool {
-    let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
     let end = clock::instant() + LIMIT;
-    let threads = stat.and_then(|stat| Threads::look(id.pid, &stat, end));
-    threads.is_some_and(|threads| threads.any_stopped || threads.waits(end))
+    look_at_threads(id, end, |_| true).is_some_and(|threads| threads.any_stopped || threads.waits(end))
 }
 
 /// Whether nothing of it goes on, and some of it waits in the kernel and stops before anything else.
 pub(super) fn waits(id: ProcessId) -> bool {
     let end = clock::instant() + LIMIT;
-    let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
-    let threads = stat.and_then(|stat| Threads::look(id.pid, &stat, end));
-    threads.is_some_and(|threads| threads.waits(end))
+    look_at_threads(id, end, |_| true).is_some_and(|threads| threads.waits(end))
 }
 
 /// How long a process had a processor, with all its threads: by its clock, which every kernel has that has clocks to set, to

@@ -1,14 +1,13 @@
 //! Processes as enforcement asks for them: [`Processes`], on threads of their own, because a walk of `/proc` takes as
 //! long as others make it: one for walks and looks, one for signals, one for where paths lead, and none waits for another.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::above;
+use super::above::{self, Above};
 use super::chase;
 use super::frozen::{self, Ours};
 use super::nucleus;
@@ -155,13 +154,10 @@ impl Processes for HostProcesses {
 
     async fn above(&mut self, of: Vec<Process>) -> Result<RanAbove, Obstacle> {
         let look = move || {
-            let mut known = BTreeMap::new();
-            let above = of.iter().map(|process| {
-                let above = known
-                    .entry(process.parent)
-                    .or_insert_with(|| above::running(process.parent));
-                (process.identity, above.clone())
-            });
+            let mut above = Above::default();
+            let above = of
+                .iter()
+                .map(|process| (process.identity, above.children_of(process.parent)));
             Ok(above.collect())
         };
         self.walk(look).await

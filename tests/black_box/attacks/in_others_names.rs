@@ -17,15 +17,14 @@ use serde_json::json;
 
 use super::said::{DECLARED, NOWHERE, Said, arp, endings, said};
 use super::silence_inside::{
-    ISOLATE, Resets, in_force_all_the_time, reset_behind, restriction, short_windows,
-    silences_the_free_device_only,
+    ISOLATE, Resets, in_force_all_the_time, restriction, short_windows, silences_the_free_device_only,
 };
 use crate::common::gateway::{by_user, ip, run};
 use crate::common::packet::{TCP, ip as packet, tcp};
 use crate::common::programs::build;
 use crate::common::{LIMIT, done, options, ready};
 use crate::layers::frames::{ARP, IPV4, UNKNOWN};
-use crate::layers::wire::{Ear, NOBODY, Port, ROOT, emit, hand_over, packets_of};
+use crate::layers::wire::{Ear, NOBODY, Port, ROOT, emit, packets_of};
 
 /// The account of some service.
 const SERVICE: u32 = 101;
@@ -222,12 +221,7 @@ lab_test!(
 
 /// Resets in the name that a connection has on the uplink.
 fn begin_resetting() -> Resets {
-    let lies = packets_of("gateway", NOBODY);
-    Resets::begin(move |frame| {
-        let reset = reset_behind(frame);
-        reset.iter().for_each(|reset| hand_over(&lies, reset));
-        reset.is_some()
-    })
+    Resets::by_packets(packets_of("gateway", NOBODY))
 }
 
 lab_test!(what_is_sent_in_a_translated_name_ends_no_isolation, || {

@@ -115,6 +115,25 @@ impl Resets {
         Self { stop, thread }
     }
 
+    /// Resets in the name of whoever has a connection, given to the IP stack behind this socket.
+    pub(super) fn by_packets(lies: OwnedFd) -> Self {
+        Self::begin(move |frame| {
+            let reset = reset_behind(frame);
+            reset.iter().for_each(|reset| hand_over(&lies, reset));
+            reset.is_some()
+        })
+    }
+
+    /// The same by hand, with the hardware addresses of what was heard.
+    pub(super) fn by_frames(lies: OwnedFd) -> Self {
+        Self::begin(move |frame| {
+            let reset = reset_behind(frame);
+            let behind = |reset: &Vec<u8>| emit(&lies, &[&frame[..14], reset].concat());
+            reset.iter().for_each(behind);
+            reset.is_some()
+        })
+    }
+
     /// How often it has reset one.
     pub(super) fn end(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
@@ -167,7 +186,7 @@ lab_test!(
 );
 
 /// The reset in the same one's name behind a frame to the broker.
-pub(super) fn reset_behind(frame: &[u8]) -> Option<Vec<u8>> {
+fn reset_behind(frame: &[u8]) -> Option<Vec<u8>> {
     let segment = segment_to_broker(frame)?;
     let length = usize::from(u16::from_be_bytes([frame[16], frame[17]])) - 20;
     let data = length - usize::from(segment[12] >> 4) * 4;
@@ -197,14 +216,7 @@ pub(super) fn silences_the_free_device_only(stage: &Stage, begin: impl Fn() -> R
 }
 
 lab_test!(what_is_sent_in_the_nucleus_name_ends_no_isolation, || {
-    let by_the_stack = || {
-        let lies = packets_of("gateway", NOBODY);
-        Resets::begin(move |frame| {
-            let reset = reset_behind(frame);
-            reset.iter().for_each(|reset| hand_over(&lies, reset));
-            reset.is_some()
-        })
-    };
+    let by_the_stack = || Resets::by_packets(packets_of("gateway", NOBODY));
     silences_the_free_device_only(&ready(short_windows()), by_the_stack, &ISOLATE);
 });
 
@@ -220,15 +232,8 @@ lab_test!(
     what_is_made_by_hand_in_the_nucleus_name_ends_no_restriction,
     || {
         let stage = ready(short_windows());
-        let past_the_stack = || {
-            let lies = Port::of("gateway", "wan0").sender_as(0x0800, NOBODY);
-            Resets::begin(move |frame| {
-                let reset = reset_behind(frame);
-                let behind = |reset: &Vec<u8>| emit(&lies, &[&frame[..14], reset].concat());
-                reset.iter().for_each(behind);
-                reset.is_some()
-            })
-        };
+        let uplink = Port::of("gateway", "wan0");
+        let past_the_stack = || Resets::by_frames(uplink.sender_as(0x0800, NOBODY));
         let file = restriction(&stage);
         let order = ["quarantine", "--order", &file];
         silences_the_free_device_only(&stage, past_the_stack, &order);

@@ -17,15 +17,13 @@ use serde_json::json;
 
 use super::in_others_names::heard_by;
 use super::said::{NOWHERE, arp};
-use super::silence_inside::{
-    ISOLATE, Resets, reset_behind, restriction, short_windows, silences_the_free_device_only,
-};
+use super::silence_inside::{ISOLATE, Resets, restriction, short_windows, silences_the_free_device_only};
 use crate::common::gateway::{ip, know_neighbours};
 use crate::common::packet::{ACK, TCP, ip as packet, tcp};
 use crate::common::{LIMIT, done, options, order, ready};
 use crate::layers::frames::{ARP, IPV4};
 use crate::layers::unsent::{contained, wears};
-use crate::layers::wire::{Ear, Port, ROOT, emit, hand_over, packets_of, within};
+use crate::layers::wire::{Ear, Port, ROOT, emit, packets_of, within};
 use crate::orders::lifelines::{ENDPOINT, with_names};
 
 /// The container's own.
@@ -40,8 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A container on the uplink, which need not ask where the router is.
 fn container(stage: &Stage) -> Port {
     contained(stage);
-    let router = Port::of("internet", "gw0").mac();
-    let router = router.map(|byte| format!("{byte:02x}")).join(":");
+    let router = Port::of("internet", "gw0").mac_text();
     ip(
         stage,
         &format!("-n onwan neigh replace 198.51.100.1 lladdr {router} dev mv1 nud permanent"),
@@ -56,14 +53,7 @@ lab_test!(
         container(&stage);
         // Its own kernel sends it, so that it has a route there.
         wears(&stage);
-        let begin = || {
-            let lies = packets_of("onwan", ROOT);
-            Resets::begin(move |frame| {
-                let reset = reset_behind(frame);
-                reset.iter().for_each(|reset| hand_over(&lies, reset));
-                reset.is_some()
-            })
-        };
+        let begin = || Resets::by_packets(packets_of("onwan", ROOT));
         silences_the_free_device_only(&stage, begin, &ISOLATE);
     }
 );
@@ -73,15 +63,7 @@ lab_test!(
     || {
         let stage = ready(short_windows());
         let port = container(&stage);
-        let begin = || {
-            let lies = port.sender_as(IPV4, ROOT);
-            Resets::begin(move |frame| {
-                let reset = reset_behind(frame);
-                let behind = |reset: &Vec<u8>| emit(&lies, &[&frame[..14], reset].concat());
-                reset.iter().for_each(behind);
-                reset.is_some()
-            })
-        };
+        let begin = || Resets::by_frames(port.sender_as(IPV4, ROOT));
         let file = restriction(&stage);
         silences_the_free_device_only(&stage, begin, &["quarantine", "--order", &file]);
     }
@@ -127,8 +109,7 @@ lab_test!(
             let packet = packet(GATEWAY_WAN_V6, INTERNET_V6, TCP, 0, &segment);
             let frame = [gateway.as_slice(), &port.mac(), &[0x86, 0xdd], &packet].concat();
             emit(&port.sender(0x86dd), &frame);
-            let is_it = |heard: Vec<u8>| heard.windows(mark.len()).any(|part| part == mark);
-            wait_until(FLIGHT, "it arrives", || ear.drain().into_iter().any(is_it)).is_ok()
+            ear.hears_mark(mark, FLIGHT)
         };
         assert!(passes(1_000, b"<<free>>"), "control: passed on");
         order(
@@ -149,8 +130,7 @@ lab_test!(
 
 lab_test!(a_container_on_the_uplinks_bridge_ends_no_restriction, || {
     let stage = ready(short_windows());
-    let mac = Port::of("gateway", "wan0").mac();
-    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    let mac = Port::of("gateway", "wan0").mac_text();
     ip(
         &stage,
         &format!(
@@ -169,15 +149,7 @@ lab_test!(a_container_on_the_uplinks_bridge_ends_no_restriction, || {
         ),
     );
     let port = Port::of("onbr", "ve1");
-    let begin = || {
-        let lies = port.sender_as(IPV4, ROOT);
-        Resets::begin(move |frame| {
-            let reset = reset_behind(frame);
-            let behind = |reset: &Vec<u8>| emit(&lies, &[&frame[..14], reset].concat());
-            reset.iter().for_each(behind);
-            reset.is_some()
-        })
-    };
+    let begin = || Resets::by_frames(port.sender_as(IPV4, ROOT));
     let file = restriction(&stage);
     silences_the_free_device_only(&stage, begin, &["quarantine", "--order", &file]);
 });

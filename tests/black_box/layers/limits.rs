@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, BROKER_PORT, GATEWAY_WAN_V4, INTERNET_V4, Ns, wait_until};
+use edgewarden_lab::site::{ATTACKER_V4, BROKER_PORT, GATEWAY_WAN_V4, INTERNET_V4, Ns};
 use edgewarden_lab::stage::Stage;
 use serde_json::json;
 
@@ -189,8 +189,7 @@ lab_test!(
         let passes = |user: u32, packet: &[u8], mark: &[u8]| {
             ear.drain();
             hand_over(&packets_of("gateway", user), packet);
-            let is_it = |heard: Vec<u8>| heard.windows(mark.len()).any(|part| part == mark);
-            wait_until(FLIGHT, "it arrives", || ear.drain().into_iter().any(is_it)).is_ok()
+            ear.hears_mark(mark, FLIGHT)
         };
         let mark = marker("by another place");
         let hidden = by_another_place(ATTACKER_V4, &mark);

@@ -112,8 +112,7 @@ pub(crate) fn contained(stage: &Stage) {
 
 /// It writes the uplink's hardware address into what it sends.
 pub(crate) fn wears(stage: &Stage) {
-    let mac = Port::of("gateway", "wan0").mac();
-    let hardware = mac.map(|byte| format!("{byte:02x}")).join(":");
+    let hardware = Port::of("gateway", "wan0").mac_text();
     let text = format!(
         "table netdev t {{ chain e {{ type filter hook egress device \"mv1\" priority 0; ether type ip ether saddr set {hardware}; }}\n}}\n"
     );

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use edgewarden_lab::site::wait_until;
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
@@ -113,6 +114,11 @@ impl Port {
 
     pub(crate) fn of(namespace: &str, interface: &str) -> Self {
         Self::find(namespace, interface).unwrap()
+    }
+
+    /// Its hardware address as `ip` and `nft` read it.
+    pub(crate) fn mac_text(&self) -> String {
+        self.mac().map(|byte| format!("{byte:02x}")).join(":")
     }
 
     pub(crate) fn mac(&self) -> Mac {
@@ -225,6 +231,12 @@ impl Ear {
             all.push(buffer[..length].to_vec());
         }
         all
+    }
+
+    /// Whether something with that mark arrives in time, whatever is around it.
+    pub(crate) fn hears_mark(&self, mark: &[u8], time: Duration) -> bool {
+        let has_mark = |heard: Vec<u8>| heard.windows(mark.len()).any(|part| part == mark);
+        wait_until(time, "it arrives", || self.drain().into_iter().any(has_mark)).is_ok()
     }
 
     /// Whether a frame arrives within the flight time.

@@ -117,6 +117,11 @@ impl RuleWriter<'_> {
         self.guarded().filter(|_| can_note)
     }
 
+    /// The same of what no socket has sent: where it is not known what has a route it is not known either what keeps its socket on the way.
+    fn sockets_are_known(&self) -> Option<&'static str> {
+        self.whose_is_known().filter(|_| self.asks_for_routes())
+    }
+
     /// What is noted of a user's streams to lifelines where they leave an interface.
     fn noted_of_own(user: u32, v4: bool) -> [Rule; 3] {
         let suffix = if v4 { '4' } else { '6' };
@@ -137,7 +142,7 @@ impl RuleWriter<'_> {
 
     /// What a bridge of this device's passes on between others is in no stream of this device's.
     pub(super) fn bridged_streams(&self) -> Vec<Rule> {
-        let Some(reason) = self.whose_is_known().filter(|_| self.asks_for_routes()) else {
+        let Some(reason) = self.sockets_are_known() else {
             return Vec::new();
         };
         // By a pair of interfaces its own may come so.
@@ -168,8 +173,7 @@ impl RuleWriter<'_> {
     }
 
     fn unsent_rules(&self) -> Vec<Rule> {
-        // Where it is not known what has a route it is not known either what keeps its socket on the way.
-        let Some(reason) = self.whose_is_known().filter(|_| self.asks_for_routes()) else {
+        let Some(reason) = self.sockets_are_known() else {
             return Vec::new();
         };
         let frame = || on(Layer::Netdev);

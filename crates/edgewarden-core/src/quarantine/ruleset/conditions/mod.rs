@@ -423,9 +423,7 @@ impl Conditions {
     pub(super) fn not_syn(self) -> Self {
         self.said("tcp flags & (syn | ack) != syn")
             .transport(TCP)
-            .step(Payload::first(PayloadBase::Transport, 13, 1))
-            .step(Bitwise::mask([SYN | ACK]))
-            .step(Comparison::first(Operator::NotEqual, [SYN]))
+            .flags(SYN | ACK, Operator::NotEqual, SYN)
     }
 }
 

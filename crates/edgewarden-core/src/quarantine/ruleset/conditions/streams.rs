@@ -4,8 +4,8 @@
 //! there. A stream of which nothing was sent for as long as an element lives is forgotten.
 
 use nf_tables::{
-    Bitwise, ByteOrder, Comparison, DynamicElement, Expression, Lookup, Meta, MetaKey, Operator, Payload,
-    PayloadBase, Register,
+    Bitwise, ByteOrder, Comparison, DynamicElement, Lookup, Meta, MetaKey, Operator, Payload, PayloadBase,
+    Register,
 };
 
 use super::claims::LinkPlace;
@@ -75,17 +75,20 @@ impl Conditions {
     /// It ends its stream, one way or both. Asked of TCP only.
     pub(in super::super) fn ends_stream(self) -> Self {
         self.said("tcp flags & (fin | rst) != 0x0")
-            .step(Payload::first(PayloadBase::Transport, 13, 1))
-            .step(Bitwise::mask([ENDS]))
-            .step(Comparison::first(Operator::NotEqual, [0]))
+            .flags(ENDS, Operator::NotEqual, 0)
     }
 
     /// It asks for a new stream. Asked of TCP only.
     pub(in super::super) fn opens_stream(self) -> Self {
         self.said("tcp flags & (syn | ack) == syn")
-            .step(Payload::first(PayloadBase::Transport, 13, 1))
-            .step(Bitwise::mask([SYN | ACK]))
-            .step(Expression::equal([SYN]))
+            .flags(SYN | ACK, Operator::Equal, SYN)
+    }
+
+    /// Compares these flags of a TCP header.
+    pub(super) fn flags(self, mask: u8, operator: Operator, flags: u8) -> Self {
+        self.step(Payload::first(PayloadBase::Transport, 13, 1))
+            .step(Bitwise::mask([mask]))
+            .step(Comparison::first(operator, [flags]))
     }
 
     /// A socket of this namespace has sent it, also where its program has gone since.
