@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::shadow_message::ShadowMessage;
 use super::shadow_request::ShadowRequest;
-use super::shadow_room::Extent;
+use super::shadow_room::Room;
 use super::shadow_session::{SessionEffect, ShadowSession};
 use crate::quarantine::proof::reported::same_news;
 
@@ -285,9 +285,8 @@ impl ShadowSession {
         if matches!(code, 409 | 429 | 500..) {
             self.update.failed(why, now);
             self.update.next = self.update.next.max(now + BUSY_PAUSE);
-        } else if let Some(less) = self.extent.after(code) {
+        } else if self.room.refused(code, now) {
             tracing::warn!("{why}; less is said");
-            self.extent = less;
             self.update.begins_anew(now);
         } else {
             // A document that was refused is refused again; the next change is another document.
@@ -352,7 +351,7 @@ impl ShadowSession {
     fn learn(&mut self, desired: Option<Value>) -> Vec<SessionEffect> {
         if self.desired.as_ref() != Some(&desired) {
             self.asking.begin_anew();
-            self.extent = Extent::default();
+            self.room = Room::default();
         }
         self.desired = Some(desired.clone());
         vec![SessionEffect::Desired(desired)]

@@ -144,7 +144,7 @@ fn an_order_that_the_shadow_has_no_room_for_twice_is_not_repeated_and_what_is_do
     answer(&mut session, asked, 7, Some(order.clone()), 2);
     let said = |effects: &[SessionEffect]| {
         effects.iter().find_map(|effect| match effect {
-            SessionEffect::Publish { payload, .. } => {
+            SessionEffect::Publish { topic, payload, .. } if topic.ends_with("/update") => {
                 Some(payload["state"]["reported"]["quarantine"].clone())
             }
             _ => None,
@@ -152,12 +152,12 @@ fn an_order_that_the_shadow_has_no_room_for_twice_is_not_repeated_and_what_is_do
     };
     let whole = session.tick(&enforced(), s(2), 0.5);
     assert_eq!(said(&whole), Some(order.clone()), "control");
-    let refused = ShadowMessage::UpdateRejected {
-        token: Some(token(&whole, "/update")),
+    let refused = |report: &[SessionEffect]| ShadowMessage::UpdateRejected {
+        token: Some(token(report, "/update")),
         code: 413,
         message: String::new(),
     };
-    session.receive(refused, s(3));
+    session.receive(refused(&whole), s(3));
     let less = session.tick(&enforced(), s(3), 0.5);
     assert_eq!(said(&less), Some(json!(true)));
     let taken = ShadowMessage::Updated {
@@ -167,10 +167,35 @@ fn an_order_that_the_shadow_has_no_room_for_twice_is_not_repeated_and_what_is_do
     };
     session.receive(taken, s(4));
     assert!(session.tick(&enforced(), s(5), 0.5).is_empty(), "it is said");
-    assert!(session.trouble().is_some_and(|why| why.contains("no room")));
+    let tells = |session: &ShadowSession| session.trouble().is_some_and(|why| why.contains("no room"));
+    assert!(tells(&session));
+    // Others may have made room.
+    let due = s(3) + REFRESH;
+    let before = session.tick(&enforced(), due - s(1), 0.5);
+    assert_eq!(said(&before), None, "not before");
+    assert!(session.next_wake(&enforced(), due - s(1)) <= s(1));
+    let whole = session.tick(&enforced(), due, 0.5);
+    assert_eq!(said(&whole), Some(order));
+    session.receive(refused(&whole), due);
+    // There is none: what it says is said already.
+    assert_eq!(said(&session.tick(&enforced(), due, 0.5)), None);
+    assert_eq!(
+        said(&session.tick(&enforced(), due + REFRESH, 0.5)),
+        None,
+        "more seldom"
+    );
+    let due = due + REFRESH * 2;
+    let whole = session.tick(&enforced(), due, 0.5);
+    let taken = ShadowMessage::Updated {
+        token: Some(token(&whole, "/update")),
+        version: 9,
+        desired: None,
+    };
+    session.receive(taken, due);
+    assert!(!tells(&session));
     // Another order may be shorter.
-    session.receive(delta(9, false), s(6));
-    let whole = session.tick(&released(), s(6), 0.5);
+    session.receive(delta(10, false), due);
+    let whole = session.tick(&released(), due, 0.5);
     assert_eq!(said(&whole), Some(json!(false)));
-    assert_eq!(session.trouble(), None);
+    assert!(!tells(&session));
 }

@@ -4,10 +4,50 @@
 //! more was granted), of which an order takes its length twice once it is repeated, and others may fill the rest. What is said of the
 //! device's own doing matters more than the order's text and what explains it, so these are left out first.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 /// What stays of `quarantineStatus` before none of it does.
 const WITHOUT_LISTS: [&str; 5] = ["state", "posture", "wanted", "leftRunning", "rolledBack"];
+
+/// From one try to say all there is to the next at most: each costs as much as the report that has no room.
+const RARELY: Duration = Duration::from_secs(86_400);
+
+/// How much reports say, and when to try again to say more.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) extent: Extent,
+    /// Uptime at which the service last refused a report as too large.
+    refused: Duration,
+    /// Tries to say all since it first did.
+    tries: u32,
+}
+
+impl Room {
+    /// The service has refused a report with this code; gives whether less is said from now on.
+    pub(super) fn refused(&mut self, code: u64, now: Duration) -> bool {
+        let less = self.extent.after(code);
+        if let Some(less) = less {
+            (self.extent, self.refused) = (less, now);
+        }
+        less.is_some()
+    }
+
+    /// Others may have left room since: where less was said, all is again, after `first`, then after twice as long each time.
+    pub(super) fn try_again(&mut self, now: Duration, first: Duration) {
+        if self.retry_at(first).is_some_and(|due| due <= now) {
+            self.extent = Extent::Whole;
+            self.tries = self.tries.saturating_add(1);
+        }
+    }
+
+    /// When that is due.
+    pub(super) fn retry_at(&self, first: Duration) -> Option<Duration> {
+        let pause = first.saturating_mul(2u32.saturating_pow(self.tries)).min(RARELY);
+        (self.extent != Extent::Whole).then(|| self.refused.saturating_add(pause))
+    }
+}
 
 /// How much a report says.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +66,7 @@ pub(super) enum Extent {
 impl Extent {
     /// The next smaller one after the service has refused a report with this code; `None` where a smaller one would be refused as
     /// well.
-    pub(super) const fn after(self, code: u64) -> Option<Self> {
+    const fn after(self, code: u64) -> Option<Self> {
         // Too large, or a request that it does not take: too deep, too long.
         match (code, self) {
             (400 | 413, Self::Whole) => Some(Self::WithoutOrder),

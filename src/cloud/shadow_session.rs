@@ -32,7 +32,7 @@ use super::shadow_echo::Echo;
 use super::shadow_held::AskingReports;
 use super::shadow_liveness::{Due, Liveness};
 use super::shadow_request::{ANSWER_LIMIT, MAX_PAUSE, Requests, Tokens};
-use super::shadow_room::Extent;
+use super::shadow_room::{Extent, Room};
 use super::topics::ShadowTopics;
 use crate::quarantine::orders::order::Posture;
 use crate::quarantine::proof::reported::{reported, same_news, with_removals};
@@ -92,8 +92,8 @@ pub(crate) struct ShadowSession {
     /// The last answer was older than what is known.
     pub(super) doubted: bool,
     pub(super) accepted: Option<Value>,
-    /// How much reports say: what the shadow has room for.
-    pub(super) extent: Extent,
+    /// What the shadow has room for.
+    pub(super) room: Room,
     /// The service's `reported.quarantine` is known to be no object.
     pub(super) plain_reported: bool,
     /// Something was not heard since the last whole document.
@@ -137,7 +137,7 @@ impl ShadowSession {
             unheard: None,
             doubted: false,
             accepted: None,
-            extent: Extent::default(),
+            room: Room::default(),
             plain_reported: false,
             missed: true,
             liveness: Liveness::new(false),
@@ -178,7 +178,7 @@ impl ShadowSession {
     pub(crate) fn subscribed(&mut self, took: Duration, now: Duration) {
         self.ready = true;
         self.missed = true;
-        self.extent = Extent::default();
+        self.room = Room::default();
         self.unheard = None;
         self.asking.begin_anew();
         self.liveness.subscribed_after(took);
@@ -294,7 +294,7 @@ impl ShadowSession {
     pub(crate) fn trouble(&self) -> Option<&str> {
         let of_requests = || self.get.trouble().or_else(|| self.update.trouble());
         let others = [
-            self.extent.tells(),
+            self.room.extent.tells(),
             self.unheard_versions.as_deref(),
             self.narrowed.as_deref(),
         ];
@@ -387,6 +387,7 @@ impl ShadowSession {
         if self.ready && self.update.is_idle() {
             due.extend(Some(self.update.next).filter(|next| *next > now));
             if !self.update.is_held(now) && state.phase != Phase::Starting {
+                due.extend(self.room.retry_at(self.refresh));
                 due.extend(self.asking.due_at(state.phase == Phase::Provisional));
             }
         }
@@ -407,6 +408,7 @@ impl ShadowSession {
         if !self.update.is_idle() || self.update.is_held(now) || state.phase == Phase::Starting {
             return None;
         }
+        self.room.try_again(now, self.refresh);
         let is_provisional = state.phase == Phase::Provisional;
         let asks = self.asking.due_at(is_provisional).is_some_and(|due| due <= now);
         if !asks && (self.update.next > now || self.desired.is_none()) {
@@ -414,7 +416,7 @@ impl ShadowSession {
         }
         let body = reported(state, self.desired.as_ref().and_then(Option::as_ref));
         // While no order is reported, the next delta has the desired one whole.
-        let extent = match self.extent {
+        let extent = match self.room.extent {
             Extent::Whole if asks || self.get.is_held(now) => Extent::WithoutOrder,
             extent => extent,
         };

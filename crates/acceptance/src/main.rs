@@ -66,9 +66,9 @@ struct Arguments {
         default_value = "5,100,300,1200"
     )]
     round_trips: Vec<u64>,
-    /// Only scenarios whose name or fact contains this
+    /// Only scenarios whose name contains this, or whose fact it is; may be given more than once
     #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    only: Vec<String>,
     /// How often each scenario is played
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     times: u32,
@@ -219,7 +219,7 @@ fn on_one(kind: Kind, arguments: &Arguments, folder: &Path, table: &mut Table) -
         .filter(|(_, scenario)| scenario.beds.contains(&kind))
         .filter(|(_, scenario)| {
             let is = |only: &String| scenario.name.contains(only) || scenario.fact == only;
-            arguments.only.as_ref().is_none_or(is)
+            arguments.only.is_empty() || arguments.only.iter().any(is)
         })
         .partition(|(_, scenario)| scenario.own.is_some());
     let own_folder = if kind == Kind::Lite { "lite" } else { "real" };

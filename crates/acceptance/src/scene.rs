@@ -110,6 +110,12 @@ impl Scene<'_> {
         Ok(())
     }
 
+    /// A nucleus with no cuts behind it: it waits longer after each, up to two minutes, whichever scenario they were of.
+    pub(crate) fn new_nucleus(&mut self) -> Result<(), Trouble> {
+        self.bed.fresh()?;
+        self.ready()
+    }
+
     /// Orders isolation and waits until it stands and is confirmed; gives how long it took.
     pub(crate) fn isolate(&mut self) -> Result<Duration, Trouble> {
         self.isolate_by(|bed| bed.desire(&json!({"quarantine": true})).map(drop))

@@ -20,6 +20,8 @@ use crate::quarantine::ports::Doing;
 /// A look at the threads of one process ends after so long: some thirty thousand of them, more than a user may have on a
 /// small machine.
 const LIMIT: Duration = Duration::from_millis(500);
+/// Threads looked at for one that has not ended, where one of them is enough.
+const MAX_DEAD_THREADS: usize = 16;
 /// Where cgroup v2 is, alone and beside v1.
 const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// Where the controller of v1 is that holds processes.
@@ -88,21 +90,26 @@ fn look_at_threads(id: ProcessId, end: Instant, first: impl FnOnce(&ProcessStat)
     Threads::look(id.pid, &stat, end)
 }
 
-/// Its threads, if all of them are stopped.
-fn stopped_threads(id: ProcessId) -> Option<Threads> {
-    // The first thread tells of most that they run.
-    let may_be = |stat: &ProcessStat| stat.is_stopped() || stat.outlived_by_threads();
-    look_at_threads(id, clock::instant() + LIMIT, may_be).filter(Threads::is_stopped)
-}
-
 /// Whether all of that very process is stopped, by a signal or by a debugger.
 pub(crate) fn is_stopped(id: ProcessId) -> bool {
-    stopped_threads(id).is_some()
+    // The first thread tells of most that they run.
+    let may_be = |stat: &ProcessStat| stat.is_stopped() || stat.outlived_by_threads();
+    look_at_threads(id, clock::instant() + LIMIT, may_be).is_some_and(|threads| threads.is_stopped())
 }
 
-/// Whether all of it is stopped by a signal, whoever sent it.
+/// Whether that very process was stopped by a signal, whoever sent it, as far as one of its threads tells: a signal stops all of them,
+/// whom only a debugger lets go on by themselves. So it costs the same for everybody.
 pub(super) fn is_stopped_by_signal(id: ProcessId) -> bool {
-    stopped_threads(id).is_some_and(|threads| !threads.any_traced)
+    let stopped = |stat: &ProcessStat| stat.is_stopped() && !stat.is_traced();
+    let Some(first) = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks) else {
+        return false;
+    };
+    if !first.outlived_by_threads() {
+        return stopped(&first);
+    }
+    let some = threads(id.pid).take(MAX_DEAD_THREADS);
+    some.filter_map(|thread| stat_at(&thread))
+        .any(|stat| stopped(&stat))
 }
 
 /// Whether any of it is, or waits: it was told to stop, and the rest may follow.

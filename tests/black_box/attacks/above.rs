@@ -43,6 +43,40 @@ int main(int count, char **words) {
 }
 "#;
 
+/// The same, but the one in between runs on, and says above that its child is stopped: so does `sudo` that has given its command a
+/// terminal.
+const TELLS: &str = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    int tells[2];
+    if (pipe(tells)) return 1;
+    prctl(PR_SET_NAME, "zq-outer");
+    if (fork()) {
+        close(tells[1]);
+        for (pid_t child; read(tells[0], &child, sizeof child) == sizeof child;) {
+            kill(getpid(), SIGSTOP);
+            kill(child, SIGCONT);
+        }
+        return 0;
+    }
+    prctl(PR_SET_NAME, "zq-inner");
+    pid_t child = fork();
+    if (child) {
+        for (int status; waitpid(child, &status, WUNTRACED) == child;) {
+            if (!WIFSTOPPED(status)) return 0;
+            if (write(tells[1], &child, sizeof child) < 0) return 1;
+        }
+    }
+    prctl(PR_SET_NAME, words[1]);
+    close(tells[1]);
+    for (;;) usleep(10000);
+}
+"#;
+
 /// Somebody who waits for somebody who waits for one of that name.
 struct Chain {
     outer: Running,
@@ -52,7 +86,11 @@ struct Chain {
 
 impl Chain {
     fn start(stage: &Stage, name: &str) -> Self {
-        let program = build(stage, &format!("{name}-started"), WAITS);
+        Self::of(WAITS, stage, name)
+    }
+
+    fn of(source: &str, stage: &Stage, name: &str) -> Self {
+        let program = build(stage, &format!("{name}-started"), source);
         let log = stage.site.directory().join("programs.log");
         let words = [name];
         let outer = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
@@ -82,10 +120,10 @@ impl Chain {
 const ALL_STOPPED: [&str; 3] = ["T", "T", "T"];
 const ALL_RUN: [&str; 3] = ["SR", "SR", "SR"];
 
-/// Freezes what it waits for.
-fn freeze(stage: &Stage, chain: &Chain, name: &str) {
+/// Freezes what it waits for, and waits for what that makes of the three.
+fn freeze(stage: &Stage, chain: &Chain, name: &str, states: [&str; 3]) {
     order_processes(stage, &json!({"name": name}), "freeze");
-    chain.wait(ALL_STOPPED);
+    chain.wait(states);
     let frozen = |s: &Value| shown(s, chain.work)["action"] == "freeze";
     let status = stage.wait_status(LIMIT, "it is frozen", frozen).unwrap();
     assert!(
@@ -98,19 +136,19 @@ lab_test!(whoever_stops_with_his_child_goes_on_with_it, || {
     let mut stage = ready(options());
     let chain = Chain::start(&stage, "zq-with-child");
     for _ in 0..2 {
-        freeze(&stage, &chain, "zq-with-child");
+        freeze(&stage, &chain, "zq-with-child", ALL_STOPPED);
         release(&stage);
         chain.wait(ALL_RUN);
     }
     // The next agent knows it from the journal.
-    freeze(&stage, &chain, "zq-with-child");
+    freeze(&stage, &chain, "zq-with-child", ALL_STOPPED);
     stage.agent.as_mut().unwrap().kill9().unwrap();
     stage.desire(&json!({"quarantine": false})).unwrap();
     restart(&mut stage);
     stage.wait_phase(LIMIT, "released").unwrap();
     chain.wait(ALL_RUN);
     // And so does the command line, where there is no agent.
-    freeze(&stage, &chain, "zq-with-child");
+    freeze(&stage, &chain, "zq-with-child", ALL_STOPPED);
     stage.agent.as_mut().unwrap().kill9().unwrap();
     let state = stage.state_directory();
     let place = ["--state-dir", state.to_str().unwrap()];
@@ -122,10 +160,27 @@ lab_test!(whoever_stops_with_his_child_goes_on_with_it, || {
     chain.ends();
 });
 
+lab_test!(whoever_stops_above_one_that_runs_goes_on_as_well, || {
+    let stage = ready(options());
+    let chain = Chain::of(TELLS, &stage, "zq-on-a-tty");
+    for _ in 0..2 {
+        freeze(&stage, &chain, "zq-on-a-tty", ["T", "SR", "T"]);
+        release(&stage);
+        chain.wait(ALL_RUN);
+    }
+    chain.ends();
+    // Also where his child is killed, and he hears of it only when he goes on.
+    let mut killed = Chain::of(TELLS, &stage, "zq-killed-tty");
+    freeze(&stage, &killed, "zq-killed-tty", ["T", "SR", "T"]);
+    order_processes(&stage, &json!({"name": "zq-killed-tty"}), "kill");
+    wait_until(LIMIT, "whoever waits for it ends", || !killed.outer.is_running()).unwrap();
+    release(&stage);
+});
+
 lab_test!(uninstall_lets_those_go_on_who_stopped_with_their_children, || {
     let mut stage = ready(options());
     let chain = Chain::start(&stage, "zq-left-child");
-    freeze(&stage, &chain, "zq-left-child");
+    freeze(&stage, &chain, "zq-left-child", ALL_STOPPED);
     stage.agent.as_mut().unwrap().kill9().unwrap();
     done(&stage, &["uninstall", "--release", "--reason", "gone", "--purge"]);
     chain.wait(ALL_RUN);
@@ -144,7 +199,7 @@ lab_test!(whoever_stops_with_his_child_hears_of_its_end, || {
     release(&stage);
     // Somebody else ends it while it is frozen.
     let mut ended = Chain::start(&stage, "zq-ended-child");
-    freeze(&stage, &ended, "zq-ended-child");
+    freeze(&stage, &ended, "zq-ended-child", ALL_STOPPED);
     signal(ended.work, Signal::SIGKILL);
     wait_history(&stage, "ended while frozen");
     ends(&mut ended);

@@ -17,12 +17,14 @@ use serde_json::json;
 
 use super::in_others_names::heard_by;
 use super::said::{NOWHERE, arp};
-use super::silence_inside::{ISOLATE, Resets, restriction, short_windows, silences_the_free_device_only};
+use super::silence_inside::{
+    ISOLATE, Resets, in_force_all_the_time, restriction, short_windows, silences_the_free_device_only,
+};
 use crate::common::gateway::{ip, know_neighbours};
 use crate::common::packet::{ACK, TCP, ip as packet, tcp};
 use crate::common::{LIMIT, done, options, order, ready};
 use crate::layers::frames::{ARP, IPV4};
-use crate::layers::unsent::{contained, wears};
+use crate::layers::unsent::{contained, has_rules, wears};
 use crate::layers::wire::{Ear, Port, ROOT, emit, packets_of, within};
 use crate::orders::lifelines::{ENDPOINT, with_names};
 
@@ -91,6 +93,48 @@ lab_test!(a_container_on_the_uplink_sends_nothing_as_the_router, || {
         done(&stage, &["release"]);
         stage.wait_phase(LIMIT, "released").unwrap();
     }
+});
+
+lab_test!(a_container_beside_the_device_may_be_the_way_to_the_cloud, || {
+    let stage = ready(short_windows());
+    contained(&stage);
+    within("onwan", || {
+        for (file, value) in [
+            ("ip_forward", "1"),
+            ("conf/mv1/send_redirects", "0"),
+            ("conf/all/send_redirects", "0"),
+        ] {
+            std::fs::write(format!("/proc/sys/net/ipv4/{file}"), value).unwrap();
+        }
+    });
+    has_rules(
+        &stage,
+        "table ip t { chain p { type nat hook postrouting priority 100; masquerade; }\n}\n",
+    );
+    // The device stands on the link as its containers do, so that they reach each other.
+    ip(
+        &stage,
+        "link add mvh link wan0 type macvlan mode bridge
+        addr flush dev wan0
+        link set mvh up
+        addr add 198.51.100.2/24 dev mvh
+        route replace default via 198.51.100.1
+        route add 198.51.100.1/32 via 198.51.100.50 dev mvh",
+    );
+    let server = within("internet", || TcpListener::bind((INTERNET_V4, HTTPS)).unwrap());
+    let comes_by = || {
+        let connects = || TcpStream::connect_timeout(&(INTERNET_V4, HTTPS).into(), PATIENCE);
+        within("gateway", connects).map(|_stream| server.accept().unwrap().1.ip())
+    };
+    wait_until(LIMIT, "control: the container is the way", || {
+        comes_by().is_ok_and(|from| from == CONTAINER)
+    })
+    .unwrap();
+    let works = |s: &serde_json::Value| s["cloud"]["channelWorks"] == true;
+    stage.wait_status(LIMIT * 2, "control: it works", works).unwrap();
+    let file = restriction(&stage);
+    in_force_all_the_time(&stage, &["quarantine", "--order", &file]);
+    assert_eq!(comes_by().unwrap(), CONTAINER);
 });
 
 lab_test!(

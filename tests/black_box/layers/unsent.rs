@@ -116,7 +116,12 @@ pub(crate) fn wears(stage: &Stage) {
     let text = format!(
         "table netdev t {{ chain e {{ type filter hook egress device \"mv1\" priority 0; ether type ip ether saddr set {hardware}; }}\n}}\n"
     );
-    let file = stage.site.directory().join("wears.nft");
+    has_rules(stage, &text);
+}
+
+/// The container has rules of its own.
+pub(crate) fn has_rules(stage: &Stage, text: &str) {
+    let file = stage.site.directory().join("onwan.nft");
     std::fs::write(&file, text).unwrap();
     let nft = || Command::new("nft").arg("-f").arg(&file).status().unwrap();
     assert!(within("onwan", nft).success());

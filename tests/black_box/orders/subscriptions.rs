@@ -257,3 +257,27 @@ lab_test!(an_order_that_has_no_room_twice_is_reported_as_it_is_done, || {
         .wait_shadow(LIMIT, "and its end", state("released"))
         .unwrap();
 });
+
+lab_test!(what_had_no_room_is_said_once_others_have_left_some, || {
+    let stage = classic_with(0, json!({"shadow": {"refreshSeconds": 30}}));
+    let order = json!({"id": "short", "posture": "isolate", "reason": "r".repeat(200)});
+    let others = "o".repeat(7_700);
+    stage
+        .desire(&json!({"quarantine": order, "application": others}))
+        .unwrap();
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    let no_room = |does: bool| {
+        move |s: &Value| {
+            let why = s["cloud"]["lastError"].as_str();
+            why.is_some_and(|why| why.contains("no room")) == does
+        }
+    };
+    stage
+        .wait_status(LIMIT, "control: it has no room", no_room(true))
+        .unwrap();
+    stage.desire(&json!({ "application": null })).unwrap();
+    stage
+        .wait_status(LIMIT * 3, "it has room again", no_room(false))
+        .unwrap();
+    reports(&stage, &order);
+});

@@ -66,9 +66,7 @@ fn rename(scene: &mut Scene<'_>, name: &str) -> Result<(), Trouble> {
 
 /// The nucleus' connection is cut; it joins its session again by itself, and the order comes as soon as it has.
 pub(super) fn link_cut(scene: &mut Scene<'_>) -> Result<Seen, Trouble> {
-    // A nucleus waits longer after each cut, up to two minutes; a new one begins at a second.
-    scene.bed.fresh()?;
-    scene.ready()?;
+    scene.new_nucleus()?;
     let mut times = Vec::new();
     for _ in 0..3 {
         scene.isolate()?;

@@ -17,6 +17,7 @@ const ALLOWED: usize = 6;
 
 /// Denies one topic from an agent's start on, and counts.
 pub(super) fn topic(scene: &mut Scene<'_>, filter: &str) -> Result<Seen, Trouble> {
+    scene.new_nucleus()?;
     scene.bed.policy().deny([filter])?;
     let before = scene.bed.policy().told("denied").len();
     let agent = scene.agent()?;
