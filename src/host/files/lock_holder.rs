@@ -168,7 +168,7 @@ nonsense
     #[test]
     fn a_table_full_of_others_locks_hides_nobody() {
         const FILES: usize = 60;
-        const LOCKS_EACH: i64 = 500;
+        const LOCKS_EACH: nix::libc::off_t = 500;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let _lock = files::lock(&path).unwrap().unwrap();

@@ -8,7 +8,6 @@
 //! every group of listeners.
 
 use std::io;
-use std::time::Duration;
 
 use netlink_packet_core::{
     NLA_F_NESTED, NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
@@ -17,12 +16,12 @@ use netlink_packet_core::{
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::TimeVal;
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 /// The kernel never puts more than 32 KiB into one dump message; twice that leaves room for it to change its mind.
 const RECEIVE_BUFFER: usize = 65_536;
 /// The kernel answers at once; a lost answer must not hang the caller.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+const ANSWER_LIMIT_SECONDS: i64 = 2;
 /// Bytes of a message header.
 const HEADER: usize = 16;
 
@@ -115,7 +114,7 @@ impl Netlink {
         socket
             .connect(&SocketAddr::new(0, 0))
             .map_err(NetlinkError::Open)?;
-        let limit = TimeVal::new(i64::try_from(ANSWER_LIMIT.as_secs()).unwrap_or(1), 0);
+        let limit = TimeVal::seconds(ANSWER_LIMIT_SECONDS);
         setsockopt(&socket, sockopt::ReceiveTimeout, &limit)
             .map_err(|errno| NetlinkError::Open(errno.into()))?;
         Ok(Self {

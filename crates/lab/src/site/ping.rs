@@ -9,7 +9,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, recv, sendto,
     setsockopt, socket, sockopt,
 };
-use nix::sys::time::TimeVal;
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 /// ICMP types of echo request and reply, per family.
 const ECHO_V4: (u8, u8) = (8, 0);
@@ -38,11 +38,7 @@ pub(super) fn echo(address: IpAddr, limit: Duration) -> nix::Result<bool> {
             return Ok(false);
         };
         let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX).max(1);
-        setsockopt(
-            &raw,
-            sockopt::ReceiveTimeout,
-            &TimeVal::new(micros / 1_000_000, micros % 1_000_000),
-        )?;
+        setsockopt(&raw, sockopt::ReceiveTimeout, &TimeVal::microseconds(micros))?;
         match recv(raw.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Ok(length) if is_reply(&buffer[..length], address.is_ipv4(), reply, nonce) => return Ok(true),
             Ok(_) | Err(Errno::EINTR) => {}

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::TimeVal;
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::{Ns, Site, SiteError, ping};
 
@@ -115,7 +115,7 @@ impl Site {
                 TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
             })?
             .map_err(failed)?;
-        let look = TimeVal::new(0, i64::from(ACCEPT_LOOK.subsec_micros()));
+        let look = TimeVal::microseconds(ACCEPT_LOOK.subsec_micros().into());
         // On Linux the receive timeout of a listener bounds accept.
         setsockopt(&listener, sockopt::ReceiveTimeout, &look).map_err(|errno| failed(errno.into()))?;
         let stopped = Arc::new(AtomicBool::new(false));

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::lines;
 
 /// Files that the program needs besides.
-const OTHERS: u64 = 64;
+const OTHERS: usize = 64;
 
 /// Opens files and keeps them.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,8 +29,10 @@ pub async fn run(args: HoardArgs) -> Result<(), Box<dyn std::error::Error + Send
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let one = File::open("/dev/null")?;
-    let most = most.saturating_sub(OTHERS).min(args.files.into());
-    let kept = (0..most).map(|_| one.try_clone());
+    // Limits are of 32 or 64 bits, as the processor is.
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let files = most.saturating_sub(OTHERS).min(usize::try_from(args.files)?);
+    let kept = (0..files).map(|_| one.try_clone());
     let kept = kept.collect::<std::io::Result<Vec<_>>>()?;
     lines::print(&json!({"event": "hoarding", "files": kept.len()}))?;
     std::future::pending::<()>().await;
