@@ -5,6 +5,7 @@
 //! on the wire of the internet or of the LAN for what leaves, at a raw socket behind the input hook for what enters.
 
 mod above;
+mod beside;
 mod chased;
 mod claimed;
 mod contained;

@@ -18,6 +18,11 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
+/// An address on the uplink that is a container's.
+pub(super) const CONTAINER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 50));
+/// Of a packet that was cut up, one that is not the last.
+const MORE_PIECES: u16 = 0x2000;
+
 /// A frame to everybody.
 fn frame(from: Mac, kind: u16, content: &[u8]) -> Vec<u8> {
     let mut frame = [BROADCAST.as_slice(), &from, &kind.to_be_bytes(), content].concat();
@@ -229,4 +234,46 @@ pub(super) fn endings() -> Vec<Said> {
         ("a lease's release by anybody", release(1_068)),
     ];
     [ends, better_ways()].concat()
+}
+
+/// What opens and ends a link, as whoever stands beside the device says it, in the device's name or about its lease.
+pub(super) fn control_of_links(beside: Mac) -> Vec<Said> {
+    let own = Port::of("gateway", "wan0").mac();
+    let as_himself = |mut frame: Vec<u8>| {
+        frame[6..12].copy_from_slice(&beside);
+        frame
+    };
+    let lease = |address: &[u8], hardware: Mac, fragment: u16| {
+        let (head, between, rest) = ([1, 1, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0; 12], [0; 206]);
+        let parts = [&head, address, &between, &hardware, &rest];
+        let message = udp(68, 67, &parts.concat());
+        let packet = packet(CONTAINER, INTERNET_V4, UDP, fragment, &message);
+        as_himself(frame(own, IPV4, &packet))
+    };
+    let nobody = [0; 4];
+    vec![
+        (
+            "the end of a session of 802.1X",
+            to_group(3, EAPOL, &[1, 2, 0, 0]),
+        ),
+        ("data as keys of a link", to(NOWHERE, EAPOL, &[7; 1_000])),
+        ("data to a group of the link", to_group(14, 0x1234, &[7; 1_000])),
+        ("a spanning tree", to_group(0, 38, &[0x42, 0x42, 3, 0, 0])),
+        (
+            "a spanning tree of his own",
+            as_himself(to_group(0, 39, &[0x42, 0x42, 3, 0, 0])),
+        ),
+        ("a pause", to(NOWHERE, 0x8808, &[0, 1, 0xff, 0xff])),
+        ("who is at the port", to_group(14, 0x88cc, &[2, 7, 4])),
+        (
+            "the end of a session of PPPoE",
+            frame(own, PPPOE_DISCOVERY, &[0x11, 0xa7, 0, 1, 0, 0]),
+        ),
+        (
+            "the lease of the device's address",
+            lease(&octets(GATEWAY_WAN_V4), beside, 0),
+        ),
+        ("the lease of the device", lease(&nobody, own, 0)),
+        ("a lease in pieces", lease(&nobody, beside, MORE_PIECES)),
+    ]
 }

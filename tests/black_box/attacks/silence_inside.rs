@@ -126,9 +126,15 @@ impl Resets {
 
     /// The same by hand, with the hardware addresses of what was heard.
     pub(super) fn by_frames(lies: OwnedFd) -> Self {
+        Self::by_tagged_frames(lies, &[])
+    }
+
+    /// The same with these tags.
+    pub(super) fn by_tagged_frames(lies: OwnedFd, tags: &'static [u8]) -> Self {
         Self::begin(move |frame| {
             let reset = reset_behind(frame);
-            let behind = |reset: &Vec<u8>| emit(&lies, &[&frame[..14], reset].concat());
+            let header = |frame: &[u8]| [&frame[..12], tags, &frame[12..14]].concat();
+            let behind = |reset: &Vec<u8>| emit(&lies, &[&header(frame), reset.as_slice()].concat());
             reset.iter().for_each(behind);
             reset.is_some()
         })

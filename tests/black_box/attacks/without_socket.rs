@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::process::Command;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
@@ -16,20 +17,18 @@ use nix::sys::socket::{
 use serde_json::json;
 
 use super::in_others_names::heard_by;
-use super::said::{NOWHERE, arp};
+use super::said::{CONTAINER, NOWHERE, arp};
 use super::silence_inside::{
     ISOLATE, Resets, in_force_all_the_time, restriction, short_windows, silences_the_free_device_only,
 };
 use crate::common::gateway::{ip, know_neighbours};
 use crate::common::packet::{ACK, TCP, ip as packet, tcp};
 use crate::common::{LIMIT, done, options, order, ready};
-use crate::layers::frames::{ARP, IPV4};
+use crate::layers::frames::{ARP, IPV4, Mac, VLAN};
 use crate::layers::unsent::{contained, has_rules, wears};
 use crate::layers::wire::{Ear, Port, ROOT, emit, packets_of, within};
 use crate::orders::lifelines::{ENDPOINT, with_names};
 
-/// The container's own.
-const CONTAINER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 50));
 /// A port of the control channel.
 const HTTPS: u16 = 8_443;
 /// How long a frame may be under way.
@@ -135,7 +134,25 @@ lab_test!(a_container_beside_the_device_may_be_the_way_to_the_cloud, || {
     let file = restriction(&stage);
     in_force_all_the_time(&stage, &["quarantine", "--order", &file]);
     assert_eq!(comes_by().unwrap(), CONTAINER);
+    // While he is down, what is meant for him leaves as for a neighbour, in whose name he could say nothing then.
+    ip(&stage, "-n onwan link set mv1 down");
+    let neighbour = format!("\"wan0\" . {}", hardware_number(Port::of("onwan", "mv1").mac()));
+    let list = ["list", "set", "netdev", "edgewarden", "hops"];
+    wait_until(LIMIT, "he is no neighbour for long", || {
+        let _nobody = comes_by();
+        let nft = || Command::new("nft").args(list).output().unwrap();
+        let listed = String::from_utf8(within("gateway", nft).stdout).unwrap();
+        let mut lines = listed.lines();
+        lines.any(|line| line.contains(&neighbour) && line.contains("expires 1m"))
+    })
+    .unwrap();
 });
+
+/// As nft writes it.
+fn hardware_number(mac: Mac) -> String {
+    mac.iter()
+        .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
 
 lab_test!(
     nothing_is_passed_on_in_a_stream_of_the_device_from_another_link,
@@ -172,11 +189,11 @@ lab_test!(
     }
 );
 
-lab_test!(a_container_on_the_uplinks_bridge_ends_no_restriction, || {
-    let stage = ready(short_windows());
+/// Makes the uplink a port of a bridge that has its address; gives the interface of a container on that bridge.
+fn container_on_bridge(stage: &Stage) -> Port {
     let mac = Port::of("gateway", "wan0").mac_text();
     ip(
-        &stage,
+        stage,
         &format!(
             "link add br0 type bridge
             link set br0 address {mac}
@@ -192,11 +209,31 @@ lab_test!(a_container_on_the_uplinks_bridge_ends_no_restriction, || {
             -n onbr link set ve1 up"
         ),
     );
-    let port = Port::of("onbr", "ve1");
+    Port::of("onbr", "ve1")
+}
+
+lab_test!(a_container_on_the_uplinks_bridge_ends_no_restriction, || {
+    let stage = ready(short_windows());
+    let port = container_on_bridge(&stage);
     let begin = || Resets::by_frames(port.sender_as(IPV4, ROOT));
     let file = restriction(&stage);
     silences_the_free_device_only(&stage, begin, &["quarantine", "--order", &file]);
 });
+
+lab_test!(
+    what_a_bridge_passes_on_behind_tags_of_no_vlan_ends_no_isolation,
+    || {
+        let mut options = short_windows();
+        options.configuration["isolation"]["bridged"] = json!(false);
+        let stage = ready(options);
+        let port = container_on_bridge(&stage);
+        let begin = || {
+            let tags = &[0x81, 0, 0, 0, 0x81, 0, 0, 0];
+            Resets::by_tagged_frames(port.sender_as(VLAN, ROOT), tags)
+        };
+        silences_the_free_device_only(&stage, begin, &ISOLATE);
+    }
+);
 
 lab_test!(
     a_neighbour_who_says_that_the_router_is_here_cuts_nobody_off_for_long,

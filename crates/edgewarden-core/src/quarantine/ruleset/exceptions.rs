@@ -24,6 +24,7 @@ use super::rules::{
 use super::shares::{FIRST_OTHER, FIRST_USER};
 use super::told_otherwise::{IGMP, VLAN};
 use super::{Lack, Layer, Rule};
+use crate::quarantine::lifelines::ways::InterfaceName;
 use crate::quarantine::orders::order::Posture;
 
 /// What an Ethernet frame has before its IP header, with one VLAN tag.
@@ -74,7 +75,7 @@ const NOT_OF_LINK: &[u16] = &[IP, IP6, ARP, 0x8847, 0x8848, 0x8863, 0x8864];
 const CUT_APART: &[u16] = &[IP, IP6, 0x6558, 0x8847, 0x8848, 0x894f];
 pub(super) const ARP: u16 = 0x0806;
 /// Who is on a link and what it is, told by programs of services too.
-const LLDP: u16 = 0x88cc;
+pub(super) const LLDP: u16 = 0x88cc;
 /// How an uplink by PPPoE is dialled: before it is there, and whenever it has ended.
 pub(super) const PPPOE_DISCOVERY: u16 = 0x8863;
 /// PPP's frames. What is inside was filtered on the PPP interface, or was made by hand.
@@ -92,6 +93,8 @@ struct Exception {
     told: Option<Conditions>,
     /// What only this device itself says, in whose name nobody else speaks.
     ours: Vec<Conditions>,
+    /// By which interfaces the kernel says it without a socket; none where by all.
+    by: Option<Vec<InterfaceName>>,
     shares: &'static Shares,
 }
 
@@ -102,7 +105,25 @@ impl Exception {
             like,
             told: None,
             ours: Vec::new(),
+            by: None,
             shares,
+        }
+    }
+
+    /// The same, said without a socket by what belongs to a bridge or a bond alone: the kernel's own, and copies of what a socket has sent.
+    fn by_members(self, members: &[InterfaceName]) -> Self {
+        Self {
+            by: Some(members.to_vec()),
+            ..self
+        }
+    }
+
+    /// What the kernel says of it where frames leave.
+    fn of_kernel(&self) -> Option<Conditions> {
+        match self.by.as_deref() {
+            None => Some(self.like.clone()),
+            Some([]) => None,
+            Some(members) => Some(self.like.clone().leaves_by(members)),
         }
     }
 
@@ -118,6 +139,7 @@ impl Exception {
             like: tagged(&self.like),
             told: self.told.as_ref().map(tagged),
             ours: self.ours.iter().map(tagged).collect(),
+            by: self.by.clone(),
             ..*self
         }
     }
@@ -182,6 +204,19 @@ impl RuleWriter<'_> {
             };
             rules.extend(others.map(|(sender, ..)| cut(made(like.clone().of_sender(*sender)))));
         }
+        let of_kernel = match way {
+            HookPath::Raw => exception.of_kernel(),
+            _ => Some(like.clone()),
+        };
+        let kernel = of_kernel.zip(shares.kernel);
+        let kernel = kernel.map(|(like, rate)| few(like, "kernel", rate));
+        let (members, kernel) = if exception.by.is_some() {
+            // A slave of a bond may speak as what it was made as, which the bond is not sent as.
+            (kernel, None)
+        } else {
+            (None, kernel)
+        };
+        rules.extend(members);
         if way == HookPath::Raw && self.knows_senders() {
             if self.guarded().is_some() {
                 let ours = exception.ours.iter();
@@ -194,7 +229,7 @@ impl RuleWriter<'_> {
                 rules.push(cut(foreign));
             }
         }
-        rules.extend(shares.kernel.map(|rate| few(like.clone(), "kernel", rate)));
+        rules.extend(kernel);
         rules
     }
 
@@ -259,8 +294,9 @@ impl RuleWriter<'_> {
                     small(groups().frame_type_other(TypePlace::First, &none)),
                     &LINK_SHARES,
                 )
+                .by_members(&self.hooks.members)
             },
-            Exception::new("link-keys", keys, &LINK_SHARES),
+            Exception::new("link-keys", keys, &LINK_SHARES).by_members(&self.hooks.members),
             Exception {
                 told: knows.then(|| arp.clone().arp_of_ours("hardware", &own)),
                 ours: (!own.is_empty())
@@ -305,7 +341,8 @@ impl RuleWriter<'_> {
         ];
         all.extend(groups(layer, header));
         if self.plan.lifelines.dhcp {
-            all.extend(leases(layer, header));
+            let leases = leases(layer, header).into_iter();
+            all.extend(leases.map(|lease| lease.by_members(&self.hooks.members)));
         }
         let rules = all.iter();
         rules.flat_map(|exception| self.shared(exception, way)).collect()

@@ -22,6 +22,7 @@ mod kernel_form;
 mod keys;
 mod lacking;
 mod lies;
+mod link_control;
 mod link_shares;
 mod rules;
 mod shares;

@@ -13,13 +13,18 @@
 //! a switch would believe.
 //!
 //! Absent: whose the first packet was; of a stream that stood before the rules were loaded nothing is known until its owner has sent
-//! something, and whoever has a port that was root's to the same lifeline within ten minutes is cut off there. On kernels that do
+//! something; whoever says something as the router where others of this device's interfaces stand, once nothing was handed to him for a
+//! minute and a half; and whoever has a port that was root's to the same lifeline within ten minutes is cut off there. On kernels that do
 //! not tell of which namespace a socket is, what a program had not sent when it ended is cut.
 
-use super::conditions::{Conditions, Detour, End, Sender, Streams};
+use std::collections::BTreeSet;
+
+use super::conditions::{Conditions, Detour, End, LIFE_SECONDS, Sender, Streams, TypePlace};
 use super::rules::{HookPath, RuleWriter, on};
 use super::shares::ROOT;
+use super::told_otherwise::VLAN;
 use super::{Chain, CutAction, Lack, Layer, PRIORITY, Rule};
+use crate::quarantine::lifelines::ways::InterfaceName;
 use crate::quarantine::orders::order::{Allowance, Direction, Protocol};
 
 /// The name of the chain behind all translations.
@@ -28,6 +33,9 @@ pub(super) const LEAVING: &str = "leaving";
 pub(super) const UNSENT: &str = "unsent";
 /// The rule that asks for what not every kernel tells.
 pub(super) const OWN_SOCKET: &str = "own-socket";
+/// How long somebody counts as a neighbour by an interface on which others of this device's stand: longer than a nucleus lets its stream
+/// be silent.
+const MOMENT_SECONDS: u64 = 90;
 /// Priority of the first: translations of sources have 100.
 const BEHIND_TRANSLATIONS: i32 = 1_000;
 
@@ -94,7 +102,7 @@ impl RuleWriter<'_> {
             let cut = |speaks| self.cut(&format!("others-stream{suffix}"), speaks, way, reason);
             rules.extend(speaks.into_iter().map(cut));
             if way == HookPath::Raw {
-                rules.extend(users.iter().flat_map(|user| Self::noted_of_own(*user, v4)));
+                rules.extend(users.iter().flat_map(|user| self.noted_of_own(*user, v4)));
             }
         }
         rules
@@ -123,21 +131,39 @@ impl RuleWriter<'_> {
     }
 
     /// What is noted of a user's streams to lifelines where they leave an interface.
-    fn noted_of_own(user: u32, v4: bool) -> [Rule; 3] {
+    fn noted_of_own(&self, user: u32, v4: bool) -> Vec<Rule> {
         let suffix = if v4 { '4' } else { '6' };
         let own = || {
             let sent = on(Layer::Netdev).sent_by(user);
             sent.carries(Protocol::Tcp).of_stream(Streams::Known, v4)
         };
-        [
+        let mut rules = vec![
             own()
                 .ends_stream()
                 .note_stream(Streams::Ended, v4, &format!("ended{suffix}")),
             own()
                 .opens_stream()
                 .forget_stream(Streams::Ended, v4, &format!("opened{suffix}")),
-            own().note_hop(&format!("hop{suffix}")),
-        ]
+            own().note_hop(LIFE_SECONDS, &format!("hop{suffix}")),
+        ];
+        let below = self.below_others();
+        rules.extend((!below.is_empty()).then(|| {
+            let leaves = own().leaves_by(&below);
+            leaves.note_hop(MOMENT_SECONDS, &format!("hop-below{suffix}"))
+        }));
+        rules
+    }
+
+    /// Interfaces on which others of this device's stand, but for what belongs to a bridge or a bond. While whoever stands beside these
+    /// is down, what is meant for him leaves there as if he were a neighbour.
+    fn below_others(&self) -> Vec<InterfaceName> {
+        let all = self.hooks.bearers.iter();
+        let below = all.flat_map(|(name, bearers)| {
+            let below = bearers.iter().map(|bearer| bearer.interface);
+            below.filter(move |interface| interface != name)
+        });
+        let below: BTreeSet<_> = below.filter(|name| !self.hooks.members.contains(name)).collect();
+        below.into_iter().collect()
     }
 
     /// What a bridge of this device's passes on between others is in no stream of this device's.
@@ -154,9 +180,15 @@ impl RuleWriter<'_> {
             let passed = on(Layer::Netdev).passed_on_by(ports);
             passed.carries(Protocol::Tcp).of_stream(Streams::Known, v4)
         };
-        [true, false]
-            .map(|v4| self.cut("bridged-stream", bridged(v4), HookPath::Raw, reason))
-            .into()
+        // Behind a second tag nobody sees a stream, and the router takes off what is of no VLAN, or of its link's own.
+        let tagged = || on(Layer::Netdev).passed_on_by(ports).declared(VLAN);
+        let places = [TypePlace::First, TypePlace::BehindTag];
+        let of_none = places.map(|place| tagged().frame_type(place, VLAN).tagged_as_none(place));
+        let passed = [bridged(true), bridged(false), tagged().handed_to_hop()];
+        let passed = passed.into_iter().chain(of_none);
+        passed
+            .map(|passed| self.cut("bridged-stream", passed, HookPath::Raw, reason))
+            .collect()
     }
 
     /// The chain of what leaves an interface without a socket of this namespace. It is there also without rules, so that they can be
@@ -193,6 +225,8 @@ impl RuleWriter<'_> {
         // A neighbour may say that the router is where this device is.
         let as_hop = self.knows_senders().then(|| frame().sent_as_hop("senders"));
         rules.extend(as_hop.map(|as_hop| self.cut("as-hop", as_hop, HookPath::Raw, reason)));
+        let control = self.control_of_links().into_iter();
+        rules.extend(control.map(|control| self.cut("link-control", control, HookPath::Raw, reason)));
         for (suffix, v4) in [('4', true), ('6', false)] {
             let of = |streams| frame().carries(Protocol::Tcp).of_stream(streams, v4);
             rules.push(of(Streams::Ended).go_back("rest"));

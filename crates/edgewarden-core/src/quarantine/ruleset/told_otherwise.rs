@@ -9,7 +9,7 @@
 //! the bytes, and only such frames with a route are the stack's. A bridge to another kind of link (an access point of IEEE 802.11)
 //! makes of LLC and SNAP what it would have been on Ethernet. Absent: what is inside of other envelopes (PPPoE, MPLS).
 
-use super::conditions::{Conditions, IP, IP6, TypePlace};
+use super::conditions::{Conditions, IP, IP6, Sender, TypePlace};
 use super::exceptions::ARP;
 use super::rules::{DISGUISED, HookPath, RuleWriter, on};
 use super::{Layer, Rule};
@@ -78,7 +78,7 @@ pub(super) fn snap(layer: Layer, types: &[u16]) -> Conditions {
     Conditions::of(layer).snap(&[&[IP, IP6], VLAN, types].concat())
 }
 
-/// Tagged, or sent by other places, by hand, where nothing of it has a route.
+/// Tagged, or sent by other places, by hand.
 pub(super) fn by_hand(interfaces_tag: bool) -> Vec<(&'static str, Conditions)> {
     let tagged = || {
         let ethernet = Conditions::of(Layer::Netdev).leaves_by_ethernet();
@@ -120,10 +120,21 @@ impl RuleWriter<'_> {
         let shapes = by_hand(self.hooks.tags).into_iter();
         let all = shapes.chain(self.answers_by_hand());
         let cut = all.map(|(what, condition)| self.cut(what, condition, HookPath::Raw, DISGUISED));
-        // Its own hooks have judged it.
-        let sent = on(Layer::Netdev).routed().accept("sent");
+        // The IP stack's own hooks have judged it: it has a route and a socket here. What an interface of another network namespace
+        // sends by one of ours has a route of that one's.
+        let sent = on(Layer::Netdev).routed().of_sender(Sender::Socket);
+        let sent = [sent.accept("sent")].into_iter().chain(self.passed_on_in_tags());
         let of_length = self.of_false_length(HookPath::Raw);
-        [sent].into_iter().chain(cut).chain(of_length).collect()
+        sent.chain(cut).chain(of_length).collect()
+    }
+
+    /// What the IP stack has passed on by a VLAN that stands on another of ours: the second tag is among the bytes.
+    fn passed_on_in_tags(&self) -> Option<Rule> {
+        let knows = self.knows_senders() && !self.elements.tags.is_empty();
+        let stacked = on(Layer::Netdev).leaves_by_ethernet().routed();
+        let stacked = stacked.frame_type(TypePlace::First, VLAN).tagged_as("tags");
+        let stacked = stacked.frame_type(TypePlace::BehindTag, VLAN);
+        knows.then(|| stacked.called_one_of("senders").accept("passed-on-in-tags"))
     }
 
     /// A length that is not its own hides a packet's port, until the kernel cuts it into packets whose lengths are right.

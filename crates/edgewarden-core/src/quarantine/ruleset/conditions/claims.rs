@@ -28,6 +28,10 @@ const SOLICITATION: u16 = 16;
 /// Where a neighbour's advertisement has whom it speaks of.
 const TARGET: u32 = 8;
 
+/// Where a client's message to a server of leases has, behind the header of UDP, the address that it has and whose it is.
+const LEASED_ADDRESS: u32 = 8 + 12;
+const LEASED_HARDWARE: u32 = 8 + 28;
+
 /// Length of an option that tells a hardware address of Ethernet.
 const OPTION_LENGTH: u16 = 8;
 
@@ -61,6 +65,8 @@ pub(super) struct LinkPlace {
 impl LinkPlace {
     /// The frame's own sender.
     pub(super) const SENDER: Self = Self::at(PayloadBase::Link, 6);
+    /// Whom it is handed to.
+    pub(super) const RECEIVER: Self = Self::at(PayloadBase::Link, 0);
 
     const fn at(base: PayloadBase, offset: u32) -> Self {
         Self { base, offset }
@@ -116,7 +122,11 @@ impl Conditions {
     /// none of the hardware addresses in the set of that name.
     pub(in super::super) fn arp_places_elsewhere(self, own: &[IpAddr], set: &str, shift: u32) -> Self {
         self.bits((PayloadBase::Network, ARP_ADDRESS + shift), own)
-            .listed_nowhere(LinkPlace::at(PayloadBase::Network, ARP_HARDWARE + shift), set)
+            .listed_alone(
+                LinkPlace::at(PayloadBase::Network, ARP_HARDWARE + shift),
+                set,
+                false,
+            )
     }
 
     /// A message about neighbours with so long a body, and what is wrong with the option that tells a hardware address.
@@ -136,9 +146,11 @@ impl Conditions {
                 ))
                 .step(Payload::first(PayloadBase::Transport, kind, 2))
                 .step(Comparison::first(Operator::NotEqual, option)),
-            Wrong::Address(set) => self
-                .length(with_option)
-                .listed_nowhere(LinkPlace::at(PayloadBase::Transport, address), set),
+            Wrong::Address(set) => self.length(with_option).listed_alone(
+                LinkPlace::at(PayloadBase::Transport, address),
+                set,
+                false,
+            ),
         }
     }
 
@@ -155,23 +167,30 @@ impl Conditions {
             .step(Comparison::first(Operator::NotEqual, bytes.to_be_bytes()))
     }
 
-    /// The hardware address that stands there is not in the set of that name.
-    pub(super) fn listed_nowhere(self, place: LinkPlace, set: &str) -> Self {
-        self.said(format_args!("{place} != @{set}"))
+    /// A client's message to a server of leases, for one of the hardware addresses in the set of that name.
+    pub(in super::super) fn asks_for_lease_of(self, set: &str) -> Self {
+        self.listed_alone(LinkPlace::at(PayloadBase::Transport, LEASED_HARDWARE), set, true)
+    }
+
+    /// The same about the lease of one of these addresses.
+    pub(in super::super) fn speaks_of_lease_of(self, own: &[IpAddr]) -> Self {
+        self.bits((PayloadBase::Transport, LEASED_ADDRESS), own)
+    }
+
+    /// The hardware address that stands there is in the set of that name, or is not.
+    pub(super) fn listed_alone(self, place: LinkPlace, set: &str, among: bool) -> Self {
+        let (negation, flags) = sign(among);
+        self.said(format_args!("{place} {negation}@{set}"))
             .step(place.load())
             .step(Lookup {
-                flags: LookupFlags::INVERTED,
+                flags,
                 ..Lookup::named(set)
             })
     }
 
     /// The interface that it leaves by, with the hardware address that stands there, is in the set of that name, or is not.
     pub(super) fn listed(self, place: LinkPlace, set: &str, among: bool) -> Self {
-        let (negation, flags) = if among {
-            ("", LookupFlags::NONE)
-        } else {
-            ("!= ", LookupFlags::INVERTED)
-        };
+        let (negation, flags) = sign(among);
         self.said(format_args!("meta oifname . {place} {negation}@{set}"))
             .step(Meta::first(MetaKey::OutputName))
             .step(Payload {
@@ -218,6 +237,15 @@ impl Conditions {
             bits,
             values,
         )))
+    }
+}
+
+/// How a look for something among others, or not among them, is written.
+const fn sign(among: bool) -> (&'static str, LookupFlags) {
+    if among {
+        ("", LookupFlags::NONE)
+    } else {
+        ("!= ", LookupFlags::INVERTED)
     }
 }
 

@@ -133,6 +133,15 @@ impl Conditions {
             .step(Comparison::first(Operator::NotEqual, [0; 2]))
     }
 
+    /// A packet of IPv4 that was cut up, of which more is to come.
+    pub(in super::super) fn more_is_to_come(self) -> Self {
+        self.said("ip frag-off & 0x2000 != 0")
+            .network(true)
+            .step(Payload::first(PayloadBase::Network, 6, 2))
+            .step(Bitwise::mask([0x20, 0]))
+            .step(Comparison::first(Operator::NotEqual, [0; 2]))
+    }
+
     /// An IPv4 packet with options.
     pub(in super::super) fn options(self) -> Self {
         let without: u8 = 5;

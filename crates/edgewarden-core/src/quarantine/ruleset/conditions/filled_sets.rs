@@ -10,7 +10,7 @@ use nf_tables::{KeyOrder, KeyType, MetaKey, Set, SetDescription, SetFlags, TypeO
 use super::rates::{Bucket, TAG};
 
 /// How long an element lives after it was filled in last, so that what came and went does not fill the set.
-pub(super) const LIFE_SECONDS: u64 = 600;
+pub(in super::super) const LIFE_SECONDS: u64 = 600;
 /// Elements that there are at once. Nobody makes them but who makes interfaces, or who may send to lifelines without a bound. The kernel
 /// takes the lower 16 bits for the size of the hash that it makes at once: none set makes a small one.
 const ELEMENTS: u32 = 0x1_0000;

@@ -28,7 +28,7 @@ pub(in super::super) enum TypePlace {
 }
 
 impl TypePlace {
-    const fn byte(self) -> u32 {
+    pub(super) const fn byte(self) -> u32 {
         match self {
             Self::First => 12,
             Self::BehindTag => 16,

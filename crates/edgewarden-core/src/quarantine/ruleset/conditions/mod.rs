@@ -17,7 +17,7 @@ mod tracking;
 
 pub(super) use claims::{ToldHardware, Wrong};
 pub(super) use exceptions::{Detour, HarmlessOption, Sender};
-pub(super) use filled_sets::FilledSet;
+pub(super) use filled_sets::{FilledSet, LIFE_SECONDS};
 pub(super) use frames::TypePlace;
 pub(super) use rates::Bucket;
 pub(super) use routes::hardware_text;

@@ -5,17 +5,19 @@
 //! ([`FilledSet`]). Absent: what a set holds at any moment; a link whose bucket has ended begins a new one.
 
 use nf_tables::{
-    Bitwise, DynamicElement, Limit, LimitFlags, LimitKind, Lookup, Meta, MetaKey, Payload, PayloadBase,
-    Register,
+    Bitwise, DynamicElement, Expression, Limit, LimitFlags, LimitKind, Lookup, Meta, MetaKey, Payload,
+    PayloadBase, Register,
 };
 
 use super::filled_sets::{FilledKey, FilledSet, LIFE_SECONDS};
-use super::{Conditions, NAME, Rate, TimeUnit};
+use super::{Conditions, NAME, Rate, TimeUnit, TypePlace};
 
 /// Where a frame's VLAN tag has the VLAN's number, behind its type: the byte it begins at, and which bits of it are the number. The
 /// others are a priority, which every sender chooses.
 pub(super) const TAG: u32 = 14;
 const VLAN_BITS: [u8; 2] = [0x0f, 0xff];
+/// Bytes of the type that says that a tag follows.
+const TYPE: u32 = 2;
 /// Bytes of the key before the tag, an interface by its number.
 const INDEX: usize = 4;
 
@@ -70,6 +72,15 @@ impl Conditions {
             destination: place,
             ..Bitwise::mask(VLAN_BITS)
         })
+    }
+
+    /// The tag that begins there is of no VLAN.
+    pub(in super::super) fn tagged_as_none(self, place: TypePlace) -> Self {
+        let place = place.byte() + TYPE;
+        self.said(format_args!("@ll,{},16 & 0x0fff == 0", place * 8))
+            .step(Payload::first(PayloadBase::Link, place, 2))
+            .step(Bitwise::mask(VLAN_BITS))
+            .step(Expression::equal([0; 2]))
     }
 
     /// The interface that it leaves by, with the VLAN of its tag, is in the set of that name.

@@ -33,7 +33,14 @@ impl Conditions {
 
     /// It is sent as a hardware address that is not in the set of that name.
     pub(in super::super) fn sent_as_none_of(self, set: &str) -> Self {
-        self.leaves_by_ethernet().listed_nowhere(LinkPlace::SENDER, set)
+        self.leaves_by_ethernet()
+            .listed_alone(LinkPlace::SENDER, set, false)
+    }
+
+    /// It is sent as a hardware address that is in the set of that name.
+    pub(in super::super) fn called_one_of(self, set: &str) -> Self {
+        self.leaves_by_ethernet()
+            .listed_alone(LinkPlace::SENDER, set, true)
     }
 
     /// Its destination, the interface that it leaves by and whom it is handed to are in the set of that name.

@@ -61,7 +61,8 @@ impl Conditions {
     pub(in super::super) fn forget_stream(self, streams: Streams, v4: bool, what: &str) -> Rule {
         let set = streams.set(v4);
         let step = DynamicElement::forgotten(set.name.clone());
-        self.changes(set, ("delete", step), what, |noted| noted.load_stream(v4))
+        let key = set.key.text();
+        self.changes(set, ("delete", step), key, what, |noted| noted.load_stream(v4))
     }
 
     /// Its stream is one of these. Asked of TCP only.
@@ -99,14 +100,27 @@ impl Conditions {
             .step(Comparison::first(Operator::GreaterOrEqual, [0; 4]))
     }
 
-    /// Whom it is handed to by the interface that it leaves by is known from now on.
-    pub(in super::super) fn note_hop(self, what: &str) -> Rule {
-        self.leaves_by_ethernet().note(hops(), what, |noted| {
-            noted.step(Meta::first(MetaKey::OutputName)).step(Payload {
-                destination: behind(Register::FIRST, NAME),
-                ..Payload::first(PayloadBase::Link, 0, 6)
+    /// Whom it is handed to by the interface that it leaves by is known from now on, for so many seconds.
+    pub(in super::super) fn note_hop(self, seconds: u64, what: &str) -> Rule {
+        let set = hops();
+        let step = DynamicElement {
+            timeout: seconds * 1_000,
+            ..DynamicElement::noted(set.name.clone())
+        };
+        let key = format!("{} timeout {seconds}s", set.key.text());
+        self.leaves_by_ethernet()
+            .changes(set, ("update", step), &key, what, |noted| {
+                noted.step(Meta::first(MetaKey::OutputName)).step(Payload {
+                    destination: behind(Register::FIRST, NAME),
+                    ..Payload::first(PayloadBase::Link, 0, 6)
+                })
             })
-        })
+    }
+
+    /// It is handed to somebody to whom streams are handed by the interface that it leaves by.
+    pub(in super::super) fn handed_to_hop(self) -> Self {
+        self.leaves_by_ethernet()
+            .listed(LinkPlace::RECEIVER, &hops().name, true)
     }
 
     /// It is sent in the name of somebody to whom streams are handed by the interface that it leaves by, and who is none of those in
@@ -126,18 +140,19 @@ impl Conditions {
 
     fn note(self, set: FilledSet, what: &str, load: impl FnOnce(Self) -> Self) -> Rule {
         let step = DynamicElement::noted(set.name.clone());
-        self.changes(set, ("update", step), what, load)
+        let key = set.key.text();
+        self.changes(set, ("update", step), key, what, load)
     }
 
     fn changes(
         self,
         set: FilledSet,
         (word, step): (&str, DynamicElement),
+        key: &str,
         what: &str,
         load: impl FnOnce(Self) -> Self,
     ) -> Rule {
-        let changed =
-            load(self.said(format_args!("{word} @{} {{ {} }}", set.name, set.key.text()))).step(step);
+        let changed = load(self.said(format_args!("{word} @{} {{ {key} }}", set.name))).step(step);
         Rule {
             fills: Some(set),
             ..Rule::new(what, changed.text, changed.expressions, None)
