@@ -309,7 +309,7 @@ impl ShadowTask {
                     .reconnect("the shadow service has been silent"),
             }
         }
-        channel.trouble(session.trouble());
+        channel.trouble(session.trouble().as_deref());
         channel.doubted(session.doubt());
         let board = &self.connected.context.board;
         board.update(|status| status.cloud.shadow_version = session.version());

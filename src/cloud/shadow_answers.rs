@@ -13,6 +13,8 @@ use super::shadow_room::Room;
 use super::shadow_session::{SessionEffect, ShadowSession};
 use crate::quarantine::proof::reported::same_news;
 
+/// From somebody else's writing over our part of the shadow to our saying it again, at least: each costs a link as much as a report.
+const OVERWRITTEN_PAUSE: Duration = Duration::from_secs(30);
 /// From a report that the service had no time for to the next one, at least.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
@@ -37,7 +39,13 @@ impl ShadowSession {
                 token,
                 version,
                 desired,
-            } => self.updated(token.as_deref(), version, desired, now),
+                reports,
+            } => {
+                if reports && !token.as_deref().is_some_and(|token| self.tokens.made(token)) {
+                    self.overwritten(now);
+                }
+                self.updated(token.as_deref(), version, desired, now)
+            }
             ShadowMessage::UpdateRejected { token, code, message } => {
                 self.update_rejected(token.as_deref(), code, &message, now)
             }
@@ -244,6 +252,14 @@ impl ShadowSession {
         effects
     }
 
+    /// Somebody else wrote over what is reported, and may go on doing so.
+    fn overwritten(&mut self, now: Duration) {
+        self.plain_reported = false;
+        if self.accepted.take().is_some() {
+            self.update.next = self.update.next.max(now + OVERWRITTEN_PAUSE);
+        }
+    }
+
     /// The service had a report, and we its answer.
     fn report_answered(&mut self, sent: Duration, now: Duration) {
         self.last_answered_report = Some(sent);
@@ -285,8 +301,16 @@ impl ShadowSession {
         if matches!(code, 409 | 429 | 500..) {
             self.update.failed(why, now);
             self.update.next = self.update.next.max(now + BUSY_PAUSE);
+            if self.missed {
+                // It may have asked for what no question tells.
+                self.look_into_it(now);
+            }
         } else if self.room.refused(code, now) {
             tracing::warn!("{why}; less is said");
+            if self.missed {
+                // What it may have asked a smaller one asks at once.
+                self.asking.taken_back();
+            }
             self.update.begins_anew(now);
         } else {
             // A document that was refused is refused again; the next change is another document.

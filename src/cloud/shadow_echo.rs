@@ -12,7 +12,8 @@
 //! | true, false or text | anything | that |
 //! | an object | true or false | that, whole |
 //! | an object | an order | not known: it may be a piece |
-//! | nothing of quarantine | false | false or absent, which mean the same |
+//! | an object | nothing, and that it is removed | that, whole |
+//! | nothing of quarantine | false, or that it is removed | false or absent, which mean the same |
 //! | nothing of quarantine | true | true or absent: not known |
 //! | there is no delta | anything | not known: it may be lost |
 
@@ -32,8 +33,8 @@ struct OwnReport {
     version: u64,
     /// Uptime.
     sent: Duration,
-    /// What it said of `quarantine`, if that is no order.
-    plain: Option<bool>,
+    /// What it said of `quarantine`, if that is no order: true or false, or that it is removed.
+    plain: Option<Value>,
 }
 
 #[derive(Debug)]
@@ -47,7 +48,7 @@ struct HeardDelta {
 impl Echo {
     /// A report of ours became this version; `said` is its `quarantine`.
     pub(super) fn accepted(&mut self, version: u64, sent: Duration, said: Option<&Value>) {
-        let plain = said.and_then(Value::as_bool);
+        let plain = said.filter(|said| said.is_boolean() || said.is_null()).cloned();
         self.own = Some(OwnReport { version, sent, plain });
     }
 
@@ -69,10 +70,10 @@ impl Echo {
         if own.version != delta.version || delta.at < own.sent {
             return None;
         }
-        let desired = match (&delta.quarantine, own.plain) {
-            (Some(Value::Object(_)), None) | (None, Some(true) | None) => return None,
+        let desired = match (&delta.quarantine, &own.plain) {
+            (Some(Value::Object(_)), None) | (None, Some(Value::Bool(true)) | None) => return None,
             (Some(desired), _) => desired.clone(),
-            (None, Some(false)) => json!(false),
+            (None, Some(_)) => json!(false),
         };
         let concluded = Conclusion {
             version: own.version,
@@ -129,6 +130,8 @@ mod tests {
         assert_eq!(conclusion(&order, Some(&json!(false))), Some(json!(false)));
         assert_eq!(conclusion(&order, Some(&order)), None, "it may be a piece");
         assert_eq!(conclusion(&json!(false), None), Some(json!(false)));
+        assert_eq!(conclusion(&json!(null), None), Some(json!(false)));
+        assert_eq!(conclusion(&json!(null), Some(&order)), Some(order.clone()));
         assert_eq!(conclusion(&json!(true), None), None, "absent, or the same");
         assert_eq!(conclusion(&order, None), None);
     }

@@ -1,9 +1,11 @@
 //! Questions and reports after something failed, was held back or was not heard.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::evidence::breaks;
 use super::questions::{answers_reports_only, lite};
+
 use super::*;
 
 /// The service was silent to a question and to a report. A later question was held back, and a report that asked in its place
@@ -37,6 +39,7 @@ fn asked_by_a_report_that_tells_nothing() -> ShadowSession {
         token: report,
         version: 8,
         desired: None,
+        reports: false,
     };
     let told = session.receive(accepted, s(60));
     assert!(
@@ -76,6 +79,7 @@ fn a_question_that_was_held_back_is_asked_when_it_may_though_a_report_was_answer
                         token: Some(token),
                         version,
                         desired: None,
+                        reports: false,
                     };
                     answered.extend(session.receive(accepted, s(*now)));
                 }
@@ -193,7 +197,7 @@ fn a_topic_that_was_refused_is_no_trouble_once_all_of_them_stand() {
     answer(&mut session, asked, 7, None, 1);
     let topic = "$aws/things/gw/shadow/update/accepted";
     session.refused(topic, "offline", s(2));
-    let trouble = session.trouble().map(str::to_owned);
+    let trouble = session.trouble().map(Cow::into_owned);
     assert!(trouble.is_some_and(|why| why.contains(topic)), "control");
     session.renewed(true, s(3));
     assert_eq!(session.trouble(), None);
@@ -239,4 +243,74 @@ fn where_neither_may_be_published_the_same_is_said_whichever_was_tried() {
         }
     }
     assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[test]
+fn a_report_that_asks_and_is_throttled_stays_owed() {
+    let mut session = lite();
+    let (mut version, isolated) = (50, json!(true));
+    for now in 1..3_600 {
+        answers_reports_only(&mut session, &mut version, &isolated, now);
+    }
+    assert!(session.get.is_held(s(3_600)), "control: no question tells");
+    session.reconnected(s(3_600));
+    session.asking.want();
+    let mut refusals = 4;
+    let released = (3_600..3_720).find(|now| {
+        while refusals > 0 {
+            let effects = session.tick(&enforced(), s(*now), 0.5);
+            if !publishes(&effects, "/update") {
+                return false;
+            }
+            refusals -= 1;
+            let throttled = ShadowMessage::UpdateRejected {
+                token: Some(token(&effects, "/update")),
+                code: 429,
+                message: String::new(),
+            };
+            session.receive(throttled, s(*now));
+        }
+        let (.., told) = answers_reports_only(&mut session, &mut version, &json!(false), *now);
+        told.contains(&SessionEffect::Desired(Some(json!(false))))
+    });
+    assert!(released.is_some_and(|at| at < 3_660), "{released:?}");
+}
+
+#[test]
+fn what_somebody_else_writes_over_our_report_is_put_right_and_not_more_often_than_so() {
+    let mut session = session();
+    let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
+    answer(&mut session, asked, 7, Some(json!(true)), 2);
+    let accepted = |effects: &[SessionEffect], version| ShadowMessage::Updated {
+        token: Some(token(effects, "/update")),
+        version,
+        desired: None,
+        reports: true,
+    };
+    let first = session.tick(&enforced(), s(2), 0.5);
+    session.receive(accepted(&first, 8), s(2));
+    assert!(
+        session.tick(&enforced(), s(3), 0.5).is_empty(),
+        "control: it is said"
+    );
+    let mut version = 8;
+    let mut again = Vec::new();
+    for now in 10..100 {
+        // Once a second.
+        version += 1;
+        let others = ShadowMessage::Updated {
+            token: None,
+            version,
+            desired: None,
+            reports: true,
+        };
+        session.receive(others, s(now));
+        let effects = session.tick(&enforced(), s(now), 0.5);
+        if publishes(&effects, "/update") {
+            version += 1;
+            session.receive(accepted(&effects, version), s(now));
+            again.push(now);
+        }
+    }
+    assert!(!again.is_empty() && again.len() < 5, "{again:?}");
 }

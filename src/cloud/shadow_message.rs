@@ -12,6 +12,9 @@ use crate::document::{is_doubled, read_json};
 /// (docs/reference/shadow.md#limits).
 pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
 
+/// Our part of `reported`.
+const OURS: [&str; 2] = ["quarantine", "quarantineStatus"];
+
 /// What the service said.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ShadowMessage {
@@ -45,6 +48,8 @@ pub(crate) enum ShadowMessage {
         version: u64,
         /// `desired.quarantine` when the update touched it: the inner `None` is a removal.
         desired: Option<Option<Value>>,
+        /// It touched our part of `reported`.
+        reports: bool,
     },
     /// `update/rejected`.
     UpdateRejected {
@@ -122,6 +127,7 @@ pub(crate) fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String
             token,
             version: version()?,
             desired: touched(&document["state"]),
+            reports: reports(&document["state"]),
         }),
         "update/rejected" => {
             let message = document["message"]
@@ -163,9 +169,15 @@ fn touched(state: &Value) -> Option<Option<Value>> {
     }
 }
 
+/// Whether an update says something of our part of `reported`, or removes it.
+fn reports(state: &Value) -> bool {
+    let reported = state.get("reported");
+    reported.is_some_and(|reported| reported.is_null() || OURS.iter().any(|key| reported.get(key).is_some()))
+}
+
 fn ours(reported: &Value) -> Value {
     let mut ours = serde_json::Map::new();
-    for key in ["quarantine", "quarantineStatus"] {
+    for key in OURS {
         if let Some(value) = reported.get(key) {
             ours.insert(key.to_owned(), value.clone());
         }
@@ -231,6 +243,24 @@ mod tests {
             desired(json!({"desired": {"quarantine": false}})),
             Some(Some(json!(false)))
         );
+    }
+
+    #[test]
+    fn an_update_tells_whether_it_writes_over_what_is_reported() {
+        let reports = |state: Value| match parse("update/accepted", &json!({"version": 3, "state": state})) {
+            Ok(ShadowMessage::Updated { reports, .. }) => reports,
+            other => panic!("{other:?}"),
+        };
+        for touches in [
+            json!({"quarantine": null}),
+            json!({"quarantineStatus": {}}),
+            json!(null),
+        ] {
+            assert!(reports(json!({ "reported": touches })));
+        }
+        assert!(!reports(
+            json!({"reported": {"debug": "on"}, "desired": {"quarantine": true}})
+        ));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) fn answers_reports_only(
                     token: Some(token),
                     version: *version,
                     desired: None,
+                    reports: false,
                 };
                 let differs = ShadowMessage::Delta {
                     version: *version,
@@ -85,6 +86,7 @@ fn a_shadow_that_was_made_anew_is_known_by_a_report_where_no_question_is_answere
         token: Some(sent),
         version: 51,
         desired: None,
+        reports: false,
     };
     session.receive(counted, s(5));
     assert_eq!(session.version(), Some(60));
@@ -202,7 +204,7 @@ fn where_the_question_may_not_be_published_a_report_asks() {
         told.contains(&SessionEffect::Desired(Some(json!(false)))),
         "{told:?}"
     );
-    assert_eq!(session.trouble(), Some("denied"));
+    assert_eq!(session.trouble().as_deref(), Some("denied"));
     // Control: afterwards the question is asked again.
     let (questions, ..) = answers_reports_only(&mut session, &mut version, &json!(false), 1_300);
     assert_eq!(questions, 1);
@@ -311,6 +313,7 @@ fn a_question_that_the_nucleus_does_not_take_is_asked_by_a_report_and_the_channe
                 token: Some(token),
                 version,
                 desired: None,
+                reports: false,
             };
             all.push((now, session.receive(accepted, s(now))));
         }
@@ -324,7 +327,7 @@ fn a_question_that_the_nucleus_does_not_take_is_asked_by_a_report_and_the_channe
         (1..=2).contains(&broken),
         "{broken}: at first, while nothing else is known"
     );
-    assert_eq!(session.trouble(), Some("not allowed"));
+    assert_eq!(session.trouble().as_deref(), Some("not allowed"));
     // Without an answer to the reports it is broken.
     let silent: Vec<SessionEffect> = (200..400)
         .flat_map(|now| {

@@ -61,6 +61,8 @@ pub(super) enum Extent {
     WithoutLists,
     /// Only the first.
     Least,
+    /// Nothing of us: what stands there is removed.
+    Nothing,
 }
 
 impl Extent {
@@ -72,6 +74,7 @@ impl Extent {
             (400 | 413, Self::Whole) => Some(Self::WithoutOrder),
             (400 | 413, Self::WithoutOrder) => Some(Self::WithoutLists),
             (400 | 413, Self::WithoutLists) => Some(Self::Least),
+            (400 | 413, Self::Least) => Some(Self::Nothing),
             _ => None,
         }
     }
@@ -81,8 +84,10 @@ impl Extent {
         let Some(said) = reported.as_object_mut() else {
             return reported;
         };
-        if self == Self::Whole {
-            return reported;
+        match self {
+            Self::Whole => return reported,
+            Self::Nothing => return json!({"quarantine": null, "quarantineStatus": null}),
+            Self::WithoutOrder | Self::WithoutLists | Self::Least => {}
         }
         if let Some(order) = said.get_mut("quarantine").filter(|value| value.is_object()) {
             *order = json!(isolated);
@@ -113,6 +118,7 @@ impl Extent {
             Self::Least => {
                 Some("the shadow has no room for our report: it says at most whether the device is isolated")
             }
+            Self::Nothing => Some("the shadow has no room for our report: it says nothing of this device"),
         }
     }
 }
@@ -146,6 +152,9 @@ mod tests {
         extent = extent.after(413).unwrap();
         let said = extent.of(whole, false);
         assert_eq!(said, json!({"quarantine": false, "quarantineStatus": null}));
+        extent = extent.after(413).unwrap();
+        let said = extent.of(provisional, true);
+        assert_eq!(said, json!({"quarantine": null, "quarantineStatus": null}));
         assert_eq!(extent.after(413), None);
     }
 }

@@ -24,6 +24,7 @@
 //! | a report is not answered, or not taken | nothing: it may be too large, forbidden, or lost alone. So a question follows |
 //! | a topic is refused while others are heard | nothing: the next question tells |
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -291,15 +292,15 @@ impl ShadowSession {
     }
 
     /// What is wrong besides the channel, or although it works.
-    pub(crate) fn trouble(&self) -> Option<&str> {
+    pub(crate) fn trouble(&self) -> Option<Cow<'_, str>> {
         let of_requests = || self.get.trouble().or_else(|| self.update.trouble());
-        let others = [
-            self.room.extent.tells(),
-            self.unheard_versions.as_deref(),
-            self.narrowed.as_deref(),
-        ];
-        let of_others = || others.into_iter().flatten().next();
-        self.unheard.as_deref().or_else(of_requests).or_else(of_others)
+        let of_others = || self.unheard_versions.as_deref().or(self.narrowed.as_deref());
+        let first = self.unheard.as_deref().or_else(of_requests);
+        match (first, self.room.extent.tells()) {
+            // What is not said in the shadow is told besides why.
+            (Some(first), Some(no_room)) => Some(Cow::Owned(format!("{no_room}; {first}"))),
+            (first, no_room) => first.or(no_room).or_else(of_others).map(Cow::Borrowed),
+        }
     }
 
     /// The shadow's version as last heard.

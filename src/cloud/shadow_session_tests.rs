@@ -96,6 +96,7 @@ fn an_answer_is_a_round_trip_and_then_the_state_is_reported() {
             token: Some(updated),
             version: 8,
             desired: None,
+            reports: false,
         },
         s(3),
     );
@@ -134,6 +135,7 @@ fn a_removed_key_is_noticed_without_a_delta() {
         token: None,
         version: 8,
         desired: Some(None),
+        reports: false,
     };
     assert_eq!(session.receive(removed, s(3)), [SessionEffect::Desired(None)]);
 }
@@ -346,6 +348,7 @@ fn news_after_an_accepted_report_wait_for_no_pause_from_before() {
         token: Some(accepted),
         version: 8,
         desired: None,
+        reports: false,
     };
     session.receive(answer, s(now));
     token(&session.tick(&enforced(), s(now + 1), 0.5), "/update");
@@ -378,6 +381,7 @@ fn what_was_heard_before_a_restart_is_old_and_what_is_newer_lets_nobody_go_unask
         token: None,
         version: 15,
         desired: Some(None),
+        reports: false,
     };
     assert_eq!(session.receive(removed, s(1)), []);
     let effects = answer(&mut session, asked, 15, None, 2);

@@ -11,6 +11,7 @@ use edgewarden_lab::site::wait_until;
 use edgewarden_lab::stage::{Stage, StageOptions, THING};
 use serde_json::{Value, json};
 
+use crate::common::agent::restart;
 use crate::common::{LIMIT, connected_and_released, done, isolate, options, ready, reports};
 
 /// Round trips of the worst way, and the time that a busy machine needs to start a program and to look.
@@ -280,4 +281,30 @@ lab_test!(what_had_no_room_is_said_once_others_have_left_some, || {
         .wait_status(LIMIT * 3, "it has room again", no_room(false))
         .unwrap();
     reports(&stage, &order);
+});
+
+/// What a shadow may hold, in bytes.
+const SHADOW: usize = 8_192;
+
+lab_test!(a_full_shadow_that_says_nothing_of_us_locks_no_cloud_out, || {
+    let mut stage = ready(options());
+    obeys_soon(&stage, true, "true");
+    reports(&stage, &json!(true));
+    // Somebody takes out what is reported, and all the room that there is, but for a release.
+    let whole = |filler: &str| json!({"desired": {"quarantine": false}, "reported": {"settings": filler}});
+    let filler = "f".repeat(SHADOW - whole("").to_string().len());
+    let written = json!({"settings": filler, "quarantine": null, "quarantineStatus": null});
+    let topic = format!("$aws/things/{THING}/shadow/update");
+    let document = json!({"state": {"reported": written}});
+    stage.publish(&topic, &document.to_string()).unwrap();
+    let full = |shadow: &Value| {
+        let reported = &shadow["state"]["reported"];
+        reported["settings"] == filler.as_str() && reported["quarantine"].is_null()
+    };
+    stage.wait_shadow(LIMIT, "control: it is full", full).unwrap();
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    restart(&mut stage);
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    stage.wait_phase(LIMIT, "released").unwrap();
 });
