@@ -17,6 +17,7 @@
 //! brought to the plan on every command and when a part wants to be woken (level-triggered, idempotent); nothing else
 //! loads rules or signals processes.
 
+mod behind;
 mod channel;
 mod command;
 mod filter;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::behind::{Behind, add_above};
 use crate::process::{Process, ProcessId};
 use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::plan::processes::{NamedBefore, StoppedProcess};
@@ -35,11 +36,6 @@ const RAN_SINCE_A_LOOK: Duration = Duration::from_millis(10);
 /// So much tells it that came together a little at each look.
 const RAN_IN_ALL: Duration = Duration::from_millis(30);
 
-/// Rows of processes above others that are remembered at most; those of a crowd have one.
-const MAX_BEHIND: usize = 1_024;
-/// Looks for whoever stops with one that was let go: two a round.
-const FOLLOWED_LOOKS: u8 = 8;
-
 /// One that no look has reached for so long is told to be so: the looks before it say less and less.
 pub(super) const TOLD_AFTER: Duration = Duration::from_secs(10);
 
@@ -63,9 +59,8 @@ pub(super) struct Roll {
     seen: BTreeMap<ProcessId, Seen>,
     /// Those whom the last look did not reach, each since which uptime.
     missed: BTreeMap<ProcessId, Duration>,
-    /// Who was above those that were let go or have ended, nearest first: some may have stopped with them. So often he is looked for
-    /// still: he may be in the middle of it.
-    behind: BTreeMap<Vec<ProcessId>, u8>,
+    /// Who was above those that were let go or have ended: some may have stopped with them.
+    behind: Behind,
 }
 
 /// How somebody came to be stopped.
@@ -210,7 +205,7 @@ impl Roll {
             // Then it has ended.
             if let Some(killed) = known.filter(|known| known.action == ProcessAction::Kill) {
                 let above = std::mem::take(&mut killed.above);
-                self.leave_behind(above);
+                self.behind.leave(above);
             }
         } else {
             self.unproven.insert(id);
@@ -331,40 +326,38 @@ impl Roll {
         }
     }
 
-    /// Who was above one that is not held any more.
-    fn leave_behind(&mut self, above: Vec<ProcessId>) {
-        if !above.is_empty() && self.behind.len() < MAX_BEHIND {
-            self.behind.insert(above, FOLLOWED_LOOKS);
-        }
-    }
-
     /// Somebody who stopped with one that was let go may have to be let go on.
     pub(super) fn has_behind(&self) -> bool {
         !self.behind.is_empty()
     }
 
-    /// Who may have stopped with those that were let go or have ended, each row with how often it is looked at still. Not who is
-    /// stopped by an order himself, or is above somebody who is: he goes on with that one.
+    /// Who may have stopped with those that were let go or have ended, and with nobody who is held, as [`Behind::take`] gives them.
     pub(super) fn take_behind(&mut self) -> Vec<(Vec<ProcessId>, u8)> {
-        let rows = std::mem::take(&mut self.behind).into_iter();
-        let waits_on = |id: &ProcessId| {
-            let mut all = self.stopped.iter();
-            all.any(|known| known.identity == *id || known.above.contains(id))
-        };
-        let rows = rows.map(|(mut row, looks)| {
-            row.truncate(row.iter().take_while(|id| !waits_on(id)).count());
-            (row, looks)
-        });
-        rows.filter(|(row, _)| !row.is_empty()).collect()
+        let unproven = &self.unproven;
+        let held = self.stopped.iter_mut();
+        self.behind
+            .take(held.filter(|known| !is_dead(known, unproven)).collect())
     }
 
     /// What is left of a row after a look.
     pub(super) fn look_behind_again(&mut self, above: Vec<ProcessId>, looks: u8) {
-        if let Some(looks) = looks
-            .checked_sub(1)
-            .filter(|looks| *looks > 0 && !above.is_empty())
-        {
-            self.behind.insert(above, looks);
+        self.behind.look_again(above, looks);
+    }
+
+    /// Who ran until he was stopped here, or when somebody below him was: whatever he does now, his owner had not stopped him.
+    pub(super) fn ran(&self) -> BTreeSet<ProcessId> {
+        let held = self.stopped.iter().filter(|known| !known.stopped_before);
+        let above = self.stopped.iter().flat_map(|known| known.above.iter().copied());
+        held.map(|known| known.identity)
+            .chain(above)
+            .chain(self.behind.all())
+            .collect()
+    }
+
+    /// These run above one that was let go on by others: they stop with it when it is stopped again.
+    pub(super) fn note_above(&mut self, id: ProcessId, above: &[ProcessId]) {
+        if let Some(known) = self.stopped.iter_mut().find(|known| known.identity == id) {
+            add_above(known, above);
         }
     }
 
@@ -372,7 +365,7 @@ impl Roll {
     pub(super) fn strike(&mut self, id: ProcessId) {
         let struck = self.stopped.extract_if(.., |known| known.identity == id);
         let above: Vec<_> = struck.map(|known| known.above).collect();
-        above.into_iter().for_each(|above| self.leave_behind(above));
+        above.into_iter().for_each(|above| self.behind.leave(above));
         self.unproven.remove(&id);
         self.untold.remove(&id);
         self.seen.remove(&id);
@@ -472,19 +465,21 @@ impl Roll {
     /// Forgets the oldest of the dead where there are more than are shown; they were told. One that could only be frozen on the
     /// way is not forgotten.
     pub(super) fn forget_dead(&mut self) {
-        let dead = |known: &&StoppedProcess| {
-            known.action == ProcessAction::Kill && !self.unproven.contains(&known.identity)
-        };
         let dead: Vec<ProcessId> = self
             .stopped
             .iter()
-            .filter(dead)
+            .filter(|known| is_dead(known, &self.unproven))
             .map(|known| known.identity)
             .collect();
         let surplus: BTreeSet<ProcessId> = dead.iter().rev().skip(MAX_KILLED).copied().collect();
         self.stopped.retain(|known| !surplus.contains(&known.identity));
         self.untold.retain(|id| !surplus.contains(id));
     }
+}
+
+/// It was killed and has ended: it is there to be shown.
+fn is_dead(known: &StoppedProcess, unproven: &BTreeSet<ProcessId>) -> bool {
+    known.action == ProcessAction::Kill && !unproven.contains(&known.identity)
 }
 
 #[cfg(test)]

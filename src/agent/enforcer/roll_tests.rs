@@ -309,3 +309,52 @@ fn who_ran_while_no_look_reached_him_is_contested_when_he_is_seen_again() {
     assert_eq!(look(&mut roll, &doing(true, 14_101)), None);
     assert_eq!(roll.missed(TOLD_AFTER).count(), 0);
 }
+
+/// One that is frozen below these, or killed.
+fn below(roll: &mut Roll, pid: u32, above: &[u32], action: ProcessAction) -> ProcessId {
+    let above = above.iter().map(|pid| process(*pid).identity).collect();
+    let named = Named {
+        above,
+        ..Named::default()
+    };
+    roll.note(&process(pid), action, named, AT).unwrap();
+    process(pid).identity
+}
+
+/// Who goes on now.
+fn go_on(roll: &mut Roll) -> Vec<u32> {
+    let rows = roll.take_behind().into_iter();
+    rows.flat_map(|(row, _)| row.into_iter().map(|id| id.pid))
+        .collect()
+}
+
+#[test]
+fn who_is_above_one_that_is_held_is_remembered_with_that_one() {
+    let mut roll = Roll::default();
+    let first = below(&mut roll, 10, &[20, 21, 22], ProcessAction::Freeze);
+    // Of them it was not known when these were frozen.
+    let other = below(&mut roll, 11, &[21], ProcessAction::Freeze);
+    let held = below(&mut roll, 20, &[], ProcessAction::Freeze);
+    roll.strike(first);
+    assert_eq!(go_on(&mut roll), [] as [u32; 0], "they wait for two");
+    roll.strike(held);
+    assert_eq!(go_on(&mut roll), [] as [u32; 0], "one of them is held still");
+    roll.strike(other);
+    assert_eq!(go_on(&mut roll), [21, 22]);
+    assert_eq!(go_on(&mut roll), [] as [u32; 0]);
+}
+
+#[test]
+fn who_is_above_one_that_was_killed_does_not_wait_for_it() {
+    let mut roll = Roll::default();
+    let work = below(&mut roll, 10, &[20, 21], ProcessAction::Freeze);
+    let killed = below(&mut roll, 20, &[21], ProcessAction::Kill);
+    roll.prove(killed, true);
+    assert_eq!(go_on(&mut roll), [] as [u32; 0], "another one below is held");
+    roll.strike(work);
+    assert!(
+        roll.knows(killed),
+        "control: it is shown, and nobody strikes it now"
+    );
+    assert_eq!(go_on(&mut roll), [20, 21]);
+}

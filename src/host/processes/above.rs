@@ -4,32 +4,54 @@
 //! In: a [`ProcessId`] that is to be stopped, later those above it. Out: who of them runs, and who goes on again. A shell with job
 //! control does not stop: it takes its terminal back, and its owner has the job go on there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::doing::is_stopped_by_signal;
 use super::frozen::Ours;
-use super::process_table::ancestors;
+use super::process_table::{ancestors, stat};
 use super::signals;
 use crate::process::ProcessId;
 use crate::quarantine::plan::processes::MAX_ABOVE;
 
 /// Who runs above processes, looked for once for all children of the same one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Above {
+    /// Who ran until we stopped him, or somebody below him: his owner has not stopped him.
+    ran: BTreeSet<ProcessId>,
     children_of: BTreeMap<u32, Vec<ProcessId>>,
 }
 
 impl Above {
-    /// Who is above the children of `parent`, nearest first, up to the first that is stopped already.
-    pub(super) fn children_of(&mut self, parent: u32) -> Vec<ProcessId> {
-        let known = self.children_of.entry(parent);
-        known.or_insert_with(|| running(parent)).clone()
+    pub(super) const fn past(ran: BTreeSet<ProcessId>) -> Self {
+        Self {
+            ran,
+            children_of: BTreeMap::new(),
+        }
     }
-}
 
-fn running(parent: u32) -> Vec<ProcessId> {
-    let above = ancestors_and_itself(parent).into_iter().take(MAX_ABOVE);
-    above.take_while(|id| !is_stopped_by_signal(*id)).collect()
+    /// We stop it, and it ran.
+    pub(super) fn note(&mut self, stopped: ProcessId) {
+        self.ran.insert(stopped);
+    }
+
+    /// Who is above that very process, nearest first, up to the first whom his owner has stopped.
+    pub(super) fn of(&mut self, id: ProcessId) -> Vec<ProcessId> {
+        let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
+        stat.map_or_else(Vec::new, |stat| self.children_of(stat.parent))
+    }
+
+    /// The same of all children of `parent`.
+    pub(super) fn children_of(&mut self, parent: u32) -> Vec<ProcessId> {
+        if let Some(known) = self.children_of.get(&parent) {
+            return known.clone();
+        }
+        let above = ancestors_and_itself(parent).into_iter().take(MAX_ABOVE);
+        let runs = |id: &ProcessId| self.ran.contains(id) || !is_stopped_by_signal(*id);
+        let above: Vec<_> = above.take_while(runs).collect();
+        self.ran.extend(&above);
+        self.children_of.insert(parent, above.clone());
+        above
+    }
 }
 
 fn ancestors_and_itself(pid: u32) -> Vec<ProcessId> {

@@ -70,13 +70,13 @@ pub(crate) fn chase(
     waited_for: Weak<()>,
 ) -> io::Result<Chased> {
     let mut hunt = Hunt {
+        runs_above: Above::past(chase.ran.clone()),
         places,
         chase,
         ours,
         waited_for,
         named_by: NamedBefore::new(),
         above: RanAbove::new(),
-        runs_above: Above::default(),
         held: BTreeMap::new(),
         refused: BTreeSet::new(),
         frozen: 0,
@@ -191,6 +191,7 @@ impl Hunt<'_> {
         self.frozen += usize::from(action == ProcessAction::Freeze);
         self.named_by.insert(id, selector.named_by(candidate));
         self.above.insert(id, above);
+        self.runs_above.note(id);
         self.held.insert(id, (candidate.process.clone(), action));
         true
     }

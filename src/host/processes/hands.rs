@@ -1,6 +1,7 @@
 //! Processes as enforcement asks for them: [`Processes`], on threads of their own, because a walk of `/proc` takes as
 //! long as others make it: one for walks and looks, one for signals, one for where paths lead, and none waits for another.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::programs::{self, Places};
 use super::signals::SignalError;
 use crate::error_text;
 use crate::host::worker::Worker;
-use crate::process::{Process, ProcessId, SeenFrom};
+use crate::process::{ProcessId, SeenFrom};
 use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
 use crate::quarantine::ports::{
@@ -152,13 +153,10 @@ impl Processes for HostProcesses {
         self.walk(look).await
     }
 
-    async fn above(&mut self, of: Vec<Process>) -> Result<RanAbove, Obstacle> {
+    async fn above(&mut self, of: Vec<ProcessId>, ran: BTreeSet<ProcessId>) -> Result<RanAbove, Obstacle> {
         let look = move || {
-            let mut above = Above::default();
-            let above = of
-                .iter()
-                .map(|process| (process.identity, above.children_of(process.parent)));
-            Ok(above.collect())
+            let mut above = Above::past(ran);
+            Ok(of.into_iter().map(|id| (id, above.of(id))).collect())
         };
         self.walk(look).await
     }

@@ -226,3 +226,73 @@ lab_test!(whom_his_owner_had_stopped_above_a_frozen_one_stays_so, || {
     chain.wait(ALL_RUN);
     chain.ends();
 });
+
+/// Freezes one of the chain, as the cloud wants it, and then another one, as the operator does; the cloud lets go first.
+fn freeze_two(stage: &Stage, chain: &Chain, program: &str, [first, second]: [(u32, &str); 2]) {
+    let of = |name: &str| json!({"exe": format!("*/{program}-started"), "name": name});
+    order_processes(stage, &of(first.1), "freeze");
+    let frozen = |pid: u32| move |s: &Value| shown(s, pid)["action"] == "freeze";
+    stage.wait_status(LIMIT, "the first", frozen(first.0)).unwrap();
+    // Whoever is above it stops with it.
+    chain.wait(["T", "T", "TSR"]);
+    let order = json!({"posture": "isolate", "reason": "r", "processes": [{"match": of(second.1), "action": "freeze"}]});
+    let file = stage.site.directory().join("operator.json");
+    std::fs::write(&file, order.to_string()).unwrap();
+    done(stage, &["quarantine", "--order", file.to_str().unwrap()]);
+    chain.wait(ALL_STOPPED);
+    stage.wait_status(LIMIT, "the second", frozen(second.0)).unwrap();
+    stage.desire(&json!({"quarantine": false})).unwrap();
+    let is_free = |s: &Value| shown(s, first.0).is_null();
+    stage.wait_status(LIMIT, "the cloud lets go", is_free).unwrap();
+}
+
+lab_test!(whoever_stopped_with_his_child_and_is_frozen_then_goes_on, || {
+    let stage = ready(options());
+    let chain = Chain::start(&stage, "zq-two-orders");
+    let two = [(chain.work, "zq-two-orders"), (chain.inner, "zq-inner")];
+    for _ in 0..2 {
+        freeze_two(&stage, &chain, "zq-two-orders", two);
+        chain.wait(["T", "T", "SR"]);
+        done(&stage, &["release"]);
+        chain.wait(ALL_RUN);
+    }
+    chain.ends();
+});
+
+lab_test!(whoever_is_frozen_above_one_that_is_frozen_then_goes_on, || {
+    let stage = ready(options());
+    let chain = Chain::start(&stage, "zq-then-below");
+    let two = [(chain.inner, "zq-inner"), (chain.work, "zq-then-below")];
+    for _ in 0..2 {
+        freeze_two(&stage, &chain, "zq-then-below", two);
+        // He stops himself now, because his child is stopped.
+        chain.wait(ALL_STOPPED);
+        done(&stage, &["release"]);
+        chain.wait(ALL_RUN);
+    }
+    chain.ends();
+});
+
+lab_test!(
+    whoever_is_let_go_on_above_one_that_his_owner_had_stopped_goes_on,
+    || {
+        let stage = ready(options());
+        let chain = Chain::start(&stage, "zq-owners");
+        signal(chain.work, Signal::SIGSTOP);
+        chain.wait(ALL_STOPPED);
+        freeze(&stage, &chain, "zq-owners", ALL_STOPPED);
+        let status = stage.status();
+        assert_eq!(shown(&status, chain.work)["stoppedBefore"], true, "{status}");
+        // Each lets go on the one below him.
+        signal(chain.outer.pid(), Signal::SIGCONT);
+        let seen = |s: &Value| {
+            let work = shown(s, chain.work);
+            work["contested"].as_u64() > Some(0) && work["stoppedBefore"] == false
+        };
+        stage.wait_status(LIMIT, "it is seen", seen).unwrap();
+        chain.wait(ALL_STOPPED);
+        release(&stage);
+        chain.wait(ALL_RUN);
+        chain.ends();
+    }
+);

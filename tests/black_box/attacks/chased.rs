@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{Running, wait_until};
+use edgewarden_lab::site::{Ns, Running, wait_until};
 use edgewarden_lab::stage::Stage;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::processes::{order_processes, who_runs};
+use super::processes::{order_processes, signal, stays_stopped, who_runs};
 use crate::common::agent::{restart, restart_as};
 use crate::common::gateway::{NOBODY, by_user};
-use crate::common::programs::{build, state_of};
+use crate::common::programs::{build, sender, state_of, wait_state};
 use crate::common::{LIMIT, done, options, ready};
 
 /// The agent without the right to mark processes of other users.
@@ -87,7 +88,7 @@ impl Brood {
     fn end(mut self) {
         self.parent.kill9().unwrap();
         for pid in self.children() {
-            super::processes::signal(pid, nix::sys::signal::Signal::SIGKILL);
+            signal(pid, Signal::SIGKILL);
         }
     }
 }
@@ -162,3 +163,67 @@ lab_test!(a_release_in_the_middle_of_a_chase_kills_nobody, || {
     });
     assert!(all_live, "each time some were killed after the release");
 });
+
+/// Starts one of that name every four milliseconds, for as long as it runs: each chase takes as long as it may.
+const STARTS: &str = r#"
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(void) {
+    signal(SIGCHLD, SIG_IGN);
+    for (;; usleep(4000)) {
+        if (fork()) continue;
+        prctl(PR_SET_NAME, "zq-started");
+        usleep(50000);
+        return 0;
+    }
+}
+"#;
+
+/// What the kernel keeps of a process for whoever marks it.
+fn mark_of(pid: u32) -> String {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let mut lines = limits.lines();
+    lines
+        .find(|line| line.starts_with("Max file locks"))
+        .unwrap_or_default()
+        .into()
+}
+
+lab_test!(
+    whom_his_owner_had_stopped_stays_so_where_a_release_comes_before_he_is_killed,
+    || {
+        let stage = ready(options());
+        let program = build(&stage, "zq-starter", STARTS);
+        let log = stage.site.directory().join("starter.log");
+        let rule = |name: &str| json!({"match": {"name": name}, "action": "kill"});
+        let processes = [rule("zq-paused"), rule("zq-started")];
+        let order = json!({"id": "k", "posture": "isolate", "processes": processes});
+        let spared = (0..TRIES).filter(|_| {
+            let mut job = sender(&stage, "zq-paused");
+            signal(job.pid(), Signal::SIGSTOP);
+            wait_state(&job, "T");
+            let unmarked = mark_of(job.pid());
+            let mut starter = stage
+                .site
+                .spawn(Ns::Gateway, &program, &[], &[], log.clone())
+                .unwrap();
+            stage.desire(&json!({"quarantine": order})).unwrap();
+            wait_until(LIMIT, "the order has come to it", || {
+                mark_of(job.pid()) != unmarked
+            })
+            .unwrap();
+            done(&stage, &["release", "--override", "--reason", "r"]);
+            starter.kill9().unwrap();
+            stage.desire(&json!({"quarantine": false})).unwrap();
+            stage.wait_phase(LIMIT, "released").unwrap();
+            let is_spared = job.is_running();
+            if is_spared {
+                stays_stopped(&job);
+                job.kill9().unwrap();
+            }
+            is_spared
+        });
+        assert!(spared.count() > 0, "each time he was killed before the release");
+    }
+);

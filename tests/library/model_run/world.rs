@@ -1,6 +1,6 @@
 //! The fake machine: time, boots, the kernel, the disk, the processes, and which of them fails next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -342,7 +342,7 @@ impl Processes for FakeProcesses {
         Ok(())
     }
 
-    async fn above(&mut self, _: Vec<Process>) -> Result<RanAbove, Obstacle> {
+    async fn above(&mut self, _: Vec<ProcessId>, _: BTreeSet<ProcessId>) -> Result<RanAbove, Obstacle> {
         Ok(RanAbove::new())
     }
 

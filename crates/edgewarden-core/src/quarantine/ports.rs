@@ -195,6 +195,8 @@ pub struct Chase {
     pub protected: ProtectedProcesses,
     /// At most so many more are frozen.
     pub room: usize,
+    /// Who is stopped by us, or with one below him that is: as [`Processes::above`] takes it.
+    pub ran: BTreeSet<ProcessId>,
 }
 
 /// Who ran above processes when they were stopped, nearest first: whoever stops with his child is one of them.
@@ -264,8 +266,13 @@ pub trait Processes: Send + Sync + Clone + 'static {
         patience: Duration,
     ) -> impl Future<Output = Result<Vec<Doing>, Obstacle>> + Send;
 
-    /// Who runs above each of these, nearest first, up to the first that is stopped. An obstacle when nobody can tell.
-    fn above(&mut self, of: Vec<Process>) -> impl Future<Output = Result<RanAbove, Obstacle>> + Send;
+    /// Who runs above each of these, nearest first, up to the first whom his owner has stopped: not one of `ran`, who ran until
+    /// he or somebody below him was stopped by us. An obstacle when nobody can tell.
+    fn above(
+        &mut self,
+        of: Vec<ProcessId>,
+        ran: BTreeSet<ProcessId>,
+    ) -> impl Future<Output = Result<RanAbove, Obstacle>> + Send;
 
     /// Lets those go on who stopped with one below them; gives what is left of the rows.
     fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> impl Future<Output = Vec<Vec<ProcessId>>> + Send;

@@ -80,16 +80,31 @@ impl<P: Processes> Stopper<P> {
         if new.is_empty() {
             return Ok(Before::default());
         }
-        let frozen = new.iter().filter(|(_, action)| *action == ProcessAction::Freeze);
-        let frozen = frozen.map(|(process, action)| (process.identity, *action));
-        let doing = self.look_at(frozen.collect(), Duration::ZERO).await?;
-        let stopped = doing.into_iter().filter(|doing| doing.by_owner);
-        let of = new.iter().map(|(process, _)| process.clone());
-        let above = self.processes.above(of.collect());
+        // Also of those that are to be killed: another plan may spare them when they are stopped.
+        let asked = new.iter().map(|(process, action)| (process.identity, *action));
+        let doing = self.look_at(asked.collect(), Duration::ZERO).await?;
+        // Whoever stopped himself with one below him that we stopped goes on, as he would without an order of his own.
+        let ran = self.roll.ran();
+        let by_owner = |doing: &Doing| doing.by_owner && !ran.contains(&doing.id);
+        let stopped = doing.into_iter().filter(by_owner);
+        let of = new.iter().map(|(process, _)| process.identity);
+        let above = self.processes.above(of.collect(), ran.clone());
         Ok(Before {
             stopped: stopped.map(|doing| doing.id).collect(),
             above: unless(&mut self.put_off, above).await?,
         })
+    }
+
+    /// Looks anew who runs above those that others let go on: their owner may have let those go on too, who were stopped above them
+    /// and stop again with the next signal. Without an answer the next look that finds them running asks again.
+    pub(super) async fn look_above_again(&mut self, contested: Vec<ProcessId>) {
+        if contested.is_empty() {
+            return;
+        }
+        let above = self.processes.above(contested, self.roll.ran());
+        for (id, above) in unless(&mut self.put_off, above).await.unwrap_or_default() {
+            self.roll.note_above(id, &above);
+        }
     }
 
     pub(super) async fn look_at(

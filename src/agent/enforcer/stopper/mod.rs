@@ -203,7 +203,7 @@ impl<P: Processes> Stopper<P> {
             to_stop.chase = Some(Chase {
                 rules: wanted.rules.clone(),
                 protected: protected.clone(),
-                room: 0,
+                ..Chase::default()
             });
         }
         to_stop

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const NOT_REACHED: &str = "was told to stop and has too many threads to be looked at in time";
 
 impl<P: Processes> Stopper<P> {
-    /// Looks whether those that were stopped still are; gives those that are.
+    /// Looks whether those that were stopped still are, and who runs above those that others let go on; gives those that are.
     ///
     /// # Errors
     /// Nobody can tell.
@@ -38,14 +38,18 @@ impl<P: Processes> Stopper<P> {
                 return Err(obstacle);
             }
         };
-        let mut still = BTreeSet::new();
+        let (mut still, mut contested) = (BTreeSet::new(), Vec::new());
         for doing in found {
             match self.roll.look(&doing, now.uptime) {
-                Some(times) => self.note_contested(doing.id, times),
+                Some(times) => {
+                    self.note_contested(doing.id, times);
+                    contested.push(doing.id);
+                }
                 None if doing.reached => _ = still.insert(doing.id),
                 None => {}
             }
         }
+        self.look_above_again(contested).await;
         Ok(still)
     }
 
@@ -113,8 +117,8 @@ impl<P: Processes> Stopper<P> {
 
     /// Stops those that were started meanwhile.
     pub(super) async fn chase(&mut self, chase: Chase, now: Now) -> Option<Obstacle> {
-        let room = self.roll.room();
-        let chase = self.processes.chase(Chase { room, ..chase });
+        let (room, ran) = (self.roll.room(), self.roll.ran());
+        let chase = self.processes.chase(Chase { room, ran, ..chase });
         let mut chased = match unless(&mut self.put_off, chase).await {
             Ok(chased) => chased,
             Err(obstacle) => {

@@ -126,10 +126,12 @@ impl Processes for Fake {
         Ok(())
     }
 
-    async fn above(&mut self, of: Vec<Process>) -> Result<RanAbove, Obstacle> {
-        let above = self.0.lock().unwrap().above.clone();
-        let all = of.into_iter().map(|process| (process.identity, above.clone()));
-        Ok(all.collect())
+    async fn above(&mut self, of: Vec<ProcessId>, ran: BTreeSet<ProcessId>) -> Result<RanAbove, Obstacle> {
+        let held = self.0.lock().unwrap();
+        let runs = |id: &&ProcessId| ran.contains(id) || !held.stopped.contains(&id.pid);
+        let row = |of: ProcessId| held.above.iter().skip_while(move |id| id.pid <= of.pid);
+        let above = |of: ProcessId| row(of).take_while(runs).copied().collect();
+        Ok(of.into_iter().map(|id| (id, above(id))).collect())
     }
 
     async fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> Vec<Vec<ProcessId>> {

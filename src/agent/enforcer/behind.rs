@@ -1,0 +1,74 @@
+//! Who stopped himself with one below him that was let go or has ended: he is to go on with the last of those.
+//!
+//! In: who was above each of them, who is held still. Out: who may go on now. Whoever is held himself, or is above somebody who is,
+//! goes on with that one, and so do those above him: what is left of a row is remembered there, and no row is lost.
+
+use std::collections::BTreeMap;
+
+use crate::process::ProcessId;
+use crate::quarantine::plan::processes::{MAX_ABOVE, StoppedProcess};
+
+/// Rows of processes above others that are remembered at most; those of a crowd have one.
+const MAX_ROWS: usize = 1_024;
+/// Looks for whoever stops with one that was let go: two a round.
+const LOOKS: u8 = 8;
+
+/// Rows of those above, nearest first. So often each is looked at still: somebody in it may be in the middle of stopping.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    rows: BTreeMap<Vec<ProcessId>, u8>,
+}
+
+impl Behind {
+    /// Who was above one that is not held any more.
+    pub(super) fn leave(&mut self, above: Vec<ProcessId>) {
+        if !above.is_empty() && self.rows.len() < MAX_ROWS {
+            self.rows.insert(above, LOOKS);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Everybody.
+    pub(super) fn all(&self) -> impl Iterator<Item = ProcessId> {
+        self.rows.keys().flatten().copied()
+    }
+
+    /// Who may go on now that just these are `held`, each row with how often it is looked at still.
+    pub(super) fn take(&mut self, mut held: Vec<&mut StoppedProcess>) -> Vec<(Vec<ProcessId>, u8)> {
+        let waits_on =
+            |id: ProcessId, known: &StoppedProcess| known.identity == id || known.above.contains(&id);
+        let mut free = Vec::new();
+        for (mut row, looks) in std::mem::take(&mut self.rows) {
+            let waits = |id: &ProcessId| held.iter().any(|known| waits_on(*id, known));
+            let waiting = row.split_off(row.iter().take_while(|id| !waits(id)).count());
+            if let Some(first) = waiting.first() {
+                let holders = held.iter_mut().filter(|known| waits_on(*first, known));
+                holders.for_each(|known| add_above(known, &waiting));
+            }
+            if !row.is_empty() {
+                free.push((row, looks));
+            }
+        }
+        free
+    }
+
+    /// What is left of a row after a look.
+    pub(super) fn look_again(&mut self, row: Vec<ProcessId>, looks: u8) {
+        let looks = looks.saturating_sub(1);
+        if looks > 0 && !row.is_empty() {
+            self.rows.insert(row, looks);
+        }
+    }
+}
+
+/// These go on with it too.
+pub(super) fn add_above(known: &mut StoppedProcess, row: &[ProcessId]) {
+    for id in row {
+        if *id != known.identity && !known.above.contains(id) && known.above.len() < MAX_ABOVE {
+            known.above.push(*id);
+        }
+    }
+}
