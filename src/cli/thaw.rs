@@ -74,9 +74,9 @@ pub(super) fn thaw(state: &Path, socket: &Path) -> Vec<String> {
             .iter()
             .any(|known| known.identity == *id && known.stopped_before)
     };
-    for known in named.iter().filter(|known| !known.above.iter().any(by_owner)) {
-        let _runs = above::go_on(&known.above, &ours);
-    }
+    let above = named.iter().map(|known| known.above.clone());
+    let above: Vec<_> = above.filter(|row| !row.iter().any(by_owner)).collect();
+    let _run = above::go_on(&above, &ours);
     if running > 0 {
         say(&format!("frozen processes that run again: {running}"));
     }

@@ -10,10 +10,13 @@ use crate::quarantine::plan::processes::{MAX_ABOVE, StoppedProcess};
 
 /// Rows of processes above others that are remembered at most; those of a crowd have one.
 const MAX_ROWS: usize = 1_024;
-/// Looks for whoever stops with one that was let go: two a round.
-const LOOKS: u8 = 8;
+/// Looks for whoever is about to stop with one that was let go: until the next round has ended.
+const LOOKS: u8 = 4;
+/// The same where it was killed, which follows its stop within moments. No more of them: one that is started again is killed
+/// again, and whoever stops the one above it would never have him stopped.
+const LOOKS_AFTER_A_KILL: u8 = 1;
 
-/// Rows of those above, nearest first. So often each is looked at still: somebody in it may be in the middle of stopping.
+/// Rows of those above, nearest first. So often each is looked at still, as long as somebody in it may be about to stop.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
     rows: BTreeMap<Vec<ProcessId>, u8>,
@@ -22,8 +25,18 @@ pub(super) struct Behind {
 impl Behind {
     /// Who was above one that is not held any more.
     pub(super) fn leave(&mut self, above: Vec<ProcessId>) {
+        self.look_for(above, LOOKS);
+    }
+
+    /// The same of one that was killed.
+    pub(super) fn leave_killed(&mut self, above: Vec<ProcessId>) {
+        self.look_for(above, LOOKS_AFTER_A_KILL);
+    }
+
+    fn look_for(&mut self, above: Vec<ProcessId>, looks: u8) {
         if !above.is_empty() && self.rows.len() < MAX_ROWS {
-            self.rows.insert(above, LOOKS);
+            let known = self.rows.entry(above).or_default();
+            *known = looks.max(*known);
         }
     }
 

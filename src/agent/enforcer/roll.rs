@@ -205,7 +205,7 @@ impl Roll {
             // Then it has ended.
             if let Some(killed) = known.filter(|known| known.action == ProcessAction::Kill) {
                 let above = std::mem::take(&mut killed.above);
-                self.behind.leave(above);
+                self.behind.leave_killed(above);
             }
         } else {
             self.unproven.insert(id);

@@ -5,13 +5,20 @@
 //! control does not stop: it takes its terminal back, and its owner has the job go on there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::doing::is_stopped_by_signal;
 use super::frozen::Ours;
 use super::process_table::{ancestors, stat};
 use super::signals;
+use crate::host::clock;
 use crate::process::ProcessId;
 use crate::quarantine::plan::processes::MAX_ABOVE;
+
+/// Whoever is about to stop is waited for so long: it takes a moment of a processor.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// From one look to the next.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Who runs above processes, looked for once for all children of the same one.
 #[derive(Debug)]
@@ -61,23 +68,45 @@ fn ancestors_and_itself(pid: u32) -> Vec<ProcessId> {
 }
 
 /// Lets those go on who ran when the one below them was stopped, and are stopped now, also above one that runs: where `sudo` has given
-/// its command a terminal, one in between does not stop. Gives who is left: he may be in the middle of it. Whom an order has
-/// stopped stays so.
-pub(crate) fn go_on(above: &[ProcessId], ours: &Ours) -> Vec<ProcessId> {
-    let goes_on = |id: ProcessId| is_stopped_by_signal(id) && !ours.holds(id) && let_go_on(id);
-    above.iter().copied().filter(|id| !goes_on(*id)).collect()
+/// its command a terminal, one in between does not stop. Whom an order has stopped stays so. Gives the rows in which somebody is
+/// at work still: he may be about to stop, or to have another one above him stop. Where all sleep nobody does it any more, and
+/// whoever is stopped later has not stopped with the one below.
+pub(crate) fn go_on(rows: &[Vec<ProcessId>], ours: &Ours) -> Vec<Vec<ProcessId>> {
+    let end = clock::instant() + PATIENCE;
+    let mut told = BTreeSet::new();
+    loop {
+        // Nearest first: whom another one wakes is looked at after that one.
+        let mut left = rows.to_vec();
+        left.retain(|row| {
+            let at_work = row.iter().filter(|id| is_at_work(**id, ours, &mut told));
+            at_work.count() > 0
+        });
+        if left.is_empty() || clock::instant() >= end {
+            return left;
+        }
+        clock::pause(PAUSE);
+    }
 }
 
-fn let_go_on(id: ProcessId) -> bool {
+/// Whether it is at work, now that it was let go on if it is stopped; once in `told`.
+fn is_at_work(id: ProcessId, ours: &Ours, told: &mut BTreeSet<ProcessId>) -> bool {
+    if is_stopped_by_signal(id) {
+        return !ours.holds(id) && let_go_on(id, told.insert(id));
+    }
+    stat(id.pid).is_some_and(|stat| stat.start_ticks == id.start_ticks && stat.is_at_work())
+}
+
+fn let_go_on(id: ProcessId, is_news: bool) -> bool {
     let pid = id.pid;
     match signals::thaw(id) {
-        Ok(()) => {
+        Ok(()) if is_news => {
             tracing::info!(
                 pid,
                 "a process that stopped with one that was frozen below it runs again"
             );
             true
         }
+        Ok(()) => true,
         Err(error) => {
             tracing::warn!(
                 pid,

@@ -163,7 +163,7 @@ impl Processes for HostProcesses {
 
     async fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> Vec<Vec<ProcessId>> {
         let (ours, rows) = (self.ours.clone(), above.clone());
-        let signal = move || rows.iter().map(|row| above::go_on(row, &ours)).collect();
+        let signal = move || above::go_on(&rows, &ours);
         self.signals.run(signal).await.unwrap_or(above)
     }
 

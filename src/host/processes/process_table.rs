@@ -351,6 +351,11 @@ impl ProcessStat {
         self.state == 'D'
     }
 
+    /// It has a processor or wants one, or waits in the kernel for a moment.
+    pub(super) const fn is_at_work(&self) -> bool {
+        self.state == 'R' || self.is_waiting()
+    }
+
     /// Its first thread has ended.
     fn is_dead(&self) -> bool {
         "ZXx".contains(self.state)

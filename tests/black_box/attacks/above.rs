@@ -3,6 +3,8 @@
 //!
 //! Each test shows first that he stops when an order stops what he has started.
 
+use std::time::Duration;
+
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{Ns, Running, wait_until};
 use edgewarden_lab::stage::Stage;
@@ -217,7 +219,7 @@ lab_test!(whom_his_owner_had_stopped_above_a_frozen_one_stays_so, || {
     stage.wait_status(LIMIT, "it is frozen", frozen).unwrap();
     release(&stage);
     chain.wait(["T", "T", "SR"]);
-    let runs = wait_until(std::time::Duration::from_secs(3), "it runs", || {
+    let runs = wait_until(Duration::from_secs(3), "it runs", || {
         state_of(chain.inner) != Some('T') || state_of(chain.outer.pid()) != Some('T')
     });
     assert!(runs.is_err(), "its owner had stopped it");
@@ -296,3 +298,64 @@ lab_test!(
         chain.ends();
     }
 );
+
+/// Starts one anew a second after the last one has ended.
+const SUPERVISES: &str = r#"
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    for (;; usleep(1000000)) {
+        pid_t child = fork();
+        if (!child) {
+            prctl(PR_SET_NAME, words[1]);
+            for (;;) usleep(10000);
+        }
+        waitpid(child, 0, 0);
+    }
+}
+"#;
+
+/// From what lets those go on who stopped with a child, until nobody is taken for one of them any more.
+const A_MOMENT: Duration = Duration::from_millis(400);
+
+/// Its owner stops it, and lets it go on after three looks of the agent at least.
+fn stays_stopped(pid: u32) {
+    std::thread::sleep(A_MOMENT);
+    signal(pid, Signal::SIGSTOP);
+    wait_until(LIMIT, "it stops", || state_of(pid) == Some('T')).unwrap();
+    let runs = wait_until(Duration::from_secs(3), "it runs", || state_of(pid) != Some('T'));
+    assert!(runs.is_err(), "nobody but its owner has stopped it");
+    signal(pid, Signal::SIGCONT);
+}
+
+lab_test!(whom_somebody_stops_after_his_child_was_killed_stays_so, || {
+    let stage = ready(options());
+    let program = build(&stage, "zq-supervisor", SUPERVISES);
+    let log = stage.site.directory().join("programs.log");
+    let words = ["zq-supervised"];
+    let supervisor = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
+    let pid = supervisor.pid();
+    wait_name(child_of(pid), words[0]);
+    order_processes(&stage, &json!({"name": words[0]}), "kill");
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    for _ in 0..2 {
+        let is_alone = || std::fs::read_to_string(&children).is_ok_and(|text| text.is_empty());
+        wait_until(LIMIT, "its child is killed", is_alone).unwrap();
+        stays_stopped(pid);
+        child_of(pid);
+    }
+    release(&stage);
+});
+
+lab_test!(whom_somebody_stops_after_his_child_was_let_go_stays_so, || {
+    let stage = ready(options());
+    let chain = Chain::of(TELLS, &stage, "zq-then-stopped");
+    freeze(&stage, &chain, "zq-then-stopped", ["T", "SR", "T"]);
+    release(&stage);
+    chain.wait(ALL_RUN);
+    // He has not stopped with his child, and may have been about to.
+    stays_stopped(chain.inner);
+    chain.wait(ALL_RUN);
+    chain.ends();
+});

@@ -274,7 +274,7 @@ pub trait Processes: Send + Sync + Clone + 'static {
         ran: BTreeSet<ProcessId>,
     ) -> impl Future<Output = Result<RanAbove, Obstacle>> + Send;
 
-    /// Lets those go on who stopped with one below them; gives what is left of the rows.
+    /// Lets those go on who stopped with one below them; gives the rows in which somebody may be about to do it still.
     fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> impl Future<Output = Vec<Vec<ProcessId>>> + Send;
 
     /// What tells this nucleus again when it has another number: of its process and of those above it in its cgroup.

@@ -58,19 +58,33 @@ async fn who_stops_a_moment_after_the_one_below_him_was_let_go_goes_on_too() {
     let (fake, mut stopper) = below();
     bring(&mut stopper, &plan(true, Some(ProcessAction::Freeze)), false).await;
     let free = plan(false, None);
+    fake.0.lock().unwrap().at_work = Some(ABOVE);
     bring(&mut stopper, &free, false).await;
-    assert!(stopper.follows(), "he may be in the middle of it");
+    assert!(stopper.follows(), "he may be about to");
     stops(&fake, ABOVE);
     bring(&mut stopper, &free, false).await;
     assert!(runs(&fake, ABOVE));
     // Later it is somebody else who stops him.
-    for _ in 0..8 {
-        bring(&mut stopper, &free, false).await;
-    }
+    bring(&mut stopper, &free, false).await;
     assert!(!stopper.follows());
     stops(&fake, ABOVE);
     bring(&mut stopper, &free, false).await;
     assert!(!runs(&fake, ABOVE));
+}
+
+#[tokio::test]
+async fn whom_somebody_stops_after_the_release_or_kill_of_the_one_below_him_stays_so() {
+    for action in [ProcessAction::Freeze, ProcessAction::Kill] {
+        let (fake, mut stopper) = below();
+        bring(&mut stopper, &plan(true, Some(action)), false).await;
+        // He has work of his own when that one is killed.
+        fake.0.lock().unwrap().at_work = (action == ProcessAction::Kill).then_some(ABOVE);
+        bring(&mut stopper, &plan(false, None), false).await;
+        assert!(!stopper.follows(), "{action:?}");
+        stops(&fake, ABOVE);
+        bring(&mut stopper, &plan(false, None), false).await;
+        assert!(!runs(&fake, ABOVE), "{action:?}");
+    }
 }
 
 #[tokio::test]

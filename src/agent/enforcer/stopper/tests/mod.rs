@@ -28,6 +28,8 @@ struct Held {
     unreached: bool,
     /// Who runs above everybody.
     above: Vec<ProcessId>,
+    /// One of them who may be about to stop.
+    at_work: Option<u32>,
     /// Looks before a signal have no answer.
     silent: bool,
     /// What everybody had of a processor.
@@ -136,16 +138,13 @@ impl Processes for Fake {
 
     async fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> Vec<Vec<ProcessId>> {
         let mut held = self.0.lock().unwrap();
-        let mut left = Vec::new();
-        for row in above {
-            let stopped = row.iter().take_while(|id| held.stopped.contains(&id.pid)).count();
-            for id in &row[..stopped] {
-                held.stopped.remove(&id.pid);
+        for id in above.iter().flatten() {
+            if held.stopped.remove(&id.pid) {
                 held.running.insert(id.pid);
             }
-            left.push(row[stopped..].to_vec());
         }
-        left
+        let at_work = |row: &Vec<ProcessId>| row.iter().any(|id| held.at_work == Some(id.pid));
+        above.into_iter().filter(at_work).collect()
     }
 
     async fn trace(&mut self, _: ProcessId) -> Result<Vec<NucleusTrace>, Obstacle> {
