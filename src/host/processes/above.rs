@@ -93,7 +93,14 @@ fn is_at_work(id: ProcessId, ours: &Ours, told: &mut BTreeSet<ProcessId>) -> boo
     if is_stopped_by_signal(id) {
         return !ours.holds(id) && let_go_on(id, told.insert(id));
     }
-    stat(id.pid).is_some_and(|stat| stat.start_ticks == id.start_ticks && stat.is_at_work())
+    let Some(stat) = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks) else {
+        return false;
+    };
+    // Whether he stopped nobody can tell, nor when the debugger leaves him: he does not stay so then.
+    if stat.is_traced() && !told.contains(&id) && !ours.holds(id) {
+        let_go_on(id, told.insert(id));
+    }
+    stat.is_at_work()
 }
 
 fn let_go_on(id: ProcessId, is_news: bool) -> bool {

@@ -20,8 +20,8 @@ use crate::quarantine::ports::Doing;
 /// A look at the threads of one process ends after so long: some thirty thousand of them, more than a user may have on a
 /// small machine.
 const LIMIT: Duration = Duration::from_millis(500);
-/// Threads looked at for one that has not ended, where one of them is enough.
-const MAX_DEAD_THREADS: usize = 16;
+/// Threads looked at at most, where the first one does not tell and another one is enough.
+const MAX_THREADS: usize = 16;
 /// Where cgroup v2 is, alone and beside v1.
 const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// Where the controller of v1 is that holds processes.
@@ -97,17 +97,17 @@ pub(crate) fn is_stopped(id: ProcessId) -> bool {
     look_at_threads(id, clock::instant() + LIMIT, may_be).is_some_and(|threads| threads.is_stopped())
 }
 
-/// Whether that very process was stopped by a signal, whoever sent it, as far as one of its threads tells: a signal stops all of them,
-/// whom only a debugger lets go on by themselves. So it costs the same for everybody.
+/// Whether that very process was stopped by a signal, whoever sent it, as far as some of its threads tell: a signal stops all of them,
+/// but those that wait in the kernel, and whom only a debugger lets go on by themselves. So it costs the same for everybody.
 pub(super) fn is_stopped_by_signal(id: ProcessId) -> bool {
     let stopped = |stat: &ProcessStat| stat.is_stopped() && !stat.is_traced();
     let Some(first) = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks) else {
         return false;
     };
-    if !first.outlived_by_threads() {
+    if first.threads <= 1 || !(first.is_waiting() || first.is_traced() || first.outlived_by_threads()) {
         return stopped(&first);
     }
-    let some = threads(id.pid).take(MAX_DEAD_THREADS);
+    let some = threads(id.pid).take(MAX_THREADS);
     some.filter_map(|thread| stat_at(&thread))
         .any(|stat| stopped(&stat))
 }

@@ -359,3 +359,99 @@ lab_test!(whom_somebody_stops_after_his_child_was_let_go_stays_so, || {
     chain.wait(ALL_RUN);
     chain.ends();
 });
+
+/// Waits for its child in a thread, and stops itself with it; the first thread waits in the kernel all the while.
+const WAITS_TWICE: &str = r#"
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static pid_t child;
+static void *wait_for(void *none) {
+    for (int status; waitpid(child, &status, WUNTRACED) == child;) {
+        if (!WIFSTOPPED(status)) exit(0);
+        raise(SIGSTOP);
+        kill(child, SIGCONT);
+    }
+    return 0;
+}
+int main(int count, char **words) {
+    child = fork();
+    if (!child) {
+        prctl(PR_SET_NAME, words[1]);
+        for (;;) usleep(10000);
+    }
+    pthread_t thread;
+    pthread_create(&thread, 0, wait_for, 0);
+    if (!vfork()) for (;;) pause();
+}
+"#;
+
+/// How its threads are, the first one first.
+fn threads_of(pid: u32) -> String {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut ids: Vec<u32> = threads
+        .filter_map(|thread| thread.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
+    ids.sort_unstable();
+    ids.into_iter().filter_map(state_of).collect()
+}
+
+lab_test!(
+    whoever_stops_while_a_thread_of_his_waits_in_the_kernel_goes_on,
+    || {
+        let stage = ready(options());
+        let program = build(&stage, "zq-waits-twice", WAITS_TWICE);
+        let log = stage.site.directory().join("programs.log");
+        let words = ["zq-twice-child"];
+        let mut waits = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
+        let pid = waits.pid();
+        let work = child_of(pid);
+        wait_name(work, words[0]);
+        wait_until(LIMIT, "control: it runs", || threads_of(pid) == "DS").unwrap();
+        order_processes(&stage, &json!({"name": words[0]}), "freeze");
+        wait_until(LIMIT, "it stops with its child", || threads_of(pid) == "DT").unwrap();
+        release(&stage);
+        wait_until(LIMIT, "it goes on", || threads_of(pid) == "DS").unwrap();
+        signal(work, Signal::SIGTERM);
+        wait_until(LIMIT, "it hears of its end", || !waits.is_running()).unwrap();
+    }
+);
+
+/// Holds that process until it ends.
+const HOLDS: &str = r"
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    if (ptrace(PTRACE_SEIZE, atoi(words[1]), 0, 0)) return 1;
+    for (;;) pause();
+}
+";
+
+lab_test!(
+    whoever_is_held_by_a_debugger_at_the_release_goes_on_after_it,
+    || {
+        let stage = ready(options());
+        let chain = Chain::start(&stage, "zq-debugged");
+        freeze(&stage, &chain, "zq-debugged", ALL_STOPPED);
+        let program = build(&stage, "zq-debugger", HOLDS);
+        let log = stage.site.directory().join("programs.log");
+        let pid = chain.outer.pid().to_string();
+        let mut debugger = stage
+            .site
+            .spawn(Ns::Gateway, &program, &[&pid], &[], log)
+            .unwrap();
+        chain.wait(["t", "T", "T"]);
+        release(&stage);
+        chain.wait(["t", "SR", "SR"]);
+        // The agent looks for nobody any more.
+        std::thread::sleep(Duration::from_secs(6));
+        chain.wait(["t", "SR", "SR"]);
+        debugger.kill9().unwrap();
+        chain.wait(ALL_RUN);
+        chain.ends();
+    }
+);
