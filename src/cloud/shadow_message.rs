@@ -130,16 +130,11 @@ pub(crate) fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String
             reports: reports(&document["state"]),
         }),
         "update/rejected" => {
-            let message = document["message"]
-                .as_str()
-                .unwrap_or_default()
-                .chars()
-                .take(200)
-                .collect();
+            let message = document["message"].as_str().unwrap_or_default();
             Ok(ShadowMessage::UpdateRejected {
                 token,
                 code: code(),
-                message,
+                message: message.chars().take(200).collect(),
             })
         }
         _ => Err(format!("{suffix}: a topic that was not subscribed")),

@@ -118,9 +118,9 @@ impl Exception {
         }
     }
 
-    /// What the kernel says of it where frames leave.
-    fn of_kernel(&self) -> Option<Conditions> {
-        match self.by.as_deref() {
+    /// What the kernel says of it.
+    fn of_kernel(&self, way: HookPath) -> Option<Conditions> {
+        match self.by.as_deref().filter(|_| way == HookPath::Raw) {
             None => Some(self.like.clone()),
             Some([]) => None,
             Some(members) => Some(self.like.clone().leaves_by(members)),
@@ -204,19 +204,12 @@ impl RuleWriter<'_> {
             };
             rules.extend(others.map(|(sender, ..)| cut(made(like.clone().of_sender(*sender)))));
         }
-        let of_kernel = match way {
-            HookPath::Raw => exception.of_kernel(),
-            _ => Some(like.clone()),
-        };
-        let kernel = of_kernel.zip(shares.kernel);
+        let kernel = exception.of_kernel(way).zip(shares.kernel);
         let kernel = kernel.map(|(like, rate)| few(like, "kernel", rate));
-        let (members, kernel) = if exception.by.is_some() {
-            // A slave of a bond may speak as what it was made as, which the bond is not sent as.
-            (kernel, None)
-        } else {
-            (None, kernel)
-        };
-        rules.extend(members);
+        // A slave of a bond may speak as what it was made as, which the bond is not sent as.
+        let (of_members, of_kernel): (Vec<_>, Vec<_>) =
+            kernel.into_iter().partition(|_| exception.by.is_some());
+        rules.extend(of_members);
         if way == HookPath::Raw && self.knows_senders() {
             if self.guarded().is_some() {
                 let ours = exception.ours.iter();
@@ -229,7 +222,7 @@ impl RuleWriter<'_> {
                 rules.push(cut(foreign));
             }
         }
-        rules.extend(kernel);
+        rules.extend(of_kernel);
         rules
     }
 
