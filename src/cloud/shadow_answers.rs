@@ -15,7 +15,7 @@ use crate::quarantine::proof::reported::same_news;
 
 /// From somebody else's writing over our part of the shadow to our saying it again, at least: each costs a link as much as a report.
 const OVERWRITTEN_PAUSE: Duration = Duration::from_secs(30);
-/// From a report that the service had no time for to the next one, at least.
+/// From a report that the service had no time for, unless it asks, to the next one, at least.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 impl ShadowSession {
@@ -42,7 +42,7 @@ impl ShadowSession {
                 reports,
             } => {
                 if reports && !token.as_deref().is_some_and(|token| self.tokens.made(token)) {
-                    self.overwritten(now);
+                    self.overwritten(version, now);
                 }
                 self.updated(token.as_deref(), version, desired, now)
             }
@@ -234,10 +234,12 @@ impl ShadowSession {
         if let Some(request) = self.update.take(token) {
             self.counts_anew(request.sent, version);
             let reported = &request.body["state"]["reported"];
+            // Topics have no order between them: what somebody else wrote may have been heard before.
+            let stands = self.overwritten.take_if(|later| *later > version).is_none();
             if let Some(quarantine) = reported.get("quarantine") {
-                self.plain_reported = !quarantine.is_object();
+                self.plain_reported = stands && !quarantine.is_object();
             }
-            self.accepted = Some(reported.clone());
+            self.accepted = Some(reported.clone()).filter(|_| stands);
             self.echo
                 .accepted(version, request.sent, reported.get("quarantine"));
             self.update.succeeded();
@@ -253,9 +255,12 @@ impl ShadowSession {
     }
 
     /// Somebody else wrote over what is reported, and may go on doing so.
-    fn overwritten(&mut self, now: Duration) {
+    fn overwritten(&mut self, version: u64, now: Duration) {
         self.plain_reported = false;
+        self.overwritten = Some(version);
         if self.accepted.take().is_some() {
+            // What was added is removed once the document tells it.
+            self.get.hasten(now + OVERWRITTEN_PAUSE);
             self.update.next = self.update.next.max(now + OVERWRITTEN_PAUSE);
         }
     }

@@ -311,6 +311,15 @@ fn what_somebody_else_writes_over_our_report_is_put_right_and_not_more_often_tha
             session.receive(accepted(&effects, version), s(now));
             again.push(now);
         }
+        if publishes(&effects, "/get") {
+            answer(
+                &mut session,
+                token(&effects, "/get"),
+                version,
+                Some(json!(true)),
+                now,
+            );
+        }
     }
     assert!(!again.is_empty() && again.len() < 5, "{again:?}");
 }

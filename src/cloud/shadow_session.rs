@@ -93,6 +93,8 @@ pub(crate) struct ShadowSession {
     /// The last answer was older than what is known.
     pub(super) doubted: bool,
     pub(super) accepted: Option<Value>,
+    /// The version by which somebody else wrote over it last.
+    pub(super) overwritten: Option<u64>,
     /// What the shadow has room for.
     pub(super) room: Room,
     /// The service's `reported.quarantine` is known to be no object.
@@ -138,6 +140,7 @@ impl ShadowSession {
             unheard: None,
             doubted: false,
             accepted: None,
+            overwritten: None,
             room: Room::default(),
             plain_reported: false,
             missed: true,

@@ -1,7 +1,8 @@
 //! Who stopped himself with one below him that was let go or has ended: he is to go on with the last of those.
 //!
 //! In: who was above each of them, who is held still. Out: who may go on now. Whoever is held himself, or is above somebody who is,
-//! goes on with that one, and so do those above him: what is left of a row is remembered there, and no row is lost.
+//! goes on with that one, and so do those above him: what is left of a row is remembered there. Absent: rows
+//! beyond [`MAX_ROWS`], and of each row those beyond [`MAX_ABOVE`].
 
 use std::collections::BTreeMap;
 

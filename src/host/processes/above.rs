@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::doing::is_stopped_by_signal;
+use super::doing::{is_stopped_by_signal, some_threads};
 use super::frozen::Ours;
 use super::process_table::{ancestors, stat};
 use super::signals;
@@ -75,12 +75,19 @@ pub(crate) fn go_on(rows: &[Vec<ProcessId>], ours: &Ours) -> Vec<Vec<ProcessId>>
     let end = clock::instant() + PATIENCE;
     let mut told = BTreeSet::new();
     loop {
-        // Nearest first: whom another one wakes is looked at after that one.
-        let mut left = rows.to_vec();
-        left.retain(|row| {
-            let at_work = row.iter().filter(|id| is_at_work(**id, ours, &mut told));
-            at_work.count() > 0
-        });
+        // Each once, of a row the nearest first: whom another one wakes is looked at after that one.
+        let mut looked = BTreeMap::new();
+        for id in rows.iter().flatten().filter(|_| clock::instant() < end) {
+            let at_work = looked.entry(*id);
+            at_work.or_insert_with(|| is_at_work(*id, ours, &mut told));
+        }
+        // Of whom no look came to nothing is known.
+        let may_be = |id: &ProcessId| looked.get(id).is_none_or(|at_work| *at_work);
+        let left: Vec<_> = rows
+            .iter()
+            .filter(|row| row.iter().any(may_be))
+            .cloned()
+            .collect();
         if left.is_empty() || clock::instant() >= end {
             return left;
         }
@@ -100,7 +107,7 @@ fn is_at_work(id: ProcessId, ours: &Ours, told: &mut BTreeSet<ProcessId>) -> boo
     if stat.is_traced() && !told.contains(&id) && !ours.holds(id) {
         let_go_on(id, told.insert(id));
     }
-    stat.is_at_work()
+    stat.is_at_work() || (stat.threads > 1 && some_threads(id.pid).any(|thread| thread.is_at_work()))
 }
 
 fn let_go_on(id: ProcessId, is_news: bool) -> bool {

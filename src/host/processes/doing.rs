@@ -107,9 +107,13 @@ pub(super) fn is_stopped_by_signal(id: ProcessId) -> bool {
     if first.threads <= 1 || !(first.is_waiting() || first.is_traced() || first.outlived_by_threads()) {
         return stopped(&first);
     }
-    let some = threads(id.pid).take(MAX_THREADS);
+    some_threads(id.pid).any(|thread| stopped(&thread))
+}
+
+/// Some threads of a process, as many as cost little.
+pub(super) fn some_threads(pid: u32) -> impl Iterator<Item = ProcessStat> {
+    let some = threads(pid).take(MAX_THREADS);
     some.filter_map(|thread| stat_at(&thread))
-        .any(|stat| stopped(&stat))
 }
 
 /// Whether any of it is, or waits: it was told to stop, and the rest may follow.

@@ -243,10 +243,10 @@ pub(super) fn control_of_links(beside: Mac) -> Vec<Said> {
         frame[6..12].copy_from_slice(&beside);
         frame
     };
-    let lease = |address: &[u8], hardware: Mac, fragment: u16| {
+    let lease = |from: u16, address: &[u8], hardware: Mac, fragment: u16| {
         let (head, between, rest) = ([1, 1, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0; 12], [0; 206]);
         let parts = [&head, address, &between, &hardware, &rest];
-        let message = udp(68, 67, &parts.concat());
+        let message = udp(from, 67, &parts.concat());
         let packet = packet(CONTAINER, INTERNET_V4, UDP, fragment, &message);
         as_himself(frame(own, IPV4, &packet))
     };
@@ -263,6 +263,14 @@ pub(super) fn control_of_links(beside: Mac) -> Vec<Said> {
             "a spanning tree of his own",
             as_himself(to_group(0, 39, &[0x42, 0x42, 3, 0, 0])),
         ),
+        (
+            "a spanning tree of Cisco's, of his own",
+            as_himself(to(
+                [1, 0, 0x0c, 0xcc, 0xcc, 0xcd],
+                50,
+                &[0xaa, 0xaa, 3, 0, 0, 0x0c, 1, 0x0b, 0],
+            )),
+        ),
         ("a pause", to(NOWHERE, 0x8808, &[0, 1, 0xff, 0xff])),
         ("who is at the port", to_group(14, 0x88cc, &[2, 7, 4])),
         (
@@ -271,9 +279,9 @@ pub(super) fn control_of_links(beside: Mac) -> Vec<Said> {
         ),
         (
             "the lease of the device's address",
-            lease(&octets(GATEWAY_WAN_V4), beside, 0),
+            lease(68, &octets(GATEWAY_WAN_V4), beside, 0),
         ),
-        ("the lease of the device", lease(&nobody, own, 0)),
-        ("a lease in pieces", lease(&nobody, beside, MORE_PIECES)),
+        ("the lease of the device", lease(1_068, &nobody, own, 0)),
+        ("a lease in pieces", lease(68, &nobody, beside, MORE_PIECES)),
     ]
 }

@@ -5,7 +5,8 @@
 //! a socket sends beyond its share is cut before the kernel's share is asked. Every link has all of these shares for itself: what
 //! a neighbour has the kernel answer on one link leaves those of another alone. What leaves by an interface of ours and is sent as
 //! none of our hardware addresses, as another network namespace's that stands on it is, has a small share of its own. Absent:
-//! shares of single accounts; whoever writes our hardware address as the sender's counts as the kernel.
+//! shares of single accounts; whoever writes our hardware address as the sender's counts as the kernel, but where the kernel speaks
+//! by what belongs to a bridge or a bond alone.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use super::conditions::{
     Bucket, Conditions, Detour, End, HarmlessOption, IP, IP6, Named, Rate, Sender, TypePlace,
 };
+use super::false_claims::SENDERS;
 use super::link_shares::{
     ANSWER_SHARES, DHCP_RENEWAL_SHARES, DHCP_SHARES, DIAL_SHARES, LINK_SHARES, LISTENER_ALL_SHARES,
     LISTENER_SHARES, NEIGHBOUR_SHARES, ROUTER_SHARES, Shares, UNICAST_SHARES,
@@ -110,14 +112,6 @@ impl Exception {
         }
     }
 
-    /// The same, said without a socket by what belongs to a bridge or a bond alone: the kernel's own, and copies of what a socket has sent.
-    fn by_members(self, members: &[InterfaceName]) -> Self {
-        Self {
-            by: Some(members.to_vec()),
-            ..self
-        }
-    }
-
     /// What the kernel says of it.
     fn of_kernel(&self, way: HookPath) -> Option<Conditions> {
         match self.by.as_deref().filter(|_| way == HookPath::Raw) {
@@ -139,7 +133,8 @@ impl Exception {
             like: tagged(&self.like),
             told: self.told.as_ref().map(tagged),
             ours: self.ours.iter().map(tagged).collect(),
-            by: self.by.clone(),
+            // Below a VLAN that belongs to a bridge its copies leave by what does not.
+            by: None,
             ..*self
         }
     }
@@ -206,24 +201,33 @@ impl RuleWriter<'_> {
         }
         let kernel = exception.of_kernel(way).zip(shares.kernel);
         let kernel = kernel.map(|(like, rate)| few(like, "kernel", rate));
-        // A slave of a bond may speak as what it was made as, which the bond is not sent as.
-        let (of_members, of_kernel): (Vec<_>, Vec<_>) =
-            kernel.into_iter().partition(|_| exception.by.is_some());
-        rules.extend(of_members);
+        let mut kernel: Vec<Rule> = kernel.into_iter().collect();
+        if exception.by.is_some() {
+            // A slave of a bond may speak as what it was made as, which the bond is not sent as.
+            rules.append(&mut kernel);
+        }
         if way == HookPath::Raw && self.knows_senders() {
             if self.guarded().is_some() {
                 let ours = exception.ours.iter();
-                rules.extend(ours.map(|said| cut(said.clone().sent_as_none_of("senders"))));
+                rules.extend(ours.map(|said| cut(said.clone().sent_as_none_of(SENDERS))));
             }
-            let foreign = like.clone().sent_as_none_of("senders");
+            let foreign = like.clone().sent_as_none_of(SENDERS);
             let theirs = shares.others;
             rules.extend(theirs.map(|rate| few(foreign.clone(), "others", rate)));
             if isolates {
                 rules.push(cut(foreign));
             }
         }
-        rules.extend(of_kernel);
+        rules.extend(kernel);
         rules
+    }
+
+    /// The same, said without a socket by what belongs to a bridge or a bond alone: the kernel's own, and copies of what a socket has sent.
+    /// Not where what is sent without a socket is not known.
+    fn by_members(&self, exception: Exception) -> Exception {
+        let knows = self.knows_senders() && self.sockets_are_known().is_some();
+        let by = knows.then(|| self.hooks.members.clone());
+        Exception { by, ..exception }
     }
 
     /// Whether what is sent as none of this device's hardware addresses is somebody else's. What puts tags of its own into frames
@@ -239,7 +243,7 @@ impl RuleWriter<'_> {
             return Vec::new();
         };
         let made = |first| on(Layer::Netdev).sent_from(first).made_here();
-        let mut others = vec![made(FIRST_OTHER).sent_as_none_of("senders")];
+        let mut others = vec![made(FIRST_OTHER).sent_as_none_of(SENDERS)];
         if !self.elements.hardware.is_empty() {
             // Services that ask for a lease may do so by an interface of which it is not known what it leaves by; and a nucleus must
             // not be cut off by that, whoever it runs as.
@@ -279,7 +283,7 @@ impl RuleWriter<'_> {
         let own = self.own(true);
         let knows = self.knows_senders() && !self.elements.hardware.is_empty();
         [
-            Exception {
+            self.by_members(Exception {
                 // Spanning tree and link aggregation say which way a link is used.
                 told: Some(small(groups().frame_type(TypePlace::First, &[LLDP]))),
                 ..Exception::new(
@@ -287,9 +291,8 @@ impl RuleWriter<'_> {
                     small(groups().frame_type_other(TypePlace::First, &none)),
                     &LINK_SHARES,
                 )
-                .by_members(&self.hooks.members)
-            },
-            Exception::new("link-keys", keys, &LINK_SHARES).by_members(&self.hooks.members),
+            }),
+            self.by_members(Exception::new("link-keys", keys, &LINK_SHARES)),
             Exception {
                 told: knows.then(|| arp.clone().arp_of_ours("hardware", &own)),
                 ours: (!own.is_empty())
@@ -335,7 +338,7 @@ impl RuleWriter<'_> {
         all.extend(groups(layer, header));
         if self.plan.lifelines.dhcp {
             let leases = leases(layer, header).into_iter();
-            all.extend(leases.map(|lease| lease.by_members(&self.hooks.members)));
+            all.extend(leases.map(|lease| self.by_members(lease)));
         }
         let rules = all.iter();
         rules.flat_map(|exception| self.shared(exception, way)).collect()

@@ -36,7 +36,8 @@ const ADVERTISE: (&[Named], ToldHardware) = (
         option: [2, 1],
     },
 );
-const SENDERS: &str = "senders";
+/// The set of hardware addresses of this device.
+pub(super) const SENDERS: &str = "senders";
 
 impl RuleWriter<'_> {
     /// None where not all hardware addresses of this device are known.

@@ -28,6 +28,10 @@ const ROUTERS: &[u8] = &[9, 88, 89, 103, 112];
 const ROUTER_PORTS: &[u16] = &[520, 521, 698, 1985, 2029, 3222, 6696];
 const ROUTER_MESSAGES: &[Named] = &[("redirect", 5), ("router-advertisement", 9)];
 
+/// Cisco's groups of sixteen, spanning trees among them.
+pub(super) const CISCO_GROUPS: [u8; 6] = [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xc0];
+/// Stops what a link's other end sends for a while (IEEE 802.3).
+pub(super) const PAUSE: u16 = 0x8808;
 /// What switches tell each other of where frames go, and when to stop: groups of sixteen each (IS-IS, IEEE 802.1ak and GARP, 802.1ag,
 /// TRILL; Cisco's CDP, VTP and spanning trees), and types (PAUSE, TRILL, B.A.T.M.A.N.).
 const SWITCH_GROUPS: [[u8; 6]; 5] = [
@@ -35,9 +39,9 @@ const SWITCH_GROUPS: [[u8; 6]; 5] = [
     [0x01, 0x80, 0xc2, 0, 0, 0x20],
     [0x01, 0x80, 0xc2, 0, 0, 0x30],
     [0x01, 0x80, 0xc2, 0, 0, 0x40],
-    [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xc0],
+    CISCO_GROUPS,
 ];
-const SWITCH_TYPES: &[u16] = &[0x8808, 0x22f3, 0x4305];
+const SWITCH_TYPES: &[u16] = &[PAUSE, 0x22f3, 0x4305];
 
 impl RuleWriter<'_> {
     /// They come behind what passes whatever is ordered.

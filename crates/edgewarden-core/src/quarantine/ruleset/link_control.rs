@@ -7,14 +7,13 @@
 //! client's identifier.
 
 use super::Layer;
-use super::conditions::{Conditions, TypePlace};
+use super::conditions::{Conditions, End, TypePlace};
 use super::exceptions::{LINK_KEYS, LLDP, PPPOE_DISCOVERY};
+use super::false_claims::SENDERS;
+use super::lies::{CISCO_GROUPS, PAUSE};
 use super::rules::{DHCP, DHCP6, RuleWriter, on};
 use super::told_otherwise::VLAN;
-
-const SENDERS: &str = "senders";
-/// Stops what a link's other end sends for a while (IEEE 802.3).
-const PAUSE: u16 = 0x8808;
+use crate::quarantine::orders::order::Protocol;
 
 impl RuleWriter<'_> {
     /// Asked where sockets and copies have passed; none where not all hardware addresses of this device are known.
@@ -29,22 +28,23 @@ impl RuleWriter<'_> {
             frame()
                 .link_local_group()
                 .frame_type_other(TypePlace::First, &[LLDP]),
+            frame().sent_to_groups(CISCO_GROUPS),
             frame().frame_type(TypePlace::First, &[PAUSE]),
         ];
         let kinds = [LINK_KEYS, &[PPPOE_DISCOVERY, LLDP]].concat();
         all.push(ours().frame_type(TypePlace::First, &kinds));
         let tagged = ours().frame_type(TypePlace::First, VLAN);
         all.push(tagged.frame_type(TypePlace::BehindTag, &kinds));
-        let client = |from: Conditions| from.udp_between(DHCP.0, DHCP.1);
-        all.push(client(ours()));
-        all.push(client(frame()).asks_for_lease_of(SENDERS));
+        // From whatever port: servers do not ask.
+        let to_server = || frame().port(Protocol::Udp, End::Destination, DHCP.1);
+        all.push(to_server().asks_for_lease_of(SENDERS));
         // A server puts its pieces together.
-        all.push(client(frame()).more_is_to_come());
+        all.push(to_server().more_is_to_come());
         let own = self.own(true);
         if !own.is_empty() {
-            all.push(client(frame()).speaks_of_lease_of(&own));
+            all.push(to_server().speaks_of_lease_of(&own));
         }
-        all.push(ours().udp_between(DHCP6.0, DHCP6.1));
+        all.push(ours().port(Protocol::Udp, End::Destination, DHCP6.1));
         all
     }
 }

@@ -19,7 +19,8 @@
 
 use std::collections::BTreeSet;
 
-use super::conditions::{Conditions, Detour, End, LIFE_SECONDS, Sender, Streams, TypePlace};
+use super::conditions::{Conditions, Detour, End, IP, IP6, LIFE_SECONDS, Sender, Streams, TypePlace};
+use super::false_claims::SENDERS;
 use super::rules::{HookPath, RuleWriter, on};
 use super::shares::ROOT;
 use super::told_otherwise::VLAN;
@@ -34,7 +35,7 @@ pub(super) const UNSENT: &str = "unsent";
 /// The rule that asks for what not every kernel tells.
 pub(super) const OWN_SOCKET: &str = "own-socket";
 /// How long somebody counts as a neighbour by an interface on which others of this device's stand: longer than a nucleus lets its stream
-/// be silent.
+/// be silent, unless it is set otherwise.
 const MOMENT_SECONDS: u64 = 90;
 /// Priority of the first: translations of sources have 100.
 const BEHIND_TRANSLATIONS: i32 = 1_000;
@@ -126,7 +127,7 @@ impl RuleWriter<'_> {
     }
 
     /// The same of what no socket has sent: where it is not known what has a route it is not known either what keeps its socket on the way.
-    fn sockets_are_known(&self) -> Option<&'static str> {
+    pub(super) fn sockets_are_known(&self) -> Option<&'static str> {
         self.whose_is_known().filter(|_| self.asks_for_routes())
     }
 
@@ -183,9 +184,13 @@ impl RuleWriter<'_> {
         // Behind a second tag nobody sees a stream, and the router takes off what is of no VLAN, or of its link's own.
         let tagged = || on(Layer::Netdev).passed_on_by(ports).declared(VLAN);
         let places = [TypePlace::First, TypePlace::BehindTag];
-        let of_none = places.map(|place| tagged().frame_type(place, VLAN).tagged_as_none(place));
+        let hides = [&[IP, IP6], VLAN].concat();
+        let of_none = |place| {
+            let tagged = tagged().frame_type(place, VLAN).tagged_as_none(place);
+            tagged.frame_type(TypePlace::BehindTwo, &hides)
+        };
         let passed = [bridged(true), bridged(false), tagged().handed_to_hop()];
-        let passed = passed.into_iter().chain(of_none);
+        let passed = passed.into_iter().chain(places.map(of_none));
         passed
             .map(|passed| self.cut("bridged-stream", passed, HookPath::Raw, reason))
             .collect()
@@ -223,10 +228,8 @@ impl RuleWriter<'_> {
         let members = &self.hooks.members;
         rules.extend((!members.is_empty()).then(|| frame().leaves_by(members).go_back("copied")));
         // A neighbour may say that the router is where this device is.
-        let as_hop = self.knows_senders().then(|| frame().sent_as_hop("senders"));
+        let as_hop = self.knows_senders().then(|| frame().sent_as_hop(SENDERS));
         rules.extend(as_hop.map(|as_hop| self.cut("as-hop", as_hop, HookPath::Raw, reason)));
-        let control = self.control_of_links().into_iter();
-        rules.extend(control.map(|control| self.cut("link-control", control, HookPath::Raw, reason)));
         for (suffix, v4) in [('4', true), ('6', false)] {
             let of = |streams| frame().carries(Protocol::Tcp).of_stream(streams, v4);
             rules.push(of(Streams::Ended).go_back("rest"));
@@ -234,6 +237,12 @@ impl RuleWriter<'_> {
             let cut = |unsent| self.cut(&format!("unsent-stream{suffix}"), unsent, HookPath::Raw, reason);
             rules.extend([of(Streams::Known)].into_iter().chain(hidden).map(cut));
         }
+        // Below a VLAN that belongs to a bridge its copies leave by what does not.
+        let tagged = frame().leaves_by_ethernet().frame_type(TypePlace::First, VLAN);
+        let copied = tagged.tagged_as("tags").go_back("copied-in-vlan");
+        rules.extend((!self.elements.tags.is_empty()).then_some(copied));
+        let control = self.control_of_links().into_iter();
+        rules.extend(control.map(|control| self.cut("link-control", control, HookPath::Raw, reason)));
         rules
     }
 }

@@ -11,6 +11,7 @@
 
 use super::conditions::{Conditions, IP, IP6, Sender, TypePlace};
 use super::exceptions::ARP;
+use super::false_claims::SENDERS;
 use super::rules::{DISGUISED, HookPath, RuleWriter, on};
 use super::{Layer, Rule};
 use crate::quarantine::orders::order::Posture;
@@ -134,7 +135,7 @@ impl RuleWriter<'_> {
         let stacked = on(Layer::Netdev).leaves_by_ethernet().routed();
         let stacked = stacked.frame_type(TypePlace::First, VLAN).tagged_as("tags");
         let stacked = stacked.frame_type(TypePlace::BehindTag, VLAN);
-        knows.then(|| stacked.called_one_of("senders").accept("passed-on-in-tags"))
+        knows.then(|| stacked.called_one_of(SENDERS).accept("passed-on-in-tags"))
     }
 
     /// A length that is not its own hides a packet's port, until the kernel cuts it into packets whose lengths are right.
