@@ -212,7 +212,8 @@ lab_test!(
         assert_eq!(
             stage.status()["enforcement"]["reasserted"],
             0,
-            "nobody touched ours"
+            "nobody touched ours: {}",
+            stage.agent_output()
         );
         assert!(others.is_running(), "{busy}");
         std::fs::write(stop, "").unwrap();

@@ -374,7 +374,8 @@ lab_test!(a_state_directory_that_others_could_change_is_not_believed, || {
         release(&stage);
     }
 
-    // What lies there may say anything: it is not read, and not taken for nothing.
+    // What lies there may say anything: it is not read, and not taken for nothing. Nobody says meanwhile that the device is to be free.
+    stage.cloud.as_mut().unwrap().kill9().unwrap();
     stage.agent.as_mut().unwrap().kill9().unwrap();
     fs::write(state.join("journal"), "anything").unwrap();
     restart(&mut stage);
