@@ -81,7 +81,7 @@ pub use expression::{
     MetaKey, Notrack, ObjectReference, Octet, Operator, Payload, PayloadBase, Quota, QuotaFlags, Range,
     RangeOperator, Route, RouteKey, SetReference, SetVerdict, UnknownExpression,
 };
-pub use listing::{Listing, ListingError, ListingLimits, ListingReader};
+pub use listing::{During, Listing, ListingError, ListingLimits, ListingReader};
 pub use notice::{Generation, Notice};
 pub use object::{Object, ObjectKind, ObjectState};
 pub use rule::Rule;

@@ -68,8 +68,35 @@ pub enum ListingError {
 pub struct Listing {
     /// What it holds, without the elements of named sets.
     pub contents: TableContents,
-    /// The generation during which it was read.
-    pub generation: u32,
+    /// When it was read.
+    pub during: During,
+}
+
+/// The generation of all rulesets before something was read, and after it. Of what was read while others wrote, only what a
+/// notification does not name is sure to be of one moment.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct During {
+    /// Before it.
+    pub began: u32,
+    /// After it.
+    pub ended: u32,
+}
+
+impl During {
+    /// Whether nobody changed anything meanwhile.
+    #[must_use]
+    pub const fn is_one(self) -> bool {
+        self.began == self.ended
+    }
+
+    /// This reading and one that followed it, as one.
+    #[must_use]
+    pub const fn and(self, next: Self) -> Self {
+        Self {
+            began: self.began,
+            ended: next.ended,
+        }
+    }
 }
 
 /// Puts messages together.
@@ -170,6 +197,14 @@ impl ListingReader {
         self.contents.chains.clear();
     }
 
+    /// Forgets objects that came more than once: the kernel finds its place in their list by counting everybody's. Whether it
+    /// left one out in the same way, [`ListingReader::has_all_chains`] tells.
+    pub fn forget_repeated_objects(&mut self) {
+        let mut seen = HashSet::new();
+        let objects = &mut self.contents.objects;
+        objects.retain(|object| seen.insert((object.name.clone(), object.state.kind_number())));
+    }
+
     fn is_ours(&self, message: &Message<'_>) -> bool {
         let table = &self.contents.table;
         let name = find(message.attributes(), TABLE_NAME).and_then(|name| decode_text(name).ok());
@@ -217,7 +252,7 @@ impl ListingReader {
     ///
     /// # Errors
     /// A rule has no chain.
-    pub fn finish(self, generation: u32) -> Result<Listing, ListingError> {
+    pub fn finish(self) -> Result<TableContents, ListingError> {
         let Self {
             mut contents,
             rules,
@@ -257,7 +292,7 @@ impl ListingReader {
         }
         let rest = constants.into_iter().filter(|(name, _)| !asked.contains(name));
         contents.sets.extend(rest.map(|(_, (set, _))| set));
-        Ok(Listing { contents, generation })
+        Ok(contents)
     }
 }
 

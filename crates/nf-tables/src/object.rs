@@ -92,7 +92,7 @@ macro_rules! states {
         )*
 
         impl ObjectState {
-            fn kind_number(&self) -> u32 {
+            pub(crate) fn kind_number(&self) -> u32 {
                 match self {
                     $( Self::$kind(_) => ObjectKind::$kind.number(), )*
                     Self::Unknown { kind, .. } => *kind,

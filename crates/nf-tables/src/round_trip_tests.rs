@@ -158,8 +158,8 @@ proptest! {
         if let Some(last) = messages.last().filter(|_| twice) {
             reader.take(last).unwrap();
         }
-        let listing = reader.finish(1).unwrap();
-        let found = &listing.contents.chains[0].rules;
+        let contents = reader.finish().unwrap();
+        let found = &contents.chains[0].rules;
         prop_assert_eq!(found == &rules, !twice || rules.is_empty());
     }
 }
@@ -198,6 +198,6 @@ fn read_all(bytes: &[u8]) {
         let _ = Object::get_all(message.attributes());
         let _ = Generation::get_all(message.attributes());
     }
-    let _ = reader.finish(1);
+    let _ = reader.finish();
     let _ = Notice::all(bytes).count();
 }

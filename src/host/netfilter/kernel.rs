@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nf_tables::socket::{AskError, CommitError, Connection, Notifications, Refusal};
-use nf_tables::{Batch, Counter, Item, ListingLimits, Notice, Object, ObjectState, Quota, Step, Table};
+use nf_tables::{
+    Batch, Counter, During, Item, ListingLimits, Notice, Object, ObjectState, Quota, Step, Table,
+};
 use nix::errno::Errno;
 
 use crate::error_text;
@@ -122,12 +124,12 @@ pub(super) fn list(
     for _ in 0..READINGS {
         let mut during = None;
         let listings = list_each(kernel, layers, wanted, before, &mut during)?;
-        let Some((began, ended)) = during.filter(|(began, ended)| began != ended) else {
+        let Some(during) = during.filter(|during| !during.is_one()) else {
             return Ok(listings);
         };
         match &mut others {
             Some(others) => {
-                if only_others(others, began, ended)? {
+                if only_others(others, during)? {
                     return Ok(listings);
                 }
             }
@@ -140,18 +142,17 @@ pub(super) fn list(
     })
 }
 
-/// Whether no table of ours was changed from one generation to another, by the kernel's own word. Each that was said before is
-/// passed over.
-fn only_others(changes: &mut Notifications, from: u32, to: u32) -> Result<bool, Obstacle> {
-    let (mut ours_touched, mut ours, mut newest) = (false, false, from);
+/// Whether no table of ours was changed during a reading, by the kernel's own word. What was said before is passed over.
+fn only_others(changes: &mut Notifications, during: During) -> Result<bool, Obstacle> {
+    let (mut ours_touched, mut ours, mut newest) = (false, false, during.began);
     let is_later = |one: u32, other: u32| one.wrapping_sub(other).cast_signed() > 0;
-    while is_later(to, newest) {
+    while is_later(during.ended, newest) {
         let heard = changes.next(LIMIT, |notice| match notice {
             Notice::Change { table, .. } => {
                 ours_touched |= table.as_ref().is_some_and(is_own_table);
             }
             Notice::Generation(generation) => {
-                ours |= ours_touched && is_later(generation.id, from);
+                ours |= ours_touched && is_later(generation.id, during.began);
                 ours_touched = false;
                 newest = generation.id;
             }
@@ -166,16 +167,15 @@ fn only_others(changes: &mut Notifications, from: u32, to: u32) -> Result<bool, 
     Ok(!ours)
 }
 
-/// The same, each table and each set for itself; `during` becomes the first and the last generation of them.
+/// The same, each table and each set for itself, and when.
 fn list_each(
     kernel: &mut Connection,
     layers: &BTreeSet<Layer>,
     wanted: &Ruleset,
     before: Option<&Ruleset>,
-    during: &mut Option<(u32, u32)>,
+    during: &mut Option<During>,
 ) -> Result<Listings, Obstacle> {
-    let mut read_at =
-        |generation| *during = Some((during.map_or(generation, |(first, _)| first), generation));
+    let mut read_during = |next: During| *during = Some(during.map_or(next, |before| before.and(next)));
     let rulesets = [Some(wanted), before].into_iter().flatten();
     let elements: usize = rulesets.map(|ruleset| ruleset.elements.in_one_set()).sum();
     let most = elements.saturating_add(MORE_ELEMENTS);
@@ -190,7 +190,7 @@ fn list_each(
         let Some(listing) = known_family(kernel.table(&own, &chains, LISTING_LIMITS))?.flatten() else {
             continue;
         };
-        read_at(listing.generation);
+        read_during(listing.during);
         let mut elements = ListedElements::default();
         // Others are a difference as such, whatever they hold.
         for set in listing.contents.sets.iter().filter(|set| is_own_set(&set.name)) {
@@ -202,8 +202,8 @@ fn list_each(
                 },
                 other => asked(&other),
             });
-            if let Some((listed, generation)) = listed? {
-                read_at(generation);
+            if let Some((listed, during)) = listed? {
+                read_during(during);
                 elements.extend(listed);
             }
         }

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use edgewarden_lab::lab_test;
-use nf_tables::{Element, TableProperties, Value};
+use nf_tables::{Element, ObjectKind, TableProperties, Value};
 
 use super::*;
 use crate::host::clock;
@@ -152,25 +152,36 @@ lab_test!(
     || {
         let ruleset = ruleset();
         let mut kernel = open().unwrap();
+        // It is listed before ours, and the kernel counts its objects to find its place among ours.
+        let older = Table::new(own_table(Layer::Inet).family, "older");
+        let mut batch = Batch::new();
+        batch.add_table(&older, &TableProperties::default());
+        commit(&mut kernel, &mut batch).unwrap();
         load(&mut kernel, &ruleset);
         let theirs = Table::new(own_table(Layer::Inet).family, "theirs");
-        let busy = |other: &mut Connection| {
-            let mut batch = Batch::new();
-            batch.add_table(&theirs, &TableProperties::default());
-            commit(other, &mut batch).unwrap();
-            // Some hundred a second; a debug build takes several milliseconds to read all rules of a layer.
-            std::thread::sleep(Duration::from_micros(fastrand::u64(1_000..15_000)));
-            let mut batch = Batch::new();
-            batch.delete_table(&theirs);
-            commit(other, &mut batch).unwrap();
-            std::thread::sleep(Duration::from_micros(fastrand::u64(1_000..15_000)));
-        };
-        let mut several = 0;
-        read_while(busy, |kernel| {
-            let before = generation(kernel).unwrap();
-            assert_eq!(reading(kernel, &ruleset).unwrap(), Vec::<String>::new());
-            several += usize::from(generation(kernel).unwrap() != before);
-        });
-        assert!(several > 0, "control: something was changed meanwhile");
+        let objects = || (0..300).map(|number| Object::new(format!("object{number}"), Counter::default()));
+        for pause in [0..1, 1_000..15_000] {
+            // Some thousand a second, and some hundred; a debug build takes several milliseconds to read all rules of a layer.
+            let wait = || std::thread::sleep(Duration::from_micros(fastrand::u64(pause.clone())));
+            let busy = |other: &mut Connection| {
+                let mut batch = Batch::new();
+                batch.add_table(&theirs, &TableProperties::default());
+                objects().for_each(|object| batch.add_object(&older, &object));
+                commit(other, &mut batch).unwrap();
+                wait();
+                let mut batch = Batch::new();
+                batch.delete_table(&theirs);
+                objects().for_each(|object| batch.delete_object(&older, ObjectKind::Counter, &object.name));
+                commit(other, &mut batch).unwrap();
+                wait();
+            };
+            let mut several = 0;
+            read_while(busy, |kernel| {
+                let before = generation(kernel).unwrap();
+                assert_eq!(reading(kernel, &ruleset).unwrap(), Vec::<String>::new());
+                several += usize::from(generation(kernel).unwrap() != before);
+            });
+            assert!(several > 0, "control: something was changed meanwhile");
+        }
     }
 );

@@ -2,14 +2,16 @@
 //!
 //! Everything is asked for by table, so what others have is not even looked at. Chains the kernel lists by family only:
 //! they are asked for one by one, by the names that they should have, and all are listed only where the table's own count
-//! says that there are others. A list during which anybody changed anything is read again, [`ATTEMPTS`] times at most.
+//! says that there are others. Where others change rulesets meanwhile, a table or a set is told with the generations of its
+//! reading ([`During`]): whose tables were changed in between, the notifications say. What can be read wrong by others' changes
+//! is read again, [`ATTEMPTS`] times at most.
 
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::connection::{AskError, Connection};
 use crate::chain::CHAIN_NAME;
 use crate::chain::Chain;
-use crate::listing::{Listing, ListingError, ListingLimits, ListingReader};
+use crate::listing::{During, Listing, ListingError, ListingLimits, ListingReader};
 use crate::notice::{Generation, generation_of};
 use crate::object::Object;
 use crate::rule::place_of;
@@ -79,19 +81,19 @@ impl Connection {
         chains: &[&str],
         limits: ListingLimits,
     ) -> Result<Option<Listing>, AskError> {
-        self.unchanged(|connection, generation| {
+        let (contents, during) = self.reading(|connection| {
             let mut reader = ListingReader::new(table.clone(), limits);
             let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
             if !present(connection.ask_about(table, MessageType::GetTable, false, |_| {}, &mut take))? {
                 return Ok(None);
             }
-            for kind in [MessageType::GetObject, MessageType::GetSet] {
-                connection.ask_about(table, kind, true, |_| {}, &mut take)?;
-            }
+            connection.list(table, MessageType::GetSet, |_| {}, &mut take)?;
+            connection.list(table, MessageType::GetObject, |_| {}, &mut take)?;
             for chain in chains {
                 let name = |out: &mut Encoder| out.text(CHAIN_NAME, chain);
                 present(connection.ask_about(table, MessageType::GetChain, false, name, &mut take))?;
             }
+            reader.forget_repeated_objects();
             if !reader.has_all_chains() {
                 reader.forget_chains();
                 let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
@@ -102,18 +104,20 @@ impl Connection {
                 }
             }
             let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
-            connection.ask_about(table, MessageType::GetRule, true, |_| {}, &mut take)?;
+            connection.list(table, MessageType::GetRule, |_| {}, &mut take)?;
             for set in reader.anonymous_sets() {
                 let mut take = |message: &Message<'_>| Ok(reader.take(message)?);
                 let name = |out: &mut Encoder| out.text(LIST_SET, &set);
-                connection.ask_about(table, MessageType::GetElement, true, name, &mut take)?;
+                connection.list(table, MessageType::GetElement, name, &mut take)?;
             }
-            Ok(Some(reader.finish(generation)?))
-        })
+            Ok(Some(reader.finish()?))
+        })?;
+        Ok(contents.map(|contents| Listing { contents, during }))
     }
 
     /// The elements of a named set, `limit` at most: each is given to `each` with what `start` began with, and that is
-    /// returned with the generation. It begins anew when the set is changed meanwhile. None where there is no such set.
+    /// returned with the generations of the reading. It begins anew where the list shows that the set was changed meanwhile.
+    /// None where there is no such set.
     ///
     /// The kernel lists a set piece by piece and finds its place again by counting. Where its hash has grown between two
     /// pieces, elements come twice and others not at all; that is noticed and read again. Where it has taken away an
@@ -128,8 +132,8 @@ impl Connection {
         limit: usize,
         start: impl Fn() -> S,
         mut each: impl FnMut(&mut S, Element),
-    ) -> Result<Option<(S, u32)>, AskError> {
-        self.unchanged(|connection, generation| {
+    ) -> Result<Option<(S, During)>, AskError> {
+        let (listed, during) = self.reading(|connection| {
             let (mut state, mut seen) = (start(), Seen::default());
             let mut take = |message: &Message<'_>| {
                 for element in elements_in(message)?.1 {
@@ -143,12 +147,13 @@ impl Connection {
                 Ok(())
             };
             let name = |out: &mut Encoder| out.text(LIST_SET, set);
-            let listed = connection.ask_about(table, MessageType::GetElement, true, name, &mut take);
+            let listed = connection.list(table, MessageType::GetElement, name, &mut take);
             if seen.anything_twice() {
                 return Err(AskError::Changing);
             }
-            Ok(present(listed)?.then_some((state, generation)))
-        })
+            Ok(present(listed)?.then_some(state))
+        })?;
+        Ok(listed.map(|state| (state, during)))
     }
 
     /// The element of a named set with the key and flags of `element`; none where there is none, or no such set.
@@ -179,7 +184,7 @@ impl Connection {
     /// # Errors
     /// The kernel does not say it, or it cannot be read.
     pub fn objects(&mut self, table: &Table, limit: usize) -> Result<Vec<Object>, AskError> {
-        self.unchanged(|connection, _| {
+        self.unchanged(|connection| {
             let mut objects = Vec::new();
             let mut take = |message: &Message<'_>| {
                 if objects.len() >= limit {
@@ -198,7 +203,7 @@ impl Connection {
     /// # Errors
     /// The kernel does not say it, or it cannot be read.
     pub fn rule_handles(&mut self, table: &Table, limit: usize) -> Result<Vec<(String, u64)>, AskError> {
-        self.unchanged(|connection, _| {
+        self.unchanged(|connection| {
             let mut handles = Vec::new();
             let mut take = |message: &Message<'_>| {
                 if handles.len() >= limit {
@@ -228,11 +233,40 @@ impl Connection {
         self.ask((kind, Some(table.family), list), attributes, each)
     }
 
+    /// Lists something of a table, whatever others change in theirs between two pieces. In lists of sets, rules and elements the
+    /// kernel finds its place by counting in this table alone, so nothing is left out or comes twice; objects it counts everybody's.
+    fn list(
+        &mut self,
+        table: &Table,
+        kind: MessageType,
+        more: impl FnOnce(&mut Encoder),
+        each: &mut dyn FnMut(&Message<'_>) -> Result<(), AskError>,
+    ) -> Result<(), AskError> {
+        match self.ask_about(table, kind, true, more, each) {
+            Err(AskError::Changing) => Ok(()),
+            listed => listed,
+        }
+    }
+
     /// Reads until nobody has changed anything between beginning and end.
     fn unchanged<T>(
         &mut self,
-        mut read: impl FnMut(&mut Self, u32) -> Result<T, AskError>,
+        mut read: impl FnMut(&mut Self) -> Result<T, AskError>,
     ) -> Result<T, AskError> {
+        for _ in 0..ATTEMPTS {
+            let (found, during) = self.reading(&mut read)?;
+            if during.is_one() {
+                return Ok(found);
+            }
+        }
+        Err(AskError::Changing)
+    }
+
+    /// Reads, and tells during which generations; again where what failed may be others' doing.
+    fn reading<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Self) -> Result<T, AskError>,
+    ) -> Result<(T, During), AskError> {
         let mut last = AskError::Changing;
         for _ in 0..ATTEMPTS {
             let before = self.generation()?.id;
@@ -241,11 +275,14 @@ impl Connection {
                 self.wait_for_others()?;
                 self.settled = Some(before);
             }
-            let read = read(self, before);
-            let same = self.generation()?.id == before;
+            let read = read(self);
+            let during = During {
+                began: before,
+                ended: self.generation()?.id,
+            };
             match read {
-                Ok(found) if same => return Ok(found),
-                Ok(_) | Err(AskError::Changing | AskError::Lost) => last = AskError::Changing,
+                Ok(found) => return Ok((found, during)),
+                Err(AskError::Changing | AskError::Lost) => last = AskError::Changing,
                 // What a transaction removes is out of the table's count while it is still prepared, or only tried.
                 Err(error @ AskError::Listing(ListingError::HoldsMore { .. })) => {
                     self.settled = None;
@@ -253,7 +290,9 @@ impl Connection {
                 }
                 // What was there a moment ago is gone, or is not as it was: only where nobody changed anything it is a
                 // word about the table.
-                Err(AskError::Refused(_) | AskError::Listing(_) | AskError::Decode(_)) if !same => {
+                Err(AskError::Refused(_) | AskError::Listing(_) | AskError::Decode(_))
+                    if !during.is_one() =>
+                {
                     last = AskError::Changing;
                 }
                 Err(error) => return Err(error),

@@ -57,7 +57,7 @@ lab_test!(
         let calls = Cell::new(0);
         let mut read = |failures: usize, fault: Fault| {
             calls.set(0);
-            let read = connection.unchanged(|_, _| {
+            let read = connection.unchanged(|_| {
                 calls.set(calls.get() + 1);
                 if calls.get() <= failures {
                     Err(fault())
@@ -95,9 +95,8 @@ lab_test!(nothing_is_believed_during_which_somebody_wrote, || {
     for outcome in outcomes {
         for writes in 0..=ATTEMPTS {
             let mut calls = 0;
-            let read = connection.unchanged(|connection, generation| {
+            let read = connection.unchanged(|_| {
                 calls += 1;
-                assert_eq!(connection.generation()?.id, generation, "of this reading");
                 if calls <= writes {
                     other.writes();
                     return outcome();
@@ -112,6 +111,22 @@ lab_test!(nothing_is_believed_during_which_somebody_wrote, || {
                 assert_eq!(calls, ATTEMPTS);
             }
         }
+    }
+});
+
+lab_test!(a_reading_tells_how_far_others_came_meanwhile, || {
+    let mut connection = connect();
+    let mut other = Other(connect(), false);
+    for writes in 0..3 {
+        let before = connection.generation().unwrap().id;
+        let ((), during) = connection
+            .reading(|_| {
+                (0..writes).for_each(|_| other.writes());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!((during.began, during.ended), (before, before + writes));
+        assert_eq!(during.is_one(), writes == 0);
     }
 });
 
@@ -132,7 +147,7 @@ lab_test!(a_writer_between_any_two_questions_of_a_list_is_noticed, || {
     for place in 0..=kinds.len() {
         for writes in [1, ATTEMPTS - 1, ATTEMPTS] {
             let mut readings = 0;
-            let read = connection.unchanged(|connection, _| {
+            let read = connection.unchanged(|connection| {
                 readings += 1;
                 for (step, (kind, list)) in kinds.into_iter().enumerate() {
                     if step == place && readings <= writes {

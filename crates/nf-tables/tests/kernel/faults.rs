@@ -54,7 +54,10 @@ lab_test!(
             let pairs = |connection: &mut Connection| {
                 let listed = connection.elements(&table(), "pairs", 10_000, Vec::new, Vec::<Element>::push);
                 match listed {
-                    Ok(listed) => Some(listed.unwrap().0.len()),
+                    Ok(listed) => {
+                        let (pairs, during) = listed.unwrap();
+                        during.is_one().then_some(pairs.len())
+                    }
                     // Given up within its bound.
                     Err(AskError::Changing) => None,
                     Err(error) => panic!("{error}"),
@@ -128,7 +131,7 @@ lab_test!(a_whole_load_is_whole_whoever_writes_between_its_steps, || {
             assert_eq!(after, before.wrapping_add(1), "nobody else");
             let listing = connection.table(&ours.table, CHAINS, LIMITS).unwrap().unwrap();
             assert_eq!(&listing.contents, ours);
-            assert_eq!(listing.generation, after);
+            assert_eq!((listing.during.began, listing.during.ended), (after, after));
             // And what comes after it is no part of it.
             let mut theirs = Batch::new();
             edit(&mut theirs, &ours.table);

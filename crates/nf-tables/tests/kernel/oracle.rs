@@ -166,8 +166,8 @@ fn assert_listed(ruleset: &Ruleset) {
         assert_eq!(listing.contents, loaded.contents);
         for (set, sent) in &loaded.elements {
             let listed = connection.elements(table, set, 1_000, Vec::new, Vec::push);
-            let (listed, generation) = listed.unwrap().unwrap();
-            assert_eq!(generation, listing.generation);
+            let (listed, during) = listed.unwrap().unwrap();
+            assert_eq!(during, listing.during);
             assert_eq!(timeless(listed), timeless(sent.clone()), "{table} {set}");
         }
     }
