@@ -10,6 +10,9 @@ use crate::failure::Failure;
 use crate::workspace::{cargo, root, target};
 use crate::{deny, run, setup, tidy};
 
+/// Tests at once at most, on machines with many cores.
+const MOST_AT_ONCE: usize = 32;
+
 type Step = (&'static str, fn() -> Result<(), Failure>);
 
 /// In order. The documentation's tests come before the others: readers of the log, people and CI, look at its last
@@ -116,9 +119,10 @@ fn tests() -> Result<(), Failure> {
     run::run(cargo(&test).env("RUST_TEST_THREADS", threads))
 }
 
-/// How many tests run at once: those in namespaces wait most of their time.
+/// How many tests run at once: those in namespaces wait most of their time, and the kernel makes and ends namespaces one after
+/// another.
 fn at_once() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, NonZero::get)
+    (4 * std::thread::available_parallelism().map_or(1, NonZero::get)).min(MOST_AT_ONCE)
 }
 
 /// Adds a component of the Rust toolchain when it is not there.

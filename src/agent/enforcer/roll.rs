@@ -267,6 +267,18 @@ impl Roll {
         self.compare(doing)
     }
 
+    /// It has run since it was stopped, be it that no look has met the moment at which it was; gives how often that was found.
+    pub(super) fn saw_run(&mut self, doing: &Doing) -> Option<u32> {
+        let known = self.stopped.iter_mut().find(|known| known.identity == doing.id)?;
+        // Whoever lets it go on may be its owner: it is not left stopped against him.
+        known.stopped_before = false;
+        let seen = self.seen.entry(doing.id).or_default();
+        seen.begin(doing);
+        seen.told = TOLD_LOOKS;
+        seen.contested = seen.contested.saturating_add(1);
+        Some(seen.contested)
+    }
+
     /// What one that was seen to be stopped does at a look, before it is stopped again; gives how often it was found to have
     /// run, when it was found so now.
     pub(super) fn look(&mut self, doing: &Doing, uptime: Duration) -> Option<u32> {
@@ -293,14 +305,7 @@ impl Roll {
             }
             return None;
         }
-        seen.begin(doing);
-        seen.told = TOLD_LOOKS;
-        seen.contested = seen.contested.saturating_add(1);
-        let times = seen.contested;
-        let known = self.stopped.iter_mut().find(|known| known.identity == doing.id)?;
-        // Whoever lets it go on may be its owner: it is not left stopped against him.
-        known.stopped_before = false;
-        Some(times)
+        self.saw_run(doing)
     }
 
     /// Whether others let it go on within the last looks.

@@ -195,6 +195,7 @@ fn doing(stopped: bool, ran: u64) -> Doing {
         id: process(10).identity,
         reached: true,
         stopped,
+        defies: false,
         by_owner: false,
         ran: Duration::from_millis(5_000 + ran),
     }

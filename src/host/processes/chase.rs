@@ -265,6 +265,7 @@ const fn ended(id: ProcessId) -> Doing {
         id,
         reached: true,
         stopped: true,
+        defies: false,
         by_owner: false,
         ran: Duration::ZERO,
     }

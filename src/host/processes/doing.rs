@@ -159,6 +159,7 @@ pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
         id,
         reached,
         stopped: reached && (stopped || waits),
+        defies: false,
         by_owner: stopped && !traced,
         ran,
     })

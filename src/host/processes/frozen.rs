@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::doing::{doing, is_held_by_cgroup, is_partly_stopped, is_stopped, threads_of};
 use super::process_table::{self, number, read_text};
-use super::signals::{self, SignalError};
+use super::signals::{self, SignalError, has_heard_and_goes_on};
 use super::unmarked::Unmarked;
 use crate::host::clock;
 use crate::process::{Process, ProcessId};
@@ -274,6 +274,10 @@ pub(crate) fn look_at(
             }
         });
         if left.is_empty() || clock::instant() >= end {
+            for (doing, (id, action)) in not_yet.iter_mut().zip(&left) {
+                let had_time = *action == ProcessAction::Freeze && !patience.is_zero();
+                doing.defies = had_time && has_heard_and_goes_on(*id);
+            }
             done.extend(not_yet);
             // Whom we stopped was not stopped by his owner.
             for doing in done.iter_mut().filter(|doing| doing.by_owner) {
@@ -415,6 +419,25 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(look(Duration::ZERO), []);
+    }
+
+    #[test]
+    fn one_that_others_let_go_on_before_any_look_is_told_by_the_signal_it_has_heard() {
+        let (mut child, id) = sleeper();
+        let ours = ours_of("/nonexistent/ours");
+        let look = |patience| look_at(&[(id, ProcessAction::Freeze)], patience, &ours)[0];
+        let patience = Duration::from_millis(20);
+        signals::freeze(id).unwrap();
+        wait("it is stopped", || is_stopped(id));
+        assert!(look(patience).stopped && !look(patience).defies, "control");
+        signals::thaw(id).unwrap();
+        wait("it runs", || !is_stopped(id));
+        assert!(!look(Duration::ZERO).defies, "it had no time");
+        assert!(look(patience).defies);
+        child.kill().unwrap();
+        wait("it has ended", || process_table::has_ended(id));
+        assert_eq!(look_at(&[(id, ProcessAction::Freeze)], patience, &ours), []);
+        child.wait().unwrap();
     }
 
     #[test]

@@ -228,6 +228,8 @@ pub struct Doing {
     /// All its threads are stopped, by a signal or by a debugger, or those that are not wait in the kernel and stop before
     /// anything else, or whoever made its cgroup holds it there.
     pub stopped: bool,
+    /// It had time to stop, has heard the signal to stop, and goes on: others have let it go on.
+    pub defies: bool,
     /// It was stopped by a signal that is not ours, and by no debugger.
     pub by_owner: bool,
     /// How long all its threads have had a processor since it began, those too that have ended: also where they were not looked

@@ -98,6 +98,13 @@ impl<P: Processes> Stopper<P> {
                     self.roll.prove(id, false);
                     continue;
                 }
+                (ProcessAction::Freeze, Some(doing)) if doing.defies => {
+                    self.roll.prove(id, false);
+                    if let Some(times) = self.roll.saw_run(doing) {
+                        self.note_contested(id, times);
+                    }
+                    continue;
+                }
                 (_, Some(_)) => {
                     self.roll.prove(id, false);
                     let told = match action {

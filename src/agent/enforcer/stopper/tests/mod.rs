@@ -24,6 +24,8 @@ struct Held {
     before: BTreeSet<u32>,
     /// Whoever is told to stop goes on.
     stubborn: bool,
+    /// And has heard its signal.
+    defiant: bool,
     /// Looks reach nobody's threads.
     unreached: bool,
     /// Who runs above everybody.
@@ -100,6 +102,7 @@ impl Processes for Fake {
             id,
             reached: !held.unreached,
             stopped: held.stopped.contains(&id.pid) && !held.stubborn,
+            defies: !patience.is_zero() && held.defiant,
             by_owner: held.stopped.contains(&id.pid) && !held.stubborn,
             ran: held.ran,
         });
@@ -355,6 +358,34 @@ async fn who_goes_on_after_its_signal_is_not_said_to_be_stopped() {
         (1, 1),
         "told once"
     );
+}
+
+#[tokio::test]
+async fn who_hears_its_signal_and_goes_on_is_contested_from_the_first_look_on() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().running.insert(10);
+    fake.0.lock().unwrap().stubborn = true;
+    fake.0.lock().unwrap().defiant = true;
+    let mut stopper = started(&fake);
+    let freezes = plan(true, Some(ProcessAction::Freeze));
+    let contested = |stopper: &Stopper<Fake>| stopper.shown().stopped[0].contested;
+    for times in 1..3 {
+        let obstacles = bring(&mut stopper, &freezes, false).await;
+        assert!(
+            matches!(&obstacles[..], [Obstacle::ProcessContested { pid: 10, .. }]),
+            "{obstacles:?}"
+        );
+        assert_eq!(contested(&stopper), times);
+    }
+    // Seen to be stopped at last, it is no news that it never was.
+    fake.0.lock().unwrap().stubborn = false;
+    fake.0.lock().unwrap().defiant = false;
+    let obstacles = bring(&mut stopper, &freezes, false).await;
+    assert!(
+        matches!(&obstacles[..], [Obstacle::ProcessContested { .. }]),
+        "told for a while"
+    );
+    assert_eq!(contested(&stopper), 2);
 }
 
 #[tokio::test]
