@@ -324,6 +324,7 @@ impl Processes for FakeProcesses {
             id,
             reached: true,
             stopped,
+            defies: false,
             by_owner: false,
             ran: Duration::ZERO,
         });
