@@ -57,7 +57,7 @@ impl Publishing {
 
     /// A publish of ours was answered on this topic; whose an answer is, its token or number says.
     pub(crate) fn answered(&self, topic: &str) {
-        lock(&self.offences).answered(topic);
+        lock(&self.offences).answered(topic, uptime());
         self.tell();
     }
 

@@ -10,6 +10,7 @@
 //! | what happens | what it means for a topic |
 //! |---|---|
 //! | the connection ends soon after a publish that was not answered | it is suspected: from then on only trials |
+//! | the same, and its last answer is less than an hour old | nothing, once for each answer: links end far more often than rights are taken away |
 //! | it ends soon after a trial | a strike; tries grow apart to an hour |
 //! | a publish that was answered, or that the connection survived | no suspicion: whatever ended the connection before, it was not this |
 //! | a young connection ends, and nothing of ours was under way | the link flaps: few strikes are forgiven, and one end |
@@ -133,6 +134,8 @@ struct Record {
     before: Option<Duration>,
     /// The newest one was published on a connection that had proven calm.
     on_calm: bool,
+    /// Uptime of the newest answer; none once an end was forgiven for it.
+    answered: Option<Duration>,
 }
 
 impl Record {
@@ -140,16 +143,31 @@ impl Record {
         self.row > 0
     }
 
+    /// Whether something is held against it, or may be.
+    const fn matters(&self) -> bool {
+        self.is_suspect() || self.under_way.is_some()
+    }
+
     /// Twice in a row, and once in a trial.
     const fn is_known(&self) -> bool {
         self.row > 1 && self.strikes > 0
     }
 
-    fn bear(&mut self, now: Duration, is_alone: bool) {
-        self.row = self.row.saturating_add(1);
+    /// Whether an end of the connection is not held against it, which is so once for each answer.
+    fn is_forgiven(&mut self, now: Duration) -> bool {
+        let lately = |at: Duration| now.saturating_sub(at) < HOUR;
+        self.answered.take().is_some_and(lately)
+    }
+
+    /// The connection has ended after a publish to it, whatever ended it.
+    fn note_end(&mut self, now: Duration) {
         self.ends.retain(|at| now.saturating_sub(*at) < HOUR);
         self.ends.truncate(ENDS);
         self.ends.push(now);
+    }
+
+    fn bear(&mut self, is_alone: bool, now: Duration) {
+        self.row = self.row.saturating_add(1);
         if is_alone && self.on_calm {
             self.strikes = self.strikes.saturating_add(1);
             if let Some(further) = self.row.checked_sub(2) {
@@ -191,6 +209,11 @@ impl Offences {
             return Err(hold);
         }
         let on_calm = self.unproven(now).is_zero();
+        if self.topics.len() >= MAX_TOPICS {
+            let lately = |at: &Duration| now.saturating_sub(*at) < HOUR;
+            self.topics
+                .retain(|_, record| record.matters() || record.ends.iter().any(lately));
+        }
         if self.topics.len() < MAX_TOPICS || self.topics.contains_key(topic) {
             let record = self.topics.entry(topic.to_owned()).or_default();
             record.before = record.under_way.replace(now);
@@ -248,13 +271,16 @@ impl Offences {
     }
 
     /// A publish of ours was answered on this topic. What answers others says nothing of ours.
-    pub(crate) fn answered(&mut self, answer: &str) {
+    pub(crate) fn answered(&mut self, answer: &str, now: Duration) {
         for (topic, record) in &mut self.topics {
             let answers = answer
                 .strip_prefix(topic.as_str())
                 .is_some_and(|rest| matches!(rest, "/accepted" | "/rejected"));
             if answers {
-                *record = Record::default();
+                *record = Record {
+                    answered: Some(now),
+                    ..Record::default()
+                };
             }
         }
         self.forget_innocent();
@@ -282,15 +308,18 @@ impl Offences {
             .values_mut()
             .filter(under_way)
             .any(|record| record.is_suspect());
-        let bears = |record: &Record| record.under_way.is_some() && (record.is_suspect() || !suspected);
-        let bearers = self.topics.values().filter(|record| bears(record)).count();
+        let may_bear = |record: &Record| record.under_way.is_some() && (record.is_suspect() || !suspected);
+        let bearers = self.topics.values().filter(|record| may_bear(record)).count();
         if bearers == 0 && lived.is_some_and(|lived| lived < YOUNG) {
             self.forgive();
         }
         let mut known = Vec::new();
         for (topic, record) in &mut self.topics {
-            if bears(record) {
-                record.bear(now, bearers == 1);
+            if may_bear(record) {
+                if !record.is_forgiven(now) {
+                    record.bear(bearers == 1, now);
+                }
+                record.note_end(now);
                 known.extend(record.is_known().then(|| offence(topic, record)));
             }
             (record.under_way, record.before) = (None, None);
@@ -333,7 +362,10 @@ impl Offences {
     fn survived(&mut self, now: Duration) {
         for record in self.topics.values_mut() {
             if record.under_way.is_some_and(|at| now.saturating_sub(at) > SOON) {
-                *record = Record::default();
+                *record = Record {
+                    answered: record.answered,
+                    ..Record::default()
+                };
             }
         }
         self.forget_innocent();
@@ -341,7 +373,7 @@ impl Offences {
 
     fn forget_innocent(&mut self) {
         self.topics
-            .retain(|_, record| record.is_suspect() || record.under_way.is_some());
+            .retain(|_, record| record.matters() || record.answered.is_some() || !record.ends.is_empty());
     }
 }
 

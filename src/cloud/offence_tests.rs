@@ -36,20 +36,24 @@ impl Hour {
             ends: Vec::new(),
             answered: BTreeMap::new(),
         };
-        let mut back = SECOND;
-        for now in (1..hours * 3_600).map(Duration::from_secs) {
+        hour.go_on(1..hours * 3_600, lives);
+        hour
+    }
+
+    fn go_on(&mut self, seconds: std::ops::Range<u64>, lives: Option<u64>) {
+        let mut back = Duration::from_secs(seconds.start);
+        for now in seconds.map(Duration::from_secs) {
             if now < back {
                 continue;
             }
-            hour.offences.stands(now);
-            let ended = hour.publish_all(now);
+            self.offences.stands(now);
+            let ended = self.publish_all(now);
             let lived = (now - back).as_secs();
             if ended || lives.is_some_and(|lives| lived >= lives) {
-                hour.offences.connection_ended(now + SECOND);
+                self.offences.connection_ended(now + SECOND);
                 back = now + 3 * SECOND;
             }
         }
-        hour
     }
 
     /// Whether the connection ends by it.
@@ -64,7 +68,7 @@ impl Hour {
                 self.ends.push(now);
                 return true;
             }
-            self.offences.answered(&format!("{topic}/accepted"));
+            self.offences.answered(&format!("{topic}/accepted"), now);
             *self.answered.entry(topic).or_default() += 1;
         }
         false
@@ -136,7 +140,7 @@ fn a_connection_that_ends_of_itself_is_not_ours_for_good() {
     let later = Duration::from_secs(7_300);
     offences.stands(later);
     offences.publish(GET, later).unwrap();
-    offences.answered(&format!("{GET}/accepted"));
+    offences.answered(&format!("{GET}/accepted"), later);
     assert_eq!(offences.offences().count(), 0);
     offences.publish(GET, later + SECOND).unwrap();
 }
@@ -144,7 +148,7 @@ fn a_connection_that_ends_of_itself_is_not_ours_for_good() {
 #[test]
 fn what_was_answered_survived_or_was_excused_bears_no_strike() {
     for innocent in [
-        |offences: &mut Offences| offences.answered(&format!("{GET}/rejected")),
+        |offences: &mut Offences| offences.answered(&format!("{GET}/rejected"), SECOND),
         |offences: &mut Offences| offences.stands(20 * SECOND),
         Offences::excused,
         |offences: &mut Offences| offences.not_published(GET),
@@ -155,13 +159,13 @@ fn what_was_answered_survived_or_was_excused_bears_no_strike() {
             innocent(&mut offences);
             assert_eq!(offences.connection_ended(2 * SECOND), []);
         }
-        assert!(offences.topics.is_empty());
+        assert!(offences.topics.values().all(|record| !record.matters()));
     }
     let mut offences = Offences::default();
     for now in [SECOND, 10 * SECOND] {
         calm(&mut offences, now);
         offences.publish(GET, now).unwrap();
-        offences.answered(&format!("{GET}/accepted/more"));
+        offences.answered(&format!("{GET}/accepted/more"), now);
         offences.connection_ended(now + SECOND);
     }
     assert_eq!(
@@ -169,6 +173,54 @@ fn what_was_answered_survived_or_was_excused_bears_no_strike() {
         1,
         "control: an answer of another kind is none"
     );
+}
+
+#[test]
+fn what_was_answered_within_the_hour_is_asked_at_once_after_one_end_and_not_after_two() {
+    let answer = format!("{GET}/accepted");
+    for (silence, trusted) in [(SECOND, true), (HOUR - 2 * SECOND, true), (HOUR, false)] {
+        let mut offences = Offences::default();
+        offences.publish(GET, SECOND).unwrap();
+        offences.answered(&answer, SECOND);
+        for now in [SECOND + silence, 4 * SECOND + silence] {
+            offences.stands(now);
+            let first = now == SECOND + silence;
+            assert_eq!(
+                offences.publish(GET, now).is_ok(),
+                first || trusted,
+                "{silence:?} {now:?}"
+            );
+            assert_eq!(offences.connection_ended(now + SECOND), []);
+        }
+        let now = 7 * SECOND + silence;
+        offences.stands(now);
+        assert!(
+            offences.publish(GET, now).is_err(),
+            "{silence:?}: twice is no chance"
+        );
+        // An answer earns it anew.
+        calm(&mut offences, now + LONGEST_CALM);
+        offences.publish(GET, now + LONGEST_CALM).unwrap();
+        offences.answered(&answer, now + LONGEST_CALM);
+        offences.publish(GET, now + LONGEST_CALM).unwrap();
+        offences.connection_ended(now + 9 * SECOND);
+        offences.publish(GET, now + 10 * SECOND).unwrap();
+    }
+}
+
+#[test]
+fn rights_that_are_taken_away_cost_six_connections_an_hour_at_most() {
+    for denied in [&[GET][..], &[UPDATE], &[REPORT], &[GET, UPDATE, REPORT]] {
+        let mut day = Hour::play(&[], 1);
+        day.denied = denied.to_vec();
+        day.go_on(3_600..25 * 3_600, None);
+        let most = day.most_ends_in_an_hour();
+        assert!(
+            (3..=6).contains(&most),
+            "{denied:?}: {most} in an hour: {:?}",
+            day.ends
+        );
+    }
 }
 
 #[test]
@@ -270,7 +322,7 @@ fn deaf_after_flaps(minutes: u64, mut life: impl FnMut() -> u64, pause: u64, tri
         while now < end {
             offences.stands(half(now));
             for (_, topic) in asked.extract_if(.., |(at, _)| *at + trip <= now) {
-                offences.answered(&format!("{topic}/accepted"));
+                offences.answered(&format!("{topic}/accepted"), half(now));
             }
             // The session asks, and where it cannot, reports; the state is reported as well.
             for topic in [GET, UPDATE] {

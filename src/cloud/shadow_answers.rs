@@ -158,12 +158,15 @@ impl ShadowSession {
     }
 
     /// The service has counted a report of ours as this version. It counts every report on from what there is: if that was known
-    /// to be further when the report was sent, this is another shadow, made anew since, and what is known is of one that is gone.
-    fn counts_anew(&mut self, sent: Duration, version: u64) {
+    /// to be further when the report was sent, this is another shadow, made anew since, and what is known is of one that is gone. What
+    /// is desired there was perhaps said while nobody heard it.
+    fn counts_anew(&mut self, sent: Duration, version: u64, now: Duration) {
         if sent > self.known_since && self.version.is_some_and(|known| version <= known) {
             self.version = None;
             self.told = None;
             self.missed = true;
+            self.ask_in_any_way(now);
+            self.look_into_it(now);
         }
     }
 
@@ -232,7 +235,7 @@ impl ShadowSession {
     ) -> Vec<SessionEffect> {
         let mut effects = Vec::new();
         if let Some(request) = self.update.take(token) {
-            self.counts_anew(request.sent, version);
+            self.counts_anew(request.sent, version, now);
             let reported = &request.body["state"]["reported"];
             // Topics have no order between them: what somebody else wrote may have been heard before.
             let stands = self.overwritten.take_if(|later| *later > version).is_none();

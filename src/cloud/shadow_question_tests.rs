@@ -93,6 +93,33 @@ fn a_shadow_that_was_made_anew_is_known_by_a_report_where_no_question_is_answere
 }
 
 #[test]
+fn what_a_shadow_holds_that_was_made_anew_is_asked_for_as_soon_as_a_report_tells_of_it() {
+    let mut session = session();
+    let sent = token(&session.tick(&released(), s(1), 0.5), "/get");
+    answer(&mut session, sent, 33, Some(json!(true)), 2);
+    // It is deleted and made anew while this is under way, and nobody hears what is desired then.
+    let sent = token(&session.tick(&enforced(), s(3), 0.5), "/update");
+    assert_eq!(
+        session.tick(&enforced(), s(3), 0.5),
+        [],
+        "control: nothing is asked"
+    );
+    let counted = ShadowMessage::Updated {
+        token: Some(sent),
+        version: 1,
+        desired: None,
+        reports: false,
+    };
+    session.receive(counted, s(4));
+    let sent = token(&session.tick(&enforced(), s(4), 0.5), "/get");
+    let told = answer(&mut session, sent, 2, Some(json!(false)), 5);
+    assert!(
+        told.contains(&SessionEffect::Desired(Some(json!(false)))),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_report_that_was_to_ask_and_was_held_back_asks_when_it_may() {
     let mut session = session();
     // Held back for a while is what each publish of these effects is.

@@ -164,6 +164,35 @@ proptest! {
     }
 }
 
+#[test]
+fn an_object_that_is_listed_twice_is_one() {
+    let quota = Quota {
+        bytes: 1,
+        flags: QuotaFlags::OVER,
+        used: 0,
+    };
+    let objects = [
+        Object::new("one", Counter::default()),
+        Object::new("two", Counter::default()),
+        // Names are of a kind each.
+        Object::new("two", quota),
+    ];
+    let listed = encoded(|out| {
+        for object in objects.iter().chain(&objects[1..]) {
+            out.message(MessageType::NewObject, 2, Some(Family::Inet), |out| {
+                out.text(1, "t");
+                object.put_all(out);
+            });
+        }
+    });
+    let mut reader = ListingReader::new(table(), LIMITS);
+    for message in Message::all(&listed) {
+        reader.take(&message.unwrap()).unwrap();
+    }
+    reader.forget_repeated_objects();
+    assert_eq!(reader.finish().unwrap().objects, objects);
+}
+
 fn table() -> Table {
     Table::new(Family::Inet, "t")
 }

@@ -33,8 +33,8 @@ const MAX_OBJECTS: usize = 1_024;
 /// How often our tables are read where the packet filter changes meanwhile. Each reading takes a millisecond or two, so who makes
 /// all of them fail changes our tables without end.
 const READINGS: usize = 6;
-/// What the kernel may keep of its words about changes while our tables are read, in bytes.
-const ROOM: usize = 256 * 1024;
+/// What the kernel may keep of its words about changes while our tables are read once, in bytes: of some ten thousand.
+const ROOM: usize = 4 * 1024 * 1024;
 /// How the name of a table begins that nobody has: its removal at the end of a transaction has the kernel take back all of it.
 const NOBODYS: &str = "edgewarden-nobodys";
 
@@ -120,51 +120,67 @@ pub(super) fn list(
     wanted: &Ruleset,
     before: Option<&Ruleset>,
 ) -> Result<Listings, Obstacle> {
-    let mut others = None;
-    for _ in 0..READINGS {
+    let mut why = "";
+    for reading in 0..READINGS {
+        // From the second one on it is heard whose tables are changed. A subscription of before may have lost some of it without a
+        // word: it says once that it has, and nothing of what else it loses until all that it has kept is read.
+        let changes = (reading > 0).then(|| Notifications::open(ROOM)).transpose();
+        let changes = changes.map_err(|error| asked(&error))?;
         let mut during = None;
         let listings = list_each(kernel, layers, wanted, before, &mut during)?;
         let Some(during) = during.filter(|during| !during.is_one()) else {
             return Ok(listings);
         };
-        match &mut others {
-            Some(others) => {
-                if only_others(others, during)? {
-                    return Ok(listings);
-                }
+        why = match changes.map(|changes| whose(changes, during)).transpose()? {
+            Some(Changed::Others) => return Ok(listings),
+            Some(Changed::Ours) => "somebody changes our tables while they are read",
+            None | Some(Changed::Unknown) => {
+                "more of the packet filter is changed while our tables are read than the kernel tells"
             }
-            // From here on it is known whose tables are changed.
-            None => others = Some(Notifications::open(ROOM).map_err(|error| asked(&error))?),
-        }
+        };
     }
-    Err(Obstacle::Unreadable {
-        why: "somebody changes our tables while they are read".to_owned(),
-    })
+    Err(Obstacle::Unreadable { why: why.to_owned() })
 }
 
-/// Whether no table of ours was changed during a reading, by the kernel's own word. What was said before is passed over.
-fn only_others(changes: &mut Notifications, during: During) -> Result<bool, Obstacle> {
-    let (mut ours_touched, mut ours, mut newest) = (false, false, during.began);
+/// Whose tables were changed during a reading.
+enum Changed {
+    Others,
+    Ours,
+    /// The kernel has not told all of it.
+    Unknown,
+}
+
+/// Whose tables were changed during a reading, by the kernel's own word. What it said of before is passed over.
+fn whose(mut changes: Notifications, during: During) -> Result<Changed, Obstacle> {
+    let (mut ours_touched, mut ours, mut newest, mut is_whole) = (false, false, during.began, true);
     let is_later = |one: u32, other: u32| one.wrapping_sub(other).cast_signed() > 0;
-    while is_later(during.ended, newest) {
+    while is_later(during.ended, newest) && is_whole {
         let heard = changes.next(LIMIT, |notice| match notice {
             Notice::Change { table, .. } => {
                 ours_touched |= table.as_ref().is_some_and(is_own_table);
             }
             Notice::Generation(generation) => {
-                ours |= ours_touched && is_later(generation.id, during.began);
+                let is_during = is_later(generation.id, during.began);
+                ours |= ours_touched && is_during;
                 ours_touched = false;
-                newest = generation.id;
+                if is_during {
+                    // It counts by ones, and never to zero.
+                    is_whole &= generation.id == newest.wrapping_add(1).max(1);
+                    newest = generation.id;
+                }
             }
         });
         match heard {
             Ok(true) => {}
-            // More was changed than can be told.
-            Ok(false) | Err(AskError::Lost) => return Ok(false),
+            Ok(false) | Err(AskError::Lost) => return Ok(Changed::Unknown),
             Err(error) => return Err(asked(&error)),
         }
     }
-    Ok(!ours)
+    Ok(match (ours, is_whole) {
+        (true, _) => Changed::Ours,
+        (false, true) => Changed::Others,
+        (false, false) => Changed::Unknown,
+    })
 }
 
 /// The same, each table and each set for itself, and when.

@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use super::process_table::{ProcessStat, has_ended, read_text, stat, stat_at, threads};
-use super::signals::is_told_to_stop;
+use super::signals::{is_stop_upon, is_told_to_stop};
 use crate::host::clock;
 use crate::process::ProcessId;
 use crate::quarantine::ports::Doing;
@@ -120,6 +120,18 @@ pub(super) fn some_threads(pid: u32) -> impl Iterator<Item = ProcessStat> {
 pub(super) fn is_partly_stopped(id: ProcessId) -> bool {
     let end = clock::instant() + LIMIT;
     look_at_threads(id, end, |_| true).is_some_and(|threads| threads.any_stopped || threads.waits(end))
+}
+
+/// Whether that very process has heard the signal to stop that it was told, goes on with all its threads, and is not about to end.
+pub(super) fn has_heard_and_goes_on(id: ProcessId, end: Instant) -> bool {
+    is_stop_upon(id.pid) == Some(false)
+        && look_at_threads(id, end, |stat| !stat.is_ending()).is_some_and(|threads| !threads.any_stopped)
+        && !has_ended(id)
+}
+
+/// Whether that very process is about to stop, because it has not heard the signal yet, or to end: that it goes on is nobody's doing.
+pub(super) fn is_about_to_rest(id: ProcessId) -> bool {
+    is_stop_upon(id.pid) == Some(true) || stat(id.pid).is_some_and(|stat| stat.is_ending())
 }
 
 /// Whether nothing of it goes on, and some of it waits in the kernel and stops before anything else.

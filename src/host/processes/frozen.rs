@@ -13,9 +13,12 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::doing::{doing, is_held_by_cgroup, is_partly_stopped, is_stopped, threads_of};
+use super::doing::{
+    doing, has_heard_and_goes_on, is_about_to_rest, is_held_by_cgroup, is_partly_stopped, is_stopped,
+    threads_of,
+};
 use super::process_table::{self, number, read_text};
-use super::signals::{self, SignalError, has_heard_and_goes_on};
+use super::signals::{self, SignalError};
 use super::unmarked::Unmarked;
 use crate::host::clock;
 use crate::process::{Process, ProcessId};
@@ -238,7 +241,8 @@ pub(crate) fn list(ours: &Ours, suspected: &[ProcessId]) -> io::Result<Vec<Found
 
 /// What these do; those that have ended are left out. So long is waited at most until each one that is to be frozen was seen
 /// to be stopped, and each one that is to be killed has ended. One that was seen to be stopped is not looked at again: others
-/// may let it go on, which the next look tells. One whose cgroup is held still counts as stopped: it was told to stop.
+/// may let it go on, which the next look tells. One whose cgroup is held still counts as stopped: it was told to stop. Without
+/// patience nobody was told anything for this look, and one that is about to stop or to end does neither that nor go on.
 pub(crate) fn look_at(
     processes: &[(ProcessId, ProcessAction)],
     patience: Duration,
@@ -257,7 +261,9 @@ pub(crate) fn look_at(
             None => false,
             Some(doing) if *action == ProcessAction::Freeze => {
                 let held = !doing.stopped && asks_cgroups && is_held_by_cgroup(id.pid);
-                let (stopped, reached) = (doing.stopped || held, doing.reached || held);
+                let stopped = doing.stopped || held;
+                let is_told = stopped || !patience.is_zero() || !is_about_to_rest(*id);
+                let reached = (doing.reached && is_told) || held;
                 // What took too long once would again.
                 let is_over = stopped || !reached;
                 let list = if is_over { &mut done } else { &mut not_yet };
@@ -275,8 +281,8 @@ pub(crate) fn look_at(
         });
         if left.is_empty() || clock::instant() >= end {
             for (doing, (id, action)) in not_yet.iter_mut().zip(&left) {
-                let had_time = *action == ProcessAction::Freeze && !patience.is_zero();
-                doing.defies = had_time && has_heard_and_goes_on(*id);
+                let was_told = *action == ProcessAction::Freeze && !patience.is_zero();
+                doing.defies = was_told && has_heard_and_goes_on(*id, threads_end);
             }
             done.extend(not_yet);
             // Whom we stopped was not stopped by his owner.

@@ -322,6 +322,8 @@ fn read_up_to(path: &str, most: u64) -> io::Result<String> {
 
 /// Threads of the kernel have this flag, which nobody can give himself (`PF_KTHREAD`).
 const KERNEL_THREAD: u64 = 0x0020_0000;
+/// A thread that ends, or writes its process' memory to a file first, has one of these (`PF_EXITING`, `PF_POSTCOREDUMP`, `PF_DUMPCORE`).
+const ENDING: u64 = 0x4 | 0x8 | 0x200;
 
 pub(super) struct ProcessStat {
     name: String,
@@ -373,6 +375,11 @@ impl ProcessStat {
     /// What it had of a processor; of a process, also what its threads had that have ended.
     pub(super) const fn processor_time(&self) -> Duration {
         Duration::from_millis(self.processor_ticks.saturating_mul(TICK_MILLIS))
+    }
+
+    /// All of it is about to end, and stops no more: it was killed or has crashed, and gives back what it had.
+    pub(super) fn is_ending(&self) -> bool {
+        self.flags & ENDING != 0 && !self.outlived_by_threads()
     }
 
     pub(super) const fn is_kernels(&self) -> bool {

@@ -156,6 +156,19 @@ fn a_name_with_parentheses_does_not_shift_the_fields() {
 }
 
 #[test]
+fn one_that_is_about_to_end_is_known_and_one_whose_first_thread_has_ended_is_not_taken_for_it() {
+    let is_ending = |state: char, flags: u64, threads: u32| {
+        let text = format!("7 (a) {state} 3 7 7 0 -1 {flags} 1 0 0 0 0 0 0 0 20 0 {threads} 0 4242 0 0");
+        parse_stat(&text).unwrap().is_ending()
+    };
+    let usual = 0x0040_0040;
+    assert!(!is_ending('S', usual, 1), "control");
+    assert!(is_ending('R', usual | 0x4, 1), "it gives back what it had");
+    assert!(is_ending('D', usual | 0x200, 1), "it writes its memory to a file");
+    assert!(!is_ending('Z', usual | 0x4, 2));
+}
+
+#[test]
 fn a_thread_is_no_process() {
     let (say, told) = std::sync::mpsc::channel();
     let (end, ended) = std::sync::mpsc::channel::<()>();

@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 
-use super::doing::{is_partly_stopped, waits};
-use super::process_table::{has_ended, is_over, is_shown, number, read_status, read_status_at, stat};
+use super::doing::waits;
+use super::process_table::{is_over, is_shown, number, read_status, read_status_at, stat};
 use crate::process::ProcessId;
 
 /// Threads that the signal to stop is handed on to at once; the next look goes on.
@@ -52,11 +52,9 @@ fn is_stop_pending(status: &str) -> bool {
     signals.into_iter().any(|signals| signals & stop != 0)
 }
 
-/// Whether no signal to stop waits for a process, nor any thread of it is stopped: it has heard the one that it was told, and goes on.
-pub(super) fn has_heard_and_goes_on(id: ProcessId) -> bool {
-    read_status(id.pid).is_some_and(|status| !is_stop_pending(&status))
-        && !is_partly_stopped(id)
-        && !has_ended(id)
+/// Whether a signal to stop has come to a process, and nobody in it has heard it; none when it cannot be asked.
+pub(super) fn is_stop_upon(pid: u32) -> Option<bool> {
+    Some(is_stop_pending(&read_status(pid)?))
 }
 
 /// Whether a process of several threads was told to stop, has not heard it, and goes on. Where nothing of it goes on, taking
@@ -64,7 +62,7 @@ pub(super) fn has_heard_and_goes_on(id: ProcessId) -> bool {
 fn is_unheard(id: ProcessId) -> bool {
     let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
     stat.is_some_and(|stat| stat.threads > 1 && !stat.is_stopped())
-        && read_status(id.pid).is_some_and(|status| is_stop_pending(&status))
+        && is_stop_upon(id.pid) == Some(true)
         && !waits(id)
 }
 

@@ -15,7 +15,7 @@ use super::disguised::wait_name;
 use super::processes::{order_processes, release, signal, wait_history};
 use super::stopped::child_of;
 use crate::common::agent::restart;
-use crate::common::programs::{build, state_of};
+use crate::common::programs::{build, run, state_of};
 use crate::common::told::shown;
 use crate::common::{LIMIT, done, options, ready};
 
@@ -93,9 +93,8 @@ impl Chain {
 
     fn of(source: &str, stage: &Stage, name: &str) -> Self {
         let program = build(stage, &format!("{name}-started"), source);
-        let log = stage.site.directory().join("programs.log");
         let words = [name];
-        let outer = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
+        let outer = run(&stage, &program, &words);
         let inner = child_of(outer.pid());
         let work = child_of(inner);
         wait_name(work, name);
@@ -332,9 +331,8 @@ fn stays_stopped(pid: u32) {
 lab_test!(whom_somebody_stops_after_his_child_was_killed_stays_so, || {
     let stage = ready(options());
     let program = build(&stage, "zq-supervisor", SUPERVISES);
-    let log = stage.site.directory().join("programs.log");
     let words = ["zq-supervised"];
-    let supervisor = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
+    let supervisor = run(&stage, &program, &words);
     let pid = supervisor.pid();
     wait_name(child_of(pid), words[0]);
     order_processes(&stage, &json!({"name": words[0]}), "kill");
@@ -404,9 +402,8 @@ lab_test!(
     || {
         let stage = ready(options());
         let program = build(&stage, "zq-waits-twice", WAITS_TWICE);
-        let log = stage.site.directory().join("programs.log");
         let words = ["zq-twice-child"];
-        let mut waits = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
+        let mut waits = run(&stage, &program, &words);
         let pid = waits.pid();
         let work = child_of(pid);
         wait_name(work, words[0]);
@@ -438,12 +435,8 @@ lab_test!(
         let chain = Chain::start(&stage, "zq-debugged");
         freeze(&stage, &chain, "zq-debugged", ALL_STOPPED);
         let program = build(&stage, "zq-debugger", HOLDS);
-        let log = stage.site.directory().join("programs.log");
         let pid = chain.outer.pid().to_string();
-        let mut debugger = stage
-            .site
-            .spawn(Ns::Gateway, &program, &[&pid], &[], log)
-            .unwrap();
+        let mut debugger = run(&stage, &program, &[&pid]);
         chain.wait(["t", "T", "T"]);
         release(&stage);
         chain.wait(["t", "SR", "SR"]);

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::processes::{order_processes, signal, stays_stopped, who_runs};
 use crate::common::agent::{restart, restart_as};
 use crate::common::gateway::{NOBODY, by_user};
-use crate::common::programs::{build, sender, state_of, wait_state};
+use crate::common::programs::{build, run, sender, state_of, wait_state};
 use crate::common::{LIMIT, done, options, ready};
 
 /// The agent without the right to mark processes of other users.
@@ -195,7 +195,6 @@ lab_test!(
     || {
         let stage = ready(options());
         let program = build(&stage, "zq-starter", STARTS);
-        let log = stage.site.directory().join("starter.log");
         let rule = |name: &str| json!({"match": {"name": name}, "action": "kill"});
         let processes = [rule("zq-paused"), rule("zq-started")];
         let order = json!({"id": "k", "posture": "isolate", "processes": processes});
@@ -204,10 +203,7 @@ lab_test!(
             signal(job.pid(), Signal::SIGSTOP);
             wait_state(&job, "T");
             let unmarked = mark_of(job.pid());
-            let mut starter = stage
-                .site
-                .spawn(Ns::Gateway, &program, &[], &[], log.clone())
-                .unwrap();
+            let mut starter = run(&stage, &program, &[]);
             stage.desire(&json!({"quarantine": order})).unwrap();
             wait_until(LIMIT, "the order has come to it", || {
                 mark_of(job.pid()) != unmarked

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::processes::{order_processes, release};
 use crate::common::agent::joined;
 use crate::common::gateway::{NOBODY, by_user};
-use crate::common::programs::{build, sender, state_of, wait_state};
+use crate::common::programs::{build, run, sender, state_of, wait_state};
 use crate::common::told::shown;
 use crate::common::{LIMIT, options, ready};
 
@@ -72,9 +72,8 @@ int main(void) {
 
 lab_test!(a_program_behind_threads_that_nobody_buries_is_killed, || {
     let stage = ready(options());
-    let log = stage.site.directory().join("programs.log");
     let program = build(&stage, "zq-burying", UNBURIED);
-    let helper = stage.site.spawn(Ns::Gateway, &program, &[], &[], log).unwrap();
+    let helper = run(&stage, &program, &[]);
     let children = format!("/proc/{pid}/task/{pid}/children", pid = helper.pid());
     let child = || std::fs::read_to_string(&children).unwrap();
     let child = || child().split_ascii_whitespace().next()?.parse::<u32>().ok();
@@ -106,9 +105,8 @@ int main(void) { prctl(PR_SET_NAME, "kworker/u8:1"); for (;;) usleep(10000); }
 
 lab_test!(a_name_that_a_process_gave_itself_hides_no_program, || {
     let stage = ready(options());
-    let log = stage.site.directory().join("programs.log");
     let program = build(&stage, "zq-short", RENAMED);
-    let renamed = stage.site.spawn(Ns::Gateway, &program, &[], &[], log).unwrap();
+    let renamed = run(&stage, &program, &[]);
     wait_name(renamed.pid(), "kworker/u8:1");
     let plain = sender(&stage, "zq-named");
     order_processes(&stage, &json!({"name": "zq-named"}), "freeze");
@@ -177,7 +175,7 @@ lab_test!(the_log_shows_names_as_they_are, || {
     let stage = ready(options());
     let log = stage.site.directory().join("programs.log");
     let program = build(&stage, "zq-reversed", REVERSED);
-    let rogue = stage.site.spawn(Ns::Gateway, &program, &[], &[], log).unwrap();
+    let rogue = run(&stage, &program, &[]);
     wait_name(rogue.pid(), "zq\u{202e}reversed");
     order_processes(&stage, &json!({"exe": program}), "freeze");
     wait_state(&rogue, "T");

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::processes::order_rules;
 use crate::common::agent::joined;
-use crate::common::programs::{sender, state_of, wait_state};
+use crate::common::programs::{run, sender, state_of, wait_state};
 use crate::common::{LIMIT, done, options, ready};
 
 /// What a program of the lab does that sends for ever.
@@ -169,11 +169,7 @@ lab_test!(the_cloud_reads_that_whom_its_order_names_is_spared, || {
     let rule = [(json!({"name": "zq-sheltered"}), "kill")];
     order_rules(&stage, &rule);
     told(&Value::Null);
-    let log = stage.site.directory().join("programs.log");
-    let roots = stage
-        .site
-        .spawn(Ns::Gateway, &genuine, &["600"], &[], log)
-        .unwrap();
+    let roots = run(&stage, &genuine, &["600"]);
     told(&json!({"count": 1, "first": "zq-sheltered"}));
     assert!(state_of(roots.pid()) == Some('S'), "it goes on");
     drop(roots);

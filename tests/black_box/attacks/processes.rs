@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::common::agent::restart;
-use crate::common::programs::{build, sender, state_of, wait_state};
+use crate::common::programs::{build, run, sender, state_of, wait_state};
 use crate::common::told::{is_told, shown};
 use crate::common::{LIMIT, done, options, ready};
 
@@ -215,8 +215,7 @@ pub(super) fn who_runs(program: &Path) -> Vec<u32> {
 
 fn forker(stage: &Stage, name: &str) -> PathBuf {
     let program = build(stage, name, FORKER);
-    let log = stage.site.directory().join("forker.log");
-    let mut first = stage.site.spawn(Ns::Gateway, &program, &[], &[], log).unwrap();
+    let mut first = run(&stage, &program, &[]);
     wait_until(LIMIT, "its first process has ended", || !first.is_running()).unwrap();
     for _ in 0..50 {
         wait_until(LIMIT, "control: it goes on", || !who_runs(&program).is_empty()).unwrap();
@@ -259,8 +258,7 @@ lab_test!(
     || {
         let stage = ready(options());
         let program = build(&stage, "headless-rogue", HEADLESS);
-        let log = stage.site.directory().join("headless.log");
-        let mut rogue = stage.site.spawn(Ns::Gateway, &program, &[], &[], log).unwrap();
+        let mut rogue = run(&stage, &program, &[]);
         wait_state(&rogue, "Z");
         order_processes(&stage, &json!({"exe": program}), "freeze");
         let told = |s: &Value| shown(s, rogue.pid())["name"] == "headless-rogue";

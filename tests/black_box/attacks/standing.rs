@@ -12,7 +12,7 @@ use super::disguised::run_as_nobody;
 use super::processes::{frozen_after_its_owner, order_rules, release, signal, stays_stopped, wait_history};
 use super::stopped::child_of;
 use super::waiting::{WAITS_AT_LOOKS, is_let_go_on_and_waits_again, next_look, waits};
-use crate::common::programs::{build, wait_state};
+use crate::common::programs::{build, run, wait_state};
 use crate::common::told::shown;
 use crate::common::{LIMIT, options, ready};
 
@@ -41,9 +41,8 @@ lab_test!(whom_a_debugger_looks_at_is_not_said_to_be_let_go_on, || {
     let agent = stage.agent.as_ref().unwrap().pid();
     next_look(agent);
     let before = turns(job.pid());
-    let log = stage.site.directory().join("peeks.log");
     let words = [&*job.pid().to_string()];
-    let mut debugger = stage.site.spawn(Ns::Gateway, &program, &words, &[], log).unwrap();
+    let mut debugger = run(&stage, &program, &words);
     wait_until(LIMIT, "it has looked", || !debugger.is_running()).unwrap();
     wait_state(&job, "T");
     assert_ne!(turns(job.pid()), before, "control: it had turns");

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::processes::{order_processes, order_rules, release, signal, who_runs};
 use super::waiting::next_look;
 use crate::common::agent::{joined, restart};
-use crate::common::programs::{build, sender, start_named, state_of, wait_state};
+use crate::common::programs::{build, run, sender, start_named, state_of, wait_state};
 use crate::common::told::{is_told, shown};
 use crate::common::{LIMIT, done, options, ready};
 
@@ -29,11 +29,6 @@ fn freeze_all(stage: &Stage, matches: &[Value]) {
         .map(|matches| (matches.clone(), "freeze"))
         .collect();
     order_rules(stage, &rules);
-}
-
-fn run(stage: &Stage, program: &Path, args: &[&str]) -> Running {
-    let log = stage.site.directory().join("programs.log");
-    stage.site.spawn(Ns::Gateway, program, args, &[], log).unwrap()
 }
 
 pub(super) fn child_of(pid: u32) -> u32 {

@@ -17,7 +17,7 @@ use super::disguised::run_as_nobody;
 use super::processes::{order_rules, release, signal, wait_history};
 use super::stopped::child_of;
 use crate::common::agent::joined;
-use crate::common::programs::{build, sender, wait_state};
+use crate::common::programs::{build, run, sender, wait_state};
 use crate::common::told::shown;
 use crate::common::{LIMIT, done, options, ready};
 
@@ -54,8 +54,7 @@ int main(void) {
 /// Who traces, and the traced one.
 fn traced(stage: &Stage) -> (Running, u32) {
     let program = build(stage, "zq-digging", UNBURIED_THREAD);
-    let log = stage.site.directory().join("programs.log");
-    let helper = stage.site.spawn(Ns::Gateway, &program, &[], &[], log).unwrap();
+    let helper = run(&stage, &program, &[]);
     super::disguised::wait_name(helper.pid(), "zq-gravedigger");
     let rogue = child_of(helper.pid());
     assert_eq!(threads(rogue), "SS", "control: it has two threads");
@@ -180,8 +179,7 @@ int main(void) {
 lab_test!(who_goes_from_thread_to_thread_is_not_taken_for_dead, || {
     let stage = ready(options());
     let program = build(&stage, "zq-relaying", RELAY);
-    let log = stage.site.directory().join("programs.log");
-    let helper = stage.site.spawn(Ns::Gateway, &program, &[], &[], log).unwrap();
+    let helper = run(&stage, &program, &[]);
     super::disguised::wait_name(helper.pid(), "zq-gravedigger");
     let rogue = child_of(helper.pid());
     wait_until(LIMIT, "control: many are dead", || threads(rogue).len() > 2_000).unwrap();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::processes::{Helper, order_processes, release, signal, wait_history};
 use crate::common::agent::{joined, restart};
-use crate::common::programs::{build, sender, state_of, wait_state};
+use crate::common::programs::{build, run, sender, state_of, wait_state};
 use crate::common::silent::hang;
 use crate::common::told::{is_told, shown};
 use crate::common::{LIMIT, connected_and_released, done, options, ready};
@@ -84,8 +84,7 @@ lab_test!(whom_a_look_does_not_reach_is_not_said_to_go_on, || {
         return;
     };
     let few = build(&stage, "zq-few", THREADS);
-    let log = stage.site.directory().join("few.log");
-    let innocent = stage.site.spawn(Ns::Gateway, &few, &["3"], &[], log).unwrap();
+    let innocent = run(&stage, &few, &["3"]);
     signal(innocent.pid(), Signal::SIGSTOP);
     wait_state(&innocent, "T");
     let folder = program.parent().unwrap().display().to_string();
@@ -228,9 +227,8 @@ lab_test!(
         let again = place.path().join("zq-again");
         std::os::unix::fs::symlink(&program, &again).unwrap();
         let start = |stage: &Stage| {
-            let log = stage.site.directory().join("again.log");
             let words = ["sensor", "--remote", "198.51.100.1:9000", "--udp"];
-            stage.site.spawn(Ns::Gateway, &again, &words, &[], log).unwrap()
+            run(&stage, &again, &words)
         };
         let mut first = start(&stage);
         order_processes(&stage, &json!({"exe": program, "name": "zq-again"}), "kill");

@@ -19,6 +19,12 @@ pub(crate) fn start_named(stage: &Stage, ns: Ns, name: &str, args: &[&str]) -> R
     stage.site.spawn(ns, &program, args, &[], log).unwrap()
 }
 
+/// Starts a program in the gateway, as root.
+pub(crate) fn run(stage: &Stage, program: &Path, args: &[&str]) -> Running {
+    let log = stage.site.directory().join("programs.log");
+    stage.site.spawn(Ns::Gateway, program, args, &[], log).unwrap()
+}
+
 /// A program of that name in the gateway that sends for ever.
 pub(crate) fn sender(stage: &Stage, name: &str) -> Running {
     let args = ["sensor", "--remote", "198.51.100.1:9000", "--udp"];

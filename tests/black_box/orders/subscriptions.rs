@@ -236,6 +236,12 @@ lab_test!(
     }
 );
 
+/// Whether a report had no room in the shadow.
+fn has_no_room(status: &Value) -> bool {
+    let why = status["cloud"]["lastError"].as_str();
+    why.is_some_and(|why| why.contains("no room"))
+}
+
 lab_test!(an_order_that_has_no_room_twice_is_reported_as_it_is_done, || {
     let stage = classic(0);
     let remotes: Vec<String> = (0..230).map(|last| format!("198.18.0.{last}/32")).collect();
@@ -247,11 +253,7 @@ lab_test!(an_order_that_has_no_room_twice_is_reported_as_it_is_done, || {
         move |shadow: &Value| shadow["state"]["reported"]["quarantineStatus"]["state"] == state
     };
     stage.wait_shadow(LIMIT, "it is done", state("enforced")).unwrap();
-    let told = |s: &Value| {
-        let why = s["cloud"]["lastError"].as_str();
-        why.is_some_and(|why| why.contains("no room"))
-    };
-    stage.wait_status(LIMIT, "it is told", told).unwrap();
+    stage.wait_status(LIMIT, "it is told", has_no_room).unwrap();
     stage.desire(&json!({"quarantine": false})).unwrap();
     reports(&stage, &json!(false));
     stage
@@ -267,18 +269,12 @@ lab_test!(what_had_no_room_is_said_once_others_have_left_some, || {
         .desire(&json!({"quarantine": order, "application": others}))
         .unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
-    let no_room = |does: bool| {
-        move |s: &Value| {
-            let why = s["cloud"]["lastError"].as_str();
-            why.is_some_and(|why| why.contains("no room")) == does
-        }
-    };
     stage
-        .wait_status(LIMIT, "control: it has no room", no_room(true))
+        .wait_status(LIMIT, "control: it has no room", has_no_room)
         .unwrap();
     stage.desire(&json!({ "application": null })).unwrap();
     stage
-        .wait_status(LIMIT * 3, "it has room again", no_room(false))
+        .wait_status(LIMIT * 3, "it has room again", |s: &Value| !has_no_room(s))
         .unwrap();
     reports(&stage, &order);
 });

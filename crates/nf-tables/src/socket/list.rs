@@ -4,7 +4,7 @@
 //! they are asked for one by one, by the names that they should have, and all are listed only where the table's own count
 //! says that there are others. Where others change rulesets meanwhile, a table or a set is told with the generations of its
 //! reading ([`During`]): whose tables were changed in between, the notifications say. What can be read wrong by others' changes
-//! is read again, [`ATTEMPTS`] times at most.
+//! is read again, [`ATTEMPTS`] times at most, and what must be of one generation as often.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -284,7 +284,7 @@ impl Connection {
                 Ok(found) => return Ok((found, during)),
                 Err(AskError::Changing | AskError::Lost) => last = AskError::Changing,
                 // What a transaction removes is out of the table's count while it is still prepared, or only tried.
-                Err(error @ AskError::Listing(ListingError::HoldsMore { .. })) => {
+                Err(error @ AskError::Listing(ListingError::HoldsMore { .. })) if during.is_one() => {
                     self.settled = None;
                     last = error;
                 }

@@ -46,8 +46,8 @@ impl Notifications {
     /// Waits for `limit` at most and gives each notice of one datagram to `each`. False when nothing came.
     ///
     /// # Errors
-    /// [`AskError::Lost`] when the kernel had more to say than it could keep: anything may have changed, and what follows
-    /// is heard again. Others are those of the socket.
+    /// [`AskError::Lost`] when the kernel had more to say than it could keep: anything may have changed. It says so once, and
+    /// loses more without a word until all that it has kept is read. Others are those of the socket.
     pub fn next(&mut self, limit: Duration, mut each: impl FnMut(Notice)) -> Result<bool, AskError> {
         match receive(&self.socket, &mut self.buffer, Deadline::after(limit)) {
             Ok(bytes) => {
