@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{Ns, Running, wait_until};
+use edgewarden_lab::site::{Running, wait_until};
 use edgewarden_lab::stage::Stage;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};

@@ -173,7 +173,7 @@ int main(void) { prctl(PR_SET_NAME, "zq\xe2\x80\xaereversed"); for (;;) usleep(1
 
 lab_test!(the_log_shows_names_as_they_are, || {
     let stage = ready(options());
-    let log = stage.site.directory().join("programs.log");
+    let _log = stage.site.directory().join("programs.log");
     let program = build(&stage, "zq-reversed", REVERSED);
     let rogue = run(&stage, &program, &[]);
     wait_name(rogue.pid(), "zq\u{202e}reversed");

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{Ns, Running, wait_until};
+use edgewarden_lab::site::{Running, wait_until};
 use edgewarden_lab::stage::Stage;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -4,7 +4,7 @@
 //! Each test shows first that he had a turn on one all the same.
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{Ns, wait_until};
+use edgewarden_lab::site::wait_until;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
