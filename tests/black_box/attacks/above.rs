@@ -94,7 +94,7 @@ impl Chain {
     fn of(source: &str, stage: &Stage, name: &str) -> Self {
         let program = build(stage, &format!("{name}-started"), source);
         let words = [name];
-        let outer = run(&stage, &program, &words);
+        let outer = run(stage, &program, &words);
         let inner = child_of(outer.pid());
         let work = child_of(inner);
         wait_name(work, name);

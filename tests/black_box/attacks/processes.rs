@@ -215,7 +215,7 @@ pub(super) fn who_runs(program: &Path) -> Vec<u32> {
 
 fn forker(stage: &Stage, name: &str) -> PathBuf {
     let program = build(stage, name, FORKER);
-    let mut first = run(&stage, &program, &[]);
+    let mut first = run(stage, &program, &[]);
     wait_until(LIMIT, "its first process has ended", || !first.is_running()).unwrap();
     for _ in 0..50 {
         wait_until(LIMIT, "control: it goes on", || !who_runs(&program).is_empty()).unwrap();

@@ -54,7 +54,7 @@ int main(void) {
 /// Who traces, and the traced one.
 fn traced(stage: &Stage) -> (Running, u32) {
     let program = build(stage, "zq-digging", UNBURIED_THREAD);
-    let helper = run(&stage, &program, &[]);
+    let helper = run(stage, &program, &[]);
     super::disguised::wait_name(helper.pid(), "zq-gravedigger");
     let rogue = child_of(helper.pid());
     assert_eq!(threads(rogue), "SS", "control: it has two threads");

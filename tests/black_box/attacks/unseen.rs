@@ -228,7 +228,7 @@ lab_test!(
         std::os::unix::fs::symlink(&program, &again).unwrap();
         let start = |stage: &Stage| {
             let words = ["sensor", "--remote", "198.51.100.1:9000", "--udp"];
-            run(&stage, &again, &words)
+            run(stage, &again, &words)
         };
         let mut first = start(&stage);
         order_processes(&stage, &json!({"exe": program, "name": "zq-again"}), "kill");
