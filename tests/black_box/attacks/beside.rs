@@ -57,7 +57,7 @@ fn tags(stage: &Stage) {
     let (place, pinned) = (place.to_str().unwrap().to_owned(), place.join("tags"));
     let pinned = pinned.to_str().unwrap();
     run(stage, Ns::Gateway, "mount", &["-t", "bpf", "bpf", &place]);
-    run(stage, Ns::Gateway, program.to_str().unwrap(), &[pinned, "1"]);
+    run(stage, Ns::Gateway, program.to_str().unwrap(), &[pinned]);
     let tc = |words: &str| {
         let words: Vec<&str> = words.split_whitespace().collect();
         let command = || std::process::Command::new("tc").args(words).output().unwrap();

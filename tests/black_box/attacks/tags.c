@@ -1,7 +1,6 @@
 /* Loads a program for tc that puts a tag of VLAN 0 before what it is given, as an interface of that VLAN does, and pins it. */
 #include <linux/bpf.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,19 +10,15 @@ static long bpf(int command, union bpf_attr *attributes) {
 }
 
 int main(int count, char **words) {
-    struct bpf_insn code[64];
-    int length = 0;
-    code[length++] = (struct bpf_insn){.code = 0xbf, .dst_reg = 6, .src_reg = 1};
-    for (int tags = atoi(words[2]); tags; tags--) {
-        code[length++] = (struct bpf_insn){.code = 0xbf, .dst_reg = 1, .src_reg = 6};
-        code[length++] = (struct bpf_insn){.code = 0xb7, .dst_reg = 2, .imm = 0x0081};
-        code[length++] = (struct bpf_insn){.code = 0xb7, .dst_reg = 3};
-        code[length++] = (struct bpf_insn){.code = 0x85, .imm = BPF_FUNC_skb_vlan_push};
-    }
-    code[length++] = (struct bpf_insn){.code = 0xb7};
-    code[length++] = (struct bpf_insn){.code = 0x95};
+    struct bpf_insn code[] = {
+        {.code = 0xb7, .dst_reg = 2, .imm = 0x0081},
+        {.code = 0xb7, .dst_reg = 3},
+        {.code = 0x85, .imm = BPF_FUNC_skb_vlan_push},
+        {.code = 0xb7},
+        {.code = 0x95},
+    };
     char log[4096] = "";
-    union bpf_attr load = {.prog_type = BPF_PROG_TYPE_SCHED_CLS, .insn_cnt = length, .insns = (unsigned long)code,
+    union bpf_attr load = {.prog_type = BPF_PROG_TYPE_SCHED_CLS, .insn_cnt = sizeof code / sizeof *code, .insns = (unsigned long)code,
                            .license = (unsigned long)"GPL", .log_buf = (unsigned long)log, .log_size = sizeof log, .log_level = 1};
     int program = bpf(BPF_PROG_LOAD, &load);
     if (program < 0) { perror(log); return 1; }
