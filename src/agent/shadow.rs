@@ -33,6 +33,8 @@ use crate::quarantine::proof::state::State;
 /// The enforcer is rebuilt in less, unless it fails again and again.
 const ENFORCER_RETRY: Duration = Duration::from_secs(1);
 
+/// From one look whether those before may be unsubscribed to the next.
+const LOOK_FOR_QUIET: Duration = Duration::from_millis(500);
 /// Shadows before this one that are still subscribed while it is not proven.
 const SHADOWS_BEFORE: usize = 2;
 
@@ -58,6 +60,8 @@ struct Conversation<'a> {
     inbox: &'a mut Inbox,
     /// What is subscribed of the shadows before this one.
     before: &'a mut Vec<Inbox>,
+    /// This one was proven.
+    proven: bool,
     config: &'a mut watch::Receiver<Config>,
     topics: &'a ShadowTopics,
     of: ShadowName<'a>,
@@ -101,6 +105,7 @@ impl ShadowTask {
                 session: &mut session,
                 inbox: &mut inbox,
                 before: &mut before,
+                proven: false,
                 config: &mut config,
                 topics: &topics,
                 of,
@@ -194,6 +199,9 @@ impl ShadowTask {
     ) -> Duration {
         if talk.session.take_proof() {
             talk.inbox.settle();
+            talk.proven = true;
+        }
+        if talk.proven && talk.inbox.is_quiet() {
             talk.before.clear();
         }
         let effects = talk.session.tick(state, clock::now().uptime, fastrand::f64());
@@ -201,7 +209,10 @@ impl ShadowTask {
             talk.inbox.renew();
         }
         self.carry_out(effects, talk.session, talk.of, publishes).await;
-        let wake = talk.session.next_wake(state, clock::now().uptime);
+        let mut wake = talk.session.next_wake(state, clock::now().uptime);
+        if talk.proven && !talk.before.is_empty() {
+            wake = wake.min(LOOK_FOR_QUIET);
+        }
         wake.max(Duration::from_millis(5))
     }
 

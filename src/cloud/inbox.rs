@@ -7,6 +7,10 @@
 //! What is subscribed at one time is a *round*. Another round is opened beside the one there is ([`Inbox::renew`]), and closes
 //! the earlier ones when all of it stands and it has brought something ([`Inbox::settle`]): the nucleus forgets a topic at the
 //! broker when its last stream ends, so the last one never ends before another stands.
+//!
+//! On nucleus lite what is closed is kept until nothing has come for a while: its MQTT service takes two locks in one order where
+//! it hands a message on and in the other where a subscription ends, and where both come together the device has no cloud any more
+//! (docs/reference/ipc-wire.md#mqtt).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,6 +31,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Pause after a refusal for want of rights: only a deployment can change that.
 const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long nothing has come on lite before a subscription is ended.
+const QUIET: Duration = Duration::from_secs(1);
+/// And how long that is waited for at most, where something comes all the time.
+const LONGEST_KEPT: Duration = Duration::from_secs(10);
+/// Rounds that are kept for that at most: lite has room for some hundred subscriptions of all components.
+const MOST_KEPT: usize = 4;
 
 /// What comes out of the queue.
 #[derive(Debug)]
@@ -88,6 +99,11 @@ pub(crate) struct Inbox {
     raw: mpsc::Receiver<(u64, SubscriptionNews)>,
     /// The oldest first; at most two but for a moment.
     rounds: Vec<Round>,
+    /// Those that nobody listens to any more, and since when; none but on lite.
+    ending: VecDeque<(Instant, Round)>,
+    waits_for_quiet: bool,
+    /// When a message came last.
+    heard: Instant,
     last_round: u64,
     /// The connection of which [`InboxEvent::Ready`] was told.
     epoch: Option<u64>,
@@ -145,6 +161,9 @@ impl Inbox {
             sender,
             raw,
             rounds: Vec::new(),
+            ending: VecDeque::new(),
+            waits_for_quiet: nucleus.is_lite(),
+            heard: Instant::now(),
             last_round: 0,
             epoch: None,
             opened: Instant::now(),
@@ -167,8 +186,28 @@ impl Inbox {
         self.begin_round(newest.wide);
         while self.rounds.len() > 2 {
             // The first one was proven, or is as good as those after it.
-            self.rounds.remove(1);
+            let surplus = self.rounds.remove(1);
+            self.give_up(surplus);
         }
+    }
+
+    /// Nobody listens to these any more.
+    fn give_up(&mut self, round: Round) {
+        if self.waits_for_quiet {
+            self.ending.push_back((Instant::now(), round));
+            self.ending.drain(..self.ending.len().saturating_sub(MOST_KEPT));
+        }
+    }
+
+    /// Whether nothing came lately: what is subscribed may be ended.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.waits_for_quiet || self.heard.elapsed() >= QUIET
+    }
+
+    /// When the oldest of those that nobody listens to may end.
+    fn ends_at(&self) -> Option<Instant> {
+        let (since, _) = self.ending.front()?;
+        Some((self.heard.max(*since) + QUIET).min(*since + LONGEST_KEPT))
     }
 
     /// The nucleus is connected anew: what it refused meanwhile is tried at once.
@@ -188,8 +227,19 @@ impl Inbox {
             if let Some(event) = self.waiting.pop_front() {
                 return Some(event);
             }
+            let ends_at = self.ends_at();
+            let quiet = async {
+                match ends_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             let (round, news) = tokio::select! {
                 raw = self.raw.recv() => raw?,
+                () = quiet => {
+                    self.ending.pop_front();
+                    continue;
+                }
                 Some(ended) = self.forwarders.join_next() => {
                     if ended.as_ref().is_err_and(tokio::task::JoinError::is_cancelled) {
                         continue;
@@ -198,6 +248,9 @@ impl Inbox {
                     return None;
                 }
             };
+            if matches!(news, SubscriptionNews::Message(_)) {
+                self.heard = Instant::now();
+            }
             // A round that is gone has nothing to say.
             if let Some(place) = self.rounds.iter().position(|known| known.number == round) {
                 self.take(place, news);
@@ -237,7 +290,8 @@ impl Inbox {
                 // One topic of it may be answered long before another is subscribed.
                 let stands = self.rounds.get(place).is_some_and(Round::stands);
                 if is_newest && stands && std::mem::take(&mut self.settling) {
-                    self.rounds.drain(..place);
+                    let earlier: Vec<Round> = self.rounds.drain(..place).collect();
+                    earlier.into_iter().for_each(|round| self.give_up(round));
                 }
                 self.waiting.push_back(InboxEvent::Message {
                     topic: message.topic,

@@ -176,6 +176,24 @@ lab_test!(
     }
 );
 
+/// Times of what the nucleus told of: messages of the shadow handed to the component, without those that are too large for it,
+/// and subscriptions that ended.
+fn handed_on_and_ended(stage: &Stage) -> (Vec<Duration>, Vec<Duration>) {
+    let events = stage.nucleus.events();
+    let times = |kind: &str, to: &Value| {
+        let is_of_shadow = |e: &Value| e["topic"].as_str().is_none_or(|topic| topic.contains("/shadow/"));
+        let is_handed_on = |e: &&Value| e["payload"].to_string().len() < 4_500 && is_of_shadow(e);
+        let those = events.iter().filter(|e| e["event"] == kind && e["to"] == *to);
+        let those = those.filter(is_handed_on);
+        let times = those.filter_map(|e| e["monotonicNanoseconds"].as_u64());
+        times.map(Duration::from_nanos).collect()
+    };
+    (
+        times("message", &json!("component")),
+        times("unsubscribed", &Value::Null),
+    )
+}
+
 /// Enough foreign keys that a whole document with its times is longer than 5,000 bytes, and what differs is not.
 fn large() -> Value {
     let keys = (0..40).map(|key| (format!("someone-elses-setting-{key:02}"), json!("a value")));
@@ -213,6 +231,39 @@ lab_test!(
         obeys_soon(&stage, false, "false after an object");
     }
 );
+
+lab_test!(nothing_is_unsubscribed_at_lite_while_it_hands_messages_on, || {
+    let mut stage = ready(StageOptions {
+        nucleus: vec!["--tell-messages".into()],
+        ..options()
+    });
+    stage.desire(&large()).unwrap();
+    let mut seen = 0;
+    for quarantine in [true, false] {
+        stage.agent.as_mut().unwrap().kill9().unwrap();
+        stage.desire(&json!({ "quarantine": quarantine })).unwrap();
+        // Its question is not answered, and it subscribes beside what there is until a report is.
+        stage.start_agent().unwrap();
+        let (_, before) = handed_on_and_ended(&stage);
+        let phase = if quarantine { "enforced" } else { "released" };
+        stage.wait_phase(SOON, phase).unwrap();
+        reports(&stage, &json!(quarantine));
+        // Whether it needs another subscription is a matter of milliseconds.
+        let ended = wait_until(SOON / 2, "what it does not need has ended", || {
+            handed_on_and_ended(&stage).1.len() >= before.len() + 6
+        });
+        seen += usize::from(ended.is_ok());
+        let (handed_on, ended) = handed_on_and_ended(&stage);
+        let quiet_before = |end: &Duration| {
+            let before = handed_on.iter().filter(|at| *at <= end).max();
+            before.map(|at| *end - *at)
+        };
+        let quiet: Vec<Duration> = ended[before.len()..].iter().filter_map(quiet_before).collect();
+        let is_quiet = |time: &Duration| *time >= Duration::from_millis(800);
+        assert!(quiet.iter().all(is_quiet), "{quiet:?}");
+    }
+    assert!(seen > 0, "control: something was ended");
+});
 
 lab_test!(
     a_release_in_a_shadow_that_was_made_anew_is_obeyed_where_lite_drops_its_answers,

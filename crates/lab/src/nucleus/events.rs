@@ -14,7 +14,7 @@ pub(super) fn emit(event: &Value) {
 
 /// Time of the kernel's monotonic clock, which every program of the machine reads alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Nanoseconds(u64);
+pub(super) struct Nanoseconds(pub(super) u64);
 
 impl Nanoseconds {
     /// None on a system without that clock.

@@ -17,6 +17,7 @@
 //! | `denied` | `operation`, and `resource` or (for `connect`) `pid` |
 //! | `configuration` | `deployment` and `state`: `deferred` (`milliseconds`), `deployed`, `rejected` (`reason`) |
 //! | `configuration` | `error`: the file cannot be used |
+//! | `unsubscribed` | a component's stream of MQTT messages has ended: `filter`, `monotonicNanoseconds` |
 //! | `message` | with `--tell-messages`: `to` (`component`, `cloud`), `topic`, `payload`, `monotonicNanoseconds` |
 //! | `metrics` | `component`, `metrics`: what PutComponentMetric said |
 //! | `restarted` | after SIGUSR1 |

@@ -13,7 +13,7 @@ mod updates;
 use serde_json::{Value, json};
 
 use super::bridge::Subscribed;
-use super::events::emit;
+use super::events::{Nanoseconds, emit};
 use super::policy::{self, Service};
 use super::refusal::Refusal;
 use super::state::Nucleus;
@@ -118,6 +118,10 @@ fn subscribe(nucleus: &Nucleus, caller: &Caller<'_>, interest: Interest) -> Resu
 pub(super) fn release(nucleus: &Nucleus, interests: Vec<Interest>) {
     for interest in interests {
         if let Interest::IotCore { filter } = interest {
+            emit(&json!({
+                "event": "unsubscribed", "filter": filter,
+                "monotonicNanoseconds": Nanoseconds::now().map(|at| at.0),
+            }));
             nucleus.bridge.unsubscribe(&filter);
         }
     }
