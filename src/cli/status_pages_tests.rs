@@ -220,7 +220,7 @@ fn big_shadow() -> Status {
     let mut status = isolated();
     status.cloud.last_error = Some(
         "the shadow service answers our reports, but the shadow itself does not come through: it is probably larger than the \
-         5,000 bytes that nucleus lite takes. true and false are obeyed, a removed key or a large order may not be: use a \
+         5,000 bytes that nucleus lite takes. true and false that reach it are obeyed, a removed key or a large order may not be: use a \
          named shadow for orders (shadow.name), or remove what else is in this one"
             .into(),
     );

@@ -41,7 +41,7 @@ impl ShadowSession {
                 desired,
                 reports,
             } => {
-                if reports && !token.as_deref().is_some_and(|token| self.tokens.made(token)) {
+                if reports && !self.tokens.is_own(token.as_deref(), version) {
                     self.overwritten(version, now);
                 }
                 self.updated(token.as_deref(), version, desired, now)
@@ -219,6 +219,10 @@ impl ShadowSession {
         // Busy, broken or not allowed to: the service says so itself, so the channel works. What is ordered is not known.
         self.silent = 0;
         self.liveness.answered(sent, now);
+        if self.get.fails() {
+            // It may be refused for long, and reports not.
+            self.asking.want();
+        }
         self.get.failed(
             format!("the shadow service refused to give the shadow (code {code})"),
             now,
@@ -234,6 +238,10 @@ impl ShadowSession {
         now: Duration,
     ) -> Vec<SessionEffect> {
         let mut effects = Vec::new();
+        match &desired {
+            Some(wish) => self.echo.wished(version, wish.as_ref(), now),
+            None => self.echo.passed(version),
+        }
         if let Some(request) = self.update.take(token) {
             self.counts_anew(request.sent, version, now);
             let reported = &request.body["state"]["reported"];
@@ -306,13 +314,10 @@ impl ShadowSession {
             return Vec::new();
         };
         let why = format!("the shadow service refused our report (code {code}): {message}");
+        self.owe_what_was_asked(now);
         if matches!(code, 409 | 429 | 500..) {
             self.update.failed(why, now);
             self.update.next = self.update.next.max(now + BUSY_PAUSE);
-            if self.missed {
-                // It may have asked for what no question tells.
-                self.look_into_it(now);
-            }
         } else if self.room.refused(code, now) {
             tracing::warn!("{why}; less is said");
             if self.missed {
@@ -356,7 +361,8 @@ impl ShadowSession {
                 Some(Vec::new())
             }
             Some(desired) if self.missed => {
-                if self.desired.as_ref() != Some(&desired) {
+                if self.desired.as_ref() != Some(&desired) && self.wish.as_ref() != Some(&desired) {
+                    self.wish = Some(desired.clone());
                     self.ask_in_any_way(now);
                 }
                 // The answer to a question under way is enough: if it is older than this, another one follows.
@@ -379,12 +385,22 @@ impl ShadowSession {
         }
     }
 
+    /// A report of ours was refused or lost, and may have asked for what no question tells: a question asks as well, and where that
+    /// waits for long, the next report.
+    pub(super) fn owe_what_was_asked(&mut self, now: Duration) {
+        if self.missed {
+            self.asking.want();
+            self.look_into_it(now);
+        }
+    }
+
     /// What is desired is known, and nothing newer.
     fn learn(&mut self, desired: Option<Value>) -> Vec<SessionEffect> {
         if self.desired.as_ref() != Some(&desired) {
             self.asking.begin_anew();
             self.room = Room::default();
         }
+        self.wish = None;
         self.desired = Some(desired.clone());
         vec![SessionEffect::Desired(desired)]
     }

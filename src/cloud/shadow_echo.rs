@@ -16,16 +16,30 @@
 //! | nothing of quarantine | false, or that it is removed | false or absent, which mean the same |
 //! | nothing of quarantine | true | true or absent: not known |
 //! | there is no delta | anything | not known: it may be lost |
+//!
+//! A delta of much that others desire does not come through either. But what somebody writes is heard as it was written, and where
+//! that is no piece of an order, and the versions from it to a report that was sent after it were all heard, it is what is desired.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// The newest of both.
+/// The newest of each.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
     own: Option<OwnReport>,
     delta: Option<HeardDelta>,
+    wish: Option<HeardWish>,
+}
+
+/// What somebody wrote to be desired, whole.
+#[derive(Debug)]
+struct HeardWish {
+    desired: Value,
+    /// The newest version up to which nobody has written of it since.
+    until: u64,
+    /// Uptime.
+    at: Duration,
 }
 
 #[derive(Debug)]
@@ -52,6 +66,14 @@ impl Echo {
         self.own = Some(OwnReport { version, sent, plain });
     }
 
+    /// This version says of what is desired nothing new.
+    pub(super) fn passed(&mut self, version: u64) {
+        let follows = |wish: &&mut HeardWish| wish.until.checked_add(1) == Some(version);
+        if let Some(wish) = self.wish.as_mut().filter(follows) {
+            wish.until = version;
+        }
+    }
+
     /// A delta was heard; whether it says something else than the one before.
     pub(super) fn heard(&mut self, version: u64, quarantine: Option<&Value>, now: Duration) -> bool {
         let before = self.delta.as_ref().map(|delta| delta.quarantine.as_ref());
@@ -64,17 +86,20 @@ impl Echo {
         is_news
     }
 
+    /// Somebody wrote this to be desired as this version; none: that nothing is. An object may be a piece of what is there.
+    pub(super) fn wished(&mut self, version: u64, desired: Option<&Value>, now: Duration) {
+        let wish = desired.cloned().unwrap_or(json!(false));
+        self.wish = (!wish.is_object()).then_some(HeardWish {
+            desired: wish,
+            until: version,
+            at: now,
+        });
+    }
+
     /// What is desired, and of which version; told once. `plain`: whether the report had said no order.
     pub(super) fn conclude(&mut self) -> Option<Conclusion> {
-        let (own, delta) = (self.own.as_ref()?, self.delta.as_ref()?);
-        if own.version != delta.version || delta.at < own.sent {
-            return None;
-        }
-        let desired = match (&delta.quarantine, &own.plain) {
-            (Some(Value::Object(_)), None) | (None, Some(Value::Bool(true)) | None) => return None,
-            (Some(desired), _) => desired.clone(),
-            (None, Some(_)) => json!(false),
-        };
+        let own = self.own.as_ref()?;
+        let desired = self.told_by_delta(own).or_else(|| self.told_by_wish(own))?;
         let concluded = Conclusion {
             version: own.version,
             desired,
@@ -82,6 +107,21 @@ impl Echo {
         };
         self.own = None;
         Some(concluded)
+    }
+
+    fn told_by_delta(&self, own: &OwnReport) -> Option<Value> {
+        let is_of = |delta: &&HeardDelta| delta.version == own.version && delta.at >= own.sent;
+        let delta = self.delta.as_ref().filter(is_of)?;
+        match (&delta.quarantine, &own.plain) {
+            (Some(Value::Object(_)), None) | (None, Some(Value::Bool(true)) | None) => None,
+            (Some(desired), _) => Some(desired.clone()),
+            (None, Some(_)) => Some(json!(false)),
+        }
+    }
+
+    fn told_by_wish(&self, own: &OwnReport) -> Option<Value> {
+        let wish = self.wish.as_ref()?;
+        (wish.until == own.version && wish.at <= own.sent).then(|| wish.desired.clone())
     }
 }
 
@@ -134,6 +174,50 @@ mod tests {
         assert_eq!(conclusion(&json!(null), Some(&order)), Some(order.clone()));
         assert_eq!(conclusion(&json!(true), None), None, "absent, or the same");
         assert_eq!(conclusion(&order, None), None);
+    }
+
+    #[test]
+    fn what_was_written_whole_is_desired_where_all_that_was_written_since_is_known() {
+        let s = Duration::from_secs;
+        let told = |wish: Option<&Value>, versions: &[u64], sent: u64| {
+            let mut echo = Echo::default();
+            echo.wished(7, wish, s(2));
+            for version in versions {
+                echo.passed(*version);
+                echo.accepted(*version, s(sent), Some(&json!(true)));
+            }
+            echo.conclude().map(|told| (told.version, told.desired))
+        };
+        let no = json!(false);
+        assert_eq!(told(Some(&no), &[8], 3), Some((8, json!(false))));
+        assert_eq!(
+            told(Some(&json!(true)), &[8, 9], 2),
+            Some((9, json!(true))),
+            "both are ours"
+        );
+        assert_eq!(told(None, &[8], 3), Some((8, json!(false))), "absent is as good");
+        assert_eq!(
+            told(Some(&no), &[8], 1),
+            None,
+            "of an earlier shadow with the same count"
+        );
+        assert_eq!(told(Some(&no), &[9], 3), None, "somebody wrote meanwhile");
+        assert_eq!(told(Some(&no), &[8, 10], 3), None);
+        let mut echo = Echo::default();
+        echo.wished(7, Some(&no), s(2));
+        echo.passed(8);
+        echo.passed(9);
+        echo.accepted(9, s(3), None);
+        assert_eq!(
+            echo.conclude().map(|told| told.version),
+            Some(9),
+            "somebody wrote of something else"
+        );
+        assert_eq!(
+            told(Some(&json!({"posture": "isolate"})), &[8], 3),
+            None,
+            "it may be a piece"
+        );
     }
 
     #[test]

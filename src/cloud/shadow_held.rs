@@ -115,8 +115,8 @@ impl ShadowSession {
     pub(super) fn answer_lost(&mut self, now: Duration) {
         let why = if self.lite {
             "the shadow service answers our reports, but the shadow itself does not come through: it is probably larger than \
-             the 5,000 bytes that nucleus lite takes. true and false are obeyed, a removed key or a large order may not be: \
-             use a named shadow for orders (shadow.name), or remove what else is in this one"
+             the 5,000 bytes that nucleus lite takes. true and false that reach it are obeyed, a removed key or a large order may not \
+             be: use a named shadow for orders (shadow.name), or remove what else is in this one"
         } else {
             "the shadow service answers our reports, but not the question for the shadow: the answer does not come through"
         };

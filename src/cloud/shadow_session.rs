@@ -81,6 +81,8 @@ pub(crate) struct ShadowSession {
     pub(super) known_since: Duration,
     /// `desired.quarantine` as last heard; the outer `None` means never heard.
     pub(super) desired: Option<Option<Value>>,
+    /// What was heard to be desired that is not known to be so, as `desired`.
+    pub(super) wish: Option<Option<Value>>,
     /// Uptime at which a message last told the version.
     pub(super) told: Option<Duration>,
     pub(super) get: Requests,
@@ -132,6 +134,7 @@ impl ShadowSession {
             version: None,
             known_since: Duration::ZERO,
             desired: None,
+            wish: None,
             told: None,
             get: Requests::default(),
             update: Requests::default(),
@@ -451,6 +454,7 @@ impl ShadowSession {
             let why = format!("the shadow service did not answer to our report within {seconds} s");
             self.update.unanswered(why, now);
             self.look_into_it(now);
+            self.owe_what_was_asked(now);
         }
         let Some(question) = self.get.take_late(now) else {
             return Vec::new();

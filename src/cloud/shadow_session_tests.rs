@@ -463,5 +463,7 @@ fn a_version_may_be_any_number() {
 mod evidence;
 #[path = "shadow_held_tests.rs"]
 mod held;
+#[path = "shadow_owed_tests.rs"]
+mod owed;
 #[path = "shadow_question_tests.rs"]
 mod questions;
