@@ -267,11 +267,16 @@ impl Roll {
         self.compare(doing)
     }
 
+    /// Its owner may have let it go on, or a debugger that held it: it is stopped as anybody, and not left so against him.
+    pub(super) fn goes_on(&mut self, id: ProcessId) {
+        let known = self.stopped.iter_mut().filter(|known| known.identity == id);
+        known.for_each(|known| known.stopped_before = false);
+    }
+
     /// It has run since it was stopped, be it that no look has met the moment at which it was; gives how often that was found.
     pub(super) fn saw_run(&mut self, doing: &Doing) -> Option<u32> {
-        let known = self.stopped.iter_mut().find(|known| known.identity == doing.id)?;
-        // Whoever lets it go on may be its owner: it is not left stopped against him.
-        known.stopped_before = false;
+        self.of(doing.id)?;
+        self.goes_on(doing.id);
         let seen = self.seen.entry(doing.id).or_default();
         seen.begin(doing);
         seen.told = TOLD_LOOKS;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::debugged::Held;
 use super::doing::{is_stopped_by_signal, some_threads};
 use super::frozen::Ours;
 use super::process_table::{ancestors, stat};
@@ -14,9 +15,13 @@ use super::signals;
 use crate::host::clock;
 use crate::process::ProcessId;
 use crate::quarantine::plan::processes::MAX_ABOVE;
+use crate::quarantine::ports::RanAbove;
 
 /// Whoever is about to stop is waited for so long: it takes a moment of a processor.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// What is said of whom we let go on.
+const STOPPED_WITH: &str = "a process that stopped with one that was frozen below it runs again";
+const DEBUGGED: &str = "a process above one that was frozen goes on when its debugger lets it";
 /// From one look to the next.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -26,13 +31,16 @@ pub(super) struct Above {
     /// Who ran until we stopped him, or somebody below him: his owner has not stopped him.
     ran: BTreeSet<ProcessId>,
     children_of: BTreeMap<u32, Vec<ProcessId>>,
+    /// Whom a debugger may hold still: he may not run.
+    held: Held,
 }
 
 impl Above {
-    pub(super) const fn past(ran: BTreeSet<ProcessId>) -> Self {
+    pub(super) fn past(ran: BTreeSet<ProcessId>) -> Self {
         Self {
             ran,
             children_of: BTreeMap::new(),
+            held: Held::default(),
         }
     }
 
@@ -55,9 +63,20 @@ impl Above {
         let above = ancestors_and_itself(parent).into_iter().take(MAX_ABOVE);
         let runs = |id: &ProcessId| self.ran.contains(id) || !is_stopped_by_signal(*id);
         let above: Vec<_> = above.take_while(runs).collect();
+        let new = above.iter().filter(|id| !self.ran.contains(id));
+        new.for_each(|id| self.held.note(*id));
         self.ran.extend(&above);
         self.children_of.insert(parent, above.clone());
         above
+    }
+
+    /// Ends each row before the first whom a debugger has held still all the while: he has not stopped with anybody below him,
+    /// and his owner may have stopped him before.
+    pub(super) fn leave_out_held(&self, rows: &mut RanAbove) {
+        let held = self.held.still();
+        for row in rows.values_mut() {
+            row.truncate(row.iter().take_while(|id| !held.contains(id)).count());
+        }
     }
 }
 
@@ -98,29 +117,25 @@ pub(crate) fn go_on(rows: &[Vec<ProcessId>], ours: &Ours) -> Vec<Vec<ProcessId>>
 /// Whether it is at work, now that it was let go on if it is stopped; once in `told`.
 fn is_at_work(id: ProcessId, ours: &Ours, told: &mut BTreeSet<ProcessId>) -> bool {
     if is_stopped_by_signal(id) {
-        return !ours.holds(id) && let_go_on(id, told.insert(id));
+        return !ours.holds(id) && let_go_on(id, told.insert(id).then_some(STOPPED_WITH));
     }
     let Some(stat) = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks) else {
         return false;
     };
     // Whether he stopped nobody can tell, nor when the debugger leaves him: he does not stay so then.
     if stat.is_traced() && !told.contains(&id) && !ours.holds(id) {
-        let_go_on(id, told.insert(id));
+        let_go_on(id, told.insert(id).then_some(DEBUGGED));
     }
     stat.is_at_work() || (stat.threads > 1 && some_threads(id.pid).any(|thread| thread.is_at_work()))
 }
 
-fn let_go_on(id: ProcessId, is_news: bool) -> bool {
+fn let_go_on(id: ProcessId, news: Option<&str>) -> bool {
     let pid = id.pid;
     match signals::thaw(id) {
-        Ok(()) if is_news => {
-            tracing::info!(
-                pid,
-                "a process that stopped with one that was frozen below it runs again"
-            );
+        Ok(()) => {
+            news.into_iter().for_each(|news| tracing::info!(pid, "{news}"));
             true
         }
-        Ok(()) => true,
         Err(error) => {
             tracing::warn!(
                 pid,

@@ -219,7 +219,7 @@ impl Hunt<'_> {
     }
 
     /// Ends those that are to be ended, and looks at everybody.
-    fn finish(self, left: usize) -> Chased {
+    fn finish(mut self, left: usize) -> Chased {
         let killed = self
             .held
             .iter()
@@ -236,6 +236,7 @@ impl Hunt<'_> {
         }
         let all: Vec<_> = self.held.iter().map(|(id, (_, action))| (*id, *action)).collect();
         let seen = frozen::look_at(&all, PATIENCE, self.ours);
+        self.runs_above.leave_out_held(&mut self.above);
         let mut chased = Chased {
             left,
             named_by: self.named_by,

@@ -142,7 +142,7 @@ pub(super) fn waits(id: ProcessId) -> bool {
 
 /// How long a process had a processor, with all its threads: by its clock, which every kernel has that has clocks to set, to
 /// the nanosecond and without a look at any thread. Without, as `/proc` tells it, in two numbers that go in steps of ten milliseconds.
-fn ran(pid: u32, stat: &ProcessStat) -> Duration {
+pub(super) fn ran(pid: u32, stat: &ProcessStat) -> Duration {
     let clock = i32::try_from(pid)
         .ok()
         .and_then(|pid| ClockId::pid_cpu_clock_id(Pid::from_raw(pid)).ok());
@@ -172,7 +172,8 @@ pub(super) fn doing(id: ProcessId, end: Instant) -> Option<Doing> {
         reached,
         stopped: reached && (stopped || waits),
         defies: false,
-        by_owner: stopped && !traced,
+        // A signal that is upon it was sent before.
+        by_owner: (stopped && !traced) || waits,
         ran,
     })
 }

@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
+use super::debugged::note_owners;
 use super::doing::{
     doing, has_heard_and_goes_on, is_about_to_rest, is_held_by_cgroup, is_partly_stopped, is_stopped,
-    threads_of,
+    is_stopped_by_signal, threads_of,
 };
 use super::process_table::{self, number, read_text};
-use super::signals::{self, SignalError};
+use super::signals::{self, SignalError, is_stop_upon};
 use super::unmarked::Unmarked;
 use crate::host::clock;
 use crate::process::{Process, ProcessId};
@@ -121,7 +122,7 @@ impl Ours {
     }
 
     /// Whether we stopped it, and its owner had not.
-    fn stopped(&self, id: ProcessId) -> bool {
+    pub(super) fn stopped(&self, id: ProcessId) -> bool {
         self.unmarked.has(id) || self.marks.on(id) == Some(false)
     }
 }
@@ -153,7 +154,8 @@ fn parse_limit(text: &str) -> Option<Rlimit> {
 }
 
 /// Stops it; gives why it does not carry the mark, if so: then it is noted, and the journal knows of it. `stopped_before`: its
-/// owner had stopped it, and it is nobody's whom we must let go.
+/// owner had stopped it, or a debugger holds it, and it is nobody's whom we must let go: nothing is sent to it unless a signal has
+/// stopped it, and where it goes on all the same the next look tells.
 ///
 /// # Errors
 /// [`SignalError`].
@@ -165,11 +167,14 @@ pub(crate) fn freeze(
     // First the mark: nobody is stopped without it, also when we are killed in between.
     let marked = ours.marks.put_on(id, stopped_before);
     let is_noted = marked.is_err() && !stopped_before && ours.unmarked.note(id);
-    signals::freeze(id).inspect_err(|_| {
-        if is_noted {
-            ours.unmarked.forget(id);
-        }
-    })?;
+    // A debugger may hold one that nobody has stopped: the signal would be upon it when it is let go.
+    if !stopped_before || is_stopped_by_signal(id) {
+        signals::freeze(id).inspect_err(|_| {
+            if is_noted {
+                ours.unmarked.forget(id);
+            }
+        })?;
+    }
     // Again, because it could undo that while it ran.
     let marked = ours.marks.put_on(id, stopped_before);
     if marked.is_err() && !stopped_before {
@@ -270,6 +275,8 @@ pub(crate) fn look_at(
                 list.push(Doing {
                     stopped,
                     reached,
+                    // One that its cgroup holds stops when that lets it go.
+                    by_owner: doing.by_owner || (held && is_stop_upon(id.pid) == Some(true)),
                     ..doing
                 });
                 !is_over
@@ -285,10 +292,7 @@ pub(crate) fn look_at(
                 doing.defies = was_told && has_heard_and_goes_on(*id, threads_end);
             }
             done.extend(not_yet);
-            // Whom we stopped was not stopped by his owner.
-            for doing in done.iter_mut().filter(|doing| doing.by_owner) {
-                doing.by_owner = !ours.stopped(doing.id);
-            }
+            note_owners(&mut done, ours, patience.is_zero());
             return done;
         }
         clock::pause(LOOK_PAUSE);

@@ -156,7 +156,9 @@ impl Processes for HostProcesses {
     async fn above(&mut self, of: Vec<ProcessId>, ran: BTreeSet<ProcessId>) -> Result<RanAbove, Obstacle> {
         let look = move || {
             let mut above = Above::past(ran);
-            Ok(of.into_iter().map(|id| (id, above.of(id))).collect())
+            let mut rows = of.into_iter().map(|id| (id, above.of(id))).collect();
+            above.leave_out_held(&mut rows);
+            Ok(rows)
         };
         self.walk(look).await
     }

@@ -417,13 +417,14 @@ lab_test!(
     }
 );
 
-/// Holds that process until it ends.
-const HOLDS: &str = r"
+/// Holds that process until it ends; with another word also one that runs.
+pub(super) const HOLDS: &str = r"
 #include <stdlib.h>
 #include <sys/ptrace.h>
 #include <unistd.h>
 int main(int count, char **words) {
     if (ptrace(PTRACE_SEIZE, atoi(words[1]), 0, 0)) return 1;
+    if (count > 2 && ptrace(PTRACE_INTERRUPT, atoi(words[1]), 0, 0)) return 1;
     for (;;) pause();
 }
 ";
@@ -446,5 +447,35 @@ lab_test!(
         debugger.kill9().unwrap();
         chain.wait(ALL_RUN);
         chain.ends();
+    }
+);
+
+lab_test!(
+    whom_his_owner_had_stopped_and_a_debugger_holds_above_another_one_stays_so,
+    || {
+        let stage = ready(options());
+        let supervises = build(&stage, "zq-held-above", SUPERVISES);
+        let holds = build(&stage, "zq-holding", HOLDS);
+        for (name, action) in [("zq-held-kill", "kill"), ("zq-held-freeze", "freeze")] {
+            let supervisor = run(&stage, &supervises, &[name]);
+            let pid = supervisor.pid();
+            let child = child_of(pid);
+            wait_name(child, name);
+            signal(pid, Signal::SIGSTOP);
+            wait_until(LIMIT, "it stops", || state_of(pid) == Some('T')).unwrap();
+            let mut debugger = run(&stage, &holds, &[&pid.to_string()]);
+            wait_until(LIMIT, "it is held", || state_of(pid) == Some('t')).unwrap();
+            order_processes(&stage, &json!({"name": name}), action);
+            let wanted = if action == "kill" { 'Z' } else { 'T' };
+            wait_until(LIMIT, action, || state_of(child) == Some(wanted)).unwrap();
+            release(&stage);
+            std::thread::sleep(A_MOMENT);
+            debugger.kill9().unwrap();
+            wait_until(LIMIT, "nobody holds it", || state_of(pid) != Some('t')).unwrap();
+            let runs = wait_until(Duration::from_secs(3), "it runs", || state_of(pid) != Some('T'));
+            assert!(runs.is_err(), "{action}: nobody but its owner has stopped it");
+            signal(pid, Signal::SIGCONT);
+            wait_until(LIMIT, "its owner lets it go on", || state_of(pid) == Some('S')).unwrap();
+        }
     }
 );

@@ -8,11 +8,14 @@ use edgewarden_lab::site::wait_until;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use super::above::HOLDS;
 use super::disguised::run_as_nobody;
-use super::processes::{frozen_after_its_owner, order_rules, release, signal, stays_stopped, wait_history};
+use super::processes::{
+    frozen_after_its_owner, order_processes, order_rules, release, signal, stays_stopped, wait_history,
+};
 use super::stopped::child_of;
 use super::waiting::{WAITS_AT_LOOKS, is_let_go_on_and_waits_again, next_look, waits};
-use crate::common::programs::{build, run, wait_state};
+use crate::common::programs::{build, run, sender, wait_state};
 use crate::common::told::shown;
 use crate::common::{LIMIT, options, ready};
 
@@ -85,4 +88,66 @@ lab_test!(who_was_let_go_on_once_may_wait_and_stop_as_before, || {
     assert!(calm(&status), "{status}");
     release(&stage);
     wait_state(&rogue, "R");
+});
+
+lab_test!(
+    whom_his_owner_had_stopped_and_a_debugger_holds_stays_stopped,
+    || {
+        let stage = ready(options());
+        let holds = build(&stage, "zq-holds-stopped", HOLDS);
+        let job = sender(&stage, "held-job");
+        wait_state(&job, "SR");
+        signal(job.pid(), Signal::SIGSTOP);
+        wait_state(&job, "T");
+        let mut debugger = run(&stage, &holds, &[&job.pid().to_string()]);
+        wait_state(&job, "t");
+        order_processes(&stage, &json!({"exe": "*/opt/held-job"}), "freeze");
+        let frozen = |s: &Value| shown(s, job.pid())["action"] == "freeze";
+        let status = stage.wait_status(LIMIT, "it is frozen", frozen).unwrap();
+        assert_eq!(shown(&status, job.pid())["stoppedBefore"], true, "{status}");
+        release(&stage);
+        wait_history(&stage, "stays stopped, as it was found");
+        wait_state(&job, "t");
+        debugger.kill9().unwrap();
+        wait_state(&job, "T");
+        stays_stopped(&job);
+    }
+);
+
+lab_test!(whom_only_a_debugger_holds_runs_after_it_and_the_release, || {
+    let stage = ready(options());
+    let holds = build(&stage, "zq-holds-running", HOLDS);
+    let job = sender(&stage, "dumped-job");
+    let matches = json!({"exe": "*/opt/dumped-job"});
+    let words = [&*job.pid().to_string(), "stop"];
+    let times = |s: &Value| shown(s, job.pid())["contested"].as_u64();
+    for leaves_before in [false, true] {
+        wait_state(&job, "SR");
+        let mut debugger = run(&stage, &holds, &words);
+        wait_state(&job, "t");
+        order_processes(&stage, &matches, "freeze");
+        stage
+            .wait_status(LIMIT, "it is frozen", |s| times(s) == Some(0))
+            .unwrap();
+        if leaves_before {
+            debugger.kill9().unwrap();
+            wait_state(&job, "T");
+        }
+        let agent = stage.agent.as_ref().unwrap().pid();
+        (0..2).for_each(|_| next_look(agent));
+        let status = stage.status();
+        assert_eq!(
+            shown(&status, job.pid())["stoppedBefore"],
+            !leaves_before,
+            "{status}"
+        );
+        release(&stage);
+        if !leaves_before {
+            wait_state(&job, "t");
+            debugger.kill9().unwrap();
+        }
+        wait_state(&job, "SR");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        wait_state(&job, "SR");
+    }
 });

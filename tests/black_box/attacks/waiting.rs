@@ -268,3 +268,26 @@ lab_test!(who_waits_in_the_kernel_runs_again_after_the_release, || {
     signal(child, Signal::SIGKILL);
     wait_name(waiter.pid(), "zq-waited");
 });
+
+lab_test!(
+    who_waits_in_the_kernel_and_was_told_to_stop_before_stays_so,
+    || {
+        let stage = ready(options());
+        let program = build(&stage, "zq-waiting", WAITS);
+        let waiter = run_as_nobody(&stage, &program, &[]);
+        wait_name(waiter.pid(), "zq-waiter");
+        let child = child_of(waiter.pid());
+        wait_name(child, "zq-awaited");
+        signal(waiter.pid(), Signal::SIGSTOP);
+        order_rules(&stage, &[(json!({"name": "zq-waiter"}), "freeze")]);
+        let held = |s: &Value| shown(s, waiter.pid())["action"] == "freeze";
+        let status = stage.wait_status(LIMIT, "it is frozen", held).unwrap();
+        assert!(waits(waiter.pid()), "control");
+        assert_eq!(shown(&status, waiter.pid())["stoppedBefore"], true, "{status}");
+        release(&stage);
+        signal(child, Signal::SIGKILL);
+        wait_state(&waiter, "T");
+        signal(waiter.pid(), Signal::SIGCONT);
+        wait_name(waiter.pid(), "zq-waited");
+    }
+);

@@ -230,7 +230,8 @@ pub struct Doing {
     pub stopped: bool,
     /// It had time to stop, has heard the signal to stop, and goes on: others have let it go on.
     pub defies: bool,
-    /// It was stopped by a signal that is not ours, and by no debugger.
+    /// It was stopped by a signal that is not ours, or is about to be; or a debugger holds it still, who may be holding one whom its
+    /// owner had stopped.
     pub by_owner: bool,
     /// How long all its threads have had a processor since it began, those too that have ended: also where they were not looked
     /// at in time. It tells of one that ran between two looks and was stopped at both.

@@ -107,6 +107,7 @@ impl<P: Processes> Stopper<P> {
                 }
                 (_, Some(_)) => {
                     self.roll.prove(id, false);
+                    self.roll.goes_on(id);
                     let told = match action {
                         ProcessAction::Freeze => "was told to stop and goes on",
                         ProcessAction::Kill => "was killed and has not ended",

@@ -175,3 +175,24 @@ async fn who_was_killed_is_recorded_also_where_another_plan_comes_before_it_is_s
     bring(&mut stopper, &plan(false, None), false).await;
     assert_eq!(recorded(&mut stopper), ["process rogue (10) killed: /opt/rogue"]);
 }
+
+#[tokio::test]
+async fn one_that_goes_on_after_its_signal_is_not_left_stopped_against_its_owner() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().stopped.insert(10);
+    let mut stopper = Stopper {
+        searched: true,
+        ..started(&fake)
+    };
+    let freezes = wanted(&plan(true, Some(ProcessAction::Freeze)), false);
+    let to_stop = stopper.choose(&freezes, NOW).await;
+    assert!(stopper.remembered()[0].stopped_before, "control");
+    // Whoever held it has let a part of it go on.
+    fake.0.lock().unwrap().stubborn = true;
+    let obstacles = stopper.stop(to_stop, NOW).await;
+    assert!(
+        matches!(&obstacles[..], [Obstacle::ProcessRuns { .. }]),
+        "{obstacles:?}"
+    );
+    assert!(!stopper.remembered()[0].stopped_before);
+}

@@ -1,0 +1,89 @@
+//! Whom a debugger holds still: his owner may have stopped him before, which nothing tells while the debugger looks at him.
+//!
+//! In: processes, before anybody is signalled. Out: who of them stays as he is for a while and does nothing. One at whom a debugger
+//! looks in passing, as `strace` does at each call, has had a processor by then; one that has not did not stop himself with
+//! anybody below him either, and whoever holds him may keep him.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::doing::{ran, some_threads};
+use super::frozen::Ours;
+use super::process_table::{ProcessStat, stat};
+use crate::host::clock;
+use crate::process::ProcessId;
+use crate::quarantine::ports::Doing;
+
+/// Whoever does nothing for so long is held still. A debugger that looks in passing takes some microseconds, or as long as others
+/// keep it from a processor.
+const A_WHILE: Duration = Duration::from_millis(30);
+
+/// Whom a debugger has stopped, each with what he had had of a processor at the first look.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    looked: BTreeMap<ProcessId, Duration>,
+    last: Option<Instant>,
+}
+
+impl Held {
+    /// Looks at it, if it was not looked at before: costs the same for everybody, and waits for nothing.
+    pub(super) fn note(&mut self, id: ProcessId) {
+        if self.looked.contains_key(&id) {
+            return;
+        }
+        if let Some(ran) = ran_when_debugged(id) {
+            self.looked.insert(id, ran);
+            self.last = Some(clock::instant());
+        }
+    }
+
+    /// Who has done nothing since he was noted, a while ago: that is waited for, once for all.
+    pub(super) fn still(&self) -> BTreeSet<ProcessId> {
+        let Some(last) = self.last else {
+            return BTreeSet::new();
+        };
+        clock::pause((last + A_WHILE).saturating_duration_since(clock::instant()));
+        let still = self
+            .looked
+            .iter()
+            .filter(|(id, ran)| ran_when_debugged(**id) == Some(**ran));
+        still.map(|(id, _)| *id).collect()
+    }
+}
+
+/// What that very process has had of a processor, if a debugger has stopped it and, as far as some of its threads tell, nothing of
+/// it goes on.
+fn ran_when_debugged(id: ProcessId) -> Option<Duration> {
+    let first = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks)?;
+    if first.is_awake() {
+        return None;
+    }
+    let is_debugged = if first.threads <= 1 {
+        first.is_traced()
+    } else {
+        let some: Vec<ProcessStat> = some_threads(id.pid).collect();
+        some.iter().any(ProcessStat::is_traced) && !some.iter().any(ProcessStat::is_awake)
+    };
+    is_debugged.then(|| ran(id.pid, &first))
+}
+
+/// Says of each whether its owner had stopped it, or somebody holds it still as he does. Whom we stopped was not stopped by his owner.
+/// Only `before` anybody is told to stop those tell who are held by a debugger.
+pub(super) fn note_owners(done: &mut [Doing], ours: &Ours, before: bool) {
+    let mut held = Held::default();
+    for doing in done.iter_mut().filter(|doing| doing.stopped || doing.by_owner) {
+        if doing.by_owner {
+            doing.by_owner = !ours.stopped(doing.id);
+        } else if before && !ours.holds(doing.id) {
+            held.note(doing.id);
+        }
+    }
+    let still = held.still();
+    for doing in done.iter_mut().filter(|doing| still.contains(&doing.id)) {
+        doing.by_owner = true;
+    }
+}
+
+#[cfg(test)]
+#[path = "debugged_tests.rs"]
+mod tests;
