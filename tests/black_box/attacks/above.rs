@@ -471,7 +471,8 @@ lab_test!(
             release(&stage);
             std::thread::sleep(A_MOMENT);
             debugger.kill9().unwrap();
-            wait_until(LIMIT, "nobody holds it", || state_of(pid) != Some('t')).unwrap();
+            let stopped = wait_until(LIMIT, "it is stopped", || state_of(pid) == Some('T'));
+            assert!(stopped.is_ok(), "{action}: it runs");
             let runs = wait_until(Duration::from_secs(3), "it runs", || state_of(pid) != Some('T'));
             assert!(runs.is_err(), "{action}: nobody but its owner has stopped it");
             signal(pid, Signal::SIGCONT);
