@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::observe::link::Link;
+use crate::observe::way::InterfaceKind;
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName};
 
 /// Interfaces below one another that are followed; a VLAN over a bridge over a bond has four.
@@ -40,6 +41,7 @@ pub(super) fn of_all(links: &[Link]) -> BTreeSet<Bearer> {
     let mut found = BTreeSet::new();
     for link in links {
         stack.descend(link, &mut Vec::new(), &mut found);
+        stack.gather(link, &mut found);
     }
     found
 }
@@ -60,6 +62,27 @@ impl<'a> Stack<'a> {
         Self {
             by_index: links.iter().map(|link| (link.index, link)).collect(),
             members,
+        }
+    }
+
+    /// A bridge takes the address of one of its ports, and of any of them when one has gone; the members of a bond change theirs among
+    /// each other. What is said of it may be sooner than this is read again.
+    fn gather(&self, link: &Link, found: &mut BTreeSet<Bearer>) {
+        let members = self.members.get(&link.index).into_iter().flatten();
+        let hardware: Vec<[u8; 6]> = members.clone().filter_map(|member| member.hardware).collect();
+        let as_any = match link.device {
+            InterfaceKind::Bridge => vec![link],
+            InterfaceKind::Bond => members.copied().chain([link]).collect(),
+            _ => return,
+        };
+        for sender in as_any {
+            let Some(interface) = InterfaceName::new(&sender.name) else {
+                continue;
+            };
+            found.extend(hardware.iter().map(|hardware| Bearer {
+                interface,
+                hardware: *hardware,
+            }));
         }
     }
 
@@ -93,7 +116,6 @@ mod tests {
     use super::*;
     use crate::observe::decode::LinkKind;
     use crate::observe::interval::Counters;
-    use crate::observe::way::InterfaceKind;
 
     fn link(index: u32, name: &str, lower: Option<u32>, master: Option<u32>) -> Link {
         Link {
@@ -158,6 +180,26 @@ mod tests {
         );
         assert_eq!(shown(&links, "lan0"), ["lan0 5"], "control");
         assert_eq!(shown(&links, "gone"), [""; 0]);
+    }
+
+    #[test]
+    fn what_belongs_to_a_bond_may_be_called_as_its_siblings_and_a_bridge_as_its_ports() {
+        let stack = |device| {
+            let mut links = [
+                link(1, "a", None, Some(3)),
+                link(2, "b", None, Some(3)),
+                link(3, "m", None, None),
+            ];
+            links[2].device = device;
+            let all = of_all(&links).into_iter();
+            all.map(|bearer| format!("{}{}", bearer.interface, bearer.hardware[5]))
+                .collect::<Vec<_>>()
+        };
+        let bond = stack(InterfaceKind::Bond);
+        assert_eq!(bond, ["a1", "a2", "a3", "b1", "b2", "b3", "m1", "m2", "m3"]);
+        let bridge = stack(InterfaceKind::Bridge);
+        assert_eq!(bridge, ["a1", "a3", "b2", "b3", "m1", "m2", "m3"]);
+        assert_eq!(stack(InterfaceKind::Other), ["a1", "a3", "b2", "b3", "m3"]);
     }
 
     #[test]

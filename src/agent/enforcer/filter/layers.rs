@@ -292,6 +292,14 @@ fn looped(links: &[Link]) -> bool {
     members.any(|(link, peer)| peer.lower == Some(link.index))
 }
 
+/// Whether one of these interfaces belongs to what is neither a bridge nor a bond, and may send what others give it.
+fn switched(links: &[Link]) -> bool {
+    let known: BTreeSet<u32> = members(links).map(|link| link.index).collect();
+    links
+        .iter()
+        .any(|link| link.master.is_some() && !known.contains(&link.index))
+}
+
 /// Addresses of this device besides those that never leave it.
 fn own(links: &[Link]) -> BTreeSet<IpAddr> {
     let all = links.iter().flat_map(|link| &link.addresses);
@@ -343,6 +351,7 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
             .filter_map(|link| InterfaceName::new(&link.name))
             .collect(),
         looped: looped(links),
+        crossed: looped(links) || switched(links),
         passing: links
             .iter()
             .filter(is_port)

@@ -1,4 +1,4 @@
-//! What says of an address of this device that it is where none of its interfaces is: false, whoever says it.
+//! What says of an address of this device that it is where none of its interfaces is on that link: false, whoever says it.
 //!
 //! In: this device's addresses and hardware addresses. Out: rules that cut it at the hook of interfaces, before anything that keeps
 //! the link alive is let pass. A router that believes it sends what is meant for this device elsewhere, and the control channel is
@@ -6,7 +6,7 @@
 //! here, so that he counts as the kernel; what he says of others' addresses has a share (`exceptions`). Absent: routers'
 //! advertisements, which the kernel does not send and an isolation cuts.
 
-use super::conditions::{Conditions, Named, ToldHardware, TypePlace, Wrong};
+use super::conditions::{Conditions, Named, Ours, ToldHardware, TypePlace, Wrong};
 use super::exceptions::ARP;
 use super::rules::{HookPath, RuleWriter, on};
 use super::told_otherwise::VLAN;
@@ -38,6 +38,8 @@ const ADVERTISE: (&[Named], ToldHardware) = (
 );
 /// The set of hardware addresses of this device.
 pub(super) const SENDERS: &str = "senders";
+/// The same, each with the interfaces that it is sent by.
+const HARDWARE: &str = "hardware";
 
 impl RuleWriter<'_> {
     /// None where not all hardware addresses of this device are known.
@@ -49,6 +51,15 @@ impl RuleWriter<'_> {
         claims
             .map(|claim| self.cut("false-claim", claim, HookPath::Raw, reason))
             .collect()
+    }
+
+    /// What is called otherwise on another link of ours is elsewhere on this one.
+    fn ours(&self) -> Ours<'static> {
+        if self.hooks.crossed || self.elements.hardware.is_empty() {
+            Ours::Anywhere(SENDERS)
+        } else {
+            Ours::There(HARDWARE)
+        }
     }
 
     /// Behind a tag, which is among the bytes or shown in its place, as well.
@@ -66,9 +77,13 @@ impl RuleWriter<'_> {
         vec![
             ethernet()
                 .frame_type(TypePlace::First, &[ARP])
-                .arp_places_elsewhere(&own, SENDERS, 0),
-            tagged().declared(&[ARP]).arp_places_elsewhere(&own, SENDERS, 0),
-            tagged().declared(VLAN).arp_places_elsewhere(&own, SENDERS, TAG),
+                .arp_places_elsewhere(&own, self.ours(), 0),
+            tagged()
+                .declared(&[ARP])
+                .arp_places_elsewhere(&own, self.ours(), 0),
+            tagged()
+                .declared(VLAN)
+                .arp_places_elsewhere(&own, self.ours(), TAG),
         ]
     }
 
@@ -79,7 +94,7 @@ impl RuleWriter<'_> {
         }
         let ethernet = |kind| on(Layer::Netdev).leaves_by_ethernet().icmp6(kind);
         let mut all = Vec::new();
-        for wrong in [Wrong::Length, Wrong::Kind, Wrong::Address(SENDERS)] {
+        for wrong in [Wrong::Length, Wrong::Kind, Wrong::Address(self.ours())] {
             for (kind, told) in [ROUTER_SOLICIT, SOLICIT] {
                 let of_ours = ethernet(kind).sent_as_one_of(false, &own);
                 all.push(of_ours.option_is_false(told, wrong));

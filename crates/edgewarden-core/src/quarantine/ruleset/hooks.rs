@@ -47,6 +47,9 @@ pub struct Hooks {
     pub members: Vec<InterfaceName>,
     /// Frames of this device's own come to a bridge of its own by a pair of interfaces.
     pub looped: bool,
+    /// Frames of this device's own may leave by interfaces of which it is not known that these are below: by such a pair and a bridge, or
+    /// by a switch of another kind (Open vSwitch).
+    pub crossed: bool,
     /// Ports of bridges, where what bridges pass on is to be left alone.
     pub passing: Vec<InterfaceName>,
     /// UDP ports at which tunnels of this device unwrap whatever comes there.

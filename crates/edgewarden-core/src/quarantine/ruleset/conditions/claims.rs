@@ -51,8 +51,17 @@ pub(in super::super) enum Wrong<'a> {
     Length,
     /// It has another option of that length.
     Kind,
-    /// The address is not in the set of that name.
-    Address(&'a str),
+    /// The address is none of ours.
+    Address(Ours<'a>),
+}
+
+/// What this device is called on a link: a set of that name.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) enum Ours<'a> {
+    /// Where it is known by which interface each is sent.
+    There(&'a str),
+    /// By whichever.
+    Anywhere(&'a str),
 }
 
 /// Where something of six bytes stands that is a hardware address.
@@ -119,14 +128,17 @@ impl Conditions {
     }
 
     /// A message of ARP, of which a tag's `shift` bytes are taken for the beginning, that says of one of these addresses that it is at
-    /// none of the hardware addresses in the set of that name.
-    pub(in super::super) fn arp_places_elsewhere(self, own: &[IpAddr], set: &str, shift: u32) -> Self {
+    /// none of our hardware addresses.
+    pub(in super::super) fn arp_places_elsewhere(self, own: &[IpAddr], ours: Ours<'_>, shift: u32) -> Self {
         self.bits((PayloadBase::Network, ARP_ADDRESS + shift), own)
-            .listed_alone(
-                LinkPlace::at(PayloadBase::Network, ARP_HARDWARE + shift),
-                set,
-                false,
-            )
+            .none_of_ours(LinkPlace::at(PayloadBase::Network, ARP_HARDWARE + shift), ours)
+    }
+
+    fn none_of_ours(self, place: LinkPlace, ours: Ours<'_>) -> Self {
+        match ours {
+            Ours::There(set) => self.listed(place, set, false),
+            Ours::Anywhere(set) => self.listed_alone(place, set, false),
+        }
     }
 
     /// A message about neighbours with so long a body, and what is wrong with the option that tells a hardware address.
@@ -146,11 +158,9 @@ impl Conditions {
                 ))
                 .step(Payload::first(PayloadBase::Transport, kind, 2))
                 .step(Comparison::first(Operator::NotEqual, option)),
-            Wrong::Address(set) => self.length(with_option).listed_alone(
-                LinkPlace::at(PayloadBase::Transport, address),
-                set,
-                false,
-            ),
+            Wrong::Address(ours) => self
+                .length(with_option)
+                .none_of_ours(LinkPlace::at(PayloadBase::Transport, address), ours),
         }
     }
 
