@@ -11,7 +11,7 @@ use edgewarden_lab::stage::Stage;
 use serde_json::json;
 
 use super::in_others_names::heard_by;
-use super::said::{Said, control_of_links};
+use super::said::{Said, at_another_link, called_tagged, control_of_links};
 use super::silence_inside::{ISOLATE, restriction};
 use crate::common::gateway::{ip, run};
 use crate::common::programs::build;
@@ -48,6 +48,34 @@ lab_test!(
         }
     }
 );
+
+/// What a container says of where the device is reaches its link while the device is free, and not in isolation or a restriction.
+fn is_not_believed(said: impl Fn() -> Vec<Said>) {
+    let stage = ready(options());
+    contained(&stage);
+    let port = Port::of("onwan", "mv1");
+    let ear = Ear::open("internet");
+    let said = said();
+    let names: BTreeSet<_> = said.iter().map(|(name, _)| *name).collect();
+    assert_eq!(heard_by(&ear, &port, ROOT, &said), names, "control");
+    let file = restriction(&stage);
+    for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
+        done(&stage, order);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(heard_by(&ear, &port, ROOT, &said), BTreeSet::new(), "{order:?}");
+        done(&stage, &["release"]);
+        stage.wait_phase(LIMIT, "released").unwrap();
+    }
+}
+
+lab_test!(
+    a_container_does_not_say_that_the_device_is_at_another_of_its_interfaces,
+    || is_not_believed(at_another_link)
+);
+
+lab_test!(a_container_hides_no_lie_by_calling_it_tagged, || {
+    is_not_believed(called_tagged);
+});
 
 /// Has a tag of no VLAN put before all that the container sends, as its own interface of such a VLAN does.
 fn tags(stage: &Stage) {

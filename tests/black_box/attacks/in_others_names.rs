@@ -15,7 +15,7 @@ use edgewarden_lab::stage::StageOptions;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
 
-use super::said::{DECLARED, NOWHERE, Said, arp, endings, said};
+use super::said::{CALLED_TAGGED, DECLARED, NOWHERE, Said, arp, endings, said};
 use super::silence_inside::{
     ISOLATE, Resets, in_force_all_the_time, restriction, short_windows, silences_the_free_device_only,
 };
@@ -26,6 +26,8 @@ use crate::common::{LIMIT, done, options, ready};
 use crate::layers::frames::{ARP, IPV4, UNKNOWN};
 use crate::layers::wire::{Ear, NOBODY, Port, ROOT, emit, packets_of};
 
+/// Ethernet type of a tag.
+const VLAN: u16 = 0x8100;
 /// The account of some service.
 const SERVICE: u32 = 101;
 /// From one lie to the next: as often as an ordinary user may speak.
@@ -106,6 +108,7 @@ pub(super) fn heard_by(ear: &Ear, port: &Port, user: u32, frames: &[Said]) -> BT
     for (name, bytes) in frames {
         let kind = match *name {
             DECLARED => UNKNOWN,
+            CALLED_TAGGED => VLAN,
             _ => u16::from_be_bytes([bytes[12], bytes[13]]),
         };
         emit(&port.sender_as(kind, user), bytes);

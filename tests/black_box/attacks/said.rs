@@ -67,6 +67,9 @@ fn neighbour(
 /// What its sender calls otherwise.
 pub(super) const DECLARED: &str = "ARP that is declared as something else";
 
+/// What its sender calls tagged, and is not.
+pub(super) const CALLED_TAGGED: &str = "ARP that is called tagged";
+
 /// A frame, and what it says.
 pub(super) type Said = (&'static str, Vec<u8>);
 
@@ -154,6 +157,38 @@ pub(super) fn said() -> (Vec<Said>, Vec<Said>) {
         ),
     ];
     ([lies, disguised(own)].concat(), truths)
+}
+
+/// Says of the device's addresses on the uplink that they are where its other interface is, as its uplink.
+pub(super) fn at_another_link() -> Vec<Said> {
+    let [own, other] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
+    let advertised = Some(GATEWAY_WAN_V6);
+    vec![
+        ("ARP", arp(own, GATEWAY_WAN_V4, other)),
+        (
+            "advertisement",
+            neighbour(own, GATEWAY_WAN_V6, 136, advertised, (2, other)),
+        ),
+        (
+            "solicitation",
+            neighbour(own, GATEWAY_WAN_V6, 135, Some(INTERNET_V6), (1, other)),
+        ),
+    ]
+}
+
+/// Says of the device's address that it is nowhere, by bytes that are called tagged.
+pub(super) fn called_tagged() -> Vec<Said> {
+    let lie = arp(Port::of("gateway", "wan0").mac(), GATEWAY_WAN_V4, NOWHERE);
+    let behind = |tags: usize| {
+        // Of a length of its own, by which it is known without its tag.
+        let tags = [0x81, 0, 0, 0].repeat(tags);
+        [&lie[..12], &tags, &lie[12..], &tags].concat()
+    };
+    vec![
+        (CALLED_TAGGED, lie.clone()),
+        ("ARP in a tag", behind(1)),
+        ("ARP in two tags", behind(2)),
+    ]
 }
 
 /// A frame to one of the groups that no bridge passes on.

@@ -62,29 +62,25 @@ impl RuleWriter<'_> {
         }
     }
 
-    /// Behind a tag, which is among the bytes or shown in its place, as well.
+    /// Behind two tags at most, which are among the bytes or shown in their place, and whatever its sender calls it: he may call it
+    /// tagged where it is not.
     fn of_arp(&self) -> Vec<Conditions> {
         let own = self.own(true);
         if own.is_empty() {
             return Vec::new();
         }
         let ethernet = || on(Layer::Netdev).leaves_by_ethernet();
-        let tagged = || {
-            ethernet()
-                .frame_type(TypePlace::First, VLAN)
-                .frame_type(TypePlace::BehindTag, &[ARP])
-        };
-        vec![
-            ethernet()
-                .frame_type(TypePlace::First, &[ARP])
-                .arp_places_elsewhere(&own, self.ours(), 0),
-            tagged()
-                .declared(&[ARP])
-                .arp_places_elsewhere(&own, self.ours(), 0),
-            tagged()
-                .declared(VLAN)
-                .arp_places_elsewhere(&own, self.ours(), TAG),
+        let tagged = || ethernet().frame_type(TypePlace::First, VLAN);
+        let twice = tagged().frame_type(TypePlace::BehindTag, VLAN);
+        [
+            ethernet().frame_type(TypePlace::First, &[ARP]),
+            tagged().frame_type(TypePlace::BehindTag, &[ARP]),
+            twice.frame_type(TypePlace::BehindTwo, &[ARP]),
         ]
+        .into_iter()
+        .zip([0, TAG, 2 * TAG])
+        .map(|(arp, tags)| arp.arp_places_elsewhere(&own, self.ours(), tags))
+        .collect()
     }
 
     fn of_neighbour_messages(&self) -> Vec<Conditions> {

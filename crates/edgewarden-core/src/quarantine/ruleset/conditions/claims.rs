@@ -15,6 +15,8 @@ use super::{Conditions, NAME, behind, octets};
 
 /// A packet's kind that everything has which is made here (`PACKET_HOST`).
 const MADE_HERE: u8 = 0;
+/// Length of a header of Ethernet without tags.
+const ETHERNET_HEADER: u32 = 14;
 /// Where a message of ARP has whom it is from: hardware address, address.
 const ARP_HARDWARE: u32 = 8;
 const ARP_ADDRESS: u32 = 14;
@@ -127,11 +129,12 @@ impl Conditions {
             .listed(LinkPlace::at(PayloadBase::Transport, OPTION_ADDRESS), set, true)
     }
 
-    /// A message of ARP, of which a tag's `shift` bytes are taken for the beginning, that says of one of these addresses that it is at
-    /// none of our hardware addresses.
-    pub(in super::super) fn arp_places_elsewhere(self, own: &[IpAddr], ours: Ours<'_>, shift: u32) -> Self {
-        self.bits((PayloadBase::Network, ARP_ADDRESS + shift), own)
-            .none_of_ours(LinkPlace::at(PayloadBase::Network, ARP_HARDWARE + shift), ours)
+    /// A message of ARP, behind tags of so many bytes, that says of one of these addresses that it is at none of our hardware addresses.
+    /// It is read where a receiver reads it: what its sender calls it says where the kernel takes it to begin.
+    pub(in super::super) fn arp_places_elsewhere(self, own: &[IpAddr], ours: Ours<'_>, tags: u32) -> Self {
+        let begins = ETHERNET_HEADER + tags;
+        self.bits((PayloadBase::Link, begins + ARP_ADDRESS), own)
+            .none_of_ours(LinkPlace::at(PayloadBase::Link, begins + ARP_HARDWARE), ours)
     }
 
     fn none_of_ours(self, place: LinkPlace, ours: Ours<'_>) -> Self {
@@ -228,7 +231,11 @@ impl Conditions {
             })
             .collect();
         let bits = TypeOf::Bits {
-            base: if base == PayloadBase::Network { 2 } else { 3 },
+            base: match base {
+                PayloadBase::Link => 1,
+                PayloadBase::Network => 2,
+                PayloadBase::Transport | PayloadBase::Inner => 3,
+            },
             offset: offset * 8,
             length: length * 8,
         };
