@@ -285,7 +285,7 @@ fn elsewhere() -> Vec<Fault> {
         ruleset.tables[0].chains[2].policy = "accept";
     });
     plant("an interface fewer", |ruleset| {
-        drop(ruleset.tables[2].chains[2].devices.pop());
+        drop(ruleset.tables[2].chains[3].devices.pop());
     });
     plant("another sender", |ruleset| ruleset.elements.senders[0][5] += 1);
     plant("another hardware address", |ruleset| {

@@ -3,24 +3,50 @@
 //! In: this device's addresses and hardware addresses. Out: conditions of frames that the kernel sends for itself only by what belongs
 //! to a bridge or a bond, and that programs of this namespace send by sockets. Root of a container whose interface stands on one of ours
 //! (macvlan) would end this device's session or lease with them, or have a switch close its port, so that the rules are taken for what
-//! has silenced the control channel. Absent: sessions of PPP, whose frames the kernel sends without a socket; leases of IPv6 by their
+//! has silenced the control channel; and of one on a bridge of ours, through which other hosts go on in their own names. Absent: sessions of PPP, whose frames the kernel sends without a socket; leases of IPv6 by their
 //! client's identifier.
 
-use super::Layer;
 use super::conditions::{Conditions, End, TypePlace};
 use super::exceptions::{LINK_KEYS, LLDP, PPPOE_DISCOVERY};
 use super::false_claims::SENDERS;
 use super::lies::{CISCO_GROUPS, PAUSE};
-use super::rules::{DHCP, DHCP6, RuleWriter, on};
+use super::rules::{DHCP, DHCP6, HookPath, RuleWriter, on};
 use super::told_otherwise::VLAN;
+use super::{Chain, Layer, PRIORITY, Rule};
 use crate::quarantine::orders::order::Protocol;
 
+/// The name of the chain of what is said so.
+pub(super) const CONTROL: &str = "control";
+
 impl RuleWriter<'_> {
-    /// Asked where sockets and copies have passed; none where not all hardware addresses of this device are known.
-    pub(super) fn control_of_links(&self) -> Vec<Conditions> {
-        if !self.knows_senders() {
-            return Vec::new();
+    /// The chain of what is cut of it. It is there also without rules, so that they can be changed alone.
+    pub(super) fn control(&self) -> Chain {
+        let known = self.sockets_are_known().filter(|_| self.knows_senders());
+        let cut = |reason| {
+            let all = self.control_of_links().into_iter();
+            all.map(move |control| self.cut("link-control", control, HookPath::Raw, reason))
+        };
+        Chain {
+            name: CONTROL,
+            hook: "",
+            priority: PRIORITY,
+            devices: Vec::new(),
+            policy: "",
+            rules: known.into_iter().flat_map(cut).collect(),
         }
+    }
+
+    /// What a bridge of this device's passes on between others is no word of this device's either: a container may be one of them. By
+    /// a pair of interfaces its own may come so.
+    pub(super) fn bridged_control(&self) -> Option<Rule> {
+        let ports = &self.hooks.members;
+        let known = self.sockets_are_known().is_some() && self.knows_senders();
+        let asked = known && !ports.is_empty() && !self.hooks.looped;
+        asked.then(|| on(Layer::Netdev).passed_on_by(ports).jump(CONTROL))
+    }
+
+    /// Asked where sockets and copies have passed.
+    fn control_of_links(&self) -> Vec<Conditions> {
         let frame = || on(Layer::Netdev).leaves_by_ethernet();
         let ours = || frame().called_one_of(SENDERS);
         // In whoever's name: a guarded port is closed by any of it.

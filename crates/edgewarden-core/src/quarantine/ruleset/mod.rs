@@ -45,6 +45,7 @@ pub use elements::SetElements;
 pub use hooks::{EgressDevice, Hooks};
 pub use kernel_form::{is_own_table, own_table, removal};
 pub use lacking::Lack;
+use link_control::CONTROL;
 use rules::RuleWriter;
 use streams::{LEAVING, UNSENT};
 use untracked::{UNTRACKED_IN, UNTRACKED_OUT};
@@ -52,13 +53,14 @@ use untracked::{UNTRACKED_IN, UNTRACKED_OUT};
 /// Our table's name in every family.
 pub const TABLE: &str = "edgewarden";
 /// The names that our chains have but for those of interfaces.
-const CHAINS: [&str; 8] = [
+const CHAINS: [&str; 9] = [
     "input",
     "forward",
     "output",
     FRAMES,
     LEAVING,
     UNSENT,
+    CONTROL,
     UNTRACKED_OUT,
     UNTRACKED_IN,
 ];

@@ -181,6 +181,7 @@ impl RuleWriter<'_> {
     pub(super) fn netdev(&self) -> Vec<Chain> {
         let mut rules = self.counted_before(Layer::Netdev);
         rules.extend(self.bridged_streams());
+        rules.extend(self.bridged_control());
         if !self.hooks.passing.is_empty() {
             let passed = on(Layer::Netdev).passed_on_by(&self.hooks.passing);
             rules.push(passed.accept("passed-on"));
@@ -223,7 +224,10 @@ impl RuleWriter<'_> {
                 ..egress.clone()
             });
         let frames = egress.clone().without_hook(FRAMES);
-        [frames, self.unsent()].into_iter().chain(chains).collect()
+        [frames, self.unsent(), self.control()]
+            .into_iter()
+            .chain(chains)
+            .collect()
     }
 
     /// What a hook below the IP stack leaves alone where nothing was dropped above it: what the IP stack has sent, forwarded,

@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 
 use super::conditions::{Conditions, Detour, End, IP, IP6, LIFE_SECONDS, Sender, Streams, TypePlace};
 use super::false_claims::SENDERS;
+use super::link_control::CONTROL;
 use super::rules::{HookPath, RuleWriter, on};
 use super::shares::ROOT;
 use super::told_otherwise::VLAN;
@@ -241,8 +242,7 @@ impl RuleWriter<'_> {
         let tagged = frame().leaves_by_ethernet().frame_type(TypePlace::First, VLAN);
         let copied = tagged.tagged_as("tags").go_back("copied-in-vlan");
         rules.extend((!self.elements.tags.is_empty()).then_some(copied));
-        let control = self.control_of_links().into_iter();
-        rules.extend(control.map(|control| self.cut("link-control", control, HookPath::Raw, reason)));
+        rules.push(Rule::jump(CONTROL));
         rules
     }
 }

@@ -107,7 +107,7 @@ fn a_normal_plan_only_removes_what_is_there() {
 
 /// What leaves in whose stream is judged besides what drops.
 fn only_of_streams(chain: &Chain) -> bool {
-    [LEAVING, UNSENT].contains(&chain.name)
+    [LEAVING, UNSENT, CONTROL].contains(&chain.name)
 }
 
 #[test]
@@ -131,6 +131,7 @@ fn isolation_drops_on_every_hook_and_trusts_no_established_flow() {
         "forward",
         "postrouting",
         "forward",
+        "",
         "",
         "",
         "egress",

@@ -138,6 +138,14 @@ impl Conditions {
         Rule::new(what, back.text, back.expressions, None)
     }
 
+    /// It is asked what that chain says.
+    pub(in super::super) fn jump(self, chain: &str) -> Rule {
+        let there = self
+            .said(format_args!("jump {chain}"))
+            .step(nf_tables::SetVerdict::of(nf_tables::Verdict::jump(chain)));
+        Rule::new("jump", there.text, there.expressions, None)
+    }
+
     fn note(self, set: FilledSet, what: &str, load: impl FnOnce(Self) -> Self) -> Rule {
         let step = DynamicElement::noted(set.name.clone());
         let key = set.key.text();
