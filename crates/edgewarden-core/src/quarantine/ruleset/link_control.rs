@@ -64,13 +64,18 @@ impl RuleWriter<'_> {
         // From whatever port: servers do not ask.
         let to_server = || frame().port(Protocol::Udp, End::Destination, DHCP.1);
         all.push(to_server().asks_for_lease_of(SENDERS));
-        // A server puts its pieces together.
-        all.push(to_server().more_is_to_come());
+        // A server puts its pieces together: one that does not tell yet whose lease it is about.
+        all.push(to_server().more_is_to_come().shorter_than_a_lease());
         let own = self.own(true);
         if !own.is_empty() {
             all.push(to_server().speaks_of_lease_of(&own));
         }
-        all.push(ours().port(Protocol::Udp, End::Destination, DHCP6.1));
+        // As its own: a relay of the LAN's is passed on with our hardware address.
+        let own = self.own(false);
+        if !own.is_empty() {
+            let as_own = ours().sent_as_one_of(false, &own);
+            all.push(as_own.port(Protocol::Udp, End::Destination, DHCP6.1));
+        }
         all
     }
 }

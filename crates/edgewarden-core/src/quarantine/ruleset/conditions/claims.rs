@@ -34,6 +34,9 @@ const TARGET: u32 = 8;
 const LEASED_ADDRESS: u32 = 8 + 12;
 const LEASED_HARDWARE: u32 = 8 + 28;
 
+/// Length of a packet of IPv4, without options, up to there.
+const TOLD_WHOSE: u16 = 20 + 8 + 28 + 6;
+
 /// Length of an option that tells a hardware address of Ethernet.
 const OPTION_LENGTH: u16 = 8;
 
@@ -178,6 +181,14 @@ impl Conditions {
         self.said(format_args!("@nh,32,16 != {bytes}"))
             .step(Payload::first(PayloadBase::Network, 4, 2))
             .step(Comparison::first(Operator::NotEqual, bytes.to_be_bytes()))
+    }
+
+    /// It ends before a client's message to a server of leases has told whose that is.
+    pub(in super::super) fn shorter_than_a_lease(self) -> Self {
+        self.said(format_args!("ip length < {TOLD_WHOSE}"))
+            .network(true)
+            .step(Payload::first(PayloadBase::Network, 2, 2))
+            .step(Comparison::first(Operator::Less, TOLD_WHOSE.to_be_bytes()))
     }
 
     /// A client's message to a server of leases, for one of the hardware addresses in the set of that name.
