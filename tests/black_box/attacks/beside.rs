@@ -1,18 +1,19 @@
-//! Root of a container that stands beside the device on its link (macvlan): what he says to switch and server in the device's name, and
-//! what he puts tags before.
+//! Root of a container that stands beside the device on its link (macvlan, a bridge's port): what he says to switch and server in the
+//! device's name, of where the device is, and what he puts tags before; and hosts behind the device, who go on.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, Ns};
-use edgewarden_lab::stage::Stage;
+use edgewarden_lab::site::{ATTACKER_V4, DEVICE_V6, INTERNET_V4, INTERNET_V6, Ns, wait_until};
+use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::json;
 
 use super::in_others_names::heard_by;
-use super::said::{Said, at_another_link, called_tagged, control_of_links};
+use super::said::{Said, at_another_link, called_tagged, control_of_links, to_switches};
 use super::silence_inside::{ISOLATE, restriction};
+use super::without_socket::container_on_bridge;
 use crate::common::gateway::{ip, run};
 use crate::common::programs::build;
 use crate::common::{LIMIT, done, options, order, ready};
@@ -30,12 +31,10 @@ lab_test!(
         contained(&stage);
         let port = Port::of("onwan", "mv1");
         let ear = Ear::open("internet");
-        let said = control_of_links(port.mac());
+        let said = [control_of_links(port.mac()), to_switches(port.mac())].concat();
         let names = |said: &[Said]| said.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>();
         assert_eq!(heard_by(&ear, &port, ROOT, &said), names(&said), "control");
-        let mut own = [&[0xff; 6], port.mac().as_slice(), &UNKNOWN.to_be_bytes()].concat();
-        own.resize(80, 7);
-        let own: [Said; 1] = [("a frame of his own", own)];
+        let own: [Said; 1] = [("a frame of his own", own_frame(&port))];
         let file = restriction(&stage);
         for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
             done(&stage, order);
@@ -48,6 +47,13 @@ lab_test!(
         }
     }
 );
+
+/// A frame in its sender's own name that says nothing of links.
+fn own_frame(port: &Port) -> Vec<u8> {
+    let mut own = [&[0xff; 6], port.mac().as_slice(), &UNKNOWN.to_be_bytes()].concat();
+    own.resize(80, 7);
+    own
+}
 
 /// What a container says of where the device is reaches its link while the device is free, and not in isolation or a restriction.
 fn is_not_believed(said: impl Fn() -> Vec<Said>) {
@@ -76,6 +82,94 @@ lab_test!(
 lab_test!(a_container_hides_no_lie_by_calling_it_tagged, || {
     is_not_believed(called_tagged);
 });
+
+/// What a container on the uplink's bridge says to switch and server in the device's name does not leave, and what it says as itself does.
+fn is_not_passed_on(bridged: bool, isolates: bool) {
+    let stage = ready(StageOptions {
+        configuration: json!({"isolation": {"bridged": bridged}}),
+        ..options()
+    });
+    let port = container_on_bridge(&stage);
+    let ear = Ear::open("internet");
+    let said = control_of_links(port.mac());
+    let free = heard_by(&ear, &port, ROOT, &said);
+    // Some groups a bridge keeps to itself.
+    for name in BRIDGED {
+        assert!(free.contains(name), "control: {name} among {free:?}");
+    }
+    let own: [Said; 1] = [("a frame of his own", own_frame(&port))];
+    let file = restriction(&stage);
+    let restrict = ["quarantine", "--order", &file];
+    done(&stage, if isolates { &ISOLATE } else { &restrict });
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    assert_eq!(heard_by(&ear, &port, ROOT, &said), BTreeSet::new());
+    assert_eq!(heard_by(&ear, &port, ROOT, &own).len(), 1, "control");
+    ip(&stage, "link set br0 type bridge stp_state 1");
+    let uplink = Port::of("gateway", "wan0").mac();
+    let begins = [[1, 0x80, 0xc2, 0, 0, 0].as_slice(), &uplink].concat();
+    wait_until(LIMIT, "the bridge's own spanning tree", || {
+        ear.drain().iter().any(|frame| frame.starts_with(&begins))
+    })
+    .unwrap();
+}
+
+/// What of it a bridge passes on.
+const BRIDGED: [&str; 7] = [
+    "data as keys of a link",
+    "a spanning tree",
+    "a spanning tree of his own",
+    "the end of a session of PPPoE",
+    "the lease of the device's address",
+    "the lease of the device",
+    "a lease in pieces",
+];
+
+lab_test!(
+    a_container_on_the_uplinks_bridge_does_not_speak_to_its_switch_for_it,
+    || {
+        is_not_passed_on(true, false);
+    }
+);
+
+lab_test!(
+    what_bridges_pass_on_is_left_alone_but_for_what_is_said_for_the_device,
+    || {
+        is_not_passed_on(false, true);
+    }
+);
+
+lab_test!(
+    hosts_behind_the_device_speak_to_servers_of_leases_in_a_restriction,
+    || {
+        let stage = ready(options());
+        let servers = within("internet", || {
+            let bind = |address: IpAddr, port| UdpSocket::bind((address, port)).unwrap();
+            [bind(INTERNET_V6, 547), bind(INTERNET_V4, 67)]
+        });
+        for server in &servers {
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        let arrive = || {
+            within("lan", || {
+                let relay = UdpSocket::bind((DEVICE_V6, 547)).unwrap();
+                relay.send_to(&[12; 60], (INTERNET_V6, 547)).unwrap();
+                let sends = UdpSocket::bind("0.0.0.0:0").unwrap();
+                sends.send_to(&[2; 2_000], (INTERNET_V4, 67)).unwrap();
+            });
+            let mut buffer = [0; 2_048];
+            [0, 1].map(|server: usize| servers[server].recv(&mut buffer).is_ok())
+        };
+        assert_eq!(arrive(), [true; 2], "control");
+        let file = restriction(&stage);
+        done(&stage, &["quarantine", "--order", &file]);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(
+            arrive(),
+            [true; 2],
+            "a relay by IPv6, and large datagrams in pieces"
+        );
+    }
+);
 
 /// Has a tag of no VLAN put before all that the container sends, as its own interface of such a VLAN does.
 fn tags(stage: &Stage) {

@@ -278,11 +278,11 @@ pub(super) fn control_of_links(beside: Mac) -> Vec<Said> {
         frame[6..12].copy_from_slice(&beside);
         frame
     };
-    let lease = |from: u16, address: &[u8], hardware: Mac, fragment: u16| {
+    let lease = |from: u16, address: &[u8], hardware: Mac| {
         let (head, between, rest) = ([1, 1, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0; 12], [0; 206]);
         let parts = [&head, address, &between, &hardware, &rest];
         let message = udp(from, 67, &parts.concat());
-        let packet = packet(CONTAINER, INTERNET_V4, UDP, fragment, &message);
+        let packet = packet(CONTAINER, INTERNET_V4, UDP, 0, &message);
         as_himself(frame(own, IPV4, &packet))
     };
     let nobody = [0; 4];
@@ -314,9 +314,53 @@ pub(super) fn control_of_links(beside: Mac) -> Vec<Said> {
         ),
         (
             "the lease of the device's address",
-            lease(68, &octets(GATEWAY_WAN_V4), beside, 0),
+            lease(68, &octets(GATEWAY_WAN_V4), beside),
         ),
-        ("the lease of the device", lease(1_068, &nobody, own, 0)),
-        ("a lease in pieces", lease(68, &nobody, beside, MORE_PIECES)),
+        ("the lease of the device", lease(1_068, &nobody, own)),
+        ("a lease in pieces", {
+            // It does not tell yet whose.
+            let message = udp(68, 67, &[1; 24]);
+            let packet = packet(CONTAINER, INTERNET_V4, UDP, MORE_PIECES, &message);
+            as_himself(frame(own, IPV4, &packet))
+        }),
+    ]
+}
+
+/// What ends a session behind two tags of no VLAN, and what switches tell each other and those that have VLANs.
+pub(super) fn to_switches(beside: Mac) -> Vec<Said> {
+    let own = Port::of("gateway", "wan0").mac();
+    let as_himself = |mut frame: Vec<u8>| {
+        frame[6..12].copy_from_slice(&beside);
+        frame
+    };
+    let twice = |frame: Vec<u8>| {
+        let tags = [0x81, 0, 0, 0].repeat(2);
+        [&frame[..12], &tags, &frame[12..], &tags].concat()
+    };
+    vec![
+        (
+            "the end of a session of PPPoE in two tags",
+            twice(frame(own, PPPOE_DISCOVERY, &[0x11, 0xa7, 0, 1, 0, 0])),
+        ),
+        (
+            "the end of a session of 802.1X in two tags",
+            twice(frame(own, EAPOL, &[1, 2, 0, 0])),
+        ),
+        (
+            "the end of a VLAN's registration",
+            to_group(0x21, 0x88f5, &[0, 1, 2, 0]),
+        ),
+        (
+            "the same of his own",
+            as_himself(to_group(0x21, 0x88f5, &[0, 1, 2, 0])),
+        ),
+        (
+            "a fault between switches",
+            as_himself(to_group(0x31, 0x8902, &[0; 40])),
+        ),
+        (
+            "a ring that is cut",
+            as_himself(to([1, 0x15, 0x4e, 0, 0, 1], 0x88e3, &[0; 40])),
+        ),
     ]
 }

@@ -190,7 +190,7 @@ lab_test!(
 );
 
 /// Makes the uplink a port of a bridge that has its address; gives the interface of a container on that bridge.
-fn container_on_bridge(stage: &Stage) -> Port {
+pub(super) fn container_on_bridge(stage: &Stage) -> Port {
     let mac = Port::of("gateway", "wan0").mac_text();
     ip(
         stage,

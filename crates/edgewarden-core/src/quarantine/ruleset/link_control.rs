@@ -15,6 +15,10 @@ use super::told_otherwise::VLAN;
 use super::{Chain, Layer, PRIORITY, Rule};
 use crate::quarantine::orders::order::Protocol;
 
+/// Groups of sixteen: GARP and MRP (IEEE 802.1ak), faults (IEEE 802.1ag), rings (IEC 62439-2).
+const REGISTRATIONS: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0x20];
+const FAULTS: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0x30];
+const RINGS: [u8; 6] = [0x01, 0x15, 0x4e, 0, 0, 0];
 /// The name of the chain of what is said so.
 pub(super) const CONTROL: &str = "control";
 
@@ -45,6 +49,18 @@ impl RuleWriter<'_> {
         asked.then(|| on(Layer::Netdev).passed_on_by(ports).jump(CONTROL))
     }
 
+    /// What registers a VLAN with a switch, and what switches tell each other of faults, in whoever's name: by no bridge, through which
+    /// switches may speak. Where there are VLANs the kernel may register them.
+    pub(super) fn told_to_switches(&self) -> Vec<Conditions> {
+        if !self.knows_senders() {
+            return Vec::new();
+        }
+        let registers = self.hooks.vlans.is_empty().then_some(REGISTRATIONS);
+        let groups = registers.into_iter().chain([FAULTS, RINGS]);
+        let frame = || on(Layer::Netdev).leaves_by_ethernet();
+        groups.map(|group| frame().sent_to_groups(group)).collect()
+    }
+
     /// Asked where sockets and copies have passed.
     fn control_of_links(&self) -> Vec<Conditions> {
         let frame = || on(Layer::Netdev).leaves_by_ethernet();
@@ -59,8 +75,11 @@ impl RuleWriter<'_> {
         ];
         let kinds = [LINK_KEYS, &[PPPOE_DISCOVERY, LLDP]].concat();
         all.push(ours().frame_type(TypePlace::First, &kinds));
-        let tagged = ours().frame_type(TypePlace::First, VLAN);
-        all.push(tagged.frame_type(TypePlace::BehindTag, &kinds));
+        // Who is not of a VLAN takes off two tags of none.
+        let tagged = || ours().frame_type(TypePlace::First, VLAN);
+        all.push(tagged().frame_type(TypePlace::BehindTag, &kinds));
+        let twice = tagged().frame_type(TypePlace::BehindTag, VLAN);
+        all.push(twice.frame_type(TypePlace::BehindTwo, &kinds));
         // From whatever port: servers do not ask.
         let to_server = || frame().port(Protocol::Udp, End::Destination, DHCP.1);
         all.push(to_server().asks_for_lease_of(SENDERS));

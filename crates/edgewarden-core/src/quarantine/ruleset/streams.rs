@@ -242,6 +242,8 @@ impl RuleWriter<'_> {
         let tagged = frame().leaves_by_ethernet().frame_type(TypePlace::First, VLAN);
         let copied = tagged.tagged_as("tags").go_back("copied-in-vlan");
         rules.extend((!self.elements.tags.is_empty()).then_some(copied));
+        let told = self.told_to_switches().into_iter();
+        rules.extend(told.map(|told| self.cut("told-to-switches", told, HookPath::Raw, reason)));
         rules.push(Rule::jump(CONTROL));
         rules
     }
