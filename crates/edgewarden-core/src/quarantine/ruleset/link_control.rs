@@ -40,13 +40,19 @@ impl RuleWriter<'_> {
         }
     }
 
-    /// What a bridge of this device's passes on between others is no word of this device's either: a container may be one of them. By
-    /// a pair of interfaces its own may come so.
-    pub(super) fn bridged_control(&self) -> Option<Rule> {
+    /// What a bridge of this device's passes on between others is no word of this device's either, in its name or about its lease: a
+    /// container may be one of them. What switches tell each other through the bridge in their own names goes on, or they would no longer
+    /// see a loop. By a pair of interfaces its own may come so.
+    pub(super) fn bridged_control(&self) -> Vec<Rule> {
         let ports = &self.hooks.members;
         let known = self.sockets_are_known().is_some() && self.knows_senders();
-        let asked = known && !ports.is_empty() && !self.hooks.looped;
-        asked.then(|| on(Layer::Netdev).passed_on_by(ports).jump(CONTROL))
+        if !known || ports.is_empty() || self.hooks.looped {
+            return Vec::new();
+        }
+        let passed_on = || on(Layer::Netdev).passed_on_by(ports);
+        let about_a_lease = passed_on().port(Protocol::Udp, End::Destination, DHCP.1);
+        let kinds = [passed_on().called_one_of(SENDERS), about_a_lease];
+        kinds.map(|kind| kind.jump(CONTROL)).into()
     }
 
     /// What registers a VLAN with a switch, and what switches tell each other of faults, in whoever's name: by no bridge, through which
