@@ -50,6 +50,7 @@ impl ShadowSession {
                 self.update_rejected(token.as_deref(), code, &message, now)
             }
             ShadowMessage::Deleted => {
+                self.echo.forget_wish();
                 self.accepted = None;
                 self.missed = true;
                 // The message may be late, so the version stays: a shadow that is gone or made anew says so to the next
@@ -165,6 +166,7 @@ impl ShadowSession {
             self.version = None;
             self.told = None;
             self.missed = true;
+            self.echo.forget_wish();
             self.ask_in_any_way(now);
             self.look_into_it(now);
         }
@@ -210,6 +212,7 @@ impl ShadowSession {
             self.version = None;
             self.told = None;
             self.accepted = None;
+            self.echo.forget_wish();
             // Whatever is heard next may be of the shadow that is gone, until an answer tells.
             self.missed = true;
             let mut effects = vec![SessionEffect::RoundTrip(sent)];
@@ -401,6 +404,7 @@ impl ShadowSession {
             self.room = Room::default();
         }
         self.wish = None;
+        self.echo.forget_wish();
         self.desired = Some(desired.clone());
         vec![SessionEffect::Desired(desired)]
     }

@@ -66,6 +66,11 @@ impl Echo {
         self.own = Some(OwnReport { version, sent, plain });
     }
 
+    /// What was written is of a shadow that is gone, or what is desired is known by now.
+    pub(super) fn forget_wish(&mut self) {
+        self.wish = None;
+    }
+
     /// This version says of what is desired nothing new.
     pub(super) fn passed(&mut self, version: u64) {
         let follows = |wish: &&mut HeardWish| wish.until.checked_add(1) == Some(version);
@@ -99,7 +104,11 @@ impl Echo {
     /// What is desired, and of which version; told once. `plain`: whether the report had said no order.
     pub(super) fn conclude(&mut self) -> Option<Conclusion> {
         let own = self.own.as_ref()?;
-        let desired = self.told_by_delta(own).or_else(|| self.told_by_wish(own))?;
+        let is_of = |delta: &&HeardDelta| delta.version == own.version && delta.at >= own.sent;
+        let desired = match self.delta.as_ref().filter(is_of) {
+            Some(delta) => told_by_delta(own, delta),
+            None => self.told_by_wish(own),
+        }?;
         let concluded = Conclusion {
             version: own.version,
             desired,
@@ -109,19 +118,17 @@ impl Echo {
         Some(concluded)
     }
 
-    fn told_by_delta(&self, own: &OwnReport) -> Option<Value> {
-        let is_of = |delta: &&HeardDelta| delta.version == own.version && delta.at >= own.sent;
-        let delta = self.delta.as_ref().filter(is_of)?;
-        match (&delta.quarantine, &own.plain) {
-            (Some(Value::Object(_)), None) | (None, Some(Value::Bool(true)) | None) => None,
-            (Some(desired), _) => Some(desired.clone()),
-            (None, Some(_)) => Some(json!(false)),
-        }
-    }
-
     fn told_by_wish(&self, own: &OwnReport) -> Option<Value> {
         let wish = self.wish.as_ref()?;
         (wish.until == own.version && wish.at <= own.sent).then(|| wish.desired.clone())
+    }
+}
+
+fn told_by_delta(own: &OwnReport, delta: &HeardDelta) -> Option<Value> {
+    match (&delta.quarantine, &own.plain) {
+        (Some(Value::Object(_)), None) | (None, Some(Value::Bool(true)) | None) => None,
+        (Some(desired), _) => Some(desired.clone()),
+        (None, Some(_)) => Some(json!(false)),
     }
 }
 

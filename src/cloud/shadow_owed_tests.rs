@@ -141,6 +141,41 @@ fn what_somebody_is_heard_to_write_is_obeyed_where_neither_document_nor_delta_co
 }
 
 #[test]
+fn what_was_written_in_a_shadow_that_is_gone_is_desired_in_no_later_one() {
+    let (mut session, mut version) = (lite(), 50);
+    let write = |version: u64, desired: Value| ShadowMessage::Updated {
+        token: Some("another".into()),
+        version,
+        desired: Some(Some(desired)),
+        reports: false,
+    };
+    session.tick(&enforced(), s(2), 0.5);
+    session.receive(write(version, json!(false)), s(3));
+    assert!(
+        learns_without_deltas(&mut session, &mut version, &json!(false)),
+        "control"
+    );
+    // Made anew, and nobody heard what is desired there; a report does not tell it either.
+    session.reconnected(s(100));
+    let mut version = 1;
+    let heard = (100..170).any(|now| {
+        answers_reports_only(&mut session, &mut version, &json!(true), now);
+        session.version() == Some(version)
+    });
+    assert!(heard, "control: it is known to be another one");
+    // It counts past the version at which the other one ended.
+    for now in 170..14_000 {
+        if now % 100 == 0 {
+            session.reconnected(s(now));
+        }
+        let (.., told) = answers_reports_only(&mut session, &mut version, &json!(true), now);
+        let released = told.contains(&SessionEffect::Desired(Some(json!(false))));
+        assert!(!released, "version {version}");
+    }
+    assert!(version > 60, "control: {version}");
+}
+
+#[test]
 fn a_wish_that_is_heard_again_and_again_hastens_no_report() {
     let mut session = lite();
     let (mut version, mut reports) = (50, 0);
