@@ -212,7 +212,6 @@ impl ShadowSession {
             self.version = None;
             self.told = None;
             self.accepted = None;
-            self.echo.forget_wish();
             // Whatever is heard next may be of the shadow that is gone, until an answer tells.
             self.missed = true;
             let mut effects = vec![SessionEffect::RoundTrip(sent)];

@@ -51,12 +51,7 @@ fn a_question_that_is_not_taken_breaks_the_channel_and_leaves_the_report_alone()
     let (mut session, get, update) = both_under_way();
     assert_eq!(session.publish_failed("ew-0", "of another".into(), s(2)), []);
     assert!(breaks(&session.publish_failed(&get, "offline".into(), s(2))));
-    let accepted = ShadowMessage::Updated {
-        token: Some(update),
-        version: 8,
-        desired: None,
-        reports: false,
-    };
+    let accepted = report_became(update, 8);
     assert_eq!(session.receive(accepted, s(2)), [SessionEffect::RoundTrip(s(1))]);
 }
 

@@ -75,12 +75,7 @@ fn a_question_that_was_held_back_is_asked_when_it_may_though_a_report_was_answer
                 }
                 SessionEffect::Publish { token, .. } => {
                     version += 1;
-                    let accepted = ShadowMessage::Updated {
-                        token: Some(token),
-                        version,
-                        desired: None,
-                        reports: false,
-                    };
+                    let accepted = report_became(token, version);
                     answered.extend(session.receive(accepted, s(*now)));
                 }
                 _ => {}

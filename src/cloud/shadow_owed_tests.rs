@@ -92,12 +92,7 @@ fn learns_without_deltas(session: &mut ShadowSession, version: &mut u64, desired
                 continue;
             }
             *version += 1;
-            let accepted = ShadowMessage::Updated {
-                token: Some(token),
-                version: *version,
-                desired: None,
-                reports: false,
-            };
+            let accepted = report_became(token, *version);
             let told = session.receive(accepted, s(now));
             if told.contains(&SessionEffect::Desired(Some(desired.clone()))) {
                 return true;
@@ -191,12 +186,7 @@ fn a_wish_that_is_heard_again_and_again_hastens_no_report() {
             if topic.ends_with("/update") {
                 reports += 1;
                 // Others have written since.
-                let accepted = ShadowMessage::Updated {
-                    token: Some(token),
-                    version: version - 1,
-                    desired: None,
-                    reports: false,
-                };
+                let accepted = report_became(token, version - 1);
                 session.receive(accepted, now);
             }
         }

@@ -48,6 +48,16 @@ fn token(effects: &[SessionEffect], suffix: &str) -> String {
         .unwrap_or_else(|| panic!("nothing was published to {suffix}: {effects:?}"))
 }
 
+/// A report of ours became this version.
+fn report_became(token: String, version: u64) -> ShadowMessage {
+    ShadowMessage::Updated {
+        token: Some(token),
+        version,
+        desired: None,
+        reports: false,
+    }
+}
+
 fn answer(
     session: &mut ShadowSession,
     token: String,
@@ -91,15 +101,7 @@ fn an_answer_is_a_round_trip_and_then_the_state_is_reported() {
     let updated = token(&effects, "/update");
     let text = format!("{effects:?}");
     assert!(!text.contains("desired"), "desired is never written: {text}");
-    session.receive(
-        ShadowMessage::Updated {
-            token: Some(updated),
-            version: 8,
-            desired: None,
-            reports: false,
-        },
-        s(3),
-    );
+    session.receive(report_became(updated, 8), s(3));
     assert!(
         session.tick(&released(), s(4), 0.5).is_empty(),
         "the same news is not sent twice"
@@ -344,12 +346,7 @@ fn news_after_an_accepted_report_wait_for_no_pause_from_before() {
         now += 1;
         assert!(now < 200, "a report is tried again");
     };
-    let answer = ShadowMessage::Updated {
-        token: Some(accepted),
-        version: 8,
-        desired: None,
-        reports: false,
-    };
+    let answer = report_became(accepted, 8);
     session.receive(answer, s(now));
     token(&session.tick(&enforced(), s(now + 1), 0.5), "/update");
 }

@@ -3,8 +3,8 @@
 //! In: this device's addresses and hardware addresses. Out: conditions of frames that the kernel sends for itself only by what belongs
 //! to a bridge or a bond, and that programs of this namespace send by sockets. Root of a container whose interface stands on one of ours
 //! (macvlan) would end this device's session or lease with them, or have a switch close its port, so that the rules are taken for what
-//! has silenced the control channel; and of one on a bridge of ours, through which other hosts go on in their own names. Absent: sessions of PPP, whose frames the kernel sends without a socket; leases of IPv6 by their
-//! client's identifier.
+//! has silenced the control channel; and so would root of one on a bridge of ours, through which other hosts go on in their own names.
+//! Absent: sessions of PPP, whose frames the kernel sends without a socket; leases of IPv6 by their client's identifier.
 
 use super::conditions::{Conditions, End, TypePlace};
 use super::exceptions::{LINK_KEYS, LLDP, PPPOE_DISCOVERY};
