@@ -155,13 +155,12 @@ impl Record {
 
     /// Whether an end of the connection is not held against it, which is so once for each answer.
     fn is_forgiven(&mut self, now: Duration) -> bool {
-        let lately = |at: Duration| now.saturating_sub(at) < HOUR;
-        self.answered.take().is_some_and(lately)
+        self.answered.take().is_some_and(|at| is_lately(at, now))
     }
 
     /// The connection has ended after a publish to it, whatever ended it.
     fn note_end(&mut self, now: Duration) {
-        self.ends.retain(|at| now.saturating_sub(*at) < HOUR);
+        self.ends.retain(|at| is_lately(*at, now));
         self.ends.truncate(ENDS);
         self.ends.push(now);
     }
@@ -210,9 +209,8 @@ impl Offences {
         }
         let on_calm = self.unproven(now).is_zero();
         if self.topics.len() >= MAX_TOPICS {
-            let lately = |at: &Duration| now.saturating_sub(*at) < HOUR;
             self.topics
-                .retain(|_, record| record.matters() || record.ends.iter().any(lately));
+                .retain(|_, record| record.matters() || record.ends.iter().any(|at| is_lately(*at, now)));
         }
         if self.topics.len() < MAX_TOPICS || self.topics.contains_key(topic) {
             let record = self.topics.entry(topic.to_owned()).or_default();
@@ -247,7 +245,7 @@ impl Offences {
     /// How long until fewer than so many ends lie within the hour.
     fn spent(&self, allowed: usize, now: Duration) -> Duration {
         let all = self.topics.values().flat_map(|record| &record.ends);
-        let recent = all.filter(|at| now.saturating_sub(**at) < HOUR);
+        let recent = all.filter(|at| is_lately(**at, now));
         let ends: BTreeSet<Duration> = recent.copied().collect();
         let first = ends.iter().nth_back(allowed.saturating_sub(1));
         first.map_or(Duration::ZERO, |at| (*at + HOUR).saturating_sub(now))
@@ -375,6 +373,11 @@ impl Offences {
         self.topics
             .retain(|_, record| record.matters() || record.answered.is_some() || !record.ends.is_empty());
     }
+}
+
+/// Whether this uptime lies in the time in which ends are counted, and answers forgive.
+fn is_lately(at: Duration, now: Duration) -> bool {
+    now.saturating_sub(at) < HOUR
 }
 
 fn offence(topic: &str, record: &Record) -> Offence {

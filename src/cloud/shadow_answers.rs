@@ -363,8 +363,8 @@ impl ShadowSession {
                 Some(Vec::new())
             }
             Some(desired) if self.missed => {
-                if self.desired.as_ref() != Some(&desired) && self.wish.as_ref() != Some(&desired) {
-                    self.wish = Some(desired.clone());
+                if self.desired.as_ref() != Some(&desired) && self.unsettled.as_ref() != Some(&desired) {
+                    self.unsettled = Some(desired.clone());
                     self.ask_in_any_way(now);
                 }
                 // The answer to a question under way is enough: if it is older than this, another one follows.
@@ -402,7 +402,7 @@ impl ShadowSession {
             self.asking.begin_anew();
             self.room = Room::default();
         }
-        self.wish = None;
+        self.unsettled = None;
         self.echo.forget_wish();
         self.desired = Some(desired.clone());
         vec![SessionEffect::Desired(desired)]

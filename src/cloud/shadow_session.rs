@@ -82,7 +82,7 @@ pub(crate) struct ShadowSession {
     /// `desired.quarantine` as last heard; the outer `None` means never heard.
     pub(super) desired: Option<Option<Value>>,
     /// What was heard to be desired that is not known to be so, as `desired`.
-    pub(super) wish: Option<Option<Value>>,
+    pub(super) unsettled: Option<Option<Value>>,
     /// Uptime at which a message last told the version.
     pub(super) told: Option<Duration>,
     pub(super) get: Requests,
@@ -134,7 +134,7 @@ impl ShadowSession {
             version: None,
             known_since: Duration::ZERO,
             desired: None,
-            wish: None,
+            unsettled: None,
             told: None,
             get: Requests::default(),
             update: Requests::default(),

@@ -93,6 +93,21 @@ fn silence_is_forgiven_while_the_nucleus_own_connection_lives_and_not_for_ever()
 }
 
 #[test]
+fn a_silence_that_lies_behind_wide_lines_alone_is_told_so() {
+    let mut standing = trying(true);
+    let mut told = turns(&mut standing, 101..162);
+    // The nucleus' own connection was answered through the wide lines once.
+    standing.on_acknowledged(WINDOW, s(165));
+    told.extend(turns(&mut standing, 162..300));
+    let why = "the control channel worked before and was silent for 60 s behind the rules with wider lifelines";
+    assert_eq!(
+        told.last(),
+        Some(&(225, Turn::GaveUp(id("a"), why.to_owned()))),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_late_silence_is_not_forgiven_for_ever_either() {
     let mut standing = confirmed();
     standing.on_silence(true, s(900));

@@ -219,11 +219,15 @@ impl Standing {
     }
 }
 
-/// Why a plan is given up after so much silence, the last of it with wider lifelines if they were widened.
+/// Why a plan is given up after so much silence, the last of it with wider lifelines if they were widened. All of it was
+/// with them if the channel was heard through them before.
 fn reason(silent: Duration, widened: Option<Duration>) -> String {
     let pinned = silent.saturating_sub(widened.unwrap_or_default()).as_secs();
-    let also = widened.map_or_else(String::new, |widened| {
-        format!(", and for another {} s with wider lifelines", widened.as_secs())
-    });
-    format!("the control channel worked before and was silent for {pinned} s behind the rules{also}")
+    let wide = widened.map(|widened| widened.as_secs());
+    let how_long = match wide {
+        Some(wide) if pinned == 0 => format!("{wide} s behind the rules with wider lifelines"),
+        Some(wide) => format!("{pinned} s behind the rules, and for another {wide} s with wider lifelines"),
+        None => format!("{pinned} s behind the rules"),
+    };
+    format!("the control channel worked before and was silent for {how_long}")
 }
