@@ -19,7 +19,7 @@ pub(super) fn headline(state: &State, channel: Option<&CloudStatus>, now: Timest
         Phase::Starting => "starting".to_owned(),
         Phase::Released => "normal: nothing is cut".to_owned(),
         Phase::Provisional => format!(
-            "{}: {}; not confirmed: the control channel has not answered behind the rules",
+            "{}: {}; not confirmed: the control channel has not answered behind these rules",
             verb(state.posture),
             proven(state, now)
         ),

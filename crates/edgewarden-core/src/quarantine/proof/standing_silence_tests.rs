@@ -99,7 +99,8 @@ fn a_silence_that_lies_behind_wide_lines_alone_is_told_so() {
     // The nucleus' own connection was answered through the wide lines once.
     standing.on_acknowledged(WINDOW, s(165));
     told.extend(turns(&mut standing, 162..300));
-    let why = "the control channel worked before and was silent for 60 s behind the rules with wider lifelines";
+    let why =
+        "the control channel worked before and was silent for 60 s behind the rules with wider lifelines";
     assert_eq!(
         told.last(),
         Some(&(225, Turn::GaveUp(id("a"), why.to_owned()))),
