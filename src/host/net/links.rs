@@ -244,6 +244,7 @@ fn device(info: &[u8]) -> InterfaceKind {
         Some("bridge") => InterfaceKind::Bridge,
         Some("bond" | "team") => InterfaceKind::Bond,
         Some("macvlan" | "macvtap") => InterfaceKind::Macvlan,
+        Some("vrf") => InterfaceKind::Vrf,
         Some("vlan") => attributes(find(n::IFLA_INFO_DATA).unwrap_or_default())
             .find(|(number, _)| *number == n::IFLA_VLAN_ID)
             .and_then(|(_, id)| Some(InterfaceKind::Vlan(u16::from_ne_bytes(id.try_into().ok()?))))

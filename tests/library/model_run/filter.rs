@@ -123,6 +123,14 @@ impl HeldTable {
             let key = Value::concatenation(&[bearer.interface.bytes(), &bearer.hardware]);
             elements.take("hardware", Element::new(key.unwrap()));
         }
+        for (interface, address) in live.homes.iter().filter(|_| has_bearers) {
+            let key = Value::concatenation(&[interface.bytes().as_slice(), octets(*address).bytes()]);
+            elements.take(&format!("homes{}", family(*address)), Element::new(key.unwrap()));
+        }
+        for (address, hardware) in live.called.iter().filter(|_| has_bearers) {
+            let key = Value::concatenation(&[octets(*address).bytes(), hardware.as_slice()]);
+            elements.take(&format!("called{}", family(*address)), Element::new(key.unwrap()));
+        }
         for (interface, number) in live.tags.iter().filter(|_| has_bearers) {
             let key = Value::concatenation(&[interface.bytes(), &number.to_be_bytes()]);
             elements.take("tags", Element::new(key.unwrap()));

@@ -142,6 +142,11 @@ fn inside() -> impl Strategy<Value = (BTreeSet<u16>, BTreeSet<IpAddr>)> {
 
 fn frame() -> impl Strategy<Value = Frame> {
     (frame_of_links(), inside()).prop_map(|(mut frame, (unwrapping, own))| {
+        let bearers = frame.hooks.hardware.iter();
+        let places = bearers.flat_map(|bearer| own.iter().map(move |address| (bearer, *address)));
+        (frame.hooks.homes, frame.hooks.called) = places
+            .map(|(bearer, address)| ((bearer.interface, address), (address, bearer.hardware)))
+            .unzip();
         frame.hooks.unwrapping = unwrapping;
         frame.hooks.own = own;
         frame

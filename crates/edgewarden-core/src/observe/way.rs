@@ -94,6 +94,8 @@ pub enum InterfaceKind {
     Macvlan,
     /// Point to point, over whatever.
     Ppp,
+    /// A table of routes of their own for those that belong to it, which send by themselves.
+    Vrf,
     #[default]
     Other,
 }

@@ -5,6 +5,7 @@
 //! have there: that of any interface on the way. What stands on one of them in another network namespace sends as somebody else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::observe::link::Link;
 use crate::observe::way::InterfaceKind;
@@ -12,6 +13,8 @@ use crate::quarantine::lifelines::ways::{Bearer, InterfaceName};
 
 /// Interfaces below one another that are followed; a VLAN over a bridge over a bond has four.
 const MAX_DEPTH: usize = 8;
+/// Pairs of an interface and an address that is at home there; three hundred ports of a bridge with five addresses are 1,500.
+const MAX_PLACES: usize = 4_096;
 
 /// Of each of `uppers` that is among the interfaces.
 pub(super) fn bearers(
@@ -29,7 +32,7 @@ pub(super) fn bearers(
     wanted
         .map(|(name, link)| {
             let mut found = BTreeSet::new();
-            stack.descend(link, &mut Vec::new(), &mut found);
+            stack.descend(link, &mut found);
             (name, found)
         })
         .collect()
@@ -40,10 +43,135 @@ pub(super) fn of_all(links: &[Link]) -> BTreeSet<Bearer> {
     let stack = Stack::of(links);
     let mut found = BTreeSet::new();
     for link in links {
-        stack.descend(link, &mut Vec::new(), &mut found);
+        stack.descend(link, &mut found);
         stack.gather(link, &mut found);
     }
     found
+}
+
+/// Where this device's addresses are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    /// Interfaces, each with the addresses that it carries itself or for what stands on it.
+    pub(super) homes: BTreeSet<(InterfaceName, IpAddr)>,
+    /// These addresses, each with the hardware addresses that it is at.
+    pub(super) called: BTreeSet<(IpAddr, [u8; 6])>,
+}
+
+/// Of the addresses that interfaces of Ethernet have, those which `own` are; of none where they are too many. The kernel answers for
+/// an address by other interfaces too, but where its own stands on them, or they on it, only one of the two is heard by whoever expects
+/// that one.
+pub(super) fn places(links: &[Link], own: &BTreeSet<IpAddr>) -> Places {
+    let stack = Stack::of(links);
+    let mut places = Places::default();
+    for link in links {
+        let Some(hardware) = link.hardware else { continue };
+        let (mut below, mut called) = (BTreeSet::new(), BTreeSet::from([hardware]));
+        stack.walk(link, &mut Vec::new(), &mut |path| {
+            if !path.windows(2).all(|pair| stands_on(pair[0], pair[1])) {
+                return;
+            }
+            below.extend(path.last().and_then(|lowest| InterfaceName::new(&lowest.name)));
+            called.extend(path.last().into_iter().flat_map(|lowest| stack.of_bond(lowest)));
+        });
+        // A bridge answers for what its port has.
+        let master = link.master.and_then(|master| stack.by_index.get(&master));
+        called.extend(master.and_then(|master| master.hardware));
+        for address in link.addresses.iter().filter(|address| own.contains(address)) {
+            places
+                .homes
+                .extend(below.iter().map(|interface| (*interface, *address)));
+            places
+                .called
+                .extend(called.iter().map(|hardware| (*address, *hardware)));
+        }
+        if places.homes.len().max(places.called.len()) > MAX_PLACES {
+            return Places::default();
+        }
+    }
+    places
+}
+
+/// Where frames of this device's own may leave though nothing above tells it.
+#[derive(Debug, Default)]
+pub(super) struct UnknownWays {
+    /// Members of bridges and bonds to which they come by a pair of interfaces.
+    pub(super) looped: BTreeSet<InterfaceName>,
+    /// These, members of other switches, and what both leave by.
+    pub(super) crossed: Vec<InterfaceName>,
+}
+
+/// A pair counts that is in use at its other end: the one that a container is given lies there bare and down before it is moved. What
+/// belongs to a VRF leaves by itself.
+pub(super) fn unknown(links: &[Link]) -> UnknownWays {
+    let stack = Stack::of(links);
+    let mut uppers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for link in links {
+        uppers
+            .entry(link.lower.unwrap_or_default())
+            .or_default()
+            .push(link.index);
+    }
+    let master = |link: &Link| stack.by_index.get(&link.master?).copied();
+    let is_pair_in_use = |link: &Link| {
+        let peer = link.lower.and_then(|lower| stack.by_index.get(&lower));
+        let peer = peer.filter(|peer| peer.lower == Some(link.index));
+        // Each is the other's lower one.
+        let is_below = |peer: &Link| {
+            uppers
+                .get(&peer.index)
+                .is_some_and(|above| above.iter().any(|above| *above != link.index))
+        };
+        peer.is_some_and(|peer| {
+            peer.up && (!peer.addresses.is_empty() || peer.master.is_some() || is_below(peer))
+        })
+    };
+    let members = || links.iter().filter(|link| master(link).is_some_and(gathers));
+    let mut looped: BTreeSet<u32> = members()
+        .filter(|link| is_pair_in_use(link))
+        .filter_map(|link| link.master)
+        .collect();
+    // What comes to a bridge goes on by a bridge whose port stands on it.
+    for _ in 0..MAX_DEPTH {
+        let before = looped.len();
+        for port in members() {
+            let mut reaches = false;
+            stack.walk(port, &mut Vec::new(), &mut |path| {
+                reaches |= path.last().is_some_and(|lowest| looped.contains(&lowest.index));
+            });
+            looped.extend(port.master.filter(|_| reaches));
+        }
+        if looped.len() == before {
+            break;
+        }
+    }
+    let is_looped = |link: &&Link| link.master.is_some_and(|master| looped.contains(&master));
+    let is_switched = |link: &&Link| match link.master.map(|master| stack.by_index.get(&master)) {
+        Some(Some(master)) => !gathers(master) && master.device != InterfaceKind::Vrf,
+        Some(None) => true,
+        None => false,
+    };
+    let mut crossed = BTreeSet::new();
+    for link in links.iter().filter(|link| is_looped(link) || is_switched(link)) {
+        stack.walk(link, &mut Vec::new(), &mut |path| {
+            crossed.extend(path.last().and_then(|lowest| InterfaceName::new(&lowest.name)));
+        });
+    }
+    let ports = links.iter().filter(is_looped);
+    UnknownWays {
+        looped: ports.filter_map(|link| InterfaceName::new(&link.name)).collect(),
+        crossed: crossed.into_iter().collect(),
+    }
+}
+
+/// What belongs to something else than a bridge or a bond (a VRF, a switch of another kind) says itself where the other's addresses are.
+fn stands_on(above: &Link, below: &Link) -> bool {
+    below.master != Some(above.index) || gathers(above)
+}
+
+/// Whether what belongs to it sends its frames.
+fn gathers(link: &Link) -> bool {
+    matches!(link.device, InterfaceKind::Bridge | InterfaceKind::Bond)
 }
 
 struct Stack<'a> {
@@ -86,26 +214,39 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// `path`: those above, with their senders.
-    fn descend(&self, link: &Link, path: &mut Vec<(u32, [u8; 6])>, found: &mut BTreeSet<Bearer>) {
-        if path.len() >= MAX_DEPTH || path.iter().any(|(index, _)| *index == link.index) {
+    /// The hardware addresses that the members of a bond change among each other; of anything else none.
+    fn of_bond(&self, link: &Link) -> impl Iterator<Item = [u8; 6]> {
+        let members = self.members.get(&link.index).into_iter().flatten();
+        let members = members.filter(|_| link.device == InterfaceKind::Bond);
+        members.filter_map(|member| member.hardware)
+    }
+
+    fn descend(&self, link: &'a Link, found: &mut BTreeSet<Bearer>) {
+        self.walk(link, &mut Vec::new(), &mut |path| {
+            let Some(interface) = path.last().and_then(|lowest| InterfaceName::new(&lowest.name)) else {
+                return;
+            };
+            found.extend(path.iter().map(|above| Bearer {
+                interface,
+                // What has no address of its own sends as nobody.
+                hardware: above.hardware.unwrap_or_default(),
+            }));
+        });
+    }
+
+    /// Visits an interface and all that its frames leave by, each with those above it before it in the path.
+    fn walk(&self, link: &'a Link, path: &mut Vec<&'a Link>, visit: &mut impl FnMut(&[&'a Link])) {
+        if path.len() >= MAX_DEPTH || path.iter().any(|above| above.index == link.index) {
             return;
         }
-        // What has no address of its own sends as nobody.
-        path.push((link.index, link.hardware.unwrap_or_default()));
-        if let Some(interface) = InterfaceName::new(&link.name) {
-            let senders = path.iter().map(|(_, hardware)| Bearer {
-                interface,
-                hardware: *hardware,
-            });
-            found.extend(senders);
-        }
+        path.push(link);
+        visit(path);
         let lower = link.lower.and_then(|lower| self.by_index.get(&lower));
         // The other end of a pair is not below, and the host's end of a container's pair is nobody's way.
         let lower = lower.filter(|lower| lower.lower != Some(link.index));
         let members = self.members.get(&link.index).into_iter().flatten();
         for below in lower.into_iter().chain(members) {
-            self.descend(below, path, found);
+            self.walk(below, path, visit);
         }
         path.pop();
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::bearers::{self, bearers};
+use super::bearers::{self, Places, bearers};
 use crate::config::IsolationConfig;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
@@ -284,22 +284,6 @@ fn tag(links: &[Link]) -> bool {
     others.any(|(link, lower)| lower.lower != Some(link.index))
 }
 
-/// Whether one end of a pair of these interfaces belongs to a bridge or a bond of theirs.
-fn looped(links: &[Link]) -> bool {
-    let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
-    let peer = |link: &Link| by_index.get(&link.lower?).copied();
-    let mut members = members(links).filter_map(|link| Some((link, peer(link)?)));
-    members.any(|(link, peer)| peer.lower == Some(link.index))
-}
-
-/// Whether one of these interfaces belongs to what is neither a bridge nor a bond, and may send what others give it.
-fn switched(links: &[Link]) -> bool {
-    let known: BTreeSet<u32> = members(links).map(|link| link.index).collect();
-    links
-        .iter()
-        .any(|link| link.master.is_some() && !known.contains(&link.index))
-}
-
 /// Addresses of this device besides those that never leave it.
 fn own(links: &[Link]) -> BTreeSet<IpAddr> {
     let all = links.iter().flat_map(|link| &link.addresses);
@@ -331,6 +315,13 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
     let surplus = egress.len().saturating_sub(MAX_EGRESS_DEVICES);
     egress.truncate(MAX_EGRESS_DEVICES);
     let tags = tag(links);
+    let own = own(links);
+    let unknown = bearers::unknown(links);
+    let places = if all {
+        bearers::places(links, &own)
+    } else {
+        Places::default()
+    };
     let bridges: BTreeSet<u32> = links
         .iter()
         .filter(|link| link.device == InterfaceKind::Bridge)
@@ -350,8 +341,8 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
         members: members(links)
             .filter_map(|link| InterfaceName::new(&link.name))
             .collect(),
-        looped: looped(links),
-        crossed: looped(links) || switched(links),
+        looped: unknown.looped,
+        crossed: unknown.crossed,
         passing: links
             .iter()
             .filter(is_port)
@@ -364,7 +355,9 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
         unrouted: tags,
         crowded: false,
         unwrapping: BTreeSet::new(),
-        own: own(links),
+        homes: places.homes,
+        called: places.called,
+        own,
         lacks: BTreeSet::new(),
         egress: egress
             .into_iter()

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::conditions::hardware_text;
+use super::conditions::{hardware_text, octets};
 use super::{Hooks, Table};
 use crate::quarantine::lifelines::lifeline::{Endpoint, EndpointKey};
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Way};
@@ -46,6 +46,10 @@ pub struct SetElements {
     pub senders: Vec<[u8; 6]>,
     /// Interfaces, with the hardware addresses that this device has on their links, sorted; empty where not all are known.
     pub hardware: Vec<Bearer>,
+    /// Interfaces, with the addresses of this device that its links are the homes of, sorted.
+    pub homes: Vec<(InterfaceName, IpAddr)>,
+    /// Those addresses, with the hardware addresses that each is at there, sorted.
+    pub called: Vec<(IpAddr, [u8; 6])>,
     /// Interfaces that frames leave by with a VLAN's tag, and its number, sorted.
     pub tags: Vec<(InterfaceName, u16)>,
     /// Blocked hosts, with the time each ends; sorted. Shared with the plan's list that they were made of: there may be a hundred
@@ -70,6 +74,10 @@ pub(super) enum Content {
     Senders,
     /// Interfaces, and the hardware addresses that this device has on their links.
     Hardware,
+    /// Interfaces, and the addresses of this device that are carried there.
+    Homes,
+    /// Those addresses, and the hardware addresses that they are at there.
+    Called,
     /// Interfaces, and the VLANs whose frames leave by them.
     Tags,
     /// Blocked hosts.
@@ -95,6 +103,8 @@ impl OwnSet {
             Content::Bearers,
             Content::Senders,
             Content::Hardware,
+            Content::Homes,
+            Content::Called,
             Content::Tags,
             Content::Hosts,
             Content::Nets,
@@ -103,7 +113,12 @@ impl OwnSet {
         contents.retain(|content| match content {
             Content::Endpoints | Content::Nucleus => table.has_endpoints,
             Content::Ways => table.has_ways(),
-            Content::Bearers | Content::Senders | Content::Hardware | Content::Tags => table.has_bearers(),
+            Content::Bearers
+            | Content::Senders
+            | Content::Hardware
+            | Content::Homes
+            | Content::Called
+            | Content::Tags => table.has_bearers(),
             Content::Hosts | Content::Nets => true,
         });
         [true, false].into_iter().flat_map(move |v4| {
@@ -135,6 +150,8 @@ impl OwnSet {
             "nucleus" => Content::Nucleus,
             "ways" => Content::Ways,
             "bearers" => Content::Bearers,
+            "homes" => Content::Homes,
+            "called" => Content::Called,
             "hosts" => Content::Hosts,
             "nets" => Content::Nets,
             _ => return None,
@@ -148,6 +165,8 @@ impl OwnSet {
             Content::Nucleus => "nucleus",
             Content::Ways => "ways",
             Content::Bearers => "bearers",
+            Content::Homes => "homes",
+            Content::Called => "called",
             Content::Senders => return "senders".to_owned(),
             Content::Hardware => return "hardware".to_owned(),
             Content::Tags => return "tags".to_owned(),
@@ -165,6 +184,10 @@ impl OwnSet {
             (Content::Ways, true) => "type ipv4_addr . ifname . ipv4_addr",
             (Content::Ways, false) => "type ipv6_addr . ifname . ipv6_addr",
             (Content::Bearers | Content::Hardware, _) => "typeof meta oifname . @ll,48,48",
+            (Content::Homes, true) => "typeof meta oifname . @ll,224,32",
+            (Content::Homes, false) => "typeof meta oifname . @th,64,128",
+            (Content::Called, true) => "typeof @ll,224,32 . @ll,176,48",
+            (Content::Called, false) => "typeof @th,64,128 . @th,208,48",
             (Content::Senders, _) => "typeof @ll,48,48",
             (Content::Tags, _) => "typeof meta oifname . @ll,112,16",
             (Content::Hosts, true) => "type ipv4_addr\n    flags timeout",
@@ -195,6 +218,8 @@ impl SetElements {
             ways,
             senders: hooks.senders.iter().copied().collect(),
             hardware: hooks.hardware.iter().copied().collect(),
+            homes: hooks.homes.iter().copied().collect(),
+            called: hooks.called.iter().copied().collect(),
             tags: hooks.vlans.iter().copied().collect(),
             hosts: Arc::clone(hosts),
             nets: Arc::clone(nets),
@@ -230,6 +255,7 @@ impl SetElements {
         let blocks = self.nets.len().saturating_mul(2).saturating_add(1);
         let lifelines = (self.endpoints.len() + self.nucleus.len()).max(self.ways.len());
         let senders = self.senders.len().max(self.hardware.len());
+        let senders = senders.max(self.homes.len()).max(self.called.len());
         let frames = self.bearers.len().max(senders).max(self.tags.len());
         let lifelines = lifelines.max(frames);
         blocks.max(self.hosts.len()).max(lifelines)
@@ -251,6 +277,8 @@ impl SetElements {
             Content::Bearers => self.bearers.iter().any(|(v6, _)| *v6 != set.v4),
             Content::Senders => !self.senders.is_empty(),
             Content::Hardware => !self.hardware.is_empty(),
+            Content::Homes => self.homes.iter().any(|(_, address)| is_own(*address)),
+            Content::Called => self.called.iter().any(|(address, _)| is_own(*address)),
             Content::Tags => !self.tags.is_empty(),
             Content::Hosts => self.hosts.iter().any(|(host, _)| is_own(*host)),
             Content::Nets => self.nets.iter().any(|(net, _)| is_own(net.addr())),
@@ -312,6 +340,19 @@ impl SetElements {
                     .map(|hardware| (hardware_text(*hardware), None));
                 own.collect()
             }
+            Content::Homes => {
+                let own = self.homes.iter().filter(|(_, address)| is_own(*address));
+                own.map(|(interface, address)| (format!("\"{interface}\" . {}", bytes_text(*address)), None))
+                    .collect()
+            }
+            Content::Called => {
+                let own = self.called.iter().filter(|(address, _)| is_own(*address));
+                own.map(|(address, hardware)| {
+                    let words = format!("{} . {}", bytes_text(*address), hardware_text(*hardware));
+                    (words, None)
+                })
+                .collect()
+            }
             Content::Tags => {
                 let own = self.tags.iter();
                 own.map(|(interface, number)| (format!("\"{interface}\" . {number}"), None))
@@ -353,6 +394,8 @@ impl SetElements {
             bearers: missing(&self.bearers, &other.bearers),
             senders: missing(&self.senders, &other.senders),
             hardware: missing(&self.hardware, &other.hardware),
+            homes: missing(&self.homes, &other.homes),
+            called: missing(&self.called, &other.called),
             tags: missing(&self.tags, &other.tags),
             hosts: Arc::new(missing(&self.hosts, &other.hosts)),
             nets: Arc::new(missing(&self.nets, &other.nets)),
@@ -363,6 +406,13 @@ impl SetElements {
 fn bearer_text(bearer: &Bearer) -> String {
     let hardware = hardware_text(bearer.hardware);
     format!("\"{}\" . {hardware}", bearer.interface)
+}
+
+/// An address as nft writes bytes without a name.
+fn bytes_text(address: IpAddr) -> String {
+    let bytes = octets(address);
+    let bytes = bytes.bytes().iter();
+    bytes.fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// Copied only where something has ended.

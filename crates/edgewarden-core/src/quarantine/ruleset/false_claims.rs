@@ -1,45 +1,27 @@
 //! What says of an address of this device that it is where none of its interfaces is on that link: false, whoever says it.
 //!
-//! In: this device's addresses and hardware addresses. Out: rules that cut it at the hook of interfaces, before anything that keeps
-//! the link alive is let pass. A router that believes it sends what is meant for this device elsewhere, and the control channel is
-//! silent. Root of a container whose interface stands on one of ours (macvlan) may send as our hardware address, and has no socket
-//! here, so that he counts as the kernel; what he says of others' addresses has a share (`exceptions`). Absent: routers'
-//! advertisements, which the kernel does not send and an isolation cuts.
+//! In: this device's addresses and hardware addresses, and which address is carried where. Out: rules that cut it at the hook of
+//! interfaces, before anything that keeps the link alive is let pass. A router that believes it sends what is meant for this device
+//! elsewhere, and the control channel is silent. Root of a container whose interface stands on one of ours (macvlan) may send as our
+//! hardware address, and has no socket here, so that he counts as the kernel; what he says of others' addresses has a share
+//! (`exceptions`). By a link where an address is at home, it is at the hardware address of the interface that carries it and nowhere
+//! else, though this device has others there (a VRRP router's, a VLAN's of its own); the kernel, which answers for it by these too, is
+//! heard by the right one. By other links it may be at any that this device has there, but for what a bridge passes on between
+//! others, who may have the same address on a link of their own. Absent: routers' advertisements, which the kernel does not send and
+//! an isolation cuts.
 
-use super::conditions::{Conditions, Named, Ours, ToldHardware, TypePlace, Wrong};
-use super::exceptions::ARP;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::conditions::{Claim, Conditions, Ours};
+use super::elements::{Content, OwnSet};
 use super::rules::{HookPath, RuleWriter, on};
-use super::told_otherwise::VLAN;
 use super::{Layer, Rule};
 
-/// Bytes of a VLAN's tag.
-const TAG: u32 = 4;
-/// Who looks for a router or a neighbour, and where each tells its own hardware address; and who answers for an address.
-const ROUTER_SOLICIT: (&[Named], ToldHardware) = (
-    &[("nd-router-solicit", 133)],
-    ToldHardware {
-        body: 8,
-        option: [1, 1],
-    },
-);
-const SOLICIT: (&[Named], ToldHardware) = (
-    &[("nd-neighbor-solicit", 135)],
-    ToldHardware {
-        body: 24,
-        option: [1, 1],
-    },
-);
-const ADVERTISE: (&[Named], ToldHardware) = (
-    &[("nd-neighbor-advert", 136)],
-    ToldHardware {
-        body: 24,
-        option: [2, 1],
-    },
-);
 /// The set of hardware addresses of this device.
 pub(super) const SENDERS: &str = "senders";
 /// The same, each with the interfaces that it is sent by.
-const HARDWARE: &str = "hardware";
+pub(super) const HARDWARE: &str = "hardware";
 
 impl RuleWriter<'_> {
     /// None where not all hardware addresses of this device are known.
@@ -47,57 +29,75 @@ impl RuleWriter<'_> {
         let Some(reason) = self.guarded().filter(|_| self.knows_senders()) else {
             return Vec::new();
         };
-        let claims = self.of_arp().into_iter().chain(self.of_neighbour_messages());
-        claims
-            .map(|claim| self.cut("false-claim", claim, HookPath::Raw, reason))
+        let all = Claim::ALL.into_iter().flat_map(|claim| self.false_in(claim));
+        all.map(|lie| self.cut("false-claim", lie, HookPath::Raw, reason))
             .collect()
     }
 
-    /// What is called otherwise on another link of ours is elsewhere on this one.
-    fn ours(&self) -> Ours<'static> {
-        if self.hooks.crossed || self.elements.hardware.is_empty() {
-            Ours::Anywhere(SENDERS)
-        } else {
-            Ours::There(HARDWARE)
-        }
-    }
-
-    /// Behind two tags at most, which are among the bytes or shown in their place, and whatever its sender calls it: he may call it
-    /// tagged where it is not.
-    fn of_arp(&self) -> Vec<Conditions> {
-        let own = self.own(true);
-        if own.is_empty() {
-            return Vec::new();
-        }
-        let ethernet = || on(Layer::Netdev).leaves_by_ethernet();
-        let tagged = || ethernet().frame_type(TypePlace::First, VLAN);
-        let twice = tagged().frame_type(TypePlace::BehindTag, VLAN);
-        [
-            ethernet().frame_type(TypePlace::First, &[ARP]),
-            tagged().frame_type(TypePlace::BehindTag, &[ARP]),
-            twice.frame_type(TypePlace::BehindTwo, &[ARP]),
-        ]
-        .into_iter()
-        .zip([0, TAG, 2 * TAG])
-        .map(|(arp, tags)| arp.arp_places_elsewhere(&own, self.ours(), tags))
-        .collect()
-    }
-
-    fn of_neighbour_messages(&self) -> Vec<Conditions> {
-        let own = self.own(false);
-        if own.is_empty() {
-            return Vec::new();
-        }
-        let ethernet = |kind| on(Layer::Netdev).leaves_by_ethernet().icmp6(kind);
+    fn false_in(&self, claim: Claim) -> Vec<Conditions> {
+        let homes = OwnSet {
+            content: Content::Homes,
+            v4: claim.is_of_v4(),
+        };
         let mut all = Vec::new();
-        for wrong in [Wrong::Length, Wrong::Kind, Wrong::Address(self.ours())] {
-            for (kind, told) in [ROUTER_SOLICIT, SOLICIT] {
-                let of_ours = ethernet(kind).sent_as_one_of(false, &own);
-                all.push(of_ours.option_is_false(told, wrong));
-            }
-            let (kind, told) = ADVERTISE;
-            all.push(ethernet(kind).advertises(&own).option_is_false(told, wrong));
+        if self.elements.has(homes) {
+            let frame = on(Layer::Netdev).leaves_by_ethernet();
+            let spoken = claim.of_home(frame);
+            all.extend(claim.shapes_of_no_kernel(&spoken));
+            all.push(claim.misplaces(spoken));
+        }
+        for (frame, own) in self.elsewhere(claim.is_of_v4()) {
+            let spoken = claim.of_one_of(frame, &own);
+            all.extend(claim.shapes_of_no_kernel(&spoken));
+            all.extend(self.none_of_ours(claim, &spoken));
         }
         all
+    }
+
+    /// Frames that leave by a link where addresses may not be at home, and which of this device's count there.
+    fn elsewhere(&self, v4: bool) -> Vec<(Conditions, Vec<IpAddr>)> {
+        let at_home: BTreeSet<IpAddr> = self.elements.homes.iter().map(|(_, address)| *address).collect();
+        let own = self.own(v4).into_iter();
+        // Each link has link-local addresses of its own.
+        let own = own.filter(|address| !(is_of_link(*address) && at_home.contains(address)));
+        let own: Vec<IpAddr> = own.collect();
+        let ports = &self.hooks.members;
+        let frame = || on(Layer::Netdev).leaves_by_ethernet();
+        let of_nowhere = own.iter().copied().filter(|address| !at_home.contains(address));
+        let by_ports = (!ports.is_empty()).then(|| (frame().leaves_by(ports), of_nowhere.collect()));
+        let all = [(frame().leaves_by_none_of(ports), own.clone())]
+            .into_iter()
+            .chain(by_ports);
+        all.filter(|(_, own)| !own.is_empty()).collect()
+    }
+
+    /// What is called otherwise on another link of ours is elsewhere on this one.
+    fn none_of_ours(&self, claim: Claim, spoken: &Conditions) -> Vec<Conditions> {
+        let crossed = &self.hooks.crossed;
+        let knows = !self.elements.hardware.is_empty();
+        let anywhere = || claim.none_of(spoken.clone(), Ours::Anywhere(SENDERS));
+        let there = || claim.none_of(spoken.clone().leaves_by_none_of(crossed), Ours::There(HARDWARE));
+        let unknown = (!knows || !crossed.is_empty()).then(anywhere);
+        unknown.into_iter().chain(knows.then(there)).collect()
+    }
+
+    /// What is sent as this device where none of its interfaces sends as that: a switch to which both belong takes that one's port
+    /// for this one.
+    pub(super) fn as_another(&self, frame: Conditions) -> Option<Conditions> {
+        let knows = self.knows_senders() && !self.elements.hardware.is_empty();
+        let elsewhere = || {
+            frame
+                .called_one_of(SENDERS)
+                .leaves_by_none_of(&self.hooks.crossed)
+        };
+        knows.then(|| elsewhere().called_none_of(HARDWARE))
+    }
+}
+
+/// Whether an address is one of a link's alone (`fe80::/10`).
+const fn is_of_link(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }

@@ -42,14 +42,19 @@ pub struct Hooks {
     pub senders: BTreeSet<[u8; 6]>,
     /// Interfaces, each with the hardware addresses that this device has on its link; empty where not all of them are known.
     pub hardware: BTreeSet<Bearer>,
+    /// Interfaces, each with the addresses of this device that are carried by it or by what its frames leave it with; empty where not
+    /// all of them are known.
+    pub homes: BTreeSet<(InterfaceName, IpAddr)>,
+    /// Those addresses, each with the hardware addresses that it is at on its links.
+    pub called: BTreeSet<(IpAddr, [u8; 6])>,
     /// Interfaces that belong to another one, a bridge or a bond, which may send copies of a frame by several of them: copies
     /// have no socket.
     pub members: Vec<InterfaceName>,
-    /// Frames of this device's own come to a bridge of its own by a pair of interfaces.
-    pub looped: bool,
-    /// Frames of this device's own may leave by interfaces of which it is not known that these are below: by such a pair and a bridge, or
-    /// by a switch of another kind (Open vSwitch).
-    pub crossed: bool,
+    /// Those of them that belong to a bridge to which frames of this device's own may come by a pair of interfaces.
+    pub looped: BTreeSet<InterfaceName>,
+    /// Interfaces by which frames of this device's own may leave of which it is not known that these are below: by such a pair and a
+    /// bridge, or by a switch of another kind (Open vSwitch).
+    pub crossed: Vec<InterfaceName>,
     /// Ports of bridges, where what bridges pass on is to be left alone.
     pub passing: Vec<InterfaceName>,
     /// UDP ports at which tunnels of this device unwrap whatever comes there.

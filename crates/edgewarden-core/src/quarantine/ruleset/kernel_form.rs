@@ -42,6 +42,43 @@ const TAG_KEY: TypeOf = TypeOf::Parts(&[
     },
 ]);
 const TAG: u32 = 20;
+/// What a home is told by: the interface that a frame leaves by, and where a message of ARP, or of neighbours, has whom it speaks of.
+const HOME_KEYS: [TypeOf; 2] = [
+    TypeOf::Parts(&[TypeOf::Meta(MetaKey::OutputName.number()), ARP_ADDRESS]),
+    TypeOf::Parts(&[TypeOf::Meta(MetaKey::OutputName.number()), TARGET]),
+];
+/// And what an address is called by: that, and the hardware address beside it.
+const CALLED_KEYS: [TypeOf; 2] = [
+    TypeOf::Parts(&[
+        ARP_ADDRESS,
+        TypeOf::Bits {
+            base: 1,
+            offset: 176,
+            length: 48,
+        },
+    ]),
+    TypeOf::Parts(&[
+        TARGET,
+        TypeOf::Bits {
+            base: 3,
+            offset: 208,
+            length: 48,
+        },
+    ]),
+];
+const ARP_ADDRESS: TypeOf = TypeOf::Bits {
+    base: 1,
+    offset: 224,
+    length: 32,
+};
+const TARGET: TypeOf = TypeOf::Bits {
+    base: 3,
+    offset: 64,
+    length: 128,
+};
+/// Bytes of an interface's name, and of a hardware address filled up.
+const NAME: u32 = 16;
+const FILLED_HARDWARE: u32 = 8;
 const ADDRESS4: u32 = 4;
 const ADDRESS6: u32 = 16;
 /// What a bearer is told by: the interface that a frame leaves by, and its sender's hardware address.
@@ -236,6 +273,24 @@ fn declared(set: OwnSet, size: Option<u32>) -> Set {
             userdata: UserData::of_set(KeyOrder::Network, false, Some(SENDER_KEY)),
             ..Set::new(set.name(), KeyType::INTEGER, SENDER, SetFlags::NONE)
         },
+        Content::Homes => Set {
+            userdata: UserData::of_set(KeyOrder::None, false, Some(HOME_KEYS[usize::from(!set.v4)])),
+            ..Set::new(
+                set.name(),
+                KeyType::concatenation(&[KeyType::INTERFACE_NAME, KeyType::INTEGER]),
+                NAME + length,
+                SetFlags::NONE,
+            )
+        },
+        Content::Called => Set {
+            userdata: UserData::of_set(KeyOrder::None, false, Some(CALLED_KEYS[usize::from(!set.v4)])),
+            ..Set::new(
+                set.name(),
+                KeyType::concatenation(&[KeyType::INTEGER, KeyType::INTEGER]),
+                length + FILLED_HARDWARE,
+                SetFlags::NONE,
+            )
+        },
         Content::Tags => Set {
             userdata: UserData::of_set(KeyOrder::None, false, Some(TAG_KEY)),
             ..Set::new(
@@ -299,6 +354,26 @@ impl SetElements {
             }
             Content::Hardware => Box::new(self.hardware.iter().filter_map(bearer_element)),
             Content::Senders => Box::new(self.senders.iter().map(|hardware| Element::new(*hardware))),
+            Content::Homes => {
+                let own = self
+                    .homes
+                    .iter()
+                    .filter(move |(_, address)| address.is_ipv4() == v4);
+                Box::new(own.filter_map(|(interface, address)| {
+                    let address = octets(*address);
+                    Value::concatenation(&[interface.bytes().as_slice(), address.bytes()]).map(Element::new)
+                }))
+            }
+            Content::Called => {
+                let own = self
+                    .called
+                    .iter()
+                    .filter(move |(address, _)| address.is_ipv4() == v4);
+                Box::new(own.filter_map(|(address, hardware)| {
+                    let address = octets(*address);
+                    Value::concatenation(&[address.bytes(), hardware.as_slice()]).map(Element::new)
+                }))
+            }
             Content::Tags => Box::new(self.tags.iter().filter_map(|(interface, number)| {
                 let parts = [interface.bytes().as_slice(), &number.to_be_bytes()];
                 Value::concatenation(&parts).map(Element::new)

@@ -2,6 +2,8 @@
 //!
 //! In: an element, or its key. Out: what it stands for; none where it is none that we make.
 
+use std::net::IpAddr;
+
 use nf_tables::{Element, Value};
 
 use super::conditions::{address_of, protocol_of};
@@ -54,6 +56,20 @@ pub(super) fn tag_of(key: Value) -> Option<(InterfaceName, u16)> {
         InterfaceName::from_bytes(interface)?,
         u16::from_be_bytes([high, low]),
     ))
+}
+
+pub(super) fn home_of(key: Value, v4: bool) -> Option<(InterfaceName, IpAddr)> {
+    let (interface, address) = key.bytes().split_at_checked(NAME_LENGTH)?;
+    let address = address_of(address).filter(|address| address.is_ipv4() == v4)?;
+    Some((InterfaceName::from_bytes(interface)?, address))
+}
+
+pub(super) fn called_of(key: Value, v4: bool) -> Option<(IpAddr, [u8; 6])> {
+    let (address, rest) = key.bytes().split_at_checked(if v4 { 4 } else { 16 })?;
+    let [hardware @ .., 0, 0] = rest else {
+        return None;
+    };
+    Some((address_of(address)?, hardware.try_into().ok()?))
 }
 
 pub(super) fn bearer_of(key: Value) -> Option<Bearer> {

@@ -44,12 +44,12 @@ impl RuleWriter<'_> {
     /// container may be one of them. What switches tell each other through the bridge in their own names goes on, or they would no longer
     /// see a loop. By a pair of interfaces its own may come so.
     pub(super) fn bridged_control(&self) -> Vec<Rule> {
-        let ports = &self.hooks.members;
+        let ports = self.ports_of_others();
         let known = self.sockets_are_known().is_some() && self.knows_senders();
-        if !known || ports.is_empty() || self.hooks.looped {
+        if !known || ports.is_empty() {
             return Vec::new();
         }
-        let passed_on = || on(Layer::Netdev).passed_on_by(ports);
+        let passed_on = || on(Layer::Netdev).passed_on_by(&ports);
         let about_a_lease = passed_on().port(Protocol::Udp, End::Destination, DHCP.1);
         let kinds = [passed_on().called_one_of(SENDERS), about_a_lease];
         kinds.map(|kind| kind.jump(CONTROL)).into()
@@ -91,6 +91,8 @@ impl RuleWriter<'_> {
         all.push(to_server().asks_for_lease_of(SENDERS));
         // A server puts its pieces together: one that does not tell yet whose lease it is about.
         all.push(to_server().more_is_to_come().shorter_than_a_lease());
+        // Options, which no client sends, make it longer without telling more.
+        all.push(to_server().more_is_to_come().options());
         let own = self.own(true);
         if !own.is_empty() {
             all.push(to_server().speaks_of_lease_of(&own));

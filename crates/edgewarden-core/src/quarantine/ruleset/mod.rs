@@ -307,6 +307,8 @@ impl Ruleset {
             bearers: _,
             senders: _,
             hardware: _,
+            homes: _,
+            called: _,
             tags: _,
             hosts,
             nets,

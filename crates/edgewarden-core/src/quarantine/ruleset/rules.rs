@@ -182,6 +182,8 @@ impl RuleWriter<'_> {
         let mut rules = self.counted_before(Layer::Netdev);
         rules.extend(self.bridged_streams());
         rules.extend(self.bridged_control());
+        // Bridges may pass on what they like, but not whose the addresses of this device are.
+        rules.extend(self.false_claims());
         if !self.hooks.passing.is_empty() {
             let passed = on(Layer::Netdev).passed_on_by(&self.hooks.passing);
             rules.push(passed.accept("passed-on"));
@@ -191,7 +193,6 @@ impl RuleWriter<'_> {
         rules.extend(self.streams(HookPath::Raw));
         rules.push(Rule::jump(UNSENT));
         rules.extend(self.sent_as_others());
-        rules.extend(self.false_claims());
         rules.extend(self.of_links());
         rules.extend(self.sessions());
         rules.extend(self.lifelines_out(Layer::Netdev));

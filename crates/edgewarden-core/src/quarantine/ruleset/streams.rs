@@ -168,22 +168,28 @@ impl RuleWriter<'_> {
         below.into_iter().collect()
     }
 
+    /// Ports by which bridges pass on others' frames alone: by a pair of interfaces this device's own may come so.
+    pub(super) fn ports_of_others(&self) -> Vec<InterfaceName> {
+        let looped = &self.hooks.looped;
+        let all = self.hooks.members.iter().copied();
+        all.filter(|port| !looped.contains(port)).collect()
+    }
+
     /// What a bridge of this device's passes on between others is in no stream of this device's.
     pub(super) fn bridged_streams(&self) -> Vec<Rule> {
         let Some(reason) = self.sockets_are_known() else {
             return Vec::new();
         };
-        // By a pair of interfaces its own may come so.
-        let ports = &self.hooks.members;
-        if ports.is_empty() || self.hooks.looped {
+        let ports = self.ports_of_others();
+        if ports.is_empty() {
             return Vec::new();
         }
         let bridged = |v4| {
-            let passed = on(Layer::Netdev).passed_on_by(ports);
+            let passed = on(Layer::Netdev).passed_on_by(&ports);
             passed.carries(Protocol::Tcp).of_stream(Streams::Known, v4)
         };
         // Behind a second tag nobody sees a stream, and the router takes off what is of no VLAN, or of its link's own.
-        let tagged = || on(Layer::Netdev).passed_on_by(ports).declared(VLAN);
+        let tagged = || on(Layer::Netdev).passed_on_by(&ports).declared(VLAN);
         let places = [TypePlace::First, TypePlace::BehindTag];
         let hides = [&[IP, IP6], VLAN].concat();
         let of_none = |place| {
@@ -191,7 +197,8 @@ impl RuleWriter<'_> {
             tagged.frame_type(TypePlace::BehindTwo, &hides)
         };
         let passed = [bridged(true), bridged(false), tagged().handed_to_hop()];
-        let passed = passed.into_iter().chain(places.map(of_none));
+        let as_another = self.as_another(on(Layer::Netdev).passed_on_by(&ports));
+        let passed = passed.into_iter().chain(places.map(of_none)).chain(as_another);
         passed
             .map(|passed| self.cut("bridged-stream", passed, HookPath::Raw, reason))
             .collect()
@@ -231,6 +238,10 @@ impl RuleWriter<'_> {
         // A neighbour may say that the router is where this device is.
         let as_hop = self.knows_senders().then(|| frame().sent_as_hop(SENDERS));
         rules.extend(as_hop.map(|as_hop| self.cut("as-hop", as_hop, HookPath::Raw, reason)));
+        rules.extend(
+            self.as_another(frame())
+                .map(|other| self.cut("as-another", other, HookPath::Raw, reason)),
+        );
         for (suffix, v4) in [('4', true), ('6', false)] {
             let of = |streams| frame().carries(Protocol::Tcp).of_stream(streams, v4);
             rules.push(of(Streams::Ended).go_back("rest"));

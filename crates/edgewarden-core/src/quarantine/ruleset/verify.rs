@@ -18,7 +18,7 @@ use nf_tables::{Chain, ChainContents, Devices, Element, Interval, Object, TableC
 
 use super::conditions::address_of;
 use super::elements::{Content, MAX_TIMEOUT, OwnSet};
-use super::keys::{bearer_of, endpoint_of, plain, sender_of, tag_of, way_of};
+use super::keys::{bearer_of, called_of, endpoint_of, home_of, plain, sender_of, tag_of, way_of};
 use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table};
 use crate::quarantine::lifelines::lifeline::EndpointKey;
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Way};
@@ -63,6 +63,8 @@ pub struct ListedElements {
     bearers: Vec<(bool, Bearer)>,
     senders: Vec<[u8; 6]>,
     hardware: Vec<Bearer>,
+    homes: Vec<(InterfaceName, IpAddr)>,
+    called: Vec<(IpAddr, [u8; 6])>,
     tags: Vec<(InterfaceName, u16)>,
     /// With the milliseconds that are left.
     hosts: Vec<(IpAddr, Option<u64>)>,
@@ -74,53 +76,28 @@ pub struct ListedElements {
 impl ListedElements {
     /// Takes one of the elements of the set of that name.
     pub fn take(&mut self, set: &str, element: Element) {
-        let taken = OwnSet::named(set).and_then(|own| match own.content {
-            Content::Endpoints | Content::Nucleus => {
-                let endpoint = plain(&element).filter(|_| element.timeout.is_none())?;
-                let keys = match own.content {
-                    Content::Nucleus => &mut self.nucleus,
-                    _ => &mut self.endpoints,
-                };
-                keys.push(endpoint_of(endpoint, own.v4)?);
-                Some(())
+        // Only remotes end by themselves.
+        let key = plain(&element);
+        let lasting = key.filter(|_| element.timeout.is_none());
+        let taken = OwnSet::named(set).and_then(|own| {
+            match own.content {
+                Content::Endpoints => self.endpoints.push(endpoint_of(lasting?, own.v4)?),
+                Content::Nucleus => self.nucleus.push(endpoint_of(lasting?, own.v4)?),
+                Content::Ways => self.ways.push(way_of(lasting?, own.v4)?),
+                Content::Bearers => self.bearers.push((!own.v4, bearer_of(lasting?)?)),
+                Content::Senders => self.senders.push(sender_of(lasting?)?),
+                Content::Hardware => self.hardware.push(bearer_of(lasting?)?),
+                Content::Homes => self.homes.push(home_of(lasting?, own.v4)?),
+                Content::Called => self.called.push(called_of(lasting?, own.v4)?),
+                Content::Tags => self.tags.push(tag_of(lasting?)?),
+                Content::Hosts => {
+                    let host = address_of(key?.bytes())?;
+                    let left = element.timeout.map(|_| element.expiration.unwrap_or_default());
+                    self.hosts.push((host, left));
+                }
+                Content::Nets => self.nets[usize::from(!own.v4)].push(element),
             }
-            Content::Ways => {
-                let way = plain(&element).filter(|_| element.timeout.is_none())?;
-                self.ways.push(way_of(way, own.v4)?);
-                Some(())
-            }
-            Content::Bearers => {
-                let bearer = plain(&element).filter(|_| element.timeout.is_none())?;
-                self.bearers.push((!own.v4, bearer_of(bearer)?));
-                Some(())
-            }
-            Content::Senders => {
-                let sender = plain(&element).filter(|_| element.timeout.is_none())?;
-                self.senders.push(sender_of(sender)?);
-                Some(())
-            }
-            Content::Hardware => {
-                let bearer = plain(&element).filter(|_| element.timeout.is_none())?;
-                self.hardware.push(bearer_of(bearer)?);
-                Some(())
-            }
-            Content::Tags => {
-                let tag = plain(&element).filter(|_| element.timeout.is_none())?;
-                self.tags.push(tag_of(tag)?);
-                Some(())
-            }
-            Content::Hosts => {
-                let host = address_of(plain(&element)?.bytes())?;
-                self.hosts.push((
-                    host,
-                    element.timeout.map(|_| element.expiration.unwrap_or_default()),
-                ));
-                Some(())
-            }
-            Content::Nets => {
-                self.nets[usize::from(!own.v4)].push(element);
-                Some(())
-            }
+            Some(())
         });
         self.foreign += usize::from(taken.is_none());
     }
@@ -134,6 +111,8 @@ impl ListedElements {
             bearers,
             senders,
             hardware,
+            homes,
+            called,
             tags,
             hosts,
             nets,
@@ -145,6 +124,8 @@ impl ListedElements {
         self.bearers.extend(bearers);
         self.senders.extend(senders);
         self.hardware.extend(hardware);
+        self.homes.extend(homes);
+        self.called.extend(called);
         self.tags.extend(tags);
         self.hosts.extend(hosts);
         for (own, others) in self.nets.iter_mut().zip(nets) {
@@ -405,22 +386,18 @@ impl Elements<'_> {
 
     /// What frames are told by.
     fn compare_frames(&self, table: &Table, differences: &mut Vec<String>) {
-        let (mut senders, mut tags) = (self.listed.senders.clone(), self.listed.tags.clone());
-        let mut hardware = self.listed.hardware.clone();
-        senders.sort_unstable();
-        hardware.sort_unstable();
-        tags.sort_unstable();
-        let wanted = self.wanted;
-        let expected: (&[_], &[_], &[_]) = if table.has_bearers() {
-            (&wanted.senders, &wanted.hardware, &wanted.tags)
-        } else {
-            (&[], &[], &[])
-        };
-        if (senders.as_slice(), hardware.as_slice(), tags.as_slice()) != expected {
+        let none = SetElements::default();
+        let wanted = if table.has_bearers() { self.wanted } else { &none };
+        let listed = self.listed;
+        let are_alike = holds(&listed.senders, &wanted.senders)
+            && holds(&listed.hardware, &wanted.hardware)
+            && holds(&listed.homes, &wanted.homes)
+            && holds(&listed.called, &wanted.called)
+            && holds(&listed.tags, &wanted.tags);
+        if !are_alike {
             differences.push(format!(
-                "the sets of senders and tags of {} {TABLE} hold others than the {} expected",
-                self.layer,
-                expected.0.len() + expected.1.len() + expected.2.len()
+                "the sets by which frames of {} {TABLE} are told hold others than expected",
+                self.layer
             ));
         }
     }
@@ -477,6 +454,13 @@ impl Elements<'_> {
             ));
         }
     }
+}
+
+/// Whether these are listed, in whatever order.
+fn holds<T: Ord + Clone>(listed: &[T], wanted: &[T]) -> bool {
+    let mut listed = listed.to_vec();
+    listed.sort_unstable();
+    listed == wanted
 }
 
 /// The blocks that an interval of addresses is made of.

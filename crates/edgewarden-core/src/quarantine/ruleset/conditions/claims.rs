@@ -11,12 +11,16 @@ use nf_tables::{
     PayloadBase, Register, TypeOf,
 };
 
-use super::{Conditions, NAME, behind, octets};
+use super::super::exceptions::ARP;
+use super::super::told_otherwise::VLAN;
+use super::{Conditions, NAME, TypePlace, behind, octets};
 
 /// A packet's kind that everything has which is made here (`PACKET_HOST`).
 const MADE_HERE: u8 = 0;
 /// Length of a header of Ethernet without tags.
 const ETHERNET_HEADER: u32 = 14;
+/// Bytes of a VLAN's tag.
+const TAG: u32 = 4;
 /// Where a message of ARP has whom it is from: hardware address, address.
 const ARP_HARDWARE: u32 = 8;
 const ARP_ADDRESS: u32 = 14;
@@ -27,6 +31,8 @@ const OPTION_ADDRESS: u32 = 10;
 const OWN_HARDWARE: [u8; 2] = [1, 1];
 /// Length of a solicitation with that option and no other.
 const SOLICITATION: u16 = 16;
+/// Where an IPv6 header has whom it is from.
+const SOURCE6: u32 = 8;
 /// Where a neighbour's advertisement has whom it speaks of.
 const TARGET: u32 = 8;
 
@@ -40,24 +46,18 @@ const TOLD_WHOSE: u16 = 20 + 8 + 28 + 6;
 /// Length of an option that tells a hardware address of Ethernet.
 const OPTION_LENGTH: u16 = 8;
 
-/// Where a message about neighbours tells its sender's hardware address, or its target's.
+/// A message that says where an address is.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct ToldHardware {
-    /// Its length without options, behind the IPv6 header.
-    pub(in super::super) body: u16,
-    /// The option's kind, and its length in eights.
-    pub(in super::super) option: [u8; 2],
-}
-
-/// What of such a message is not as the kernel says it.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) enum Wrong<'a> {
-    /// It has neither no option nor that one alone.
-    Length,
-    /// It has another option of that length.
-    Kind,
-    /// The address is none of ours.
-    Address(Ours<'a>),
+pub(in super::super) enum Claim {
+    /// Of ARP, behind so many tags, which are among the bytes or shown in their place, and whatever its sender calls it: he may call it
+    /// tagged where it is not. It speaks of its sender.
+    Arp(u8),
+    /// Who looks for a router, and tells its own hardware address.
+    RouterSolicitation,
+    /// Who looks for a neighbour, likewise.
+    Solicitation,
+    /// Who answers for an address.
+    Advertisement,
 }
 
 /// What this device is called on a link: a set of that name.
@@ -97,6 +97,163 @@ impl fmt::Display for LinkPlace {
     }
 }
 
+impl Claim {
+    pub(in super::super) const ALL: [Self; 6] = [
+        Self::Arp(0),
+        Self::Arp(1),
+        Self::Arp(2),
+        Self::RouterSolicitation,
+        Self::Solicitation,
+        Self::Advertisement,
+    ];
+
+    pub(in super::super) const fn is_of_v4(self) -> bool {
+        matches!(self, Self::Arp(_))
+    }
+
+    /// Where it has the address that it speaks of.
+    const fn address(self) -> (PayloadBase, u32) {
+        match self {
+            Self::Arp(tags) => (PayloadBase::Link, Self::behind(tags) + ARP_ADDRESS),
+            Self::RouterSolicitation | Self::Solicitation => (PayloadBase::Network, SOURCE6),
+            Self::Advertisement => (PayloadBase::Transport, TARGET),
+        }
+    }
+
+    /// And where that is: messages about neighbours in their only option.
+    const fn hardware(self) -> LinkPlace {
+        match self {
+            Self::Arp(tags) => LinkPlace::at(PayloadBase::Link, Self::behind(tags) + ARP_HARDWARE),
+            _ => LinkPlace::at(PayloadBase::Transport, self.body() as u32 + 2),
+        }
+    }
+
+    const fn behind(tags: u8) -> u32 {
+        ETHERNET_HEADER + tags as u32 * TAG
+    }
+
+    /// Length of a message about neighbours without options, behind the IPv6 header.
+    const fn body(self) -> u16 {
+        match self {
+            Self::RouterSolicitation => 8,
+            _ => 24,
+        }
+    }
+
+    /// The kind of that option, and its length in eights.
+    const fn option(self) -> [u8; 2] {
+        match self {
+            Self::Advertisement => [2, 1],
+            _ => OWN_HARDWARE,
+        }
+    }
+
+    /// Such a message.
+    fn of(self, frame: Conditions) -> Conditions {
+        match self {
+            Self::Arp(0) => frame.frame_type(TypePlace::First, &[ARP]),
+            Self::Arp(1) => frame
+                .frame_type(TypePlace::First, VLAN)
+                .frame_type(TypePlace::BehindTag, &[ARP]),
+            Self::Arp(_) => frame
+                .frame_type(TypePlace::First, VLAN)
+                .frame_type(TypePlace::BehindTag, VLAN)
+                .frame_type(TypePlace::BehindTwo, &[ARP]),
+            Self::RouterSolicitation => frame.icmp6(&[("nd-router-solicit", 133)]),
+            Self::Solicitation => frame.icmp6(&[("nd-neighbor-solicit", 135)]),
+            Self::Advertisement => frame.icmp6(&[("nd-neighbor-advert", 136)]),
+        }
+    }
+
+    /// A frame that speaks of one of these addresses, of its family.
+    pub(in super::super) fn of_one_of(self, frame: Conditions, own: &[IpAddr]) -> Conditions {
+        self.of(frame).bits(self.address(), own)
+    }
+
+    /// A frame that speaks of an address that is at home where it leaves.
+    pub(in super::super) fn of_home(self, frame: Conditions) -> Conditions {
+        let set = self.set("homes");
+        let text = self.address_text();
+        self.of(frame)
+            .said(format_args!("meta oifname . {text} @{set}"))
+            .step(Meta::first(MetaKey::OutputName))
+            .step(self.load_address(behind(Register::FIRST, NAME)))
+            .step(Lookup::named(&set))
+    }
+
+    /// It says that the address is where it is not at home.
+    pub(in super::super) fn misplaces(self, spoken: Conditions) -> Conditions {
+        let set = self.set("called");
+        let (text, hardware) = (self.address_text(), self.hardware());
+        let (_, none) = sign(false);
+        self.with_option(spoken)
+            .said(format_args!("{text} . {hardware} != @{set}"))
+            .step(self.load_address(Register::FIRST))
+            .step(Payload {
+                destination: behind(Register::FIRST, if self.is_of_v4() { 4 } else { 16 }),
+                ..hardware.load()
+            })
+            .step(Lookup {
+                flags: none,
+                ..Lookup::named(&set)
+            })
+    }
+
+    /// It says that the address is at none of our hardware addresses.
+    pub(in super::super) fn none_of(self, spoken: Conditions, ours: Ours<'_>) -> Conditions {
+        let spoken = self.with_option(spoken);
+        match ours {
+            Ours::There(set) => spoken.listed(self.hardware(), set, false),
+            Ours::Anywhere(set) => spoken.listed_alone(self.hardware(), set, false),
+        }
+    }
+
+    /// Of messages about neighbours those that have neither no option nor that one alone, so that it is not read where it stands.
+    pub(in super::super) fn shapes_of_no_kernel(self, spoken: &Conditions) -> Vec<Conditions> {
+        if self.is_of_v4() {
+            return Vec::new();
+        }
+        let lengths = [self.body(), self.body() + OPTION_LENGTH];
+        let other_length = lengths.into_iter().fold(spoken.clone(), Conditions::length_other);
+        let (begins, kind) = (u32::from(self.body()), self.option());
+        let other_kind = self
+            .with_option(spoken.clone())
+            .said(format_args!(
+                "@th,{},16 != 0x{:02x}{:02x}",
+                begins * 8,
+                kind[0],
+                kind[1]
+            ))
+            .step(Payload::first(PayloadBase::Transport, begins, 2))
+            .step(Comparison::first(Operator::NotEqual, kind));
+        vec![other_length, other_kind]
+    }
+
+    fn with_option(self, spoken: Conditions) -> Conditions {
+        match self {
+            Self::Arp(_) => spoken,
+            _ => spoken.length(self.body() + OPTION_LENGTH),
+        }
+    }
+
+    fn set(self, kind: &str) -> String {
+        format!("{kind}{}", if self.is_of_v4() { '4' } else { '6' })
+    }
+
+    fn address_text(self) -> String {
+        let (base, offset) = self.address();
+        place(base, offset, if self.is_of_v4() { 32 } else { 128 })
+    }
+
+    fn load_address(self, destination: Register) -> Payload {
+        let (base, offset) = self.address();
+        Payload {
+            destination,
+            ..Payload::first(base, offset, if self.is_of_v4() { 4 } else { 16 })
+        }
+    }
+}
+
 impl Conditions {
     /// It was not taken in from anywhere: what a bridge passes on, or comes by a pair of interfaces, has another kind.
     pub(in super::super) fn made_here(self) -> Self {
@@ -130,44 +287,6 @@ impl Conditions {
             .step(Payload::first(PayloadBase::Transport, OPTION, 2))
             .step(Expression::equal(OWN_HARDWARE))
             .listed(LinkPlace::at(PayloadBase::Transport, OPTION_ADDRESS), set, true)
-    }
-
-    /// A message of ARP, behind tags of so many bytes, that says of one of these addresses that it is at none of our hardware addresses.
-    /// It is read where a receiver reads it: what its sender calls it says where the kernel takes it to begin.
-    pub(in super::super) fn arp_places_elsewhere(self, own: &[IpAddr], ours: Ours<'_>, tags: u32) -> Self {
-        let begins = ETHERNET_HEADER + tags;
-        self.bits((PayloadBase::Link, begins + ARP_ADDRESS), own)
-            .none_of_ours(LinkPlace::at(PayloadBase::Link, begins + ARP_HARDWARE), ours)
-    }
-
-    fn none_of_ours(self, place: LinkPlace, ours: Ours<'_>) -> Self {
-        match ours {
-            Ours::There(set) => self.listed(place, set, false),
-            Ours::Anywhere(set) => self.listed_alone(place, set, false),
-        }
-    }
-
-    /// A message about neighbours with so long a body, and what is wrong with the option that tells a hardware address.
-    pub(in super::super) fn option_is_false(self, told: ToldHardware, wrong: Wrong<'_>) -> Self {
-        let ToldHardware { body, option } = told;
-        let with_option = body + OPTION_LENGTH;
-        let (kind, address) = (u32::from(body), u32::from(body) + 2);
-        match wrong {
-            Wrong::Length => [body, with_option].into_iter().fold(self, Self::length_other),
-            Wrong::Kind => self
-                .length(with_option)
-                .said(format_args!(
-                    "@th,{},16 != 0x{:02x}{:02x}",
-                    kind * 8,
-                    option[0],
-                    option[1]
-                ))
-                .step(Payload::first(PayloadBase::Transport, kind, 2))
-                .step(Comparison::first(Operator::NotEqual, option)),
-            Wrong::Address(ours) => self
-                .length(with_option)
-                .none_of_ours(LinkPlace::at(PayloadBase::Transport, address), ours),
-        }
     }
 
     /// So many bytes follow the IPv6 header.

@@ -1,8 +1,8 @@
 //! Conditions of frames, by their own bytes and by what their sender says of them.
 
 use nf_tables::{
-    AnonymousSet, Bitwise, Comparison, Expression, KeyType, Lookup, Meta, MetaKey, Operator, Payload,
-    PayloadBase, TypeOf,
+    AnonymousSet, Bitwise, Comparison, Expression, KeyType, Lookup, LookupFlags, Meta, MetaKey, Operator,
+    Payload, PayloadBase, TypeOf,
 };
 
 use super::{Conditions, ETHERNET, End, hardware_text};
@@ -168,29 +168,44 @@ impl Conditions {
 
     /// It leaves by one of these interfaces.
     pub(in super::super) fn leaves_by(self, ports: &[InterfaceName]) -> Self {
-        self.by_one_of("oifname", MetaKey::OutputName, ports)
+        self.by_one_of(("oifname", MetaKey::OutputName), ports, true)
+    }
+
+    /// It leaves by none of these interfaces, of which there may be none.
+    pub(in super::super) fn leaves_by_none_of(self, interfaces: &[InterfaceName]) -> Self {
+        if interfaces.is_empty() {
+            return self;
+        }
+        self.by_one_of(("oifname", MetaKey::OutputName), interfaces, false)
     }
 
     /// It arrives by one of these interfaces.
     pub(in super::super) fn arrives_by(self, interfaces: &[InterfaceName]) -> Self {
-        self.by_one_of("iifname", MetaKey::InputName, interfaces)
+        self.by_one_of(("iifname", MetaKey::InputName), interfaces, true)
     }
 
-    fn by_one_of(self, word: &str, key: MetaKey, interfaces: &[InterfaceName]) -> Self {
+    fn by_one_of(self, (word, key): (&str, MetaKey), interfaces: &[InterfaceName], among: bool) -> Self {
         let names: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
-        let loaded = Meta::first(key);
+        let negation = if among { "" } else { "!= " };
         if let [only] = interfaces {
-            self.said(format_args!("meta {word} {}", names.concat()))
-                .step(loaded)
-                .step(Expression::equal(*only.bytes()))
-        } else {
-            let values = interfaces.iter().map(|name| *name.bytes());
-            let type_of = TypeOf::Meta(key.number());
-            let set = AnonymousSet::of_host_values(KeyType::INTERFACE_NAME, type_of, values);
-            self.said(format_args!("meta {word} {{ {} }}", names.join(", ")))
-                .step(loaded)
-                .step(Lookup::one_of(set))
+            let operator = if among {
+                Operator::Equal
+            } else {
+                Operator::NotEqual
+            };
+            return self
+                .said(format_args!("meta {word} {negation}{}", names.concat()))
+                .step(Meta::first(key))
+                .step(Comparison::first(operator, *only.bytes()));
         }
+        let values = interfaces.iter().map(|name| *name.bytes());
+        let type_of = TypeOf::Meta(key.number());
+        let set = AnonymousSet::of_host_values(KeyType::INTERFACE_NAME, type_of, values);
+        let found = Lookup::one_of(set);
+        let flags = if among { found.flags } else { LookupFlags::INVERTED };
+        self.said(format_args!("meta {word} {negation}{{ {} }}", names.join(", ")))
+            .step(Meta::first(key))
+            .step(Lookup { flags, ..found })
     }
 
     /// The same, and no program of this device has made it: it was taken in for another host, or for all.

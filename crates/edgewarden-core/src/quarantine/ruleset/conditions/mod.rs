@@ -15,7 +15,7 @@ mod senders;
 mod streams;
 mod tracking;
 
-pub(super) use claims::{Ours, ToldHardware, Wrong};
+pub(super) use claims::{Claim, Ours};
 pub(super) use exceptions::{Detour, HarmlessOption, Sender};
 pub(super) use filled_sets::{FilledSet, LIFE_SECONDS};
 pub(super) use frames::TypePlace;
