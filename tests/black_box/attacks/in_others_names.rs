@@ -100,9 +100,19 @@ fn heard(ear: &Ear, user: u32, frames: &[Said]) -> BTreeSet<&'static str> {
 
 /// The same of those that are sent by some interface.
 pub(super) fn heard_by(ear: &Ear, port: &Port, user: u32, frames: &[Said]) -> BTreeSet<&'static str> {
-    let uplink = Port::of("gateway", "wan0");
+    heard_beside(ear, ("wan0", GATEWAY_WAN_V4), (port, user), frames)
+}
+
+/// The same of those that leave by this interface of the device, which has that address.
+pub(super) fn heard_beside(
+    ear: &Ear,
+    (interface, address): (&str, IpAddr),
+    (port, user): (&Port, u32),
+    frames: &[Said],
+) -> BTreeSet<&'static str> {
+    let uplink = Port::of("gateway", interface);
     // What comes last: no rule cuts what root says of himself.
-    let last = arp(uplink.mac(), GATEWAY_WAN_V4, uplink.mac());
+    let last = arp(uplink.mac(), address, uplink.mac());
     let last = [last, user.to_be_bytes().to_vec()].concat();
     ear.drain();
     for (name, bytes) in frames {

@@ -10,6 +10,7 @@ mod chased;
 mod claimed;
 mod contained;
 mod disguised;
+mod elsewhere;
 mod exhaustion;
 mod floods;
 mod in_others_names;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use edgewarden_lab::site::{GATEWAY_WAN_V4, GATEWAY_WAN_V6, INTERNET_V4, INTERNET_V6};
 
-use crate::common::packet::{ICMP, ICMPV6, UDP, ip as packet, udp};
+use crate::common::packet::{ICMP, ICMPV6, UDP, ip as packet, sum, udp};
 use crate::layers::frames::{ARP, BROADCAST, EAPOL, IPV4, IPV6, Mac, PPPOE_DISCOVERY, UNKNOWN};
 use crate::layers::wire::Port;
 
@@ -162,16 +162,17 @@ pub(super) fn said() -> (Vec<Said>, Vec<Said>) {
 /// Says of the device's addresses on the uplink that they are where its other interface is, as its uplink.
 pub(super) fn at_another_link() -> Vec<Said> {
     let [own, other] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
-    let advertised = Some(GATEWAY_WAN_V6);
+    placed(own, (GATEWAY_WAN_V4, GATEWAY_WAN_V6), other)
+}
+
+/// Says of an address of each family that it is there.
+pub(super) fn placed(sender: Mac, (v4, v6): (IpAddr, IpAddr), there: Mac) -> Vec<Said> {
     vec![
-        ("ARP", arp(own, GATEWAY_WAN_V4, other)),
-        (
-            "advertisement",
-            neighbour(own, GATEWAY_WAN_V6, 136, advertised, (2, other)),
-        ),
+        ("ARP", arp(sender, v4, there)),
+        ("advertisement", neighbour(sender, v6, 136, Some(v6), (2, there))),
         (
             "solicitation",
-            neighbour(own, GATEWAY_WAN_V6, 135, Some(INTERNET_V6), (1, other)),
+            neighbour(sender, v6, 135, Some(INTERNET_V6), (1, there)),
         ),
     ]
 }
@@ -321,6 +322,19 @@ pub(super) fn control_of_links(beside: Mac) -> Vec<Said> {
             // It does not tell yet whose.
             let message = udp(68, 67, &[1; 24]);
             let packet = packet(CONTAINER, INTERNET_V4, UDP, MORE_PIECES, &message);
+            as_himself(frame(own, IPV4, &packet))
+        }),
+        ("a lease in pieces behind options", {
+            let message = udp(68, 67, &[1; 8]);
+            let packet = packet(CONTAINER, INTERNET_V4, UDP, MORE_PIECES, &message);
+            // As long as options can be, and as long as a whole message with what tells whose it is.
+            let (header, rest) = packet.split_at(20);
+            let mut packet = [header, &[1; 40], rest].concat();
+            packet[0] = 0x4f;
+            packet[3] += 40;
+            packet[10..12].fill(0);
+            let checksum = sum(&[&packet[..60]]);
+            packet[10..12].copy_from_slice(&checksum);
             as_himself(frame(own, IPV4, &packet))
         }),
     ]

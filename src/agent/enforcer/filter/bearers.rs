@@ -1,4 +1,4 @@
-//! What the frames of ways leave by, and the hardware addresses that they are sent as.
+//! What the frames of ways leave by, the hardware addresses that they are sent as, and where this device's addresses are.
 //!
 //! In: the interfaces of this namespace, those that lifelines are reached by. Out: for each of these every interface that its
 //! frames leave by on their way to the link (a VLAN's carrier, a bond's members, a bridge's ports), with every sender that they may
@@ -353,5 +353,111 @@ mod tests {
             link(3, "c", Some(1), None),
         ];
         assert_eq!(shown(&circle, "a").len(), 6);
+    }
+
+    fn placed(links: &[Link], of: &str) -> (Vec<String>, Vec<String>) {
+        let address: IpAddr = of.parse().unwrap();
+        let own = links
+            .iter()
+            .flat_map(|link| link.addresses.iter().copied())
+            .collect();
+        let places = places(links, &own);
+        let homes = places.homes.iter().filter(|(_, home)| *home == address);
+        let called = places.called.iter().filter(|(called, _)| *called == address);
+        (
+            homes.map(|(interface, _)| interface.to_string()).collect(),
+            called.map(|(_, hardware)| hardware[5].to_string()).collect(),
+        )
+    }
+
+    fn having(address: &str, link: Link) -> Link {
+        Link {
+            addresses: vec![address.parse().unwrap()],
+            ..link
+        }
+    }
+
+    fn as_a(device: InterfaceKind, link: Link) -> Link {
+        Link { device, ..link }
+    }
+
+    #[test]
+    fn an_address_is_at_home_where_it_is_carried_and_on_what_that_stands() {
+        let links = [
+            having("198.51.100.2", link(1, "wan0", None, None)),
+            having("198.51.100.8", link(2, "own0", Some(1), None)),
+            having("192.0.2.1", link(3, "lan0", None, None)),
+        ];
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(placed(&links, "198.51.100.2"), (words(&["wan0"]), words(&["1"])));
+        assert_eq!(
+            placed(&links, "198.51.100.8"),
+            (words(&["own0", "wan0"]), words(&["2"]))
+        );
+        assert_eq!(placed(&links, "192.0.2.1"), (words(&["lan0"]), words(&["3"])));
+        // Members of a bond say it of each other; a bridge says it of its port, and what belongs to a VRF itself.
+        let with = |device, address_of_port: bool| {
+            let port = link(1, "eth0", None, Some(2));
+            let above = as_a(device, link(2, "top0", None, None));
+            if address_of_port {
+                [having("192.0.2.1", port), above]
+            } else {
+                [port, having("192.0.2.1", above)]
+            }
+        };
+        let at = |device, port| placed(&with(device, port), "192.0.2.1");
+        let (both, port) = (words(&["eth0", "top0"]), words(&["eth0"]));
+        assert_eq!(at(InterfaceKind::Bond, false), (both.clone(), words(&["1", "2"])));
+        assert_eq!(at(InterfaceKind::Bridge, false), (both, words(&["2"])));
+        assert_eq!(at(InterfaceKind::Bridge, true), (port, words(&["1", "2"])));
+        assert_eq!(at(InterfaceKind::Vrf, false), (words(&["top0"]), words(&["2"])));
+    }
+
+    #[test]
+    fn frames_come_round_by_a_pair_that_is_in_use_and_by_no_other() {
+        let bridge = as_a(InterfaceKind::Bridge, link(1, "br0", None, None));
+        let uplink = link(2, "wan0", None, Some(1));
+        let (near, far) = (link(3, "v0", Some(4), Some(1)), link(4, "v1", Some(3), None));
+        let found = |links: &[Link]| {
+            let UnknownWays { looped, crossed } = unknown(links);
+            let text = |names: Vec<InterfaceName>| {
+                let all: Vec<String> = names.iter().map(ToString::to_string).collect();
+                all.join(" ")
+            };
+            (text(looped.into_iter().collect()), text(crossed))
+        };
+        let all = |far: Link| [bridge.clone(), uplink.clone(), near.clone(), far];
+        let nothing = (String::new(), String::new());
+        assert_eq!(found(&all(far.clone())), nothing, "up and bare");
+        let addressed = having("192.0.2.1", far.clone());
+        let down = Link {
+            up: false,
+            ..addressed.clone()
+        };
+        assert_eq!(found(&all(down)), nothing, "down");
+        let ways = ("v0 wan0".to_owned(), "v0 wan0".to_owned());
+        assert_eq!(found(&all(addressed.clone())), ways);
+        let above = [all(far).as_slice(), &[link(5, "mv0", Some(4), None)]].concat();
+        assert_eq!(found(&above), ways, "something stands on it");
+        // Another bridge is left alone, unless a port of it stands on this one.
+        let second = |lower| {
+            let port = link(7, "in0", lower, Some(6));
+            let second = as_a(InterfaceKind::Bridge, link(6, "br1", None, None));
+            [all(addressed.clone()).as_slice(), &[second, port]].concat()
+        };
+        assert_eq!(found(&second(None)), ways);
+        assert_eq!(found(&second(Some(1))).0, "in0 v0 wan0");
+        // By a switch of another kind it is not known what leaves where.
+        let member = |device| {
+            [
+                as_a(device, link(1, "top0", None, None)),
+                link(2, "eth0", None, Some(1)),
+            ]
+        };
+        assert_eq!(
+            found(&member(InterfaceKind::Other)),
+            (String::new(), "eth0".to_owned())
+        );
+        assert_eq!(found(&member(InterfaceKind::Vrf)), nothing);
     }
 }

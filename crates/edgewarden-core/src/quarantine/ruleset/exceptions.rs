@@ -208,8 +208,12 @@ impl RuleWriter<'_> {
         }
         if way == HookPath::Raw && self.knows_senders() {
             if self.guarded().is_some() {
-                let ours = exception.ours.iter();
-                rules.extend(ours.map(|said| cut(said.clone().sent_as_none_of(SENDERS))));
+                // Others behind a bridge may have on their link what this device has elsewhere; what is false of its own is cut before.
+                let ours = exception
+                    .ours
+                    .iter()
+                    .map(|said| said.clone().leaves_by_none_of(&self.hooks.members));
+                rules.extend(ours.map(|said| cut(said.sent_as_none_of(SENDERS))));
             }
             let foreign = like.clone().sent_as_none_of(SENDERS);
             let theirs = shares.others;

@@ -1,0 +1,209 @@
+//! Where an address of the device is: at the interface that carries it, and not at another one of the device's that stands on the same
+//! link, or is on the same switch; whatever pairs of interfaces a container brings with it; and others' addresses, which the device
+//! has elsewhere.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use edgewarden_lab::lab_test;
+use edgewarden_lab::site::{GATEWAY_LAN_V4, GATEWAY_WAN_V4, GATEWAY_WAN_V6};
+use edgewarden_lab::stage::{Stage, StageOptions};
+use serde_json::json;
+
+use super::beside::{is_not_believed, is_not_passed_on};
+use super::in_others_names::{heard_beside, heard_by};
+use super::said::{NOWHERE, Said, arp, at_another_link, placed};
+use super::silence_inside::{ISOLATE, restriction};
+use super::without_socket::container_on_bridge;
+use crate::common::gateway::ip;
+use crate::common::{LIMIT, done, options, ready};
+use crate::layers::frames::Mac;
+use crate::layers::unsent::contained;
+use crate::layers::wire::{Ear, Port, ROOT};
+
+/// Addresses of an interface that stands on the uplink.
+const STANDING_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 8));
+const STANDING_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 8));
+/// A router's, as many of them have it.
+const ROUTER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+
+/// As a virtual router has it, or a host that speaks to its own containers.
+fn stands_on_the_uplink(stage: &Stage) {
+    let standing = "link add own0 link wan0 type macvlan mode bridge
+        addr add 198.51.100.8/32 dev own0
+        addr add 2001:db8:1::8/128 dev own0 nodad
+        link set own0 up";
+    ip(stage, standing);
+}
+
+fn macs() -> [Mac; 2] {
+    ["wan0", "own0"].map(|name| Port::of("gateway", name).mac())
+}
+
+lab_test!(
+    a_container_does_not_say_that_the_device_is_at_what_stands_on_its_uplink,
+    || {
+        is_not_believed(stands_on_the_uplink, || {
+            let [own, standing] = macs();
+            placed(own, (GATEWAY_WAN_V4, GATEWAY_WAN_V6), standing)
+        });
+    }
+);
+
+lab_test!(
+    a_container_does_not_say_that_what_stands_on_the_uplink_is_the_uplink,
+    || {
+        is_not_believed(stands_on_the_uplink, || {
+            let [own, _] = macs();
+            placed(own, (STANDING_V4, STANDING_V6), own)
+        });
+    }
+);
+
+lab_test!(what_stands_on_the_uplink_is_said_to_be_where_it_is, || {
+    let stage = ready(options());
+    contained(&stage);
+    stands_on_the_uplink(&stage);
+    let [own, standing] = macs();
+    let port = Port::of("onwan", "mv1");
+    let ear = Ear::open("internet");
+    // Whoever says so: what the kernel says looks the same.
+    let truths = [
+        placed(standing, (STANDING_V4, STANDING_V6), standing),
+        vec![("ARP of the uplink", arp(own, GATEWAY_WAN_V4, own))],
+    ];
+    let truths = truths.concat();
+    let names: BTreeSet<_> = truths.iter().map(|(name, _)| *name).collect();
+    let file = restriction(&stage);
+    for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
+        done(&stage, order);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(heard_by(&ear, &port, ROOT, &truths), names, "{order:?}");
+        done(&stage, &["release"]);
+        stage.wait_phase(LIMIT, "released").unwrap();
+    }
+});
+
+/// A pair of interfaces of the device's own to a bridge of its own, and one as a container is given it, before it is moved: the other
+/// end is down, and has nothing.
+fn pairs(stage: &Stage, onto: &str) {
+    ip(
+        stage,
+        &format!(
+            "link add br7 type bridge
+            link set br7 up
+            link add pa0 type veth peer name pa1
+            link set pa1 master br7
+            link set pa1 up
+            addr add 203.0.113.65/28 dev pa0
+            link set pa0 up
+            link add new0 type veth peer name new1
+            link set new0 master {onto}
+            link set new0 up"
+        ),
+    );
+}
+
+lab_test!(
+    a_pair_of_interfaces_lets_no_container_say_where_the_device_is,
+    || is_not_believed(|stage| pairs(stage, "br7"), at_another_link)
+);
+
+lab_test!(a_pair_of_interfaces_lets_no_container_speak_to_the_switch, || {
+    is_not_passed_on(true, false, |stage| pairs(stage, "br0"))
+});
+
+/// What a container on the uplink's bridge says falsely of the device, in its own name, is not passed on though bridges are left alone.
+fn no_lie_is_passed_on(order: impl Fn(&Stage) -> Vec<String>) {
+    let stage = ready(StageOptions {
+        configuration: json!({"isolation": {"bridged": false}}),
+        ..options()
+    });
+    let port = container_on_bridge(&stage);
+    let ear = Ear::open("internet");
+    let lan = Port::of("gateway", "lan0").mac();
+    let lies = [
+        vec![
+            ("ARP: nowhere", arp(port.mac(), GATEWAY_WAN_V4, NOWHERE)),
+            (
+                "ARP: with the container",
+                arp(port.mac(), GATEWAY_WAN_V4, port.mac()),
+            ),
+        ],
+        placed(port.mac(), (GATEWAY_WAN_V4, GATEWAY_WAN_V6), lan),
+    ];
+    let lies = lies.concat();
+    let names: BTreeSet<_> = lies.iter().map(|(name, _)| *name).collect();
+    ip(&stage, "addr add 2001:db8:1::2/64 dev br0 nodad");
+    assert_eq!(heard_by(&ear, &port, ROOT, &lies), names, "control");
+    let words = order(&stage);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    done(&stage, &words);
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    assert_eq!(heard_by(&ear, &port, ROOT, &lies), BTreeSet::new());
+    let own: [Said; 1] = [("his own", arp(port.mac(), STANDING_V4, port.mac()))];
+    assert_eq!(
+        heard_by(&ear, &port, ROOT, &own).len(),
+        1,
+        "control: what is true"
+    );
+}
+
+lab_test!(
+    what_bridges_pass_on_says_nothing_false_of_the_device_in_isolation,
+    || no_lie_is_passed_on(|_| ISOLATE.map(str::to_owned).into())
+);
+
+lab_test!(
+    what_bridges_pass_on_says_nothing_false_of_the_device_in_a_restriction,
+    || no_lie_is_passed_on(|stage| vec!["quarantine".into(), "--order".into(), restriction(stage)])
+);
+
+lab_test!(a_container_sends_as_no_other_interface_of_the_device, || {
+    let stage = ready(options());
+    let inside = "netns add onlan
+            link add mv2 link lan0 type macvlan mode bridge
+            link set mv2 netns onlan
+            -n onlan link set mv2 up";
+    ip(&stage, inside);
+    let port = Port::of("onlan", "mv2");
+    let ear = Ear::open("lan");
+    let [uplink, here] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
+    let device = ("lan0", GATEWAY_LAN_V4);
+    let heard = |said: &[Said]| heard_beside(&ear, device, (&port, ROOT), said);
+    // It is true, and yet a switch learns by it that the uplink is here.
+    let stolen = [("as the uplink", arp(uplink, GATEWAY_LAN_V4, here))];
+    let own = [("as what is here", arp(here, GATEWAY_LAN_V4, here))];
+    assert_eq!(heard(&stolen).len(), 1, "control");
+    let file = restriction(&stage);
+    for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
+        done(&stage, order);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(heard(&stolen).len(), 0, "{order:?}");
+        assert_eq!(heard(&own).len(), 1, "control");
+        done(&stage, &["release"]);
+        stage.wait_phase(LIMIT, "released").unwrap();
+    }
+});
+
+lab_test!(
+    hosts_on_a_bridge_keep_addresses_that_the_device_has_elsewhere,
+    || {
+        let stage = ready(options());
+        let port = container_on_bridge(&stage);
+        ip(&stage, "addr add fe80::1/64 dev lan0 nodad");
+        let ear = Ear::open("internet");
+        let theirs = placed(port.mac(), (GATEWAY_LAN_V4, ROUTER_V6), port.mac());
+        let names: BTreeSet<_> = theirs.iter().map(|(name, _)| *name).collect();
+        assert_eq!(heard_by(&ear, &port, ROOT, &theirs), names, "control");
+        let file = restriction(&stage);
+        done(&stage, &["quarantine", "--order", &file]);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(heard_by(&ear, &port, ROOT, &theirs), names);
+        let of_device = placed(port.mac(), (GATEWAY_WAN_V4, ROUTER_V6), port.mac());
+        assert!(
+            !heard_by(&ear, &port, ROOT, &of_device).contains("ARP"),
+            "control"
+        );
+    }
+);
