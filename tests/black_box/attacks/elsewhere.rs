@@ -110,7 +110,7 @@ lab_test!(
 );
 
 lab_test!(a_pair_of_interfaces_lets_no_container_speak_to_the_switch, || {
-    is_not_passed_on(true, false, |stage| pairs(stage, "br0"))
+    is_not_passed_on(true, false, |stage| pairs(stage, "br0"));
 });
 
 /// What a container on the uplink's bridge says falsely of the device, in its own name, is not passed on though bridges are left alone.

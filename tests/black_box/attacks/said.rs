@@ -324,20 +324,26 @@ pub(super) fn control_of_links(beside: Mac) -> Vec<Said> {
             let packet = packet(CONTAINER, INTERNET_V4, UDP, MORE_PIECES, &message);
             as_himself(frame(own, IPV4, &packet))
         }),
-        ("a lease in pieces behind options", {
-            let message = udp(68, 67, &[1; 8]);
-            let packet = packet(CONTAINER, INTERNET_V4, UDP, MORE_PIECES, &message);
-            // As long as options can be, and as long as a whole message with what tells whose it is.
-            let (header, rest) = packet.split_at(20);
-            let mut packet = [header, &[1; 40], rest].concat();
-            packet[0] = 0x4f;
-            packet[3] += 40;
-            packet[10..12].fill(0);
-            let checksum = sum(&[&packet[..60]]);
-            packet[10..12].copy_from_slice(&checksum);
-            as_himself(frame(own, IPV4, &packet))
-        }),
+        (
+            "a lease in pieces behind options",
+            as_himself(frame(own, IPV4, &behind_options())),
+        ),
     ]
+}
+
+/// The first piece of a message to a server of leases, as long as a whole one with what tells whose it is: its options are as long as
+/// they can be.
+fn behind_options() -> Vec<u8> {
+    let message = udp(68, 67, &[1; 8]);
+    let packet = packet(CONTAINER, INTERNET_V4, UDP, MORE_PIECES, &message);
+    let (header, rest) = packet.split_at(20);
+    let mut packet = [header, &[1; 40], rest].concat();
+    packet[0] = 0x4f;
+    packet[3] += 40;
+    packet[10..12].fill(0);
+    let checksum = sum(&[&packet[..60]]);
+    packet[10..12].copy_from_slice(&checksum);
+    packet
 }
 
 /// What ends a session behind two tags of no VLAN, and what switches tell each other and those that have VLANs.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::bearers::{self, Places, bearers};
+use super::bearers::{self, bearers};
 use crate::config::IsolationConfig;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
@@ -314,39 +314,31 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
     egress.sort_by_key(|link| link.index);
     let surplus = egress.len().saturating_sub(MAX_EGRESS_DEVICES);
     egress.truncate(MAX_EGRESS_DEVICES);
+    let name = |link: &Link| InterfaceName::new(&link.name);
     let tags = tag(links);
     let own = own(links);
     let unknown = bearers::unknown(links);
-    let places = if all {
-        bearers::places(links, &own)
-    } else {
-        Places::default()
-    };
+    // Where others are not listed theirs would count as somebody else's.
+    let listed = if all { links } else { &[] };
+    let places = bearers::places(listed, &own);
     let bridges: BTreeSet<u32> = links
         .iter()
         .filter(|link| link.device == InterfaceKind::Bridge)
         .map(|link| link.index)
         .collect();
-    let is_port = |link: &&Link| link.master.is_some_and(|master| bridges.contains(&master));
+    let is_port = |link: &Link| link.master.is_some_and(|master| bridges.contains(&master));
     let hooks = Hooks {
         bare: egress.iter().any(|link| link.kind == LinkKind::RawIp),
         vlans: vlan_tags(links),
-        // Where others are not listed theirs would count as somebody else's.
-        senders: links
-            .iter()
-            .filter(|_| all)
-            .filter_map(|link| link.hardware)
-            .collect(),
-        hardware: if all { hardware(links) } else { BTreeSet::new() },
-        members: members(links)
-            .filter_map(|link| InterfaceName::new(&link.name))
-            .collect(),
+        senders: listed.iter().filter_map(|link| link.hardware).collect(),
+        hardware: hardware(listed),
+        members: members(links).filter_map(name).collect(),
         looped: unknown.looped,
         crossed: unknown.crossed,
         passing: links
             .iter()
-            .filter(is_port)
-            .filter_map(|link| InterfaceName::new(&link.name))
+            .filter(|link| is_port(link))
+            .filter_map(name)
             .collect(),
         bearers: BTreeMap::new(),
         bridge: !bridges.is_empty(),

@@ -234,71 +234,47 @@ pub(super) fn chain_contents(chain: &super::Chain) -> ChainContents {
     }
 }
 
+/// An element whose key is made of parts.
+fn joined(parts: &[&[u8]]) -> Option<Element> {
+    Value::concatenation(parts).map(Element::new)
+}
+
 fn bearer_element(bearer: &Bearer) -> Option<Element> {
-    let parts = [bearer.interface.bytes().as_slice(), &bearer.hardware];
-    Value::concatenation(&parts).map(Element::new)
+    joined(&[bearer.interface.bytes(), &bearer.hardware])
 }
 
 /// A set of ours, empty.
 fn declared(set: OwnSet, size: Option<u32>) -> Set {
-    let address = if set.v4 { KeyType::IPV4 } else { KeyType::IPV6 };
-    let length = if set.v4 { ADDRESS4 } else { ADDRESS6 };
+    let (address, length) = if set.v4 {
+        (KeyType::IPV4, ADDRESS4)
+    } else {
+        (KeyType::IPV6, ADDRESS6)
+    };
+    let family = usize::from(!set.v4);
+    let name = KeyType::INTERFACE_NAME;
+    let number = KeyType::INTEGER;
+    let of_parts = |parts: &[KeyType], length, told_by| Set {
+        userdata: UserData::of_set(KeyOrder::None, false, Some(told_by)),
+        ..Set::new(set.name(), KeyType::concatenation(parts), length, SetFlags::NONE)
+    };
     match set.content {
-        Content::Endpoints | Content::Nucleus => {
-            let parts = [address, KeyType::TRANSPORT_PROTOCOL, KeyType::PORT];
-            let length = if set.v4 { ENDPOINT4 } else { ENDPOINT6 };
-            Set {
-                userdata: UserData::of_set(KeyOrder::None, false, Some(TypeOf::Concatenation)),
-                ..Set::new(set.name(), KeyType::concatenation(&parts), length, SetFlags::NONE)
-            }
-        }
-        Content::Ways => {
-            let parts = [address, KeyType::INTERFACE_NAME, address];
-            let length = if set.v4 { WAY4 } else { WAY6 };
-            Set {
-                userdata: UserData::of_set(KeyOrder::None, false, Some(TypeOf::Concatenation)),
-                ..Set::new(set.name(), KeyType::concatenation(&parts), length, SetFlags::NONE)
-            }
-        }
-        Content::Bearers | Content::Hardware => Set {
-            userdata: UserData::of_set(KeyOrder::None, false, Some(BEARER_KEY)),
-            ..Set::new(
-                set.name(),
-                KeyType::concatenation(&[KeyType::INTERFACE_NAME, KeyType::INTEGER]),
-                BEARER,
-                SetFlags::NONE,
-            )
-        },
+        Content::Endpoints | Content::Nucleus => of_parts(
+            &[address, KeyType::TRANSPORT_PROTOCOL, KeyType::PORT],
+            [ENDPOINT4, ENDPOINT6][family],
+            TypeOf::Concatenation,
+        ),
+        Content::Ways => of_parts(
+            &[address, name, address],
+            [WAY4, WAY6][family],
+            TypeOf::Concatenation,
+        ),
+        Content::Bearers | Content::Hardware => of_parts(&[name, number], BEARER, BEARER_KEY),
+        Content::Homes => of_parts(&[name, number], NAME + length, HOME_KEYS[family]),
+        Content::Called => of_parts(&[number, number], length + FILLED_HARDWARE, CALLED_KEYS[family]),
+        Content::Tags => of_parts(&[name, number], TAG, TAG_KEY),
         Content::Senders => Set {
             userdata: UserData::of_set(KeyOrder::Network, false, Some(SENDER_KEY)),
-            ..Set::new(set.name(), KeyType::INTEGER, SENDER, SetFlags::NONE)
-        },
-        Content::Homes => Set {
-            userdata: UserData::of_set(KeyOrder::None, false, Some(HOME_KEYS[usize::from(!set.v4)])),
-            ..Set::new(
-                set.name(),
-                KeyType::concatenation(&[KeyType::INTERFACE_NAME, KeyType::INTEGER]),
-                NAME + length,
-                SetFlags::NONE,
-            )
-        },
-        Content::Called => Set {
-            userdata: UserData::of_set(KeyOrder::None, false, Some(CALLED_KEYS[usize::from(!set.v4)])),
-            ..Set::new(
-                set.name(),
-                KeyType::concatenation(&[KeyType::INTEGER, KeyType::INTEGER]),
-                length + FILLED_HARDWARE,
-                SetFlags::NONE,
-            )
-        },
-        Content::Tags => Set {
-            userdata: UserData::of_set(KeyOrder::None, false, Some(TAG_KEY)),
-            ..Set::new(
-                set.name(),
-                KeyType::concatenation(&[KeyType::INTERFACE_NAME, KeyType::INTEGER]),
-                TAG,
-                SetFlags::NONE,
-            )
+            ..Set::new(set.name(), number, SENDER, SetFlags::NONE)
         },
         Content::Hosts => Set {
             description: SetDescription {
@@ -336,16 +312,14 @@ impl SetElements {
                 Box::new(own.filter_map(|(address, protocol, port)| {
                     let address = octets(*address);
                     let number = [transport_number(*protocol)];
-                    let parts = [address.bytes(), &number, &port.to_be_bytes()];
-                    Value::concatenation(&parts).map(Element::new)
+                    joined(&[address.bytes(), &number, &port.to_be_bytes()])
                 }))
             }
             Content::Ways => {
                 let own = self.ways.iter().filter(move |way| way.address.is_ipv4() == v4);
                 Box::new(own.filter_map(|way| {
                     let (address, hop) = (octets(way.address), octets(way.next_hop));
-                    let parts = [address.bytes(), way.interface.bytes(), hop.bytes()];
-                    Value::concatenation(&parts).map(Element::new)
+                    joined(&[address.bytes(), way.interface.bytes(), hop.bytes()])
                 }))
             }
             Content::Bearers => {
@@ -354,30 +328,7 @@ impl SetElements {
             }
             Content::Hardware => Box::new(self.hardware.iter().filter_map(bearer_element)),
             Content::Senders => Box::new(self.senders.iter().map(|hardware| Element::new(*hardware))),
-            Content::Homes => {
-                let own = self
-                    .homes
-                    .iter()
-                    .filter(move |(_, address)| address.is_ipv4() == v4);
-                Box::new(own.filter_map(|(interface, address)| {
-                    let address = octets(*address);
-                    Value::concatenation(&[interface.bytes().as_slice(), address.bytes()]).map(Element::new)
-                }))
-            }
-            Content::Called => {
-                let own = self
-                    .called
-                    .iter()
-                    .filter(move |(address, _)| address.is_ipv4() == v4);
-                Box::new(own.filter_map(|(address, hardware)| {
-                    let address = octets(*address);
-                    Value::concatenation(&[address.bytes(), hardware.as_slice()]).map(Element::new)
-                }))
-            }
-            Content::Tags => Box::new(self.tags.iter().filter_map(|(interface, number)| {
-                let parts = [interface.bytes().as_slice(), &number.to_be_bytes()];
-                Value::concatenation(&parts).map(Element::new)
-            })),
+            Content::Homes | Content::Called | Content::Tags => self.places(set),
             Content::Hosts => {
                 let own = self.hosts.iter().filter(move |(host, _)| host.is_ipv4() == v4);
                 Box::new(
@@ -394,6 +345,33 @@ impl SetElements {
                 });
                 Box::new(interval_elements(intervals, into_empty))
             }
+        }
+    }
+
+    /// The elements of one of the sets of what is on which link.
+    fn places(&self, OwnSet { content, v4 }: OwnSet) -> Box<dyn Iterator<Item = Element> + '_> {
+        match content {
+            Content::Homes => {
+                let own = self
+                    .homes
+                    .iter()
+                    .filter(move |(_, address)| address.is_ipv4() == v4);
+                Box::new(own.filter_map(|(interface, address)| {
+                    joined(&[interface.bytes(), octets(*address).bytes()])
+                }))
+            }
+            Content::Called => {
+                let own = self
+                    .called
+                    .iter()
+                    .filter(move |(address, _)| address.is_ipv4() == v4);
+                Box::new(own.filter_map(|(address, hardware)| joined(&[octets(*address).bytes(), hardware])))
+            }
+            _ => Box::new(
+                self.tags
+                    .iter()
+                    .filter_map(|(interface, number)| joined(&[interface.bytes(), &number.to_be_bytes()])),
+            ),
         }
     }
 }
