@@ -3,10 +3,10 @@
 //! has elsewhere.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{GATEWAY_LAN_V4, GATEWAY_WAN_V4, GATEWAY_WAN_V6};
+use edgewarden_lab::site::{GATEWAY_LAN_V4, GATEWAY_LAN_V6, GATEWAY_WAN_V4, GATEWAY_WAN_V6, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::json;
 
@@ -17,13 +17,15 @@ use super::silence_inside::{ISOLATE, restriction};
 use super::without_socket::container_on_bridge;
 use crate::common::gateway::ip;
 use crate::common::{LIMIT, done, options, ready};
-use crate::layers::frames::Mac;
+use crate::layers::frames::{ARP, Mac};
 use crate::layers::unsent::contained;
-use crate::layers::wire::{Ear, Port, ROOT};
+use crate::layers::wire::{Ear, Port, ROOT, within};
 
 /// Addresses of an interface that stands on the uplink.
 const STANDING_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 8));
 const STANDING_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 8));
+/// On the same link.
+const NOBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77));
 /// A router's, as many of them have it.
 const ROUTER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 
@@ -51,12 +53,34 @@ lab_test!(
 );
 
 lab_test!(
-    a_container_does_not_say_that_what_stands_on_the_uplink_is_the_uplink,
+    the_kernel_asks_by_the_uplink_in_the_name_of_what_stands_on_it_in_a_restriction,
     || {
-        is_not_believed(stands_on_the_uplink, || {
-            let [own, _] = macs();
-            placed(own, (STANDING_V4, STANDING_V6), own)
-        });
+        let stage = ready(options());
+        stands_on_the_uplink(&stage);
+        let ear = Ear::open("internet");
+        // Nobody's address, so that it asks for it again and again.
+        let asks = || {
+            let socket = within("gateway", || UdpSocket::bind((STANDING_V4, 0)).unwrap());
+            let begins = [
+                [0xff; 6].as_slice(),
+                &Port::of("gateway", "wan0").mac(),
+                &ARP.to_be_bytes(),
+            ]
+            .concat();
+            let sender = [198, 51, 100, 8];
+            wait_until(LIMIT / 6, "its question", || {
+                let _unknown = socket.send_to(b"x", (NOBODY_V4, 9));
+                let heard = ear.drain().into_iter();
+                let mut questions = heard.filter(|frame| frame.starts_with(&begins));
+                questions.any(|frame| frame.get(28..32) == Some(&sender))
+            })
+        };
+        ip(&stage, &format!("route add {NOBODY_V4}/32 dev wan0"));
+        asks().expect("control");
+        let file = restriction(&stage);
+        done(&stage, &["quarantine", "--order", &file]);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        asks().unwrap();
     }
 );
 
@@ -193,17 +217,16 @@ lab_test!(
         let port = container_on_bridge(&stage);
         ip(&stage, "addr add fe80::1/64 dev lan0 nodad");
         let ear = Ear::open("internet");
-        let theirs = placed(port.mac(), (GATEWAY_LAN_V4, ROUTER_V6), port.mac());
+        // Of IPv4 the device keeps its addresses to itself on every link.
+        let theirs = placed(port.mac(), (STANDING_V4, ROUTER_V6), port.mac());
         let names: BTreeSet<_> = theirs.iter().map(|(name, _)| *name).collect();
         assert_eq!(heard_by(&ear, &port, ROOT, &theirs), names, "control");
         let file = restriction(&stage);
         done(&stage, &["quarantine", "--order", &file]);
         stage.wait_phase(LIMIT, "enforced").unwrap();
         assert_eq!(heard_by(&ear, &port, ROOT, &theirs), names);
-        let of_device = placed(port.mac(), (GATEWAY_WAN_V4, ROUTER_V6), port.mac());
-        assert!(
-            !heard_by(&ear, &port, ROOT, &of_device).contains("ARP"),
-            "control"
-        );
+        let of_device = placed(port.mac(), (GATEWAY_LAN_V4, GATEWAY_LAN_V6), port.mac());
+        let heard = heard_by(&ear, &port, ROOT, &of_device);
+        assert_eq!(heard, BTreeSet::new(), "also where they are at home elsewhere");
     }
 );

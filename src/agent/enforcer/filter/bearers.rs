@@ -58,9 +58,8 @@ pub(super) struct Places {
     pub(super) called: BTreeSet<(IpAddr, [u8; 6])>,
 }
 
-/// Of the addresses that interfaces of Ethernet have, those which `own` are; of none where they are too many. The kernel answers for
-/// an address by other interfaces too, but where its own stands on them, or they on it, only one of the two is heard by whoever expects
-/// that one.
+/// Of the addresses that interfaces of Ethernet have, those which `own` are; of none where they are too many. In the name of an address
+/// the kernel also asks by what its interface stands on, as that, where a packet from there leaves so.
 pub(super) fn places(links: &[Link], own: &BTreeSet<IpAddr>) -> Places {
     let stack = Stack::of(links);
     let mut places = Places::default();
@@ -68,11 +67,20 @@ pub(super) fn places(links: &[Link], own: &BTreeSet<IpAddr>) -> Places {
         let Some(hardware) = link.hardware else { continue };
         let (mut below, mut called) = (BTreeSet::new(), BTreeSet::from([hardware]));
         stack.walk(link, &mut Vec::new(), &mut |path| {
-            if !path.windows(2).all(|pair| stands_on(pair[0], pair[1])) {
+            let Some(lowest) = path
+                .last()
+                .filter(|_| path.windows(2).all(|pair| stands_on(pair[0], pair[1])))
+            else {
                 return;
-            }
-            below.extend(path.last().and_then(|lowest| InterfaceName::new(&lowest.name)));
-            called.extend(path.last().into_iter().flat_map(|lowest| stack.of_bond(lowest)));
+            };
+            below.extend(InterfaceName::new(&lowest.name));
+            called.extend(stack.of_bond(lowest));
+            // What belongs to a bridge or a bond sends for that.
+            let asks = lowest
+                .master
+                .and_then(|master| stack.by_index.get(&master))
+                .is_none_or(|master| !gathers(master));
+            called.extend(lowest.hardware.filter(|_| asks));
         });
         // A bridge answers for what its port has.
         let master = link.master.and_then(|master| stack.by_index.get(&master));
@@ -392,7 +400,7 @@ mod tests {
         assert_eq!(placed(&links, "198.51.100.2"), (words(&["wan0"]), words(&["1"])));
         assert_eq!(
             placed(&links, "198.51.100.8"),
-            (words(&["own0", "wan0"]), words(&["2"]))
+            (words(&["own0", "wan0"]), words(&["1", "2"]))
         );
         assert_eq!(placed(&links, "192.0.2.1"), (words(&["lan0"]), words(&["3"])));
         // Members of a bond say it of each other; a bridge says it of its port, and what belongs to a VRF itself.

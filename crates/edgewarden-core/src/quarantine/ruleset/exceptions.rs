@@ -208,12 +208,8 @@ impl RuleWriter<'_> {
         }
         if way == HookPath::Raw && self.knows_senders() {
             if self.guarded().is_some() {
-                // Others behind a bridge may have on their link what this device has elsewhere; what is false of its own is cut before.
-                let ours = exception
-                    .ours
-                    .iter()
-                    .map(|said| said.clone().leaves_by_none_of(&self.hooks.members));
-                rules.extend(ours.map(|said| cut(said.sent_as_none_of(SENDERS))));
+                let ours = exception.ours.iter();
+                rules.extend(ours.map(|said| cut(said.clone().sent_as_none_of(SENDERS))));
             }
             let foreign = like.clone().sent_as_none_of(SENDERS);
             let theirs = shares.others;
@@ -356,7 +352,7 @@ impl RuleWriter<'_> {
                 .hop_limit(ON_LINK)
                 .at_most(NEIGHBOUR_LENGTH + header)
         };
-        let own = self.own(false);
+        let own = self.own_anywhere(false);
         let told = self.told_as_ours(layer, near(SOLICIT));
         let knows = self.knows_senders() && !self.elements.hardware.is_empty();
         let told = if layer == Layer::Netdev && knows {

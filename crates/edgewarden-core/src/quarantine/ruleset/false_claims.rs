@@ -4,10 +4,9 @@
 //! interfaces, before anything that keeps the link alive is let pass. A router that believes it sends what is meant for this device
 //! elsewhere, and the control channel is silent. Root of a container whose interface stands on one of ours (macvlan) may send as our
 //! hardware address, and has no socket here, so that he counts as the kernel; what he says of others' addresses has a share
-//! (`exceptions`). By a link where an address is at home, it is at the hardware address of the interface that carries it and nowhere
-//! else, though this device has others there (a VRRP router's, a VLAN's of its own); the kernel, which answers for it by these too, is
-//! heard by the right one. By other links it may be at any that this device has there, but for what a bridge passes on between
-//! others, who may have the same address on a link of their own. Absent: routers' advertisements, which the kernel does not send and
+//! (`exceptions`). By a link where an address is at home, it is at the hardware address of the interface that carries it, or of what that
+//! stands on, by which the kernel itself asks in its name, and nowhere else, though this device has others there (a VRRP router's, a
+//! VLAN's of its own). By other links it may be at any that this device has there. Absent: routers' advertisements, which the kernel does not send and
 //! an isolation cuts.
 
 use std::collections::BTreeSet;
@@ -46,29 +45,22 @@ impl RuleWriter<'_> {
             all.extend(claim.shapes_of_no_kernel(&spoken));
             all.push(claim.misplaces(spoken));
         }
-        for (frame, own) in self.elsewhere(claim.is_of_v4()) {
-            let spoken = claim.of_one_of(frame, &own);
+        let own = self.own_anywhere(claim.is_of_v4());
+        if !own.is_empty() {
+            let spoken = claim.of_one_of(on(Layer::Netdev).leaves_by_ethernet(), &own);
             all.extend(claim.shapes_of_no_kernel(&spoken));
             all.extend(self.none_of_ours(claim, &spoken));
         }
         all
     }
 
-    /// Frames that leave by a link where addresses may not be at home, and which of this device's count there.
-    fn elsewhere(&self, v4: bool) -> Vec<(Conditions, Vec<IpAddr>)> {
+    /// Addresses of this device, of one family, in whose name nobody else speaks by any link: each link has link-local addresses of its
+    /// own.
+    pub(super) fn own_anywhere(&self, v4: bool) -> Vec<IpAddr> {
         let at_home: BTreeSet<IpAddr> = self.elements.homes.iter().map(|(_, address)| *address).collect();
         let own = self.own(v4).into_iter();
-        // Each link has link-local addresses of its own.
-        let own = own.filter(|address| !(is_of_link(*address) && at_home.contains(address)));
-        let own: Vec<IpAddr> = own.collect();
-        let ports = &self.hooks.members;
-        let frame = || on(Layer::Netdev).leaves_by_ethernet();
-        let of_nowhere = own.iter().copied().filter(|address| !at_home.contains(address));
-        let by_ports = (!ports.is_empty()).then(|| (frame().leaves_by(ports), of_nowhere.collect()));
-        let all = [(frame().leaves_by_none_of(ports), own.clone())]
-            .into_iter()
-            .chain(by_ports);
-        all.filter(|(_, own)| !own.is_empty()).collect()
+        own.filter(|address| !(is_of_link(*address) && at_home.contains(address)))
+            .collect()
     }
 
     /// What is called otherwise on another link of ours is elsewhere on this one.
