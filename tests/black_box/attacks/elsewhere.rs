@@ -183,6 +183,39 @@ lab_test!(
     || no_lie_is_passed_on(|stage| vec!["quarantine".into(), "--order".into(), restriction(stage)])
 );
 
+lab_test!(
+    a_container_is_a_virtual_router_of_the_number_that_the_device_has,
+    || {
+        let stage = ready(options());
+        let port = container_on_lan(&stage);
+        let vmac = "link add vrrp.51 link wan0 address 00:00:5e:00:01:33 type macvlan mode private
+        link set vrrp.51 up";
+        ip(&stage, vmac);
+        let ear = Ear::open("lan");
+        let router = [0, 0, 0x5e, 0, 1, 0x33];
+        let said = [(
+            "as a virtual router",
+            arp(router, "192.0.2.9".parse().unwrap(), router),
+        )];
+        let heard = || heard_beside(&ear, ("lan0", GATEWAY_LAN_V4), (&port, ROOT), &said).len();
+        assert_eq!(heard(), 1, "control");
+        let file = restriction(&stage);
+        done(&stage, &["quarantine", "--order", &file]);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(heard(), 1);
+    }
+);
+
+/// A container whose interface stands on the device's other one.
+fn container_on_lan(stage: &Stage) -> Port {
+    let inside = "netns add onlan
+        link add mv2 link lan0 type macvlan mode bridge
+        link set mv2 netns onlan
+        -n onlan link set mv2 up";
+    ip(stage, inside);
+    Port::of("onlan", "mv2")
+}
+
 lab_test!(a_container_sends_as_no_other_interface_of_the_device, || {
     let stage = ready(options());
     let inside = "netns add onlan
@@ -209,6 +242,26 @@ lab_test!(a_container_sends_as_no_other_interface_of_the_device, || {
         stage.wait_phase(LIMIT, "released").unwrap();
     }
 });
+
+lab_test!(
+    in_isolation_a_container_on_another_link_says_nothing_of_the_uplinks_address,
+    || {
+        let stage = ready(options());
+        let port = container_on_lan(&stage);
+        let ear = Ear::open("lan");
+        let here = Port::of("gateway", "lan0").mac();
+        let device = ("lan0", GATEWAY_LAN_V4);
+        // On the same switch as the uplink this turns the router here, as what the kernel itself would say.
+        let said = placed(here, (GATEWAY_WAN_V4, GATEWAY_WAN_V6), here);
+        let own = [("of what is here", arp(here, GATEWAY_LAN_V4, here))];
+        let heard = |said: &[Said]| heard_beside(&ear, device, (&port, ROOT), said).len();
+        assert_eq!(heard(&said), said.len(), "control");
+        done(&stage, &ISOLATE);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        assert_eq!(heard(&said), 0);
+        assert_eq!(heard(&own), 1, "control");
+    }
+);
 
 lab_test!(
     hosts_on_a_bridge_keep_addresses_that_the_device_has_elsewhere,

@@ -16,6 +16,7 @@ use super::conditions::{Claim, Conditions, Ours};
 use super::elements::{Content, OwnSet};
 use super::rules::{HookPath, RuleWriter, on};
 use super::{Layer, Rule};
+use crate::quarantine::orders::order::Posture;
 
 /// The set of hardware addresses of this device.
 pub(super) const SENDERS: &str = "senders";
@@ -44,6 +45,7 @@ impl RuleWriter<'_> {
             let spoken = claim.of_home(frame);
             all.extend(claim.shapes_of_no_kernel(&spoken));
             all.push(claim.misplaces(spoken));
+            all.extend(self.strange(claim));
         }
         let own = self.own_anywhere(claim.is_of_v4());
         if !own.is_empty() {
@@ -52,6 +54,23 @@ impl RuleWriter<'_> {
             all.extend(self.none_of_ours(claim, &spoken));
         }
         all
+    }
+
+    /// In isolation, of an address that is at home elsewhere, by a link where no lifeline is: what came there for it would not be taken.
+    /// Where it is on the same switch as the address' own, others would believe that the address is there.
+    fn strange(&self, claim: Claim) -> Option<Conditions> {
+        // Who is allowed may have come by such a link, and is asked for by it.
+        let isolates = self.plan.posture == Posture::Isolate && self.plan.allow.is_empty();
+        let isolates = isolates && self.plan.ties().is_some();
+        let ways = self.hooks.bearers.iter();
+        let ways = ways.flat_map(|(way, below)| below.iter().map(|below| below.interface).chain([*way]));
+        let ways: Vec<_> = ways.collect::<BTreeSet<_>>().into_iter().collect();
+        let homes = self.elements.homes.iter().map(|(_, address)| *address);
+        let own = homes.filter(|address| address.is_ipv4() == claim.is_of_v4() && !is_of_link(*address));
+        let own: Vec<IpAddr> = own.collect::<BTreeSet<_>>().into_iter().collect();
+        let frame = || on(Layer::Netdev).leaves_by_ethernet().leaves_by_none_of(&ways);
+        let is_known = isolates && !ways.is_empty() && !own.is_empty();
+        is_known.then(|| claim.at_home(claim.of_one_of(frame(), &own), false))
     }
 
     /// Addresses of this device, of one family, in whose name nobody else speaks by any link: each link has link-local addresses of its
@@ -74,14 +93,11 @@ impl RuleWriter<'_> {
     }
 
     /// What is sent as this device where none of its interfaces sends as that: a switch to which both belong takes that one's port
-    /// for this one.
+    /// for this one. Virtual routers of one number are on many links.
     pub(super) fn as_another(&self, frame: Conditions) -> Option<Conditions> {
         let knows = self.knows_senders() && !self.elements.hardware.is_empty();
-        let elsewhere = || {
-            frame
-                .called_one_of(SENDERS)
-                .leaves_by_none_of(&self.hooks.crossed)
-        };
+        let as_ours = || frame.called_one_of(SENDERS).sent_as_no_virtual_router();
+        let elsewhere = || as_ours().leaves_by_none_of(&self.hooks.crossed);
         knows.then(|| elsewhere().called_none_of(HARDWARE))
     }
 }

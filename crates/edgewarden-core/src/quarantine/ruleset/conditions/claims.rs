@@ -172,13 +172,24 @@ impl Claim {
 
     /// A frame that speaks of an address that is at home where it leaves.
     pub(in super::super) fn of_home(self, frame: Conditions) -> Conditions {
+        self.at_home(self.of(frame), true)
+    }
+
+    /// The address is at home there, or is not.
+    pub(in super::super) fn at_home(self, spoken: Conditions, is_so: bool) -> Conditions {
         let set = self.set("homes");
-        let text = self.address_text();
-        self.of(frame)
-            .said(format_args!("meta oifname . {text} @{set}"))
+        let (negation, flags) = sign(is_so);
+        spoken
+            .said(format_args!(
+                "meta oifname . {} {negation}@{set}",
+                self.address_text()
+            ))
             .step(Meta::first(MetaKey::OutputName))
             .step(self.load_address(behind(Register::FIRST, NAME)))
-            .step(Lookup::named(&set))
+            .step(Lookup {
+                flags,
+                ..Lookup::named(&set)
+            })
     }
 
     /// It says that the address is where it is not at home.

@@ -1,9 +1,14 @@
 //! Conditions of a packet's route.
 
-use nf_tables::{ByteOrder, Comparison, Lookup, Meta, MetaKey, Operator, Register, Route, RouteKey};
+use nf_tables::{
+    ByteOrder, Comparison, Lookup, Meta, MetaKey, Operator, Payload, PayloadBase, Register, Route, RouteKey,
+};
 
 use super::claims::LinkPlace;
 use super::{Conditions, End, NAME, behind, ip};
+
+/// How hardware addresses of virtual routers begin (VRRP, RFC 9568; CARP).
+const VIRTUAL_ROUTERS: [u8; 4] = [0, 0, 0x5e, 0];
 
 /// A hardware address as nft writes a number.
 pub(in super::super) fn hardware_text(hardware: [u8; 6]) -> String {
@@ -41,6 +46,14 @@ impl Conditions {
     pub(in super::super) fn called_one_of(self, set: &str) -> Self {
         self.leaves_by_ethernet()
             .listed_alone(LinkPlace::SENDER, set, true)
+    }
+
+    /// It is not sent as a virtual router, whose hardware address is made of its number.
+    pub(in super::super) fn sent_as_no_virtual_router(self) -> Self {
+        let [a, b, c, d] = VIRTUAL_ROUTERS;
+        self.said(format_args!("@ll,48,32 != 0x{a:02x}{b:02x}{c:02x}{d:02x}"))
+            .step(Payload::first(PayloadBase::Link, 6, 4))
+            .step(Comparison::first(Operator::NotEqual, VIRTUAL_ROUTERS))
     }
 
     /// Its destination, the interface that it leaves by and whom it is handed to are in the set of that name.
