@@ -15,7 +15,7 @@ use crate::host::processes::process_table;
 use crate::host::processes::signals::SignalError;
 use crate::host::processes::unmarked;
 use crate::process::{Process, ProcessId};
-use crate::quarantine::plan::processes::StoppedProcess;
+use crate::quarantine::plan::processes::{OneAbove, StoppedProcess};
 use crate::quarantine::proof::elsewhere::Elsewhere;
 use crate::quarantine::proof::journal;
 use crate::quarantine::proof::obstacle::Obstacle;
@@ -69,10 +69,10 @@ pub(super) fn thaw(state: &Path, socket: &Path) -> Vec<String> {
         }
     }
     // Those who stopped with them; who is left runs.
-    let by_owner = |id: &ProcessId| {
+    let by_owner = |one: &OneAbove| {
         named
             .iter()
-            .any(|known| known.identity == *id && known.stopped_before)
+            .any(|known| known.identity == one.identity && known.stopped_before)
     };
     let above = named.iter().map(|known| known.above.clone());
     let above: Vec<_> = above.filter(|row| !row.iter().any(by_owner)).collect();

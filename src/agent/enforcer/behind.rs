@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::process::ProcessId;
-use crate::quarantine::plan::processes::{MAX_ABOVE, StoppedProcess};
+use crate::quarantine::plan::processes::{MAX_ABOVE, OneAbove, StoppedProcess};
 
 /// Rows of processes above others that are remembered at most; those of a crowd have one.
 const MAX_ROWS: usize = 1_024;
@@ -20,21 +19,21 @@ const LOOKS_AFTER_A_KILL: u8 = 1;
 /// Rows of those above, nearest first. So often each is looked at still, as long as somebody in it may be about to stop.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
-    rows: BTreeMap<Vec<ProcessId>, u8>,
+    rows: BTreeMap<Vec<OneAbove>, u8>,
 }
 
 impl Behind {
     /// Who was above one that is not held any more.
-    pub(super) fn leave(&mut self, above: Vec<ProcessId>) {
+    pub(super) fn leave(&mut self, above: Vec<OneAbove>) {
         self.look_for(above, LOOKS);
     }
 
     /// The same of one that was killed.
-    pub(super) fn leave_killed(&mut self, above: Vec<ProcessId>) {
+    pub(super) fn leave_killed(&mut self, above: Vec<OneAbove>) {
         self.look_for(above, LOOKS_AFTER_A_KILL);
     }
 
-    fn look_for(&mut self, above: Vec<ProcessId>, looks: u8) {
+    fn look_for(&mut self, above: Vec<OneAbove>, looks: u8) {
         if !above.is_empty() && self.rows.len() < MAX_ROWS {
             let known = self.rows.entry(above).or_default();
             *known = looks.max(*known);
@@ -46,18 +45,20 @@ impl Behind {
     }
 
     /// Everybody.
-    pub(super) fn all(&self) -> impl Iterator<Item = ProcessId> {
+    pub(super) fn all(&self) -> impl Iterator<Item = OneAbove> {
         self.rows.keys().flatten().copied()
     }
 
     /// Who may go on now that just these are `held`, each row with how often it is looked at still.
-    pub(super) fn take(&mut self, mut held: Vec<&mut StoppedProcess>) -> Vec<(Vec<ProcessId>, u8)> {
-        let waits_on =
-            |id: ProcessId, known: &StoppedProcess| known.identity == id || known.above.contains(&id);
+    pub(super) fn take(&mut self, mut held: Vec<&mut StoppedProcess>) -> Vec<(Vec<OneAbove>, u8)> {
+        let waits_on = |one: OneAbove, known: &StoppedProcess| {
+            let above = known.above.iter().map(|above| above.identity);
+            above.chain([known.identity]).any(|id| id == one.identity)
+        };
         let mut free = Vec::new();
         for (mut row, looks) in std::mem::take(&mut self.rows) {
-            let waits = |id: &ProcessId| held.iter().any(|known| waits_on(*id, known));
-            let waiting = row.split_off(row.iter().take_while(|id| !waits(id)).count());
+            let waits = |one: &OneAbove| held.iter().any(|known| waits_on(*one, known));
+            let waiting = row.split_off(row.iter().take_while(|one| !waits(one)).count());
             if let Some(first) = waiting.first() {
                 let holders = held.iter_mut().filter(|known| waits_on(*first, known));
                 holders.for_each(|known| add_above(known, &waiting));
@@ -70,7 +71,7 @@ impl Behind {
     }
 
     /// What is left of a row after a look.
-    pub(super) fn look_again(&mut self, row: Vec<ProcessId>, looks: u8) {
+    pub(super) fn look_again(&mut self, row: Vec<OneAbove>, looks: u8) {
         let looks = looks.saturating_sub(1);
         if looks > 0 && !row.is_empty() {
             self.rows.insert(row, looks);
@@ -79,10 +80,14 @@ impl Behind {
 }
 
 /// These go on with it too.
-pub(super) fn add_above(known: &mut StoppedProcess, row: &[ProcessId]) {
-    for id in row {
-        if *id != known.identity && !known.above.contains(id) && known.above.len() < MAX_ABOVE {
-            known.above.push(*id);
+pub(super) fn add_above(known: &mut StoppedProcess, row: &[OneAbove]) {
+    for one in row {
+        let mut known_above = known.above.iter_mut();
+        if let Some(there) = known_above.find(|there| there.identity == one.identity) {
+            // It has gone on since it was held.
+            there.held_at = there.held_at.and(one.held_at);
+        } else if one.identity != known.identity && known.above.len() < MAX_ABOVE {
+            known.above.push(*one);
         }
     }
 }

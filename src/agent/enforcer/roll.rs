@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::behind::{Behind, add_above};
 use crate::process::{Process, ProcessId};
 use crate::quarantine::orders::order::ProcessAction;
-use crate::quarantine::plan::processes::{NamedBefore, StoppedProcess};
+use crate::quarantine::plan::processes::{NamedBefore, OneAbove, StoppedProcess};
 use crate::quarantine::ports::{Doing, FoundFrozen};
 use crate::quarantine::proof::obstacle::Obstacle;
 
@@ -71,7 +71,7 @@ pub(super) struct Named {
     /// Which rules named him.
     pub(super) by: BTreeSet<u32>,
     /// Who ran above him.
-    pub(super) above: Vec<ProcessId>,
+    pub(super) above: Vec<OneAbove>,
 }
 
 /// As it is shown: by which rules it was named, from where it is seen and who is above it is the journal's.
@@ -342,7 +342,7 @@ impl Roll {
     }
 
     /// Who may have stopped with those that were let go or have ended, and with nobody who is held, as [`Behind::take`] gives them.
-    pub(super) fn take_behind(&mut self) -> Vec<(Vec<ProcessId>, u8)> {
+    pub(super) fn take_behind(&mut self) -> Vec<(Vec<OneAbove>, u8)> {
         let unproven = &self.unproven;
         let held = self.stopped.iter_mut();
         self.behind
@@ -350,7 +350,7 @@ impl Roll {
     }
 
     /// What is left of a row after a look.
-    pub(super) fn look_behind_again(&mut self, above: Vec<ProcessId>, looks: u8) {
+    pub(super) fn look_behind_again(&mut self, above: Vec<OneAbove>, looks: u8) {
         self.behind.look_again(above, looks);
     }
 
@@ -358,14 +358,13 @@ impl Roll {
     pub(super) fn ran(&self) -> BTreeSet<ProcessId> {
         let held = self.stopped.iter().filter(|known| !known.stopped_before);
         let above = self.stopped.iter().flat_map(|known| known.above.iter().copied());
-        held.map(|known| known.identity)
-            .chain(above)
-            .chain(self.behind.all())
-            .collect()
+        let ran = above.chain(self.behind.all());
+        let ran = ran.filter(|one| one.held_at.is_none()).map(|one| one.identity);
+        held.map(|known| known.identity).chain(ran).collect()
     }
 
     /// These run above one that was let go on by others: they stop with it when it is stopped again.
-    pub(super) fn note_above(&mut self, id: ProcessId, above: &[ProcessId]) {
+    pub(super) fn note_above(&mut self, id: ProcessId, above: &[OneAbove]) {
         if let Some(known) = self.stopped.iter_mut().find(|known| known.identity == id) {
             add_above(known, above);
         }

@@ -164,9 +164,12 @@ fn as_many_as_can_be_with_the_longest_paths_fit_into_a_journal_that_is_read() {
         };
         let named = Named {
             above: vec![
-                ProcessId {
-                    pid: 4_000_000,
-                    start_ticks: u64::MAX
+                OneAbove {
+                    identity: ProcessId {
+                        pid: 4_000_000,
+                        start_ticks: u64::MAX
+                    },
+                    held_at: Some(u32::MAX),
                 };
                 MAX_ABOVE
             ],
@@ -313,7 +316,8 @@ fn who_ran_while_no_look_reached_him_is_contested_when_he_is_seen_again() {
 
 /// One that is frozen below these, or killed.
 fn below(roll: &mut Roll, pid: u32, above: &[u32], action: ProcessAction) -> ProcessId {
-    let above = above.iter().map(|pid| process(*pid).identity).collect();
+    let above = above.iter();
+    let above = above.map(|pid| OneAbove::that_runs(process(*pid).identity)).collect();
     let named = Named {
         above,
         ..Named::default()
@@ -325,7 +329,7 @@ fn below(roll: &mut Roll, pid: u32, above: &[u32], action: ProcessAction) -> Pro
 /// Who goes on now.
 fn go_on(roll: &mut Roll) -> Vec<u32> {
     let rows = roll.take_behind().into_iter();
-    rows.flat_map(|(row, _)| row.into_iter().map(|id| id.pid))
+    rows.flat_map(|(row, _)| row.into_iter().map(|one| one.identity.pid))
         .collect()
 }
 

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::debugged::Held;
+use super::debugged::{Held, place};
 use super::doing::{is_stopped_by_signal, some_threads};
 use super::frozen::Ours;
 use super::process_table::{ancestors, stat};
 use super::signals;
 use crate::host::clock;
 use crate::process::ProcessId;
-use crate::quarantine::plan::processes::MAX_ABOVE;
+use crate::quarantine::plan::processes::{MAX_ABOVE, OneAbove};
 use crate::quarantine::ports::RanAbove;
 
 /// Whoever is about to stop is waited for so long: it takes a moment of a processor.
@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Above {
     /// Who ran until we stopped him, or somebody below him: his owner has not stopped him.
     ran: BTreeSet<ProcessId>,
-    children_of: BTreeMap<u32, Vec<ProcessId>>,
-    /// Whom a debugger may hold still: he may not run.
+    children_of: BTreeMap<u32, Vec<OneAbove>>,
+    /// Whom a debugger may hold still: whether he ran is not known.
     held: Held,
 }
 
@@ -50,13 +50,13 @@ impl Above {
     }
 
     /// Who is above that very process, nearest first, up to the first whom his owner has stopped.
-    pub(super) fn of(&mut self, id: ProcessId) -> Vec<ProcessId> {
+    pub(super) fn of(&mut self, id: ProcessId) -> Vec<OneAbove> {
         let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
         stat.map_or_else(Vec::new, |stat| self.children_of(stat.parent))
     }
 
     /// The same of all children of `parent`.
-    pub(super) fn children_of(&mut self, parent: u32) -> Vec<ProcessId> {
+    pub(super) fn children_of(&mut self, parent: u32) -> Vec<OneAbove> {
         if let Some(known) = self.children_of.get(&parent) {
             return known.clone();
         }
@@ -66,16 +66,21 @@ impl Above {
         let new = above.iter().filter(|id| !self.ran.contains(id));
         new.for_each(|id| self.held.note(*id));
         self.ran.extend(&above);
+        let above: Vec<_> = above.into_iter().map(OneAbove::that_runs).collect();
         self.children_of.insert(parent, above.clone());
         above
     }
 
-    /// Ends each row before the first whom a debugger has held still all the while: he has not stopped with anybody below him,
-    /// and his owner may have stopped him before.
-    pub(super) fn leave_out_held(&self, rows: &mut RanAbove) {
+    /// Says of whom a debugger has held still all the while where he was: he has not stopped with anybody below him, and his owner
+    /// may have stopped him before. Ends a row before one of whom that cannot be said.
+    pub(super) fn note_held(&self, rows: &mut RanAbove) {
         let held = self.held.still();
         for row in rows.values_mut() {
-            row.truncate(row.iter().take_while(|id| !held.contains(id)).count());
+            let known = |one: &&OneAbove| held.get(&one.identity).is_none_or(Option::is_some);
+            row.truncate(row.iter().take_while(known).count());
+            for one in row {
+                one.held_at = held.get(&one.identity).copied().flatten();
+            }
         }
     }
 }
@@ -87,30 +92,65 @@ fn ancestors_and_itself(pid: u32) -> Vec<ProcessId> {
 }
 
 /// Lets those go on who ran when the one below them was stopped, and are stopped now, also above one that runs: where `sudo` has given
-/// its command a terminal, one in between does not stop. Whom an order has stopped stays so. Gives the rows in which somebody is
+/// its command a terminal, one in between does not stop. Whom an order has stopped stays so, and whom a debugger held and who has
+/// not gone on since. Gives the rows in which somebody is
 /// at work still: he may be about to stop, or to have another one above him stop. Where all sleep nobody does it any more, and
 /// whoever is stopped later has not stopped with the one below.
-pub(crate) fn go_on(rows: &[Vec<ProcessId>], ours: &Ours) -> Vec<Vec<ProcessId>> {
+pub(crate) fn go_on(rows: &[Vec<OneAbove>], ours: &Ours) -> Vec<Vec<OneAbove>> {
     let end = clock::instant() + PATIENCE;
     let mut told = BTreeSet::new();
     loop {
         // Each once, of a row the nearest first: whom another one wakes is looked at after that one.
         let mut looked = BTreeMap::new();
-        for id in rows.iter().flatten().filter(|_| clock::instant() < end) {
-            let at_work = looked.entry(*id);
-            at_work.or_insert_with(|| is_at_work(*id, ours, &mut told));
-        }
-        // Of whom no look came to nothing is known.
-        let may_be = |id: &ProcessId| looked.get(id).is_none_or(|at_work| *at_work);
-        let left: Vec<_> = rows
-            .iter()
-            .filter(|row| row.iter().any(may_be))
-            .cloned()
-            .collect();
+        let mut is_at_work = |row: &&Vec<OneAbove>| {
+            let mut any = false;
+            for one in row.iter() {
+                // Of whom no look came to nothing is known.
+                if clock::instant() >= end {
+                    return true;
+                }
+                let look = looked.entry(*one).or_insert_with(|| look(*one, ours, &mut told));
+                any |= look.is_at_work;
+                if !look.ran {
+                    break;
+                }
+            }
+            any
+        };
+        let left: Vec<_> = rows.iter().filter(&mut is_at_work).cloned().collect();
         if left.is_empty() || clock::instant() >= end {
             return left;
         }
         clock::pause(PAUSE);
+    }
+}
+
+/// What one look at one above tells.
+#[derive(Clone, Copy)]
+struct Look {
+    /// He may be about to stop.
+    is_at_work: bool,
+    /// He ran when the one below him was stopped, or since.
+    ran: bool,
+}
+
+fn look(one: OneAbove, ours: &Ours, told: &mut BTreeSet<ProcessId>) -> Look {
+    let id = one.identity;
+    if let Some(held_at) = one.held_at {
+        let now = place(id);
+        if now.is_none_or(|now| now == held_at) {
+            // On his way from the debugger to where his owner had him he has a processor for a moment, and is nowhere.
+            let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
+            let is_at_work = now.is_none() && stat.is_some_and(|stat| stat.is_awake());
+            return Look {
+                is_at_work,
+                ran: false,
+            };
+        }
+    }
+    Look {
+        is_at_work: is_at_work(id, ours, told),
+        ran: true,
     }
 }
 

@@ -236,7 +236,7 @@ impl Hunt<'_> {
         }
         let all: Vec<_> = self.held.iter().map(|(id, (_, action))| (*id, *action)).collect();
         let seen = frozen::look_at(&all, PATIENCE, self.ours);
-        self.runs_above.leave_out_held(&mut self.above);
+        self.runs_above.note_held(&mut self.above);
         let mut chased = Chased {
             left,
             named_by: self.named_by,

@@ -4,12 +4,12 @@
 //! looks in passing, as `strace` does at each call, has had a processor by then; one that has not did not stop himself with
 //! anybody below him either, and whoever holds him may keep him.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::doing::{ran, some_threads};
+use super::doing::{MAX_THREADS, ran, some_threads};
 use super::frozen::Ours;
-use super::process_table::{ProcessStat, stat};
+use super::process_table::{ProcessStat, read_text, start_ticks, stat, threads};
 use crate::host::clock;
 use crate::process::ProcessId;
 use crate::quarantine::ports::Doing;
@@ -17,6 +17,8 @@ use crate::quarantine::ports::Doing;
 /// Whoever does nothing for so long is held still. A debugger that looks in passing takes some microseconds, or as long as others
 /// keep it from a processor.
 const A_WHILE: Duration = Duration::from_millis(30);
+/// What `/proc` says of one whose registers are in use.
+const HAS_A_PROCESSOR: &str = "running";
 
 /// Whom a debugger has stopped, each with what he had had of a processor at the first look.
 #[derive(Debug, Default)]
@@ -37,18 +39,33 @@ impl Held {
         }
     }
 
-    /// Who has done nothing since he was noted, a while ago: that is waited for, once for all.
-    pub(super) fn still(&self) -> BTreeSet<ProcessId> {
+    /// Who has done nothing since he was noted, a while ago, each with his [`place`]: that is waited for, once for all.
+    pub(super) fn still(&self) -> BTreeMap<ProcessId, Option<u32>> {
         let Some(last) = self.last else {
-            return BTreeSet::new();
+            return BTreeMap::new();
         };
         clock::pause((last + A_WHILE).saturating_duration_since(clock::instant()));
-        let still = self
-            .looked
-            .iter()
-            .filter(|(id, ran)| ran_when_debugged(**id) == Some(**ran));
-        still.map(|(id, _)| *id).collect()
+        let looked = self.looked.iter();
+        let placed = looked.map(|(id, ran)| (*id, *ran, place(*id)));
+        // After he was looked for: he was there all the while.
+        let still = placed.filter(|(id, ran, _)| ran_when_debugged(*id) == Some(*ran));
+        still.map(|(id, _, place)| (id, place)).collect()
     }
+}
+
+/// Where that very process is in its program, with some of its threads: a number for their registers and for what they ask of the
+/// kernel. Whoever stops for a signal or for a debugger, or goes from one to the other, is where he was, and whoever has gone on is
+/// elsewhere. None where one of them has a processor, or the kernel does not tell.
+pub(super) fn place(id: ProcessId) -> Option<u32> {
+    let mut places = crc32fast::Hasher::new();
+    for thread in threads(id.pid).take(MAX_THREADS) {
+        let registers = read_text(thread.join("syscall").to_str()?)?;
+        if registers.trim_end() == HAS_A_PROCESSOR {
+            return None;
+        }
+        places.update(registers.as_bytes());
+    }
+    (start_ticks(id.pid) == Some(id.start_ticks)).then(|| places.finalize())
 }
 
 /// What that very process has had of a processor, if a debugger has stopped it and, as far as some of its threads tell, nothing of
@@ -79,7 +96,7 @@ pub(super) fn note_owners(done: &mut [Doing], ours: &Ours, before: bool) {
         }
     }
     let still = held.still();
-    for doing in done.iter_mut().filter(|doing| still.contains(&doing.id)) {
+    for doing in done.iter_mut().filter(|doing| still.contains_key(&doing.id)) {
         doing.by_owner = true;
     }
 }

@@ -71,7 +71,7 @@ fn who_is_held_by_a_debugger_is_told_from_whom_one_looks_at_in_passing() {
         looks.note(held.id);
         looks.note(passing.id);
         noted += usize::from(looks.looked.contains_key(&passing.id));
-        assert_eq!(looks.still(), BTreeSet::from([held.id]));
+        assert!(looks.still().into_keys().eq([held.id]));
     }
     assert!(Held::default().still().is_empty());
 }

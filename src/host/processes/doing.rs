@@ -21,7 +21,7 @@ use crate::quarantine::ports::Doing;
 /// small machine.
 const LIMIT: Duration = Duration::from_millis(500);
 /// Threads looked at at most, where the first one does not tell and another one is enough.
-const MAX_THREADS: usize = 16;
+pub(super) const MAX_THREADS: usize = 16;
 /// Where cgroup v2 is, alone and beside v1.
 const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// Where the controller of v1 is that holds processes.

@@ -19,7 +19,7 @@ use crate::error_text;
 use crate::host::worker::Worker;
 use crate::process::{ProcessId, SeenFrom};
 use crate::quarantine::orders::order::ProcessAction;
-use crate::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
+use crate::quarantine::plan::processes::{Candidate, NucleusTrace, OneAbove, PathsMeant};
 use crate::quarantine::ports::{
     Chase, Chased, Doing, FoundFrozen, Processes, RanAbove, Signal, SignalFailure,
 };
@@ -157,13 +157,13 @@ impl Processes for HostProcesses {
         let look = move || {
             let mut above = Above::past(ran);
             let mut rows = of.into_iter().map(|id| (id, above.of(id))).collect();
-            above.leave_out_held(&mut rows);
+            above.note_held(&mut rows);
             Ok(rows)
         };
         self.walk(look).await
     }
 
-    async fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> Vec<Vec<ProcessId>> {
+    async fn go_on(&mut self, above: Vec<Vec<OneAbove>>) -> Vec<Vec<OneAbove>> {
         let (ours, rows) = (self.ours.clone(), above.clone());
         let signal = move || above::go_on(&rows, &ours);
         self.signals.run(signal).await.unwrap_or(above)

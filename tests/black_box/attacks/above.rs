@@ -80,14 +80,14 @@ int main(int count, char **words) {
 "#;
 
 /// Somebody who waits for somebody who waits for one of that name.
-struct Chain {
-    outer: Running,
-    inner: u32,
-    work: u32,
+pub(super) struct Chain {
+    pub(super) outer: Running,
+    pub(super) inner: u32,
+    pub(super) work: u32,
 }
 
 impl Chain {
-    fn start(stage: &Stage, name: &str) -> Self {
+    pub(super) fn start(stage: &Stage, name: &str) -> Self {
         Self::of(WAITS, stage, name)
     }
 
@@ -101,7 +101,7 @@ impl Chain {
         Self { outer, inner, work }
     }
 
-    fn wait(&self, states: [&str; 3]) {
+    pub(super) fn wait(&self, states: [&str; 3]) {
         let all = [self.outer.pid(), self.inner, self.work];
         wait_until(LIMIT, &format!("{states:?}"), || {
             all.iter()
@@ -112,17 +112,17 @@ impl Chain {
     }
 
     /// What it waits for ends, and it hears of that.
-    fn ends(mut self) {
+    pub(super) fn ends(mut self) {
         signal(self.work, Signal::SIGTERM);
         wait_until(LIMIT, "whoever waits for it ends", || !self.outer.is_running()).unwrap();
     }
 }
 
-const ALL_STOPPED: [&str; 3] = ["T", "T", "T"];
-const ALL_RUN: [&str; 3] = ["SR", "SR", "SR"];
+pub(super) const ALL_STOPPED: [&str; 3] = ["T", "T", "T"];
+pub(super) const ALL_RUN: [&str; 3] = ["SR", "SR", "SR"];
 
 /// Freezes what it waits for, and waits for what that makes of the three.
-fn freeze(stage: &Stage, chain: &Chain, name: &str, states: [&str; 3]) {
+pub(super) fn freeze(stage: &Stage, chain: &Chain, name: &str, states: [&str; 3]) {
     order_processes(stage, &json!({"name": name}), "freeze");
     chain.wait(states);
     let frozen = |s: &Value| shown(s, chain.work)["action"] == "freeze";
@@ -299,7 +299,7 @@ lab_test!(
 );
 
 /// Starts one anew a second after the last one has ended.
-const SUPERVISES: &str = r#"
+pub(super) const SUPERVISES: &str = r#"
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -316,7 +316,7 @@ int main(int count, char **words) {
 "#;
 
 /// From what lets those go on who stopped with a child, until nobody is taken for one of them any more.
-const A_MOMENT: Duration = Duration::from_millis(400);
+pub(super) const A_MOMENT: Duration = Duration::from_millis(400);
 
 /// Its owner stops it, and lets it go on after three looks of the agent at least.
 fn stays_stopped(pid: u32) {
@@ -414,69 +414,5 @@ lab_test!(
         wait_until(LIMIT, "it goes on", || threads_of(pid) == "DS").unwrap();
         signal(work, Signal::SIGTERM);
         wait_until(LIMIT, "it hears of its end", || !waits.is_running()).unwrap();
-    }
-);
-
-/// Holds that process until it ends; with another word also one that runs.
-pub(super) const HOLDS: &str = r"
-#include <stdlib.h>
-#include <sys/ptrace.h>
-#include <unistd.h>
-int main(int count, char **words) {
-    if (ptrace(PTRACE_SEIZE, atoi(words[1]), 0, 0)) return 1;
-    if (count > 2 && ptrace(PTRACE_INTERRUPT, atoi(words[1]), 0, 0)) return 1;
-    for (;;) pause();
-}
-";
-
-lab_test!(
-    whoever_is_held_by_a_debugger_at_the_release_goes_on_after_it,
-    || {
-        let stage = ready(options());
-        let chain = Chain::start(&stage, "zq-debugged");
-        freeze(&stage, &chain, "zq-debugged", ALL_STOPPED);
-        let program = build(&stage, "zq-debugger", HOLDS);
-        let pid = chain.outer.pid().to_string();
-        let mut debugger = run(&stage, &program, &[&pid]);
-        chain.wait(["t", "T", "T"]);
-        release(&stage);
-        chain.wait(["t", "SR", "SR"]);
-        // The agent looks for nobody any more.
-        std::thread::sleep(Duration::from_secs(6));
-        chain.wait(["t", "SR", "SR"]);
-        debugger.kill9().unwrap();
-        chain.wait(ALL_RUN);
-        chain.ends();
-    }
-);
-
-lab_test!(
-    whom_his_owner_had_stopped_and_a_debugger_holds_above_another_one_stays_so,
-    || {
-        let stage = ready(options());
-        let supervises = build(&stage, "zq-held-above", SUPERVISES);
-        let holds = build(&stage, "zq-holding", HOLDS);
-        for (name, action) in [("zq-held-kill", "kill"), ("zq-held-freeze", "freeze")] {
-            let supervisor = run(&stage, &supervises, &[name]);
-            let pid = supervisor.pid();
-            let child = child_of(pid);
-            wait_name(child, name);
-            signal(pid, Signal::SIGSTOP);
-            wait_until(LIMIT, "it stops", || state_of(pid) == Some('T')).unwrap();
-            let mut debugger = run(&stage, &holds, &[&pid.to_string()]);
-            wait_until(LIMIT, "it is held", || state_of(pid) == Some('t')).unwrap();
-            order_processes(&stage, &json!({"name": name}), action);
-            let wanted = if action == "kill" { 'Z' } else { 'T' };
-            wait_until(LIMIT, action, || state_of(child) == Some(wanted)).unwrap();
-            release(&stage);
-            std::thread::sleep(A_MOMENT);
-            debugger.kill9().unwrap();
-            let stopped = wait_until(LIMIT, "it is stopped", || state_of(pid) == Some('T'));
-            assert!(stopped.is_ok(), "{action}: it runs");
-            let runs = wait_until(Duration::from_secs(3), "it runs", || state_of(pid) != Some('T'));
-            assert!(runs.is_err(), "{action}: nobody but its owner has stopped it");
-            signal(pid, Signal::SIGCONT);
-            wait_until(LIMIT, "its owner lets it go on", || state_of(pid) == Some('S')).unwrap();
-        }
     }
 );

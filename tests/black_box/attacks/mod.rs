@@ -9,6 +9,7 @@ mod beside;
 mod chased;
 mod claimed;
 mod contained;
+mod debugged;
 mod disguised;
 mod elsewhere;
 mod exhaustion;

@@ -8,7 +8,7 @@ use edgewarden_lab::site::wait_until;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::above::HOLDS;
+use super::debugged::HOLDS;
 use super::disguised::run_as_nobody;
 use super::processes::{
     frozen_after_its_owner, order_processes, order_rules, release, signal, stays_stopped, wait_history,

@@ -19,7 +19,7 @@ use edgewarden::quarantine::lifelines::ways::{InterfaceName, Way};
 use edgewarden::quarantine::orders::order::{Order, ProcessAction, ProcessMatch, ProcessRule};
 use edgewarden::quarantine::orders::trusted_time::TimeBeside;
 use edgewarden::quarantine::plan::Plan;
-use edgewarden::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
+use edgewarden::quarantine::plan::processes::{Candidate, NucleusTrace, OneAbove, PathsMeant};
 use edgewarden::quarantine::ports::{
     Chase, Chased, Clock, Doing, FoundFrozen, HistoryStore, JournalStore, Machine, Parts, Processes,
     RanAbove, Signal, SignalFailure, Sockets, SocketsClosed, SparedSockets, WriteOutcome,
@@ -347,7 +347,7 @@ impl Processes for FakeProcesses {
         Ok(RanAbove::new())
     }
 
-    async fn go_on(&mut self, _: Vec<Vec<ProcessId>>) -> Vec<Vec<ProcessId>> {
+    async fn go_on(&mut self, _: Vec<Vec<OneAbove>>) -> Vec<Vec<OneAbove>> {
         Vec::new()
     }
 

@@ -17,7 +17,9 @@ use super::lifelines::ways::Way;
 use super::orders::order::{Order, ProcessAction, ProcessRule};
 use super::orders::trusted_time::TimeBeside;
 use super::plan::Plan;
-use super::plan::processes::{Candidate, NamedBefore, NucleusTrace, PathsMeant, ProtectedProcesses};
+use super::plan::processes::{
+    Candidate, NamedBefore, NucleusTrace, OneAbove, PathsMeant, ProtectedProcesses,
+};
 use super::plan::severed::SocketEnds;
 use super::plan::tracked::Crowd;
 use super::proof::journal::{Journal, Understood};
@@ -199,8 +201,9 @@ pub struct Chase {
     pub ran: BTreeSet<ProcessId>,
 }
 
-/// Who ran above processes when they were stopped, nearest first: whoever stops with his child is one of them.
-pub type RanAbove = BTreeMap<ProcessId, Vec<ProcessId>>;
+/// Who ran above processes when they were stopped, or may have for all that was seen of him, nearest first: whoever stops with his
+/// child is one of them.
+pub type RanAbove = BTreeMap<ProcessId, Vec<OneAbove>>;
 
 /// What came of a chase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -277,8 +280,9 @@ pub trait Processes: Send + Sync + Clone + 'static {
         ran: BTreeSet<ProcessId>,
     ) -> impl Future<Output = Result<RanAbove, Obstacle>> + Send;
 
-    /// Lets those go on who stopped with one below them; gives the rows in which somebody may be about to do it still.
-    fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> impl Future<Output = Vec<Vec<ProcessId>>> + Send;
+    /// Lets those go on who stopped with one below them, each row up to the first who was held then and has not gone on since; gives
+    /// the rows in which somebody may be about to do it still.
+    fn go_on(&mut self, above: Vec<Vec<OneAbove>>) -> impl Future<Output = Vec<Vec<OneAbove>>> + Send;
 
     /// What tells this nucleus again when it has another number: of its process and of those above it in its cgroup.
     fn trace(

@@ -41,7 +41,29 @@ pub struct StoppedProcess {
     /// Who ran above it when it was stopped, nearest first: whoever of them stops with it goes on with it. For the journal only;
     /// absent in those of older agents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub above: Vec<ProcessId>,
+    pub above: Vec<OneAbove>,
+}
+
+/// One above a process that was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OneAbove {
+    #[serde(flatten)]
+    pub identity: ProcessId,
+    /// A debugger held it then, and its owner may have stopped it before: a number for where it was. Found elsewhere, it has
+    /// gone on since, and counts as one that ran.
+    #[serde(default, rename = "heldAt", skip_serializing_if = "Option::is_none")]
+    pub held_at: Option<u32>,
+}
+
+impl OneAbove {
+    /// One that runs.
+    #[must_use]
+    pub const fn that_runs(identity: ProcessId) -> Self {
+        Self {
+            identity,
+            held_at: None,
+        }
+    }
 }
 
 /// Processes above a stopped one that are remembered at most: whoever stops with his child is close to it.

@@ -4,6 +4,7 @@ use super::*;
 use crate::process::ProcessId;
 use crate::quarantine::orders::document::Wish;
 use crate::quarantine::orders::order::ProcessAction;
+use crate::quarantine::plan::processes::OneAbove;
 
 fn live() -> Journal<'static> {
     let mut journal = Journal::default();
@@ -85,9 +86,12 @@ fn the_stopped_are_read_wherever_the_damage_is() {
         stopped_before: true,
         seen_from: None,
         named_by: [7].into(),
-        above: vec![ProcessId {
-            pid: 3,
-            start_ticks: 1,
+        above: vec![OneAbove {
+            identity: ProcessId {
+                pid: 3,
+                start_ticks: 1,
+            },
+            held_at: Some(5),
         }],
     };
     let mut journal = live();

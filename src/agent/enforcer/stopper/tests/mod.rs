@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::process::Process;
 use crate::quarantine::orders::order::{Authority, Order, ProcessMatch};
-use crate::quarantine::plan::processes::{Candidate, NucleusTrace, PathsMeant};
+use crate::quarantine::plan::processes::{Candidate, NucleusTrace, OneAbove, PathsMeant};
 use crate::quarantine::plan::{IsolationSettings, Plan, Scope, fold};
 use crate::quarantine::ports::{Chased, Doing, FoundFrozen, RanAbove};
 
@@ -135,18 +135,18 @@ impl Processes for Fake {
         let held = self.0.lock().unwrap();
         let runs = |id: &&ProcessId| ran.contains(id) || !held.stopped.contains(&id.pid);
         let row = |of: ProcessId| held.above.iter().skip_while(move |id| id.pid <= of.pid);
-        let above = |of: ProcessId| row(of).take_while(runs).copied().collect();
+        let above = |of: ProcessId| row(of).take_while(runs).copied().map(OneAbove::that_runs).collect();
         Ok(of.into_iter().map(|id| (id, above(id))).collect())
     }
 
-    async fn go_on(&mut self, above: Vec<Vec<ProcessId>>) -> Vec<Vec<ProcessId>> {
+    async fn go_on(&mut self, above: Vec<Vec<OneAbove>>) -> Vec<Vec<OneAbove>> {
         let mut held = self.0.lock().unwrap();
-        for id in above.iter().flatten() {
+        for id in above.iter().flatten().map(|one| one.identity) {
             if held.stopped.remove(&id.pid) {
                 held.running.insert(id.pid);
             }
         }
-        let at_work = |row: &Vec<ProcessId>| row.iter().any(|id| held.at_work == Some(id.pid));
+        let at_work = |row: &Vec<OneAbove>| row.iter().any(|one| held.at_work == Some(one.identity.pid));
         above.into_iter().filter(at_work).collect()
     }
 
