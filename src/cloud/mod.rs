@@ -15,6 +15,7 @@ mod shadow_echo;
 mod shadow_held;
 mod shadow_liveness;
 pub(crate) mod shadow_message;
+mod shadow_own;
 mod shadow_request;
 mod shadow_room;
 pub(crate) mod shadow_session;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::shadow_message::ShadowMessage;
+use super::shadow_own::Whose;
 use super::shadow_request::ShadowRequest;
 use super::shadow_room::Room;
 use super::shadow_session::{SessionEffect, ShadowSession};
@@ -39,12 +40,16 @@ impl ShadowSession {
                 token,
                 version,
                 desired,
-                reports,
+                reported,
             } => {
-                if reports && !self.tokens.is_own(token.as_deref(), version) {
+                // No report of ours speaks of what is desired.
+                let token = token.as_deref().filter(|_| desired.is_none());
+                let said = reported.as_ref();
+                let whose = self.own.whose(&mut self.update, token, version, said);
+                if reported.is_some() && matches!(whose, Whose::Others) {
                     self.overwritten(version, now);
                 }
-                self.updated(token.as_deref(), version, desired, now)
+                self.updated(whose, version, desired, now)
             }
             ShadowMessage::UpdateRejected { token, code, message } => {
                 self.update_rejected(token.as_deref(), code, &message, now)
@@ -145,7 +150,8 @@ impl ShadowSession {
         let is_there = |report: &ShadowRequest| {
             report.sent < asked && same_news(reported, &report.body["state"]["reported"])
         };
-        if self.update.take_if(is_there).is_some() {
+        if let Some(report) = self.update.take_if(is_there) {
+            self.own.left_unanswered(report);
             self.update.succeeded();
             self.update.hasten(now);
         }
@@ -234,7 +240,7 @@ impl ShadowSession {
 
     fn updated(
         &mut self,
-        token: Option<&str>,
+        whose: Whose,
         version: u64,
         desired: Option<Option<Value>>,
         now: Duration,
@@ -244,7 +250,10 @@ impl ShadowSession {
             Some(wish) => self.echo.wished(version, wish.as_ref(), now),
             None => self.echo.passed(version),
         }
-        if let Some(request) = self.update.take(token) {
+        if let Whose::OursBefore { token } = &whose {
+            self.echo.answered_late(token);
+        }
+        if let Whose::Ours(request) = whose {
             self.counts_anew(request.sent, version, now);
             let reported = &request.body["state"]["reported"];
             // Topics have no order between them: what somebody else wrote may have been heard before.
@@ -394,6 +403,12 @@ impl ShadowSession {
             self.asking.want();
             self.look_into_it(now);
         }
+    }
+
+    /// What anybody wrote meanwhile did not come here.
+    pub(super) fn heard_not_all(&mut self) {
+        self.missed = true;
+        self.echo.cut();
     }
 
     /// What is desired is known, and nothing newer.

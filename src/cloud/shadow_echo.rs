@@ -19,10 +19,18 @@
 //!
 //! A delta of much that others desire does not come through either. But what somebody writes is heard as it was written, and where
 //! that is no piece of an order, and the versions from it to a report that was sent after it were all heard, it is what is desired.
+//! A version that was not heard is no stranger's where one report for each of them was sent since and never answered, on a
+//! connection that stood all the while.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use super::shadow_request::ShadowRequest;
+
+/// Versions behind a wish that were not heard, at most: with more of them it is forgotten.
+const MOST_UNHEARD: usize = 16;
 
 /// The newest of each.
 #[derive(Debug, Default)]
@@ -36,10 +44,35 @@ pub(super) struct Echo {
 #[derive(Debug)]
 struct HeardWish {
     desired: Value,
-    /// The newest version up to which nobody has written of it since.
+    version: u64,
+    /// The newest version that was heard since; nobody has written of it in those that were.
     until: u64,
+    /// Those before it that were not.
+    unheard: BTreeSet<u64>,
+    /// The tokens of the reports that were sent since, and that nobody has answered.
+    unanswered: BTreeSet<String>,
+    /// The connection was another one since: what was not heard may be anybody's.
+    is_cut: bool,
     /// Uptime.
     at: Duration,
+}
+
+impl HeardWish {
+    /// Another version was heard, in which nobody has written of it; whether few enough were not.
+    fn pass(&mut self, version: u64) -> bool {
+        self.unheard.remove(&version);
+        let gap = self.until.saturating_add(1)..version;
+        let is_short = gap.clone().nth(MOST_UNHEARD).is_none();
+        self.unheard.extend(gap.take(MOST_UNHEARD));
+        self.until = self.until.max(version);
+        is_short && self.unheard.len() <= MOST_UNHEARD
+    }
+
+    /// Whether nobody else can have written of it up to that version, one of ours.
+    fn stands_until(&self, version: u64) -> bool {
+        let are_ours = !self.is_cut && self.unheard.len() == self.unanswered.len();
+        self.until == version && (self.unheard.is_empty() || are_ours)
+    }
 }
 
 #[derive(Debug)]
@@ -73,10 +106,44 @@ impl Echo {
 
     /// This version says of what is desired nothing new.
     pub(super) fn passed(&mut self, version: u64) {
-        let follows = |wish: &&mut HeardWish| wish.until.checked_add(1) == Some(version);
-        if let Some(wish) = self.wish.as_mut().filter(follows) {
-            wish.until = version;
+        self.wish.take_if(|wish| !wish.pass(version));
+    }
+
+    /// Nobody answers this report, which may have become a version all the same.
+    pub(super) fn lost(&mut self, report: &ShadowRequest) {
+        let behind = |wish: &&mut HeardWish| wish.at <= report.sent;
+        if let Some(wish) = self.wish.as_mut().filter(behind) {
+            wish.unanswered.insert(report.token.clone());
+            wish.is_cut |= wish.unanswered.len() > MOST_UNHEARD;
         }
+    }
+
+    /// It was answered late.
+    pub(super) fn answered_late(&mut self, token: &str) {
+        if let Some(wish) = &mut self.wish {
+            wish.unanswered.remove(token);
+        }
+    }
+
+    /// Others may have written while nothing was heard.
+    pub(super) fn cut(&mut self) {
+        if let Some(wish) = &mut self.wish {
+            wish.is_cut = true;
+        }
+    }
+
+    /// Why what was heard last is not obeyed, a sentence, where no later report will settle it.
+    pub(super) fn unsettled(&self) -> Option<String> {
+        let wish = self.wish.as_ref()?;
+        let own = self.own.as_ref()?;
+        let is_behind = own.version > wish.version && own.sent >= wish.at && own.version == wish.until;
+        (is_behind && !wish.stands_until(own.version)).then(|| {
+            format!(
+                "what is desired was last heard as version {}, and is not obeyed: a later version of the shadow did not reach this \
+                 device, and may say something else; write it again",
+                wish.version
+            )
+        })
     }
 
     /// A delta was heard; whether it says something else than the one before.
@@ -94,9 +161,18 @@ impl Echo {
     /// Somebody wrote this to be desired as this version; none: that nothing is. An object may be a piece of what is there.
     pub(super) fn wished(&mut self, version: u64, desired: Option<&Value>, now: Duration) {
         let wish = desired.cloned().unwrap_or(json!(false));
-        self.wish = (!wish.is_object()).then_some(HeardWish {
+        let is_known = |known: &HeardWish| known.version == version && known.desired == wish;
+        if self.wish.as_ref().is_some_and(is_known) {
+            // By another subscription.
+            return;
+        }
+        self.wish = (!wish.is_object()).then(|| HeardWish {
             desired: wish,
+            version,
             until: version,
+            unheard: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
+            is_cut: false,
             at: now,
         });
     }
@@ -120,7 +196,7 @@ impl Echo {
 
     fn told_by_wish(&self, own: &OwnReport) -> Option<Value> {
         let wish = self.wish.as_ref()?;
-        (wish.until == own.version && wish.at <= own.sent).then(|| wish.desired.clone())
+        (wish.at <= own.sent && wish.stands_until(own.version)).then(|| wish.desired.clone())
     }
 }
 

@@ -51,7 +51,7 @@ fn a_question_that_is_not_taken_breaks_the_channel_and_leaves_the_report_alone()
     let (mut session, get, update) = both_under_way();
     assert_eq!(session.publish_failed("ew-0", "of another".into(), s(2)), []);
     assert!(breaks(&session.publish_failed(&get, "offline".into(), s(2))));
-    let accepted = report_became(update, 8);
+    let accepted = report_became(&session, update, 8);
     assert_eq!(session.receive(accepted, s(2)), [SessionEffect::RoundTrip(s(1))]);
 }
 
@@ -156,12 +156,7 @@ fn an_order_that_the_shadow_has_no_room_for_twice_is_not_repeated_and_what_is_do
     session.receive(refused(&whole), s(3));
     let less = session.tick(&enforced(), s(3), 0.5);
     assert_eq!(said(&less), Some(json!(true)));
-    let taken = ShadowMessage::Updated {
-        token: Some(token(&less, "/update")),
-        version: 8,
-        desired: None,
-        reports: false,
-    };
+    let taken = report_became(&session, token(&less, "/update"), 8);
     session.receive(taken, s(4));
     assert!(session.tick(&enforced(), s(5), 0.5).is_empty(), "it is said");
     let tells = |session: &ShadowSession| session.trouble().is_some_and(|why| why.contains("no room"));
@@ -183,12 +178,7 @@ fn an_order_that_the_shadow_has_no_room_for_twice_is_not_repeated_and_what_is_do
     );
     let due = due + REFRESH * 2;
     let whole = session.tick(&enforced(), due, 0.5);
-    let taken = ShadowMessage::Updated {
-        token: Some(token(&whole, "/update")),
-        version: 9,
-        desired: None,
-        reports: false,
-    };
+    let taken = report_became(&session, token(&whole, "/update"), 9);
     session.receive(taken, due);
     assert!(!tells(&session));
     // Another order may be shorter.

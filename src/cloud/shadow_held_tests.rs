@@ -35,12 +35,7 @@ fn asked_by_a_report_that_tells_nothing() -> ShadowSession {
             break;
         }
     }
-    let accepted = ShadowMessage::Updated {
-        token: report,
-        version: 8,
-        desired: None,
-        reports: false,
-    };
+    let accepted = report_became(&session, report.unwrap(), 8);
     let told = session.receive(accepted, s(60));
     assert!(
         matches!(told[..], [SessionEffect::RoundTrip(_)]),
@@ -50,7 +45,7 @@ fn asked_by_a_report_that_tells_nothing() -> ShadowSession {
     session
 }
 
-fn publishes(effects: &[SessionEffect], suffix: &str) -> bool {
+pub(super) fn publishes(effects: &[SessionEffect], suffix: &str) -> bool {
     let is_it = |effect: &SessionEffect| matches!(effect, SessionEffect::Publish { topic, .. } if topic.ends_with(suffix));
     effects.iter().any(is_it)
 }
@@ -75,7 +70,7 @@ fn a_question_that_was_held_back_is_asked_when_it_may_though_a_report_was_answer
                 }
                 SessionEffect::Publish { token, .. } => {
                     version += 1;
-                    let accepted = report_became(token, version);
+                    let accepted = report_became(&session, token, version);
                     answered.extend(session.receive(accepted, s(*now)));
                 }
                 _ => {}
@@ -276,14 +271,9 @@ fn what_somebody_else_writes_over_our_report_is_put_right_and_not_more_often_tha
     let mut session = session();
     let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
     answer(&mut session, asked, 7, Some(json!(true)), 2);
-    let accepted = |effects: &[SessionEffect], version| ShadowMessage::Updated {
-        token: Some(token(effects, "/update")),
-        version,
-        desired: None,
-        reports: true,
-    };
     let first = session.tick(&enforced(), s(2), 0.5);
-    session.receive(accepted(&first, 8), s(2));
+    let accepted = report_became(&session, token(&first, "/update"), 8);
+    session.receive(accepted, s(2));
     assert!(
         session.tick(&enforced(), s(3), 0.5).is_empty(),
         "control: it is said"
@@ -297,13 +287,14 @@ fn what_somebody_else_writes_over_our_report_is_put_right_and_not_more_often_tha
             token: None,
             version,
             desired: None,
-            reports: true,
+            reported: Some(json!({"quarantine": false})),
         };
         session.receive(others, s(now));
         let effects = session.tick(&enforced(), s(now), 0.5);
         if publishes(&effects, "/update") {
             version += 1;
-            session.receive(accepted(&effects, version), s(now));
+            let accepted = report_became(&session, token(&effects, "/update"), version);
+            session.receive(accepted, s(now));
             again.push(now);
         }
         if publishes(&effects, "/get") {

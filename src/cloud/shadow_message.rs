@@ -48,8 +48,8 @@ pub(crate) enum ShadowMessage {
         version: u64,
         /// `desired.quarantine` when the update touched it: the inner `None` is a removal.
         desired: Option<Option<Value>>,
-        /// It touched our part of `reported`.
-        reports: bool,
+        /// Our part of `reported` when it touched that, as written; null: it removed the section.
+        reported: Option<Value>,
     },
     /// `update/rejected`.
     UpdateRejected {
@@ -127,7 +127,7 @@ pub(crate) fn read(suffix: &str, payload: &[u8]) -> Result<ShadowMessage, String
             token,
             version: version()?,
             desired: touched(&document["state"]),
-            reports: reports(&document["state"]),
+            reported: reports(&document["state"]),
         }),
         "update/rejected" => {
             let message = document["message"].as_str().unwrap_or_default();
@@ -164,10 +164,14 @@ fn touched(state: &Value) -> Option<Option<Value>> {
     }
 }
 
-/// Whether an update says something of our part of `reported`, or removes it.
-fn reports(state: &Value) -> bool {
-    let reported = state.get("reported");
-    reported.is_some_and(|reported| reported.is_null() || OURS.iter().any(|key| reported.get(key).is_some()))
+/// What an update says of our part of `reported`, if it says something of it or removes it.
+fn reports(state: &Value) -> Option<Value> {
+    let reported = state.get("reported")?;
+    if reported.is_null() {
+        return Some(Value::Null);
+    }
+    let ours = ours(reported);
+    ours.as_object().is_some_and(|ours| !ours.is_empty()).then_some(ours)
 }
 
 fn ours(reported: &Value) -> Value {
@@ -243,7 +247,7 @@ mod tests {
     #[test]
     fn an_update_tells_whether_it_writes_over_what_is_reported() {
         let reports = |state: Value| match parse("update/accepted", &json!({"version": 3, "state": state})) {
-            Ok(ShadowMessage::Updated { reports, .. }) => reports,
+            Ok(ShadowMessage::Updated { reported, .. }) => reported,
             other => panic!("{other:?}"),
         };
         for touches in [
@@ -251,11 +255,12 @@ mod tests {
             json!({"quarantineStatus": {}}),
             json!(null),
         ] {
-            assert!(reports(json!({ "reported": touches })));
+            assert_eq!(reports(json!({ "reported": touches })), Some(touches));
         }
-        assert!(!reports(
-            json!({"reported": {"debug": "on"}, "desired": {"quarantine": true}})
-        ));
+        assert_eq!(
+            reports(json!({"reported": {"debug": "on"}, "desired": {"quarantine": true}})),
+            None
+        );
     }
 
     #[test]

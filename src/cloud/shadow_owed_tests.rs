@@ -1,5 +1,6 @@
 //! What stays owed: answers that are refused, lost or too large delay nobody's release by more than the longest pause of reports.
 
+use super::held::publishes;
 use super::questions::{answers_reports_only, lite};
 use super::*;
 
@@ -64,12 +65,7 @@ fn where_the_question_is_refused_again_and_again_a_report_asks() {
                 }
                 version += 1;
                 session.receive(delta(version, false), s(now));
-                let accepted = ShadowMessage::Updated {
-                    token,
-                    version,
-                    desired: None,
-                    reports: false,
-                };
+                let accepted = report_became(&session, token.unwrap(), version);
                 let told = session.receive(accepted, s(now));
                 if told.contains(&SessionEffect::Desired(Some(json!(false)))) {
                     return true;
@@ -92,7 +88,7 @@ fn learns_without_deltas(session: &mut ShadowSession, version: &mut u64, desired
                 continue;
             }
             *version += 1;
-            let accepted = report_became(token, *version);
+            let accepted = report_became(&session, token, *version);
             let told = session.receive(accepted, s(now));
             if told.contains(&SessionEffect::Desired(Some(desired.clone()))) {
                 return true;
@@ -108,7 +104,7 @@ fn what_somebody_is_heard_to_write_is_obeyed_where_neither_document_nor_delta_co
         token: Some("another".into()),
         version,
         desired,
-        reports: false,
+        reported: None,
     };
     for desired in [json!(false), json!(true)] {
         let (mut session, mut version) = (lite(), 50);
@@ -142,7 +138,7 @@ fn what_was_written_in_a_shadow_that_is_gone_is_desired_in_no_later_one() {
         token: Some("another".into()),
         version,
         desired: Some(Some(desired)),
-        reports: false,
+        reported: None,
     };
     session.tick(&enforced(), s(2), 0.5);
     session.receive(write(version, json!(false)), s(3));
@@ -186,7 +182,7 @@ fn a_wish_that_is_heard_again_and_again_hastens_no_report() {
             if topic.ends_with("/update") {
                 reports += 1;
                 // Others have written since.
-                let accepted = report_became(token, version - 1);
+                let accepted = report_became(&session, token, version - 1);
                 session.receive(accepted, now);
             }
         }
@@ -196,22 +192,124 @@ fn a_wish_that_is_heard_again_and_again_hastens_no_report() {
 
 #[test]
 fn what_others_write_with_a_token_of_ours_is_not_ours() {
-    let mut session = session();
-    let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
-    answer(&mut session, asked, 7, Some(json!(true)), 1);
-    let sent = token(&session.tick(&enforced(), s(2), 0.5), "/update");
-    let accepted = |version: u64, reports: bool| ShadowMessage::Updated {
-        token: Some(sent.clone()),
+    let says = |token: &str, version: u64, said: &Value| ShadowMessage::Updated {
+        token: Some(token.to_owned()),
         version,
         desired: None,
-        reports,
+        reported: Some(said.clone()),
     };
-    // It comes by each subscription that there is.
-    (0..2).for_each(|_| _ = session.receive(accepted(8, true), s(2)));
-    let quiet = (3..50).all(|now| session.tick(&enforced(), s(now), 0.5).is_empty());
-    assert!(quiet, "control: all is said");
-    session.receive(accepted(9, true), s(50));
-    let again =
-        (50..90).any(|now| format!("{:?}", session.tick(&enforced(), s(now), 0.5)).contains("shadow/update"));
-    assert!(again, "it is put right");
+    let false_word = json!({"quarantine": false, "quarantineStatus": {"state": "released", "posture": "normal"}});
+    for of in ["the report", "the question", "a refused report", "the report, before it is accepted"] {
+        let mut session = session();
+        let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
+        answer(&mut session, asked.clone(), 7, Some(json!(true)), 1);
+        let refused = token(&session.tick(&enforced(), s(2), 0.5), "/update");
+        let busy = ShadowMessage::UpdateRejected {
+            token: Some(refused.clone()),
+            code: 429,
+            message: String::new(),
+        };
+        session.receive(busy, s(2));
+        let (now, sent) = (3..20)
+            .find_map(|now| {
+                let effects = session.tick(&enforced(), s(now), 0.5);
+                publishes(&effects, "/update").then(|| (now, token(&effects, "/update")))
+            })
+            .unwrap();
+        if of == "the report, before it is accepted" {
+            session.receive(says(&sent, 8, &false_word), s(now));
+            session.receive(report_became(&session, sent, 9), s(now));
+            // It stands over theirs.
+            let quiet = (now..now + 25).all(|now| session.tick(&enforced(), s(now), 0.5).is_empty());
+            assert!(quiet, "{of}: ours is the last");
+            continue;
+        }
+        let accepted = report_became(&session, sent.clone(), 8);
+        // It comes by each subscription that there is.
+        (0..2).for_each(|_| _ = session.receive(accepted.clone(), s(now)));
+        let quiet = (now..now + 50).all(|now| session.tick(&enforced(), s(now), 0.5).is_empty());
+        assert!(quiet, "control: all is said");
+        let copied = match of {
+            "the report" => &sent,
+            "the question" => &asked,
+            _ => &refused,
+        };
+        session.receive(says(copied, 9, &false_word), s(100));
+        let again = (100..140)
+            .any(|now| publishes(&session.tick(&enforced(), s(now), 0.5), "/update"));
+        assert!(again, "{of}: it is put right");
+    }
+}
+
+/// Somebody writes `false` where neither document nor delta comes through, as version 50; what of the answers to our reports is
+/// lost, and what others write, `meanwhile` says: for each version behind it whose it is and whether it is heard. Whether it is obeyed.
+fn obeys_behind(meanwhile: &[(&str, bool)], cut: Option<usize>) -> bool {
+    let mut session = lite();
+    session.tick(&enforced(), s(2), 0.5);
+    let write = |version: u64, desired: Option<Option<Value>>| ShadowMessage::Updated {
+        token: Some("another".into()),
+        version,
+        desired,
+        reported: None,
+    };
+    session.receive(write(50, Some(Some(json!(false)))), s(9));
+    let (mut version, mut next) = (50, 0);
+    for now in 10..400 {
+        while let Some((_, heard)) = meanwhile.get(next).filter(|(whose, _)| *whose == "others") {
+            (version, next) = (version + 1, next + 1);
+            if *heard {
+                session.receive(write(version, None), s(now));
+            }
+        }
+        for effect in session.tick(&enforced(), s(now), 0.5) {
+            let SessionEffect::Publish { topic, token, .. } = effect else {
+                continue;
+            };
+            if !topic.ends_with("/update") {
+                continue;
+            }
+            let (whose, heard) = meanwhile.get(next).copied().unwrap_or(("ours", true));
+            if cut == Some(next) {
+                session.reconnected(s(now));
+            }
+            next += 1;
+            version += u64::from(whose == "ours");
+            if heard {
+                let accepted = report_became(&session, token, version);
+                if session
+                    .receive(accepted, s(now))
+                    .contains(&SessionEffect::Desired(Some(json!(false))))
+                {
+                    return true;
+                }
+            }
+        }
+    }
+    assert!(
+        session.trouble().is_some_and(|why| why.contains("version 50")),
+        "it is told: {:?}",
+        session.trouble()
+    );
+    false
+}
+
+#[test]
+fn false_that_is_heard_is_obeyed_where_the_acceptance_of_a_report_behind_it_is_lost() {
+    let (ours, lost) = (("ours", true), ("ours", false));
+    assert!(obeys_behind(&[ours], None), "control");
+    assert!(obeys_behind(&[lost], None));
+    assert!(obeys_behind(&[lost, lost, ours], None));
+    assert!(obeys_behind(&[lost, ("others", true), ours], None));
+    // The report itself is lost, and nobody has written.
+    assert!(obeys_behind(&[("nobody", false), ours], Some(0)));
+}
+
+#[test]
+fn false_that_is_heard_is_not_obeyed_where_what_was_not_heard_behind_it_may_be_anybodys() {
+    let (ours, lost, unheard) = (("ours", true), ("ours", false), ("others", false));
+    assert!(!obeys_behind(&[unheard, ours], None));
+    assert!(!obeys_behind(&[lost, unheard, ours], None));
+    assert!(!obeys_behind(&[lost, unheard, unheard, ours], None));
+    // Over another connection ours may not have come there, and somebody else's has.
+    assert!(!obeys_behind(&[lost, ours], Some(0)));
 }

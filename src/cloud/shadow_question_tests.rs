@@ -21,7 +21,7 @@ pub(super) fn answers_reports_only(
                 reports += 1;
                 *version += 1;
                 let said = payload["state"]["reported"]["quarantine"].clone();
-                let accepted = report_became(token, *version);
+                let accepted = report_became(&session, token, *version);
                 let differs = ShadowMessage::Delta {
                     version: *version,
                     quarantine: (said != *desired).then(|| desired.clone()),
@@ -77,7 +77,7 @@ fn a_shadow_that_was_made_anew_is_known_by_a_report_where_no_question_is_answere
     answer(&mut session, sent, 50, Some(json!(true)), 3);
     let sent = token(&session.tick(&enforced(), s(3), 0.5), "/update");
     session.receive(delta(60, true), s(4));
-    let counted = report_became(sent, 51);
+    let counted = report_became(&session, sent, 51);
     session.receive(counted, s(5));
     assert_eq!(session.version(), Some(60));
 }
@@ -94,7 +94,7 @@ fn what_a_shadow_holds_that_was_made_anew_is_asked_for_as_soon_as_a_report_tells
         [],
         "control: nothing is asked"
     );
-    let counted = report_became(sent, 1);
+    let counted = report_became(&session, sent, 1);
     session.receive(counted, s(4));
     let sent = token(&session.tick(&enforced(), s(4), 0.5), "/get");
     let told = answer(&mut session, sent, 2, Some(json!(false)), 5);
@@ -321,7 +321,7 @@ fn a_question_that_the_nucleus_does_not_take_is_asked_by_a_report_and_the_channe
             }
             version += 1;
             session.receive(delta(version, false), s(now));
-            let accepted = report_became(token, version);
+            let accepted = report_became(&session, token, version);
             all.push((now, session.receive(accepted, s(now))));
         }
     }

@@ -3,7 +3,6 @@
 //! In: the session's questions and reports, their answers, `now` (uptime). Out: which request an answer belongs to. Pure.
 //! Absent: what a failure means; that is the session's to say, because it differs from kind to kind.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -24,8 +23,6 @@ const MAX_DOUBLINGS: u32 = 13;
 const MAX_UNDER_WAY: usize = 9;
 /// Longest seed in characters; the service takes tokens of 64 bytes, a counter has 20 of them.
 const MAX_SEED: usize = 40;
-/// Answered tokens whose version is remembered; an older one that comes again is nobody's answer.
-const MOST_KNOWN: usize = 64;
 
 /// A request that was published.
 #[derive(Debug, Clone)]
@@ -52,8 +49,6 @@ impl ShadowRequest {
 pub(super) struct Tokens {
     seed: String,
     counter: u64,
-    /// Those that came back last, each with the version that it came with first.
-    known: VecDeque<(u64, u64)>,
 }
 
 impl Tokens {
@@ -61,26 +56,7 @@ impl Tokens {
         Self {
             seed: seed.chars().take(MAX_SEED).collect(),
             counter: 0,
-            known: VecDeque::new(),
         }
-    }
-
-    /// Whether this version of the shadow was made by the request of ours that carried this token: others can give it to theirs, once
-    /// they have seen it come back.
-    pub(super) fn is_own(&mut self, token: Option<&str>, version: u64) -> bool {
-        let Some(number) = token.and_then(|token| self.number(token)) else {
-            return false;
-        };
-        if let Some((_, made)) = self.known.iter().find(|(known, _)| *known == number) {
-            return *made == version;
-        }
-        let oldest = self.known.iter().map(|(known, _)| *known).min();
-        if self.known.len() >= MOST_KNOWN && oldest.is_some_and(|oldest| number < oldest) {
-            return false;
-        }
-        self.known.push_back((number, version));
-        self.known.drain(..self.known.len().saturating_sub(MOST_KNOWN));
-        true
     }
 
     fn number(&self, token: &str) -> Option<u64> {
@@ -188,6 +164,12 @@ impl Requests {
         self.under_way.is_empty().then_some(request)
     }
 
+    /// What the request under way says that carries this token.
+    #[cfg(test)]
+    pub(super) fn body(&self, token: &str) -> Option<&Value> {
+        self.place(Some(token)).map(|place| &self.under_way[place].body)
+    }
+
     fn place(&self, token: Option<&str>) -> Option<usize> {
         let token = token?;
         self.under_way.iter().position(|request| request.token == token)
@@ -209,9 +191,9 @@ impl Requests {
         self.late_at().or_else(|| self.held.filter(|until| *until > now))
     }
 
-    /// Forgets what is under way: nobody hears its answer.
-    pub(super) fn forget(&mut self) {
-        self.under_way.clear();
+    /// Forgets what is under way, and gives it: nobody hears its answer.
+    pub(super) fn forget(&mut self) -> Vec<ShadowRequest> {
+        std::mem::take(&mut self.under_way)
     }
 
     /// Another one may be sent at `at`, if not earlier.

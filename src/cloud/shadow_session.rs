@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 use super::shadow_echo::Echo;
 use super::shadow_held::AskingReports;
 use super::shadow_liveness::{Due, Liveness};
+use super::shadow_own::OwnReports;
 use super::shadow_request::{ANSWER_LIMIT, MAX_PAUSE, Requests, Tokens};
 use super::shadow_room::{Extent, Room};
 use super::topics::ShadowTopics;
@@ -87,6 +88,7 @@ pub(crate) struct ShadowSession {
     pub(super) told: Option<Duration>,
     pub(super) get: Requests,
     pub(super) update: Requests,
+    pub(super) own: OwnReports,
     pub(super) last_get: Duration,
     /// Questions without an answer in a row.
     pub(super) silent: u32,
@@ -138,6 +140,7 @@ impl ShadowSession {
             told: None,
             get: Requests::default(),
             update: Requests::default(),
+            own: OwnReports::default(),
             last_get: Duration::ZERO,
             silent: 0,
             unheard: None,
@@ -184,16 +187,14 @@ impl ShadowSession {
     /// its answer may be among what nobody heard. The nucleus took `took` to say so.
     pub(crate) fn subscribed(&mut self, took: Duration, now: Duration) {
         self.ready = true;
-        self.missed = true;
+        self.heard_not_all();
         self.room = Room::default();
         self.unheard = None;
         self.asking.begin_anew();
         self.liveness.subscribed_after(took);
         self.liveness.changed(now, false);
-        for requests in [&mut self.get, &mut self.update] {
-            requests.forget();
-            requests.next = now;
-        }
+        self.forget_under_way();
+        (self.get.next, self.update.next) = (now, now);
     }
 
     /// What was subscribed beside the rest stands, all of it; one subscription for each topic where it is `by_topics`.
@@ -201,7 +202,7 @@ impl ShadowSession {
         self.unheard = None;
         if by_topics && !self.liveness.is_doubted() {
             // The proof came by some of the topics. What was said on others before they stood was not heard.
-            self.missed = true;
+            self.heard_not_all();
             self.look_into_it(now);
         }
         self.liveness.renewed(now);
@@ -209,7 +210,7 @@ impl ShadowSession {
 
     /// Messages were lost on the way to us: ask for the document.
     pub(crate) fn lost(&mut self, now: Duration) {
-        self.missed = true;
+        self.heard_not_all();
         self.get.hasten(now);
     }
 
@@ -252,7 +253,7 @@ impl ShadowSession {
 
     /// The nucleus is connected to the cloud anew: what was said meanwhile was missed, and what was subscribed may be dead.
     pub(crate) fn reconnected(&mut self, now: Duration) {
-        self.missed = true;
+        self.heard_not_all();
         self.asking.begin_anew();
         self.liveness.changed(now, true);
     }
@@ -262,10 +263,9 @@ impl ShadowSession {
     /// over a Unix socket.
     pub(crate) fn disconnected(&mut self, why: &str) -> Vec<SessionEffect> {
         self.ready = false;
-        self.missed = true;
+        self.heard_not_all();
         self.liveness.nothing_to_ask();
-        self.get.forget();
-        self.update.forget();
+        self.forget_under_way();
         vec![SessionEffect::Broken(format!(
             "no connection to the nucleus: {why}"
         ))]
@@ -284,7 +284,9 @@ impl ShadowSession {
             }
             return vec![SessionEffect::Broken(why)];
         }
-        if self.update.take_unsent(token).is_some() {
+        if let Some(report) = self.update.take_unsent(token) {
+            // It may have been handed on all the same, where the nucleus has not answered in time.
+            self.own.left_unanswered(report);
             self.update.failed(why, now);
             self.look_into_it(now);
         }
@@ -302,6 +304,10 @@ impl ShadowSession {
         let of_requests = || self.get.trouble().or_else(|| self.update.trouble());
         let of_others = || self.unheard_versions.as_deref().or(self.narrowed.as_deref());
         let first = self.unheard.as_deref().or_else(of_requests);
+        if let Some(unsettled) = self.echo.unsettled().filter(|_| self.missed && self.lost_answers > 0) {
+            let more = first.map_or_else(String::new, |first| format!("; {first}"));
+            return Some(Cow::Owned(unsettled + &more));
+        }
         match (first, self.room.extent.tells()) {
             // What is not said in the shadow is told besides why.
             (Some(first), Some(no_room)) => Some(Cow::Owned(format!("{no_room}; {first}"))),
@@ -450,7 +456,9 @@ impl ShadowSession {
 
     fn expire_requests(&mut self, now: Duration) -> Vec<SessionEffect> {
         let seconds = ANSWER_LIMIT.as_secs();
-        if self.update.take_late(now).is_some() {
+        if let Some(report) = self.update.take_late(now) {
+            self.echo.lost(&report);
+            self.own.left_unanswered(report);
             let why = format!("the shadow service did not answer to our report within {seconds} s");
             self.update.unanswered(why, now);
             self.look_into_it(now);

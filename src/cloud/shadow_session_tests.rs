@@ -48,13 +48,14 @@ fn token(effects: &[SessionEffect], suffix: &str) -> String {
         .unwrap_or_else(|| panic!("nothing was published to {suffix}: {effects:?}"))
 }
 
-/// A report of ours became this version.
-fn report_became(token: String, version: u64) -> ShadowMessage {
+/// The report of ours that is under way became this version.
+fn report_became(session: &ShadowSession, token: String, version: u64) -> ShadowMessage {
+    let reported = session.update.body(&token).map(|body| body["state"]["reported"].clone());
     ShadowMessage::Updated {
         token: Some(token),
         version,
         desired: None,
-        reports: false,
+        reported: Some(reported.expect("a report that is under way")),
     }
 }
 
@@ -101,7 +102,7 @@ fn an_answer_is_a_round_trip_and_then_the_state_is_reported() {
     let updated = token(&effects, "/update");
     let text = format!("{effects:?}");
     assert!(!text.contains("desired"), "desired is never written: {text}");
-    session.receive(report_became(updated, 8), s(3));
+    session.receive(report_became(&session, updated, 8), s(3));
     assert!(
         session.tick(&released(), s(4), 0.5).is_empty(),
         "the same news is not sent twice"
@@ -137,7 +138,7 @@ fn a_removed_key_is_noticed_without_a_delta() {
         token: None,
         version: 8,
         desired: Some(None),
-        reports: false,
+        reported: None,
     };
     assert_eq!(session.receive(removed, s(3)), [SessionEffect::Desired(None)]);
 }
@@ -346,7 +347,7 @@ fn news_after_an_accepted_report_wait_for_no_pause_from_before() {
         now += 1;
         assert!(now < 200, "a report is tried again");
     };
-    let answer = report_became(accepted, 8);
+    let answer = report_became(&session, accepted, 8);
     session.receive(answer, s(now));
     token(&session.tick(&enforced(), s(now + 1), 0.5), "/update");
 }
@@ -378,7 +379,7 @@ fn what_was_heard_before_a_restart_is_old_and_what_is_newer_lets_nobody_go_unask
         token: None,
         version: 15,
         desired: Some(None),
-        reports: false,
+        reported: None,
     };
     assert_eq!(session.receive(removed, s(1)), []);
     let effects = answer(&mut session, asked, 15, None, 2);

@@ -70,7 +70,7 @@ pub fn with_removals(ours: Value, known: &Value) -> Value {
 }
 
 /// The service keeps no nulls: sent, they remove a key; kept, the key is absent.
-fn without_nulls(value: &Value) -> Value {
+pub fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let kept = map.iter().filter(|(_, value)| !value.is_null());
