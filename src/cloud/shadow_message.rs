@@ -171,7 +171,9 @@ fn reports(state: &Value) -> Option<Value> {
         return Some(Value::Null);
     }
     let ours = ours(reported);
-    ours.as_object().is_some_and(|ours| !ours.is_empty()).then_some(ours)
+    ours.as_object()
+        .is_some_and(|ours| !ours.is_empty())
+        .then_some(ours)
 }
 
 fn ours(reported: &Value) -> Value {

@@ -198,8 +198,14 @@ fn what_others_write_with_a_token_of_ours_is_not_ours() {
         desired: None,
         reported: Some(said.clone()),
     };
-    let false_word = json!({"quarantine": false, "quarantineStatus": {"state": "released", "posture": "normal"}});
-    for of in ["the report", "the question", "a refused report", "the report, before it is accepted"] {
+    let false_word =
+        json!({"quarantine": false, "quarantineStatus": {"state": "released", "posture": "normal"}});
+    for of in [
+        "the report",
+        "the question",
+        "a refused report",
+        "the report, before it is accepted",
+    ] {
         let mut session = session();
         let asked = token(&session.tick(&enforced(), s(1), 0.5), "/get");
         answer(&mut session, asked.clone(), 7, Some(json!(true)), 1);
@@ -235,8 +241,7 @@ fn what_others_write_with_a_token_of_ours_is_not_ours() {
             _ => &refused,
         };
         session.receive(says(copied, 9, &false_word), s(100));
-        let again = (100..140)
-            .any(|now| publishes(&session.tick(&enforced(), s(now), 0.5), "/update"));
+        let again = (100..140).any(|now| publishes(&session.tick(&enforced(), s(now), 0.5), "/update"));
         assert!(again, "{of}: it is put right");
     }
 }

@@ -33,7 +33,9 @@ pub(super) enum Whose {
     /// It is the report that was under way.
     Ours(ShadowRequest),
     /// A report of ours that is not under way: it is answered late, or again.
-    OursBefore { token: String },
+    OursBefore {
+        token: String,
+    },
     Others,
 }
 
@@ -61,7 +63,11 @@ impl OwnReports {
             token: token.to_owned(),
         };
         let is_it = |report: &ShadowRequest| report.token == token && says(report, said);
-        if self.answered.iter().any(|(known, became)| known == token && *became == version) {
+        if self
+            .answered
+            .iter()
+            .any(|(known, became)| known == token && *became == version)
+        {
             return before();
         }
         let whose = if let Some(report) = under_way.take_if(is_it) {
@@ -123,12 +129,15 @@ mod tests {
         under_way.send(sent.clone());
         let said = json!({"quarantine": true, "quarantineStatus": {"state": "enforced"}});
         let other = json!({"quarantine": false, "quarantineStatus": {"state": "released"}});
-        let mut whose = |token: &str, version: u64, said: Option<&Value>| {
-            match own.whose(&mut under_way, Some(token), version, said) {
-                Whose::Ours(_) => "ours",
-                Whose::OursBefore { .. } => "before",
-                Whose::Others => "others",
-            }
+        let mut whose = |token: &str, version: u64, said: Option<&Value>| match own.whose(
+            &mut under_way,
+            Some(token),
+            version,
+            said,
+        ) {
+            Whose::Ours(_) => "ours",
+            Whose::OursBefore { .. } => "before",
+            Whose::Others => "others",
         };
         for token in [&question.token, "seed-0", "another"] {
             assert_eq!(whose(token, 7, Some(&said)), "others", "{token}");
@@ -140,7 +149,11 @@ mod tests {
         assert_eq!(whose(&sent.token, 9, Some(&said)), "ours");
         assert_eq!(whose(&lost.token, 10, Some(&said)), "before");
         for (token, version) in [(&sent.token, 9), (&lost.token, 10)] {
-            assert_eq!(whose(token, version, Some(&said)), "before", "by another subscription");
+            assert_eq!(
+                whose(token, version, Some(&said)),
+                "before",
+                "by another subscription"
+            );
             assert_eq!(whose(token, 11, Some(&said)), "others");
         }
     }

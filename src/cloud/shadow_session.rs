@@ -304,7 +304,11 @@ impl ShadowSession {
         let of_requests = || self.get.trouble().or_else(|| self.update.trouble());
         let of_others = || self.unheard_versions.as_deref().or(self.narrowed.as_deref());
         let first = self.unheard.as_deref().or_else(of_requests);
-        if let Some(unsettled) = self.echo.unsettled().filter(|_| self.missed && self.lost_answers > 0) {
+        if let Some(unsettled) = self
+            .echo
+            .unsettled()
+            .filter(|_| self.missed && self.lost_answers > 0)
+        {
             let more = first.map_or_else(String::new, |first| format!("; {first}"));
             return Some(Cow::Owned(unsettled + &more));
         }

@@ -50,7 +50,10 @@ fn token(effects: &[SessionEffect], suffix: &str) -> String {
 
 /// The report of ours that is under way became this version.
 fn report_became(session: &ShadowSession, token: String, version: u64) -> ShadowMessage {
-    let reported = session.update.body(&token).map(|body| body["state"]["reported"].clone());
+    let reported = session
+        .update
+        .body(&token)
+        .map(|body| body["state"]["reported"].clone());
     ShadowMessage::Updated {
         token: Some(token),
         version,

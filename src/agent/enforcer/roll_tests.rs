@@ -317,7 +317,9 @@ fn who_ran_while_no_look_reached_him_is_contested_when_he_is_seen_again() {
 /// One that is frozen below these, or killed.
 fn below(roll: &mut Roll, pid: u32, above: &[u32], action: ProcessAction) -> ProcessId {
     let above = above.iter();
-    let above = above.map(|pid| OneAbove::that_runs(process(*pid).identity)).collect();
+    let above = above
+        .map(|pid| OneAbove::that_runs(process(*pid).identity))
+        .collect();
     let named = Named {
         above,
         ..Named::default()

@@ -20,4 +20,5 @@ mod silence_alone;
 mod silence_holds;
 mod subscriptions;
 mod tunnels;
+mod unheard;
 mod whole_loop;

@@ -118,6 +118,17 @@ impl Front {
         })
     }
 
+    /// The next message of these topics, an MQTT filter, does not come to the client.
+    ///
+    /// # Errors
+    /// As [`Front::delay`].
+    pub fn lose(&self, topics: &str) -> Result<(), FrontError> {
+        self.change(&Change {
+            lose: Some(topics.to_owned()),
+            ..Change::default()
+        })
+    }
+
     /// The topics (MQTT filters) whose publish ends the connection; replaces the list before.
     ///
     /// # Errors

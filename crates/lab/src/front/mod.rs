@@ -7,7 +7,7 @@
 //! ```
 //!
 //! In: TCP connections, and at run time [`Change`]s: one-way delay, a black hole, a cut, refused connections, topics whose
-//! publish ends the connection as AWS IoT ends it where the core's policy lacks the right. Out: the same bytes to the
+//! publish ends the connection as AWS IoT ends it where the core's policy lacks the right, a message to the client that is lost. Out: the same bytes to the
 //! broker and back, and a JSON line for each connection, MQTT session, denied publish and end.
 //! Deliberately absent: TLS. Bytes that are no MQTT pass with their delay, but nothing is read or denied in them. Nor are
 //! topic aliases of MQTT 5 followed, which no nucleus uses.
@@ -44,7 +44,7 @@ pub struct FrontArgs {
     #[arg(long)]
     pub to: SocketAddr,
     /// Unix socket that takes changes, e.g. {"delayMillis":150}, {"blackHole":true}, {"refuse":true}, {"cut":true},
-    /// {"deny":["$aws/things/+/shadow/get"]}.
+    /// {"deny":["$aws/things/+/shadow/get"]}, {"lose":"$aws/things/+/shadow/update/accepted"}.
     #[arg(long)]
     pub control: PathBuf,
     /// One-way delay at the beginning, in milliseconds.

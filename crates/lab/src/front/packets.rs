@@ -34,6 +34,8 @@ pub(super) enum Said {
 pub(super) struct Piece {
     pub(super) said: Option<Said>,
     pub(super) bytes: Vec<u8>,
+    /// It does not begin a packet.
+    pub(super) goes_on: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +96,11 @@ impl Packets {
             At::Body(left) => {
                 let length = left.min(self.held.len());
                 self.at = after(left - length);
-                Some(self.piece(None, length))
+                let piece = self.piece(None, length);
+                Some(Piece {
+                    goes_on: true,
+                    ..piece
+                })
             }
             At::Start if ![CONNECT, CONNACK].contains(&self.held[0]) => Some(self.opaque()),
             At::Start | At::Head => match head(&self.held) {
@@ -116,7 +122,11 @@ impl Packets {
 
     fn piece(&mut self, said: Option<Said>, length: usize) -> Piece {
         let bytes = self.held.drain(..length).collect();
-        Piece { said, bytes }
+        Piece {
+            said,
+            bytes,
+            goes_on: false,
+        }
     }
 }
 

@@ -29,18 +29,28 @@ pub(super) enum End {
     Denied { topic: String },
 }
 
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Arrives,
+    /// It does not arrive, and what is behind it does.
+    Lost,
+    /// It ends the connection.
+    Denied,
+}
+
 struct Portion {
     read_at: Instant,
     /// Empty at the end.
     bytes: Vec<u8>,
 }
 
-/// Passes everything on until one side ends it. `hear` gets what packets say, and whether that is denied.
+/// Passes everything on until one side ends it. `hear` gets what packets say, and says what becomes of them.
 pub(super) async fn run(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     settings: watch::Receiver<Settings>,
-    mut hear: impl FnMut(&Said) -> bool,
+    mut hear: impl FnMut(&Said) -> Fate,
 ) -> End {
     let (queue, under_way) = mpsc::channel(MAX_UNDER_WAY);
     let reading = async move {
@@ -70,9 +80,10 @@ async fn write(
     to: &mut OwnedWriteHalf,
     mut under_way: mpsc::Receiver<Portion>,
     mut settings: watch::Receiver<Settings>,
-    hear: &mut impl FnMut(&Said) -> bool,
+    hear: &mut impl FnMut(&Said) -> Fate,
 ) -> io::Result<End> {
     let mut packets = Packets::new();
+    let mut fate = Fate::Arrives;
     while let Some(portion) = under_way.recv().await {
         arrive(&mut settings, portion.read_at).await;
         if portion.bytes.is_empty() {
@@ -80,13 +91,14 @@ async fn write(
             return Ok(End::Finished);
         }
         for piece in packets.push(&portion.bytes) {
-            if let Some(said) = &piece.said
-                && hear(said)
-                && let Said::Publish { topic } = said
-            {
-                return Ok(End::Denied { topic: topic.clone() });
+            if !piece.goes_on {
+                fate = piece.said.as_ref().map_or(Fate::Arrives, &mut *hear);
             }
-            to.write_all(&piece.bytes).await?;
+            match (fate, piece.said) {
+                (Fate::Denied, Some(Said::Publish { topic })) => return Ok(End::Denied { topic }),
+                (Fate::Lost, _) => {}
+                _ => to.write_all(&piece.bytes).await?,
+            }
         }
     }
     Ok(End::Finished)

@@ -1,7 +1,7 @@
 //! Accepts connections, joins each with one to the broker, and tells what becomes of it.
 //!
 //! In: a listener, the settings of the moment. Out: JSON lines `listening`, `connection`, `session` (the broker took the
-//! MQTT connection), `opaque`, `denied`, `ended`; times are `at`, milliseconds since 1970, and `afterMillis`, since the
+//! MQTT connection), `opaque`, `denied`, `lost`, `ended`; times are `at`, milliseconds since 1970, and `afterMillis`, since the
 //! connection began.
 
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use super::packets::Said;
-use super::pipe::{self, End};
+use super::pipe::{self, End, Fate};
 use super::settings::Settings;
 use crate::traffic::lines::Tell;
 
@@ -149,10 +149,22 @@ impl Connection {
         let (from_client, to_client) = client.into_split();
         let (from_broker, to_broker) = broker.into_split();
         let up = pipe::run(from_client, to_broker, settings.clone(), |said| {
-            self.hear(said, &settings.borrow())
+            self.hear(said, |topic| {
+                let is_denied = settings.borrow().denies(topic);
+                if is_denied { Fate::Denied } else { Fate::Arrives }
+            })
         });
+        let mut suffered = settings.borrow().losses;
         let down = pipe::run(from_broker, to_client, settings.clone(), |said| {
-            self.hear(said, &settings.borrow())
+            self.hear(said, |topic| {
+                let settings = settings.borrow();
+                if !settings.loses(topic, suffered) {
+                    return Fate::Arrives;
+                }
+                suffered += 1;
+                let _ = self.say("lost", json!({"topic": topic}));
+                Fate::Lost
+            })
         });
         tokio::pin!(up, down);
         let (mut up_ended, mut down_ended) = (false, false);
@@ -175,8 +187,8 @@ impl Connection {
         "closed"
     }
 
-    /// Tells what a packet says, and whether it is denied.
-    fn hear(&self, said: &Said, settings: &Settings) -> bool {
+    /// Tells what a packet says; `publish` says what becomes of a message.
+    fn hear(&self, said: &Said, publish: impl FnOnce(&str) -> Fate) -> Fate {
         let mut client_id = self.client_id.lock().unwrap_or_else(PoisonError::into_inner);
         match said {
             Said::Connect { client } => client_id.clone_from(client),
@@ -186,9 +198,9 @@ impl Connection {
             Said::Opaque => {
                 let _ = self.say("opaque", json!({}));
             }
-            Said::Publish { topic } => return settings.denies(topic),
+            Said::Publish { topic } => return publish(topic),
         }
-        false
+        Fate::Arrives
     }
 
     fn say(&self, event: &str, more: Value) -> Result<(), Failure> {

@@ -17,6 +17,10 @@ pub(super) struct Settings {
     pub(super) refuse: bool,
     /// MQTT filters of topics that a client may not publish to.
     pub(super) deny: Vec<String>,
+    /// The MQTT filter of topics of which one message is lost on its way to each client.
+    pub(super) lose: String,
+    /// How often that was wanted: one message each time.
+    pub(super) losses: u64,
     /// How often all connections were cut. A number, so that no cut is missed and none is taken twice.
     pub(super) cuts: u64,
 }
@@ -37,6 +41,9 @@ pub struct Change {
     /// The whole list of denied topics, MQTT filters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deny: Option<Vec<String>>,
+    /// The next message of such a topic, an MQTT filter, does not come to the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lose: Option<String>,
     /// End every connection there is.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
@@ -53,7 +60,16 @@ impl Settings {
         if let Some(deny) = change.deny {
             self.deny = deny;
         }
+        if let Some(lose) = change.lose {
+            self.lose = lose;
+            self.losses += 1;
+        }
         self.cuts += u64::from(change.cut);
+    }
+
+    /// Whether a message of this topic is lost, when so many losses were suffered already.
+    pub(super) fn loses(&self, topic: &str, suffered: u64) -> bool {
+        suffered < self.losses && matches(&self.lose, topic)
     }
 
     /// Whether the policy lacks the right to publish there.

@@ -264,3 +264,25 @@ async fn a_change_that_is_none_is_refused_and_changes_nothing() {
     client.write_all(b"x").await.unwrap();
     assert_eq!(read(&mut broker, 1).await, b"x");
 }
+
+#[tokio::test]
+async fn one_message_to_the_client_is_lost_and_what_is_behind_it_arrives() {
+    let way = Way::new().await;
+    let (mut client, mut broker) = way.connect().await;
+    broker.write_all(CONNACK).await.unwrap();
+    assert_eq!(read(&mut client, CONNACK.len()).await, CONNACK);
+    way.change(r#"{"lose":"a/+"}"#).await;
+    let (lost, other) = (publish("a/b"), publish("c/d"));
+    for messages in [[&other[..], &lost], [&lost, &other]] {
+        // In pieces, of which some begin in the middle of a packet.
+        for piece in messages.concat().chunks(3) {
+            broker.write_all(piece).await.unwrap();
+            broker.flush().await.unwrap();
+        }
+    }
+    let left = [&other[..], &lost, &other].concat();
+    assert_eq!(read(&mut client, left.len()).await, left);
+    assert_eq!(way.event("lost").await["topic"], "a/b");
+    client.write_all(&lost).await.unwrap();
+    assert_eq!(read(&mut broker, lost.len()).await, lost, "its own are not");
+}

@@ -135,7 +135,13 @@ impl Processes for Fake {
         let held = self.0.lock().unwrap();
         let runs = |id: &&ProcessId| ran.contains(id) || !held.stopped.contains(&id.pid);
         let row = |of: ProcessId| held.above.iter().skip_while(move |id| id.pid <= of.pid);
-        let above = |of: ProcessId| row(of).take_while(runs).copied().map(OneAbove::that_runs).collect();
+        let above = |of: ProcessId| {
+            row(of)
+                .take_while(runs)
+                .copied()
+                .map(OneAbove::that_runs)
+                .collect()
+        };
         Ok(of.into_iter().map(|id| (id, above(id))).collect())
     }
 
