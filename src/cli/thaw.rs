@@ -70,9 +70,11 @@ pub(super) fn thaw(state: &Path, socket: &Path) -> Vec<String> {
     }
     // Those who stopped with them; who is left runs.
     let by_owner = |one: &OneAbove| {
-        named
-            .iter()
-            .any(|known| known.identity == one.identity && known.stopped_before)
+        // Of whom a debugger held it is looked whether he has gone on since.
+        one.held_at.is_none()
+            && named
+                .iter()
+                .any(|known| known.identity == one.identity && known.stopped_before)
     };
     let above = named.iter().map(|known| known.above.clone());
     let above: Vec<_> = above.filter(|row| !row.iter().any(by_owner)).collect();

@@ -270,7 +270,10 @@ impl Roll {
     /// Its owner may have let it go on, or a debugger that held it: it is stopped as anybody, and not left so against him.
     pub(super) fn goes_on(&mut self, id: ProcessId) {
         let known = self.stopped.iter_mut().filter(|known| known.identity == id);
-        known.for_each(|known| known.stopped_before = false);
+        known.for_each(|known| {
+            known.stopped_before = false;
+            known.above.retain(|one| one.identity != id);
+        });
     }
 
     /// It has run since it was stopped, be it that no look has met the moment at which it was; gives how often that was found.

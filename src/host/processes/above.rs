@@ -21,6 +21,7 @@ use crate::quarantine::ports::RanAbove;
 const PATIENCE: Duration = Duration::from_millis(100);
 /// What is said of whom we let go on.
 const STOPPED_WITH: &str = "a process that stopped with one that was frozen below it runs again";
+const LET_GO: &str = "a process that stopped itself after its debugger had let it go runs again";
 const DEBUGGED: &str = "a process above one that was frozen goes on when its debugger lets it";
 /// From one look to the next.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -52,6 +53,9 @@ impl Above {
     /// Who is above that very process, nearest first, up to the first whom his owner has stopped.
     pub(super) fn of(&mut self, id: ProcessId) -> Vec<OneAbove> {
         let stat = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks);
+        if !self.ran.contains(&id) {
+            self.held.note(id);
+        }
         stat.map_or_else(Vec::new, |stat| self.children_of(stat.parent))
     }
 
@@ -72,14 +76,19 @@ impl Above {
     }
 
     /// Says of whom a debugger has held still all the while where he was: he has not stopped with anybody below him, and his owner
-    /// may have stopped him before. Ends a row before one of whom that cannot be said.
+    /// may have stopped him before. Ends a row before one of whom that cannot be said. One who is held himself begins his own.
     pub(super) fn note_held(&self, rows: &mut RanAbove) {
         let held = self.held.still();
-        for row in rows.values_mut() {
+        for (id, row) in rows {
             let known = |one: &&OneAbove| held.get(&one.identity).is_none_or(Option::is_some);
             row.truncate(row.iter().take_while(known).count());
-            for one in row {
+            for one in row.iter_mut() {
                 one.held_at = held.get(&one.identity).copied().flatten();
+            }
+            let held_at = held.get(id).copied().flatten();
+            if held_at.is_some() {
+                let identity = *id;
+                row.insert(0, OneAbove { identity, held_at });
             }
         }
     }
@@ -149,15 +158,17 @@ fn look(one: OneAbove, ours: &Ours, told: &mut BTreeSet<ProcessId>) -> Look {
         }
     }
     Look {
-        is_at_work: is_at_work(id, ours, told),
+        is_at_work: is_at_work(one, ours, told),
         ran: true,
     }
 }
 
 /// Whether it is at work, now that it was let go on if it is stopped; once in `told`.
-fn is_at_work(id: ProcessId, ours: &Ours, told: &mut BTreeSet<ProcessId>) -> bool {
+fn is_at_work(one: OneAbove, ours: &Ours, told: &mut BTreeSet<ProcessId>) -> bool {
+    let id = one.identity;
     if is_stopped_by_signal(id) {
-        return !ours.holds(id) && let_go_on(id, told.insert(id).then_some(STOPPED_WITH));
+        let news = one.held_at.map_or(STOPPED_WITH, |_| LET_GO);
+        return !ours.holds(id) && let_go_on(id, told.insert(id).then_some(news));
     }
     let Some(stat) = stat(id.pid).filter(|stat| stat.start_ticks == id.start_ticks) else {
         return false;

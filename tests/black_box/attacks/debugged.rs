@@ -5,14 +5,15 @@ use std::time::Duration;
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::wait_until;
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::above::{A_MOMENT, ALL_RUN, ALL_STOPPED, Chain, SUPERVISES, freeze};
 use super::disguised::wait_name;
-use super::processes::{order_processes, release, signal};
+use super::processes::{order_processes, order_rules, release, signal};
 use super::stopped::child_of;
 use crate::common::agent::restart;
 use crate::common::programs::{build, run, state_of};
+use crate::common::told::shown;
 use crate::common::{LIMIT, options, ready};
 
 /// Holds that process until it ends; with another word also one that runs.
@@ -102,5 +103,33 @@ lab_test!(
             chain.wait(ALL_RUN);
             chain.ends();
         }
+    }
+);
+
+lab_test!(
+    whom_a_debugger_held_and_an_order_names_too_goes_on_after_the_release_if_he_stops_after_it,
+    || {
+        let stage = ready(options());
+        let holds = build(&stage, "zq-lets-go-too", HOLDS);
+        let chain = Chain::start(&stage, "zq-named-too");
+        let words = [chain.outer.pid().to_string(), "also one that runs".to_owned()];
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut debugger = run(&stage, &holds, &words);
+        chain.wait(["t", "SR", "SR"]);
+        let by_name = |name: &str| (json!({ "name": name }), "freeze");
+        order_rules(&stage, &[by_name("zq-named-too"), by_name("zq-outer")]);
+        chain.wait(["t", "T", "T"]);
+        let frozen = |s: &Value| shown(s, chain.outer.pid())["action"] == "freeze";
+        let status = stage.wait_status(LIMIT, "he is named", frozen).unwrap();
+        assert_eq!(
+            shown(&status, chain.outer.pid())["stoppedBefore"],
+            true,
+            "{status}"
+        );
+        debugger.kill9().unwrap();
+        chain.wait(ALL_STOPPED);
+        release(&stage);
+        chain.wait(ALL_RUN);
+        chain.ends();
     }
 );

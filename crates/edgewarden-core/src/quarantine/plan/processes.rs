@@ -38,8 +38,8 @@ pub struct StoppedProcess {
     /// From where its numbers are its own. For the journal only; absent in those of older agents.
     #[serde(default, rename = "seenFrom", skip_serializing_if = "Option::is_none")]
     pub seen_from: Option<SeenFrom>,
-    /// Who ran above it when it was stopped, nearest first: whoever of them stops with it goes on with it. For the journal only;
-    /// absent in those of older agents.
+    /// Who ran above it when it was stopped, nearest first: whoever of them stops with it goes on with it. It is the first itself if a
+    /// debugger held it. For the journal only; absent in those of older agents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<OneAbove>,
 }
