@@ -365,3 +365,32 @@ fn who_is_above_one_that_was_killed_does_not_wait_for_it() {
     );
     assert_eq!(go_on(&mut roll), [20, 21]);
 }
+
+#[test]
+fn who_was_held_by_a_debugger_did_not_run_for_all_that_is_known_and_is_looked_at_in_the_end() {
+    let mut roll = Roll::default();
+    let held = |pid: u32| OneAbove {
+        identity: process(pid).identity,
+        held_at: Some(7),
+    };
+    let named = Named {
+        stopped_before: true,
+        above: vec![held(10), held(20), OneAbove::that_runs(process(21).identity)],
+        ..Named::default()
+    };
+    for pid in [10, 11] {
+        roll.note(&process(pid), ProcessAction::Freeze, named.clone(), AT)
+            .unwrap();
+    }
+    assert_eq!(roll.ran(), BTreeSet::from([process(21).identity]));
+    // At a later look he runs.
+    roll.note_above(process(11).identity, &[OneAbove::that_runs(process(20).identity)]);
+    assert!(roll.ran().contains(&process(20).identity));
+    roll.goes_on(process(10).identity);
+    assert!(roll.ran().contains(&process(10).identity));
+    roll.strike(process(10).identity);
+    roll.strike(process(11).identity);
+    let rows: Vec<_> = roll.take_behind().into_iter().map(|(row, _)| row).collect();
+    let twenty = OneAbove::that_runs(process(20).identity);
+    assert!(rows.iter().any(|row| row[..2] == [held(10), twenty]), "{rows:?}");
+}

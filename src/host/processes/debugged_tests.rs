@@ -6,6 +6,7 @@ use super::*;
 use std::path::Path;
 use std::process::{Child, Command};
 
+use crate::host::processes::doing::is_stopped_by_signal;
 use crate::host::processes::signals::is_stop_upon;
 use crate::host::processes::{frozen, process_table, signals};
 use crate::quarantine::orders::order::ProcessAction;
@@ -89,4 +90,40 @@ fn whom_a_debugger_holds_is_told_as_such_and_no_signal_is_upon_him_later() {
     frozen::freeze(held.id, &ours, false).unwrap().unwrap();
     assert_eq!(is_stop_upon(held.id.pid), Some(true), "control");
     assert!(!look(Duration::ZERO).by_owner, "we hold him");
+}
+
+#[test]
+fn where_one_is_stays_while_he_is_stopped_whoever_stops_him_and_changes_when_he_goes_on() {
+    let mut held = Debugged::start(&[], true);
+    let at = place(held.id);
+    assert!(at.is_some());
+    assert_eq!(
+        Held::default().still().get(&held.id),
+        None,
+        "control: nobody was noted"
+    );
+    held.debugger.kill().unwrap();
+    held.debugger.wait().unwrap();
+    let end = clock::instant() + Duration::from_secs(10);
+    while !is_stopped_by_signal(held.id) {
+        assert!(clock::instant() < end, "its debugger has left it");
+        clock::pause(Duration::from_millis(1));
+    }
+    assert_eq!(place(held.id), at, "from the debugger to where its owner had it");
+    signals::freeze(held.id).unwrap();
+    assert_eq!(place(held.id), at);
+    signals::thaw(held.id).unwrap();
+    while place(held.id).is_none_or(|now| Some(now) == at) {
+        assert!(clock::instant() < end, "it goes on");
+        clock::pause(Duration::from_millis(1));
+    }
+    signals::freeze(held.id).unwrap();
+    while !is_stopped_by_signal(held.id) {
+        assert!(clock::instant() < end, "it is stopped");
+        clock::pause(Duration::from_millis(1));
+    }
+    assert_ne!(place(held.id), at);
+    held.sleeper.kill().unwrap();
+    held.sleeper.wait().unwrap();
+    assert_eq!(place(held.id), None);
 }
