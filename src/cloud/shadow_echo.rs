@@ -29,6 +29,9 @@ use serde_json::{Value, json};
 
 use super::shadow_request::ShadowRequest;
 
+/// The same in a delta is no news for so long, and so many are.
+const NEWS_AGAIN: Duration = Duration::from_secs(60);
+const MOST_NEWS: usize = 8;
 /// Versions behind a wish that were not heard, at most: with more of them it is forgotten.
 const MOST_UNHEARD: usize = 16;
 
@@ -38,6 +41,8 @@ pub(super) struct Echo {
     own: Option<OwnReport>,
     delta: Option<HeardDelta>,
     wish: Option<HeardWish>,
+    /// What deltas said that was news, and when.
+    news: Vec<(Option<Value>, Duration)>,
 }
 
 /// What somebody wrote to be desired, whole.
@@ -146,16 +151,28 @@ impl Echo {
         })
     }
 
-    /// A delta was heard; whether it says something else than the one before.
+    /// A delta was heard; whether it says something else than the one before, and is news.
     pub(super) fn heard(&mut self, version: u64, quarantine: Option<&Value>, now: Duration) -> bool {
         let before = self.delta.as_ref().map(|delta| delta.quarantine.as_ref());
-        let is_news = before != Some(quarantine);
+        let is_news = before != Some(quarantine) && self.is_news(quarantine, now);
         self.delta = Some(HeardDelta {
             version,
             quarantine: quarantine.cloned(),
             at: now,
         });
         is_news
+    }
+
+    /// Whether a delta said the same long ago, or never. Where others write over what is reported it says one thing after theirs and
+    /// another one after ours, for ever.
+    fn is_news(&mut self, quarantine: Option<&Value>, now: Duration) -> bool {
+        self.news.retain(|(_, at)| now < at.saturating_add(NEWS_AGAIN));
+        let is_known = self.news.iter().any(|(known, _)| known.as_ref() == quarantine);
+        if !is_known && self.news.len() < MOST_NEWS {
+            self.news.push((quarantine.cloned(), now));
+            return true;
+        }
+        false
     }
 
     /// Somebody wrote this to be desired as this version; none: that nothing is. An object may be a piece of what is there.

@@ -318,3 +318,39 @@ fn false_that_is_heard_is_not_obeyed_where_what_was_not_heard_behind_it_may_be_a
     // Over another connection ours may not have come there, and somebody else's has.
     assert!(!obeys_behind(&[lost, ours], Some(0)));
 }
+
+#[test]
+fn where_others_write_over_our_report_again_and_again_few_reports_ask() {
+    let mut session = lite();
+    let (mut version, mut reports) = (50, 0);
+    for tenth in 10..610 {
+        let now = Duration::from_millis(100 * tenth);
+        // They report false and true in turn, where true is desired.
+        version += 1;
+        let theirs = tenth % 2 == 0;
+        let written = ShadowMessage::Updated {
+            token: None,
+            version,
+            desired: None,
+            reported: Some(json!({ "quarantine": theirs })),
+        };
+        session.receive(written, now);
+        let differs = |version: u64, is_said: bool| ShadowMessage::Delta {
+            version,
+            quarantine: (!is_said).then(|| json!(true)),
+        };
+        session.receive(differs(version, theirs), now);
+        for effect in session.tick(&enforced(), now, 0.5) {
+            let SessionEffect::Publish { topic, token, .. } = effect else {
+                continue;
+            };
+            if topic.ends_with("/update") {
+                (version, reports) = (version + 1, reports + 1);
+                let accepted = report_became(&session, token, version);
+                session.receive(accepted, now);
+                session.receive(differs(version, true), now);
+            }
+        }
+    }
+    assert!((2..20).contains(&reports), "{reports} in a minute");
+}
