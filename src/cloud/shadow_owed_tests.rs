@@ -58,14 +58,14 @@ fn where_the_question_is_refused_again_and_again_a_report_asks() {
                 let SessionEffect::Publish { topic, token, .. } = effect else {
                     continue;
                 };
-                let token = Some(token);
                 if !topic.ends_with("/update") {
+                    let token = Some(token);
                     session.receive(ShadowMessage::GetRejected { token, code }, s(now));
                     continue;
                 }
                 version += 1;
                 session.receive(delta(version, false), s(now));
-                let accepted = report_became(&session, token.unwrap(), version);
+                let accepted = report_became(&session, token, version);
                 let told = session.receive(accepted, s(now));
                 if told.contains(&SessionEffect::Desired(Some(json!(false)))) {
                     return true;
@@ -88,7 +88,7 @@ fn learns_without_deltas(session: &mut ShadowSession, version: &mut u64, desired
                 continue;
             }
             *version += 1;
-            let accepted = report_became(&session, token, *version);
+            let accepted = report_became(session, token, *version);
             let told = session.receive(accepted, s(now));
             if told.contains(&SessionEffect::Desired(Some(desired.clone()))) {
                 return true;
@@ -337,7 +337,7 @@ fn where_others_write_over_our_report_again_and_again_few_reports_ask() {
         session.receive(written, now);
         let differs = |version: u64, is_said: bool| ShadowMessage::Delta {
             version,
-            quarantine: (!is_said).then(|| json!(true)),
+            quarantine: (!is_said).then_some(json!(true)),
         };
         session.receive(differs(version, theirs), now);
         for effect in session.tick(&enforced(), now, 0.5) {

@@ -21,7 +21,7 @@ pub(super) fn answers_reports_only(
                 reports += 1;
                 *version += 1;
                 let said = payload["state"]["reported"]["quarantine"].clone();
-                let accepted = report_became(&session, token, *version);
+                let accepted = report_became(session, token, *version);
                 let differs = ShadowMessage::Delta {
                     version: *version,
                     quarantine: (said != *desired).then(|| desired.clone()),
