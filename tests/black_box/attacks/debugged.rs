@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::wait_until;
+use edgewarden_lab::stage::Stage;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use super::stopped::child_of;
 use crate::common::agent::restart;
 use crate::common::programs::{build, run, state_of};
 use crate::common::told::shown;
-use crate::common::{LIMIT, options, ready};
+use crate::common::{LIMIT, done, options, ready};
 
 /// Holds that process until it ends; with another word also one that runs.
 pub(super) const HOLDS: &str = r"
@@ -80,12 +81,18 @@ lab_test!(
     }
 );
 
+/// The agent is gone, and the command line lets everybody go.
+fn uninstall(stage: &mut Stage) {
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    done(stage, &["uninstall", "--release", "--reason", "gone", "--purge"]);
+}
+
 lab_test!(
     whoever_a_debugger_held_at_the_order_and_who_stops_after_it_goes_on_after_the_release,
     || {
         let mut stage = ready(options());
         let holds = build(&stage, "zq-lets-go", HOLDS);
-        for is_restarted in [false, true] {
+        for by in ["the agent", "the next one", "uninstall without one"] {
             let chain = Chain::start(&stage, "zq-held-then");
             let words = [chain.inner.to_string(), "also one that runs".to_owned()];
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -95,11 +102,15 @@ lab_test!(
             chain.wait(["SR", "t", "T"]);
             debugger.kill9().unwrap();
             chain.wait(ALL_STOPPED);
-            if is_restarted {
+            match by {
+                "the agent" => release(&stage),
                 // What the journal says is enough.
-                restart(&mut stage);
+                "the next one" => {
+                    restart(&mut stage);
+                    release(&stage);
+                }
+                _ => uninstall(&mut stage),
             }
-            release(&stage);
             chain.wait(ALL_RUN);
             chain.ends();
         }
@@ -109,27 +120,33 @@ lab_test!(
 lab_test!(
     whom_a_debugger_held_and_an_order_names_too_goes_on_after_the_release_if_he_stops_after_it,
     || {
-        let stage = ready(options());
+        let mut stage = ready(options());
         let holds = build(&stage, "zq-lets-go-too", HOLDS);
-        let chain = Chain::start(&stage, "zq-named-too");
-        let words = [chain.outer.pid().to_string(), "also one that runs".to_owned()];
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut debugger = run(&stage, &holds, &words);
-        chain.wait(["t", "SR", "SR"]);
-        let by_name = |name: &str| (json!({ "name": name }), "freeze");
-        order_rules(&stage, &[by_name("zq-named-too"), by_name("zq-outer")]);
-        chain.wait(["t", "T", "T"]);
-        let frozen = |s: &Value| shown(s, chain.outer.pid())["action"] == "freeze";
-        let status = stage.wait_status(LIMIT, "he is named", frozen).unwrap();
-        assert_eq!(
-            shown(&status, chain.outer.pid())["stoppedBefore"],
-            true,
-            "{status}"
-        );
-        debugger.kill9().unwrap();
-        chain.wait(ALL_STOPPED);
-        release(&stage);
-        chain.wait(ALL_RUN);
-        chain.ends();
+        for has_agent in [true, false] {
+            let chain = Chain::start(&stage, "zq-named-too");
+            let words = [chain.outer.pid().to_string(), "also one that runs".to_owned()];
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let mut debugger = run(&stage, &holds, &words);
+            chain.wait(["t", "SR", "SR"]);
+            let by_name = |name: &str| (json!({ "name": name }), "freeze");
+            order_rules(&stage, &[by_name("zq-named-too"), by_name("zq-outer")]);
+            chain.wait(["t", "T", "T"]);
+            let frozen = |s: &Value| shown(s, chain.outer.pid())["action"] == "freeze";
+            let status = stage.wait_status(LIMIT, "he is named", frozen).unwrap();
+            assert_eq!(
+                shown(&status, chain.outer.pid())["stoppedBefore"],
+                true,
+                "{status}"
+            );
+            debugger.kill9().unwrap();
+            chain.wait(ALL_STOPPED);
+            if has_agent {
+                release(&stage);
+            } else {
+                uninstall(&mut stage);
+            }
+            chain.wait(ALL_RUN);
+            chain.ends();
+        }
     }
 );
