@@ -29,13 +29,19 @@ const NOBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77));
 /// A router's, as many of them have it.
 const ROUTER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 
-/// As a virtual router has it, or a host that speaks to its own containers.
+/// As a virtual router has it that is none at this moment.
 fn stands_on_the_uplink(stage: &Stage) {
     let standing = "link add own0 link wan0 type macvlan mode bridge
-        addr add 198.51.100.8/32 dev own0
-        addr add 2001:db8:1::8/128 dev own0 nodad
         link set own0 up";
     ip(stage, standing);
+}
+
+/// As one has it that is one, or a host that speaks to its own containers.
+fn speaks_by_the_uplink(stage: &Stage) {
+    stands_on_the_uplink(stage);
+    let addresses = "addr add 198.51.100.8/32 dev own0
+        addr add 2001:db8:1::8/128 dev own0 nodad";
+    ip(stage, addresses);
 }
 
 fn macs() -> [Mac; 2] {
@@ -52,42 +58,46 @@ lab_test!(
     }
 );
 
+/// Whether the kernel asks for a neighbour by this interface in the name of that address. Nobody is there, so that it asks again and
+/// again.
+fn asks(stage: &Stage, ear: &Ear, interface: &str, name: IpAddr) -> Result<(), impl std::fmt::Debug + use<>> {
+    ip(stage, &format!("route replace {NOBODY_V4}/32 dev {interface}"));
+    let socket = within("gateway", || UdpSocket::bind((name, 0)).unwrap());
+    let sender = Port::of("gateway", interface).mac();
+    let begins = [[0xff; 6].as_slice(), &sender, &ARP.to_be_bytes()].concat();
+    let IpAddr::V4(name) = name else { panic!("{name}") };
+    wait_until(LIMIT / 6, "its question", || {
+        let _unknown = socket.send_to(b"x", (NOBODY_V4, 9));
+        let heard = ear.drain().into_iter();
+        let mut questions = heard.filter(|frame| frame.starts_with(&begins));
+        questions.any(|frame| frame.get(28..32) == Some(&name.octets()))
+    })
+}
+
 lab_test!(
-    the_kernel_asks_by_the_uplink_in_the_name_of_what_stands_on_it_in_a_restriction,
+    the_kernel_asks_on_a_link_by_one_interface_in_the_name_of_another_in_a_restriction,
     || {
         let stage = ready(options());
-        stands_on_the_uplink(&stage);
+        speaks_by_the_uplink(&stage);
         let ear = Ear::open("internet");
-        // Nobody's address, so that it asks for it again and again.
-        let asks = || {
-            let socket = within("gateway", || UdpSocket::bind((STANDING_V4, 0)).unwrap());
-            let begins = [
-                [0xff; 6].as_slice(),
-                &Port::of("gateway", "wan0").mac(),
-                &ARP.to_be_bytes(),
-            ]
-            .concat();
-            let sender = [198, 51, 100, 8];
-            wait_until(LIMIT / 6, "its question", || {
-                let _unknown = socket.send_to(b"x", (NOBODY_V4, 9));
-                let heard = ear.drain().into_iter();
-                let mut questions = heard.filter(|frame| frame.starts_with(&begins));
-                questions.any(|frame| frame.get(28..32) == Some(&sender))
-            })
-        };
-        ip(&stage, &format!("route add {NOBODY_V4}/32 dev wan0"));
-        asks().expect("control");
+        // As what a program has bound itself to, or the owner's rules put in its place, and the route's interface.
+        let ways = [("wan0", STANDING_V4), ("own0", GATEWAY_WAN_V4)];
+        for (interface, name) in ways {
+            asks(&stage, &ear, interface, name).expect("control");
+        }
         let file = restriction(&stage);
         done(&stage, &["quarantine", "--order", &file]);
         stage.wait_phase(LIMIT, "enforced").unwrap();
-        asks().unwrap();
+        for (interface, name) in ways {
+            asks(&stage, &ear, interface, name).unwrap();
+        }
     }
 );
 
 lab_test!(what_stands_on_the_uplink_is_said_to_be_where_it_is, || {
     let stage = ready(options());
     contained(&stage);
-    stands_on_the_uplink(&stage);
+    speaks_by_the_uplink(&stage);
     let [own, standing] = macs();
     let port = Port::of("onwan", "mv1");
     let ear = Ear::open("internet");
@@ -216,32 +226,53 @@ fn container_on_lan(stage: &Stage) -> Port {
     Port::of("onlan", "mv2")
 }
 
-lab_test!(a_container_sends_as_no_other_interface_of_the_device, || {
-    let stage = ready(options());
-    let inside = "netns add onlan
-            link add mv2 link lan0 type macvlan mode bridge
-            link set mv2 netns onlan
-            -n onlan link set mv2 up";
-    ip(&stage, inside);
-    let port = Port::of("onlan", "mv2");
+/// What a container sends by an interface of the device's as the uplink does not leave, and what it sends as what is there does.
+fn sends_as_no_other(stage: &Stage, port: &Port, interface: &str, orders: &[&[&str]]) {
     let ear = Ear::open("lan");
-    let [uplink, here] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
-    let device = ("lan0", GATEWAY_LAN_V4);
-    let heard = |said: &[Said]| heard_beside(&ear, device, (&port, ROOT), said);
+    let [uplink, here] = ["wan0", interface].map(|name| Port::of("gateway", name).mac());
+    let heard = |said: &[Said]| heard_beside(&ear, (interface, GATEWAY_LAN_V4), (port, ROOT), said);
     // It is true, and yet a switch learns by it that the uplink is here.
     let stolen = [("as the uplink", arp(uplink, GATEWAY_LAN_V4, here))];
     let own = [("as what is here", arp(here, GATEWAY_LAN_V4, here))];
     assert_eq!(heard(&stolen).len(), 1, "control");
-    let file = restriction(&stage);
-    for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
-        done(&stage, order);
+    for order in orders {
+        done(stage, order);
         stage.wait_phase(LIMIT, "enforced").unwrap();
         assert_eq!(heard(&stolen).len(), 0, "{order:?}");
         assert_eq!(heard(&own).len(), 1, "control");
-        done(&stage, &["release"]);
+        done(stage, &["release"]);
         stage.wait_phase(LIMIT, "released").unwrap();
     }
+}
+
+lab_test!(a_container_sends_as_no_other_interface_of_the_device, || {
+    let stage = ready(options());
+    let port = container_on_lan(&stage);
+    let file = restriction(&stage);
+    let restrict = ["quarantine", "--order", &file];
+    sends_as_no_other(&stage, &port, "lan0", &[&restrict, &ISOLATE]);
 });
+
+lab_test!(
+    a_container_on_another_bridge_sends_as_no_other_interface_of_the_device,
+    || {
+        let stage = ready(options());
+        let bridge = "link add brl type bridge
+            addr flush dev lan0
+            link set lan0 master brl
+            link set brl up
+            addr add 192.0.2.1/24 dev brl
+            netns add onbrl
+            link add vc1 type veth peer name ve1 netns onbrl
+            link set vc1 master brl
+            link set vc1 up
+            -n onbrl link set ve1 up";
+        ip(&stage, bridge);
+        let port = Port::of("onbrl", "ve1");
+        let file = restriction(&stage);
+        sends_as_no_other(&stage, &port, "brl", &[&["quarantine", "--order", &file]]);
+    }
+);
 
 lab_test!(
     in_isolation_a_container_on_another_link_says_nothing_of_the_uplinks_address,
@@ -260,6 +291,22 @@ lab_test!(
         stage.wait_phase(LIMIT, "enforced").unwrap();
         assert_eq!(heard(&said), 0);
         assert_eq!(heard(&own), 1, "control");
+    }
+);
+
+lab_test!(
+    an_address_that_is_at_home_on_two_links_is_on_each_where_that_ones_interface_is,
+    || {
+        is_not_believed(
+            |stage| {
+                ip(stage, "addr add fe80::7/64 dev wan0 nodad");
+                ip(stage, "addr add fe80::7/64 dev lan0 nodad");
+            },
+            || {
+                let [own, other] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
+                placed(own, (GATEWAY_WAN_V4, "fe80::7".parse().unwrap()), other)
+            },
+        );
     }
 );
 

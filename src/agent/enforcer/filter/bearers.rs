@@ -58,37 +58,44 @@ pub(super) struct Places {
     pub(super) called: BTreeSet<(IpAddr, [u8; 6])>,
 }
 
-/// Of the addresses that interfaces of Ethernet have, those which `own` are; of none where they are too many. In the name of an address
-/// the kernel also asks by what its interface stands on, as that, where a packet from there leaves so.
+/// Of the addresses that interfaces of Ethernet have, those which `own` are; of none where they are too many. Of IPv6 the kernel speaks of
+/// an address by its interface alone. In the name of one of IPv4 it also asks by any other that it sends by, as a packet from there
+/// leaves: by those of that link that are up and have an address.
 pub(super) fn places(links: &[Link], own: &BTreeSet<IpAddr>) -> Places {
     let stack = Stack::of(links);
+    let below: Vec<Vec<&Link>> = links.iter().map(|link| stack.below(link)).collect();
+    let mut asking: BTreeMap<u32, BTreeSet<[u8; 6]>> = BTreeMap::new();
+    for (link, below) in links.iter().zip(&below) {
+        let sends = link.up && link.addresses.iter().any(IpAddr::is_ipv4);
+        for lower in below.iter().filter(|lower| sends || lower.index == link.index) {
+            asking.entry(lower.index).or_default().extend(link.hardware);
+        }
+    }
     let mut places = Places::default();
-    for link in links {
+    for (link, below) in links.iter().zip(&below) {
         let Some(hardware) = link.hardware else { continue };
-        let (mut below, mut called) = (BTreeSet::new(), BTreeSet::from([hardware]));
-        stack.walk(link, &mut Vec::new(), &mut |path| {
-            let Some(lowest) = path
-                .last()
-                .filter(|_| path.windows(2).all(|pair| stands_on(pair[0], pair[1])))
-            else {
-                return;
-            };
-            below.extend(InterfaceName::new(&lowest.name));
-            called.extend(stack.of_bond(lowest));
-            // What belongs to a bridge or a bond sends for that.
-            let asks = lowest
-                .master
-                .and_then(|master| stack.by_index.get(&master))
-                .is_none_or(|master| !gathers(master));
-            called.extend(lowest.hardware.filter(|_| asks));
-        });
+        let mut called = BTreeSet::from([hardware]);
+        called.extend(below.iter().flat_map(|lower| stack.of_bond(lower)));
         // A bridge answers for what its port has.
         let master = link.master.and_then(|master| stack.by_index.get(&master));
-        called.extend(master.and_then(|master| master.hardware));
+        let of_v4 = master.and_then(|master| master.hardware).into_iter();
+        let ports = below.iter().filter(|lower| !stack.sends_for_another(lower));
+        let of_v4 = of_v4.chain(
+            ports
+                .flat_map(|lower| asking.get(&lower.index))
+                .flatten()
+                .copied(),
+        );
+        let of_v4: BTreeSet<[u8; 6]> = of_v4.chain(called.iter().copied()).collect();
+        let names: Vec<InterfaceName> = below
+            .iter()
+            .filter_map(|lower| InterfaceName::new(&lower.name))
+            .collect();
         for address in link.addresses.iter().filter(|address| own.contains(address)) {
+            let called = if address.is_ipv4() { &of_v4 } else { &called };
             places
                 .homes
-                .extend(below.iter().map(|interface| (*interface, *address)));
+                .extend(names.iter().map(|interface| (*interface, *address)));
             places
                 .called
                 .extend(called.iter().map(|hardware| (*address, *hardware)));
@@ -227,6 +234,22 @@ impl<'a> Stack<'a> {
         let members = self.members.get(&link.index).into_iter().flatten();
         let members = members.filter(|_| link.device == InterfaceKind::Bond);
         members.filter_map(|member| member.hardware)
+    }
+
+    /// Whether it belongs to what sends by it, and not by itself.
+    fn sends_for_another(&self, link: &Link) -> bool {
+        let master = link.master.and_then(|master| self.by_index.get(&master));
+        master.is_some_and(|master| gathers(master))
+    }
+
+    /// Itself, and all that its frames leave by as what it says.
+    fn below(&self, link: &'a Link) -> Vec<&'a Link> {
+        let mut below = Vec::new();
+        self.walk(link, &mut Vec::new(), &mut |path| {
+            let stands = path.windows(2).all(|pair| stands_on(pair[0], pair[1]));
+            below.extend(path.last().copied().filter(|_| stands));
+        });
+        below
     }
 
     fn descend(&self, link: &'a Link, found: &mut BTreeSet<Bearer>) {

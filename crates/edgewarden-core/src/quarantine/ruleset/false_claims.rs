@@ -44,6 +44,8 @@ impl RuleWriter<'_> {
             let frame = on(Layer::Netdev).leaves_by_ethernet();
             let spoken = claim.of_home(frame);
             all.extend(claim.shapes_of_no_kernel(&spoken));
+            // It may be at home on two links, at another hardware address on each.
+            all.extend(self.none_of_ours(claim, &spoken));
             all.push(claim.misplaces(spoken));
             all.extend(self.strange(claim));
         }

@@ -197,7 +197,8 @@ impl RuleWriter<'_> {
             tagged.frame_type(TypePlace::BehindTwo, &hides)
         };
         let passed = [bridged(true), bridged(false), tagged().handed_to_hop()];
-        let passed = passed.into_iter().chain(places.map(of_none));
+        let as_another = self.as_another(on(Layer::Netdev).passed_on_by(&ports));
+        let passed = passed.into_iter().chain(places.map(of_none)).chain(as_another);
         passed
             .map(|passed| self.cut("bridged-stream", passed, HookPath::Raw, reason))
             .collect()
