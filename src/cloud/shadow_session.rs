@@ -8,8 +8,8 @@
 //! one report is under way at most, and of a question a few copies.
 //!
 //! What each message means is in [`super::shadow_answers`], when to subscribe anew in [`super::shadow_liveness`], how a report
-//! asks in [`super::shadow_echo`], what is done while a topic is left alone in [`super::shadow_held`], and how much a report says in
-//! [`super::shadow_room`].
+//! asks in [`super::shadow_echo`], which updates are our reports in [`super::shadow_own`], what is done while a topic is left alone in
+//! [`super::shadow_held`], and how much a report says in [`super::shadow_room`].
 //!
 //! Only a question tells whether the control channel works, because nothing but the channel stands in its way:
 //!

@@ -102,8 +102,7 @@ fn ancestors_and_itself(pid: u32) -> Vec<ProcessId> {
 
 /// Lets those go on who ran when the one below them was stopped, and are stopped now, also above one that runs: where `sudo` has given
 /// its command a terminal, one in between does not stop. Whom an order has stopped stays so, and whom a debugger held and who has
-/// not gone on since. Gives the rows in which somebody is
-/// at work still: he may be about to stop, or to have another one above him stop. Where all sleep nobody does it any more, and
+/// not gone on since. Gives the rows in which somebody is at work still: he may be about to stop, or to have another one above him stop. Where all sleep nobody does it any more, and
 /// whoever is stopped later has not stopped with the one below.
 pub(crate) fn go_on(rows: &[Vec<OneAbove>], ours: &Ours) -> Vec<Vec<OneAbove>> {
     let end = clock::instant() + PATIENCE;

@@ -2,7 +2,7 @@
 //!
 //! In: processes, before anybody is signalled. Out: who of them stays as he is for a while and does nothing. One at whom a debugger
 //! looks in passing, as `strace` does at each call, has had a processor by then; one that has not did not stop himself with
-//! anybody below him either, and whoever holds him may keep him.
+//! anybody below him either. He may do that once he is let go: then he has gone on, and is elsewhere in his program.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
