@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{GATEWAY_LAN_V4, GATEWAY_LAN_V6, GATEWAY_WAN_V4, GATEWAY_WAN_V6, wait_until};
@@ -17,9 +18,9 @@ use super::silence_inside::{ISOLATE, restriction};
 use super::without_socket::container_on_bridge;
 use crate::common::gateway::ip;
 use crate::common::{LIMIT, done, options, ready};
-use crate::layers::frames::{ARP, Mac};
+use crate::layers::frames::{ARP, Mac, UNKNOWN};
 use crate::layers::unsent::contained;
-use crate::layers::wire::{Ear, Port, ROOT, within};
+use crate::layers::wire::{Ear, Port, ROOT, emit, within};
 
 /// Addresses of an interface that stands on the uplink.
 const STANDING_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 8));
@@ -253,26 +254,48 @@ lab_test!(a_container_sends_as_no_other_interface_of_the_device, || {
     sends_as_no_other(&stage, &port, "lan0", &[&restrict, &ISOLATE]);
 });
 
-lab_test!(
-    a_container_on_another_bridge_sends_as_no_other_interface_of_the_device,
-    || {
-        let stage = ready(options());
-        let bridge = "link add brl type bridge
-            addr flush dev lan0
-            link set lan0 master brl
-            link set brl up
-            addr add 192.0.2.1/24 dev brl
-            netns add onbrl
-            link add vc1 type veth peer name ve1 netns onbrl
-            link set vc1 master brl
-            link set vc1 up
-            -n onbrl link set ve1 up";
-        ip(&stage, bridge);
-        let port = Port::of("onbrl", "ve1");
-        let file = restriction(&stage);
-        sends_as_no_other(&stage, &port, "brl", &[&["quarantine", "--order", &file]]);
-    }
-);
+lab_test!(a_guest_on_a_bridge_hears_the_uplink_that_is_on_its_switch, || {
+    let stage = ready(options());
+    // One interface for the host and one for its guests, both on one switch: what the host sends comes round to them.
+    let port = guest_on_lan(&stage);
+    let ear = Ear::open("onbrl");
+    let uplink = Port::of("gateway", "wan0").mac();
+    let comes = || {
+        ear.drain();
+        let name = format!("<<{:?}>>", std::time::Instant::now());
+        let mut frame = [
+            port.mac().as_slice(),
+            &uplink,
+            &UNKNOWN.to_be_bytes(),
+            name.as_bytes(),
+        ]
+        .concat();
+        frame.resize(80, 0);
+        emit(&Port::of("lan", "eth0").sender(UNKNOWN), &frame);
+        ear.hears_mark(name.as_bytes(), Duration::from_secs(2))
+    };
+    assert!(comes(), "control");
+    let file = restriction(&stage);
+    done(&stage, &["quarantine", "--order", &file]);
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    assert!(comes());
+});
+
+/// A guest on a bridge of the device's, to which its other interface belongs.
+fn guest_on_lan(stage: &Stage) -> Port {
+    let bridge = "link add brl type bridge
+        addr flush dev lan0
+        link set lan0 master brl
+        link set brl up
+        addr add 192.0.2.1/24 dev brl
+        netns add onbrl
+        link add vc1 type veth peer name ve1 netns onbrl
+        link set vc1 master brl
+        link set vc1 up
+        -n onbrl link set ve1 up";
+    ip(stage, bridge);
+    Port::of("onbrl", "ve1")
+}
 
 lab_test!(
     in_isolation_a_container_on_another_link_says_nothing_of_the_uplinks_address,

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::bearers::{self, bearers};
+use super::places;
 use crate::config::IsolationConfig;
 use crate::observe::decode::LinkKind;
 use crate::observe::link::Link;
@@ -317,10 +318,10 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
     let name = |link: &Link| InterfaceName::new(&link.name);
     let tags = tag(links);
     let own = own(links);
-    let unknown = bearers::unknown(links);
+    let unknown = places::unknown(links);
     // Where others are not listed theirs would count as somebody else's.
     let listed = if all { links } else { &[] };
-    let places = bearers::places(listed, &own);
+    let places = places::places(listed, &own);
     let bridges: BTreeSet<u32> = links
         .iter()
         .filter(|link| link.device == InterfaceKind::Bridge)

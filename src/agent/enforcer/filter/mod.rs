@@ -14,6 +14,7 @@ mod counted;
 mod layers;
 mod load;
 mod next_hops;
+mod places;
 mod touched;
 
 use std::borrow::Cow;

@@ -197,8 +197,7 @@ impl RuleWriter<'_> {
             tagged.frame_type(TypePlace::BehindTwo, &hides)
         };
         let passed = [bridged(true), bridged(false), tagged().handed_to_hop()];
-        let as_another = self.as_another(on(Layer::Netdev).passed_on_by(&ports));
-        let passed = passed.into_iter().chain(places.map(of_none)).chain(as_another);
+        let passed = passed.into_iter().chain(places.map(of_none));
         passed
             .map(|passed| self.cut("bridged-stream", passed, HookPath::Raw, reason))
             .collect()
