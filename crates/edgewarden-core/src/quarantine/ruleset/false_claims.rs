@@ -53,7 +53,17 @@ impl RuleWriter<'_> {
         if !own.is_empty() {
             let spoken = claim.of_one_of(on(Layer::Netdev).leaves_by_ethernet(), &own);
             all.extend(claim.shapes_of_no_kernel(&spoken));
-            all.extend(self.none_of_ours(claim, &spoken));
+            let ports: &[_] = if self.elements.has(homes) {
+                &self.hooks.members
+            } else {
+                &[]
+            };
+            all.extend(self.none_of_ours(claim, &spoken.clone().leaves_by_none_of(ports)));
+            if !ports.is_empty() {
+                // What is true of it may come round from its own link.
+                let by_ports = self.none_of_ours(claim, &spoken.leaves_by(ports)).into_iter();
+                all.extend(by_ports.map(|lie| claim.called_otherwise(lie)));
+            }
         }
         all
     }
@@ -66,12 +76,14 @@ impl RuleWriter<'_> {
         let isolates = isolates && self.plan.ties().is_some();
         let ways = self.hooks.bearers.iter();
         let ways = ways.flat_map(|(way, below)| below.iter().map(|below| below.interface).chain([*way]));
-        let ways: Vec<_> = ways.collect::<BTreeSet<_>>().into_iter().collect();
+        // What bridges pass on is others', and where the own frames leave is not always known.
+        let unknown = self.hooks.crossed.iter().chain(&self.hooks.members).copied();
+        let ways: Vec<_> = ways.chain(unknown).collect::<BTreeSet<_>>().into_iter().collect();
         let homes = self.elements.homes.iter().map(|(_, address)| *address);
         let own = homes.filter(|address| address.is_ipv4() == claim.is_of_v4() && !is_of_link(*address));
         let own: Vec<IpAddr> = own.collect::<BTreeSet<_>>().into_iter().collect();
         let frame = || on(Layer::Netdev).leaves_by_ethernet().leaves_by_none_of(&ways);
-        let is_known = isolates && !ways.is_empty() && !own.is_empty();
+        let is_known = isolates && !self.hooks.bearers.is_empty() && !own.is_empty();
         is_known.then(|| claim.at_home(claim.of_one_of(frame(), &own), false))
     }
 

@@ -194,10 +194,15 @@ impl Claim {
 
     /// It says that the address is where it is not at home.
     pub(in super::super) fn misplaces(self, spoken: Conditions) -> Conditions {
+        self.called_otherwise(self.with_option(spoken))
+    }
+
+    /// The same of one whose shape is known.
+    pub(in super::super) fn called_otherwise(self, spoken: Conditions) -> Conditions {
         let set = self.set("called");
         let (text, hardware) = (self.address_text(), self.hardware());
         let (_, none) = sign(false);
-        self.with_option(spoken)
+        spoken
             .said(format_args!("{text} . {hardware} != @{set}"))
             .step(self.load_address(Register::FIRST))
             .step(Payload {
