@@ -301,6 +301,29 @@ fn guest_on_lan(stage: &Stage) -> Port {
 }
 
 lab_test!(
+    a_container_on_another_link_says_nothing_false_of_the_uplinks_link_local_address,
+    || {
+        let stage = ready(options());
+        let port = container_on_lan(&stage);
+        ip(&stage, "addr add fe80::7/64 dev wan0 nodad");
+        let ear = Ear::open("lan");
+        let here = Port::of("gateway", "lan0").mac();
+        let mut lies = placed(here, (GATEWAY_WAN_V4, "fe80::7".parse().unwrap()), NOWHERE);
+        lies.push(("of his own name", arp(port.mac(), GATEWAY_WAN_V4, NOWHERE)));
+        let heard = || heard_beside(&ear, ("lan0", GATEWAY_LAN_V4), (&port, ROOT), &lies);
+        assert_eq!(heard().len(), lies.len(), "control");
+        let file = restriction(&stage);
+        for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
+            done(&stage, order);
+            stage.wait_phase(LIMIT, "enforced").unwrap();
+            assert_eq!(heard(), BTreeSet::new(), "{order:?}");
+            done(&stage, &["release"]);
+            stage.wait_phase(LIMIT, "released").unwrap();
+        }
+    }
+);
+
+lab_test!(
     in_isolation_a_container_on_another_link_says_nothing_of_the_uplinks_address,
     || {
         let stage = ready(options());

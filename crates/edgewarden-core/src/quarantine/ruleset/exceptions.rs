@@ -352,7 +352,6 @@ impl RuleWriter<'_> {
                 .hop_limit(ON_LINK)
                 .at_most(NEIGHBOUR_LENGTH + header)
         };
-        let own = self.own_anywhere(false);
         let told = self.told_as_ours(layer, near(SOLICIT));
         let knows = self.knows_senders() && !self.elements.hardware.is_empty();
         let told = if layer == Layer::Netdev && knows {
@@ -360,15 +359,16 @@ impl RuleWriter<'_> {
         } else {
             told
         };
-        let ours = (!own.is_empty()).then(|| {
-            [
-                near(NEIGHBOURS).sent_as_one_of(false, &own),
-                near(ADVERTISEMENT).advertises(&own),
-            ]
-        });
+        let ours = |by: &dyn Fn(&Conditions, &[IpAddr]) -> Conditions, kinds| {
+            let all = self.by_links(near(kinds), false).into_iter();
+            let all = all.filter(|(_, own)| !own.is_empty());
+            all.map(|(frame, own)| by(&frame, &own)).collect::<Vec<_>>()
+        };
+        let in_our_name = ours(&|frame, own| frame.clone().sent_as_one_of(false, own), NEIGHBOURS);
+        let of_ours = ours(&|frame, own| frame.clone().advertises(own), ADVERTISEMENT);
         Exception {
             told: Some(told),
-            ours: ours.into_iter().flatten().collect(),
+            ours: [in_our_name, of_ours].concat(),
             ..Exception::new("neighbours", near(NEIGHBOURS), &NEIGHBOUR_SHARES)
         }
     }

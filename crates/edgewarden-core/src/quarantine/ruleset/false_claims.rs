@@ -49,21 +49,14 @@ impl RuleWriter<'_> {
             all.push(claim.misplaces(spoken));
             all.extend(self.strange(claim));
         }
-        let own = self.own_anywhere(claim.is_of_v4());
-        if !own.is_empty() {
-            let spoken = claim.of_one_of(on(Layer::Netdev).leaves_by_ethernet(), &own);
+        let homes_are_known = self.elements.has(homes);
+        for (frame, own, by_ports) in self.links(claim.is_of_v4()) {
+            let spoken = claim.of_one_of(frame, &own);
             all.extend(claim.shapes_of_no_kernel(&spoken));
-            let ports: &[_] = if self.elements.has(homes) {
-                &self.hooks.members
-            } else {
-                &[]
-            };
-            all.extend(self.none_of_ours(claim, &spoken.clone().leaves_by_none_of(ports)));
-            if !ports.is_empty() {
-                // What is true of it may come round from its own link.
-                let by_ports = self.none_of_ours(claim, &spoken.leaves_by(ports)).into_iter();
-                all.extend(by_ports.map(|lie| claim.called_otherwise(lie)));
-            }
+            let lies = self.none_of_ours(claim, &spoken).into_iter();
+            // What is true of it may come round from its own link.
+            let round = by_ports && homes_are_known;
+            all.extend(lies.map(|lie| if round { claim.called_otherwise(lie) } else { lie }));
         }
         all
     }
@@ -80,20 +73,52 @@ impl RuleWriter<'_> {
         let unknown = self.hooks.crossed.iter().chain(&self.hooks.members).copied();
         let ways: Vec<_> = ways.chain(unknown).collect::<BTreeSet<_>>().into_iter().collect();
         let homes = self.elements.homes.iter().map(|(_, address)| *address);
-        let own = homes.filter(|address| address.is_ipv4() == claim.is_of_v4() && !is_of_link(*address));
+        let own = homes.filter(|address| address.is_ipv4() == claim.is_of_v4());
         let own: Vec<IpAddr> = own.collect::<BTreeSet<_>>().into_iter().collect();
         let frame = || on(Layer::Netdev).leaves_by_ethernet().leaves_by_none_of(&ways);
         let is_known = isolates && !self.hooks.bearers.is_empty() && !own.is_empty();
         is_known.then(|| claim.at_home(claim.of_one_of(frame(), &own), false))
     }
 
-    /// Addresses of this device, of one family, in whose name nobody else speaks by any link: each link has link-local addresses of its
-    /// own.
-    pub(super) fn own_anywhere(&self, v4: bool) -> Vec<IpAddr> {
-        let at_home: BTreeSet<IpAddr> = self.elements.homes.iter().map(|(_, address)| *address).collect();
-        let own = self.own(v4).into_iter();
-        own.filter(|address| !(is_of_link(*address) && at_home.contains(address)))
+    /// What leaves, with the addresses of this device of one family in whose name nobody else speaks there, and whether a bridge may pass
+    /// it on.
+    fn links(&self, v4: bool) -> Vec<(Conditions, Vec<IpAddr>, bool)> {
+        let frame = on(Layer::Netdev).leaves_by_ethernet();
+        self.by_links(frame, v4)
+            .into_iter()
+            .zip([false, true])
+            .map(|((frame, own), by_ports)| (frame, own, by_ports))
+            .filter(|(_, own, _)| !own.is_empty())
             .collect()
+    }
+
+    /// Such a frame, with the addresses in whose name nobody else speaks: by what is no port of a bridge all of them, and by ports those but
+    /// the link-local ones of links where no lifeline is, which others may have on theirs.
+    pub(super) fn by_links(&self, frame: Conditions, v4: bool) -> Vec<(Conditions, Vec<IpAddr>)> {
+        let ways: BTreeSet<_> = self
+            .hooks
+            .bearers
+            .values()
+            .flatten()
+            .map(|below| below.interface)
+            .collect();
+        let homes = self.elements.homes.iter();
+        let elsewhere =
+            homes.filter(|(interface, address)| is_of_link(*address) && !ways.contains(interface));
+        let elsewhere: BTreeSet<IpAddr> = elsewhere.map(|(_, address)| *address).collect();
+        let of_ways = self
+            .elements
+            .homes
+            .iter()
+            .filter(|(interface, _)| ways.contains(interface));
+        let of_ways: BTreeSet<IpAddr> = of_ways.map(|(_, address)| *address).collect();
+        let own = self.own(v4);
+        let kept = |address: &IpAddr| of_ways.contains(address) || !elsewhere.contains(address);
+        let by_ports = own.iter().copied().filter(kept).collect();
+        let ports = &self.hooks.members;
+        let all = [(frame.clone().leaves_by_none_of(ports), own)];
+        let by_ports = (!ports.is_empty()).then(|| (frame.leaves_by(ports), by_ports));
+        all.into_iter().chain(by_ports).collect()
     }
 
     /// What is called otherwise on another link of ours is elsewhere on this one.
