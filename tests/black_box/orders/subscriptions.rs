@@ -265,23 +265,28 @@ lab_test!(nothing_is_unsubscribed_at_lite_while_it_hands_messages_on, || {
     assert!(seen > 0, "control: something was ended");
 });
 
+/// Isolates by a shadow that neither a document nor a delta tells any more.
+pub(super) fn isolated_where_nothing_comes_through(stage: &mut Stage) {
+    isolate(stage);
+    // What others desire differs from what they report, and makes each delta longer than 5,000 bytes.
+    let keys = (0..36).map(|key| (format!("setting-{key:02}"), json!("v".repeat(130))));
+    stage.desire(&Value::Object(keys.collect())).unwrap();
+    stage.agent.as_mut().unwrap().kill9().unwrap();
+    stage.start_agent().unwrap();
+    let told = |s: &Value| {
+        let why = s["cloud"]["lastError"].as_str();
+        why.is_some_and(|why| why.contains("5,000 bytes"))
+    };
+    stage
+        .wait_status(LIMIT, "control: the shadow does not come through", told)
+        .unwrap();
+}
+
 lab_test!(
     false_that_is_written_is_obeyed_where_not_even_a_delta_comes_through,
     || {
         let mut stage = ready(options());
-        isolate(&stage);
-        // What others desire differs from what they report, and makes each delta longer than 5,000 bytes.
-        let keys = (0..36).map(|key| (format!("setting-{key:02}"), json!("v".repeat(130))));
-        stage.desire(&Value::Object(keys.collect())).unwrap();
-        stage.agent.as_mut().unwrap().kill9().unwrap();
-        stage.start_agent().unwrap();
-        let told = |s: &Value| {
-            let why = s["cloud"]["lastError"].as_str();
-            why.is_some_and(|why| why.contains("5,000 bytes"))
-        };
-        stage
-            .wait_status(LIMIT, "control: the shadow does not come through", told)
-            .unwrap();
+        isolated_where_nothing_comes_through(&mut stage);
         obeys_soon(&stage, false, "false that is heard as it is written");
         reports(&stage, &json!(false));
     }

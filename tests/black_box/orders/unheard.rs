@@ -7,6 +7,7 @@ use edgewarden_lab::lab_test;
 use edgewarden_lab::stage::{Stage, StageOptions, THING};
 use serde_json::{Value, json};
 
+use super::subscriptions::isolated_where_nothing_comes_through;
 use crate::common::{LIMIT, isolate, options, ready, reports};
 
 /// One way between the nucleus and the broker.
@@ -25,19 +26,7 @@ lab_test!(
             front: true,
             ..options()
         });
-        isolate(&stage);
-        // What others desire differs from what they report, and makes each delta longer than 5,000 bytes.
-        let keys = (0..36).map(|key| (format!("setting-{key:02}"), json!("v".repeat(130))));
-        stage.desire(&Value::Object(keys.collect())).unwrap();
-        stage.agent.as_mut().unwrap().kill9().unwrap();
-        stage.start_agent().unwrap();
-        let told = |s: &Value| {
-            let why = s["cloud"]["lastError"].as_str();
-            why.is_some_and(|why| why.contains("5,000 bytes"))
-        };
-        stage
-            .wait_status(LIMIT, "control: the shadow does not come through", told)
-            .unwrap();
+        isolated_where_nothing_comes_through(&mut stage);
         stage.front().delay(WAY).unwrap();
         stage.desire(&json!({"quarantine": false})).unwrap();
         // It has come, and the answer to the report behind it has not.
