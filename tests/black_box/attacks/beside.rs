@@ -35,18 +35,25 @@ lab_test!(
         let names = |said: &[Said]| said.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>();
         assert_eq!(heard_by(&ear, &port, ROOT, &said), names(&said), "control");
         let own: [Said; 1] = [("a frame of his own", own_frame(&port))];
-        let file = restriction(&stage);
-        for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
-            done(&stage, order);
-            stage.wait_phase(LIMIT, "enforced").unwrap();
+        under_each_order(&stage, |order| {
             assert_eq!(heard_by(&ear, &port, ROOT, &said), BTreeSet::new(), "{order:?}");
             let hears = heard_by(&ear, &port, ROOT, &own) == names(&own);
             assert_eq!(hears, order != ISOLATE, "control");
-            done(&stage, &["release"]);
-            stage.wait_phase(LIMIT, "released").unwrap();
-        }
+        });
     }
 );
+
+/// Restricts the device, and then isolates it; what is asked meanwhile is told the order.
+pub(super) fn under_each_order(stage: &Stage, ask: impl Fn(&[&str])) {
+    let file = restriction(stage);
+    for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
+        done(stage, order);
+        stage.wait_phase(LIMIT, "enforced").unwrap();
+        ask(order);
+        done(stage, &["release"]);
+        stage.wait_phase(LIMIT, "released").unwrap();
+    }
+}
 
 /// A frame in its sender's own name that says nothing of links.
 fn own_frame(port: &Port) -> Vec<u8> {
@@ -65,14 +72,9 @@ pub(super) fn is_not_believed(prepare: impl Fn(&Stage), said: impl Fn() -> Vec<S
     let said = said();
     let names: BTreeSet<_> = said.iter().map(|(name, _)| *name).collect();
     assert_eq!(heard_by(&ear, &port, ROOT, &said), names, "control");
-    let file = restriction(&stage);
-    for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
-        done(&stage, order);
-        stage.wait_phase(LIMIT, "enforced").unwrap();
+    under_each_order(&stage, |order| {
         assert_eq!(heard_by(&ear, &port, ROOT, &said), BTreeSet::new(), "{order:?}");
-        done(&stage, &["release"]);
-        stage.wait_phase(LIMIT, "released").unwrap();
-    }
+    });
 }
 
 lab_test!(

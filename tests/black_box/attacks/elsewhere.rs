@@ -11,7 +11,7 @@ use edgewarden_lab::site::{GATEWAY_LAN_V4, GATEWAY_LAN_V6, GATEWAY_WAN_V4, GATEW
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::json;
 
-use super::beside::{is_not_believed, is_not_passed_on};
+use super::beside::{is_not_believed, is_not_passed_on, under_each_order};
 use super::in_others_names::{heard_beside, heard_by};
 use super::said::{NOWHERE, Said, arp, at_another_link, placed};
 use super::silence_inside::{ISOLATE, restriction};
@@ -109,14 +109,9 @@ lab_test!(what_stands_on_the_uplink_is_said_to_be_where_it_is, || {
     ];
     let truths = truths.concat();
     let names: BTreeSet<_> = truths.iter().map(|(name, _)| *name).collect();
-    let file = restriction(&stage);
-    for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
-        done(&stage, order);
-        stage.wait_phase(LIMIT, "enforced").unwrap();
+    under_each_order(&stage, |order| {
         assert_eq!(heard_by(&ear, &port, ROOT, &truths), names, "{order:?}");
-        done(&stage, &["release"]);
-        stage.wait_phase(LIMIT, "released").unwrap();
-    }
+    });
 });
 
 /// A pair of interfaces of the device's own to a bridge of its own, and one as a container is given it, before it is moved: the other
@@ -227,31 +222,20 @@ fn container_on_lan(stage: &Stage) -> Port {
     Port::of("onlan", "mv2")
 }
 
-/// What a container sends by an interface of the device's as the uplink does not leave, and what it sends as what is there does.
-fn sends_as_no_other(stage: &Stage, port: &Port, interface: &str, orders: &[&[&str]]) {
+lab_test!(a_container_sends_as_no_other_interface_of_the_device, || {
+    let stage = ready(options());
+    let port = container_on_lan(&stage);
     let ear = Ear::open("lan");
-    let [uplink, here] = ["wan0", interface].map(|name| Port::of("gateway", name).mac());
-    let heard = |said: &[Said]| heard_beside(&ear, (interface, GATEWAY_LAN_V4), (port, ROOT), said);
+    let [uplink, here] = ["wan0", "lan0"].map(|name| Port::of("gateway", name).mac());
+    let heard = |said: &[Said]| heard_beside(&ear, ("lan0", GATEWAY_LAN_V4), (&port, ROOT), said);
     // It is true, and yet a switch learns by it that the uplink is here.
     let stolen = [("as the uplink", arp(uplink, GATEWAY_LAN_V4, here))];
     let own = [("as what is here", arp(here, GATEWAY_LAN_V4, here))];
     assert_eq!(heard(&stolen).len(), 1, "control");
-    for order in orders {
-        done(stage, order);
-        stage.wait_phase(LIMIT, "enforced").unwrap();
+    under_each_order(&stage, |order| {
         assert_eq!(heard(&stolen).len(), 0, "{order:?}");
         assert_eq!(heard(&own).len(), 1, "control");
-        done(stage, &["release"]);
-        stage.wait_phase(LIMIT, "released").unwrap();
-    }
-}
-
-lab_test!(a_container_sends_as_no_other_interface_of_the_device, || {
-    let stage = ready(options());
-    let port = container_on_lan(&stage);
-    let file = restriction(&stage);
-    let restrict = ["quarantine", "--order", &file];
-    sends_as_no_other(&stage, &port, "lan0", &[&restrict, &ISOLATE]);
+    });
 });
 
 lab_test!(a_guest_on_a_bridge_hears_the_uplink_that_is_on_its_switch, || {
@@ -312,14 +296,9 @@ lab_test!(
         lies.push(("of his own name", arp(port.mac(), GATEWAY_WAN_V4, NOWHERE)));
         let heard = || heard_beside(&ear, ("lan0", GATEWAY_LAN_V4), (&port, ROOT), &lies);
         assert_eq!(heard().len(), lies.len(), "control");
-        let file = restriction(&stage);
-        for order in [&["quarantine", "--order", &file], ISOLATE.as_slice()] {
-            done(&stage, order);
-            stage.wait_phase(LIMIT, "enforced").unwrap();
+        under_each_order(&stage, |order| {
             assert_eq!(heard(), BTreeSet::new(), "{order:?}");
-            done(&stage, &["release"]);
-            stage.wait_phase(LIMIT, "released").unwrap();
-        }
+        });
     }
 );
 

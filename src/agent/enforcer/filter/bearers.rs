@@ -36,8 +36,7 @@ pub(super) fn bearers(
 }
 
 /// Of all interfaces together, also of those whose names are not written into rules: what is below them may be.
-pub(super) fn of_all(links: &[Link]) -> BTreeSet<Bearer> {
-    let stack = Stack::of(links);
+pub(super) fn of_all<'a>(links: &'a [Link], stack: &Stack<'a>) -> BTreeSet<Bearer> {
     let mut found = BTreeSet::new();
     for link in links {
         stack.descend(link, &mut found);
@@ -104,10 +103,14 @@ impl<'a> Stack<'a> {
         members.filter_map(|member| member.hardware)
     }
 
+    /// What it belongs to, if that is among them.
+    pub(super) fn master(&self, link: &Link) -> Option<&'a Link> {
+        self.by_index.get(&link.master?).copied()
+    }
+
     /// Whether it belongs to what sends by it, and not by itself.
     pub(super) fn sends_for_another(&self, link: &Link) -> bool {
-        let master = link.master.and_then(|master| self.by_index.get(&master));
-        master.is_some_and(|master| gathers(master))
+        self.master(link).is_some_and(gathers)
     }
 
     /// Itself, and all that its frames leave by as what it says.
@@ -188,7 +191,7 @@ pub(super) mod tests {
     fn a_bridge_whose_name_no_rule_has_sends_by_its_port_all_the_same() {
         let links = [link(1, "eth0", None, Some(2)), link(2, "br+0", None, None)];
         assert_eq!(InterfaceName::new("br+0"), None, "control");
-        let all = of_all(&links).into_iter();
+        let all = of_all(&links, &Stack::of(&links)).into_iter();
         let shown: Vec<String> = all
             .map(|bearer| format!("{} {}", bearer.interface, bearer.hardware[5]))
             .collect();
@@ -231,7 +234,7 @@ pub(super) mod tests {
                 link(3, "m", None, None),
             ];
             links[2].device = device;
-            let all = of_all(&links).into_iter();
+            let all = of_all(&links, &Stack::of(&links)).into_iter();
             all.map(|bearer| format!("{}{}", bearer.interface, bearer.hardware[5]))
                 .collect::<Vec<_>>()
         };

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::bearers::{self, bearers};
+use super::bearers::{self, Stack, bearers, gathers};
 use super::places;
 use crate::config::IsolationConfig;
 use crate::observe::decode::LinkKind;
@@ -226,7 +226,6 @@ impl Layers {
 
 /// Those of these interfaces that belong to a bridge or a bond.
 fn members(links: &[Link]) -> impl Iterator<Item = &Link> {
-    let gathers = |link: &Link| matches!(link.device, InterfaceKind::Bridge | InterfaceKind::Bond);
     let masters: BTreeSet<u32> = links
         .iter()
         .filter(|link| gathers(link))
@@ -295,8 +294,8 @@ fn own(links: &[Link]) -> BTreeSet<IpAddr> {
 }
 
 /// What this device is called on the link of each interface: what its own frames leave there with.
-fn hardware(links: &[Link]) -> BTreeSet<Bearer> {
-    let all = bearers::of_all(links).into_iter();
+fn hardware<'a>(links: &'a [Link], stack: &Stack<'a>) -> BTreeSet<Bearer> {
+    let all = bearers::of_all(links, stack).into_iter();
     // What has none is called by none.
     all.filter(|bearer| bearer.hardware != [0; 6]).collect()
 }
@@ -318,10 +317,11 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
     let name = |link: &Link| InterfaceName::new(&link.name);
     let tags = tag(links);
     let own = own(links);
-    let unknown = places::unknown(links);
+    let stack = Stack::of(links);
+    let unknown = places::unknown(links, &stack);
     // Where others are not listed theirs would count as somebody else's.
     let listed = if all { links } else { &[] };
-    let places = places::places(listed, &own);
+    let places = places::places(listed, &stack, &own);
     let bridges: BTreeSet<u32> = links
         .iter()
         .filter(|link| link.device == InterfaceKind::Bridge)
@@ -332,7 +332,7 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
         bare: egress.iter().any(|link| link.kind == LinkKind::RawIp),
         vlans: vlan_tags(links),
         senders: listed.iter().filter_map(|link| link.hardware).collect(),
-        hardware: hardware(listed),
+        hardware: hardware(listed, &stack),
         members: members(links).filter_map(name).collect(),
         looped: unknown.looped,
         crossed: unknown.crossed,

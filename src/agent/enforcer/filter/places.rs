@@ -26,8 +26,7 @@ pub(super) struct Places {
 /// Of the addresses that interfaces of Ethernet have, those which `own` are; of none where they are too many. Of IPv6 the kernel speaks of
 /// an address by its interface alone. In the name of one of IPv4 it also asks by any other that it sends by, as a packet from there
 /// leaves: by those of that link that are up and have an address.
-pub(super) fn places(links: &[Link], own: &BTreeSet<IpAddr>) -> Places {
-    let stack = Stack::of(links);
+pub(super) fn places<'a>(links: &'a [Link], stack: &Stack<'a>, own: &BTreeSet<IpAddr>) -> Places {
     let below: Vec<Vec<&Link>> = links.iter().map(|link| stack.below(link)).collect();
     let mut asking: BTreeMap<u32, BTreeSet<[u8; 6]>> = BTreeMap::new();
     for (link, below) in links.iter().zip(&below) {
@@ -41,17 +40,12 @@ pub(super) fn places(links: &[Link], own: &BTreeSet<IpAddr>) -> Places {
         let Some(hardware) = link.hardware else { continue };
         let mut called = BTreeSet::from([hardware]);
         called.extend(below.iter().flat_map(|lower| stack.of_bond(lower)));
+        let mut of_v4 = called.clone();
         // A bridge answers for what its port has.
-        let master = link.master.and_then(|master| stack.by_index.get(&master));
-        let of_v4 = master.and_then(|master| master.hardware).into_iter();
-        let ports = below.iter().filter(|lower| !stack.sends_for_another(lower));
-        let of_v4 = of_v4.chain(
-            ports
-                .flat_map(|lower| asking.get(&lower.index))
-                .flatten()
-                .copied(),
-        );
-        let of_v4: BTreeSet<[u8; 6]> = of_v4.chain(called.iter().copied()).collect();
+        of_v4.extend(stack.master(link).and_then(|master| master.hardware));
+        let by_themselves = below.iter().filter(|lower| !stack.sends_for_another(lower));
+        let asks = by_themselves.filter_map(|lower| asking.get(&lower.index));
+        of_v4.extend(asks.flatten());
         let names: Vec<InterfaceName> = below
             .iter()
             .filter_map(|lower| InterfaceName::new(&lower.name))
@@ -83,8 +77,7 @@ pub(super) struct UnknownWays {
 
 /// A pair counts that is in use at its other end: the one that a container is given lies there bare and down before it is moved. What
 /// belongs to a VRF leaves by itself.
-pub(super) fn unknown(links: &[Link]) -> UnknownWays {
-    let stack = Stack::of(links);
+pub(super) fn unknown<'a>(links: &'a [Link], stack: &Stack<'a>) -> UnknownWays {
     let mut uppers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for link in links {
         uppers
@@ -92,7 +85,6 @@ pub(super) fn unknown(links: &[Link]) -> UnknownWays {
             .or_default()
             .push(link.index);
     }
-    let master = |link: &Link| stack.by_index.get(&link.master?).copied();
     let is_pair_in_use = |link: &Link| {
         let peer = link.lower.and_then(|lower| stack.by_index.get(&lower));
         let peer = peer.filter(|peer| peer.lower == Some(link.index));
@@ -106,7 +98,7 @@ pub(super) fn unknown(links: &[Link]) -> UnknownWays {
             peer.up && (!peer.addresses.is_empty() || peer.master.is_some() || is_below(peer))
         })
     };
-    let members = || links.iter().filter(|link| master(link).is_some_and(gathers));
+    let members = || links.iter().filter(|link| stack.sends_for_another(link));
     let mut looped: BTreeSet<u32> = members()
         .filter(|link| is_pair_in_use(link))
         .filter_map(|link| link.master)
@@ -126,11 +118,8 @@ pub(super) fn unknown(links: &[Link]) -> UnknownWays {
         }
     }
     let is_looped = |link: &&Link| link.master.is_some_and(|master| looped.contains(&master));
-    let is_switched = |link: &&Link| match link.master.map(|master| stack.by_index.get(&master)) {
-        Some(Some(master)) => !gathers(master) && master.device != InterfaceKind::Vrf,
-        Some(None) => true,
-        None => false,
-    };
+    let is_known = |master: &Link| gathers(master) || master.device == InterfaceKind::Vrf;
+    let is_switched = |link: &&Link| link.master.is_some() && !stack.master(link).is_some_and(is_known);
     let mut crossed = BTreeSet::new();
     for link in links.iter().filter(|link| is_looped(link) || is_switched(link)) {
         stack.walk(link, &mut Vec::new(), &mut |path| {
@@ -155,7 +144,7 @@ mod tests {
             .iter()
             .flat_map(|link| link.addresses.iter().copied())
             .collect();
-        let places = places(links, &own);
+        let places = places(links, &Stack::of(links), &own);
         let homes = places.homes.iter().filter(|(_, home)| *home == address);
         let called = places.called.iter().filter(|(called, _)| *called == address);
         (
@@ -229,7 +218,7 @@ mod tests {
         let uplink = link(2, "wan0", None, Some(1));
         let (near, far) = (link(3, "v0", Some(4), Some(1)), link(4, "v1", Some(3), None));
         let found = |links: &[Link]| {
-            let UnknownWays { looped, crossed } = unknown(links);
+            let UnknownWays { looped, crossed } = unknown(links, &Stack::of(links));
             let text = |names: Vec<InterfaceName>| {
                 let all: Vec<String> = names.iter().map(ToString::to_string).collect();
                 all.join(" ")

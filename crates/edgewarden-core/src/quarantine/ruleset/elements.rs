@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::conditions::{hardware_text, octets};
+use super::conditions::{number_text, octets};
 use super::{Hooks, Table};
 use crate::quarantine::lifelines::lifeline::{Endpoint, EndpointKey};
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Way};
@@ -334,24 +334,16 @@ impl SetElements {
                 own.map(|bearer| (bearer_text(bearer), None)).collect()
             }
             Content::Senders => {
-                let own = self
-                    .senders
-                    .iter()
-                    .map(|hardware| (hardware_text(*hardware), None));
+                let own = self.senders.iter().map(|hardware| (number_text(hardware), None));
                 own.collect()
             }
             Content::Homes => {
                 let own = self.homes.iter().filter(|(_, address)| is_own(*address));
-                own.map(|(interface, address)| (format!("\"{interface}\" . {}", bytes_text(*address)), None))
-                    .collect()
+                own.map(|home| (home_text(home), None)).collect()
             }
             Content::Called => {
                 let own = self.called.iter().filter(|(address, _)| is_own(*address));
-                own.map(|(address, hardware)| {
-                    let words = format!("{} . {}", bytes_text(*address), hardware_text(*hardware));
-                    (words, None)
-                })
-                .collect()
+                own.map(|called| (called_text(called), None)).collect()
             }
             Content::Tags => {
                 let own = self.tags.iter();
@@ -404,15 +396,17 @@ impl SetElements {
 }
 
 fn bearer_text(bearer: &Bearer) -> String {
-    let hardware = hardware_text(bearer.hardware);
+    let hardware = number_text(&bearer.hardware);
     format!("\"{}\" . {hardware}", bearer.interface)
 }
 
-/// An address as nft writes bytes without a name.
-fn bytes_text(address: IpAddr) -> String {
-    let bytes = octets(address);
-    let bytes = bytes.bytes().iter();
-    bytes.fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+fn home_text((interface, address): &(InterfaceName, IpAddr)) -> String {
+    format!("\"{interface}\" . {}", number_text(octets(*address).bytes()))
+}
+
+fn called_text((address, hardware): &(IpAddr, [u8; 6])) -> String {
+    let address = number_text(octets(*address).bytes());
+    format!("{address} . {}", number_text(hardware))
 }
 
 /// Copied only where something has ended.

@@ -359,16 +359,16 @@ impl RuleWriter<'_> {
         } else {
             told
         };
-        let ours = |by: &dyn Fn(&Conditions, &[IpAddr]) -> Conditions, kinds| {
-            let all = self.by_links(near(kinds), false).into_iter();
-            let all = all.filter(|(_, own)| !own.is_empty());
-            all.map(|(frame, own)| by(&frame, &own)).collect::<Vec<_>>()
+        // The hook of interfaces alone asks for it.
+        let ours = |kinds| {
+            let all = (layer == Layer::Netdev).then(|| self.by_links(near(kinds), false));
+            all.into_iter().flatten()
         };
-        let in_our_name = ours(&|frame, own| frame.clone().sent_as_one_of(false, own), NEIGHBOURS);
-        let of_ours = ours(&|frame, own| frame.clone().advertises(own), ADVERTISEMENT);
+        let in_our_name = ours(NEIGHBOURS).map(|(frame, own, _)| frame.sent_as_one_of(false, &own));
+        let of_ours = ours(ADVERTISEMENT).map(|(frame, own, _)| frame.advertises(&own));
         Exception {
             told: Some(told),
-            ours: [in_our_name, of_ours].concat(),
+            ours: in_our_name.chain(of_ours).collect(),
             ..Exception::new("neighbours", near(NEIGHBOURS), &NEIGHBOUR_SHARES)
         }
     }

@@ -4,10 +4,10 @@
 //! interfaces, before anything that keeps the link alive is let pass. A router that believes it sends what is meant for this device
 //! elsewhere, and the control channel is silent. Root of a container whose interface stands on one of ours (macvlan) may send as our
 //! hardware address, and has no socket here, so that he counts as the kernel; what he says of others' addresses has a share
-//! (`exceptions`). By a link where an address is at home, it is at the hardware address of the interface that carries it, or of what that
-//! stands on, by which the kernel itself asks in its name, and nowhere else, though this device has others there (a VRRP router's, a
-//! VLAN's of its own). By other links it may be at any that this device has there. Absent: routers' advertisements, which the kernel does not send and
-//! an isolation cuts.
+//! (`exceptions`). By a link where an address is at home, it is at the hardware address of the interface that carries it, or (of IPv4) of one of that
+//! link's by which the kernel asks in its name, and nowhere else, though this device has others there (a virtual router's in reserve).
+//! By other links it may be at any that this device has there. Absent: routers' advertisements, which the kernel does not send and an
+//! isolation cuts.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -40,7 +40,8 @@ impl RuleWriter<'_> {
             v4: claim.is_of_v4(),
         };
         let mut all = Vec::new();
-        if self.elements.has(homes) {
+        let homes_are_known = self.elements.has(homes);
+        if homes_are_known {
             let frame = on(Layer::Netdev).leaves_by_ethernet();
             let spoken = claim.of_home(frame);
             all.extend(claim.shapes_of_no_kernel(&spoken));
@@ -49,8 +50,8 @@ impl RuleWriter<'_> {
             all.push(claim.misplaces(spoken));
             all.extend(self.strange(claim));
         }
-        let homes_are_known = self.elements.has(homes);
-        for (frame, own, by_ports) in self.links(claim.is_of_v4()) {
+        let frame = on(Layer::Netdev).leaves_by_ethernet();
+        for (frame, own, by_ports) in self.by_links(frame, claim.is_of_v4()) {
             let spoken = claim.of_one_of(frame, &own);
             all.extend(claim.shapes_of_no_kernel(&spoken));
             let lies = self.none_of_ours(claim, &spoken).into_iter();
@@ -80,45 +81,31 @@ impl RuleWriter<'_> {
         is_known.then(|| claim.at_home(claim.of_one_of(frame(), &own), false))
     }
 
-    /// What leaves, with the addresses of this device of one family in whose name nobody else speaks there, and whether a bridge may pass
-    /// it on.
-    fn links(&self, v4: bool) -> Vec<(Conditions, Vec<IpAddr>, bool)> {
-        let frame = on(Layer::Netdev).leaves_by_ethernet();
-        self.by_links(frame, v4)
-            .into_iter()
-            .zip([false, true])
-            .map(|((frame, own), by_ports)| (frame, own, by_ports))
-            .filter(|(_, own, _)| !own.is_empty())
-            .collect()
-    }
-
-    /// Such a frame, with the addresses in whose name nobody else speaks: by what is no port of a bridge all of them, and by ports those but
-    /// the link-local ones of links where no lifeline is, which others may have on theirs.
-    pub(super) fn by_links(&self, frame: Conditions, v4: bool) -> Vec<(Conditions, Vec<IpAddr>)> {
-        let ways: BTreeSet<_> = self
-            .hooks
-            .bearers
-            .values()
-            .flatten()
-            .map(|below| below.interface)
-            .collect();
+    /// Such a frame, with the addresses of one family in whose name nobody else speaks, and whether it leaves by a port of a bridge: by
+    /// those all of them count but the link-local ones of links where no lifeline is, which others may have on theirs.
+    pub(super) fn by_links(&self, frame: Conditions, v4: bool) -> Vec<(Conditions, Vec<IpAddr>, bool)> {
+        let below = self.hooks.bearers.values().flatten();
+        let ways: BTreeSet<_> = below.map(|below| below.interface).collect();
         let homes = self.elements.homes.iter();
-        let elsewhere =
-            homes.filter(|(interface, address)| is_of_link(*address) && !ways.contains(interface));
-        let elsewhere: BTreeSet<IpAddr> = elsewhere.map(|(_, address)| *address).collect();
-        let of_ways = self
-            .elements
-            .homes
-            .iter()
-            .filter(|(interface, _)| ways.contains(interface));
-        let of_ways: BTreeSet<IpAddr> = of_ways.map(|(_, address)| *address).collect();
+        let (of_ways, elsewhere): (Vec<_>, Vec<_>) =
+            homes.partition(|(interface, _)| ways.contains(interface));
+        let addresses =
+            |homes: Vec<&(_, IpAddr)>| homes.iter().map(|(_, address)| *address).collect::<BTreeSet<_>>();
+        let (of_ways, elsewhere) = (addresses(of_ways), addresses(elsewhere));
         let own = self.own(v4);
-        let kept = |address: &IpAddr| of_ways.contains(address) || !elsewhere.contains(address);
-        let by_ports = own.iter().copied().filter(kept).collect();
+        let others_may = |address: &IpAddr| {
+            is_of_link(*address) && elsewhere.contains(address) && !of_ways.contains(address)
+        };
+        let by_ports = own
+            .iter()
+            .copied()
+            .filter(|address| !others_may(address))
+            .collect();
         let ports = &self.hooks.members;
-        let all = [(frame.clone().leaves_by_none_of(ports), own)];
-        let by_ports = (!ports.is_empty()).then(|| (frame.leaves_by(ports), by_ports));
-        all.into_iter().chain(by_ports).collect()
+        let mut all = vec![(frame.clone().leaves_by_none_of(ports), own, false)];
+        all.extend((!ports.is_empty()).then(|| (frame.leaves_by(ports), by_ports, true)));
+        all.retain(|(_, own, _)| !own.is_empty());
+        all
     }
 
     /// What is called otherwise on another link of ours is elsewhere on this one.

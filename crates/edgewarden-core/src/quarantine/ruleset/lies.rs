@@ -5,11 +5,10 @@
 //! the control channel. An isolation cuts it with all the rest. What a bridge passes on has kept the socket of a virtual machine's,
 //! and is others'.
 
-use super::conditions::{Conditions, End, Named, TypePlace};
+use super::conditions::{Conditions, End, Named};
 use super::exceptions::{ARP, LINK_KEYS, LISTENERS, PPPOE_DISCOVERY};
 use super::rules::{DHCP, DHCP6, DISGUISED, HookPath, RuleWriter, on};
 use super::shares::{FIRST_OTHER, FIRST_USER};
-use super::told_otherwise::VLAN;
 use super::{Layer, Rule};
 use crate::quarantine::orders::order::{Posture, Protocol};
 
@@ -80,14 +79,5 @@ impl RuleWriter<'_> {
 
 /// Frames of these types, which are behind two tags at most.
 fn of_types(made: &impl Fn() -> Conditions, types: &[u16]) -> [Conditions; 3] {
-    let tagged = || {
-        let ethernet = made().leaves_by_ethernet();
-        ethernet.frame_type(TypePlace::First, VLAN)
-    };
-    let twice = tagged().frame_type(TypePlace::BehindTag, VLAN);
-    [
-        made().leaves_by_ethernet().frame_type(TypePlace::First, types),
-        tagged().frame_type(TypePlace::BehindTag, types),
-        twice.frame_type(TypePlace::BehindTwo, types),
-    ]
+    [0, 1, 2].map(|tags| made().leaves_by_ethernet().type_behind(tags, types))
 }

@@ -11,7 +11,6 @@ use super::exceptions::{LINK_KEYS, LLDP, PPPOE_DISCOVERY};
 use super::false_claims::SENDERS;
 use super::lies::{CISCO_GROUPS, PAUSE};
 use super::rules::{DHCP, DHCP6, HookPath, RuleWriter, on};
-use super::told_otherwise::VLAN;
 use super::{Chain, Layer, PRIORITY, Rule};
 use crate::quarantine::orders::order::Protocol;
 
@@ -80,12 +79,8 @@ impl RuleWriter<'_> {
             frame().frame_type(TypePlace::First, &[PAUSE]),
         ];
         let kinds = [LINK_KEYS, &[PPPOE_DISCOVERY, LLDP]].concat();
-        all.push(ours().frame_type(TypePlace::First, &kinds));
         // Who is not of a VLAN takes off two tags of none.
-        let tagged = || ours().frame_type(TypePlace::First, VLAN);
-        all.push(tagged().frame_type(TypePlace::BehindTag, &kinds));
-        let twice = tagged().frame_type(TypePlace::BehindTag, VLAN);
-        all.push(twice.frame_type(TypePlace::BehindTwo, &kinds));
+        all.extend([0, 1, 2].map(|tags| ours().type_behind(tags, &kinds)));
         // From whatever port: servers do not ask.
         let to_server = || frame().port(Protocol::Udp, End::Destination, DHCP.1);
         all.push(to_server().asks_for_lease_of(SENDERS));

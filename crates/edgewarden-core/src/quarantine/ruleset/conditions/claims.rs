@@ -12,8 +12,8 @@ use nf_tables::{
 };
 
 use super::super::exceptions::ARP;
-use super::super::told_otherwise::VLAN;
-use super::{Conditions, NAME, TypePlace, behind, octets};
+use super::routes::number_text;
+use super::{Conditions, NAME, behind, octets};
 
 /// A packet's kind that everything has which is made here (`PACKET_HOST`).
 const MADE_HERE: u8 = 0;
@@ -114,7 +114,7 @@ impl Claim {
     /// Where it has the address that it speaks of.
     const fn address(self) -> (PayloadBase, u32) {
         match self {
-            Self::Arp(tags) => (PayloadBase::Link, Self::behind(tags) + ARP_ADDRESS),
+            Self::Arp(tags) => (PayloadBase::Link, Self::header(tags) + ARP_ADDRESS),
             Self::RouterSolicitation | Self::Solicitation => (PayloadBase::Network, SOURCE6),
             Self::Advertisement => (PayloadBase::Transport, TARGET),
         }
@@ -123,12 +123,12 @@ impl Claim {
     /// And where that is: messages about neighbours in their only option.
     const fn hardware(self) -> LinkPlace {
         match self {
-            Self::Arp(tags) => LinkPlace::at(PayloadBase::Link, Self::behind(tags) + ARP_HARDWARE),
+            Self::Arp(tags) => LinkPlace::at(PayloadBase::Link, Self::header(tags) + ARP_HARDWARE),
             _ => LinkPlace::at(PayloadBase::Transport, self.body() as u32 + 2),
         }
     }
 
-    const fn behind(tags: u8) -> u32 {
+    const fn header(tags: u8) -> u32 {
         ETHERNET_HEADER + tags as u32 * TAG
     }
 
@@ -151,14 +151,7 @@ impl Claim {
     /// Such a message.
     fn of(self, frame: Conditions) -> Conditions {
         match self {
-            Self::Arp(0) => frame.frame_type(TypePlace::First, &[ARP]),
-            Self::Arp(1) => frame
-                .frame_type(TypePlace::First, VLAN)
-                .frame_type(TypePlace::BehindTag, &[ARP]),
-            Self::Arp(_) => frame
-                .frame_type(TypePlace::First, VLAN)
-                .frame_type(TypePlace::BehindTag, VLAN)
-                .frame_type(TypePlace::BehindTwo, &[ARP]),
+            Self::Arp(tags) => frame.type_behind(tags, &[ARP]),
             Self::RouterSolicitation => frame.icmp6(&[("nd-router-solicit", 133)]),
             Self::Solicitation => frame.icmp6(&[("nd-neighbor-solicit", 135)]),
             Self::Advertisement => frame.icmp6(&[("nd-neighbor-advert", 136)]),
@@ -234,12 +227,7 @@ impl Claim {
         let (begins, kind) = (u32::from(self.body()), self.option());
         let other_kind = self
             .with_option(spoken.clone())
-            .said(format_args!(
-                "@th,{},16 != 0x{:02x}{:02x}",
-                begins * 8,
-                kind[0],
-                kind[1]
-            ))
+            .said(format_args!("@th,{},16 != {}", begins * 8, number_text(&kind)))
             .step(Payload::first(PayloadBase::Transport, begins, 2))
             .step(Comparison::first(Operator::NotEqual, kind));
         vec![other_length, other_kind]
@@ -367,15 +355,7 @@ impl Conditions {
         let values = addresses.iter().map(|address| octets(*address));
         let length = values.clone().next().map_or(0, |value| value.bytes().len());
         let length = u32::try_from(length).unwrap_or_default();
-        let names: Vec<String> = values
-            .clone()
-            .map(|value| {
-                value
-                    .bytes()
-                    .iter()
-                    .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
-            })
-            .collect();
+        let names: Vec<String> = values.clone().map(|value| number_text(value.bytes())).collect();
         let bits = TypeOf::Bits {
             base: match base {
                 PayloadBase::Link => 1,
@@ -404,7 +384,7 @@ impl Conditions {
 }
 
 /// How a look for something among others, or not among them, is written.
-const fn sign(among: bool) -> (&'static str, LookupFlags) {
+pub(super) const fn sign(among: bool) -> (&'static str, LookupFlags) {
     if among {
         ("", LookupFlags::NONE)
     } else {

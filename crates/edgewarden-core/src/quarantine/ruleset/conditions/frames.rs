@@ -1,11 +1,13 @@
 //! Conditions of frames, by their own bytes and by what their sender says of them.
 
 use nf_tables::{
-    AnonymousSet, Bitwise, Comparison, Expression, KeyType, Lookup, LookupFlags, Meta, MetaKey, Operator,
-    Payload, PayloadBase, TypeOf,
+    AnonymousSet, Bitwise, Comparison, Expression, KeyType, Lookup, Meta, MetaKey, Operator, Payload,
+    PayloadBase, TypeOf,
 };
 
-use super::{Conditions, ETHERNET, End, hardware_text};
+use super::super::told_otherwise::VLAN;
+use super::claims::sign;
+use super::{Conditions, ETHERNET, End, number_text};
 use crate::quarantine::lifelines::ways::InterfaceName;
 
 /// Ethernet type of ARP.
@@ -47,7 +49,7 @@ impl Conditions {
     pub(in super::super) fn sent_to_groups(self, first: [u8; 6]) -> Self {
         self.said(format_args!(
             "@ll,0,48 & 0xfffffffffff0 == {}",
-            hardware_text(first)
+            number_text(&first)
         ))
         .step(Payload::first(PayloadBase::Link, 0, 6))
         .step(Bitwise::mask([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]))
@@ -166,6 +168,20 @@ impl Conditions {
             .step(Comparison::first(Operator::NotEqual, [byte]))
     }
 
+    /// It is of one of these types, behind so many tags, two at most.
+    pub(in super::super) fn type_behind(self, tags: u8, types: &[u16]) -> Self {
+        match tags {
+            0 => self.frame_type(TypePlace::First, types),
+            1 => self
+                .frame_type(TypePlace::First, VLAN)
+                .frame_type(TypePlace::BehindTag, types),
+            _ => self
+                .frame_type(TypePlace::First, VLAN)
+                .frame_type(TypePlace::BehindTag, VLAN)
+                .frame_type(TypePlace::BehindTwo, types),
+        }
+    }
+
     /// It leaves by one of these interfaces.
     pub(in super::super) fn leaves_by(self, ports: &[InterfaceName]) -> Self {
         self.by_one_of(("oifname", MetaKey::OutputName), ports, true)
@@ -186,7 +202,7 @@ impl Conditions {
 
     fn by_one_of(self, (word, key): (&str, MetaKey), interfaces: &[InterfaceName], among: bool) -> Self {
         let names: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
-        let negation = if among { "" } else { "!= " };
+        let (negation, flags) = sign(among);
         if let [only] = interfaces {
             let operator = if among {
                 Operator::Equal
@@ -201,11 +217,12 @@ impl Conditions {
         let values = interfaces.iter().map(|name| *name.bytes());
         let type_of = TypeOf::Meta(key.number());
         let set = AnonymousSet::of_host_values(KeyType::INTERFACE_NAME, type_of, values);
-        let found = Lookup::one_of(set);
-        let flags = if among { found.flags } else { LookupFlags::INVERTED };
         self.said(format_args!("meta {word} {negation}{{ {} }}", names.join(", ")))
             .step(Meta::first(key))
-            .step(Lookup { flags, ..found })
+            .step(Lookup {
+                flags,
+                ..Lookup::one_of(set)
+            })
     }
 
     /// The same, and no program of this device has made it: it was taken in for another host, or for all.

@@ -20,7 +20,7 @@ pub(super) use exceptions::{Detour, HarmlessOption, Sender};
 pub(super) use filled_sets::{FilledSet, LIFE_SECONDS};
 pub(super) use frames::TypePlace;
 pub(super) use rates::Bucket;
-pub(super) use routes::hardware_text;
+pub(super) use routes::number_text;
 pub(super) use streams::Streams;
 
 use std::fmt::Display;

@@ -10,9 +10,9 @@ use super::{Conditions, End, NAME, behind, ip};
 /// How hardware addresses of virtual routers begin (VRRP, RFC 9568; CARP).
 const VIRTUAL_ROUTERS: [u8; 4] = [0, 0, 0x5e, 0];
 
-/// A hardware address as nft writes a number.
-pub(in super::super) fn hardware_text(hardware: [u8; 6]) -> String {
-    hardware
+/// Bytes as nft writes a number.
+pub(in super::super) fn number_text(bytes: &[u8]) -> String {
+    bytes
         .iter()
         .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
@@ -50,8 +50,7 @@ impl Conditions {
 
     /// It is not sent as a virtual router, whose hardware address is made of its number.
     pub(in super::super) fn sent_as_no_virtual_router(self) -> Self {
-        let [a, b, c, d] = VIRTUAL_ROUTERS;
-        self.said(format_args!("@ll,48,32 != 0x{a:02x}{b:02x}{c:02x}{d:02x}"))
+        self.said(format_args!("@ll,48,32 != {}", number_text(&VIRTUAL_ROUTERS)))
             .step(Payload::first(PayloadBase::Link, 6, 4))
             .step(Comparison::first(Operator::NotEqual, VIRTUAL_ROUTERS))
     }
