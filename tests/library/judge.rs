@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use edgewarden_lab::nucleus::official_client::REPORT_TOOLS;
+use edgewarden_lab::python::REPORT_TOOLS;
 
 /// A Python with the judges' packages; none without PyPI, which is said.
 pub(crate) fn python() -> Option<&'static PathBuf> {

@@ -102,10 +102,11 @@ pub enum Failure {
         /// What the reader can do.
         advice: &'static str,
     },
-    /// This machine's processor is not one the recipe has a manifest for.
-    #[error("no manifest for the processor `{found}`; the recipe has x86_64, aarch64 and arm")]
-    Architecture {
-        /// What Rust calls it.
-        found: &'static str,
+    /// What links for other processors cannot be had.
+    #[error("could not get the linker for packages from PyPI")]
+    Linker {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -7,12 +7,12 @@
 mod acceptance;
 mod attack;
 mod bench;
+pub mod cross;
 mod demo;
 mod deny;
 pub mod failure;
 mod package;
 pub mod packages;
-mod recipe;
 pub mod run;
 pub mod setup;
 mod test;
@@ -48,7 +48,7 @@ enum Verb {
     Acceptance(acceptance::Arguments),
     /// Attack a device that is isolated or restricted, and say what of it arrives
     Attack(attack::Arguments),
-    /// Build the component for this machine's architecture into artifacts/
+    /// Build the component for every processor into artifacts/
     Package(package::Arguments),
 }
 

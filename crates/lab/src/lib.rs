@@ -5,6 +5,7 @@
 //! * [`front`]: a relay before the broker: delay, black hole, cuts, denied topics
 //! * [`names`]: a name server
 //! * [`packet`]: IP packets made by hand
+//! * [`python`]: Python environments with pinned packages, for judges of formats and for building
 //! * [`site`]: network namespaces, processes in them, probes
 //! * [`traffic`]: the well-behaved sensor and the rogue
 //! * [`stage`]: all of it in one piece, with the agent
@@ -15,6 +16,7 @@ pub mod names;
 pub mod nucleus;
 pub mod packet;
 pub mod proxy;
+pub mod python;
 pub mod site;
 pub mod stage;
 pub mod traffic;

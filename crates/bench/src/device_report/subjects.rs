@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use edgewarden_lab::nucleus::official_client::REPORT_TOOLS;
+use edgewarden_lab::python::REPORT_TOOLS;
 use serde_json::Value;
 
 use crate::error::{self, BenchError, content};

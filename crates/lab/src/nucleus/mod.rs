@@ -49,7 +49,6 @@ mod installer;
 mod launcher;
 mod loopback;
 mod merging;
-pub mod official_client;
 mod operations;
 pub mod personality;
 mod policy;

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use edgewarden_lab::nucleus::official_client::IPC_CLIENT;
 use edgewarden_lab::nucleus::read_component_env;
+use edgewarden_lab::python::IPC_CLIENT;
 use edgewarden_lab::site::{Running, SpawnSpec};
 
 use crate::bench::{Bench, LIMIT};

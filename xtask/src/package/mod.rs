@@ -1,21 +1,36 @@
-//! `cargo xtask package`: builds the component and lays it out for a deployment.
+//! `cargo xtask package`: builds the component for every processor and lays it out for a deployment.
 //!
-//! In: the tree, and what other machines' builds left in artifacts/ for the same version.
-//! Out: artifacts/ for local deployments; with `--gdk` also greengrass-build/ for GDK.
+//! In: the tree, and what an earlier run left in artifacts/ for the same version. Out: artifacts/ for local deployments,
+//! with digests, bills of materials and licences beside the programs; with `--gdk` also greengrass-build/ for GDK.
+//! A program that is larger than it may be is not laid out.
 
+mod parts;
+mod recipe;
+mod size;
+mod twice;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use edgewarden_lab::stage::packaged;
 use serde_json::Value;
 
+use crate::cross::{self, TARGETS, Target};
 use crate::failure::Failure;
-use crate::workspace::{COMPONENT, cargo, file, make_folder, read, root, version, write};
-use crate::{recipe, run};
+use crate::run;
+use crate::workspace::{COMPONENT, file, make_folder, read, root, version, write};
 
+/// The package of the program.
+const AGENT: &str = "edgewarden";
 /// Mode of the program: readable and executable by all, so that a nucleus may run it as any user.
 const PROGRAM_MODE: u32 = 0o755;
+/// Digests of all the other files, for `sha256sum --check`.
+const DIGESTS: &str = "SHA256SUMS";
+/// The licences of all that is in the programs.
+const LICENCES: &str = "LICENCES.txt";
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -23,6 +38,27 @@ pub struct Arguments {
     /// Fill greengrass-build/ as GDK's custom build must
     #[arg(long)]
     gdk: bool,
+    /// Build for this processor only (amd64, aarch64, arm); may be given again
+    #[arg(long, value_name = "NAME", value_parser = target)]
+    only: Vec<&'static Target>,
+    /// Build each program again in another folder, and fail unless it has the same bytes
+    #[arg(long)]
+    twice: bool,
+    /// Record the size of each crate in the program for amd64, for whoever exceeds the limit later
+    #[arg(long)]
+    record_sizes: bool,
+}
+
+fn target(name: &str) -> Result<&'static Target, String> {
+    let names = || {
+        TARGETS
+            .iter()
+            .map(|target| target.architecture)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let found = TARGETS.iter().find(|target| target.architecture == name);
+    found.ok_or_else(|| format!("expected one of {}", names()))
 }
 
 /// Builds and lays out.
@@ -30,13 +66,25 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let version = version()?;
     let source = recipe::parse(&read(&root().join(recipe::PATH))?)?;
     recipe::expect_identity(&source, COMPONENT, &version)?;
-    let architecture = recipe::architecture(std::env::consts::ARCH)?;
-
-    let program = build()?;
+    let targets = match &arguments.only[..] {
+        [] => TARGETS.iter().collect(),
+        chosen => chosen.to_vec(),
+    };
+    targets.iter().try_for_each(|target| cross::ensure(target))?;
+    if arguments.record_sizes {
+        return size::record();
+    }
     let folder = root().join("artifacts").join(COMPONENT).join(&version);
     make_folder(&folder)?;
-    install(&program, &folder.join(format!("edgewarden-{architecture}")))?;
-
+    for target in &targets {
+        let program = built_by(&mut command(&root(), target)?)?;
+        size::expect_small(target, &program)?;
+        if arguments.twice {
+            twice::expect_same(target, &program)?;
+        }
+        install(&program, &folder.join(target.file()))?;
+    }
+    describe(&folder, &version)?;
     let reduced = recipe::reduce(source, &built(&folder)?)?;
     let target = root()
         .join("artifacts/recipes")
@@ -49,22 +97,25 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Builds the agent as it is shipped and says where cargo put it.
-fn build() -> Result<PathBuf, Failure> {
+/// What builds the program as it is shipped, in a copy of the workspace or itself.
+fn command(workspace: &Path, target: &Target) -> Result<Command, Failure> {
     let arguments = [
-        "build",
         "--release",
         "--locked",
-        "-p",
-        "edgewarden",
+        "--package",
+        AGENT,
         "--message-format",
         "json-render-diagnostics",
     ];
-    let mut command = cargo(&arguments);
-    println!("$ {}", run::line(&command));
-    let messages = run::output(&mut command)?;
+    cross::cargo(workspace, target, &arguments)
+}
+
+/// Runs that, and says where cargo put the program.
+fn built_by(command: &mut Command) -> Result<PathBuf, Failure> {
+    println!("$ {}", run::line(command));
+    let messages = run::output(command)?;
     program_in(&messages).ok_or_else(|| Failure::Content {
-        subject: "the output of `cargo build`".to_owned(),
+        subject: "the output of `cargo zigbuild`".to_owned(),
         fault: "expected a message about the program `edgewarden`".to_owned(),
     })
 }
@@ -74,9 +125,7 @@ fn program_in(messages: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| {
-            message["reason"] == "compiler-artifact" && message["target"]["name"] == "edgewarden"
-        })
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == AGENT)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
 
@@ -88,6 +137,33 @@ fn install(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::set_permissions(&part, mode).map_err(file("make executable", &part))?;
     fs::rename(&part, to).map_err(file("put in place", to))?;
     show(to)
+}
+
+/// Writes what the programs in this folder are made of, under which licences, and the digests of all files.
+fn describe(folder: &Path, version: &str) -> Result<(), Failure> {
+    let rust = run::output(Command::new(cross::rustc()).arg("--version"))?;
+    let mut all = BTreeSet::new();
+    for target in TARGETS {
+        let program = folder.join(target.file());
+        if program.is_file() {
+            let digest = packaged::digest(&program).map_err(file("read", &program))?;
+            let parts = parts::of(target)?;
+            let bill = folder.join(format!("{}.cdx.json", target.file()));
+            write(
+                &bill,
+                &parts::bill(&target.file(), &digest, version, rust.trim(), &parts),
+            )?;
+            all.extend(parts);
+        }
+    }
+    write(&folder.join(LICENCES), &parts::licences(&all)?)?;
+    let others = built(folder)?.into_iter().filter(|built| built.name != DIGESTS);
+    let digests: String = others
+        .map(|built| format!("{}  {}\n", built.digest, built.name))
+        .collect();
+    write(&folder.join(DIGESTS), &digests)?;
+    print!("{digests}");
+    Ok(())
 }
 
 /// The files in a folder, by name.

@@ -15,16 +15,6 @@ pub const PATH: &str = "recipes/io.edgewarden.Agent.yaml";
 /// First line of what is written, for a person who opens the copy.
 const NOTICE: &str = "# Written by `cargo xtask package`. Change recipes/io.edgewarden.Agent.yaml.\n";
 
-/// What the recipe calls a processor, from what Rust calls it.
-pub fn architecture(rust: &'static str) -> Result<&'static str, Failure> {
-    match rust {
-        "x86_64" => Ok("amd64"),
-        "aarch64" => Ok("aarch64"),
-        "arm" => Ok("arm"),
-        found => Err(Failure::Architecture { found }),
-    }
-}
-
 /// The recipe as data.
 pub fn parse(text: &str) -> Result<Value, Failure> {
     serde_norway::from_str(text).map_err(|error| Failure::Parse {
@@ -336,6 +326,5 @@ mod tests {
                 .to_string()
                 .contains("expected Manifests")
         );
-        assert!(architecture("mips").unwrap_err().to_string().contains("mips"));
     }
 }

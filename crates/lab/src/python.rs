@@ -1,4 +1,5 @@
-//! Python environments: what is checked against other people's implementations runs in them.
+//! Python environments: what is checked against other people's implementations runs in them, and what links for other
+//! processors comes from there.
 //!
 //! In: `python3` and PyPI, once. Out: a Python that has the pinned packages, cached in cargo's target folder, where
 //! tests and `xtask` share it. Deliberately absent: what is done with it.
@@ -10,12 +11,14 @@ use std::time::Duration;
 
 use crate::site::wait_until;
 
-/// An environment with its packages. PyPI never changes a released file.
+/// An environment with its packages. PyPI never changes a released file; what makes the shipped program is pinned by its
+/// digest nevertheless.
 #[derive(Debug, Clone, Copy)]
 pub struct Environment {
     /// Its folder in the target folder.
     folder: &'static str,
-    /// Every package, as pip wants it, those that others need too: pip adds none by itself.
+    /// Every package as a line of pip's requirements file, those that others need too: pip adds none by itself. Where one
+    /// line has `--hash`, pip wants it of all.
     requirements: &'static [&'static str],
     /// What has to load.
     imports: &'static str,
@@ -47,16 +50,31 @@ pub const REPORT_TOOLS: Environment = Environment {
     imports: "cbor2, jsonschema, psutil, AWSIoTDeviceDefenderAgentSDK",
 };
 
+/// A linker and the C library's symbols of each version for every processor, and the cargo command that uses them: what
+/// packages are built with. The digests are those of the wheels for x86-64 and 64-bit ARM.
+pub const CROSS_LINKER: Environment = Environment {
+    folder: "cross-linker",
+    requirements: &[
+        "ziglang==0.13.0 \
+        --hash=sha256:3ce0c9f16547e5d61b32e0d226926e9a2552ef4b91fccf7ab5ea1a623a77824b \
+        --hash=sha256:5714a4d46f9246ba6180a0930e23df2bc8bc26e62b5fe0dc798b4afca1903308",
+        "cargo-zigbuild==0.24.1 \
+        --hash=sha256:238a1ab54a95053a4eadc34775c81f795a8ad75f80bfed63f3f445f518102375 \
+        --hash=sha256:07c5e3dcddf208500462ec927c556bb306cca2b533b0abe29446bffb63767b85",
+    ],
+    imports: "ziglang",
+};
+
 /// What Python says when that part is missing.
 const NO_VENV: &str = "ensurepip";
 /// What pip says, for every attempt, when it cannot reach the index.
 const NO_INDEX: &str = "after connection broken by";
-/// Longest a step may take: 4 MB from PyPI, over a slow line.
-const STEP_LIMIT: Duration = Duration::from_secs(180);
+/// Longest a step may take: 80 MB from PyPI, over a slow line.
+const STEP_LIMIT: Duration = Duration::from_secs(600);
 
 /// Why there is no such environment.
 #[derive(Debug, thiserror::Error)]
-pub enum OfficialClientError {
+pub enum PythonError {
     /// The index cannot be reached, so this says nothing about the stand-in.
     #[error("PyPI cannot be reached: {output}")]
     Unreachable {
@@ -107,32 +125,35 @@ impl Environment {
     /// but one wait.
     ///
     /// # Errors
-    /// [`OfficialClientError::Unreachable`] without network; see [`OfficialClientError`] for the rest.
-    pub fn python(&self) -> Result<PathBuf, OfficialClientError> {
+    /// [`PythonError::Unreachable`] without network; see [`PythonError`] for the rest.
+    pub fn python(&self) -> Result<PathBuf, PythonError> {
         let folder = target_folder()?.join(self.folder);
         let log = folder.with_extension("log");
         // Held while the environment is looked at or made; the end of the process gives it up.
         let lock = folder.with_extension("lock");
         let _lock = File::create(&lock)
             .and_then(|file| file.lock().map(|()| file))
-            .map_err(|source| OfficialClientError::Cache { path: lock, source })?;
+            .map_err(|source| PythonError::Cache { path: lock, source })?;
         let python = folder.join("bin/python");
         if python.is_file() && self.self_test(&python, &log).is_ok() {
             return Ok(python);
         }
         let mut venv = Command::new("python3");
         run(venv.args(["-m", "venv", "--clear"]).arg(&folder), &log).map_err(|error| match error {
-            OfficialClientError::Step { output, .. } if output.contains(NO_VENV) => {
-                OfficialClientError::NoVenv
-            }
+            PythonError::Step { output, .. } if output.contains(NO_VENV) => PythonError::NoVenv,
             other => other,
+        })?;
+        let wanted = folder.join("requirements.txt");
+        std::fs::write(&wanted, self.requirements.join("\n")).map_err(|source| PythonError::Cache {
+            path: wanted.clone(),
+            source,
         })?;
         let mut pip = Command::new(&python);
         // No source packages: they would need a C compiler and many minutes.
         pip.args(["-m", "pip", "install", "--only-binary", ":all:", "--no-deps"])
             .args(["--no-input", "--disable-pip-version-check"])
-            .args(["--timeout", "15", "--retries", "1"])
-            .args(self.requirements);
+            .args(["--timeout", "15", "--retries", "1", "--requirement"])
+            .arg(&wanted);
         run(&mut pip, &log).map_err(unreachable_or_other)?;
         self.self_test(&python, &log)?;
         Ok(python)
@@ -143,9 +164,9 @@ impl Environment {
     ///
     /// # Errors
     /// Everything else.
-    pub fn python_or_skip(&self) -> Result<Option<PathBuf>, OfficialClientError> {
+    pub fn python_or_skip(&self) -> Result<Option<PathBuf>, PythonError> {
         match self.python() {
-            Err(error @ OfficialClientError::Unreachable { .. }) if std::env::var_os("CI").is_none() => {
+            Err(error @ PythonError::Unreachable { .. }) if std::env::var_os("CI").is_none() => {
                 println!("SKIPPED {}: {error}", self.folder);
                 Ok(None)
             }
@@ -154,7 +175,7 @@ impl Environment {
     }
 
     /// Succeeds in an environment that has the pinned packages, and loads.
-    fn self_test(&self, python: &Path, log: &Path) -> Result<(), OfficialClientError> {
+    fn self_test(&self, python: &Path, log: &Path) -> Result<(), PythonError> {
         run(Command::new(python).args(["-c", &self.script()]), log)
     }
 
@@ -162,7 +183,7 @@ impl Environment {
         let pinned = self
             .requirements
             .iter()
-            .filter_map(|requirement| requirement.split_once("=="));
+            .filter_map(|requirement| requirement.split(' ').next()?.split_once("=="));
         let checks = pinned.map(|(name, version)| format!("assert m.version('{name}') == '{version}'\n"));
         let imports = self.imports;
         format!(
@@ -173,20 +194,20 @@ impl Environment {
 }
 
 /// Of what pip said, the line that tells a missing network from a missing package.
-fn unreachable_or_other(error: OfficialClientError) -> OfficialClientError {
+fn unreachable_or_other(error: PythonError) -> PythonError {
     let reason = match &error {
-        OfficialClientError::Step { output, .. } => output.lines().find(|line| line.contains(NO_INDEX)),
+        PythonError::Step { output, .. } => output.lines().find(|line| line.contains(NO_INDEX)),
         _ => None,
     };
     match reason.map(str::to_owned) {
-        Some(output) => OfficialClientError::Unreachable { output },
+        Some(output) => PythonError::Unreachable { output },
         None => error,
     }
 }
 
 /// Cargo marks its target folder; programs and tests are at different depths below it.
-fn target_folder() -> Result<PathBuf, OfficialClientError> {
-    let program = std::env::current_exe().map_err(|source| OfficialClientError::Cache {
+fn target_folder() -> Result<PathBuf, PythonError> {
+    let program = std::env::current_exe().map_err(|source| PythonError::Cache {
         path: "/proc/self/exe".into(),
         source,
     })?;
@@ -194,15 +215,15 @@ fn target_folder() -> Result<PathBuf, OfficialClientError> {
         .ancestors()
         .find(|folder| folder.join("CACHEDIR.TAG").is_file())
         .map(Path::to_owned)
-        .ok_or_else(|| OfficialClientError::NoTarget {
+        .ok_or_else(|| PythonError::NoTarget {
             program: program.clone(),
         })
 }
 
 /// Runs a step to its end, or ends it; what it says goes to `log` and into the error.
-fn run(command: &mut Command, log: &Path) -> Result<(), OfficialClientError> {
+fn run(command: &mut Command, log: &Path) -> Result<(), PythonError> {
     let line = format!("{command:?}");
-    let cache = |source| OfficialClientError::Cache {
+    let cache = |source| PythonError::Cache {
         path: log.to_owned(),
         source,
     };
@@ -213,7 +234,7 @@ fn run(command: &mut Command, log: &Path) -> Result<(), OfficialClientError> {
         .stdout(output)
         .stderr(errors)
         .spawn()
-        .map_err(|source| OfficialClientError::Start {
+        .map_err(|source| PythonError::Start {
             command: line.clone(),
             source,
         })?;
@@ -231,7 +252,7 @@ fn run(command: &mut Command, log: &Path) -> Result<(), OfficialClientError> {
     if let Err(late) = in_time {
         said = format!("{said}\n{late}");
     }
-    Err(OfficialClientError::Step {
+    Err(PythonError::Step {
         command: line,
         output: said.trim().to_owned(),
     })
@@ -241,8 +262,8 @@ fn run(command: &mut Command, log: &Path) -> Result<(), OfficialClientError> {
 mod tests {
     use super::*;
 
-    fn said(output: &str) -> OfficialClientError {
-        unreachable_or_other(OfficialClientError::Step {
+    fn said(output: &str) -> PythonError {
+        unreachable_or_other(PythonError::Step {
             command: "pip".to_owned(),
             output: output.to_owned(),
         })
@@ -253,10 +274,10 @@ mod tests {
         let offline =
             "Looking\nWARNING: Retrying after connection broken by 'x'\nERROR: No matching distribution";
         assert!(
-            matches!(said(offline), OfficialClientError::Unreachable { output } if output.starts_with("WARNING"))
+            matches!(said(offline), PythonError::Unreachable { output } if output.starts_with("WARNING"))
         );
         let withdrawn = "ERROR: No matching distribution found";
-        assert!(matches!(said(withdrawn), OfficialClientError::Step { .. }));
+        assert!(matches!(said(withdrawn), PythonError::Step { .. }));
     }
 
     #[test]
@@ -275,6 +296,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let error = run(Command::new("sh").args(["-c", "echo broken >&2; exit 3"]), &log).unwrap_err();
-        assert!(matches!(error, OfficialClientError::Step { output, .. } if output == "broken"));
+        assert!(matches!(error, PythonError::Step { output, .. } if output == "broken"));
     }
 }
