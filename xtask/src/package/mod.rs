@@ -4,6 +4,7 @@
 //! with digests, bills of materials and licences beside the programs; with `--gdk` also greengrass-build/ for GDK.
 //! A program that is larger than it may be is not laid out.
 
+mod library;
 mod parts;
 mod recipe;
 mod size;
@@ -78,6 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     make_folder(&folder)?;
     for target in &targets {
         let program = built_by(&mut command(&root(), target)?)?;
+        library::expect_old(&program)?;
         size::expect_small(target, &program)?;
         if arguments.twice {
             twice::expect_same(target, &program)?;
