@@ -49,6 +49,13 @@ impl Target {
     }
 }
 
+/// The one that this machine runs, if there is one.
+#[must_use]
+pub fn of_this_machine() -> Option<&'static Target> {
+    let machine = std::env::consts::ARCH;
+    TARGETS.iter().find(|target| target.triple.starts_with(machine))
+}
+
 /// Makes sure that this target can be built for: its standard library and the linker are here.
 pub fn ensure(target: &Target) -> Result<(), Failure> {
     linker()?;

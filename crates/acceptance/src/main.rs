@@ -35,7 +35,7 @@ use edgewarden_lab::error_text;
 use edgewarden_lab::site::{IN_LAB, enter_or_reexec};
 use serde_json::json;
 use xtask::packages::{ACCEPTANCE_PACKAGES, CLASSIC_PACKAGES, LITE_PACKAGES, PACKAGES};
-use xtask::{run, setup, workspace};
+use xtask::{cross, run, setup, workspace};
 
 use bed::{Bed, Kind, Lite, Real, Setup, StandIn};
 use error::Trouble;
@@ -174,7 +174,11 @@ fn prepare(arguments: &Arguments) -> Result<(), Trouble> {
         "edgewarden-lab",
     ]))?;
     if arguments.artifacts.is_none() {
-        run::run(&mut workspace::cargo(&["xtask", "package"]))?;
+        // The nuclei run on this machine; the other programs are of no use here.
+        let this = cross::of_this_machine()
+            .into_iter()
+            .flat_map(|target| ["--only", target.architecture]);
+        run::run(workspace::cargo(&["xtask", "package"]).args(this))?;
     }
     Ok(())
 }
