@@ -5,7 +5,10 @@
 use std::path::PathBuf;
 
 use tokio::runtime::{Builder, Runtime};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Failure;
 use crate::config::document::Development;
@@ -36,16 +39,14 @@ pub(super) fn development() -> Development {
 /// Logs what `EDGEWARDEN_LOG` asks for, or else from `level` on; a panic too. The log ends with what is given.
 #[must_use]
 pub(super) fn log(level: &str, stream: LogStream) -> LogGuard {
-    let filter = EnvFilter::try_new(lookup("EDGEWARDEN_LOG").as_deref().unwrap_or(level));
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new(level));
+    // Targets and levels: patterns over spans and fields would bring an engine for regular expressions, and nothing of ours
+    // has spans.
+    let asked = lookup("EDGEWARDEN_LOG").and_then(|asked| asked.parse::<Targets>().ok());
+    let filter = asked.or_else(|| level.parse().ok()).unwrap_or_default();
     let (writer, guard) = LogWriter::start(stream);
     // It ends up in a log; colours would be noise there.
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_target(false)
-        .with_writer(writer)
-        .init();
+    let lines = layer().with_ansi(false).with_target(false).with_writer(writer);
+    tracing_subscriber::registry().with(lines).with(filter).init();
     // The standard library's own words go to standard error at once, and wait there for as long as that is full.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     guard
