@@ -21,4 +21,4 @@ pub use edgewarden_core::{
     config, detect, document, error_text, moment, observe, process, quarantine, report,
 };
 
-pub(crate) use edgewarden_core::lock;
+pub(crate) use edgewarden_core::{Arrange, Gather, lock};

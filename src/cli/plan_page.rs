@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
 use super::safe::safe;
+use crate::Gather;
 use crate::quarantine::lifelines::lifeline::Purpose;
 use crate::quarantine::orders::order::{Allowance, Direction, Posture, ProcessAction, Protocol};
 use crate::quarantine::plan::Scope;
@@ -142,7 +143,7 @@ fn addresses(plan: &PlanEffects, purpose: Purpose) -> Vec<String> {
 /// By which interfaces it is reached, where that is bounded.
 fn ways(plan: &PlanEffects, address: IpAddr) -> String {
     let own = plan.ways.iter().filter(|way| way.address == address);
-    let interfaces: BTreeSet<_> = own.map(|way| way.interface).collect();
+    let interfaces: BTreeSet<_> = own.map(|way| way.interface).in_set();
     match (interfaces.is_empty(), plan.ways.is_empty()) {
         (true, true) => String::new(),
         (true, false) => " (no route)".to_owned(),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::headline::{because, channel, headline, next, since};
 use super::safe::safe;
+use crate::Gather;
 use crate::control::status::{CaptureStatus, CloudStatus, ReportStatus, Status, TaskStatus};
 use crate::quarantine::orders::order::{Order, Posture};
 use crate::quarantine::plan::Scope;
@@ -212,7 +213,7 @@ fn enforcement(
         .iter()
         .for_each(|fault| line("  problem", fault.clone()));
     // Several obstacles may be removed by the same hand.
-    let steps: BTreeSet<&str> = state.obstacles.iter().map(Obstacle::next_step).collect();
+    let steps: BTreeSet<&str> = state.obstacles.iter().map(Obstacle::next_step).in_set();
     steps
         .iter()
         .for_each(|step| line("  next step", (*step).to_owned()));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::cells::{bytes, columns, count, end_of, padded, start_of};
 use super::safe::safe;
 use super::traffic::{Grouping, TrafficRow, gained_since, rest, rows};
+use crate::Arrange;
 use crate::observe::{Counters, Interval};
 
 /// Shorter spans give no rate: a few packets would look like a flood.
@@ -143,7 +144,7 @@ fn span(now: &TrafficLook, before: Option<&TrafficLook>, same: bool) -> Option<D
 }
 
 fn sort(table: &mut [GrowingRow], by: SortKey) {
-    table.sort_by(|a, b| {
+    table.arrange_by(|a, b| {
         a.row
             .name
             .cmp(&b.row.name)
@@ -157,7 +158,7 @@ fn sort(table: &mut [GrowingRow], by: SortKey) {
         SortKey::Packets => |line| line.row.sum.packets(),
         SortKey::Rate => |line| line.gained.bytes(),
     };
-    table.sort_by_key(|line| Reverse(value(line)));
+    table.arrange_by_key(|line| Reverse(value(line)));
 }
 
 fn title(interval: &Interval, span: Option<Duration>) -> String {

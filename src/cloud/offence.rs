@@ -17,6 +17,7 @@
 //! | several publishes before one end | the suspected ones bear it, or all; none of several was a trial |
 //! | six ends within an hour | nothing is published until the first is an hour ago |
 
+use crate::Gather;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -246,7 +247,7 @@ impl Offences {
     fn spent(&self, allowed: usize, now: Duration) -> Duration {
         let all = self.topics.values().flat_map(|record| &record.ends);
         let recent = all.filter(|at| is_lately(**at, now));
-        let ends: BTreeSet<Duration> = recent.copied().collect();
+        let ends: BTreeSet<Duration> = recent.copied().in_set();
         let first = ends.iter().nth_back(allowed.saturating_sub(1));
         first.map_or(Duration::ZERO, |at| (*at + HOUR).saturating_sub(now))
     }

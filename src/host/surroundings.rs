@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use nix::fcntl::AT_FDCWD;
 
+use crate::Arrange;
 use crate::host::clock::instant;
 use crate::host::files::foreign::{self, FinalLink};
 use crate::host::net::dns_client;
@@ -220,7 +221,7 @@ fn files_in(directory: &Path, ending: &str) -> Result<Vec<PathBuf>, String> {
     let is_meant =
         |path: &PathBuf| ending.is_empty() || path.extension().is_some_and(|found| found == ending);
     let mut files: Vec<PathBuf> = paths.filter(is_meant).collect();
-    files.sort_unstable();
+    files.arrange();
     files.truncate(MAX_FILES);
     Ok(files)
 }

@@ -21,6 +21,9 @@ pub mod observe;
 pub mod process;
 pub mod quarantine;
 pub mod report;
+mod sorting;
+
+pub use sorting::{Arrange, Gather};
 
 /// Locks even what a thread that failed had locked: the values behind our locks are whole between any two steps.
 pub fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

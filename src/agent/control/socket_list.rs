@@ -13,6 +13,7 @@ use netlink_packet_sock_diag::constants::{
     TCP_SYN_RECV, TCP_SYN_SENT, TCP_TIME_WAIT,
 };
 
+use crate::Arrange;
 use crate::agent::observer::Observer;
 use crate::control::sockets::{
     ListedSocket, SocketFilter, SocketHolder, SocketList, SocketState, TrafficByEnd, Transport, list,
@@ -51,7 +52,7 @@ struct KernelSocket {
 /// If the kernel cannot be asked.
 pub(super) fn socket_list(observer: &Observer, filter: &SocketFilter) -> Result<SocketList, NetlinkError> {
     let (mut sockets, open) = sockets()?;
-    sockets.sort_by_key(|one| (one.state, one.protocol, one.local, one.remote));
+    sockets.arrange_by_key(|one| (one.state, one.protocol, one.local, one.remote));
     let names = InterfaceNames::read()?;
     // One walk of /proc after the dump finds every holder; what it does not find in time is told to be missing.
     let (mut index, now) = (ProcessIndex::default(), clock::instant());

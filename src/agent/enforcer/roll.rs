@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::behind::{Behind, add_above};
+use crate::Gather;
 use crate::process::{Process, ProcessId};
 use crate::quarantine::orders::order::ProcessAction;
 use crate::quarantine::plan::processes::{NamedBefore, OneAbove, StoppedProcess};
@@ -483,7 +484,7 @@ impl Roll {
             .filter(|known| is_dead(known, &self.unproven))
             .map(|known| known.identity)
             .collect();
-        let surplus: BTreeSet<ProcessId> = dead.iter().rev().skip(MAX_KILLED).copied().collect();
+        let surplus: BTreeSet<ProcessId> = dead.iter().rev().skip(MAX_KILLED).copied().in_set();
         self.stopped.retain(|known| !surplus.contains(&known.identity));
         self.untold.retain(|id| !surplus.contains(id));
     }

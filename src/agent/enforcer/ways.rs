@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Enforcer;
 use super::filter::Mission;
+use crate::Gather;
 use crate::moment::Now;
 use crate::quarantine::lifelines::tunnels::{Tunnel, told};
 use crate::quarantine::lifelines::ways::{KnownWays, LinksOf, Ways};
@@ -109,7 +110,7 @@ impl<M: Machine> Enforcer<M> {
     /// Reads the routes, where what is known of them may be old.
     pub(super) async fn look_for_ways(&mut self, now: Now) {
         let endpoints = self.addresses.endpoints().into_iter();
-        let addresses: BTreeSet<IpAddr> = endpoints.map(|endpoint| endpoint.address).collect();
+        let addresses: BTreeSet<IpAddr> = endpoints.map(|endpoint| endpoint.address).in_set();
         if self.ways.is_fresh(&addresses, now.uptime) {
             return;
         }

@@ -15,6 +15,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::foreign::{self, FinalLink};
+use crate::Arrange;
 use crate::report::custom::dropped::{MetricFile, printable};
 
 /// Files looked at; as many metrics as an account has.
@@ -86,7 +87,7 @@ fn names(directory: &File) -> Result<(Vec<String>, bool), String> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(".json"))
         .collect();
-    names.sort_unstable();
+    names.arrange();
     let more = names.len() > MAX_FILES;
     names.truncate(MAX_FILES);
     Ok((names, more))

@@ -18,6 +18,7 @@ use super::links::links;
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use super::sock_diag::SockDiag;
 use super::tracked_entry::Entry;
+use crate::Gather;
 use crate::host::clock;
 use crate::host::processes::pace::thread_time;
 use crate::host::worker::Worker;
@@ -168,7 +169,7 @@ impl Looks {
 impl Sockets {
     /// Forgets while `may` says so; gives how many.
     fn forget(&mut self, plan: &Plan, may: &dyn Fn() -> bool) -> Result<usize, NetlinkError> {
-        let own: BTreeSet<IpAddr> = links()?.into_iter().flat_map(|link| link.addresses).collect();
+        let own: BTreeSet<IpAddr> = links()?.into_iter().flat_map(|link| link.addresses).in_set();
         let mut look = Look {
             plan,
             own,
@@ -266,7 +267,7 @@ type Pair = (SocketAddr, SocketAddr);
 /// The TCP connections of whoever may use a lifeline as he likes: root, and the nucleus' own users. A remainder without a socket
 /// is nobody's.
 fn connections_of_trusted(diag: &mut SockDiag, plan: &Plan) -> Result<BTreeSet<Pair>, NetlinkError> {
-    let users: BTreeSet<u32> = std::iter::once(0).chain(plan.nucleus_users.iter()).collect();
+    let users: BTreeSet<u32> = std::iter::once(0).chain(plan.nucleus_users.iter()).in_set();
     let mut found = BTreeSet::new();
     diag.connections(&mut |socket, _| {
         let owner = socket.owner;

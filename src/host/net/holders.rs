@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::time::Duration;
 
+use crate::Arrange;
 use crate::host::processes::pace::thread_time;
 use crate::host::processes::process_table;
 use crate::process::Process;
@@ -31,7 +32,7 @@ pub(super) fn holders(mut inodes: BTreeSet<u32>) -> BTreeMap<u32, String> {
     let Ok(mut processes) = process_table::list() else {
         return found;
     };
-    processes.sort_unstable_by_key(|process| std::cmp::Reverse(process.identity.start_ticks));
+    processes.arrange_by_key(|process| std::cmp::Reverse(process.identity.start_ticks));
     for process in &processes {
         for inode in process_table::sockets_of(process.identity).flatten() {
             if inodes.remove(&inode) {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, word};
+use crate::Arrange;
 
 /// Of each kind; a gateway has none or a handful.
 const MAX_FOUND: usize = 256;
@@ -71,14 +72,14 @@ pub(super) fn link_programs(netlink: &mut Netlink) -> Result<Vec<String>, Netlin
         if listed.is_err_and(|error| error.refusal().is_none()) {
             break;
         }
-        found.sort_unstable();
+        found.arrange();
         found.dedup();
         let name = names.get(&interface).map_or("an interface", String::as_str);
         told.extend(found.into_iter().map(|what| {
             format!("what a tc filter ({what}) on {name} sends on or makes of frames is not cut: it comes past the rules")
         }));
     }
-    told.sort_unstable();
+    told.arrange();
     told.dedup();
     Ok(told)
 }

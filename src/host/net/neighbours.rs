@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use super::links::{ip, names_from};
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, push_attribute};
+use crate::Gather;
 use crate::quarantine::lifelines::ways::{InterfaceName, Way};
 
 /// Numbers of `linux/rtnetlink.h` and `linux/neighbour.h`.
@@ -33,7 +34,7 @@ const MAX_HOPS: usize = 256;
 pub(crate) fn forget_from(netlink: &mut Netlink, ways: &[Way]) -> Result<(), NetlinkError> {
     use numbers as n;
     let wanted: BTreeSet<(InterfaceName, IpAddr)> =
-        ways.iter().map(|way| (way.interface, way.next_hop)).collect();
+        ways.iter().map(|way| (way.interface, way.next_hop)).in_set();
     let names = names_from(netlink)?;
     let mut learned = Vec::new();
     let question = NetlinkRequest {

@@ -9,6 +9,7 @@ use netlink_packet_sock_diag::constants::SOCK_DIAG_BY_FAMILY;
 
 use super::holders::holders;
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest, word};
+use crate::Gather;
 use crate::host::processes::process_table;
 
 /// Sockets looked at.
@@ -56,7 +57,7 @@ impl PacketSockets {
             let own: BTreeSet<u32> = own
                 .flat_map(|own| process_table::sockets_of(own.identity))
                 .flatten()
-                .collect();
+                .in_set();
             if own.is_empty() {
                 // We have some: there is no descriptor to look with, and nobody is told for ours.
                 return Readers::default();
@@ -69,8 +70,8 @@ impl PacketSockets {
         let unknown: BTreeSet<u32> = sockets
             .into_iter()
             .filter(|inode| !self.known.contains_key(inode))
-            .collect();
-        let stay: BTreeSet<u32> = unknown.intersection(&self.new).copied().collect();
+            .in_set();
+        let stay: BTreeSet<u32> = unknown.intersection(&self.new).copied().in_set();
         if !stay.is_empty() {
             let mut names = holders(stay.clone());
             self.known
@@ -81,7 +82,7 @@ impl PacketSockets {
             .known
             .values()
             .map(|holder| holder.as_deref().unwrap_or("somebody"))
-            .collect();
+            .in_set();
         let mut named: Vec<&str> = names.iter().copied().take(MAX_NAMED).collect();
         if names.len() > MAX_NAMED {
             named.push("others");

@@ -16,6 +16,7 @@ use super::holders::{holders, xdp_senders};
 use super::xdp_sockets::xdp_sockets;
 use crate::error_text;
 use crate::observe::link::Link;
+use crate::{Arrange, Gather};
 
 /// Seats at most: each is a descriptor, and a wait when it is given back. A gateway's interfaces have one to eight queues each.
 const MAX_SEATS: usize = 64;
@@ -74,7 +75,7 @@ impl QueueSeats {
     pub(super) fn take(&mut self, links: &[Link], now: Instant) -> Seated {
         let mut links: Vec<&Link> = links.iter().filter(|link| !link.loopback).collect();
         // Where it is not enough for all, what has an address leads further than what has none.
-        links.sort_by_key(|link| (link.addresses.is_empty(), link.index));
+        links.arrange_by_key(|link| (link.addresses.is_empty(), link.index));
         self.taken
             .retain(|(interface, _), _| links.iter().any(|link| link.index == *interface));
         let mut found = Seated::default();
@@ -182,11 +183,11 @@ impl QueueSeats {
         let sockets: BTreeMap<Place, u32> = listed
             .map(|socket| ((socket.interface, socket.queue), socket.inode))
             .filter(|(place, _)| others.contains(place))
-            .collect();
+            .in_map();
         let is_there = |inode: &u32| sockets.values().any(|socket| socket == inode);
         self.known.retain(|inode, _| is_there(inode));
         let unknown = sockets.values().filter(|inode| !self.known.contains_key(inode));
-        let unknown: BTreeSet<u32> = unknown.copied().collect();
+        let unknown: BTreeSet<u32> = unknown.copied().in_set();
         if !unknown.is_empty() {
             let mut names = holders(unknown.clone());
             let named = unknown.into_iter().map(|inode| (inode, names.remove(&inode)));

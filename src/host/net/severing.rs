@@ -26,6 +26,7 @@ use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::processes::PathsMeant;
 use crate::quarantine::plan::severed::{is_cut, is_spared};
 use crate::quarantine::ports::{Sockets, SocketsClosed, SparedSockets};
+use crate::{Arrange, Gather};
 
 /// A look lists every connection and, for those that are cut, every process: seconds on a machine with very many of both.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -207,9 +208,9 @@ fn ancestors(list: &[Process], pid: u32) -> BTreeSet<u32> {
 /// does the work with it.
 fn holders<'a>(sockets: &[LiveSocket], processes: &'a [Process]) -> BTreeMap<u32, &'a Process> {
     let named = sockets.iter().take(MAX_NAMED).map(|socket| socket.inode);
-    let mut wanted: BTreeSet<u32> = named.filter(|inode| *inode != 0).collect();
+    let mut wanted: BTreeSet<u32> = named.filter(|inode| *inode != 0).in_set();
     let mut newest: Vec<&Process> = processes.iter().collect();
-    newest.sort_unstable_by_key(|process| std::cmp::Reverse(process.identity.start_ticks));
+    newest.arrange_by_key(|process| std::cmp::Reverse(process.identity.start_ticks));
     let (mut found, began) = (BTreeMap::new(), thread_time());
     let sockets = |process: &'a Process| {
         let pieces = process_table::sockets_of(process.identity);

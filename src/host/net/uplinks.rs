@@ -21,6 +21,7 @@ use super::netlink::NetlinkError;
 use super::sock_diag::{SockDiag, TcpCondition};
 use crate::host::processes::{process_table, programs};
 use crate::process::ProcessId;
+use crate::{Arrange, Gather};
 
 /// Uplinks taken; the nucleus has one or two.
 const MAX_UPLINKS: usize = 16;
@@ -145,7 +146,7 @@ pub(crate) fn of(
     seen: &mut SeenSockets,
 ) -> Option<FoundUplinks> {
     let pieces = holders.iter().copied().flat_map(process_table::sockets_of);
-    let inodes: BTreeSet<u32> = pieces.flatten().collect();
+    let inodes: BTreeSet<u32> = pieces.flatten().in_set();
     if seen.tell(&inodes) {
         return None;
     }
@@ -183,7 +184,7 @@ pub(crate) fn of(
         return None;
     }
     (seen.inodes, seen.pending) = (inodes, pending);
-    uplinks.sort_unstable();
+    uplinks.arrange();
     let detours = detours(&uplinks);
     Some(FoundUplinks {
         uplinks,

@@ -12,6 +12,7 @@ use nf_tables::{
 };
 use nix::errno::Errno;
 
+use crate::Arrange;
 use crate::error_text;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{ListedElements, ListedTable, Listings, is_own_set};
@@ -365,7 +366,7 @@ fn lacks(refusals: &[Refusal], batch: &Batch) -> Vec<Lack> {
         }
     };
     let mut lacks: Vec<Lack> = refusals.iter().filter_map(lack).collect();
-    lacks.sort_unstable();
+    lacks.arrange();
     lacks.dedup();
     lacks
 }

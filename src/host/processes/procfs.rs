@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use super::descriptors::{piece, socket_at};
 use super::pace::{Pace, thread_time};
 use super::process_table::{is_process, newest, read, start_ticks};
+use crate::Arrange;
 use crate::observe::sockets::{HolderLookup, ProcessTable};
 use crate::process::{Process, ProcessId};
 
@@ -357,7 +358,7 @@ fn list() -> Vec<u32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .take(MAX_PROCESSES)
         .collect();
-    pids.sort_unstable();
+    pids.arrange();
     pids
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::process_table::has_ended;
+use crate::Gather;
 use crate::error_text;
 use crate::host::files::{self, FileError, append_file};
 use crate::lock;
@@ -52,7 +53,7 @@ impl Unmarked {
             }
         };
         let text = String::from_utf8_lossy(&text);
-        let all: BTreeSet<ProcessId> = text.lines().take(MAX_LINES).filter_map(parse).collect();
+        let all: BTreeSet<ProcessId> = text.lines().take(MAX_LINES).filter_map(parse).in_set();
         let noted = Noted {
             all: all.into_iter().filter(|id| !has_ended(*id)).collect(),
             lines: text.lines().count(),

@@ -17,6 +17,7 @@ use super::interval::{
     Counters, ForwardedTraffic, InterfaceTraffic, ProcessTraffic, RemoteTraffic, UnattributedReason,
     UnattributedTraffic,
 };
+use crate::Arrange;
 use crate::process::{Process, ProcessId};
 
 /// How much the ledger remembers within one interval.
@@ -379,7 +380,7 @@ impl LedgerPage {
                 counters: *counters,
             })
             .collect();
-        list.sort_by_key(|item| {
+        list.arrange_by_key(|item| {
             (
                 std::cmp::Reverse(item.counters.bytes()),
                 item.peer,
@@ -430,7 +431,7 @@ impl LedgerPage {
             .into_iter()
             .map(|(reason, counters)| UnattributedTraffic { reason, counters })
             .collect();
-        list.sort_by_key(|item| item.reason);
+        list.arrange_by_key(|item| item.reason);
         list
     }
 
@@ -452,7 +453,7 @@ impl LedgerPage {
             .values()
             .map(|owned| {
                 let mut remotes = remotes.remove(&owned.process.identity).unwrap_or_default();
-                remotes.sort_by_key(|item| {
+                remotes.arrange_by_key(|item| {
                     (
                         std::cmp::Reverse(item.counters.bytes()),
                         item.address,
@@ -472,7 +473,7 @@ impl LedgerPage {
                 }
             })
             .collect();
-        list.sort_by_key(|item| (std::cmp::Reverse(item.counters.bytes()), item.identity));
+        list.arrange_by_key(|item| (std::cmp::Reverse(item.counters.bytes()), item.identity));
         list
     }
 }

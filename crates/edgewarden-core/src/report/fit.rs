@@ -4,6 +4,7 @@
 //! reports; the room is shared by taking turns.
 
 use super::document::BuildError;
+use crate::Arrange;
 
 /// A list that grows element by element.
 pub(super) struct ListSample<'a, S, T> {
@@ -73,7 +74,7 @@ impl<'a, S, T> ListSample<'a, S, T> {
     /// The elements taken as they stood in the source; `None` if not even an empty list, or of a list that is not
     /// empty no element, fitted.
     pub(super) fn in_order(mut self) -> Option<Vec<T>> {
-        self.taken.sort_unstable_by_key(|(place, _)| *place);
+        self.taken.arrange_by_key(|(place, _)| *place);
         let elements = self.taken.into_iter().map(|(_, element)| element);
         self.started.then(|| elements.collect())
     }
@@ -83,7 +84,7 @@ impl<S, T: Ord> ListSample<'_, S, T> {
     /// As [`ListSample::in_order`], but sorted.
     pub(super) fn sorted(self) -> Option<Vec<T>> {
         let mut elements = self.in_order()?;
-        elements.sort_unstable();
+        elements.arrange();
         Some(elements)
     }
 }

@@ -18,6 +18,7 @@ use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Ways};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::ruleset::{CutAction, EgressDevice, Hooks, Lack, Layer, MAX_EGRESS_DEVICES};
+use crate::{Arrange, Gather};
 
 /// How long a refusal of the kernel is believed: it may have been about an interface that was just vanishing.
 const BELIEVE: Duration = Duration::from_secs(600);
@@ -230,14 +231,14 @@ fn members(links: &[Link]) -> impl Iterator<Item = &Link> {
         .iter()
         .filter(|link| gathers(link))
         .map(|link| link.index)
-        .collect();
+        .in_set();
     let is_member = move |link: &&Link| link.master.is_some_and(|master| masters.contains(&master));
     links.iter().filter(is_member)
 }
 
 /// Interfaces that the frames of VLANs leave by with their tags: those below them, and the members of these.
 fn vlan_tags(links: &[Link]) -> BTreeSet<(InterfaceName, u16)> {
-    let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
+    let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).in_map();
     let mut belongs: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for link in members(links) {
         belongs
@@ -275,7 +276,7 @@ fn below(links: &[Link]) -> BTreeSet<u32> {
 /// of a switch does: it has one below that is not its peer, and is of no kind that is known not to. VLANs, macvlans, bridges and bonds
 /// pass the route on.
 fn tag(links: &[Link]) -> bool {
-    let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
+    let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).in_map();
     let below = |link: &Link| by_index.get(&link.lower?).copied();
     let others = links
         .iter()
@@ -311,7 +312,7 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
         .iter()
         .filter(|link| !link.loopback && !matches!(link.kind, LinkKind::Unsupported(_)))
         .partition(|link| plain(&link.name));
-    egress.sort_by_key(|link| link.index);
+    egress.arrange_by_key(|link| link.index);
     let surplus = egress.len().saturating_sub(MAX_EGRESS_DEVICES);
     egress.truncate(MAX_EGRESS_DEVICES);
     let name = |link: &Link| InterfaceName::new(&link.name);
@@ -326,7 +327,7 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
         .iter()
         .filter(|link| link.device == InterfaceKind::Bridge)
         .map(|link| link.index)
-        .collect();
+        .in_set();
     let is_port = |link: &Link| link.master.is_some_and(|master| bridges.contains(&master));
     let hooks = Hooks {
         bare: egress.iter().any(|link| link.kind == LinkKind::RawIp),

@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Gather;
 use crate::config::IsolationConfig;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
@@ -475,7 +476,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let wanted: BTreeSet<String> = chains
             .flat_map(|chain| &chain.devices)
             .map(|device| device.name.clone())
-            .collect();
+            .in_set();
         Ok(self.kernel.egress_devices().await? == wanted)
     }
 

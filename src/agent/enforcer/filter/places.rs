@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::bearers::{MAX_DEPTH, Stack, gathers};
+use crate::Gather;
 use crate::observe::link::Link;
 use crate::observe::way::InterfaceKind;
 use crate::quarantine::lifelines::ways::InterfaceName;
@@ -102,7 +103,7 @@ pub(super) fn unknown<'a>(links: &'a [Link], stack: &Stack<'a>) -> UnknownWays {
     let mut looped: BTreeSet<u32> = members()
         .filter(|link| is_pair_in_use(link))
         .filter_map(|link| link.master)
-        .collect();
+        .in_set();
     // What comes to a bridge goes on by a bridge whose port stands on it.
     for _ in 0..MAX_DEPTH {
         let before = looped.len();

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use self::looking::{Before, not_known};
 use super::roll::{Named, Roll};
+use crate::Gather;
 use crate::moment::Now;
 use crate::process::{Process, ProcessId};
 use crate::quarantine::history::Event;
@@ -185,7 +186,7 @@ impl<P: Processes> Stopper<P> {
         self.note_idle_and_spared(&wanted.rules, &selection);
         let seen = selection.act.iter().map(|(process, _)| process.identity);
         let unseen = selection.unseen.iter().map(|(id, _)| *id);
-        let meant: BTreeSet<ProcessId> = seen.chain(unseen).collect();
+        let meant: BTreeSet<ProcessId> = seen.chain(unseen).in_set();
         let keeps = wanted.keeps && !wanted.releases;
         let (kept, obstacles) = self.let_go(&meant, wanted.releases, keeps).await;
         to_stop.obstacles.extend(obstacles);
@@ -290,7 +291,7 @@ impl<P: Processes> Stopper<P> {
                 BTreeSet::new()
             }
         };
-        let chosen: BTreeSet<ProcessId> = to_stop.processes.iter().map(|(id, _)| *id).collect();
+        let chosen: BTreeSet<ProcessId> = to_stop.processes.iter().map(|(id, _)| *id).in_set();
         // One obstacle each: who is killed again is among the chosen.
         let dying = self.roll.dying().into_iter().filter(|id| !chosen.contains(id));
         let mut sent: Vec<_> = dying.map(|id| (id, ProcessAction::Kill)).collect();

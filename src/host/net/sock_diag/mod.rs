@@ -21,6 +21,7 @@ use nix::errno::Errno;
 
 use super::conntrack::Conntrack;
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest};
+use crate::Arrange;
 use crate::host::processes::pace::{Pace, thread_time};
 use crate::observe::flow::{IpProtocol, LocalFlow};
 use crate::observe::sockets::{LookupError, OpenSocket, SocketOwner, SocketSnapshot, SocketTable};
@@ -238,7 +239,7 @@ impl SockDiag {
             }
         })?;
         for list in [&mut snapshot.listening_tcp, &mut snapshot.listening_udp] {
-            list.sort_unstable();
+            list.arrange();
             list.dedup();
         }
         for link in super::links::links()? {

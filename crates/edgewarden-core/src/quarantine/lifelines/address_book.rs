@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::lifeline::{Endpoint, EndpointKey, Purpose};
 use super::origin::{LifelineAddress, Origin, OriginKind, Sighting};
 use crate::quarantine::orders::order::Protocol;
+use crate::{Arrange, Gather};
 
 /// Endpoint addresses kept for each purpose, so that none can push out another's. AWS answers with up to eight
 /// addresses a name and there are four ports; this bounds the set and the journal.
@@ -103,7 +104,7 @@ impl AddressBook {
             self.see(*endpoint, Origin::nucleus(), now);
         }
         if !connected.is_empty() {
-            let ends: BTreeSet<_> = connected.iter().map(Endpoint::key).collect();
+            let ends: BTreeSet<_> = connected.iter().map(Endpoint::key).in_set();
             for (endpoint, seen) in &mut self.seen {
                 seen.used = ends.contains(&endpoint.key());
             }
@@ -152,7 +153,7 @@ impl AddressBook {
         for purpose in newest.into_keys() {
             let of_purpose = self.seen.iter().filter(|(end, _)| end.purpose == purpose);
             let mut held: Vec<_> = of_purpose.map(|(end, seen)| (seen.rank(), *end)).collect();
-            held.sort_unstable();
+            held.arrange();
             let surplus = held.len().saturating_sub(MAX_ENDPOINTS);
             for (_, endpoint) in held.into_iter().take(surplus) {
                 self.seen.remove(&endpoint);
@@ -171,7 +172,7 @@ impl AddressBook {
             .iter()
             .filter(|(_, seen)| seen.origin.by.is_vouched())
             .map(|(endpoint, _)| endpoint.purpose)
-            .collect();
+            .in_set();
         self.seen.retain(|endpoint, seen| {
             seen.used || seen.origin.by != OriginKind::Remembered || !vouched.contains(&endpoint.purpose)
         });
@@ -200,7 +201,7 @@ impl AddressBook {
                 .seen
                 .iter()
                 .filter(move |(_, seen)| (seen.origin.by == OriginKind::Nucleus) == by_nucleus);
-            of.map(|(endpoint, _)| endpoint.key()).collect::<BTreeSet<_>>()
+            of.map(|(endpoint, _)| endpoint.key()).in_set()
         };
         named(true).difference(&named(false)).copied().collect()
     }

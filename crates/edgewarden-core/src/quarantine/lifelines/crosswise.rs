@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::ways::{MAX_WAYS, Way};
+use crate::Gather;
 
 /// None of them pushes out a way. A next hop that is the address itself is not crossed: on another link it is whoever has taken the
 /// address there.
@@ -16,10 +17,10 @@ pub(super) fn crosswise(ways: &BTreeSet<Way>, address: IpAddr) -> Vec<Way> {
         .filter(|way| way.address == address)
         .copied()
         .collect();
-    let hops: BTreeSet<IpAddr> = own.iter().map(|way| way.next_hop).collect();
+    let hops: BTreeSet<IpAddr> = own.iter().map(|way| way.next_hop).in_set();
     let gateways = hops.into_iter().filter(|hop| *hop != address);
     let pairs = gateways.flat_map(|next_hop| own.iter().map(move |way| Way { next_hop, ..*way }));
-    let new: BTreeSet<Way> = pairs.filter(|way| !ways.contains(way)).collect();
+    let new: BTreeSet<Way> = pairs.filter(|way| !ways.contains(way)).in_set();
     let room = MAX_WAYS.saturating_sub(own.len());
     new.into_iter().take(room).collect()
 }

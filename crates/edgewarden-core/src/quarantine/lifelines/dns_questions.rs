@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::lifeline::LifelineTarget;
+use crate::Arrange;
 
 pub const PORT: u16 = 53;
 /// Longest message looked at, in bytes: a question with all that is known to be sent along is a few hundred.
@@ -34,7 +35,7 @@ impl WatchedNames {
             .iter()
             .filter(|target| target.host.parse::<IpAddr>().is_err());
         let mut names: Vec<_> = named.map(|target| (plain(&target.host), target.below)).collect();
-        names.sort_unstable();
+        names.arrange();
         names.dedup();
         Self { names }
     }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use super::lifeline::Setting;
 use super::ways::{InterfaceName, LinksOf, is_of_a_link};
+use crate::Arrange;
 
 /// Name servers and time servers taken, of each; glibc itself uses three resolvers.
 const MAX_TAKEN: usize = 24;
@@ -175,7 +176,7 @@ impl HostSettings {
         for server in all.iter_mut().filter(|server| server.source == OWN) {
             server.value.standing = Standing::Own;
         }
-        all.sort_by_key(|server| server.value.standing);
+        all.arrange_by_key(|server| server.value.standing);
         all
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::origin::{Origin, OriginKind};
 use super::proxy::{Place, is_exempt};
+use crate::Gather;
 use crate::quarantine::orders::order::Protocol;
 
 /// Which lifelines are on.
@@ -236,7 +237,7 @@ pub(crate) const DATA_ENDPOINT_PORTS: [u16; 3] = [8883, 8443, 443];
 const DATA_PLANE_PORTS: [u16; 2] = [8443, 443];
 
 fn tcp(ports: impl IntoIterator<Item = u16>) -> Vec<(Protocol, u16)> {
-    let ports: BTreeSet<u16> = ports.into_iter().collect();
+    let ports: BTreeSet<u16> = ports.into_iter().in_set();
     ports.into_iter().map(|port| (Protocol::Tcp, port)).collect()
 }
 
@@ -247,7 +248,7 @@ pub fn control_ports(around: &Surroundings) -> Vec<u16> {
         .into_iter()
         .chain(around.mqtt_port)
         .chain(proxy)
-        .collect();
+        .in_set();
     ports.into_iter().collect()
 }
 

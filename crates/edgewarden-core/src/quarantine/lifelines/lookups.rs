@@ -14,6 +14,7 @@ use super::address_book::Confinement;
 use super::dns_questions::{is_below, plain};
 use super::lifeline::{Endpoint, LifelineTarget, Purpose, Weight};
 use super::origin::{Origin, OriginKind, Sighting};
+use crate::Arrange;
 
 /// From one look-up of a name to the next. IoT endpoints have a time to live of a minute.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -228,7 +229,7 @@ impl Lookups {
         let mut asked: Vec<_> = idle
             .filter(|(_, name)| name.hurried(Duration::ZERO).is_some_and(|due| due <= now))
             .collect();
-        asked.sort_by_key(|(_, name)| (name.weight(), name.ended));
+        asked.arrange_by_key(|(_, name)| (name.weight(), name.ended));
         let mut started = Vec::new();
         for (host, name) in asked {
             if name.hurried(room_after(paid)).is_some_and(|due| due <= now) {

@@ -3,6 +3,7 @@
 //! In: the users of its own sockets on the control channel's ports. Out: those whom the shares of lifelines do not bound. In the
 //! journal, so that they are known before the nucleus runs. Absent: root, who has no bound anyway.
 
+use crate::Arrange;
 use serde::{Deserialize, Serialize};
 
 /// Users taken; the nucleus runs as one. What it cannot have is somebody else's doing.
@@ -20,7 +21,7 @@ impl NucleusUsers {
     #[must_use]
     pub fn of(users: impl IntoIterator<Item = u32>) -> Self {
         let mut users: Vec<u32> = users.into_iter().filter(|user| *user != ROOT).collect();
-        users.sort_unstable();
+        users.arrange();
         users.dedup();
         users.truncate(MAX_USERS);
         Self(users)

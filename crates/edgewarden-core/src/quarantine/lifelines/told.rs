@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::lifeline::{Endpoint, Lifelines, Purpose};
 use super::origin::{LifelineAddress, Origin};
+use crate::Gather;
 use crate::quarantine::orders::order::Protocol;
 
 /// From one record to the next: a name that rotates its addresses must not fill the history.
@@ -51,7 +52,7 @@ impl ToldLifelines {
         if self.last.is_some_and(|last| now.saturating_sub(last) < PAUSE) {
             return Vec::new();
         }
-        let ends: BTreeSet<Endpoint> = passing.iter().map(|one| one.endpoint).collect();
+        let ends: BTreeSet<Endpoint> = passing.iter().map(|one| one.endpoint).in_set();
         let gone = self.known.iter().filter(|(end, _)| !ends.contains(end));
         let gone = gone.map(|(endpoint, origin)| LifelineAddress {
             endpoint: *endpoint,
@@ -104,12 +105,12 @@ fn by_place(all: impl Iterator<Item = LifelineAddress>) -> Vec<(Place, Vec<Lifel
 
 /// One text an address of a purpose: its ports by who says so, whether the nucleus uses it.
 fn text(((purpose, address), all): &(Place, Vec<LifelineAddress>)) -> String {
-    let origins: BTreeSet<&Origin> = all.iter().map(|one| &one.origin).collect();
+    let origins: BTreeSet<&Origin> = all.iter().map(|one| &one.origin).in_set();
     let of_origin = |origin: &Origin| {
         let ports = |protocol: Protocol| {
             let ends = all.iter().filter(|one| one.origin == *origin);
             let ends = ends.filter(|one| one.endpoint.protocol == protocol);
-            let ports: BTreeSet<u16> = ends.map(|one| one.endpoint.port).collect();
+            let ports: BTreeSet<u16> = ends.map(|one| one.endpoint.port).in_set();
             let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
             (!ports.is_empty()).then(|| format!(" {protocol} {}", ports.join(" ")))
         };

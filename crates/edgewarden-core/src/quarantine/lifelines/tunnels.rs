@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::ways::{FoundWays, InterfaceName, Way};
+use crate::Gather;
 use crate::quarantine::orders::order::{Allowance, Direction, Protocol};
 
 /// Sentences told; a gateway has one or two tunnels that its cloud is behind.
@@ -101,7 +102,7 @@ pub fn told<'a>(
     allow: &[Allowance],
     confirmed: bool,
 ) -> Vec<String> {
-    let by: BTreeSet<InterfaceName> = ways.map(|way| way.interface).collect();
+    let by: BTreeSet<InterfaceName> = ways.map(|way| way.interface).in_set();
     let leads = tunnels.iter().filter(|tunnel| !tunnel.carries.is_disjoint(&by));
     let cut = leads.filter(|tunnel| !tunnel.passes(allow).unwrap_or(confirmed));
     let tell = |tunnel: &Tunnel| {

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::crosswise::crosswise;
+use crate::Arrange;
 
 /// Bytes that the kernel has for an interface's name, with the zero behind it.
 pub(crate) const NAME_LENGTH: usize = 16;
@@ -277,7 +278,7 @@ impl KnownWays {
                     _ => 2,
                 };
                 let mut all: Vec<Way> = ways.iter().copied().collect();
-                all.sort_by_key(rank);
+                all.arrange_by_key(rank);
                 all.truncate(MAX_WAYS);
                 *ways = all.into_iter().collect();
             }

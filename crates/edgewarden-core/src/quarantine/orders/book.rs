@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Wish;
 use super::order::{Authority, Order};
+use crate::Arrange;
 
 /// The live orders, sorted by authority.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ impl OrderBook {
             }
             (Wish::Order(order), None) => {
                 self.orders.push(*order);
-                self.orders.sort_by_key(|order| order.authority);
+                self.orders.arrange_by_key(|order| order.authority);
                 true
             }
         }

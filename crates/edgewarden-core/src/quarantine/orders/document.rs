@@ -11,6 +11,7 @@ use super::order::{
     Allowance, Authority, Block, BlockedPort, BlockedRemote, Direction, Limit, Order, Posture, Protocol,
 };
 use super::process_rule::read_process_rule;
+use crate::Arrange;
 use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Fields, Scalars, push, read_flag};
 
@@ -226,7 +227,7 @@ pub(crate) fn read_allowance(
     if value.get("ports").is_some() && ports.is_empty() {
         fields.fault("ports", "has no valid port, expected at least one");
     }
-    ports.sort_unstable();
+    ports.arrange();
     ports.dedup();
     Some(Allowance {
         remote: remote?,
@@ -269,7 +270,7 @@ fn read_block(value: &Value, authority: Authority, scalars: Scalars, outer: &mut
         remotes.sort();
         remotes.dedup();
         block.remotes = remotes.into();
-        block.ports.sort_unstable();
+        block.ports.arrange();
         block.ports.dedup();
     }
     for fault in faults {

@@ -26,6 +26,7 @@ use super::lifelines::nucleus_users::NucleusUsers;
 use super::lifelines::ways::{Way, Ways};
 use super::orders::order::{Allowance, Authority, Block, Limit, Order, Posture, ProcessRule};
 use super::orders::remotes::RemoteList;
+use crate::Gather;
 
 pub use cutting::Cutting;
 pub use folded::FoldedRemotes;
@@ -180,7 +181,7 @@ fn allowances(orders: &[Order], settings: &IsolationSettings) -> Vec<Allowance> 
     let isolating = || asked(orders);
     let granted = isolating().next().into_iter().flat_map(|first| &first.allow);
     let by_all = granted.filter(|allowance| isolating().all(|order| order.allow.contains(allowance)));
-    let allowances: BTreeSet<_> = settings.allow.iter().chain(by_all).cloned().collect();
+    let allowances: BTreeSet<_> = settings.allow.iter().chain(by_all).cloned().in_set();
     allowances.into_iter().collect()
 }
 
@@ -188,7 +189,7 @@ fn allowances(orders: &[Order], settings: &IsolationSettings) -> Vec<Allowance> 
 fn blocks(last: &mut FoldedRemotes, orders: &[Order], now: Timestamp) -> Block {
     let blocks = || orders.iter().map(|order| &order.block);
     let lists: Vec<RemoteList> = blocks().map(|block| block.remotes.clone()).collect();
-    let ports: BTreeSet<_> = blocks().flat_map(|block| block.ports.iter().copied()).collect();
+    let ports: BTreeSet<_> = blocks().flat_map(|block| block.ports.iter().copied()).in_set();
     Block {
         remotes: last.fold(lists, now),
         ports: ports.into_iter().collect(),
@@ -200,7 +201,7 @@ fn blocks(last: &mut FoldedRemotes, orders: &[Order], now: Timestamp) -> Block {
 fn process_rules(orders: &[Order], settings: &IsolationSettings, posture: Posture) -> Vec<ProcessRule> {
     let ordered = orders.iter().flat_map(|order| &order.processes);
     let standing = settings.processes.iter().filter(|_| posture == Posture::Isolate);
-    let rules: BTreeSet<_> = ordered.chain(standing).cloned().collect();
+    let rules: BTreeSet<_> = ordered.chain(standing).cloned().in_set();
     rules.into_iter().collect()
 }
 

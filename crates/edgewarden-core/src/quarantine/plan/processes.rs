@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
+use crate::Gather;
 use crate::process::{NamePattern, Process, ProcessId, SeenFrom};
 use crate::quarantine::orders::order::{ProcessAction, ProcessMatch, ProcessRule};
 
@@ -392,7 +393,7 @@ pub fn select(
     let idle = selector.rules.iter().filter(matches_nobody);
     selection.idle = idle.map(|rule| rule.rule.clone()).collect();
     if !selector.before.is_empty() {
-        let listed: BTreeSet<ProcessId> = list.iter().map(|it| it.process.identity).collect();
+        let listed: BTreeSet<ProcessId> = list.iter().map(|it| it.process.identity).in_set();
         let unseen = selector.still_named().filter(|(id, _)| !listed.contains(id));
         selection.unseen = unseen.collect();
     }
@@ -408,7 +409,7 @@ fn with_ancestors(list: &[Candidate], protected: &ProtectedProcesses) -> BTreeSe
     let parents: BTreeMap<u32, u32> = list
         .iter()
         .map(|candidate| (candidate.process.identity.pid, candidate.process.parent))
-        .collect();
+        .in_map();
     let nucleus = protected.nucleus.filter(|nucleus| runs(list, Some(*nucleus)));
     let mut all = BTreeSet::new();
     for pid in nucleus

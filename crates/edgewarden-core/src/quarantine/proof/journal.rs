@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::journal_lists;
 use super::standing::Standing;
 use super::state::QuotaUse;
+use crate::Arrange;
 use crate::quarantine::lifelines::address_book::AddressBook;
 use crate::quarantine::lifelines::nucleus_users::NucleusUsers;
 use crate::quarantine::orders::book::OrderBook;
@@ -246,7 +247,7 @@ impl Written {
         let mut named = lists.map(|named| named.lists).unwrap_or_default();
         // They become names of files.
         named.retain(|digest| digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        named.sort_unstable();
+        named.arrange();
         named.dedup();
         named
     }

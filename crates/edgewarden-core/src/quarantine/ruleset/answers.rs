@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::Rule;
 use super::conditions::{Bucket, Conditions, Rate, TimeUnit};
 use super::rules::RuleWriter;
+use crate::Gather;
 use crate::quarantine::lifelines::ways::InterfaceName;
 use crate::quarantine::orders::order::Posture;
 
@@ -54,7 +55,7 @@ impl RuleWriter<'_> {
     pub(super) fn uplinks(&self) -> Vec<InterfaceName> {
         let ways = self.elements.ways.iter();
         let isolated = ways.filter(|_| self.plan.posture == Posture::Isolate);
-        let all: BTreeSet<_> = isolated.map(|way| way.interface).collect();
+        let all: BTreeSet<_> = isolated.map(|way| way.interface).in_set();
         all.into_iter().collect()
     }
 }

@@ -19,6 +19,7 @@ use super::{Hooks, Table};
 use crate::quarantine::lifelines::lifeline::{Endpoint, EndpointKey};
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Way};
 use crate::quarantine::plan::Plan;
+use crate::{Arrange, Gather};
 
 /// Longest time a kernel element is given in seconds, three years: nft reads eight digits, though the kernel could count on.
 pub(super) const MAX_TIMEOUT: i64 = 99_999_999;
@@ -200,17 +201,17 @@ impl OwnSet {
 
 impl SetElements {
     pub(super) fn of(plan: &Plan, hooks: &Hooks) -> Self {
-        let keys: BTreeSet<EndpointKey> = plan.endpoints.iter().map(Endpoint::key).collect();
+        let keys: BTreeSet<EndpointKey> = plan.endpoints.iter().map(Endpoint::key).in_set();
         let (nucleus, endpoints) = keys.into_iter().partition(|key| plan.nucleus_alone.contains(key));
         let (hosts, nets) = plan.block.remotes.hosts_and_nets();
         let mut ways = plan.ties().unwrap_or_default().to_vec();
-        ways.sort_unstable();
+        ways.arrange();
         ways.dedup();
         let bearers = ways.iter().flat_map(|way| {
             let below = hooks.bearers.get(&way.interface).into_iter().flatten();
             below.map(|bearer| (way.address.is_ipv6(), *bearer))
         });
-        let bearers: BTreeSet<_> = bearers.collect();
+        let bearers: BTreeSet<_> = bearers.in_set();
         Self {
             bearers: bearers.into_iter().collect(),
             endpoints,

@@ -16,6 +16,7 @@ use super::conditions::{Claim, Conditions, Ours};
 use super::elements::{Content, OwnSet};
 use super::rules::{HookPath, RuleWriter, on};
 use super::{Layer, Rule};
+use crate::Gather;
 use crate::quarantine::orders::order::Posture;
 
 /// The set of hardware addresses of this device.
@@ -72,10 +73,10 @@ impl RuleWriter<'_> {
         let ways = ways.flat_map(|(way, below)| below.iter().map(|below| below.interface).chain([*way]));
         // What bridges pass on is others', and where the own frames leave is not always known.
         let unknown = self.hooks.crossed.iter().chain(&self.hooks.members).copied();
-        let ways: Vec<_> = ways.chain(unknown).collect::<BTreeSet<_>>().into_iter().collect();
+        let ways: Vec<_> = ways.chain(unknown).in_set().into_iter().collect();
         let homes = self.elements.homes.iter().map(|(_, address)| *address);
         let own = homes.filter(|address| address.is_ipv4() == claim.is_of_v4());
-        let own: Vec<IpAddr> = own.collect::<BTreeSet<_>>().into_iter().collect();
+        let own: Vec<IpAddr> = own.in_set().into_iter().collect();
         let frame = || on(Layer::Netdev).leaves_by_ethernet().leaves_by_none_of(&ways);
         let is_known = isolates && !self.hooks.bearers.is_empty() && !own.is_empty();
         is_known.then(|| claim.at_home(claim.of_one_of(frame(), &own), false))
@@ -85,12 +86,11 @@ impl RuleWriter<'_> {
     /// those all of them count but the link-local ones of links where no lifeline is, which others may have on theirs.
     pub(super) fn by_links(&self, frame: Conditions, v4: bool) -> Vec<(Conditions, Vec<IpAddr>, bool)> {
         let below = self.hooks.bearers.values().flatten();
-        let ways: BTreeSet<_> = below.map(|below| below.interface).collect();
+        let ways: BTreeSet<_> = below.map(|below| below.interface).in_set();
         let homes = self.elements.homes.iter();
         let (of_ways, elsewhere): (Vec<_>, Vec<_>) =
             homes.partition(|(interface, _)| ways.contains(interface));
-        let addresses =
-            |homes: Vec<&(_, IpAddr)>| homes.iter().map(|(_, address)| *address).collect::<BTreeSet<_>>();
+        let addresses = |homes: Vec<&(_, IpAddr)>| homes.iter().map(|(_, address)| *address).in_set();
         let (of_ways, elsewhere) = (addresses(of_ways), addresses(elsewhere));
         let own = self.own(v4);
         let others_may = |address: &IpAddr| {

@@ -15,6 +15,7 @@ use nf_tables::{
 use super::conditions::{FilledSet, octets, transport_number};
 use super::elements::{Content, OwnSet, timeout_seconds};
 use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table, burst_of, quota_name};
+use crate::Gather;
 use crate::quarantine::lifelines::ways::Bearer;
 
 /// Bytes of a key of each family's endpoints: address, protocol and port, each filled up to four.
@@ -122,7 +123,7 @@ impl Ruleset {
     pub fn load_batch(&self, present: &BTreeSet<Layer>, counted: &CarriedCounters, now: Timestamp) -> Batch {
         let mut batch = Batch::new();
         let wanted = self.tables.iter().map(|table| table.layer);
-        let layers: BTreeSet<Layer> = wanted.chain(present.iter().copied()).collect();
+        let layers: BTreeSet<Layer> = wanted.chain(present.iter().copied()).in_set();
         for layer in layers {
             batch.clear_table(&own_table(layer));
         }

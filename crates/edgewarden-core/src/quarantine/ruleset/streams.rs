@@ -26,6 +26,7 @@ use super::rules::{HookPath, RuleWriter, on};
 use super::shares::ROOT;
 use super::told_otherwise::VLAN;
 use super::{Chain, CutAction, Lack, Layer, PRIORITY, Rule};
+use crate::Gather;
 use crate::quarantine::lifelines::ways::InterfaceName;
 use crate::quarantine::orders::order::{Allowance, Direction, Protocol};
 
@@ -164,7 +165,7 @@ impl RuleWriter<'_> {
             let below = bearers.iter().map(|bearer| bearer.interface);
             below.filter(move |interface| interface != name)
         });
-        let below: BTreeSet<_> = below.filter(|name| !self.hooks.members.contains(name)).collect();
+        let below: BTreeSet<_> = below.filter(|name| !self.hooks.members.contains(name)).in_set();
         below.into_iter().collect()
     }
 

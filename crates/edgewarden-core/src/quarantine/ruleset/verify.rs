@@ -20,6 +20,7 @@ use super::conditions::address_of;
 use super::elements::{Content, MAX_TIMEOUT, OwnSet};
 use super::keys::{bearer_of, called_of, endpoint_of, home_of, plain, sender_of, tag_of, way_of};
 use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table};
+use crate::Arrange;
 use crate::quarantine::lifelines::lifeline::EndpointKey;
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Way};
 use times::strays;
@@ -149,12 +150,14 @@ impl ListedTable {
 fn comparable(contents: TableContents) -> TableContents {
     let mut contents = contents.uncounted();
     // A counter that was made later is listed behind the others, and counts no otherwise.
-    contents.objects.sort_by(|one, other| one.name.cmp(&other.name));
+    contents
+        .objects
+        .arrange_by(|one, other| one.name.cmp(&other.name));
     // So are chains and sets.
     contents
         .chains
-        .sort_by(|one, other| one.chain.name.cmp(&other.chain.name));
-    contents.sets.sort_by(|one, other| one.name.cmp(&other.name));
+        .arrange_by(|one, other| one.chain.name.cmp(&other.chain.name));
+    contents.sets.arrange_by(|one, other| one.name.cmp(&other.name));
     for ChainContents { chain, .. } in &mut contents.chains {
         if let Some(hook) = &mut chain.hook {
             hook.devices = Devices::default();
@@ -345,7 +348,7 @@ impl Elements<'_> {
             (&self.listed.nucleus, &self.wanted.nucleus),
         ] {
             let mut listed = listed.clone();
-            listed.sort_unstable();
+            listed.arrange();
             let expected: &[_] = if table.has_endpoints { wanted } else { &[] };
             if listed != expected {
                 differences.push(format!(
@@ -356,7 +359,7 @@ impl Elements<'_> {
             }
         }
         let mut ways = self.listed.ways.clone();
-        ways.sort_unstable();
+        ways.arrange();
         let expected: &[_] = if table.has_ways() { &self.wanted.ways } else { &[] };
         if ways != expected {
             differences.push(format!(
@@ -366,7 +369,7 @@ impl Elements<'_> {
             ));
         }
         let mut bearers = self.listed.bearers.clone();
-        bearers.sort_unstable();
+        bearers.arrange();
         let expected: &[_] = if table.has_bearers() {
             &self.wanted.bearers
         } else {
@@ -459,7 +462,7 @@ impl Elements<'_> {
 /// Whether these are listed, in whatever order.
 fn holds<T: Ord + Clone>(listed: &[T], wanted: &[T]) -> bool {
     let mut listed = listed.to_vec();
-    listed.sort_unstable();
+    listed.arrange();
     listed == wanted
 }
 

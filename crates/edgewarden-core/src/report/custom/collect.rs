@@ -11,6 +11,7 @@ use super::label::label;
 use super::settings::{MetricSetting, MetricSource, NAMES, TrafficCounter};
 use super::traffic::{TrafficTotals, matches, pick};
 use super::{CustomMetric, MetricItem, MetricType};
+use crate::Arrange;
 use crate::process::NamePattern;
 use crate::quarantine::orders::order::Posture;
 
@@ -153,7 +154,7 @@ fn top(name: &str, counter: TrafficCounter, length: usize, traffic: &TrafficTota
         *sum = sum.saturating_add(pick(counter, counters));
     }
     let mut sums: Vec<(&str, u64)> = by_name.into_iter().filter(|(_, sum)| *sum > 0).collect();
-    sums.sort_by_key(|(name, sum)| (Reverse(*sum), *name));
+    sums.arrange_by_key(|(name, sum)| (Reverse(*sum), *name));
     sums.truncate(length);
     let (names, numbers) = sums
         .into_iter()
@@ -174,7 +175,7 @@ fn remotes(length: usize, patterns: &[String], traffic: &TrafficTotals) -> Vec<M
         }
     }
     let mut sums: Vec<(IpAddr, u64)> = by_address.into_iter().collect();
-    sums.sort_by_key(|(address, bytes)| (Reverse(*bytes), *address));
+    sums.arrange_by_key(|(address, bytes)| (Reverse(*bytes), *address));
     sums.truncate(length);
     sums.into_iter()
         .map(|(address, _)| MetricItem::Address(address))

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::label::label;
 use super::{MetricType, is_name};
+use crate::Arrange;
 use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Fields, Scalars, push};
 
@@ -236,7 +237,7 @@ fn patterns(key: &str, fields: &mut Fields<'_>) -> Option<Vec<String>> {
         }
         text.map(str::to_owned)
     });
-    list.sort_unstable();
+    list.arrange();
     list.dedup();
     if list.is_empty() {
         fields.fault(key, "names nothing");
