@@ -44,7 +44,7 @@ pub fn ask_json<Q: Ask>(socket: &Path, question: Q) -> Result<Value, AskError> {
 fn ask_pulsing<T: DeserializeOwned>(socket: &Path, question: impl Ask) -> Result<T, AskError> {
     feel_pulse(socket)?;
     let wait = |stream: &UnixStream, end| until_it_answers(socket, stream, end);
-    exchange(socket, question, LIMIT, |_| Ok(()), &wait)
+    exchange(socket, &question.into(), LIMIT, &mut |_| Ok(()), &wait).and_then(|answer| read(socket, &answer))
 }
 
 /// Whether somebody at the socket says that he is there. One who does not know the question, or has no answer to it, says so
@@ -56,11 +56,18 @@ fn ask_pulsing<T: DeserializeOwned>(socket: &Path, question: impl Ask) -> Result
 /// agent that this program does not understand.
 pub fn feel_pulse(socket: &Path) -> Result<(), AskError> {
     let mut pid = None;
-    let meet = |stream: &UnixStream| {
+    let mut meet = |stream: &UnixStream| {
         pid = listening(stream);
         Ok(())
     };
-    let felt = exchange::<Pulse>(socket, GetPulse {}, PULSE_LIMIT, meet, &|_, _| Ok(()));
+    let felt = exchange(
+        socket,
+        &GetPulse {}.into(),
+        PULSE_LIMIT,
+        &mut meet,
+        &|_, _| Ok(()),
+    );
+    let felt = felt.and_then(|answer| read::<Pulse>(socket, &answer));
     let socket = socket.to_owned();
     match felt {
         Ok(Pulse {}) | Err(AskError::Refused(_)) => Ok(()),
@@ -88,9 +95,10 @@ pub fn ask_json_within<Q: Ask>(
     socket: &Path,
     question: Q,
     limit: Duration,
-    meet: impl FnOnce(&UnixStream) -> io::Result<()>,
+    mut meet: impl FnMut(&UnixStream) -> io::Result<()>,
 ) -> Result<Value, AskError> {
-    exchange(socket, question, limit, meet, &|_, _| Ok(()))
+    let answer = exchange(socket, &question.into(), limit, &mut meet, &|_, _| Ok(()))?;
+    read(socket, &answer)
 }
 
 /// Waits until something comes of an agent that was asked. One that began to hang with the question in its hands is found by
@@ -108,13 +116,17 @@ fn until_it_answers(socket: &Path, stream: &UnixStream, end: End) -> Result<(), 
     Ok(())
 }
 
-fn exchange<T: DeserializeOwned>(
+/// Whoever is connected, before anything is asked.
+type Meet<'a> = dyn FnMut(&UnixStream) -> io::Result<()> + 'a;
+
+/// Asks, and gives the line that comes back.
+fn exchange(
     socket: &Path,
-    question: impl Ask,
+    request: &Request,
     limit: Duration,
-    meet: impl FnOnce(&UnixStream) -> io::Result<()>,
+    meet: &mut Meet<'_>,
     wait: &dyn Fn(&UnixStream, End) -> Result<(), AskError>,
-) -> Result<T, AskError> {
+) -> Result<String, AskError> {
     let end = End::after(limit);
     let no_answer = |source| AskError::NoAnswer {
         socket: socket.to_owned(),
@@ -131,17 +143,24 @@ fn exchange<T: DeserializeOwned>(
         }
     })?;
     meet(&stream).map_err(no_answer)?;
-    let asked = say(&stream, &question.into(), end);
+    let asked = say(&stream, request, end);
     wait(&stream, end)?;
-    let answer = hear(&stream, asked, end).map_err(no_answer)?;
-    read_answer(&answer).map_err(|fault| match fault {
+    hear(&stream, asked, end).map_err(no_answer)
+}
+
+fn read<T: DeserializeOwned>(socket: &Path, answer: &str) -> Result<T, AskError> {
+    read_answer(answer).map_err(|fault| not_taken(socket, fault))
+}
+
+fn not_taken(socket: &Path, fault: AnswerFault) -> AskError {
+    match fault {
         AnswerFault::Refused(problem) => AskError::Refused(problem),
         AnswerFault::Unreadable(source) => AskError::Unreadable(source),
         fault @ AnswerFault::OtherProtocol { .. } => AskError::OtherProtocol {
             socket: socket.to_owned(),
             source: fault,
         },
-    })
+    }
 }
 
 /// A stream to whoever listens there. The kernel lets a full queue be waited for as long as a write may take.

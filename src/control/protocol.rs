@@ -169,15 +169,20 @@ pub fn answer_line<T: Serialize>(form: LineForm, answer: &Result<T, String>) -> 
 /// # Errors
 /// [`AnswerFault`].
 pub fn read_answer<T: DeserializeOwned>(line: &str) -> Result<T, AnswerFault> {
-    /// What there is of an answer besides its content: that is read only when it is known to be of our protocol.
+    #[derive(Deserialize)]
+    struct Content<T> {
+        ok: T,
+    }
+    open_envelope(line)?;
+    Ok(serde_json::from_str::<Content<T>>(line)?.ok)
+}
+
+/// Looks at what there is of an answer besides its content: that is read only when it is known to be of our protocol.
+fn open_envelope(line: &str) -> Result<(), AnswerFault> {
     #[derive(Deserialize)]
     struct Envelope {
         protocol: Option<u32>,
         error: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Content<T> {
-        ok: T,
     }
     let envelope: Envelope = serde_json::from_str(line)?;
     if envelope.protocol != Some(PROTOCOL) {
@@ -190,7 +195,7 @@ pub fn read_answer<T: DeserializeOwned>(line: &str) -> Result<T, AnswerFault> {
     if let Some(problem) = envelope.error {
         return Err(AnswerFault::Refused(problem));
     }
-    Ok(serde_json::from_str::<Content<T>>(line)?.ok)
+    Ok(())
 }
 
 fn line(value: &impl Serialize) -> serde_json::Result<String> {

@@ -119,32 +119,27 @@ impl<S: Default + 'static> Worker<S> {
         self.under_way.load(Ordering::Relaxed) == 0
     }
 
-    /// Has work done with the thread's own things. Dropping the future leaves the work running.
+    /// Has work done with the thread's own things: it begins at once, and dropping the future leaves it running.
     ///
     /// # Errors
     /// When there is no answer within the limit.
-    pub(crate) async fn ask<T: Send + 'static>(
+    pub(crate) fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut S) -> T + Send + 'static,
-    ) -> Result<T, WorkerError> {
-        self.ask_within(self.limit, work).await
+    ) -> impl Future<Output = Result<T, WorkerError>> {
+        self.ask_within(self.limit, work)
     }
 
     /// The same with a limit of its own.
     ///
     /// # Errors
     /// As [`Worker::ask`].
-    pub(crate) async fn ask_within<T: Send + 'static>(
+    pub(crate) fn ask_within<T: Send + 'static>(
         &self,
         limit: Duration,
         work: impl FnOnce(&mut S) -> T + Send + 'static,
-    ) -> Result<T, WorkerError> {
-        let name = self.name;
-        match tokio::time::timeout(limit, self.begin(work)?).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(WorkerError::Failed { name }),
-            Err(_) => Err(WorkerError::Late { name, limit }),
-        }
+    ) -> impl Future<Output = Result<T, WorkerError>> {
+        wait(self.begin(work), self.name, limit)
     }
 
     /// Has work begun, and gives where its answer will come: for whoever wants it also when it is late.
@@ -197,6 +192,19 @@ impl<S: Default + 'static> Worker<S> {
     }
 }
 
+/// Waits for an answer. Apart from what begins the work, because there are fewer types of answers than of work.
+async fn wait<T>(
+    begun: Result<oneshot::Receiver<T>, WorkerError>,
+    name: &'static str,
+    limit: Duration,
+) -> Result<T, WorkerError> {
+    match tokio::time::timeout(limit, begun?).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(WorkerError::Failed { name }),
+        Err(_) => Err(WorkerError::Late { name, limit }),
+    }
+}
+
 /// The next piece of work; none when nobody can give any more, or the thread has rested long enough and need not stay.
 fn next_job<S>(
     received: &Receiver<Job<S>>,
@@ -227,11 +235,11 @@ impl Worker {
     ///
     /// # Errors
     /// As [`Worker::ask`].
-    pub(crate) async fn run<T: Send + 'static>(
+    pub(crate) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, WorkerError> {
-        self.ask(|()| work()).await
+    ) -> impl Future<Output = Result<T, WorkerError>> {
+        self.ask(|()| work())
     }
 }
 

@@ -247,7 +247,10 @@ impl Server {
         Q::Answer: Send + 'static,
     {
         let answer = self.answer(question).await;
-        self.lines.run(move || written(form, &answer)).await
+        // Boxed: one way to the other thread for every answer.
+        let write: Box<dyn FnOnce() -> Result<String, String> + Send> =
+            Box::new(move || written(form, &answer));
+        self.lines.run(write).await
     }
 }
 
