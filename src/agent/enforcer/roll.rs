@@ -128,7 +128,7 @@ impl Roll {
             ..known.clone()
         };
         Self {
-            unproven: frozen.map(|known| known.identity).collect(),
+            unproven: frozen.map(|known| known.identity).in_set(),
             stopped: stopped.iter().map(since_the_start).collect(),
             ..Self::default()
         }
@@ -159,8 +159,7 @@ impl Roll {
     /// Everybody, with the rules that named him.
     pub(super) fn named(&self) -> NamedBefore {
         let all = self.stopped.iter();
-        all.map(|known| (known.identity, known.named_by.clone()))
-            .collect()
+        all.map(|known| (known.identity, known.named_by.clone())).in_map()
     }
 
     pub(super) fn knows(&self, id: ProcessId) -> bool {
@@ -226,7 +225,7 @@ impl Roll {
     /// Which rules named anybody who is remembered.
     pub(super) fn matched(&self) -> BTreeSet<u32> {
         let all = self.stopped.iter();
-        all.flat_map(|known| known.named_by.iter().copied()).collect()
+        all.flat_map(|known| known.named_by.iter().copied()).in_set()
     }
 
     /// Whether it was seen to be stopped, by a look that nothing has contradicted since.
@@ -364,7 +363,7 @@ impl Roll {
         let above = self.stopped.iter().flat_map(|known| known.above.iter().copied());
         let ran = above.chain(self.behind.all());
         let ran = ran.filter(|one| one.held_at.is_none()).map(|one| one.identity);
-        held.map(|known| known.identity).chain(ran).collect()
+        held.map(|known| known.identity).chain(ran).in_set()
     }
 
     /// These run above one that was let go on by others: they stop with it when it is stopped again.

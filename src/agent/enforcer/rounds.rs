@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::Enforcer;
 use super::roll::{TOLD_AFTER, told_seconds, without_rules};
 use super::stopper::{ShownProcesses, Stopper, ToStop, Wanted};
+use crate::Gather;
 use crate::config::Mode;
 use crate::moment::Now;
 use crate::quarantine::history::Event;
@@ -148,8 +149,7 @@ impl<P: Processes> Rounds<P> {
     /// Who is stopped, with the rules that named him.
     pub(super) fn named(&self) -> NamedBefore {
         let all = self.remembered.iter();
-        all.map(|known| (known.identity, known.named_by.clone()))
-            .collect()
+        all.map(|known| (known.identity, known.named_by.clone())).in_map()
     }
 
     /// What tells the nucleus again.

@@ -20,6 +20,7 @@ use pnet::util::MacAddr;
 
 use super::supervisor::RETRY;
 use super::{CaptureState, ReaderContext};
+use crate::Gather;
 use crate::host::clock::instant;
 use crate::lock;
 use crate::observe::decode::LinkKind;
@@ -74,7 +75,7 @@ impl StockReaders {
         wanted
             .iter()
             .map(|link| (link.name.clone(), self.start_reader(link, promiscuous)))
-            .collect()
+            .in_map()
     }
 
     /// Waits for the end of all threads; they have been told to stop.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::GuardPlaces;
+use crate::Gather;
 use crate::host::files::{self, FileError};
 
 /// Everything that an agent reads of its environment, and what its allocator does.
@@ -43,7 +44,7 @@ impl Will {
         let named = NAMES.into_iter();
         let environment = named.filter_map(|name| Some((name.to_owned(), lookup(name)?)));
         Self {
-            environment: environment.collect(),
+            environment: environment.in_map(),
             directory,
             wanted: true,
         }

@@ -13,6 +13,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, word};
 use super::tunnels::wrapped;
+use crate::Gather;
 use crate::observe::decode::LinkKind;
 use crate::observe::interval::{Counters, LinkCounters};
 use crate::observe::link::Link;
@@ -92,7 +93,7 @@ pub(super) fn stacked_from(netlink: &mut Netlink) -> Result<BTreeMap<u32, Stacke
 /// As [`links`].
 pub(super) fn names_from(netlink: &mut Netlink) -> Result<BTreeMap<u32, String>, NetlinkError> {
     let links = stacked_from(netlink)?.into_iter();
-    Ok(links.map(|(index, link)| (index, link.name)).collect())
+    Ok(links.map(|(index, link)| (index, link.name)).in_map())
 }
 
 /// What a tunnel tells of itself; none where its own packets leave in another network namespace.

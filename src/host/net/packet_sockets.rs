@@ -77,7 +77,7 @@ impl PacketSockets {
             self.known
                 .extend(stay.iter().map(|inode| (*inode, names.remove(inode))));
         }
-        self.new = unknown.difference(&stay).copied().collect();
+        self.new = unknown.difference(&stay).copied().in_set();
         let names: BTreeSet<&str> = self
             .known
             .values()

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use super::links::stacked_from;
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, push_attribute, word};
 use super::tunnels::tunnels;
+use crate::Gather;
 use crate::error_text;
 use crate::quarantine::lifelines::tunnels::Reached;
 use crate::quarantine::lifelines::ways::{FoundWays, InterfaceName, Route, Routing};
@@ -99,7 +100,7 @@ pub(crate) fn ways_from(netlink: &mut Netlink, addresses: &BTreeSet<IpAddr>) -> 
         return Ok(Reached { ways, tunnels });
     }
     let names = links.into_iter().map(|(index, link)| (index, link.name));
-    let (routing, gaps) = routing(netlink, names.collect(), addresses)?;
+    let (routing, gaps) = routing(netlink, names.in_map(), addresses)?;
     let ways = FoundWays {
         gaps,
         ..routing.ways(addresses)

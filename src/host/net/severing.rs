@@ -106,7 +106,7 @@ fn close_cut(
         return Ok(());
     };
     let is_all = cut.len() < MAX_FOUND;
-    let own = links()?.into_iter().flat_map(|link| link.addresses).collect();
+    let own = links()?.into_iter().flat_map(|link| link.addresses).in_set();
     // Nobody is closed whose holder could not be looked for: it may be one of those who must live.
     let Ok(processes) = process_table::list() else {
         closed.fault = Some("/proc cannot be read, so nobody knows whose they are".to_owned());
@@ -188,7 +188,7 @@ fn protected_sockets(list: &[Process], spared: &SparedSockets) -> BTreeSet<u32> 
     list.iter()
         .filter(|process| must_live(process))
         .flat_map(|process| process_table::sockets_of(process.identity).flatten())
-        .collect()
+        .in_set()
 }
 
 fn ancestors(list: &[Process], pid: u32) -> BTreeSet<u32> {

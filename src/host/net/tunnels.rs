@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use super::links::Stacked;
 use super::netlink::attributes;
+use crate::Gather;
 use crate::quarantine::lifelines::tunnels::{Tunnel, Wrapping};
 use crate::quarantine::lifelines::ways::InterfaceName;
 
@@ -114,7 +115,7 @@ fn above(index: u32, links: &BTreeMap<u32, Stacked>) -> BTreeSet<InterfaceName> 
         }
     }
     let names = found.iter().filter_map(|index| links.get(index));
-    names.filter_map(|link| InterfaceName::new(&link.name)).collect()
+    names.filter_map(|link| InterfaceName::new(&link.name)).in_set()
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ pub(crate) fn acknowledged(uplinks: &[Uplink]) -> BTreeMap<u32, u64> {
         let found = diag.acknowledged(uplink.local, uplink.remote, uplink.bound_to);
         found.ok().flatten().filter(|(inode, _)| *inode == uplink.inode)
     })
-    .collect()
+    .in_map()
 }
 
 /// Who may hold the nucleus' connections: the process that serves the IPC (classic is one process), and lite's own
@@ -134,7 +134,7 @@ pub(crate) fn holders(nucleus: Option<ProcessId>) -> io::Result<BTreeSet<Process
     Ok(services
         .map(|process| process.identity)
         .chain(nucleus.filter(runs))
-        .collect())
+        .in_set())
 }
 
 /// The connections of these processes to these ports, sorted; none when no socket came since `seen` and none was on its
@@ -204,7 +204,7 @@ fn detours(uplinks: &[Uplink]) -> BTreeMap<SocketAddr, SocketAddr> {
         let said = SocketAddr::new(uplink.remote.ip().to_canonical(), uplink.remote.port());
         (answering != said).then_some((said, answering))
     });
-    led.collect()
+    led.in_map()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::doing::{MAX_THREADS, ran, some_threads};
 use super::frozen::Ours;
 use super::process_table::{ProcessStat, read_text, start_ticks, stat, threads};
+use crate::Gather;
 use crate::host::clock;
 use crate::process::ProcessId;
 use crate::quarantine::ports::Doing;
@@ -49,7 +50,7 @@ impl Held {
         let placed = looked.map(|(id, ran)| (*id, *ran, place(*id)));
         // After he was looked for: he was there all the while.
         let still = placed.filter(|(id, ran, _)| ran_when_debugged(*id) == Some(*ran));
-        still.map(|(id, _, place)| (id, place)).collect()
+        still.map(|(id, _, place)| (id, place)).in_map()
     }
 }
 

@@ -15,6 +15,7 @@ use super::nucleus;
 use super::process_table;
 use super::programs::{self, Places};
 use super::signals::SignalError;
+use crate::Gather;
 use crate::error_text;
 use crate::host::worker::Worker;
 use crate::process::{ProcessId, SeenFrom};
@@ -156,7 +157,7 @@ impl Processes for HostProcesses {
     async fn above(&mut self, of: Vec<ProcessId>, ran: BTreeSet<ProcessId>) -> Result<RanAbove, Obstacle> {
         let look = move || {
             let mut above = Above::past(ran);
-            let mut rows = of.into_iter().map(|id| (id, above.of(id))).collect();
+            let mut rows = of.into_iter().map(|id| (id, above.of(id))).in_map();
             above.note_held(&mut rows);
             Ok(rows)
         };

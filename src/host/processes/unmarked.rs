@@ -55,7 +55,7 @@ impl Unmarked {
         let text = String::from_utf8_lossy(&text);
         let all: BTreeSet<ProcessId> = text.lines().take(MAX_LINES).filter_map(parse).in_set();
         let noted = Noted {
-            all: all.into_iter().filter(|id| !has_ended(*id)).collect(),
+            all: all.into_iter().filter(|id| !has_ended(*id)).in_set(),
             lines: text.lines().count(),
             ..Noted::default()
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::keys::{KEYS, Key, KeyType};
+use crate::Gather;
 use crate::document::fault::{Fault, quote};
 use crate::document::fields::{Scalars, join, push, read_flag, read_integer};
 
@@ -30,7 +31,7 @@ impl ConfigValues {
         Self(
             KEYS.iter()
                 .map(|key| (key.path, serde_json::from_str(key.default).unwrap_or_default()))
-                .collect(),
+                .in_map(),
         )
     }
 

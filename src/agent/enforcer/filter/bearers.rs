@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::Gather;
 use crate::observe::link::Link;
 use crate::observe::way::InterfaceKind;
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName};
@@ -32,7 +33,7 @@ pub(super) fn bearers(
             stack.descend(link, &mut found);
             (name, found)
         })
-        .collect()
+        .in_map()
 }
 
 /// Of all interfaces together, also of those whose names are not written into rules: what is below them may be.
@@ -70,7 +71,7 @@ impl<'a> Stack<'a> {
             }
         }
         Self {
-            by_index: links.iter().map(|link| (link.index, link)).collect(),
+            by_index: links.iter().map(|link| (link.index, link)).in_map(),
             members,
         }
     }

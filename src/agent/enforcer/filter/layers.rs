@@ -111,7 +111,7 @@ impl Layers {
             .retain(|_, (at, with, _)| now.saturating_sub(*at) < BELIEVE && same(with, &hooks));
         self.lacks
             .retain(|_, at| now.saturating_sub(*at) < BELIEVE_MISSING);
-        hooks.lacks = self.lacks.keys().copied().collect();
+        hooks.lacks = self.lacks.keys().copied().in_set();
         hooks.crowded = self.is_crowded();
         hooks.unwrapping.clone_from(&self.unwrapping);
         self.wanted.clone_from(&hooks);
@@ -127,7 +127,7 @@ impl Layers {
             Ways::Tied(ways) => ways.as_slice(),
             Ways::Any { .. } => &[],
         };
-        let uppers = ways.iter().map(|way| way.interface).collect();
+        let uppers = ways.iter().map(|way| way.interface).in_set();
         bearers(&self.links, &uppers)
     }
 
@@ -153,7 +153,7 @@ impl Layers {
             Wrapping::Udp(port) => Some(port),
             Wrapping::Protocol | Wrapping::Untold => None,
         };
-        self.unwrapping = tunnels.iter().filter_map(port).collect();
+        self.unwrapping = tunnels.iter().filter_map(port).in_set();
     }
 
     /// Nothing is cut, so nobody can gain by filling it.
@@ -269,7 +269,7 @@ fn below(links: &[Link]) -> BTreeSet<u32> {
     let members = members(links);
     let upper = |link: &&Link| matches!(link.device, InterfaceKind::Vlan(_) | InterfaceKind::Macvlan);
     let carriers = links.iter().filter(upper).filter_map(|link| link.lower);
-    members.map(|link| link.index).chain(carriers).collect()
+    members.map(|link| link.index).chain(carriers).in_set()
 }
 
 /// Whether one of them may put tags of its own into frames that leave by the one below, and forgets that they had a route, as a port
@@ -291,14 +291,14 @@ fn own(links: &[Link]) -> BTreeSet<IpAddr> {
     all.filter(|address| !address.is_loopback())
         .take(MAX_OWN)
         .copied()
-        .collect()
+        .in_set()
 }
 
 /// What this device is called on the link of each interface: what its own frames leave there with.
 fn hardware<'a>(links: &'a [Link], stack: &Stack<'a>) -> BTreeSet<Bearer> {
     let all = bearers::of_all(links, stack).into_iter();
     // What has none is called by none.
-    all.filter(|bearer| bearer.hardware != [0; 6]).collect()
+    all.filter(|bearer| bearer.hardware != [0; 6]).in_set()
 }
 
 /// The hooks of these interfaces, and how many interfaces have a name that is not written into rules. `all`: there are no others.
@@ -332,7 +332,7 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
     let hooks = Hooks {
         bare: egress.iter().any(|link| link.kind == LinkKind::RawIp),
         vlans: vlan_tags(links),
-        senders: listed.iter().filter_map(|link| link.hardware).collect(),
+        senders: listed.iter().filter_map(|link| link.hardware).in_set(),
         hardware: hardware(listed, &stack),
         members: members(links).filter_map(name).collect(),
         looped: unknown.looped,

@@ -129,7 +129,7 @@ pub(super) fn unknown<'a>(links: &'a [Link], stack: &Stack<'a>) -> UnknownWays {
     }
     let ports = links.iter().filter(is_looped);
     UnknownWays {
-        looped: ports.filter_map(|link| InterfaceName::new(&link.name)).collect(),
+        looped: ports.filter_map(|link| InterfaceName::new(&link.name)).in_set(),
         crossed: crossed.into_iter().collect(),
     }
 }

@@ -169,10 +169,12 @@ fn bounded(value: Value) -> Value {
             }
             Value::Array(items)
         }
-        Value::Object(members) => members
-            .into_iter()
-            .map(|(name, value)| (name, bounded(value)))
-            .collect(),
+        Value::Object(mut members) => {
+            for value in members.values_mut() {
+                *value = bounded(value.take());
+            }
+            Value::Object(members)
+        }
         other => other,
     }
 }

@@ -71,7 +71,7 @@ impl From<Vec<Kept>> for AddressBook {
             (endpoint, Seen { at, origin, used })
         };
         Self {
-            seen: list.into_iter().take(MAX_JOURNALED).map(read).collect(),
+            seen: list.into_iter().take(MAX_JOURNALED).map(read).in_map(),
             knows_sockets: false,
         }
     }

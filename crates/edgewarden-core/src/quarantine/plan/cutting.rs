@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
+use crate::Gather;
 use crate::quarantine::orders::order::{Order, Posture};
 
 /// What may cut the control channel.
@@ -39,8 +40,8 @@ impl Cutting {
         let lifelines = off(plan).into_iter().map(|name| sum(&("lifeline", name)));
         Self {
             posture: plan.posture,
-            cuts: blocks.chain(limits).chain(processes).chain(lifelines).collect(),
-            passes: plan.allow.iter().map(sum).collect(),
+            cuts: blocks.chain(limits).chain(processes).chain(lifelines).in_set(),
+            passes: plan.allow.iter().map(sum).in_set(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{DATA_ENDPOINT_PORTS, DNS_PORT, Plan, Scope};
+use crate::Gather;
 use crate::quarantine::orders::order::{Posture, Protocol};
 
 impl Plan {
@@ -23,6 +24,6 @@ impl Plan {
         }
         let tcp = self.endpoints.iter().filter(|e| e.protocol == Protocol::Tcp);
         let known = tcp.map(|e| e.port).filter(|port| *port != DNS_PORT);
-        DATA_ENDPOINT_PORTS.into_iter().chain(known).collect()
+        DATA_ENDPOINT_PORTS.into_iter().chain(known).in_set()
     }
 }

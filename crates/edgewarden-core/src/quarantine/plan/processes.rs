@@ -192,7 +192,7 @@ pub struct PathsMeant {
 impl PathsMeant {
     pub fn new(rules: &[ProcessRule], protected: &ProtectedProcesses) -> Self {
         Self {
-            named: rules.iter().filter_map(|rule| rule.matches.exe.clone()).collect(),
+            named: rules.iter().filter_map(|rule| rule.matches.exe.clone()).in_set(),
             protected: protected.executables.clone(),
             nucleus: protected.traces.clone(),
         }
@@ -319,7 +319,7 @@ impl Selector {
             .rules
             .iter()
             .filter(|rule| self.meant(rule, candidate) == Meant::Yes);
-        named.map(|rule| rule.sum).collect()
+        named.map(|rule| rule.sum).in_set()
     }
 
     /// Who was named before by a rule that holds, with what it does.

@@ -74,10 +74,9 @@ pub fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let kept = map.iter().filter(|(_, value)| !value.is_null());
-            Value::Object(
-                kept.map(|(key, value)| (key.clone(), without_nulls(value)))
-                    .collect(),
-            )
+            let mut without = serde_json::Map::new();
+            without.extend(kept.map(|(key, value)| (key.clone(), without_nulls(value))));
+            Value::Object(without)
         }
         other => other.clone(),
     }

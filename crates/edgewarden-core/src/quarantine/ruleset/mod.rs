@@ -39,6 +39,7 @@ use nf_tables::Expression;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, PlannedLimit, Quota};
+use crate::Gather;
 pub use change::RuleHandles;
 use conditions::FilledSet;
 pub use elements::SetElements;
@@ -395,13 +396,13 @@ impl Table {
     /// The sets that its rules fill, each once.
     fn filled_sets(&self) -> BTreeSet<&FilledSet> {
         let rules = self.chains.iter().flat_map(|chain| &chain.rules);
-        rules.filter_map(|rule| rule.fills.as_ref()).collect()
+        rules.filter_map(|rule| rule.fills.as_ref()).in_set()
     }
 
     /// Its counters, `<way>_<reason>`, behind [`WOULD_CUT`] where they only count; each once.
     pub fn counters(&self) -> BTreeSet<&str> {
         let rules = self.chains.iter().flat_map(|chain| &chain.rules);
-        rules.filter_map(|rule| rule.counter.as_deref()).collect()
+        rules.filter_map(|rule| rule.counter.as_deref()).in_set()
     }
 }
 

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use wildmatch::WildMatch;
 
 use super::settings::TrafficCounter;
+use crate::Gather;
 use crate::observe::{Counters, Interval};
 
 /// Interfaces, and processes, remembered over intervals that were not accepted.
@@ -35,7 +36,7 @@ impl From<&Interval> for TrafficTotals {
     fn from(interval: &Interval) -> Self {
         let interfaces = interval.interfaces.iter();
         let mut traffic = Self {
-            interfaces: interfaces.map(|it| (it.name.clone(), it.kernel)).collect(),
+            interfaces: interfaces.map(|it| (it.name.clone(), it.kernel)).in_map(),
             captured: interval.captured_total,
             unattributed: interval.unattributed,
             lost_frames: interval.lost_frames,
