@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use packet_meter::tally::{FlowSum, Sighting, SightingContent};
+
 use super::attribution::{Attribution, FlowOwner};
 use super::direction::{OwnAddresses, PacketDirection, direction};
 use super::flow::{FlowKey, LocalFlow};
@@ -16,7 +18,6 @@ use super::ledger::{Account, ForwardedFlow, Ledger, LedgerEntry, LedgerLimits, L
 use super::link::Link;
 use super::meter::Meter;
 use super::sockets::{ProcessTable, SocketTable};
-use super::tally::{FlowSum, Sighting, SightingContent};
 use crate::lock;
 use crate::process::Process;
 

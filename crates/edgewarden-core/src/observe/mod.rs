@@ -6,23 +6,19 @@
 //! ```
 //!
 //! In: frames of every wanted interface, the kernel's sockets, processes and link counters. Out: [`Interval`]s and
-//! [`SocketSnapshot`]s. Every stage is pure or gets its effects through the traits in [`sockets`]; the threads that run
+//! [`SocketSnapshot`]s. What is done once a frame is the crate `packet-meter`, whose modules appear here. Every stage is pure or gets its effects through the traits in [`sockets`]; the threads that run
 //! them are `agent::observer`'s.
 
 pub mod accounts;
 mod attribution;
 pub mod closing;
-pub mod decode;
 mod direction;
-pub mod flow;
-mod fragments;
 pub mod interval;
 pub mod ledger;
 pub mod link;
-pub mod meter;
 pub mod sockets;
-mod tally;
-pub mod way;
+
+pub use packet_meter::{decode, flow, meter, way};
 
 pub use interval::{Counters, Interval, LinkCounters};
 pub use sockets::SocketSnapshot;

@@ -3,10 +3,10 @@
 //! In: [`CapturedFrame`] frames of any receiver. Out: sums by flow ([`Meter::drain`]). It runs once a packet, so it
 //! allocates nothing and asks nobody; whose flow it is is asked once a flow, by `accounts`.
 
-use super::decode::{FrameContent, LinkKind, PacketSummary, decode};
-use super::fragments::Fragments;
-use super::tally::{FlowSum, MAX_FLOWS, Sighting, SightingContent, Tally};
-use super::way::{InterfaceStack, PacketType};
+use crate::decode::{FrameContent, LinkKind, PacketSummary, decode};
+use crate::fragments::Fragments;
+use crate::tally::{FlowSum, MAX_FLOWS, Sighting, SightingContent, Tally};
+use crate::way::{InterfaceStack, PacketType};
 
 /// One frame as a receiver hands it over.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +92,7 @@ impl Meter {
     }
 
     /// Forgets flows that were idle since the last call.
-    pub(crate) fn forget_idle(&mut self) {
+    pub fn forget_idle(&mut self) {
         self.tally.forget_idle();
     }
 }

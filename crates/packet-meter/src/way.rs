@@ -2,7 +2,7 @@
 //! on an interface stacked above.
 //!
 //! In: interfaces ([`InterfaceStack::new`]) and what is known of one frame. Out: a [`FrameCrossing`]. No IP addresses:
-//! those decide later, once for a whole flow ([`super::direction`]).
+//! those decide later, once for a whole flow.
 //!
 //! Stacking: a VLAN, a bond, a bridge and a macvlan show their frames on the lower interface too. Where the upper
 //! interface is captured, the lower frame is [`FrameCrossing::StackedIn`] or [`FrameCrossing::StackedOut`]: it counts
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::decode::LinkAddresses;
+use crate::decode::LinkAddresses;
 
 /// How a frame crossed the interface it was seen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

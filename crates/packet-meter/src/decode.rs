@@ -17,8 +17,8 @@ use pnet_packet::ipv6::Ipv6Packet;
 use pnet_packet::tcp::{TcpFlags, TcpPacket};
 use pnet_packet::vlan::VlanPacket;
 
-use super::flow::{FlowKey, IpProtocol, PortPair};
-use super::fragments::FragmentPosition;
+use crate::flow::{FlowKey, IpProtocol, PortPair};
+use crate::fragments::FragmentPosition;
 
 /// Ethernet header: two addresses and the type.
 const ETHERNET_HEADER: usize = 14;

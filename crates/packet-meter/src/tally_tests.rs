@@ -1,7 +1,7 @@
 //! Nothing is lost between count and drain, and memory is bounded.
 
 use super::*;
-use crate::observe::flow::{IpProtocol, PortPair};
+use crate::flow::{IpProtocol, PortPair};
 
 fn sighting(port: u16) -> Sighting {
     Sighting {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::flow::{FlowKey, IpProtocol, PortPair};
+use crate::flow::{FlowKey, IpProtocol, PortPair};
 
 /// Packets under reassembly that are remembered; a scan over them costs less than a microsecond, and only for
 /// fragments.
@@ -32,13 +32,13 @@ struct FragmentedPacket {
 
 /// Ports of the packets whose first fragment was seen last.
 #[derive(Debug, Default)]
-pub(super) struct Fragments {
+pub(crate) struct Fragments {
     packets: VecDeque<(FragmentedPacket, PortPair)>,
 }
 
 impl Fragments {
     /// Gives a later fragment the ports of its first one.
-    pub(super) fn complete(&mut self, flow: &mut FlowKey, fragment: FragmentPosition) {
+    pub(crate) fn complete(&mut self, flow: &mut FlowKey, fragment: FragmentPosition) {
         let packet = FragmentedPacket {
             id: fragment.id,
             protocol: flow.protocol,

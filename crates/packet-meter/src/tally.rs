@@ -12,11 +12,11 @@ use std::hash::{Hash, Hasher};
 
 use foldhash::fast::RandomState;
 
-use super::flow::FlowKey;
-use super::way::FrameCrossing;
+use crate::flow::FlowKey;
+use crate::way::FrameCrossing;
 
 /// Flows summed at once between two drains: 3 MiB.
-pub(super) const MAX_FLOWS: usize = 16_384;
+pub(crate) const MAX_FLOWS: usize = 16_384;
 
 /// What frames are told apart by before anybody asks whose they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ struct TallyEntry {
 
 /// Sums by sighting since the last drain.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     flows: HashMap<Sighting, TallyEntry, RandomState>,
     touched: Vec<Sighting>,
     limit: usize,
@@ -80,7 +80,7 @@ pub(super) struct Tally {
 impl Tally {
     /// Empty, for at most `limit` flows (and one overflow for each interface and way).
     #[must_use]
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             flows: HashMap::default(),
             touched: Vec::new(),
@@ -90,7 +90,7 @@ impl Tally {
     }
 
     /// Counts one frame of `bytes` on the wire. `opens`: a TCP segment with SYN.
-    pub(super) fn count(&mut self, sighting: &Sighting, bytes: u64, opens: bool) {
+    pub(crate) fn count(&mut self, sighting: &Sighting, bytes: u64, opens: bool) {
         self.fresh |= opens;
         if let Some(known) = self.flows.get_mut(sighting) {
             if known.sum.packets == 0 {
@@ -117,12 +117,12 @@ impl Tally {
     }
 
     /// True once after a flow was seen that was not known, or one that opened: somebody should ask whose it is now.
-    pub(super) fn take_fresh(&mut self) -> bool {
+    pub(crate) fn take_fresh(&mut self) -> bool {
         std::mem::take(&mut self.fresh)
     }
 
     /// Hands over every sum since the last drain, in the order of their first frames.
-    pub(super) fn drain(&mut self, into: &mut Vec<(Sighting, FlowSum)>) {
+    pub(crate) fn drain(&mut self, into: &mut Vec<(Sighting, FlowSum)>) {
         for sighting in self.touched.drain(..) {
             if let Some(known) = self.flows.get_mut(&sighting) {
                 into.push((sighting, std::mem::take(&mut known.sum)));
@@ -131,7 +131,7 @@ impl Tally {
     }
 
     /// Forgets flows without a frame since the last call; what was not drained stays.
-    pub(super) fn forget_idle(&mut self) {
+    pub(crate) fn forget_idle(&mut self) {
         self.flows
             .retain(|_, known| std::mem::take(&mut known.used) || known.sum.packets > 0);
     }

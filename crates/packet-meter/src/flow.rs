@@ -121,7 +121,7 @@ impl FlowKey {
 
     /// True if a socket can be named by this flow: TCP or UDP with ports.
     #[must_use]
-    pub(crate) fn has_socket(&self) -> bool {
+    pub fn has_socket(&self) -> bool {
         self.ports.is_some() && matches!(self.protocol, IpProtocol::Tcp | IpProtocol::Udp)
     }
 }
