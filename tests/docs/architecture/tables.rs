@@ -18,6 +18,12 @@ pub(super) const CORE: &str = "crates/edgewarden-core/src";
 /// From the ground up. A room may know only rooms above it in this list, so no two can know each other.
 pub(super) const ROOMS: &[Room] = &[
     Room {
+        place: "crates/edgewarden-core/src/sorting",
+        name: "sorting",
+        what: "lists in order and gathered sets with little code for each type; known to all as `crate::{Arrange, Gather}`",
+        knows: &[],
+    },
+    Room {
         place: "crates/edgewarden-core/src/document",
         name: "document",
         what: "reads hostile JSON: every fault at once, each with its path; knows no domain",

@@ -1,7 +1,7 @@
 //! Interfaces that are stacked, packets that come in pieces, intervals that are closed under load: every byte once.
 //!
 //! The kernel these tests were written on has bridges, but no VLANs, bonds and macvlans: those are tested as data, in
-//! `crates/edgewarden-core/src/observe/way_tests.rs`.
+//! `crates/packet-meter/src/way_tests.rs`.
 
 use edgewarden::observe::Counters;
 use edgewarden::observe::flow::IpProtocol;
