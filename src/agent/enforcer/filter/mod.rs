@@ -473,10 +473,8 @@ impl<F: PacketFilter> FilterKeeper<F> {
     /// The kernel cannot be asked.
     async fn devices_hold(&mut self, ruleset: &Ruleset) -> Result<bool, Obstacle> {
         let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
-        let wanted: BTreeSet<String> = chains
-            .flat_map(|chain| &chain.devices)
-            .map(|device| device.name.clone())
-            .in_set();
+        let devices = chains.flat_map(|chain| &chain.devices);
+        let wanted: BTreeSet<String> = devices.map(|device| device.name.clone()).in_set();
         Ok(self.kernel.egress_devices().await? == wanted)
     }
 
