@@ -20,6 +20,8 @@ pub struct Target {
     pub architecture: &'static str,
     /// What rustc calls it.
     pub triple: &'static str,
+    /// What rustc is told beside the profile.
+    flags: &'static [&'static str],
 }
 
 /// Every one that a package has a program for.
@@ -27,14 +29,19 @@ pub const TARGETS: &[Target] = &[
     Target {
         architecture: "amd64",
         triple: "x86_64-unknown-linux-gnu",
+        // The tables by which a panic finds its way are a fifth of a megabyte smaller where frames have pointers, as they have
+        // on ARM anyway.
+        flags: &["-Cforce-frame-pointers=yes"],
     },
     Target {
         architecture: "aarch64",
         triple: "aarch64-unknown-linux-gnu",
+        flags: &[],
     },
     Target {
         architecture: "arm",
         triple: "armv7-unknown-linux-gnueabihf",
+        flags: &[],
     },
 ];
 
@@ -92,7 +99,7 @@ pub fn cargo(workspace: &Path, target: &Target, arguments: &[&str]) -> Result<Co
         .arg(format!("{}.{OLDEST_GLIBC}", target.triple))
         .current_dir(workspace)
         .env("PATH", path)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace).join("\u{1f}"));
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace, target).join("\u{1f}"));
     Ok(command)
 }
 
@@ -103,17 +110,19 @@ fn linker() -> Result<PathBuf, Failure> {
     })
 }
 
-/// What keeps this machine's folders out of the program: panics name source files.
-fn flags(workspace: &Path) -> Vec<String> {
+/// What rustc is told, first what keeps this machine's folders out of the program: panics name source files.
+fn flags(workspace: &Path, target: &Target) -> Vec<String> {
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
     let hidden = [
         (cargo_home, "/cargo"),
         (Some(workspace.to_owned()), "/edgewarden"),
     ];
-    hidden
+    let remapped = hidden
         .into_iter()
-        .filter_map(|(folder, name)| Some(format!("--remap-path-prefix={}={name}", folder?.display())))
+        .filter_map(|(folder, name)| Some(format!("--remap-path-prefix={}={name}", folder?.display())));
+    remapped
+        .chain(target.flags.iter().map(|flag| (*flag).to_owned()))
         .collect()
 }
 
