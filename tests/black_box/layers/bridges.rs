@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::wait_until;
+use edgewarden_lab::site::{limit_here, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use serde_json::json;
 
@@ -194,6 +194,6 @@ lab_test!(a_bridge_made_while_isolated_is_cut_within_a_second, || {
     ip(&stage, "link del br0");
     isolate(&stage);
     ip(&stage, BRIDGE);
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(limit_here(Duration::from_secs(1)));
     assert_eq!(left.arrivals(&ear, &frames), Vec::<&str>::new());
 });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::Ns;
+use edgewarden_lab::site::{Ns, limit_here};
 use edgewarden_lab::stage::Stage;
 use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ lab_test!(a_renamed_interface_is_cut_within_a_second, || {
     let stage = isolated();
     let ear = Ear::open("extra");
     ip(&stage, "link set x0 down\nlink set x0 name y0\nlink set y0 up");
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(limit_here(Duration::from_secs(1)));
     let port = Port::of("gateway", "y0");
     assert!(!ear.hears(&port, &by_hand(&port)));
     is_whole(&stage);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::wait_until;
+use edgewarden_lab::site::{limit_here, wait_until};
 use edgewarden_lab::stage::Stage;
 use serde_json::json;
 
@@ -40,7 +40,7 @@ lab_test!(an_interface_that_appears_is_cut_within_a_second, || {
     // New, then removed and made again under the same name.
     for round in 0..3 {
         let (port, frame) = connect(&stage, "x0");
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(limit_here(Duration::from_secs(1)));
         assert!(!ear.hears(&port, &frame), "round {round}");
         ip(&stage, "link del x0");
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use edgewarden_lab::site::wait_until;
+use edgewarden_lab::site::{limit_here, wait_until};
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
@@ -48,7 +48,7 @@ pub(crate) fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) 
 
 /// The names of these frames that an ear hears, sorted.
 pub(crate) fn heard(ear: &Ear, frames: &[Frame]) -> Vec<&'static str> {
-    let deadline = Instant::now() + FLIGHT;
+    let deadline = Instant::now() + limit_here(FLIGHT);
     let mut heard = Vec::new();
     while Instant::now() < deadline && heard.len() < frames.len() {
         for bytes in ear.drain() {
@@ -177,7 +177,7 @@ impl Port {
             }
         }
         let took = begin.elapsed();
-        let deadline = Instant::now() + FLIGHT;
+        let deadline = Instant::now() + limit_here(FLIGHT);
         while Instant::now() < deadline {
             hear();
             std::thread::sleep(Duration::from_millis(5));

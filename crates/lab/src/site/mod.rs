@@ -38,7 +38,7 @@ pub use names::ask_name_servers;
 pub use probe::{EchoServer, OpenConnection};
 pub use running::{Running, SpawnSpec};
 pub use tools::lab_program;
-pub use wait::{WaitTimedOut, wait_until};
+pub use wait::{TIME_FACTOR, WaitTimedOut, is_slow_machine, limit_here, wait_until};
 
 use namespace::Namespace;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use super::{Ns, Site, SiteError, ping};
+use super::{Ns, Site, SiteError, limit_here, ping};
 
 /// A probe's whole patience: one TCP SYN retransmission (after 1 s) fits, so a single lost packet is not "blocked".
 const PROBE_LIMIT: Duration = Duration::from_millis(1500);
@@ -30,7 +30,9 @@ impl Site {
     /// When the lab fails, never for the network's answer.
     pub fn tcp_connects(&self, ns: Ns, address: IpAddr, port: u16) -> Result<bool, SiteError> {
         let to = SocketAddr::new(address, port);
-        self.run_in(ns, || TcpStream::connect_timeout(&to, PROBE_LIMIT).is_ok())
+        self.run_in(ns, || {
+            TcpStream::connect_timeout(&to, limit_here(PROBE_LIMIT)).is_ok()
+        })
     }
 
     /// Opens a connection for later [`OpenConnection::exchange`]s with an echo server.
@@ -44,10 +46,12 @@ impl Site {
             source,
         };
         let stream = self
-            .run_in(ns, || TcpStream::connect_timeout(&to, OPEN_LIMIT))?
+            .run_in(ns, || TcpStream::connect_timeout(&to, limit_here(OPEN_LIMIT)))?
             .map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        stream.set_write_timeout(Some(PROBE_LIMIT)).map_err(failed)?;
+        stream
+            .set_write_timeout(Some(limit_here(PROBE_LIMIT)))
+            .map_err(failed)?;
         Ok(OpenConnection { stream, counter: 0 })
     }
 
@@ -77,7 +81,7 @@ impl Site {
         let sender = self
             .run_in(from, || UdpSocket::bind((any, 0)))?
             .map_err(failed("open a sender to"))?;
-        let deadline = Instant::now() + PROBE_LIMIT;
+        let deadline = Instant::now() + limit_here(PROBE_LIMIT);
         let mut buffer = [0_u8; 64];
         while Instant::now() < deadline {
             // A refusal (EPERM of a firewall, no route) is an answer; the datagram just does not arrive.
@@ -94,7 +98,7 @@ impl Site {
     /// # Errors
     /// When no raw socket is to be had.
     pub fn ping(&self, ns: Ns, address: IpAddr) -> Result<bool, SiteError> {
-        self.run_in(ns, || ping::echo(address, PROBE_LIMIT))?
+        self.run_in(ns, || ping::echo(address, limit_here(PROBE_LIMIT)))?
             .map_err(|errno| SiteError::Socket {
                 action: format!("ping {address} from {}", ns.name()),
                 source: errno.into(),
@@ -139,7 +143,7 @@ impl OpenConnection {
     /// Sends a number and waits for it to come back. Answers to earlier, given-up numbers are passed over.
     pub fn exchange(&mut self) -> bool {
         self.counter += 1;
-        let deadline = Instant::now() + PROBE_LIMIT;
+        let deadline = Instant::now() + limit_here(PROBE_LIMIT);
         if self.stream.write_all(&self.counter.to_be_bytes()).is_err() {
             return false;
         }

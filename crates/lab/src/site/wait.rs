@@ -1,6 +1,15 @@
 //! Waiting on a value, with a limit.
+//!
+//! In: a limit as it holds on a machine of today, and how much slower this one is ([`TIME_FACTOR`]). Out: the value, or what was
+//! waited for in vain. Deliberately absent: any other place that knows of the factor; what is measured is never stretched.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+/// How many times as long everything may take here, 1 where it is not set: an emulated processor is many times slower.
+pub const TIME_FACTOR: &str = "EDGEWARDEN_TIME_FACTOR";
+/// A factor beyond it would hide that nothing happens at all.
+const MOST: f64 = 100.0;
 
 /// The least pause between two looks at a condition: short against every limit tests use.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -21,7 +30,38 @@ pub struct WaitTimedOut {
     pub what: String,
 }
 
-/// Waits until `condition` is true, at most `limit`.
+/// The limit as it is on this machine.
+///
+/// # Panics
+/// When the factor is set and is no number from 1 on: a test would fail, or wait for ever, without a reason that shows.
+#[must_use]
+pub fn limit_here(limit: Duration) -> Duration {
+    limit.mul_f64(factor())
+}
+
+/// Whether this machine is slower than those that figures are told of: none is measured here.
+///
+/// # Panics
+/// As [`limit_here`].
+#[must_use]
+pub fn is_slow_machine() -> bool {
+    factor() > 1.0
+}
+
+fn factor() -> f64 {
+    static FACTOR: OnceLock<f64> = OnceLock::new();
+    *FACTOR.get_or_init(|| {
+        let Some(text) = std::env::var_os(TIME_FACTOR) else {
+            return 1.0;
+        };
+        let factor = text.to_str().and_then(|text| text.parse().ok());
+        factor
+            .filter(|factor| (1.0..=MOST).contains(factor))
+            .unwrap_or_else(|| panic!("{TIME_FACTOR} is {text:?}, and should be a number from 1 to {MOST}"))
+    })
+}
+
+/// Waits until `condition` is true, at most `limit` as it is on this machine.
 ///
 /// # Errors
 /// [`WaitTimedOut`], naming `what`.
@@ -30,6 +70,7 @@ pub fn wait_until(
     what: &str,
     mut condition: impl FnMut() -> bool,
 ) -> Result<(), WaitTimedOut> {
+    let limit = limit_here(limit);
     let begun = Instant::now();
     let deadline = begun + limit;
     loop {
