@@ -4,6 +4,7 @@
 //! * [`orders`]: who orders what, and what is cut by it
 //! * [`attacks`], [`layers`]: packets, frames and other hands against an isolation
 //! * [`holds`]: kills, harmed journals, stepped clocks, other tables
+//! * [`devices`]: each kind of interface as uplink
 //! * [`device`]: boot, installation, crashes, history and missing surroundings
 //! * [`reports`], [`traffic_cli`]: what is told, to the cloud and to the terminal
 //!
@@ -20,6 +21,7 @@
 mod attacks;
 mod common;
 mod device;
+mod devices;
 mod holds;
 mod layers;
 mod orders;
