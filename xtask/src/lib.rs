@@ -11,6 +11,7 @@ pub mod cross;
 mod demo;
 mod deny;
 pub mod failure;
+mod kernels;
 mod package;
 pub mod packages;
 pub mod run;
@@ -48,6 +49,8 @@ enum Verb {
     Acceptance(acceptance::Arguments),
     /// Attack a device that is isolated or restricted, and say what of it arrives
     Attack(attack::Arguments),
+    /// Boot kernels of distributions in emulated machines, and run the tests in each; not part of CI
+    Kernels(kernels::Arguments),
     /// Build the component for every processor into artifacts/
     Package(package::Arguments),
 }
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Acceptance(arguments) => acceptance::run(&arguments),
         Verb::Attack(arguments) => attack::run(&arguments),
+        Verb::Kernels(arguments) => kernels::run(&arguments),
         Verb::Package(arguments) => package::run(&arguments),
     };
     match outcome {

@@ -107,6 +107,40 @@ pub const ACCEPTANCE_PACKAGES: &[Package] = &[
     },
 ];
 
+/// What `cargo xtask kernels` makes guests with and boots them by.
+pub const KERNELS_PACKAGES: &[Package] = &[
+    Package {
+        name: "mmdebstrap",
+        programs: &["mmdebstrap"],
+        probe: &[],
+        reason: "it unpacks the programs of a distribution, whatever the processor",
+    },
+    Package {
+        name: "cpio",
+        programs: &["cpio"],
+        probe: &[],
+        reason: "kernels unpack their root from its archives",
+    },
+    Package {
+        name: "kmod",
+        programs: &["depmod"],
+        probe: &[],
+        reason: "it lists what a kernel's modules need",
+    },
+    Package {
+        name: "qemu-system-x86",
+        programs: &["qemu-system-x86_64"],
+        probe: &[],
+        reason: "kernels for amd64 are booted by it",
+    },
+    Package {
+        name: "qemu-system-arm",
+        programs: &["qemu-system-aarch64", "qemu-system-arm"],
+        probe: &[],
+        reason: "kernels for arm64 and armhf are booted by it",
+    },
+];
+
 /// What the classic nucleus needs beside that.
 pub const CLASSIC_PACKAGES: &[Package] = &[Package {
     name: "openjdk-17-jre-headless",
@@ -215,6 +249,7 @@ mod tests {
                 .chain(BENCH_PACKAGES)
                 .chain(ACCEPTANCE_PACKAGES)
                 .chain(CLASSIC_PACKAGES)
+                .chain(KERNELS_PACKAGES)
                 .chain(LITE_PACKAGES)
                 .all(|package| !package.programs.is_empty() && !package.reason.is_empty())
         );
