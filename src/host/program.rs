@@ -17,9 +17,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::clock;
+use super::processes::pinned;
 
 /// Where system programs live besides PATH: services often run without the sbin directories.
 pub(crate) const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
@@ -29,6 +30,8 @@ const CHUNK: usize = 64 * 1024;
 const MAX_COMPLAINT: usize = 64 * 1024;
 /// How long a killed program may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(1);
+/// From one look to the next where the kernel does not tell an end.
+const LOOK: Duration = Duration::from_millis(5);
 /// Write permission for group and others.
 const OTHERS_WRITE: u32 = 0o022;
 /// Names belong to whoever made them.
@@ -160,7 +163,9 @@ fn take(stream: &mut impl io::Read, chunk: &mut [u8], kept: &mut Vec<u8>, most: 
 }
 
 fn has_ended(child: &Child, end: Instant) -> io::Result<bool> {
-    let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let Some(handle) = pinned::end_of(Pid::from_child(child))? else {
+        return is_found_ended(child, end);
+    };
     loop {
         let Some(left) = left(end) else {
             return Ok(false);
@@ -171,6 +176,18 @@ fn has_ended(child: &Child, end: Instant) -> io::Result<bool> {
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// The same where the kernel does not tell it: it is left unburied for whoever wants to know how it ended.
+fn is_found_ended(child: &Child, end: Instant) -> io::Result<bool> {
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    while waitid(WaitId::Pid(Pid::from_child(child)), how)?.is_none() {
+        if clock::instant() >= end {
+            return Ok(false);
+        }
+        clock::pause(LOOK);
+    }
+    Ok(true)
 }
 
 /// The time that is left, rounded up to the next millisecond; none when it is over.

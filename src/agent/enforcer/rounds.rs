@@ -372,6 +372,9 @@ impl<P: Processes> Rounds<P> {
     /// What may be said of processes. While what is wanted now is not done, nobody is said to be stopped for it.
     pub(super) fn show(&self, state: &mut State) {
         self.shown.show(state);
+        state
+            .uncovered
+            .extend(self.processes.less_sure().map(str::to_owned));
         if self.is_behind() && self.matters() {
             let what = "what is ordered of processes is under way: they were not looked at since";
             state.left_running.insert(0, what.to_owned());

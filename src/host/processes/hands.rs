@@ -12,6 +12,7 @@ use super::above::{self, Above};
 use super::chase;
 use super::frozen::{self, Ours};
 use super::nucleus;
+use super::pinned;
 use super::process_table;
 use super::programs::{self, Places};
 use super::signals::SignalError;
@@ -180,5 +181,9 @@ impl Processes for HostProcesses {
 
     fn seen_from(&self) -> Option<SeenFrom> {
         process_table::seen_from()
+    }
+
+    fn less_sure(&self) -> Option<&'static str> {
+        pinned::less_sure()
     }
 }

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 
 use super::descriptors;
+use super::pinned;
 use super::programs::without_deleted;
 use crate::host::clock;
 use crate::process::{Process, ProcessId, SeenFrom, Workload};
@@ -272,7 +273,13 @@ pub(crate) fn newest() -> Option<u32> {
 /// True if the number is a process's own: not a thread's other than its first, and not free. Costs one system call
 /// where `/proc` takes several, and `/proc` shows a thread as if it were a process.
 pub(crate) fn is_process(pid: u32) -> bool {
-    number(pid).is_some_and(|pid| pidfd_open(pid, PidfdFlags::empty()).is_ok())
+    // `/proc` says of each number whose thread it is, where that call is missing.
+    let leads = || {
+        let status = read_status(pid)?;
+        let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+        Some(leader.trim().parse() == Ok(pid))
+    };
+    number(pid).is_some_and(|number| pinned::is_process(number).unwrap_or_else(|| leads() == Some(true)))
 }
 
 pub(super) fn number(pid: u32) -> Option<Pid> {

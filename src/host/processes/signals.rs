@@ -1,16 +1,17 @@
 //! Signals to the right process and to nobody else.
 //!
-//! In: a [`ProcessId`] (pid and start time). Out: signals through a pidfd whose start time was compared after it was opened, so a reused
-//! pid cannot be hit; whether one to stop has been heard.
+//! In: a [`ProcessId`] (pid and start time). Out: signals through a hold on the process ([`Pinned`]) whose start time was compared after
+//! it was taken, so a reused pid cannot be hit where the kernel has such a hold; whether one to stop has been heard.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+use rustix::process::{Signal, test_kill_process};
 
 use super::doing::waits;
+use super::pinned::Pinned;
 use super::process_table::{is_over, is_shown, number, read_status, read_status_at, stat};
 use crate::process::ProcessId;
 
@@ -119,8 +120,8 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
     if !is_shown() {
         return Err(refused(Errno::AGAIN));
     }
-    let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
-    // The handle pins the process; if its start time is the one we know, the signal reaches it and nobody else.
+    let process = Pinned::of(pid).map_err(refused)?;
+    // It is held; if its start time is the one we know, the signal reaches it and nobody else.
     match stat(id.pid) {
         // One that nobody has buried yet takes signals, and nothing comes of them.
         Some(stat) if stat.start_ticks == id.start_ticks && !is_over(id.pid, &stat) => {}
@@ -130,7 +131,7 @@ fn signal(id: ProcessId, signal: Signal) -> Result<(), SignalError> {
         }
         Some(_) | None => return Err(SignalError::Gone(id.pid)),
     }
-    pidfd_send_signal(&handle, signal).map_err(refused)
+    process.signal(signal).map_err(refused)
 }
 
 /// Whether we have the right to signal it.

@@ -14,6 +14,7 @@ mod hostile_log;
 mod hostile_nft;
 mod install;
 mod namespaces;
+mod older_kernels;
 mod release_without_nucleus;
 mod root_copy;
 mod slow_disk;

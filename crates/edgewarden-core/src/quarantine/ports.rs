@@ -253,7 +253,7 @@ pub trait Processes: Send + Sync + Clone + 'static {
         suspected: Vec<ProcessId>,
     ) -> impl Future<Output = Result<Vec<FoundFrozen>, Obstacle>> + Send;
 
-    /// Sends a signal to just this process, never to another one that took its number.
+    /// Sends a signal to just this process, never to another one that took its number, but for what [`Self::less_sure`] says.
     fn signal(
         &mut self,
         to: ProcessId,
@@ -296,6 +296,11 @@ pub trait Processes: Send + Sync + Clone + 'static {
     /// From where these processes are seen; none where none can be.
     fn seen_from(&self) -> Option<SeenFrom> {
         Some(SeenFrom::default())
+    }
+
+    /// What signals are less sure of on this kernel, for people.
+    fn less_sure(&self) -> Option<&'static str> {
+        None
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod ask;
 pub mod filter_hook;
+pub mod older;
 pub mod packaged;
 pub mod paths;
 pub mod preload;
