@@ -26,7 +26,7 @@ use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::ports::{CanaryFate, PacketFilter, StoodIn};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{self, Comparison};
-use crate::quarantine::ruleset::{CarriedCounters, Layer, Ruleset};
+use crate::quarantine::ruleset::{CarriedCounters, Lack, Layer, Ruleset};
 
 /// For one piece of work: some questions of which each has a limit of its own, and the comparison of 100,000 remotes.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -101,6 +101,10 @@ impl PacketFilter for KernelFilter {
 
     async fn try_out(&mut self) -> Result<(), Obstacle> {
         self.ask(kernel::try_out).await
+    }
+
+    async fn lacks(&mut self, loudly: bool) -> Result<Vec<Lack>, Obstacle> {
+        self.ask(move |kernel| kernel::lacking(kernel, loudly)).await
     }
 
     async fn compare(

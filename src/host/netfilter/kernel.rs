@@ -17,7 +17,8 @@ use crate::error_text;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{ListedElements, ListedTable, Listings, is_own_set};
 use crate::quarantine::ruleset::{
-    self, CarriedCounters, EGRESS_CHAINS, Lack, Layer, RuleHandles, Ruleset, is_own_table, own_table, removal,
+    self, CarriedCounters, EGRESS_CHAINS, Lack, Layer, RuleHandles, Ruleset, is_own_table, own_table,
+    removal, trials,
 };
 
 /// The kernel answers within microseconds; another program's large transaction holds everybody up for a second or two.
@@ -272,28 +273,91 @@ pub(crate) fn remove_tables() -> Result<(), Obstacle> {
 pub(super) fn try_out(kernel: &mut Connection) -> Result<(), Obstacle> {
     let mut batch = Batch::new();
     batch.clear_table(&own_table(Layer::Inet));
-    let nobodys = format!("{NOBODYS}-{:08x}", fastrand::u32(..));
-    batch.delete_table(&Table::new(own_table(Layer::Inet).family, nobodys));
-    let last = batch.steps().count() - 1;
-    match kernel.commit(&mut batch) {
-        // That one is not there, and everything before it could have been done.
-        Err(CommitError::Refused { refusals })
-            if refusals
-                .iter()
-                .all(|refusal| refusal.step == Some(last) && refusal.errno == Errno::ENOENT as i32) =>
-        {
-            Ok(())
+    let refusals = tried(kernel, &mut batch)?;
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    Err(refused(&CommitError::Refused { refusals }, &batch))
+}
+
+/// What this kernel lacks, as trials show it; nothing is changed.
+///
+/// # Errors
+/// What stands in the way of trying.
+pub(super) fn lacking(kernel: &mut Connection, loudly: bool) -> Result<Vec<Lack>, Obstacle> {
+    let mut batch = Batch::new();
+    batch.add_contents(&trials(nobodys(), loudly));
+    let mut lacks = Vec::new();
+    for refusal in tried(kernel, &mut batch)? {
+        let item = refusal
+            .step
+            .and_then(|step| batch.step_at(step))
+            .map(|step| &step.item);
+        let lack = match item {
+            Some(Item::Rule {
+                comment: Some(comment),
+                ..
+            }) => Lack::of_trial(comment),
+            Some(Item::Set(_)) => Some(Lack::FilledSet),
+            _ => None,
+        };
+        match lack {
+            // Its set or its module is not there, or it knows no such step.
+            Some(lack) if says_no(refusal.errno) => lacks.push(lack),
+            // Where there is no room nothing is known, and without a chain every rule is refused.
+            _ => {
+                let refusals = vec![refusal];
+                return Err(refused(&CommitError::Refused { refusals }, &batch));
+            }
         }
-        Ok(()) => Ok(()),
-        Err(error) => Err(refused(&error, &batch)),
+    }
+    lacks.sort_unstable();
+    lacks.dedup();
+    Ok(lacks)
+}
+
+/// Whether a kernel that refuses with this number does not have what is asked of it.
+fn says_no(errno: i32) -> bool {
+    let all = [
+        Errno::ENOENT,
+        Errno::EOPNOTSUPP,
+        Errno::EINVAL,
+        Errno::EPROTO,
+        Errno::EAFNOSUPPORT,
+    ];
+    all.iter().any(|no| *no as i32 == errno)
+}
+
+/// Has a transaction tried and taken back; what of it was refused.
+///
+/// # Errors
+/// What stands in the way of trying.
+fn tried(kernel: &mut Connection, batch: &mut Batch) -> Result<Vec<Refusal>, Obstacle> {
+    batch.delete_table(&nobodys());
+    let last = batch.steps().count() - 1;
+    match kernel.commit(batch) {
+        Ok(()) => Ok(Vec::new()),
+        // That one is not there, and everything before it could have been done.
+        Err(CommitError::Refused { mut refusals }) => {
+            refusals.retain(|refusal| refusal.step != Some(last) || refusal.errno != Errno::ENOENT as i32);
+            Ok(refusals)
+        }
+        Err(error) => Err(refused(&error, batch)),
     }
 }
 
-/// None where this kernel does not have a family, and so nothing of it.
+fn nobodys() -> Table {
+    let name = format!("{NOBODYS}-{:08x}", fastrand::u32(..));
+    Table::new(own_table(Layer::Inet).family, name)
+}
+
+/// None where this kernel does not have a family, and so nothing of it. Before Linux 4.16 it says so, in another word, also of one
+/// that nobody has used since it runs.
 fn known_family<T>(answer: Result<T, AskError>) -> Result<Option<T>, Obstacle> {
+    let unknown = [Errno::EOPNOTSUPP as i32, Errno::EAFNOSUPPORT as i32];
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.errno() == Some(Errno::EOPNOTSUPP as i32) => Ok(None),
+        Err(error) if error.errno().is_some_and(|errno| unknown.contains(&errno)) => Ok(None),
         Err(error) => Err(asked(&error)),
     }
 }

@@ -24,7 +24,10 @@ fn begun(kernel: OlderKernel) -> (Stage, Older) {
     connected_and_released(&stage);
     let agent = stage.agent.as_ref().unwrap().pid();
     let kept = std::fs::read_to_string(format!("/proc/{agent}/status")).unwrap();
-    assert!(kept.contains("Seccomp:\t2"), "control: it is behind the filter: {kept}");
+    assert!(
+        kept.contains("Seccomp:\t2"),
+        "control: it is behind the filter: {kept}"
+    );
     (stage, older)
 }
 

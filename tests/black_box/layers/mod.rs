@@ -12,6 +12,7 @@ mod declared;
 pub(crate) mod frames;
 mod limits;
 mod links;
+mod older_rules;
 mod raw;
 mod refusals;
 mod remotes;

@@ -17,7 +17,7 @@ use edgewarden::quarantine::plan::tracked::Crowd;
 use edgewarden::quarantine::ports::{CanaryFate, FilterChange, PacketFilter, StoodIn};
 use edgewarden::quarantine::proof::obstacle::Obstacle;
 use edgewarden::quarantine::ruleset::verify::{Comparison, ListedElements, ListedTable, Listings, compare};
-use edgewarden::quarantine::ruleset::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table};
+use edgewarden::quarantine::ruleset::{CarriedCounters, Lack, Layer, Ruleset, SetElements, TABLE, Table};
 use jiff::Timestamp;
 use nf_tables::{ChainContents, Devices, Element, Expression, TableContents, Value};
 
@@ -315,6 +315,10 @@ impl PacketFilter for FakeFilter {
 
     async fn tables(&mut self) -> Result<BTreeSet<Layer>, Obstacle> {
         self.ask(|world| world.kernel.tables.keys().copied().collect())
+    }
+
+    async fn lacks(&mut self, _loudly: bool) -> Result<Vec<Lack>, Obstacle> {
+        Ok(Vec::new())
     }
 
     async fn try_out(&mut self) -> Result<(), Obstacle> {

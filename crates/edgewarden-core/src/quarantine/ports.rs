@@ -26,7 +26,7 @@ use super::proof::journal::{Journal, Understood};
 use super::proof::obstacle::Obstacle;
 use super::proof::state::HistoryEnd;
 use super::ruleset::verify::Comparison;
-use super::ruleset::{CarriedCounters, Layer, Ruleset};
+use super::ruleset::{CarriedCounters, Lack, Layer, Ruleset};
 use crate::moment::Now;
 use crate::observe::link::Link;
 use crate::process::{Process, ProcessId, SeenFrom};
@@ -80,6 +80,9 @@ pub trait PacketFilter: Send {
 
     /// Whether rules could be loaded; nothing is changed.
     fn try_out(&mut self) -> impl Future<Output = Result<(), Obstacle>> + Send;
+
+    /// What this kernel lacks; nothing is changed. `loudly`: also what cannot be tried without beginning to track connections.
+    fn lacks(&mut self, loudly: bool) -> impl Future<Output = Result<Vec<Lack>, Obstacle>> + Send;
 
     /// Compares the listings of our tables in these families with `wanted`; one that does not exist is left out. Of `before`,
     /// which was loaded before, elements that have just ended may still be there. [`Obstacle::Unreadable`] when a table is

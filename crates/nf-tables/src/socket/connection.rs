@@ -91,6 +91,18 @@ pub struct Connection {
     unfinished: Option<u32>,
     /// A generation whose transaction is known to be complete.
     pub(super) settled: Option<u32>,
+    pub(super) waits: Waits,
+}
+
+/// How the end of others' transactions is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// By an empty transaction, of which it is not known yet whether the kernel counts it.
+    Unknown,
+    /// By an empty transaction, which the kernel does not count.
+    Empty,
+    /// By one that the kernel refuses.
+    Refused,
 }
 
 impl Connection {
@@ -107,6 +119,7 @@ impl Connection {
             send_room: 0,
             unfinished: None,
             settled: None,
+            waits: Waits::Unknown,
         })
     }
 

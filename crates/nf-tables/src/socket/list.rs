@@ -8,7 +8,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
-use super::connection::{AskError, Connection};
+use super::connection::{AskError, Connection, Waits};
 use crate::chain::CHAIN_NAME;
 use crate::chain::Chain;
 use crate::listing::{During, Listing, ListingError, ListingLimits, ListingReader};
@@ -17,7 +17,7 @@ use crate::object::Object;
 use crate::rule::place_of;
 use crate::set::{Element, LIST, LIST_ELEMENT, LIST_SET, elements_in};
 use crate::table::{TABLE_NAME, Table};
-use crate::wire::message::{Message, MessageType, number_messages};
+use crate::wire::message::{Family, Message, MessageType, REQUEST, number_messages};
 use crate::wire::{Attribute as _, Attributes as _, DecodeError, Encoder};
 
 /// How often a list is read that somebody changes meanwhile. Each reading takes about a millisecond, on a busy machine ten, so
@@ -269,10 +269,9 @@ impl Connection {
     ) -> Result<(T, During), AskError> {
         let mut last = AskError::Changing;
         for _ in 0..ATTEMPTS {
-            let before = self.generation()?.id;
+            let mut before = self.generation()?.id;
             if self.settled != Some(before) {
-                // In this order: a transaction that counts after the question is noticed at the end.
-                self.wait_for_others()?;
+                before = self.settle(before)?;
                 self.settled = Some(before);
             }
             let read = read(self);
@@ -309,15 +308,40 @@ impl Connection {
     }
 
     /// Waits for the end of a transaction that the kernel is just carrying out: it counts the generation before it has put
-    /// everything in its place, so until then lists of the new generation have what is old in them. An empty transaction
-    /// waits for its turn and counts nothing.
-    fn wait_for_others(&mut self) -> Result<(), AskError> {
-        self.sequence = self.sequence.wrapping_add(1);
+    /// everything in its place, so until then lists of the new generation have what is old in them. Gives the generation of
+    /// which that is so: `before`, which was asked for right before, where the wait has counted nothing.
+    fn settle(&mut self, before: u32) -> Result<u32, AskError> {
+        if self.waits != Waits::Refused {
+            // In this order: a transaction that counts after the question is noticed at the end.
+            self.wait_for_others(false)?;
+            if self.waits == Waits::Empty {
+                return Ok(before);
+            }
+            if self.generation()?.id == before {
+                self.waits = Waits::Empty;
+                return Ok(before);
+            }
+            // That was ours, or somebody else's, of which nothing more is known.
+            self.waits = Waits::Refused;
+        }
+        let before = self.generation()?.id;
+        self.wait_for_others(true)?;
+        Ok(before)
+    }
+
+    /// A transaction that changes nothing waits for its turn. An empty one costs least, but Linux 4.14 and 4.19 count it: whoever waits
+    /// would see a change each time. One of which everything is refused counts nothing anywhere.
+    fn wait_for_others(&mut self, is_refused: bool) -> Result<(), AskError> {
+        let first = self.sequence.wrapping_add(1);
         let mut encoder = Encoder::default();
         encoder.begin_batch(None);
+        if is_refused {
+            // A rule of no table. Its refusal has a number that nobody asks for.
+            encoder.message(MessageType::NewRule, REQUEST, Some(Family::Inet), |_| {});
+        }
         encoder.end_batch();
-        number_messages(encoder.bytes_mut(), self.sequence, None);
-        self.sequence = self.sequence.wrapping_add(1);
+        number_messages(encoder.bytes_mut(), first, None);
+        self.sequence = first.wrapping_add(1 + u32::from(is_refused));
         self.socket.send(encoder.bytes(), 0).map_err(AskError::Send)?;
         Ok(())
     }

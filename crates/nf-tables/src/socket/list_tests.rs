@@ -114,6 +114,27 @@ lab_test!(nothing_is_believed_during_which_somebody_wrote, || {
     }
 });
 
+lab_test!(where_an_empty_transaction_counts_none_is_sent_again, || {
+    let mut connection = connect();
+    let mut other = Other(connect(), false);
+    let before = connection.generation().unwrap().id;
+    assert_eq!(connection.settle(before).unwrap(), before);
+    assert_eq!(connection.waits, Waits::Empty, "control: not counted here");
+    // As it is seen where it is counted: another generation than before.
+    connection.waits = Waits::Unknown;
+    other.writes();
+    let now = connection.generation().unwrap().id;
+    assert_eq!(connection.settle(before).unwrap(), now);
+    assert_eq!(connection.waits, Waits::Refused);
+    for writes in 0..3 {
+        (0..writes).for_each(|_| other.writes());
+        let now = connection.generation().unwrap().id;
+        let ((), during) = connection.reading(|_| Ok(())).unwrap();
+        assert_eq!((during.began, during.ended), (now, now), "no wait is a change");
+        assert!(connection.generation().is_ok(), "its refusal is passed over");
+    }
+});
+
 lab_test!(a_reading_tells_how_far_others_came_meanwhile, || {
     let mut connection = connect();
     let mut other = Other(connect(), false);

@@ -39,6 +39,8 @@ pub(in crate::agent::enforcer) struct Layers {
     refused: BTreeMap<Layer, (Duration, Hooks, String)>,
     /// What the kernel was found to be built without, and when.
     lacks: BTreeMap<Lack, Duration>,
+    /// When it was tried last what it lacks.
+    tried: Option<Duration>,
     /// What they were refused for: rules that only count ask for more than rules that cut.
     effect: Option<CutAction>,
     /// The interfaces that were last listed, and their hooks.
@@ -174,6 +176,25 @@ impl Layers {
     /// Notes what the kernel was built without.
     pub(in crate::agent::enforcer) fn lack(&mut self, lacks: &[Lack], now: Duration) {
         self.lacks.extend(lacks.iter().map(|lack| (*lack, now)));
+    }
+
+    /// Whether what the kernel lacks is to be tried; while nothing is refused once an hour.
+    pub(in crate::agent::enforcer) fn wants_trial(&mut self, is_refused: bool, now: Duration) -> bool {
+        let pause = if is_refused {
+            Duration::from_nanos(1)
+        } else {
+            BELIEVE_MISSING
+        };
+        let wants = self.tried.is_none_or(|tried| now.saturating_sub(tried) >= pause);
+        if wants {
+            self.tried = Some(now);
+        }
+        wants
+    }
+
+    /// What an order could not cut here, as far as it is known while there is none; each a sentence.
+    pub(in crate::agent::enforcer) fn foreseen(&self) -> Vec<String> {
+        self.lacks.keys().map(|lack| lack.means().to_owned()).collect()
     }
 
     /// `hooks` without what was refused.

@@ -8,7 +8,7 @@ use crate::config::IsolationConfig;
 use crate::moment::Now;
 use crate::quarantine::ports::PacketFilter;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::ruleset::render;
+use crate::quarantine::ruleset::{Lack, render};
 
 /// Loads in a row that somebody else may interfere with.
 const TRIES: usize = 4;
@@ -225,20 +225,56 @@ impl<F: PacketFilter> FilterKeeper<F> {
         now: Now,
     ) -> Result<Arc<Ruleset>, Obstacle> {
         loop {
-            match self.kernel.load(&ruleset, counted, now).await {
+            let (refusal, lacks) = match self.kernel.load(&ruleset, counted, now).await {
                 Ok(()) => return Ok(ruleset),
-                // Each turn leaves out one more thing at least.
-                Err(Obstacle::Refused { lacks, .. })
-                    if lacks.iter().any(|lack| !hooks.lacks.contains(lack)) =>
-                {
-                    tracing::warn!(?lacks, "this kernel was built without what some rules need");
-                    hooks.lacks.extend(&lacks);
-                    self.layers.lack(&lacks, now.uptime);
-                    ruleset = Arc::new(render(&mission.plan, hooks, mission.effect));
-                }
+                Err(Obstacle::Refused { complaint, lacks }) => (complaint, lacks),
                 Err(obstacle) => return Err(obstacle),
+            };
+            let is_news = |lacks: &[Lack]| lacks.iter().any(|lack| !hooks.lacks.contains(lack));
+            let found = match is_news(&lacks) {
+                true => lacks.clone(),
+                false => self.lacks_behind(now).await,
+            };
+            if !is_news(&found) {
+                return Err(Obstacle::Refused {
+                    complaint: refusal,
+                    lacks,
+                });
             }
+            // Each turn leaves out one more thing at least.
+            tracing::warn!(lacks = ?found, "this kernel lacks what some rules need: {refusal}");
+            hooks.lacks.extend(&found);
+            self.layers.lack(&found, now.uptime);
+            ruleset = Arc::new(render(&mission.plan, hooks, mission.effect));
         }
+    }
+
+    /// What the kernel is found to lack when it has refused rules and does not say what of them; once in a pass.
+    async fn lacks_behind(&mut self, now: Now) -> Vec<Lack> {
+        if !self.layers.wants_trial(true, now.uptime) {
+            return Vec::new();
+        }
+        let tried = self.kernel.lacks(true).await;
+        tried.unwrap_or_else(|obstacle| {
+            tracing::debug!("what this kernel lacks could not be tried: {obstacle}");
+            Vec::new()
+        })
+    }
+
+    /// Whether the device could be cut off, and what that could not cut; nothing is changed.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub(super) async fn try_out(&mut self, now: Now) -> Result<(), Obstacle> {
+        self.kernel.try_out().await?;
+        if self.layers.wants_trial(false, now.uptime) {
+            let lacks = self.kernel.lacks(false).await?;
+            if !lacks.is_empty() {
+                tracing::warn!(?lacks, "this kernel lacks what some rules would need");
+            }
+            self.layers.lack(&lacks, now.uptime);
+        }
+        Ok(())
     }
 }
 

@@ -217,7 +217,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     /// What this kernel cannot cut, each a sentence.
     pub(super) fn gaps(&self, plan: &Plan) -> Vec<String> {
         if plan.is_normal() {
-            return Vec::new();
+            return self.layers.foreseen();
         }
         self.layers.uncovered().into_iter().chain(plan.untied()).collect()
     }
@@ -407,7 +407,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
         self.posture = self.seen(&tables, found.is_as_before);
         if tables.is_empty() && ruleset.tables.is_empty() {
             // Nothing was listed and nothing will be loaded: nothing has shown yet that an order could be carried out.
-            self.kernel.try_out().await?;
+            self.try_out(now).await?;
         }
         let same = held.as_ref().is_some_and(|held| held.same_structure(ruleset));
         let known = if held.is_some() {

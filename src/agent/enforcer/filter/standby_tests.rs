@@ -12,8 +12,8 @@ use crate::quarantine::orders::order::{Authority, Limit, Order};
 use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::plan::{Scope, fold};
 use crate::quarantine::ports::{CanaryFate, StoodIn};
-use crate::quarantine::ruleset::quota_name;
 use crate::quarantine::ruleset::verify::Comparison;
+use crate::quarantine::ruleset::{Lack, quota_name};
 
 const QUOTA: u64 = 1_000_000;
 
@@ -93,6 +93,10 @@ impl PacketFilter for Fake {
     async fn tables(&mut self) -> Result<BTreeSet<Layer>, Obstacle> {
         let has = self.with(|told| told.has_tables);
         Ok(has.then_some(Layer::Inet).into_iter().collect())
+    }
+
+    async fn lacks(&mut self, _loudly: bool) -> Result<Vec<Lack>, Obstacle> {
+        Ok(Vec::new())
     }
 
     async fn try_out(&mut self) -> Result<(), Obstacle> {

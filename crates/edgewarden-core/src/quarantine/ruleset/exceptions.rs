@@ -414,7 +414,7 @@ impl RuleWriter<'_> {
             let by_hand = (!self.asks_for_routes()).then(|| cut(by_hand));
             return std::iter::once(leads(Detour::Routing)).chain(by_hand).collect();
         }
-        let others = if isolates {
+        let others = if isolates || self.hooks.lacks.contains(&Lack::IpOption) {
             others
         } else {
             others

@@ -5,7 +5,7 @@
 //! himself; an exception that no way out needs, and a rule that cannot say whom it cuts, are left out. Without connection
 //! tracking every packet is one that nobody tracks. Absent: the ways of lifelines, which their writer leaves out itself.
 
-use nf_tables::{Conntrack, ConntrackKey, Expression, MetaKey, ObjectKind};
+use nf_tables::{Conntrack, ConntrackKey, Expression, ExtensionPlace, MetaKey, ObjectKind};
 
 use super::Rule;
 use super::conditions::FilledSet;
@@ -30,11 +30,17 @@ pub enum Lack {
     Fib,
     /// Of which network namespace a socket is whose program has gone (`CONFIG_CGROUP_NET_CLASSID`).
     Socket,
+    /// Options of IPv4 (before Linux 5.3), where extension headers of IPv6 are read.
+    IpOption,
+    /// Who answers a flow, as connection tracking knows him (Linux 4.14).
+    Answerer,
+    /// Named sets that rules fill (Linux 4.14).
+    FilledSet,
 }
 
 impl Lack {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Limit,
         Self::Conntrack,
         Self::Quota,
@@ -43,6 +49,9 @@ impl Lack {
         Self::Notrack,
         Self::Fib,
         Self::Socket,
+        Self::IpOption,
+        Self::Answerer,
+        Self::FilledSet,
     ];
 
     /// What is missing where the kernel does not know an expression of that name.
@@ -110,6 +119,18 @@ impl Lack {
                 "this kernel does not tell of which network namespace a socket is once its program has gone: what a program of \
                  root's had still to send to a lifeline when it ended is cut"
             }
+            Self::IpOption => {
+                "this kernel (before Linux 5.3) does not read options of IPv4: where remotes are judged every packet with options is \
+                 cut, whatever they say, but for IGMP, which may be sent by other places"
+            }
+            Self::Answerer => {
+                "this kernel (like Linux 4.14) does not tell who answers what was led to a program of this device: such answers \
+                 are cut"
+            }
+            Self::FilledSet => {
+                "this kernel (like Linux 4.14) has no sets that rules fill: rates of what the link needs are shared by all links, \
+                 and whoever may make packets by hand can speak in a lifeline's stream"
+            }
         }
     }
 
@@ -118,6 +139,11 @@ impl Lack {
             (Self::Limit, Expression::ObjectReference(object)) => object.kind == ObjectKind::Limit,
             (Self::Quota, Expression::ObjectReference(object)) => object.kind == ObjectKind::Quota,
             (Self::Socket, Expression::Meta(meta)) => meta.key == MetaKey::ControlGroup,
+            (Self::IpOption, Expression::ExtensionHeader(header)) => header.place == ExtensionPlace::Ip,
+            (Self::Answerer, Expression::Conntrack(tracked)) => {
+                [ConntrackKey::Source4, ConntrackKey::Source6].contains(&tracked.key)
+            }
+            (Self::FilledSet, Expression::DynamicElement(_)) => true,
             _ => Self::of_expression(expression.name()) == Some(self),
         }
     }
@@ -133,6 +159,7 @@ pub(super) fn without(mut rule: Rule, lacks: &[Lack]) -> Option<Rule> {
             // What counts is what is cut: without its rate it would cut everything.
             Lack::Limit if rule.counter.is_none() && is_needed(&rule) => without_rate(&rule)?,
             Lack::Conntrack => without_state(&rule)?,
+            Lack::FilledSet => without_buckets(&rule)?,
             _ => return None,
         };
     }
@@ -151,17 +178,8 @@ fn is_needed(rule: &Rule) -> bool {
 
 /// `limit rate <rate> burst <burst> <unit>`, or the same in braces, for each of a set's keys.
 fn without_rate(rule: &Rule) -> Option<Rule> {
-    if let Some(loads) = rule.fills.as_ref().and_then(FilledSet::rate_loads) {
-        let (before, rest) = rule.statement.split_once("add @rates-")?;
-        let (_, behind) = rest.split_once("} ")?;
-        let makes = |step: &Expression| matches!(step, Expression::DynamicElement(_));
-        let last = rule.expressions.iter().position(makes)?;
-        let mut kept = rule.expressions.clone();
-        kept.drain(last.checked_sub(loads)?..=last);
-        return Some(Rule {
-            fills: None,
-            ..rule.said_otherwise(format!("{before}{behind}"), kept)
-        });
+    if let Some(parts) = Bucketed::of(rule) {
+        return Some(parts.said(rule, String::new(), None));
     }
     let (before, rest) = rule.statement.split_once("limit rate ")?;
     let (_, rest) = rest.split_once(" burst ")?;
@@ -171,6 +189,67 @@ fn without_rate(rule: &Rule) -> Option<Rule> {
         .filter(|step| !matches!(step, Expression::Limit(_)))
         .cloned();
     Some(rule.said_otherwise(format!("{before}{behind}"), kept.collect()))
+}
+
+/// One rate for all links, in place of a bucket for each. What a rule notes in a set has no other form.
+fn without_buckets(rule: &Rule) -> Option<Rule> {
+    let parts = Bucketed::of(rule)?;
+    let (_, rate) = parts.bucket.split_once("limit rate ")?;
+    let shared = parts.limit.clone()?;
+    let words = format!("limit rate {rate}");
+    Some(parts.said(rule, words, Some(shared)))
+}
+
+/// A rule with a bucket for each link: `add @rates-<what> { <key> limit rate <rate> }`, taken apart.
+struct Bucketed<'a> {
+    before: &'a str,
+    bucket: &'a str,
+    behind: &'a str,
+    /// What it does besides.
+    steps: Vec<Expression>,
+    /// Where among that it asks the bucket.
+    place: usize,
+    limit: Option<Expression>,
+}
+
+impl<'a> Bucketed<'a> {
+    fn of(rule: &'a Rule) -> Option<Self> {
+        let loads = rule.fills.as_ref().and_then(FilledSet::rate_loads)?;
+        let (before, rest) = rule.statement.split_once("add @rates-")?;
+        let (bucket, behind) = rest.split_once("} ")?;
+        let makes = |step: &Expression| matches!(step, Expression::DynamicElement(_));
+        let last = rule.expressions.iter().position(makes)?;
+        let place = last.checked_sub(loads)?;
+        let mut steps = rule.expressions.clone();
+        let limit = match steps.drain(place..=last).next_back() {
+            Some(Expression::DynamicElement(element)) => element.expression.map(|limit| *limit),
+            _ => None,
+        };
+        Some(Self {
+            before,
+            bucket,
+            behind,
+            steps,
+            place,
+            limit,
+        })
+    }
+
+    /// The rule with these words and this step in place of the bucket.
+    fn said(self, rule: &Rule, words: String, step: Option<Expression>) -> Rule {
+        let Self {
+            before,
+            behind,
+            mut steps,
+            place,
+            ..
+        } = self;
+        steps.splice(place..place, step);
+        Rule {
+            fills: None,
+            ..rule.said_otherwise(format!("{before}{words}{behind}"), steps)
+        }
+    }
 }
 
 /// The state of a flow is loaded, masked and compared.
@@ -236,6 +315,45 @@ mod tests {
         let words = ["limit rate", "ct state", "exists"];
         let says = |rule: &Rule| words.iter().any(|word| rule.statement.contains(word));
         assert!(!least.iter().any(says));
+    }
+
+    #[test]
+    fn without_sets_that_rules_fill_a_rate_is_shared() {
+        let (whole, left) = (rules(&[]), rules(&[Lack::FilledSet]));
+        let rate = "limit rate 100/second burst 200 packets";
+        let errors = of(&whole, "errors");
+        assert!(errors[0].contains("{ meta iif limit rate"), "control: {errors:?}");
+        let shared = of(&left, "errors");
+        assert!(
+            shared[0].ends_with(&format!("meta length <= 1280 {rate} accept")),
+            "{shared:?}"
+        );
+        for what in ["errors", "dhcp", "router", "arp", "neighbours"] {
+            assert_eq!(of(&left, what).len(), of(&whole, what).len(), "{what}");
+        }
+        let named = left
+            .iter()
+            .any(|rule| rule.statement.contains("@streams") || rule.fills.is_some());
+        assert!(!named, "nobody asks what nobody notes");
+    }
+
+    #[test]
+    fn where_no_option_is_read_all_are_cut() {
+        let (whole, left) = (rules(&[]), rules(&[Lack::IpOption]));
+        let others = "ip hdrlength > 5 ip protocol != 2";
+        for (rules, read) in [(&whole, true), (&left, false)] {
+            let detours = of(rules, "detour");
+            assert_eq!(
+                detours.iter().any(|rule| rule.contains("ip option")),
+                read,
+                "{detours:?}"
+            );
+            assert!(detours.iter().any(|rule| rule.starts_with(others)), "{detours:?}");
+            assert!(
+                detours.iter().any(|rule| rule.starts_with("exthdr rt exists")),
+                "{detours:?}"
+            );
+        }
     }
 
     #[test]

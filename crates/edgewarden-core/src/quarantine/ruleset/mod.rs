@@ -28,6 +28,7 @@ mod rules;
 mod shares;
 mod streams;
 mod told_otherwise;
+mod trials;
 mod untracked;
 pub mod verify;
 
@@ -49,6 +50,7 @@ pub use lacking::Lack;
 use link_control::CONTROL;
 use rules::RuleWriter;
 use streams::{LEAVING, UNSENT};
+pub use trials::trials;
 use untracked::{UNTRACKED_IN, UNTRACKED_OUT};
 
 /// Our table's name in every family.

@@ -124,7 +124,9 @@ impl RuleWriter<'_> {
     /// Why somebody is cut who speaks in another's stream; none where it is not known whose they are: without rates there are no
     /// elements that rules make.
     fn whose_is_known(&self) -> Option<&'static str> {
-        let can_note = self.effect == CutAction::Cut && !self.hooks.lacks.contains(&Lack::Limit);
+        let lacks = [Lack::Limit, Lack::FilledSet].iter();
+        let can_note =
+            self.effect == CutAction::Cut && !lacks.into_iter().any(|lack| self.hooks.lacks.contains(lack));
         self.guarded().filter(|_| can_note)
     }
 
