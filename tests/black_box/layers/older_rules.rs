@@ -4,7 +4,7 @@
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{ATTACKER_V4, INTERNET_V4, Ns};
 use edgewarden_lab::stage::Stage;
-use edgewarden_lab::stage::filter_hook::{FilterHook, LACKS, REFUSED};
+use edgewarden_lab::stage::filter_hook::{COUNTED, FilterHook, LACKS, REFUSED};
 use edgewarden_lab::stage::older::{Older, OlderKernel};
 use serde_json::{Value, json};
 
@@ -14,6 +14,9 @@ const OPTIONS: &str = "does not read options of IPv4";
 const ANSWERERS: &str = "does not tell who answers";
 const FILLED: &str = "has no sets that rules fill";
 const FRAMES: &str = "frames sent past the IP stack are not cut";
+
+/// Waits that may count: the first of each socket of both agents.
+const MAX_WAITS: usize = 12;
 
 /// What a packet filter of that age lacks, what of that is told while nothing is ordered, and what besides while it is cut.
 struct Age {
@@ -108,6 +111,12 @@ fn lives(age: &Age) {
     tells(&stage.status(), &while_cut);
     release(&stage);
     assert!(stage.site.tcp_connects(Ns::Gateway, ATTACKER_V4, 4_444).unwrap());
+    let waits = hook.written(COUNTED).unwrap_or_default().len();
+    if age.lacks.contains("empty") {
+        assert!((1..MAX_WAITS).contains(&waits), "{waits} waits were changes");
+    } else {
+        assert_eq!(waits, 0, "control");
+    }
 }
 
 lab_test!(a_packet_filter_as_of_linux_5_4_cuts, || lives(&AGES[0]));
