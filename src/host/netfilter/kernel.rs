@@ -298,7 +298,7 @@ pub(super) fn lacking(kernel: &mut Connection, loudly: bool) -> Result<Vec<Lack>
                 comment: Some(comment),
                 ..
             }) => Lack::of_trial(comment),
-            Some(Item::Set(_)) => Some(Lack::FilledSet),
+            Some(Item::Set(name)) => Lack::of_trial_set(name),
             _ => None,
         };
         match lack {

@@ -1,11 +1,14 @@
 //! Packet filters of older kernels, as far as they can be imitated: what they refuse costs no more than itself, is told before an
 //! order and while one holds, and is found where the kernel does not say what of a rule it refuses (before Linux 5.10).
 
+use std::time::Duration;
+
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{ATTACKER_V4, INTERNET_V4, Ns};
+use edgewarden_lab::site::{ATTACKER_V4, INTERNET_V4, Ns, wait_until};
 use edgewarden_lab::stage::Stage;
 use edgewarden_lab::stage::filter_hook::{COUNTED, FilterHook, LACKS, REFUSED};
 use edgewarden_lab::stage::older::{Older, OlderKernel};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::common::{LIMIT, connected_and_released, isolate, options, release};
@@ -13,6 +16,7 @@ use crate::common::{LIMIT, connected_and_released, isolate, options, release};
 const OPTIONS: &str = "does not read options of IPv4";
 const ANSWERERS: &str = "does not tell who answers";
 const FILLED: &str = "has no sets that rules fill";
+const BLOCKS: &str = "does not end blocked networks by itself";
 const FRAMES: &str = "frames sent past the IP stack are not cut";
 
 /// Waits that may count: the first of each socket of both agents.
@@ -41,8 +45,8 @@ const AGES: [Age; 3] = [
     },
     Age {
         kernel: OlderKernel::Linux414,
-        lacks: "places ipoption empty answerer filled",
-        foreseen: &[OPTIONS, FILLED],
+        lacks: "places ipoption empty answerer filled ending",
+        foreseen: &[OPTIONS, FILLED, BLOCKS],
         found: &[FRAMES, ANSWERERS],
     },
 ];
@@ -62,7 +66,7 @@ fn start(stage: &mut Stage, hook: &FilterHook, older: &Older, age: &Age) {
 
 fn tells(status: &Value, all: &[&str]) {
     let told = status["enforcement"]["uncovered"].to_string();
-    for words in [OPTIONS, ANSWERERS, FILLED, FRAMES] {
+    for words in [OPTIONS, ANSWERERS, FILLED, BLOCKS, FRAMES] {
         assert_eq!(told.contains(words), all.contains(&words), "{words}: {told}");
     }
     assert_eq!(status["enforcement"]["obstacles"], json!([]), "{status}");
@@ -122,6 +126,32 @@ fn lives(age: &Age) {
 lab_test!(a_packet_filter_as_of_linux_5_4_cuts, || lives(&AGES[0]));
 lab_test!(a_packet_filter_as_of_linux_4_19_cuts, || lives(&AGES[1]));
 lab_test!(a_packet_filter_as_of_linux_4_14_cuts, || lives(&AGES[2]));
+
+lab_test!(a_blocked_network_ends_where_the_kernel_does_not_end_it, || {
+    let mut stage = Stage::start(options()).unwrap();
+    let hook = FilterHook::prepare(&stage).unwrap();
+    let older = Older::prepare(&stage).unwrap();
+    let _open = stage.site.echo_server(Ns::Internet, 4_444).unwrap();
+    start(&mut stage, &hook, &older, &AGES[2]);
+    connected_and_released(&stage);
+    let reaches = |to| stage.site.tcp_connects(Ns::Gateway, to, 4_444).unwrap();
+    assert!(reaches(ATTACKER_V4), "control: open before");
+    // As long as this the machine may be busy before it is looked at.
+    let expires = Timestamp::now() + Duration::from_secs(8);
+    let block = json!({"remotes": ["203.0.113.0/24"]});
+    let order = json!({"id": "f", "posture": "restrict", "expires": expires.to_string(), "block": block});
+    stage.desire(&json!({ "quarantine": order })).unwrap();
+    stage.wait_phase(LIMIT, "enforced").unwrap();
+    assert!(!reaches(ATTACKER_V4), "it is blocked");
+    let (_, listed, _) = stage
+        .nft(&["list", "set", "inet", "edgewarden", "nets4"])
+        .unwrap();
+    assert!(
+        !listed.contains("timeout"),
+        "control: nothing ends by itself: {listed}"
+    );
+    wait_until(LIMIT, "it has ended", || reaches(ATTACKER_V4)).unwrap();
+});
 
 // What a kernel was built without, which refuses rules and does not say why.
 lab_test!(what_is_lacking_is_found_where_refusals_say_nothing, || {

@@ -21,7 +21,7 @@ pub const FAILS: &str = "fails";
 /// Layers (`netdev`, `bridge`) whose chains the kernel refuses.
 pub const REFUSED: &str = "refused";
 /// Expressions (`limit`, `ct`) that the kernel does not know; `sockets`: it does not tell control groups of sockets. As on older
-/// kernels, `ipoption`: options of IPv4 are not read; `answerer`: nor who answers a flow; `filled`: rules fill no sets; `places`: a
+/// kernels, `ipoption`: options of IPv4 are not read; `answerer`: nor who answers a flow; `filled`: rules fill no sets; `ending`: blocks in sets do not end; `places`: a
 /// refusal does not say what of a message it is about; `empty`: an empty transaction counts.
 pub const LACKS: &str = "lacks";
 /// Each transaction is kept in the file [`TRANSACTION`], in place of the one before.
@@ -122,6 +122,8 @@ static void refuse(char *bytes, size_t length) {
         memcpy(&type, bytes + at + 4, 2);
         char family = bytes[at + 16], *end = bytes + at + size;
         if (size < 16 || at + size > length) return;
+        char *flags = type == (10 << 8 | 9) && says("lacks", "ending") ? attribute(bytes + at + 20, end, 3) : NULL;
+        if (flags && flags[7] == 0x14) flags[7] = 99;
         if (type == (10 << 8 | 3) && ((netdev && family == 5) || (bridge && family == 7))) {
             char *hook = attribute(bytes + at + 20, end, 4), *number = hook ? attribute(hook + 4, end, 1) : NULL;
             if (number) number[7] = 7;

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::conditions::{number_text, octets};
-use super::{Hooks, Table};
+use super::{Hooks, Lack, Table};
 use crate::quarantine::lifelines::lifeline::{Endpoint, EndpointKey};
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Way};
 use crate::quarantine::plan::Plan;
@@ -58,6 +58,8 @@ pub struct SetElements {
     pub hosts: Arc<Vec<(IpAddr, Option<Timestamp>)>>,
     /// Blocked blocks that are wider than a host, disjoint and sorted.
     pub nets: Arc<Vec<(IpNet, Option<Timestamp>)>>,
+    /// The kernel has blocks that last only: whoever changes the elements ends them.
+    pub lasting_nets: bool,
 }
 
 /// What one of our sets holds.
@@ -212,6 +214,7 @@ impl SetElements {
             below.map(|bearer| (way.address.is_ipv6(), *bearer))
         });
         let bearers: BTreeSet<_> = bearers.in_set();
+        let lasting_nets = hooks.lacks.contains(&Lack::EndingBlock);
         Self {
             bearers: bearers.into_iter().collect(),
             endpoints,
@@ -223,7 +226,12 @@ impl SetElements {
             called: hooks.called.iter().copied().collect(),
             tags: hooks.vlans.iter().copied().collect(),
             hosts: Arc::clone(hosts),
-            nets: Arc::clone(nets),
+            nets: if lasting_nets {
+                Arc::new(nets.iter().map(|(net, _)| (*net, None)).collect())
+            } else {
+                Arc::clone(nets)
+            },
+            lasting_nets,
         }
     }
 
@@ -291,14 +299,16 @@ impl SetElements {
         // Sorted: those of IPv4 come first.
         let first = self.hosts.partition_point(|(host, _)| host.is_ipv4());
         let count = if v4 { first } else { self.hosts.len() - first };
-        count > LONG
+        // Where blocks do not end, sets with a bound have nothing that ends.
+        count > LONG && !self.lasting_nets
     }
 
     /// Whether the sets of both are declared alike.
     pub(super) fn declared_as(&self, other: &Self) -> bool {
-        [true, false]
-            .iter()
-            .all(|v4| self.is_long(*v4) == other.is_long(*v4))
+        self.lasting_nets == other.lasting_nets
+            && [true, false]
+                .iter()
+                .all(|v4| self.is_long(*v4) == other.is_long(*v4))
     }
 
     /// What a set is declared to hold at most; none where it may grow for ever.
@@ -364,7 +374,11 @@ impl SetElements {
 
     pub(super) fn declare(&self, text: &mut String, table: &Table, now: Timestamp) {
         for set in OwnSet::all(table) {
-            let _ = writeln!(text, "  set {} {{\n    {}", set.name(), set.kind());
+            let kind = match set.kind().strip_suffix(", timeout") {
+                Some(lasts) if self.lasting_nets => lasts,
+                _ => set.kind(),
+            };
+            let _ = writeln!(text, "  set {} {{\n    {kind}", set.name());
             if let Some(size) = self.size(set) {
                 let _ = writeln!(text, "    size {size}");
             }
@@ -381,6 +395,7 @@ impl SetElements {
     /// What is here and not, or not alike, in `other`.
     pub(super) fn difference(&self, other: &Self) -> Self {
         Self {
+            lasting_nets: self.lasting_nets,
             endpoints: missing(&self.endpoints, &other.endpoints),
             nucleus: missing(&self.nucleus, &other.nucleus),
             ways: missing(&self.ways, &other.ways),

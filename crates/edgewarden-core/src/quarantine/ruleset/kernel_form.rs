@@ -162,7 +162,7 @@ impl Ruleset {
         let mut contents = TableContents::new(own_table(table.layer));
         contents.objects = self.objects(table, counted);
         contents.sets = OwnSet::all(table)
-            .map(|set| declared(set, self.elements.size(set)))
+            .map(|set| declared(set, &self.elements))
             .chain(table.filled_sets().into_iter().map(FilledSet::declared))
             .collect();
         contents.chains = table.chains.iter().map(chain_contents).collect();
@@ -245,7 +245,7 @@ fn bearer_element(bearer: &Bearer) -> Option<Element> {
 }
 
 /// A set of ours, empty.
-fn declared(set: OwnSet, size: Option<u32>) -> Set {
+fn declared(set: OwnSet, elements: &SetElements) -> Set {
     let (address, length) = if set.v4 {
         (KeyType::IPV4, ADDRESS4)
     } else {
@@ -279,13 +279,18 @@ fn declared(set: OwnSet, size: Option<u32>) -> Set {
         },
         Content::Hosts => Set {
             description: SetDescription {
-                size,
+                size: elements.size(set),
                 ..SetDescription::default()
             },
             ..Set::new(set.name(), address, length, SetFlags::TIMEOUT)
         },
         Content::Nets => {
-            let flags = SetFlags::INTERVAL.with(SetFlags::TIMEOUT);
+            let ends = if elements.lasting_nets {
+                SetFlags::NONE
+            } else {
+                SetFlags::TIMEOUT
+            };
+            let flags = SetFlags::INTERVAL.with(ends);
             Set::new(set.name(), address, length, flags)
         }
     }

@@ -36,11 +36,13 @@ pub enum Lack {
     Answerer,
     /// Named sets that rules fill (Linux 4.14).
     FilledSet,
+    /// Sets of blocks of addresses that end by themselves (Linux 4.14).
+    EndingBlock,
 }
 
 impl Lack {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Limit,
         Self::Conntrack,
         Self::Quota,
@@ -52,6 +54,7 @@ impl Lack {
         Self::IpOption,
         Self::Answerer,
         Self::FilledSet,
+        Self::EndingBlock,
     ];
 
     /// What is missing where the kernel does not know an expression of that name.
@@ -130,6 +133,9 @@ impl Lack {
             Self::FilledSet => {
                 "this kernel (like Linux 4.14) has no sets that rules fill: rates of what the link needs are shared by all links, \
                  and whoever may make packets by hand can speak in a lifeline's stream"
+            }
+            Self::EndingBlock => {
+                "this kernel (like Linux 4.14) does not end blocked networks by itself: they stay blocked while no agent runs"
             }
         }
     }

@@ -315,6 +315,7 @@ impl Ruleset {
             tags: _,
             hosts,
             nets,
+            lasting_nets: _,
         } = &self.elements;
         format!(
             "{} rules in {}, {} lifeline addresses, {} blocked remotes",

@@ -7,14 +7,16 @@
 
 use nf_tables::{
     Chain, ChainContents, Conntrack, ConntrackKey, DynamicElement, Expression, ExtensionHeader, Fib, KeyType,
-    Limit, LimitFlags, LimitKind, Meta, MetaKey, Notrack, Quota, QuotaFlags, Register, Route, RouteKey, Rule,
-    Set, SetDescription, SetFlags, Table, TableContents,
+    Limit, LimitFlags, LimitKind, Lookup, Meta, MetaKey, Notrack, Payload, PayloadBase, Quota, QuotaFlags,
+    Register, Route, RouteKey, Rule, Set, SetDescription, SetFlags, Table, TableContents,
 };
 
 use super::Lack;
 
 /// The set that a rule fills.
 const FILLED: &str = "filled";
+/// The set of blocks that end.
+const BLOCKS: &str = "blocks";
 /// How the comment of a trial begins.
 const COMMENT: &str = "try:";
 
@@ -30,6 +32,16 @@ impl Lack {
     pub fn of_trial(comment: &str) -> Option<Self> {
         let number: usize = comment.strip_prefix(COMMENT)?.parse().ok()?;
         Self::ALL.get(number).copied()
+    }
+
+    /// What a refused set of [`trials`] shows.
+    #[must_use]
+    pub fn of_trial_set(name: &str) -> Option<Self> {
+        match name {
+            FILLED => Some(Self::FilledSet),
+            BLOCKS => Some(Self::EndingBlock),
+            _ => None,
+        }
     }
 
     fn trial(self) -> Vec<Expression> {
@@ -70,6 +82,10 @@ impl Lack {
                 Meta::first(MetaKey::InputInterface).into(),
                 DynamicElement::noted(FILLED).into(),
             ],
+            Self::EndingBlock => vec![
+                Payload::first(PayloadBase::Network, 12, 4).into(),
+                Lookup::named(BLOCKS).into(),
+            ],
         }
     }
 }
@@ -89,6 +105,8 @@ pub fn trials(table: Table, loudly: bool) -> TableContents {
     });
     let all = Lack::ALL.into_iter().enumerate();
     let rules = all.filter(|(_, lack)| loudly || lack.is_quiet());
+    let flags = SetFlags::INTERVAL.with(SetFlags::TIMEOUT);
+    contents.sets.push(Set::new(BLOCKS, KeyType::IPV4, 4, flags));
     contents.chains.push(ChainContents {
         chain: Chain::regular("tried"),
         rules: rules
