@@ -223,3 +223,32 @@ lab_test!(
         }
     }
 );
+
+#[test]
+fn a_family_that_the_kernel_does_not_have_holds_nothing_of_ours() {
+    let refused = |errno: Errno| {
+        AskError::Refused(Refusal {
+            step: None,
+            errno: errno as i32,
+            text: None,
+            place: Vec::new(),
+            expression: None,
+        })
+    };
+    for unknown in [Errno::EOPNOTSUPP, Errno::EAFNOSUPPORT] {
+        assert_eq!(known_family::<bool>(Err(refused(unknown))), Ok(None), "{unknown}");
+    }
+    assert_eq!(known_family(Ok(true)), Ok(Some(true)), "control");
+    assert!(known_family::<bool>(Err(refused(Errno::ENOMEM))).is_err());
+}
+
+lab_test!(this_kernel_is_tried_out_and_nothing_is_left, || {
+    let mut kernel = open().unwrap();
+    let before = generation(&mut kernel).unwrap();
+    for loudly in [false, true] {
+        assert_eq!(lacking(&mut kernel, loudly), Ok(Vec::new()));
+    }
+    try_out(&mut kernel).unwrap();
+    assert_eq!(generation(&mut kernel), Ok(before), "nothing was carried out");
+    assert!(tables(&mut kernel).unwrap().is_empty());
+});

@@ -3,6 +3,8 @@
 //! A filter of calls ([`OlderKernel`]) stands in for kernels that cannot be booted here. It sees numbers of calls and families of
 //! sockets; what the packet filter lacks is looked at in `layers/older_rules.rs`.
 
+use std::time::Duration;
+
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{ATTACKER_V4, INTERNET_V4, Ns, Running, wait_until};
 use edgewarden_lab::stage::Stage;
@@ -31,10 +33,9 @@ fn begun(kernel: OlderKernel) -> (Stage, Older) {
     (stage, older)
 }
 
-/// The cloud isolates the device and does that to the programs of these names.
+/// The cloud isolates the device and does that to these programs.
 fn order(stage: &Stage, rules: &[(&str, &str)]) {
-    let rule =
-        |(name, action): &(&str, &str)| json!({"match": {"exe": format!("*/{name}")}, "action": action});
+    let rule = |(exe, action): &(&str, &str)| json!({"match": {"exe": exe}, "action": action});
     let rules: Vec<Value> = rules.iter().map(rule).collect();
     let order = json!({"id": "f", "posture": "isolate", "processes": rules});
     stage.desire(&json!({ "quarantine": order })).unwrap();
@@ -82,7 +83,16 @@ fn lives(kernel: OlderKernel, by_number: bool) {
     }
     assert!(reaches(&stage, ATTACKER_V4, 4_444), "control: open before");
 
-    order(&stage, &[(&frozen, "freeze"), (&killed, "kill")]);
+    // One by its path, which is looked up, and one by a pattern.
+    let path = stage
+        .site
+        .directory()
+        .join("opt")
+        .join(&frozen)
+        .canonicalize()
+        .unwrap();
+    let pattern = format!("*/opt/{killed}");
+    order(&stage, &[(path.to_str().unwrap(), "freeze"), (&pattern, "kill")]);
     let is_cut = |stage: &Stage, keeps: &Running| {
         assert_eq!(state_of(keeps.pid()), Some('T'), "{kernel:?}: it is stopped");
         assert!(!reaches(stage, ATTACKER_V4, 4_444), "{kernel:?}: it is cut");
@@ -153,8 +163,13 @@ lab_test!(whoever_starts_others_faster_is_caught_without_pidfds, || {
         all.filter(|entry| of_it(&entry.path())).count()
     };
     wait_until(LIMIT, "control: it goes on and on", || runs() > 0).unwrap();
-    order(&stage, &[("older-breeder", "kill")]);
-    wait_until(LIMIT, "nobody is left", || runs() == 0).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    assert_eq!(runs(), 0, "and nobody comes");
+    order(&stage, &[("*/older-breeder", "kill")]);
+    // Between its end and its child's beginning nobody is seen either.
+    let is_over = || {
+        (0..30).all(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            runs() == 0
+        })
+    };
+    wait_until(LIMIT, "nobody is left, and nobody comes", is_over).unwrap();
 });

@@ -138,8 +138,8 @@ lab_test!(a_blocked_network_ends_where_the_kernel_does_not_end_it, || {
     assert!(reaches(ATTACKER_V4), "control: open before");
     // As long as this the machine may be busy before it is looked at.
     let expires = Timestamp::now() + Duration::from_secs(8);
-    let block = json!({"remotes": ["203.0.113.0/24"]});
-    let order = json!({"id": "f", "posture": "restrict", "expires": expires.to_string(), "block": block});
+    let block = json!({"remotes": [{"remote": "203.0.113.0/24", "expires": expires.to_string()}]});
+    let order = json!({"id": "f", "posture": "restrict", "block": block});
     stage.desire(&json!({ "quarantine": order })).unwrap();
     stage.wait_phase(LIMIT, "enforced").unwrap();
     assert!(!reaches(ATTACKER_V4), "it is blocked");

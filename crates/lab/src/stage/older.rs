@@ -39,21 +39,9 @@ pub enum OlderKernel {
     Linux414,
     /// A container whose makers did not know the calls around pidfds: they are refused for want of a right.
     OldContainer,
-    /// Of all, `openat2` alone is missing.
-    WithoutOpenat2,
 }
 
 impl OlderKernel {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Linux54,
-        Self::Linux52,
-        Self::Linux419,
-        Self::Linux414,
-        Self::OldContainer,
-        Self::WithoutOpenat2,
-    ];
-
     fn words(self) -> Vec<String> {
         let above = |newest: u32| format!("above={newest}:{}", Errno::ENOSYS as i32);
         let call = |number: u32, error: Errno| format!("call={number}:{}", error as i32);
@@ -70,7 +58,6 @@ impl OlderKernel {
                 call(PIDFD_SEND_SIGNAL, Errno::EPERM),
                 call(OPENAT2, Errno::EPERM),
             ],
-            Self::WithoutOpenat2 => vec![call(OPENAT2, Errno::ENOSYS)],
         }
     }
 }

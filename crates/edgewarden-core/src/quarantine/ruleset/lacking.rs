@@ -185,7 +185,7 @@ fn is_needed(rule: &Rule) -> bool {
 /// `limit rate <rate> burst <burst> <unit>`, or the same in braces, for each of a set's keys.
 fn without_rate(rule: &Rule) -> Option<Rule> {
     if let Some(parts) = Bucketed::of(rule) {
-        return Some(parts.said(rule, String::new(), None));
+        return Some(parts.said(rule, "", None));
     }
     let (before, rest) = rule.statement.split_once("limit rate ")?;
     let (_, rest) = rest.split_once(" burst ")?;
@@ -203,7 +203,7 @@ fn without_buckets(rule: &Rule) -> Option<Rule> {
     let (_, rate) = parts.bucket.split_once("limit rate ")?;
     let shared = parts.limit.clone()?;
     let words = format!("limit rate {rate}");
-    Some(parts.said(rule, words, Some(shared)))
+    Some(parts.said(rule, &words, Some(shared)))
 }
 
 /// A rule with a bucket for each link: `add @rates-<what> { <key> limit rate <rate> }`, taken apart.
@@ -242,7 +242,7 @@ impl<'a> Bucketed<'a> {
     }
 
     /// The rule with these words and this step in place of the bucket.
-    fn said(self, rule: &Rule, words: String, step: Option<Expression>) -> Rule {
+    fn said(self, rule: &Rule, words: &str, step: Option<Expression>) -> Rule {
         let Self {
             before,
             behind,
