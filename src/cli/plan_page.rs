@@ -181,6 +181,7 @@ fn cut(plan: &PlanEffects, line: &mut impl FnMut(&str, String)) {
         Layer::Inet => None,
         Layer::Bridge => Some("bridged frames"),
         Layer::Netdev => Some("frames sent past the IP stack"),
+        Layer::Arp => Some("frames sent past the IP stack, by tc filters at the interfaces"),
     });
     layers.for_each(|layer| line("  also", layer.to_owned()));
     for gap in &plan.gaps {

@@ -79,7 +79,7 @@ pub use expression::{
     DynamicElement, DynamicFlags, DynamicOperation, Expression, ExtensionFlags, ExtensionHeader,
     ExtensionPlace, Fib, FibFlags, FibResult, Limit, LimitFlags, LimitKind, Lookup, LookupFlags, Meta,
     MetaKey, Notrack, ObjectReference, Octet, Operator, Payload, PayloadBase, Quota, QuotaFlags, Range,
-    RangeOperator, Route, RouteKey, SetReference, SetVerdict, UnknownExpression,
+    RangeOperator, Route, RouteKey, SetMeta, SetReference, SetVerdict, UnknownExpression,
 };
 pub use listing::{During, Listing, ListingError, ListingLimits, ListingReader};
 pub use notice::{Generation, Notice};

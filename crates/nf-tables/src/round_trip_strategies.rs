@@ -78,10 +78,11 @@ pub(super) fn any_expression() -> impl Strategy<Value = Expression> {
     Union::new(kinds)
 }
 
-fn loading() -> [BoxedStrategy<Expression>; 6] {
+fn loading() -> [BoxedStrategy<Expression>; 7] {
     let register = any_register;
     [
         boxed((register(), any_of(MetaKey::ALL)).prop_map(|(destination, key)| Meta { destination, key })),
+        boxed((register(), any_of(MetaKey::ALL)).prop_map(|(source, key)| SetMeta { key, source })),
         boxed(
             (register(), any_of(PayloadBase::ALL), any::<(u32, u32)>()).prop_map(
                 |(destination, base, (offset, length))| Payload {

@@ -1,8 +1,8 @@
 //! Expressions that decide, count and limit. Counter, quota and limit are the same in a rule and as an object of a table.
 
-use super::Expression;
+use super::{Expression, MetaKey};
 use crate::object::ObjectKind;
-use crate::value::{Data, Register, Verdict};
+use crate::value::{Data, Register, Value, Verdict};
 use crate::wire::{Attribute, DecodeError, Encoder, attributes, flags, numbers};
 
 attributes! {
@@ -17,12 +17,43 @@ attributes! {
 }
 
 impl SetVerdict {
+    /// Puts this value into the first register.
+    #[must_use]
+    pub fn value(value: impl Into<Value>) -> Self {
+        Self {
+            destination: Register::FIRST,
+            data: Data::Value(value.into()),
+        }
+    }
+
     /// Gives this verdict.
     #[must_use]
     pub const fn of(verdict: Verdict) -> Self {
         Self {
             destination: Register::VERDICT,
             data: Data::Verdict(verdict),
+        }
+    }
+}
+
+attributes! {
+    /// Gives the packet what is in a register: its mark, for one. The kernel has one name for this and for loading it.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct SetMeta as "meta" {
+        /// What of the packet is set.
+        pub key: MetaKey = 2,
+        /// Where it is.
+        pub source: Register = 3,
+    }
+}
+
+impl SetMeta {
+    /// From the first register.
+    #[must_use]
+    pub const fn first(key: MetaKey) -> Self {
+        Self {
+            key,
+            source: Register::FIRST,
         }
     }
 }

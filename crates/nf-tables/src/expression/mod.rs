@@ -13,7 +13,7 @@ mod lookup;
 
 pub use act::{
     Counter, DynamicElement, DynamicFlags, DynamicOperation, Limit, LimitFlags, LimitKind, Notrack,
-    ObjectReference, Quota, QuotaFlags, SetVerdict,
+    ObjectReference, Quota, QuotaFlags, SetMeta, SetVerdict,
 };
 pub use compare::{
     Bitwise, BitwiseOperation, ByteOrder, ByteOrderOperation, Comparison, Operator, Range, RangeOperator,
@@ -68,10 +68,11 @@ macro_rules! expressions {
             }
 
             fn decode(name: &str, data: &[u8]) -> Self {
-                let known = match name {
-                    $( $name => <$kind>::get_all(data).map(Self::$variant).ok(), )*
-                    _ => None,
-                };
+                // Two kinds may have one name: what is read exactly is what it is.
+                let mut known = None;
+                $( if known.is_none() && name == $name {
+                    known = <$kind>::get_all(data).map(Self::$variant).ok();
+                } )*
                 known.unwrap_or_else(|| {
                     Self::Unknown(UnknownExpression { name: name.to_owned(), data: data.to_vec() })
                 })
@@ -83,6 +84,8 @@ macro_rules! expressions {
 expressions! {
     /// Something about the packet that is not in its bytes.
     Meta(Meta) = "meta",
+    /// Sets such a thing.
+    SetMeta(SetMeta) = "meta",
     /// Bytes of the packet.
     Payload(Payload) = "payload",
     /// What connection tracking knows.

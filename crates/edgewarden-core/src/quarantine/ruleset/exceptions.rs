@@ -321,7 +321,7 @@ impl RuleWriter<'_> {
     pub(super) fn of_neighbours(&self, layer: Layer) -> Vec<Rule> {
         let (header, way) = match layer {
             Layer::Netdev => (FRAME_HEADER, HookPath::Raw),
-            Layer::Inet | Layer::Bridge => (0, HookPath::Out),
+            Layer::Inet | Layer::Bridge | Layer::Arp => (0, HookPath::Out),
         };
         let mut all = vec![
             self.neighbours(layer, header),
@@ -390,8 +390,8 @@ impl RuleWriter<'_> {
         match layer {
             Layer::Netdev if own.is_empty() => like,
             Layer::Netdev => like.sent_as_one_of(false, &own),
-            Layer::Inet | Layer::Bridge if self.hooks.lacks.contains(&Lack::Fib) => like,
-            Layer::Inet | Layer::Bridge => like.sent_from_here(),
+            Layer::Inet | Layer::Bridge | Layer::Arp if self.hooks.lacks.contains(&Lack::Fib) => like,
+            Layer::Inet | Layer::Bridge | Layer::Arp => like.sent_from_here(),
         }
     }
 

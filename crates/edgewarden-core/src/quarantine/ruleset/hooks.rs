@@ -19,6 +19,8 @@ pub struct EgressDevice {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hooks {
     pub bridge: bool,
+    /// What an isolation lets pass is marked with this, for a barrier at the interfaces that have no hook.
+    pub mark: Option<u32>,
     /// Interfaces for the egress hook; none where the kernel does not have it.
     pub egress: Vec<EgressDevice>,
     /// There is a PPP interface, whose frames may leave another one in an envelope that cannot be looked into.

@@ -14,6 +14,7 @@ use nf_tables::{
 
 use super::conditions::{FilledSet, octets, transport_number};
 use super::elements::{Content, OwnSet, timeout_seconds};
+use super::marks::{ARP_OUTPUT, MARKED};
 use super::{CarriedCounters, Layer, Ruleset, SetElements, TABLE, Table, burst_of, quota_name};
 use crate::Gather;
 use crate::quarantine::lifelines::ways::Bearer;
@@ -98,6 +99,7 @@ pub fn own_table(layer: Layer) -> nf_tables::Table {
         Layer::Inet => Family::Inet,
         Layer::Bridge => Family::Bridge,
         Layer::Netdev => Family::Netdev,
+        Layer::Arp => Family::Arp,
     };
     nf_tables::Table::new(family, TABLE)
 }
@@ -214,6 +216,7 @@ pub(super) fn chain_contents(chain: &super::Chain) -> ChainContents {
         "prerouting" => Hook::new(Hook::PREROUTING, priority),
         "input" => Hook::new(Hook::INPUT, priority),
         "forward" => Hook::new(Hook::FORWARD, priority),
+        "output" if chain.name == MARKED => Hook::new(ARP_OUTPUT, priority),
         "output" => Hook::new(Hook::OUTPUT, priority),
         "postrouting" => Hook::new(Hook::POSTROUTING, priority),
         _ => Hook::egress(priority, chain.devices.iter().map(|device| device.name.clone())),

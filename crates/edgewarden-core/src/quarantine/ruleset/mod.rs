@@ -4,13 +4,15 @@
 //! elements of their sets, the transaction that loads them whole and the one that changes what differs. Facts about
 //! the syntax: docs/reference/nftables.md#syntax.
 //!
-//! Invariants: only our own tables, `edgewarden` in the families inet, bridge and netdev. `ct state established accept`
+//! Invariants: only our own tables, `edgewarden` in the families inet, bridge, netdev and arp. `ct state established accept`
 //! appears nowhere: a flow lives only while its lifeline or allowance says so, whatever conntrack remembers, so an
 //! attacker's open connection dies with the load. TCP replies of lifelines are matched without conntrack (a non-SYN
 //! from the endpoint), so a connection that was open before conntrack began to look survives. Lifelines come before
-//! blocks: no order can cut them. No packet is marked: a mark would mean something to the owner's routing.
+//! blocks: no order can cut them. No packet is marked where the kernel has the hook of interfaces; where it has not, what an isolation lets pass
+//! is, behind all routing ([`marks`]).
 
 mod answers;
+mod barrier;
 mod change;
 mod conditions;
 mod elements;
@@ -24,6 +26,7 @@ mod lacking;
 mod lies;
 mod link_control;
 mod link_shares;
+mod marks;
 mod rules;
 mod shares;
 mod streams;
@@ -41,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, PlannedLimit, Quota};
 use crate::Gather;
+pub use barrier::{BarredDevice, Barrier, Bound, FrameFilter, Instruction, handle, of_handle};
 pub use change::RuleHandles;
 use conditions::FilledSet;
 pub use elements::SetElements;
@@ -48,6 +52,8 @@ pub use hooks::{EgressDevice, Hooks};
 pub use kernel_form::{is_own_table, own_table, removal};
 pub use lacking::Lack;
 use link_control::CONTROL;
+use marks::MARKED;
+pub use marks::egress_trials;
 use rules::RuleWriter;
 use streams::{LEAVING, UNSENT};
 pub use trials::trials;
@@ -56,7 +62,7 @@ use untracked::{UNTRACKED_IN, UNTRACKED_OUT};
 /// Our table's name in every family.
 pub const TABLE: &str = "edgewarden";
 /// The names that our chains have but for those of interfaces.
-const CHAINS: [&str; 9] = [
+const CHAINS: [&str; 10] = [
     "input",
     "forward",
     "output",
@@ -66,6 +72,7 @@ const CHAINS: [&str; 9] = [
     CONTROL,
     UNTRACKED_OUT,
     UNTRACKED_IN,
+    MARKED,
 ];
 /// The chain of what is said of frames, to which those of interfaces send them: it stays when interfaces come and go, with all
 /// that its rates remember.
@@ -95,6 +102,8 @@ pub enum Layer {
     Bridge,
     /// Every frame that leaves through an interface, also those that never saw the IP stack.
     Netdev,
+    /// What the kernel says by ARP, which is marked where [`Layer::Netdev`] is refused.
+    Arp,
 }
 
 /// Whether one of our chains has that name.
@@ -104,7 +113,7 @@ pub fn is_own_chain(name: &str) -> bool {
 }
 
 impl Layer {
-    pub const ALL: [Self; 3] = [Self::Inet, Self::Bridge, Self::Netdev];
+    pub const ALL: [Self; 4] = [Self::Inet, Self::Bridge, Self::Netdev, Self::Arp];
 
     /// As nft writes it.
     pub fn family(self) -> &'static str {
@@ -112,6 +121,7 @@ impl Layer {
             Self::Inet => "inet",
             Self::Bridge => "bridge",
             Self::Netdev => "netdev",
+            Self::Arp => "arp",
         }
     }
 }
@@ -270,6 +280,7 @@ pub fn render(plan: &Plan, hooks: &Hooks, effect: CutAction) -> Ruleset {
                 chains: rules.netdev(),
             });
         }
+        tables.extend(rules.mark().map(marks::arp_table));
     }
     let lacks: Vec<Lack> = hooks.lacks.iter().copied().collect();
     for chain in tables.iter_mut().flat_map(|table| &mut table.chains) {

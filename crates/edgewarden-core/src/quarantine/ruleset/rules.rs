@@ -160,6 +160,7 @@ impl RuleWriter<'_> {
             self.chain("forward", HookPath::Forward, forward),
         ];
         chains.extend(self.leaving());
+        chains.extend(self.mark().map(super::marks::stack_chain));
         if self.hooks.crowded && self.effect == CutAction::Cut {
             chains.extend(untracked());
         }

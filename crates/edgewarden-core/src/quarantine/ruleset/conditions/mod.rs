@@ -9,6 +9,7 @@ mod claims;
 mod exceptions;
 mod filled_sets;
 mod frames;
+mod marks;
 mod rates;
 mod routes;
 mod senders;
@@ -175,7 +176,9 @@ impl Conditions {
         }
         match self.layer {
             Layer::Inet => self.meta_is(MetaKey::NetworkFamily, [family]),
-            Layer::Bridge | Layer::Netdev => self.meta_is(MetaKey::Protocol, ethernet.to_be_bytes()),
+            Layer::Bridge | Layer::Netdev | Layer::Arp => {
+                self.meta_is(MetaKey::Protocol, ethernet.to_be_bytes())
+            }
         }
     }
 
