@@ -20,6 +20,7 @@ use crate::host::files::shelter;
 use crate::host::files::state_directory::{self, LOCK};
 use crate::host::guard;
 use crate::host::log::LogStream;
+use crate::host::net::frame_filters;
 use crate::host::netfilter::kernel;
 use crate::host::processes::unmarked;
 use crate::quarantine::history;
@@ -76,6 +77,9 @@ pub(super) fn run(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let mut failures = Vec::new();
     if is_here {
         failures.extend(thaw::thaw(&state, socket));
+        // Before the tables: they cut all that nobody marks any more.
+        let removed = frame_filters::remove_all();
+        failures.extend(removed.err().map(|error| crate::error_text(&error)));
         match kernel::remove_tables() {
             Ok(()) => say("removed the tables edgewarden, if they were there"),
             Err(obstacle) => failures.push(obstacle.to_string()),

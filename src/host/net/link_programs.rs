@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, word};
 use crate::Arrange;
+use crate::quarantine::ruleset::of_handle;
 
 /// Of each kind; a gateway has none or a handful.
 const MAX_FOUND: usize = 256;
@@ -135,6 +136,11 @@ fn action_of(message: &[u8]) -> Option<String> {
     let attributes_at = message.get(TC_HEADER..)?;
     let (_, kind) = attributes(attributes_at).find(|(number, _)| *number == numbers::TCA_KIND)?;
     let kind = text(kind);
+    // Ours drop only, and the kernel tells the kind before the first of them, too.
+    let own = word(message, 8)?;
+    if kind == "bpf" && (own == 0 || of_handle(own).is_some()) {
+        return None;
+    }
     if kind == "bpf" {
         return Some(kind);
     }

@@ -1,4 +1,4 @@
-//! Notices at once when interfaces, their addresses, routes or the rules that choose among routes change.
+//! Notices at once when interfaces, their addresses or filters, routes or the rules that choose among routes change.
 //!
 //! In: nothing. Out: a wait that ends with the next change. What changed is not told: whoever waits looks at
 //! everything, so a message that was lost costs nothing.
@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use super::netlink::{receive, subscribe};
 
-/// `RTNLGRP_LINK`; `_IFADDR`, `_ROUTE` and `_RULE` of IPv4 and of IPv6.
-const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
+/// `RTNLGRP_LINK` and `_TC`; `_IFADDR`, `_ROUTE` and `_RULE` of IPv4 and of IPv6.
+const GROUPS: [u32; 8] = [1, 4, 5, 7, 8, 9, 11, 19];
 /// Room for one message; what is longer is cut, its content is not read.
 const BUFFER: usize = 4_096;
 /// Messages taken in one go; the rest makes the next wait end at once.

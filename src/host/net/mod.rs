@@ -5,6 +5,7 @@ pub(crate) mod conntrack;
 pub(crate) mod dns_client;
 pub(crate) mod dns_tap;
 mod forgetting;
+pub(crate) mod frame_filters;
 mod holders;
 mod link_programs;
 pub(crate) mod link_watch;

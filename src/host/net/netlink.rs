@@ -144,7 +144,20 @@ impl Netlink {
     /// # Errors
     /// As [`Netlink::ask`].
     pub fn instruct(&mut self, message_type: u16, payload: &[u8]) -> Result<(), NetlinkError> {
-        self.send(message_type, NLM_F_ACK, payload)?;
+        self.instruct_with(message_type, 0, payload)
+    }
+
+    /// The same, with flags of that message: to make what is not there, for one.
+    ///
+    /// # Errors
+    /// As [`Netlink::ask`].
+    pub(super) fn instruct_with(
+        &mut self,
+        message_type: u16,
+        flags: u16,
+        payload: &[u8],
+    ) -> Result<(), NetlinkError> {
+        self.send(message_type, NLM_F_ACK | flags, payload)?;
         while !self.receive(false, &mut |_| Ok(()))? {}
         Ok(())
     }

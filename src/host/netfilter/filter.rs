@@ -14,7 +14,7 @@ use nf_tables::socket::Connection;
 
 use super::sockets::FilterSockets;
 use super::standby::Standby;
-use super::{WORKER, kernel};
+use super::{WORKER, kernel, trial};
 use crate::error_text;
 use crate::host::clock;
 use crate::host::worker::Worker;
@@ -23,10 +23,10 @@ use crate::observe::link::Link;
 use crate::quarantine::lifelines::tunnels::Reached;
 use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::plan::tracked::Crowd;
-use crate::quarantine::ports::{CanaryFate, PacketFilter, StoodIn};
+use crate::quarantine::ports::{Barred, CanaryFate, EgressMeans, PacketFilter, StoodIn};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{self, Comparison};
-use crate::quarantine::ruleset::{CarriedCounters, Lack, Layer, Ruleset};
+use crate::quarantine::ruleset::{Barrier, CarriedCounters, Lack, Layer, Ruleset};
 
 /// For one piece of work: some questions of which each has a limit of its own, and the comparison of 100,000 remotes.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -217,6 +217,20 @@ impl PacketFilter for KernelFilter {
 
     async fn crowd(&mut self) -> Option<Crowd> {
         self.kernel.ask(FilterSockets::crowd).await.ok().flatten()
+    }
+
+    async fn egress_means(&mut self, only_old: bool) -> Option<EgressMeans> {
+        if only_old && !trial::is_old() {
+            return None;
+        }
+        self.kernel.ask(|_| trial::egress()).await.ok().flatten()
+    }
+
+    async fn bar(&mut self, barrier: Option<&Barrier>) -> Result<Barred, Obstacle> {
+        let barrier = barrier.cloned();
+        let asked = self.kernel.ask(move |sockets| sockets.bar(barrier.as_ref()));
+        let barred = asked.await.unwrap_or_else(|error| Err(error_text(&error)));
+        barred.map_err(|why| Obstacle::NotBarred { why })
     }
 
     async fn send_canary(&mut self, to: SocketAddr) -> CanaryFate {

@@ -7,6 +7,7 @@ pub(crate) mod filter;
 pub(crate) mod kernel;
 mod sockets;
 pub(crate) mod standby;
+mod trial;
 pub(crate) mod watch;
 
 /// The thread that carries out orders; the kernel tells its name with each change, and keeps fifteen characters of it.

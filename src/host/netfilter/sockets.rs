@@ -14,6 +14,7 @@ use super::canary::CanarySockets;
 use super::kernel;
 use crate::error_text;
 use crate::host::net::conntrack::crowd_from;
+use crate::host::net::frame_filters;
 use crate::host::net::links::links_from;
 use crate::host::net::neighbours::forget_from;
 use crate::host::net::netlink::Netlink;
@@ -22,8 +23,9 @@ use crate::observe::link::Link;
 use crate::quarantine::lifelines::tunnels::Reached;
 use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::plan::tracked::Crowd;
-use crate::quarantine::ports::CanaryFate;
+use crate::quarantine::ports::{Barred, CanaryFate};
 use crate::quarantine::proof::obstacle::Obstacle;
+use crate::quarantine::ruleset::Barrier;
 
 /// What is kept open, by the thread that asks.
 #[derive(Default)]
@@ -86,6 +88,14 @@ impl FilterSockets {
     /// Why it stays, for people.
     pub(super) fn meet_next_hops(&mut self, ways: &[Way]) -> Result<(), String> {
         self.listed(|kept| forget_from(kept, ways).map_err(|error| error_text(&error)))
+    }
+
+    /// Makes the kernel hold these filters at the egress of interfaces, or none.
+    ///
+    /// # Errors
+    /// Why it does not, for people.
+    pub(super) fn bar(&mut self, barrier: Option<&Barrier>) -> Result<Barred, String> {
+        self.listed(|kept| frame_filters::bar(kept, barrier).map_err(|error| error_text(&error)))
     }
 
     fn listed<T>(&mut self, list: impl FnOnce(&mut Netlink) -> Result<T, String>) -> Result<T, String> {

@@ -5,6 +5,7 @@
 //! outside: asking the agent for its status makes it look at the kernel.
 
 mod apart;
+mod barred;
 mod bridges;
 mod bypasses;
 mod counts;

@@ -17,7 +17,9 @@ use crate::quarantine::lifelines::tunnels::{Tunnel, Wrapping};
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Ways};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::tracked::Crowd;
-use crate::quarantine::ruleset::{CutAction, EgressDevice, Hooks, Lack, Layer, MAX_EGRESS_DEVICES};
+use crate::quarantine::ruleset::{
+    BarredDevice, CutAction, EgressDevice, Hooks, Lack, Layer, MAX_EGRESS_DEVICES,
+};
 use crate::{Arrange, Gather};
 
 /// How long a refusal of the kernel is believed: it may have been about an interface that was just vanishing.
@@ -63,6 +65,8 @@ pub(in crate::agent::enforcer) struct Layers {
     /// How full connection tracking was when it was found crowded; it counts as crowded until nothing is cut any more, because
     /// whoever has filled it may do so again.
     crowd: Option<Crowd>,
+    /// Why interfaces have no hook for rules, as it was tried out.
+    no_hook: Option<String>,
 }
 
 impl Layers {
@@ -117,6 +121,10 @@ impl Layers {
         hooks.crowded = self.is_crowded();
         hooks.unwrapping.clone_from(&self.unwrapping);
         self.wanted.clone_from(&hooks);
+        if let Some(why) = self.no_hook.as_ref().filter(|_| !hooks.egress.is_empty()) {
+            let refused = || (now, self.wanted.clone(), why.clone());
+            self.refused.entry(Layer::Netdev).or_insert_with(refused);
+        }
         self.without_refused(hooks)
     }
 
@@ -138,6 +146,40 @@ impl Layers {
     pub(in crate::agent::enforcer) fn refuse(&mut self, layer: Layer, why: &str, now: Duration) {
         self.refused
             .insert(layer, (now, self.wanted.clone(), why.to_owned()));
+    }
+
+    /// Notes whether interfaces have a hook for rules, or why not.
+    pub(in crate::agent::enforcer) fn note_hook(&mut self, refusal: Option<String>) {
+        self.no_hook = refusal;
+    }
+
+    /// Whether frames past the IP stack are to be cut, and the kernel does not take the rules for it.
+    pub(in crate::agent::enforcer) fn lacks_egress(&self) -> bool {
+        !self.wanted.egress.is_empty() && self.refused.contains_key(&Layer::Netdev)
+    }
+
+    /// Whether sessions of PPP leave in frames that cannot be looked into.
+    pub(in crate::agent::enforcer) const fn has_sessions(&self) -> bool {
+        self.wanted.pppoe
+    }
+
+    /// The interfaces whose egress is to be filtered, as filters of `tc` must know them.
+    pub(in crate::agent::enforcer) fn barred_devices(&self) -> Vec<BarredDevice> {
+        let links: BTreeMap<u32, &Link> = self.links.iter().map(|link| (link.index, link)).collect();
+        let device = |device: &EgressDevice| {
+            let link = links.get(&device.index)?;
+            let name = InterfaceName::new(&link.name);
+            let called = self.wanted.hardware.iter();
+            let called = called.filter(|bearer| Some(bearer.interface) == name);
+            Some(BarredDevice {
+                name: device.name.clone(),
+                index: device.index,
+                ethernet: link.kind == LinkKind::Ethernet,
+                passes_on: name.is_some_and(|name| self.wanted.passing.contains(&name)),
+                hardware: called.map(|bearer| bearer.hardware).collect(),
+            })
+        };
+        self.wanted.egress.iter().filter_map(device).collect()
     }
 
     /// Notes how full connection tracking is.
@@ -208,14 +250,14 @@ impl Layers {
         hooks
     }
 
-    /// What cannot be cut, each a sentence.
-    pub(in crate::agent::enforcer) fn uncovered(&self) -> Vec<String> {
-        let refused = self.refused.iter().map(|(layer, (_, _, why))| {
-            let what = match layer {
-                Layer::Bridge => "frames that a bridge passes on",
-                Layer::Netdev | Layer::Inet => "frames sent past the IP stack",
-            };
-            format!("{what} are not cut: {why}")
+    /// What cannot be cut, each a sentence; `raw` says it of frames past the IP stack, for that reason.
+    pub(in crate::agent::enforcer) fn uncovered(&self, raw: &dyn Fn(&str) -> String) -> Vec<String> {
+        let refused = self.refused.iter().map(|(layer, (_, _, why))| match layer {
+            Layer::Bridge => format!("frames that a bridge passes on are not cut: {why}"),
+            Layer::Netdev | Layer::Inet | Layer::Arp if self.effect == Some(CutAction::Cut) => raw(why),
+            Layer::Netdev | Layer::Inet | Layer::Arp => {
+                format!("frames sent past the IP stack are not counted: {why}")
+            }
         });
         let problem = self.problem.iter().map(|why| {
             format!(
@@ -369,6 +411,7 @@ fn hooks_of(links: &[Link], all: bool) -> (Hooks, usize) {
         tags,
         unrouted: tags,
         crowded: false,
+        mark: None,
         unwrapping: BTreeSet::new(),
         homes: places.homes,
         called: places.called,
@@ -429,7 +472,7 @@ mod tests {
         let isolation = Config::defaults().isolation;
         let mut devices = |effect| {
             let hooks = layers.hooks(Ok((links.clone(), 0)), &isolation, effect, Duration::ZERO);
-            let told = layers.uncovered();
+            let told = layers.uncovered(&str::to_owned);
             let devices: Vec<u32> = hooks.egress.iter().map(|device| device.index).collect();
             (devices, told)
         };

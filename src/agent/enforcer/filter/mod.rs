@@ -8,6 +8,7 @@
 //! listed then. What was proven stands by, to be put back at the moment at which the kernel tells that somebody touched our
 //! tables; what is found afterwards is judged as ever.
 
+mod barred;
 mod bearers;
 mod canary;
 mod counted;
@@ -35,6 +36,7 @@ use crate::quarantine::proof::journal::Journal;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::proof::state::State;
 use crate::quarantine::ruleset::{CarriedCounters, CutAction, Hooks, Layer, Ruleset, render};
+use barred::Barring;
 use counted::Tally;
 use layers::Layers;
 pub(super) use touched::KernelTouch;
@@ -90,6 +92,7 @@ pub(super) struct FilterKeeper<F> {
     /// What the kernel was last proven to enforce; `None` when that is not known.
     posture: Option<Posture>,
     layers: Layers,
+    barring: Barring,
     last_canary: Option<Duration>,
     standing_by: Option<StandingBy>,
     /// The newest changes of the packet filter.
@@ -113,6 +116,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             took_cutting_rules: false,
             posture: None,
             layers: Layers::default(),
+            barring: Barring::default(),
             last_canary: None,
             standing_by: None,
             changes: VecDeque::new(),
@@ -198,6 +202,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
                 .hooks(interfaces, isolation, mission.effect, now.uptime);
             Hooks {
                 bearers: self.layers.bearers(&mission.plan),
+                mark: self.mark(mission),
                 ..hooks
             }
         };
@@ -212,14 +217,6 @@ impl<F: PacketFilter> FilterKeeper<F> {
         let reached = self.kernel.ways(to).await?;
         self.layers.note_tunnels(&reached.tunnels);
         Ok(reached)
-    }
-
-    /// What this kernel cannot cut, each a sentence.
-    pub(super) fn gaps(&self, plan: &Plan) -> Vec<String> {
-        if plan.is_normal() {
-            return self.layers.foreseen();
-        }
-        self.layers.uncovered().into_iter().chain(plan.untied()).collect()
     }
 
     /// Makes the kernel hold the mission and proves it.
@@ -239,7 +236,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
             self.kernel.withdraw_standby();
             self.standing_by = None;
         }
-        let brought = self.hold(mission, isolation, now).await;
+        let brought = self.hold_barred(mission, isolation, now).await;
         if brought
             .as_ref()
             .is_err_and(|obstacles| obstacles.iter().any(Obstacle::blinds))
@@ -293,6 +290,9 @@ impl<F: PacketFilter> FilterKeeper<F> {
         }
         self.note_crowd(mission).await;
         let (ruleset, hooks) = self.rules(mission, isolation, now).await;
+        if hooks.mark.is_none() {
+            self.unbar().await.map_err(one)?;
+        }
         let generation = self.kernel.generation().await.map_err(one)?;
         // An interface that leaves takes its hook with it, without any transaction.
         if self.is_untouched(&ruleset, generation, now) && self.devices_hold(&ruleset).await.map_err(one)? {

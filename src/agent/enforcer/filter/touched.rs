@@ -121,6 +121,13 @@ impl<F: PacketFilter> FilterKeeper<F> {
         self.record_tampering(what, by.map(maker));
     }
 
+    /// Somebody has touched what no transaction is about.
+    pub(super) fn note_unknown_hand(&mut self, what: &str) {
+        self.is_recorded = false;
+        self.record_tampering(what, None);
+        self.is_recorded = false;
+    }
+
     fn record_tampering(&mut self, what: &str, by: Option<Actor>) {
         // Found again at every try to put them back.
         if std::mem::replace(&mut self.is_recorded, true) {

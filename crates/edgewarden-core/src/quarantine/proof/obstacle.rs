@@ -50,6 +50,12 @@ pub enum Obstacle {
     /// The egress chain is on other interfaces.
     #[error("the kernel filters the egress of other interfaces than it was told")]
     EgressDiffers,
+    /// The filters of `tc` that stand in for the egress chain are not as they should be.
+    #[error("frames past the IP stack are not cut: {why}")]
+    NotBarred {
+        /// What stands in the way.
+        why: String,
+    },
     /// A datagram that must be refused was sent.
     #[error("the canary to {to} left the device: the rules do not hold")]
     CanaryLeft {
@@ -182,6 +188,9 @@ impl Obstacle {
             Self::Differs { .. } | Self::EgressDiffers | Self::Unsettled => {
                 "find who else writes nftables (`edgewarden history` names the process); ours are put back meanwhile"
             }
+            Self::NotBarred { .. } => {
+                "look at the queueing disciplines and filters of the interfaces: `tc qdisc show`, `tc filter show dev NAME egress`; ours have handles that begin with 0xed6e"
+            }
             Self::CanaryLeft { .. } => {
                 "look for offloads and XDP programs, which `ip link` shows, that pass our tables by; if nft is installed, `nft list ruleset` shows others' rules"
             }
@@ -244,6 +253,7 @@ mod tests {
             Obstacle::Differs { difference: text() },
             Obstacle::Unsettled,
             Obstacle::EgressDiffers,
+            Obstacle::NotBarred { why: text() },
             Obstacle::CanaryLeft {
                 to: "203.0.113.254:9".parse().unwrap(),
             },
