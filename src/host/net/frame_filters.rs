@@ -5,7 +5,7 @@
 //! and disciplines stay as they are: a discipline goes with ours only where we have made it and nobody else has anything in it. Absent:
 //! who changed them, which the kernel does not tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
@@ -79,24 +79,29 @@ struct Listed {
 /// # Errors
 /// If the kernel cannot be asked or refuses.
 pub(crate) fn remove_all() -> Result<(), NetlinkError> {
-    bar(&mut Netlink::open(NETLINK_ROUTE)?, None).map(|_| ())
+    bar(&mut Netlink::open(NETLINK_ROUTE)?, None, &mut BTreeSet::new()).map(|_| ())
 }
 
-/// Makes the kernel hold these filters of ours and no others.
+/// Makes the kernel hold these filters of ours and no others. `made`: the interfaces whose discipline is known to be ours, also where
+/// somebody has taken the filters out of it that say so.
 ///
 /// # Errors
 /// If the kernel cannot be asked, or refuses them on an interface that is there.
-pub(crate) fn bar(netlink: &mut Netlink, barrier: Option<&Barrier>) -> Result<Barred, NetlinkError> {
+pub(crate) fn bar(
+    netlink: &mut Netlink,
+    barrier: Option<&Barrier>,
+    made: &mut BTreeSet<u32>,
+) -> Result<Barred, NetlinkError> {
     let mut disciplines = disciplines(netlink)?;
     let mut barred = Barred::default();
     for device in barrier.iter().flat_map(|barrier| &barrier.devices) {
         let kind = disciplines.remove(&device.index);
         let filters = barrier.map(|barrier| barrier.filters(device)).unwrap_or_default();
-        match held(netlink, device, &filters, kind.as_deref(), &mut barred) {
-            Err(error) if is_gone(&error) => {}
+        match held(netlink, device, &filters, (kind.as_deref(), &mut *made), &mut barred) {
+            Err(error) if error.refusal() == Some(Errno::ENODEV) => {}
             Err(error) if error.refusal().is_some() => {
                 // Of another mark, they would cut all.
-                let _gone_or_told_next_time = remove(netlink, device.index);
+                let _gone_or_told_next_time = remove(netlink, device.index, made);
                 barred.refused.push((device.name.clone(), error_text(&error)));
             }
             other => other?,
@@ -106,7 +111,7 @@ pub(crate) fn bar(netlink: &mut Netlink, barrier: Option<&Barrier>) -> Result<Ba
         if kind != "clsact" {
             continue;
         }
-        match remove(netlink, interface) {
+        match remove(netlink, interface, made) {
             Err(error) if is_gone(&error) => {}
             other => other?,
         }
@@ -114,9 +119,9 @@ pub(crate) fn bar(netlink: &mut Netlink, barrier: Option<&Barrier>) -> Result<Ba
     Ok(barred)
 }
 
-/// Whether the interface, or what was to be removed, has gone.
+/// Whether the interface, its discipline, or what was to be removed, has gone.
 fn is_gone(error: &NetlinkError) -> bool {
-    matches!(error.refusal(), Some(Errno::ENODEV | Errno::ENOENT))
+    matches!(error.refusal(), Some(Errno::ENODEV | Errno::ENOENT | Errno::EINVAL))
 }
 
 /// Has one interface hold these filters.
@@ -124,12 +129,12 @@ fn held(
     netlink: &mut Netlink,
     device: &BarredDevice,
     filters: &[FrameFilter],
-    kind: Option<&str>,
+    (kind, made_before): (Option<&str>, &mut BTreeSet<u32>),
     barred: &mut Barred,
 ) -> Result<(), NetlinkError> {
     let name = &device.name;
     let made = match kind {
-        Some("clsact") => false,
+        Some("clsact") => made_before.contains(&device.index),
         Some(_) => {
             let why = "its queueing discipline `ingress` is in the place of clsact";
             barred.refused.push((name.clone(), why.to_owned()));
@@ -143,6 +148,9 @@ fn held(
     };
     let listed = list(netlink, device.index, n::EGRESS)?;
     let made = made || listed.iter().any(|filter| of_handle(filter.handle) == Some(true));
+    if made {
+        made_before.insert(device.index);
+    }
     if !is_held(&listed, filters, made) {
         put(netlink, device, (&listed, filters), made)?;
         barred.put_on.push((device.index, name.clone()));
@@ -210,9 +218,13 @@ fn put(
 }
 
 /// Removes ours from an interface, and the discipline where it was made for them and is empty.
-fn remove(netlink: &mut Netlink, interface: u32) -> Result<(), NetlinkError> {
+fn remove(
+    netlink: &mut Netlink,
+    interface: u32,
+    made_before: &mut BTreeSet<u32>,
+) -> Result<(), NetlinkError> {
     let listed = list(netlink, interface, n::EGRESS)?;
-    let mut made = false;
+    let mut made = made_before.remove(&interface);
     for filter in &listed {
         let Some(with_discipline) = of_handle(filter.handle) else {
             continue;

@@ -34,6 +34,8 @@ pub(super) struct FilterSockets {
     links: Option<Netlink>,
     tracking: Option<Netlink>,
     canaries: CanarySockets,
+    /// Interfaces whose discipline for filters was made for ours.
+    disciplines: BTreeSet<u32>,
 }
 
 impl FilterSockets {
@@ -95,7 +97,12 @@ impl FilterSockets {
     /// # Errors
     /// Why it does not, for people.
     pub(super) fn bar(&mut self, barrier: Option<&Barrier>) -> Result<Barred, String> {
-        self.listed(|kept| frame_filters::bar(kept, barrier).map_err(|error| error_text(&error)))
+        let mut made = std::mem::take(&mut self.disciplines);
+        let barred = self.listed(|kept| {
+            frame_filters::bar(kept, barrier, &mut made).map_err(|error| error_text(&error))
+        });
+        self.disciplines = made;
+        barred
     }
 
     fn listed<T>(&mut self, list: impl FnOnce(&mut Netlink) -> Result<T, String>) -> Result<T, String> {
