@@ -12,8 +12,7 @@ use nix::errno::Errno;
 
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, push_attribute, word};
 use crate::error_text;
-use crate::quarantine::ports::Barred;
-use crate::quarantine::ruleset::{BarredDevice, Barrier, Bound, FrameFilter, handle, of_handle};
+use crate::quarantine::ruleset::{Barred, BarredDevice, Barrier, Bound, FrameFilter, handle, of_handle};
 
 /// Bytes of a `tcmsg`.
 const HEADER: usize = 20;
@@ -97,7 +96,13 @@ pub(crate) fn bar(
     for device in barrier.iter().flat_map(|barrier| &barrier.devices) {
         let kind = disciplines.remove(&device.index);
         let filters = barrier.map(|barrier| barrier.filters(device)).unwrap_or_default();
-        match held(netlink, device, &filters, (kind.as_deref(), &mut *made), &mut barred) {
+        match held(
+            netlink,
+            device,
+            &filters,
+            (kind.as_deref(), &mut *made),
+            &mut barred,
+        ) {
             Err(error) if error.refusal() == Some(Errno::ENODEV) => {}
             Err(error) if error.refusal().is_some() => {
                 // Of another mark, they would cut all.
@@ -121,7 +126,10 @@ pub(crate) fn bar(
 
 /// Whether the interface, its discipline, or what was to be removed, has gone.
 fn is_gone(error: &NetlinkError) -> bool {
-    matches!(error.refusal(), Some(Errno::ENODEV | Errno::ENOENT | Errno::EINVAL))
+    matches!(
+        error.refusal(),
+        Some(Errno::ENODEV | Errno::ENOENT | Errno::EINVAL)
+    )
 }
 
 /// Has one interface hold these filters.

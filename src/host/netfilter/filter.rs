@@ -23,10 +23,10 @@ use crate::observe::link::Link;
 use crate::quarantine::lifelines::tunnels::Reached;
 use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::plan::tracked::Crowd;
-use crate::quarantine::ports::{Barred, CanaryFate, EgressMeans, PacketFilter, StoodIn};
+use crate::quarantine::ports::{CanaryFate, PacketFilter, StoodIn};
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::verify::{self, Comparison};
-use crate::quarantine::ruleset::{Barrier, CarriedCounters, Lack, Layer, Ruleset};
+use crate::quarantine::ruleset::{Barred, Barrier, CarriedCounters, EgressMeans, Lack, Layer, Ruleset};
 
 /// For one piece of work: some questions of which each has a limit of its own, and the comparison of 100,000 remotes.
 const LIMIT: Duration = Duration::from_secs(15);

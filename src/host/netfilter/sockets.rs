@@ -23,9 +23,9 @@ use crate::observe::link::Link;
 use crate::quarantine::lifelines::tunnels::Reached;
 use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::plan::tracked::Crowd;
-use crate::quarantine::ports::{Barred, CanaryFate};
+use crate::quarantine::ports::CanaryFate;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::ruleset::Barrier;
+use crate::quarantine::ruleset::{Barred, Barrier};
 
 /// What is kept open, by the thread that asks.
 #[derive(Default)]
@@ -98,9 +98,8 @@ impl FilterSockets {
     /// Why it does not, for people.
     pub(super) fn bar(&mut self, barrier: Option<&Barrier>) -> Result<Barred, String> {
         let mut made = std::mem::take(&mut self.disciplines);
-        let barred = self.listed(|kept| {
-            frame_filters::bar(kept, barrier, &mut made).map_err(|error| error_text(&error))
-        });
+        let barred = self
+            .listed(|kept| frame_filters::bar(kept, barrier, &mut made).map_err(|error| error_text(&error)));
         self.disciplines = made;
         barred
     }

@@ -15,9 +15,8 @@ use super::kernel;
 use crate::error_text;
 use crate::host::net::frame_filters;
 use crate::host::net::netlink::Netlink;
-use crate::quarantine::ports::EgressMeans;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::ruleset::{BarredDevice, Barrier, trials};
+use crate::quarantine::ruleset::{BarredDevice, Barrier, EgressMeans, egress_trials};
 
 /// The thread asks and answers.
 const STACK: usize = 256 * 1024;

@@ -206,6 +206,7 @@ fn frame_of_links() -> impl Strategy<Value = Frame> {
                 hooks: Hooks {
                     bridge,
                     egress: devices().into_iter().filter(|_| egress).collect(),
+                    mark: (!egress).then_some(0x1234_5678),
                     pppoe,
                     tags,
                     crowded,

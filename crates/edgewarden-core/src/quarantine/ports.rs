@@ -26,7 +26,7 @@ use super::proof::journal::{Journal, Understood};
 use super::proof::obstacle::Obstacle;
 use super::proof::state::HistoryEnd;
 use super::ruleset::verify::Comparison;
-use super::ruleset::{Barrier, CarriedCounters, Lack, Layer, Ruleset};
+use super::ruleset::{Barred, Barrier, CarriedCounters, EgressMeans, Lack, Layer, Ruleset};
 use crate::moment::Now;
 use crate::observe::link::Link;
 use crate::process::{Process, ProcessId, SeenFrom};
@@ -64,37 +64,6 @@ pub struct StoodIn {
     pub after: FilterChange,
     /// What they count on from.
     pub counted: CarriedCounters,
-}
-
-/// What a kernel has at the egress of interfaces, as it was tried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EgressMeans {
-    /// Why the packet filter takes no rules there; none where it does, and nothing else is needed.
-    pub refusal: Option<String>,
-    /// Whether filters of `tc` can bound what they let pass without a mark, or why there are none.
-    pub barrier: Result<bool, String>,
-}
-
-impl Default for EgressMeans {
-    fn default() -> Self {
-        Self {
-            refusal: None,
-            barrier: Err(String::new()),
-        }
-    }
-}
-
-/// What came of a barrier at the egress of interfaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Barred {
-    /// Interfaces where something had to be put, by number and name.
-    pub put_on: Vec<(u32, String)>,
-    /// Where the kernel lists other filters of ours than it was given.
-    pub differs: Vec<String>,
-    /// Where it does not take them, each with the reason.
-    pub refused: Vec<(String, String)>,
-    /// What passes it all the same, each a sentence.
-    pub uncovered: Vec<String>,
 }
 
 /// The kernel's packet filter. Only tables of ours are ever named. `now` is the time of the decision: what is done later for it

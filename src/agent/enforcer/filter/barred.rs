@@ -13,9 +13,9 @@ use crate::config::IsolationConfig;
 use crate::moment::Now;
 use crate::quarantine::orders::order::Posture;
 use crate::quarantine::plan::Plan;
-use crate::quarantine::ports::{EgressMeans, PacketFilter};
+use crate::quarantine::ports::PacketFilter;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::ruleset::{BarredDevice, Barrier, Layer};
+use crate::quarantine::ruleset::{BarredDevice, Barrier, EgressMeans, Layer};
 
 /// How long it is believed that the hook is missing, or that this cannot be tried out: somebody may load a module.
 const BELIEVE: Duration = Duration::from_secs(3_600);

@@ -170,7 +170,9 @@ impl Layers {
             let link = links.get(&device.index)?;
             let name = InterfaceName::new(&link.name);
             let called = self.wanted.hardware.iter();
-            let called = called.filter(|bearer| Some(bearer.interface) == name);
+            // A member of a bond may speak as what it was made as, which nothing lists.
+            let is_member = name.is_some_and(|name| self.wanted.members.contains(&name));
+            let called = called.filter(|bearer| !is_member && Some(bearer.interface) == name);
             Some(BarredDevice {
                 name: device.name.clone(),
                 index: device.index,

@@ -134,6 +134,37 @@ const LEASE_BOUND: Bound = Bound {
     burst: 8_192,
 };
 
+/// What a kernel has at the egress of interfaces, as it was tried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressMeans {
+    /// Why the packet filter takes no rules there; none where it does, and nothing else is needed.
+    pub refusal: Option<String>,
+    /// Whether filters of `tc` can bound what they let pass without a mark, or why there are none.
+    pub barrier: Result<bool, String>,
+}
+
+impl Default for EgressMeans {
+    fn default() -> Self {
+        Self {
+            refusal: None,
+            barrier: Err(String::new()),
+        }
+    }
+}
+
+/// What came of a barrier at the egress of interfaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Barred {
+    /// Interfaces where something had to be put, by number and name.
+    pub put_on: Vec<(u32, String)>,
+    /// Where the kernel lists other filters of ours than it was given.
+    pub differs: Vec<String>,
+    /// Where it does not take them, each with the reason.
+    pub refused: Vec<(String, String)>,
+    /// What passes it all the same, each a sentence.
+    pub uncovered: Vec<String>,
+}
+
 /// What a program says of each kind of frame.
 #[derive(Clone, Copy)]
 struct Says {

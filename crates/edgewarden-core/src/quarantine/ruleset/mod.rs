@@ -44,7 +44,9 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, PlannedLimit, Quota};
 use crate::Gather;
-pub use barrier::{BarredDevice, Barrier, Bound, FrameFilter, Instruction, handle, of_handle};
+pub use barrier::{
+    Barred, BarredDevice, Barrier, Bound, EgressMeans, FrameFilter, Instruction, handle, of_handle,
+};
 pub use change::RuleHandles;
 use conditions::FilledSet;
 pub use elements::SetElements;
