@@ -4,8 +4,8 @@ use std::process::Command;
 
 use edgewarden_lab::lab_test;
 use edgewarden_lab::site::{INTERNET_V4, Ns, wait_until};
-use edgewarden_lab::stage::{Stage, Turns};
 use edgewarden_lab::stage::filter_hook::{FilterHook, REFUSED};
+use edgewarden_lab::stage::{Stage, Turns};
 use serde_json::{Value, json};
 
 use super::frames::{ARP, Between, EAPOL, Frame, IPV4, UNKNOWN, arp};

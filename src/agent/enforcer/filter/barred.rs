@@ -53,10 +53,11 @@ impl Default for Barring {
 }
 
 impl Barring {
-    /// Whether it is to be tried out: the hook that was there stays.
+    /// Whether it is to be tried out: what was there stays, the hook or what can stand in for it.
     fn is_due(&self, now: Duration) -> bool {
-        let has_hook = self.means.as_ref().is_some_and(|means| means.refusal.is_none());
-        !has_hook
+        let has = |means: &EgressMeans| means.refusal.is_none() || means.barrier.is_ok();
+        let is_known = self.means.as_ref().is_some_and(has);
+        !is_known
             && self
                 .tried
                 .is_none_or(|tried| now.saturating_sub(tried) >= BELIEVE)
@@ -131,13 +132,14 @@ impl<F: PacketFilter> FilterKeeper<F> {
         if means.is_none() && only_old {
             return;
         }
-        if let Some(refusal) = means.as_ref().and_then(|means| means.refusal.as_deref()) {
+        self.barring.tried = Some(now.uptime);
+        // What could not be tried out again is as it was.
+        let Some(means) = means else { return };
+        if let Some(refusal) = &means.refusal {
             tracing::info!("the egress of interfaces takes no rules: {refusal}");
         }
-        self.barring.tried = Some(now.uptime);
-        let refusal = means.as_ref().and_then(|means| means.refusal.clone());
-        self.layers.note_hook(refusal);
-        self.barring.means = means;
+        self.layers.note_hook(means.refusal.clone());
+        self.barring.means = Some(means);
     }
 
     /// The mark that rules give; another one each time that somebody is isolated.
