@@ -2,7 +2,9 @@
 //!
 //! In: the mark, a number that nobody can guess. Out: the chains that set it, behind all others of the IP stack and where this
 //! namespace's own ARP leaves. What goes by an interface without it has passed neither, and [`Barrier`](super::Barrier) drops it there. What
-//! stays on loopback has none: whoever may read frames there would learn it. Absent: restrictions, in which the owner's own marks
+//! stays on loopback has none. Other namespaces do not learn it, but by a macvlan of the host's own; in this one the kernel tells
+//! it to anybody who lists filters, and who may give it to a frame may also send round every filter. Absent: restrictions, in
+//! which the owner's own marks
 //! must stay; and the marks that isolated packets had before, which nothing behind routing gets to see.
 
 use nf_tables::{Batch, Hook};
