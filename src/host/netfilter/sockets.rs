@@ -51,6 +51,8 @@ impl FilterSockets {
             Some(filter) => self.filter.insert(filter),
             None => {
                 let opened = self.filter.insert(kernel::open()?);
+                // Before anything is loaded, of which it could be taken for a change. Where it fails, the question says why.
+                let _learned = opened.learn_to_wait();
                 // At the first question, which nobody has ordered yet.
                 self.links = Netlink::open(NETLINK_ROUTE).ok();
                 self.tracking = Netlink::open(NETLINK_NETFILTER).ok();

@@ -307,6 +307,15 @@ impl Connection {
         self.settled = Some(generation);
     }
 
+    /// Learns how others' transactions are waited for, so that no later wait counts as one: where an empty one does, this does.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn learn_to_wait(&mut self) -> Result<(), AskError> {
+        let before = self.generation()?.id;
+        self.settle(before).map(drop)
+    }
+
     /// Waits for the end of a transaction that the kernel is just carrying out: it counts the generation before it has put
     /// everything in its place, so until then lists of the new generation have what is old in them. Gives the generation of
     /// which that is so: `before`, which was asked for right before, where the wait has counted nothing.
