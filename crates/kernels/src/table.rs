@@ -15,12 +15,15 @@ pub(crate) const DOCUMENT: &str = "docs/kernels.md";
 const HEAD: &str = "# Kernels
 
 Written by `cargo xtask kernels`, which boots kernels of Debian in emulated machines and runs the project's own tests in
-them, with the agent as it is built for gateways; not to be edited. *ok*: every test of the check holds. *differs*: what is said
+them, with the agent; not to be edited. *ok*: every test of the check holds. *differs*: what is said
 below is otherwise in that kernel, or the kernel lacks what the check is about. *FAILS*: look below, and at the issues.
 Which tests a check has stands in [the list](../crates/kernels/src/checks.rs), which kernels there are
 [beside it](../crates/kernels/src/list.rs).
 
 ";
+
+/// What is known of kernels that cannot be booted: the end of the document, written by hand.
+const FEATURES: &str = include_str!("features.md");
 
 /// For the terminal: one line a check and kernel, messages under it.
 pub(crate) fn plain(runs: &[(&Kernel, Run)], wanted: impl Fn(usize) -> bool) -> String {
@@ -108,6 +111,8 @@ pub(crate) fn document(runs: &[(&Kernel, Run)]) -> String {
             }
         }
     }
+    text.push('\n');
+    text.push_str(FEATURES);
     text
 }
 

@@ -16,7 +16,7 @@ use nix::sys::socket::{
 
 use rustix::net::connect_unspec;
 
-use crate::quarantine::ports::CanaryFate;
+use crate::quarantine::proof::canary::CanaryFate;
 
 /// One socket for each family that this kernel has.
 #[derive(Default)]

@@ -23,7 +23,7 @@ use crate::observe::link::Link;
 use crate::quarantine::lifelines::tunnels::Reached;
 use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::plan::tracked::Crowd;
-use crate::quarantine::ports::CanaryFate;
+use crate::quarantine::proof::canary::CanaryFate;
 use crate::quarantine::proof::obstacle::Obstacle;
 use crate::quarantine::ruleset::{Barred, Barrier};
 

@@ -34,20 +34,20 @@ const AGES: [Age; 3] = [
     Age {
         kernel: OlderKernel::Linux54,
         lacks: "places",
-        foreseen: &[],
-        found: &[FRAMES],
+        foreseen: &[FRAMES],
+        found: &[],
     },
     Age {
         kernel: OlderKernel::Linux419,
         lacks: "places ipoption empty",
-        foreseen: &[OPTIONS],
-        found: &[FRAMES],
+        foreseen: &[FRAMES, OPTIONS],
+        found: &[],
     },
     Age {
         kernel: OlderKernel::Linux414,
         lacks: "places ipoption empty answerer filled ending",
-        foreseen: &[OPTIONS, FILLED, BLOCKS],
-        found: &[FRAMES, ANSWERERS],
+        foreseen: &[FRAMES, OPTIONS, FILLED, BLOCKS],
+        found: &[ANSWERERS],
     },
 ];
 

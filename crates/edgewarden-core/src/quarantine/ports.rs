@@ -22,6 +22,7 @@ use super::plan::processes::{
 };
 use super::plan::severed::SocketEnds;
 use super::plan::tracked::Crowd;
+use super::proof::canary::CanaryFate;
 use super::proof::journal::{Journal, Understood};
 use super::proof::obstacle::Obstacle;
 use super::proof::state::HistoryEnd;
@@ -30,19 +31,6 @@ use super::ruleset::{Barred, Barrier, CarriedCounters, EgressMeans, Lack, Layer,
 use crate::moment::Now;
 use crate::observe::link::Link;
 use crate::process::{Process, ProcessId, SeenFrom};
-
-/// What became of a datagram that must not leave.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CanaryFate {
-    /// The packet filter refused it: proof.
-    Refused,
-    /// There is no route; nothing can leave that way either, but it is no proof of the filter.
-    NoRoute,
-    /// It was sent: the filter does not hold.
-    Left,
-    /// It was not sent for a reason of its own: a prohibiting route, a broadcast. It proves nothing.
-    Unclear(String),
-}
 
 /// Somebody's change of the packet filter, as the kernel tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

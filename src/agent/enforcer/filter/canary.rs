@@ -7,7 +7,8 @@ use super::{FilterKeeper, Mission};
 use crate::moment::Now;
 use crate::quarantine::orders::order::{Posture, Protocol};
 use crate::quarantine::plan::Plan;
-use crate::quarantine::ports::{CanaryFate, PacketFilter};
+use crate::quarantine::ports::PacketFilter;
+use crate::quarantine::proof::canary::CanaryFate;
 use crate::quarantine::proof::obstacle::Obstacle;
 
 /// From one canary to the next while nothing changes; each one counts as a blocked packet.

@@ -11,7 +11,8 @@ use crate::quarantine::lifelines::ways::Way;
 use crate::quarantine::orders::order::{Authority, Limit, Order};
 use crate::quarantine::plan::tracked::Crowd;
 use crate::quarantine::plan::{Scope, fold};
-use crate::quarantine::ports::{CanaryFate, StoodIn};
+use crate::quarantine::ports::StoodIn;
+use crate::quarantine::proof::canary::CanaryFate;
 use crate::quarantine::ruleset::verify::Comparison;
 use crate::quarantine::ruleset::{Lack, quota_name};
 
