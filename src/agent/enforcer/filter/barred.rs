@@ -152,17 +152,26 @@ impl<F: PacketFilter> FilterKeeper<F> {
         Some(*self.barring.mark.get_or_insert_with(secret))
     }
 
-    /// Takes the filters away, before what they let pass is marked no more.
+    /// Takes the filters away, before what they let pass is marked no more. Where it is not known of any, a kernel that cannot be
+    /// asked for them holds no order up, and is asked again.
     ///
     /// # Errors
-    /// The kernel cannot be told.
+    /// The kernel cannot be told to take away what it holds.
     pub(super) async fn unbar(&mut self) -> Result<(), Obstacle> {
-        self.barring.mark = None;
-        if !self.barring.may_be_held {
-            return Ok(());
+        if self.barring.may_be_held {
+            match self.kernel.bar(None).await {
+                Err(obstacle) if self.barring.mark.is_none() => {
+                    tracing::debug!(
+                        "filters of tc that an earlier agent may have left are not looked for: {obstacle}"
+                    );
+                }
+                other => {
+                    other?;
+                    self.barring.may_be_held = false;
+                }
+            }
         }
-        self.kernel.bar(None).await?;
-        self.barring.may_be_held = false;
+        self.barring.mark = None;
         self.barring.held = None;
         self.barring.uncovered.clear();
         Ok(())

@@ -14,7 +14,7 @@ use crate::quarantine::plan::{Scope, fold};
 use crate::quarantine::ports::StoodIn;
 use crate::quarantine::proof::canary::CanaryFate;
 use crate::quarantine::ruleset::verify::Comparison;
-use crate::quarantine::ruleset::{Lack, quota_name};
+use crate::quarantine::ruleset::{Barred, Barrier, Lack, quota_name};
 
 const QUOTA: u64 = 1_000_000;
 
@@ -186,6 +186,12 @@ impl PacketFilter for Fake {
 
     async fn crowd(&mut self) -> Option<Crowd> {
         None
+    }
+
+    /// No order may depend on it where nothing of ours is known to be there.
+    async fn bar(&mut self, _: Option<&Barrier>) -> Result<Barred, Obstacle> {
+        let why = "nobody answers".to_owned();
+        Err(Obstacle::NotBarred { why })
     }
 
     async fn send_canary(&mut self, _: SocketAddr) -> CanaryFate {
