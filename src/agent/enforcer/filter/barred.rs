@@ -11,11 +11,14 @@ use std::time::Duration;
 use super::{FilterKeeper, KernelTouch, Mission, one};
 use crate::config::IsolationConfig;
 use crate::moment::Now;
+use crate::observe::decode::LinkKind;
+use crate::observe::link::Link;
+use crate::quarantine::lifelines::ways::InterfaceName;
 use crate::quarantine::orders::order::Posture;
 use crate::quarantine::plan::Plan;
 use crate::quarantine::ports::PacketFilter;
 use crate::quarantine::proof::obstacle::Obstacle;
-use crate::quarantine::ruleset::{BarredDevice, Barrier, EgressMeans, Layer};
+use crate::quarantine::ruleset::{BarredDevice, Barrier, EgressDevice, EgressMeans, Hooks, Layer};
 
 /// How long it is believed that the hook is missing, or that this cannot be tried out: somebody may load a module.
 const BELIEVE: Duration = Duration::from_secs(3_600);
@@ -91,6 +94,26 @@ impl Barring {
 fn secret() -> u32 {
     let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
     u32::from_ne_bytes([a, b, c, d]).max(1)
+}
+
+/// The interfaces whose egress is to be filtered, as filters of `tc` must know them.
+fn barred_devices((links, wanted): (&[Link], &Hooks)) -> Vec<BarredDevice> {
+    let device = |device: &EgressDevice| {
+        let link = links.iter().find(|link| link.index == device.index)?;
+        let name = InterfaceName::new(&link.name);
+        // A member of a bond may speak as what it was made as, which nothing lists.
+        let is_member = name.is_some_and(|name| wanted.members.contains(&name));
+        let called = wanted.hardware.iter();
+        let called = called.filter(|bearer| !is_member && Some(bearer.interface) == name);
+        Some(BarredDevice {
+            name: device.name.clone(),
+            index: device.index,
+            ethernet: link.kind == LinkKind::Ethernet,
+            passes_on: name.is_some_and(|name| wanted.passing.contains(&name)),
+            hardware: called.map(|bearer| bearer.hardware).collect(),
+        })
+    };
+    wanted.egress.iter().filter_map(device).collect()
 }
 
 impl<F: PacketFilter> FilterKeeper<F> {
@@ -180,7 +203,7 @@ impl<F: PacketFilter> FilterKeeper<F> {
     async fn hold_barrier(&mut self, mark: u32, plan: &Plan) -> Result<(), Obstacle> {
         let barrier = Barrier {
             mark,
-            devices: self.layers.barred_devices(),
+            devices: barred_devices(self.layers.wanted()),
             bounds: self.barring.bounds().unwrap_or_default(),
             leases: plan.lifelines.dhcp,
             sessions: self.layers.has_sessions(),

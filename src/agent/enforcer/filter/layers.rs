@@ -17,9 +17,7 @@ use crate::quarantine::lifelines::tunnels::{Tunnel, Wrapping};
 use crate::quarantine::lifelines::ways::{Bearer, InterfaceName, Ways};
 use crate::quarantine::plan::Plan;
 use crate::quarantine::plan::tracked::Crowd;
-use crate::quarantine::ruleset::{
-    BarredDevice, CutAction, EgressDevice, Hooks, Lack, Layer, MAX_EGRESS_DEVICES,
-};
+use crate::quarantine::ruleset::{CutAction, EgressDevice, Hooks, Lack, Layer, MAX_EGRESS_DEVICES};
 use crate::{Arrange, Gather};
 
 /// How long a refusal of the kernel is believed: it may have been about an interface that was just vanishing.
@@ -163,25 +161,9 @@ impl Layers {
         self.wanted.pppoe
     }
 
-    /// The interfaces whose egress is to be filtered, as filters of `tc` must know them.
-    pub(in crate::agent::enforcer) fn barred_devices(&self) -> Vec<BarredDevice> {
-        let links: BTreeMap<u32, &Link> = self.links.iter().map(|link| (link.index, link)).collect();
-        let device = |device: &EgressDevice| {
-            let link = links.get(&device.index)?;
-            let name = InterfaceName::new(&link.name);
-            let called = self.wanted.hardware.iter();
-            // A member of a bond may speak as what it was made as, which nothing lists.
-            let is_member = name.is_some_and(|name| self.wanted.members.contains(&name));
-            let called = called.filter(|bearer| !is_member && Some(bearer.interface) == name);
-            Some(BarredDevice {
-                name: device.name.clone(),
-                index: device.index,
-                ethernet: link.kind == LinkKind::Ethernet,
-                passes_on: name.is_some_and(|name| self.wanted.passing.contains(&name)),
-                hardware: called.map(|bearer| bearer.hardware).collect(),
-            })
-        };
-        self.wanted.egress.iter().filter_map(device).collect()
+    /// The interfaces that were last listed, and the hooks that the configuration wants of them.
+    pub(in crate::agent::enforcer) fn wanted(&self) -> (&[Link], &Hooks) {
+        (&self.links, &self.wanted)
     }
 
     /// Notes how full connection tracking is.

@@ -1,3 +1,5 @@
+//! What the programs of the barrier say of frames, by a reader of classic BPF; not what a kernel does with them.
+
 use super::*;
 
 const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
