@@ -137,6 +137,7 @@ impl Touched {
                         touched: std::mem::take(self)
                             .told()
                             .or(change.and_then(|before| before.touched)),
+                        is_ours: last.process.is_some_and(is_thread_of_ours),
                     });
                 }
             }
@@ -158,6 +159,11 @@ impl Touched {
 /// no agent answers. Whoever else calls itself so is found by the listing.
 fn is_own(program: &str) -> bool {
     [WORKER, WATCHER].contains(&program) || program.starts_with(env!("CARGO_PKG_NAME"))
+}
+
+/// Whether the kernel has named a thread of this process. Where it counts processes otherwise than we do (in a container) nobody is.
+fn is_thread_of_ours(id: u32) -> bool {
+    std::path::Path::new(&format!("/proc/self/task/{id}")).exists()
 }
 
 /// Whether something of ours was changed. What somebody adds to our tables opens nothing and is found by the listing, which keeps

@@ -233,6 +233,7 @@ impl FakeKernel {
             pid: 1,
             name: "other".into(),
             touched: Some("edited".into()),
+            is_ours: false,
         });
         let Some(ready) = self.standby.take() else {
             self.is_edited = true;

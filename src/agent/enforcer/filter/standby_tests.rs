@@ -42,6 +42,7 @@ impl Told {
             pid: 1,
             name: name.to_owned(),
             touched: touched.map(str::to_owned),
+            is_ours: false,
         }
     }
 
@@ -324,6 +325,29 @@ async fn who_touched_our_tables_is_told_and_not_who_changed_others_afterwards() 
     }
     limited.pass().await;
     assert_eq!(limited.hands(), [Some("intruder".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_load_of_ours_that_is_told_of_late_is_nobodys_hand() {
+    let told_of = async |is_ours| {
+        let mut limited = Limited::new().await;
+        limited.hands();
+        let change = limited.kernel.with(|told| {
+            told.standby = None;
+            told.touched("packet-filter", Some("added rule"))
+        });
+        limited
+            .keeper
+            .note_change(Some(FilterChange { is_ours, ..change }));
+        limited.pass().await;
+        limited.hands()
+    };
+    assert_eq!(
+        told_of(false).await,
+        [Some("packet-filter".to_owned())],
+        "control"
+    );
+    assert_eq!(told_of(true).await, [], "by us");
 }
 
 #[tokio::test]

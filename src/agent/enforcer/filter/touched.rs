@@ -49,7 +49,8 @@ impl<F: PacketFilter> FilterKeeper<F> {
         if let Some(change) = &change {
             self.kernel.note_settled(change.generation);
         }
-        self.changes.extend(change);
+        // Nobody's hand: a load of ours may be told of after a look that knows nothing of it.
+        self.changes.extend(change.filter(|change| !change.is_ours));
         let surplus = self.changes.len().saturating_sub(REMEMBERED);
         self.changes.drain(..surplus);
     }
