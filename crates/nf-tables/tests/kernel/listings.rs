@@ -24,7 +24,7 @@ lab_test!(what_is_not_ours_is_listed_and_equals_nothing_of_ours, || {
         // Each, and whether this crate has no words for it.
         let edits = [
             ("add rule inet t output log prefix \"x\" accept", true),
-            ("add rule inet t output meta mark set 1", true),
+            ("add rule inet t output meta mark set 1", false),
             ("add rule inet t output ip saddr set 1.2.3.4", true),
             (
                 "add rule inet t output ct original ip saddr 1.2.3.4 accept",
