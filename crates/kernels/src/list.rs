@@ -2,7 +2,7 @@
 //!
 //! Out: for each its distribution, its emulated machine and what is built for it. Deliberately absent: how any of it is made.
 
-use xtask::cross::{TARGETS, Target};
+use xtask::cross::{TARGETS, Target, of_this_machine};
 
 /// A kernel of a distribution, and the machine that it is booted on.
 #[derive(Debug)]
@@ -114,11 +114,7 @@ impl Kernel {
 
     /// Whether the host's processor could run it as it is.
     pub(crate) fn is_of_this_machine(&self) -> bool {
-        let own = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            other => other,
-        };
-        !self.own_processor.is_empty() && self.architecture == own
+        !self.own_processor.is_empty() && self.target() == of_this_machine()
     }
 }
 

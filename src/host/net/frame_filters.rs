@@ -12,7 +12,9 @@ use nix::errno::Errno;
 
 use super::netlink::{Netlink, NetlinkError, NetlinkRequest, attributes, push_attribute, word};
 use crate::error_text;
-use crate::quarantine::ruleset::{Barred, BarredDevice, Barrier, Bound, FrameFilter, handle, of_handle};
+use crate::quarantine::ruleset::{
+    Barred, BarredDevice, Barrier, Bound, DROP, FrameFilter, PASS, handle, of_handle,
+};
 
 /// Bytes of a `tcmsg`.
 const HEADER: usize = 20;
@@ -48,9 +50,6 @@ const DISCIPLINE: u32 = 0xffff_0000;
 const DIRECT: u32 = 1;
 /// No interface carries it out itself.
 const IN_SOFTWARE: u32 = 1;
-/// `TC_ACT_SHOT`, and `TC_ACT_UNSPEC`: go on.
-const DROP: u32 = 2;
-const GO_ON: u32 = u32::MAX;
 /// Places among the filters that are tried, the first first: one of another kind may have one.
 const PLACES: u32 = 8;
 /// Filters of one interface that are read.
@@ -154,7 +153,7 @@ fn held(
             true
         }
     };
-    let listed = list(netlink, device.index, n::EGRESS)?;
+    let mut listed = list(netlink, device.index, n::EGRESS)?;
     let made = made || listed.iter().any(|filter| of_handle(filter.handle) == Some(true));
     if made {
         made_before.insert(device.index);
@@ -162,12 +161,11 @@ fn held(
     if !is_held(&listed, filters, made) {
         put(netlink, device, (&listed, filters), made)?;
         barred.put_on.push((device.index, name.clone()));
-        let now = list(netlink, device.index, n::EGRESS)?;
-        if !is_held(&now, filters, made) {
+        listed = list(netlink, device.index, n::EGRESS)?;
+        if !is_held(&listed, filters, made) {
             barred.differs.push(name.clone());
         }
     }
-    let listed = list(netlink, device.index, n::EGRESS)?;
     let before = listed
         .iter()
         .take_while(|filter| of_handle(filter.handle).is_none());
@@ -323,7 +321,7 @@ fn police_of(actions: &[u8]) -> Option<(u32, u32)> {
     let is_police = attribute(action, n::TCA_KIND).is_some_and(|kind| text(kind) == "police");
     let options = attribute(action, n::TCA_OPTIONS).filter(|_| is_police)?;
     let bucket = attribute(options, n::POLICE_BUCKET)?;
-    let goes_on = attribute(options, n::POLICE_RESULT).and_then(|value| word(value, 0)) == Some(GO_ON);
+    let goes_on = attribute(options, n::POLICE_RESULT).and_then(|value| word(value, 0)) == Some(PASS);
     goes_on.then_some((word(bucket, RATE_AT + 8)?, word(bucket, 4)?))
 }
 
@@ -377,7 +375,7 @@ fn police(bound: Bound) -> Vec<u8> {
     let mut options = Vec::new();
     push_attribute(&mut options, n::POLICE_BUCKET, false, &bucket);
     push_attribute(&mut options, n::POLICE_RATES, false, &[0; RATES]);
-    push_attribute(&mut options, n::POLICE_RESULT, false, &GO_ON.to_ne_bytes());
+    push_attribute(&mut options, n::POLICE_RESULT, false, &PASS.to_ne_bytes());
     let mut action = kind_of("police");
     push_attribute(&mut action, n::TCA_OPTIONS, true, &options);
     action

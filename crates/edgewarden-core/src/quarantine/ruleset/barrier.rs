@@ -16,9 +16,10 @@ const MADE: u32 = 0x10;
 /// Hardware addresses of this device that are told one by one; more, and senders are not asked for.
 const MAX_HARDWARE: usize = 32;
 
-/// Continue with the next filter (`TC_ACT_UNSPEC`); drop (`TC_ACT_SHOT`).
-const PASS: u32 = u32::MAX;
-const DROP: u32 = 2;
+/// The verdict of a filter or a bound: go on with the next filter (`TC_ACT_UNSPEC`).
+pub const PASS: u32 = u32::MAX;
+/// The other one: drop (`TC_ACT_SHOT`).
+pub const DROP: u32 = 2;
 /// What a program without a verdict says: matches, or does not.
 const MATCHES: u32 = u32::MAX;
 const NOT: u32 = 0;

@@ -45,7 +45,8 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Plan, PlannedLimit, Quota};
 use crate::Gather;
 pub use barrier::{
-    Barred, BarredDevice, Barrier, Bound, EgressMeans, FrameFilter, Instruction, handle, of_handle,
+    Barred, BarredDevice, Barrier, Bound, DROP, EgressMeans, FrameFilter, Instruction, PASS, handle,
+    of_handle,
 };
 pub use change::RuleHandles;
 use conditions::FilledSet;
