@@ -11,7 +11,7 @@ use std::process::Command;
 use edgewarden_lab::python::CROSS_LINKER;
 
 use crate::failure::Failure;
-use crate::run;
+use crate::{run, setup};
 
 /// A processor that a gateway may have.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,13 +71,8 @@ pub fn ensure(target: &Target) -> Result<(), Failure> {
     if folder.is_dir() {
         return Ok(());
     }
-    if !run::succeeds(Command::new("rustup").arg("--version")) {
-        return Err(Failure::Missing {
-            missing: format!("Rust's standard library for {}", target.triple),
-            advice: "there is no rustup to add it; install it where this Rust toolchain came from",
-        });
-    }
-    run::run_aside(Command::new("rustup").args(["target", "add", target.triple]))
+    let library = format!("Rust's standard library for {}", target.triple);
+    setup::rustup(library, &["target", "add", target.triple])
 }
 
 /// `cargo zigbuild` with these arguments for this target, in a copy of the workspace or itself. [`ensure`] must have made it

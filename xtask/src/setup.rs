@@ -88,6 +88,17 @@ pub fn ensure_tool(tool: &Tool) -> Result<PathBuf, Failure> {
     Ok(own)
 }
 
+/// Has rustup add a part of the Rust toolchain that is missing. Standard output is left to whoever asks.
+pub fn rustup(missing: String, words: &[&str]) -> Result<(), Failure> {
+    if !run::succeeds(Command::new("rustup").arg("--version")) {
+        return Err(Failure::Missing {
+            missing,
+            advice: "there is no rustup to add it; install it where this Rust toolchain came from",
+        });
+    }
+    run::run_aside(Command::new("rustup").args(words))
+}
+
 /// Whether the program says that it is this one.
 fn is_version(program: &Path, tool: &Tool) -> bool {
     let said = Command::new(program).arg("--version").output();

@@ -3,7 +3,6 @@
 //! In: the tree. Out: success, or the first step that failed. Cheap steps come first.
 
 use std::num::NonZero;
-use std::process::Command;
 use std::time::Instant;
 
 use crate::failure::Failure;
@@ -130,13 +129,7 @@ fn component(name: &'static str, probe: &[&str]) -> Result<(), Failure> {
     if run::succeeds(&mut cargo(probe)) {
         return Ok(());
     }
-    if !run::succeeds(Command::new("rustup").arg("--version")) {
-        return Err(Failure::Missing {
-            missing: name.to_owned(),
-            advice: "there is no rustup to add it; install it where this Rust toolchain came from",
-        });
-    }
-    run::run(Command::new("rustup").args(["component", "add", name]))
+    setup::rustup(name.to_owned(), &["component", "add", name])
 }
 
 #[cfg(test)]
