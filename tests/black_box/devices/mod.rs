@@ -12,7 +12,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use edgewarden_lab::lab_test;
-use edgewarden_lab::site::{INTERNET_V4, Ns, is_slow_machine, limit_here, wait_until};
+use edgewarden_lab::site::{INTERNET_V4, Ns, limit_here, wait_until};
 use edgewarden_lab::stage::{Stage, StageOptions};
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
@@ -155,10 +155,7 @@ fn lives_and_is_cut(test: &str, kind: &Kind) {
     let status = stage.status();
     let enforcement = &status["enforcement"];
     assert_eq!(enforcement["phase"], "enforced", "{status}");
-    // What confirms it has the agent's own time, which an emulated machine may need more of.
-    if !is_slow_machine() {
-        assert_eq!(enforcement["scope"], "pinned", "{status}");
-    }
+    assert_eq!(enforcement["scope"], "pinned", "{status}");
     let gaps = enforcement["uncovered"].to_string();
     assert!(!gaps.contains("past the IP stack are not cut"), "{gaps}");
     release(&stage);
